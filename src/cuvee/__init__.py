@@ -1,3 +1,49 @@
 """Cuvée blends language models: recipe -> merged model -> measured score -> ranked page."""
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cuvee.api import load_recipe, recipe_from_text
+    from cuvee.engine import MergeResult, merge, merge_tensors, run_plan
+    from cuvee.evaluate import Report, evaluate
+    from cuvee.plan import Plan, make_plan
+    from cuvee.recipe.recipe import Recipe
+
 __version__ = "0.1.0"
+
+_ROOMS = {
+    "MergeResult": "cuvee.engine",
+    "Plan": "cuvee.plan",
+    "Recipe": "cuvee.recipe.recipe",
+    "Report": "cuvee.evaluate",
+    "evaluate": "cuvee.evaluate",
+    "load_recipe": "cuvee.api",
+    "make_plan": "cuvee.plan",
+    "merge": "cuvee.engine",
+    "merge_tensors": "cuvee.engine",
+    "recipe_from_text": "cuvee.api",
+    "run_plan": "cuvee.engine",
+}
+
+__all__ = [
+    "MergeResult",
+    "Plan",
+    "Recipe",
+    "Report",
+    "evaluate",
+    "load_recipe",
+    "make_plan",
+    "merge",
+    "merge_tensors",
+    "recipe_from_text",
+    "run_plan",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a room when something of it is first used: `import cuvee` alone stays fast."""
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'cuvee' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_ROOMS[name]), name)

@@ -1,12 +1,12 @@
 """The tree of expected failures. Whatever a person can cause or must know about is one of these.
 
-    CuveeError                     message for a person; .hint; .where
-      RecipeError                  the author's: unknown field, method, setting; out of range; bad gradient
-      CheckpointError              the input's: missing tensor, shape, dtype, quantised, corrupt, not finite
-      MethodError                  one tensor's: names method and tensor, keeps the cause
-      EvaluationError              a task or a model that cannot be scored
-      PlatformError                ours: disk, budget, store
-      MissingExtra                 "pip install 'cuvee[eval]'"
+CuveeError                     message for a person; .hint; .where
+  RecipeError                  the author's: unknown field, method, setting; out of range; bad gradient
+  CheckpointError              the input's: missing tensor, shape, dtype, quantised, corrupt, not finite
+  MethodError                  one tensor's: names method and tensor, keeps the cause
+  EvaluationError              a task or a model that cannot be scored
+  PlatformError                ours: disk, budget, store
+  MissingExtra                 "pip install 'cuvee[eval]'"
 """
 
 from collections.abc import Sequence

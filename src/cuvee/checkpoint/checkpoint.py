@@ -1,0 +1,210 @@
+"""Checkpoints as read-only mappings name -> tensor, opened by headers only."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from blake3 import blake3
+
+from cuvee.checkpoint.dtypes import NUMPY, name_of
+from cuvee.checkpoint.header import Header, TensorSpec, read_header
+from cuvee.errors import CheckpointError, CuveeError, several
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class TensorSource(Protocol):
+    """What the planner and the engine need of a checkpoint."""
+
+    tensors: Mapping[str, TensorSpec]
+    config: dict[str, Any]
+    folder: Path | None
+
+    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+        """Fill `out` (bytes) with the tensor's bytes from byte `start` on."""
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        """Announce a read, so that it can be started early."""
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        """Return file name -> size and digest of the header, which identify the input without reading its data."""
+
+
+class Checkpoint:
+    """A safetensors folder or file. Reads by position from any thread; holds one descriptor a file."""
+
+    def __init__(self, path: Path, headers: tuple[Header, ...], config: dict[str, Any]) -> None:
+        self.path = path
+        self.headers = headers
+        self.config = config
+        self.folder: Path | None = path if path.is_dir() else path.parent
+        self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
+        self._descriptors: dict[Path, int] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "Checkpoint":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+        spec = self.tensors[name]
+        descriptor, position = self._descriptor(spec.file), spec.start + start
+        view = out.view(np.uint8).data
+        while len(view):
+            count = os.preadv(descriptor, [view], position)
+            if count == 0:
+                raise CheckpointError("the file ended while it was read: it has changed", where=f"{spec.file}: {name}")
+            view, position = view[count:], position + count
+
+    def read(self, name: str) -> np.ndarray:
+        """Read one whole tensor."""
+        spec = self.tensors[name]
+        raw = np.empty(spec.nbytes, np.uint8)
+        self.read_into(name, 0, raw)
+        return raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        if hasattr(os, "posix_fadvise"):
+            spec = self.tensors[name]
+            os.posix_fadvise(self._descriptor(spec.file), spec.start + start, nbytes, os.POSIX_FADV_WILLNEED)
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        return {
+            header.file.name: {"size": header.size, "header_blake3": blake3(header.raw).hexdigest(), "sha256": None}
+            for header in self.headers
+        }
+
+    def _descriptor(self, file: Path) -> int:
+        with self._lock:
+            if file not in self._descriptors:
+                self._descriptors[file] = os.open(file, os.O_RDONLY)
+            return self._descriptors[file]
+
+
+class MemoryCheckpoint:
+    """A checkpoint held in memory: name -> NumPy array."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], config: dict[str, Any] | None = None) -> None:
+        self.arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self.config = config or {}
+        self.folder: Path | None = None
+        self.tensors: Mapping[str, TensorSpec] = {
+            name: TensorSpec(name, name_of(array.dtype), np.shape(arrays[name]), Path("memory"), 0)
+            for name, array in self.arrays.items()
+        }
+
+    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+        raw = self.arrays[name].reshape(-1).view(np.uint8)
+        out.view(np.uint8)[:] = raw[start : start + out.nbytes]
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        pass
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        digest = blake3()
+        for name, array in sorted(self.arrays.items()):
+            digest.update(name.encode() + array.tobytes())
+        return {"memory": {"size": sum(a.nbytes for a in self.arrays.values()), "header_blake3": digest.hexdigest()}}
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a folder or a `.safetensors` file by its headers. Raises CheckpointError with every problem found."""
+    if not path.exists():
+        raise CheckpointError("no such folder or file", where=str(path))
+    files = [path] if path.is_file() else _weight_files(path)
+    headers: list[Header] = []
+    problems: list[CuveeError] = []
+    for file in files:
+        try:
+            headers.append(read_header(file))
+        except CheckpointError as error:
+            problems.append(error)
+    if problems:
+        raise several(problems)
+    checkpoint = Checkpoint(path, tuple(headers), _config(path))
+    _check_unique(headers)
+    if path.is_dir() and (path / INDEX).exists() and len(files) >= 1 and files[0].name != SINGLE:
+        _check_index(path / INDEX, checkpoint)
+    return checkpoint
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    if (folder / SINGLE).exists() and (folder / INDEX).exists():
+        raise CheckpointError(f"found both {SINGLE} and {INDEX}; which one counts?", where=str(folder))
+    if (folder / SINGLE).exists():
+        return [folder / SINGLE]
+    if (folder / INDEX).exists():
+        shards = list(dict.fromkeys(_weight_map(folder / INDEX).values()))
+        missing = [shard for shard in shards if not (folder / shard).exists()]
+        if missing:
+            raise CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(folder))
+        return [folder / shard for shard in shards]
+    found = sorted(folder.glob("*.safetensors"))
+    if len(found) == 1:
+        return found
+    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".safetensors"))
+    hint = f"it holds {', '.join(others)}" if others else "is it a model's folder?"
+    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=str(folder), hint=hint)
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = {str(name): str(shard) for name, shard in weight_map.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError("expected a JSON object with a 'weight_map'", where=str(index)) from error
+    outside = next((shard for shard in names.values() if Path(shard).name != shard), None)
+    if outside is not None or not names:
+        raise CheckpointError(f"the weight_map names {outside or 'no file'!r}", where=str(index))
+    return names
+
+
+def _check_unique(headers: list[Header]) -> None:
+    seen: dict[str, Path] = {}
+    for spec in _all_tensors(headers):
+        if spec.name in seen:
+            raise CheckpointError(f"'{spec.name}' is also in {seen[spec.name].name}", where=str(spec.file))
+        seen[spec.name] = spec.file
+
+
+def _all_tensors(headers: list[Header]) -> Iterator[TensorSpec]:
+    return (spec for header in headers for spec in header.tensors)
+
+
+def _check_index(index: Path, checkpoint: Checkpoint) -> None:
+    weight_map = _weight_map(index)
+    problems: list[CuveeError] = []
+    for name, shard in weight_map.items():
+        spec = checkpoint.tensors.get(name)
+        if spec is None or spec.file.name != shard:
+            problems.append(CheckpointError(f"'{name}' is not in {shard}, where the index has it", where=str(index)))
+    for name, spec in checkpoint.tensors.items():
+        if name not in weight_map:
+            problems.append(CheckpointError(f"'{name}' is not in {INDEX}", where=str(spec.file)))
+    if problems:
+        raise several(problems[:20])
+
+
+def _config(path: Path) -> dict[str, Any]:
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    if not file.exists():
+        return {}
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"not JSON: {error}", where=str(file)) from error
+    if not isinstance(config, dict):
+        raise CheckpointError("expected a JSON object", where=str(file))
+    return config

@@ -1,0 +1,44 @@
+"""The number types of the safetensors format, by the names in its headers and by the names in recipes."""
+
+import ml_dtypes
+import numpy as np
+
+NUMPY: dict[str, np.dtype] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U64": np.dtype(np.uint64),
+    "U32": np.dtype(np.uint32),
+    "U16": np.dtype(np.uint16),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""Header name -> NumPy type, little-endian as the format is."""
+
+MERGEABLE = ("F64", "F32", "F16", "BF16")
+"""Types whose numbers are weights. Eight-bit floats are codes that need a scale."""
+
+NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""Recipe and config.json name -> header name."""
+
+WORDS = {header: word for word, header in NAMES.items()}
+
+
+def name_of(dtype: np.dtype) -> str:
+    """Return the header's name of a NumPy type. Raises KeyError for a type that the format lacks."""
+    return next(name for name, known in NUMPY.items() if known == dtype)
+
+
+def promoted(names: list[str]) -> str:
+    """Return the smallest float type that holds all of `names` exactly (bfloat16 with float16 gives float32)."""
+    kinds = set(names)
+    if len(kinds) == 1:
+        return kinds.pop()
+    return "F64" if "F64" in kinds else "F32"

@@ -1,0 +1,132 @@
+"""Headers of safetensors files, read and checked by ourselves before any number is.
+
+Format: 8 bytes, the header's length as unsigned little-endian; a JSON object; then the data, which the tensors cover
+without gap or overlap (https://github.com/huggingface/safetensors#format).
+"""
+
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.errors import CheckpointError
+
+MAX_HEADER_BYTES = 100_000_000
+"""The reference implementation's limit."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor: its name, header type, shape, and where its bytes are. `start` counts from the file's first byte."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    file: Path
+    start: int
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.elements * NUMPY[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class Header:
+    """A file's tensors in the order of their data, its metadata, and the header's own bytes."""
+
+    file: Path
+    tensors: tuple[TensorSpec, ...]
+    metadata: dict[str, str]
+    raw: bytes
+    size: int
+
+
+def read_header(file: Path) -> Header:
+    """Read and check one file's header. Raises CheckpointError that names the file and the tensor."""
+    try:
+        with file.open("rb") as opened:
+            size = os.fstat(opened.fileno()).st_size
+            length = _header_length(opened.read(8), size, file)
+            raw = opened.read(length)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the file: {error.strerror}", where=str(file)) from error
+    entries = _entries(raw, file)
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict):
+        raise CheckpointError("the header's __metadata__ is not an object", where=str(file))
+    tensors = [_tensor(name, entry, file, 8 + length) for name, entry in entries.items()]
+    tensors.sort(key=lambda spec: (spec.start, spec.nbytes))
+    _check_coverage(tensors, 8 + length, size, file)
+    return Header(file, tuple(tensors), metadata, raw, size)
+
+
+def _header_length(prefix: bytes, size: int, file: Path) -> int:
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > size - 8:
+        message = f"the file has {size} bytes, fewer than its header says: truncated, or not safetensors"
+        raise CheckpointError(message, where=str(file), hint="copy or download the file again")
+    if length > MAX_HEADER_BYTES:
+        raise CheckpointError(f"the header claims {length} bytes; at most {MAX_HEADER_BYTES} allowed", where=str(file))
+    return length
+
+
+def _entries(raw: bytes, file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"the header is not JSON: {error}", where=str(file)) from error
+    if not isinstance(found, dict):
+        raise CheckpointError("the header is not a JSON object", where=str(file))
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"'{repeated}' appears twice")
+    return result
+
+
+def _tensor(name: str, entry: Any, file: Path, data_start: int) -> TensorSpec:
+    where = f"{file}: {name}"
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise CheckpointError("expected dtype, shape and data_offsets in the header", where=where)
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if dtype not in NUMPY:
+        raise CheckpointError(f"unknown number type {dtype!r}", where=where)
+    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
+        raise CheckpointError(f"bad shape {shape!r} or data_offsets {offsets!r}", where=where)
+    spec = TensorSpec(name, dtype, tuple(shape), file, data_start + offsets[0])
+    if offsets[1] - offsets[0] != spec.nbytes:
+        message = f"shape {shape} of {dtype} takes {spec.nbytes} bytes; the header gives it {offsets[1] - offsets[0]}"
+        raise CheckpointError(message, where=where)
+    return spec
+
+
+def _are_sizes(numbers: Any) -> bool:
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 62 for n in numbers)
+
+
+def _check_coverage(tensors: list[TensorSpec], start: int, size: int, file: Path) -> None:
+    end = start
+    for spec in tensors:
+        if spec.start != end:
+            what = "overlaps the tensor before it" if spec.start < end else "leaves a gap before it"
+            raise CheckpointError(f"its data {what}", where=f"{file}: {spec.name}")
+        end += spec.nbytes
+    if end == size:
+        return
+    if end > size:
+        cut = next(spec for spec in tensors if spec.start + spec.nbytes > size)
+        message = f"the file has {size} bytes, its header describes {end}: truncated in '{cut.name}'"
+        raise CheckpointError(message, where=str(file), hint="copy or download the file again")
+    raise CheckpointError(f"{size - end} bytes follow the last tensor's data", where=str(file))

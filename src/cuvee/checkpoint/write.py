@@ -1,0 +1,179 @@
+"""Writing checkpoints: tensors at offsets known beforehand, in a hidden folder that is renamed at the very end.
+
+`OUT` appears complete or not at all: everything goes to `.OUT.partial` beside it; the index is written last, then the
+folder is renamed.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cuvee.checkpoint.checkpoint import INDEX, SINGLE
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.errors import OutOfBudget, RecipeError
+
+ALIGNMENT = 4096
+"""Data starts on a page, so that readers can map it."""
+
+
+@dataclass(frozen=True)
+class OutputTensor:
+    """A tensor to be written."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64)) * NUMPY[self.dtype].itemsize
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file to be written: its name, its tensors in order, its header, and where each tensor starts."""
+
+    file: str
+    tensors: tuple[OutputTensor, ...]
+    header: bytes
+    starts: dict[str, int]
+    nbytes: int
+
+
+def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
+    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least)."""
+    groups: list[list[OutputTensor]] = [[]]
+    filled = 0
+    for tensor in tensors:
+        if groups[-1] and filled + tensor.nbytes > shard_bytes:
+            groups.append([])
+            filled = 0
+        groups[-1].append(tensor)
+        filled += tensor.nbytes
+    total = len(groups)
+    names = [f"model-{i + 1:05d}-of-{total:05d}.safetensors" for i in range(total)] if total > 1 else [SINGLE]
+    return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
+
+
+def _shard(file: str, tensors: list[OutputTensor]) -> Shard:
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    position = 0
+    for tensor in tensors:
+        span = [position, position + tensor.nbytes]
+        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": span}
+        position = span[1]
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    header = len(text).to_bytes(8, "little") + text
+    starts: dict[str, int] = {}
+    at = len(header)
+    for tensor in tensors:
+        starts[tensor.name] = at
+        at += tensor.nbytes
+    return Shard(file, tuple(tensors), header, starts, at)
+
+
+class CheckpointWriter:
+    """Writes shards into `.OUT.partial`. Use as a context manager: leaving it by an error removes what was written."""
+
+    def __init__(self, out: Path, shards: Sequence[Shard], *, overwrite: bool = False) -> None:
+        self.out = out
+        self.partial = out.parent / f".{out.name}.partial"
+        self.shards = tuple(shards)
+        self.overwrite = overwrite
+        self._places = {t.name: (shard.file, shard.starts[t.name]) for shard in shards for t in shard.tensors}
+        self._descriptors: dict[str, int] = {}
+
+    def __enter__(self) -> "CheckpointWriter":
+        refuse_existing(self.out, overwrite=self.overwrite)
+        try:
+            if self.partial.exists():
+                shutil.rmtree(self.partial)
+            self.partial.mkdir(parents=True)
+            for shard in self.shards:
+                self._preallocate(shard)
+        except OSError as error:
+            self._abandon()
+            raise _translated(error, self.out) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._abandon()
+
+    def write(self, name: str, start: int, data: np.ndarray) -> None:
+        """Write bytes of a tensor from its byte `start` on."""
+        file, place = self._places[name]
+        view, position = data.view(np.uint8).data, place + start
+        try:
+            while len(view):
+                count = os.pwrite(self._descriptors[file], view, position)
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise _translated(error, self.out) from error
+
+    def write_file(self, name: str, text: str) -> None:
+        """Write a text file beside the shards."""
+        try:
+            (self.partial / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise _translated(error, self.out) from error
+
+    def finish(self) -> None:
+        """Flush the shards, write the index last, and rename the folder into place."""
+        try:
+            for descriptor in self._descriptors.values():
+                os.fsync(descriptor)
+            self._close()
+            if len(self.shards) > 1:
+                self.write_file(INDEX, self._index())
+            if self.out.exists():
+                shutil.rmtree(self.out)
+            self.partial.rename(self.out)
+        except OSError as error:
+            raise _translated(error, self.out) from error
+
+    def _preallocate(self, shard: Shard) -> None:
+        descriptor = os.open(self.partial / shard.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self._descriptors[shard.file] = descriptor
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(descriptor, 0, shard.nbytes)
+        os.pwrite(descriptor, shard.header, 0)
+
+    def _index(self) -> str:
+        weight_map = {tensor.name: shard.file for shard in self.shards for tensor in shard.tensors}
+        tensors = [tensor for shard in self.shards for tensor in shard.tensors]
+        metadata = {
+            "total_size": sum(tensor.nbytes for tensor in tensors),
+            "total_parameters": sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors),
+        }
+        return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
+
+    def _close(self) -> None:
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    def _abandon(self) -> None:
+        self._close()
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+
+def refuse_existing(out: Path, *, overwrite: bool) -> None:
+    """Raise RecipeError if `out` exists and may not be replaced. Only an earlier merge's folder may be."""
+    if not out.exists() and not out.is_symlink():
+        return
+    if not overwrite:
+        raise RecipeError("the output exists already", where=str(out), hint="name another, or use --overwrite")
+    if out.is_dir() and not out.is_symlink() and (not any(out.iterdir()) or (out / "cuvee.json").exists()):
+        return
+    raise RecipeError("this is not a folder that a merge wrote; it is not overwritten", where=str(out))
+
+
+def _translated(error: OSError, out: Path) -> OutOfBudget:
+    return OutOfBudget(f"cannot write the output: {error.strerror}", where=error.filename or str(out))

@@ -1,0 +1,57 @@
+"""The verbs put together, and the door where errors become exit codes."""
+
+import sys
+import traceback
+
+import typer
+
+from cuvee.cli import merge, methods, plan, recipe_schema
+
+app = typer.Typer(
+    name="cuvee",
+    help="Blend language models: merge checkpoints, measure what came out, rank the blends.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (merge, plan, methods, recipe_schema):
+    app.command(verb.NAME)(verb.command)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    version: bool = typer.Option(False, "--version", help="Show the version."),
+) -> None:
+    if version:
+        import cuvee
+
+        typer.echo(cuvee.__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line: 0 done, 2 the author's mistake, 3 bad input, 70 ours, 75 out of budget, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    sys.argv = [argument for argument in sys.argv if argument != "--debug"]
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
+        sys.exit(_report(error, debug))
+
+
+def _report(error: Exception, debug: bool) -> int:
+    from cuvee.errors import CuveeError
+
+    if debug:
+        traceback.print_exception(error)
+    if isinstance(error, CuveeError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(f"error: this is a defect of cuvee: {type(error).__name__}: {error}", file=sys.stderr)
+    print("  hint: --debug shows where; please report it", file=sys.stderr)
+    return 70

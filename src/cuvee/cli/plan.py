@@ -1,0 +1,107 @@
+"""cuvee plan: what a merge will do, from the recipe and the headers alone."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.plan import MergeStep, Plan
+
+NAME = "plan"
+SHOWN_STEPS = 12
+
+
+def command(
+    recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
+    all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
+    as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
+) -> None:
+    """Show what `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor."""
+    from cuvee.api import load_recipe
+    from cuvee.plan import make_plan
+
+    made = make_plan(load_recipe(recipe))
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(_plain(made), indent=2))
+    else:
+        _print(made, all_steps)
+
+
+def _plain(plan: "Plan") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "digest": plan.digest,
+        "method": plan.method.key,
+        "models": [str(model) for model in plan.models],
+        "tensors": len(plan.steps),
+        "parameters": plan.parameters,
+        "forecast": asdict(plan.forecast),
+        "config_changes": dict(plan.config_changes),
+        "warnings": list(plan.warnings),
+        "steps": [_plain_step(plan, step) for step in plan.steps],
+    }
+
+
+def _plain_step(plan: "Plan", step: "MergeStep") -> dict[str, Any]:
+    return {
+        "name": step.name,
+        "dtype": step.dtype,
+        "shape": list(step.shape),
+        "action": step.action,
+        "inputs": [{"model": str(plan.models[i.model]), "tensor": i.tensor} for i in step.inputs],
+        "base": str(plan.models[step.base.model]) if step.base else None,
+        "settings": dict(step.settings),
+        "lambda": step.scale,
+    }
+
+
+def _print(plan: "Plan", all_steps: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuvee.cli.amounts import bytes_text
+
+    console = Console()
+    forecast = plan.forecast
+    console.print(f"[bold]{plan.method.key}[/]  {plan.method.formula}")
+    for i, model in enumerate(plan.models):
+        roles = "  (config and tokenizer come from here)" if i == plan.donor else ""
+        console.print(f"  {model}  ->  {plan.places[i]}{roles}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("tensor", "type", "shape", "does", "settings"):
+        table.add_column(column)
+    shown = plan.steps if all_steps else plan.steps[:SHOWN_STEPS]
+    for step in shown:
+        does = "copies, if equal" if step.action == "copy" else f"merges {len(step.inputs)}"
+        does += " into the base" if step.base and step.action == "merge" else ""
+        table.add_row(step.name, step.dtype, "×".join(map(str, step.shape)), does, _settings(step))
+    console.print(table)
+    if len(shown) < len(plan.steps):
+        console.print(f"... and {len(plan.steps) - len(shown)} more tensors (--all shows them)")
+    console.print(
+        f"{len(plan.steps)} tensors, {plan.parameters:,} parameters; reads {bytes_text(forecast.bytes_read)} "
+        f"in at most {forecast.passes} passes, writes {bytes_text(forecast.bytes_written)}, "
+        f"needs {bytes_text(forecast.least_memory_bytes)} of memory at the least"
+    )
+    if plan.config_changes:
+        console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
+    for warning in plan.warnings:
+        console.print(f"warning: {warning}", markup=False)
+    console.print(f"plan digest {plan.digest}")
+
+
+def _settings(step: "MergeStep") -> str:
+    texts = [f"{name} {_number(value)}" for name, value in step.settings.items()]
+    if step.scale != 1.0:
+        texts.append(f"lambda {step.scale:g}")
+    return ", ".join(texts)
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "/".join(_number(entry) for entry in value)
+    return f"{value:g}" if isinstance(value, float) else str(value).lower()

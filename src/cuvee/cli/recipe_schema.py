@@ -1,0 +1,15 @@
+"""cuvee recipe-schema: the JSON Schema of recipes, for editors."""
+
+import typer
+
+NAME = "recipe-schema"
+
+
+def command() -> None:
+    """Print the JSON Schema of recipes."""
+    import json
+
+    from cuvee.method import registry
+    from cuvee.recipe.load import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(registry()), indent=2))

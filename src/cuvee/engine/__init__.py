@@ -1,0 +1,6 @@
+"""Runs a Plan: reads ahead, computes block by block, writes behind; memory budget, digests, provenance."""
+
+from cuvee.engine.arrays import merge_tensors
+from cuvee.engine.run import MergeResult, merge, run_plan
+
+__all__ = ["MergeResult", "merge", "merge_tensors", "run_plan"]

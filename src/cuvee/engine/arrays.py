@@ -1,0 +1,156 @@
+"""Methods on plain arrays: the engine's way, and the definitions' way that it is tested against."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from cuvee.checkpoint import MemoryCheckpoint
+from cuvee.checkpoint.dtypes import NUMPY, name_of
+from cuvee.engine.blocks import Blocks
+from cuvee.engine.step import Context, run_step
+from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
+from cuvee.errors import CheckpointError, RecipeError, closest, several
+from cuvee.kernels import BLOCK, load
+from cuvee.method import Method, registry
+from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.survey import Situation
+from cuvee.plan.make import as_arrays
+from cuvee.plan.memory import computing_dtype
+from cuvee.plan.plan import Input, MergeStep
+
+_NAME = "tensor"
+
+
+def merge_tensors(
+    method: str,
+    tensors: Sequence[np.ndarray],
+    *,
+    base: np.ndarray | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    semantics: str = "mergekit",
+    chunk: int = 8 * BLOCK,
+    **settings: Any,
+) -> np.ndarray:
+    """Merge one tensor of several models. Settings that each model may set are one number or a list.
+
+    For slerp the base is the end at t = 0. `names` are what random draws depend on. Raises RecipeError for settings
+    and CheckpointError for tensors that do not fit.
+    """
+    known = _method(method)
+    stack = [base, *tensors] if known.base == "endpoint" and base is not None else list(tensors)
+    subtracted = base if known.base in ("delta", "optional") else None
+    _check_arrays(known, stack, subtracted, needs_base=known.base == "delta")
+    step = _step(known, stack, subtracted, names or [str(i) for i in range(len(stack))], settings)
+    sources = [MemoryCheckpoint({_NAME: a}) for a in (*stack, *([subtracted] if subtracted is not None else []))]
+    wide = computing_dtype([step])
+    kernels = load()
+
+    def blocks() -> Blocks:
+        return Blocks(
+            step, sources, kernels, chunk=chunk, wide=wide, compute_dtype=None, allow_nonfinite=False,
+            count_bytes=lambda nbytes: None,
+        )  # fmt: skip
+
+    found = survey_model(known, [step], kernels, semantics, wide, lambda fold: fold_blocks(fold, blocks()))
+    out = np.empty(stack[0].size, stack[0].dtype)
+    raw = out.view(np.uint8)
+
+    def sink(start: int, data: np.ndarray) -> None:
+        raw[start : start + data.size] = data
+
+    run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
+    return out.reshape(stack[0].shape)
+
+
+def merge_by_definition(
+    method: str,
+    stack: Array,
+    *,
+    base: Array | None = None,
+    seed: int = 0,
+    names: Sequence[str] | None = None,
+    semantics: str = "mergekit",
+    **settings: Any,
+) -> Array:
+    """Merge whole tensors of any array library by the method's plain definition: no chunks, no kernels, no bits.
+
+    `stack` is [models, *shape], base included for slerp; task vectors are taken from `base` where the method does.
+    """
+    known = _method(method)
+    xp = array_namespace(stack)
+    deltas = stack - base if base is not None else stack
+    models = stack.shape[0]
+    blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
+    step = _step(known, blank, None, names or [str(i) for i in range(models)], settings)
+    arguments: dict[str, Any] = {}
+    for name, survey in known.surveys.items():
+        here = Situation(
+            models=models, elements=step.elements, settings=as_arrays(step.settings), semantics=semantics,
+            kernels=load(), keys=random_keys(step, seed), found=arguments,
+        )  # fmt: skip
+        arguments[name] = survey.whole(deltas, here)
+    given = as_arrays(step.settings) | ({"semantics": semantics} if known.takes_semantics else {})
+    if known.kind == "coefficient":
+        coefficients = known.rule(**given, **arguments)
+        change = sum((deltas[i, ...] * float(coefficients[i]) for i in range(models)), xp.zeros_like(deltas[0, ...]))
+    else:
+        change = known.rule(deltas, **given, **arguments)
+    return change if base is None else base + step.scale * change
+
+
+def _method(key: str) -> Method:
+    if key not in registry():
+        guess = closest(key, list(registry()))
+        raise RecipeError(f"unknown merge method '{key}'", hint=f"did you mean '{guess}'?" if guess else None)
+    return registry()[key]
+
+
+def _check_arrays(method: Method, stack: list[np.ndarray], base: np.ndarray | None, *, needs_base: bool) -> None:
+    least, most = method.models
+    if needs_base and base is None:
+        raise RecipeError(f"'{method.key}' needs a base")
+    if len(stack) < least or (most is not None and len(stack) > most):
+        raise RecipeError(f"'{method.key}' merges {least} to {most or 'any number of'} tensors, found {len(stack)}")
+    shapes = {array.shape for array in stack} | ({base.shape} if base is not None else set())
+    if len(shapes) > 1:
+        raise CheckpointError(f"the tensors have different shapes: {sorted(shapes)}")
+
+
+def _step(
+    method: Method, stack: list[np.ndarray], base: np.ndarray | None, names: Sequence[str], given: dict[str, Any]
+) -> MergeStep:
+    settings = _settings(method, len(stack), given)
+    inputs = tuple(Input(i, _NAME, name_of(a.dtype), names[i]) for i, a in enumerate(stack))
+    base_input = Input(len(stack), _NAME, name_of(base.dtype)) if base is not None else None
+    own = {name: settings[name] for name in method.own_settings}
+    dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
+    scale = float(settings.get("lambda", 1.0))
+    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale)
+
+
+def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:
+    problems = [
+        RecipeError(f"'{method.key}' takes no parameter '{name}'", hint=f"it takes: {', '.join(method.settings)}")
+        for name in given
+        if name.removesuffix("_") not in method.settings
+    ]
+    given = {name.removesuffix("_"): value for name, value in given.items()}
+    result: dict[str, Any] = {}
+    for name, setting in method.settings.items():
+        value = given.get(name, setting.default)
+        if name not in given and setting.required:
+            problems.append(RecipeError(f"parameter '{name}' of '{method.key}' has no value"))
+            value = 0.0
+        listed = isinstance(value, list | tuple | np.ndarray)
+        single = [value] * (models if setting.per_model else 1)
+        values: list[Any] = list(value) if isinstance(value, list | tuple | np.ndarray) else single
+        if listed and (not setting.per_model or len(values) != models):
+            problems.append(RecipeError(f"'{name}' of '{method.key}': expected one number a model, found {value!r}"))
+        complaints = [c for v in values if (c := setting.complaint(v)) is not None]
+        problems += [RecipeError(f"'{name}' of '{method.key}': {c}") for c in complaints[:1]]
+        result[name] = tuple(values) if setting.per_model else values[0]
+    if problems:
+        raise several(problems)
+    return result

@@ -1,0 +1,69 @@
+"""`cuvee.json`: where an output came from; and the recipe in mergekit's own words where it has them."""
+
+import json
+import platform
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import cuvee
+from cuvee.plan import Plan
+from cuvee.recipe.recipe import Recipe
+
+MERGEKIT_METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough")
+"""Methods of ours that mergekit has under the same key."""
+
+_LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a merge took. `cast_loss` is the length of what the final cast lost, relative to that of the change from
+    the base; None where there is no base or no cast."""
+
+    seconds: float
+    bytes_read: int
+    bytes_written: int
+    peak_memory_bytes: int
+    cast_loss: float | None
+
+
+def provenance(plan: Plan, digest: str, figures: Figures) -> str:
+    """Return the text of cuvee.json."""
+    inputs = [
+        {"model": str(model), "revision": model.revision, "files": source.fingerprint()}
+        for model, source in zip(plan.models, plan.sources, strict=True)
+    ]
+    content = {
+        "cuvee": cuvee.__version__,
+        "recipe_digest": plan.recipe.digest,
+        "plan_digest": plan.digest,
+        "seed": plan.recipe.seed,
+        "inputs": inputs,
+        "weights_digest": digest,
+        "reproducible": plan.method.reproducible,
+        "tensors": len(plan.steps),
+        "parameters": plan.parameters,
+        "warnings": list(plan.warnings),
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
+        "figures": asdict(figures),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_mergekit(recipe: Recipe) -> str | None:
+    """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
+    named = any(source.name for part in recipe.slices for source in part.sources)
+    own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
+    if own or recipe.merge_method not in MERGEKIT_METHODS:
+        return None
+    return "\n".join(line for line in recipe.text.splitlines() if not line.startswith(_OUR_KEYS)) + "\n"
+
+
+_OUR_KEYS = ("seed:", "semantics:", "compute_dtype:")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

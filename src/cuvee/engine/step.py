@@ -1,0 +1,134 @@
+"""One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from blake3 import blake3
+
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.engine.blocks import Block, Blocks
+from cuvee.engine.surveys import Found, survey_step
+from cuvee.errors import CheckpointError, CuveeError, MethodError
+from cuvee.kernels import BLOCK, Kernels
+from cuvee.method import Method
+from cuvee.plan.make import as_arrays
+from cuvee.plan.plan import MergeStep
+
+Sink = Callable[[int, np.ndarray], None]
+"""Takes the bytes of the output tensor from a byte position on."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all steps of a merge share."""
+
+    method: Method
+    semantics: str
+    seed: int
+    kernels: Kernels
+    allow_nonfinite: bool
+    known: Found
+
+
+@dataclass
+class Loss:
+    """How much of the merged change the final cast lost: squared lengths, in float64."""
+
+    lost: float = 0.0
+    moved: float = 0.0
+
+
+def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
+    """Compute one output tensor. Returns the BLAKE3 of its bytes and what the cast lost.
+
+    Raises MethodError that names method and tensor when the method fails.
+    """
+    if step.action == "copy":
+        return _copy(step, blocks, sink), Loss()
+    try:
+        return _merge(step, blocks, context, sink)
+    except CuveeError:
+        raise
+    except Exception as error:  # a rule may be foreign code: whatever it raises gets its place
+        message = f"'{context.method.key}' failed: {error}"
+        raise MethodError(message, where=step.name) from error
+
+
+def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
+    """Pass on what all inputs agree on; integers and buffers are not averaged."""
+    digest = blake3()
+    for first, last in blocks.chunks():
+        raw = blocks.raw(0, first, last)
+        for which in range(1, len(step.all_inputs)):
+            if not np.array_equal(raw, blocks.raw(which, first, last)):
+                message = f"'{step.name}' holds {step.dtype}, which cannot be merged, and the inputs differ in it"
+                raise CheckpointError(message, where=step.name)
+        digest.update(raw.data)
+        sink(first * NUMPY[step.dtype].itemsize, raw)
+    return digest.hexdigest()
+
+
+def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
+    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
+    rule = _Rule(step, context, found, blocks.wide)
+    dtype = NUMPY[step.dtype]
+    out = np.empty(blocks.chunk, dtype)
+    digest, loss = blake3(), Loss()
+    for first, last in blocks.chunks():
+        for block in blocks.in_chunk(first, last):
+            merged = rule.merged(block)
+            cast = out[block.start - first : block.start - first + merged.size]
+            if not context.kernels.narrow(merged, cast) and not context.allow_nonfinite:
+                message = f"the result does not fit {step.dtype}: it is not finite there"
+                raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
+            _add_loss(loss, block, merged, cast)
+        raw = out[: last - first].view(np.uint8)
+        digest.update(raw.data)
+        sink(first * dtype.itemsize, raw)
+    return digest.hexdigest(), loss
+
+
+def _add_loss(loss: Loss, block: Block, merged: np.ndarray, cast: np.ndarray) -> None:
+    if block.base is None or cast.dtype == merged.dtype:
+        return
+    lost = cast.astype(merged.dtype) - merged
+    moved = merged - block.base
+    loss.lost += float(np.dot(lost, lost))
+    loss.moved += float(np.dot(moved, moved))
+
+
+class _Rule:
+    """The method's rule, ready for the blocks of one step."""
+
+    def __init__(self, step: MergeStep, context: Context, found: Found, wide: np.dtype) -> None:
+        self.step = step
+        self.method = context.method
+        self.kernels = context.kernels
+        self.found = found
+        self.settings = as_arrays(step.settings)
+        if context.method.takes_semantics:
+            self.settings["semantics"] = context.semantics
+        self.coefficients = self._coefficients() if context.method.kind == "coefficient" else None
+        self._merged = np.empty(BLOCK, wide)
+
+    def _coefficients(self) -> np.ndarray:
+        supplied = {name: survey.at(np.empty((0, 0)), 0) for name, survey in self.found.items()}
+        return np.asarray(self.method.rule(**self.settings, **supplied), np.float64)
+
+    def merged(self, block: Block) -> np.ndarray:
+        """Return the merged tensor's numbers for a block, in the computing type."""
+        change = self._change(block)
+        if block.base is None:
+            return change
+        out = np.empty_like(block.base)
+        self.kernels.add_scaled(block.base, change, self.step.scale, out)
+        return out
+
+    def _change(self, block: Block) -> np.ndarray:
+        if self.coefficients is not None:
+            out = self._merged[: block.stack.shape[1]]
+            self.kernels.combine(block.stack, self.coefficients, out)
+            return out
+        supplied = {name: survey.at(block.stack, block.start) for name, survey in self.found.items()}
+        return np.asarray(self.method.rule(block.stack, **self.settings, **supplied))

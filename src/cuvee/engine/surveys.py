@@ -1,0 +1,96 @@
+"""Runs a method's surveys over a step, or over all steps where a survey is about the whole model."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from cuvee.engine.blocks import Block, Blocks
+from cuvee.kernels import Kernels
+from cuvee.method import Method
+from cuvee.ops.survey import Fold, Situation, Supplied, Survey
+from cuvee.plan.make import as_arrays
+from cuvee.plan.plan import MergeStep
+
+Found = Mapping[str, Supplied]
+
+
+def random_keys(step: MergeStep, seed: int) -> tuple[tuple[int, int], ...]:
+    """Return what the draws of each model's tensor depend on: seed, model, occurrence and tensor, nothing else."""
+    return tuple(_key(seed, given.identity, given.occurrence, step.name) for given in step.inputs)
+
+
+def _key(seed: int, identity: str, occurrence: int, tensor: str) -> tuple[int, int]:
+    text = "\0".join((str(seed), identity, str(occurrence), tensor))
+    digest = blake3(text.encode()).digest(8)
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
+
+
+Reduce = Callable[[Fold], Any]
+"""Runs a fold over all the blocks that a survey is about and returns the final state."""
+
+
+def survey_step(
+    method: Method, step: MergeStep, blocks: Blocks, kernels: Kernels, semantics: str, seed: int, known: Found
+) -> dict[str, Supplied]:
+    """Run a step's surveys in sequence. What is `known` of the whole model is not surveyed again."""
+    found: dict[str, Supplied] = {}
+    for name, survey in method.surveys.items():
+        if name in known:
+            found[name] = known[name]
+            continue
+        here = Situation(
+            models=len(step.inputs),
+            elements=step.elements,
+            settings=as_arrays(step.settings),
+            semantics=semantics,
+            kernels=kernels,
+            dtype=blocks.wide,
+            keys=random_keys(step, seed),
+            found=found,
+        )
+        found[name] = run_survey(survey, here, lambda fold: fold_blocks(fold, blocks))
+    return found
+
+
+def survey_model(
+    method: Method, steps: Sequence[MergeStep], kernels: Kernels, semantics: str, dtype: np.dtype, reduce: Reduce
+) -> dict[str, Supplied]:
+    """Run the surveys that are about the whole model. They know what earlier ones of their kind found."""
+    merges = [step for step in steps if step.action == "merge"]
+    found: dict[str, Supplied] = {}
+    for name, survey in method.surveys.items() if merges else ():
+        if survey.scope(semantics, merges[0].settings) != "model":
+            continue
+        here = Situation(
+            models=len(merges[0].inputs),
+            elements=sum(step.elements for step in merges),
+            settings=as_arrays(merges[0].settings),
+            semantics=semantics,
+            kernels=kernels,
+            dtype=dtype,
+            found=found,
+        )
+        found[name] = run_survey(survey, here, reduce)
+    return found
+
+
+def run_survey(survey: Survey, here: Situation, reduce: Reduce) -> Supplied:
+    """Run one survey: give it the result of each fold it asks for until it has what it wants."""
+    generator = survey.run(here)
+    try:
+        fold = next(generator)
+        while True:
+            fold = generator.send(reduce(fold))
+    except StopIteration as end:
+        result: Supplied = end.value
+        return result
+
+
+def fold_blocks(fold: Fold, blocks: Iterable[Block]) -> Any:
+    """Run a fold over the blocks of one tensor, in order."""
+    state = fold.start()
+    for block in blocks:
+        state = fold.add(state, block.stack, block.start)
+    return state

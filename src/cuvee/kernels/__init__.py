@@ -1,0 +1,55 @@
+"""Fused implementations of the hot passes: `fused` (numba) and `plain` (NumPy), the same functions with the same bits.
+
+Both work on blocks: `stack` is `[models, n]`, float32 or float64, C-contiguous. No sum depends on how a tensor is cut
+into chunks, because a block is always the same elements and is summed in `LANES` fixed lanes.
+"""
+
+import importlib
+import importlib.util
+from typing import Protocol, cast
+
+import numpy as np
+
+BLOCK = 1 << 15
+"""Elements in a block: a few models' worth of float32 stay in the second-level cache."""
+
+LANES = 16
+"""Interleaved partial sums of a block; lane j adds elements j, j + LANES, ... in order."""
+
+
+class Kernels(Protocol):
+    """The passes over a block."""
+
+    def widen(self, raw: np.ndarray, out: np.ndarray) -> bool:
+        """Convert numbers of any float type into `out`; return whether all are finite."""
+
+    def narrow(self, values: np.ndarray, out: np.ndarray) -> bool:
+        """Round `values` to nearest even into `out`'s type; return whether all results are finite."""
+
+    def gram(self, stack: np.ndarray, out: np.ndarray) -> None:
+        """Add the inner products of the rows, in float64, to `out` [models, models]."""
+
+    def absolute_sums(self, stack: np.ndarray, out: np.ndarray) -> None:
+        """Add each row's sum of magnitudes, in float64, to `out` [models]."""
+
+    def digit_counts(self, row: np.ndarray, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
+        """Count the `width`-bit digit at `shift` of the magnitudes' bits whose higher bits equal `prefix`."""
+
+    def nth_equal(self, row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:
+        """Return the position of the n-th (from 1) entry of that magnitude or -1, and how many entries have it."""
+
+    def combine(self, stack: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
+        """Write the sum of coefficient x row, added in the order of the rows."""
+
+    def add_scaled(self, base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
+        """Write base + scale x delta; where the delta is zero, the base bit for bit."""
+
+    def uniform(self, key: tuple[int, int], start: int, out: np.ndarray) -> None:
+        """Fill float32 `out` with numbers in [0, 1) that depend on the key and the elements' indices only."""
+
+
+def load() -> Kernels:
+    """Return the compiled kernels, or the plain ones where numba is not installed."""
+    if importlib.util.find_spec("numba") is None:
+        return cast(Kernels, importlib.import_module("cuvee.kernels.plain"))
+    return cast(Kernels, importlib.import_module("cuvee.kernels.fused"))

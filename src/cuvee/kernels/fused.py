@@ -1,0 +1,197 @@
+"""The kernels compiled by numba: one pass each, no temporary arrays, no lock held.
+
+numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`. Compiled once
+and cached: beside this file, or in the user's cache folder where that is read-only, or nowhere if neither can be
+written.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from cuvee.kernels import LANES, plain
+
+_BF16_EXPONENT = np.uint16(0x7F80)
+_U16 = np.uint32(16)
+
+
+def _compiled(function: Any) -> Any:
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # numba found no folder that it may write its cache to
+        return numba.njit(nogil=True)(function)
+
+
+@_compiled
+def _widen_bf16(raw: Any, out: Any) -> Any:
+    worst = np.uint16(0)
+    for i in range(raw.size):
+        worst = max(worst, raw[i] & _BF16_EXPONENT)
+        out[i] = np.uint32(raw[i]) << _U16
+    return worst
+
+
+@_compiled
+def _narrow_bf16(bits: Any, out: Any) -> Any:
+    worst = np.uint16(0)
+    for i in range(bits.size):
+        u = bits[i]
+        even = np.uint32(u >> _U16) & np.uint32(1)
+        rounded = np.uint16(np.uint32(u + np.uint32(0x7FFF) + even) >> _U16)
+        # a NaN must stay one: the carry could turn it into zero
+        quiet = np.uint16(np.uint32(u >> _U16) | np.uint32(0x40))
+        nan = (u & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000)
+        result = quiet if nan else rounded
+        out[i] = result
+        worst = max(worst, result & _BF16_EXPONENT)
+    return worst
+
+
+@_compiled
+def _all_finite(values: Any) -> Any:
+    bad = 0
+    for i in range(values.size):
+        bad += not np.isfinite(values[i])
+    return bad == 0
+
+
+@_compiled
+def _gram(stack: Any, out: Any) -> None:
+    models, n = stack.shape
+    lanes = np.empty(LANES, np.float64)
+    whole = n - n % LANES
+    for i in range(models):
+        for j in range(i + 1):
+            lanes[:] = 0.0
+            for start in range(0, whole, LANES):
+                for lane in range(LANES):
+                    lanes[lane] += np.float64(stack[i, start + lane]) * np.float64(stack[j, start + lane])
+            for k in range(whole, n):
+                lanes[k - whole] += np.float64(stack[i, k]) * np.float64(stack[j, k])
+            total = 0.0
+            for lane in range(LANES):
+                total += lanes[lane]
+            out[i, j] += total
+            out[j, i] = out[i, j]
+
+
+@_compiled
+def _absolute_sums(stack: Any, out: Any) -> None:
+    models, n = stack.shape
+    lanes = np.empty(LANES, np.float64)
+    whole = n - n % LANES
+    for i in range(models):
+        lanes[:] = 0.0
+        for start in range(0, whole, LANES):
+            for lane in range(LANES):
+                lanes[lane] += np.float64(abs(stack[i, start + lane]))
+        for k in range(whole, n):
+            lanes[k - whole] += np.float64(abs(stack[i, k]))
+        total = 0.0
+        for lane in range(LANES):
+            total += lanes[lane]
+        out[i] += total
+
+
+@_compiled
+def _digit_counts(bits: Any, prefix: Any, shift: Any, width: Any, mask: Any, counts: Any) -> None:
+    low = (np.uint64(1) << width) - np.uint64(1)
+    for i in range(bits.size):
+        magnitude = np.uint64(bits[i]) & mask
+        if (magnitude >> (shift + width)) == prefix:
+            counts[np.int64((magnitude >> shift) & low)] += 1
+
+
+@_compiled
+def _nth_equal(row: Any, magnitude: Any, n: Any) -> Any:
+    seen = 0
+    place = -1
+    for i in range(row.size):
+        if abs(row[i]) == magnitude:
+            seen += 1
+            if seen == n:
+                place = i
+    return place, seen
+
+
+@_compiled
+def _combine(stack: Any, coefficients: Any, out: Any) -> None:
+    models, n = stack.shape
+    for i in range(n):
+        out[i] = stack[0, i] * coefficients[0]
+    for model in range(1, models):
+        coefficient = coefficients[model]
+        for i in range(n):
+            out[i] += stack[model, i] * coefficient
+
+
+@_compiled
+def _add_scaled(base: Any, delta: Any, scale: Any, out: Any) -> None:
+    for i in range(base.size):
+        moved = base[i] + scale * delta[i]
+        out[i] = base[i] if delta[i] == 0 else moved
+
+
+@_compiled
+def _mix(bits: Any) -> Any:
+    bits = np.uint32(bits ^ (bits >> np.uint32(16)))
+    bits = np.uint32(bits * np.uint32(0x21F0AAAD))
+    bits = np.uint32(bits ^ (bits >> np.uint32(15)))
+    bits = np.uint32(bits * np.uint32(0xD35A2D97))
+    return np.uint32(bits ^ (bits >> np.uint32(15)))
+
+
+@_compiled
+def _uniform(first: Any, second: Any, start: Any, out: Any) -> None:
+    for i in range(out.size):
+        index = np.uint64(start + i)
+        low = np.uint32(index & np.uint64(0xFFFFFFFF))
+        high = np.uint32(index >> np.uint64(32))
+        mixed = _mix(np.uint32(low ^ first))
+        mixed = _mix(np.uint32(mixed + np.uint32(high * np.uint32(0x9E3779B9)) + second))
+        out[i] = np.float32(mixed >> np.uint32(8)) * np.float32(2.0**-24)
+
+
+def widen(raw: np.ndarray, out: np.ndarray) -> bool:
+    if raw.dtype.name == "bfloat16" and out.dtype == np.float32:
+        return bool(_widen_bf16(raw.view(np.uint16), out.view(np.uint32)) != _BF16_EXPONENT)
+    out[:] = raw
+    return bool(_all_finite(out))
+
+
+def narrow(values: np.ndarray, out: np.ndarray) -> bool:
+    if out.dtype.name == "bfloat16" and values.dtype == np.float32:
+        return bool(_narrow_bf16(values.view(np.uint32), out.view(np.uint16)) != _BF16_EXPONENT)
+    return plain.narrow(values, out)
+
+
+def gram(stack: np.ndarray, out: np.ndarray) -> None:
+    _gram(stack, out)
+
+
+def absolute_sums(stack: np.ndarray, out: np.ndarray) -> None:
+    _absolute_sums(stack, out)
+
+
+def digit_counts(row: np.ndarray, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
+    unsigned, mask = (np.uint32, 0x7FFFFFFF) if row.dtype.itemsize == 4 else (np.uint64, 0x7FFFFFFFFFFFFFFF)
+    u64 = np.uint64
+    _digit_counts(row.view(unsigned), u64(prefix), u64(shift), u64(width), u64(mask), counts)
+
+
+def nth_equal(row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:
+    place, seen = _nth_equal(row, row.dtype.type(magnitude), n)
+    return int(place), int(seen)
+
+
+def combine(stack: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
+    _combine(stack, coefficients.astype(stack.dtype), out)
+
+
+def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
+    _add_scaled(base, delta, base.dtype.type(scale), out)
+
+
+def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
+    _uniform(np.uint32(key[0]), np.uint32(key[1]), np.int64(start), out)

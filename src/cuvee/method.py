@@ -1,0 +1,160 @@
+"""What a merge method is, and where methods are found.
+
+A method is one file in `methods/` that holds one decorated function. Its signature is its schema: keyword-only
+settings with ranges, `PerModel` for what each model may set itself, and arguments annotated with a survey, which the
+engine supplies. Recipe checks, `cuvee methods` and the docs read it from there.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from cuvee.ops.gram import gram
+from cuvee.ops.survey import Survey
+from cuvee.recipe.setting import Range, Setting, SettingKind
+
+Kind = Literal["coefficient", "element"]
+BaseUse = Literal["delta", "optional", "endpoint", "member"]
+"""How a method uses the base model: its task vectors are taken from it and the result is added to it (`delta`), the
+same if there is one (`optional`), it is the first of two ends (`endpoint`), or a model like the others (`member`)."""
+
+Reproducible = Literal["bits", "tolerance"]
+
+UNIT = Range(0, 1)
+
+_PER_MODEL = "a number that each model may set itself"
+PerModel = Annotated[Any, _PER_MODEL]
+Gram = Annotated[Any, gram]
+
+_LAMBDA = Setting("lambda", "number", default=1.0)
+_INT8_MASK = Setting("int8_mask", "boolean", default=False)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A merge method. `rule` gives coefficients [models], or the merged stack of a block, whichever `kind` says."""
+
+    key: str
+    kind: Kind
+    rule: Callable[..., Any]
+    paper: str
+    formula: str
+    base: BaseUse
+    models: tuple[int, int | None]
+    reproducible: Reproducible
+    settings: Mapping[str, Setting]
+    surveys: Mapping[str, Survey]
+    takes_semantics: bool
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.rule) or "").partition("\n")[0]
+
+    @property
+    def own_settings(self) -> tuple[str, ...]:
+        """Names of the settings that the rule itself takes."""
+        return tuple(name for name in inspect.signature(self.rule).parameters if name in self.settings)
+
+
+def coefficient_method(
+    key: str,
+    *,
+    formula: str,
+    paper: str = "",
+    base: BaseUse = "member",
+    models: tuple[int, int | None] = (1, None),
+    reproducible: Reproducible = "bits",
+) -> Callable[[Callable[..., Any]], Method]:
+    """Make a method whose merged tensor is a linear combination; the rule gives the coefficients.
+
+    With base "delta" (or "optional" and a base given) the task vectors are combined and the base is added.
+    """
+
+    def decorate(rule: Callable[..., Any]) -> Method:
+        return _method(key, "coefficient", rule, paper, formula, base, models, reproducible)
+
+    return decorate
+
+
+def element_method(
+    key: str,
+    *,
+    formula: str,
+    paper: str = "",
+    models: tuple[int, int | None] = (1, None),
+    reproducible: Reproducible = "bits",
+) -> Callable[[Callable[..., Any]], Method]:
+    """Make a method that works entry by entry on task vectors; the rule gives the merged task vector."""
+
+    def decorate(rule: Callable[..., Any]) -> Method:
+        return _method(key, "element", rule, paper, formula, "delta", models, reproducible)
+
+    return decorate
+
+
+@cache
+def registry() -> Mapping[str, Method]:
+    """Return all methods by key: our own, and those of installed plug-ins, which may not shadow them."""
+    import cuvee.methods
+
+    found: dict[str, Method] = {}
+    for module in pkgutil.iter_modules(cuvee.methods.__path__):
+        held = vars(importlib.import_module(f"cuvee.methods.{module.name}")).values()
+        found.update({method.key: method for method in held if isinstance(method, Method)})
+    for point in entry_points(group="cuvee.methods"):
+        method = point.load()
+        if method.key in found:
+            raise ValueError(f"the plug-in {point.value} brings a method '{method.key}', which exists already")
+        found[method.key] = method
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def _method(
+    key: str,
+    kind: Kind,
+    rule: Callable[..., Any],
+    paper: str,
+    formula: str,
+    base: BaseUse,
+    models: tuple[int, int | None],
+    reproducible: Reproducible,
+) -> Method:
+    parameters = inspect.signature(rule, eval_str=True).parameters
+    surveys = {name: found for name, p in parameters.items() if (found := _survey(p)) is not None}
+    plain = [p for name, p in parameters.items() if name not in surveys and p.kind == p.KEYWORD_ONLY]
+    settings = {p.name: _setting(p) for p in plain if p.name != "semantics"}
+    if base in ("delta", "optional"):
+        settings |= {"lambda": _LAMBDA, "int8_mask": _INT8_MASK}
+    return Method(
+        key, kind, rule, paper, formula, base, models, reproducible,
+        MappingProxyType(settings), MappingProxyType(surveys), "semantics" in parameters,
+    )  # fmt: skip
+
+
+def _survey(parameter: inspect.Parameter) -> Survey | None:
+    marks = getattr(parameter.annotation, "__metadata__", ())
+    return next((mark for mark in marks if isinstance(mark, Survey)), None)
+
+
+def _setting(parameter: inspect.Parameter) -> Setting:
+    annotation = parameter.annotation
+    marks = getattr(annotation, "__metadata__", ())
+    plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    kinds: dict[Any, SettingKind] = {bool: "boolean", int: "integer", float: "number", Any: "number"}
+    choices = get_args(plain) if get_origin(plain) is Literal else ()
+    required = parameter.default is inspect.Parameter.empty
+    return Setting(
+        parameter.name,
+        "text" if choices else kinds[plain],
+        per_model=_PER_MODEL in marks,
+        default=None if required else parameter.default,
+        required=required,
+        within=next((mark for mark in marks if isinstance(mark, Range)), Range()),
+        choices=choices,
+    )

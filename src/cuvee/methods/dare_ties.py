@@ -1,0 +1,27 @@
+"""DARE with the sign election of TIES: random instead of magnitude trimming (Yu et al. 2024, Yadav et al. 2023)."""
+
+from typing import Annotated
+
+from cuvee.method import UNIT, PerModel, element_method
+from cuvee.ops.arrays import Array, along_models
+from cuvee.ops.sparsify import keep_at_random, rescaling
+from cuvee.ops.task_vectors import elected_sum, sparse
+
+
+@element_method(
+    "dare_ties", paper="arXiv:2311.03099", formula="θ₀ + λ Σ mᵢ wᵢ sᵢ (bᵢ ⊙ τᵢ),  mᵢ = agreement with the elected sign"
+)
+def dare_ties(
+    deltas: Array,
+    *,
+    weight: PerModel,
+    density: Annotated[PerModel, UNIT] = 1.0,
+    normalize: bool = False,
+    rescale: bool = True,
+    semantics: str,
+    keep: Annotated[Array, keep_at_random],
+    scale: Annotated[Array, rescaling],
+) -> Array:
+    """Thin the task vectors at random, elect a sign for each entry, sum those that agree."""
+    thinned = sparse(deltas, keep, scale)
+    return elected_sum(thinned, weight, thinned * along_models(weight, thinned), normalize=normalize)

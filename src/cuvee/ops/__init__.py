@@ -1,0 +1,1 @@
+"""Small tensor functions that methods are made of, written against the Python array API standard."""

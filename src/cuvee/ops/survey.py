@@ -1,0 +1,82 @@
+"""Surveys: numbers about a tensor (or the whole model) that a rule needs before it can work element by element.
+
+A survey is a generator. It yields `Fold`s, streaming reductions which the engine runs over the blocks and whose result
+it sends back, and returns a `Supplied`: what makes the rule's argument for any block. `whole` is the same thing by its
+plain definition, on a whole tensor of any array library.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from cuvee.kernels import Kernels
+from cuvee.ops.arrays import Array
+
+Scope = Literal["tensor", "model"]
+
+FLOAT32 = np.dtype(np.float32)
+
+
+class Supplied(Protocol):
+    """What a survey found. `at` makes the rule's argument for a block that starts at element `start`."""
+
+    def at(self, stack: np.ndarray, start: int) -> Array: ...
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A reduction: `add(state, stack, start)` takes in a block [models, n]; `merge` joins the states of two tensors."""
+
+    start: Callable[[], Any]
+    add: Callable[[Any, np.ndarray, int], Any]
+    merge: Callable[[Any, Any], Any]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What a survey may know: the numbers of models and elements, the settings, and what earlier surveys found."""
+
+    models: int
+    elements: int
+    settings: Mapping[str, Any]
+    semantics: str
+    kernels: Kernels
+    dtype: np.dtype = FLOAT32
+    keys: tuple[tuple[int, int], ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+
+Run = Generator[Fold, Any, Supplied]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One survey. `scope` says over what it runs, `passes` how often at most it reads, `reads` the settings it uses."""
+
+    run: Callable[[Situation], Run]
+    whole: Callable[[Array, Situation], Array]
+    scope: Callable[[str, Mapping[str, Any]], Scope] = lambda semantics, settings: "tensor"
+    passes: Callable[[str, Mapping[str, Any]], int] = lambda semantics, settings: 0
+    reads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same argument for every block."""
+
+    value: Any
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return self.value
+
+
+def summing(models: int, add: Callable[[np.ndarray, np.ndarray, int], None], shape: tuple[int, ...] = ()) -> Fold:
+    """Return a fold into float64 sums of shape `[models, *shape]`; `add(sums, stack, start)` writes to the sums."""
+
+    def into(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
+        add(state, stack, start)
+        return state
+
+    return Fold(lambda: np.zeros((models, *shape)), into, lambda a, b: a + b)

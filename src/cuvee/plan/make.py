@@ -1,0 +1,305 @@
+"""Recipe + headers -> Plan, with all problems found at once."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
+from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
+from cuvee.method import Method, registry
+from cuvee.plan.memory import least_memory
+from cuvee.plan.outline import Outline, outline
+from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
+from cuvee.plan.resolve import open_models
+from cuvee.recipe.recipe import Recipe, Slice, Source
+from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.setting import Scalar, Setting, value_at
+from cuvee.structure import Layer, layer_of, stacks
+
+MOST_SHOWN = 12
+"""Problems in one message; more are counted."""
+
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+"""Where a config.json may have its layer count."""
+
+
+def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None = None) -> Plan:
+    """Work out every step of a merge. `models` gives the inputs where they are not folders.
+
+    Raises RecipeError or CheckpointError that holds all problems found.
+    """
+    if models is None:
+        places, sources = open_models(recipe)
+    else:
+        places, sources = (), tuple(models[model] for model in recipe.models())
+    return _Planner(recipe, registry()[recipe.merge_method], sources).plan(places or (None,) * len(sources))
+
+
+@dataclass(frozen=True)
+class _Member:
+    """A source that takes part in one output tensor."""
+
+    model: ModelRef
+    tensor: str
+    source: Source | None
+
+
+class _Planner:
+    """Makes the steps of one recipe and gathers what is wrong with them."""
+
+    def __init__(self, recipe: Recipe, method: Method, sources: tuple[TensorSource, ...]) -> None:
+        self.recipe = recipe
+        self.method = method
+        self.models = recipe.models()
+        self.sources = dict(zip(self.models, sources, strict=True))
+        self.index = {model: i for i, model in enumerate(self.models)}
+        self.problems: list[CuveeError] = []
+        self.warnings: list[str] = []
+        self.lacking: Counter[tuple[str, str]] = Counter()
+
+    def plan(self, places: tuple[Any, ...]) -> Plan:
+        donor = self.models[0]
+        outlines = outline(self.recipe, self.sources[donor], self.problems)
+        self.check_members()
+        if not self.recipe.sliced:
+            self.check_names(donor)
+        self.stop_at_problems()
+        steps = [step for out in outlines if (step := self.step(out)) is not None]
+        self.note_lacking()
+        self.check_whole_model_settings(steps)
+        self.stop_at_problems()
+        return Plan(
+            recipe=self.recipe,
+            method=self.method,
+            models=self.models,
+            places=places,
+            sources=tuple(self.sources.values()),
+            donor=0,
+            steps=tuple(steps),
+            config_changes=self.config_changes(donor, steps, outlines),
+            forecast=self.forecast(steps),
+            warnings=tuple(self.warnings),
+        )
+
+    def stop_at_problems(self) -> None:
+        if self.problems:
+            shown = self.problems[:MOST_SHOWN]
+            if len(self.problems) > MOST_SHOWN:
+                more = len(self.problems) - MOST_SHOWN
+                shown.append(type(shown[0])(f"and {more} more like these"))
+            raise several(shown)
+
+    def check_members(self) -> None:
+        least, most = self.method.models
+        for i, part in enumerate(self.recipe.slices):
+            count = len(self.members(part, None))
+            if count < least or (most is not None and count > most):
+                wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
+                besides = " besides the base model" if self.method.base in ("delta", "optional") else ""
+                where = f"slice {i}" if self.recipe.sliced else "the recipe"
+                message = f"'{self.method.key}' merges {wanted} model(s){besides}; {where} names {count}"
+                self.problems.append(RecipeError(message, where=self.recipe.source))
+
+    def check_names(self, donor: ModelRef) -> None:
+        """Every input has every tensor, or the merge would lose some."""
+        expected = self.sources[donor].tensors
+        for model in self.models[1:]:
+            found = self.sources[model].tensors
+            missing = [name for name in expected if name not in found]
+            surplus = [name for name in found if name not in expected]
+            for name in missing[:3]:
+                guess = closest(name, surplus)
+                hint = f"did you mean '{guess}'?" if guess else None
+                self.problems.append(
+                    CheckpointError(f"has no tensor '{name}', which {donor} has", where=str(model), hint=hint)
+                )
+            if len(missing) > 3:
+                self.problems.append(
+                    CheckpointError(f"lacks {len(missing)} tensors of {donor} in all", where=str(model))
+                )
+            for name in surplus[:3]:
+                if not missing:
+                    message = f"has a tensor '{name}', which {donor} lacks: it would be lost"
+                    self.problems.append(CheckpointError(message, where=str(model)))
+
+    def base_of(self, part: Slice) -> ModelRef | None:
+        return part.base_model or self.recipe.base_model
+
+    def members(self, part: Slice, out: Outline | None) -> list[_Member]:
+        """List the models that a step of this slice combines, in the order in which the method sees them."""
+        base = self.base_of(part)
+        names = out.names if out else ("",) * len(part.sources)
+        members = [_Member(s.model, n, s) for s, n in zip(part.sources, names, strict=True)]
+        if base is None:
+            return members
+        base_name = out.base_name if out else ""
+        listed = [m for m in members if m.model == base]
+        others = [m for m in members if m.model != base]
+        if self.method.base in ("delta", "optional"):
+            return others
+        first = listed[:1] or [_Member(base, base_name, None)]
+        if self.method.base == "endpoint":
+            return first + others
+        if not listed and self.method.models == (1, 1):
+            return members  # the base only lends its config
+        return members if listed else members + first
+
+    def step(self, out: Outline) -> MergeStep | None:
+        base = self.base_of(out.part) if self.method.base in ("delta", "optional") else None
+        members = self.members(out.part, out)
+        needed = [(m.model, m.tensor) for m in members] + ([(base, out.base_name)] if base else [])
+        specs = [self.spec(model, tensor, out.name) for model, tensor in needed]
+        if any(spec is None for spec in specs):
+            return None
+        found = [spec for spec in specs if spec is not None]
+        if not self.shapes_agree(out, needed, found):
+            return None
+        inputs = self.inputs(members, found)
+        base_input = Input(self.index[base], out.base_name, found[-1].dtype) if base else None
+        if any(spec.dtype not in MERGEABLE for spec in found):
+            same = len({spec.dtype for spec in found}) == 1
+            if not same:
+                self.problems.append(
+                    CheckpointError(
+                        f"'{out.name}' is of different kinds in the inputs: {', '.join(s.dtype for s in found)}"
+                    )
+                )
+            return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
+        settings, scale = self.settings(out, members)
+        dtype = self.output_dtype([spec.dtype for spec in found])
+        step = MergeStep(out.name, dtype, found[0].shape, "merge", inputs, base_input, settings, scale)
+        return step if self.rule_accepts(step) else None
+
+    def spec(self, model: ModelRef, tensor: str, out: str) -> TensorSpec | None:
+        spec = self.sources[model].tensors.get(tensor)
+        if spec is None:
+            self.problems.append(CheckpointError(f"has no tensor '{tensor}', needed for '{out}'", where=str(model)))
+        return spec
+
+    def shapes_agree(self, out: Outline, needed: list[tuple[ModelRef, str]], specs: list[TensorSpec]) -> bool:
+        if len({spec.shape for spec in specs}) == 1:
+            return True
+        shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
+        self.problems.append(CheckpointError(f"'{out.name}' has different shapes: {shapes}"))
+        return False
+
+    def inputs(self, members: list[_Member], specs: list[TensorSpec]) -> tuple[Input, ...]:
+        seen: Counter[str] = Counter()
+        result = []
+        for member, spec in zip(members, specs, strict=False):
+            identity = member.source.identity if member.source else member.model.without_revisions
+            result.append(Input(self.index[member.model], member.tensor, spec.dtype, identity, seen[identity]))
+            seen[identity] += 1
+        return tuple(result)
+
+    def settings(self, out: Outline, members: list[_Member]) -> tuple[dict[str, Any], float]:
+        resolved: dict[str, Any] = {}
+        for name, setting in self.method.settings.items():
+            if setting.per_model:
+                resolved[name] = tuple(self.value(setting, out, member) for member in members)
+            else:
+                resolved[name] = self.value(setting, out, None)
+        scale = float(resolved.get("lambda", 1.0))
+        own = {name: resolved[name] for name in self.method.own_settings}
+        return own, scale
+
+    def value(self, setting: Setting, out: Outline, member: _Member | None) -> Scalar | None:
+        scopes = [out.part.settings, self.recipe.settings]
+        if member is not None and member.source is not None:
+            scopes.insert(0, member.source.settings)
+        found = value_at(scopes, setting.name, out.name, out.depth)
+        if found is not None:
+            return int(found) if setting.kind == "integer" else found
+        if setting.required:
+            self.lacking[(setting.name, str(member.model) if member else "")] += 1
+            return 0.0
+        return setting.default
+
+    def note_lacking(self) -> None:
+        for (name, model), count in self.lacking.items():
+            whose = f" for {model}" if model else ""
+            hint = f"'{self.method.key}' needs it; set it for the model, or for all under the recipe's 'parameters'"
+            message = f"parameter '{name}' has no value{whose} in {count} tensors"
+            self.problems.append(RecipeError(message, where=self.recipe.source, hint=hint))
+
+    def rule_accepts(self, step: MergeStep) -> bool:
+        """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
+        if self.method.kind != "coefficient" or self.method.surveys or self.lacking:
+            return True
+        try:
+            self.method.rule(**as_arrays(step.settings))
+        except ValueError as error:
+            if len(self.problems) < MOST_SHOWN:
+                self.problems.append(RecipeError(f"'{step.name}': {error}", where=self.recipe.source))
+            return False
+        return True
+
+    def check_whole_model_settings(self, steps: list[MergeStep]) -> None:
+        """A number that is found over the whole model needs settings that are the same in all of it."""
+        merges = [step for step in steps if step.action == "merge"]
+        for survey in self.method.surveys.values() if merges else ():
+            if survey.scope(self.recipe.semantics, merges[0].settings) == "tensor":
+                continue
+            for name in survey.reads:
+                if len({repr(step.settings.get(name)) for step in merges}) > 1:
+                    message = f"'{name}' differs between tensors, but here it counts for the whole model"
+                    hint = "give one number, or use semantics: mergekit"
+                    self.problems.append(RecipeError(message, where=self.recipe.source, hint=hint))
+
+    def output_dtype(self, dtypes: list[str]) -> str:
+        named = self.recipe.out_dtype or self.recipe.dtype
+        return NAMES[named] if named else promoted(dtypes)
+
+    def config_changes(self, donor: ModelRef, steps: list[MergeStep], outlines: list[Outline]) -> dict[str, Any]:
+        config = self.sources[donor].config
+        if not config:
+            self.warnings.append(f"{donor} has no config.json; the output will have none")
+            return {}
+        written = Counter(step.dtype for step in steps if step.action == "merge")
+        changes: dict[str, Any] = {}
+        if written:
+            word = WORDS[written.most_common(1)[0][0]]
+            changes = {key: word for key in ("dtype", "torch_dtype") if key in config} or {"dtype": word}
+        if self.recipe.sliced:
+            changes |= self.recut(config, donor, outlines)
+        return changes
+
+    def recut(self, config: dict[str, Any], donor: ModelRef, outlines: list[Outline]) -> dict[str, Any]:
+        """Cut what the config says of each layer to the layers of the output."""
+        depth = stacks(self.sources[donor].tensors)[0].depth
+        layers = list({la.index: out.source_layer for out in outlines if (la := _cut_layer(out)) is not None}.values())
+        changes: dict[str, Any] = {key: len(layers) for key in DEPTH_KEYS if config.get(key) == depth}
+        if not changes:
+            self.warnings.append(f"config.json has no layer count of {depth} to change; check it")
+        for key, value in config.items():
+            if isinstance(value, list) and len(value) == depth and depth > 1:
+                changes[key] = [value[layer] for layer in layers if layer is not None]
+        return changes
+
+    def forecast(self, steps: list[MergeStep]) -> Forecast:
+        read, most = 0, 1
+        for step in steps:
+            size = sum(self.sources[self.models[i.model]].tensors[i.tensor].nbytes for i in step.all_inputs)
+            passes = 1 + self.surveying(step)
+            read, most = read + size * passes, max(most, passes)
+        written = sum(step.elements * NUMPY[step.dtype].itemsize for step in steps)
+        return Forecast(read, written, most, least_memory(steps))
+
+    def surveying(self, step: MergeStep) -> int:
+        if step.action == "copy":
+            return 0
+        semantics = self.recipe.semantics
+        return sum(survey.passes(semantics, step.settings) for survey in self.method.surveys.values())
+
+
+def _cut_layer(out: Outline) -> Layer | None:
+    return layer_of(out.name) if out.source_layer is not None else None
+
+
+def as_arrays(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's settings as a rule takes them: one number a model as an array."""
+    return {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in settings.items()}

@@ -1,0 +1,100 @@
+"""`Plan`: what a merge will do, step by step, as plain data that can be printed, compared and hashed."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cuvee.checkpoint import TensorSource
+from cuvee.method import Method
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+
+Action = Literal["merge", "copy"]
+
+
+@dataclass(frozen=True)
+class Input:
+    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on."""
+
+    model: int
+    tensor: str
+    dtype: str
+    identity: str = ""
+    occurrence: int = 0
+
+
+@dataclass(frozen=True)
+class MergeStep:
+    """One output tensor: what it is made of and with which numbers.
+
+    `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
+    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers).
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    action: Action
+    inputs: tuple[Input, ...]
+    base: Input | None
+    settings: Mapping[str, Any]
+    scale: float = 1.0
+
+    @property
+    def elements(self) -> int:
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def all_inputs(self) -> tuple[Input, ...]:
+        return (*self.inputs, self.base) if self.base else self.inputs
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a merge will cost. `passes` counts readings of the inputs; `memory_bytes` is private memory."""
+
+    bytes_read: int
+    bytes_written: int
+    passes: int
+    least_memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a merge, in the order of the output's tensors."""
+
+    recipe: Recipe
+    method: Method
+    models: tuple[ModelRef, ...]
+    places: tuple[Path | None, ...]
+    sources: tuple[TensorSource, ...]
+    donor: int
+    steps: tuple[MergeStep, ...]
+    config_changes: Mapping[str, Any]
+    forecast: Forecast
+    warnings: tuple[str, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(step.elements for step in self.steps)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the recipe, the steps and the inputs' headers."""
+        content = {
+            "recipe": self.recipe.digest,
+            "steps": [_plain(step) for step in self.steps],
+            "inputs": [source.fingerprint() for source in self.sources],
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _plain(step: MergeStep) -> list[Any]:
+    inputs = [[i.model, i.tensor, i.identity, i.occurrence] for i in step.all_inputs]
+    return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale]

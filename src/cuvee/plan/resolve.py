@@ -1,0 +1,62 @@
+"""References -> opened checkpoints, with every problem of every input found at once."""
+
+from pathlib import Path
+
+from cuvee.checkpoint import Checkpoint, TensorSource, open_checkpoint
+from cuvee.errors import CheckpointError, CuveeError, several
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+
+
+def place_of(model: ModelRef, folder: Path | None) -> Path:
+    """Find a model: from the current folder, as mergekit does, or else from the recipe's. Raises CheckpointError."""
+    if model.adapter:
+        raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
+    here = Path(model.path).expanduser()
+    beside = folder / here if folder is not None else here
+    if here.exists():
+        if beside.exists() and beside.resolve() != here.resolve():
+            message = f"'{model.path}' is both in the current folder and beside the recipe"
+            raise CheckpointError(message, where=str(model), hint="give the whole path")
+        return here
+    if beside.exists():
+        return beside
+    hint = f"looked in {Path.cwd()}" + (f" and {folder.resolve()}" if folder is not None else "")
+    if model.looks_like_hub_name:
+        hint += "; models of a hub are not downloaded: download it and name its folder"
+    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+
+
+def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, ...]]:
+    """Open every model of a recipe by its headers."""
+    places: list[Path] = []
+    opened: list[TensorSource] = []
+    problems: list[CuveeError] = []
+    for model in recipe.models():
+        try:
+            place = place_of(model, recipe.folder)
+            checkpoint = open_checkpoint(place)
+            refuse_quantised(checkpoint)
+            places.append(place)
+            opened.append(checkpoint)
+        except CheckpointError as error:
+            problems.extend(error.problems or (error,))
+    if problems:
+        raise several(problems)
+    return tuple(places), tuple(opened)
+
+
+def refuse_quantised(checkpoint: Checkpoint) -> None:
+    """Raise CheckpointError for weights that are codes: averaged as numbers they would be nonsense."""
+    scheme = checkpoint.config.get("quantization_config")
+    if scheme:
+        name = scheme.get("quant_method", "unknown") if isinstance(scheme, dict) else scheme
+        hint = "merge the unquantised model and quantise the result"
+        raise CheckpointError(
+            f"its weights are quantised ({name}): codes, not numbers", where=str(checkpoint.path), hint=hint
+        )
+    for spec in checkpoint.tensors.values():
+        coded = spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32") and spec.name.endswith("weight"))
+        if coded:
+            message = f"'{spec.name}' is {spec.dtype}: quantised codes, not numbers"
+            raise CheckpointError(message, where=str(spec.file), hint="merge the unquantised model")

@@ -1,0 +1,115 @@
+"""`Recipe`: what the author wrote, checked, with every shorthand expanded."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.setting import Settings
+
+DType = Literal["float16", "bfloat16", "float32", "float64"]
+ComputeDType = Literal["float32", "as_loaded"]
+Semantics = Literal["mergekit", "paper"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them."""
+
+    model: ModelRef
+    settings: Settings
+    layers: tuple[int, int] | None = None
+    name: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What random draws depend on: the name given in the recipe, or else the reference without revisions."""
+        return self.name or self.model.without_revisions
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Sources whose layers are merged into the next layers of the output."""
+
+    sources: tuple[Source, ...]
+    settings: Settings
+    base_model: ModelRef | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A merge as written. `models:` is one slice over all layers, with `sliced` false."""
+
+    merge_method: str
+    slices: tuple[Slice, ...]
+    sliced: bool
+    settings: Settings
+    base_model: ModelRef | None = None
+    dtype: DType | None = None
+    out_dtype: DType | None = None
+    compute_dtype: ComputeDType = "float32"
+    semantics: Semantics = "mergekit"
+    seed: int = 0
+    name: str | None = None
+    text: str = ""
+    source: str = "recipe"
+    folder: Path | None = None
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical form: two recipes that mean the same have the same digest."""
+        return hashlib.sha256(json.dumps(canonical(self), sort_keys=True).encode()).hexdigest()
+
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model named, base first, each once, in the order of the recipe."""
+        named = [self.base_model] if self.base_model else []
+        for part in self.slices:
+            named += [part.base_model] if part.base_model else []
+            named += [source.model for source in part.sources]
+        return tuple(dict.fromkeys(named))
+
+
+def canonical(recipe: Recipe) -> dict[str, Any]:
+    """Return the recipe as plain data in which every shorthand is expanded."""
+    return {
+        "merge_method": recipe.merge_method,
+        "base_model": _text(recipe.base_model),
+        "sliced": recipe.sliced,
+        "slices": [_canonical_slice(part) for part in recipe.slices],
+        "parameters": _canonical_settings(recipe.settings),
+        "dtype": recipe.dtype,
+        "out_dtype": recipe.out_dtype,
+        "compute_dtype": recipe.compute_dtype,
+        "semantics": recipe.semantics,
+        "seed": recipe.seed,
+    }
+
+
+def _canonical_slice(part: Slice) -> dict[str, Any]:
+    sources = [
+        {
+            "model": str(source.model),
+            "name": source.name,
+            "layer_range": list(source.layers) if source.layers else None,
+            "parameters": _canonical_settings(source.settings),
+        }
+        for source in part.sources
+    ]
+    return {
+        "sources": sources,
+        "base_model": _text(part.base_model),
+        "parameters": _canonical_settings(part.settings),
+    }
+
+
+def _canonical_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        name: [{"filter": choice.filter, "value": list(choice.stops)} for choice in value]
+        for name, value in sorted(settings.items())
+    }
+
+
+def _text(model: ModelRef | None) -> str | None:
+    return str(model) if model else None

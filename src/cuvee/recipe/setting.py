@@ -1,0 +1,132 @@
+"""Settings: what a method can be told (`Setting`), and what a recipe says (`Value`).
+
+mergekit's forms: a scalar; a gradient, a list of values spread over depth; a list of `{filter, value}`, of which the
+first whose filter is in the tensor's name counts. A value is kept as a tuple of `Choice`s, whatever form it had.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Scalar = float | int | bool | str
+SettingKind = Literal["number", "integer", "boolean", "text"]
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers from `low` to `high`, ends included unless `open_low` or `open_high`."""
+
+    low: float | None = None
+    high: float | None = None
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, number: float) -> bool:
+        above = self.low is None or (number > self.low if self.open_low else number >= self.low)
+        below = self.high is None or (number < self.high if self.open_high else number <= self.high)
+        return above and below
+
+    def __str__(self) -> str:
+        if self.low is None and self.high is None:
+            return "any number"
+        left = "(-inf" if self.low is None else f"{'(' if self.open_low else '['}{self.low:g}"
+        right = "inf)" if self.high is None else f"{self.high:g}{')' if self.open_high else ']'}"
+        return f"{left}, {right}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method can be told under one name. `default` None with `required` means that a recipe must say it."""
+
+    name: str
+    kind: SettingKind
+    per_model: bool = False
+    default: Scalar | None = None
+    required: bool = False
+    within: Range = Range()
+    choices: tuple[str, ...] = ()
+
+    def complaint(self, value: object) -> str | None:
+        """Say what is wrong with `value`, or None."""
+        if self.kind == "boolean":
+            return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+        if self.kind == "text":
+            return None if value in self.choices else f"expected one of {', '.join(self.choices)}, found {value!r}"
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"expected a number, found {value!r}"
+        if value != value or value in (float("inf"), float("-inf")):
+            return f"expected a finite number, found {value!r}"
+        if self.kind == "integer" and value != int(value):
+            return f"expected a whole number, found {value!r}"
+        return None if value in self.within else f"expected a number in {self.within}, found {value!r}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of a value: the stops of a gradient (one for a scalar), for tensors whose name holds `filter`."""
+
+    stops: tuple[Scalar, ...]
+    filter: str = "*"
+
+    def applies_to(self, tensor: str) -> bool:
+        return self.filter == "*" or self.filter in tensor
+
+    def at(self, depth: float) -> Scalar:
+        """Interpolate at a relative `depth` in [0, 1]; texts and booleans step instead."""
+        position = depth * (len(self.stops) - 1)
+        index = min(int(position), len(self.stops) - 1)
+        here = self.stops[index]
+        if len(self.stops) == 1 or isinstance(here, bool | str) or index == len(self.stops) - 1:
+            return here
+        fraction = position - index
+        return (1 - fraction) * here + fraction * float(self.stops[index + 1])
+
+
+Value = tuple[Choice, ...]
+Settings = Mapping[str, Value]
+
+
+def parse_value(written: Any) -> Value:
+    """Read one parameter's value in any of its forms. Raises ValueError."""
+    if isinstance(written, Mapping):
+        return (_filtered(written),)
+    if isinstance(written, Sequence) and not isinstance(written, str):
+        if not written:
+            raise ValueError("expected at least one value, found an empty list")
+        if all(isinstance(entry, Mapping) for entry in written):
+            return tuple(_filtered(entry) for entry in written)
+        return (Choice(_stops(written)),)
+    return (Choice(_stops([written])),)
+
+
+def value_at(scopes: Sequence[Settings], name: str, tensor: str, depth: float) -> Scalar | None:
+    """Return the first value that a scope, innermost first, has for this tensor at this depth; None if none has."""
+    for scope in scopes:
+        for choice in scope.get(name, ()):
+            if choice.applies_to(tensor):
+                return choice.at(depth)
+    return None
+
+
+def _filtered(entry: Mapping[str, Any]) -> Choice:
+    unknown = sorted(set(entry) - {"filter", "value"})
+    if unknown or "value" not in entry:
+        raise ValueError(f"expected {{filter, value}}, found keys {', '.join(map(str, entry)) or 'none'}")
+    written = entry["value"]
+    name = entry.get("filter")
+    if name is not None and not isinstance(name, str):
+        raise ValueError(f"expected a text as filter, found {name!r}")
+    listed = isinstance(written, Sequence) and not isinstance(written, str)
+    return Choice(_stops(written if listed else [written]), name or "*")
+
+
+def _stops(written: Sequence[Any]) -> tuple[Scalar, ...]:
+    if not written:
+        raise ValueError("expected at least one value, found an empty list")
+    for entry in written:
+        if not isinstance(entry, bool | int | float | str):
+            raise ValueError(f"expected a number, true, false or a text, found {entry!r}")
+    kinds = {"text" if isinstance(e, str) else "boolean" if isinstance(e, bool) else "number" for e in written}
+    if len(kinds) > 1:
+        raise ValueError(f"expected values of one kind in a gradient, found {', '.join(sorted(kinds))}")
+    return tuple(written)

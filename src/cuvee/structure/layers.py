@@ -1,0 +1,50 @@
+"""Layers: a tensor named `PREFIX.N.REST`, such as `model.layers.3.mlp.up_proj.weight`, belongs to layer N of a stack."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)?[^.\d][^.]*)\.(?P<index>\d+)\.(?P<rest>.+)$")
+_FIRST = ("embed", "wte", "wpe", "shared.weight")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Where a tensor is: its stack, the layer's index in it, and the name within the layer."""
+
+    prefix: str
+    index: int
+    rest: str
+
+    def at(self, index: int) -> str:
+        """Return the same tensor's name in another layer."""
+        return f"{self.prefix}.{index}.{self.rest}"
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A run of layers: the prefix of their names, how many there are, how many tensors they hold."""
+
+    prefix: str
+    depth: int
+    tensors: int
+
+
+def layer_of(name: str) -> Layer | None:
+    """Return the outermost layer that a tensor belongs to, or None."""
+    match = _NUMBERED.match(name)
+    return Layer(match["prefix"], int(match["index"]), match["rest"]) if match else None
+
+
+def stacks(names: Iterable[str]) -> tuple[Stack, ...]:
+    """Return the stacks of a model, the one with most tensors first."""
+    layers = [layer for name in names if (layer := layer_of(name)) is not None]
+    tensors = Counter(layer.prefix for layer in layers)
+    depth = {prefix: 1 + max(la.index for la in layers if la.prefix == prefix) for prefix in tensors}
+    return tuple(Stack(prefix, depth[prefix], count) for prefix, count in tensors.most_common())
+
+
+def is_before_layers(name: str) -> bool:
+    """Say whether a tensor outside the layers comes before them (embeddings) rather than after (norm, head)."""
+    return any(word in name for word in _FIRST)
