@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any
 
+from cuvee.version import __version__
+
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, recipe_from_text
     from cuvee.engine import MergeResult, merge, merge_tensors, run_plan
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
-
-__version__ = "0.1.0"
 
 _ROOMS = {
     "MergeResult": "cuvee.engine",
@@ -30,6 +30,7 @@ __all__ = [
     "Plan",
     "Recipe",
     "Report",
+    "__version__",
     "evaluate",
     "load_recipe",
     "make_plan",

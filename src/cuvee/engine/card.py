@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-import cuvee
 from cuvee.plan import Plan
+from cuvee.version import __version__
 
 _REPRODUCIBLE = {
     "bits": "the same on every machine",
@@ -21,7 +21,7 @@ def model_card(plan: Plan, digest: str, copied: list[str]) -> str:
     return f"""{_front(plan)}
 # {_title(plan)}
 
-A blend made with [Cuvée](https://pypi.org/project/cuvee/) {cuvee.__version__} by the method `{method.key}`{paper}:
+A blend made with [Cuvée](https://pypi.org/project/cuvee/) {__version__} by the method `{method.key}`{paper}:
 {method.formula}
 
 ## Parents

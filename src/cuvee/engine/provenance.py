@@ -5,9 +5,9 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
-import cuvee
 from cuvee.plan import Plan
 from cuvee.recipe.recipe import Recipe
+from cuvee.version import __version__
 
 MERGEKIT_METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough")
 """Methods of ours that mergekit has under the same key."""
@@ -34,7 +34,7 @@ def provenance(plan: Plan, digest: str, figures: Figures) -> str:
         for model, source in zip(plan.models, plan.sources, strict=True)
     ]
     content = {
-        "cuvee": cuvee.__version__,
+        "cuvee": __version__,
         "recipe_digest": plan.recipe.digest,
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,

@@ -55,7 +55,8 @@ def digit_counts(row: np.ndarray, prefix: int, shift: int, width: int, counts: n
 
 def _magnitude_bits(row: np.ndarray) -> np.ndarray:
     unsigned = np.uint32 if row.dtype.itemsize == 4 else np.uint64
-    return np.abs(row).view(unsigned).astype(np.uint64)
+    bits: np.ndarray = np.abs(row).view(unsigned).astype(np.uint64)
+    return bits
 
 
 def nth_equal(row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:

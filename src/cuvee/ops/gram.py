@@ -1,6 +1,7 @@
 """The Gram matrix of a stack, and geometry in the span of its rows: nothing here needs the tensors again."""
 
 import numpy as np
+from array_api_compat import to_device
 
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.survey import Constant, Run, Situation, Survey, summing
@@ -16,7 +17,7 @@ def _gram(s: Situation) -> Run:
 def _gram_whole(stack: Array, s: Situation) -> Array:
     xp = array_namespace(stack)
     rows = xp.reshape(xp.astype(stack, xp.float64), (s.models, -1))
-    return rows @ rows.T
+    return np.asarray(to_device(rows @ rows.T, "cpu"))
 
 
 gram = Survey(
@@ -26,4 +27,5 @@ gram = Survey(
     passes=lambda semantics, settings: 1,
     reads=("scope",),
 )
-"""Inner products of the models' tensors, or of whole models with `scope: model`, in float64."""
+"""Inner products of the models' tensors, or of whole models with `scope: model`, in float64 and in NumPy: the matrix
+is tiny, and what follows from it is worked out on the host."""

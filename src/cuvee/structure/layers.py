@@ -1,4 +1,4 @@
-"""Layers: a tensor named `PREFIX.N.REST`, such as `model.layers.3.mlp.up_proj.weight`, belongs to layer N of a stack."""
+"""Layers: a tensor named `PREFIX.N.REST`, such as `model.layers.3.mlp.up_proj.weight`, is one of layer N of a stack."""
 
 import re
 from collections import Counter

@@ -1,0 +1,44 @@
+# Two commands on a machine that has only git, make and Python 3.11 or newer: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test family docs clean
+
+demo: $(VENV)/demo
+	$(BIN)/cuvee demo cuvee-demo
+
+test: $(VENV)/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/pytest
+
+family: $(VENV)/dev
+	$(BIN)/python models/train.py family
+
+docs: $(VENV)/docs
+	$(BIN)/mkdocs build --strict
+
+# torch first and alone: another package's requirement would fetch the newest build instead of the pinned one.
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	touch $@
+
+$(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[eval]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+$(VENV)/docs: $(VENV)/dev
+	$(PIP) mkdocs
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist site

@@ -1,0 +1,57 @@
+"""cuvee demo: the whole job on the bundled models."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.report import Leaderboard
+
+NAME = "demo"
+
+
+def command(
+    out: Path = typer.Argument(Path("cuvee-demo"), metavar="[OUT]", help="The folder to write."),
+    as_json: bool = typer.Option(False, "--json", help="Print the ranking as JSON."),
+) -> None:
+    """Blend the bundled models, measure every one, rank them, write OUT/index.html."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.showcase import run_demo
+
+    made = run_demo(out, progress=shown_progress())
+    if as_json:
+        _print_json(made.leaderboard)
+        return
+    _print(made.leaderboard)
+    typer.echo(f"\n{made.page.resolve()} ({made.seconds:.0f} s)")
+
+
+def _print_json(board: "Leaderboard") -> None:
+    import json
+    from dataclasses import asdict
+
+    typer.echo(json.dumps(asdict(board), indent=2, ensure_ascii=False))
+
+
+def _print(board: "Leaderboard") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuvee.report import rows, verdict_sentence
+    from cuvee.report.leaderboard import interval, points, signed
+
+    table = Table(box=None, pad_edge=False, title="Macro average of the tasks, %", title_justify="left")
+    for column in ("rank", "model", "kind", "method"):
+        table.add_column(column)
+    for column in ("private", "95 % interval", "public", "gap"):
+        table.add_column(column, justify="right")
+    for row in rows(board):
+        style = "bold" if row.mark else "dim" if row.kind != "blend" else ""
+        name = f"{row.name}  <- {row.mark}" if row.mark else row.name
+        figures = (points(row.private.value), interval(row.private), points(row.public.value), signed(row.gap))
+        table.add_row(row.rank, name, row.kind, row.method, *figures, style=style)
+    console = Console()
+    console.print(table)
+    console.print()
+    console.print(verdict_sentence(board), soft_wrap=True)

@@ -1,0 +1,51 @@
+"""Measures models on tasks: multiple choice by log-likelihood, generation, metrics, statistics.
+
+Importing this room imports neither torch nor transformers; `evaluate` and `load_model` do when they are called.
+The room itself can be called: `cuvee.evaluate("out", ["task.csv"])` is `cuvee.evaluate.evaluate(...)`, because a
+package and a function of one name cannot both be an attribute of `cuvee`.
+"""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from cuvee.evaluate.report import Item, Report, Score, TaskReport
+from cuvee.evaluate.run import evaluate
+from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
+from cuvee.evaluate.task import Prompt, Sample, Shot, Task, load_task
+
+if TYPE_CHECKING:
+    from cuvee.evaluate.model import Device, Dtype, LanguageModel
+
+__all__ = [
+    "Difference",
+    "Estimate",
+    "Item",
+    "Prompt",
+    "Report",
+    "Sample",
+    "Score",
+    "Shot",
+    "Task",
+    "TaskReport",
+    "evaluate",
+    "load_model",
+    "load_task",
+    "paired_difference",
+]
+
+
+def load_model(folder: str | Path, *, device: "Device" = "auto", dtype: "Dtype" = "float32") -> "LanguageModel":
+    """Load a decoder model once, to evaluate it several times. See `cuvee.evaluate.model.load_model`."""
+    from cuvee.evaluate import model
+
+    return model.load_model(folder, device=device, dtype=dtype)
+
+
+class _Callable(ModuleType):
+    def __call__(self, *args: Any, **options: Any) -> Report:
+        return evaluate(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,143 @@
+"""Multiple choice: which choice does the model find most likely after the context?
+
+The context is computed once, and its keys and values serve all choices. A choice of one token costs nothing more.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+
+from cuvee.errors import EvaluationError, RecipeError, closest
+from cuvee.evaluate.batches import BatchSize, make_batches, unfinished
+from cuvee.evaluate.forward import Seen, read, read_on, token_budget
+from cuvee.evaluate.kit import kit_questions
+from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.question import Question, Tokens, make_questions
+from cuvee.evaluate.task import Prompt, Sample
+
+Scoring = Literal["sum", "per_byte", "per_character", "per_token", "letter", "kit"]
+LOGITS_AT_ONCE = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best choice (the first of equals), all scores, the tokens read, and how many were cut off the context."""
+
+    index: int
+    scores: tuple[float, ...]
+    tokens: int
+    cut: int
+
+
+def choose(
+    model: LanguageModel,
+    samples: Sequence[Sample],
+    prompt: Prompt,
+    *,
+    scoring: Scoring = "sum",
+    batch_size: BatchSize = "auto",
+    done: Collection[int] = (),
+) -> Iterator[list[tuple[int, Choice]]]:
+    """Answer multiple-choice samples, a batch at a time, as pairs of a sample's position and its choice.
+
+    `sum` is the log-likelihood of a choice; `per_byte` (UTF-8), `per_character` and `per_token` divide it by the length
+    of the choice. `letter` is the log of a letter's share of the probability of all letters offered; every choice must
+    be one letter. `kit` is what the original starter kit computed. Batches that are all in `done` are left out.
+    """
+    questions = (kit_questions if scoring == "kit" else make_questions)(model, samples, prompt)
+    if scoring == "letter":
+        _check_letters(samples)
+    batches = make_batches(
+        [(len(question.prefix), question.longest) for question in questions],
+        [len(question.choices) * (len(question.prefix) + question.longest) for question in questions],
+        batch_size=batch_size,
+        budget=token_budget(model),
+    )
+    for batch in unfinished(batches, done):
+        totals = log_likelihoods(model, [questions[index] for index in batch])
+        yield [
+            (index, _choice(samples[index], questions[index], row, scoring))
+            for index, row in zip(batch, totals, strict=True)
+        ]
+
+
+def check_scoring(scoring: str) -> None:
+    """Raise unless there is such a scoring."""
+    if scoring not in get_args(Scoring):
+        guess = closest(scoring, get_args(Scoring))
+        hint = f"did you mean '{guess}'?" if guess else f"available: {', '.join(get_args(Scoring))}"
+        raise RecipeError(f"unknown scoring '{scoring}'", hint=hint)
+
+
+@torch.inference_mode()
+def log_likelihoods(model: LanguageModel, questions: Sequence[Question]) -> list[list[float]]:
+    """Sum the log-probabilities of the scored tokens of each choice, for questions computed in one batch."""
+    seen = read(model, [question.prefix for question in questions])
+    owners = [place for place, question in enumerate(questions) for _ in question.choices]
+    rows = [choice for question in questions for choice in question.choices]
+    totals = np.zeros(len(rows))
+    if questions[0].first_scored:
+        totals += _first_tokens(seen, owners, rows)
+    for part in _parts(rows, seen.logits.shape[-1]):
+        totals[part] += _later_tokens(model, seen, [owners[row] for row in part], [rows[row] for row in part])
+    flat = iter(totals.tolist())
+    return [[next(flat) for _ in question.choices] for question in questions]
+
+
+def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
+    found: torch.Tensor = seen.logits.log_softmax(-1)[owners, [row[0] for row in rows]]
+    return found.double().cpu().numpy()
+
+
+def _parts(rows: list[Tokens], vocabulary: int) -> Iterator[list[int]]:
+    """Group the rows with more than one token by length, so that the logits of a group fit into memory."""
+    lengths = [(len(row) - 1,) for row in rows]
+    longer = [place for place, row in enumerate(rows) if len(row) > 1]
+    sizes = [lengths[place] for place in longer]
+    costs = [size * vocabulary for (size,) in sizes]
+    for part in make_batches(sizes, costs, batch_size="auto", budget=LOGITS_AT_ONCE):
+        yield [longer[place] for place in part]
+
+
+def _later_tokens(model: LanguageModel, seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    own = seen.select(torch.tensor(owners, device=model.device))
+    logits, _ = read_on(model, own, ids[:, :-1], last_only=False)
+    logits = logits.float()
+    chosen = logits.gather(-1, ids[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)
+    scored = torch.arange(1, longest, device=model.device) < lengths[:, None]
+    return chosen.double().where(scored, 0.0).sum(-1).cpu().numpy()
+
+
+def _choice(sample: Sample, question: Question, totals: list[float], scoring: Scoring) -> Choice:
+    if any(math.isnan(total) for total in totals):
+        raise EvaluationError(f"the model's output for item '{sample.id}' is not a number")
+    scores = _scores(sample, question, np.array(totals), scoring)
+    return Choice(int(scores.argmax()), tuple(scores.tolist()), question.tokens, question.cut)
+
+
+def _scores(sample: Sample, question: Question, totals: np.ndarray, scoring: Scoring) -> np.ndarray:
+    if scoring == "per_byte":
+        return totals / [len(choice.encode()) for choice in sample.choices]
+    if scoring == "per_character":
+        return totals / [len(choice) for choice in sample.choices]
+    if scoring == "per_token":
+        return totals / [len(choice) for choice in question.choices]
+    if scoring == "letter":
+        return totals - float(np.logaddexp.reduce(totals))
+    return totals
+
+
+def _check_letters(samples: Sequence[Sample]) -> None:
+    other = [s.id for s in samples if not all(len(choice) == 1 and choice.isalpha() for choice in s.choices)]
+    if other:
+        raise EvaluationError(
+            f"letter scoring needs choices of one letter each; not so for id {', '.join(other[:5])}",
+            hint="score them with 'sum'",
+        )

@@ -1,0 +1,202 @@
+"""A decoder model with its tokenizer, loaded through transformers from a folder: no network, no code from there."""
+
+import inspect
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from blake3 import blake3
+
+from cuvee.errors import EvaluationError, MissingExtra, RecipeError
+
+try:
+    import torch
+except ImportError as error:
+    raise MissingExtra("eval", missing="torch") from error
+try:
+    import transformers
+    from transformers.utils import logging
+except ImportError as error:
+    raise MissingExtra("eval", missing="transformers") from error
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+NO_LIMIT = 10**9
+SMALL_FILES = (".json", ".model", ".txt", ".jinja")
+
+
+@dataclass(frozen=True)
+class LanguageModel:
+    """A loaded model. `context_length` is the number of tokens it can see at once; `digest` names its weights.
+
+    `files_digest` names the tokenizer and configuration that came with them.
+    `tokenizer_class` is what the folder says, which need not be the class that read it.
+    """
+
+    name: str
+    digest: str
+    network: Any
+    tokenizer: Any
+    context_length: int
+    files_digest: str = ""
+    tokenizer_class: str = ""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.network.device)
+
+    @property
+    def dtype(self) -> str:
+        return str(self.network.dtype).removeprefix("torch.")
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise as the model was trained to see a text begin, and never with an end-of-text token after it."""
+        if not texts:
+            return []
+        rows: list[list[int]] = self._tokenise(texts, special=True)
+        if self._appends_end():
+            rows = [row[:-1] for row in rows]
+        return rows
+
+    def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise without special tokens."""
+        return self._tokenise(texts, special=False)
+
+    def encode_default(self, texts: Sequence[str]) -> list[list[int]]:
+        """Tokenise with the special tokens that the tokenizer adds by itself."""
+        return self._tokenise(texts, special=True)
+
+    def _tokenise(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        rows: list[list[int]] = self.tokenizer(
+            list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False
+        )["input_ids"]
+        return rows
+
+    def _appends_end(self) -> bool:
+        end = self.tokenizer.eos_token_id
+        return end is not None and self._tokenise(["a"], special=True)[0][-1] == end
+
+    @property
+    def start_token(self) -> int:
+        """The token before an empty text."""
+        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+            if token is not None:
+                return int(token)
+        raise EvaluationError("the tokenizer has neither a start nor an end token", where=self.name)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens that end a generated text."""
+        found = getattr(self.network.generation_config, "eos_token_id", None)
+        if found is None:
+            found = self.tokenizer.eos_token_id
+        if found is None:
+            return ()
+        return tuple(found) if isinstance(found, list | tuple) else (int(found),)
+
+
+def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "float32") -> LanguageModel:
+    """Load a decoder model from a folder that transformers can read.
+
+    `auto` takes a CUDA device if there is one. Raises EvaluationError for a folder that is no decoder model.
+    """
+    path = Path(folder)
+    place = pick_device(device)
+    if dtype not in get_args(Dtype):
+        raise RecipeError(f"dtype '{dtype}' is none of {', '.join(get_args(Dtype))}")
+    if not (path / "config.json").is_file():
+        raise EvaluationError("no model folder: there is no config.json", where=str(path))
+    network, tokenizer = _load(path, getattr(torch, dtype))
+    _check_decoder(network, path)
+    return LanguageModel(
+        name=str(folder),
+        digest=model_digest(path),
+        network=network.to(place).eval(),
+        tokenizer=tokenizer,
+        context_length=_context_length(network.config, tokenizer),
+        files_digest=files_digest(path),
+        tokenizer_class=str(_json(path / "tokenizer_config.json").get("tokenizer_class", "")),
+    )
+
+
+def pick_device(device: Device) -> torch.device:
+    """Return the torch device for `auto`, `cpu` or `cuda`."""
+    if device not in get_args(Device):
+        raise RecipeError(f"device '{device}' is none of {', '.join(get_args(Device))}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RecipeError("device 'cuda' was asked for, and there is none")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def model_digest(folder: Path) -> str:
+    """Return the weights digest that a merge wrote into `cuvee.json`, or compute it from the weights."""
+    known = _json(folder / "cuvee.json").get("weights_digest")
+    if isinstance(known, str):
+        return known
+    from cuvee.checkpoint import weights_digest
+
+    return str(weights_digest(folder))
+
+
+def files_digest(folder: Path) -> str:
+    """Return the BLAKE3 of the names and bytes of the tokenizer and configuration files."""
+    hasher = blake3()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in SMALL_FILES and path.name != "cuvee.json" and not path.name.endswith(".index.json"):
+            hasher.update(path.name.encode() + b"\0" + blake3(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    try:
+        with _quiet():
+            return _decoder(path, dtype), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        raise EvaluationError(f"transformers cannot load this model: {error}", where=str(path)) from error
+
+
+def _decoder(path: Path, dtype: torch.dtype) -> Any:
+    config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
+    if getattr(config, "is_encoder_decoder", False):
+        raise EvaluationError(f"{config.model_type} is an encoder-decoder model, not a decoder", where=str(path))
+    return transformers.AutoModelForCausalLM.from_pretrained(path, config=config, dtype=dtype, **OFFLINE)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars of its own."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _check_decoder(network: Any, path: Path) -> None:
+    if "past_key_values" not in inspect.signature(network.forward).parameters:
+        kind = network.config.model_type
+        raise EvaluationError(f"{kind} keeps no keys and values, which evaluation shares", where=str(path))
+
+
+def _context_length(config: Any, tokenizer: Any) -> int:
+    text = config.get_text_config(decoder=True)
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if isinstance(found := getattr(text, name, None), int):
+            return found
+    return min(int(tokenizer.model_max_length), NO_LIMIT)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"not JSON: {error}", where=str(path)) from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,136 @@
+"""What an evaluation found: scores with their uncertainty, settings, digests. Written as JSON and as a submission."""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+REPORT_FILE = "report.json"
+SUBMISSION_FILE = "submission.csv"
+
+
+@dataclass(frozen=True)
+class Score:
+    """The mean of a metric over `n` items, its standard error and its 95 % interval.
+
+    In a macro average `task` is "macro", and `n` counts the items of all tasks.
+    """
+
+    task: str
+    metric: str
+    n: int
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+    def figures(self) -> dict[str, Any]:
+        """Return the numbers alone."""
+        return {name: value for name, value in asdict(self).items() if name not in ("task", "metric")}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One answer. `score` is that of the task's main metric, None where the target is not known."""
+
+    id: str
+    prediction: int | str
+    score: float | None
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """Results of one task. `scores` follow the task's metrics, the main one first; empty if no target is known.
+
+    `truncated` items were too long for the model and were cut on the left.
+    """
+
+    task: str
+    digest: str
+    weight: float
+    scores: tuple[Score, ...]
+    items: tuple[Item, ...]
+    truncated: int
+    tokens: int
+
+    @property
+    def main(self) -> Score | None:
+        """The score that counts in the macro average."""
+        return self.scores[0] if self.scores else None
+
+    @property
+    def unscored(self) -> int:
+        """How many items have no target."""
+        return sum(item.score is None for item in self.items)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Results of one model. `macro` is the weighted average of the main scores, None if nothing could be scored.
+
+    `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
+    what a reader of the scores must know.
+    """
+
+    model: str
+    model_digest: str
+    tasks: tuple[TaskReport, ...]
+    macro: Score | None
+    settings: Mapping[str, str | int | None]
+    seconds: float
+    tokens: int
+    notes: tuple[str, ...] = ()
+
+    def task(self, name: str) -> TaskReport:
+        """Return the results of one task by its name."""
+        return next(task for task in self.tasks if task.task == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything but the items, in plain types."""
+        return {
+            "model": self.model,
+            "model_digest": self.model_digest,
+            "macro": self.macro.figures() if self.macro else None,
+            "tasks": {task.task: _task_json(task) for task in self.tasks},
+            "settings": dict(self.settings),
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "notes": list(self.notes),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `report.json` and `submission.csv`, each in one go."""
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / REPORT_FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+        _replace(folder / SUBMISSION_FILE, submission(self))
+
+
+def submission(report: Report) -> str:
+    """Return the predictions of all tasks, in order, as the competition's CSV: the choice's index, or text."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["id", "prediction", "dummy_field"])
+    writer.writerows([item.id, item.prediction, 0] for task in report.tasks for item in task.items)
+    return text.getvalue()
+
+
+def _task_json(task: TaskReport) -> dict[str, Any]:
+    return {
+        "digest": task.digest,
+        "weight": task.weight,
+        "n": len(task.items),
+        "unscored": task.unscored,
+        "truncated": task.truncated,
+        "tokens": task.tokens,
+        "metrics": {score.metric: score.figures() for score in task.scores},
+    }
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8", newline="")
+    os.replace(partial, path)

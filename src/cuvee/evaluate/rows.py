@@ -1,0 +1,206 @@
+"""Rows of a task file: strict reading of CSV and JSON lines into samples.
+
+Nothing is guessed: cells stay the strings they are, numbers in JSON keep their digits, and whitespace stays. `where` in
+an error is the line on which the row starts.
+"""
+
+import ast
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar, cast
+
+from cuvee.errors import EvaluationError, closest, several
+from cuvee.evaluate.task import EvalType, Sample
+
+COLUMNS = ("id", "input", "eval_type", "answer_choices", "target")
+REQUIRED = ("id", "input", "eval_type")
+EVAL_TYPES = ("multiple_choice", "generation")
+ABSENT = ("", "None")
+MAX_CHOICES_CHARACTERS = 100_000  # the literal parser is recursive: longer text can exhaust the stack
+MAX_FIELD_CHARACTERS = 16 * 2**20  # the csv module's own limit of 131072 is less than a long document
+MAX_SHOWN = 50
+
+Row = dict[str, object]
+T = TypeVar("T")
+
+
+def read_samples(path: Path) -> tuple[Sample, ...]:
+    """Read a `.csv` or `.jsonl` file. Raises all its problems together; there must be at least one row."""
+    read = _csv_rows if path.suffix == ".csv" else _jsonl_rows
+    problems: list[EvaluationError] = []
+    samples: dict[str, Sample] = {}
+    for where, row in read(path):
+        sample, found = _sample(where, row)
+        if sample and sample.id in samples:
+            found = [EvaluationError(f"id '{sample.id}' appears twice", where=where)]
+        if sample:
+            samples.setdefault(sample.id, sample)
+        problems += found
+    if problems:
+        raise several(_first(problems))
+    if not samples:
+        raise EvaluationError("no rows", where=str(path))
+    return tuple(samples.values())
+
+
+def _first(problems: list[EvaluationError]) -> list[EvaluationError]:
+    more = len(problems) - MAX_SHOWN
+    return problems if more <= 0 else [*problems[:MAX_SHOWN], EvaluationError(f"and {more} more problems")]
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD_CHARACTERS))
+    line = 1
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            _check_columns(header, f"{path}:1")
+            line = reader.line_num + 1
+            for cells in reader:
+                if cells:
+                    yield f"{path}:{line}", _named(header, cells, f"{path}:{line}")
+                line = reader.line_num + 1
+    except csv.Error as error:
+        raise EvaluationError(f"not a CSV row: {error}", where=f"{path}:{line}") from error
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"not UTF-8: {error}", where=str(path)) from error
+
+
+def _named(header: list[str], cells: list[str], where: str) -> Row:
+    if len(cells) != len(header):
+        raise EvaluationError(f"{len(cells)} cells, but the header names {len(header)} columns", where=where)
+    return dict(zip(header, cells, strict=True))
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, Row]]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"not UTF-8: {error}", where=str(path)) from error
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            yield f"{path}:{number}", _json_row(line, f"{path}:{number}")
+
+
+def _json_row(line: str, where: str) -> Row:
+    try:
+        row = _json(line)
+    except (ValueError, RecursionError) as error:
+        raise EvaluationError(f"not a line of JSON: {error}", where=where) from error
+    if not isinstance(row, dict):
+        raise EvaluationError("expected a JSON object", where=where)
+    _check_columns(list(row), where)
+    return row
+
+
+def _json(text: str) -> object:
+    """Parse JSON with numbers kept as they are written."""
+    return cast(object, json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant))
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_columns(names: list[str], where: str) -> None:
+    problems = [_unknown_column(name, where) for name in names if name not in COLUMNS]
+    problems += [EvaluationError(f"no column '{name}'", where=where) for name in REQUIRED if name not in names]
+    problems += [EvaluationError(f"column '{name}' twice", where=where) for name in COLUMNS if names.count(name) > 1]
+    if problems:
+        raise several(problems)
+
+
+def _unknown_column(name: str, where: str) -> EvaluationError:
+    guess = closest(name, COLUMNS)
+    hint = f"did you mean '{guess}'?" if guess else f"known columns: {', '.join(COLUMNS)}"
+    return EvaluationError(f"unknown column '{name}'", where=where, hint=hint)
+
+
+def _sample(where: str, row: Row) -> tuple[Sample | None, list[EvaluationError]]:
+    problems: list[EvaluationError] = []
+
+    def attempt(read: Callable[[], T], otherwise: T) -> T:
+        try:
+            return read()
+        except ValueError as problem:
+            problems.append(EvaluationError(str(problem), where=where))
+            return otherwise
+
+    name = attempt(lambda: _text(row, "id"), "")
+    text = attempt(lambda: _text(row, "input"), "")
+    eval_type: EvalType = attempt(lambda: _eval_type(row), "generation")
+    choices: tuple[str, ...] = attempt(lambda: _choices(row.get("answer_choices"), eval_type), ())
+    if problems:
+        return None, problems
+    target = attempt(lambda: _target(row.get("target"), eval_type, choices), None)
+    return (None, problems) if problems else (Sample(name, text, eval_type, choices, target), [])
+
+
+def _text(row: Row, column: str) -> str:
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"{column} is {type(value).__name__}, not text")
+    if not value.strip():
+        raise ValueError(f"{column} is blank")
+    return value
+
+
+def _eval_type(row: Row) -> EvalType:
+    value = row["eval_type"]
+    if value in EVAL_TYPES:
+        return cast(EvalType, value)
+    raise ValueError(f"eval_type is {value!r}, not 'multiple_choice' or 'generation'")
+
+
+def _choices(value: object, eval_type: EvalType) -> tuple[str, ...]:
+    choices = _choice_list(value)
+    if not all(isinstance(choice, str) and choice for choice in choices):
+        raise ValueError("answer_choices holds something that is not text, or is empty text")
+    if eval_type == "multiple_choice" and len(choices) < 2:
+        raise ValueError(f"multiple choice with {len(choices)} answer_choices; at least 2 are needed")
+    return cast("tuple[str, ...]", tuple(choices))
+
+
+def _choice_list(value: object) -> list[object]:
+    if value is None or (isinstance(value, str) and value.strip() in ABSENT):
+        return []
+    choices = _literal(value) if isinstance(value, str) else value
+    if not isinstance(choices, list):
+        raise ValueError("answer_choices is neither a JSON list nor a Python list literal")
+    return choices
+
+
+def _literal(text: str) -> object:
+    if len(text) > MAX_CHOICES_CHARACTERS:
+        raise ValueError(f"answer_choices is longer than {MAX_CHOICES_CHARACTERS} characters")
+    try:
+        return _json(text)
+    except (ValueError, RecursionError):
+        pass
+    try:
+        return cast(object, ast.literal_eval(text.strip()))
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _target(value: object, eval_type: EvalType, choices: tuple[str, ...]) -> int | str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError(f"target is {type(value).__name__}, not text or a number")
+    return value if eval_type == "generation" else _index(value, choices)
+
+
+def _index(target: str, choices: tuple[str, ...]) -> int:
+    """Read an index, or the text of exactly one choice."""
+    if target.strip().isdecimal():
+        index = int(target)
+        if index < len(choices):
+            return index
+        raise ValueError(f"target {index} is not one of the {len(choices)} choices, which count from 0")
+    if choices.count(target) == 1:
+        return choices.index(target)
+    raise ValueError(f"target {target!r} is neither an index nor the text of exactly one choice")

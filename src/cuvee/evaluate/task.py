@@ -1,0 +1,140 @@
+"""What a model is asked: a task is a list of samples, a prompt and the metrics that judge the answers.
+
+A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundled one. A bare data file is scored by
+`accuracy` if all its rows are multiple choice, else by `exact_match`.
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from blake3 import blake3
+
+from cuvee import demo
+from cuvee.errors import EvaluationError, closest
+
+EvalType = Literal["multiple_choice", "generation"]
+SHOT_SEPARATOR = "\n\n"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item. `target` is an index into `choices` for multiple choice, text for generation, None if not known.
+
+    A generation item may carry choices; they are kept and not used.
+    """
+
+    id: str
+    input: str
+    eval_type: EvalType
+    choices: tuple[str, ...] = ()
+    target: int | str | None = None
+
+    def text_of(self, answer: int | str) -> str:
+        """Return an answer as text: the choice that an index stands for, or the text itself."""
+        return self.choices[answer] if isinstance(answer, int) else answer
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A solved example that stands before the question."""
+
+    input: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """How a sample becomes text, and how text becomes an answer.
+
+    `choice_separator` stands between an input and its answer: before each choice, and in the few-shot examples.
+    `extract` are regular expressions tried in order: the first that matches gives the answer, its first group if it
+    has one; where none matches the whole text is the answer.
+    """
+
+    template: str = "{input}"
+    few_shot: tuple[Shot, ...] = ()
+    stop: tuple[str, ...] = ()
+    max_new_tokens: int = 64
+    extract: tuple[str, ...] = ()
+    choice_separator: str = " "
+
+    def render(self, text: str) -> str:
+        """Put the few-shot examples, each followed by a blank line, and the template around an input."""
+        shots = [self._fill(shot.input) + self.choice_separator + shot.target for shot in self.few_shot]
+        return SHOT_SEPARATOR.join([*shots, self._fill(text)])
+
+    def extracted(self, text: str) -> str:
+        """Return the answer in what a model wrote, without whitespace around it."""
+        for pattern in self.extract:
+            if found := re.search(pattern, text):
+                return (found.group(1) or "" if found.re.groups else found.group()).strip()
+        return text.strip()
+
+    def _fill(self, text: str) -> str:
+        return self.template.replace("{input}", text)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Samples, how to ask them and how to judge the answers. The first metric is the main one."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    metrics: tuple[str, ...]
+    weight: float = 1.0
+    prompt: Prompt = Prompt()
+    license: str | None = None
+
+    @cached_property
+    def digest(self) -> str:
+        """BLAKE3 of what is asked and how it is judged: samples, prompt and metrics. Name, weight and paths are out."""
+        content = {
+            "samples": [[s.id, s.input, s.eval_type, s.choices, s.target] for s in self.samples],
+            "prompt": asdict(self.prompt),
+            "metrics": self.metrics,
+        }
+        return blake3(json.dumps(content, separators=(",", ":"), sort_keys=True).encode()).hexdigest()
+
+
+def load_task(where: str | Path) -> Task:
+    """Read a task from a `.csv`, `.jsonl` or `.yaml` file, or by the name of a bundled task.
+
+    All problems of a file are raised together as an EvaluationError, each with its file and line.
+    """
+    from cuvee.evaluate.task_yaml import read_task_yaml
+
+    path = Path(where)
+    if path.suffix in (".yaml", ".yml"):
+        return read_task_yaml(_existing(path))
+    if path.suffix in (".csv", ".jsonl"):
+        return _bare_task(_existing(path))
+    return read_task_yaml(_bundled(str(where)))
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise EvaluationError("no such task file", where=str(path))
+    return path
+
+
+def _bundled(name: str) -> Path:
+    known = demo.task_names()
+    if name in known:
+        return demo.task_file(name)
+    guess = closest(name, known)
+    hint = f"did you mean '{guess}'?" if guess else "give a .csv, .jsonl or .yaml file, or the name of a bundled task"
+    raise EvaluationError(f"there is no bundled task '{name}'", hint=hint)
+
+
+def _bare_task(path: Path) -> Task:
+    from cuvee.evaluate.metrics import check_metrics, default_metrics
+    from cuvee.evaluate.rows import read_samples
+
+    samples = read_samples(path)
+    metrics = default_metrics(samples)
+    check_metrics(metrics, samples, where=str(path))
+    return Task(name=path.stem, samples=samples, metrics=metrics)

@@ -1,0 +1,130 @@
+"""The heat map of models and tasks, and its colours: ten steps from champagne to red wine, one for each ten points.
+
+Lightness falls (rises in the dark theme) with every step, so the map reads the same without colour vision and in
+grey. Each background carries the text colour that keeps a contrast of at least 4.5 on it (WCAG 2, level AA).
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cuvee.report.leaderboard import PARENT_KINDS, Entry, Figure, Leaderboard, interval, points, rows
+
+Part = Literal["private", "public"]
+
+
+class Shade(NamedTuple):
+    background: str
+    text: str
+
+
+# Straight lines in OKLCH between hand-picked ends, written out in sRGB.
+LIGHT = (
+    Shade("#f9f1e5", "#14060a"),
+    Shade("#ebd6c2", "#14060a"),
+    Shade("#e0b9a3", "#14060a"),
+    Shade("#d49c8b", "#14060a"),
+    Shade("#c67f74", "#14060a"),
+    Shade("#b76261", "#14060a"),
+    Shade("#a64452", "#ffffff"),
+    Shade("#8c2f43", "#ffffff"),
+    Shade("#701e33", "#ffffff"),
+    Shade("#560c24", "#ffffff"),
+)
+DARK = (
+    Shade("#2e1d24", "#ffffff"),
+    Shade("#4b2836", "#ffffff"),
+    Shade("#693346", "#ffffff"),
+    Shade("#893e55", "#ffffff"),
+    Shade("#a84d62", "#ffffff"),
+    Shade("#c3626c", "#14060a"),
+    Shade("#db7976", "#14060a"),
+    Shade("#e89981", "#14060a"),
+    Shade("#f0ba94", "#14060a"),
+    Shade("#f6d9b2", "#14060a"),
+)
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One score. `best` marks the highest printed one of a column in a group of several, `own` an expert's skill."""
+
+    figure: Figure | None
+    note: str
+    best: bool
+    own: bool
+
+
+@dataclass(frozen=True)
+class HeatGroup:
+    """Entries of one sort; each line holds the mean and then the tasks in order."""
+
+    title: str
+    lines: tuple[tuple[Entry, tuple[HeatCell, ...]], ...]
+
+
+def heat_map(leaderboard: Leaderboard, part: Part) -> tuple[HeatGroup, ...]:
+    """Lay out one part: parents in the order given, so that their skills form a diagonal, then the others ranked."""
+    ranked = [row.entry for row in rows(leaderboard)]
+    parents = [entry for entry in leaderboard.entries if entry.kind in PARENT_KINDS]
+    blends = [entry for entry in ranked if entry.kind == "blend"]
+    references = [entry for entry in ranked if entry.kind == "reference"]
+    named = (("Parents", parents), ("Blends", blends), ("References", references))
+    tasks = [task.name for task in leaderboard.tasks]
+    return tuple(HeatGroup(title, _lines(entries, tasks, part)) for title, entries in named if entries)
+
+
+def heat_step(fraction: float) -> int:
+    """Return the step, 0 to 9, of a score. It follows the printed figure, so 30.0 is always step 3."""
+    return min(max(int(round(100 * fraction, 1) // 10), 0), 9)
+
+
+def heat_css() -> str:
+    """Write the rules of the classes `h0` to `h9`; paper takes the light ones."""
+    return f"{_rules(LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{_rules(DARK)}\n}}"
+
+
+def _lines(entries: list[Entry], tasks: list[str], part: Part) -> tuple[tuple[Entry, tuple[HeatCell, ...]], ...]:
+    table = [[_figure(entry, task, part) for task in ("", *tasks)] for entry in entries]
+    best = [max((_printed(figure) for figure in column if figure), default=0.0) for column in zip(*table, strict=True)]
+    return tuple(
+        (
+            entry,
+            tuple(
+                HeatCell(
+                    figure=figure,
+                    note=_note(entry, task),
+                    best=len(entries) > 1 and figure is not None and _printed(figure) == highest,
+                    own=task != "" and entry.kind == "expert" and entry.skill == task,
+                )
+                for task, figure, highest in zip(("", *tasks), line, best, strict=True)
+            ),
+        )
+        for entry, line in zip(entries, table, strict=True)
+    )
+
+
+def _printed(figure: Figure) -> float:
+    """Round to what is printed: scores that look equal are marked alike."""
+    return round(100 * figure.value, 1)
+
+
+def _figure(entry: Entry, task: str, part: Part) -> Figure | None:
+    """Return the score of a task, or the mean for no task; None where it was not measured."""
+    if part == "private":
+        return entry.private_tasks.get(task) if task else entry.private
+    return entry.public_tasks.get(task) if task else entry.public
+
+
+def _note(entry: Entry, task: str) -> str:
+    parts: tuple[Part, Part] = ("private", "public")
+    return "; ".join(
+        f"{part} {points(figure.value)} ({interval(figure)})"
+        for part in parts
+        if (figure := _figure(entry, task, part))
+    )
+
+
+def _rules(shades: tuple[Shade, ...]) -> str:
+    return "\n".join(
+        f".h{step} {{ background: {shade.background}; color: {shade.text}; }}" for step, shade in enumerate(shades)
+    )

@@ -1,0 +1,191 @@
+"""What a leaderboard says: who is in it, how sure the order is, and the verdict in one sentence.
+
+Every figure is a fraction from 0 to 1; "points" are hundredths of it. The public part of each task is what recipes may
+be chosen on; the private part is what the ranking and the verdict report.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+EntryKind = Literal["base", "expert", "blend", "reference"]
+Mark = Literal["best blend", "best parent", ""]
+PARENT_KINDS: tuple[EntryKind, ...] = ("base", "expert")
+MINUS = "\N{MINUS SIGN}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A score and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One score minus another on the same items, and the 95 % interval of that difference."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model. `public` and `private` are macro averages over the tasks.
+
+    `method` and `recipe` (YAML text) are empty for models that are not blends. `seconds` is the time that making it
+    took, None where it was not made here. `skill` names the task that an expert was trained on.
+    """
+
+    name: str
+    kind: EntryKind
+    method: str
+    recipe: str
+    public: Figure
+    private: Figure
+    public_tasks: Mapping[str, Figure]
+    private_tasks: Mapping[str, Figure]
+    seconds: float | None = None
+    skill: str = ""
+
+
+@dataclass(frozen=True)
+class TaskNote:
+    """What one task asks: how many items each part has, and one item with its answer."""
+
+    name: str
+    kind: Literal["multiple choice", "generation"]
+    n_public: int
+    n_private: int
+    example_input: str
+    example_answer: str
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that the page and the terminal table show.
+
+    `ranks` holds the best and worst plausible rank of each entry, in the order of `entries` (see `rank_ranges`).
+    `best_blend` is the name of the blend that is best on the public part, `best_parent` that of the base or expert that
+    is best on the private part; `verdict` is the first minus the second there. `starter_recipe` (YAML) and `commands`
+    (one line each) show how to make and measure a first blend.
+    """
+
+    title: str
+    entries: tuple[Entry, ...]
+    tasks: tuple[TaskNote, ...]
+    ranks: tuple[tuple[int, int], ...]
+    best_blend: str
+    best_parent: str
+    verdict: Difference
+    starter_recipe: str
+    commands: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        kinds = {entry.name: entry.kind for entry in self.entries}
+        if len(kinds) != len(self.entries):
+            raise ValueError("two entries of a leaderboard have the same name")
+        if len(self.ranks) != len(self.entries):
+            raise ValueError(f"{len(self.entries)} entries need as many ranks, got {len(self.ranks)}")
+        if kinds.get(self.best_blend) != "blend":
+            raise ValueError(f"best_blend {self.best_blend!r} is not the name of a blend")
+        if kinds.get(self.best_parent) not in PARENT_KINDS:
+            raise ValueError(f"best_parent {self.best_parent!r} is not the name of a base or an expert")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the ranking. `gap` is public minus private; `rank` is "4", or "2-5" where the order is not clear."""
+
+    rank: str
+    name: str
+    method: str
+    kind: EntryKind
+    private: Figure
+    public: Figure
+    gap: float
+    seconds: float | None
+    mark: Mark
+    entry: Entry
+
+
+def rank_ranges(lows: ArrayLike, highs: ArrayLike) -> tuple[tuple[int, int], ...]:
+    """Compute the best and worst plausible rank of each entry from the intervals of all paired differences.
+
+    `lows[i][j]` and `highs[i][j]` bound the score of entry i minus that of entry j; the diagonal is ignored. An entry
+    is clearly better than another where the whole interval is above zero. A NaN bound makes nothing clear.
+    """
+    low, high = np.asarray(lows, dtype=np.float64), np.asarray(highs, dtype=np.float64)
+    if low.ndim != 2 or low.shape[0] != low.shape[1] or low.shape != high.shape:
+        raise ValueError(f"expected two square matrices of one size, got {low.shape} and {high.shape}")
+    others = ~np.eye(len(low), dtype=bool)
+    if np.any((low > high) & others):
+        raise ValueError("an interval has its lower bound above its upper bound")
+    clearly_better = np.sum((high < 0) & others, axis=1)
+    clearly_worse = np.sum((low > 0) & others, axis=1)
+    return tuple(
+        (1 + int(better), len(low) - int(worse)) for better, worse in zip(clearly_better, clearly_worse, strict=True)
+    )
+
+
+def rows(leaderboard: Leaderboard) -> tuple[Row, ...]:
+    """List the entries by falling private average, equal ones by name."""
+    ranked = sorted(
+        zip(leaderboard.entries, leaderboard.ranks, strict=True),
+        key=lambda pair: (-pair[0].private.value, pair[0].name),
+    )
+    return tuple(
+        Row(
+            rank=str(best) if best == worst else f"{best}-{worst}",
+            name=entry.name,
+            method=entry.method,
+            kind=entry.kind,
+            private=entry.private,
+            public=entry.public,
+            gap=entry.public.value - entry.private.value,
+            seconds=entry.seconds,
+            mark=_mark(leaderboard, entry.name),
+            entry=entry,
+        )
+        for entry, (best, worst) in ranked
+    )
+
+
+def verdict_sentence(leaderboard: Leaderboard) -> str:
+    """Say whether the best blend beats the best parent. An interval that touches zero shows nothing."""
+    difference = leaderboard.verdict
+    blend, parent = f"Best blend {leaderboard.best_blend}", f"the best parent {leaderboard.best_parent}"
+    interval = f"on the private part (95 % interval {signed(difference.low)} to {signed(difference.high)})"
+    if difference.low > 0:
+        return f"{blend} beats {parent} by {signed(difference.value)} points {interval}."
+    if difference.high < 0:
+        return f"{blend} is behind {parent} by {points(-difference.value)} points {interval}."
+    return f"{blend} does not clearly beat {parent}: {signed(difference.value)} points {interval}."
+
+
+def points(fraction: float) -> str:
+    """Write a fraction in points with one decimal, e.g. "62.8"."""
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", MINUS)
+
+
+def signed(fraction: float) -> str:
+    """Write a difference of fractions in points with its sign, e.g. "+4.0"."""
+    text = points(fraction)
+    return text if text == "0.0" or text.startswith(MINUS) else f"+{text}"
+
+
+def interval(figure: Figure | Difference) -> str:
+    """Write the bounds of a score in points, e.g. "59.8–65.8"."""
+    return f"{points(figure.low)}–{points(figure.high)}"
+
+
+def _mark(leaderboard: Leaderboard, name: str) -> Mark:
+    if name == leaderboard.best_blend:
+        return "best blend"
+    return "best parent" if name == leaderboard.best_parent else ""

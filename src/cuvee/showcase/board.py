@@ -1,0 +1,99 @@
+"""Measured models -> leaderboard: who is best on what, and whether blending was worth it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cuvee import demo
+from cuvee.evaluate import Report, Score, Task, paired_difference
+from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote, rank_ranges
+from cuvee.report.leaderboard import EntryKind
+
+PRIVATE = "-private"
+
+COMMANDS = (
+    "cuvee merge my-recipe.yaml my-blend",
+    "cuvee evaluate my-blend {tasks}",
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One model with its reports on the public and the private part."""
+
+    name: str
+    method: str
+    recipe: str
+    public: Report
+    private: Report
+    seconds: float | None
+
+
+def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: Sequence[Task]) -> Leaderboard:
+    """Rank the models by the private part. The best blend is the one that is best on the public part.
+
+    It is compared with the parent that is best on the private part itself: the hardest to beat.
+    """
+    parents = [m for m in measured if not m.method]
+    blends = [m for m in measured if m.method]
+    best_blend = max(blends, key=lambda m: _macro(m.public).value)
+    best_parent = max(parents, key=lambda m: _macro(m.private).value)
+    verdict = paired_difference(best_blend.private, best_parent.private).macro
+    skills = [task.name for task in public]
+    return Leaderboard(
+        title="Blends of the bundled family",
+        entries=tuple(_entry(m, skills) for m in measured),
+        tasks=tuple(_note(a, b) for a, b in zip(public, private, strict=True)),
+        ranks=_ranks(measured),
+        best_blend=best_blend.name,
+        best_parent=best_parent.name,
+        verdict=Difference(verdict.value, verdict.low, verdict.high),
+        starter_recipe=best_blend.recipe.replace("../models/", "models/"),
+        commands=tuple(command.format(tasks=" ".join(skills)) for command in COMMANDS),
+    )
+
+
+def _macro(report: Report) -> Score:
+    assert report.macro is not None, "the bundled tasks have targets"
+    return report.macro
+
+
+def _entry(m: Measured, skills: list[str]) -> Entry:
+    kind: EntryKind = "blend" if m.method else "base" if m.name == demo.BASE else "expert"
+    return Entry(
+        name=m.name,
+        kind=kind,
+        method=m.method,
+        recipe=m.recipe,
+        public=_figure(_macro(m.public)),
+        private=_figure(_macro(m.private)),
+        public_tasks=_by_task(m.public),
+        private_tasks=_by_task(m.private),
+        seconds=m.seconds,
+        skill=m.name if m.name in skills else "",
+    )
+
+
+def _figure(score: Score) -> Figure:
+    return Figure(score.value, score.low, score.high)
+
+
+def _by_task(report: Report) -> dict[str, Figure]:
+    return {task.task.removesuffix(PRIVATE): _figure(task.main) for task in report.tasks if task.main is not None}
+
+
+def _note(public: Task, private: Task) -> TaskNote:
+    sample = public.samples[0]
+    answer = sample.choices[int(sample.target)] if sample.choices and sample.target is not None else sample.target
+    return TaskNote(
+        name=public.name,
+        kind="multiple choice" if sample.choices else "generation",
+        n_public=len(public.samples),
+        n_private=len(private.samples),
+        example_input=sample.input,
+        example_answer=str(answer),
+    )
+
+
+def _ranks(measured: Sequence[Measured]) -> tuple[tuple[int, int], ...]:
+    pairs = [[paired_difference(a.private, b.private).macro for b in measured] for a in measured]
+    return rank_ranges([[e.low for e in row] for row in pairs], [[e.high for e in row] for row in pairs])

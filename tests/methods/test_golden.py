@@ -1,0 +1,75 @@
+"""Each method against values from other implementations; tests/golden/README.md says where they come from."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cuvee import merge_tensors
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+MERGEKIT = json.loads((GOLDEN / "mergekit.json").read_text())
+PAPER = json.loads((GOLDEN / "paper.json").read_text())
+
+BASE = np.array(MERGEKIT["base"], np.float32).reshape(3, 4)
+DELTAS = [np.array(MERGEKIT[f"tau{i}"], np.float32).reshape(3, 4) for i in (1, 2, 3)]
+EXPERTS = [BASE + delta for delta in DELTAS]
+C = np.array([2, 1, -1, 0, 1, -2, 3, 1, 0, 1, 2, -1], np.float32).reshape(3, 4)
+W = [0.5, 0.3, 0.2]
+
+WEIGHTS = {
+    "linear w=.5,.3,.2 (experts)": ("linear", EXPERTS, None, {"weight": W}),
+    "linear w=1,1,2 normalize": ("linear", EXPERTS, None, {"weight": [1, 1, 2]}),
+    "linear w=1,1,2 normalize=false": ("linear", EXPERTS, None, {"weight": [1, 1, 2], "normalize": False}),
+    "slerp(base,A1) t=.3": ("slerp", EXPERTS[:1], BASE, {"t": 0.3}),
+    "slerp(A1,C) t=.3 ": ("slerp", [C], EXPERTS[0], {"t": 0.3}),
+}
+
+DELTA = {
+    "task_arithmetic delta": ("task_arithmetic", {"weight": W}),
+    "task_arithmetic normalize,w=1,1,1 delta": ("task_arithmetic", {"weight": 1, "normalize": True}),
+    "task_arithmetic lambda .3 w=1 delta": ("task_arithmetic", {"weight": 1, "lambda": 0.3}),
+    "ties density 1 w=1 delta": ("ties", {"weight": 1}),
+    "ties density 1 w=.5,.3,.2 delta": ("ties", {"weight": W}),
+    "ties density .5 w=1 delta": ("ties", {"weight": 1, "density": 0.5}),
+    "ties density .5 w=1 normalize=false lambda .7": (
+        "ties",
+        {"weight": 1, "density": 0.5, "normalize": False, "lambda": 0.7},
+    ),
+    "ties density .5 w=1 rescale=true": ("ties", {"weight": 1, "density": 0.5, "rescale": True}),
+    "dare_linear density 1 w=W": ("dare_linear", {"weight": W}),
+}
+
+PAPER_DELTA = {
+    "ties_merge {'method_params': {'topk': 0.5, 'merging_type': 'mean'}}": ("ties", {"weight": 1, "density": 0.5}),
+    "ties_merge {'method_params': {'topk': 0.5, 'merging_type': 'sum'}}": (
+        "ties",
+        {"weight": 1, "density": 0.5, "normalize": False},
+    ),
+    "geometric median": ("geometric_median", {}),
+}
+
+
+def rounded(values: list[float]) -> np.ndarray:
+    return np.array(values, np.float32).reshape(3, 4)
+
+
+@pytest.mark.parametrize("key", WEIGHTS)
+def test_weights_equal_those_of_mergekit(key: str) -> None:
+    method, tensors, base, settings = WEIGHTS[key]
+    np.testing.assert_allclose(merge_tensors(method, tensors, base=base, **settings), rounded(MERGEKIT[key]), atol=6e-5)
+
+
+@pytest.mark.parametrize("key", DELTA)
+def test_task_vectors_equal_those_of_mergekit(key: str) -> None:
+    method, settings = DELTA[key]
+    merged = merge_tensors(method, EXPERTS, base=BASE, **settings)
+    np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
+
+
+@pytest.mark.parametrize("key", PAPER_DELTA)
+def test_task_vectors_equal_those_of_the_papers(key: str) -> None:
+    method, settings = PAPER_DELTA[key]
+    merged = merge_tensors(method, EXPERTS, base=BASE, semantics="paper", **settings)
+    np.testing.assert_allclose(merged - BASE, rounded(PAPER[key]), atol=6e-5)
