@@ -57,7 +57,7 @@ def random_weights(
     config: Mapping[str, Any] = TINY_LLAMA,
     change: float = 0.02,
 ) -> dict[str, np.ndarray]:
-    """Return float32 weights of a random model, or of a fine-tune of `base` that leaves a third of its entries alone."""
+    """Return float32 weights of a random model, or of a fine-tune of `base` that leaves a third as is."""
     generator = np.random.default_rng(seed)
     weights = {}
     for name, shape in llama_shapes(config).items():

@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.choices import Choice, Scoring, check_scoring, choose
@@ -23,6 +25,15 @@ QUESTIONS = [
     ("A longer context with\nseveral lines, and é, ü, 漢字.", ("ü", "x", "a much longer answer than the others")),
     ("What did the fox do now?", ("sleep", "sleep", "eat")),
 ]
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+GROUPED = {**SIZES, "intermediate_size": 64, "num_key_value_heads": 2, "head_dim": 8}
+OTHER_MODELS = {
+    "mistral": {**GROUPED, "sliding_window": 8},
+    "gemma2": {**GROUPED, "sliding_window": 8},
+    "mixtral": {**GROUPED, "num_local_experts": 4},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 110},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
 
 
 def ask(questions: Sequence[tuple[str, tuple[str, ...]]]) -> list[Sample]:
@@ -72,16 +83,16 @@ def test_any_batch_equals_brute_force(
         assert answer.scores == pytest.approx(choice_scores(model, context, choices), abs=1e-4)
 
 
-def test_a_window_of_attention_sees_the_same_in_any_batch(make_model: Callable[..., LanguageModel]) -> None:
-    from transformers import MistralConfig, MistralForCausalLM
-
-    model = make_model()
-    options = {**model.network.config.to_dict(), "sliding_window": 8}
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    config = MistralConfig(**{name: options[name] for name in (*names, "num_key_value_heads", "sliding_window")})
-    windowed = LanguageModel("m", "d", MistralForCausalLM(config).eval(), model.tokenizer, 256)
-    for (context, choices), found in zip(QUESTIONS, answers(windowed, ask(QUESTIONS)), strict=True):
-        assert found.scores == pytest.approx(choice_scores(windowed, context, choices), abs=1e-4)
+@pytest.mark.parametrize("kind", OTHER_MODELS)
+def test_other_architectures_equal_brute_force(kind: str, model: LanguageModel) -> None:
+    """Attention over a window, learned positions, positions from the mask, softly capped logits, experts."""
+    torch.manual_seed(0)
+    options = {**OTHER_MODELS[kind], "vocab_size": len(model.tokenizer), "bos_token_id": 0, "eos_token_id": 1}
+    config = AutoConfig.for_model(kind, **options, pad_token_id=None)
+    other = LanguageModel(kind, "d", AutoModelForCausalLM.from_config(config).eval(), model.tokenizer, 110)
+    for (context, choices), found in zip(QUESTIONS, answers(other, ask(QUESTIONS)), strict=True):
+        assert found.cut == 0
+        assert found.scores == pytest.approx(choice_scores(other, context, choices), abs=1e-4)
 
 
 def test_a_token_across_the_border_moves_the_split_for_all_choices(make_model: Callable[..., LanguageModel]) -> None:

@@ -1,5 +1,6 @@
 """The original competition's files are read and scored as they are."""
 
+import csv
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.evaluate import Report, evaluate, load_task
+from cuvee.evaluate.choices import Scoring
 from cuvee.evaluate.model import LanguageModel
 
 Find = Callable[[str], Path]
@@ -52,16 +54,14 @@ def test_all_rows_of_cosmos_qa_are_scored(cosmos_qa: Report) -> None:
 
 @pytest.mark.parametrize("scoring", ["letter", "kit"])
 def test_letter_choices_are_scored_in_other_ways(
-    competition_file: Find, model: LanguageModel, tmp_path: Path, scoring: str
+    competition_file: Find, model: LanguageModel, tmp_path: Path, scoring: Scoring
 ) -> None:
-    import csv
-
     with competition_file("kit_cosmos_qa.csv").open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(file) if row[3] in ("answer_choices", "['A', 'B', 'C', 'D']")]
     with (tmp_path / "letters.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
-    report = evaluate(model, [tmp_path / "letters.csv"], scoring=scoring, limit=50)  # type: ignore[arg-type]
-    assert report.task("letters").scores[0].n == 50
+    report = evaluate(model, [tmp_path / "letters.csv"], scoring=scoring)
+    assert report.task("letters").scores[0].n == 200
 
 
 def test_the_test_file_gives_a_submission_of_every_row(

@@ -64,7 +64,7 @@ def test_the_engine_equals_the_definition(method: Method, shape: tuple[int, ...]
     np.testing.assert_allclose(streamed, define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     shape=st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple),
     density=st.floats(0, 1),

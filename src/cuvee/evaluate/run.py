@@ -46,8 +46,10 @@ def evaluate(
     loaded = _loaded_model(model, device, dtype)
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out) / SAMPLES_FOLDER, progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
-    results = tuple(_judged(task, run.answers(task)) for task in asked)
-    progress.finish()
+    try:
+        results = tuple(_judged(task, run.answers(task)) for task in asked)
+    finally:
+        progress.finish()
     report = Report(
         model=loaded.name,
         model_digest=loaded.digest,
@@ -165,6 +167,8 @@ def _notes(result: TaskReport, context_length: int) -> Iterator[str]:
     n = len(result.items)
     if result.truncated:
         yield f"{result.task}: {result.truncated} of {n} items were cut on the left to fit {context_length} tokens"
+    if blank := sum(item.prediction == "" for item in result.items):
+        yield f"{result.task}: {blank} of {n} predictions are blank"
     if result.unscored == n:
         yield f"{result.task}: no targets; predictions only, not in the macro average"
     elif result.unscored:

@@ -156,7 +156,8 @@ def _uniform(first: Any, second: Any, start: Any, out: Any) -> None:
 def widen(raw: np.ndarray, out: np.ndarray) -> bool:
     if raw.dtype.name == "bfloat16" and out.dtype == np.float32:
         return bool(_widen_bf16(raw.view(np.uint16), out.view(np.uint32)) != _BF16_EXPONENT)
-    out[:] = raw
+    with np.errstate(over="ignore", invalid="ignore"):
+        out[:] = raw
     return bool(_all_finite(out))
 
 

@@ -8,7 +8,7 @@ _LOW = 0xFFFFFFFF
 
 
 def widen(raw: np.ndarray, out: np.ndarray) -> bool:
-    with np.errstate(invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         out[:] = raw
     return bool(np.isfinite(out).all())
 

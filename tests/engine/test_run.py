@@ -1,0 +1,179 @@
+"""Whole merges on disk: what is written, what it does not depend on, and what a failure leaves."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cuvee
+from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.engine.run import run_plan
+from cuvee.errors import CheckpointError, CuveeError, OutOfBudget, RecipeError
+from cuvee.kernels import BLOCK
+from cuvee.method import registry
+from cuvee.plan import make_plan
+from cuvee.testing import random_weights, write_model
+
+from .conftest import EXPERTS
+
+SETTINGS = {"weight": 0.5, "density": 0.4, "t": 0.3}
+
+
+def recipe(family: Path, method: str, extra: str = "") -> str:
+    known = registry()[method]
+    experts = EXPERTS[:1] if known.models[1] in (1, 2) else EXPERTS
+    base = "" if known.base == "member" else f"base_model: {family}/base\n"
+    models = "".join(f"  - model: {family}/{name}\n" for name in experts)
+    given = "".join(f"  {name}: {SETTINGS[name]}\n" for name in known.settings if name in SETTINGS)
+    return f"merge_method: {method}\n{base}models:\n{models}" + (f"parameters:\n{given}" if given else "") + extra
+
+
+def merge(family: Path, out: Path, method: str = "ties", extra: str = "", **options: object) -> cuvee.MergeResult:
+    return run_plan(make_plan(cuvee.recipe_from_text(recipe(family, method, extra))), out, **options)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("method", sorted(registry()))
+def test_threads_and_chunks_change_no_byte(family: Path, tmp_path: Path, method: str) -> None:
+    first = merge(family, tmp_path / "first", method)
+    for i, options in enumerate([{"threads": 2}, {"chunk": BLOCK}, {"chunk": 2 * BLOCK, "threads": 2}]):
+        other = merge(family, tmp_path / str(i), method, **options)
+        assert other.digest == first.digest
+        assert files(other.folder) == files(first.folder)
+
+
+def test_hash_seeds_change_no_byte(family: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe(family, "dare_ties"))
+    code = "import sys, cuvee; print(cuvee.merge(cuvee.load_recipe(sys.argv[1]), sys.argv[2]).digest)"
+    digests = set()
+    for seed in ("0", "1", "77"):
+        command = [sys.executable, "-c", code, str(path), str(tmp_path / f"out{seed}")]
+        done = subprocess.run(command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True)
+        digests.add(done.stdout)
+    assert len(digests) == 1
+
+
+def test_the_weights_are_those_of_the_merge_done_by_hand(family: Path, tmp_path: Path) -> None:
+    result = merge(family, tmp_path / "out", "task_arithmetic", "dtype: float32\n")
+    base, *experts = (open_checkpoint(family / name) for name in ("base", *EXPERTS))
+    merged = open_checkpoint(result.folder)
+    assert set(merged.tensors) == set(base.tensors)
+    for name in base.tensors:
+        origin = base.read(name).astype(np.float32)
+        change = sum(0.5 * (expert.read(name).astype(np.float32) - origin) for expert in experts)
+        np.testing.assert_allclose(merged.read(name), origin + change, rtol=1e-6, atol=1e-7)
+
+
+def test_the_folder_says_where_it_came_from(family: Path, tmp_path: Path) -> None:
+    result = merge(family, tmp_path / "out", "ties")
+    said = json.loads((result.folder / "cuvee.json").read_text())
+    assert said["weights_digest"] == result.digest == weights_digest(result.folder)
+    assert said["reproducible"] == "bits"
+    assert [entry["model"] for entry in said["inputs"]] == [f"{family}/{n}" for n in ("base", *EXPERTS)]
+    assert len(said["inputs"][1]["files"]) > 1
+    assert said["tensors"] == 30
+    assert said["figures"]["bytes_written"] > 0
+    assert 0 < said["figures"]["cast_loss"] < 1
+    names = {p.name for p in result.folder.iterdir()}
+    assert {"README.md", "recipe.yaml", "mergekit_config.yml", "config.json", "model.safetensors"} <= names
+    assert "ties" in (result.folder / "README.md").read_text()
+
+
+def test_the_digest_does_not_depend_on_sharding(family: Path, tmp_path: Path) -> None:
+    whole = merge(family, tmp_path / "whole")
+    cut = merge(family, tmp_path / "cut", shard_bytes=30_000)
+    assert cut.digest == whole.digest == weights_digest(cut.folder)
+    assert (cut.folder / "model.safetensors.index.json").exists()
+
+
+def test_as_loaded_computes_in_the_models_own_type(family: Path, tmp_path: Path) -> None:
+    loaded = merge(family, tmp_path / "loaded", extra="compute_dtype: as_loaded\ndtype: bfloat16\n")
+    exact = merge(family, tmp_path / "exact", extra="dtype: bfloat16\n")
+    assert loaded.digest != exact.digest
+    one, other = open_checkpoint(loaded.folder), open_checkpoint(exact.folder)
+    name = "model.layers.0.mlp.up_proj.weight"
+    np.testing.assert_allclose(one.read(name).astype(np.float32), other.read(name).astype(np.float32), atol=0.02)
+
+
+def test_a_folder_can_be_merged_into_once_and_again_only_on_purpose(family: Path, tmp_path: Path) -> None:
+    first = merge(family, tmp_path / "out")
+    with pytest.raises(RecipeError, match="exists already"):
+        merge(family, tmp_path / "out")
+    again = merge(family, tmp_path / "out", "linear", overwrite=True)
+    assert again.digest != first.digest
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("years of work")
+    with pytest.raises(RecipeError, match="not a folder that a merge wrote"):
+        merge(family, tmp_path / "precious", overwrite=True)
+    assert (tmp_path / "precious" / "thesis.txt").exists()
+
+
+def test_a_number_that_is_not_finite_stops_the_merge_and_leaves_nothing(family: Path, tmp_path: Path) -> None:
+    weights = random_weights(1, base=random_weights(0))
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
+    write_model(tmp_path / "broken", weights, dtype="BF16")
+    text = recipe(family, "ties").replace(f"{family}/e1", f"{tmp_path}/broken")
+    with pytest.raises(CheckpointError, match=r"up_proj.weight' holds nan at element 100"):
+        cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["broken"]
+    allowed = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out", allow_nonfinite=True)
+    assert allowed.folder.exists()
+
+
+def test_a_result_too_large_for_its_type_stops_the_merge(family: Path, tmp_path: Path) -> None:
+    text = recipe(family, "task_arithmetic").replace("weight: 0.5", "weight: 1.0e+8") + "dtype: float16\n"
+    with pytest.raises(CuveeError, match="does not fit F16"):
+        cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_integers_are_copied_if_equal_and_refused_if_not(tmp_path: Path) -> None:
+    for name, positions in (("a", [0, 1, 2]), ("b", [0, 1, 2]), ("c", [5, 1, 2])):
+        write_model(tmp_path / name, {**random_weights(0), "model.position_ids": np.array(positions)})
+
+    def average(first: str, second: str) -> str:
+        models = f"[{{model: {tmp_path}/{first}}}, {{model: {tmp_path}/{second}}}]"
+        return f"merge_method: linear\nmodels: {models}\nparameters: {{weight: 1}}\n"
+
+    same = cuvee.merge(cuvee.recipe_from_text(average("a", "b")), tmp_path / "out")
+    np.testing.assert_array_equal(open_checkpoint(same.folder).read("model.position_ids"), [0, 1, 2])
+    with pytest.raises(CheckpointError, match="the inputs differ"):
+        cuvee.merge(cuvee.recipe_from_text(average("a", "c")), tmp_path / "other")
+
+
+def test_too_little_memory_is_refused_with_the_figure_needed(family: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutOfBudget, match=r"needs \d+ MB"):
+        merge(family, tmp_path / "out", memory_bytes=1000)
+    assert not (tmp_path / "out").exists()
+
+
+def test_slices_stack_layers_in_the_order_of_the_recipe(family: Path, tmp_path: Path) -> None:
+    text = f"""
+merge_method: passthrough
+slices:
+  - sources: [{{model: {family}/base, layer_range: [0, 2]}}]
+  - sources: [{{model: {family}/e1, layer_range: [1, 3]}}]
+"""
+    result = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")
+    merged, expert = open_checkpoint(result.folder), open_checkpoint(family / "e1")
+    assert merged.config["num_hidden_layers"] == 4
+    taken = merged.read("model.layers.3.mlp.up_proj.weight")
+    assert taken.tobytes() == expert.read("model.layers.2.mlp.up_proj.weight").tobytes()
+
+
+def test_an_empty_tensor_and_a_scalar_pass_through(tmp_path: Path) -> None:
+    for i in (0, 1):
+        write_model(tmp_path / f"m{i}", {"empty": np.zeros((0, 3), np.float32), "scale": np.array(float(i))})
+    models = f"[{{model: {tmp_path}/m0}}, {{model: {tmp_path}/m1}}]"
+    text = f"merge_method: linear\nmodels: {models}\nparameters: {{weight: 1}}\n"
+    merged = open_checkpoint(cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder)
+    assert merged.read("empty").shape == (0, 3)
+    assert merged.read("scale") == 0.5
