@@ -26,6 +26,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 NO_LIMIT = 10**9
+TINY_PARAMETERS = 20_000_000
 SMALL_FILES = (".json", ".model", ".txt", ".jinja")
 
 
@@ -121,6 +122,18 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
         files_digest=files_digest(path),
         tokenizer_class=str(_json(path / "tokenizer_config.json").get("tokenizer_class", "")),
     )
+
+
+@contextmanager
+def fitting_threads(model: LanguageModel) -> Iterator[None]:
+    """Let a tiny model on a CPU run on one thread: more of them wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    tiny = model.device.type == "cpu" and model.network.num_parameters() < TINY_PARAMETERS
+    torch.set_num_threads(1 if tiny else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def pick_device(device: Device) -> torch.device:

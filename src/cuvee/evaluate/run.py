@@ -40,6 +40,8 @@ def evaluate(
     the same model, tasks, dtype, device and scoring computes only what is missing. `limit` takes the first items of
     each task. A loaded model keeps its own device and dtype.
     """
+    from cuvee.evaluate.model import fitting_threads
+
     started = time.perf_counter()
     asked = _loaded_tasks(tasks)
     _check_settings(limit, batch_size, scoring)
@@ -47,7 +49,8 @@ def evaluate(
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out) / SAMPLES_FOLDER, progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
-        results = tuple(_judged(task, run.answers(task)) for task in asked)
+        with fitting_threads(loaded):
+            results = tuple(_judged(task, run.answers(task)) for task in asked)
     finally:
         progress.finish()
     report = Report(
