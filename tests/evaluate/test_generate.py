@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.generate import Text, generate, write
+from cuvee.evaluate.generate import LOOK_EVERY, Text, generate, write
 from cuvee.evaluate.model import LanguageModel
 
 PROMPTS = ["a", "The fox", "What did the fox do then?", "1 + 1 =", "A longer prompt, to be padded against.", "zz"]
@@ -56,6 +56,17 @@ def test_a_row_stops_at_its_end_token_while_others_go_on(ending: LanguageModel) 
 def test_finished_rows_leave_the_batch(ending: LanguageModel) -> None:
     prompts = [PROMPTS[2]] * 5 + PROMPTS
     assert write(ending, ending.encode(prompts), LENGTH) == [greedy(ending, prompt) for prompt in prompts]
+
+
+def test_rows_may_all_end_just_when_stop_strings_are_looked_for(model: LanguageModel) -> None:
+    written = next(
+        row for row in (greedy(model, p) for p in PROMPTS) if row[LOOK_EVERY - 1] not in row[: LOOK_EVERY - 1]
+    )
+    network = copy.deepcopy(model.network)
+    network.generation_config.eos_token_id = written[LOOK_EVERY - 1]
+    prompt = next(p for p in PROMPTS if greedy(model, p) == written)
+    ends = replace(model, network=network)
+    assert write(ends, ends.encode([prompt]), LENGTH, stop=["no such text"]) == [written[: LOOK_EVERY - 1]]
 
 
 def test_the_text_ends_before_the_earliest_stop_string(model: LanguageModel) -> None:

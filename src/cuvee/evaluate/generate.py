@@ -106,6 +106,8 @@ def _before(text: str, stop: Sequence[str]) -> str:
 
 
 def _decode(model: LanguageModel, rows: Sequence[Tokens]) -> list[str]:
+    if not rows:
+        return []  # the tokenizer makes one empty text of no rows
     texts: list[str] = model.tokenizer.batch_decode(
         list(rows), skip_special_tokens=True, clean_up_tokenization_spaces=False
     )
