@@ -39,19 +39,19 @@ def _print(board: "Leaderboard") -> None:
     from rich.table import Table
 
     from cuvee.report import rows, verdict_sentence
-    from cuvee.report.leaderboard import interval, points, signed
+    from cuvee.report.leaderboard import interval, points
 
-    table = Table(box=None, pad_edge=False, title="Macro average of the tasks, %", title_justify="left")
-    for column in ("rank", "model", "kind", "method"):
-        table.add_column(column)
-    for column in ("private", "95 % interval", "public", "gap"):
-        table.add_column(column, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1), title="Macro average of all tasks, %", title_justify="left")
+    for column in ("rank", "model", "method"):
+        table.add_column(column, no_wrap=True)
+    for column in ("private", "interval", "public"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for row in rows(board):
-        style = "bold" if row.mark else "dim" if row.kind != "blend" else ""
-        name = f"{row.name}  <- {row.mark}" if row.mark else row.name
-        figures = (points(row.private.value), interval(row.private), points(row.public.value), signed(row.gap))
-        table.add_row(row.rank, name, row.kind, row.method, *figures, style=style)
+        style = "bold" if row.mark else "" if row.kind == "blend" else "dim"
+        figures = (points(row.private.value), interval(row.private), points(row.public.value))
+        table.add_row(row.rank, row.name, row.method or f"({row.kind})", *figures, row.mark, style=style)
     console = Console()
     console.print(table)
-    console.print()
+    console.print("\nRanks are by the private part; models that share ranks are tied. Intervals are of 95 %.")
     console.print(verdict_sentence(board), soft_wrap=True)

@@ -1,0 +1,141 @@
+"""What a person sees when something is wrong: one clear error, the exit code of its kind, and no output."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cuvee.cli import main
+from cuvee.testing import TINY_LLAMA, random_weights, write_model
+
+RECIPE = """\
+merge_method: ties
+base_model: base
+models:
+  - model: a
+    parameters:
+      density: 0.5
+  - model: b
+parameters:
+  weight: 1.0
+dtype: bfloat16
+"""
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    base = random_weights(0)
+    for i, name in enumerate(("base", "a", "b")):
+        write_model(tmp_path / name, random_weights(i, base=base) if i else base, dtype="BF16", shard_bytes=40_000)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["cuvee", *arguments])
+    try:
+        main()
+    except SystemExit as stopped:
+        return int(stopped.code or 0)
+    return 0
+
+
+def truncate(family: Path) -> None:
+    shard = max((family / "a").glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1000])
+
+
+def remove(family: Path) -> None:
+    (family / "b").rename(family / "elsewhere")
+
+
+def reshape(family: Path) -> None:
+    weights = random_weights(1, config={**TINY_LLAMA, "intermediate_size": 64})
+    write_model(family / "other", weights, dtype="BF16")
+    (family / "b").rename(family / "elsewhere")
+    (family / "other").rename(family / "b")
+
+
+def poison(family: Path) -> None:
+    weights = random_weights(1)
+    weights["lm_head.weight"][0, 5] = np.nan
+    write_model(family / "other", weights, dtype="BF16")
+    (family / "b").rename(family / "elsewhere")
+    (family / "other").rename(family / "b")
+
+
+def nothing(family: Path) -> None:
+    pass
+
+
+CASES = {
+    "key": (
+        2,
+        RECIPE.replace("dtype:", "dtpe:"),
+        nothing,
+        ["recipe.yaml:10", "unknown key 'dtpe'", "did you mean 'dtype'"],
+    ),
+    "method": (2, RECIPE.replace("ties", "tise"), nothing, ["recipe.yaml:1", "unknown merge method 'tise'", "'ties'"]),
+    "setting": (
+        2,
+        RECIPE.replace("density", "densty"),
+        nothing,
+        ["recipe.yaml:6", "no parameter 'densty'", "'density'"],
+    ),
+    "range": (2, RECIPE.replace("0.5", "1.5"), nothing, ["recipe.yaml:6", "expected a number in [0, 1], found 1.5"]),
+    "folder": (3, RECIPE, remove, ["b", "no folder or file 'b'"]),
+    "truncated": (3, RECIPE, truncate, ["a/model-0000", "truncated in '", "hint:"]),
+    "shape": (3, RECIPE, reshape, ["different shapes", "[64, 32] in b", "[48, 32] in "]),
+    "nan": (3, RECIPE, poison, ["lm_head.weight' holds nan at element 5", "--allow-nonfinite"]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_is_one_clear_error_with_the_code_of_its_kind(
+    case: str, family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, recipe, spoil, words = CASES[case]
+    (family / "recipe.yaml").write_text(recipe)
+    spoil(family)
+    assert run(monkeypatch, "merge", "recipe.yaml", "out") == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("error: ")
+    assert "Traceback" not in said.err
+    assert all(word in said.err for word in words), said.err
+    assert not [path for path in family.iterdir() if "out" in path.name]
+
+
+def test_all_mistakes_of_an_author_are_told_at_once(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = RECIPE.replace("dtype:", "dtpe:").replace("density", "densty").replace("weight: 1.0", "weight: heavy")
+    (family / "recipe.yaml").write_text(text)
+    assert run(monkeypatch, "plan", "recipe.yaml") == 2
+    said = capsys.readouterr().err
+    assert all(word in said for word in ("3 problems", "'dtpe'", "'densty'", "expected a number, found 'heavy'"))
+
+
+def test_json_is_one_document_on_stdout(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (family / "recipe.yaml").write_text(RECIPE)
+    commands = (["plan", "recipe.yaml"], ["merge", "recipe.yaml", "out"], ["methods"], ["methods", "ties"])
+    for command in commands:
+        assert run(monkeypatch, *command, "--json") == 0
+        assert json.loads(capsys.readouterr().out)
+    assert run(monkeypatch, "recipe-schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Cuvée recipe"
+
+
+def test_a_wrong_option_is_the_authors_mistake(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (family / "recipe.yaml").write_text(RECIPE)
+    for wrong in (["--memory", "lots"], ["--no-such-option"], ["--threads", "-3"]):
+        assert run(monkeypatch, "merge", "recipe.yaml", "out", *wrong) == 2
+    assert run(monkeypatch, "merge", "recipe.yaml", "out", "--memory", "1kB") == 75
+    assert run(monkeypatch, "evaluate", "base", "no-such-task") in (2, 3)
+    assert "Traceback" not in capsys.readouterr().err
