@@ -6,7 +6,8 @@ into chunks, because a block is always the same elements and is summed in `LANES
 
 import importlib
 import importlib.util
-from typing import Protocol, cast
+from types import ModuleType
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -53,3 +54,17 @@ def load() -> Kernels:
     if importlib.util.find_spec("numba") is None:
         return cast(Kernels, importlib.import_module("cuvee.kernels.plain"))
     return cast(Kernels, importlib.import_module("cuvee.kernels.fused"))
+
+
+def for_blocks(*arrays: Any) -> ModuleType | None:
+    """Return the compiled kernels if they serve these arrays: NumPy blocks [models, n] of float32 or float64.
+
+    For operations whose plain form is their definition in `cuvee.ops`.
+    """
+    blocks = all(
+        isinstance(a, np.ndarray) and a.ndim == 2 and a.dtype in (np.float32, np.float64) and a.flags.c_contiguous
+        for a in arrays
+    )
+    if not blocks or importlib.util.find_spec("numba") is None:
+        return None
+    return importlib.import_module("cuvee.kernels.fused")

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from cuvee.method import UNIT, PerModel, element_method
-from cuvee.ops.arrays import Array, along_models
+from cuvee.ops.arrays import Array
 from cuvee.ops.sparsify import keep_at_random, rescaling
 from cuvee.ops.task_vectors import elected_sum, sparse
 
@@ -23,5 +23,4 @@ def dare_ties(
     scale: Annotated[Array, rescaling],
 ) -> Array:
     """Thin the task vectors at random, elect a sign for each entry, sum those that agree."""
-    thinned = sparse(deltas, keep, scale)
-    return elected_sum(thinned, weight, thinned * along_models(weight, thinned), normalize=normalize)
+    return elected_sum(sparse(deltas, keep, scale), weight, normalize=normalize)

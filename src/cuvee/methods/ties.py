@@ -7,7 +7,7 @@ where the vote is even instead of the majority's sign. `semantics` chooses.
 from typing import Annotated
 
 from cuvee.method import UNIT, PerModel, element_method
-from cuvee.ops.arrays import Array, along_models
+from cuvee.ops.arrays import Array
 from cuvee.ops.sparsify import keep_largest, majority_sign, rescaling
 from cuvee.ops.task_vectors import elected_sum, sparse
 
@@ -32,5 +32,5 @@ def ties(
     `density` is the share that is kept; the paper uses 0.2. With `normalize` false the agreeing entries are summed.
     """
     trimmed = sparse(deltas, keep, scale)
-    votes = trimmed if semantics == "paper" else trimmed * along_models(weight, trimmed)
-    return elected_sum(trimmed, weight, votes, normalize=normalize, when_even=when_even)
+    weights_vote = semantics != "paper"
+    return elected_sum(trimmed, weight, normalize=normalize, weights_vote=weights_vote, when_even=when_even)

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.kernels import Kernels
+from cuvee.kernels import Kernels, for_blocks
 from cuvee.ops.arrays import Array, along_models, array_namespace
 from cuvee.ops.survey import Constant, Fold, Run, Situation, Supplied, Survey, summing
+from cuvee.ops.task_vectors import sparse
 
 EVERY = np.iinfo(np.int64).max
 
@@ -22,6 +23,10 @@ class _Above:
     last_equal: np.ndarray
 
     def at(self, stack: np.ndarray, start: int) -> Array:
+        if (kernels := for_blocks(stack)) is not None:
+            keep = np.empty(stack.shape, np.bool_)
+            kernels.keep_above(stack, self.threshold, self.last_equal, start, keep)
+            return keep
         threshold = along_models(self.threshold, stack)
         magnitude = np.abs(stack)
         if (self.last_equal == EVERY).all():
@@ -175,7 +180,7 @@ def _rescale(s: Situation) -> Run:
 
     def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
         s.kernels.absolute_sums(stack, sums[0])
-        s.kernels.absolute_sums(np.where(keep.at(stack, start), stack, stack.dtype.type(0)), sums[1])
+        s.kernels.absolute_sums(sparse(stack, keep.at(stack, start), np.ones(s.models)), sums[1])
 
     total, kept = yield summing(2, add, (s.models,))
     return Constant(np.where((kept > 0) & (total > 0), total / np.where(kept > 0, kept, 1), 1.0))
@@ -215,7 +220,7 @@ def _majority(s: Situation) -> Run:
     keep: Supplied = s.found["keep"]
 
     def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        kept = np.where(keep.at(stack, start), stack, stack.dtype.type(0))
+        kept = sparse(stack, keep.at(stack, start), np.ones(s.models))
         sums += np.sign(kept.sum(axis=0)).sum(dtype=np.float64)
 
     return Constant(float(np.sign((yield summing(1, add))[0])))

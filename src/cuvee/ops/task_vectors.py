@@ -1,37 +1,55 @@
-"""The stages of generalised task arithmetic: sparsify -> rescale -> weight -> elect signs -> combine."""
+"""The stages of generalised task arithmetic: sparsify -> rescale -> weight -> elect signs -> combine.
 
+Blocks of NumPy arrays go through compiled kernels; what stands here is what those kernels do, for any array library.
+"""
+
+import numpy as np
+
+from cuvee.kernels import for_blocks
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 
 
 def sparse(deltas: Array, keep: Array, scale: Array) -> Array:
     """Zero what is not kept and multiply the rest by `scale`, one number a model."""
+    if (kernels := for_blocks(deltas)) is not None:
+        out = np.empty_like(deltas)
+        kernels.sparse(deltas, keep, scale, out)
+        return out
     xp = array_namespace(deltas)
     return xp.where(keep, deltas * along_models(scale, deltas), xp.zeros_like(deltas))
 
 
 def weighted_sum(deltas: Array, weight: Array, *, normalize: bool) -> Array:
     """Sum weight x delta; divided by the sum of the weights if asked, unless that is about zero."""
+    total_weight = float(np.sum(np.asarray(weight)))
+    divisor = total_weight if normalize and abs(total_weight) >= 1e-8 else 1.0
+    if (kernels := for_blocks(deltas)) is not None:
+        out = np.empty(deltas.shape[1], deltas.dtype)
+        kernels.weighted_sum(deltas, weight, divisor, out)
+        return out
     xp = array_namespace(deltas)
     total = sum_models(deltas * along_models(weight, deltas))
-    divisor = float(xp.sum(xp.asarray(weight)))
-    if not normalize or abs(divisor) < 1e-8:
-        return total
-    return total / xp.asarray(divisor, dtype=total.dtype)
+    return total if divisor == 1 else total / xp.asarray(divisor, dtype=total.dtype)
 
 
 def elected_sum(
-    deltas: Array, weight: Array, votes: Array, *, normalize: bool, when_even: Array | float = 1.0
+    deltas: Array, weight: Array, *, normalize: bool, weights_vote: bool = True, when_even: float = 1.0
 ) -> Array:
     """Sum weight x delta over the models that agree with the elected sign (TIES, section 3 of arXiv:2306.01708).
 
-    The sign is that of the sum of `votes` [models, *shape]; `when_even` where that sum is zero. With `normalize` the
-    sum is divided by the sum of the agreeing models' |weight|, so that a negative weight subtracts (mergekit divides
-    by the signed sum, which turns the update around).
+    The sign is that of the sum over the models, weighted if the weights vote; `when_even` where that sum is zero. With
+    `normalize` the result is divided by the sum of the agreeing models' |weight|, so that a negative weight subtracts
+    (mergekit divides by the signed sum, which turns the update around).
     """
+    votes = np.asarray(weight, np.float64) if weights_vote else np.ones(deltas.shape[0])
+    if (kernels := for_blocks(deltas)) is not None:
+        out = np.empty(deltas.shape[1], deltas.dtype)
+        kernels.elected_sum(deltas, weight, votes, normalize, when_even, out)
+        return out
     xp = array_namespace(deltas)
     weights = along_models(weight, deltas)
     weighted = deltas * weights
-    total = sum_models(votes)
+    total = sum_models(deltas * along_models(votes, deltas))
     elected = xp.where(total == 0, xp.asarray(when_even, dtype=total.dtype), xp.sign(total))
     agrees = (weighted * elected) > 0
     zero = xp.zeros_like(weighted)
