@@ -18,7 +18,7 @@ from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.testing import random_weights, write_model
 
-from .conftest import EXPERTS
+from .conftest import CONFIG, EXPERTS
 
 SETTINGS = {"weight": 0.5, "density": 0.4, "t": 0.3}
 
@@ -117,9 +117,9 @@ def test_a_folder_can_be_merged_into_once_and_again_only_on_purpose(family: Path
 
 
 def test_a_number_that_is_not_finite_stops_the_merge_and_leaves_nothing(family: Path, tmp_path: Path) -> None:
-    weights = random_weights(1, base=random_weights(0))
+    weights = random_weights(1, config=CONFIG)
     weights["model.layers.1.mlp.up_proj.weight"][3, 4] = np.nan
-    write_model(tmp_path / "broken", weights, dtype="BF16")
+    write_model(tmp_path / "broken", weights, config=CONFIG, dtype="BF16")
     text = recipe(family, "ties").replace(f"{family}/e1", f"{tmp_path}/broken")
     with pytest.raises(CheckpointError, match=r"up_proj.weight' holds nan at element 100"):
         cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")

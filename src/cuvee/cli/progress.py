@@ -1,5 +1,7 @@
-"""Progress for people: a bar on a terminal, nothing in a pipe. Everything goes to stderr."""
+"""Progress for people, on stderr: a bar on a terminal, plain lines in a log, nothing in a pipe."""
 
+import os
+import stat
 import sys
 
 from cuvee.progress import Progress, Silent
@@ -7,7 +9,13 @@ from cuvee.progress import Progress, Silent
 
 def shown_progress() -> Progress:
     """Return progress that fits where stderr goes."""
-    return _Bar() if sys.stderr.isatty() else Silent()
+    if sys.stderr.isatty():
+        return _Bar()
+    try:
+        mode = os.fstat(sys.stderr.fileno()).st_mode
+    except (OSError, ValueError):
+        return Silent()
+    return _Lines() if stat.S_ISREG(mode) else Silent()
 
 
 class _Bar:
@@ -38,3 +46,21 @@ class _Bar:
     def finish(self) -> None:
         self._progress.update(self._task, completed=self._total)
         self._progress.stop()
+
+
+class _Lines:
+    """A line at the start and at every tenth."""
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        self._what, self._total, self._done, self._tenths = what, total, 0, 0
+        print(f"{what}: {total:,} {unit}", file=sys.stderr, flush=True)
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        tenths = 10 * self._done // max(self._total, 1)
+        if self._tenths < tenths < 10:
+            print(f"{self._what}: {10 * tenths} %", file=sys.stderr, flush=True)
+        self._tenths = max(tenths, self._tenths)
+
+    def finish(self) -> None:
+        print(f"{self._what}: done", file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ from cuvee.engine.provenance import Figures, as_mergekit, provenance
 from cuvee.engine.step import Context, Loss, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.errors import OutOfBudget
-from cuvee.kernels import load
+from cuvee.kernels import prepare
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit
@@ -108,7 +108,7 @@ class _Run:
         self.chunk = chunk or fitting
         self.allow_nonfinite = allow_nonfinite
         self.progress = progress
-        self.kernels = load()
+        self.kernels = prepare(progress)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
         self._lock = threading.Lock()

@@ -11,6 +11,8 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from cuvee.progress import Progress
+
 BLOCK = 1 << 15
 """Elements in a block: a few models' worth of float32 stay in the second-level cache."""
 
@@ -20,6 +22,8 @@ LANES = 16
 
 class Kernels(Protocol):
     """The passes over a block."""
+
+    __name__: str
 
     def widen(self, raw: np.ndarray, out: np.ndarray) -> bool:
         """Convert numbers of any float type into `out`; return whether all are finite."""
@@ -54,6 +58,20 @@ def load() -> Kernels:
     if importlib.util.find_spec("numba") is None:
         return cast(Kernels, importlib.import_module("cuvee.kernels.plain"))
     return cast(Kernels, importlib.import_module("cuvee.kernels.fused"))
+
+
+def prepare(progress: Progress) -> Kernels:
+    """Return the kernels, compiled before work begins. The first time, which takes seconds, is shown as progress."""
+    kernels = load()
+    if kernels.__name__ != "cuvee.kernels.fused":
+        return kernels
+    fused: Any = kernels
+    if fused.compiled():
+        return kernels
+    progress.start("compile the kernels (once)", fused.KERNELS, "kernels")
+    fused.warm_up(progress.advance)
+    progress.finish()
+    return kernels
 
 
 def for_blocks(*arrays: Any) -> ModuleType | None:

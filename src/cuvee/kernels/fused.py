@@ -5,8 +5,11 @@ and cached: beside this file, or in the user's cache folder where that is read-o
 written.
 """
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401  # makes NumPy know "bfloat16" by name
 import numba
 import numpy as np
 
@@ -300,3 +303,38 @@ def elected_sum(
     _elected_sum(
         stack, np.asarray(weight, kind), np.asarray(votes, kind), normalize, kind.type(when_even), kind.type(1), out
     )
+
+
+def compiled() -> bool:
+    """Say whether an earlier process left the kernels in the cache, or this one has them."""
+    folder = Path(_elected_sum.stats.cache_path or "")
+    return bool(_elected_sum.signatures) or any(folder.glob(f"{Path(__file__).stem}.{_elected_sum.__name__}-*.nbi"))
+
+
+def warm_up(done: Callable[[int], None]) -> None:
+    """Compile, or take from the cache, every kernel for float32 numbers, one by one."""
+    stack = np.ones((2, LANES), np.float32)
+    half, row, two = np.ones(LANES, "bfloat16"), stack[0].copy(), np.ones(2)
+    keep = np.ones(stack.shape, np.bool_)
+    for call in (
+        lambda: widen(half, row),
+        lambda: narrow(row, half),
+        lambda: widen(row, row),
+        lambda: gram(stack, np.zeros((2, 2))),
+        lambda: absolute_sums(stack, np.zeros(2)),
+        lambda: digit_counts(row, 0, 16, 15, np.zeros(1 << 15, np.int64)),
+        lambda: nth_equal(row, 1.0, 1),
+        lambda: combine(stack, two, row),
+        lambda: add_scaled(row, row, 1.0, row),
+        lambda: uniform((1, 2), 0, row),
+        lambda: keep_above(stack, two, np.zeros(2, np.int64), 0, keep),
+        lambda: sparse(stack, keep, two, stack),
+        lambda: weighted_sum(stack, two, 1.0, row),
+        lambda: elected_sum(stack, two, two, True, 1.0, row),
+    ):
+        call()
+        done(1)
+
+
+KERNELS = 14
+"""How often `warm_up` says that it is done with one."""

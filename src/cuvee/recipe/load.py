@@ -11,11 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.document import Document, read_document
+from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.recipe import ComputeDType, DType, Recipe, Semantics, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
-from cuvee.recipe.setting import Setting, Settings, parse_value
+from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
+from cuvee.recipe.shown import shown
 
 NOT_YET = {
     "modules": "modules of multi-part architectures",
@@ -23,6 +24,10 @@ NOT_YET = {
     "tokenizer_source": "changes of the tokenizer (the donor's is copied as it is)",
     "chat_template": "changes of the chat template (the donor's is copied as it is)",
 }
+
+
+MOST_SHOWN = 30
+"""Problems in one message; more are counted."""
 
 
 class MethodSchema(Protocol):
@@ -47,7 +52,7 @@ class _Model(_Strict):
 
     model: str = Field(description="folder, .safetensors file or org/name[@revision][+adapter]")
     name: str | None = Field(None, description="what random draws depend on instead of the reference")
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class _SliceSource(_Model):
@@ -59,7 +64,7 @@ class _Slice(_Strict):
 
     sources: list[_SliceSource] = Field(min_length=1)
     base_model: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class RecipeDocument(_Strict):
@@ -69,7 +74,7 @@ class RecipeDocument(_Strict):
     models: list[_Model] | None = Field(None, min_length=1)
     slices: list[_Slice] | None = Field(None, min_length=1)
     base_model: str | None = None
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
     dtype: DType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
     out_dtype: DType | None = None
     compute_dtype: ComputeDType = Field("float32", description="as_loaded computes in dtype, as mergekit does")
@@ -81,7 +86,8 @@ class RecipeDocument(_Strict):
 def read_recipe(path: Path, methods: Mapping[str, MethodSchema]) -> Recipe:
     """Read a recipe file. Raises RecipeError that holds every problem with its line."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
     return parse_recipe(text, methods, source=str(path), folder=path.parent)
@@ -100,9 +106,14 @@ def parse_recipe(
     method = reader.method(known)
     recipe = reader.recipe(known, method, text, folder)
     if problems:
-        raise several(sorted(problems, key=_line))
+        raise several(_few(sorted(problems, key=_line)))
     assert recipe is not None, "a recipe without problems is read"
     return recipe
+
+
+def _few(problems: list[CuveeError]) -> list[CuveeError]:
+    more = len(problems) - MOST_SHOWN
+    return [*problems[:MOST_SHOWN], RecipeError(f"and {more} more")] if more > 0 else problems
 
 
 def _line(problem: CuveeError) -> int:
@@ -111,7 +122,7 @@ def _line(problem: CuveeError) -> int:
 
 def _not_yet(document: Document) -> list[CuveeError]:
     return [
-        RecipeError(f"'{key}' is not supported: {NOT_YET[key]}", where=document.place((key,)))
+        RecipeError(f"'{key}' is not supported yet: {NOT_YET[key]}", where=document.place((key,)))
         for key in document.data
         if key in NOT_YET
     ]
@@ -130,18 +141,23 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
     place: Place = tuple(detail["loc"])
     where = document.place(place)
     what = ".".join(map(str, place))
+    if place[-1] == "residual_weight":
+        return RecipeError("'residual_weight' is not supported: it has no effect in mergekit either", where=where)
     if detail["type"] == "extra_forbidden":
         guess = closest(str(place[-1]), _fields_at(place[:-1]))
-        return RecipeError(f"unknown key '{what}'", where=where, hint=f"did you mean '{guess}'?" if guess else None)
+        hint = f"did you mean '{guess}'?" if guess else None
+        return RecipeError(f"unknown key {shown(what)}", where=where, hint=hint)
     if detail["type"] == "missing":
         return RecipeError(f"'{what}' is missing", where=where)
-    found = detail["input"]
+    if place[-1] == "parameters" and isinstance(detail["input"], list):
+        return RecipeError(f"'{what}': expected 'name: value' lines, found a list", where=where)
     guess = None
     if detail["type"] == "literal_error":
         options = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-        guess = closest(str(found), options)
+        guess = closest(str(detail["input"]), options)
     hint = f"did you mean '{guess}'?" if guess else None
-    return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found!r}", where=where, hint=hint)
+    found = shown(detail["input"])
+    return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found}", where=where, hint=hint)
 
 
 def _fields_at(place: Place) -> list[str]:
@@ -178,7 +194,7 @@ class _Reader:
         if key not in self.methods:
             guess = closest(key.replace("-", "_").lower(), list(self.methods))
             hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(sorted(self.methods))}"
-            self.note(("merge_method",), f"unknown merge method '{key}'", hint)
+            self.note(("merge_method",), f"unknown merge method {shown(key)}", hint)
         return self.methods.get(key)
 
     def recipe(
@@ -211,6 +227,8 @@ class _Reader:
 
     def slices(self, data: dict[str, Any], method: MethodSchema | None) -> tuple[Slice, ...]:
         models, slices = data.get("models"), data.get("slices")
+        if "modules" in self.document.data:
+            return ()
         if (models is None) == (slices is None):
             found = "neither" if models is None else "both"
             self.note((), f"expected exactly one of 'models' and 'slices', found {found}")
@@ -249,6 +267,7 @@ class _Reader:
         first, last = written
         if not 0 <= first < last:
             self.note(place, f"expected [first, last) with 0 <= first < last, found {written}")
+            return None
         return first, last
 
     def reference(self, written: Any, place: Place) -> ModelRef | None:
@@ -269,13 +288,13 @@ class _Reader:
             if (value := self.value(name, entry, (*place, name), method, own=own)) is not None
         }
 
-    def value(self, name: str, written: Any, place: Place, method: MethodSchema, *, own: bool) -> Any:
+    def value(self, name: str, written: Any, place: Place, method: MethodSchema, *, own: bool) -> Value | None:
         key = self.document.data["merge_method"]
         setting = method.settings.get(name)
         if setting is None:
             guess = closest(name, list(method.settings))
             hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(method.settings) or 'none'}"
-            self.note(place, f"'{key}' takes no parameter '{name}'", hint)
+            self.note(place, f"'{key}' takes no parameter {shown(name)}", hint)
             return None
         if own and not setting.per_model:
             hint = "set it under the recipe's own 'parameters'"
@@ -289,7 +308,7 @@ class _Reader:
             if complaint := setting.complaint(stop):
                 self.note(place, f"'{name}' of '{key}': {complaint}")
                 return None
-        return value
+        return tuple(Choice(tuple(map(setting.plain, choice.stops)), choice.filter) for choice in value)
 
     def check_base(self, data: dict[str, Any], method: MethodSchema) -> None:
         slices = data.get("slices") if isinstance(data.get("slices"), list) else None
@@ -301,26 +320,39 @@ class _Reader:
 def recipe_schema(methods: Mapping[str, MethodSchema]) -> dict[str, Any]:
     """Return the JSON Schema of recipes: the document's, with the methods' keys and parameters by name."""
     schema = RecipeDocument.model_json_schema()
+    schema["title"] = "Cuvée recipe"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["merge_method"] = {"enum": sorted(methods), "description": "the method's key"}
-    schema["oneOf"] = [{"required": ["models"]}, {"required": ["slices"]}]
-    schema["allOf"] = [_rule(key, method) for key, method in sorted(methods.items())]
+    schema["oneOf"] = [{"required": [key], "properties": {key: {"type": "array"}}} for key in ("models", "slices")]
+    forms: list[dict[str, Any]] = []
+    schema["allOf"] = [_rule(key, method, forms) for key, method in sorted(methods.items())]
+    schema["$defs"] |= {_form_name(i): form for i, form in enumerate(forms)}
     return schema
 
 
-def _rule(key: str, method: MethodSchema) -> dict[str, Any]:
-    parameters = {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {setting.name: _forms(setting) for setting in method.settings.values()},
-    }
+def _rule(key: str, method: MethodSchema, forms: list[dict[str, Any]]) -> dict[str, Any]:
+    shared = {"properties": {"parameters": _parameters(list(method.settings.values()), forms)}}
+    own = {"properties": {"parameters": _parameters([s for s in method.settings.values() if s.per_model], forms)}}
+    slices = {"properties": {**shared["properties"], "sources": {"items": own}}}
     return {
-        "if": {"properties": {"merge_method": {"const": key}}},
-        "then": {"properties": {"parameters": parameters}},
+        "if": {"required": ["merge_method"], "properties": {"merge_method": {"const": key}}},
+        "then": {"properties": {**shared["properties"], "models": {"items": own}, "slices": {"items": slices}}},
     }
 
 
-def _forms(setting: Setting) -> dict[str, Any]:
+def _parameters(settings: list[Setting], forms: list[dict[str, Any]]) -> dict[str, Any]:
+    for form in map(_form, settings):
+        if form not in forms:
+            forms.append(form)
+    named = {setting.name: {"$ref": f"#/$defs/{_form_name(forms.index(_form(setting)))}"} for setting in settings}
+    return {"type": ["object", "null"], "additionalProperties": False, "properties": named}
+
+
+def _form_name(number: int) -> str:
+    return f"Value{number}"
+
+
+def _form(setting: Setting) -> dict[str, Any]:
     scalar: dict[str, Any] = {"type": {"text": "string"}.get(setting.kind, setting.kind)}
     if setting.choices:
         scalar["enum"] = list(setting.choices)

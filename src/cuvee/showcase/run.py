@@ -11,6 +11,7 @@ from cuvee.api import load_recipe
 from cuvee.engine import merge
 from cuvee.errors import RecipeError
 from cuvee.evaluate import Report, Task, evaluate, load_model, load_task
+from cuvee.kernels import prepare
 from cuvee.progress import Progress, Silent
 from cuvee.report import Leaderboard, render_page
 from cuvee.showcase.blends import BLENDS, recipe_text
@@ -32,6 +33,7 @@ def run_demo(out: Path, *, progress: Progress | None = None) -> Demo:
     """Blend, measure and rank the bundled family in the folder `out`. Raises RecipeError if it is not the demo's."""
     started = time.perf_counter()
     shown = progress or Silent()
+    prepare(shown)
     _prepare(out)
     names = _copy_family(out)
     seconds = _merge_all(out, names, shown)

@@ -1,0 +1,38 @@
+"""A merge takes the memory it was given, however large a tensor is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cuvee
+from cuvee.testing import write_model
+
+ELEMENTS = 24_000_000
+BUDGET = 40_000_000
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three models of one tensor that takes more than the budget, even in bfloat16."""
+    root = tmp_path_factory.mktemp("large")
+    generator = np.random.default_rng(0)
+    for name in ("base", "a", "b"):
+        write_model(root / name, {"w": generator.standard_normal(ELEMENTS, np.float32)}, dtype="BF16")
+    return root
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(
+    ("method", "settings"), [("ties", "density: 0.3"), ("dare_ties", "density: 0.3"), ("linear", "")]
+)
+def test_a_tensor_larger_than_the_budget_is_merged_within_it(
+    method: str, settings: str, threads: int, large: Path, tmp_path: Path
+) -> None:
+    base = "" if method == "linear" else f"base_model: {large}/base\n"
+    models = f"models: [{{model: {large}/a}}, {{model: {large}/b}}]\n"
+    text = f"merge_method: {method}\n{base}{models}parameters: {{weight: 0.5, {settings}}}\n"
+    recipe = cuvee.recipe_from_text(text)
+    cuvee.merge(recipe, tmp_path / "warm", memory_bytes=BUDGET, threads=threads)  # compiles what is not compiled yet
+    figures = cuvee.merge(recipe, tmp_path / "out", memory_bytes=BUDGET, threads=threads).figures
+    assert figures.peak_memory_bytes < BUDGET
