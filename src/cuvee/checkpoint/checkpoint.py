@@ -13,9 +13,12 @@ from blake3 import blake3
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
 from cuvee.errors import CheckpointError, CuveeError, several
+from cuvee.recipe.shown import shown
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+MOST_SHOWN = 12
+"""Problems in one message; more are counted."""
 
 
 class TensorSource(Protocol):
@@ -44,6 +47,7 @@ class Checkpoint:
         self.config = config
         self.folder: Path | None = path if path.is_dir() else path.parent
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
+        self._sizes = {header.file: header.size for header in headers}
         self._descriptors: dict[Path, int] = {}
         self._lock = threading.Lock()
 
@@ -51,6 +55,9 @@ class Checkpoint:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
@@ -63,7 +70,10 @@ class Checkpoint:
         descriptor, position = self._descriptor(spec.file), spec.start + start
         view = out.view(np.uint8).data
         while len(view):
-            count = os.preadv(descriptor, [view], position)
+            try:
+                count = os.preadv(descriptor, [view], position)
+            except OSError as error:
+                raise _unreadable(spec.file, error) from error
             if count == 0:
                 raise CheckpointError("the file ended while it was read: it has changed", where=f"{spec.file}: {name}")
             view, position = view[count:], position + count
@@ -89,8 +99,20 @@ class Checkpoint:
     def _descriptor(self, file: Path) -> int:
         with self._lock:
             if file not in self._descriptors:
-                self._descriptors[file] = os.open(file, os.O_RDONLY)
+                self._descriptors[file] = self._open(file)
             return self._descriptors[file]
+
+    def _open(self, file: Path) -> int:
+        try:
+            descriptor = os.open(file, os.O_RDONLY)
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        size = os.fstat(descriptor).st_size
+        if size != self._sizes[file]:
+            os.close(descriptor)
+            message = f"the file has changed: it had {self._sizes[file]} bytes when its header was read, now {size}"
+            raise CheckpointError(message, where=str(file))
+        return descriptor
 
 
 class MemoryCheckpoint:
@@ -115,13 +137,15 @@ class MemoryCheckpoint:
     def fingerprint(self) -> dict[str, dict[str, Any]]:
         digest = blake3()
         for name, array in sorted(self.arrays.items()):
-            digest.update(name.encode() + array.tobytes())
-        return {"memory": {"size": sum(a.nbytes for a in self.arrays.values()), "header_blake3": digest.hexdigest()}}
+            spec = self.tensors[name]
+            digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + array.tobytes())
+        size = sum(array.nbytes for array in self.arrays.values())
+        return {"memory": {"size": size, "header_blake3": digest.hexdigest(), "sha256": None}}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a folder or a `.safetensors` file by its headers. Raises CheckpointError with every problem found."""
-    if not path.exists():
+    if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
     files = [path] if path.is_file() else _weight_files(path)
     headers: list[Header] = []
@@ -135,8 +159,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
         raise several(problems)
     checkpoint = Checkpoint(path, tuple(headers), _config(path))
     _check_unique(headers)
-    if path.is_dir() and (path / INDEX).exists() and len(files) >= 1 and files[0].name != SINGLE:
+    if path.is_dir() and (path / INDEX).exists():
         _check_index(path / INDEX, checkpoint)
+    if not checkpoint.tensors:
+        raise CheckpointError("holds no tensor", where=str(path))
     return checkpoint
 
 
@@ -147,7 +173,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / SINGLE]
     if (folder / INDEX).exists():
         shards = list(dict.fromkeys(_weight_map(folder / INDEX).values()))
-        missing = [shard for shard in shards if not (folder / shard).exists()]
+        missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(folder))
         return [folder / shard for shard in shards]
@@ -155,7 +181,9 @@ def _weight_files(folder: Path) -> list[Path]:
     if len(found) == 1:
         return found
     others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".safetensors"))
-    hint = f"it holds {', '.join(others)}" if others else "is it a model's folder?"
+    hint = f"it holds {', '.join(others)}; convert it to safetensors" if others else "is it a model's folder?"
+    if len(found) > 1:
+        hint = f"it holds {', '.join(others)} and no index that says which belong together"
     raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=str(folder), hint=hint)
 
 
@@ -163,11 +191,14 @@ def _weight_map(index: Path) -> dict[str, str]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         names = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("expected a JSON object with a 'weight_map'", where=str(index)) from error
-    outside = next((shard for shard in names.values() if Path(shard).name != shard), None)
-    if outside is not None or not names:
-        raise CheckpointError(f"the weight_map names {outside or 'no file'!r}", where=str(index))
+    if not names:
+        raise CheckpointError("the weight_map is empty", where=str(index))
+    for name, shard in names.items():
+        if Path(shard).name != shard or shard in ("", "..") or not shard.isprintable():
+            message = f"the weight_map has {shown(name)} in {shown(shard)}; expected a file of the same folder"
+            raise CheckpointError(message, where=str(index))
     return names
 
 
@@ -189,12 +220,16 @@ def _check_index(index: Path, checkpoint: Checkpoint) -> None:
     for name, shard in weight_map.items():
         spec = checkpoint.tensors.get(name)
         if spec is None or spec.file.name != shard:
-            problems.append(CheckpointError(f"'{name}' is not in {shard}, where the index has it", where=str(index)))
+            problems.append(
+                CheckpointError(f"{shown(name)} is not in {shard}, where the index has it", where=str(index))
+            )
     for name, spec in checkpoint.tensors.items():
         if name not in weight_map:
             problems.append(CheckpointError(f"'{name}' is not in {INDEX}", where=str(spec.file)))
+    if len(problems) > MOST_SHOWN:
+        problems[MOST_SHOWN:] = [CheckpointError(f"and {len(problems) - MOST_SHOWN} more", where=str(index))]
     if problems:
-        raise several(problems[:20])
+        raise several(problems)
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -203,8 +238,12 @@ def _config(path: Path) -> dict[str, Any]:
         return {}
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"not JSON: {error}", where=str(file)) from error
     if not isinstance(config, dict):
         raise CheckpointError("expected a JSON object", where=str(file))
     return config
+
+
+def _unreadable(file: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"cannot read the file: {error.strerror}", where=str(file))

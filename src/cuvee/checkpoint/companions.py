@@ -5,6 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from cuvee.checkpoint.write import write_error
+
 WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".tflite")
 REPLACED = ("config.json", "README.md", "cuvee.json", "recipe.yaml", "mergekit_config.yml")
 """Files that a merge writes anew."""
@@ -26,8 +28,11 @@ def companion_files(folder: Path) -> list[Path]:
 def copy_companions(donor: Path, target: Path) -> list[str]:
     """Copy the donor's companions and return their names. Links are followed: a hub cache holds links."""
     files = companion_files(donor)
-    for file in files:
-        shutil.copyfile(file, target / file.name)
+    try:
+        for file in files:
+            shutil.copyfile(file, target / file.name)
+    except OSError as error:
+        raise write_error(error, target) from error
     return [file.name for file in files]
 
 

@@ -33,7 +33,10 @@ WORDS = {header: word for word, header in NAMES.items()}
 
 def name_of(dtype: np.dtype) -> str:
     """Return the header's name of a NumPy type. Raises KeyError for a type that the format lacks."""
-    return next(name for name, known in NUMPY.items() if known == dtype)
+    found = next((name for name, known in NUMPY.items() if known == dtype), None)
+    if found is None:
+        raise KeyError(f"safetensors has no type {dtype}")
+    return found
 
 
 def promoted(names: list[str]) -> str:

@@ -13,9 +13,15 @@ from typing import Any
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import CheckpointError
+from cuvee.recipe.shown import shown
 
 MAX_HEADER_BYTES = 100_000_000
 """The reference implementation's limit."""
+
+MAX_AXES = 64
+"""NumPy's limit."""
+
+MAX_NAME = 1000
 
 
 @dataclass(frozen=True)
@@ -59,8 +65,8 @@ def read_header(file: Path) -> Header:
         raise CheckpointError(f"cannot read the file: {error.strerror}", where=str(file)) from error
     entries = _entries(raw, file)
     metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict):
-        raise CheckpointError("the header's __metadata__ is not an object", where=str(file))
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise CheckpointError("the header's __metadata__ is not an object of texts", where=str(file))
     tensors = [_tensor(name, entry, file, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda spec: (spec.start, spec.nbytes))
     _check_coverage(tensors, 8 + length, size, file)
@@ -88,26 +94,31 @@ def _entries(raw: bytes, file: Path) -> dict[str, Any]:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"'{repeated}' appears twice")
+    result: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in result:
+            raise ValueError(f"{shown(name)} appears twice")
+        result[name] = value
     return result
 
 
 def _tensor(name: str, entry: Any, file: Path, data_start: int) -> TensorSpec:
+    if not name.isprintable() or len(name) > MAX_NAME:
+        raise CheckpointError(f"the tensor name {shown(name)} is too long or cannot be printed", where=str(file))
     where = f"{file}: {name}"
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise CheckpointError("expected dtype, shape and data_offsets in the header", where=where)
+        raise CheckpointError(f"expected dtype, shape and data_offsets, found {shown(entry)}", where=where)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in NUMPY:
-        raise CheckpointError(f"unknown number type {dtype!r}", where=where)
-    if not _are_sizes(shape) or not _are_sizes(offsets) or len(offsets) != 2:
-        raise CheckpointError(f"bad shape {shape!r} or data_offsets {offsets!r}", where=where)
+    if not isinstance(dtype, str) or dtype not in NUMPY:
+        raise CheckpointError(f"unknown number type {shown(dtype)}", where=where, hint=f"known are {', '.join(NUMPY)}")
+    if not _are_sizes(shape) or len(shape) > MAX_AXES:
+        raise CheckpointError(f"expected a list of sizes as shape, found {shown(shape)}", where=where)
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        raise CheckpointError(f"expected [first, last) as data_offsets, found {shown(offsets)}", where=where)
     spec = TensorSpec(name, dtype, tuple(shape), file, data_start + offsets[0])
     if offsets[1] - offsets[0] != spec.nbytes:
-        message = f"shape {shape} of {dtype} takes {spec.nbytes} bytes; the header gives it {offsets[1] - offsets[0]}"
+        takes, has = shown(spec.nbytes), offsets[1] - offsets[0]
+        message = f"shape {shown(shape)} of {dtype} takes {takes} bytes; the header gives it {has}"
         raise CheckpointError(message, where=where)
     return spec
 

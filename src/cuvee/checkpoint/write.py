@@ -4,7 +4,9 @@
 folder is renamed.
 """
 
+import errno
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ import numpy as np
 
 from cuvee.checkpoint.checkpoint import INDEX, SINGLE
 from cuvee.checkpoint.dtypes import NUMPY
-from cuvee.errors import OutOfBudget, RecipeError
+from cuvee.errors import CuveeError, OutOfBudget, PlatformError, RecipeError
 
 ALIGNMENT = 4096
 """Data starts on a page, so that readers can map it."""
@@ -30,8 +32,12 @@ class OutputTensor:
     shape: tuple[int, ...]
 
     @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64)) * NUMPY[self.dtype].itemsize
+        return self.elements * NUMPY[self.dtype].itemsize
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,10 @@ class Shard:
 
 
 def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
-    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least)."""
+    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least).
+
+    Within a shard wide types come first, so that every tensor starts at a multiple of its numbers' size.
+    """
     groups: list[list[OutputTensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -60,7 +69,8 @@ def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, .
     return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
 
 
-def _shard(file: str, tensors: list[OutputTensor]) -> Shard:
+def _shard(file: str, unordered: list[OutputTensor]) -> Shard:
+    tensors = sorted(unordered, key=lambda tensor: -NUMPY[tensor.dtype].itemsize)
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     position = 0
     for tensor in tensors:
@@ -79,7 +89,7 @@ def _shard(file: str, tensors: list[OutputTensor]) -> Shard:
 
 
 class CheckpointWriter:
-    """Writes shards into `.OUT.partial`. Use as a context manager: leaving it by an error removes what was written."""
+    """Writes shards into `.OUT.partial`. Use as a context manager: leaving it unfinished removes what was written."""
 
     def __init__(self, out: Path, shards: Sequence[Shard], *, overwrite: bool = False) -> None:
         self.out = out
@@ -99,12 +109,14 @@ class CheckpointWriter:
                 self._preallocate(shard)
         except OSError as error:
             self._abandon()
-            raise _translated(error, self.out) from error
+            raise write_error(error, self.out) from error
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is not None:
-            self._abandon()
+    def __exit__(self, *_: object) -> None:
+        self._abandon()
 
     def write(self, name: str, start: int, data: np.ndarray) -> None:
         """Write bytes of a tensor from its byte `start` on."""
@@ -115,28 +127,35 @@ class CheckpointWriter:
                 count = os.pwrite(self._descriptors[file], view, position)
                 view, position = view[count:], position + count
         except OSError as error:
-            raise _translated(error, self.out) from error
+            raise write_error(error, self.out) from error
 
     def write_file(self, name: str, text: str) -> None:
         """Write a text file beside the shards."""
         try:
             (self.partial / name).write_text(text, encoding="utf-8")
         except OSError as error:
-            raise _translated(error, self.out) from error
+            raise write_error(error, self.out) from error
 
     def finish(self) -> None:
-        """Flush the shards, write the index last, and rename the folder into place."""
+        """Close the shards, write the index last, and rename the folder into place.
+
+        An earlier merge at OUT is moved aside first and removed last.
+        """
         try:
-            for descriptor in self._descriptors.values():
-                os.fsync(descriptor)
+            # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
+            # after a power cut the weights digest tells.
             self._close()
             if len(self.shards) > 1:
                 self.write_file(INDEX, self._index())
+            refuse_existing(self.out, overwrite=self.overwrite)  # it may have appeared since the start
+            replaced = self.out.with_name(f".{self.out.name}.replaced")
+            shutil.rmtree(replaced, ignore_errors=True)
             if self.out.exists():
-                shutil.rmtree(self.out)
+                self.out.rename(replaced)
             self.partial.rename(self.out)
+            shutil.rmtree(replaced, ignore_errors=True)
         except OSError as error:
-            raise _translated(error, self.out) from error
+            raise write_error(error, self.out) from error
 
     def _preallocate(self, shard: Shard) -> None:
         descriptor = os.open(self.partial / shard.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -150,7 +169,7 @@ class CheckpointWriter:
         tensors = [tensor for shard in self.shards for tensor in shard.tensors]
         metadata = {
             "total_size": sum(tensor.nbytes for tensor in tensors),
-            "total_parameters": sum(int(np.prod(tensor.shape, dtype=np.int64)) for tensor in tensors),
+            "total_parameters": sum(tensor.elements for tensor in tensors),
         }
         return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
 
@@ -175,5 +194,12 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
     raise RecipeError("this is not a folder that a merge wrote; it is not overwritten", where=str(out))
 
 
-def _translated(error: OSError, out: Path) -> OutOfBudget:
-    return OutOfBudget(f"cannot write the output: {error.strerror}", where=error.filename or str(out))
+def write_error(error: OSError, out: Path) -> CuveeError:
+    """Say whose fault it is that something cannot be written: the disk is full, the place is wrong, or else ours."""
+    where = str(error.filename or out)
+    message = f"cannot write the output: {error.strerror}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return OutOfBudget(message, where=where, hint="free some space, or write elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
+        return RecipeError(message, where=where, hint="name another place for the output")
+    return PlatformError(message, where=where)

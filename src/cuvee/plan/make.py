@@ -14,17 +14,20 @@ from cuvee.method import Method, registry
 from cuvee.plan.memory import least_memory
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
-from cuvee.plan.resolve import open_models
+from cuvee.plan.resolve import given_models, open_models
 from cuvee.recipe.recipe import Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Scalar, Setting, value_at
-from cuvee.structure import Layer, layer_of, stacks
+from cuvee.structure import layer_of, stacks
 
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""
 
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Where a config.json may have its layer count."""
+
+NOT_BY_LAYER = ("architectures", "bos_token_id", "eos_token_id", "pad_token_id")
+"""Lists in a config.json whose length says nothing, even where it is that of the layers."""
 
 
 def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None = None) -> Plan:
@@ -35,7 +38,7 @@ def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None 
     if models is None:
         places, sources = open_models(recipe)
     else:
-        places, sources = (), tuple(models[model] for model in recipe.models())
+        places, sources = (), given_models(recipe, models)
     return _Planner(recipe, registry()[recipe.merge_method], sources).plan(places or (None,) * len(sources))
 
 
@@ -63,7 +66,7 @@ class _Planner:
 
     def plan(self, places: tuple[Any, ...]) -> Plan:
         donor = self.models[0]
-        outlines = outline(self.recipe, self.sources[donor], self.problems)
+        outlines = outline(self.recipe, self.sources, donor, self.problems)
         self.check_members()
         if not self.recipe.sliced:
             self.check_names(donor)
@@ -101,7 +104,8 @@ class _Planner:
                 wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
                 besides = " besides the base model" if self.method.base in ("delta", "optional") else ""
                 where = f"slice {i}" if self.recipe.sliced else "the recipe"
-                message = f"'{self.method.key}' merges {wanted} model(s){besides}; {where} names {count}"
+                noun = "model" if least == 1 and most in (1, None) else "models"
+                message = f"'{self.method.key}' merges {wanted} {noun}{besides}; {where} names {count}"
                 self.problems.append(RecipeError(message, where=self.recipe.source))
 
     def check_names(self, donor: ModelRef) -> None:
@@ -121,10 +125,9 @@ class _Planner:
                 self.problems.append(
                     CheckpointError(f"lacks {len(missing)} tensors of {donor} in all", where=str(model))
                 )
-            for name in surplus[:3]:
-                if not missing:
-                    message = f"has a tensor '{name}', which {donor} lacks: it would be lost"
-                    self.problems.append(CheckpointError(message, where=str(model)))
+            for name in surplus[:3] if not missing else ():
+                message = f"has a tensor '{name}', which {donor} lacks: it would be lost"
+                self.problems.append(CheckpointError(message, where=str(model)))
 
     def base_of(self, part: Slice) -> ModelRef | None:
         return part.base_model or self.recipe.base_model
@@ -143,7 +146,7 @@ class _Planner:
             return others
         first = listed[:1] or [_Member(base, base_name, None)]
         if self.method.base == "endpoint":
-            return first + others
+            return first + [m for m in members if m is not first[0]]
         if not listed and self.method.models == (1, 1):
             return members  # the base only lends its config
         return members if listed else members + first
@@ -161,13 +164,9 @@ class _Planner:
         inputs = self.inputs(members, found)
         base_input = Input(self.index[base], out.base_name, found[-1].dtype) if base else None
         if any(spec.dtype not in MERGEABLE for spec in found):
-            same = len({spec.dtype for spec in found}) == 1
-            if not same:
-                self.problems.append(
-                    CheckpointError(
-                        f"'{out.name}' is of different kinds in the inputs: {', '.join(s.dtype for s in found)}"
-                    )
-                )
+            if len({spec.dtype for spec in found}) > 1:
+                kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
+                self.problems.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
             return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
         settings, scale = self.settings(out, members)
         dtype = self.output_dtype([spec.dtype for spec in found])
@@ -177,7 +176,11 @@ class _Planner:
     def spec(self, model: ModelRef, tensor: str, out: str) -> TensorSpec | None:
         spec = self.sources[model].tensors.get(tensor)
         if spec is None:
-            self.problems.append(CheckpointError(f"has no tensor '{tensor}', needed for '{out}'", where=str(model)))
+            few = len(self.problems) < MOST_SHOWN
+            guess = closest(tensor, list(self.sources[model].tensors)) if few else None
+            hint = f"the closest is '{guess}'" if guess else None
+            message = f"has no tensor '{tensor}', needed for '{out}'"
+            self.problems.append(CheckpointError(message, where=str(model), hint=hint))
         return spec
 
     def shapes_agree(self, out: Outline, needed: list[tuple[ModelRef, str]], specs: list[TensorSpec]) -> bool:
@@ -213,7 +216,7 @@ class _Planner:
             scopes.insert(0, member.source.settings)
         found = value_at(scopes, setting.name, out.name, out.depth)
         if found is not None:
-            return int(found) if setting.kind == "integer" else found
+            return setting.plain(found)
         if setting.required:
             self.lacking[(setting.name, str(member.model) if member else "")] += 1
             return 0.0
@@ -230,8 +233,11 @@ class _Planner:
         """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
         if self.method.kind != "coefficient" or self.method.surveys or self.lacking:
             return True
+        settings = as_arrays(step.settings)
+        if self.method.takes_semantics:
+            settings["semantics"] = self.recipe.semantics
         try:
-            self.method.rule(**as_arrays(step.settings))
+            self.method.rule(**settings)
         except ValueError as error:
             if len(self.problems) < MOST_SHOWN:
                 self.problems.append(RecipeError(f"'{step.name}': {error}", where=self.recipe.source))
@@ -242,7 +248,7 @@ class _Planner:
         """A number that is found over the whole model needs settings that are the same in all of it."""
         merges = [step for step in steps if step.action == "merge"]
         for survey in self.method.surveys.values() if merges else ():
-            if survey.scope(self.recipe.semantics, merges[0].settings) == "tensor":
+            if all(survey.scope(self.recipe.semantics, step.settings) == "tensor" for step in merges):
                 continue
             for name in survey.reads:
                 if len({repr(step.settings.get(name)) for step in merges}) > 1:
@@ -269,15 +275,20 @@ class _Planner:
         return changes
 
     def recut(self, config: dict[str, Any], donor: ModelRef, outlines: list[Outline]) -> dict[str, Any]:
-        """Cut what the config says of each layer to the layers of the output."""
+        """Cut what the config says of each layer to the layers of the output, each from the model it comes from."""
         depth = stacks(self.sources[donor].tensors)[0].depth
-        layers = list({la.index: out.source_layer for out in outlines if (la := _cut_layer(out)) is not None}.values())
+        cut = {_position(out): (out.part.sources[0].model, out.source_layer) for out in outlines}
+        layers = [(model, layer) for model, layer in cut.values() if layer is not None]
         changes: dict[str, Any] = {key: len(layers) for key in DEPTH_KEYS if config.get(key) == depth}
         if not changes:
             self.warnings.append(f"config.json has no layer count of {depth} to change; check it")
         for key, value in config.items():
-            if isinstance(value, list) and len(value) == depth and depth > 1:
-                changes[key] = [value[layer] for layer in layers if layer is not None]
+            if isinstance(value, list) and len(value) == depth and key not in NOT_BY_LAYER:
+                lists = [(self.sources[model].config.get(key) or (), layer) for model, layer in layers]
+                if all(layer < len(listed) for listed, layer in lists):
+                    changes[key] = [listed[layer] for listed, layer in lists]
+                else:
+                    self.warnings.append(f"config.json says '{key}' of each layer, but not in all models; check it")
         return changes
 
     def forecast(self, steps: list[MergeStep]) -> Forecast:
@@ -296,8 +307,9 @@ class _Planner:
         return sum(survey.passes(semantics, step.settings) for survey in self.method.surveys.values())
 
 
-def _cut_layer(out: Outline) -> Layer | None:
-    return layer_of(out.name) if out.source_layer is not None else None
+def _position(out: Outline) -> int | None:
+    layer = layer_of(out.name) if out.source_layer is not None else None
+    return layer.index if layer else None
 
 
 def as_arrays(settings: Mapping[str, Any]) -> dict[str, Any]:

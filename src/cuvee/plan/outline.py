@@ -1,12 +1,16 @@
 """Which output tensors there are, and which tensor of which source each is made of: names only."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.recipe.recipe import Recipe, Slice
+from cuvee.recipe.reference import ModelRef
 from cuvee.structure import is_before_layers, layer_of, stacks
+
+MOST_LAYERS = 10_000
+"""A recipe of a few lines could ask for millions, whose plan alone would fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,28 @@ class Outline:
     source_layer: int | None = None
 
 
-def outline(recipe: Recipe, donor: TensorSource, problems: list[CuveeError]) -> list[Outline]:
+@dataclass(frozen=True)
+class _Shape:
+    """What a model's names say: for each layer the names within it, and the names outside the layers."""
+
+    layers: Mapping[int, tuple[str, ...]]
+    outside: tuple[str, ...]
+
+    @property
+    def depth(self) -> int:
+        return 1 + max(self.layers, default=-1)
+
+
+def outline(
+    recipe: Recipe, sources: Mapping[ModelRef, TensorSource], donor: ModelRef, problems: list[CuveeError]
+) -> list[Outline]:
     """List the output tensors in the order of the donor's. Notes problems of layer ranges."""
     if recipe.sliced:
-        return _sliced(recipe, donor, problems)
-    part = recipe.slices[0]
-    depths = {stack.prefix: stack.depth for stack in stacks(donor.tensors)}
+        return _sliced(recipe, sources, donor, problems)
+    part, names = recipe.slices[0], sources[donor].tensors
+    depths = {stack.prefix: stack.depth for stack in stacks(names)}
     result = []
-    for name in donor.tensors:
+    for name in names:
         layer = layer_of(name)
         depth = relative_depth(layer.index, depths[layer.prefix]) if layer else depth_outside(name, recipe)
         result.append(Outline(name, part, depth, (name,) * len(part.sources), name))
@@ -48,33 +66,99 @@ def depth_outside(name: str, recipe: Recipe) -> float:
     return 0.0 if recipe.semantics == "mergekit" or is_before_layers(name) else 1.0
 
 
-def _sliced(recipe: Recipe, donor: TensorSource, problems: list[CuveeError]) -> list[Outline]:
-    found = stacks(donor.tensors)
-    if not found:
-        problems.append(CheckpointError("'slices' needs a model with layers; none found in the tensor names"))
-        return []
-    main = found[0]
+def _sliced(
+    recipe: Recipe, sources: Mapping[ModelRef, TensorSource], donor: ModelRef, problems: list[CuveeError]
+) -> list[Outline]:
+    found = stacks(sources[donor].tensors)
     others = [stack.prefix for stack in found[1:] if stack.depth > 1]
-    if others:
-        problems.append(
-            CheckpointError(
-                f"'slices' needs a model with one stack of layers, found {main.prefix} and {', '.join(others)}"
-            )
-        )
+    if not found or others:
+        seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
+        message = f"'slices' needs a model with one stack of layers, found {seen} in the tensor names"
+        problems.append(CheckpointError(message, where=str(donor)))
         return []
-    _check_ranges(recipe.slices, main.depth, problems)
-    outside = [name for name in donor.tensors if (la := layer_of(name)) is None or la.prefix != main.prefix]
-    before = [name for name in outside if is_before_layers(name)]
-    inside = [la for name in donor.tensors if (la := layer_of(name)) is not None and la.prefix == main.prefix]
+    prefix = found[0].prefix
+    shapes = {model: _shape(source.tensors, prefix) for model, source in sources.items()}
+    if not _ranges_fit(recipe, shapes, problems):
+        return []
+    before = [name for name in shapes[donor].outside if is_before_layers(name)]
+    after = [name for name in shapes[donor].outside if not is_before_layers(name)]
+    _note_surplus_outside(recipe, shapes, donor, problems)
     result = [_fixed(name, recipe.slices[0], recipe) for name in before]
     position = 0
     for part in recipe.slices:
         for k in range(_length(part)):
-            first = part.sources[0].layers[0] + k if part.sources[0].layers else k
-            rests = [layer.rest for layer in inside if layer.index == first]
-            result += [_in_layer(main.prefix, rest, part, k, position, recipe) for rest in rests]
+            rests = _rests(recipe, part, k, shapes, prefix, problems)
+            result += [_in_layer(prefix, rest, part, k, position, recipe) for rest in rests]
             position += 1
-    return result + [_fixed(name, recipe.slices[-1], recipe) for name in outside if not is_before_layers(name)]
+    return result + [_fixed(name, recipe.slices[-1], recipe) for name in after]
+
+
+def _shape(names: Iterable[str], prefix: str) -> _Shape:
+    layers: dict[int, list[str]] = {}
+    outside = []
+    for name in names:
+        layer = layer_of(name)
+        if layer is not None and layer.prefix == prefix:
+            layers.setdefault(layer.index, []).append(layer.rest)
+        else:
+            outside.append(name)
+    return _Shape({index: tuple(rests) for index, rests in layers.items()}, tuple(outside))
+
+
+def _ranges_fit(recipe: Recipe, shapes: Mapping[ModelRef, _Shape], problems: list[CuveeError]) -> bool:
+    total = sum(map(_length, recipe.slices))
+    fit = total <= MOST_LAYERS
+    if not fit:
+        message = f"expected at most {MOST_LAYERS} layers in all, found {total}"
+        problems.append(RecipeError(message, where=recipe.source))
+    for i, part in enumerate(recipe.slices):
+        for source in part.sources:
+            depth = shapes[source.model].depth
+            if source.layers and source.layers[1] > depth:
+                fit = False
+                message = f"slice {i} takes layers {list(source.layers)} of {source.model}, which has {depth}"
+                hint = "the second number is not included"
+                problems.append(RecipeError(message, where=recipe.source, hint=hint))
+    return fit
+
+
+def _note_surplus_outside(
+    recipe: Recipe, shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
+) -> None:
+    """Embeddings come from the first slice, norm and head from the last: what the donor lacks of them would be lost."""
+    known = set(shapes[donor].outside)
+    for part, first in ((recipe.slices[0], True), (recipe.slices[-1], False)):
+        for source in part.sources:
+            for name in shapes[source.model].outside:
+                if name not in known and is_before_layers(name) == first:
+                    _note_surplus(source.model, name, donor, problems)
+
+
+def _note_surplus(model: ModelRef, name: str, other: ModelRef, problems: list[CuveeError]) -> None:
+    message = f"has a tensor '{name}', which {other} lacks: it would be lost"
+    problems.append(CheckpointError(message, where=str(model)))
+
+
+def _rests(
+    recipe: Recipe,
+    part: Slice,
+    k: int,
+    shapes: Mapping[ModelRef, _Shape],
+    prefix: str,
+    problems: list[CuveeError],
+) -> tuple[str, ...]:
+    """List the names within the k-th layer of a slice: the first source's. Notes what only others have."""
+    indices = [(source.model, index) for source, index in zip(part.sources, _indices(part, k), strict=True)]
+    base = part.base_model or recipe.base_model
+    if base is not None and base not in dict(indices):
+        indices.append((base, indices[0][1]))
+    first, index = indices[0]
+    rests = shapes[first].layers.get(index, ())
+    for model, other in indices[1:]:
+        for rest in shapes[model].layers.get(other, ()):
+            if rest not in rests:
+                _note_surplus(model, f"{prefix}.{other}.{rest}", first, problems)
+    return rests
 
 
 def _length(part: Slice) -> int:
@@ -82,23 +166,19 @@ def _length(part: Slice) -> int:
     return layers[1] - layers[0] if layers else 0
 
 
+def _indices(part: Slice, k: int) -> list[int]:
+    return [(source.layers[0] if source.layers else 0) + k for source in part.sources]
+
+
 def _fixed(name: str, part: Slice, recipe: Recipe) -> Outline:
     return Outline(name, part, depth_outside(name, recipe), (name,) * len(part.sources), name)
 
 
 def _in_layer(prefix: str, rest: str, part: Slice, k: int, position: int, recipe: Recipe) -> Outline:
-    firsts = [source.layers[0] if source.layers else 0 for source in part.sources]
-    names = tuple(f"{prefix}.{first + k}.{rest}" for first in firsts)
+    indices = _indices(part, k)
+    names = tuple(f"{prefix}.{index}.{rest}" for index in indices)
     base = part.base_model or recipe.base_model
     listed = [i for i, source in enumerate(part.sources) if source.model == base]
     base_name = names[listed[0]] if listed else names[0]
     depth = relative_depth(k, _length(part))
-    return Outline(f"{prefix}.{position}.{rest}", part, depth, names, base_name, firsts[0] + k)
-
-
-def _check_ranges(slices: Sequence[Slice], depth: int, problems: list[CuveeError]) -> None:
-    for i, part in enumerate(slices):
-        for source in part.sources:
-            if source.layers and source.layers[1] > depth:
-                message = f"slice {i} takes layers {list(source.layers)} of {source.model}, which has {depth}"
-                problems.append(RecipeError(message, hint="the second number is not included"))
+    return Outline(f"{prefix}.{position}.{rest}", part, depth, names, base_name, indices[0])

@@ -1,8 +1,9 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from cuvee.checkpoint import Checkpoint, TensorSource, open_checkpoint
+from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -12,14 +13,21 @@ def place_of(model: ModelRef, folder: Path | None) -> Path:
     """Find a model: from the current folder, as mergekit does, or else from the recipe's. Raises CheckpointError."""
     if model.adapter:
         raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
-    here = Path(model.path).expanduser()
-    beside = folder / here if folder is not None else here
-    if here.exists():
-        if beside.exists() and beside.resolve() != here.resolve():
+    try:
+        here = Path(model.path).expanduser()
+        beside = folder / here if folder is not None else here
+        is_here, is_beside = here.exists(), beside.exists()
+    except (OSError, RuntimeError) as error:  # a name too long; a home of nobody
+        raise CheckpointError(f"this is not a path: {error}", where=str(model)) from error
+    if (is_here or is_beside) and model.revision:
+        hint = f"name the folder of '{model.revision}' itself"
+        raise CheckpointError("a folder has no revisions", where=str(model), hint=hint)
+    if is_here:
+        if is_beside and beside.resolve() != here.resolve():
             message = f"'{model.path}' is both in the current folder and beside the recipe"
             raise CheckpointError(message, where=str(model), hint="give the whole path")
         return here
-    if beside.exists():
+    if is_beside:
         return beside
     hint = f"looked in {Path.cwd()}" + (f" and {folder.resolve()}" if folder is not None else "")
     if model.looks_like_hub_name:
@@ -36,7 +44,7 @@ def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, .
         try:
             place = place_of(model, recipe.folder)
             checkpoint = open_checkpoint(place)
-            refuse_quantised(checkpoint)
+            refuse_quantised(checkpoint, str(place))
             places.append(place)
             opened.append(checkpoint)
         except CheckpointError as error:
@@ -46,17 +54,25 @@ def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, .
     return tuple(places), tuple(opened)
 
 
-def refuse_quantised(checkpoint: Checkpoint) -> None:
+def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> tuple[TensorSource, ...]:
+    """Take every model of a recipe from `models`."""
+    missing = [str(model) for model in recipe.models() if model not in models]
+    if missing:
+        raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
+    for model in recipe.models():
+        refuse_quantised(models[model], str(model))
+    return tuple(models[model] for model in recipe.models())
+
+
+def refuse_quantised(checkpoint: TensorSource, where: str) -> None:
     """Raise CheckpointError for weights that are codes: averaged as numbers they would be nonsense."""
     scheme = checkpoint.config.get("quantization_config")
     if scheme:
         name = scheme.get("quant_method", "unknown") if isinstance(scheme, dict) else scheme
         hint = "merge the unquantised model and quantise the result"
-        raise CheckpointError(
-            f"its weights are quantised ({name}): codes, not numbers", where=str(checkpoint.path), hint=hint
-        )
+        raise CheckpointError(f"its weights are quantised ({name}): codes, not numbers", where=where, hint=hint)
     for spec in checkpoint.tensors.values():
-        coded = spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32") and spec.name.endswith("weight"))
-        if coded:
+        last = spec.name.rpartition(".")[2]
+        if spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32") and "weight" in last):
             message = f"'{spec.name}' is {spec.dtype}: quantised codes, not numbers"
-            raise CheckpointError(message, where=str(spec.file), hint="merge the unquantised model")
+            raise CheckpointError(message, where=where, hint="merge the unquantised model")

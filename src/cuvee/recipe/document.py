@@ -1,7 +1,7 @@
 """YAML text -> plain data that remembers on which line each thing stands.
 
-PyYAML reads as mergekit does (YAML 1.1), but for numbers such as `1e-4`, which it takes for text, and for a key that
-is written twice, which it drops without a word.
+PyYAML reads as mergekit does (YAML 1.1), but for numbers such as `1e-4`, which it takes for text, for dates, which
+stay text here, and for a key that is written twice, which it drops without a word.
 """
 
 import re
@@ -11,20 +11,51 @@ from typing import Any
 import yaml
 
 from cuvee.errors import CuveeError, RecipeError, several
+from cuvee.recipe.shown import shown
 
 Path = tuple[str | int, ...]
 
-MAX_BYTES = 8 << 20
-MAX_NODES = 200_000
+MAX_CHARACTERS = 1 << 20
+MAX_NODES = 20_000
 MAX_DEPTH = 30
+MAX_DIGITS = 100
+"""Longest text of a number: Python takes quadratic time for long ones."""
+
+_TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))
+_MERGE = "tag:yaml.org,2002:merge"
+_TEXT = "tag:yaml.org,2002:str"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+"""Halves of characters, which an escape can make and no encoding can write."""
+
+Pairs = list[tuple[yaml.Node, yaml.Node]]
 
 
 class _Loader(yaml.SafeLoader):
+    """Counts nodes and depth while the text is read, so that a large one is not read to its end."""
+
+    nodes = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        self.nodes += 1
+        self.depth += 1
+        if self.nodes > MAX_NODES or self.depth > MAX_DEPTH:
+            raise _TooLarge
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _TooLarge(Exception):
     pass
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
 )
 
 
@@ -44,19 +75,24 @@ class Document:
 
 def read_document(text: str, source: str) -> Document:
     """Parse one YAML document. Raises RecipeError with the line for bad YAML, repeated keys and alias bombs."""
-    if len(text) > MAX_BYTES:
-        raise RecipeError(f"expected at most {MAX_BYTES} bytes of YAML, found {len(text)}", where=source)
-    loader = _Loader(text)
+    if len(text) > MAX_CHARACTERS:
+        raise RecipeError(f"expected at most {MAX_CHARACTERS} characters of YAML, found {len(text)}", where=source)
     try:
+        loader = _Loader(text)
         nodes = list(iter(lambda: _next_node(loader), None))
+        if len(nodes) == 1:
+            return _Reader(loader, source).read(nodes[0])
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, source) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise RecipeError(f"this is not YAML: {error}", where=source) from error
-    if len(nodes) != 1:
-        found = "nothing" if not nodes else f"{len(nodes)} documents"
-        raise RecipeError(f"expected one YAML document, found {found}", where=source)
-    return _Reader(loader, source).read(nodes[0])
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        message = f"this is not YAML: the character {chr(error.character)!r} is not allowed"
+        raise RecipeError(message, where=f"{source}:{line}") from error
+    except _TooLarge as error:
+        message = f"too large: expected at most {MAX_NODES} values, aliases expanded, in at most {MAX_DEPTH} levels"
+        raise RecipeError(message, where=source) from error
+    found = "nothing" if not nodes else f"{len(nodes)} documents"
+    raise RecipeError(f"expected one YAML document, found {found}", where=source)
 
 
 def _next_node(loader: _Loader) -> yaml.Node | None:
@@ -77,47 +113,66 @@ class _Reader:
         self.source = source
         self.lines: dict[Path, int] = {}
         self.nodes = 0
-        self.problems: list[CuveeError] = []
+        self.problems: dict[str, CuveeError] = {}
 
     def read(self, root: yaml.Node) -> Document:
         data = self._data(root, (), root)
         if self.problems:
-            raise several(self.problems)
+            raise several(list(self.problems.values()))
         return Document(data, self.source, self.lines)
 
+    def note(self, node: yaml.Node, message: str) -> None:
+        """Note a problem, once however many aliases lead to it."""
+        problem = RecipeError(message, where=f"{self.source}:{node.start_mark.line + 1}")
+        self.problems[str(problem)] = problem
+
     def _data(self, node: yaml.Node, path: Path, marked: yaml.Node) -> Any:
-        self.nodes += 1
-        line = marked.start_mark.line + 1
-        self.lines[path] = line
-        if self.nodes > MAX_NODES or len(path) > MAX_DEPTH:
-            raise RecipeError("this YAML is too large or too deep once its aliases are expanded", where=self.source)
+        self._spend(len(path))
+        self.lines[path] = marked.start_mark.line + 1
+        if node.tag not in _TAGS:
+            self.note(node, f"the tag {shown(node.tag)} means nothing here")
+            return None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(node, path)
+            pairs = self._pairs(node, len(path))
+            return {key.value: self._data(value, (*path, key.value), key) for key, value in pairs}
         if isinstance(node, yaml.SequenceNode):
             return [self._data(entry, (*path, i), entry) for i, entry in enumerate(node.value)]
+        return self._scalar(node)
+
+    def _scalar(self, node: yaml.Node) -> Any:
         try:
+            if _SURROGATE.search(node.value) or (node.tag != _TEXT and len(node.value) > MAX_DIGITS):
+                raise ValueError
             return self.loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            raise RecipeError(f"cannot read the value {node.value!r}", where=f"{self.source}:{line}") from error
+        except (yaml.YAMLError, ValueError, KeyError, AttributeError):
+            self.note(node, f"cannot read the value {shown(node.value)}")
+            return None
 
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        self._note_repeats(node)
-        self.loader.flatten_mapping(node)
-        result: dict[str, Any] = {}
+    def _pairs(self, node: yaml.MappingNode, depth: int) -> Pairs:
+        """List a mapping's keys and values; those that `<<` brings come after its own and yield to them."""
+        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        merged: list[yaml.Node] = []
         for key, value in node.value:
-            name = str(self.loader.construct_object(key))
-            result[name] = self._data(value, (*path, name), key)
-        return result
-
-    def _note_repeats(self, node: yaml.MappingNode) -> None:
-        seen: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                where = f"{self.source}:{key.start_mark.line + 1}"
-                self.problems.append(RecipeError("expected a word as key", where=where))
+            self._spend(depth)
+            if not isinstance(key, yaml.ScalarNode) or _SURROGATE.search(key.value):
+                self.note(key, "expected a word as key")
+            elif key.tag == _MERGE:
+                listed = value.value if isinstance(value, yaml.SequenceNode) else [value]
+                merged = [*listed, *merged]  # of two '<<' PyYAML prefers the later
+            elif key.value in own:
+                first = own[key.value][0].start_mark.line + 1
+                self.note(key, f"key {shown(key.value)} is written twice, first on line {first}")
+            else:
+                own[key.value] = (key, value)
+        for other in merged:
+            if not isinstance(other, yaml.MappingNode):
+                self.note(other, "expected a mapping, or a list of mappings, after '<<'")
                 continue
-            line = key.start_mark.line + 1
-            if key.value in seen and key.value != "<<":
-                message = f"key '{key.value}' is written twice, first on line {seen[key.value]}"
-                self.problems.append(RecipeError(message, where=f"{self.source}:{line}"))
-            seen[key.value] = line
+            for key, value in self._pairs(other, depth + 1):
+                own.setdefault(str(key.value), (key, value))
+        return list(own.values())
+
+    def _spend(self, depth: int) -> None:
+        self.nodes += 1
+        if self.nodes > MAX_NODES or depth > MAX_DEPTH:
+            raise _TooLarge

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from cuvee.recipe.shown import shown
+
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 
@@ -34,17 +36,21 @@ def parse_reference(text: str) -> ModelRef:
     model, plus, adapter = text.strip().partition("+")
     path, revision = _split_revision(model)
     if not path:
-        raise ValueError(f"a model reference needs a path or a hub name, found {text!r}")
-    if plus and not adapter:
-        raise ValueError(f"nothing follows the '+' in {text!r}; expected an adapter")
+        raise ValueError(f"a model reference needs a path or a hub name, found {shown(text)}")
     adapter_path, adapter_revision = _split_revision(adapter)
+    if plus and not adapter_path:
+        raise ValueError(f"nothing follows the '+' in {shown(text)}; expected an adapter")
+    if "+" in adapter:
+        raise ValueError(f"expected one adapter, found {shown(text)}")
     return ModelRef(path, revision, adapter_path or None, adapter_revision)
 
 
 def _split_revision(text: str) -> tuple[str, str | None]:
     path, at, revision = text.partition("@")
     if at and not revision:
-        raise ValueError(f"nothing follows the '@' in {text!r}; expected a revision")
+        raise ValueError(f"nothing follows the '@' in {shown(text)}; expected a revision")
+    if "@" in revision:
+        raise ValueError(f"expected one '@' and a revision, found {shown(text)}")
     return path, revision or None
 
 

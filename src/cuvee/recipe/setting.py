@@ -4,9 +4,12 @@ mergekit's forms: a scalar; a gradient, a list of values spread over depth; a li
 first whose filter is in the tensor's name counts. A value is kept as a tuple of `Choice`s, whatever form it had.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from cuvee.recipe.shown import shown
 
 Scalar = float | int | bool | str
 SettingKind = Literal["number", "integer", "boolean", "text"]
@@ -49,16 +52,22 @@ class Setting:
     def complaint(self, value: object) -> str | None:
         """Say what is wrong with `value`, or None."""
         if self.kind == "boolean":
-            return None if isinstance(value, bool) else f"expected true or false, found {value!r}"
+            return None if isinstance(value, bool) else f"expected true or false, found {shown(value)}"
         if self.kind == "text":
-            return None if value in self.choices else f"expected one of {', '.join(self.choices)}, found {value!r}"
+            return None if value in self.choices else f"expected one of {', '.join(self.choices)}, found {shown(value)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"expected a number, found {value!r}"
-        if value != value or value in (float("inf"), float("-inf")):
-            return f"expected a finite number, found {value!r}"
+            return f"expected a number, found {shown(value)}"
+        if not abs(value) <= sys.float_info.max:
+            return f"expected a finite number, found {shown(value)}"
         if self.kind == "integer" and value != int(value):
-            return f"expected a whole number, found {value!r}"
-        return None if value in self.within else f"expected a number in {self.within}, found {value!r}"
+            return f"expected a whole number, found {shown(value)}"
+        return None if value in self.within else f"expected a number in {self.within}, found {shown(value)}"
+
+    def plain(self, value: Scalar) -> Scalar:
+        """Return an allowed value as the kind's own type, so that `1` and `1.0` are the same setting."""
+        if self.kind == "number":
+            return float(value) + 0.0  # not -0.0
+        return round(float(value)) if self.kind == "integer" else value
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,8 @@ class Choice:
     def at(self, depth: float) -> Scalar:
         """Interpolate at a relative `depth` in [0, 1]; texts and booleans step instead."""
         position = depth * (len(self.stops) - 1)
+        if abs(position - round(position)) < 1e-9:
+            position = round(position)  # 1/49 * 49 is below 1, and a list of booleans would take the stop before
         index = min(int(position), len(self.stops) - 1)
         here = self.stops[index]
         if len(self.stops) == 1 or isinstance(here, bool | str) or index == len(self.stops) - 1:
@@ -111,11 +122,11 @@ def value_at(scopes: Sequence[Settings], name: str, tensor: str, depth: float) -
 def _filtered(entry: Mapping[str, Any]) -> Choice:
     unknown = sorted(set(entry) - {"filter", "value"})
     if unknown or "value" not in entry:
-        raise ValueError(f"expected {{filter, value}}, found keys {', '.join(map(str, entry)) or 'none'}")
+        raise ValueError(f"expected {{filter, value}}, found {shown(dict(entry))}")
     written = entry["value"]
     name = entry.get("filter")
     if name is not None and not isinstance(name, str):
-        raise ValueError(f"expected a text as filter, found {name!r}")
+        raise ValueError(f"expected a text as filter, found {shown(name)}")
     listed = isinstance(written, Sequence) and not isinstance(written, str)
     return Choice(_stops(written if listed else [written]), name or "*")
 
@@ -125,7 +136,7 @@ def _stops(written: Sequence[Any]) -> tuple[Scalar, ...]:
         raise ValueError("expected at least one value, found an empty list")
     for entry in written:
         if not isinstance(entry, bool | int | float | str):
-            raise ValueError(f"expected a number, true, false or a text, found {entry!r}")
+            raise ValueError(f"expected a number, true, false or a text, found {shown(entry)}")
     kinds = {"text" if isinstance(e, str) else "boolean" if isinstance(e, bool) else "number" for e in written}
     if len(kinds) > 1:
         raise ValueError(f"expected values of one kind in a gradient, found {', '.join(sorted(kinds))}")

@@ -5,8 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)?[^.\d][^.]*)\.(?P<index>\d+)\.(?P<rest>.+)$")
+_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)?[^.\d][^.]*)\.(?P<index>0|[1-9][0-9]{0,5})\.(?P<rest>.+)$")
 _FIRST = ("embed", "wte", "wpe", "shared.weight")
+_LAST = ("embed_out", "unembed")
+"""Heads with an embedding's name: GPT-NeoX's, TransformerLens'."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ def stacks(names: Iterable[str]) -> tuple[Stack, ...]:
     """Return the stacks of a model, the one with most tensors first."""
     layers = [layer for name in names if (layer := layer_of(name)) is not None]
     tensors = Counter(layer.prefix for layer in layers)
-    depth = {prefix: 1 + max(la.index for la in layers if la.prefix == prefix) for prefix in tensors}
+    depth: dict[str, int] = {}
+    for layer in layers:
+        depth[layer.prefix] = max(depth.get(layer.prefix, 0), layer.index + 1)
     return tuple(Stack(prefix, depth[prefix], count) for prefix, count in tensors.most_common())
 
 
 def is_before_layers(name: str) -> bool:
     """Say whether a tensor outside the layers comes before them (embeddings) rather than after (norm, head)."""
-    return any(word in name for word in _FIRST)
+    return any(word in name for word in _FIRST) and not any(word in name for word in _LAST)

@@ -1,0 +1,93 @@
+"""The JSON Schema that editors use agrees with the reader."""
+
+import jsonschema
+import pytest
+
+import cuvee
+from cuvee.errors import RecipeError
+from cuvee.method import registry
+from cuvee.recipe.document import read_document
+from cuvee.recipe.load import recipe_schema
+
+SCHEMA = recipe_schema(registry())
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+TIES = "merge_method: ties\nbase_model: b\nmodels:\n  - model: a\n    parameters: {weight: W}\nparameters: {P}\n"
+SOURCE = "{model: a, layer_range: [0, 2], parameters: {scale: 2}}"
+SLICES = f"merge_method: passthrough\nslices:\n  - sources:\n      - {SOURCE}\n"
+
+
+def ties(weight: str = "1", parameters: str = "", rest: str = "") -> str:
+    return TIES.replace("W", weight).replace("P", parameters) + rest
+
+
+GOOD = [
+    ties(),
+    ties("[0, 1]"),
+    ties("{filter: mlp, value: 1}"),
+    ties("[{filter: mlp, value: [0, 1]}, {value: 0.5}]"),
+    ties("-2e-3"),
+    ties(parameters="density: 0.3, normalize: false, lambda: 1.5, int8_mask: true"),
+    ties(parameters="density: [0, 1, 0.5], normalize: [true, false]"),
+    ties(rest="dtype: bfloat16\nout_dtype: float32\nseed: 3\nsemantics: paper\ncompute_dtype: as_loaded\nname: x\n"),
+    SLICES,
+    SLICES + "    parameters: {scale: [1, 2]}\n    base_model: b\n",
+    SLICES + "models: null\n",
+    "merge_method: slerp\nbase_model: a\nmodels: [{model: a}, {model: b}]\nparameters: {t: [0, 0.5, 1]}\n",
+    "merge_method: linear\nmodels: [{model: a, name: x, parameters: }]\nparameters:\n",
+    "merge_method: geometric_median\nmodels: [{model: a}]\nparameters: {scope: model, weight: 0}\n",
+]
+
+BAD = [
+    ties(rest="dtypes: float16\n"),
+    ties(rest="dtype: bf16\n"),
+    ties(rest="seed: -1\n"),
+    ties(rest="slices: []\n"),
+    ties(rest="tokenizer_source: base\n"),
+    ties(parameters="densty: 0.3"),
+    ties(parameters="density: 1.3"),
+    ties(parameters="density: [0.5, 1.3]"),
+    ties(parameters="density: {filter: mlp, value: 1.3}"),
+    ties(parameters="density: {filters: mlp, value: 1}"),
+    ties(parameters="normalize: 1"),
+    ties("[]"),
+    ties("text"),
+    ties("true"),
+    ties().replace("weight", "wieght"),
+    ties().replace("weight", "normalize"),
+    ties().replace("model: a", "modle: a"),
+    ties().replace("ties", "tie"),
+    SLICES.replace("scale", "weight"),
+    SLICES.replace("[0, 2]", "[0]"),
+    SLICES.replace("layer_range", "layers"),
+    SLICES + "    parameters: {weight: 1}\n",
+    "merge_method: geometric_median\nmodels: [{model: a}]\nparameters: {scope: world}\n",
+    "merge_method: geometric_median\nmodels: [{model: a}]\nparameters: {weight: -1}\n",
+    "merge_method: linear\n",
+    "models: [{model: a}]\n",
+]
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@pytest.mark.parametrize("text", GOOD)
+def test_what_the_reader_accepts_the_schema_accepts(text):
+    cuvee.recipe_from_text(text)
+    assert [error.message for error in VALIDATOR.iter_errors(read_document(text, "r.yaml").data)] == []
+
+
+@pytest.mark.parametrize("text", BAD)
+def test_what_the_reader_refuses_the_schema_refuses(text):
+    with pytest.raises(RecipeError):
+        cuvee.recipe_from_text(text)
+    assert not VALIDATOR.is_valid(read_document(text, "r.yaml").data)
+
+
+@pytest.mark.parametrize("key", registry())
+def test_every_parameter_of_every_method_is_in_the_schema(key):
+    for setting in registry()[key].settings.values():
+        value = {"number": 1, "integer": 1, "boolean": True, "text": [*setting.choices, ""][0]}[setting.kind]
+        document = {"merge_method": key, "models": [{"model": "a"}], "parameters": {setting.name: value}}
+        assert VALIDATOR.is_valid(document)
