@@ -205,7 +205,7 @@ class _Reader:
         settings = self.settings(data.get("parameters"), ("parameters",), method, own=False)
         base = self.reference(data.get("base_model"), ("base_model",))
         slices = self.slices(data, method)
-        if method is not None:
+        if method is not None and data["merge_method"] in self.methods:
             self.check_base(data, method)
         if self.problems:
             return None
