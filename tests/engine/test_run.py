@@ -25,7 +25,7 @@ SETTINGS = {"weight": 0.5, "density": 0.4, "t": 0.3}
 
 def recipe(family: Path, method: str, extra: str = "") -> str:
     known = registry()[method]
-    experts = EXPERTS[:1] if known.models[1] in (1, 2) else EXPERTS
+    experts = EXPERTS[:1] if known.base == "endpoint" else EXPERTS[: known.models[1]]
     base = "" if known.base == "member" else f"base_model: {family}/base\n"
     models = "".join(f"  - model: {family}/{name}\n" for name in experts)
     given = "".join(f"  {name}: {SETTINGS[name]}\n" for name in known.settings if name in SETTINGS)

@@ -39,6 +39,12 @@ DELTA = {
     ),
     "ties density .5 w=1 rescale=true": ("ties", {"weight": 1, "density": 0.5, "rescale": True}),
     "dare_linear density 1 w=W": ("dare_linear", {"weight": W}),
+    "ram delta eps .145": ("ram", {"epsilon": 0.145}),
+    "ramplus_tl eps .145": ("ramplus_tl", {"epsilon": 0.145}),
+}
+
+DELTA_OF_ONE = {
+    "nearswap t=.15 delta": ("nearswap", {"t": 0.15}),
 }
 
 PAPER_DELTA = {
@@ -48,6 +54,11 @@ PAPER_DELTA = {
         {"weight": 1, "density": 0.5, "normalize": False},
     ),
     "geometric median": ("geometric_median", {}),
+    "magmax (first wins ties)": ("magmax", {}),
+    "consensus k=2 lambda=0.4": ("consensus", {"k": 2, "mask_lambda": 0.4}),
+    "consensus k=1 lambda=0.4": ("consensus", {"k": 1, "mask_lambda": 0.4}),
+    "consensus k=2 lambda=0.6": ("consensus", {"k": 2, "mask_lambda": 0.6}),
+    "EMR unified": ("emr", {}),
 }
 
 
@@ -65,6 +76,13 @@ def test_weights_equal_those_of_mergekit(key: str) -> None:
 def test_task_vectors_equal_those_of_mergekit(key: str) -> None:
     method, settings = DELTA[key]
     merged = merge_tensors(method, EXPERTS, base=BASE, **settings)
+    np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
+
+
+@pytest.mark.parametrize("key", DELTA_OF_ONE)
+def test_one_task_vector_equals_that_of_mergekit(key: str) -> None:
+    method, settings = DELTA_OF_ONE[key]
+    merged = merge_tensors(method, EXPERTS[:1], base=BASE, **settings)
     np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
 
 

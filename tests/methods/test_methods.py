@@ -100,3 +100,37 @@ def test_the_geometric_median_ignores_an_outlier() -> None:
 
 def test_the_geometric_median_of_two_is_their_weighted_mean() -> None:
     np.testing.assert_allclose(merge_tensors("geometric_median", [f32(0), f32(4)], weight=[3, 1]), [1])
+
+
+def test_expo_goes_on_beyond_the_model() -> None:
+    np.testing.assert_allclose(merge_tensors("expo", [f32(3)], base=f32(1), alpha=0.5), [4])
+
+
+def test_magmax_takes_the_first_of_equal_magnitudes() -> None:
+    np.testing.assert_array_equal(merge_tensors("magmax", [f32(1, -2), f32(-1, 3)], base=f32(0, 0)), [1, 3])
+
+
+def test_consensus_leaves_out_what_matters_to_one_model_only() -> None:
+    deltas = [f32(1, 1), f32(1, 0)]
+    np.testing.assert_array_equal(merge_tensors("consensus", deltas, base=f32(0, 0), mask_lambda=0.5), [2, 0])
+
+
+def test_nearswap_moves_by_its_limit_at_most() -> None:
+    merged = merge_tensors("nearswap", [f32(1.5, -1, 0.25)], base=f32(1, -0.5, 0.25), t=0.25)
+    np.testing.assert_array_equal(merged, [1.25, -0.75, 0.25])
+
+
+def test_emr_takes_minus_where_the_sum_is_zero() -> None:
+    np.testing.assert_array_equal(merge_tensors("emr", [f32(1, 2), f32(-1, 1)], base=f32(0, 0)), [-1, 2])
+
+
+def test_ram_averages_what_is_shared_and_keeps_what_is_not() -> None:
+    deltas = [f32(1, 2, 1e-6), f32(3, 0, 0)]
+    np.testing.assert_array_equal(merge_tensors("ram", deltas, base=f32(0, 0, 0)), [2, 2, 0])
+
+
+def test_ram_plus_strengthens_what_one_model_alone_changed() -> None:
+    # of the first model's entries one is shared and two are its own: 1 + r · min(1/2, alpha)
+    deltas = [f32(2, 1, 1), f32(4, 0, 0)]
+    merged = merge_tensors("ramplus_tl", deltas, base=f32(0, 0, 0), r=0.1, alpha=1.0)
+    np.testing.assert_allclose(merged, [3, 1.05, 1.05])

@@ -19,6 +19,20 @@ def sparse(deltas: Array, keep: Array, scale: Array) -> Array:
     return xp.where(keep, deltas * along_models(scale, deltas), xp.zeros_like(deltas))
 
 
+def active(deltas: Array, epsilon: float) -> Array:
+    """Say which entries changed by more than `epsilon`."""
+    xp = array_namespace(deltas)
+    return xp.abs(deltas) > xp.asarray(epsilon, dtype=deltas.dtype)
+
+
+def mean_where(deltas: Array, counted: Array) -> Array:
+    """Average each entry over the models in which it is counted; zero where it is in none."""
+    xp = array_namespace(deltas)
+    count = sum_models(xp.astype(counted, deltas.dtype))
+    total = sum_models(xp.where(counted, deltas, xp.zeros_like(deltas)))
+    return total / xp.where(count == 0, xp.ones_like(count), count)
+
+
 def weighted_sum(deltas: Array, weight: Array, *, normalize: bool) -> Array:
     """Sum weight x delta; divided by the sum of the weights if asked, unless that is about zero."""
     total_weight = float(np.sum(np.asarray(weight)))
