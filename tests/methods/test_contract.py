@@ -18,6 +18,18 @@ SYMMETRIC = [m for m in METHODS if m.base != "endpoint" and m.models[1] != 1]
 SHAPES = [(1,), (7,), (1, 5), (5, 1), (3, 4), (2, 3, 4), (BLOCK + 3,), (257, 131)]
 
 
+VARIANTS = {
+    "model_stock": [{"filter_wise": True}],
+    "nuslerp": [{"nuslerp_flatten": False}, {"nuslerp_flatten": False, "nuslerp_row_wise": True}],
+}
+"""Settings that make a method see other parts of a tensor than it otherwise does."""
+
+CASES = [pytest.param(method, {}, id=method.key) for method in METHODS] + [
+    pytest.param(registry()[key], settings, id=f"{key}-{'-'.join(map(str, settings.values()))}")
+    for key, variants in VARIANTS.items()
+    for settings in variants
+]
+
 TYPICAL = {"weight": 0.6, "density": 0.4, "t": 0.05, "epsilon": 0.02}
 """Settings at which methods do what they are for."""
 
@@ -78,10 +90,12 @@ def by_key(method: Method) -> str:
 
 @pytest.mark.parametrize("semantics", ["mergekit", "paper"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_the_engine_equals_the_definition(method: Method, shape: tuple[int, ...], semantics: str) -> None:
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_the_engine_equals_the_definition(
+    method: Method, variant: dict[str, object], shape: tuple[int, ...], semantics: str
+) -> None:
     tensors, base = example(method, shape)
-    options = {**typical(method), "semantics": semantics}
+    options = {**typical(method), **variant, "semantics": semantics}
     streamed = merge(method, tensors, base, chunk=BLOCK, **options)
     np.testing.assert_allclose(streamed, define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
@@ -101,13 +115,14 @@ def test_any_density_equals_the_definition(method: Method, shape: tuple[int, ...
     np.testing.assert_allclose(streamed, define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_definitions_give_the_same_on_torch(method: Method) -> None:
+@pytest.mark.parametrize("semantics", ["mergekit", "paper"])
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_definitions_give_the_same_on_torch(method: Method, variant: dict[str, object], semantics: str) -> None:
     torch = pytest.importorskip("torch")
     tensors, base = example(method, (3, 4))
     ends = method.base == "endpoint" and base is not None
     stack = torch.tensor(np.stack([base, *tensors] if ends else tensors))
-    options = typical(method)
+    options = {**typical(method), **variant, "semantics": semantics}
     merged = merge_by_definition(
         method.key, stack, base=None if ends or base is None else torch.tensor(base), **options
     )
@@ -115,12 +130,15 @@ def test_definitions_give_the_same_on_torch(method: Method) -> None:
     np.testing.assert_allclose(merged.numpy(), define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [BLOCK, 2 * BLOCK, 8 * BLOCK])
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_chunks_change_no_bit(method: Method, chunk: int) -> None:
-    tensors, base = example(method, (3 * BLOCK + 17,))
-    whole = merge(method, tensors, base, chunk=16 * BLOCK, **typical(method))
-    assert merge(method, tensors, base, chunk=chunk, **typical(method)).tobytes() == whole.tobytes()
+@pytest.mark.parametrize("shape", [(3 * BLOCK + 17,), (3, 70, 499)], ids=str)
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_chunks_change_no_bit(method: Method, variant: dict[str, object], shape: tuple[int, ...]) -> None:
+    tensors, base = example(method, shape)
+    for semantics in ("mergekit", "paper"):
+        options = {**typical(method), **variant, "semantics": semantics}
+        whole = merge(method, tensors, base, chunk=16 * BLOCK, **options).tobytes()
+        for chunk in (BLOCK, 2 * BLOCK):
+            assert merge(method, tensors, base, chunk=chunk, **options).tobytes() == whole
 
 
 @pytest.mark.parametrize("method", lacking(METHODS, SUMS), ids=by_key)

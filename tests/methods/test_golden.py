@@ -24,6 +24,21 @@ WEIGHTS = {
     "linear w=1,1,2 normalize=false": ("linear", EXPERTS, None, {"weight": [1, 1, 2], "normalize": False}),
     "slerp(base,A1) t=.3": ("slerp", EXPERTS[:1], BASE, {"t": 0.3}),
     "slerp(A1,C) t=.3 ": ("slerp", [C], EXPERTS[0], {"t": 0.3}),
+    "nuslerp(A1,C) w=.7,.3": ("nuslerp", [EXPERTS[0], C], None, {"weight": [0.7, 0.3]}),
+    "nuslerp rows flatten=false": (
+        "nuslerp",
+        [EXPERTS[0], C],
+        None,
+        {"weight": [0.7, 0.3], "nuslerp_flatten": False},
+    ),
+    "nuslerp cols flatten=false row_wise=true": (
+        "nuslerp",
+        [EXPERTS[0], C],
+        None,
+        {"weight": [0.7, 0.3], "nuslerp_flatten": False, "nuslerp_row_wise": True},
+    ),
+    "multislerp(A1,A2,C) W": ("multislerp", [*EXPERTS[:2], C], None, {"weight": W}),
+    "karcher(A1,A2,C)": ("karcher", [*EXPERTS[:2], C], None, {}),
 }
 
 DELTA = {
@@ -39,12 +54,17 @@ DELTA = {
     ),
     "ties density .5 w=1 rescale=true": ("ties", {"weight": 1, "density": 0.5, "rescale": True}),
     "dare_linear density 1 w=W": ("dare_linear", {"weight": W}),
+    "model_stock delta": ("model_stock", {}),
+    # its last row has a negative cosine, which mergekit lets turn the change around
+    "model_stock filter_wise delta": ("model_stock", {"filter_wise": True, "clamp": False}),
+    "multislerp base delta": ("multislerp", {"weight": W}),
     "ram delta eps .145": ("ram", {"epsilon": 0.145}),
     "ramplus_tl eps .145": ("ramplus_tl", {"epsilon": 0.145}),
 }
 
-DELTA_OF_ONE = {
-    "nearswap t=.15 delta": ("nearswap", {"t": 0.15}),
+DELTA_OF_FEWER = {
+    "nearswap t=.15 delta": ("nearswap", 1, {"t": 0.15}),
+    "nuslerp base B deltas": ("nuslerp", 2, {"weight": [0.7, 0.3]}),
 }
 
 PAPER_DELTA = {
@@ -79,10 +99,10 @@ def test_task_vectors_equal_those_of_mergekit(key: str) -> None:
     np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
 
 
-@pytest.mark.parametrize("key", DELTA_OF_ONE)
-def test_one_task_vector_equals_that_of_mergekit(key: str) -> None:
-    method, settings = DELTA_OF_ONE[key]
-    merged = merge_tensors(method, EXPERTS[:1], base=BASE, **settings)
+@pytest.mark.parametrize("key", DELTA_OF_FEWER)
+def test_fewer_task_vectors_equal_those_of_mergekit(key: str) -> None:
+    method, count, settings = DELTA_OF_FEWER[key]
+    merged = merge_tensors(method, EXPERTS[:count], base=BASE, **settings)
     np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
 
 

@@ -134,3 +134,51 @@ def test_ram_plus_strengthens_what_one_model_alone_changed() -> None:
     deltas = [f32(2, 1, 1), f32(4, 0, 0)]
     merged = merge_tensors("ramplus_tl", deltas, base=f32(0, 0, 0), r=0.1, alpha=1.0)
     np.testing.assert_allclose(merged, [3, 1.05, 1.05])
+
+
+def test_nuslerp_of_columns_turns_each_on_its_own() -> None:
+    # columns (1, 0) and (0, 1) are at right angles, the others are equal
+    first, second = f32(1, 2, 0, 0).reshape(2, 2), f32(0, 2, 1, 0).reshape(2, 2)
+    merged = merge_tensors("nuslerp", [first, second], weight=1, nuslerp_flatten=False, nuslerp_row_wise=True)
+    np.testing.assert_allclose(merged, [[np.sqrt(0.5), 2], [np.sqrt(0.5), 0]], rtol=1e-6)
+
+
+def test_multislerp_gives_the_mean_direction_at_the_mean_length() -> None:
+    merged = merge_tensors("multislerp", [f32(2, 0), f32(0, 4)], weight=1)
+    np.testing.assert_allclose(merged, 3 * np.sqrt([0.5, 0.5]), rtol=1e-6)
+
+
+def test_multislerp_of_directions_that_cancel_is_the_weighted_sum() -> None:
+    np.testing.assert_allclose(merge_tensors("multislerp", [f32(1), f32(-1), f32(0)], weight=1), [0], atol=1e-7)
+
+
+def test_karcher_lies_halfway_between_two_and_follows_the_weights() -> None:
+    ends = [f32(1, 0), f32(0, 1)]
+    np.testing.assert_allclose(merge_tensors("karcher", ends), np.sqrt([0.5, 0.5]), rtol=1e-6)
+    third = np.pi / 6
+    np.testing.assert_allclose(merge_tensors("karcher", ends, weight=[2, 1]), [np.cos(third), np.sin(third)], rtol=1e-5)
+
+
+def test_model_stock_keeps_the_base_where_mergekit_moves_away_from_all_models() -> None:
+    # cosine -0.5: t = 2c / (1 + c) = -2
+    deltas = [f32(1, 0), f32(-0.5, np.sqrt(0.75))]
+    base = f32(0, 0)
+    np.testing.assert_array_equal(merge_tensors("model_stock", deltas, base=base), [0, 0])
+    mean = np.mean(deltas, axis=0)
+    np.testing.assert_allclose(merge_tensors("model_stock", deltas, base=base, clamp=False), -2 * mean, rtol=1e-5)
+
+
+def test_model_stock_of_tiny_changes_is_that_of_large_ones() -> None:
+    # mergekit takes lengths whose product is under 1e-6 for larger ones, and so the angle for wider
+    deltas = [f32(1, 0), f32(1, 1)]
+    large = merge_tensors("model_stock", deltas, base=f32(0, 0))
+    tiny = merge_tensors("model_stock", [f32(2**-20) * delta for delta in deltas], base=f32(0, 0))
+    np.testing.assert_array_equal(tiny, f32(2**-20) * large)
+    assert large.any()
+
+
+def test_model_stock_takes_each_row_by_itself() -> None:
+    # the first row's changes are equal, the second's at right angles
+    deltas = [f32(1, 1, 1, 0).reshape(2, 2), f32(1, 1, 0, 1).reshape(2, 2)]
+    merged = merge_tensors("model_stock", deltas, base=np.zeros((2, 2), np.float32), filter_wise=True)
+    np.testing.assert_allclose(merged, [[1, 1], [0, 0]], atol=1e-7)

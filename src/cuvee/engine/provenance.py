@@ -10,8 +10,8 @@ from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
 
 MERGEKIT_METHODS = (
-    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nearswap", "ram",
-    "ramplus_tl",
+    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
+    "multislerp", "karcher", "model_stock", "nearswap", "ram", "ramplus_tl",
 )  # fmt: skip
 """Methods of ours that mergekit has under the same key."""
 
