@@ -30,6 +30,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("dare_ties", "weight: 0.5, density: 0.3"),
         ("linear", "weight: 0.5"),
         ("model_stock", "filter_wise: true"),
+        ("della", "weight: 0.5, density: 0.3"),
+        ("sce", "select_topk: 0.1"),
     ],
 )
 def test_a_tensor_larger_than_the_budget_is_merged_within_it(

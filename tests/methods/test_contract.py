@@ -30,10 +30,19 @@ CASES = [pytest.param(method, {}, id=method.key) for method in METHODS] + [
     for settings in variants
 ]
 
-TYPICAL = {"weight": 0.6, "density": 0.4, "t": 0.05, "epsilon": 0.02}
+TYPICAL = {"weight": 0.6, "gamma": 0.05, "select_topk": 0.3, "density": 0.4, "t": 0.05, "epsilon": 0.02}
 """Settings at which methods do what they are for."""
 
-WHOLE = {"weight": 1.0, "density": 1.0, "normalize": True, "t": 1.0, "epsilon": 0.0, "alpha": 0.0}
+WHOLE = {
+    "weight": 1.0,
+    "density": 1.0,
+    "gamma": 0.0,
+    "select_topk": 1.0,
+    "normalize": True,
+    "t": 1.0,
+    "epsilon": 0.0,
+    "alpha": 0.0,
+}
 """Settings at which nothing is left out, clipped or added."""
 
 SUMS = {"consensus": "adds the task vectors up"}

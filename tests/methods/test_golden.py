@@ -58,6 +58,10 @@ DELTA = {
     # its last row has a negative cosine, which mergekit lets turn the change around
     "model_stock filter_wise delta": ("model_stock", {"filter_wise": True, "clamp": False}),
     "multislerp base delta": ("multislerp", {"weight": W}),
+    "breadcrumbs density .5 gamma .1 w=1": ("breadcrumbs", {"weight": 1, "density": 0.5, "gamma": 0.1}),
+    "breadcrumbs_ties density .5 gamma .1 w=1": ("breadcrumbs_ties", {"weight": 1, "density": 0.5, "gamma": 0.1}),
+    "sce topk 1": ("sce", {}),
+    "sce topk .5": ("sce", {"select_topk": 0.5}),
     "ram delta eps .145": ("ram", {"epsilon": 0.145}),
     "ramplus_tl eps .145": ("ramplus_tl", {"epsilon": 0.145}),
 }

@@ -182,3 +182,83 @@ def test_model_stock_takes_each_row_by_itself() -> None:
     deltas = [f32(1, 1, 1, 0).reshape(2, 2), f32(1, 1, 0, 1).reshape(2, 2)]
     merged = merge_tensors("model_stock", deltas, base=np.zeros((2, 2), np.float32), filter_wise=True)
     np.testing.assert_allclose(merged, [[1, 1], [0, 0]], atol=1e-7)
+
+
+def test_breadcrumbs_keeps_the_middle_of_a_tensor() -> None:
+    merged = merge_tensors(
+        "breadcrumbs", [f32(5, -4, 3, 2, 1)], base=np.zeros(5, "f4"), weight=1, density=0.4, gamma=0.2
+    )
+    np.testing.assert_array_equal(merged, [0, -4, 3, 0, 0])
+
+
+def test_breadcrumbs_of_the_paper_takes_each_row_by_itself() -> None:
+    # mergekit takes the shares of the whole tensor: there all of the second row is among the smallest
+    delta = f32(8, 7, 6, 5, 4, 3, 2, 1).reshape(2, 4)
+    options = {"base": np.zeros_like(delta), "weight": 1, "density": 0.5, "gamma": 0.25}
+    paper = merge_tensors("breadcrumbs", [delta], semantics="paper", **options)
+    np.testing.assert_array_equal(paper, [[0, 7, 6, 0], [0, 3, 2, 0]])
+    np.testing.assert_array_equal(merge_tensors("breadcrumbs", [delta], **options), [[0, 0, 6, 5], [4, 3, 0, 0]])
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.01])
+def test_breadcrumbs_leaves_something_of_small_tensors(gamma: float) -> None:
+    # mergekit before 0.1.5 zeroed every tensor in which `gamma` is less than one entry
+    merged = merge_tensors("breadcrumbs", [f32(3, 2, 1)], base=f32(0, 0, 0), weight=1, density=0.1, gamma=gamma)
+    np.testing.assert_array_equal(merged, [3, 0, 0])
+
+
+def test_sce_weighs_tiny_changes_as_large_ones() -> None:
+    # mergekit weighs models alike once their mean squares sum to less than 1e-6
+    deltas = [f32(3, 1), f32(1, 1)]
+    large = merge_tensors("sce", deltas, base=f32(0, 0))
+    np.testing.assert_allclose(large, [(10 * 3 + 2 * 1) / 12, 1])
+    tiny = merge_tensors("sce", [f32(2**-20) * delta for delta in deltas], base=f32(0, 0))
+    np.testing.assert_array_equal(tiny, f32(2**-20) * large)
+
+
+def test_sce_of_the_paper_selects_for_the_weights_only() -> None:
+    deltas, base = [f32(4, 1, 1), f32(2, 2, 1)], f32(0, 0, 0)
+    # the first entry varies most and gives the weights 16 and 4
+    share = 1 / 3 + 1e-6
+    mergekit = merge_tensors("sce", deltas, base=base, select_topk=2 * share)
+    paper = merge_tensors("sce", deltas, base=base, select_topk=2 * share, semantics="paper")
+    np.testing.assert_allclose(mergekit, [3.6, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(paper, [3.6, 1.2, 1], rtol=1e-6)
+
+
+def test_localize_stitch_averages_the_largest_changes_where_they_overlap() -> None:
+    deltas = [f32(4, 3, 1, 0), f32(2, 0, 1, 5)]
+    merged = merge_tensors("localize_stitch", deltas, base=np.zeros(4, "f4"), density=0.5)
+    np.testing.assert_array_equal(merged, [3, 3, 0, 5])
+
+
+@pytest.mark.parametrize("method", ["della", "della_linear"])
+def test_della_keeps_large_entries_more_often_and_its_density_on_the_whole(method: str) -> None:
+    delta = np.random.default_rng(0).permuted(np.tile(np.arange(1, 101, dtype=np.float32), (3000, 1)), axis=1)
+    options = {"base": np.zeros_like(delta), "weight": 1, "density": 0.4, "epsilon": 0.3}
+    merged = merge_tensors(method, [delta], **options)
+    assert np.abs(merged).sum() == pytest.approx(delta.sum(), rel=1e-4)
+    for magnitude, chance in ((1, 0.1), (100, 0.7), (50, 0.4)):
+        assert np.mean(merged[delta == magnitude] != 0) == pytest.approx(chance, abs=0.03)
+    paper = merge_tensors(method, [delta], semantics="paper", **options)
+    if method == "della_linear":
+        assert paper[delta == 100].mean() == pytest.approx(100, rel=0.04)
+        np.testing.assert_allclose(np.unique(paper[delta == 1]), [0, 10], rtol=1e-6)
+
+
+def test_della_takes_rows_of_one_entry_and_windows_that_do_not_fit() -> None:
+    # mergekit divides by zero for the first and refuses the second
+    delta = np.ones((20_000, 1), np.float32)
+    merged = merge_tensors("della_linear", [delta], base=np.zeros_like(delta), weight=1, density=0.9, rescale=False)
+    assert np.mean(merged != 0) == pytest.approx(0.9, abs=0.01)
+    wide = merge_tensors("della_linear", [delta.T], base=np.zeros_like(delta.T), weight=1, density=0.9, rescale=False)
+    assert np.mean(wide != 0) == pytest.approx(0.9, abs=0.01)
+
+
+def test_della_ranks_along_the_last_axis_of_a_stack_of_matrices() -> None:
+    # mergekit ranks along the second axis, in which these entries are all equal
+    delta = np.broadcast_to(np.arange(1, 11, dtype=np.float32), (200, 5, 10)).copy()
+    options = {"weight": 1, "density": 0.5, "epsilon": 0.5, "rescale": False}
+    merged = merge_tensors("della_linear", [delta], base=np.zeros_like(delta), **options)
+    assert (merged[..., 0] == 0).all()
+    assert (merged[..., 9] == 10).all()
