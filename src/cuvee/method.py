@@ -7,6 +7,7 @@ engine supplies. Recipe checks, `cuvee methods` and the docs read it from there.
 
 import importlib
 import inspect
+import math
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cuvee.ops.gram import gram
-from cuvee.ops.survey import Survey
+from cuvee.ops.survey import Scope, Survey
 from cuvee.recipe.setting import Range, Setting, SettingKind
 
 Kind = Literal["coefficient", "element"]
@@ -61,6 +62,19 @@ class Method:
         """Names of the settings that the rule itself takes."""
         return tuple(name for name in inspect.signature(self.rule).parameters if name in self.settings)
 
+    def unit(self, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
+        """Return how many elements of a tensor must stay together: rows, groups, or 1."""
+        return math.lcm(*(survey.unit(shape, semantics, settings) for survey in self.surveys.values()))
+
+    def holds(self, models: int, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
+        """Return the bytes that the surveys of a tensor keep beyond a few numbers a model."""
+        return sum(survey.holds(models, shape, semantics, settings) for survey in self.surveys.values())
+
+    def spread(self, semantics: str, settings: Mapping[str, Any]) -> Scope:
+        """Return what has coefficients of its own: each tensor, each row, or each column."""
+        scopes = [survey.scope(semantics, settings) for survey in self.surveys.values()]
+        return next((scope for scope in scopes if scope in ("row", "column")), "tensor")
+
 
 def coefficient_method(
     key: str,
@@ -87,13 +101,17 @@ def element_method(
     *,
     formula: str,
     paper: str = "",
+    base: BaseUse = "delta",
     models: tuple[int, int | None] = (1, None),
     reproducible: Reproducible = "bits",
 ) -> Callable[[Callable[..., Any]], Method]:
-    """Make a method that works entry by entry on task vectors; the rule gives the merged task vector."""
+    """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
+
+    With another use of the base than "delta" it works on the models themselves and gives the merged one.
+    """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        return _method(key, "element", rule, paper, formula, "delta", models, reproducible)
+        return _method(key, "element", rule, paper, formula, base, models, reproducible)
 
     return decorate
 

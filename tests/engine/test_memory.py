@@ -8,7 +8,7 @@ import pytest
 import cuvee
 from cuvee.testing import write_model
 
-ELEMENTS = 24_000_000
+SHAPE = (6000, 4000)
 BUDGET = 40_000_000
 
 
@@ -18,20 +18,28 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("large")
     generator = np.random.default_rng(0)
     for name in ("base", "a", "b"):
-        write_model(root / name, {"w": generator.standard_normal(ELEMENTS, np.float32)}, dtype="BF16")
+        write_model(root / name, {"w": generator.standard_normal(SHAPE, np.float32)}, dtype="BF16")
     return root
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
-    ("method", "settings"), [("ties", "density: 0.3"), ("dare_ties", "density: 0.3"), ("linear", "")]
+    ("method", "settings"),
+    [
+        ("ties", "weight: 0.5, density: 0.3"),
+        ("dare_ties", "weight: 0.5, density: 0.3"),
+        ("linear", "weight: 0.5"),
+        ("model_stock", "filter_wise: true"),
+        ("della", "weight: 0.5, density: 0.3"),
+        ("sce", "select_topk: 0.1"),
+    ],
 )
 def test_a_tensor_larger_than_the_budget_is_merged_within_it(
     method: str, settings: str, threads: int, large: Path, tmp_path: Path
 ) -> None:
     base = "" if method == "linear" else f"base_model: {large}/base\n"
     models = f"models: [{{model: {large}/a}}, {{model: {large}/b}}]\n"
-    text = f"merge_method: {method}\n{base}{models}parameters: {{weight: 0.5, {settings}}}\n"
+    text = f"merge_method: {method}\n{base}{models}parameters: {{{settings}}}\n"
     recipe = cuvee.recipe_from_text(text)
     cuvee.merge(recipe, tmp_path / "warm", memory_bytes=BUDGET, threads=threads)  # compiles what is not compiled yet
     figures = cuvee.merge(recipe, tmp_path / "out", memory_bytes=BUDGET, threads=threads).figures

@@ -25,7 +25,7 @@ SETTINGS = {"weight": 0.5, "density": 0.4, "t": 0.3}
 
 def recipe(family: Path, method: str, extra: str = "") -> str:
     known = registry()[method]
-    experts = EXPERTS[:1] if known.models[1] in (1, 2) else EXPERTS
+    experts = EXPERTS[:1] if known.base == "endpoint" else EXPERTS[: known.models[1]]
     base = "" if known.base == "member" else f"base_model: {family}/base\n"
     models = "".join(f"  - model: {family}/{name}\n" for name in experts)
     given = "".join(f"  {name}: {SETTINGS[name]}\n" for name in known.settings if name in SETTINGS)
@@ -177,3 +177,20 @@ def test_an_empty_tensor_and_a_scalar_pass_through(tmp_path: Path) -> None:
     merged = open_checkpoint(cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder)
     assert merged.read("empty").shape == (0, 3)
     assert merged.read("scale") == 0.5
+
+
+@pytest.mark.parametrize("method", ["ties", "localize_stitch", "pcb", "ramplus_tl"])
+def test_what_counts_for_the_whole_model_is_that_of_its_tensors_laid_end_to_end(tmp_path: Path, method: str) -> None:
+    generator = np.random.default_rng(0)
+    models = {
+        name: {"a": generator.standard_normal((7, 9), np.float32), "b": generator.standard_normal(50, np.float32)}
+        for name in ("base", *EXPERTS)
+    }
+    for name, weights in models.items():
+        write_model(tmp_path / name, weights, dtype="F32")
+    out = merge(tmp_path, tmp_path / "out", method, "semantics: paper\n", threads=2).folder
+    merged = open_checkpoint(out)
+    base, *experts = (np.concatenate([weights["a"].ravel(), weights["b"]]) for weights in models.values())
+    given = {name: value for name, value in SETTINGS.items() if name in registry()[method].settings}
+    whole = cuvee.merge_tensors(method, experts, base=base, semantics="paper", **given)
+    np.testing.assert_array_equal(np.concatenate([merged.read("a").ravel(), merged.read("b")]), whole)

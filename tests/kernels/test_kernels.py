@@ -37,6 +37,17 @@ def test_gram_is_the_same_and_right(stack: np.ndarray) -> None:
     np.testing.assert_allclose(compiled, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
 
 
+@given(stacks(), st.integers(1, 4))
+def test_row_grams_are_those_of_the_rows(row: np.ndarray, rows: int) -> None:
+    stack = np.concatenate([row * (i + 1) for i in range(rows)], axis=1)
+    shape = (rows, len(row), len(row))
+    compiled = filled(fused, "row_grams", stack, shape=shape, dtype=np.float64)
+    assert compiled.tobytes() == filled(plain, "row_grams", stack, shape=shape, dtype=np.float64).tobytes()
+    for i in range(rows):
+        one = filled(plain, "gram", row * (i + 1), shape=shape[1:], dtype=np.float64)
+        assert compiled[i].tobytes() == one.tobytes()
+
+
 @given(stacks())
 def test_absolute_sums_are_the_same_and_right(stack: np.ndarray) -> None:
     compiled = filled(fused, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64)

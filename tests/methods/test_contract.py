@@ -14,13 +14,69 @@ from cuvee.method import Method, registry
 
 METHODS = list(registry().values())
 DELTA_METHODS = [m for m in METHODS if m.base in ("delta", "optional")]
-SYMMETRIC = [m for m in METHODS if m.base != "endpoint" and m.models != (1, 1)]
+SYMMETRIC = [m for m in METHODS if m.base != "endpoint" and m.models[1] != 1]
 SHAPES = [(1,), (7,), (1, 5), (5, 1), (3, 4), (2, 3, 4), (BLOCK + 3,), (257, 131)]
+
+
+VARIANTS = {
+    "model_stock": [{"filter_wise": True}],
+    "pcb": [{"scope": "tensor"}],
+    "nuslerp": [{"nuslerp_flatten": False}, {"nuslerp_flatten": False, "nuslerp_row_wise": True}],
+}
+"""Settings that make a method see other parts of a tensor than it otherwise does."""
+
+CASES = [pytest.param(method, {}, id=method.key) for method in METHODS] + [
+    pytest.param(registry()[key], settings, id=f"{key}-{'-'.join(map(str, settings.values()))}")
+    for key, variants in VARIANTS.items()
+    for settings in variants
+]
+
+TYPICAL = {
+    "weight": 0.6,
+    "gamma": 0.05,
+    "select_topk": 0.3,
+    "density": 0.4,
+    "t": 0.05,
+    "epsilon": 0.02,
+    "n": 3,
+    "m": 10,
+}
+"""Settings at which methods do what they are for."""
+
+WHOLE = {
+    "weight": 1.0,
+    "density": 1.0,
+    "gamma": 0.0,
+    "select_topk": 1.0,
+    "n": 10,
+    "m": 10,
+    "normalize": True,
+    "t": 1.0,
+    "epsilon": 0.0,
+    "alpha": 0.0,
+}
+"""Settings at which nothing is left out, clipped or added."""
+
+SUMS = {"consensus": "adds the task vectors up", "pcb": "leaves out the smallest scores"}
+NO_IDENTITY = {"pcb": "leaves out the smallest scores"}
+ABSOLUTE = {
+    **dict.fromkeys(("nearswap", "ram", "ramplus_tl"), "has an absolute threshold"),
+    "pcb": "compares changes with 1",
+}
+ORDERED = {"magmax": "of equal magnitudes the first model's wins", "cabs": "each model takes what the last one left"}
+"""Methods that lack a property, and why."""
+
+
+def lacking(methods: list[Method], reasons: dict[str, str]) -> list[Method]:
+    """Return the methods without those that have a reason not to be here."""
+    return [method for method in methods if method.key not in reasons]
 
 
 def count(method: Method) -> int:
     least, most = method.models
-    return 1 if most == 1 else 1 if method.base == "endpoint" else max(3, least)
+    if method.base == "endpoint":
+        return 1
+    return min(most or 3, max(3, least))
 
 
 def example(method: Method, shape: tuple[int, ...], seed: int = 0) -> tuple[list[np.ndarray], np.ndarray | None]:
@@ -36,8 +92,11 @@ def example(method: Method, shape: tuple[int, ...], seed: int = 0) -> tuple[list
 
 
 def typical(method: Method, density: float = 0.4) -> dict[str, object]:
-    values = {"weight": 0.6, "density": density, "t": 0.3}
-    return {name: values[name] for name in method.settings if name in values}
+    return chosen(method, {**TYPICAL, "density": density})
+
+
+def chosen(method: Method, values: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if name in method.settings}
 
 
 def merge(method: Method, tensors: list[np.ndarray], base: np.ndarray | None, **options: object) -> np.ndarray:
@@ -56,10 +115,12 @@ def by_key(method: Method) -> str:
 
 @pytest.mark.parametrize("semantics", ["mergekit", "paper"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_the_engine_equals_the_definition(method: Method, shape: tuple[int, ...], semantics: str) -> None:
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_the_engine_equals_the_definition(
+    method: Method, variant: dict[str, object], shape: tuple[int, ...], semantics: str
+) -> None:
     tensors, base = example(method, shape)
-    options = {**typical(method), "semantics": semantics}
+    options = {**typical(method), **variant, "semantics": semantics}
     streamed = merge(method, tensors, base, chunk=BLOCK, **options)
     np.testing.assert_allclose(streamed, define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
@@ -79,13 +140,14 @@ def test_any_density_equals_the_definition(method: Method, shape: tuple[int, ...
     np.testing.assert_allclose(streamed, define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_definitions_give_the_same_on_torch(method: Method) -> None:
+@pytest.mark.parametrize("semantics", ["mergekit", "paper"])
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_definitions_give_the_same_on_torch(method: Method, variant: dict[str, object], semantics: str) -> None:
     torch = pytest.importorskip("torch")
     tensors, base = example(method, (3, 4))
     ends = method.base == "endpoint" and base is not None
     stack = torch.tensor(np.stack([base, *tensors] if ends else tensors))
-    options = typical(method)
+    options = {**typical(method), **variant, "semantics": semantics}
     merged = merge_by_definition(
         method.key, stack, base=None if ends or base is None else torch.tensor(base), **options
     )
@@ -93,24 +155,24 @@ def test_definitions_give_the_same_on_torch(method: Method) -> None:
     np.testing.assert_allclose(merged.numpy(), define(method, tensors, base, **options), rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("chunk", [BLOCK, 2 * BLOCK, 8 * BLOCK])
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
-def test_chunks_change_no_bit(method: Method, chunk: int) -> None:
-    tensors, base = example(method, (3 * BLOCK + 17,))
-    whole = merge(method, tensors, base, chunk=16 * BLOCK, **typical(method))
-    assert merge(method, tensors, base, chunk=chunk, **typical(method)).tobytes() == whole.tobytes()
+@pytest.mark.parametrize("shape", [(3 * BLOCK + 17,), (3, 70, 499)], ids=str)
+@pytest.mark.parametrize(("method", "variant"), CASES)
+def test_chunks_change_no_bit(method: Method, variant: dict[str, object], shape: tuple[int, ...]) -> None:
+    tensors, base = example(method, shape)
+    for semantics in ("mergekit", "paper"):
+        options = {**typical(method), **variant, "semantics": semantics}
+        whole = merge(method, tensors, base, chunk=16 * BLOCK, **options).tobytes()
+        for chunk in (BLOCK, 2 * BLOCK):
+            assert merge(method, tensors, base, chunk=chunk, **options).tobytes() == whole
 
 
-@pytest.mark.parametrize("method", METHODS, ids=by_key)
+@pytest.mark.parametrize("method", lacking(METHODS, SUMS), ids=by_key)
 def test_equal_models_give_that_model(method: Method) -> None:
     tensors, base = example(method, (4, 5))
     same = [tensors[0]] * len(tensors)
     if method.base == "endpoint":
         base = tensors[0]
-    options = {**typical(method), **({"density": 1.0} if "density" in method.settings else {})}
-    if "normalize" in method.settings:
-        options["normalize"] = True
-    np.testing.assert_allclose(merge(method, same, base, **options), tensors[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(merge(method, same, base, **chosen(method, WHOLE)), tensors[0], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m.base != "member"], ids=by_key)
@@ -125,29 +187,29 @@ def test_models_equal_to_the_base_give_the_base_bit_for_bit(method: Method) -> N
         assert merged.tobytes() == base.tobytes()
 
 
-@pytest.mark.parametrize("method", [m for m in DELTA_METHODS if m.models[0] == 1], ids=by_key)
+@pytest.mark.parametrize("method", lacking([m for m in DELTA_METHODS if m.models[0] == 1], NO_IDENTITY), ids=by_key)
 def test_one_expert_at_full_weight_is_that_expert(method: Method) -> None:
     tensors, base = example(method, (4, 5))
-    options = {name: 1.0 for name in ("weight", "density") if name in method.settings}
-    np.testing.assert_allclose(merge(method, tensors[:1], base, **options), tensors[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        merge(method, tensors[:1], base, **chosen(method, WHOLE)), tensors[0], rtol=1e-6, atol=1e-6
+    )
 
 
-@pytest.mark.parametrize("method", SYMMETRIC, ids=by_key)
+@pytest.mark.parametrize("method", lacking(SYMMETRIC, ORDERED), ids=by_key)
 def test_the_order_of_models_changes_no_draw_and_no_tie(method: Method) -> None:
     tensors, base = example(method, (37, 11))
-    weights = [0.5, 0.3, 0.9][: len(tensors)]
-    names = ["a", "b", "c"][: len(tensors)]
-    options = {k: v for k, v in typical(method).items() if k != "weight"}
-    order = [2, 0, 1]
-    straight = merge(method, tensors, base, names=names, weight=weights, **options)
-    turned = merge(
-        method, [tensors[i] for i in order], base,
-        names=[names[i] for i in order], weight=[weights[i] for i in order], **options,
-    )  # fmt: skip
+
+    def merged(order: list[int]) -> np.ndarray:
+        weights = [(0.5, 0.3, 0.9)[i] for i in order]
+        options = chosen(method, {**TYPICAL, "weight": weights})
+        return merge(method, [tensors[i] for i in order], base, names=["abc"[i] for i in order], **options)
+
+    order = list(range(len(tensors)))
+    straight, turned = merged(order), merged(order[-1:] + order[:-1])
     np.testing.assert_allclose(turned, straight, atol=1e-6 * np.abs(straight).max())
 
 
-@pytest.mark.parametrize("method", DELTA_METHODS, ids=by_key)
+@pytest.mark.parametrize("method", lacking(DELTA_METHODS, ABSOLUTE), ids=by_key)
 def test_larger_task_vectors_give_a_larger_change(method: Method) -> None:
     tensors, base = example(method, (6, 7))
     assert base is not None

@@ -24,6 +24,21 @@ WEIGHTS = {
     "linear w=1,1,2 normalize=false": ("linear", EXPERTS, None, {"weight": [1, 1, 2], "normalize": False}),
     "slerp(base,A1) t=.3": ("slerp", EXPERTS[:1], BASE, {"t": 0.3}),
     "slerp(A1,C) t=.3 ": ("slerp", [C], EXPERTS[0], {"t": 0.3}),
+    "nuslerp(A1,C) w=.7,.3": ("nuslerp", [EXPERTS[0], C], None, {"weight": [0.7, 0.3]}),
+    "nuslerp rows flatten=false": (
+        "nuslerp",
+        [EXPERTS[0], C],
+        None,
+        {"weight": [0.7, 0.3], "nuslerp_flatten": False},
+    ),
+    "nuslerp cols flatten=false row_wise=true": (
+        "nuslerp",
+        [EXPERTS[0], C],
+        None,
+        {"weight": [0.7, 0.3], "nuslerp_flatten": False, "nuslerp_row_wise": True},
+    ),
+    "multislerp(A1,A2,C) W": ("multislerp", [*EXPERTS[:2], C], None, {"weight": W}),
+    "karcher(A1,A2,C)": ("karcher", [*EXPERTS[:2], C], None, {}),
 }
 
 DELTA = {
@@ -39,6 +54,22 @@ DELTA = {
     ),
     "ties density .5 w=1 rescale=true": ("ties", {"weight": 1, "density": 0.5, "rescale": True}),
     "dare_linear density 1 w=W": ("dare_linear", {"weight": W}),
+    "model_stock delta": ("model_stock", {}),
+    # its last row has a negative cosine, which mergekit lets turn the change around
+    "model_stock filter_wise delta": ("model_stock", {"filter_wise": True, "clamp": False}),
+    "multislerp base delta": ("multislerp", {"weight": W}),
+    "breadcrumbs density .5 gamma .1 w=1": ("breadcrumbs", {"weight": 1, "density": 0.5, "gamma": 0.1}),
+    "breadcrumbs_ties density .5 gamma .1 w=1": ("breadcrumbs_ties", {"weight": 1, "density": 0.5, "gamma": 0.1}),
+    "sce topk 1": ("sce", {}),
+    "sce topk .5": ("sce", {"select_topk": 0.5}),
+    "ram delta eps .145": ("ram", {"epsilon": 0.145}),
+    "ramplus_tl eps .145": ("ramplus_tl", {"epsilon": 0.145}),
+}
+
+DELTA_OF_FEWER = {
+    "nearswap t=.15 delta": ("nearswap", 1, {"t": 0.15}),
+    "arcee_fusion delta A1": ("arcee_fusion", 1, {}),
+    "nuslerp base B deltas": ("nuslerp", 2, {"weight": [0.7, 0.3]}),
 }
 
 PAPER_DELTA = {
@@ -48,6 +79,15 @@ PAPER_DELTA = {
         {"weight": 1, "density": 0.5, "normalize": False},
     ),
     "geometric median": ("geometric_median", {}),
+    "magmax (first wins ties)": ("magmax", {}),
+    "consensus k=2 lambda=0.4": ("consensus", {"k": 2, "mask_lambda": 0.4}),
+    "consensus k=1 lambda=0.4": ("consensus", {"k": 1, "mask_lambda": 0.4}),
+    "consensus k=2 lambda=0.6": ("consensus", {"k": 2, "mask_lambda": 0.6}),
+    "EMR unified": ("emr", {}),
+    "pcb {'method_params': {'att_ratio': 0.25, 'lam': 1.0}}": (
+        "pcb",
+        {"density": 0.25, "clip": 0.01, "scope": "tensor"},
+    ),
 }
 
 
@@ -65,6 +105,13 @@ def test_weights_equal_those_of_mergekit(key: str) -> None:
 def test_task_vectors_equal_those_of_mergekit(key: str) -> None:
     method, settings = DELTA[key]
     merged = merge_tensors(method, EXPERTS, base=BASE, **settings)
+    np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
+
+
+@pytest.mark.parametrize("key", DELTA_OF_FEWER)
+def test_fewer_task_vectors_equal_those_of_mergekit(key: str) -> None:
+    method, count, settings = DELTA_OF_FEWER[key]
+    merged = merge_tensors(method, EXPERTS[:count], base=BASE, **settings)
     np.testing.assert_allclose(merged - BASE, rounded(MERGEKIT[key]), atol=6e-5)
 
 

@@ -13,7 +13,8 @@ from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
-from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.arrays import Array, array_namespace, sum_models
+from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
 from cuvee.plan.make import as_arrays
 from cuvee.plan.memory import computing_dtype
@@ -42,7 +43,7 @@ def merge_tensors(
     stack = [base, *tensors] if known.base == "endpoint" and base is not None else list(tensors)
     subtracted = base if known.base in ("delta", "optional") else None
     _check_arrays(known, stack, subtracted, needs_base=known.base == "delta")
-    step = _step(known, stack, subtracted, names or [str(i) for i in range(len(stack))], settings)
+    step = _step(known, stack, subtracted, names or [str(i) for i in range(len(stack))], semantics, settings)
     sources = [MemoryCheckpoint({_NAME: a}) for a in (*stack, *([subtracted] if subtracted is not None else []))]
     wide = computing_dtype([step])
     kernels = load()
@@ -83,18 +84,20 @@ def merge_by_definition(
     deltas = stack - base if base is not None else stack
     models = stack.shape[0]
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
-    step = _step(known, blank, None, names or [str(i) for i in range(models)], settings)
+    step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
     arguments: dict[str, Any] = {}
     for name, survey in known.surveys.items():
         here = Situation(
             models=models, elements=step.elements, settings=as_arrays(step.settings), semantics=semantics,
-            kernels=load(), keys=random_keys(step, seed), found=arguments,
+            kernels=load(), shape=step.shape, keys=random_keys(step, seed), found=arguments,
         )  # fmt: skip
         arguments[name] = survey.whole(deltas, here)
     given = as_arrays(step.settings) | ({"semantics": semantics} if known.takes_semantics else {})
     if known.kind == "coefficient":
-        coefficients = known.rule(**given, **arguments)
-        change = sum((deltas[i, ...] * float(coefficients[i]) for i in range(models)), xp.zeros_like(deltas[0, ...]))
+        coefficients = np.asarray(known.rule(**given, **arguments), np.float64)
+        spread = known.spread(semantics, step.settings)
+        factors = spread_over(coefficients, step.shape, spread, 0, step.elements)
+        change = sum_models(deltas * xp.reshape(xp.asarray(factors, dtype=deltas.dtype), deltas.shape))
     else:
         change = known.rule(deltas, **given, **arguments)
     return change if base is None else base + step.scale * change
@@ -119,7 +122,12 @@ def _check_arrays(method: Method, stack: list[np.ndarray], base: np.ndarray | No
 
 
 def _step(
-    method: Method, stack: list[np.ndarray], base: np.ndarray | None, names: Sequence[str], given: dict[str, Any]
+    method: Method,
+    stack: list[np.ndarray],
+    base: np.ndarray | None,
+    names: Sequence[str],
+    semantics: str,
+    given: dict[str, Any],
 ) -> MergeStep:
     settings = _settings(method, len(stack), given)
     inputs = tuple(Input(i, _NAME, name_of(a.dtype), names[i]) for i, a in enumerate(stack))
@@ -127,7 +135,8 @@ def _step(
     own = {name: settings[name] for name in method.own_settings}
     dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
     scale = float(settings.get("lambda", 1.0))
-    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale)
+    unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
+    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds)
 
 
 def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NAMES, NUMPY
 from cuvee.errors import CheckpointError
-from cuvee.kernels import BLOCK, Kernels
+from cuvee.kernels import Kernels
 from cuvee.plan.plan import Input, MergeStep
 
 CountBytes = Callable[[int], None]
@@ -44,14 +44,14 @@ class Blocks:
         self.step = step
         self.sources = sources
         self.kernels = kernels
-        self.chunk = min(chunk, max(step.elements, 1))
+        self.chunk = min(step.chunk(chunk), max(step.elements, 1))
         self.allow_nonfinite = allow_nonfinite
         self.count_bytes = count_bytes
         self.wide = wide
         self.loaded = NUMPY[NAMES[compute_dtype]] if compute_dtype else None
         self._raw = [np.empty(self.chunk * NUMPY[i.dtype].itemsize, np.uint8) for i in step.all_inputs]
-        self._stack = np.empty((len(step.inputs), BLOCK), self.wide)
-        self._base = np.empty(BLOCK, self.wide)
+        self._stack = np.empty((len(step.inputs), step.block), self.wide)
+        self._base = np.empty(step.block, self.wide)
         self._held = -1
 
     def chunks(self) -> Iterator[tuple[int, int]]:
@@ -68,8 +68,8 @@ class Blocks:
 
     def in_chunk(self, first: int, last: int) -> Iterator[Block]:
         """Give the blocks of the chunk that was read last."""
-        for start in range(first, last, BLOCK):
-            yield self._block(first, start, min(start + BLOCK, last))
+        for start in range(first, last, self.step.block):
+            yield self._block(first, start, min(start + self.step.block, last))
 
     def __iter__(self) -> Iterator[Block]:
         for first, last in self.chunks():
@@ -88,7 +88,7 @@ class Blocks:
     def _block(self, first: int, start: int, end: int) -> Block:
         n = end - start
         # a whole array even when short: kernels want rows that lie one behind the other
-        stack = self._stack if n == BLOCK else np.empty((len(self.step.inputs), n), self.wide)
+        stack = self._stack if n == self.step.block else np.empty((len(self.step.inputs), n), self.wide)
         for which, given in enumerate(self.step.inputs):
             self._widen(which, given, first, start, end, stack[which])
         base = None

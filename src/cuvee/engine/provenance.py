@@ -9,7 +9,11 @@ from cuvee.plan import Plan
 from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
 
-MERGEKIT_METHODS = ("linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough")
+MERGEKIT_METHODS = (
+    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
+    "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
+    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
+)  # fmt: skip
 """Methods of ours that mergekit has under the same key."""
 
 _LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")

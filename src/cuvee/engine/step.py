@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from blake3 import blake3
@@ -10,8 +11,10 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.blocks import Block, Blocks
 from cuvee.engine.surveys import Found, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
-from cuvee.kernels import BLOCK, Kernels
+from cuvee.kernels import Kernels
 from cuvee.method import Method
+from cuvee.ops.arrays import sum_models
+from cuvee.ops.gram import spread_over
 from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
 
@@ -98,6 +101,9 @@ def _add_loss(loss: Loss, block: Block, merged: np.ndarray, cast: np.ndarray) ->
     loss.moved += float(np.dot(moved, moved))
 
 
+_NOTHING = np.empty((0, 0))
+
+
 class _Rule:
     """The method's rule, ready for the blocks of one step."""
 
@@ -107,14 +113,18 @@ class _Rule:
         self.kernels = context.kernels
         self.found = found
         self.settings = as_arrays(step.settings)
+        self.spread = context.method.spread(context.semantics, step.settings)
         if context.method.takes_semantics:
             self.settings["semantics"] = context.semantics
-        self.coefficients = self._coefficients() if context.method.kind == "coefficient" else None
-        self._merged = np.empty(BLOCK, wide)
+        combines = context.method.kind == "coefficient"
+        self.coefficients = self._coefficients() if combines and self.spread != "row" else None
+        self._merged = np.empty(step.block, wide)
 
-    def _coefficients(self) -> np.ndarray:
-        supplied = {name: survey.at(np.empty((0, 0)), 0) for name, survey in self.found.items()}
-        return np.asarray(self.method.rule(**self.settings, **supplied), np.float64)
+    def _coefficients(self, stack: np.ndarray = _NOTHING, start: int = 0) -> np.ndarray:
+        return np.asarray(self.method.rule(**self.settings, **self._supplied(stack, start)), np.float64)
+
+    def _supplied(self, stack: np.ndarray, start: int) -> dict[str, Any]:
+        return {name: survey.at(stack, start) for name, survey in self.found.items()}
 
     def merged(self, block: Block) -> np.ndarray:
         """Return the merged tensor's numbers for a block, in the computing type."""
@@ -126,9 +136,13 @@ class _Rule:
         return out
 
     def _change(self, block: Block) -> np.ndarray:
-        if self.coefficients is not None:
-            out = self._merged[: block.stack.shape[1]]
-            self.kernels.combine(block.stack, self.coefficients, out)
+        stack, start = block.stack, block.start
+        if self.method.kind == "element":
+            return np.asarray(self.method.rule(stack, **self.settings, **self._supplied(stack, start)))
+        coefficients = self._coefficients(stack, start) if self.coefficients is None else self.coefficients
+        if self.spread == "tensor":
+            out = self._merged[: stack.shape[1]]
+            self.kernels.combine(stack, coefficients, out)
             return out
-        supplied = {name: survey.at(block.stack, block.start) for name, survey in self.found.items()}
-        return np.asarray(self.method.rule(block.stack, **self.settings, **supplied))
+        factors = spread_over(coefficients, self.step.shape, self.spread, start, stack.shape[1])
+        return np.asarray(sum_models(stack * factors.astype(stack.dtype)))

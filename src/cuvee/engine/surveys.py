@@ -46,6 +46,7 @@ def survey_step(
             settings=as_arrays(step.settings),
             semantics=semantics,
             kernels=kernels,
+            shape=step.shape,
             dtype=blocks.wide,
             keys=random_keys(step, seed),
             found=found,

@@ -34,6 +34,9 @@ class Kernels(Protocol):
     def gram(self, stack: np.ndarray, out: np.ndarray) -> None:
         """Add the inner products of the rows, in float64, to `out` [models, models]."""
 
+    def row_grams(self, stack: np.ndarray, out: np.ndarray) -> None:
+        """Add the inner products over each of the block's equally long rows to `out` [rows, models, models]."""
+
     def absolute_sums(self, stack: np.ndarray, out: np.ndarray) -> None:
         """Add each row's sum of magnitudes, in float64, to `out` [models]."""
 

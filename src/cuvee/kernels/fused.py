@@ -67,23 +67,31 @@ def _all_finite(values: Any) -> Any:
 
 
 @_compiled
-def _gram(stack: Any, out: Any) -> None:
-    models, n = stack.shape
+def _gram(stack: Any, first: Any, last: Any, out: Any) -> None:
+    models = stack.shape[0]
     lanes = np.empty(LANES, np.float64)
-    whole = n - n % LANES
+    whole = last - (last - first) % LANES
     for i in range(models):
         for j in range(i + 1):
             lanes[:] = 0.0
-            for start in range(0, whole, LANES):
+            for start in range(first, whole, LANES):
                 for lane in range(LANES):
                     lanes[lane] += np.float64(stack[i, start + lane]) * np.float64(stack[j, start + lane])
-            for k in range(whole, n):
+            for k in range(whole, last):
                 lanes[k - whole] += np.float64(stack[i, k]) * np.float64(stack[j, k])
             total = 0.0
             for lane in range(LANES):
                 total += lanes[lane]
             out[i, j] += total
             out[j, i] = out[i, j]
+
+
+@_compiled
+def _row_grams(stack: Any, out: Any) -> None:
+    rows = out.shape[0]
+    length = stack.shape[1] // max(rows, 1)
+    for row in range(rows):
+        _gram(stack, row * length, (row + 1) * length, out[row])
 
 
 @_compiled
@@ -253,7 +261,11 @@ def narrow(values: np.ndarray, out: np.ndarray) -> bool:
 
 
 def gram(stack: np.ndarray, out: np.ndarray) -> None:
-    _gram(stack, out)
+    _gram(stack, np.int64(0), np.int64(stack.shape[1]), out)
+
+
+def row_grams(stack: np.ndarray, out: np.ndarray) -> None:
+    _row_grams(stack, out)
 
 
 def absolute_sums(stack: np.ndarray, out: np.ndarray) -> None:
@@ -324,6 +336,7 @@ def warm_up(done: Callable[[int], None]) -> None:
         lambda: narrow(row, half),
         lambda: widen(row, row),
         lambda: gram(stack, np.zeros((2, 2))),
+        lambda: row_grams(stack, np.zeros((1, 2, 2))),
         lambda: absolute_sums(stack, np.zeros(2)),
         lambda: digit_counts(row, 0, 16, 15, np.zeros(1 << 15, np.int64)),
         lambda: nth_equal(row, 1.0, 1),
@@ -339,5 +352,5 @@ def warm_up(done: Callable[[int], None]) -> None:
         done(1)
 
 
-KERNELS = 14
+KERNELS = 15
 """How often `warm_up` says that it is done with one."""

@@ -27,6 +27,11 @@ def gram(stack: np.ndarray, out: np.ndarray) -> None:
             out[j, i] = out[i, j]
 
 
+def row_grams(stack: np.ndarray, out: np.ndarray) -> None:
+    for row, sums in zip(np.split(stack, len(out), axis=1) if len(out) else [], out, strict=True):
+        gram(row, sums)
+
+
 def absolute_sums(stack: np.ndarray, out: np.ndarray) -> None:
     for i, row in enumerate(stack):
         out[i] += _lane_sum(np.abs(row).astype(np.float64))

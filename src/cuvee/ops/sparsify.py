@@ -4,36 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.kernels import Kernels, for_blocks
-from cuvee.ops.arrays import Array, along_models, array_namespace
-from cuvee.ops.survey import Constant, Fold, Run, Situation, Supplied, Survey, summing
+from cuvee.kernels import Kernels
+from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.order import largest
+from cuvee.ops.survey import Constant, Run, Situation, Supplied, Survey, summing
 from cuvee.ops.task_vectors import sparse
-
-EVERY = np.iinfo(np.int64).max
-
-DIGITS = {4: ((16, 15), (0, 16)), 8: ((48, 15), (32, 16), (16, 16), (0, 16))}
-"""Bytes of a number -> (shift, width) of the digits its magnitude's bits are read in, from the top."""
-
-
-@dataclass(frozen=True)
-class _Above:
-    """Keeps magnitudes above a threshold, and those equal to it up to an index. One of each a model."""
-
-    threshold: np.ndarray
-    last_equal: np.ndarray
-
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        if (kernels := for_blocks(stack)) is not None:
-            keep = np.empty(stack.shape, np.bool_)
-            kernels.keep_above(stack, self.threshold, self.last_equal, start, keep)
-            return keep
-        threshold = along_models(self.threshold, stack)
-        magnitude = np.abs(stack)
-        if (self.last_equal == EVERY).all():
-            return magnitude >= threshold
-        index = np.arange(start, start + stack.shape[1])
-        equal = (magnitude == threshold) & (index <= self.last_equal[:, None])
-        return (magnitude > threshold) | equal
 
 
 @dataclass(frozen=True)
@@ -65,69 +40,7 @@ def kept_count(density: float, elements: int, semantics: str) -> int:
 
 def _largest(s: Situation) -> Run:
     counts = [kept_count(d, s.elements, s.semantics) for d in s.settings["density"]]
-    sought = [i for i, count in enumerate(counts) if 0 < count < s.elements]
-    threshold = np.array([0.0 if count else np.inf for count in counts])
-    last_equal = np.full(s.models, EVERY)
-    if not sought:
-        return _Above(threshold, last_equal)
-    selection = _Selection([counts[i] for i in sought])
-    for shift, width in DIGITS[s.dtype.itemsize]:
-        selection.narrow_down((yield _digits(s, sought, selection.prefix, shift, width)), width)
-    threshold[sought] = selection.magnitudes(s.dtype)
-    if s.semantics != "paper" and selection.cuts_through_equals:
-        places = yield _places_of_equals(s, sought, threshold, selection.remaining)
-        last_equal[sought] = [place if place >= 0 else EVERY for place, _ in places]
-    return _Above(threshold, last_equal)
-
-
-class _Selection:
-    """The k-th largest magnitude of each model, found digit by digit from the top of its bit pattern."""
-
-    def __init__(self, counts: list[int]) -> None:
-        self.remaining = list(counts)
-        self.prefix = [0] * len(counts)
-        self.equal = [0] * len(counts)
-
-    def narrow_down(self, counts: np.ndarray, width: int) -> None:
-        for i, row in enumerate(counts):
-            from_top = np.cumsum(row[::-1])
-            place = int(np.searchsorted(from_top, self.remaining[i]))
-            digit = row.size - 1 - place
-            self.remaining[i] -= int(from_top[place] - row[digit])
-            self.equal[i] = int(row[digit])
-            self.prefix[i] = (self.prefix[i] << width) | digit
-
-    def magnitudes(self, dtype: np.dtype) -> np.ndarray:
-        return np.array(self.prefix, f"u{dtype.itemsize}").view(dtype).astype(np.float64)
-
-    @property
-    def cuts_through_equals(self) -> bool:
-        # at magnitude zero it makes no difference which entries are kept
-        kept_some = zip(self.remaining, self.equal, self.prefix, strict=True)
-        return any(remaining < equal and prefix for remaining, equal, prefix in kept_some)
-
-
-def _digits(s: Situation, sought: list[int], prefix: list[int], shift: int, width: int) -> Fold:
-    def add(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
-        for row, model in enumerate(sought):
-            s.kernels.digit_counts(stack[model], prefix[row], shift, width, state[row])
-        return state
-
-    return Fold(lambda: np.zeros((len(sought), 1 << width), np.int64), add, lambda a, b: a + b)
-
-
-def _places_of_equals(s: Situation, sought: list[int], threshold: np.ndarray, remaining: list[int]) -> Fold:
-    def add(state: list[tuple[int, int]], stack: np.ndarray, start: int) -> list[tuple[int, int]]:
-        result = []
-        for (place, seen), model, wanted in zip(state, sought, remaining, strict=True):
-            here, count = s.kernels.nth_equal(stack[model], float(threshold[model]), wanted - seen)
-            result.append((place if place >= 0 or here < 0 else start + here, seen + count))
-        return result
-
-    def merge(a: list[tuple[int, int]], b: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        raise AssertionError("places are those of one tensor")
-
-    return Fold(lambda: [(-1, 0)] * len(sought), add, merge)
+    return (yield from largest(s, list(enumerate(counts)), all_equal=s.semantics == "paper"))
 
 
 def _largest_by_sorting(stack: Array, s: Situation) -> Array:

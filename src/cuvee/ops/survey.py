@@ -14,7 +14,8 @@ import numpy as np
 from cuvee.kernels import Kernels
 from cuvee.ops.arrays import Array
 
-Scope = Literal["tensor", "model"]
+Scope = Literal["tensor", "row", "column", "model"]
+"""What a survey is about. A row is a vector along the last axis, a column one along the axis before it."""
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -43,9 +44,14 @@ class Situation:
     settings: Mapping[str, Any]
     semantics: str
     kernels: Kernels
+    shape: tuple[int, ...] = ()
     dtype: np.dtype = FLOAT32
     keys: tuple[tuple[int, int], ...] = ()
     found: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def row(self) -> int:
+        return row_length(self.shape)
 
 
 Run = Generator[Fold, Any, Supplied]
@@ -53,13 +59,24 @@ Run = Generator[Fold, Any, Supplied]
 
 @dataclass(frozen=True)
 class Survey:
-    """One survey. `scope` says over what it runs, `passes` how often at most it reads, `reads` the settings it uses."""
+    """One survey. `scope` says over what it runs, `passes` how often at most it reads, `reads` the settings it uses.
+
+    `unit` gives the elements that must stay together in a block for a shape, semantics and settings; `holds` the bytes
+    kept for a number of models beyond a few numbers a model.
+    """
 
     run: Callable[[Situation], Run]
     whole: Callable[[Array, Situation], Array]
     scope: Callable[[str, Mapping[str, Any]], Scope] = lambda semantics, settings: "tensor"
     passes: Callable[[str, Mapping[str, Any]], int] = lambda semantics, settings: 0
     reads: tuple[str, ...] = ()
+    unit: Callable[[tuple[int, ...], str, Mapping[str, Any]], int] = lambda shape, semantics, settings: 1
+    holds: Callable[[int, tuple[int, ...], str, Mapping[str, Any]], int] = lambda models, shape, semantics, settings: 0
+
+
+def row_length(shape: tuple[int, ...]) -> int:
+    """Return the length of the last axis; a single number is a row of one."""
+    return max(shape[-1], 1) if shape else 1
 
 
 @dataclass(frozen=True)

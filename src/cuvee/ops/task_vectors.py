@@ -10,13 +10,29 @@ from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 
 
 def sparse(deltas: Array, keep: Array, scale: Array) -> Array:
-    """Zero what is not kept and multiply the rest by `scale`, one number a model."""
-    if (kernels := for_blocks(deltas)) is not None:
+    """Zero what is not kept and multiply the rest by `scale`, one number a model or one an entry."""
+    by_entry = len(scale.shape) > 1
+    if not by_entry and (kernels := for_blocks(deltas)) is not None:
         out = np.empty_like(deltas)
         kernels.sparse(deltas, keep, scale, out)
         return out
     xp = array_namespace(deltas)
-    return xp.where(keep, deltas * along_models(scale, deltas), xp.zeros_like(deltas))
+    factor = xp.astype(xp.asarray(scale), deltas.dtype) if by_entry else along_models(scale, deltas)
+    return xp.where(keep, deltas * factor, xp.zeros_like(deltas))
+
+
+def active(deltas: Array, epsilon: float) -> Array:
+    """Say which entries changed by more than `epsilon`."""
+    xp = array_namespace(deltas)
+    return xp.abs(deltas) > xp.asarray(epsilon, dtype=deltas.dtype)
+
+
+def mean_where(deltas: Array, counted: Array) -> Array:
+    """Average each entry over the models in which it is counted; zero where it is in none."""
+    xp = array_namespace(deltas)
+    count = sum_models(xp.astype(counted, deltas.dtype))
+    total = sum_models(xp.where(counted, deltas, xp.zeros_like(deltas)))
+    return total / xp.where(count == 0, xp.ones_like(count), count)
 
 
 def weighted_sum(deltas: Array, weight: Array, *, normalize: bool) -> Array:

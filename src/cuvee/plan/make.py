@@ -172,7 +172,10 @@ class _Planner:
             return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
         settings, scale = self.settings(out, members)
         dtype = self.output_dtype([spec.dtype for spec in found])
-        step = MergeStep(out.name, dtype, found[0].shape, "merge", inputs, base_input, settings, scale)
+        shape, semantics = found[0].shape, self.recipe.semantics
+        unit = self.method.unit(shape, semantics, settings)
+        holds = self.method.holds(len(members), shape, semantics, settings)
+        step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds)
         return step if self.rule_accepts(step) else None
 
     def spec(self, model: ModelRef, tensor: str, out: str) -> TensorSpec | None:
@@ -256,7 +259,7 @@ class _Planner:
         """A number that is found over the whole model needs settings that are the same in all of it."""
         merges = [step for step in steps if step.action == "merge"]
         for survey in self.method.surveys.values() if merges else ():
-            if all(survey.scope(self.recipe.semantics, step.settings) == "tensor" for step in merges):
+            if all(survey.scope(self.recipe.semantics, step.settings) != "model" for step in merges):
                 continue
             for name in survey.reads:
                 if len({repr(step.settings.get(name)) for step in merges}) > 1:

@@ -26,10 +26,11 @@ def computing_dtype(steps: Iterable[MergeStep]) -> np.dtype:
 
 
 def worker_bytes(step: MergeStep, chunk: int) -> int:
-    """Return the bytes that one worker holds while it does `step` in chunks of `chunk` elements."""
+    """Return the bytes that one worker holds while it does `step` in chunks of about `chunk` elements."""
     models = len(step.all_inputs)
     raw = sum(NUMPY[i.dtype].itemsize for i in step.all_inputs) + NUMPY[step.dtype].itemsize
-    return chunk * raw + BLOCK * models * 8 * _BLOCK_ARRAYS + models * _SURVEY_BYTES_PER_MODEL
+    surveys = models * _SURVEY_BYTES_PER_MODEL + step.holds
+    return step.chunk(chunk) * raw + step.block * models * 8 * _BLOCK_ARRAYS + surveys
 
 
 def least_memory(steps: Iterable[MergeStep]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
+from cuvee.kernels import BLOCK
 from cuvee.method import Method
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -31,7 +32,8 @@ class MergeStep:
     """One output tensor: what it is made of and with which numbers.
 
     `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
-    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers).
+    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
+    how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model.
     """
 
     name: str
@@ -42,6 +44,17 @@ class MergeStep:
     base: Input | None
     settings: Mapping[str, Any]
     scale: float = 1.0
+    unit: int = 1
+    holds: int = 0
+
+    @property
+    def block(self) -> int:
+        """Elements of a block: whole units, in all about BLOCK."""
+        return self.unit * max(1, BLOCK // self.unit)
+
+    def chunk(self, most: int) -> int:
+        """Return the elements of a chunk of whole blocks: at most `most`, unless one block has more."""
+        return max(self.block, most // self.block * self.block)
 
     @property
     def elements(self) -> int:

@@ -1,0 +1,117 @@
+"""SCE: select entries that vary, calculate weights from them, erase minority signs (FuseChat, Wan et al. 2024).
+
+mergekit differs from the official code: the selection also cuts the task vectors, instead of only serving the weights.
+`semantics` chooses. mergekit besides gives all models the same weight when their mean squares sum to less than 1e-6,
+which those of most fine-tunes do; here, as in the official code, only when they sum to zero.
+"""
+
+from typing import Annotated
+
+import numpy as np
+
+from cuvee.method import UNIT, element_method
+from cuvee.ops.arrays import Array, array_namespace, sum_models
+from cuvee.ops.order import Above, largest, ranks
+from cuvee.ops.survey import Constant, Run, Situation, Supplied, Survey, summing
+from cuvee.ops.task_vectors import elected_sum
+
+
+def variance(stack: Array) -> Array:
+    """Return each entry's variance over the models, [1, *shape]."""
+    models = stack.shape[0]
+    apart = stack - (sum_models(stack) / models)[None, ...]
+    return (sum_models(apart * apart) / models)[None, ...]
+
+
+class _Selected:
+    """Holds of entries whose variance is above a threshold."""
+
+    def __init__(self, above: Above) -> None:
+        self.above = above
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return self.above.at(variance(stack), start)[0]
+
+
+class _Everywhere:
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return np.ones(stack.shape[1], np.bool_)
+
+
+def _select(s: Situation) -> Run:
+    if s.settings["select_topk"] >= 1:
+        return _Everywhere()
+
+    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
+        sums += np.count_nonzero(variance(stack))
+
+    varying = int((yield summing(1, add))[0])
+    count = int(varying * s.settings["select_topk"])
+    return _Selected((yield from largest(s, [(0, count)], variance)))
+
+
+def _select_whole(stack: Array, s: Situation) -> Array:
+    xp = array_namespace(stack)
+    if s.settings["select_topk"] >= 1:
+        return xp.ones(stack.shape[1:], dtype=xp.bool)
+    spread = xp.reshape(variance(stack), (1, -1))
+    count = int(int(xp.sum(xp.astype(spread > 0, xp.int64))) * s.settings["select_topk"])
+    return xp.reshape(ranks(spread) < count, stack.shape[1:])
+
+
+selected = Survey(
+    run=_select,
+    whole=_select_whole,
+    passes=lambda semantics, settings: 0 if settings["select_topk"] >= 1 else 4,
+    reads=("select_topk",),
+)
+"""The share `select_topk` of the entries that vary between the models: those that vary most."""
+
+
+def _energy(s: Situation) -> Run:
+    select: Supplied = s.found["select"]
+
+    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
+        chosen = np.where(select.at(stack, start), stack, np.zeros_like(stack))
+        for row, total in zip(chosen, sums, strict=True):
+            s.kernels.gram(row[None], total)
+
+    squares = (yield summing(s.models, add, (1, 1)))[:, 0, 0]
+    return Constant(_shares(squares))
+
+
+def _energy_whole(stack: Array, s: Situation) -> Array:
+    xp = array_namespace(stack)
+    chosen = xp.astype(xp.where(s.found["select"], stack, xp.zeros_like(stack)), xp.float64)
+    return _shares(np.asarray([float(xp.sum(row * row)) for row in chosen]))
+
+
+def _shares(squares: np.ndarray) -> np.ndarray:
+    total = squares.sum()
+    return squares / total if total > 0 else np.full(squares.shape, 1 / squares.size)
+
+
+energy_share = Survey(run=_energy, whole=_energy_whole, passes=lambda semantics, settings: 1)
+"""Each model's share of the squared length of the selected entries."""
+
+
+@element_method(
+    "sce",
+    paper="arXiv:2408.07990",
+    formula="θ₀ + λ Σ mᵢ ηᵢ τᵢ / Σ mᵢ ηᵢ,  ηᵢ = ‖τ̂ᵢ‖² / Σ ‖τ̂ⱼ‖²,  mᵢ = [sign τᵢ = sign Σ τⱼ]",
+)
+def sce(
+    deltas: Array,
+    *,
+    select_topk: Annotated[float, UNIT] = 1.0,
+    semantics: str,
+    select: Annotated[Array, selected],
+    share: Annotated[Array, energy_share],
+) -> Array:
+    """Average the task vectors by their size in the entries that vary most, without minority signs.
+
+    `select_topk` is the share of entries selected, among those that differ between models; the paper uses 0.1.
+    """
+    xp = array_namespace(deltas)
+    merged = deltas if semantics == "paper" else xp.where(select, deltas, xp.zeros_like(deltas))
+    return elected_sum(merged, share, normalize=True, weights_vote=False)

@@ -1,0 +1,172 @@
+"""Surveys that keep entries by the rank of their magnitude: the middle of a tensor or row; the larger, the likelier."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from array_api_compat import to_device
+
+from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.order import Above, largest, ranks
+from cuvee.ops.sparsify import kept_count, rescaling
+from cuvee.ops.survey import Run, Situation, Survey, row_length
+
+
+def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple[int, int]:
+    """Return the ranks [first, last) from the largest down that are kept of so many elements.
+
+    The `gamma` share of largest ones is left out, and the `density` share below is kept, at least one entry. Where
+    both do not fit, mergekit leaves out fewer of the largest, the paper keeps fewer.
+    """
+    kept = kept_count(density, elements, "mergekit")
+    outliers = int(gamma * elements)
+    if semantics != "paper" or outliers >= elements:
+        outliers = min(outliers, elements - kept)
+    return outliers, min(outliers + kept, elements)
+
+
+@dataclass(frozen=True)
+class _Between:
+    """Holds of what is above the outer threshold and not above the inner one."""
+
+    outer: Above
+    inner: Above
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return self.outer.at(stack, start) & ~self.inner.at(stack, start)
+
+
+@dataclass(frozen=True)
+class _MiddleOfRows:
+    situation: Situation
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return _middle_of(stack, self.situation, self.situation.row)
+
+
+def _middle_of(stack: Array, s: Situation, length: int) -> Array:
+    """Say what is kept of each vector of `length` entries that the stack consists of."""
+    xp = array_namespace(stack)
+    keep = []
+    for i in range(s.models):
+        density, gamma = float(s.settings["density"][i]), float(s.settings["gamma"][i])
+        first, last = middle(length, density, gamma, s.semantics)
+        rank = ranks(xp.reshape(xp.abs(stack[i, ...]), (-1, length)))
+        keep.append(xp.reshape((rank >= first) & (rank < last), stack.shape[1:]))
+    return xp.stack(keep)
+
+
+def _middle(s: Situation) -> Run:
+    if s.semantics == "paper":
+        return _MiddleOfRows(s)
+    pairs = zip(s.settings["density"], s.settings["gamma"], strict=True)
+    windows = [middle(s.elements, density, gamma, s.semantics) for density, gamma in pairs]
+    outer, inner = [last for _, last in windows], [first for first, _ in windows]
+    found = yield from largest(s, [*enumerate(outer), *enumerate(inner)])
+    return _Between(
+        Above(found.threshold[: s.models], found.last_equal[: s.models]),
+        Above(found.threshold[s.models :], found.last_equal[s.models :]),
+    )
+
+
+keep_middle = Survey(
+    run=_middle,
+    whole=lambda stack, s: _middle_of(stack, s, s.row if s.semantics == "paper" else max(s.elements, 1)),
+    passes=lambda semantics, settings: 0 if semantics == "paper" or min(settings["density"]) >= 1 else 3,
+    reads=("density", "gamma"),
+    unit=lambda shape, semantics, settings: row_length(shape) if semantics == "paper" else 1,
+)
+"""What is left without the largest and the smallest magnitudes of each model (Model Breadcrumbs, arXiv:2312.06795): of
+each tensor in mergekit's semantics, of each row in the paper's."""
+
+
+def probability(stack: Array, s: Situation) -> Array:
+    """Return the probability of staying for each entry of a stack of whole rows (DELLA, arXiv:2406.11617).
+
+    It rises with the magnitude's rank in its row, from density - epsilon to density + epsilon. The window is made
+    smaller where it does not fit into [0, 1]; a row of one entry has the density.
+    """
+    xp = array_namespace(stack)
+    result = []
+    for density, epsilon, deltas in zip(s.settings["density"], s.settings["epsilon"], stack, strict=True):
+        window = max(min(epsilon, density, 1 - density), 0.0)
+        if window == 0 or s.row == 1:
+            result.append(xp.full(deltas.shape, float(density), dtype=xp.float64))
+            continue
+        rank = ranks(xp.reshape(xp.abs(deltas), (-1, s.row)))
+        height = (s.row - 1 - xp.astype(rank, xp.float64)) / (s.row - 1)
+        result.append(xp.reshape(float(density - window) + float(2 * window) * height, deltas.shape))
+    return xp.stack(result)
+
+
+@dataclass
+class ByRank:
+    """Keeps each entry with its probability. Holds that of the last block, which the rescaling asks for too."""
+
+    situation: Situation
+    held: tuple[int, np.ndarray] = field(default=(-1, np.empty(0)))
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return _drawn(self.probability(stack, start), self.situation, start)
+
+    def probability(self, stack: np.ndarray, start: int) -> np.ndarray:
+        if self.held[0] != start:
+            self.held = start, np.asarray(probability(stack, self.situation))
+        return self.held[1]
+
+
+def _drawn(chance: np.ndarray, s: Situation, start: int) -> np.ndarray:
+    draws = np.empty(chance.shape, np.float32)
+    for row, key in zip(draws, s.keys, strict=True):
+        s.kernels.uniform(key, start, row)
+    return draws < chance
+
+
+def _by_rank(s: Situation) -> Run:
+    yield from ()
+    return ByRank(s)
+
+
+def _by_rank_whole(stack: Array, s: Situation) -> Array:
+    xp = array_namespace(stack)
+    chance = np.asarray(to_device(probability(stack, s), "cpu"))
+    keep = _drawn(chance.reshape(s.models, -1), s, 0)
+    return xp.reshape(xp.asarray(keep), stack.shape)
+
+
+keep_by_rank = Survey(
+    run=_by_rank,
+    whole=_by_rank_whole,
+    reads=("density", "epsilon"),
+    unit=lambda shape, semantics, settings: row_length(shape),
+)
+"""Each entry with a probability that rises with its magnitude's rank in its row (DELLA)."""
+
+
+@dataclass(frozen=True)
+class _Inverse:
+    kept: ByRank
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return _inverse(self.kept.probability(stack, start))
+
+
+def _inverse(chance: Array) -> Array:
+    xp = array_namespace(chance)
+    return 1 / xp.where(chance > 0, chance, xp.ones_like(chance))
+
+
+def _rescale(s: Situation) -> Run:
+    if s.semantics == "paper" and s.settings["rescale"]:
+        return _Inverse(s.found["keep"])
+    return (yield from rescaling.run(s))
+
+
+def _rescale_whole(stack: Array, s: Situation) -> Array:
+    if s.semantics == "paper" and s.settings["rescale"]:
+        return _inverse(probability(stack, s))
+    return rescaling.whole(stack, s)
+
+
+rescaling_by_rank = Survey(run=_rescale, whole=_rescale_whole, passes=rescaling.passes, reads=rescaling.reads)
+"""With `rescale`, what the kept entries are multiplied by: as with DARE in mergekit's semantics, 1 / the probability of
+staying, one for each entry, in the paper's."""
