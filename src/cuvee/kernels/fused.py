@@ -26,11 +26,16 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 """Threads run at once. A division by zero gives infinity, as in NumPy: a check for it would stop vectorisation."""
 
 
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, **options: Any) -> Any:
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        return numba.njit(cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return numba.njit(**_OPTIONS)(function)
+        return numba.njit(**_OPTIONS, **options)(function)
+
+
+def _reordered(function: Any) -> Any:
+    """Compile sums whose order does not matter, because they are only shown."""
+    return _compiled(function, fastmath={"reassoc"})
 
 
 @_compiled
@@ -40,6 +45,43 @@ def _widen_bf16(raw: Any, out: Any) -> Any:
         worst = max(worst, raw[i] & _BF16_EXPONENT)
         out[i] = np.uint32(raw[i]) << _U16
     return worst
+
+
+@_compiled
+def _widen_rows_bf16(rows: Any, first: Any, stack: Any, base: Any) -> Any:
+    models, n = stack.shape
+    worst = np.uint16(0)
+    subtracted = base.size > 0
+    if subtracted:
+        row = rows[models, first : first + n]
+        for i in range(n):
+            worst = max(worst, row[i] & _BF16_EXPONENT)
+            base[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32)
+    for model in range(models):
+        row, out = rows[model, first : first + n], stack[model]
+        if subtracted:
+            for i in range(n):
+                worst = max(worst, row[i] & _BF16_EXPONENT)
+                out[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32) - base[i]
+        else:
+            for i in range(n):
+                worst = max(worst, row[i] & _BF16_EXPONENT)
+                out[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32)
+    return worst
+
+
+@_reordered
+def _loss_bf16(values: Any, base: Any, cast: Any, sums: Any) -> None:
+    for start in range(0, values.size, TILE):
+        end = min(values.size, start + TILE)
+        lost = moved = np.float32(0)
+        for i in range(start, end):
+            gone = np.uint32(np.uint32(cast[i]) << _U16).view(np.float32) - values[i]
+            change = values[i] - base[i]
+            lost += gone * gone
+            moved += change * change
+        sums[0] += lost
+        sums[1] += moved
 
 
 @_compiled
@@ -254,6 +296,19 @@ def widen(raw: np.ndarray, out: np.ndarray) -> bool:
     return bool(_all_finite(out))
 
 
+def widen_rows(rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray) -> bool:
+    if rows.dtype.name == "bfloat16" and stack.dtype == np.float32:
+        return bool(_widen_rows_bf16(rows.view(np.uint16), first, stack, base) != _BF16_EXPONENT)
+    return plain.widen_rows(rows, first, stack, base)
+
+
+def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, sums: np.ndarray) -> None:
+    if cast.dtype.name == "bfloat16" and values.dtype == np.float32:
+        _loss_bf16(values, base, cast.view(np.uint16), sums)
+    else:
+        plain.cast_loss(values, base, cast, sums)
+
+
 def narrow(values: np.ndarray, out: np.ndarray) -> bool:
     if out.dtype.name == "bfloat16" and values.dtype == np.float32:
         return bool(_narrow_bf16(values.view(np.uint32), out.view(np.uint16)) != _BF16_EXPONENT)
@@ -334,6 +389,8 @@ def warm_up(done: Callable[[int], None]) -> None:
     for call in (
         lambda: widen(half, row),
         lambda: narrow(row, half),
+        lambda: widen_rows(np.ones((3, LANES), "bfloat16"), 0, stack, row),
+        lambda: cast_loss(row, row, half, np.zeros(2)),
         lambda: widen(row, row),
         lambda: gram(stack, np.zeros((2, 2))),
         lambda: row_grams(stack, np.zeros((1, 2, 2))),
@@ -352,5 +409,5 @@ def warm_up(done: Callable[[int], None]) -> None:
         done(1)
 
 
-KERNELS = 15
+KERNELS = 17
 """How often `warm_up` says that it is done with one."""
