@@ -5,6 +5,8 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+import yaml
+
 from cuvee.plan import Plan
 from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
@@ -60,10 +62,11 @@ def as_mergekit(recipe: Recipe) -> str | None:
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
-    return "\n".join(line for line in recipe.text.splitlines() if not line.startswith(_OUR_KEYS)) + "\n"
+    left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in _OUR_KEYS}
+    return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
 
 
-_OUR_KEYS = ("seed:", "semantics:", "compute_dtype:")
+_OUR_KEYS = ("seed", "semantics", "compute_dtype")
 
 
 def _version(name: str) -> str | None:

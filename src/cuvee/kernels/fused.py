@@ -224,7 +224,8 @@ def _keep_above(stack: Any, threshold: Any, last_equal: Any, start: Any, out: An
         last = last_equal[model] - start
         for i in range(n):
             magnitude = abs(stack[model, i])
-            out[model, i] = (magnitude > least) | ((magnitude == least) & (i <= last))
+            dropped = (magnitude < least) | ((magnitude == least) & (i > last))
+            out[model, i] = not dropped  # what is not a number is kept, and seen in the result
 
 
 @_compiled
@@ -269,9 +270,9 @@ def _elected_sum(stack: Any, weight: Any, votes: Any, normalize: Any, when_even:
             for i in range(size):
                 sign[i] = sign[i] + row[i] * factor
         for i in range(size):
+            total[i] = sign[i] - sign[i]  # zero, or not a number where a vote is none
             not_positive = -one if sign[i] < zero else when_even
             sign[i] = one if sign[i] > zero else not_positive
-            total[i] = zero
             divisor[i] = zero
         for model in range(models):
             row, factor = stack[model, start : start + size], weight[model]

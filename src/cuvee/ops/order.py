@@ -41,11 +41,9 @@ class Above:
             return keep
         threshold = along_models(self.threshold, stack)
         magnitude = np.abs(stack)
-        if (self.last_equal == EVERY).all():
-            return magnitude >= threshold
         index = np.arange(start, start + stack.shape[1])
-        equal = (magnitude == threshold) & (index <= self.last_equal[:, None])
-        return (magnitude > threshold) | equal
+        late = (magnitude == threshold) & (index > self.last_equal[:, None])
+        return ~((magnitude < threshold) | late)  # what is not a number is kept, and seen in the result
 
 
 def magnitudes(stack: np.ndarray) -> np.ndarray:
