@@ -49,6 +49,13 @@ def test_row_grams_are_those_of_the_rows(row: np.ndarray, rows: int) -> None:
 
 
 @given(stacks())
+def test_ranks_are_those_of_a_stable_sort(stack: np.ndarray) -> None:
+    rows = np.abs(stack).astype(np.float32)
+    expected = np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(filled(fused, "ranks", rows, shape=rows.shape, dtype=np.int32), expected)
+
+
+@given(stacks())
 def test_absolute_sums_are_the_same_and_right(stack: np.ndarray) -> None:
     compiled = filled(fused, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64)
     assert compiled.tobytes() == filled(plain, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64).tobytes()

@@ -297,3 +297,8 @@ def test_pcb_over_the_whole_model_sees_one_tensor_as_the_tensor() -> None:
     whole = merge_tensors("pcb", deltas, base=base)
     assert whole.tobytes() == merge_tensors("pcb", deltas, base=base, scope="tensor").tobytes()
     assert 0.1 < np.mean(whole != 0) < 0.3
+
+
+def test_cabs_takes_a_tensor_smaller_than_a_group_as_one() -> None:
+    merged = merge_tensors("cabs", [f32(4, 3, 2, 1)], base=np.zeros(4, "f4"), n=10**9, m=2 * 10**9)
+    np.testing.assert_array_equal(merged, [4, 3, 0, 0])

@@ -179,6 +179,33 @@ def _nth_equal(row: Any, magnitude: Any, n: Any) -> Any:
 
 
 @_compiled
+def _ranks(bits: Any, out: Any) -> None:
+    # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order
+    rows, n = bits.shape
+    order, other = np.empty(n, np.int32), np.empty(n, np.int32)
+    places = np.empty(256, np.int64)
+    for r in range(rows):
+        for i in range(n):
+            order[i] = i
+        for digit in range(4):
+            shift = np.uint32(8 * digit)
+            places[:] = 0
+            for i in range(n):
+                places[np.int64((~bits[r, i] >> shift) & np.uint32(255))] += 1
+            total = np.int64(0)
+            for d in range(256):
+                total += places[d]
+                places[d] = total - places[d]
+            for i in range(n):
+                bucket = np.int64((~bits[r, order[i]] >> shift) & np.uint32(255))
+                other[places[bucket]] = order[i]
+                places[bucket] += 1
+            order, other = other, order
+        for i in range(n):
+            out[r, order[i]] = i
+
+
+@_compiled
 def _combine(stack: Any, coefficients: Any, out: Any) -> None:
     models, n = stack.shape
     for i in range(n):
@@ -339,6 +366,11 @@ def nth_equal(row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:
     return int(place), int(seen)
 
 
+def ranks(rows: np.ndarray, out: np.ndarray) -> None:
+    """As `cuvee.ops.order.ranks`, for float32 numbers that are not negative."""
+    _ranks(rows.view(np.uint32), out)
+
+
 def combine(stack: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
     _combine(stack, coefficients.astype(stack.dtype), out)
 
@@ -398,6 +430,7 @@ def warm_up(done: Callable[[int], None]) -> None:
         lambda: absolute_sums(stack, np.zeros(2)),
         lambda: digit_counts(row, 0, 16, 15, np.zeros(1 << 15, np.int64)),
         lambda: nth_equal(row, 1.0, 1),
+        lambda: ranks(stack, np.empty(stack.shape, np.int32)),
         lambda: combine(stack, two, row),
         lambda: add_scaled(row, row, 1.0, row),
         lambda: uniform((1, 2), 0, row),
@@ -410,5 +443,5 @@ def warm_up(done: Callable[[int], None]) -> None:
         done(1)
 
 
-KERNELS = 17
+KERNELS = 18
 """How often `warm_up` says that it is done with one."""

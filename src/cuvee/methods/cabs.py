@@ -4,6 +4,7 @@ The models are served in the order of the recipe, which matters: each prunes wha
 code fails or drops entries where a tensor is no multiple of m; here the last group, of k entries, keeps ⌈n k / m⌉.
 """
 
+import math
 from typing import Annotated
 
 import numpy as np
@@ -66,7 +67,7 @@ def _whole(stack: Array, s: Situation) -> Array:
 kept_in_groups = Survey(
     run=_run,
     whole=_whole,
-    unit=lambda shape, semantics, settings: int(settings["m"]),
+    unit=lambda shape, semantics, settings: max(1, min(settings["m"], math.prod(shape))),
     reads=("n", "m"),
 )
 

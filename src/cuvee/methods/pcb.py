@@ -12,11 +12,9 @@ import numpy as np
 
 from cuvee.method import UNIT, PerModel, element_method
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
-from cuvee.ops.order import Wanted, order_statistics
+from cuvee.ops.order import Wanted, order_statistics, signed_order_statistics
 from cuvee.ops.survey import Constant, Run, Situation, Survey
 from cuvee.recipe.setting import Range
-
-FLOAT64 = np.dtype(np.float64)
 
 
 def clipped(deltas: Array, bounds: Array) -> Array:
@@ -73,24 +71,11 @@ def _limits(s: Situation) -> Run:
         return Constant(np.zeros((2, s.models)))
     bounds = s.found["bounds"].value
 
-    def keys(stack: np.ndarray) -> np.ndarray:
-        return _ordered_bits(balance(stack, bounds))
+    def scores(stack: np.ndarray, start: int) -> np.ndarray:
+        return np.asarray(balance(stack, bounds))
 
-    found = yield from order_statistics(s, _from_top(_cuts(s), s.elements), keys, FLOAT64)
-    return Constant(_from_ordered_bits(found).reshape(2, s.models))
-
-
-def _ordered_bits(scores: np.ndarray) -> np.ndarray:
-    """Return numbers without sign, in float64, whose bits are in the order of the float32 scores."""
-    bits = scores.view(np.uint32)
-    key = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
-    return key.astype(np.uint64).view(np.float64)
-
-
-def _from_ordered_bits(numbers: np.ndarray) -> np.ndarray:
-    key = np.ascontiguousarray(numbers).view(np.uint64).astype(np.uint32)
-    bits = np.where(key >> 31, key & np.uint32(0x7FFFFFFF), ~key)
-    return bits.astype(np.uint32).view(np.float32).astype(np.float64)
+    found = yield from signed_order_statistics(s, _from_top(_cuts(s), s.elements), scores)
+    return Constant(found.reshape(2, s.models))
 
 
 bounds_of_magnitude = Survey(
@@ -106,7 +91,7 @@ limits_of_score = Survey(
     run=_limits,
     whole=lambda stack, s: _sorted_at(balance(stack, s.found["bounds"]), _cuts(s)),
     scope=lambda semantics, settings: settings["scope"],
-    passes=lambda semantics, settings: 4,
+    passes=lambda semantics, settings: 2,
     reads=("density", "scope"),
 )
 """The scores [2, models] that count as 0 and as 1: a `density` share is above the first, the second is the highest."""
