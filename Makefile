@@ -14,12 +14,12 @@ test: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2
 
 family: $(VENV)/dev
 	$(BIN)/python models/train.py family
 
-docs: $(VENV)/docs
+docs: $(VENV)/dev
 	$(BIN)/mkdocs build --strict
 
 # torch first and alone: another package's requirement would fetch the newest build instead of the pinned one.
@@ -34,10 +34,6 @@ $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 	$(PIP) --editable '.[dev]'
-	touch $@
-
-$(VENV)/docs: $(VENV)/dev
-	$(PIP) mkdocs
 	touch $@
 
 clean:

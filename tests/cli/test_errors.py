@@ -139,3 +139,17 @@ def test_a_wrong_option_is_the_authors_mistake(
     assert run(monkeypatch, "merge", "recipe.yaml", "out", "--memory", "1kB") == 75
     assert run(monkeypatch, "evaluate", "base", "no-such-task") in (2, 3)
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_settings_that_no_tensor_can_use_are_told_once(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = "models: [{model: a, parameters: {weight: 1}}, {model: b, parameters: {weight: -1}}]"
+    (family / "recipe.yaml").write_text(f"merge_method: linear\n{models}\n")
+    assert run(monkeypatch, "plan", "recipe.yaml") == 2
+    assert capsys.readouterr().err.count("sum to zero") == 1
+
+
+def test_a_formula_is_shown_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(monkeypatch, "methods", "ties") == 0
+    assert "mᵢ = [sign" in capsys.readouterr().out

@@ -150,7 +150,7 @@ def test_integers_are_copied_if_equal_and_refused_if_not(tmp_path: Path) -> None
 
 
 def test_too_little_memory_is_refused_with_the_figure_needed(family: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutOfBudget, match=r"needs \d+ MB"):
+    with pytest.raises(OutOfBudget, match=r"needs [\d.]+ MB"):
         merge(family, tmp_path / "out", memory_bytes=1000)
     assert not (tmp_path / "out").exists()
 

@@ -110,5 +110,5 @@ def test_workers_and_chunks_stay_within_the_memory_granted(steps, spare, threads
 @given(steps=steps)
 def test_too_little_memory_is_refused_with_the_figure_needed(steps):
     needed = least_memory(steps)
-    with pytest.raises(OutOfBudget, match=f"this merge needs {needed / 1e6:.0f} MB"):
+    with pytest.raises(OutOfBudget, match=f"this merge needs {needed / 1e6:.1f} MB"):
         fit(steps, needed - 1, 1)

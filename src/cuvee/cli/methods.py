@@ -68,11 +68,12 @@ def _print_one(method: "Method") -> None:
     import inspect
 
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     console = Console()
     source = f"   ({method.paper})" if method.paper else ""
-    console.print(f"[bold]{method.key}[/]{source}\n\n    {method.formula}\n")
+    console.print(f"[bold]{method.key}[/]{source}\n\n    {escape(method.formula)}\n")
     console.print(inspect.getdoc(method.rule) or "", markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("parameter", "of", "default", "values"):

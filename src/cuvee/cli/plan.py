@@ -61,13 +61,14 @@ def _plain_step(plan: "Plan", step: "MergeStep") -> dict[str, Any]:
 
 def _print(plan: "Plan", all_steps: bool) -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from cuvee.cli.amounts import bytes_text
 
     console = Console()
     forecast = plan.forecast
-    console.print(f"[bold]{plan.method.key}[/]  {plan.method.formula}")
+    console.print(f"[bold]{plan.method.key}[/]  {escape(plan.method.formula)}")
     for i, model in enumerate(plan.models):
         roles = "  (config and tokenizer come from here)" if i == plan.donor else ""
         console.print(f"  {model}  ->  {plan.places[i]}{roles}", markup=False)

@@ -3,8 +3,11 @@
 import os
 import stat
 import sys
+import time
 
 from cuvee.progress import Progress, Silent
+
+SECONDS_BETWEEN_LINES = 5
 
 
 def shown_progress() -> Progress:
@@ -49,18 +52,18 @@ class _Bar:
 
 
 class _Lines:
-    """A line at the start and at every tenth."""
+    """A line at the start, one every few seconds, and one at the end."""
 
     def start(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._done, self._tenths = what, total, 0, 0
+        self._what, self._total, self._done = what, total, 0
+        self._told = time.monotonic()
         print(f"{what}: {total:,} {unit}", file=sys.stderr, flush=True)
 
     def advance(self, amount: int) -> None:
         self._done += amount
-        tenths = 10 * self._done // max(self._total, 1)
-        if self._tenths < tenths < 10:
-            print(f"{self._what}: {10 * tenths} %", file=sys.stderr, flush=True)
-        self._tenths = max(tenths, self._tenths)
+        if time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            print(f"{self._what}: {self._done / max(self._total, 1):.0%}", file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         print(f"{self._what}: done", file=sys.stderr, flush=True)

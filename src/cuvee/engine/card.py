@@ -21,7 +21,7 @@ def model_card(plan: Plan, digest: str, copied: list[str]) -> str:
     return f"""{_front(plan)}
 # {_title(plan)}
 
-A blend made with [Cuvée](https://pypi.org/project/cuvee/) {__version__} by the method `{method.key}`{paper}:
+A blend made with Cuvée {__version__} by the method `{method.key}`{paper}:
 {method.formula}
 
 ## Parents
@@ -50,4 +50,5 @@ def _front(plan: Plan) -> str:
 
 
 def _title(plan: Plan) -> str:
-    return plan.recipe.name or f"{plan.method.key} of {len(plan.models)} models"
+    merged = {i.model for step in plan.steps for i in step.inputs}
+    return plan.recipe.name or f"{plan.method.key} of {len(merged)} models"

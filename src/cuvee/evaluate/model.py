@@ -72,6 +72,8 @@ class LanguageModel:
         return self._tokenise(texts, special=True)
 
     def _tokenise(self, texts: Sequence[str], *, special: bool) -> list[list[int]]:
+        if not texts:
+            return []
         rows: list[list[int]] = self.tokenizer(
             list(texts), add_special_tokens=special, return_attention_mask=False, verbose=False
         )["input_ids"]

@@ -13,8 +13,8 @@ import numpy as np
 
 from cuvee.progress import Progress
 
-BLOCK = 1 << 15
-"""Elements in a block: a few models' worth of float32 stay in the second-level cache."""
+BLOCK = 1 << 16
+"""Elements in a block: few enough to stay in a cache, enough that Python between the kernels costs little."""
 
 LANES = 16
 """Interleaved partial sums of a block; lane j adds elements j, j + LANES, ... in order."""

@@ -124,13 +124,16 @@ def _digit_counts(bits: Any, prefix: Any, shift: Any, width: Any, mask: Any, cou
 @_compiled
 def _nth_equal(row: Any, magnitude: Any, n: Any) -> Any:
     seen = 0
-    place = -1
     for i in range(row.size):
-        if abs(row[i]) == magnitude:
-            seen += 1
-            if seen == n:
-                place = i
-    return place, seen
+        seen += abs(row[i]) == magnitude
+    if n < 1 or seen < n:
+        return -1, seen
+    left = n
+    for i in range(row.size):
+        left -= abs(row[i]) == magnitude
+        if left == 0:
+            return i, seen
+    return -1, seen
 
 
 @_compiled

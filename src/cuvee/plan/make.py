@@ -62,6 +62,7 @@ class _Planner:
         self.index = {model: i for i, model in enumerate(self.models)}
         self.problems: list[CuveeError] = []
         self.warnings: list[str] = []
+        self.refused: dict[str, list[str]] = {}
         self.lacking: Counter[tuple[str, str]] = Counter()
 
     def plan(self, places: tuple[Any, ...]) -> Plan:
@@ -73,6 +74,7 @@ class _Planner:
         self.stop_at_problems()
         steps = [step for out in outlines if (step := self.step(out)) is not None]
         self.note_lacking()
+        self.note_refused()
         self.check_whole_model_settings(steps)
         self.stop_at_problems()
         return Plan(
@@ -242,10 +244,16 @@ class _Planner:
         try:
             self.method.rule(**settings)
         except ValueError as error:
-            if len(self.problems) < MOST_SHOWN:
-                self.problems.append(RecipeError(f"'{step.name}': {error}", where=self.recipe.source))
+            self.refused.setdefault(str(error), []).append(step.name)
             return False
         return True
+
+    def note_refused(self) -> None:
+        """Say once what is wrong with settings, however many tensors have them."""
+        for complaint, names in self.refused.items():
+            others = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
+            message = f"'{self.method.key}': {complaint} (in '{names[0]}'{others})"
+            self.problems.append(RecipeError(message, where=self.recipe.source))
 
     def check_whole_model_settings(self, steps: list[MergeStep]) -> None:
         """A number that is found over the whole model needs settings that are the same in all of it."""

@@ -45,7 +45,7 @@ def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[
     """
     least = least_memory(steps)
     if least > memory_bytes:
-        message = f"--memory of {memory_bytes / 1e6:.0f} MB is too little: this merge needs {least / 1e6:.0f} MB"
+        message = f"--memory of {memory_bytes / 1e6:.1f} MB is too little: this merge needs {least / 1e6:.1f} MB"
         raise OutOfBudget(message, hint="this is with one worker and the smallest chunks")
     workers = max(1, min(threads, memory_bytes // max(least, 1)))
     chunk = LARGEST_CHUNK

@@ -29,7 +29,8 @@ def place_of(model: ModelRef, folder: Path | None) -> Path:
         return here
     if is_beside:
         return beside
-    hint = f"looked in {Path.cwd()}" + (f" and {folder.resolve()}" if folder is not None else "")
+    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
+    hint = f"looked in {' and '.join(map(str, looked))}"
     if model.looks_like_hub_name:
         hint += "; models of a hub are not downloaded: download it and name its folder"
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)

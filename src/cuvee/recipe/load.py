@@ -188,6 +188,7 @@ class _Reader:
         self.problems.append(RecipeError(message, where=self.document.place(place), hint=hint))
 
     def method(self, data: dict[str, Any]) -> MethodSchema | None:
+        """Return the method named, or the one that was probably meant, so that its settings are checked too."""
         key = data.get("merge_method")
         if not isinstance(key, str):
             return None
@@ -195,7 +196,8 @@ class _Reader:
             guess = closest(key.replace("-", "_").lower(), list(self.methods))
             hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(sorted(self.methods))}"
             self.note(("merge_method",), f"unknown merge method {shown(key)}", hint)
-        return self.methods.get(key)
+            return self.methods.get(guess or "")
+        return self.methods[key]
 
     def recipe(
         self, data: dict[str, Any], method: MethodSchema | None, text: str, folder: Path | None
@@ -203,7 +205,7 @@ class _Reader:
         settings = self.settings(data.get("parameters"), ("parameters",), method, own=False)
         base = self.reference(data.get("base_model"), ("base_model",))
         slices = self.slices(data, method)
-        if method is not None:
+        if method is not None and data["merge_method"] in self.methods:
             self.check_base(data, method)
         if self.problems:
             return None

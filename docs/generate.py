@@ -1,0 +1,135 @@
+"""Writes the generated pages of the reference: `python docs/generate.py`. A test checks that they are up to date."""
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from cuvee.cli.app import app
+from cuvee.method import Method, registry
+from cuvee.recipe.setting import Setting
+
+REFERENCE = Path(__file__).parent / "reference"
+GENERATED = "<!-- Written by docs/generate.py; change the code, then run it. -->"
+
+BASES = {
+    "delta": "needed; task vectors are taken from it and the result is added to it",
+    "optional": "optional; with one, task vectors are taken from it and the result is added to it",
+    "endpoint": "needed; it is the first of the two ends",
+    "member": "not needed; a model like the others if it is named",
+}
+REPRODUCIBLE = {
+    "bits": "the same bytes on every machine",
+    "tolerance": "the same bytes on one machine; elsewhere within a tolerance",
+}
+
+
+def main() -> None:
+    """Write every generated page."""
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+
+
+def pages() -> dict[str, str]:
+    """Return the generated pages by file name."""
+    return {"methods.md": methods_page(), "commands.md": commands_page()}
+
+
+def methods_page() -> str:
+    """Return one section for each of Cuvée's own methods."""
+    own = [method for method in registry().values() if method.rule.__module__.startswith("cuvee.methods.")]
+    rows = [f"| [`{method.key}`](#{method.key}) | {method.summary} |" for method in own]
+    intro = (
+        "θ₀ is the base model, θᵢ a model, τᵢ = θᵢ − θ₀ its task vector, wᵢ its weight, λ the setting `lambda`.\n"
+        "`normalize` divides by the weights, `rescale` restores the size of what was thinned out, `int8_mask` is "
+        "accepted from mergekit and changes nothing.\n"
+        "`cuvee methods NAME` shows the same in a terminal. "
+        "Where mergekit and a paper differ, see [Come from mergekit](../how-to/come-from-mergekit.md)."
+    )
+    head = ["# Merge methods", GENERATED, intro, "| method | what it does |\n|---|---|\n" + "\n".join(rows)]
+    return _joined([*head, *(part for method in own for part in _method(method))])
+
+
+def _method(method: Method) -> Iterator[str]:
+    facts = [f"- Source: {_source(method.paper)}"] if method.paper else []
+    facts += [f"- Models: {_count(method)}", f"- Base model: {BASES[method.base]}"]
+    facts += [f"- Reproducible: {REPRODUCIBLE[method.reproducible]}"]
+    yield f"## {method.key}"
+    yield f"    {method.formula}"
+    yield inspect.getdoc(method.rule) or ""
+    yield "\n".join(facts)
+    rows = [_setting(setting) for setting in method.settings.values()]
+    yield "| parameter | of | default | values |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def _source(paper: str) -> str:
+    number = paper.removeprefix("arXiv:")
+    return paper if number == paper else f"[{paper}](https://arxiv.org/abs/{number})"
+
+
+def _count(method: Method) -> str:
+    least, most = method.models
+    count = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+    if method.base == "endpoint":
+        return f"{count}, the base model among them"
+    if method.models == (1, 1):
+        return f"{count} in each slice"
+    return f"{count}, besides the base model" if method.base in ("delta", "optional") else count
+
+
+def _setting(setting: Setting) -> str:
+    of = "each model" if setting.per_model else "the merge"
+    default = "(required)" if setting.required else f"`{str(setting.default).lower()}`"
+    choices = ", ".join(f"`{choice}`" for choice in setting.choices)
+    values = choices or ("`true`, `false`" if setting.kind == "boolean" else str(setting.within))
+    return f"| `{setting.name}` | {of} | {default} | {values} |"
+
+
+def commands_page() -> str:
+    """Return one section for each verb of the command line."""
+    group: Any = typer.main.get_command(app)
+    intro = (
+        "Results go to stdout, progress and talk to stderr. `--json` prints one JSON document to stdout and nothing "
+        "else there.\nExit codes are on the page [Exit codes and errors](errors.md)."
+    )
+    common = [p for p in group.params if p.name in ("debug", "version")]
+    parts = ["# Command line", GENERATED, intro, _options(common), "`-h` or `--help` works for every command."]
+    for name, command in group.commands.items():
+        parts += [f"## cuvee {name}", command.help, f"    cuvee {_usage(name, command)}"]
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+        parts += [_arguments(arguments)] if arguments else []
+        parts += [_options(options)] if options else []
+    return _joined(parts)
+
+
+def _usage(name: str, command: Any) -> str:
+    words = [p.metavar for p in command.params if p.param_type_name == "argument"]
+    return " ".join([name, *words, *(["[OPTIONS]"] if len(command.params) > len(words) else [])])
+
+
+def _arguments(arguments: list[Any]) -> str:
+    rows = [f"| `{p.metavar.strip('[]')}` | {_default(p)} | {p.help} |" for p in arguments]
+    return "| argument | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _options(options: list[Any]) -> str:
+    rows = [f"| `{p.opts[0]}` | {_default(p)} | {p.help} |" for p in options]
+    return "| option | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "(required)"
+    unset = parameter.default is None or parameter.default is False or parameter.default == ""
+    return "" if unset else f"`{parameter.default}`"
+
+
+def _joined(parts: list[str]) -> str:
+    return "\n\n".join(parts) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The whole job on the bundled family. Training sums differ between machines; what is asserted is order, not digits."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cuvee import demo
+from cuvee.report import Entry, Leaderboard
+from cuvee.report.leaderboard import verdict_sentence
+from cuvee.showcase import Demo, run_demo
+from cuvee.showcase.blends import BLENDS
+
+pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return run_demo(tmp_path_factory.mktemp("demo") / "out")
+
+
+@pytest.fixture(scope="module")
+def board(shown: Demo) -> Leaderboard:
+    return shown.leaderboard
+
+
+def of_kind(board: Leaderboard, *kinds: str) -> list[Entry]:
+    return [entry for entry in board.entries if entry.kind in kinds]
+
+
+def test_at_least_three_blends_beat_every_parent_on_the_private_part(board: Leaderboard) -> None:
+    best_parent = max(entry.private.value for entry in of_kind(board, "base", "expert"))
+    assert sum(entry.private.value > best_parent for entry in of_kind(board, "blend")) >= 3
+
+
+def test_the_blend_chosen_on_public_clearly_beats_the_best_parent_on_private(board: Leaderboard) -> None:
+    chosen = max(of_kind(board, "blend"), key=lambda entry: entry.public.value)
+    hardest = max(of_kind(board, "base", "expert"), key=lambda entry: entry.private.value)
+    assert (board.best_blend, board.best_parent) == (chosen.name, hardest.name)
+    assert board.verdict.low > 0
+    assert "beats the best parent" in verdict_sentence(board)
+
+
+def test_each_expert_is_the_best_single_model_on_its_own_skill(board: Leaderboard) -> None:
+    parents = of_kind(board, "base", "expert")
+    assert len(parents) >= 5
+    for expert in of_kind(board, "expert"):
+        others = [entry for entry in parents if entry is not expert]
+        for scores in ("public_tasks", "private_tasks"):
+            own = getattr(expert, scores)[expert.skill].value
+            assert own > max(getattr(other, scores)[expert.skill].value for other in others) + 0.1
+
+
+def test_too_much_of_every_expert_is_worse_than_any_parent(board: Leaderboard) -> None:
+    scores = {entry.name: entry.private.value for entry in board.entries}
+    assert scores["sum-1.0"] < min(entry.private.value for entry in of_kind(board, "base", "expert"))
+
+
+def test_there_are_a_dozen_blends_by_several_methods(board: Leaderboard) -> None:
+    blends = of_kind(board, "blend")
+    assert len(blends) == len(BLENDS) >= 12
+    assert len({entry.method for entry in blends}) >= 3
+
+
+def test_the_page_and_the_folder_hold_everything(shown: Demo) -> None:
+    page = shown.page.read_text()
+    out = shown.page.parent
+    for blend in BLENDS:
+        assert blend.name in page
+        assert (out / "recipes" / f"{blend.name}.yaml").exists()
+        assert json.loads((out / "blends" / blend.name / "cuvee.json").read_text())["weights_digest"]
+    for name in (demo.BASE, *demo.expert_names()):
+        assert (out / "models" / name / "tokenizer.json").exists()
+
+
+def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
+    from cuvee.errors import RecipeError
+
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RecipeError, match="not a folder of the demo"):
+        run_demo(tmp_path)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
