@@ -19,6 +19,7 @@ from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out, refuse_existing
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.card import model_card
+from cuvee.engine.measures import with_measured_weights
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures, as_mergekit, provenance
 from cuvee.engine.step import Context, Loss, run_step
@@ -129,12 +130,13 @@ class _Run:
         """Run all steps and return each tensor's digest and what the cast lost in all."""
         self.progress.start("merge", self.plan.forecast.bytes_read, "bytes")
         method, semantics = self.plan.method, self.plan.recipe.semantics
-        known = survey_model(method, self.plan.steps, self.kernels, semantics, self.wide, self._over_all_steps)
+        steps = with_measured_weights(self.plan, self._over_all_steps)
+        known = survey_model(method, steps, self.kernels, semantics, self.wide, self._over_all_steps)
         context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known)
         digests: dict[str, str] = {}
         total = Loss()
         work = partial(self._run_step, context, write)
-        for step, (digest, loss) in zip(self.plan.steps, self._in_order(work, self.plan.steps), strict=True):
+        for step, (digest, loss) in zip(steps, self._in_order(work, steps), strict=True):
             digests[step.name] = digest
             total.lost += loss.lost
             total.moved += loss.moved

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from cuvee.addition import language
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.arrays import find_method
 from cuvee.engine.run import run_steps
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from cuvee.plan import make_plan
 from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.recipe import Recipe
@@ -32,21 +33,25 @@ def merge_state_dicts(
     seed: int = 0,
     names: Sequence[str] | None = None,
     semantics: str = "mergekit",
+    weights: str | Mapping[str, Any] | None = None,
     threads: int = 1,
     **settings: Any,
 ) -> dict[str, Tensor]:
     """Merge whole models in memory, NumPy arrays or torch tensors by name, as a recipe merges them on disk.
 
     Settings are values of a recipe's parameters (`lambda_` for `lambda`); one that each model may set is one value or
-    a list of one a model. `names` (default "0", "1", ...) and the tensors' names are what random draws depend on. All
-    models need the same names and shapes. The result has the names, the order and the types of the first model's
-    tensors; it is on their device, and of their library. Integers are copied, and must be equal in all models.
+    a list of one a model. `weights` is as in a recipe. `names` (default "0", "1", ...) and the tensors' names are what
+    random draws depend on. All models need the same names and shapes. The result has the names, the order and the
+    types of the first model's tensors; it is on their device, and of their library. Integers are copied, and must be
+    equal in all models.
 
     Raises RecipeError for settings and CheckpointError for tensors that do not fit.
     """
     known = find_method(method)
     _check_models(known, models, base, names)
-    recipe = _recipe(known, len(models), base is not None, names, seed, semantics, settings)
+    keys = {"seed": seed, "semantics": semantics, "weights": weights}
+    keys |= {"base_model": str(_BASE)} if base is not None else {}
+    recipe = _recipe(known, names or [str(i) for i in range(len(models))], keys, settings)
     sources = {_model(i): _checkpoint(state, str(_model(i))) for i, state in enumerate(models)}
     if base is not None:
         sources[_BASE] = _checkpoint(base, "the base")
@@ -77,40 +82,30 @@ def _check_models(
         raise RecipeError(f"'{method.key}' takes no base", hint="give it as one of the models")
 
 
-def _recipe(
-    method: Method,
-    models: int,
-    has_base: bool,
-    names: Sequence[str] | None,
-    seed: int,
-    semantics: str,
-    given: Mapping[str, Any],
-) -> Recipe:
+def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given: Mapping[str, Any]) -> Recipe:
     """Return the recipe that says the same, so that it is checked as every recipe is."""
     shared: dict[str, Any] = {}
-    own: list[dict[str, Any]] = [{} for _ in range(models)]
+    own: list[dict[str, Any]] = [{} for _ in names]
     for word, value in given.items():
         name, plain = word.removesuffix("_"), _plain(value)
         setting = method.settings.get(name)
         if setting is None or not setting.per_model or not isinstance(plain, list):
             shared[name] = plain
             continue
-        if len(plain) != models:
-            message = f"'{name}' of '{method.key}': expected one value a model ({models}), found {len(plain)}"
+        if len(plain) != len(names):
+            message = f"'{name}' of '{method.key}': expected one value a model ({len(names)}), found {len(plain)}"
             raise RecipeError(message)
         for parameters, entry in zip(own, plain, strict=True):
             parameters[name] = entry
     document = {
         "merge_method": method.key,
         "models": [
-            {"model": str(_model(i)), "name": names[i] if names else str(i), "parameters": parameters}
-            for i, parameters in enumerate(own)
+            {"model": str(_model(i)), "name": name, "parameters": parameters}
+            for i, (name, parameters) in enumerate(zip(names, own, strict=True))
         ],
         "parameters": shared,
-        "seed": seed,
-        "semantics": semantics,
-    } | ({"base_model": str(_BASE)} if has_base else {})
-    return parse_recipe(json.dumps(document), registry(), source="merge_state_dicts")
+    }
+    return parse_recipe(json.dumps(document | dict(keys)), language(), source="merge_state_dicts")
 
 
 def _plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,14 @@ from cuvee.recipe.setting import Settings
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A weight rule that the recipe names, with all its settings, the defaults among them."""
+
+    key: str
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class Recipe:
     compute_dtype: ComputeDType = "float32"
     semantics: Semantics = "mergekit"
     seed: int = 0
+    weights: Chosen | None = None
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -84,6 +94,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "compute_dtype": recipe.compute_dtype,
         "semantics": recipe.semantics,
         "seed": recipe.seed,
+        "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
     }
 
 
@@ -109,6 +120,10 @@ def _canonical_settings(settings: Settings) -> dict[str, Any]:
         name: [{"filter": choice.filter, "value": list(choice.stops)} for choice in value]
         for name, value in sorted(settings.items())
     }
+
+
+def _canonical_choice(chosen: Chosen) -> dict[str, Any]:
+    return {"key": chosen.key, "parameters": dict(chosen.settings)}
 
 
 def _text(model: ModelRef | None) -> str | None:

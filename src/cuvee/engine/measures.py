@@ -1,0 +1,38 @@
+"""What is measured over the whole model before a merge: numbers that complete the plan's steps."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cuvee.addition import weight_rules
+from cuvee.kernels import Kernels, load
+from cuvee.ops.survey import Fold, summing
+from cuvee.plan import MergeStep, Plan
+
+Reduce = Callable[[Fold], Any]
+"""Runs a fold over the blocks of all steps and returns the final state."""
+
+
+def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
+    """Return the plan's steps, with the weights of a rule that measures the task vectors if the recipe has one."""
+    chosen, merges = plan.recipe.weights, [step for step in plan.steps if step.action == "merge"]
+    if chosen is None or not merges or not weight_rules()[chosen.key].measures(chosen.settings):
+        return plan.steps
+    squares = reduce(_squares(len(merges[0].inputs), load()))
+    weights = tuple(map(float, weight_rules()[chosen.key].rule(squares[:, 0].tolist(), **chosen.settings)))
+    return tuple(
+        replace(step, settings={"weight": weights, **step.settings}) if step.action == "merge" else step
+        for step in plan.steps
+    )
+
+
+def _squares(models: int, kernels: Kernels) -> Fold:
+    """Return a fold into the squared norm of each model's task vector."""
+
+    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
+        for i in range(models):
+            kernels.gram(stack[i : i + 1], sums[i : i + 1])
+
+    return summing(models, add, (1,))
