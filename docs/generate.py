@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from cuvee.addition import Addition, weight_rules
+from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
@@ -66,18 +66,25 @@ def _method(method: Method) -> Iterator[str]:
 
 
 def additions_page() -> str:
-    """Return one section for each weight rule."""
+    """Return one section for each weight rule and each modifier."""
     intro = "What a recipe may add to a method. θ₀ is the base model, θᵢ a model, τᵢ = θᵢ − θ₀ its task vector."
     weights = (
         "`weights: NAME`, or `weights: {rule: NAME, ...}` with settings, gives each model its `weight`, for any method "
         "that takes weights. The models count in the order of the recipe."
     )
+    post = (
+        "`post: [NAME, ...]`, with `NAME: {...}` for settings, changes the change Δ that a method has merged, before "
+        "`lambda` scales it and it is added to the base. It works with every method that merges task vectors. Each "
+        "modifier sees what the ones before it have left."
+    )
     rules = [part for rule in weight_rules().values() for part in _addition(rule)]
-    return _joined(["# Weight rules", GENERATED, intro, weights, *rules])
+    changes = [part for modifier in modifiers().values() for part in _addition(modifier)]
+    head = ["# Weight rules and modifiers", GENERATED, intro]
+    return _joined([*head, "## Weight rules", weights, *rules, "## Modifiers", post, *changes])
 
 
 def _addition(addition: Addition) -> Iterator[str]:
-    yield f"## {addition.key}"
+    yield f"### {addition.key}"
     yield f"    {addition.formula}"
     yield inspect.getdoc(addition.rule) or ""
     if addition.paper:

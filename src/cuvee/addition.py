@@ -1,13 +1,13 @@
-"""What a recipe may add to any method: weight rules, one file each in `weights/`.
+"""What a recipe may add to a method: weight rules and modifiers, one file each in `weights/` and `modifiers/`.
 
-As with methods, a rule's signature is its schema: its keyword-only arguments are the settings that a recipe may give.
+As with methods, a function's signature is its schema: keyword-only arguments are the settings that a recipe may give.
 """
 
 import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import Any
@@ -39,6 +39,24 @@ class Addition:
         return (inspect.getdoc(self.rule) or "").partition("\n")[0]
 
 
+@dataclass(frozen=True)
+class MergedTensor:
+    """What modifiers know of one output tensor. Norms are squared, and 0 or none before they are measured.
+
+    `depth` goes from 0 in the first layer to 1 in the last, and is 0 outside the layers. `models` has the norm of each
+    task vector, `summed` is that of their plain sum, `merged` that of the change as it stands, without lambda.
+    """
+
+    depth: float
+    models: tuple[float, ...] = ()
+    summed: float = 0.0
+    merged: float = 0.0
+
+    def scaled(self, factor: float) -> "MergedTensor":
+        """Return the same tensor with its change multiplied."""
+        return replace(self, merged=self.merged * factor * factor)
+
+
 def weight_rule(
     key: str, *, formula: str, paper: str = "", measures: bool = False
 ) -> Callable[[Callable[..., Any]], Addition]:
@@ -52,6 +70,13 @@ def weight_rule(
     )
 
 
+def modifier(
+    key: str, *, formula: str, measures: Measures, paper: str = ""
+) -> Callable[[Callable[..., Any]], Addition]:
+    """Make a modifier of the merged change. The function takes all `MergedTensor`s and returns a factor for each."""
+    return lambda rule: Addition(key, rule, formula, paper, _settings(rule), on_changes=True, measures=measures)
+
+
 @cache
 def weight_rules() -> Mapping[str, Addition]:
     """Return all weight rules by key."""
@@ -60,9 +85,17 @@ def weight_rules() -> Mapping[str, Addition]:
     return _found_in(cuvee.weights)
 
 
+@cache
+def modifiers() -> Mapping[str, Addition]:
+    """Return all modifiers by key."""
+    import cuvee.modifiers
+
+    return _found_in(cuvee.modifiers)
+
+
 def language() -> Language:
     """Return all that recipes can name: the methods, and what may be added to them."""
-    return Language(registry(), weight_rules())
+    return Language(registry(), weight_rules(), modifiers())
 
 
 def _found_in(package: ModuleType) -> Mapping[str, Addition]:

@@ -34,6 +34,8 @@ GOOD = [
     ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: metagpt\n",
     ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: ema, factor: 0.2}\n",
     ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: decay, factors: [0.5]}\n",
+    ties(rest="post: [lines, {norm_match: }]\n"),
+    ties(rest="post: [{lines: {alpha: 0.3, beta: 1}}, norm_match]\n"),
     SLICES,
     SLICES + "    parameters: {scale: [1, 2]}\n    base_model: b\n",
     SLICES + "models: null\n",
@@ -43,6 +45,14 @@ GOOD = [
 ]
 
 BAD = [
+    ties(rest="post: lines\n"),
+    ties(rest="post: [lanes]\n"),
+    ties(rest="post: [{lines: {alpha: -1}}]\n"),
+    ties(rest="post: [{lines: {gamma: 1}}]\n"),
+    ties(rest="post: [{lines: , norm_match: }]\n"),
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: metagtp\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: ema, factor: 2}\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: decay, factors: 0.5}\n",
     ties(rest="dtypes: float16\n"),
     ties(rest="dtype: bf16\n"),
     ties(rest="seed: -1\n"),

@@ -75,6 +75,8 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         console.print(f"  {model}  ->  {plan.places[i]}{roles}", markup=False)
     if plan.recipe.weights is not None:
         console.print(f"weights: {_chosen(plan.recipe.weights)}", markup=False)
+    for chosen in plan.recipe.post:
+        console.print(f"modifier: {_chosen(chosen)}", markup=False)
     table = Table(box=None, pad_edge=False)
     for column in ("tensor", "type", "shape", "does", "settings"):
         table.add_column(column)

@@ -1,15 +1,17 @@
 """What is measured over the whole model before a merge: numbers that complete the plan's steps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cuvee.addition import weight_rules
+from cuvee.engine.step import Norms
 from cuvee.kernels import Kernels, load
 from cuvee.ops.survey import Fold, summing
 from cuvee.plan import MergeStep, Plan
+from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 
 Reduce = Callable[[Fold], Any]
 """Runs a fold over the blocks of all steps and returns the final state."""
@@ -26,6 +28,22 @@ def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
         replace(step, settings={"weight": weights, **step.settings}) if step.action == "merge" else step
         for step in plan.steps
     )
+
+
+def with_measured_scales(
+    plan: Plan, steps: tuple[MergeStep, ...], measure: Callable[[Sequence[MergeStep]], Iterable[Norms]]
+) -> tuple[MergeStep, ...]:
+    """Return the steps with the scales of the modifiers, if one of them needs the norms of the merged changes."""
+    if not measures_changes(plan.recipe.post):
+        return steps
+    merges = [step for step in steps if step.action == "merge"]
+    places = {step.name: tensor for step, tensor in zip(steps, unmeasured(steps), strict=True)}
+    tensors = [
+        replace(places[step.name], models=norms.models, summed=norms.summed, merged=norms.merged)
+        for step, norms in zip(merges, measure(merges), strict=True)
+    ]
+    scaled = {step.name: step for step in with_scales(merges, tensors, plan.recipe.post)}
+    return tuple(scaled.get(step.name, step) for step in steps)
 
 
 def _squares(models: int, kernels: Kernels) -> Fold:

@@ -58,7 +58,7 @@ def as_mergekit(recipe: Recipe) -> str | None:
     """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
     named = any(source.name for part in recipe.slices for source in part.sources)
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
-    own = own or recipe.weights is not None
+    own = own or recipe.weights is not None or bool(recipe.post)
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
     return "\n".join(line for line in recipe.text.splitlines() if not line.startswith(_OUR_KEYS)) + "\n"

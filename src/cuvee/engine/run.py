@@ -19,10 +19,10 @@ from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out, refuse_existing
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.card import model_card
-from cuvee.engine.measures import with_measured_weights
+from cuvee.engine.measures import with_measured_scales, with_measured_weights
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures, as_mergekit, provenance
-from cuvee.engine.step import Context, Loss, run_step
+from cuvee.engine.step import Context, Loss, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.errors import OutOfBudget
 from cuvee.kernels import prepare
@@ -133,6 +133,7 @@ class _Run:
         steps = with_measured_weights(self.plan, self._over_all_steps)
         known = survey_model(method, steps, self.kernels, semantics, self.wide, self._over_all_steps)
         context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known)
+        steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         digests: dict[str, str] = {}
         total = Loss()
         work = partial(self._run_step, context, write)
@@ -145,6 +146,9 @@ class _Run:
 
     def _run_step(self, context: Context, write: Write, step: MergeStep) -> tuple[str, Loss]:
         return run_step(step, self._blocks(step), context, partial(write, step.name))
+
+    def _measure(self, context: Context, step: MergeStep) -> Norms:
+        return measure_step(step, self._blocks(step), context)
 
     def _over_all_steps(self, fold: Fold) -> Any:
         merges = [step for step in self.plan.steps if step.action == "merge"]

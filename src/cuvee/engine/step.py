@@ -1,6 +1,7 @@
 """One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,15 @@ class Loss:
     moved: float = 0.0
 
 
+@dataclass(frozen=True)
+class Norms:
+    """Squared norms: of each model's task vector, of their plain sum, and of the merged change before lambda."""
+
+    models: tuple[float, ...]
+    summed: float
+    merged: float
+
+
 def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
     """Compute one output tensor. Returns the BLAKE3 of its bytes and what the cast lost.
 
@@ -49,8 +59,20 @@ def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> t
     """
     if step.action == "copy":
         return _copy(step, blocks, sink), Loss()
-    try:
+    with _its_place(step, context):
         return _merge(step, blocks, context, sink)
+
+
+def measure_step(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
+    """Return the norms of the task vectors and of the merged change, in a pass of the method that writes nothing."""
+    with _its_place(step, context):
+        return _measure(step, blocks, context)
+
+
+@contextmanager
+def _its_place(step: MergeStep, context: Context) -> Iterator[None]:
+    try:
+        yield
     except CuveeError:
         raise
     except Exception as error:  # a rule may be foreign code: whatever it raises gets its place
@@ -92,6 +114,17 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
     return digest.hexdigest(), loss
 
 
+def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
+    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
+    rule = _Rule(step, context, found, blocks.wide)
+    squares = np.zeros((len(step.inputs) + 2, 1, 1))
+    for block in blocks:
+        for numbers, square in zip((*block.stack, sum_models(block.stack), rule.change(block)), squares, strict=True):
+            context.kernels.gram(np.ascontiguousarray(numbers).reshape(1, -1), square)
+    *models, summed, merged = squares.reshape(-1).tolist()
+    return Norms(tuple(models), summed, merged)
+
+
 def _add_loss(loss: Loss, block: Block, merged: np.ndarray, cast: np.ndarray) -> None:
     if block.base is None or cast.dtype == merged.dtype:
         return
@@ -128,14 +161,15 @@ class _Rule:
 
     def merged(self, block: Block) -> np.ndarray:
         """Return the merged tensor's numbers for a block, in the computing type."""
-        change = self._change(block)
+        change = self.change(block)
         if block.base is None:
             return change
         out = np.empty_like(block.base)
         self.kernels.add_scaled(block.base, change, self.step.scale, out)
         return out
 
-    def _change(self, block: Block) -> np.ndarray:
+    def change(self, block: Block) -> np.ndarray:
+        """Return the merged task vector's numbers for a block, or the merged tensor's where there is no base."""
         stack, start = block.stack, block.start
         if self.method.kind == "element":
             return np.asarray(self.method.rule(stack, **self.settings, **self._supplied(stack, start)))

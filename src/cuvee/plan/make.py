@@ -13,6 +13,7 @@ from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
 from cuvee.method import Method, registry
 from cuvee.plan.memory import least_memory
+from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
 from cuvee.plan.resolve import given_models, open_models
@@ -79,6 +80,7 @@ class _Planner:
         self.check_whole_model_settings(steps)
         self.check_measured_weights(steps)
         self.stop_at_problems()
+        steps = self.modified(steps)
         return Plan(
             recipe=self.recipe,
             method=self.method,
@@ -294,6 +296,12 @@ class _Planner:
             message = f"'weights: {self.recipe.weights.key}' needs the same models in every slice"
             self.problems.append(RecipeError(message, where=self.recipe.source))
 
+    def modified(self, steps: list[MergeStep]) -> list[MergeStep]:
+        """Apply the modifiers, if nothing has to be measured for any of them."""
+        if measures_changes(self.recipe.post):
+            return steps
+        return with_scales(steps, unmeasured(steps), self.recipe.post)
+
     def output_dtype(self, dtypes: list[str]) -> str:
         named = self.recipe.out_dtype or self.recipe.dtype
         return NAMES[named] if named else promoted(dtypes)
@@ -343,7 +351,8 @@ class _Planner:
             return 0
         semantics = self.recipe.semantics
         passes = sum(survey.passes(semantics, step.settings) for survey in self.method.surveys.values())
-        return passes + self.measures_weights
+        again = passes + 1 if measures_changes(self.recipe.post) else 0
+        return passes + again + self.measures_weights
 
 
 def _position(out: Outline) -> int | None:

@@ -45,7 +45,7 @@ class MethodSchema(Protocol):
 
 
 class AdditionSchema(Protocol):
-    """What a recipe's checks need to know of a weight rule."""
+    """What a recipe's checks need to know of a weight rule or a modifier."""
 
     @property
     def settings(self) -> Mapping[str, Setting]: ...
@@ -63,6 +63,7 @@ class Language:
 
     methods: Mapping[str, MethodSchema]
     weight_rules: Additions
+    modifiers: Additions
 
 
 class _Strict(BaseModel):
@@ -103,6 +104,7 @@ class RecipeDocument(_Strict):
     semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
     seed: int = Field(0, ge=0, lt=2**63)
     weights: Any = Field(None, description="a rule that gives each model its weight")
+    post: Any = Field(None, description="modifiers of the merged change, one after another")
     name: str | None = None
 
 
@@ -204,6 +206,7 @@ class _Reader:
         self.document = document
         self.methods = language.methods
         self.weight_rules = language.weight_rules
+        self.modifiers = language.modifiers
         self.problems = problems
 
     def note(self, place: Place, message: str, hint: str | None = None) -> None:
@@ -232,6 +235,10 @@ class _Reader:
         weights = self.weights(data.get("weights"))
         if method is not None and weights is not None:
             self.check_weights(data, method, weights)
+        post = self.post(data.get("post"))
+        if method is not None and post and not _merges_changes(data, method):
+            message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
+            self.note(("post",), message, "use a method that works on task vectors, with a 'base_model'")
         if self.problems:
             return None
         checked = RecipeDocument.model_validate(data)
@@ -247,6 +254,7 @@ class _Reader:
             semantics=checked.semantics,
             seed=checked.seed,
             weights=weights,
+            post=post,
             name=checked.name,
             text=text,
             source=self.document.source,
@@ -352,6 +360,25 @@ class _Reader:
         settings = {name: value for name, value in written.items() if name != "rule"}
         return self.chosen(written["rule"], settings, self.weight_rules, "weight rule", ("weights",))
 
+    def post(self, written: Any) -> tuple[Chosen, ...]:
+        """Read `post:`, a list of modifiers: names, or {name: {settings}}."""
+        if written is None:
+            return ()
+        if not isinstance(written, list):
+            self.note(("post",), f"expected a list of modifiers, found {shown(written)}")
+            return ()
+        found = [self.modifier(entry, ("post", i)) for i, entry in enumerate(written)]
+        return tuple(chosen for chosen in found if chosen is not None)
+
+    def modifier(self, entry: Any, place: Place) -> Chosen | None:
+        if not isinstance(entry, dict):
+            return self.chosen(entry, {}, self.modifiers, "modifier", place)
+        key, settings = next(iter(entry.items()), ("", None))
+        if len(entry) != 1 or not isinstance(settings, dict | None):
+            self.note(place, f"expected a modifier's name or {{name: {{settings}}}}, found {shown(entry)}")
+            return None
+        return self.chosen(key, settings or {}, self.modifiers, "modifier", (*place, key))
+
     def chosen(self, key: Any, written: dict[str, Any], known: Additions, kind: str, place: Place) -> Chosen | None:
         """Check an addition's name and settings, and fill in the defaults."""
         if not isinstance(key, str) or key not in known:
@@ -428,6 +455,7 @@ def recipe_schema(language: Language) -> dict[str, Any]:
     forms: list[dict[str, Any]] = []
     schema["allOf"] = [_rule(key, method, forms) for key, method in sorted(methods.items())]
     schema["properties"]["weights"]["anyOf"] = _weights_forms(language.weight_rules)
+    schema["properties"]["post"]["anyOf"] = _post_forms(language.modifiers)
     schema["$defs"] |= {_form_name(i): form for i, form in enumerate(forms)}
     return schema
 
@@ -445,6 +473,13 @@ def _rule(key: str, method: MethodSchema, forms: list[dict[str, Any]]) -> dict[s
 def _weights_forms(known: Additions) -> list[dict[str, Any]]:
     with_settings = [_settings_of(rule, {"rule": {"const": key}}) for key, rule in known.items()]
     return [{"type": "null"}, {"enum": _bare(known)}, *with_settings]
+
+
+def _post_forms(known: Additions) -> list[dict[str, Any]]:
+    named = {key: {"anyOf": [{"type": "null"}, _settings_of(modifier, {})]} for key, modifier in known.items()}
+    one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+    entry = {"anyOf": [{"enum": _bare(known)}, {"type": "object", **one, "properties": named}]}
+    return [{"type": "null"}, {"type": "array", "items": entry}]
 
 
 def _bare(known: Additions) -> list[str]:

@@ -17,7 +17,7 @@ Semantics = Literal["mergekit", "paper"]
 
 @dataclass(frozen=True)
 class Chosen:
-    """A weight rule that the recipe names, with all its settings, the defaults among them."""
+    """A weight rule or a modifier that the recipe names, with all its settings, the defaults among them."""
 
     key: str
     settings: Mapping[str, Any]
@@ -62,6 +62,7 @@ class Recipe:
     semantics: Semantics = "mergekit"
     seed: int = 0
     weights: Chosen | None = None
+    post: tuple[Chosen, ...] = ()
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -95,6 +96,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "semantics": recipe.semantics,
         "seed": recipe.seed,
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
+        "post": [_canonical_choice(chosen) for chosen in recipe.post],
     }
 
 
