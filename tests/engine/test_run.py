@@ -177,3 +177,12 @@ def test_an_empty_tensor_and_a_scalar_pass_through(tmp_path: Path) -> None:
     merged = open_checkpoint(cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder)
     assert merged.read("empty").shape == (0, 3)
     assert merged.read("scale") == 0.5
+
+
+def test_random_rounding_does_not_depend_on_chunks_and_threads(family: Path, tmp_path: Path) -> None:
+    extra = "rounding: stochastic\nseed: 3\n"
+    first = merge(family, tmp_path / "first", extra=extra)
+    assert first.digest != merge(family, tmp_path / "nearest", extra="seed: 3\n").digest
+    for i, options in enumerate([{"threads": 2}, {"chunk": BLOCK}]):
+        assert merge(family, tmp_path / str(i), extra=extra, **options).digest == first.digest
+    assert not (first.folder / "mergekit_config.yml").exists()

@@ -36,6 +36,7 @@ GOOD = [
     ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: decay, factors: [0.5]}\n",
     ties(rest="post: [lines, {norm_match: }]\n"),
     ties(rest="post: [{lines: {alpha: 0.3, beta: 1}}, norm_match]\n"),
+    ties(rest="rounding: stochastic\n"),
     SLICES,
     SLICES + "    parameters: {scale: [1, 2]}\n    base_model: b\n",
     SLICES + "models: null\n",
@@ -45,6 +46,7 @@ GOOD = [
 ]
 
 BAD = [
+    ties(rest="rounding: random\n"),
     ties(rest="post: lines\n"),
     ties(rest="post: [lanes]\n"),
     ties(rest="post: [{lines: {alpha: -1}}]\n"),

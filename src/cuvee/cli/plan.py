@@ -77,6 +77,8 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         console.print(f"weights: {_chosen(plan.recipe.weights)}", markup=False)
     for chosen in plan.recipe.post:
         console.print(f"modifier: {_chosen(chosen)}", markup=False)
+    if plan.recipe.rounding != "nearest":
+        console.print(f"rounding: {plan.recipe.rounding}")
     table = Table(box=None, pad_edge=False)
     for column in ("tensor", "type", "shape", "does", "settings"):
         table.add_column(column)

@@ -58,13 +58,13 @@ def as_mergekit(recipe: Recipe) -> str | None:
     """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
     named = any(source.name for part in recipe.slices for source in part.sources)
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
-    own = own or recipe.weights is not None or bool(recipe.post)
+    own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
     return "\n".join(line for line in recipe.text.splitlines() if not line.startswith(_OUR_KEYS)) + "\n"
 
 
-_OUR_KEYS = ("seed:", "semantics:", "compute_dtype:")
+_OUR_KEYS = ("seed:", "semantics:", "compute_dtype:", "weights:", "post:", "rounding:")
 
 
 def _version(name: str) -> str | None:

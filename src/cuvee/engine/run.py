@@ -129,10 +129,10 @@ class _Run:
     def steps(self, write: Write) -> tuple[dict[str, str], Loss]:
         """Run all steps and return each tensor's digest and what the cast lost in all."""
         self.progress.start("merge", self.plan.forecast.bytes_read, "bytes")
-        method, semantics = self.plan.method, self.plan.recipe.semantics
+        method, semantics, rounding = self.plan.method, self.plan.recipe.semantics, self.plan.recipe.rounding
         steps = with_measured_weights(self.plan, self._over_all_steps)
         known = survey_model(method, steps, self.kernels, semantics, self.wide, self._over_all_steps)
-        context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known)
+        context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known, rounding)
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         digests: dict[str, str] = {}
         total = Loss()

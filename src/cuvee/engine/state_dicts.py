@@ -35,22 +35,24 @@ def merge_state_dicts(
     semantics: str = "mergekit",
     weights: str | Mapping[str, Any] | None = None,
     post: Sequence[str | Mapping[str, Any]] = (),
+    rounding: str = "nearest",
     threads: int = 1,
     **settings: Any,
 ) -> dict[str, Tensor]:
     """Merge whole models in memory, NumPy arrays or torch tensors by name, as a recipe merges them on disk.
 
     Settings are values of a recipe's parameters (`lambda_` for `lambda`); one that each model may set is one value or
-    a list of one a model. `weights` and `post` are as in a recipe. `names` (default "0", "1", ...) and the tensors'
-    names are what random draws depend on. All models need the same names and shapes. The result has the names, the
-    order and the types of the first model's tensors; it is on their device, and of their library. Integers are copied,
-    and must be equal in all models.
+    a list of one a model. `weights`, `post` and `rounding` are as in a recipe. `names` (default "0", "1", ...) and the
+    tensors' names are what random draws depend on.
+
+    All models need the same names and shapes. The result has the names, the order and the types of the first model's
+    tensors; it is on their device, and of their library. Integers are copied, and must be equal in all models.
 
     Raises RecipeError for settings and CheckpointError for tensors that do not fit.
     """
     known = find_method(method)
     _check_models(known, models, base, names)
-    keys = {"seed": seed, "semantics": semantics, "weights": weights, "post": list(post)}
+    keys = {"seed": seed, "semantics": semantics, "weights": weights, "post": list(post), "rounding": rounding}
     keys |= {"base_model": str(_BASE)} if base is not None else {}
     recipe = _recipe(known, names or [str(i) for i in range(len(models))], keys, settings)
     sources = {_model(i): _checkpoint(state, str(_model(i))) for i, state in enumerate(models)}

@@ -10,14 +10,16 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.blocks import Block, Blocks
-from cuvee.engine.surveys import Found, survey_step
+from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
 from cuvee.kernels import Kernels
 from cuvee.method import Method
 from cuvee.ops.arrays import sum_models
 from cuvee.ops.gram import spread_over
+from cuvee.ops.rounding import round_at_random
 from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
+from cuvee.recipe.recipe import Rounding
 
 Sink = Callable[[int, np.ndarray], None]
 """Takes the bytes of the output tensor from a byte position on."""
@@ -33,6 +35,7 @@ class Context:
     kernels: Kernels
     allow_nonfinite: bool
     known: Found
+    rounding: Rounding = "nearest"
 
 
 @dataclass
@@ -104,7 +107,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
         for block in blocks.in_chunk(first, last):
             merged = rule.merged(block)
             cast = out[block.start - first : block.start - first + merged.size]
-            if not context.kernels.narrow(merged, cast) and not context.allow_nonfinite:
+            if not _round(step, context, block.start, merged, cast) and not context.allow_nonfinite:
                 message = f"the result does not fit {step.dtype}: it is not finite there"
                 raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
             _add_loss(loss, block, merged, cast)
@@ -112,6 +115,15 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
         digest.update(raw.data)
         sink(first * dtype.itemsize, raw)
     return digest.hexdigest(), loss
+
+
+def _round(step: MergeStep, context: Context, start: int, merged: np.ndarray, cast: np.ndarray) -> bool:
+    """Cast the numbers of a block as the recipe says; return whether all results are finite."""
+    if context.rounding == "nearest" or cast.dtype == merged.dtype:
+        return context.kernels.narrow(merged, cast)
+    uniform = np.empty(merged.size, np.float32)
+    context.kernels.uniform(rounding_key(step, context.seed), start, uniform)
+    return round_at_random(merged, uniform, cast)
 
 
 def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:

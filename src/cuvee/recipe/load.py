@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from cuvee.errors import CuveeError, RecipeError, closest, several
 from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.document import Path as Place
-from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Semantics, Slice, Source
+from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Rounding, Semantics, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
 from cuvee.recipe.shown import shown
@@ -105,6 +105,7 @@ class RecipeDocument(_Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     weights: Any = Field(None, description="a rule that gives each model its weight")
     post: Any = Field(None, description="modifiers of the merged change, one after another")
+    rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
     name: str | None = None
 
 
@@ -255,6 +256,7 @@ class _Reader:
             seed=checked.seed,
             weights=weights,
             post=post,
+            rounding=checked.rounding,
             name=checked.name,
             text=text,
             source=self.document.source,

@@ -13,6 +13,7 @@ from cuvee.recipe.setting import Settings
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
+Rounding = Literal["nearest", "stochastic"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Recipe:
     seed: int = 0
     weights: Chosen | None = None
     post: tuple[Chosen, ...] = ()
+    rounding: Rounding = "nearest"
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -97,6 +99,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "seed": recipe.seed,
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
+        "rounding": recipe.rounding,
     }
 
 
