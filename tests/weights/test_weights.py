@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 import cuvee
 from cuvee.addition import weight_rules
 from cuvee.checkpoint import MemoryCheckpoint
-from cuvee.errors import RecipeError
+from cuvee.errors import MethodError, RecipeError
 from cuvee.plan import make_plan
 from cuvee.recipe.reference import ModelRef
+from cuvee.testing import write_model
 
 MERGEKIT = json.loads((Path(__file__).parent.parent / "golden" / "mergekit.json").read_text())
 PAPER = json.loads((Path(__file__).parent.parent / "golden" / "paper.json").read_text())
@@ -87,6 +88,25 @@ def test_the_plan_counts_the_pass_that_measures() -> None:
     measured, known = planned(recipe("metagpt")), planned(recipe("uniform"))
     assert measured.forecast.passes == known.forecast.passes + 1
     assert "weight" not in measured.steps[0].settings
+
+
+def test_metagpt_needs_the_same_models_in_every_slice() -> None:
+    def sliced(second: str) -> str:
+        parts = [f"{{sources: [{{model: {m}, layer_range: [0, 1]}}]}}" for m in ("x", second)]
+        return f"merge_method: ties\nbase_model: base\nslices: [{', '.join(parts)}]\nweights: metagpt\n"
+
+    assert len(planned(sliced("x")).steps) == 3
+    with pytest.raises(RecipeError, match="'weights: metagpt' needs the same models in every slice"):
+        planned(sliced("y"))
+
+
+def test_numbers_that_are_not_finite_do_not_spread(tmp_path: Path) -> None:
+    for name, value in (("base", 1.0), ("x", np.nan), ("y", 2.0)):
+        write_model(tmp_path / name, state(value, 2))
+    for extra in ("", "post: [norm_match]\n"):
+        text = recipe("uniform" if extra else "metagpt", rest=extra)
+        with pytest.raises(MethodError, match="not all finite"):
+            cuvee.merge(cuvee.recipe_from_text(text, folder=tmp_path), tmp_path / "out", allow_nonfinite=True)
 
 
 def test_the_digest_knows_defaults_and_settings() -> None:

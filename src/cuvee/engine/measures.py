@@ -8,6 +8,7 @@ import numpy as np
 
 from cuvee.addition import weight_rules
 from cuvee.engine.step import Norms
+from cuvee.errors import MethodError
 from cuvee.kernels import Kernels, load
 from cuvee.ops.survey import Fold, summing
 from cuvee.plan import MergeStep, Plan
@@ -23,6 +24,7 @@ def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
     if chosen is None or not merges or not weight_rules()[chosen.key].measures(chosen.settings):
         return plan.steps
     squares = reduce(_squares(len(merges[0].inputs), load()))
+    _check_finite(chosen.key, squares)
     weights = tuple(map(float, weight_rules()[chosen.key].rule(squares[:, 0].tolist(), **chosen.settings)))
     return tuple(
         replace(step, settings={"weight": weights, **step.settings}) if step.action == "merge" else step
@@ -42,8 +44,15 @@ def with_measured_scales(
         replace(places[step.name], models=norms.models, summed=norms.summed, merged=norms.merged)
         for step, norms in zip(merges, measure(merges), strict=True)
     ]
+    _check_finite("post", np.array([[*tensor.models, tensor.merged] for tensor in tensors]))
     scaled = {step.name: step for step in with_scales(merges, tensors, plan.recipe.post)}
     return tuple(scaled.get(step.name, step) for step in steps)
+
+
+def _check_finite(what: str, norms: np.ndarray) -> None:
+    """One number that is not finite would spread from its tensor to all others."""
+    if not np.isfinite(norms).all():
+        raise MethodError(f"'{what}' measures whole models, and their numbers are not all finite")
 
 
 def _squares(models: int, kernels: Kernels) -> Fold:
