@@ -101,13 +101,17 @@ def element_method(
     *,
     formula: str,
     paper: str = "",
+    base: BaseUse = "delta",
     models: tuple[int, int | None] = (1, None),
     reproducible: Reproducible = "bits",
 ) -> Callable[[Callable[..., Any]], Method]:
-    """Make a method that works entry by entry on task vectors; the rule gives the merged task vector."""
+    """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
+
+    With another use of the base than "delta" it works on the models themselves and gives the merged one.
+    """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        return _method(key, "element", rule, paper, formula, "delta", models, reproducible)
+        return _method(key, "element", rule, paper, formula, base, models, reproducible)
 
     return decorate
 

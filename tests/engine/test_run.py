@@ -186,3 +186,87 @@ def test_random_rounding_does_not_depend_on_chunks_and_threads(family: Path, tmp
     for i, options in enumerate([{"threads": 2}, {"chunk": BLOCK}]):
         assert merge(family, tmp_path / str(i), extra=extra, **options).digest == first.digest
     assert not (first.folder / "mergekit_config.yml").exists()
+
+
+@pytest.mark.parametrize("method", ["ties", "localize_stitch", "pcb", "ramplus_tl"])
+def test_what_counts_for_the_whole_model_is_that_of_its_tensors_laid_end_to_end(tmp_path: Path, method: str) -> None:
+    generator = np.random.default_rng(0)
+    models = {
+        name: {"a": generator.standard_normal((7, 9), np.float32), "b": generator.standard_normal(50, np.float32)}
+        for name in ("base", *EXPERTS)
+    }
+    for name, weights in models.items():
+        write_model(tmp_path / name, weights, dtype="F32")
+    out = merge(tmp_path, tmp_path / "out", method, "semantics: paper\n", threads=2).folder
+    merged = open_checkpoint(out)
+    base, *experts = (np.concatenate([weights["a"].ravel(), weights["b"]]) for weights in models.values())
+    given = {name: value for name, value in SETTINGS.items() if name in registry()[method].settings}
+    whole = cuvee.merge_tensors(method, experts, base=base, semantics="paper", **given)
+    np.testing.assert_array_equal(np.concatenate([merged.read("a").ravel(), merged.read("b")]), whole)
+
+
+def test_a_number_that_is_not_finite_passes_if_allowed(family: Path, tmp_path: Path) -> None:
+    weights = random_weights(1, config=CONFIG)
+    weights["model.norm.weight"][3] = np.nan
+    write_model(tmp_path / "broken", weights, config=CONFIG, dtype="BF16")
+    text = recipe(family, "ties").replace(f"{family}/e1", f"{tmp_path}/broken")
+    merged = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out", allow_nonfinite=True)
+    norm = open_checkpoint(merged.folder).read("model.norm.weight").astype(np.float32)
+    assert np.flatnonzero(np.isnan(norm)).tolist() == [3]
+
+
+def test_lambda_without_a_base_is_refused(family: Path, tmp_path: Path) -> None:
+    text = recipe(family, "geometric_median").replace(f"base_model: {family}/base\n", "") + "  lambda: 1.5\n"
+    with pytest.raises(RecipeError, match="'lambda' needs a base_model"):
+        cuvee.merge(
+            cuvee.recipe_from_text(text.replace("parameters:\n", "parameters:\n  scope: tensor\n")), tmp_path / "out"
+        )
+
+
+def test_whole_model_methods_need_the_same_models_in_every_slice(family: Path, tmp_path: Path) -> None:
+    def part(first: str, second: str, layers: str) -> str:
+        sources = "".join(f"      - {{model: {family}/{m}, layer_range: {layers}}}\n" for m in (first, second, "base"))
+        return f"  - sources:\n{sources}"
+
+    text = (
+        f"merge_method: ties\nsemantics: paper\nbase_model: {family}/base\nslices:\n"
+        + part("e0", "e1", "[0, 1]") + part("e1", "e0", "[1, 3]")
+        + "parameters: {weight: 1, density: 0.1}\n"
+    )  # fmt: skip
+    with pytest.raises(RecipeError, match="the slices do not name the same ones"):
+        make_plan(cuvee.recipe_from_text(text))
+
+
+def test_one_place_written_two_ways_is_refused(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(family)
+    text = "merge_method: linear\nmodels: [{model: e0}, {model: ./e0}]\nparameters: {weight: 1}\n"
+    with pytest.raises(RecipeError, match="are the same place"):
+        make_plan(cuvee.recipe_from_text(text))
+
+
+def test_a_filter_that_no_tensor_has_is_told(family: Path) -> None:
+    weight = "[{filter: slef_attn, value: 0.2}, {value: 1}]"
+    models = f"models: [{{model: {family}/e0}}, {{model: {family}/e1}}]"
+    plan = make_plan(cuvee.recipe_from_text(f"merge_method: linear\n{models}\nparameters: {{weight: {weight}}}\n"))
+    assert "'slef_attn' of 'weight' is in no tensor's name; did you mean 'self_attn'" in plan.warnings[0]
+
+
+def test_an_adapter_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    write_model(tmp_path / "adapter", {"base_model.model.q_proj.lora_A.weight": np.ones((2, 4), np.float32)})
+    text = f"merge_method: linear\nmodels: [{{model: {tmp_path}/adapter}}]\nparameters: {{weight: 1}}\n"
+    with pytest.raises(CheckpointError, match="an adapter"):
+        make_plan(cuvee.recipe_from_text(text))
+
+
+def test_only_known_companions_come_along_with_a_single_file(tmp_path: Path) -> None:
+    for name in ("tax-return.txt", "tokenizer.json", "generation_config.json"):
+        (tmp_path / "models").mkdir(exist_ok=True)
+        (tmp_path / "models" / name).write_text("{}")
+    for i in (0, 1):
+        folder = write_model(tmp_path / f"m{i}", random_weights(i))
+        (folder / "model.safetensors").rename(tmp_path / "models" / f"{i}.safetensors")
+    files = [f"{{model: {tmp_path}/models/{i}.safetensors}}" for i in (0, 1)]
+    text = f"merge_method: linear\nmodels: [{', '.join(files)}]\nparameters: {{weight: 1}}\n"
+    out = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder
+    assert {"tokenizer.json", "generation_config.json"} <= {path.name for path in out.iterdir()}
+    assert not (out / "tax-return.txt").exists()

@@ -49,6 +49,13 @@ def test_row_grams_are_those_of_the_rows(row: np.ndarray, rows: int) -> None:
 
 
 @given(stacks())
+def test_ranks_are_those_of_a_stable_sort(stack: np.ndarray) -> None:
+    rows = np.abs(stack).astype(np.float32)
+    expected = np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(filled(fused, "ranks", rows, shape=rows.shape, dtype=np.int32), expected)
+
+
+@given(stacks())
 def test_absolute_sums_are_the_same_and_right(stack: np.ndarray) -> None:
     compiled = filled(fused, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64)
     assert compiled.tobytes() == filled(plain, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64).tobytes()
@@ -134,3 +141,20 @@ def test_rounding_to_bfloat16_is_to_nearest_even(bits: np.ndarray) -> None:
         expected = values.astype(ml_dtypes.bfloat16)
     np.testing.assert_array_equal(out.astype(np.float32), expected.astype(np.float32))
     assert finite == bool(np.isfinite(expected.astype(np.float32)).all())
+
+
+@given(stacks(), st.booleans(), st.sampled_from(["bfloat16", "float16", "float32"]))
+def test_rows_are_widened_alike_and_the_base_is_subtracted(stack: np.ndarray, subtracted: bool, name: str) -> None:
+    dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
+    with np.errstate(over="ignore"):
+        rows = np.concatenate([stack, stack[:1]]).astype(dtype)
+    n = rows.shape[1] - 1
+    for kernels in (fused, plain):
+        out, base = np.empty((len(stack), n), np.float32), np.empty(n if subtracted else 0, np.float32)
+        read = rows if subtracted else rows[:-1]
+        finite = kernels.widen_rows(read, 1, out, base)
+        wide = read[:, 1:].astype(np.float32)
+        assert finite == bool(np.isfinite(wide).all())
+        with np.errstate(invalid="ignore"):
+            expected = wide[:-1] - wide[-1] if subtracted else wide
+        np.testing.assert_array_equal(out, expected)

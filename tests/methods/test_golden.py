@@ -68,6 +68,7 @@ DELTA = {
 
 DELTA_OF_FEWER = {
     "nearswap t=.15 delta": ("nearswap", 1, {"t": 0.15}),
+    "arcee_fusion delta A1": ("arcee_fusion", 1, {}),
     "nuslerp base B deltas": ("nuslerp", 2, {"weight": [0.7, 0.3]}),
 }
 
@@ -83,6 +84,10 @@ PAPER_DELTA = {
     "consensus k=1 lambda=0.4": ("consensus", {"k": 1, "mask_lambda": 0.4}),
     "consensus k=2 lambda=0.6": ("consensus", {"k": 2, "mask_lambda": 0.6}),
     "EMR unified": ("emr", {}),
+    "pcb {'method_params': {'att_ratio': 0.25, 'lam': 1.0}}": (
+        "pcb",
+        {"density": 0.25, "clip": 0.01, "scope": "tensor"},
+    ),
 }
 
 

@@ -262,3 +262,43 @@ def test_della_ranks_along_the_last_axis_of_a_stack_of_matrices() -> None:
     merged = merge_tensors("della_linear", [delta], base=np.zeros_like(delta), **options)
     assert (merged[..., 0] == 0).all()
     assert (merged[..., 9] == 10).all()
+
+
+def test_arcee_fusion_is_the_same_each_time_in_a_tensor_of_more_than_a_million_entries() -> None:
+    # mergekit takes the quartiles of a random sample there
+    generator = np.random.default_rng(0)
+    base = generator.standard_normal((1100, 1000)).astype(np.float32)
+    model = base + 0.01 * generator.standard_normal(base.shape).astype(np.float32) * (
+        generator.random(base.shape) < 0.7
+    )
+    merged = merge_tensors("arcee_fusion", [model], base=base)
+    p, q = (np.exp(t.astype("f8")) / np.exp(t.astype("f8")).sum(axis=1, keepdims=True) + 1e-8 for t in (model, base))
+    scores = np.abs(model.astype("f8") - base) * (p * np.log(p / q)).sum(axis=1, keepdims=True)
+    low, median, high = np.sort(scores, axis=None)[
+        [(scores.size - 1) // 4, (scores.size - 1) // 2, 3 * (scores.size - 1) // 4]
+    ]
+    expected = np.where(scores >= median + 1.5 * (high - low), model, base)
+    assert 0.01 < np.mean(merged != base) < 0.3
+    assert np.mean(merged != expected) < 1e-5
+
+
+def test_cabs_gives_each_model_its_share_of_every_group_in_turn() -> None:
+    deltas = [f32(4, 3, 2, 1, 9), f32(5, 1, 0, 2, 9)]
+    # the last group has one entry: ⌈2 · 1/4⌉ = 1 for the first model, and none is left
+    merged = merge_tensors("cabs", deltas, base=np.zeros(5, "f4"), n=2, m=4)
+    np.testing.assert_array_equal(merged, [4, 3, 0, 2, 9])
+    turned = merge_tensors("cabs", deltas[::-1], base=np.zeros(5, "f4"), n=2, m=4)
+    np.testing.assert_array_equal(turned, [5, 3, 2, 2, 9])
+
+
+def test_pcb_over_the_whole_model_sees_one_tensor_as_the_tensor() -> None:
+    deltas = list(np.random.default_rng(0).standard_normal((3, 20, 30)).astype(np.float32))
+    base = np.zeros_like(deltas[0])
+    whole = merge_tensors("pcb", deltas, base=base)
+    assert whole.tobytes() == merge_tensors("pcb", deltas, base=base, scope="tensor").tobytes()
+    assert 0.1 < np.mean(whole != 0) < 0.3
+
+
+def test_cabs_takes_a_tensor_smaller_than_a_group_as_one() -> None:
+    merged = merge_tensors("cabs", [f32(4, 3, 2, 1)], base=np.zeros(4, "f4"), n=10**9, m=2 * 10**9)
+    np.testing.assert_array_equal(merged, [4, 3, 0, 0])

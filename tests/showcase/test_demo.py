@@ -76,7 +76,8 @@ def test_the_page_and_the_folder_hold_everything(shown: Demo) -> None:
 def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     from cuvee.errors import RecipeError
 
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "train.py").write_text("mine")
     with pytest.raises(RecipeError, match="not a folder of the demo"):
         run_demo(tmp_path)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "models" / "train.py").read_text() == "mine"

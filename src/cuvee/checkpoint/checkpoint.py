@@ -26,7 +26,7 @@ class TensorSource(Protocol):
 
     tensors: Mapping[str, TensorSpec]
     config: dict[str, Any]
-    folder: Path | None
+    place: Path | None
 
     def read_into(self, name: str, start: int, out: np.ndarray) -> None:
         """Fill `out` (bytes) with the tensor's bytes from byte `start` on."""
@@ -45,7 +45,7 @@ class Checkpoint:
         self.path = path
         self.headers = headers
         self.config = config
-        self.folder: Path | None = path if path.is_dir() else path.parent
+        self.place: Path | None = path
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
         self._sizes = {header.file: header.size for header in headers}
         self._descriptors: dict[Path, int] = {}
@@ -121,7 +121,7 @@ class MemoryCheckpoint:
     def __init__(self, arrays: Mapping[str, np.ndarray], config: dict[str, Any] | None = None) -> None:
         self.arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         self.config = config or {}
-        self.folder: Path | None = None
+        self.place: Path | None = None
         self.tensors: Mapping[str, TensorSpec] = {
             name: TensorSpec(name, name_of(array.dtype), np.shape(arrays[name]), Path("memory"), 0)
             for name, array in self.arrays.items()

@@ -12,12 +12,21 @@ REPLACED = ("config.json", "README.md", "cuvee.json", "recipe.yaml", "mergekit_c
 """Files that a merge writes anew."""
 
 
-def companion_files(folder: Path) -> list[Path]:
-    """List the files of a model's folder that belong to a copy of it: all but weights, hidden and replaced ones."""
+KNOWN = ("generation_config.json", "token*", "special_tokens_map.json", "vocab.*", "merges.txt", "*.jinja", "*.model")
+"""What may be taken from beside a single file: its folder need not be a model's."""
+
+
+def companion_files(place: Path) -> list[Path]:
+    """List the files that belong to a copy of a model: all of its folder but weights, hidden and replaced ones.
+
+    For a model that is a single file, only the known ones beside it.
+    """
+    folder = place if place.is_dir() else place.parent
     return sorted(
         file
         for file in folder.iterdir()
         if file.is_file()
+        and (place.is_dir() or any(file.match(pattern) for pattern in KNOWN))
         and file.suffix not in WEIGHTS
         and not file.name.endswith(".index.json")
         and not file.name.startswith(".")
@@ -26,7 +35,7 @@ def companion_files(folder: Path) -> list[Path]:
 
 
 def copy_companions(donor: Path, target: Path) -> list[str]:
-    """Copy the donor's companions and return their names. Links are followed: a hub cache holds links."""
+    """Copy the companions of a donor, a folder or file, and return their names. Links are followed."""
     files = companion_files(donor)
     try:
         for file in files:

@@ -7,6 +7,8 @@ import typer
 
 from cuvee.cli import demo, evaluate, merge, methods, plan, recipe_schema
 
+INTERRUPTED = 130
+
 app = typer.Typer(
     name="cuvee",
     help="Blend language models: merge checkpoints, measure what came out, rank the blends.",
@@ -37,9 +39,10 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:  # the command line's library turns an interruption into this
+            print("interrupted: nothing half-written looks finished", file=sys.stderr)
+        raise
     except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
         sys.exit(_report(error, debug))
 

@@ -86,7 +86,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     for step in shown:
         does = "copies, if equal" if step.action == "copy" else f"merges {len(step.inputs)}"
         does += " into the base" if step.base and step.action == "merge" else ""
-        table.add_row(step.name, step.dtype, "×".join(map(str, step.shape)), does, _settings(step))
+        table.add_row(escape(step.name), step.dtype, "×".join(map(str, step.shape)), does, _settings(step))
     console.print(table)
     if len(shown) < len(plan.steps):
         console.print(f"... and {len(plan.steps) - len(shown)} more tensors (--all shows them)")

@@ -49,10 +49,18 @@ class Blocks:
         self.count_bytes = count_bytes
         self.wide = wide
         self.loaded = NUMPY[NAMES[compute_dtype]] if compute_dtype else None
-        self._raw = [np.empty(self.chunk * NUMPY[i.dtype].itemsize, np.uint8) for i in step.all_inputs]
+        kinds = {i.dtype for i in step.all_inputs}
+        self._rows = np.empty((len(step.all_inputs), self.chunk), NUMPY[kinds.pop()]) if len(kinds) == 1 else None
+        self._raw = self._buffers()
         self._stack = np.empty((len(step.inputs), step.block), self.wide)
         self._base = np.empty(step.block, self.wide)
         self._held = -1
+
+    def _buffers(self) -> list[np.ndarray]:
+        """Return bytes for a chunk of each input: rows of one array where they are all of one type."""
+        if self._rows is not None:
+            return [row.view(np.uint8) for row in self._rows]
+        return [np.empty(self.chunk * NUMPY[i.dtype].itemsize, np.uint8) for i in self.step.all_inputs]
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Give (first element, one past the last) of each chunk, with its bytes read."""
@@ -89,11 +97,15 @@ class Blocks:
         n = end - start
         # a whole array even when short: kernels want rows that lie one behind the other
         stack = self._stack if n == self.step.block else np.empty((len(self.step.inputs), n), self.wide)
+        base = self._base[:n] if self.step.base is not None else None
+        if self.loaded is None and self._rows is not None:
+            nothing = self._base[:0]
+            finite = self.kernels.widen_rows(self._rows, start - first, stack, nothing if base is None else base)
+            if finite or self.allow_nonfinite:
+                return Block(start, stack, base)
         for which, given in enumerate(self.step.inputs):
             self._widen(which, given, first, start, end, stack[which])
-        base = None
-        if self.step.base is not None:
-            base = self._base[:n]
+        if self.step.base is not None and base is not None:
             self._widen(len(self.step.inputs), self.step.base, first, start, end, base)
         if self.loaded is not None:
             return self._as_loaded(start, stack, base)

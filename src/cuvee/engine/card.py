@@ -36,8 +36,8 @@ Copied from `{plan.models[plan.donor]}`: {kept}.
 {plan.recipe.text.strip()}
 ```
 
-Make it again with `cuvee merge recipe.yaml OUT`. Weights digest: `{digest}`
-({_REPRODUCIBLE[method.reproducible]}).
+Make it again with `cuvee merge recipe.yaml OUT`, where the paths of the recipe lead to the parents.
+Weights digest: `{digest}` ({_REPRODUCIBLE[method.reproducible]}).
 """
 
 

@@ -5,6 +5,8 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+import yaml
+
 from cuvee.plan import Plan
 from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
@@ -12,7 +14,7 @@ from cuvee.version import __version__
 MERGEKIT_METHODS = (
     "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
     "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
-    "nearswap", "ram", "ramplus_tl",
+    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
 )  # fmt: skip
 """Methods of ours that mergekit has under the same key."""
 
@@ -61,10 +63,11 @@ def as_mergekit(recipe: Recipe) -> str | None:
     own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
-    return "\n".join(line for line in recipe.text.splitlines() if not line.startswith(_OUR_KEYS)) + "\n"
+    left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in _OUR_KEYS}
+    return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
 
 
-_OUR_KEYS = ("seed:", "semantics:", "compute_dtype:", "weights:", "post:", "rounding:")
+_OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding")
 
 
 def _version(name: str) -> str | None:

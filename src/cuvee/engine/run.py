@@ -24,7 +24,7 @@ from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures, as_mergekit, provenance
 from cuvee.engine.step import Context, Loss, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
-from cuvee.errors import OutOfBudget
+from cuvee.errors import OutOfBudget, RecipeError
 from cuvee.kernels import prepare
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan, make_plan
@@ -76,6 +76,9 @@ def run_plan(
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails.
     """
+    out = out.absolute()
+    if not out.name:
+        raise RecipeError("the output is a folder with a name", where=str(out))
     run = _Run(plan, memory_bytes, threads, chunk, allow_nonfinite, progress or Silent())
     tensors = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
     shards = lay_out(tensors, shard_bytes)
@@ -218,7 +221,7 @@ def _check_disk(out: Path, nbytes: int) -> None:
 
 def _write_companions(plan: Plan, writer: CheckpointWriter, digest: str, figures: Figures) -> None:
     donor = plan.sources[plan.donor]
-    copied = copy_companions(donor.folder, writer.partial) if donor.folder is not None else []
+    copied = copy_companions(donor.place, writer.partial) if donor.place is not None else []
     if donor.config:
         writer.write_file("config.json", merged_config(donor.config, dict(plan.config_changes)))
     writer.write_file("recipe.yaml", plan.recipe.text)

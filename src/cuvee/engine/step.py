@@ -102,7 +102,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
     rule = _Rule(step, context, found, blocks.wide)
     dtype = NUMPY[step.dtype]
     out = np.empty(blocks.chunk, dtype)
-    digest, loss = blake3(), Loss()
+    digest, loss = blake3(), np.zeros(2)
     for first, last in blocks.chunks():
         for block in blocks.in_chunk(first, last):
             merged = rule.merged(block)
@@ -110,11 +110,12 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
             if not _round(step, context, block.start, merged, cast) and not context.allow_nonfinite:
                 message = f"the result does not fit {step.dtype}: it is not finite there"
                 raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
-            _add_loss(loss, block, merged, cast)
+            if block.base is not None and cast.dtype != merged.dtype:
+                context.kernels.cast_loss(merged, block.base, cast, loss)
         raw = out[: last - first].view(np.uint8)
         digest.update(raw.data)
         sink(first * dtype.itemsize, raw)
-    return digest.hexdigest(), loss
+    return digest.hexdigest(), Loss(*map(float, loss))
 
 
 def _round(step: MergeStep, context: Context, start: int, merged: np.ndarray, cast: np.ndarray) -> bool:
@@ -135,15 +136,6 @@ def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
             context.kernels.gram(np.ascontiguousarray(numbers).reshape(1, -1), square)
     *models, summed, merged = squares.reshape(-1).tolist()
     return Norms(tuple(models), summed, merged)
-
-
-def _add_loss(loss: Loss, block: Block, merged: np.ndarray, cast: np.ndarray) -> None:
-    if block.base is None or cast.dtype == merged.dtype:
-        return
-    lost = cast.astype(merged.dtype) - merged
-    moved = merged - block.base
-    loss.lost += float(np.dot(lost, lost))
-    loss.moved += float(np.dot(moved, moved))
 
 
 _NOTHING = np.empty((0, 0))

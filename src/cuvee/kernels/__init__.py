@@ -28,6 +28,18 @@ class Kernels(Protocol):
     def widen(self, raw: np.ndarray, out: np.ndarray) -> bool:
         """Convert numbers of any float type into `out`; return whether all are finite."""
 
+    def widen_rows(self, rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray) -> bool:
+        """Convert the models' elements from `first` on into `stack`, and subtract the base model's, the last of `rows`.
+
+        An empty `base` subtracts nothing; else it is filled. Returns whether all are finite.
+        """
+
+    def cast_loss(self, values: np.ndarray, base: np.ndarray, cast: np.ndarray, sums: np.ndarray) -> None:
+        """Add the squared lengths of what the cast of `values` lost, and of what they differ from the base, to `sums`.
+
+        A figure to report: its last digits depend on the machine.
+        """
+
     def narrow(self, values: np.ndarray, out: np.ndarray) -> bool:
         """Round `values` to nearest even into `out`'s type; return whether all results are finite."""
 

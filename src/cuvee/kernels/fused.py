@@ -26,11 +26,16 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 """Threads run at once. A division by zero gives infinity, as in NumPy: a check for it would stop vectorisation."""
 
 
-def _compiled(function: Any) -> Any:
+def _compiled(function: Any, **options: Any) -> Any:
     try:
-        return numba.njit(cache=True, **_OPTIONS)(function)
+        return numba.njit(cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # numba found no folder that it may write its cache to
-        return numba.njit(**_OPTIONS)(function)
+        return numba.njit(**_OPTIONS, **options)(function)
+
+
+def _reordered(function: Any) -> Any:
+    """Compile sums whose order does not matter, because they are only shown."""
+    return _compiled(function, fastmath={"reassoc"})
 
 
 @_compiled
@@ -40,6 +45,43 @@ def _widen_bf16(raw: Any, out: Any) -> Any:
         worst = max(worst, raw[i] & _BF16_EXPONENT)
         out[i] = np.uint32(raw[i]) << _U16
     return worst
+
+
+@_compiled
+def _widen_rows_bf16(rows: Any, first: Any, stack: Any, base: Any) -> Any:
+    models, n = stack.shape
+    worst = np.uint16(0)
+    subtracted = base.size > 0
+    if subtracted:
+        row = rows[models, first : first + n]
+        for i in range(n):
+            worst = max(worst, row[i] & _BF16_EXPONENT)
+            base[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32)
+    for model in range(models):
+        row, out = rows[model, first : first + n], stack[model]
+        if subtracted:
+            for i in range(n):
+                worst = max(worst, row[i] & _BF16_EXPONENT)
+                out[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32) - base[i]
+        else:
+            for i in range(n):
+                worst = max(worst, row[i] & _BF16_EXPONENT)
+                out[i] = np.uint32(np.uint32(row[i]) << _U16).view(np.float32)
+    return worst
+
+
+@_reordered
+def _loss_bf16(values: Any, base: Any, cast: Any, sums: Any) -> None:
+    for start in range(0, values.size, TILE):
+        end = min(values.size, start + TILE)
+        lost = moved = np.float32(0)
+        for i in range(start, end):
+            gone = np.uint32(np.uint32(cast[i]) << _U16).view(np.float32) - values[i]
+            change = values[i] - base[i]
+            lost += gone * gone
+            moved += change * change
+        sums[0] += lost
+        sums[1] += moved
 
 
 @_compiled
@@ -137,6 +179,33 @@ def _nth_equal(row: Any, magnitude: Any, n: Any) -> Any:
 
 
 @_compiled
+def _ranks(bits: Any, out: Any) -> None:
+    # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order
+    rows, n = bits.shape
+    order, other = np.empty(n, np.int32), np.empty(n, np.int32)
+    places = np.empty(256, np.int64)
+    for r in range(rows):
+        for i in range(n):
+            order[i] = i
+        for digit in range(4):
+            shift = np.uint32(8 * digit)
+            places[:] = 0
+            for i in range(n):
+                places[np.int64((~bits[r, i] >> shift) & np.uint32(255))] += 1
+            total = np.int64(0)
+            for d in range(256):
+                total += places[d]
+                places[d] = total - places[d]
+            for i in range(n):
+                bucket = np.int64((~bits[r, order[i]] >> shift) & np.uint32(255))
+                other[places[bucket]] = order[i]
+                places[bucket] += 1
+            order, other = other, order
+        for i in range(n):
+            out[r, order[i]] = i
+
+
+@_compiled
 def _combine(stack: Any, coefficients: Any, out: Any) -> None:
     models, n = stack.shape
     for i in range(n):
@@ -182,7 +251,8 @@ def _keep_above(stack: Any, threshold: Any, last_equal: Any, start: Any, out: An
         last = last_equal[model] - start
         for i in range(n):
             magnitude = abs(stack[model, i])
-            out[model, i] = (magnitude > least) | ((magnitude == least) & (i <= last))
+            dropped = (magnitude < least) | ((magnitude == least) & (i > last))
+            out[model, i] = not dropped  # what is not a number is kept, and seen in the result
 
 
 @_compiled
@@ -227,9 +297,9 @@ def _elected_sum(stack: Any, weight: Any, votes: Any, normalize: Any, when_even:
             for i in range(size):
                 sign[i] = sign[i] + row[i] * factor
         for i in range(size):
+            total[i] = sign[i] - sign[i]  # zero, or not a number where a vote is none
             not_positive = -one if sign[i] < zero else when_even
             sign[i] = one if sign[i] > zero else not_positive
-            total[i] = zero
             divisor[i] = zero
         for model in range(models):
             row, factor = stack[model, start : start + size], weight[model]
@@ -252,6 +322,19 @@ def widen(raw: np.ndarray, out: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = raw
     return bool(_all_finite(out))
+
+
+def widen_rows(rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray) -> bool:
+    if rows.dtype.name == "bfloat16" and stack.dtype == np.float32:
+        return bool(_widen_rows_bf16(rows.view(np.uint16), first, stack, base) != _BF16_EXPONENT)
+    return plain.widen_rows(rows, first, stack, base)
+
+
+def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, sums: np.ndarray) -> None:
+    if cast.dtype.name == "bfloat16" and values.dtype == np.float32:
+        _loss_bf16(values, base, cast.view(np.uint16), sums)
+    else:
+        plain.cast_loss(values, base, cast, sums)
 
 
 def narrow(values: np.ndarray, out: np.ndarray) -> bool:
@@ -281,6 +364,11 @@ def digit_counts(row: np.ndarray, prefix: int, shift: int, width: int, counts: n
 def nth_equal(row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:
     place, seen = _nth_equal(row, row.dtype.type(magnitude), n)
     return int(place), int(seen)
+
+
+def ranks(rows: np.ndarray, out: np.ndarray) -> None:
+    """As `cuvee.ops.order.ranks`, for float32 numbers that are not negative."""
+    _ranks(rows.view(np.uint32), out)
 
 
 def combine(stack: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
@@ -334,12 +422,15 @@ def warm_up(done: Callable[[int], None]) -> None:
     for call in (
         lambda: widen(half, row),
         lambda: narrow(row, half),
+        lambda: widen_rows(np.ones((3, LANES), "bfloat16"), 0, stack, row),
+        lambda: cast_loss(row, row, half, np.zeros(2)),
         lambda: widen(row, row),
         lambda: gram(stack, np.zeros((2, 2))),
         lambda: row_grams(stack, np.zeros((1, 2, 2))),
         lambda: absolute_sums(stack, np.zeros(2)),
         lambda: digit_counts(row, 0, 16, 15, np.zeros(1 << 15, np.int64)),
         lambda: nth_equal(row, 1.0, 1),
+        lambda: ranks(stack, np.empty(stack.shape, np.int32)),
         lambda: combine(stack, two, row),
         lambda: add_scaled(row, row, 1.0, row),
         lambda: uniform((1, 2), 0, row),
@@ -352,5 +443,5 @@ def warm_up(done: Callable[[int], None]) -> None:
         done(1)
 
 
-KERNELS = 15
+KERNELS = 18
 """How often `warm_up` says that it is done with one."""

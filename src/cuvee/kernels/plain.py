@@ -13,6 +13,21 @@ def widen(raw: np.ndarray, out: np.ndarray) -> bool:
     return bool(np.isfinite(out).all())
 
 
+def widen_rows(rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray) -> bool:
+    models, n = stack.shape
+    part = rows[:, first : first + n]
+    finite = min([widen(part[model], stack[model]) for model in range(models)])
+    if base.size:
+        finite &= widen(part[models], base)
+        np.subtract(stack, base, out=stack)
+    return finite
+
+
+def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, sums: np.ndarray) -> None:
+    lost, moved = cast.astype(values.dtype) - values, values - base
+    sums += np.dot(lost, lost), np.dot(moved, moved)
+
+
 def narrow(values: np.ndarray, out: np.ndarray) -> bool:
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = values.astype(out.dtype)

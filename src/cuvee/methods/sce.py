@@ -47,7 +47,7 @@ def _select(s: Situation) -> Run:
 
     varying = int((yield summing(1, add))[0])
     count = int(varying * s.settings["select_topk"])
-    return _Selected((yield from largest(s, [(0, count)], variance)))
+    return _Selected((yield from largest(s, [(0, count)], lambda stack, start: variance(stack))))
 
 
 def _select_whole(stack: Array, s: Situation) -> Array:

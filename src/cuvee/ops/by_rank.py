@@ -90,11 +90,11 @@ def probability(stack: Array, s: Situation) -> Array:
     for density, epsilon, deltas in zip(s.settings["density"], s.settings["epsilon"], stack, strict=True):
         window = max(min(epsilon, density, 1 - density), 0.0)
         if window == 0 or s.row == 1:
-            result.append(xp.full(deltas.shape, float(density), dtype=xp.float64))
+            result.append(xp.full(deltas.shape, float(density), dtype=xp.float32))
             continue
+        of_rank = xp.asarray(np.linspace(density + window, density - window, s.row).astype(np.float32))
         rank = ranks(xp.reshape(xp.abs(deltas), (-1, s.row)))
-        height = (s.row - 1 - xp.astype(rank, xp.float64)) / (s.row - 1)
-        result.append(xp.reshape(float(density - window) + float(2 * window) * height, deltas.shape))
+        result.append(xp.reshape(xp.take(of_rank, xp.reshape(rank, (-1,))), deltas.shape))
     return xp.stack(result)
 
 

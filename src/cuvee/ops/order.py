@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import is_numpy_array
 
 from cuvee.kernels import for_blocks
 from cuvee.ops.arrays import Array, along_models, array_namespace
@@ -20,11 +19,14 @@ EVERY = np.iinfo(np.int64).max
 DIGITS = {4: ((16, 15), (0, 16)), 8: ((48, 15), (32, 16), (16, 16), (0, 16))}
 """Bytes of a number -> (shift, width) of the digits its magnitude's bits are read in, from the top."""
 
+LOWER_HALF = ((16, 16), (0, 16))
+
 Wanted = tuple[int, int]
 """A row of scores and a count k: the k-th largest of that row is sought."""
 
-Scores = Callable[[np.ndarray], np.ndarray]
-"""Makes the rows of scores [rows, n] of a block, in the type that is computed in; their signs do not count."""
+Scores = Callable[[np.ndarray, int], np.ndarray]
+"""Makes rows of scores [rows, n] of a block and its first element's index, in the type that is computed in; their signs
+do not count."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,12 @@ class Above:
             return keep
         threshold = along_models(self.threshold, stack)
         magnitude = np.abs(stack)
-        if (self.last_equal == EVERY).all():
-            return magnitude >= threshold
         index = np.arange(start, start + stack.shape[1])
-        equal = (magnitude == threshold) & (index <= self.last_equal[:, None])
-        return (magnitude > threshold) | equal
+        late = (magnitude == threshold) & (index > self.last_equal[:, None])
+        return ~((magnitude < threshold) | late)  # what is not a number is kept, and seen in the result
 
 
-def magnitudes(stack: np.ndarray) -> np.ndarray:
+def magnitudes(stack: np.ndarray, start: int) -> np.ndarray:
     """Score the entries by themselves."""
     return stack
 
@@ -63,7 +63,7 @@ def largest(
     if not sought:
         return Above(threshold, last_equal)
     ask = [wanted[i] for i in sought]
-    selection = yield from _select(s, ask, scores, s.dtype)
+    selection = yield from _select(s, ask, scores, DIGITS[s.dtype.itemsize])
     threshold[sought] = selection.magnitudes(s.dtype)
     if not all_equal and selection.cuts_through_equals:
         places = yield _places_of_equals(s, ask, scores, threshold[sought], selection.remaining)
@@ -72,11 +72,23 @@ def largest(
 
 
 def order_statistics(
-    s: Situation, wanted: Sequence[Wanted], scores: Scores = magnitudes, dtype: np.dtype | None = None
+    s: Situation, wanted: Sequence[Wanted], scores: Scores = magnitudes
 ) -> Generator[Fold, Any, np.ndarray]:
-    """Find the k-th largest score for each row and k that is wanted; `dtype` is that of the scores."""
-    kind = dtype or s.dtype
-    return (yield from _select(s, wanted, scores, kind)).magnitudes(kind)
+    """Find the k-th largest score for each row and k that is wanted."""
+    return (yield from _select(s, wanted, scores, DIGITS[s.dtype.itemsize])).magnitudes(s.dtype)
+
+
+def signed_order_statistics(s: Situation, wanted: Sequence[Wanted], scores: Scores) -> Generator[Fold, Any, np.ndarray]:
+    """Find the k-th largest score as above, of float32 scores that may be negative."""
+
+    def ordered(stack: np.ndarray, start: int) -> np.ndarray:
+        # float64 numbers without sign whose bits are in the order of the scores
+        bits = scores(stack, start).view(np.uint32)
+        key = np.where(bits >> 31, ~bits, bits | np.uint32(0x80000000))
+        return key.astype(np.uint64).view(np.float64)
+
+    key = np.array((yield from _select(s, wanted, ordered, LOWER_HALF)).prefix, np.uint32)
+    return np.where(key >> 31, key & np.uint32(0x7FFFFFFF), ~key).view(np.float32).astype(np.float64)
 
 
 def ranks(numbers: Array) -> Array:
@@ -84,29 +96,20 @@ def ranks(numbers: Array) -> Array:
 
     For numbers that are not negative.
     """
-    if is_numpy_array(numbers) and numbers.dtype == np.float32:
-        return _ranks_by_bits(numbers)
+    if (kernels := for_blocks(numbers)) is not None and numbers.dtype == np.float32:
+        out = np.empty(numbers.shape, np.int32)
+        kernels.ranks(numbers, out)
+        return out
     xp = array_namespace(numbers)
     order = xp.argsort(numbers, axis=-1, descending=True, stable=True)
     return xp.argsort(order, axis=-1, stable=True)
 
 
-def _ranks_by_bits(numbers: np.ndarray) -> np.ndarray:
-    # bits and position in one integer: no two are equal, so that the fastest sort is a stable one
-    bits = np.ascontiguousarray(numbers).view(np.uint32).astype(np.uint64)
-    keys = (~bits << np.uint64(32)) | np.arange(numbers.shape[-1], dtype=np.uint64)
-    keys.sort(axis=-1)
-    places = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    result = np.empty(numbers.shape, np.int64)
-    np.put_along_axis(result, places, np.broadcast_to(np.arange(numbers.shape[-1]), numbers.shape), axis=-1)
-    return result
-
-
 def _select(
-    s: Situation, wanted: Sequence[Wanted], scores: Scores, dtype: np.dtype
+    s: Situation, wanted: Sequence[Wanted], scores: Scores, digits: Sequence[tuple[int, int]]
 ) -> Generator[Fold, Any, "_Selection"]:
     selection = _Selection([count for _, count in wanted])
-    for shift, width in DIGITS[dtype.itemsize]:
+    for shift, width in digits:
         selection.narrow_down((yield _digits(s, wanted, scores, selection.prefix, shift, width)), width)
     return selection
 
@@ -140,7 +143,7 @@ class _Selection:
 
 def _digits(s: Situation, wanted: Sequence[Wanted], scores: Scores, prefix: list[int], shift: int, width: int) -> Fold:
     def add(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
-        rows = scores(stack)
+        rows = scores(stack, start)
         for i, (row, _) in enumerate(wanted):
             s.kernels.digit_counts(rows[row], prefix[i], shift, width, state[i])
         return state
@@ -152,7 +155,7 @@ def _places_of_equals(
     s: Situation, wanted: Sequence[Wanted], scores: Scores, threshold: np.ndarray, remaining: list[int]
 ) -> Fold:
     def add(state: list[tuple[int, int]], stack: np.ndarray, start: int) -> list[tuple[int, int]]:
-        rows = scores(stack)
+        rows = scores(stack, start)
         result = []
         for i, (place, seen) in enumerate(state):
             here, count = s.kernels.nth_equal(rows[wanted[i][0]], float(threshold[i]), remaining[i] - seen)

@@ -69,7 +69,7 @@ def elected_sum(
     elected = xp.where(total == 0, xp.asarray(when_even, dtype=total.dtype), xp.sign(total))
     agrees = (weighted * elected) > 0
     zero = xp.zeros_like(weighted)
-    merged = sum_models(xp.where(agrees, weighted, zero))
+    merged = sum_models(xp.where(agrees, weighted, zero)) + (total - total)  # not a number where a vote is none
     if not normalize:
         return merged
     divisor = sum_models(xp.where(agrees, xp.abs(weights) + zero, zero))

@@ -12,7 +12,8 @@ from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
 from cuvee.method import Method, registry
-from cuvee.plan.memory import least_memory
+from cuvee.ops.gram import gram
+from cuvee.plan.memory import LARGEST_CHUNK, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
@@ -80,6 +81,7 @@ class _Planner:
         self.check_whole_model_settings(steps)
         self.check_measured_weights(steps)
         self.stop_at_problems()
+        self.warn_of_idle_filters(outlines)
         steps = self.modified(steps)
         return Plan(
             recipe=self.recipe,
@@ -175,6 +177,8 @@ class _Planner:
                 self.problems.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
             return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
         settings, scale = self.settings(out, members)
+        if base is None and scale != 1:
+            self.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
         dtype = self.output_dtype([spec.dtype for spec in found])
         shape, semantics = found[0].shape, self.recipe.semantics
         unit = self.method.unit(shape, semantics, settings)
@@ -253,9 +257,11 @@ class _Planner:
 
     def rule_accepts(self, step: MergeStep) -> bool:
         """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
-        if self.method.kind != "coefficient" or self.method.surveys or self.lacking or self.measures_weights:
+        known = all(survey is gram for survey in self.method.surveys.values())
+        if self.method.kind != "coefficient" or not known or self.lacking or self.measures_weights:
             return True
         settings = as_arrays(step.settings)
+        settings |= dict.fromkeys(self.method.surveys, np.eye(len(step.inputs)))  # of unrelated models
         if self.method.takes_semantics:
             settings["semantics"] = self.recipe.semantics
         try:
@@ -278,6 +284,11 @@ class _Planner:
         for survey in self.method.surveys.values() if merges else ():
             if all(survey.scope(self.recipe.semantics, step.settings) != "model" for step in merges):
                 continue
+            if len({tuple(self.models[i.model] for i in step.inputs) for step in merges}) > 1:
+                message = f"'{self.method.key}' looks at whole models here, but the slices do not name the same ones"
+                hint = "name the same models in the same order in every slice"
+                self.problems.append(RecipeError(message, where=self.recipe.source, hint=hint))
+                return
             for name in survey.reads:
                 if len({repr(step.settings.get(name)) for step in merges}) > 1:
                     message = f"'{name}' differs between tensors, but here it counts for the whole model"
@@ -301,6 +312,19 @@ class _Planner:
         if measures_changes(self.recipe.post):
             return steps
         return with_scales(steps, unmeasured(steps), self.recipe.post)
+
+    def warn_of_idle_filters(self, outlines: list[Outline]) -> None:
+        """Say which filters are in no tensor's name: probably misspelt."""
+        names = [out.name for out in outlines]
+        words = sorted({word for name in names for word in name.split(".") if not word.isdecimal()})
+        scopes = [self.recipe.settings, *(part.settings for part in self.recipe.slices)]
+        scopes += [source.settings for part in self.recipe.slices for source in part.sources]
+        choices = [(key, choice) for scope in scopes for key, value in scope.items() for choice in value]
+        for key, text in dict.fromkeys((key, choice.filter) for key, choice in choices):
+            if text != "*" and not any(text in name for name in names):
+                guess = closest(text, words)
+                meant = f"; did you mean '{guess}'?" if guess else ""
+                self.warnings.append(f"the filter '{text}' of '{key}' is in no tensor's name{meant}")
 
     def output_dtype(self, dtypes: list[str]) -> str:
         named = self.recipe.out_dtype or self.recipe.dtype
@@ -349,10 +373,15 @@ class _Planner:
     def surveying(self, step: MergeStep) -> int:
         if step.action == "copy":
             return 0
-        semantics = self.recipe.semantics
-        passes = sum(survey.passes(semantics, step.settings) for survey in self.method.surveys.values())
-        again = passes + 1 if measures_changes(self.recipe.post) else 0
-        return passes + again + self.measures_weights
+        semantics, held = self.recipe.semantics, step.chunk(LARGEST_CHUNK) >= step.elements
+        surveys = [
+            (s.passes(semantics, step.settings), s.scope(semantics, step.settings))
+            for s in self.method.surveys.values()
+        ]
+        whole = sum(passes for passes, scope in surveys if scope == "model")
+        own = 0 if held else sum(passes for passes, scope in surveys if scope != "model")  # what is held is read once
+        again = own + 1 if measures_changes(self.recipe.post) else 0
+        return whole + own + again + self.measures_weights
 
 
 def _position(out: Outline) -> int | None:

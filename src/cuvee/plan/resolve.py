@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource, open_checkpoint
-from cuvee.errors import CheckpointError, CuveeError, several
+from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 
@@ -45,14 +45,25 @@ def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, .
         try:
             place = place_of(model, recipe.folder)
             checkpoint = open_checkpoint(place)
-            refuse_quantised(checkpoint, str(place))
+            refuse_unmergeable(checkpoint, str(place))
             places.append(place)
             opened.append(checkpoint)
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
     if problems:
         raise several(problems)
+    refuse_two_names(recipe, places)
     return tuple(places), tuple(opened)
+
+
+def refuse_two_names(recipe: Recipe, places: list[Path]) -> None:
+    """Raise RecipeError if two references are one place: the model would count as two."""
+    seen: dict[Path, ModelRef] = {}
+    for model, place in zip(recipe.models(), places, strict=True):
+        first = seen.setdefault(place.resolve(), model)
+        if first != model:
+            message = f"'{first}' and '{model}' are the same place: {place.resolve()}"
+            raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
 
 
 def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> tuple[TensorSource, ...]:
@@ -61,12 +72,16 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> tup
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
     for model in recipe.models():
-        refuse_quantised(models[model], str(model))
+        refuse_unmergeable(models[model], str(model))
     return tuple(models[model] for model in recipe.models())
 
 
-def refuse_quantised(checkpoint: TensorSource, where: str) -> None:
-    """Raise CheckpointError for weights that are codes: averaged as numbers they would be nonsense."""
+def refuse_unmergeable(checkpoint: TensorSource, where: str) -> None:
+    """Raise CheckpointError for adapters and for weights that are codes: averaged they would be nonsense."""
+    adapter = next((name for name in checkpoint.tensors if ".lora_A." in name or ".lora_B." in name), None)
+    if adapter is not None:
+        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
+        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
     scheme = checkpoint.config.get("quantization_config")
     if scheme:
         name = scheme.get("quant_method", "unknown") if isinstance(scheme, dict) else scheme

@@ -100,7 +100,7 @@ class RecipeDocument(_Strict):
     parameters: dict[str, Any] | None = None
     dtype: DType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
     out_dtype: DType | None = None
-    compute_dtype: ComputeDType = Field("float32", description="as_loaded computes in dtype, as mergekit does")
+    compute_dtype: ComputeDType = Field("float32", description="as_loaded rounds inputs and task vectors to dtype")
     semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
     seed: int = Field(0, ge=0, lt=2**63)
     weights: Any = Field(None, description="a rule that gives each model its weight")

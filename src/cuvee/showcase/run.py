@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cuvee import demo
 from cuvee.api import load_recipe
+from cuvee.checkpoint.write import write_error
 from cuvee.engine import merge
 from cuvee.errors import RecipeError
 from cuvee.evaluate import Report, Task, evaluate, load_model, load_task
@@ -18,6 +19,9 @@ from cuvee.showcase.blends import BLENDS, recipe_text
 from cuvee.showcase.board import Measured, leaderboard
 
 MODELS, RECIPES, OUTPUTS, PAGE = "models", "recipes", "blends", "index.html"
+
+MARKER = ".cuvee-demo"
+"""An empty file that says that a folder is the demo's: only such a folder is cleared."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +48,17 @@ def run_demo(out: Path, *, progress: Progress | None = None) -> Demo:
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder, or clear what an earlier demo left in it; nothing else is removed."""
-    ours = {MODELS, RECIPES, OUTPUTS, PAGE}
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MODELS).is_dir())):
-        raise RecipeError("this is not a folder of the demo", where=str(out), hint="name another")
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ours - {PAGE}:
-        shutil.rmtree(out / name, ignore_errors=True)
+    """Make the folder, or clear what an earlier demo left in it. Anything else in the way is refused."""
+    try:
+        taken = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists()))
+        if taken:
+            raise RecipeError("this is not a folder of the demo", where=str(out), hint="name another, or a new one")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARKER).touch()
+        for name in (MODELS, RECIPES, OUTPUTS):
+            shutil.rmtree(out / name, ignore_errors=True)
+    except OSError as error:
+        raise write_error(error, out) from error
 
 
 def _copy_family(out: Path) -> list[str]:

@@ -1,0 +1,119 @@
+"""Arcee Fusion: take over the entries of a second model that stand out by importance (Arcee, no paper).
+
+mergekit finds the threshold in tensors of more than a million entries from a random sample, so that it is another one
+each time; here the quantiles are exact.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+
+from cuvee.method import element_method
+from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.order import order_statistics
+from cuvee.ops.survey import Fold, Run, Situation, Survey, row_length
+
+EPSILON = 1e-8
+QUARTILES = (0.25, 0.5, 0.75)
+
+
+def divergence(stack: Array, row: int) -> Array:
+    """Return [rows, 1] how far the softmax of each row of the model is from that of the base, in float64."""
+    xp = array_namespace(stack)
+    base, model = (xp.reshape(xp.astype(stack[i, ...], xp.float64), (-1, row)) for i in (0, 1))
+    p, q = _softmax(model) + EPSILON, _softmax(base) + EPSILON
+    apart = xp.sum(p * xp.log(p / q), axis=-1, keepdims=True)
+    # never below zero but for rounding
+    return xp.where(apart > 0, apart, xp.zeros_like(apart))
+
+
+def _softmax(rows: Array) -> Array:
+    xp = array_namespace(rows)
+    raised = xp.exp(rows - xp.max(rows, axis=-1, keepdims=True))
+    return raised / xp.sum(raised, axis=-1, keepdims=True)
+
+
+def importance(stack: Array, apart: Array) -> Array:
+    """Return |θ₁ − θ₀| times the divergence of its row, [1, *shape]."""
+    xp = array_namespace(stack)
+    change = xp.astype(xp.abs(stack[1, ...] - stack[0, ...]), xp.float64)
+    scores = xp.reshape(change, (apart.shape[0], -1)) * apart
+    return xp.astype(xp.reshape(scores, stack.shape[1:]), stack.dtype)[None, ...]
+
+
+def _threshold(quartiles: np.ndarray) -> float:
+    low, median, high = quartiles
+    return float(median + 1.5 * (high - low))
+
+
+@dataclass(frozen=True)
+class _Important:
+    """Holds of entries whose importance is not below a threshold."""
+
+    threshold: float
+    apart: np.ndarray
+    row: int
+
+    def at(self, stack: np.ndarray, start: int) -> Array:
+        return self.importance(stack, start)[0] >= self.threshold
+
+    def importance(self, stack: np.ndarray, start: int) -> np.ndarray:
+        first = start // self.row
+        return np.asarray(importance(stack, self.apart[first : first + stack.shape[1] // self.row]))
+
+
+def _divergences(s: Situation) -> Fold:
+    def add(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
+        first = start // s.row
+        state[first : first + stack.shape[1] // s.row] = divergence(stack, s.row)
+        return state
+
+    def merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        raise AssertionError("rows are those of one tensor")
+
+    return Fold(lambda: np.empty((s.elements // s.row, 1)), add, merge)
+
+
+def _run(s: Situation) -> Run:
+    apart = yield _divergences(s)
+    if not s.elements:
+        return _Important(0.0, apart, s.row)
+    places = [s.elements - int(q * (s.elements - 1)) for q in QUARTILES]
+    found = yield from order_statistics(s, [(0, k) for k in places], _Important(0.0, apart, s.row).importance)
+    return _Important(_threshold(found), apart, s.row)
+
+
+def _whole(stack: Array, s: Situation) -> Array:
+    xp = array_namespace(stack)
+    scores = importance(stack, divergence(stack, s.row))[0, ...]
+    ordered = xp.sort(xp.reshape(scores, (-1,)))
+    quartiles = np.asarray([float(ordered[int(q * (s.elements - 1))]) for q in QUARTILES])
+    return scores >= _threshold(quartiles)
+
+
+important = Survey(
+    run=_run,
+    whole=_whole,
+    passes=lambda semantics, settings: 3,
+    unit=lambda shape, semantics, settings: row_length(shape),
+    holds=lambda models, shape, semantics, settings: 8 * math.prod(shape) // row_length(shape),
+)
+"""Entries whose importance is the median plus 1.5 times the distance of the quartiles, or more."""
+
+
+@element_method(
+    "arcee_fusion",
+    paper="https://www.arcee.ai",
+    formula="θ₀ + [I ≥ median + 1.5 (Q₃ − Q₁)] ⊙ (θ₁ − θ₀),  I = |θ₁ − θ₀| · KL(softmax θ₁ ‖ softmax θ₀) by rows",
+    base="endpoint",
+    models=(2, 2),
+    reproducible="tolerance",
+)
+def arcee_fusion(stack: Array, *, keep: Annotated[Array, important]) -> Array:
+    """Take the second model's entry where it is much more important than most, and the base model's elsewhere.
+
+    An entry is important that changed, in a row (along the last axis) whose softmax changed.
+    """
+    return array_namespace(stack).where(keep, stack[1, ...], stack[0, ...])
