@@ -7,6 +7,7 @@ from typing import Any
 
 import typer
 
+from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
@@ -34,7 +35,7 @@ def main() -> None:
 
 def pages() -> dict[str, str]:
     """Return the generated pages by file name."""
-    return {"methods.md": methods_page(), "commands.md": commands_page()}
+    return {"methods.md": methods_page(), "additions.md": additions_page(), "commands.md": commands_page()}
 
 
 def methods_page() -> str:
@@ -62,6 +63,41 @@ def _method(method: Method) -> Iterator[str]:
     yield "\n".join(facts)
     rows = [_setting(setting) for setting in method.settings.values()]
     yield "| parameter | of | default | values |\n|---|---|---|---|\n" + "\n".join(rows)
+
+
+def additions_page() -> str:
+    """Return one section for each weight rule and each modifier."""
+    intro = "What a recipe may add to a method. θ₀ is the base model, θᵢ a model, τᵢ = θᵢ − θ₀ its task vector."
+    weights = (
+        "`weights: NAME`, or `weights: {rule: NAME, ...}` with settings, gives each model its `weight`, for any method "
+        "that takes weights. The models count in the order of the recipe."
+    )
+    post = (
+        "`post: [NAME, ...]`, with `NAME: {...}` for settings, changes the change Δ that a method has merged, before "
+        "`lambda` scales it and it is added to the base. It works with every method that merges task vectors. Each "
+        "modifier sees what the ones before it have left."
+    )
+    rules = [part for rule in weight_rules().values() for part in _addition(rule)]
+    changes = [part for modifier in modifiers().values() for part in _addition(modifier)]
+    head = ["# Weight rules and modifiers", GENERATED, intro]
+    return _joined([*head, "## Weight rules", weights, *rules, "## Modifiers", post, *changes])
+
+
+def _addition(addition: Addition) -> Iterator[str]:
+    yield f"### {addition.key}"
+    yield f"    {addition.formula}"
+    yield inspect.getdoc(addition.rule) or ""
+    if addition.paper:
+        yield f"Source: {_source(addition.paper)}"
+    if addition.settings:
+        rows = [_setting_of_addition(setting) for setting in addition.settings.values()]
+        yield "| parameter | default | values |\n|---|---|---|\n" + "\n".join(rows)
+
+
+def _setting_of_addition(setting: Setting) -> str:
+    default = "(required)" if setting.required else "" if setting.default is None else f"`{setting.default}`"
+    values = ", ".join(f"`{choice}`" for choice in setting.choices) or str(setting.within)
+    return f"| `{setting.name}` | {default} | {'a list of ' if setting.per_model else ''}{values} |"
 
 
 def _source(paper: str) -> str:

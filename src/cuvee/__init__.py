@@ -6,7 +6,7 @@ from cuvee.version import __version__
 
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, recipe_from_text
-    from cuvee.engine import MergeResult, merge, merge_tensors, run_plan
+    from cuvee.engine import MergeResult, merge, merge_state_dicts, merge_tensors, run_plan
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
@@ -20,6 +20,7 @@ _ROOMS = {
     "load_recipe": "cuvee.api",
     "make_plan": "cuvee.plan",
     "merge": "cuvee.engine",
+    "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
@@ -35,6 +36,7 @@ __all__ = [
     "load_recipe",
     "make_plan",
     "merge",
+    "merge_state_dicts",
     "merge_tensors",
     "recipe_from_text",
     "run_plan",

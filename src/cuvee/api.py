@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from cuvee.method import registry
+from cuvee.addition import language
 from cuvee.recipe.load import parse_recipe, read_recipe
 from cuvee.recipe.recipe import Recipe
 
 
 def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe file with all methods known. Raises RecipeError that holds every problem with its line."""
-    return read_recipe(Path(path), registry())
+    return read_recipe(Path(path), language())
 
 
 def recipe_from_text(text: str, *, folder: Path | None = None) -> Recipe:
     """Read a recipe from a string; `folder` is where relative paths are looked up besides the current one."""
-    return parse_recipe(text, registry(), folder=folder)
+    return parse_recipe(text, language(), folder=folder)

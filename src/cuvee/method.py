@@ -146,7 +146,7 @@ def _method(
     parameters = inspect.signature(rule, eval_str=True).parameters
     surveys = {name: found for name, p in parameters.items() if (found := _survey(p)) is not None}
     plain = [p for name, p in parameters.items() if name not in surveys and p.kind == p.KEYWORD_ONLY]
-    settings = {p.name: _setting(p) for p in plain if p.name != "semantics"}
+    settings = {p.name: setting_of(p) for p in plain if p.name != "semantics"}
     if base in ("delta", "optional"):
         settings |= {"lambda": _LAMBDA, "int8_mask": _INT8_MASK}
     return Method(
@@ -160,7 +160,8 @@ def _survey(parameter: inspect.Parameter) -> Survey | None:
     return next((mark for mark in marks if isinstance(mark, Survey)), None)
 
 
-def _setting(parameter: inspect.Parameter) -> Setting:
+def setting_of(parameter: inspect.Parameter) -> Setting:
+    """Read what a recipe may give under a parameter's name from its annotation and default."""
     annotation = parameter.annotation
     marks = getattr(annotation, "__metadata__", ())
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation

@@ -33,7 +33,7 @@ def commands() -> dict[str, Any]:
     return dict(group.commands)
 
 
-@pytest.mark.parametrize("name", ["methods.md", "commands.md"])
+@pytest.mark.parametrize("name", ["methods.md", "additions.md", "commands.md"])
 def test_generated_pages_are_up_to_date(name: str) -> None:
     written = (DOCS / "reference" / name).read_text(encoding="utf-8")
     assert written == generator().pages()[name], "run `python docs/generate.py`"

@@ -179,6 +179,15 @@ def test_an_empty_tensor_and_a_scalar_pass_through(tmp_path: Path) -> None:
     assert merged.read("scale") == 0.5
 
 
+def test_random_rounding_does_not_depend_on_chunks_and_threads(family: Path, tmp_path: Path) -> None:
+    extra = "rounding: stochastic\nseed: 3\n"
+    first = merge(family, tmp_path / "first", extra=extra)
+    assert first.digest != merge(family, tmp_path / "nearest", extra="seed: 3\n").digest
+    for i, options in enumerate([{"threads": 2}, {"chunk": BLOCK}]):
+        assert merge(family, tmp_path / str(i), extra=extra, **options).digest == first.digest
+    assert not (first.folder / "mergekit_config.yml").exists()
+
+
 @pytest.mark.parametrize("method", ["ties", "localize_stitch", "pcb", "ramplus_tl"])
 def test_what_counts_for_the_whole_model_is_that_of_its_tensors_laid_end_to_end(tmp_path: Path, method: str) -> None:
     generator = np.random.default_rng(0)

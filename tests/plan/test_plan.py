@@ -1,5 +1,6 @@
 """Plans as data: forecasts and digests."""
 
+import os
 import subprocess
 import sys
 
@@ -86,7 +87,8 @@ def test_the_digest_follows_the_headers_of_files_and_is_the_same_in_another_proc
         "print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "recipe.yaml")]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": "7"}).stdout
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
     assert printed.split() == [first]
     (tmp_path / "b").rename(tmp_path / "old")
     write_model(tmp_path / "b", random_weights(2), dtype="BF16")

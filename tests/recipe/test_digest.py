@@ -1,5 +1,6 @@
 """Digests of recipes: the same for the same meaning, another for another."""
 
+import os
 import subprocess
 import sys
 
@@ -75,6 +76,6 @@ def test_digests_are_the_same_in_another_process_and_reading_imports_no_torch():
         "import sys, cuvee; print(cuvee.recipe_from_text(sys.argv[1]).digest);"
         "print(*sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
-    options = {"capture_output": True, "text": True, "check": True, "env": {"PYTHONHASHSEED": "12345"}}
+    options = {"capture_output": True, "text": True, "check": True, "env": {**os.environ, "PYTHONHASHSEED": "12345"}}
     printed = subprocess.run([sys.executable, "-c", code, TIES], **options).stdout
     assert printed.split() == [digest(TIES)]

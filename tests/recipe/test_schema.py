@@ -4,12 +4,13 @@ import jsonschema
 import pytest
 
 import cuvee
+from cuvee.addition import language
 from cuvee.errors import RecipeError
 from cuvee.method import registry
 from cuvee.recipe.document import read_document
 from cuvee.recipe.load import recipe_schema
 
-SCHEMA = recipe_schema(registry())
+SCHEMA = recipe_schema(language())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
 TIES = "merge_method: ties\nbase_model: b\nmodels:\n  - model: a\n    parameters: {weight: W}\nparameters: {P}\n"
@@ -30,6 +31,12 @@ GOOD = [
     ties(parameters="density: 0.3, normalize: false, lambda: 1.5, int8_mask: true"),
     ties(parameters="density: [0, 1, 0.5], normalize: [true, false]"),
     ties(rest="dtype: bfloat16\nout_dtype: float32\nseed: 3\nsemantics: paper\ncompute_dtype: as_loaded\nname: x\n"),
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: metagpt\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: ema, factor: 0.2}\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: decay, factors: [0.5]}\n",
+    ties(rest="post: [lines, {norm_match: }]\n"),
+    ties(rest="post: [{lines: {alpha: 0.3, beta: 1}}, norm_match]\n"),
+    ties(rest="rounding: stochastic\n"),
     SLICES,
     SLICES + "    parameters: {scale: [1, 2]}\n    base_model: b\n",
     SLICES + "models: null\n",
@@ -39,6 +46,15 @@ GOOD = [
 ]
 
 BAD = [
+    ties(rest="rounding: random\n"),
+    ties(rest="post: lines\n"),
+    ties(rest="post: [lanes]\n"),
+    ties(rest="post: [{lines: {alpha: -1}}]\n"),
+    ties(rest="post: [{lines: {gamma: 1}}]\n"),
+    ties(rest="post: [{lines: , norm_match: }]\n"),
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: metagtp\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: ema, factor: 2}\n",
+    ties("0.5").replace("parameters: {weight: 0.5}", "name: x") + "weights: {rule: decay, factors: 0.5}\n",
     ties(rest="dtypes: float16\n"),
     ties(rest="dtype: bf16\n"),
     ties(rest="seed: -1\n"),

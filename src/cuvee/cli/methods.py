@@ -14,7 +14,7 @@ def command(
     name: str = typer.Argument("", metavar="[NAME]", help="Show one method in full."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """List the merge methods, or show one's formula, settings, ranges and source."""
+    """List the merge methods, weight rules and modifiers, or show a method's formula, settings, ranges and source."""
     from cuvee.errors import RecipeError, closest
     from cuvee.method import registry
 
@@ -33,6 +33,7 @@ def command(
         _print_one(chosen[0])
     else:
         _print_all(chosen)
+        _print_additions()
 
 
 def _plain(method: "Method") -> dict[str, Any]:
@@ -62,6 +63,22 @@ def _print_all(methods: list["Method"]) -> None:
     for method in methods:
         table.add_row(method.key, method.kind, bases[method.base], method.summary)
     Console().print(table)
+
+
+def _print_additions() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cuvee.addition import modifiers, weight_rules
+
+    for title, known in (("weights", weight_rules()), ("post", modifiers())):
+        table = Table(box=None, pad_edge=False)
+        table.add_column(title)
+        table.add_column("what it does")
+        for addition in known.values():
+            table.add_row(addition.key, addition.summary)
+        Console().print()
+        Console().print(table)
 
 
 def _print_one(method: "Method") -> None:

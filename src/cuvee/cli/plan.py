@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from cuvee.plan import MergeStep, Plan
+    from cuvee.recipe.recipe import Chosen
 
 NAME = "plan"
 SHOWN_STEPS = 12
@@ -72,6 +73,12 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     for i, model in enumerate(plan.models):
         roles = "  (config and tokenizer come from here)" if i == plan.donor else ""
         console.print(f"  {model}  ->  {plan.places[i]}{roles}", markup=False)
+    if plan.recipe.weights is not None:
+        console.print(f"weights: {_chosen(plan.recipe.weights)}", markup=False)
+    for chosen in plan.recipe.post:
+        console.print(f"modifier: {_chosen(chosen)}", markup=False)
+    if plan.recipe.rounding != "nearest":
+        console.print(f"rounding: {plan.recipe.rounding}")
     table = Table(box=None, pad_edge=False)
     for column in ("tensor", "type", "shape", "does", "settings"):
         table.add_column(column)
@@ -93,6 +100,11 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"plan digest {plan.digest}")
+
+
+def _chosen(chosen: "Chosen") -> str:
+    settings = [f"{name} {_number(value)}" for name, value in chosen.settings.items() if value is not None]
+    return f"{chosen.key} ({', '.join(settings)})" if settings else chosen.key
 
 
 def _settings(step: "MergeStep") -> str:

@@ -9,7 +9,7 @@ def command() -> None:
     """Print the JSON Schema of recipes."""
     import json
 
-    from cuvee.method import registry
+    from cuvee.addition import language
     from cuvee.recipe.load import recipe_schema
 
-    typer.echo(json.dumps(recipe_schema(registry()), indent=2))
+    typer.echo(json.dumps(recipe_schema(language()), indent=2))

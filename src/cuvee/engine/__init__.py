@@ -2,5 +2,6 @@
 
 from cuvee.engine.arrays import merge_tensors
 from cuvee.engine.run import MergeResult, merge, run_plan
+from cuvee.engine.state_dicts import merge_state_dicts
 
-__all__ = ["MergeResult", "merge", "merge_tensors", "run_plan"]
+__all__ = ["MergeResult", "merge", "merge_state_dicts", "merge_tensors", "run_plan"]

@@ -10,6 +10,7 @@ from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.step import Context, run_step
 from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
+from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
@@ -25,23 +26,25 @@ _NAME = "tensor"
 
 def merge_tensors(
     method: str,
-    tensors: Sequence[np.ndarray],
+    tensors: Sequence[Tensor],
     *,
-    base: np.ndarray | None = None,
+    base: Tensor | None = None,
     seed: int = 0,
     names: Sequence[str] | None = None,
     semantics: str = "mergekit",
     chunk: int = 8 * BLOCK,
     **settings: Any,
-) -> np.ndarray:
+) -> Tensor:
     """Merge one tensor of several models. Settings that each model may set are one number or a list.
 
-    For slerp the base is the end at t = 0. `names` are what random draws depend on. Raises RecipeError for settings
-    and CheckpointError for tensors that do not fit.
+    Takes NumPy arrays or torch tensors; the result is of the library and the type of the first. For slerp the base is
+    the end at t = 0. `names` are what random draws depend on. Raises RecipeError for settings and CheckpointError for
+    tensors that do not fit.
     """
-    known = _method(method)
-    stack = [base, *tensors] if known.base == "endpoint" and base is not None else list(tensors)
-    subtracted = base if known.base in ("delta", "optional") else None
+    known = find_method(method)
+    arrays, origin = [as_numpy(tensor) for tensor in tensors], None if base is None else as_numpy(base)
+    stack = [origin, *arrays] if known.base == "endpoint" and origin is not None else arrays
+    subtracted = origin if known.base in ("delta", "optional") else None
     _check_arrays(known, stack, subtracted, needs_base=known.base == "delta")
     step = _step(known, stack, subtracted, names or [str(i) for i in range(len(stack))], semantics, settings)
     sources = [MemoryCheckpoint({_NAME: a}) for a in (*stack, *([subtracted] if subtracted is not None else []))]
@@ -62,7 +65,7 @@ def merge_tensors(
         raw[start : start + data.size] = data
 
     run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
-    return out.reshape(stack[0].shape)
+    return in_kind_of(tensors[0], out.reshape(stack[0].shape))
 
 
 def merge_by_definition(
@@ -79,7 +82,7 @@ def merge_by_definition(
 
     `stack` is [models, *shape], base included for slerp; task vectors are taken from `base` where the method does.
     """
-    known = _method(method)
+    known = find_method(method)
     xp = array_namespace(stack)
     deltas = stack - base if base is not None else stack
     models = stack.shape[0]
@@ -103,7 +106,8 @@ def merge_by_definition(
     return change if base is None else base + step.scale * change
 
 
-def _method(key: str) -> Method:
+def find_method(key: str) -> Method:
+    """Return the method of that name. Raises RecipeError with the closest name."""
     if key not in registry():
         guess = closest(key, list(registry()))
         raise RecipeError(f"unknown merge method '{key}'", hint=f"did you mean '{guess}'?" if guess else None)

@@ -60,13 +60,14 @@ def as_mergekit(recipe: Recipe) -> str | None:
     """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
     named = any(source.name for part in recipe.slices for source in part.sources)
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
+    own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
     left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in _OUR_KEYS}
     return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
 
 
-_OUR_KEYS = ("seed", "semantics", "compute_dtype")
+_OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding")
 
 
 def _version(name: str) -> str | None:

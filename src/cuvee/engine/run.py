@@ -1,6 +1,7 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
 import shutil
+import sys
 import threading
 import time
 from collections import deque
@@ -11,14 +12,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from cuvee.checkpoint.companions import copy_companions, merged_config
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out, refuse_existing
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.card import model_card
+from cuvee.engine.measures import with_measured_scales, with_measured_weights
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures, as_mergekit, provenance
-from cuvee.engine.step import Context, Loss, run_step
+from cuvee.engine.step import Context, Loss, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.errors import OutOfBudget, RecipeError
 from cuvee.kernels import prepare
@@ -32,6 +36,9 @@ DEFAULT_SHARD = 5_000_000_000
 
 SPARE_DISK = 16_000_000
 """Bytes beyond the weights that must be free: headers, companions, file system."""
+
+Write = Callable[[str, int, np.ndarray], None]
+"""Takes bytes of an output tensor: its name, the position of the first, the bytes."""
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
@@ -79,7 +86,7 @@ def run_plan(
     _check_disk(out, sum(shard.nbytes for shard in shards))
     started = time.perf_counter()
     with PeakMemory() as peak, CheckpointWriter(out, shards, overwrite=overwrite) as writer:
-        digests, loss = run.steps(writer)
+        digests, loss = run.steps(writer.write)
         entries = [(s.name, s.dtype, s.shape, digests[s.name]) for s in plan.steps]
         figures = Figures(
             seconds=time.perf_counter() - started,
@@ -92,6 +99,11 @@ def run_plan(
         _write_companions(plan, writer, digest, figures)
         writer.finish()
     return MergeResult(out, digest, figures, plan.warnings)
+
+
+def run_steps(plan: Plan, write: Write, *, threads: int = 1) -> None:
+    """Run all steps of a plan whose inputs are in memory, without a limit of memory."""
+    _Run(plan, sys.maxsize, threads, None, False, Silent()).steps(write)
 
 
 class _Run:
@@ -117,24 +129,29 @@ class _Run:
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def steps(self, writer: CheckpointWriter) -> tuple[dict[str, str], Loss]:
+    def steps(self, write: Write) -> tuple[dict[str, str], Loss]:
         """Run all steps and return each tensor's digest and what the cast lost in all."""
         self.progress.start("merge", self.plan.forecast.bytes_read, "bytes")
-        method, semantics = self.plan.method, self.plan.recipe.semantics
-        known = survey_model(method, self.plan.steps, self.kernels, semantics, self.wide, self._over_all_steps)
-        context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known)
+        method, semantics, rounding = self.plan.method, self.plan.recipe.semantics, self.plan.recipe.rounding
+        steps = with_measured_weights(self.plan, self._over_all_steps)
+        known = survey_model(method, steps, self.kernels, semantics, self.wide, self._over_all_steps)
+        context = Context(method, semantics, self.plan.recipe.seed, self.kernels, self.allow_nonfinite, known, rounding)
+        steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         digests: dict[str, str] = {}
         total = Loss()
-        work = partial(self._run_step, context, writer)
-        for step, (digest, loss) in zip(self.plan.steps, self._in_order(work, self.plan.steps), strict=True):
+        work = partial(self._run_step, context, write)
+        for step, (digest, loss) in zip(steps, self._in_order(work, steps), strict=True):
             digests[step.name] = digest
             total.lost += loss.lost
             total.moved += loss.moved
         self.progress.finish()
         return digests, total
 
-    def _run_step(self, context: Context, writer: CheckpointWriter, step: MergeStep) -> tuple[str, Loss]:
-        return run_step(step, self._blocks(step), context, partial(writer.write, step.name))
+    def _run_step(self, context: Context, write: Write, step: MergeStep) -> tuple[str, Loss]:
+        return run_step(step, self._blocks(step), context, partial(write, step.name))
+
+    def _measure(self, context: Context, step: MergeStep) -> Norms:
+        return measure_step(step, self._blocks(step), context)
 
     def _over_all_steps(self, fold: Fold) -> Any:
         merges = [step for step in self.plan.steps if step.action == "merge"]

@@ -1,6 +1,7 @@
 """One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,16 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.blocks import Block, Blocks
-from cuvee.engine.surveys import Found, survey_step
+from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
 from cuvee.kernels import Kernels
 from cuvee.method import Method
 from cuvee.ops.arrays import sum_models
 from cuvee.ops.gram import spread_over
+from cuvee.ops.rounding import round_at_random
 from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
+from cuvee.recipe.recipe import Rounding
 
 Sink = Callable[[int, np.ndarray], None]
 """Takes the bytes of the output tensor from a byte position on."""
@@ -32,6 +35,7 @@ class Context:
     kernels: Kernels
     allow_nonfinite: bool
     known: Found
+    rounding: Rounding = "nearest"
 
 
 @dataclass
@@ -42,6 +46,15 @@ class Loss:
     moved: float = 0.0
 
 
+@dataclass(frozen=True)
+class Norms:
+    """Squared norms: of each model's task vector, of their plain sum, and of the merged change before lambda."""
+
+    models: tuple[float, ...]
+    summed: float
+    merged: float
+
+
 def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
     """Compute one output tensor. Returns the BLAKE3 of its bytes and what the cast lost.
 
@@ -49,8 +62,20 @@ def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> t
     """
     if step.action == "copy":
         return _copy(step, blocks, sink), Loss()
-    try:
+    with _its_place(step, context):
         return _merge(step, blocks, context, sink)
+
+
+def measure_step(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
+    """Return the norms of the task vectors and of the merged change, in a pass of the method that writes nothing."""
+    with _its_place(step, context):
+        return _measure(step, blocks, context)
+
+
+@contextmanager
+def _its_place(step: MergeStep, context: Context) -> Iterator[None]:
+    try:
+        yield
     except CuveeError:
         raise
     except Exception as error:  # a rule may be foreign code: whatever it raises gets its place
@@ -82,7 +107,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
         for block in blocks.in_chunk(first, last):
             merged = rule.merged(block)
             cast = out[block.start - first : block.start - first + merged.size]
-            if not context.kernels.narrow(merged, cast) and not context.allow_nonfinite:
+            if not _round(step, context, block.start, merged, cast) and not context.allow_nonfinite:
                 message = f"the result does not fit {step.dtype}: it is not finite there"
                 raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
             if block.base is not None and cast.dtype != merged.dtype:
@@ -91,6 +116,26 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
         digest.update(raw.data)
         sink(first * dtype.itemsize, raw)
     return digest.hexdigest(), Loss(*map(float, loss))
+
+
+def _round(step: MergeStep, context: Context, start: int, merged: np.ndarray, cast: np.ndarray) -> bool:
+    """Cast the numbers of a block as the recipe says; return whether all results are finite."""
+    if context.rounding == "nearest" or cast.dtype == merged.dtype:
+        return context.kernels.narrow(merged, cast)
+    uniform = np.empty(merged.size, np.float32)
+    context.kernels.uniform(rounding_key(step, context.seed), start, uniform)
+    return round_at_random(merged, uniform, cast)
+
+
+def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
+    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
+    rule = _Rule(step, context, found, blocks.wide)
+    squares = np.zeros((len(step.inputs) + 2, 1, 1))
+    for block in blocks:
+        for numbers, square in zip((*block.stack, sum_models(block.stack), rule.change(block)), squares, strict=True):
+            context.kernels.gram(np.ascontiguousarray(numbers).reshape(1, -1), square)
+    *models, summed, merged = squares.reshape(-1).tolist()
+    return Norms(tuple(models), summed, merged)
 
 
 _NOTHING = np.empty((0, 0))
@@ -120,14 +165,15 @@ class _Rule:
 
     def merged(self, block: Block) -> np.ndarray:
         """Return the merged tensor's numbers for a block, in the computing type."""
-        change = self._change(block)
+        change = self.change(block)
         if block.base is None:
             return change
         out = np.empty_like(block.base)
         self.kernels.add_scaled(block.base, change, self.step.scale, out)
         return out
 
-    def _change(self, block: Block) -> np.ndarray:
+    def change(self, block: Block) -> np.ndarray:
+        """Return the merged task vector's numbers for a block, or the merged tensor's where there is no base."""
         stack, start = block.stack, block.start
         if self.method.kind == "element":
             return np.asarray(self.method.rule(stack, **self.settings, **self._supplied(stack, start)))

@@ -18,12 +18,16 @@ Found = Mapping[str, Supplied]
 
 def random_keys(step: MergeStep, seed: int) -> tuple[tuple[int, int], ...]:
     """Return what the draws of each model's tensor depend on: seed, model, occurrence and tensor, nothing else."""
-    return tuple(_key(seed, given.identity, given.occurrence, step.name) for given in step.inputs)
+    return tuple(_key(str(seed), given.identity, str(given.occurrence), step.name) for given in step.inputs)
 
 
-def _key(seed: int, identity: str, occurrence: int, tensor: str) -> tuple[int, int]:
-    text = "\0".join((str(seed), identity, str(occurrence), tensor))
-    digest = blake3(text.encode()).digest(8)
+def rounding_key(step: MergeStep, seed: int) -> tuple[int, int]:
+    """Return what the draws of random rounding depend on: seed and output tensor."""
+    return _key(str(seed), "rounding", step.name)
+
+
+def _key(*words: str) -> tuple[int, int]:
+    digest = blake3("\0".join(words).encode()).digest(8)
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
+from cuvee.addition import weight_rules
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
 from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
 from cuvee.plan.memory import LARGEST_CHUNK, least_memory
+from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
 from cuvee.plan.resolve import given_models, open_models
-from cuvee.recipe.recipe import Recipe, Slice, Source
+from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Scalar, Setting, value_at
 from cuvee.structure import layer_of, stacks
@@ -77,8 +79,10 @@ class _Planner:
         self.note_lacking()
         self.note_refused()
         self.check_whole_model_settings(steps)
+        self.check_measured_weights(steps)
         self.stop_at_problems()
         self.warn_of_idle_filters(outlines)
+        steps = self.modified(steps)
         return Plan(
             recipe=self.recipe,
             method=self.method,
@@ -211,13 +215,26 @@ class _Planner:
     def settings(self, out: Outline, members: list[_Member]) -> tuple[dict[str, Any], float]:
         resolved: dict[str, Any] = {}
         for name, setting in self.method.settings.items():
-            if setting.per_model:
+            if name == "weight" and self.recipe.weights is not None:
+                resolved |= self.ruled_weights(self.recipe.weights, out, len(members))
+            elif setting.per_model:
                 resolved[name] = tuple(self.value(setting, out, member) for member in members)
             else:
                 resolved[name] = self.value(setting, out, None)
         scale = float(resolved.get("lambda", 1.0))
-        own = {name: resolved[name] for name in self.method.own_settings}
+        own = {name: resolved[name] for name in self.method.own_settings if name in resolved}
         return own, scale
+
+    def ruled_weights(self, chosen: Chosen, out: Outline, models: int) -> dict[str, Any]:
+        """Return the weights that a rule gives, or nothing if it has to measure the models first."""
+        rule = weight_rules()[chosen.key]
+        if rule.measures(chosen.settings):
+            return {}
+        try:
+            return {"weight": tuple(rule.rule(models, **chosen.settings))}
+        except ValueError as error:
+            self.refused.setdefault(str(error), []).append(out.name)
+            return {"weight": (1.0,) * models}
 
     def value(self, setting: Setting, out: Outline, member: _Member | None) -> Scalar | None:
         scopes = [out.part.settings, self.recipe.settings]
@@ -241,7 +258,7 @@ class _Planner:
     def rule_accepts(self, step: MergeStep) -> bool:
         """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
         known = all(survey is gram for survey in self.method.surveys.values())
-        if self.method.kind != "coefficient" or not known or self.lacking:
+        if self.method.kind != "coefficient" or not known or self.lacking or self.measures_weights:
             return True
         settings = as_arrays(step.settings)
         settings |= dict.fromkeys(self.method.surveys, np.eye(len(step.inputs)))  # of unrelated models
@@ -277,6 +294,24 @@ class _Planner:
                     message = f"'{name}' differs between tensors, but here it counts for the whole model"
                     hint = "give one number, or use semantics: mergekit"
                     self.problems.append(RecipeError(message, where=self.recipe.source, hint=hint))
+
+    @property
+    def measures_weights(self) -> bool:
+        chosen = self.recipe.weights
+        return chosen is not None and weight_rules()[chosen.key].measures(chosen.settings)
+
+    def check_measured_weights(self, steps: list[MergeStep]) -> None:
+        """Weights that are found over whole models need the same models in the same order everywhere."""
+        merged = {tuple(given.model for given in step.inputs) for step in steps if step.action == "merge"}
+        if self.measures_weights and self.recipe.weights is not None and len(merged) > 1:
+            message = f"'weights: {self.recipe.weights.key}' needs the same models in every slice"
+            self.problems.append(RecipeError(message, where=self.recipe.source))
+
+    def modified(self, steps: list[MergeStep]) -> list[MergeStep]:
+        """Apply the modifiers, if nothing has to be measured for any of them."""
+        if measures_changes(self.recipe.post):
+            return steps
+        return with_scales(steps, unmeasured(steps), self.recipe.post)
 
     def warn_of_idle_filters(self, outlines: list[Outline]) -> None:
         """Say which filters are in no tensor's name: probably misspelt."""
@@ -339,11 +374,14 @@ class _Planner:
         if step.action == "copy":
             return 0
         semantics, held = self.recipe.semantics, step.chunk(LARGEST_CHUNK) >= step.elements
-        return sum(
-            survey.passes(semantics, step.settings)
-            for survey in self.method.surveys.values()
-            if survey.scope(semantics, step.settings) == "model" or not held  # what is held is read once
-        )
+        surveys = [
+            (s.passes(semantics, step.settings), s.scope(semantics, step.settings))
+            for s in self.method.surveys.values()
+        ]
+        whole = sum(passes for passes, scope in surveys if scope == "model")
+        own = 0 if held else sum(passes for passes, scope in surveys if scope != "model")  # what is held is read once
+        again = own + 1 if measures_changes(self.recipe.post) else 0
+        return whole + own + again + self.measures_weights
 
 
 def _position(out: Outline) -> int | None:

@@ -3,7 +3,8 @@
 The methods that exist are an argument: this room knows mergekit's language, not the mathematics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from pydantic_core import ErrorDetails
 from cuvee.errors import CuveeError, RecipeError, closest, several
 from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.document import Path as Place
-from cuvee.recipe.recipe import ComputeDType, DType, Recipe, Semantics, Slice, Source
+from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Rounding, Semantics, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
 from cuvee.recipe.shown import shown
@@ -41,6 +42,28 @@ class MethodSchema(Protocol):
 
     @property
     def base(self) -> str: ...
+
+
+class AdditionSchema(Protocol):
+    """What a recipe's checks need to know of a weight rule or a modifier."""
+
+    @property
+    def settings(self) -> Mapping[str, Setting]: ...
+
+    @property
+    def on_changes(self) -> bool: ...
+
+
+Additions = Mapping[str, AdditionSchema]
+
+
+@dataclass(frozen=True)
+class Language:
+    """All that a recipe can name, by key."""
+
+    methods: Mapping[str, MethodSchema]
+    weight_rules: Additions
+    modifiers: Additions
 
 
 class _Strict(BaseModel):
@@ -80,29 +103,30 @@ class RecipeDocument(_Strict):
     compute_dtype: ComputeDType = Field("float32", description="as_loaded rounds inputs and task vectors to dtype")
     semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
     seed: int = Field(0, ge=0, lt=2**63)
+    weights: Any = Field(None, description="a rule that gives each model its weight")
+    post: Any = Field(None, description="modifiers of the merged change, one after another")
+    rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
     name: str | None = None
 
 
-def read_recipe(path: Path, methods: Mapping[str, MethodSchema]) -> Recipe:
+def read_recipe(path: Path, language: Language) -> Recipe:
     """Read a recipe file. Raises RecipeError that holds every problem with its line."""
     try:
         with path.open(encoding="utf-8") as opened:
             text = opened.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
-    return parse_recipe(text, methods, source=str(path), folder=path.parent)
+    return parse_recipe(text, language, source=str(path), folder=path.parent)
 
 
-def parse_recipe(
-    text: str, methods: Mapping[str, MethodSchema], *, source: str = "recipe", folder: Path | None = None
-) -> Recipe:
-    """Read a recipe from text. `methods` maps each method's key to what it can be told."""
+def parse_recipe(text: str, language: Language, *, source: str = "recipe", folder: Path | None = None) -> Recipe:
+    """Read a recipe from text. Raises RecipeError that holds every problem with its line."""
     document = read_document(text, source)
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=f"{source}:1")
     problems = _schema_problems(document) + _not_yet(document)
     known = {key: value for key, value in document.data.items() if key not in NOT_YET}
-    reader = _Reader(document, methods, problems)
+    reader = _Reader(document, language, problems)
     method = reader.method(known)
     recipe = reader.recipe(known, method, text, folder)
     if problems:
@@ -179,9 +203,11 @@ def _lowered(message: str) -> str:
 class _Reader:
     """Reads the parts of a document and notes problems instead of stopping at the first."""
 
-    def __init__(self, document: Document, methods: Mapping[str, MethodSchema], problems: list[CuveeError]) -> None:
+    def __init__(self, document: Document, language: Language, problems: list[CuveeError]) -> None:
         self.document = document
-        self.methods = methods
+        self.methods = language.methods
+        self.weight_rules = language.weight_rules
+        self.modifiers = language.modifiers
         self.problems = problems
 
     def note(self, place: Place, message: str, hint: str | None = None) -> None:
@@ -207,6 +233,13 @@ class _Reader:
         slices = self.slices(data, method)
         if method is not None and data["merge_method"] in self.methods:
             self.check_base(data, method)
+        weights = self.weights(data.get("weights"))
+        if method is not None and weights is not None:
+            self.check_weights(data, method, weights)
+        post = self.post(data.get("post"))
+        if method is not None and post and not _merges_changes(data, method):
+            message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
+            self.note(("post",), message, "use a method that works on task vectors, with a 'base_model'")
         if self.problems:
             return None
         checked = RecipeDocument.model_validate(data)
@@ -221,6 +254,9 @@ class _Reader:
             compute_dtype=checked.compute_dtype,
             semantics=checked.semantics,
             seed=checked.seed,
+            weights=weights,
+            post=post,
+            rounding=checked.rounding,
             name=checked.name,
             text=text,
             source=self.document.source,
@@ -294,9 +330,7 @@ class _Reader:
         key = self.document.data["merge_method"]
         setting = method.settings.get(name)
         if setting is None:
-            guess = closest(name, list(method.settings))
-            hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(method.settings) or 'none'}"
-            self.note(place, f"'{key}' takes no parameter {shown(name)}", hint)
+            self.unknown(name, key, method.settings, place)
             return None
         if own and not setting.per_model:
             hint = "set it under the recipe's own 'parameters'"
@@ -313,21 +347,117 @@ class _Reader:
         return tuple(Choice(tuple(map(setting.plain, choice.stops)), choice.filter) for choice in value)
 
     def check_base(self, data: dict[str, Any], method: MethodSchema) -> None:
-        slices = data.get("slices") if isinstance(data.get("slices"), list) else None
-        per_slice = bool(slices) and all(isinstance(s, dict) and s.get("base_model") for s in slices or [])
-        if method.base in ("delta", "endpoint") and not data.get("base_model") and not per_slice:
+        if method.base in ("delta", "endpoint") and not _has_base(data):
             self.note(("merge_method",), f"'{data['merge_method']}' needs a 'base_model'")
 
+    def weights(self, written: Any) -> Chosen | None:
+        """Read `weights:`, a rule's name or {rule: name, and its settings}."""
+        if written is None:
+            return None
+        if not isinstance(written, dict):
+            return self.chosen(written, {}, self.weight_rules, "weight rule", ("weights",))
+        if "rule" not in written:
+            self.note(("weights",), f"expected a rule's name or {{rule: name, ...}}, found {shown(written)}")
+            return None
+        settings = {name: value for name, value in written.items() if name != "rule"}
+        return self.chosen(written["rule"], settings, self.weight_rules, "weight rule", ("weights",))
 
-def recipe_schema(methods: Mapping[str, MethodSchema]) -> dict[str, Any]:
+    def post(self, written: Any) -> tuple[Chosen, ...]:
+        """Read `post:`, a list of modifiers: names, or {name: {settings}}."""
+        if written is None:
+            return ()
+        if not isinstance(written, list):
+            self.note(("post",), f"expected a list of modifiers, found {shown(written)}")
+            return ()
+        found = [self.modifier(entry, ("post", i)) for i, entry in enumerate(written)]
+        return tuple(chosen for chosen in found if chosen is not None)
+
+    def modifier(self, entry: Any, place: Place) -> Chosen | None:
+        if not isinstance(entry, dict):
+            return self.chosen(entry, {}, self.modifiers, "modifier", place)
+        key, settings = next(iter(entry.items()), ("", None))
+        if len(entry) != 1 or not isinstance(settings, dict | None):
+            self.note(place, f"expected a modifier's name or {{name: {{settings}}}}, found {shown(entry)}")
+            return None
+        return self.chosen(key, settings or {}, self.modifiers, "modifier", (*place, key))
+
+    def chosen(self, key: Any, written: dict[str, Any], known: Additions, kind: str, place: Place) -> Chosen | None:
+        """Check an addition's name and settings, and fill in the defaults."""
+        if not isinstance(key, str) or key not in known:
+            guess = closest(str(key).replace("-", "_").lower(), list(known))
+            hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(known)}"
+            self.note(place, f"unknown {kind} {shown(key)}", hint)
+            return None
+        settings = known[key].settings
+        for name in settings:
+            if settings[name].required and name not in written:
+                self.note(place, f"'{key}' needs a value for '{name}'")
+        result = {name: setting.default for name, setting in settings.items()}
+        for name, value in written.items():
+            if name in settings:
+                result[name] = self.setting(settings[name], key, value, (*place, name))
+            else:
+                self.unknown(name, key, settings, (*place, name))
+        return Chosen(key, result)
+
+    def setting(self, setting: Setting, key: str, value: Any, place: Place) -> Any:
+        """Check one setting of an addition, one value or a list as the setting says."""
+        if setting.per_model and not isinstance(value, list):
+            self.note(place, f"'{setting.name}' of '{key}': expected a list, found {shown(value)}")
+            return None
+        complaints = map(setting.complaint, value if setting.per_model else [value])
+        if complaint := next(filter(None, complaints), None):
+            self.note(place, f"'{setting.name}' of '{key}': {complaint}")
+            return None
+        return tuple(map(setting.plain, value)) if setting.per_model else setting.plain(value)
+
+    def unknown(self, name: str, key: str, settings: Mapping[str, Setting], place: Place) -> None:
+        guess = closest(name, list(settings))
+        hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(settings) or 'none'}"
+        self.note(place, f"'{key}' takes no parameter {shown(name)}", hint)
+
+    def check_weights(self, data: dict[str, Any], method: MethodSchema, weights: Chosen) -> None:
+        key = data["merge_method"]
+        if "weight" not in method.settings or not method.settings["weight"].per_model:
+            self.note(("weights",), f"'{key}' takes no weights")
+        if self.weight_rules[weights.key].on_changes and not _merges_changes(data, method):
+            message = f"'{weights.key}' measures task vectors, and '{key}' merges none here"
+            self.note(("weights",), message, "use a method that works on task vectors, with a 'base_model'")
+        for place in _places_of("weight", data):
+            self.note(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
+
+
+def _has_base(data: dict[str, Any]) -> bool:
+    slices = data.get("slices") if isinstance(data.get("slices"), list) else None
+    per_slice = bool(slices) and all(isinstance(s, dict) and s.get("base_model") for s in slices or [])
+    return bool(data.get("base_model")) or per_slice
+
+
+def _merges_changes(data: dict[str, Any], method: MethodSchema) -> bool:
+    return method.base == "delta" or (method.base == "optional" and _has_base(data))
+
+
+def _places_of(name: str, data: Any, place: Place = ()) -> Iterator[Place]:
+    """Give the places where a parameter of that name is set."""
+    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for key, value in entries:
+        if key == "parameters" and isinstance(value, dict) and name in value:
+            yield (*place, key, name)
+        elif key in ("models", "slices", "sources") or isinstance(key, int):
+            yield from _places_of(name, value, (*place, key))
+
+
+def recipe_schema(language: Language) -> dict[str, Any]:
     """Return the JSON Schema of recipes: the document's, with the methods' keys and parameters by name."""
-    schema = RecipeDocument.model_json_schema()
+    schema, methods = RecipeDocument.model_json_schema(), language.methods
     schema["title"] = "Cuvée recipe"
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["merge_method"] = {"enum": sorted(methods), "description": "the method's key"}
     schema["oneOf"] = [{"required": [key], "properties": {key: {"type": "array"}}} for key in ("models", "slices")]
     forms: list[dict[str, Any]] = []
     schema["allOf"] = [_rule(key, method, forms) for key, method in sorted(methods.items())]
+    schema["properties"]["weights"]["anyOf"] = _weights_forms(language.weight_rules)
+    schema["properties"]["post"]["anyOf"] = _post_forms(language.modifiers)
     schema["$defs"] |= {_form_name(i): form for i, form in enumerate(forms)}
     return schema
 
@@ -342,6 +472,32 @@ def _rule(key: str, method: MethodSchema, forms: list[dict[str, Any]]) -> dict[s
     }
 
 
+def _weights_forms(known: Additions) -> list[dict[str, Any]]:
+    with_settings = [_settings_of(rule, {"rule": {"const": key}}) for key, rule in known.items()]
+    return [{"type": "null"}, {"enum": _bare(known)}, *with_settings]
+
+
+def _post_forms(known: Additions) -> list[dict[str, Any]]:
+    named = {key: {"anyOf": [{"type": "null"}, _settings_of(modifier, {})]} for key, modifier in known.items()}
+    one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+    entry = {"anyOf": [{"enum": _bare(known)}, {"type": "object", **one, "properties": named}]}
+    return [{"type": "null"}, {"type": "array", "items": entry}]
+
+
+def _bare(known: Additions) -> list[str]:
+    """List the additions that can be named without settings."""
+    return [key for key, addition in known.items() if not any(s.required for s in addition.settings.values())]
+
+
+def _settings_of(addition: AdditionSchema, fixed: dict[str, Any]) -> dict[str, Any]:
+    own = {
+        name: {"type": "array", "items": _scalar(setting)} if setting.per_model else _scalar(setting)
+        for name, setting in addition.settings.items()
+    }
+    required = [*fixed, *(name for name, setting in addition.settings.items() if setting.required)]
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": fixed | own}
+
+
 def _parameters(settings: list[Setting], forms: list[dict[str, Any]]) -> dict[str, Any]:
     for form in map(_form, settings):
         if form not in forms:
@@ -354,7 +510,7 @@ def _form_name(number: int) -> str:
     return f"Value{number}"
 
 
-def _form(setting: Setting) -> dict[str, Any]:
+def _scalar(setting: Setting) -> dict[str, Any]:
     scalar: dict[str, Any] = {"type": {"text": "string"}.get(setting.kind, setting.kind)}
     if setting.choices:
         scalar["enum"] = list(setting.choices)
@@ -362,6 +518,11 @@ def _form(setting: Setting) -> dict[str, Any]:
         scalar["exclusiveMinimum" if setting.within.open_low else "minimum"] = setting.within.low
     if setting.within.high is not None:
         scalar["exclusiveMaximum" if setting.within.open_high else "maximum"] = setting.within.high
+    return scalar
+
+
+def _form(setting: Setting) -> dict[str, Any]:
+    scalar = _scalar(setting)
     gradient = {"anyOf": [scalar, {"type": "array", "items": scalar, "minItems": 1}]}
     filtered = {
         "type": "object",

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +13,15 @@ from cuvee.recipe.setting import Settings
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
+Rounding = Literal["nearest", "stochastic"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A weight rule or a modifier that the recipe names, with all its settings, the defaults among them."""
+
+    key: str
+    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,9 @@ class Recipe:
     compute_dtype: ComputeDType = "float32"
     semantics: Semantics = "mergekit"
     seed: int = 0
+    weights: Chosen | None = None
+    post: tuple[Chosen, ...] = ()
+    rounding: Rounding = "nearest"
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -84,6 +97,9 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "compute_dtype": recipe.compute_dtype,
         "semantics": recipe.semantics,
         "seed": recipe.seed,
+        "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
+        "post": [_canonical_choice(chosen) for chosen in recipe.post],
+        "rounding": recipe.rounding,
     }
 
 
@@ -109,6 +125,10 @@ def _canonical_settings(settings: Settings) -> dict[str, Any]:
         name: [{"filter": choice.filter, "value": list(choice.stops)} for choice in value]
         for name, value in sorted(settings.items())
     }
+
+
+def _canonical_choice(chosen: Chosen) -> dict[str, Any]:
+    return {"key": chosen.key, "parameters": dict(chosen.settings)}
 
 
 def _text(model: ModelRef | None) -> str | None:

@@ -1,0 +1,109 @@
+"""What a recipe may add to a method: weight rules and modifiers, one file each in `weights/` and `modifiers/`.
+
+As with methods, a function's signature is its schema: keyword-only arguments are the settings that a recipe may give.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from cuvee.method import registry, setting_of
+from cuvee.recipe.load import Language
+from cuvee.recipe.setting import Setting
+
+Measures = Callable[[Mapping[str, Any]], bool]
+
+
+@dataclass(frozen=True)
+class Addition:
+    """One addition. `measures` says whether, with given settings, it needs numbers that are found in the tensors.
+
+    `on_changes` says that it works only with methods that merge task vectors, the changes from a base.
+    """
+
+    key: str
+    rule: Callable[..., Any]
+    formula: str
+    paper: str
+    settings: Mapping[str, Setting]
+    on_changes: bool
+    measures: Measures
+
+    @property
+    def summary(self) -> str:
+        return (inspect.getdoc(self.rule) or "").partition("\n")[0]
+
+
+@dataclass(frozen=True)
+class MergedTensor:
+    """What modifiers know of one output tensor. Norms are squared, and 0 or none before they are measured.
+
+    `depth` goes from 0 in the first layer to 1 in the last, and is 0 outside the layers. `models` has the norm of each
+    task vector, `summed` is that of their plain sum, `merged` that of the change as it stands, without lambda.
+    """
+
+    depth: float
+    models: tuple[float, ...] = ()
+    summed: float = 0.0
+    merged: float = 0.0
+
+    def scaled(self, factor: float) -> "MergedTensor":
+        """Return the same tensor with its change multiplied."""
+        return replace(self, merged=self.merged * factor * factor)
+
+
+def weight_rule(
+    key: str, *, formula: str, paper: str = "", measures: bool = False
+) -> Callable[[Callable[..., Any]], Addition]:
+    """Make a rule that gives each model its `weight`.
+
+    The function takes the number of models, or if it `measures` the squared norms of their task vectors, each of the
+    whole model. It returns one number a model. ValueError says that its settings do not fit.
+    """
+    return lambda rule: Addition(
+        key, rule, formula, paper, _settings(rule), on_changes=measures, measures=lambda settings: measures
+    )
+
+
+def modifier(
+    key: str, *, formula: str, measures: Measures, paper: str = ""
+) -> Callable[[Callable[..., Any]], Addition]:
+    """Make a modifier of the merged change. The function takes all `MergedTensor`s and returns a factor for each."""
+    return lambda rule: Addition(key, rule, formula, paper, _settings(rule), on_changes=True, measures=measures)
+
+
+@cache
+def weight_rules() -> Mapping[str, Addition]:
+    """Return all weight rules by key."""
+    import cuvee.weights
+
+    return _found_in(cuvee.weights)
+
+
+@cache
+def modifiers() -> Mapping[str, Addition]:
+    """Return all modifiers by key."""
+    import cuvee.modifiers
+
+    return _found_in(cuvee.modifiers)
+
+
+def language() -> Language:
+    """Return all that recipes can name: the methods, and what may be added to them."""
+    return Language(registry(), weight_rules(), modifiers())
+
+
+def _found_in(package: ModuleType) -> Mapping[str, Addition]:
+    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    found = [held for module in modules for held in vars(module).values() if isinstance(held, Addition)]
+    return MappingProxyType({addition.key: addition for addition in sorted(found, key=lambda a: a.key)})
+
+
+def _settings(rule: Callable[..., Any]) -> Mapping[str, Setting]:
+    parameters = inspect.signature(rule, eval_str=True).parameters.values()
+    return MappingProxyType({p.name: setting_of(p) for p in parameters if p.kind == p.KEYWORD_ONLY})

@@ -1,0 +1,1 @@
+"""Modifiers of a merged change, one file each. `cuvee.addition.modifiers` finds them."""

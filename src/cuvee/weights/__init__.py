@@ -1,0 +1,1 @@
+"""Weight rules, one file each. `cuvee.addition.weight_rules` finds them."""
