@@ -19,7 +19,8 @@ def widen_rows(rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray
     finite = min([widen(part[model], stack[model]) for model in range(models)])
     if base.size:
         finite &= widen(part[models], base)
-        np.subtract(stack, base, out=stack)
+        with np.errstate(invalid="ignore"):
+            np.subtract(stack, base, out=stack)
     return finite
 
 
