@@ -76,9 +76,9 @@ def run_plan(
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails.
     """
-    out = out.absolute()
+    named, out = out, out.absolute()
     if not out.name:
-        raise RecipeError("the output is a folder with a name", where=str(out))
+        raise RecipeError("the output is a folder with a name", where=str(named))
     run = _Run(plan, memory_bytes, threads, chunk, allow_nonfinite, progress or Silent())
     tensors = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
     shards = lay_out(tensors, shard_bytes)
@@ -98,7 +98,7 @@ def run_plan(
         digest = digest_of_entries(entries)
         _write_companions(plan, writer, digest, figures)
         writer.finish()
-    return MergeResult(out, digest, figures, plan.warnings)
+    return MergeResult(named, digest, figures, plan.warnings)
 
 
 def run_steps(plan: Plan, write: Write, *, threads: int = 1) -> None:
