@@ -1,14 +1,18 @@
 """One test a door: the shell, Python, and transformers reading what came out."""
 
 import logging
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import cuvee
+from cuvee.evaluate import load_model
 from cuvee.testing import TINY_LLAMA, random_weights, write_model
 
 torch = pytest.importorskip("torch")
@@ -29,6 +33,24 @@ def tokenizer_files(folder: Path) -> None:
     fast.save_pretrained(folder)
 
 
+@contextmanager
+def heard(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Let caplog hear transformers, whose logger hands nothing on to the root logger: older pytests hear only that."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.WARNING, logger="transformers"):
+            yield
+    finally:
+        logger.removeHandler(caplog.handler)
+
+
+def about_keys(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the messages that mention missing or unexpected keys, in the words of transformers 4 or 5."""
+    words = re.compile("missing|unexpected|mismatch|newly initialized|not used|not initialized", re.IGNORECASE)
+    return [message for message in caplog.messages if words.search(message)]
+
+
 def test_a_merged_folder_loads_in_transformers_and_computes_what_a_merge_by_hand_does(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -41,14 +63,16 @@ def test_a_merged_folder_loads_in_transformers_and_computes_what_a_merge_by_hand
         "merge_method: task_arithmetic\nbase_model: base\nmodels:\n"
         "  - {model: a, parameters: {weight: 0.7}}\n  - {model: b, parameters: {weight: 0.4}}\n"
     )
-    out = cuvee.merge(cuvee.load_recipe(tmp_path / "recipe.yaml"), tmp_path / "out", shard_bytes=60_000).folder
+    merged = cuvee.merge(cuvee.load_recipe(tmp_path / "recipe.yaml"), tmp_path / "out", shard_bytes=60_000)
+    out = merged.folder
 
-    with caplog.at_level(logging.WARNING, logger="transformers"):
+    with heard(caplog):
         model, said = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
         tokenizer = transformers.AutoTokenizer.from_pretrained(out)
     assert not any(said[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert "key" not in caplog.text.lower()
+    assert about_keys(caplog) == []
     assert tokenizer.decode(tokenizer("ABC").input_ids) == "ABC"
+    assert load_model(out, device="cpu").digest == merged.digest
 
     by_hand = transformers.LlamaForCausalLM(transformers.LlamaConfig(**TINY_LLAMA))
     hand = {n: base[n] + 0.7 * (experts[0][n] - base[n]) + 0.4 * (experts[1][n] - base[n]) for n in base}
@@ -58,6 +82,15 @@ def test_a_merged_folder_loads_in_transformers_and_computes_what_a_merge_by_hand
         torch.testing.assert_close(model.eval()(ids).logits, by_hand.eval()(ids).logits, rtol=1e-5, atol=1e-5)
 
 
+def test_a_folder_whose_names_do_not_fit_is_heard(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Without this the silence after a merge would prove nothing."""
+    weights = random_weights(0)
+    weights["no.such.weight"] = weights.pop("model.layers.1.mlp.up_proj.weight")
+    with heard(caplog):
+        transformers.AutoModelForCausalLM.from_pretrained(write_model(tmp_path / "odd", weights))
+    assert any("no.such.weight" in message for message in about_keys(caplog))
+
+
 def test_a_merge_on_a_cpu_imports_neither_torch_nor_transformers(tmp_path: Path) -> None:
     for i in (0, 1):
         write_model(tmp_path / f"m{i}", random_weights(i))
@@ -65,9 +98,8 @@ def test_a_merge_on_a_cpu_imports_neither_torch_nor_transformers(tmp_path: Path)
         "merge_method: linear\nmodels: [{model: m0}, {model: m1}]\nparameters: {weight: 1}\n"
     )
     code = """
-import sys, time
+import sys
 from cuvee.cli.app import app
-spent = time.process_time()
 for arguments in (["--help"], ["plan", sys.argv[1]], ["merge", sys.argv[1], sys.argv[2]]):
     try:
         app(arguments, standalone_mode=False)
@@ -82,10 +114,9 @@ print("heavy", heavy)
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_importing_cuvee_and_asking_for_help_is_quick_and_light() -> None:
+def test_importing_cuvee_and_asking_for_help_is_light() -> None:
     code = """
-import sys, time
-before = time.process_time()
+import sys
 import cuvee
 sys.argv = ["cuvee", "--help"]
 try:

@@ -1,6 +1,5 @@
 """Tiny random models with tokenizers made on the spot, and the original competition's files where there are any."""
 
-import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from cuvee.evaluate.model import LanguageModel, load_model
 
 START, END = "<s>", "</s>"
-COMPETITION_FILES = Path(os.environ.get("CUVEE_KIT_DATA", Path(__file__).parents[3] / "shared" / "data"))
+CHECKOUT = Path(__file__).parents[2]
+COMPETITION_FILES = Path(os.environ.get("CUVEE_KIT_DATA", CHECKOUT.parent / "shared" / "data"))
+"""Optional: CUVEE_KIT_DATA names the folder; without it, shared/data beside the checkout."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,7 +43,6 @@ def save_model(folder: Path, tokenizer: PreTrainedTokenizerFast, *, seed: int = 
     config = LlamaConfig(vocab_size=len(tokenizer), bos_token_id=0, eos_token_id=1, pad_token_id=None, **options)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    (folder / "cuvee.json").write_text(json.dumps({"weights_digest": f"{seed:064x}"}))
     return folder
 
 

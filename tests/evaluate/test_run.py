@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from cuvee.checkpoint import weights_digest
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate import Prompt, Report, Sample, Task, evaluate, load_model, paired_difference
 from cuvee.evaluate.model import LanguageModel
@@ -64,7 +65,7 @@ def test_the_report_says_what_was_found(model_folder: Path, tmp_path: Path) -> N
     report = evaluate(model_folder, [CHOICES, TEXTS], out=tmp_path)
     written = json.loads((tmp_path / "report.json").read_text())
     choices, texts = report.tasks
-    assert report.model_digest == written["model_digest"] == f"{0:064x}"
+    assert report.model_digest == written["model_digest"] == weights_digest(model_folder)
     assert written["tasks"]["choices"]["n"] == 10
     assert written["tasks"]["choices"]["metrics"]["accuracy"]["value"] == sum(i.score or 0 for i in choices.items) / 10
     assert list(written["tasks"]["choices"]["metrics"]) == ["accuracy", "f1"]
@@ -172,12 +173,39 @@ def test_a_mixed_task_scores_the_texts_of_choices(model: LanguageModel) -> None:
     assert [item.score for item in report.task("mixed").items[:10]] == [i.score for i in report.task("choices").items]
 
 
-def test_the_digest_of_a_folder_without_cuvee_json_is_that_of_its_weights(tmp_path: Path) -> None:
-    one = save_model(tmp_path / "one", byte_tokenizer(), seed=3)
-    other = save_model(tmp_path / "other", byte_tokenizer(), seed=4)
-    for folder in (one, other):
-        (folder / "cuvee.json").unlink()
-    assert load_model(one).digest == load_model(one).digest != load_model(other).digest
+def test_weights_that_changed_in_place_start_anew_whatever_cuvee_json_says(tmp_path: Path) -> None:
+    folder, out = tmp_path / "model", tmp_path / "out"
+    save_model(folder, byte_tokenizer(), seed=3)
+    before = weights_digest(folder)
+    (folder / "cuvee.json").write_text(json.dumps({"weights_digest": before}))
+    assert evaluate(folder, [CHOICES], out=out).model_digest == before
+    save_model(folder, byte_tokenizer(), seed=4)
+    recorder = Recorder()
+    report = evaluate(folder, [CHOICES], out=out, progress=recorder)
+    assert report.model_digest == weights_digest(folder) != before
+    assert recorder.steps[0] == 0
+    assert steady(report) == steady(evaluate(folder, [CHOICES]))
+
+
+def test_a_run_into_the_folder_of_the_model_goes_on_too(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "model", byte_tokenizer())
+    first = evaluate(folder, [CHOICES], out=folder)
+    recorder = Recorder()
+    second = evaluate(folder, [CHOICES], out=folder, progress=recorder)
+    assert recorder.steps == [10]
+    assert steady(first) == steady(second)
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "generation_config.json", "vocabulary.json"])
+def test_a_changed_file_of_the_tokenizer_or_the_configuration_starts_anew(tmp_path: Path, name: str) -> None:
+    folder, out = tmp_path / "model", tmp_path / "out"
+    save_model(folder, byte_tokenizer())
+    evaluate(folder, [CHOICES], out=out)
+    file = folder / name
+    file.write_text((file.read_text() if file.exists() else "{}") + "\n")
+    recorder = Recorder()
+    evaluate(folder, [CHOICES], out=out, progress=recorder)
+    assert recorder.steps[0] == 0
 
 
 @pytest.mark.parametrize(

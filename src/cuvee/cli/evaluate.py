@@ -27,7 +27,7 @@ def command(
     from cuvee.evaluate import evaluate
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring}
-    size = int(batch_size) if batch_size.isdigit() else batch_size
+    size = _number(batch_size)
     progress = shown_progress()
     report = evaluate(model, tasks, out=out, limit=limit, batch_size=size, progress=progress, **options)  # type: ignore[arg-type]  # evaluate checks it
     if as_json:
@@ -38,9 +38,18 @@ def command(
         _print(report)
 
 
+def _number(text: str) -> int | str:
+    """Return a number if the text is one."""
+    try:
+        return int(text)
+    except ValueError:
+        return text
+
+
 def _print(report: "Report") -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     table.add_column("task")
@@ -51,8 +60,9 @@ def _print(report: "Report") -> None:
     for score in [*scores, *([report.macro] if report.macro and len(report.tasks) > 1 else [])]:
         interval = f"{score.low:.1%} to {score.high:.1%}"
         figures = (f"{score.value:.1%}", f"{score.standard_error:.1%}", interval)
-        table.add_row(score.task, score.metric, str(score.n), *figures, style="bold" if score.task == "macro" else "")
+        cells = [Text(cell) for cell in (score.task, score.metric, str(score.n), *figures)]  # names are no markup
+        table.add_row(*cells, style="bold" if score.task == "macro" else "")
     console = Console()
     console.print(table)
     for note in report.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(Text(f"note: {note}"))

@@ -10,7 +10,9 @@ from typing import Any, Literal, get_args
 
 from blake3 import blake3
 
+from cuvee.checkpoint import weights_digest
 from cuvee.errors import EvaluationError, MissingExtra, RecipeError
+from cuvee.evaluate.report import REPORT_FILE
 
 try:
     import torch
@@ -28,6 +30,7 @@ OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 NO_LIMIT = 10**9
 TINY_PARAMETERS = 20_000_000
 SMALL_FILES = (".json", ".model", ".txt", ".jinja")
+OUR_FILES = ("cuvee.json", REPORT_FILE)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
     _check_decoder(network, path)
     return LanguageModel(
         name=str(folder),
-        digest=model_digest(path),
+        digest=weights_digest(path),
         network=network.to(place).eval(),
         tokenizer=tokenizer,
         context_length=_context_length(network.config, tokenizer),
@@ -147,21 +150,15 @@ def pick_device(device: Device) -> torch.device:
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def model_digest(folder: Path) -> str:
-    """Return the weights digest that a merge wrote into `cuvee.json`, or compute it from the weights."""
-    known = _json(folder / "cuvee.json").get("weights_digest")
-    if isinstance(known, str):
-        return known
-    from cuvee.checkpoint import weights_digest
-
-    return str(weights_digest(folder))
-
-
 def files_digest(folder: Path) -> str:
-    """Return the BLAKE3 of the names and bytes of the tokenizer and configuration files."""
+    """Return the BLAKE3 of the names and bytes of the tokenizer and configuration files.
+
+    All small files count, for tokenizers choose names of their own; but those that we write, and the index, do not.
+    """
     hasher = blake3()
     for path in sorted(folder.iterdir()):
-        if path.suffix in SMALL_FILES and path.name != "cuvee.json" and not path.name.endswith(".index.json"):
+        ours = path.name in OUR_FILES or path.name.endswith(".index.json")
+        if path.suffix in SMALL_FILES and not ours and path.is_file():
             hasher.update(path.name.encode() + b"\0" + blake3(path.read_bytes()).digest())
     return hasher.hexdigest()
 

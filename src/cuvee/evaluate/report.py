@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from cuvee.evaluate.output import writing
+
 REPORT_FILE = "report.json"
 SUBMISSION_FILE = "submission.csv"
 
@@ -104,9 +106,10 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Write `report.json` and `submission.csv`, each in one go."""
-        folder.mkdir(parents=True, exist_ok=True)
-        _replace(folder / REPORT_FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
-        _replace(folder / SUBMISSION_FILE, submission(self))
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _replace(folder / REPORT_FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+            _replace(folder / SUBMISSION_FILE, submission(self))
 
 
 def submission(report: Report) -> str:

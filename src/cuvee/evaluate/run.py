@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
-from cuvee.evaluate.report import Item, Report, TaskReport
+from cuvee.evaluate.output import check_writable
+from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
 from cuvee.evaluate.samples import Answer, append_answers, read_answers, run_digest
 from cuvee.evaluate.task import Task, load_task
 from cuvee.progress import Progress, Silent
@@ -38,13 +39,16 @@ def evaluate(
 
     With `out`, the report, a submission and all answers are written there, the answers as they come: a second run with
     the same model, tasks, dtype, device and scoring computes only what is missing. `limit` takes the first items of
-    each task. A loaded model keeps its own device and dtype.
+    each task. A loaded model keeps its own device and dtype. A place that cannot be written to raises RecipeError, a
+    full disk OutOfBudget, before the model is loaded where that can be known.
     """
     from cuvee.evaluate.model import fitting_threads
 
     started = time.perf_counter()
     asked = _loaded_tasks(tasks)
     _check_settings(limit, batch_size, scoring)
+    if out is not None:
+        _check_output(Path(out), asked)
     loaded = _loaded_model(model, device, dtype)
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out) / SAMPLES_FOLDER, progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
@@ -91,6 +95,15 @@ def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None
     check_scoring(scoring)
 
 
+def _check_output(out: Path, tasks: Sequence[Task]) -> None:
+    answers = [_answers_file(out / SAMPLES_FOLDER, task) for task in tasks]
+    check_writable(out, [out / REPORT_FILE, out / SUBMISSION_FILE, *answers])
+
+
+def _answers_file(folder: Path, task: Task) -> Path:
+    return folder / f"{task.name}.jsonl"
+
+
 def _loaded_model(model: "str | Path | LanguageModel", device: "Device", dtype: "Dtype") -> "LanguageModel":
     from cuvee.evaluate.model import LanguageModel, load_model
 
@@ -125,7 +138,7 @@ class _Run:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""
         from cuvee.evaluate.answers import answer
 
-        path = None if self.folder is None else self.folder / f"{task.name}.jsonl"
+        path = None if self.folder is None else _answers_file(self.folder, task)
         digest = run_digest(self.model.digest, task.digest, {**self._deciding(), "files": self.model.files_digest})
         samples = task.samples[: self.limit]
         found = {} if path is None else read_answers(path, digest)

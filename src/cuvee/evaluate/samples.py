@@ -11,6 +11,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from cuvee.errors import EvaluationError
+from cuvee.evaluate.output import writing
 
 REVISION = 1  # raise when the same settings give other answers, or when a line's keys change
 
@@ -35,23 +36,25 @@ def run_digest(model: str, task: str, settings: Mapping[str, str]) -> str:
 
 def read_answers(path: Path, run: str) -> dict[str, Answer]:
     """Read the answers of this run. A torn last line, or all lines if they are of another run, are removed."""
-    if not path.exists():
-        return {}
-    whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1]
-    lines = [_parsed(line, f"{path}:{number}") for number, line in enumerate(kept.splitlines(), start=1)]
-    if any(found != run for found, _ in lines):
-        kept, lines = b"", []
-    if kept != whole:
-        path.write_bytes(kept)
+    with writing(path):
+        if not path.exists():
+            return {}
+        whole = path.read_bytes()
+        kept = whole[: whole.rfind(b"\n") + 1]
+        lines = [_parsed(line, f"{path}:{number}") for number, line in enumerate(kept.splitlines(), start=1)]
+        if any(found != run for found, _ in lines):
+            kept, lines = b"", []
+        if kept != whole:
+            path.write_bytes(kept)
     return {answer.id: answer for _, answer in lines}
 
 
 def append_answers(path: Path, run: str, answers: Iterable[Answer]) -> None:
     """Append one line an answer."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.writelines(_line(run, answer) for answer in answers)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.writelines(_line(run, answer) for answer in answers)
 
 
 def _line(run: str, answer: Answer) -> str:
