@@ -37,11 +37,22 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit) as ended:
+        stopped = _interruption(ended)
+        if stopped is None:
+            raise
+        print(stopped if stopped.args else "interrupted; nothing half-written is left", file=sys.stderr)
         sys.exit(130)
     except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
         sys.exit(_report(error, debug))
+
+
+def _interruption(ended: BaseException) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that ended the command, if one did: typer exits for it and says nothing."""
+    error: BaseException | None = ended
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _report(error: Exception, debug: bool) -> int:

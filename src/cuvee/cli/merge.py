@@ -14,11 +14,12 @@ def command(
     memory: str = typer.Option("512MB", help="Private memory that the merge may take."),
     threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
     shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory."""
+    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
     from cuvee.api import load_recipe
     from cuvee.cli.amounts import parse_bytes
     from cuvee.cli.progress import shown_progress
@@ -31,6 +32,7 @@ def command(
         shard_bytes=parse_bytes(shard_size, "--shard-size"),
         threads=threads or os.cpu_count() or 1,
         overwrite=overwrite,
+        resume=not no_resume,
         allow_nonfinite=allow_nonfinite,
         progress=shown_progress(),
     )
