@@ -6,20 +6,34 @@ from cuvee.version import __version__
 
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, recipe_from_text
-    from cuvee.engine import MergeResult, merge, merge_state_dicts, merge_tensors, run_plan
+    from cuvee.engine import (
+        MergeResult,
+        Part,
+        PartResult,
+        join,
+        merge,
+        merge_part,
+        merge_state_dicts,
+        merge_tensors,
+        run_plan,
+    )
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
 
 _ROOMS = {
     "MergeResult": "cuvee.engine",
+    "Part": "cuvee.engine",
+    "PartResult": "cuvee.engine",
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
     "Report": "cuvee.evaluate",
     "evaluate": "cuvee.evaluate",
+    "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
     "make_plan": "cuvee.plan",
     "merge": "cuvee.engine",
+    "merge_part": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
     "recipe_from_text": "cuvee.api",
@@ -28,14 +42,18 @@ _ROOMS = {
 
 __all__ = [
     "MergeResult",
+    "Part",
+    "PartResult",
     "Plan",
     "Recipe",
     "Report",
     "__version__",
     "evaluate",
+    "join",
     "load_recipe",
     "make_plan",
     "merge",
+    "merge_part",
     "merge_state_dicts",
     "merge_tensors",
     "recipe_from_text",

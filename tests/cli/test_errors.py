@@ -153,3 +153,20 @@ def test_settings_that_no_tensor_can_use_are_told_once(
 def test_a_formula_is_shown_whole(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(monkeypatch, "methods", "ties") == 0
     assert "mᵢ = [sign" in capsys.readouterr().out
+
+
+def test_parts_and_their_join_speak_of_what_is_missing(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (family / "recipe.yaml").write_text(RECIPE)
+    for wrong in ("3/2", "0/2", "1", "a/b"):
+        assert run(monkeypatch, "merge", "recipe.yaml", "out", "--part", wrong) == 2
+        assert f"--part: expected a part such as 1/3, 2/3 or 3/3, found '{wrong}'" in capsys.readouterr().err
+    assert run(monkeypatch, "merge", "recipe.yaml", "out", "--part", "1/2") == 0
+    assert "missing parts: 2/2" in capsys.readouterr().out
+    assert run(monkeypatch, "join", "out") == 3
+    assert "part 2/2 is missing" in capsys.readouterr().err
+    assert run(monkeypatch, "merge", "recipe.yaml", "out", "--part", "2/2", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["missing"] == []
+    assert run(monkeypatch, "join", "out", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == "out"

@@ -37,6 +37,9 @@ class TensorSource(Protocol):
     def fingerprint(self) -> dict[str, dict[str, Any]]:
         """Return file name -> size and digest of the header, which identify the input without reading its data."""
 
+    def modified(self) -> dict[str, int]:
+        """Return file name -> when it was last changed, in nanoseconds. Nothing for what is no file."""
+
 
 class Checkpoint:
     """A safetensors folder or file. Reads by position from any thread; holds one descriptor a file."""
@@ -96,6 +99,9 @@ class Checkpoint:
             for header in self.headers
         }
 
+    def modified(self) -> dict[str, int]:
+        return {header.file.name: header.modified_ns for header in self.headers}
+
     def _descriptor(self, file: Path) -> int:
         with self._lock:
             if file not in self._descriptors:
@@ -141,6 +147,9 @@ class MemoryCheckpoint:
             digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + array.tobytes())
         size = sum(array.nbytes for array in self.arrays.values())
         return {"memory": {"size": size, "header_blake3": digest.hexdigest(), "sha256": None}}
+
+    def modified(self) -> dict[str, int]:
+        return {}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

@@ -52,13 +52,15 @@ class Header:
     metadata: dict[str, str]
     raw: bytes
     size: int
+    modified_ns: int
 
 
 def read_header(file: Path) -> Header:
     """Read and check one file's header. Raises CheckpointError that names the file and the tensor."""
     try:
         with file.open("rb") as opened:
-            size = os.fstat(opened.fileno()).st_size
+            status = os.fstat(opened.fileno())
+            size = status.st_size
             length = _header_length(opened.read(8), size, file)
             raw = opened.read(length)
     except OSError as error:
@@ -70,7 +72,7 @@ def read_header(file: Path) -> Header:
     tensors = [_tensor(name, entry, file, 8 + length) for name, entry in entries.items()]
     tensors.sort(key=lambda spec: (spec.start, spec.nbytes))
     _check_coverage(tensors, 8 + length, size, file)
-    return Header(file, tuple(tensors), metadata, raw, size)
+    return Header(file, tuple(tensors), metadata, raw, size, status.st_mtime_ns)
 
 
 def _header_length(prefix: bytes, size: int, file: Path) -> int:

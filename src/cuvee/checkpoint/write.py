@@ -1,7 +1,7 @@
 """Writing checkpoints: tensors at offsets known beforehand, in a hidden folder that is renamed at the very end.
 
-`OUT` appears complete or not at all: everything goes to `.OUT.partial` beside it; the index is written last, then the
-folder is renamed.
+`OUT` appears complete or not at all: everything goes to `.OUT.partial/model` beside it; the index is written last, then
+that folder is renamed. What else is in `.OUT.partial` belongs to whoever takes up a stopped run.
 """
 
 import errno
@@ -10,6 +10,7 @@ import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,35 +89,51 @@ def _shard(file: str, unordered: list[OutputTensor]) -> Shard:
     return Shard(file, tuple(tensors), header, starts, at)
 
 
-class CheckpointWriter:
-    """Writes shards into `.OUT.partial`. Use as a context manager: leaving it unfinished removes what was written."""
+def partial_folder(out: Path) -> Path:
+    """Return the hidden folder beside `out` in which it is made."""
+    return out.parent / f".{out.name}.partial"
 
-    def __init__(self, out: Path, shards: Sequence[Shard], *, overwrite: bool = False) -> None:
+
+class CheckpointWriter:
+    """Writes shards into `.OUT.partial/model`. Use as a context manager: leaving it unfinished removes them.
+
+    With `resume`, shards that an earlier run has set out are taken as they are. With `keep` set they stay.
+    """
+
+    def __init__(self, out: Path, shards: Sequence[Shard], *, overwrite: bool = False, resume: bool = False) -> None:
         self.out = out
-        self.partial = out.parent / f".{out.name}.partial"
+        self.partial = partial_folder(out)
+        self.folder = self.partial / "model"
         self.shards = tuple(shards)
         self.overwrite = overwrite
+        self.resume = resume
+        self.keep = False
         self._places = {t.name: (shard.file, shard.starts[t.name]) for shard in shards for t in shard.tensors}
         self._descriptors: dict[str, int] = {}
+
+    @property
+    def count(self) -> int:
+        """How many tensors are to be written."""
+        return len(self._places)
 
     def __enter__(self) -> "CheckpointWriter":
         refuse_existing(self.out, overwrite=self.overwrite)
         try:
-            if self.partial.exists():
+            if not self.resume and self.partial.exists():
                 shutil.rmtree(self.partial)
-            self.partial.mkdir(parents=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             for shard in self.shards:
-                self._preallocate(shard)
+                self._open(shard)
         except OSError as error:
-            self._abandon()
+            self.leave()
             raise write_error(error, self.out) from error
         except BaseException:
-            self._abandon()
+            self.leave()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._abandon()
+        self.leave()
 
     def write(self, name: str, start: int, data: np.ndarray) -> None:
         """Write bytes of a tensor from its byte `start` on."""
@@ -132,7 +149,15 @@ class CheckpointWriter:
     def write_file(self, name: str, text: str) -> None:
         """Write a text file beside the shards."""
         try:
-            (self.partial / name).write_text(text, encoding="utf-8")
+            (self.folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise write_error(error, self.out) from error
+
+    def close(self) -> None:
+        """Close the shards; a network file system may say only now that they do not fit."""
+        try:
+            while self._descriptors:
+                os.close(self._descriptors.popitem()[1])
         except OSError as error:
             raise write_error(error, self.out) from error
 
@@ -141,25 +166,29 @@ class CheckpointWriter:
 
         An earlier merge at OUT is moved aside first and removed last.
         """
+        # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
+        # after a power cut the weights digest tells.
+        self.close()
+        if len(self.shards) > 1:
+            self.write_file(INDEX, self._index())
+        refuse_existing(self.out, overwrite=self.overwrite)  # it may have appeared since the start
         try:
-            # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
-            # after a power cut the weights digest tells.
-            self._close()
-            if len(self.shards) > 1:
-                self.write_file(INDEX, self._index())
-            refuse_existing(self.out, overwrite=self.overwrite)  # it may have appeared since the start
-            replaced = self.out.with_name(f".{self.out.name}.replaced")
+            replaced = _replaced(self.out)
             shutil.rmtree(replaced, ignore_errors=True)
             if self.out.exists():
                 self.out.rename(replaced)
-            self.partial.rename(self.out)
+            self.folder.rename(self.out)
             shutil.rmtree(replaced, ignore_errors=True)
+            remove_empty(self.partial)
         except OSError as error:
             raise write_error(error, self.out) from error
 
-    def _preallocate(self, shard: Shard) -> None:
-        descriptor = os.open(self.partial / shard.file, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
-        self._descriptors[shard.file] = descriptor
+    def _open(self, shard: Shard) -> None:
+        ready = self.resume and is_set_out(self.folder, shard)
+        flags = os.O_RDWR | os.O_CREAT | (0 if ready else os.O_TRUNC)
+        descriptor = self._descriptors[shard.file] = os.open(self.folder / shard.file, flags, 0o644)
+        if ready:
+            return
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, shard.nbytes)
         os.pwrite(descriptor, shard.header, 0)
@@ -173,14 +202,45 @@ class CheckpointWriter:
         }
         return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
 
-    def _close(self) -> None:
+    def leave(self) -> None:
+        """Close the shards and remove them, unless they are to be kept."""
         for descriptor in self._descriptors.values():
             os.close(descriptor)
         self._descriptors.clear()
+        if self.keep:
+            return
+        for shard in self.shards:
+            with suppress(OSError):
+                (self.folder / shard.file).unlink()
+        if not any(self.folder.glob("*.safetensors")):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        remove_empty(self.partial)
 
-    def _abandon(self) -> None:
-        self._close()
-        shutil.rmtree(self.partial, ignore_errors=True)
+
+def is_set_out(folder: Path, shard: Shard) -> bool:
+    """Say whether a shard's file is there with its header and its full size, whatever its tensors hold."""
+    try:
+        with (folder / shard.file).open("rb") as file:
+            return os.fstat(file.fileno()).st_size == shard.nbytes and file.read(len(shard.header)) == shard.header
+    except OSError:
+        return False
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder unless something is in it."""
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def bring_back(out: Path) -> None:
+    """Undo the first half of a replacement that a kill cut in two: the earlier merge goes back to OUT."""
+    if _replaced(out).exists() and not out.exists():
+        with suppress(OSError):
+            _replaced(out).rename(out)
+
+
+def _replaced(out: Path) -> Path:
+    return out.with_name(f".{out.name}.replaced")
 
 
 def refuse_existing(out: Path, *, overwrite: bool) -> None:

@@ -1,8 +1,12 @@
-"""Amounts of bytes and seconds, as people write and read them."""
+"""Amounts of bytes, and parts of a whole, as people write and read them."""
 
 import re
+from typing import TYPE_CHECKING
 
 from cuvee.errors import RecipeError
+
+if TYPE_CHECKING:
+    from cuvee.engine import Part
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
@@ -24,3 +28,13 @@ def bytes_text(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} B"
+
+
+def parse_part(text: str, option: str) -> "Part":
+    """Read "2/3". Raises RecipeError."""
+    from cuvee.engine import Part
+
+    match = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise RecipeError(f"{option}: expected a part such as 1/3, 2/3 or 3/3, found '{text}'")
+    return Part(int(match[1]), int(match[2]))

@@ -5,9 +5,7 @@ import traceback
 
 import typer
 
-from cuvee.cli import demo, evaluate, merge, methods, plan, recipe_schema
-
-INTERRUPTED = 130
+from cuvee.cli import demo, evaluate, join, merge, methods, plan, recipe_schema
 
 app = typer.Typer(
     name="cuvee",
@@ -17,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, plan, methods, evaluate, recipe_schema):
+for verb in (demo, merge, join, plan, methods, evaluate, recipe_schema):
     app.command(verb.NAME)(verb.command)
 
 
@@ -39,12 +37,22 @@ def main() -> None:
     sys.argv = [argument for argument in sys.argv if argument != "--debug"]
     try:
         app()
-    except SystemExit as stopped:
-        if stopped.code == INTERRUPTED:  # the command line's library turns an interruption into this
-            print("interrupted: nothing half-written looks finished", file=sys.stderr)
-        raise
+    except (KeyboardInterrupt, SystemExit) as ended:
+        stopped = _interruption(ended)
+        if stopped is None:
+            raise
+        print(stopped if stopped.args else "interrupted; nothing half-written is left", file=sys.stderr)
+        sys.exit(130)
     except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
         sys.exit(_report(error, debug))
+
+
+def _interruption(ended: BaseException) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C that ended the command, if one did: typer exits for it and says nothing."""
+    error: BaseException | None = ended
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _report(error: Exception, debug: bool) -> int:

@@ -1,9 +1,15 @@
 """cuvee merge: a recipe to a model."""
 
 import os
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from cuvee.engine import MergeResult, PartResult
+    from cuvee.engine.provenance import Figures
 
 NAME = "merge"
 
@@ -14,58 +20,70 @@ def command(
     memory: str = typer.Option("512MB", help="Private memory that the merge may take."),
     threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
     shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
+    no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory."""
+    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
     from cuvee.api import load_recipe
-    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.amounts import parse_bytes, parse_part
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine import merge
+    from cuvee.engine import merge, merge_part
 
-    result = merge(
-        load_recipe(recipe),
-        out,
-        memory_bytes=parse_bytes(memory, "--memory"),
-        shard_bytes=parse_bytes(shard_size, "--shard-size"),
-        threads=threads or os.cpu_count() or 1,
-        overwrite=overwrite,
-        allow_nonfinite=allow_nonfinite,
-        progress=shown_progress(),
-    )
-    if as_json:
-        _print_json(result)
+    options = {
+        "memory_bytes": parse_bytes(memory, "--memory"),
+        "shard_bytes": parse_bytes(shard_size, "--shard-size"),
+        "threads": threads or os.cpu_count() or 1,
+        "overwrite": overwrite,
+        "resume": not no_resume,
+        "allow_nonfinite": allow_nonfinite,
+        "progress": shown_progress(),
+    }
+    if part:
+        print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)
     else:
-        _print(result)
+        print_merge(merge(load_recipe(recipe), out, **options), as_json=as_json)
 
 
-def _print_json(result: object) -> None:
-    import json
-    from dataclasses import asdict
+def print_merge(result: "MergeResult", *, as_json: bool) -> None:
+    """Show a finished merge: the digest on stdout, the rest on stderr; or all of it as JSON."""
+    if as_json:
+        typer.echo(_json(asdict(result) | {"folder": str(result.folder)}))
+        return
+    _print_took(str(result.folder), result.figures, result.warnings)
+    if result.figures.cast_loss is not None:
+        typer.echo(f"the final cast lost {result.figures.cast_loss:.1%} of the change from the base", err=True)
+    typer.echo(f"weights digest {result.digest}")
 
-    from cuvee.engine import MergeResult
 
-    assert isinstance(result, MergeResult), "what merge returns"
-    content = asdict(result) | {"folder": str(result.folder)}
-    typer.echo(json.dumps(content, indent=2))
+def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:
+    """Show a finished part, and what is missing to the whole."""
+    missing = [str(part) for part in result.missing]
+    if as_json:
+        typer.echo(_json(asdict(result) | {"part": str(result.part), "missing": missing}))
+        return
+    _print_took(f"part {result.part} of {out}, {result.tensors} tensors", result.figures, result.warnings)
+    then = f"join them with `cuvee join {out}`"
+    typer.echo(f"missing parts: {', '.join(missing)}; then {then}" if missing else f"all parts are there; {then}")
 
 
-def _print(result: object) -> None:
+def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...]) -> None:
     from cuvee.cli.amounts import bytes_text
-    from cuvee.engine import MergeResult
 
-    assert isinstance(result, MergeResult), "what merge returns"
-    figures = result.figures
     rate = (figures.bytes_read + figures.bytes_written) / max(figures.seconds, 1e-9)
-    for warning in result.warnings:
+    for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
-    typer.echo(f"{result.folder}: {bytes_text(figures.bytes_written)} in {figures.seconds:.2f} s", err=True)
+    typer.echo(f"{what}: {bytes_text(figures.bytes_written)} in {figures.seconds:.2f} s", err=True)
     typer.echo(
         f"read {bytes_text(figures.bytes_read)}, {bytes_text(rate)}/s in all, "
         f"peak private memory {bytes_text(figures.peak_memory_bytes)}",
         err=True,
     )
-    if figures.cast_loss is not None:
-        typer.echo(f"the final cast lost {figures.cast_loss:.1%} of the change from the base", err=True)
-    typer.echo(f"weights digest {result.digest}")
+
+
+def _json(content: dict[str, object]) -> str:
+    import json
+
+    return json.dumps(content, indent=2)

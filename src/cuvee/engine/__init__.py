@@ -1,7 +1,20 @@
-"""Runs a Plan: reads ahead, computes block by block, writes behind; memory budget, digests, provenance."""
+"""Runs a Plan: reads ahead, computes block by block, writes behind; memory budget, journal, digests, provenance."""
 
 from cuvee.engine.arrays import merge_tensors
+from cuvee.engine.partial import Part
+from cuvee.engine.parts import PartResult, join, merge_part, run_part
 from cuvee.engine.run import MergeResult, merge, run_plan
 from cuvee.engine.state_dicts import merge_state_dicts
 
-__all__ = ["MergeResult", "merge", "merge_state_dicts", "merge_tensors", "run_plan"]
+__all__ = [
+    "MergeResult",
+    "Part",
+    "PartResult",
+    "join",
+    "merge",
+    "merge_part",
+    "merge_state_dicts",
+    "merge_tensors",
+    "run_part",
+    "run_plan",
+]

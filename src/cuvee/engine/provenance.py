@@ -1,9 +1,9 @@
 """`cuvee.json`: where an output came from; and the recipe in mergekit's own words where it has them."""
 
-import json
 import platform
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import yaml
 
@@ -33,27 +33,26 @@ class Figures:
     cast_loss: float | None
 
 
-def provenance(plan: Plan, digest: str, figures: Figures) -> str:
-    """Return the text of cuvee.json."""
+def provenance(plan: Plan) -> dict[str, Any]:
+    """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
     inputs = [
         {"model": str(model), "revision": model.revision, "files": source.fingerprint()}
         for model, source in zip(plan.models, plan.sources, strict=True)
     ]
-    content = {
+    return {
         "cuvee": __version__,
         "recipe_digest": plan.recipe.digest,
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
         "inputs": inputs,
-        "weights_digest": digest,
+        "weights_digest": None,
         "reproducible": plan.method.reproducible,
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
-        "figures": asdict(figures),
+        "figures": None,
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def as_mergekit(recipe: Recipe) -> str | None:

@@ -1,6 +1,7 @@
 """Whole models in memory: the planner and the engine of a merge on disk, without the disk."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,8 +12,8 @@ from cuvee.addition import language
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.arrays import find_method
-from cuvee.engine.run import run_steps
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
+from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.method import Method
 from cuvee.plan import make_plan
@@ -66,7 +67,7 @@ def merge_state_dicts(
     def write(name: str, start: int, data: np.ndarray) -> None:
         merged[name].reshape(-1).view(np.uint8)[start : start + data.size] = data
 
-    run_steps(plan, write, threads=threads)
+    Workers(plan, Options(memory_bytes=sys.maxsize, threads=threads)).run_all(write)
     return {name: in_kind_of(tensor, merged[name]) for name, tensor in models[0].items()}
 
 

@@ -1,0 +1,78 @@
+"""What an output gets besides its weights: companions, recipe, card, `cuvee.json`; and the end, when it appears.
+
+What needs the plan is done by `write_companions`, which returns a record in plain JSON. The rest needs that record and
+the journals only, so that the parts of a split merge are joined without recipe and inputs.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from cuvee.checkpoint.companions import copy_companions, merged_config
+from cuvee.checkpoint.digest import digest_of_entries
+from cuvee.checkpoint.write import CheckpointWriter, OutputTensor
+from cuvee.engine.card import model_card
+from cuvee.engine.journal import Finished
+from cuvee.engine.provenance import Figures, as_mergekit, provenance
+from cuvee.plan import Plan
+
+Record = Mapping[str, Any]
+
+
+def output_tensors(plan: Plan) -> list[OutputTensor]:
+    """List what a plan writes."""
+    return [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
+
+
+def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> Record:
+    """Write all that does not depend on the merged numbers. Returns what `finish` must know of the plan."""
+    donor = plan.sources[plan.donor]
+    copied = copy_companions(donor.place, writer.folder) if donor.place is not None else []
+    texts = {"recipe.yaml": plan.recipe.text}
+    if donor.config:
+        texts["config.json"] = merged_config(donor.config, dict(plan.config_changes))
+    if (mergekit := as_mergekit(plan.recipe)) is not None:
+        texts["mergekit_config.yml"] = mergekit
+    for name, text in texts.items():
+        writer.write_file(name, text)
+    blank = f"<digest of {plan.digest}>"  # the recipe, which the card shows, cannot hold a digest of itself
+    return {
+        "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in output_tensors(plan)],
+        "shard_bytes": shard_bytes,
+        "files": [*copied, *texts],
+        "card": model_card(plan, blank, copied).split(blank),
+        "provenance": provenance(plan),
+    }
+
+
+def recorded_tensors(record: Record) -> list[OutputTensor]:
+    """List what the plan of a record writes."""
+    return [OutputTensor(name, dtype, tuple(shape)) for name, dtype, shape in record["tensors"]]
+
+
+def cast_loss(record: Record, finished: Mapping[str, Finished]) -> float | None:
+    """Return how much of the change the final cast lost, relative to its length; None where nothing was cast."""
+    losses = [finished[name].loss for name, _, _ in record["tensors"]]
+    moved = sum(loss.moved for loss in losses)
+    return (sum(loss.lost for loss in losses) / moved) ** 0.5 if moved else None
+
+
+def finish(writer: CheckpointWriter, record: Record, finished: Mapping[str, Finished], figures: Figures) -> str:
+    """Write card and `cuvee.json`, and let the folder appear. Returns the weights' digest."""
+    tensors = recorded_tensors(record)
+    digest = digest_of_entries((t.name, t.dtype, t.shape, finished[t.name].digest) for t in tensors)
+    _remove_strays(writer, record)
+    writer.write_file("README.md", digest.join(record["card"]))
+    known = {**record["provenance"], "weights_digest": digest, "figures": asdict(figures)}
+    writer.write_file("cuvee.json", json.dumps(known, indent=2, ensure_ascii=False) + "\n")
+    writer.finish()
+    return digest
+
+
+def _remove_strays(writer: CheckpointWriter, record: Record) -> None:
+    """Remove what an earlier run left and this one does not write: a companion that the donor no longer has."""
+    known = {*record["files"], *(shard.file for shard in writer.shards)}
+    for file in writer.folder.iterdir():
+        if file.name not in known and file.is_file():
+            file.unlink()

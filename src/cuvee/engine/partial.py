@@ -1,0 +1,158 @@
+"""The hidden folder in which an output is made: taken up where an earlier run stopped, and left so that another can.
+
+`.OUT.partial` holds `model`, which becomes OUT, and a journal for the merge in one go or for each part of a split one.
+It remains only if at least one tensor in it is finished and the same command can go on.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.checkpoint.write import (
+    CheckpointWriter,
+    Shard,
+    bring_back,
+    is_set_out,
+    partial_folder,
+    refuse_existing,
+    remove_empty,
+)
+from cuvee.engine.identity import difference
+from cuvee.engine.journal import Contents, Identity, Journal, read_journal
+from cuvee.errors import OutOfBudget, PlatformError, RecipeError
+
+SPARE_DISK = 16_000_000
+"""Bytes beyond the weights that must be free: headers, companions, file system."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `number` (from 1) of `count`."""
+
+    number: int
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+
+WHOLE = "journal.jsonl"
+
+
+def journal_path(out: Path, part: Part | None) -> Path:
+    """Return where the journal of a merge to `out` is."""
+    return partial_folder(out) / (f"journal-{part.number}-of-{part.count}.jsonl" if part else WHOLE)
+
+
+@contextmanager
+def opened(
+    out: Path,
+    shards: Sequence[Shard],
+    identity: Identity,
+    *,
+    part: Part | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Iterator[tuple[CheckpointWriter, Journal]]:
+    """Open the folder to write `shards`. At the end all of it goes, unless `writer.keep` is set.
+
+    After an interruption or a failure of the machine it stays if a tensor is finished, and the error says so. Raises
+    RecipeError for what was begun with another recipe, other inputs or another layout.
+    """
+    journal = Journal(journal_path(out, part))
+    writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
+    writer.keep = True  # until it is known that what is there belongs to this merge
+    keep_journal = False
+    try:
+        try:
+            _take_up(writer, journal, identity, part, resume)
+            bring_back(out)
+            refuse_existing(out, overwrite=overwrite)
+            _check_disk(writer)
+        finally:
+            keep_journal = _holds_something(journal.contents, writer)
+        with writer:
+            writer.keep = False
+            try:
+                yield writer, journal
+            except (KeyboardInterrupt, MemoryError, PlatformError) as error:
+                writer.keep = bool(journal.contents.finished) and writer.folder.exists()
+                if writer.keep:
+                    _say_that_it_goes_on(error, f"{len(journal.contents.finished)} of {writer.count} tensors are done")
+                raise
+            finally:
+                keep_journal = writer.keep
+    finally:
+        journal.close() if keep_journal else _remove(journal, writer)
+
+
+def _remove(journal: Journal, writer: CheckpointWriter) -> None:
+    """Remove a journal. Without any, nothing can be taken up, and the rest goes too."""
+    journal.remove()
+    if not any(writer.partial.glob("journal*.jsonl")):
+        shutil.rmtree(writer.folder, ignore_errors=True)
+        remove_empty(writer.partial)
+
+
+def _holds_something(contents: Contents, writer: CheckpointWriter) -> bool:
+    return contents.begun and writer.folder.exists()
+
+
+def _take_up(writer: CheckpointWriter, journal: Journal, identity: Identity, part: Part | None, resume: bool) -> None:
+    """Check that what is there is of this merge, and keep of it what is finished."""
+    if not resume:
+        journal.clear()
+    _check_others(writer, journal.path, identity, part, resume)
+    begun = journal.contents
+    if not _holds_something(begun, writer) or begun.identity is None:
+        journal.clear()
+    elif problem := difference(begun.identity, identity):
+        raise _refused(writer, problem)
+    ready = [shard for shard in writer.shards if is_set_out(writer.folder, shard)]
+    journal.keep_only({tensor.name for shard in ready for tensor in shard.tensors})
+    if journal.contents.identity is None:
+        journal.begin(identity)
+
+
+def _check_others(writer: CheckpointWriter, own: Path, identity: Identity, part: Part | None, resume: bool) -> None:
+    """Other parts of the same merge may be there; what else is there goes if it is worth nothing, or if asked to."""
+    others = [path for path in sorted(writer.partial.glob("journal*.jsonl")) if path != own]
+    for path in others:
+        found = read_journal(path)
+        problem = difference(found.identity, identity) if found.identity is not None else None
+        if part is None or not path.name.endswith(f"-of-{part.count}.jsonl"):
+            problem = f"it is not split into the same parts ({path.name})"
+        if problem is None:
+            continue
+        if resume and _holds_something(found, writer):
+            raise _refused(writer, problem)
+        Journal(path).remove()
+    if not resume and not any(path.exists() for path in others):
+        shutil.rmtree(writer.folder, ignore_errors=True)
+
+
+def _refused(writer: CheckpointWriter, problem: str) -> RecipeError:
+    message = f"a merge to this output was begun, but {problem}"
+    hint = "go on with what it was begun with, or remove that and start anew: --no-resume"
+    return RecipeError(message, where=str(writer.partial), hint=hint)
+
+
+def _check_disk(writer: CheckpointWriter) -> None:
+    needed = sum(shard.nbytes for shard in writer.shards)
+    files = [writer.folder / shard.file for shard in writer.shards]
+    there = sum(file.stat().st_blocks * 512 for file in files if file.exists())
+    free = shutil.disk_usage(writer.partial).free
+    if free < max(needed - there, 0) + SPARE_DISK:
+        message = f"the output takes {needed / 1e9:.2f} GB and {(free + there) / 1e9:.2f} GB are free"
+        hint = "free some space, or write elsewhere"
+        raise OutOfBudget(message, where=str(writer.out.absolute().parent), hint=hint)
+
+
+def _say_that_it_goes_on(error: BaseException, done: str) -> None:
+    if isinstance(error, PlatformError):
+        free = "free some space; " if isinstance(error, OutOfBudget) else ""
+        error.hint = f"{free}the same command then goes on: {done}"
+    else:
+        error.args = (f"interrupted; {done}, and the same command goes on",)

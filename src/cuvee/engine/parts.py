@@ -1,0 +1,195 @@
+"""A merge split by output files: each part writes its share, anywhere and in any order; `join` makes them one model.
+
+A part depends on the plan only, not on other parts. It needs the folder in which OUT will be, and the inputs.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cuvee.checkpoint.write import (
+    CheckpointWriter,
+    Shard,
+    bring_back,
+    is_set_out,
+    lay_out,
+    partial_folder,
+    refuse_existing,
+)
+from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_companions
+from cuvee.engine.identity import difference, identity_of
+from cuvee.engine.journal import Finished, Journal, read_journal
+from cuvee.engine.partial import WHOLE, Part, journal_path, opened
+from cuvee.engine.peak import PeakMemory
+from cuvee.engine.provenance import Figures
+from cuvee.engine.run import MergeResult
+from cuvee.engine.workers import Options, Workers
+from cuvee.errors import CheckpointError, RecipeError
+from cuvee.plan import Plan, make_plan
+from cuvee.recipe.recipe import Recipe
+
+MOST_SHOWN = 12
+"""Missing parts in one message; more are counted."""
+
+_NAME = re.compile(r"journal-(\d+)-of-(\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """A finished part: its files and tensors, what it took, and which parts are not complete yet."""
+
+    part: Part
+    files: tuple[str, ...]
+    tensors: int
+    figures: Figures
+    missing: tuple[Part, ...]
+    warnings: tuple[str, ...]
+
+
+def merge_part(recipe: Recipe, out: Path | str, part: Part, **options: Any) -> PartResult:
+    """Plan a recipe and run one part of it. Options are those of `run_plan`."""
+    return run_part(make_plan(recipe), Path(out), part, **options)
+
+
+def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:
+    """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
+    if not 1 <= part.number <= part.count:
+        raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
+    chosen = Options(**options)
+    workers = Workers(plan, chosen)
+    everything = lay_out(output_tensors(plan), chosen.shard_bytes)
+    shards = share(everything, part)
+    names = {tensor.name for shard in shards for tensor in shard.tensors}
+    identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
+    place = opened(out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume)
+    started = time.perf_counter()
+    with PeakMemory() as peak, place as (writer, journal):
+        if journal.contents.complete is None:
+            workers.run([step for step in plan.steps if step.name in names], writer, journal)
+            record = write_companions(plan, writer, chosen.shard_bytes)
+            writer.close()
+            written = sum(shard.nbytes for shard in shards)
+            took = Figures(time.perf_counter() - started, workers.bytes_read, written, peak.bytes(), None)
+            journal.end({"figures": asdict(took), "record": record})
+        figures = _figures(journal)
+        writer.keep = True
+    missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
+    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, plan.warnings)
+
+
+def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
+    """Return a part's share of the shards: the largest go first, each to the part that has least."""
+    loads = [0] * part.count
+    mine: set[str] = set()
+    for shard in sorted(shards, key=lambda shard: -shard.nbytes):
+        least = loads.index(min(loads))
+        loads[least] += shard.nbytes
+        if least == part.number - 1:
+            mine.add(shard.file)
+    return tuple(shard for shard in shards if shard.file in mine)
+
+
+def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
+    """Make the parts in `.OUT.partial` the folder `out`. Neither recipe nor inputs are needed, and no tensor is read.
+
+    Raises CheckpointError if parts are missing, not complete, or of different merges.
+    """
+    out = Path(out)
+    bring_back(out)
+    refuse_existing(out, overwrite=overwrite)
+    parts = _found(out)
+    with ExitStack() as stack:
+        journals = [stack.enter_context(closing(Journal(journal_path(out, part)))) for part in parts]
+        record, finished = _checked(out, parts, journals)
+        shards = lay_out(recorded_tensors(record), record["shard_bytes"])
+        figures = replace(_sum([_figures(journal) for journal in journals]), cast_loss=cast_loss(record, finished))
+        writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
+        writer.keep = True
+        _check_files(writer)
+        with writer:
+            digest = finish(writer, record, finished, figures)
+        for journal in journals:
+            journal.remove()
+    return MergeResult(out, digest, figures, tuple(record["provenance"]["warnings"]))
+
+
+def _parts(count: int) -> list[Part]:
+    return [Part(number, count) for number in range(1, count + 1)]
+
+
+def _is_complete(out: Path, part: Part) -> bool:
+    return read_journal(journal_path(out, part)).complete is not None
+
+
+def _found(out: Path) -> list[Part]:
+    """List the parts that there must be, once their journals are there."""
+    partial = partial_folder(out)
+    names = sorted(path.name for path in partial.glob("journal*.jsonl"))
+    found = [Part(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))]
+    if WHOLE in names:
+        hint = "the same `cuvee merge` goes on"
+        raise CheckpointError("this merge was begun in one go, not in parts", where=str(partial), hint=hint)
+    counts = sorted({part.count for part in found})
+    if not counts:
+        hint = "make the parts: `cuvee merge RECIPE OUT --part 1/3`, and so on"
+        raise CheckpointError("there are no parts to join", where=str(partial), hint=hint)
+    if len(counts) > 1:
+        raise CheckpointError(f"parts of different splits: {', '.join(map(str, found))}", where=str(partial))
+    missing = [part for part in _parts(counts[0]) if not _is_complete(out, part)]
+    if missing:
+        verb, noun = ("is", "part") if len(missing) == 1 else ("are", "parts")
+        more = f" and {len(missing) - MOST_SHOWN} more" if len(missing) > MOST_SHOWN else ""
+        message = f"{noun} {', '.join(map(str, missing[:MOST_SHOWN]))}{more} {verb} missing or not complete"
+        hint = f"make what is missing: `cuvee merge RECIPE OUT --part {missing[0]}`"
+        raise CheckpointError(message, where=str(partial), hint=hint)
+    return _parts(counts[0])
+
+
+def _checked(out: Path, parts: Sequence[Part], journals: Sequence[Journal]) -> tuple[Record, Mapping[str, Finished]]:
+    """Return the record of the merge and all finished tensors, once it is seen that the parts belong together."""
+    where = str(partial_folder(out))
+    finished: dict[str, Finished] = {}
+    first = journals[0].contents
+    for part, journal in zip(parts, journals, strict=True):
+        said = journal.contents
+        if said.identity is None or first.identity is None or said.complete is None or first.complete is None:
+            raise CheckpointError(f"part {part} is not complete", where=where)
+        if problem := difference(first.identity, said.identity):
+            message = f"part {parts[0]} does not belong to part {part}: {problem}"
+            raise CheckpointError(message, where=where, hint=f"make part {parts[0]} or {part} again, with --no-resume")
+        finished |= said.finished
+    assert first.complete is not None, "seen above"
+    record: Record = first.complete["record"]
+    missing = [name for name, _, _ in record["tensors"] if name not in finished]
+    if missing:
+        message = f"{len(missing)} tensors are in no part, '{missing[0]}' among them"
+        raise CheckpointError(message, where=where, hint="make the parts again, with --no-resume")
+    return record, finished
+
+
+def _check_files(writer: CheckpointWriter) -> None:
+    lost = [shard.file for shard in writer.shards if not is_set_out(writer.folder, shard)]
+    if lost:
+        hint = "give the command of its part again: it makes what is missing"
+        raise CheckpointError(f"{lost[0]} is not what its part has written", where=str(writer.folder), hint=hint)
+
+
+def _figures(journal: Journal) -> Figures:
+    complete = journal.contents.complete
+    assert complete is not None, "only asked of complete parts"
+    return Figures(**complete["figures"])
+
+
+def _sum(parts: Sequence[Figures]) -> Figures:
+    """Add up what the parts took. They may have run one after the other or at once: the seconds are of work."""
+    return Figures(
+        seconds=sum(part.seconds for part in parts),
+        bytes_read=sum(part.bytes_read for part in parts),
+        bytes_written=sum(part.bytes_written for part in parts),
+        peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        cast_loss=None,
+    )

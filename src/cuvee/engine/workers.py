@@ -1,0 +1,156 @@
+"""Workers that take a plan's steps, read, compute and write, and note in the journal what is finished."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cuvee.checkpoint.dtypes import NUMPY, WORDS, promoted
+from cuvee.checkpoint.write import CheckpointWriter
+from cuvee.engine.blocks import Blocks
+from cuvee.engine.journal import Finished, Journal
+from cuvee.engine.measures import with_measured_scales, with_measured_weights
+from cuvee.engine.step import Context, Norms, measure_step, run_step
+from cuvee.engine.surveys import fold_blocks, survey_model
+from cuvee.kernels import prepare
+from cuvee.ops.survey import Fold
+from cuvee.plan import MergeStep, Plan
+from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit
+from cuvee.progress import Progress, Silent
+
+DEFAULT_SHARD = 5_000_000_000
+
+Write = Callable[[str, int, np.ndarray], None]
+"""Takes bytes of an output tensor: its name, the position of the first, the bytes."""
+
+_T = TypeVar("_T")
+_S = TypeVar("_S")
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`."""
+
+    memory_bytes: int = DEFAULT_MEMORY
+    threads: int = 1
+    shard_bytes: int = DEFAULT_SHARD
+    chunk: int | None = None
+    overwrite: bool = False
+    resume: bool = True
+    allow_nonfinite: bool = False
+    progress: Progress = field(default_factory=Silent)
+
+
+class Workers:
+    """One run of a plan. State: bytes read so far, and whether to stop."""
+
+    def __init__(self, plan: Plan, options: Options) -> None:
+        self.plan = plan
+        fitting, self.workers = fit(plan.steps, options.memory_bytes, options.threads)
+        self.chunk = options.chunk or fitting
+        self.allow_nonfinite = options.allow_nonfinite
+        self.progress = options.progress
+        self.kernels = prepare(options.progress)
+        self.wide = computing_dtype(plan.steps)
+        self.bytes_read = 0
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+
+    def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
+        """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
+        left = {step.name for step in steps if step.name not in journal.contents.finished}
+        self.progress.start("merge", self._forecast(steps), "bytes")
+        self.progress.advance(self._forecast([step for step in steps if step.name not in left]))
+        if left:
+            self._run(left, writer.write, journal.add)
+        self.progress.finish()
+
+    def run_all(self, write: Write) -> None:
+        """Run all steps and hand their bytes to `write`."""
+        self._run({step.name for step in self.plan.steps}, write, lambda name, finished: None)
+
+    def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
+        """Run the steps of these names. What is measured over the whole model is measured first."""
+        recipe = self.plan.recipe
+        steps = with_measured_weights(self.plan, self._over_all_steps)
+        known = survey_model(self.plan.method, steps, self.kernels, recipe.semantics, self.wide, self._over_all_steps)
+        context = Context(
+            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding
+        )
+        steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
+        left = [step for step in steps if step.name in names]
+        for _ in self._in_order(partial(self._run_step, context, write, note), left):
+            pass
+
+    def _forecast(self, steps: Sequence[MergeStep]) -> int:
+        share = sum(map(_input_bytes, steps)) / max(sum(map(_input_bytes, self.plan.steps)), 1)
+        return round(self.plan.forecast.bytes_read * share)
+
+    def _run_step(self, context: Context, write: Write, note: Callable[[str, Finished], None], step: MergeStep) -> None:
+        digest, loss = run_step(step, self._blocks(step), context, partial(write, step.name))
+        note(step.name, Finished(digest, loss))
+
+    def _measure(self, context: Context, step: MergeStep) -> Norms:
+        return measure_step(step, self._blocks(step), context)
+
+    def _over_all_steps(self, fold: Fold) -> Any:
+        merges = [step for step in self.plan.steps if step.action == "merge"]
+        state = None
+        for found in self._in_order(lambda step: fold_blocks(fold, self._blocks(step)), merges):
+            state = found if state is None else fold.merge(state, found)
+        return state
+
+    def _blocks(self, step: MergeStep) -> Blocks:
+        recipe = self.plan.recipe
+        rounding = _loaded_dtype(self.plan, step) if recipe.compute_dtype == "as_loaded" else None
+        return Blocks(
+            step,
+            self.plan.sources,
+            self.kernels,
+            chunk=self.chunk,
+            wide=self.wide,
+            compute_dtype=rounding,
+            allow_nonfinite=self.allow_nonfinite,
+            count_bytes=self._count,
+        )
+
+    def _count(self, nbytes: int) -> None:
+        if self._stop.is_set():
+            raise KeyboardInterrupt
+        with self._lock:
+            self.bytes_read += nbytes
+            self.progress.advance(nbytes)
+
+    def _in_order(self, work: Callable[[_S], _T], items: Sequence[_S]) -> Iterator[_T]:
+        """Give work(item) for each item in order, with as many workers as fit; few results wait at a time."""
+        if self.workers == 1:
+            yield from map(work, items)
+            return
+        waiting: deque[Future[_T]] = deque()
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                for item in items:
+                    waiting.append(pool.submit(work, item))
+                    if len(waiting) > 2 * self.workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            except BaseException:
+                self._stop.set()
+                for future in waiting:
+                    future.cancel()
+                raise
+
+
+def _loaded_dtype(plan: Plan, step: MergeStep) -> str | None:
+    """Return the type that inputs are cast to when loaded, as in mergekit: the recipe's dtype, or the inputs' own."""
+    return plan.recipe.dtype or WORDS[promoted([given.dtype for given in step.all_inputs])]
+
+
+def _input_bytes(step: MergeStep) -> int:
+    return sum(step.elements * NUMPY[given.dtype].itemsize for given in step.all_inputs)
