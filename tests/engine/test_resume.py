@@ -319,8 +319,13 @@ def test_a_full_disk_stops_the_merge_and_with_more_room_it_goes_on(
     assert contents(out) == uninterrupted
 
 
+def heed_interrupts() -> None:
+    """Undo what a shell does to jobs in the background: their Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def interrupted_after_the_first_tensor(command: list[Any], journal: Path) -> tuple[int, str]:
-    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts)
     while running.poll() is None and len(read_journal(journal).finished) < 1:
         time.sleep(0.002)
     running.send_signal(signal.SIGINT)
