@@ -84,7 +84,7 @@ def _middle(s: Situation) -> Run:
 keep_middle = Survey(
     run=_middle,
     whole=lambda stack, s: _middle_of(stack, s, s.row if s.semantics == "paper" else max(s.elements, 1)),
-    passes=lambda semantics, settings: 0 if semantics == "paper" or min(settings["density"]) >= 1 else 2,
+    passes=lambda semantics, settings: 0 if semantics == "paper" or min(settings["density"]) >= 1 else 3,
     reads=("density", "gamma"),
     unit=lambda shape, semantics, settings: row_length(shape) if semantics == "paper" else 1,
 )

@@ -65,7 +65,7 @@ keep_largest = Survey(
     run=_largest,
     whole=_largest_by_sorting,
     scope=lambda semantics, settings: "model" if semantics == "paper" else "tensor",
-    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 2,
+    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 2 if semantics == "paper" else 3,
     reads=("density",),
 )
 """The `density` share of largest magnitudes of each model: of each tensor, equal ones by position, in mergekit's

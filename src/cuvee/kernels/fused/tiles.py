@@ -49,7 +49,7 @@ def load_kept(
 def keep_in_tile(tile: Any, least: Any, accept: Any, seen: Any, model: Any, mask: Any) -> None:
     equal = np.uint32(0)
     for i in range(mask.size):
-        equal += np.uint32(abs(tile[i]) == least)
+        equal = np.uint32(equal + np.uint32(abs(tile[i]) == least))
     left = accept - seen[model]
     seen[model] += equal
     if left >= equal:
