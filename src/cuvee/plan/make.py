@@ -328,7 +328,7 @@ class _Planner:
                 self.warnings.append(f"the filter '{text}' of '{key}' is in no tensor's name{meant}")
 
     def names_for_filters(self, out: Outline) -> tuple[str, ...]:
-        """Return the names of an output tensor that a filter can be part of: its own, and those of what it is made of."""
+        """Return the names that a filter can be part of: the output tensor's, and those of what it is made of."""
         each = any(setting.per_model for setting in self.method.settings.values())
         return (out.name, *out.names) if each else (out.name,)
 
