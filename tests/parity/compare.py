@@ -13,7 +13,7 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 FLOAT32_BAR = 1e-6
 """Of the tensor's largest magnitude."""
 BFLOAT16_BAR = 1
-"""Units in the last place."""
+"""Units in the last place. An entry that is within float32's bar is equal."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,11 @@ def relative(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def steps_apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return how many bfloat16 numbers lie between a and b, one of them included."""
-    return np.asarray(np.abs(_place(a) - _place(b)))
+    """Return how many bfloat16 numbers lie between a and b, one of them included.
+
+    None where the two are equal by float32's bar: what sums to nothing may be any tiny number, of either sign.
+    """
+    return np.where(relative(a, b) <= FLOAT32_BAR, 0, np.abs(_place(a) - _place(b)))
 
 
 def _place(numbers: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ ALIKE = [BASE, tensor(1e-4, 0, 0, 0), tensor(1e-4, 0, 0, 0)]
 OPPOSED = [BASE, tensor(1, 1, 1, 0), tensor(-1, -1, 0, 1)]
 STAR = [tensor(1, 0), tensor(-0.5, np.sqrt(0.75)), tensor(-0.5, -np.sqrt(0.75))]
 CUBE = np.random.default_rng(1).standard_normal((2, 3, 2, 2)).astype(np.float32)
+IN_A_WINDOW = {"weight": 1.0, "density": 0.5, "epsilon": 0.4, "rescale": False}
 COLUMNS = {"weight": [0.7, 0.3], "nuslerp_flatten": False, "nuslerp_row_wise": True}
 ROWS = np.random.default_rng(2).standard_normal((3, 6, 8)).astype(np.float32)
 
@@ -44,6 +45,7 @@ _ASKED = [
     OneTensor("wider_sum", "ramplus_tl", in_bfloat16([*ROWS]), {}),
     OneTensor("row_of_one", "della_linear", [BASE[:, None], UP[:, None]], {"weight": 1.0, "density": 0.5}),
     OneTensor("wide_window", "della_linear", [BASE, UP], {"weight": 1.0, "density": 0.9}),
+    OneTensor("rows_of_a_stack", "della_linear", [0 * CUBE[0], CUBE[0]], IN_A_WINDOW, draws=400),
     OneTensor("directions_that_cancel", "multislerp", STAR, {"weight": 1.0}, base=None),
     OneTensor("one_model", "multislerp", [BASE, UP], {"weight": 1.0}),
     OneTensor("weights_of_zero_sum", "linear", [UP, DOWN], {"weight": [1.0, -1.0]}, base=None),
@@ -69,6 +71,27 @@ parameters: {weight: 1, normalise: false}
 """
 """mergekit spells it `normalize`."""
 
+OWN_LAMBDA = """
+merge_method: task_arithmetic
+base_model: E0
+models: [{model: E1, parameters: {lambda: 0.5}}]
+parameters: {weight: 1}
+"""
+
+NO_LAYERS = """
+merge_method: passthrough
+slices:
+  - sources: [{model: E0, layer_range: [0, 2]}]
+  - sources: [{model: E1, layer_range: [2, 2]}]
+"""
+
+BASE_NOT_AMONG_SOURCES = """
+merge_method: task_arithmetic
+base_model: E0
+slices: [{sources: [{model: E1, layer_range: [0, 2]}]}]
+parameters: {weight: 1}
+"""
+
 MORE_AT_THE_END = """
 merge_method: linear
 slices:
@@ -81,7 +104,13 @@ parameters: {weight: 1}
 
 def recipes(models: Path) -> dict[str, OneRecipe]:
     """Return recipes that mergekit takes in another way."""
-    texts = {"misspelt_parameter": MISSPELT, "more_models_at_the_end": MORE_AT_THE_END}
+    texts = {
+        "misspelt_parameter": MISSPELT,
+        "a_models_own_lambda": OWN_LAMBDA,
+        "no_layers": NO_LAYERS,
+        "base_not_among_sources": BASE_NOT_AMONG_SOURCES,
+        "more_models_at_the_end": MORE_AT_THE_END,
+    }
     return {name: OneRecipe(name, in_place(text, models)) for name, text in texts.items()}
 
 

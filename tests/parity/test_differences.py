@@ -8,7 +8,18 @@ import pytest
 
 import cuvee
 from cuvee.errors import RecipeError
-from parity.differences import BASE, DIFFERENCES, MISSPELT, MORE_AT_THE_END, UP, in_place, tensor
+from parity.differences import (
+    BASE,
+    BASE_NOT_AMONG_SOURCES,
+    DIFFERENCES,
+    MISSPELT,
+    MORE_AT_THE_END,
+    NO_LAYERS,
+    OWN_LAMBDA,
+    UP,
+    in_place,
+    tensor,
+)
 from parity.run import Answers, merge_here
 
 
@@ -74,6 +85,15 @@ def test_della_makes_a_window_smaller_that_does_not_fit(answers: Answers) -> Non
     np.testing.assert_allclose((kept != 0).mean(axis=0), [0.8, 13 / 15, 14 / 15, 1.0], atol=0.07)
 
 
+def test_della_ranks_the_rows_of_a_stack_along_the_last_axis(answers: Answers) -> None:
+    change = DIFFERENCES["rows_of_a_stack"].tensors[1]
+    there = answers.tensor("rows_of_a_stack") != 0
+    ours = np.stack([here("rows_of_a_stack", seed=seed) != 0 for seed in range(400)])
+    for kept, axis in ((ours, -1), (there, 1)):
+        larger = np.abs(change) == np.abs(change).max(axis=axis, keepdims=True)
+        np.testing.assert_allclose(kept.mean(axis=0), np.where(larger, 0.9, 0.1), atol=0.08)
+
+
 def test_multislerp_sums_directions_that_cancel(answers: Answers) -> None:
     assert "weighted sum of the input tensors is zero" in answers.errors["directions_that_cancel"]
     np.testing.assert_allclose(here("directions_that_cancel"), [0, 0], atol=1e-7)
@@ -114,10 +134,26 @@ def test_another_order_of_the_models_changes_no_draw(answers: Answers) -> None:
     np.testing.assert_array_equal(here("one_order", names=["a", "b"]), here("other_order", names=["b", "a"]))
 
 
-def test_a_parameter_that_nobody_knows_is_an_error(answers: Answers, shared: Path) -> None:
-    assert "misspelt_parameter" not in answers.errors
-    with pytest.raises(RecipeError, match=r"'linear' takes no parameter 'normalise'.*\n.*did you mean 'normalize'\?"):
-        cuvee.recipe_from_text(in_place(MISSPELT, shared / "models"))
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("misspelt_parameter", MISSPELT, "takes no parameter 'normalise'"),
+        ("a_models_own_lambda", OWN_LAMBDA, "a model cannot set its own"),
+        ("no_layers", NO_LAYERS, "0 <= first < last"),
+    ],
+)
+def test_what_mergekit_passes_over_is_an_error(
+    name: str, text: str, message: str, answers: Answers, shared: Path
+) -> None:
+    assert name not in answers.errors
+    with pytest.raises(RecipeError, match=message):
+        cuvee.recipe_from_text(in_place(text, shared / "models"))
+
+
+def test_a_slice_need_not_name_the_base_model(answers: Answers, shared: Path) -> None:
+    assert "base_not_among_sources" in answers.errors
+    plan = cuvee.make_plan(cuvee.recipe_from_text(in_place(BASE_NOT_AMONG_SOURCES, shared / "models")))
+    assert [str(plan.models[step.base.model])[-2:] for step in plan.steps if step.base] == ["e0"] * len(plan.steps)
 
 
 def test_the_head_is_merged_of_all_models_of_the_last_slice(answers: Answers, shared: Path, tmp_path: Path) -> None:

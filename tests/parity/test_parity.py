@@ -8,6 +8,7 @@ from parity.compare import BFLOAT16_BAR, FLOAT32_BAR, compared
 from parity.conftest import Draw
 from parity.recipes import DRAWN, Loaded
 from parity.run import Answers, merge_here, plan_of
+from parity.table import rows
 
 NOT_YET = pytest.mark.xfail(strict=False, reason="as_loaded rounds inputs and task vectors only, not every operation")
 ROUNDED_IN_BETWEEN = [key for key in DRAWN if key not in ("linear", "slerp", "arcee_fusion", "passthrough")]
@@ -29,3 +30,11 @@ def test_a_merge_computed_as_loaded_is_that_of_mergekit(
     found = compared(plan, merge_here(plan, tmp_path / "merged"), plain, reference)
     bar = {"F32": FLOAT32_BAR, "BF16": BFLOAT16_BAR}
     assert {each.name: each.worst for each in found if each.worst > bar[each.loaded]} == {}
+
+
+@pytest.mark.parametrize("loaded", ["fp32", "bf16"])
+def test_merges_by_default_are_nearer_to_the_exact_results_than_mergekits(
+    loaded: Loaded, answers: Answers, drawn: Draw, tmp_path: Path
+) -> None:
+    found = rows([drawn(key, loaded) for key in DRAWN], answers, tmp_path).values()
+    assert sum(row.ours.squares for row in found) < sum(row.theirs.squares for row in found)
