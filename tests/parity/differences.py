@@ -37,6 +37,8 @@ ROWS = np.random.default_rng(2).standard_normal((3, 6, 8)).astype(np.float32)
 _ASKED = [
     OneTensor("small_tensor", "breadcrumbs", [BASE, UP], {"weight": 1.0, "density": 0.2, "gamma": 0.0}),
     OneTensor("small_changes", "sce", [BASE, tensor(1e-4, 0, 0, 0), tensor(3e-4, 0, 0, 0)], {}),
+    OneTensor("unequal_changes", "sce", [BASE, tensor(1, 0, 0, 0), tensor(0, 1e-4, 0, 0)], {}),
+    OneTensor("tiny_changes", "ties", [BASE, np.float32(1e-9) * UP], {"weight": 1.0, "density": 0.5, "rescale": True}),
     OneTensor("negative_cosine", "model_stock", OPPOSED, {}),
     OneTensor("short_task_vectors", "model_stock", ALIKE, {}),
     OneTensor("negative_weight", "ties", [BASE, UP, UP], {"weight": [0.3, -1.0]}),
@@ -49,6 +51,7 @@ _ASKED = [
     OneTensor("directions_that_cancel", "multislerp", STAR, {"weight": 1.0}, base=None),
     OneTensor("one_model", "multislerp", [BASE, UP], {"weight": 1.0}),
     OneTensor("weights_of_zero_sum", "linear", [UP, DOWN], {"weight": [1.0, -1.0]}, base=None),
+    OneTensor("directions_of_zero_sum", "multislerp", [UP, DOWN], {"weight": [1.0, -1.0]}, base=None),
     OneTensor("columns_of_a_cube", "nuslerp", [*CUBE], COLUMNS, base=None),
     OneTensor("tiny_step", "nearswap", [BASE, tensor(5e-7, 1e-3, 0, 0)], {"t": 1e-7}),
     OneTensor("density_beyond_one", "ties", [BASE, UP], {"weight": 1.0, "density": 2.0}),

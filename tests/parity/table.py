@@ -9,6 +9,9 @@ from parity.compare import Compared, Distance, compared, loaded_type
 from parity.recipes import DRAWN, Case
 from parity.run import Answers, Tensors, by_definition, merge_here, plan_of
 
+AS_NEAR = 1.02
+"""How much larger our distance to the exact result may be than mergekit's: chance, where both only round at the end."""
+
 WORDS = {"F32": "float32", "BF16": "bfloat16"}
 HEAD = (
     "method", "computed in", "recipes", "tensors", "worst difference", "over the bar", "explained",
@@ -28,6 +31,11 @@ class Row:
     ours: Distance = field(default_factory=Distance)
     plain: Distance = field(default_factory=Distance)
     reference: Distance = field(default_factory=Distance)
+
+    @property
+    def holds(self) -> bool:
+        """Whether no entry is over the bar, and the default is as exact as mergekit."""
+        return self.over == 0 and self.ours.value <= AS_NEAR * self.theirs.value
 
     @property
     def theirs(self) -> Distance:

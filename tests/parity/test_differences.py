@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.errors import RecipeError
+from cuvee.errors import CuveeError, RecipeError
 from parity.differences import (
     BASE,
     BASE_NOT_AMONG_SOURCES,
@@ -39,6 +39,16 @@ def test_breadcrumbs_keeps_an_entry_of_a_small_tensor(answers: Answers) -> None:
 def test_sce_weighs_small_changes_by_their_size(answers: Answers) -> None:
     np.testing.assert_allclose(answers.tensor("small_changes")[0], tensor(2e-4, 0, 0, 0))
     np.testing.assert_allclose(here("small_changes"), tensor(2.8e-4, 0, 0, 0), rtol=1e-6)  # (1 * 1 + 9 * 3) / 10
+
+
+def test_sce_does_not_shrink_what_only_a_model_of_small_share_changed(answers: Answers) -> None:
+    np.testing.assert_allclose(answers.tensor("unequal_changes")[0], tensor(1, 1e-6, 0, 0), rtol=1e-5)
+    np.testing.assert_allclose(here("unequal_changes"), tensor(1, 1e-4, 0, 0), rtol=1e-5)
+
+
+def test_tiny_changes_are_rescaled_too(answers: Answers) -> None:
+    np.testing.assert_allclose(answers.tensor("tiny_changes")[0], tensor(0, 0, 3e-9, 4e-9), rtol=1e-6)
+    np.testing.assert_allclose(here("tiny_changes"), tensor(0, 0, 3e-9, 4e-9) * (10 / 7), rtol=1e-6)
 
 
 def test_model_stock_does_not_go_away_from_models_that_disagree(answers: Answers) -> None:
@@ -99,10 +109,11 @@ def test_multislerp_sums_directions_that_cancel(answers: Answers) -> None:
     np.testing.assert_allclose(here("directions_that_cancel"), [0, 0], atol=1e-7)
 
 
-def test_weights_of_linear_that_sum_to_zero_are_an_error(answers: Answers) -> None:
-    assert not np.isfinite(answers.tensor("weights_of_zero_sum")).all()
-    with pytest.raises(Exception, match="sum to zero"):
-        here("weights_of_zero_sum")
+@pytest.mark.parametrize("name", ["weights_of_zero_sum", "directions_of_zero_sum"])
+def test_weights_that_sum_to_zero_are_an_error(name: str, answers: Answers) -> None:
+    assert not np.isfinite(answers.tensor(name)).all()
+    with pytest.raises(CuveeError, match="sum to zero"):
+        here(name)
 
 
 def test_nuslerp_takes_the_columns_of_each_matrix_of_a_stack(answers: Answers) -> None:
