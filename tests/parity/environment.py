@@ -28,9 +28,12 @@ def interpreter() -> Path:
     """Return the Python that has mergekit. Installs it at the first call. Raises NoEnvironment."""
     folder = _folder()
     python = folder / "bin" / "python"
-    with locked(folder.with_name(folder.name + ".lock")):
-        if not _has_mergekit(python):
-            _make(folder, python)
+    try:
+        with locked(folder.with_name(folder.name + ".lock")):
+            if not _has_mergekit(python):
+                _make(folder, python)
+    except OSError as error:
+        raise NoEnvironment(str(error)) from error
     return python
 
 
@@ -71,7 +74,8 @@ def _run(command: list[str]) -> None:
     try:
         subprocess.run(command, capture_output=True, text=True, check=True, timeout=INSTALL_SECONDS)
     except subprocess.CalledProcessError as error:
-        last = (error.stderr or error.stdout or "").strip().splitlines()[-1:] or ["no message"]
-        raise NoEnvironment(f"{' '.join(command[-3:])}: {last[0]}") from error
-    except (OSError, subprocess.TimeoutExpired) as error:
+        said = (error.stderr or error.stdout or "no message").strip().splitlines()
+        reason = next((line for line in said if line.startswith("ERROR")), said[-1])
+        raise NoEnvironment(f"installing {command[-1]}: {reason}") from error
+    except subprocess.TimeoutExpired as error:
         raise NoEnvironment(str(error)) from error
