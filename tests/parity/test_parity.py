@@ -10,7 +10,7 @@ from parity.recipes import DRAWN, Loaded
 from parity.run import Answers, merge_here, plan_of
 from parity.table import rows
 
-NOT_YET = pytest.mark.xfail(strict=False, reason="as_loaded rounds inputs and task vectors only, not every operation")
+NOT_YET = pytest.mark.xfail(strict=False, reason="as_loaded does not yet round all that mergekit rounds")
 ROUNDED_IN_BETWEEN = [key for key in DRAWN if key not in ("linear", "slerp", "arcee_fusion", "passthrough")]
 
 
