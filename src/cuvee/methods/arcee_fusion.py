@@ -37,7 +37,7 @@ def _softmax(rows: Array) -> Array:
 
 
 def importance(stack: Array, apart: Array) -> Array:
-    """Return |θ₁ − θ₀| times the divergence of its row, [1, *shape], in float32 at least: fewer bits make most equal."""
+    """Return |θ₁ − θ₀| times the divergence of its row, [1, *shape]; in float32 at least, or many would be equal."""
     xp = array_namespace(stack)
     base, model = (xp.astype(stack[i, ...], xp.float64) for i in (0, 1))
     scores = xp.reshape(xp.abs(model - base), (apart.shape[0], -1)) * apart
