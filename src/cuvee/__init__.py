@@ -6,6 +6,7 @@ from cuvee.version import __version__
 
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, recipe_from_text
+    from cuvee.comparison import Comparison, compare
     from cuvee.engine import (
         MergeResult,
         Part,
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
     from cuvee.recipe.recipe import Recipe
 
 _ROOMS = {
+    "Comparison": "cuvee.comparison",
     "MergeResult": "cuvee.engine",
     "Part": "cuvee.engine",
     "PartResult": "cuvee.engine",
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
     "Report": "cuvee.evaluate",
+    "compare": "cuvee.comparison",
     "evaluate": "cuvee.evaluate",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
@@ -41,6 +44,7 @@ _ROOMS = {
 }
 
 __all__ = [
+    "Comparison",
     "MergeResult",
     "Part",
     "PartResult",
@@ -48,6 +52,7 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "compare",
     "evaluate",
     "join",
     "load_recipe",
