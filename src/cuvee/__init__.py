@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         merge_part,
         merge_state_dicts,
         merge_tensors,
+        rebuild,
         run_plan,
     )
     from cuvee.evaluate import Report, evaluate
@@ -39,6 +40,7 @@ _ROOMS = {
     "merge_part": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
+    "rebuild": "cuvee.engine",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
 }
@@ -61,6 +63,7 @@ __all__ = [
     "merge_part",
     "merge_state_dicts",
     "merge_tensors",
+    "rebuild",
     "recipe_from_text",
     "run_plan",
 ]

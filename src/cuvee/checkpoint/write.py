@@ -9,7 +9,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +52,12 @@ class Shard:
     nbytes: int
 
 
-def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
-    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least).
+METADATA = {"format": "pt"}
+"""What transformers wants in every file."""
 
-    Within a shard wide types come first, so that every tensor starts at a multiple of its numbers' size.
-    """
+
+def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
+    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least)."""
     groups: list[list[OutputTensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -67,12 +68,13 @@ def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, .
         filled += tensor.nbytes
     total = len(groups)
     names = [f"model-{i + 1:05d}-of-{total:05d}.safetensors" for i in range(total)] if total > 1 else [SINGLE]
-    return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
+    return tuple(lay_out_file(name, group) for name, group in zip(names, groups, strict=True))
 
 
-def _shard(file: str, unordered: list[OutputTensor]) -> Shard:
+def lay_out_file(file: str, unordered: Sequence[OutputTensor], metadata: Mapping[str, str] = METADATA) -> Shard:
+    """Lay out one file. Wide types come first, so that every tensor starts at a multiple of its numbers' size."""
     tensors = sorted(unordered, key=lambda tensor: -NUMPY[tensor.dtype].itemsize)
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
     position = 0
     for tensor in tensors:
         span = [position, position + tensor.nbytes]

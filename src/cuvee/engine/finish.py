@@ -46,6 +46,11 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> 
     }
 
 
+def with_provenance(record: Record, **said: Any) -> Record:
+    """Return the record with more for `cuvee.json` to say."""
+    return {**record, "provenance": {**record["provenance"], **said}}
+
+
 def recorded_tensors(record: Record) -> list[OutputTensor]:
     """List what the plan of a record writes."""
     return [OutputTensor(name, dtype, tuple(shape)) for name, dtype, shape in record["tensors"]]

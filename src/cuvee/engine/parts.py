@@ -20,6 +20,7 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
+from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_companions
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
@@ -78,7 +79,8 @@ def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
-    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, plan.warnings)
+    warnings = (*plan.warnings, *without_masks(plan, split=True))
+    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings)
 
 
 def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:

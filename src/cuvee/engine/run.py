@@ -1,12 +1,13 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import lay_out
-from cuvee.engine.finish import cast_loss, finish, output_tensors, write_companions
+from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
+from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_companions
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
 from cuvee.engine.peak import PeakMemory
@@ -67,6 +68,9 @@ def run_plan(
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_companions(plan, writer, shard_bytes)
+        if has_masks(plan):
+            masks = write_masks(plan, writer, threads=workers.workers, progress=options.progress)
+            record = with_provenance(record, masks=[asdict(mask) for mask in masks])
         figures = Figures(
             seconds=time.perf_counter() - started,
             bytes_read=workers.bytes_read,
@@ -75,4 +79,4 @@ def run_plan(
             cast_loss=cast_loss(record, journal.contents.finished),
         )
         digest = finish(writer, record, journal.contents.finished, figures)
-    return MergeResult(named, digest, figures, plan.warnings)
+    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)))
