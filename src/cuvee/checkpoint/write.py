@@ -9,7 +9,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,8 +111,14 @@ class CheckpointWriter:
         self.overwrite = overwrite
         self.resume = resume
         self.keep = False
+        self._left = {tensor.name: tensor.nbytes for shard in shards for tensor in shard.tensors}
+        self._counting = threading.Lock()
         self._places = {t.name: (shard.file, shard.starts[t.name]) for shard in shards for t in shard.tensors}
         self._descriptors: dict[str, int] = {}
+
+    def take_as_written(self, names: Iterable[str]) -> None:
+        """Count tensors that an earlier run has written."""
+        self._left.update(dict.fromkeys(names, 0))
 
     @property
     def count(self) -> int:
@@ -141,6 +148,8 @@ class CheckpointWriter:
         """Write bytes of a tensor from its byte `start` on."""
         file, place = self._places[name]
         view, position = data.view(np.uint8).data, place + start
+        with self._counting:
+            self._left[name] -= len(view)
         try:
             while len(view):
                 count = os.pwrite(self._descriptors[file], view, position)
@@ -166,8 +175,13 @@ class CheckpointWriter:
     def finish(self) -> None:
         """Close the shards, write the index last, and rename the folder into place.
 
-        An earlier merge at OUT is moved aside first and removed last.
+        An earlier merge at OUT is moved aside first and removed last. Raises PlatformError if part of a tensor has
+        never been written.
         """
+        gaps = [name for name, left in self._left.items() if left > 0]
+        if gaps:
+            more = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
+            raise PlatformError(f"not written to the end: '{gaps[0]}'{more}", where=str(self.out))
         # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
         # after a power cut the weights digest tells.
         self.close()

@@ -112,6 +112,7 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
         figures = replace(_sum([_figures(journal) for journal in journals]), cast_loss=cast_loss(record, finished))
         writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
         writer.keep = True
+        writer.take_as_written(finished)
         _check_files(writer)
         with writer:
             digest = finish(writer, record, finished, figures)
