@@ -59,7 +59,7 @@ def merge_tensors(
 
     def blocks() -> Blocks:
         return Blocks(
-            step, sources, kernels, chunk=chunk, wide=wide, compute_dtype=None, allow_nonfinite=False,
+            step, sources, kernels, chunk=chunk, dtype=wide, allow_nonfinite=False,
             count_bytes=lambda nbytes: None,
         )  # fmt: skip
 

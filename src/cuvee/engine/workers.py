@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cuvee.checkpoint.dtypes import NUMPY, WORDS, promoted
+from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.journal import Finished, Journal
@@ -22,6 +22,7 @@ from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit
 from cuvee.progress import Progress, Silent
+from cuvee.recipe.recipe import Recipe
 
 DEFAULT_SHARD = 5_000_000_000
 
@@ -109,15 +110,13 @@ class Workers:
         return state
 
     def _blocks(self, step: MergeStep) -> Blocks:
-        recipe = self.plan.recipe
-        rounding = _loaded_dtype(self.plan, step) if recipe.compute_dtype == "as_loaded" else None
+        loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         return Blocks(
             step,
             self.plan.sources,
             self.kernels,
             chunk=self.chunk,
-            wide=self.wide,
-            compute_dtype=rounding,
+            dtype=loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,
             count_bytes=self._count,
         )
@@ -150,9 +149,14 @@ class Workers:
                 raise
 
 
-def _loaded_dtype(plan: Plan, step: MergeStep) -> str | None:
-    """Return the type that inputs are cast to when loaded, as in mergekit: the recipe's dtype, or the inputs' own."""
-    return plan.recipe.dtype or WORDS[promoted([given.dtype for given in step.all_inputs])]
+def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
+    """Return the type that models are loaded in and all results rounded to, if the recipe asks for that.
+
+    As in mergekit it is the recipe's dtype, or else the inputs' own.
+    """
+    if recipe.compute_dtype != "as_loaded":
+        return None
+    return NUMPY[NAMES[recipe.dtype] if recipe.dtype else promoted([given.dtype for given in step.all_inputs])]
 
 
 def _input_bytes(step: MergeStep) -> int:
