@@ -21,7 +21,7 @@ from cuvee.comparison.matching import LeftOut, match
 from cuvee.comparison.stream import PIECE, Reader
 from cuvee.comparison.sums import Sums, no_sums
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.kernels import BLOCK, prepare
+from cuvee.kernels import BLOCK
 from cuvee.plan.resolve import place_of, refuse_unmergeable
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.reference import parse_reference
@@ -116,7 +116,7 @@ def compare_checkpoints(
         message = f"no tensor can be compared; '{left_out[0].tensor}' is {left_out[0].reason}"
         raise CheckpointError(message, hint="are these models of one family?")
     progress = progress or Silent()
-    reader = Reader(sources, prepare(progress), workers=threads, piece=piece or _piece(len(sources)))
+    reader = Reader(sources, workers=threads, piece=piece or _piece(len(sources)))
     sums = _summed(reader, names, progress)
     tensors = tuple(ComparedTensor(name, layer_of(name), role_of(name), sums[name]) for name in names)
     return Comparison(labels[0], tuple(labels[1:]), tensors, left_out, _notes(sources, labels, names))

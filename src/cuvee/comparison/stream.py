@@ -12,13 +12,10 @@ from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.comparison.sums import Sums, sums_of
 from cuvee.errors import CheckpointError
-from cuvee.kernels import BLOCK, Kernels
+from cuvee.kernels import BLOCK
 
 PIECE = 8 * BLOCK
 """Elements of a piece: reads of about a megabyte, which stay in a cache while they are summed."""
-
-SUMMED = ("bfloat16", "float32", "float64")
-"""Types that are summed as they are read."""
 
 AHEAD = 3
 """Pieces for each worker that are announced or waiting, so that readers and sums overlap."""
@@ -44,9 +41,8 @@ def pieces(source: TensorSource, names: Sequence[str], size: int) -> Iterator[Pi
 class Reader:
     """Sums over pieces of several models, the base first. Holds the buffers of `workers` workers and no more."""
 
-    def __init__(self, sources: Sequence[TensorSource], kernels: Kernels, *, workers: int, piece: int) -> None:
+    def __init__(self, sources: Sequence[TensorSource], *, workers: int, piece: int) -> None:
         self.sources = sources
-        self.kernels = kernels
         self.workers = workers
         self.piece = piece
         self._buffers: SimpleQueue[_Buffers] = SimpleQueue()
@@ -96,9 +92,9 @@ class Reader:
             self._buffers.put(buffers)
 
     def _numbers(self, piece: Piece, buffers: "_Buffers") -> np.ndarray:
-        """Read a piece of every model: as it is where all are of one type that can be summed, else widened."""
+        """Read a piece of every model: as it is where all are of one type, else widened."""
         dtypes = [NUMPY[source.tensors[piece.tensor].dtype] for source in self.sources]
-        if len(set(dtypes)) == 1 and dtypes[0].name in SUMMED:
+        if len(set(dtypes)) == 1:
             stack = buffers.numbers(piece, dtypes[0])
             for source, row in zip(self.sources, stack, strict=True):
                 source.read_into(piece.tensor, piece.first * row.itemsize, row.view(np.uint8))
@@ -107,7 +103,7 @@ class Reader:
         for source, dtype, row in zip(self.sources, dtypes, stack, strict=True):
             raw = np.empty(row.size, dtype)
             source.read_into(piece.tensor, piece.first * dtype.itemsize, raw.view(np.uint8))
-            self.kernels.widen(raw, row)
+            row[:] = raw
         return stack
 
     def _refuse(self, piece: Piece) -> None:

@@ -45,17 +45,17 @@ def no_sums(models: int, tensors: int = 0) -> Sums:
 
 
 def sums_of(stack: np.ndarray) -> Sums:
-    """Sum over the numbers of the models [1 + models, n], the base first: bfloat16, float32 or float64.
+    """Sum over the numbers of the models [1 + models, n], of any float type, the base first.
 
     Numbers that are not finite make the sums so.
     """
     if stack.dtype == np.float64 or importlib.util.find_spec("numba") is None:
         return sums_by_definition(stack)
-    pairs = importlib.import_module("cuvee.kernels.pairs")
+    pairs, numbers = (importlib.import_module(f"cuvee.kernels.fused.{name}") for name in ("pairs", "numbers"))
     models = len(stack) - 1
     square, gram = np.zeros(1), np.zeros((models, models))
     both, conflicts = np.zeros((models, models), np.int64), np.zeros((models, models), np.int64)
-    pairs.pair_sums(stack, square, gram, both, conflicts)
+    pairs.pair_sums(numbers.words(stack), square, gram, both, conflicts)
     for lower in (gram, both, conflicts):
         lower += np.tril(lower, -1).T
     return Sums(0, stack.shape[1], float(square[0]), gram, both, conflicts)

@@ -20,7 +20,7 @@ from cuvee.checkpoint.checkpoint import Checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.header import read_header
 from cuvee.checkpoint.write import METADATA, CheckpointWriter, OutputTensor, Shard, lay_out_file, write_error
-from cuvee.kernels import BLOCK, Kernels, load
+from cuvee.kernels import BLOCK, Block, Kernels, load
 from cuvee.plan import MergeStep, Plan
 from cuvee.progress import Progress
 
@@ -160,6 +160,6 @@ def read_wide(source: TensorSource, name: str, first: int, n: int, kernels: Kern
     dtype = NUMPY[source.tensors[name].dtype]
     raw = np.empty(n, dtype)
     source.read_into(name, first * dtype.itemsize, raw.view(np.uint8))
-    wide = np.empty(n, np.float64 if dtype == np.float64 else np.float32)
-    kernels.widen(raw, wide)
-    return wide
+    wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    numbers: np.ndarray = Block(raw.reshape(1, -1), 0, wide, False, kernels).stack[0]
+    return numbers
