@@ -71,6 +71,14 @@ class Method:
         """Return the bytes that the surveys of a tensor keep beyond a few numbers a model."""
         return sum(survey.holds(models, shape, semantics, settings) for survey in self.surveys.values())
 
+    def surveying(self, semantics: str, settings: Mapping[str, Any], *, whole_model: bool = False) -> int:
+        """Return how often at most the surveys of a tensor, or those of the whole model, read their inputs."""
+        return sum(
+            survey.passes(semantics, settings)
+            for survey in self.surveys.values()
+            if (survey.scope(semantics, settings) == "model") == whole_model
+        )
+
     def spread(self, semantics: str, settings: Mapping[str, Any]) -> Scope:
         """Return what has coefficients of its own: each tensor, each row, or each column."""
         scopes = [survey.scope(semantics, settings) for survey in self.surveys.values()]

@@ -122,12 +122,12 @@ def test_row_grams_are_those_of_the_rows(block: Block, rows: int) -> None:
 def test_digits_are_the_same_and_count_every_number(block: Block) -> None:
     wide = by(plain, block).stack[0].astype(np.float32)
     bits = np.abs(wide).view(np.uint32)
-    prefix = int(bits[0]) >> 13
+    prefix, first = int(bits[0]) >> 13, np.zeros(1, np.int64)
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
         leading, further = np.zeros((2 << 18) + ZEROS, np.uint32), np.zeros((2 << 13) + ZEROS, np.uint32)
-        kernels.digit_counts(block, 0, 0, 13, 18, leading)
-        kernels.digit_counts(block, 0, prefix, 0, 13, further)
+        kernels.digit_counts(block, first, first, 13, 18, leading[None])
+        kernels.digit_counts(block, first, np.array([prefix]), 0, 13, further[None])
         zeros = leading[-ZEROS:].sum()
         leading[-ZEROS:] = 0
         leading[0] += zeros

@@ -12,13 +12,30 @@ from cuvee.plan.plan import Input, MergeStep
 
 CountBytes = Callable[[int], None]
 
+_AHEAD = 1 << 24
+"""Bytes of an input that are announced at once."""
+
+
+class Scratch:
+    """Memory for the rows of one thread's blocks, used again by step after step: fresh memory is slow at first touch."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def take(self, count: int, dtype: np.dtype) -> np.ndarray:
+        """Return room for so many numbers, which the next call takes back."""
+        if self._bytes.size < count * dtype.itemsize:
+            self._bytes = np.empty(0, np.uint8)  # give back what is too small before asking for more
+            self._bytes = np.empty(count * dtype.itemsize, np.uint8)
+        return self._bytes[: count * dtype.itemsize].view(dtype)
+
 
 class Blocks:
-    """Streams one step's inputs, as often as asked. Reuses its buffers: a block is valid until the next chunk.
+    """Streams one step's inputs, as often as asked, in chunks of whole blocks.
 
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
-    step that fits in one chunk is read once.
+    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk.
     """
 
     def __init__(
@@ -28,6 +45,8 @@ class Blocks:
         kernels: Kernels,
         *,
         chunk: int,
+        kept: bool,
+        scratch: Scratch,
         dtype: np.dtype,
         allow_nonfinite: bool,
         count_bytes: CountBytes,
@@ -39,22 +58,25 @@ class Blocks:
         self.dtype = dtype
         self.allow_nonfinite = allow_nonfinite
         self.count_bytes = count_bytes
+        self._kept = kept or self.chunk >= step.elements
         self._kinds = [NUMPY[given.dtype] for given in step.all_inputs]
         self._kind = _common(self._kinds, dtype) if step.action == "merge" else self._kinds[0]
-        self._rows = np.empty(len(self._kinds) * self.chunk, self._kind)
-        self._held = -1
-        self._checked = 0
+        self._rows = scratch.take(len(self._kinds) * (step.elements if self._kept else self.chunk), self._kind)
+        self._read_up_to = 0
+        self._checked_up_to = 0
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Give (first element, one past the last) of each chunk, with its numbers read."""
+        if not self._kept:
+            self._read_up_to = 0
         for first in range(0, self.step.elements, self.chunk):
             last = min(first + self.chunk, self.step.elements)
-            if self._held != first:
+            if self._read_up_to <= first:
                 self._read(first, last)
             yield first, last
 
     def in_chunk(self, first: int, last: int) -> Iterator[Block]:
-        """Give the blocks of the chunk that was read last."""
+        """Give the blocks of the chunk that `chunks` gave last."""
         for start in range(first, last, self.step.block):
             rows = self._block(first, start, min(start + self.step.block, last))
             yield Block(rows, start, self.dtype, self.step.base is not None, self.kernels)
@@ -64,45 +86,52 @@ class Blocks:
             yield from self.in_chunk(first, last)
 
     def raw(self, first: int, last: int) -> Iterator[np.ndarray]:
-        """Give the bytes of the chunk that was read last, block by block: [inputs, bytes]."""
+        """Give the bytes of the chunk that `chunks` gave last, block by block: [inputs, bytes]."""
         for start in range(first, last, self.step.block):
             yield self._block(first, start, min(start + self.step.block, last)).view(np.uint8)
 
     def _block(self, first: int, start: int, end: int) -> np.ndarray:
         """Return the rows [inputs, n] of a block, which lie together."""
-        inputs = len(self._kinds)
-        return self._rows[inputs * (start - first) : inputs * (end - first)].reshape(inputs, -1)
+        inputs, origin = len(self._kinds), 0 if self._kept else first
+        return self._rows[inputs * (start - origin) : inputs * (end - origin)].reshape(inputs, -1)
 
     def _read(self, first: int, last: int) -> None:
-        for start in range(first, last, self.step.block):
-            rows = self._block(first, start, min(start + self.step.block, last))
-            for given, kind, row in zip(self.step.all_inputs, self._kinds, rows, strict=True):
-                self._read_row(given, kind, start, row)
-        self._held = first
-        self._checked = max(self._checked, last)
-        for given, kind in zip(self.step.all_inputs, self._kinds, strict=True):
+        starts = range(first, last, self.step.block)
+        blocks = [self._block(first, start, min(start + self.step.block, last)) for start in starts]
+        for i, (given, kind) in enumerate(zip(self.step.all_inputs, self._kinds, strict=True)):
+            self._read_rows(given, kind, first, [rows[i] for rows in blocks])
             self.count_bytes((last - first) * kind.itemsize)
-            if last < self.step.elements:
-                ahead = min(self.chunk, self.step.elements - last)
-                self.sources[given.model].will_read(given.tensor, last * kind.itemsize, ahead * kind.itemsize)
+        if self.step.action == "merge" and first >= self._checked_up_to and not self.allow_nonfinite:
+            self._check(starts, blocks)
+        self._read_up_to = last
+        self._checked_up_to = max(self._checked_up_to, last)
 
-    def _read_row(self, given: Input, kind: np.dtype, start: int, row: np.ndarray) -> None:
-        source = self.sources[given.model]
-        raw = row if kind == row.dtype else np.empty(row.size, kind)
-        source.read_into(given.tensor, start * kind.itemsize, raw.view(np.uint8))
-        if self.step.action == "merge" and start >= self._checked and not self.allow_nonfinite:
-            self._check(given, start, raw)
-        if raw is not row:
-            with np.errstate(over="ignore"):
-                row[:] = raw
-
-    def _check(self, given: Input, start: int, raw: np.ndarray) -> None:
-        if self.kernels.finite(raw):
+    def _read_rows(self, given: Input, kind: np.dtype, first: int, rows: list[np.ndarray]) -> None:
+        source, position = self.sources[given.model], first * kind.itemsize
+        nbytes = sum(row.size for row in rows) * kind.itemsize
+        if first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD:
+            ahead = min(_AHEAD, self.step.elements * kind.itemsize - position - nbytes)
+            source.will_read(given.tensor, position + nbytes, ahead)
+        if kind == self._kind:
+            source.read_into(given.tensor, position, rows)
             return
-        place = int(np.flatnonzero(~np.isfinite(raw))[0])
-        message = f"'{given.tensor}' holds {raw[place]} at element {start + place}"
-        hint = "repair the model, or pass --allow-nonfinite to let it through"
-        raise CheckpointError(message, where=_whose(self.sources[given.model], given), hint=hint)
+        raw = np.empty(nbytes // kind.itemsize, kind)
+        source.read_into(given.tensor, position, [raw])
+        for row in rows:
+            with np.errstate(over="ignore"):
+                row[:] = raw[: row.size]
+            raw = raw[row.size :]
+
+    def _check(self, starts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
+        for start, rows in zip(starts, blocks, strict=True):
+            if self.kernels.finite(rows.reshape(-1)):
+                continue
+            which = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            place = int(np.flatnonzero(~np.isfinite(rows[which]))[0])
+            given = self.step.all_inputs[which]
+            message = f"'{given.tensor}' holds {rows[which][place]} at element {start + place}"
+            hint = "repair the model, or pass --allow-nonfinite to let it through"
+            raise CheckpointError(message, where=_whose(self.sources[given.model], given), hint=hint)
 
 
 def _common(kinds: Sequence[np.dtype], dtype: np.dtype) -> np.dtype:

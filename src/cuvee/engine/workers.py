@@ -12,7 +12,7 @@ import numpy as np
 
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
-from cuvee.engine.blocks import Blocks
+from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
@@ -20,7 +20,7 @@ from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.kernels import prepare
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit
+from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit, keeps
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -56,6 +56,8 @@ class Workers:
         """The plan's steps; once run, with what was measured."""
         fitting, self.workers = fit(plan.steps, options.memory_bytes, options.threads)
         self.chunk = options.chunk or fitting
+        # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
+        self.granted = 0 if options.chunk else options.memory_bytes // self.workers
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.progress
         self.kernels = prepare(options.progress)
@@ -63,6 +65,7 @@ class Workers:
         self.bytes_read = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._own = threading.local()
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
@@ -116,10 +119,18 @@ class Workers:
             self.plan.sources,
             self.kernels,
             chunk=self.chunk,
+            kept=keeps(step, self.granted),
+            scratch=self._scratch(),
             dtype=loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,
             count_bytes=self._count,
         )
+
+    def _scratch(self) -> Scratch:
+        if not hasattr(self._own, "scratch"):
+            self._own.scratch = Scratch()
+        scratch: Scratch = self._own.scratch
+        return scratch
 
     def _count(self, nbytes: int) -> None:
         if self._stop.is_set():

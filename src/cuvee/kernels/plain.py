@@ -113,14 +113,17 @@ def squares(block: Block, sums: np.ndarray) -> None:
         sums[model] += _lane_sum(row * row)
 
 
-def digit_counts(block: Block, model: int, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
-    row, others = np.abs(block.stack[model]), (counts.size - ZEROS) // 2
-    wide = row.astype(_wide(row.dtype))
-    bits = wide.view(f"u{wide.dtype.itemsize}").astype(np.uint64)
-    bits = bits[(bits >> np.uint64(shift + width)) == prefix]
-    digits = ((bits >> np.uint64(shift)) & np.uint64((1 << width) - 1)).astype(np.int64)
-    digits += others * ((bits & np.uint64((1 << shift) - 1)) != 0)
-    counts += np.bincount(digits, minlength=counts.size).astype(counts.dtype)
+def digit_counts(
+    block: Block, models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+) -> None:
+    others = (counts.shape[1] - ZEROS) // 2
+    for model, prefix, row in zip(models, prefixes, counts, strict=True):
+        wide = np.abs(block.stack[model]).astype(_wide(block.dtype))
+        bits = wide.view(f"u{wide.dtype.itemsize}").astype(np.uint64)
+        bits = bits[(bits >> np.uint64(shift + width)) == prefix]
+        digits = ((bits >> np.uint64(shift)) & np.uint64((1 << width) - 1)).astype(np.int64)
+        digits += others * ((bits & np.uint64((1 << shift) - 1)) != 0)
+        row += np.bincount(digits, minlength=row.size).astype(row.dtype)
 
 
 def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:

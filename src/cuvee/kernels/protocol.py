@@ -99,12 +99,14 @@ class Kernels(Protocol):
     def squares(self, block: "Block", sums: np.ndarray) -> None:
         """Add the squared norms of the task vectors, in float64, to `sums` [models]."""
 
-    def digit_counts(self, block: "Block", model: int, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
-        """Count the `width`-bit digit at `shift` of a model's magnitudes whose higher bits equal `prefix`.
+    def digit_counts(
+        self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+    ) -> None:
+        """Count the `width`-bit digit at `shift` of some models' magnitudes whose higher bits equal a prefix.
 
-        The bits are those of the float32 number, or of the float64 number where that is computed in. `counts` is of
-        the length 2 << width, + ZEROS: numbers whose bits below the digit are zero, then the others, then places among
-        which zeros may be spread.
+        The bits are those of the float32 number, or of the float64 number where that is computed in. `counts`
+        [len(models), (2 << width) + ZEROS] has places for numbers whose bits below the digit are zero, then for the
+        others, then those among which zeros may be spread.
         """
 
     def cast_loss(self, values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:

@@ -178,10 +178,10 @@ def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None
     # 32 bits hold the count of any tensor that is not absurdly large, and take half the cache
     kind = np.uint32 if s.elements < 1 << 32 else np.int64
 
+    models, prefixes = (np.array(column) for column in zip(*rows, strict=True))
+
     def add(state: np.ndarray, block: Block) -> np.ndarray:
-        scored = _scored(block, scores)
-        for (row, prefix), counts in zip(rows, state, strict=True):
-            s.kernels.digit_counts(scored, row, prefix, shift, width, counts)
+        block.kernels.digit_counts(_scored(block, scores), models, prefixes, shift, width, state)
         return state
 
     return Fold(lambda: np.zeros((len(rows), (2 << width) + ZEROS), kind), add, lambda a, b: a + b)

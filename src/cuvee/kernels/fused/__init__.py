@@ -136,16 +136,17 @@ def squares(block: Block, total: np.ndarray) -> None:
     sums.squares(*_raw(block), total)
 
 
-def digit_counts(block: Block, model: int, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
+def digit_counts(
+    block: Block, models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+) -> None:
     if not _served(block):
-        return plain.digit_counts(block, model, prefix, shift, width, counts)
+        return plain.digit_counts(block, models, prefixes, shift, width, counts)
     rows, _, subtracts, kind = _raw(block)
     if shift + width == 31:
-        choose.leading_digits(rows, model, subtracts, kind, np.uint32(shift), counts)
+        choose.leading_digits(rows, models, subtracts, kind, np.uint32(shift), counts)
     else:
-        choose.further_digits(
-            rows, model, subtracts, kind, np.uint32(prefix), np.uint32(shift), np.uint32(width), counts
-        )
+        above = prefixes.astype(np.uint32)
+        choose.further_digits(rows, models, subtracts, kind, above, np.uint32(shift), np.uint32(width), counts)
 
 
 def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:
@@ -189,7 +190,8 @@ def _calls() -> list[Callable[[], None]]:
     half = np.ones((3, LANES), "bfloat16")
     block = Block(half, 0, _SINGLE, True, plain)
     row, out, two, loss = np.ones(LANES, np.float32), half[0].copy(), np.ones(2), np.zeros(2)
-    mask, counts = np.ones((2, LANES), np.bool_), np.zeros((2 << 18) + ZEROS, np.uint32)
+    mask, counts = np.ones((2, LANES), np.bool_), np.zeros((1, (2 << 18) + ZEROS), np.uint32)
+    first = np.zeros(1, np.int64)
     return [
         lambda: _nothing(finite(out)),
         lambda: widen(block, np.empty((2, LANES), np.float32), row),
@@ -202,8 +204,8 @@ def _calls() -> list[Callable[[], None]]:
         lambda: gram(block, np.zeros((2, 2))),
         lambda: row_grams(block, np.zeros((1, 2, 2))),
         lambda: squares(block, two),
-        lambda: digit_counts(block, 0, 0, 13, 18, counts),
-        lambda: digit_counts(block, 0, 0, 0, 13, counts),
+        lambda: digit_counts(block, first, first, 13, 18, counts),
+        lambda: digit_counts(block, first, first, 0, 13, counts),
         lambda: cast_loss(row, row, out, loss),
         lambda: narrow(row, out),
         lambda: add_scaled(row, row, 1.0, row),

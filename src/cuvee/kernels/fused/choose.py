@@ -10,41 +10,45 @@ from cuvee.kernels.protocol import ZEROS
 
 
 @compiled
-def leading_digits(rows: Any, model: Any, subtracts: Any, kind: Any, shift: Any, counts: Any) -> None:
-    n, others = rows.shape[1], np.uint32((counts.size - ZEROS) // 2)
+def leading_digits(rows: Any, models: Any, subtracts: Any, kind: Any, shift: Any, counts: Any) -> None:
+    n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
     tile, base, places = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
     low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
-        load_model(rows, model, first, last, subtracts, base, kind, tile)
-        for i in range(last - first):
-            magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
-            digit = np.uint32(magnitude >> shift)
-            place = digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)
-            zero = np.uint32(np.uint32(2) * others + np.uint32(np.uint32(i) % np.uint32(ZEROS)))
-            places[i] = zero if magnitude == np.uint32(0) else place
-        for i in range(last - first):
-            counts[places[i]] += 1
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            for i in range(last - first):
+                magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
+                digit = np.uint32(magnitude >> shift)
+                place = digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)
+                zero = np.uint32(np.uint32(2) * others + np.uint32(np.uint32(i) % np.uint32(ZEROS)))
+                places[i] = zero if magnitude == np.uint32(0) else place
+            count = counts[which]
+            for i in range(last - first):
+                count[places[i]] += 1
 
 
 @compiled
 def further_digits(
-    rows: Any, model: Any, subtracts: Any, kind: Any, prefix: Any, shift: Any, width: Any, counts: Any
+    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any
 ) -> None:
-    n, others = rows.shape[1], np.uint32((counts.size - ZEROS) // 2)
+    n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
     tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
     above, digits = np.uint32(shift + width), np.uint32(others - np.uint32(1))
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
-        load_model(rows, model, first, last, subtracts, base, kind, tile)
-        for i in range(last - first):
-            magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
-            if np.uint32(magnitude >> above) == prefix:
-                digit = np.uint32(np.uint32(magnitude >> shift) & digits)
-                counts[digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)] += 1
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            count, prefix = counts[which], prefixes[which]
+            for i in range(last - first):
+                magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
+                if np.uint32(magnitude >> above) == prefix:
+                    digit = np.uint32(np.uint32(magnitude >> shift) & digits)
+                    count[digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)] += 1
 
 
 @compiled
