@@ -1,5 +1,6 @@
 """Figures against plain NumPy over whole tensors, however the reading is cut; what is left out; what is refused."""
 
+from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
@@ -25,8 +26,8 @@ class Counting(MemoryCheckpoint):
 
     count = 0
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
-        self.count += out.nbytes
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        self.count += sum(part.nbytes for part in out)
         super().read_into(name, start, out)
 
 

@@ -97,12 +97,12 @@ class Reader:
         if len(set(dtypes)) == 1:
             stack = buffers.numbers(piece, dtypes[0])
             for source, row in zip(self.sources, stack, strict=True):
-                source.read_into(piece.tensor, piece.first * row.itemsize, row.view(np.uint8))
+                source.read_into(piece.tensor, piece.first * row.itemsize, [row])
             return stack
         stack = buffers.numbers(piece, np.dtype(np.float64 if np.dtype(np.float64) in dtypes else np.float32))
         for source, dtype, row in zip(self.sources, dtypes, stack, strict=True):
             raw = np.empty(row.size, dtype)
-            source.read_into(piece.tensor, piece.first * dtype.itemsize, raw.view(np.uint8))
+            source.read_into(piece.tensor, piece.first * dtype.itemsize, [raw])
             row[:] = raw
         return stack
 
@@ -111,7 +111,7 @@ class Reader:
         for source in self.sources:
             spec = source.tensors[piece.tensor]
             raw = np.empty(piece.last - piece.first, NUMPY[spec.dtype])
-            source.read_into(piece.tensor, piece.first * raw.itemsize, raw.view(np.uint8))
+            source.read_into(piece.tensor, piece.first * raw.itemsize, [raw])
             for place in np.flatnonzero(~np.isfinite(raw))[:1]:
                 message = f"'{piece.tensor}' holds {raw[place]} at element {piece.first + place}"
                 raise CheckpointError(message, where=str(spec.file))

@@ -159,7 +159,7 @@ def read_wide(source: TensorSource, name: str, first: int, n: int, kernels: Kern
     """Read `n` elements from `first` on, as float64 where they are stored so, else as float32."""
     dtype = NUMPY[source.tensors[name].dtype]
     raw = np.empty(n, dtype)
-    source.read_into(name, first * dtype.itemsize, raw.view(np.uint8))
+    source.read_into(name, first * dtype.itemsize, [raw])
     wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
     numbers: np.ndarray = Block(raw.reshape(1, -1), 0, wide, False, kernels).stack[0]
     return numbers

@@ -119,12 +119,12 @@ class _Rebuilder:
 
     def _plain(self, name: str, first: int, n: int, dtype: np.dtype) -> np.ndarray:
         raw = np.empty(n * dtype.itemsize, np.uint8)
-        self.unified.read_into(name, first * dtype.itemsize, raw)
+        self.unified.read_into(name, first * dtype.itemsize, [raw])
         return raw
 
     def _masked(self, name: str, first: int, n: int, dtype: np.dtype) -> np.ndarray:
         packed = np.empty(-(-n // 8), np.uint8)
-        self.bits.read_into(name, first // 8, packed)
+        self.bits.read_into(name, first // 8, [packed])
         mask = np.unpackbits(packed, count=n, bitorder="little").view(bool)
         base = read_wide(self.origin, name, first, n, self.kernels).astype(np.float64)
         change = read_wide(self.unified, name, first, n, self.kernels) - base
