@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
-from cuvee.kernels import NO_MASK, Block, block_of
+from cuvee.kernels import Block, Kept, block_of
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.order import largest, ranks
@@ -50,7 +50,7 @@ def variance_of(block: Block) -> np.ndarray:
 
 def _select(s: Situation) -> Run:
     if s.settings["select_topk"] >= 1:
-        return Constant(NO_MASK)
+        return Constant(Kept().mask)
 
     def add(sums: np.ndarray, block: Block) -> None:
         sums += np.count_nonzero(variance_of(block))

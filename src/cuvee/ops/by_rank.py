@@ -159,10 +159,10 @@ keep_by_rank = Survey(
 
 
 @dataclass(frozen=True)
-class _Inverse:
+class Inverse:
     kept: ByRank
 
-    def begin(self) -> "_Inverse":
+    def begin(self) -> "Inverse":
         return self
 
     def at(self, block: Block) -> Array:
@@ -176,7 +176,7 @@ def _inverse(chance: Array) -> Array:
 
 def _rescale(s: Situation) -> Run:
     if s.semantics == "paper" and s.settings["rescale"]:
-        return _Inverse(s.found["keep"])
+        return Inverse(s.found["keep"])
     return (yield from rescaling.run(s))
 
 

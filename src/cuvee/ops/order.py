@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import ZEROS, Block, Kernels, block_of
+from cuvee.kernels import EVERY, ZEROS, Block, Kept, Kernels, block_of
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.survey import Fold, Situation
-
-EVERY = np.iinfo(np.int64).max
+from cuvee.ops.survey import Argument, Fold, Situation
 
 DIGITS = {4: ((13, 18), (0, 13)), 8: ((45, 18), (27, 18), (9, 18), (0, 9))}
 """Bytes of a number -> (shift, width) of the digits its magnitude's bits are read in, from the top."""
@@ -38,12 +36,12 @@ class Above:
     accept: np.ndarray
     scores: Scores | None = None
 
-    def begin(self) -> "_AboveInOrder":
-        return _AboveInOrder(self, np.zeros(self.accept.size, np.int64))
+    def begin(self) -> "AboveInOrder":
+        return AboveInOrder(self, np.zeros(self.accept.size, np.int64))
 
 
 @dataclass(frozen=True)
-class _AboveInOrder:
+class AboveInOrder:
     """A pass: `seen` counts the equal ones so far."""
 
     above: Above
@@ -51,9 +49,20 @@ class _AboveInOrder:
 
     def at(self, block: Block) -> Array:
         scored = _scored(block, self.above.scores)
-        keep = np.empty((scored.models, scored.size), np.bool_)
-        block.kernels.keep_above(scored, self.above.threshold, self.above.accept, self.seen, keep)
-        return keep
+        mask = np.empty((scored.models, scored.size), np.bool_)
+        block.kernels.keep(scored, self.kept(), mask)
+        return mask
+
+    def kept(self) -> Kept:
+        """Return the choice itself, where it is one of the models' own magnitudes: kernels make no mask of it."""
+        return Kept(threshold=self.above.threshold, accept=self.above.accept, seen=self.seen)
+
+
+def kept_by(choice: Argument, block: Block) -> Kept:
+    """Return what a choice keeps of a block, in the form that takes kernels least."""
+    if isinstance(choice, AboveInOrder) and choice.above.scores is None:
+        return choice.kept()
+    return Kept(np.ascontiguousarray(choice.at(block)))
 
 
 def _scored(block: Block, scores: Scores | None) -> Block:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled
-from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.fused.tiles import keep_in_tile, load_base, load_model
 from cuvee.kernels.protocol import ZEROS
 
 
@@ -52,9 +52,26 @@ def further_digits(
 
 
 @compiled
-def keep_above(
-    rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any
-) -> None:
+def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, counts: Any) -> None:
+    n = rows.shape[1]
+    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            for j in range(values.shape[1]):
+                value = values[which, j]
+                above = equal = np.uint32(0)
+                for i in range(last - first):
+                    above += np.uint32(abs(tile[i]) > value)
+                    equal += np.uint32(abs(tile[i]) == value)
+                counts[which, j, 0] += above
+                counts[which, j, 1] += equal
+
+
+@compiled
+def keep(rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any) -> None:
     n = rows.shape[1]
     tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     for first in range(0, n, TILE):
@@ -62,21 +79,7 @@ def keep_above(
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
             load_model(rows, model, first, last, subtracts, base, kind, tile)
-            keep, least, left = out[model, first:last], threshold[model], accept[model] - seen[model]
-            count = np.uint32(0)
-            for i in range(keep.size):
-                count += np.uint32(abs(tile[i]) == least)
-            seen[model] += count
-            if left >= count:
-                for i in range(keep.size):
-                    keep[i] = not (abs(tile[i]) < least)
-                continue
-            for i in range(keep.size):
-                keep[i] = not (abs(tile[i]) <= least)
-            for i in range(keep.size if left > 0 else 0):
-                equal = abs(tile[i]) == least
-                keep[i] = keep[i] | (equal & (left > 0))
-                left -= equal
+            keep_in_tile(tile, threshold[model], accept[model], seen, model, out[model, first:last])
 
 
 @compiled
