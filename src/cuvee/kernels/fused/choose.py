@@ -126,6 +126,73 @@ def keep_at_random(keys: Any, density: Any, start: Any, out: Any) -> None:
             position += size
 
 
+FEW = 128
+"""Entries of a row up to which each is compared with all others."""
+
+BUCKETS = 2048
+"""Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
+
+
+@compiled
+def keep_by_rank(
+    rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any
+) -> None:
+    n, length = rows.shape[1], chance.shape[1]
+    row, base = np.empty(length, np.float32), np.empty(length, np.float32)
+    words, draws = np.empty(length, np.uint32), np.empty(length, np.float32)
+    bucket, first_place = np.empty(length, np.int32), np.empty(BUCKETS + 1, np.int32)
+    for first in range(0, n, length):
+        load_base(rows, first, first + length, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, first + length, subtracts, base, kind, row)
+            uniform(keys[model, 0], keys[model, 1], start + first, draws)
+            most = np.uint32(0)
+            for i in range(length):
+                words[i] = np.uint32(bits(row[i]) & MAGNITUDE)
+                most = max(most, words[i])
+            keep, likely = out[model, first : first + length], chance[model]
+            if length <= FEW:
+                for i in range(length):
+                    keep[i] = draws[i] < likely[_place(words, i)]
+                continue
+            lowest = np.int32(np.int32(most >> np.uint32(16)) - np.int32(BUCKETS - 1))
+            first_place[:] = 0
+            for i in range(length):
+                # the largest are in bucket 0
+                bucket[i] = np.int32(BUCKETS - 1) - max(
+                    np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0)
+                )
+            for i in range(length):
+                first_place[bucket[i] + 1] += np.int32(1)
+            for b in range(BUCKETS):
+                first_place[b + 1] += first_place[b]
+            zeros = np.int32(0)
+            for i in range(length):
+                zeros += np.int32(words[i] == np.uint32(0))
+            zero_place = np.int64(length - zeros)
+            for i in range(length):
+                if words[i] == np.uint32(0):
+                    keep[i] = draws[i] < likely[zero_place]
+                    zero_place += 1
+                elif draws[i] < likely[first_place[bucket[i] + 1] - 1]:
+                    keep[i] = True
+                elif draws[i] >= likely[first_place[bucket[i]]]:
+                    keep[i] = False
+                else:
+                    keep[i] = draws[i] < likely[_place(words, i)]
+
+
+@compiled
+def _place(words: Any, i: Any) -> Any:
+    """Return an entry's rank among the words, the largest first, of equal ones the first."""
+    word, before = words[i], np.uint32(0)
+    for j in range(i):
+        before = np.uint32(before + np.uint32(words[j] >= word))
+    for j in range(i + 1, words.size):
+        before = np.uint32(before + np.uint32(words[j] > word))
+    return np.int64(before)
+
+
 @compiled
 def ranks(words: Any, out: Any) -> None:
     # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order
