@@ -6,7 +6,7 @@ from pathlib import Path
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.recipe.recipe import Recipe
-from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.reference import ModelRef, parse_reference
 
 
 def place_of(model: ModelRef, folder: Path | None) -> Path:
@@ -34,6 +34,15 @@ def place_of(model: ModelRef, folder: Path | None) -> Path:
     if model.looks_like_hub_name:
         hint += "; models of a hub are not downloaded: download it and name its folder"
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+
+
+def open_model(written: str) -> tuple[Path, TensorSource]:
+    """Find and open one model by its headers. Raises RecipeError for a bad reference, CheckpointError for the rest."""
+    try:
+        place = place_of(parse_reference(written), None)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    return place, open_checkpoint(place)
 
 
 def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, ...]]:
