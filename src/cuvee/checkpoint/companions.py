@@ -27,11 +27,14 @@ def companion_files(place: Path) -> list[Path]:
         for file in folder.iterdir()
         if file.is_file()
         and (place.is_dir() or any(file.match(pattern) for pattern in KNOWN))
-        and file.suffix not in WEIGHTS
-        and not file.name.endswith(".index.json")
-        and not file.name.startswith(".")
-        and file.name not in REPLACED
+        and is_companion(file.name)
     )
+
+
+def is_companion(name: str) -> bool:
+    """Say whether a file of a model's folder, by its name, belongs to a copy of the model."""
+    kept = not name.startswith(".") and not name.endswith((*WEIGHTS, ".index.json"))
+    return kept and name not in REPLACED and "/" not in name
 
 
 def copy_companions(donor: Path, target: Path) -> list[str]:

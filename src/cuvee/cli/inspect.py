@@ -25,26 +25,27 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print as JSON, every tensor of it."),
 ) -> None:
     """Show what a model is made of: layers, roles, parameters, types, ties, tokenizer. Reads no tensor."""
+    from cuvee.hub import Hub
     from cuvee.plan.resolve import open_model
     from cuvee.structure.summary import summary
 
-    place, source = open_model(model)
+    source = open_model(model, Hub())
     found = summary(source)
     if as_json:
         import json
 
-        typer.echo(json.dumps(_plain(model, place, source, found), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_plain(model, source, found), indent=2, ensure_ascii=False))
     else:
-        _print(model, place, source, found)
+        _print(model, source, found)
 
 
-def _plain(model: str, place: "Path", source: "TensorSource", found: "Summary") -> dict[str, Any]:
+def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, Any]:
     from dataclasses import asdict
 
     specs = source.tensors
     return {
         "model": model,
-        "folder": str(place),
+        "folder": str(source.place) if source.place else None,
         "architectures": source.config.get("architectures"),
         "tensor_count": found.tensors,
         "parameters": found.parameters,
@@ -55,7 +56,7 @@ def _plain(model: str, place: "Path", source: "TensorSource", found: "Summary") 
         "stacks": [asdict(stack) for stack in found.structure.stacks],
         "ties": [asdict(tie) for tie in found.structure.ties],
         "files": {name: known["size"] for name, known in source.fingerprint().items()},
-        "tokenizer": _tokenizer_files(place),
+        "tokenizer": _tokenizer_files(source.place),
         "tensors": [
             asdict(known) | {"shape": list(specs[known.name].shape), "dtype": specs[known.name].dtype}
             for known in found.structure
@@ -63,14 +64,15 @@ def _plain(model: str, place: "Path", source: "TensorSource", found: "Summary") 
     }
 
 
-def _tokenizer_files(place: "Path") -> list[str]:
+def _tokenizer_files(place: "Path | None") -> list[str]:
     from cuvee.checkpoint.companions import companion_files
 
     words = ("token", "vocab", "merges", "spiece", "special_tokens", "chat_template")
-    return [file.name for file in companion_files(place) if any(word in file.name for word in words)]
+    files = companion_files(place) if place is not None else []
+    return [file.name for file in files if any(word in file.name for word in words)]
 
 
-def _print(model: str, place: "Path", source: "TensorSource", found: "Summary") -> None:
+def _print(model: str, source: "TensorSource", found: "Summary") -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -85,7 +87,7 @@ def _print(model: str, place: "Path", source: "TensorSource", found: "Summary") 
         "parameters": f"{found.parameters:,} in {found.tensors:,} tensors, {types}",
         "files": f"{_some(list(files))}, {bytes_text(sum(known['size'] for known in files.values()))}",
         "ties": "; ".join(map(_tie, found.structure.ties)) or "none: no token embedding found",
-        "tokenizer": _some(_tokenizer_files(place)) or "no files of one",
+        "tokenizer": _some(_tokenizer_files(source.place)) or "no files of one",
     }
     for word, text in lines.items():
         console.print(f"  [dim]{word:<11}[/]{escape(text)}", soft_wrap=True)

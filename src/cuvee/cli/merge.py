@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,6 +23,7 @@ def command(
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -31,8 +32,9 @@ def command(
     from cuvee.cli.amounts import parse_bytes, parse_part
     from cuvee.cli.progress import shown_progress
     from cuvee.engine import merge, merge_part
+    from cuvee.hub import Hub
 
-    options = {
+    options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory, "--memory"),
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
         "threads": threads or os.cpu_count() or 1,
@@ -40,6 +42,7 @@ def command(
         "resume": not no_resume,
         "allow_nonfinite": allow_nonfinite,
         "progress": shown_progress(),
+        "hub": Hub(offline=offline),
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)

@@ -36,8 +36,8 @@ class Figures:
 def provenance(plan: Plan) -> dict[str, Any]:
     """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
     inputs = [
-        {"model": str(model), "revision": model.revision, "files": source.fingerprint()}
-        for model, source in zip(plan.models, plan.sources, strict=True)
+        {"model": str(model), "revision": repository and repository.commit, "files": source.fingerprint()}
+        for model, source, repository in zip(plan.models, plan.sources, plan.repositories, strict=True)
     ]
     return {
         "cuvee": __version__,

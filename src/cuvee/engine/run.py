@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import lay_out
+from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, write_companions
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
@@ -13,6 +14,7 @@ from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
 from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
+from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.memory import DEFAULT_MEMORY
 from cuvee.progress import Progress, Silent
@@ -29,9 +31,9 @@ class MergeResult:
     warnings: tuple[str, ...]
 
 
-def merge(recipe: Recipe, out: Path | str, **options: Any) -> MergeResult:
+def merge(recipe: Recipe, out: Path | str, *, hub: Hub | None = None, **options: Any) -> MergeResult:
     """Plan and run a recipe. Options are those of `run_plan`."""
-    return run_plan(make_plan(recipe), Path(out), **options)
+    return run_plan(make_plan(recipe, hub=hub), Path(out), **options)
 
 
 def run_plan(
@@ -49,6 +51,7 @@ def run_plan(
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
+    Models of a hub are downloaded first, once it is known that there is room for them and for the output.
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
@@ -60,6 +63,7 @@ def run_plan(
     options = Options(
         memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent()
     )
+    plan = fetched(plan, out, options.progress, overwrite=overwrite)
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)

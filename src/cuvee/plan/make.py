@@ -11,13 +11,15 @@ from cuvee.addition import weight_rules
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
+from cuvee.hub import Hub
 from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
+from cuvee.plan.agree import few, name_problems
 from cuvee.plan.memory import LARGEST_CHUNK, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
-from cuvee.plan.resolve import given_models, open_models
+from cuvee.plan.resolve import Opening, given_models, open_models
 from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Scalar, Setting, value_at
@@ -33,16 +35,15 @@ NOT_BY_LAYER = ("architectures", "bos_token_id", "eos_token_id", "pad_token_id")
 """Lists in a config.json whose length says nothing, even where it is that of the layers."""
 
 
-def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None = None) -> Plan:
-    """Work out every step of a merge. `models` gives the inputs where they are not folders.
+def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None = None, hub: Hub | None = None) -> Plan:
+    """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
-    Raises RecipeError or CheckpointError that holds all problems found.
+    Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
+    all problems found.
     """
-    if models is None:
-        places, sources = open_models(recipe)
-    else:
-        places, sources = (), given_models(recipe, models)
-    return _Planner(recipe, registry()[recipe.merge_method], sources).plan(places or (None,) * len(sources))
+    hub = hub or Hub()
+    opening = open_models(recipe, hub) if models is None else given_models(recipe, models)
+    return _Planner(recipe, registry()[recipe.merge_method], opening, hub).plan()
 
 
 @dataclass(frozen=True)
@@ -57,25 +58,36 @@ class _Member:
 class _Planner:
     """Makes the steps of one recipe and gathers what is wrong with them."""
 
-    def __init__(self, recipe: Recipe, method: Method, sources: tuple[TensorSource, ...]) -> None:
+    def __init__(self, recipe: Recipe, method: Method, opening: Opening, hub: Hub) -> None:
         self.recipe = recipe
         self.method = method
+        self.opening = opening
+        self.hub = hub
         self.models = recipe.models()
-        self.sources = dict(zip(self.models, sources, strict=True))
+        self.sources = dict(zip(self.models, opening.sources, strict=True))
         self.index = {model: i for i, model in enumerate(self.models)}
-        self.problems: list[CuveeError] = []
+        self.problems: list[CuveeError] = list(opening.problems)
+        self.reported: set[tuple[ModelRef, str]] = set()
+        """Tensors of which a problem already speaks."""
         self.warnings: list[str] = []
         self.refused: dict[str, list[str]] = {}
         self.lacking: Counter[tuple[str, str]] = Counter()
+        self.shape_clashes: list[str] = []
+        self.type_clashes: list[str] = []
+        self.mixed: dict[str, list[str]] = {}
 
-    def plan(self, places: tuple[Any, ...]) -> Plan:
+    def plan(self) -> Plan:
         donor = self.models[0]
+        before = len(self.problems)
         outlines = outline(self.recipe, self.sources, donor, self.problems)
         self.check_members()
+        clear = len(self.problems) == before
         if not self.recipe.sliced:
             self.check_names(donor)
-        self.stop_at_problems()
+        if not clear:
+            self.stop_at_problems()
         steps = [step for out in outlines if (step := self.step(out)) is not None]
+        self.note_clashes()
         self.note_lacking()
         self.note_refused()
         self.check_whole_model_settings(steps)
@@ -87,13 +99,15 @@ class _Planner:
             recipe=self.recipe,
             method=self.method,
             models=self.models,
-            places=places,
+            places=self.opening.places,
             sources=tuple(self.sources.values()),
             donor=0,
             steps=tuple(steps),
             config_changes=self.config_changes(donor, steps, outlines),
             forecast=self.forecast(steps),
             warnings=tuple(self.warnings),
+            repositories=self.opening.repositories,
+            hub=self.hub,
         )
 
     def stop_at_problems(self) -> None:
@@ -102,6 +116,7 @@ class _Planner:
             if len(self.problems) > MOST_SHOWN:
                 more = len(self.problems) - MOST_SHOWN
                 shown.append(type(shown[0])(f"and {more} more like these"))
+            shown += [type(shown[0])(f"besides: {note}") for note in self.warnings]
             raise several(shown)
 
     def check_members(self) -> None:
@@ -118,24 +133,15 @@ class _Planner:
 
     def check_names(self, donor: ModelRef) -> None:
         """Every input has every tensor, or the merge would lose some."""
-        expected = self.sources[donor].tensors
         for model in self.models[1:]:
-            found = self.sources[model].tensors
-            missing = [name for name in expected if name not in found]
-            surplus = [name for name in found if name not in expected]
-            for name in missing[:3]:
-                guess = closest(name, surplus)
-                hint = f"did you mean '{guess}'?" if guess else None
-                self.problems.append(
-                    CheckpointError(f"has no tensor '{name}', which {donor} has", where=str(model), hint=hint)
-                )
-            if len(missing) > 3:
-                self.problems.append(
-                    CheckpointError(f"lacks {len(missing)} tensors of {donor} in all", where=str(model))
-                )
-            for name in surplus[:3] if not missing else ():
-                message = f"has a tensor '{name}', which {donor} lacks: it would be lost"
-                self.problems.append(CheckpointError(message, where=str(model)))
+            given = (self.names(donor), self.names(model))
+            missing, problems = name_problems(str(donor), given[0], str(model), given[1])
+            self.reported |= {(model, name) for name in missing}
+            self.problems += problems
+
+    def names(self, model: ModelRef) -> list[str]:
+        """List a model's tensors, those of which only the name is known among them."""
+        return [*self.sources[model].tensors, *sorted(self.opening.unseen.get(model, ()))]
 
     def base_of(self, part: Slice) -> ModelRef | None:
         return part.base_model or self.recipe.base_model
@@ -174,9 +180,10 @@ class _Planner:
         if any(spec.dtype not in MERGEABLE for spec in found):
             if len({spec.dtype for spec in found}) > 1:
                 kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
-                self.problems.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
+                self.type_clashes.append(f"'{out.name}' is of different types: {kinds}")
             return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
         settings, scale = self.settings(out, members)
+        self.note_mixed(out, needed, found)
         if base is None and scale != 1:
             self.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
         dtype = self.output_dtype([spec.dtype for spec in found])
@@ -186,9 +193,17 @@ class _Planner:
         step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds)
         return step if self.rule_accepts(step) else None
 
+    def note_mixed(self, out: Outline, needed: list[tuple[ModelRef, str]], specs: list[TensorSpec]) -> None:
+        """Inputs of different types make an output of the widest, which may surprise."""
+        if len({spec.dtype for spec in specs}) == 1 or self.recipe.out_dtype or self.recipe.dtype:
+            return
+        kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, specs, strict=True))
+        self.mixed.setdefault(f"{kinds}, so {promoted([s.dtype for s in specs])} is written", []).append(out.name)
+
     def spec(self, model: ModelRef, tensor: str, out: str) -> TensorSpec | None:
         spec = self.sources[model].tensors.get(tensor)
-        if spec is None:
+        known = (model, tensor) in self.reported or tensor in self.opening.unseen.get(model, ())
+        if spec is None and not known:
             few = len(self.problems) < MOST_SHOWN
             guess = closest(tensor, list(self.sources[model].tensors)) if few else None
             hint = f"the closest is '{guess}'" if guess else None
@@ -200,8 +215,15 @@ class _Planner:
         if len({spec.shape for spec in specs}) == 1:
             return True
         shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
-        self.problems.append(CheckpointError(f"'{out.name}' has different shapes: {shapes}"))
+        self.shape_clashes.append(f"'{out.name}' has different shapes: {shapes}")
         return False
+
+    def note_clashes(self) -> None:
+        """Say of how many tensors shapes or types do not fit, naming the first ones; and where types are mixed."""
+        self.problems += few(self.shape_clashes, "different shapes") + few(self.type_clashes, "different types")
+        for kinds, names in self.mixed.items():
+            many = "all tensors" if len(names) == len(self.sources[self.models[0]].tensors) else f"{len(names)} tensors"
+            self.warnings.append(f"{many}, '{names[0]}' among them: {kinds}; 'dtype' in the recipe would say the type")
 
     def inputs(self, members: list[_Member], specs: list[TensorSpec]) -> tuple[Input, ...]:
         seen: Counter[str] = Counter()
@@ -368,7 +390,7 @@ class _Planner:
             passes = 1 + self.surveying(step)
             read, most = read + size * passes, max(most, passes)
         written = sum(step.elements * NUMPY[step.dtype].itemsize for step in steps)
-        return Forecast(read, written, most, least_memory(steps))
+        return Forecast(read, written, most, least_memory(steps), self.opening.bytes_downloaded)
 
     def surveying(self, step: MergeStep) -> int:
         if step.action == "copy":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
+from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
 from cuvee.recipe.recipe import Recipe
@@ -76,11 +77,15 @@ class Forecast:
     bytes_written: int
     passes: int
     least_memory_bytes: int
+    bytes_downloaded: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps of a merge, in the order of the output's tensors."""
+    """All steps of a merge, in the order of the output's tensors.
+
+    `repositories` says for each model of a hub which commit it is; None for the others.
+    """
 
     recipe: Recipe
     method: Method
@@ -92,6 +97,8 @@ class Plan:
     config_changes: Mapping[str, Any]
     forecast: Forecast
     warnings: tuple[str, ...]
+    repositories: tuple[Repository | None, ...]
+    hub: Hub
 
     @property
     def parameters(self) -> int:
@@ -103,9 +110,14 @@ class Plan:
         content = {
             "recipe": self.recipe.digest,
             "steps": [_plain(step) for step in self.steps],
-            "inputs": [source.fingerprint() for source in self.sources],
+            "inputs": [_headers(source) for source in self.sources],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _headers(source: TensorSource) -> dict[str, Any]:
+    """Return what identifies an input wherever it is: whether its hash is known without reading it is not part."""
+    return {name: {**print_, "sha256": None} for name, print_ in source.fingerprint().items()}
 
 
 def _plain(step: MergeStep) -> list[Any]:

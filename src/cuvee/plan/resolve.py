@@ -1,16 +1,37 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
+from cuvee.hub import Hub, Repository, find_repository, missing_bytes, open_repository, refuse_small_disk
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
 
 
-def place_of(model: ModelRef, folder: Path | None) -> Path:
-    """Find a model: from the current folder, as mergekit does, or else from the recipe's. Raises CheckpointError."""
+@dataclass(frozen=True)
+class Opening:
+    """The models of a recipe, as far as they could be opened, and what is wrong with them.
+
+    `places` are folders or files, None for models that are given or still on a hub. `unseen` are a model's tensors
+    that exist but of which nothing more is known, because of one of the problems.
+    """
+
+    sources: tuple[TensorSource, ...]
+    places: tuple[Path | None, ...]
+    repositories: tuple[Repository | None, ...]
+    bytes_downloaded: int = 0
+    problems: tuple[CuveeError, ...] = ()
+    unseen: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
+
+
+def place_of(model: ModelRef, folder: Path | None) -> Path | None:
+    """Find a model on the disk: from the current folder, as mergekit does, or else from the recipe's.
+
+    Returns None for what is not there but may be a name on a hub. Raises CheckpointError.
+    """
     if model.adapter:
         raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
     try:
@@ -29,60 +50,99 @@ def place_of(model: ModelRef, folder: Path | None) -> Path:
         return here
     if is_beside:
         return beside
-    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
-    hint = f"looked in {' and '.join(map(str, looked))}"
     if model.looks_like_hub_name:
-        hint += "; models of a hub are not downloaded: download it and name its folder"
-    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+        return None
+    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
 
 
-def open_model(written: str) -> tuple[Path, TensorSource]:
+def _looked(folder: Path | None) -> str:
+    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
+    return f"looked in {' and '.join(map(str, looked))}"
+
+
+def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
+    """Find a model on the hub. Raises CheckpointError that says where else was looked."""
+    try:
+        return find_repository(hub, model.path, model.revision)
+    except CheckpointError as error:
+        hint = f"{error.hint}; if you mean a folder: {_looked(folder)}" if error.hint else _looked(folder)
+        raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error
+
+
+def open_model(written: str, hub: Hub) -> TensorSource:
     """Find and open one model by its headers. Raises RecipeError for a bad reference, CheckpointError for the rest."""
     try:
-        place = place_of(parse_reference(written), None)
+        model = parse_reference(written)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    return place, open_checkpoint(place)
+    place = place_of(model, None)
+    if place is not None:
+        return open_checkpoint(place)
+    found = open_repository(hub, find_on_hub(model, None, hub))
+    if found.problems:
+        raise several(found.problems)
+    return found.checkpoint
 
 
-def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, ...]]:
-    """Open every model of a recipe by its headers."""
-    places: list[Path] = []
+def open_models(recipe: Recipe, hub: Hub) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+    places: list[Path | None] = []
     opened: list[TensorSource] = []
+    repositories: list[Repository | None] = []
     problems: list[CuveeError] = []
+    unseen: dict[ModelRef, frozenset[str]] = {}
     for model in recipe.models():
         try:
-            place = place_of(model, recipe.folder)
-            checkpoint = open_checkpoint(place)
-            refuse_unmergeable(checkpoint, str(place))
-            places.append(place)
-            opened.append(checkpoint)
+            place, repository = place_of(model, recipe.folder), None
+            if place is not None:
+                source: TensorSource = open_checkpoint(place)
+            else:
+                repository = find_on_hub(model, recipe.folder, hub)
+                found = open_repository(hub, repository)
+                source, unseen[model] = found.checkpoint, found.unseen
+                place = source.place
+                problems += found.problems
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
-    if problems:
+            continue
+        places.append(place)
+        opened.append(source)
+        repositories.append(repository)
+        try:
+            refuse_unmergeable(source, str(place or model))
+        except CheckpointError as error:
+            problems.append(error)
+    if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places)
-    return tuple(places), tuple(opened)
+    refuse_two_names(recipe, places, repositories)
+    missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
+    try:
+        refuse_small_disk(hub, missing)
+    except CuveeError as error:
+        problems.append(error)
+    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen)
 
 
-def refuse_two_names(recipe: Recipe, places: list[Path]) -> None:
+def refuse_two_names(recipe: Recipe, places: list[Path | None], repositories: list[Repository | None]) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
     seen: dict[Path, ModelRef] = {}
-    for model, place in zip(recipe.models(), places, strict=True):
-        first = seen.setdefault(place.resolve(), model)
+    for model, place, repository in zip(recipe.models(), places, repositories, strict=True):
+        resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
+        first = seen.setdefault(resolved, model)
         if first != model:
-            message = f"'{first}' and '{model}' are the same place: {place.resolve()}"
+            message = f"'{first}' and '{model}' are the same place: {resolved}"
             raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
 
 
-def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> tuple[TensorSource, ...]:
+def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Opening:
     """Take every model of a recipe from `models`."""
     missing = [str(model) for model in recipe.models() if model not in models]
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
     for model in recipe.models():
         refuse_unmergeable(models[model], str(model))
-    return tuple(models[model] for model in recipe.models())
+    sources = tuple(models[model] for model in recipe.models())
+    return Opening(sources, (None,) * len(sources), (None,) * len(sources))
 
 
 def refuse_unmergeable(checkpoint: TensorSource, where: str) -> None:

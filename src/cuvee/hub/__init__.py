@@ -1,0 +1,19 @@
+"""Models of a hub, through `huggingface_hub`: pinned to a commit, looked at by headers, downloaded, uploaded."""
+
+from cuvee.hub.access import Hub
+from cuvee.hub.download import download, missing_bytes, refuse_small_disk
+from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository
+from cuvee.hub.repository import RemoteFile, Repository, find_repository
+
+__all__ = [
+    "Hub",
+    "RemoteCheckpoint",
+    "RemoteFile",
+    "Repository",
+    "download",
+    "find_repository",
+    "missing_bytes",
+    "open_cached",
+    "open_repository",
+    "refuse_small_disk",
+]
