@@ -90,8 +90,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         table.add_column(column)
     shown = plan.steps if all_steps else plan.steps[:SHOWN_STEPS]
     for step in shown:
-        does = "copies, if equal" if step.action == "copy" else f"merges {len(step.inputs)}"
-        does += " into the base" if step.base and step.action == "merge" else ""
+        does = _does(plan, step)
         table.add_row(escape(step.name), step.dtype, "×".join(map(str, step.shape)), does, _settings(step))
     console.print(table)
     if len(shown) < len(plan.steps):
@@ -116,6 +115,13 @@ def _place(plan: "Plan", i: int) -> str:
         return str(plan.places[i])
     there = "in the cache" if plan.places[i] is not None else "on the hub"
     return f"{repository.commit[:12]} {there}"
+
+
+def _does(plan: "Plan", step: "MergeStep") -> str:
+    if step.action == "merge":
+        return f"merges {len(step.inputs)}{' into the base' if step.base else ''}"
+    only = len(step.inputs) == 1 and step.base is None
+    return f"takes that of {plan.models[step.inputs[0].model]}" if only else "copies, if equal"
 
 
 def _chosen(chosen: "Chosen") -> str:

@@ -15,9 +15,12 @@ from cuvee.hub import Hub
 from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
 from cuvee.plan.agree import few, name_problems
+from cuvee.plan.heads import settle_heads
 from cuvee.plan.memory import LARGEST_CHUNK, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
+from cuvee.plan.names import View, view_as, view_of, whole_modules_lacking
 from cuvee.plan.outline import Outline, outline
+from cuvee.plan.overlap import Taking, overlap
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
 from cuvee.plan.resolve import Opening, given_models, open_models
 from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
@@ -75,11 +78,16 @@ class _Planner:
         self.shape_clashes: list[str] = []
         self.type_clashes: list[str] = []
         self.mixed: dict[str, list[str]] = {}
+        self.views: Mapping[ModelRef, View] = {}
+        self.excused: Mapping[ModelRef, frozenset[str]] = {}
+        """Names of which it was decided what becomes of them, though not every model has them."""
 
     def plan(self) -> Plan:
         donor = self.models[0]
         before = len(self.problems)
-        outlines = outline(self.recipe, self.sources, donor, self.problems)
+        self.views, head_changes = self.viewed(donor)
+        takings = self.takings(donor)
+        outlines = outline(self.recipe, self.views, donor, takings, self.problems)
         self.check_members()
         clear = len(self.problems) == before
         if not self.recipe.sliced:
@@ -103,12 +111,33 @@ class _Planner:
             sources=tuple(self.sources.values()),
             donor=0,
             steps=tuple(steps),
-            config_changes=self.config_changes(donor, steps, outlines),
+            config_changes=self.config_changes(donor, steps, outlines, head_changes),
             forecast=self.forecast(steps),
             warnings=tuple(self.warnings),
             repositories=self.opening.repositories,
             hub=self.hub,
         )
+
+    def viewed(self, donor: ModelRef) -> tuple[Mapping[ModelRef, View], Mapping[str, Any]]:
+        """View every model under the donor's names, with a head if any has one; and how that changes the config."""
+        first = view_of(self.sources[donor])
+        views = {m: first if m == donor else view_as(first, source) for m, source in self.sources.items()}
+        for model, view in views.items():
+            self.warnings += [f"{model}: {renaming}, as in {donor}" for renaming in view.renamings]
+        heads = settle_heads(views, donor)
+        self.warnings += heads.warnings
+        self.problems += heads.problems
+        return heads.views, heads.changes
+
+    def takings(self, donor: ModelRef) -> tuple[Taking, ...]:
+        """Decide what becomes of every tensor of whole models; slices are cut by their own rules."""
+        if self.recipe.sliced:
+            return ()
+        found = overlap(self.recipe, self.method, self.views, donor)
+        self.excused = found.excused
+        self.warnings += found.warnings
+        self.problems += found.problems
+        return found.takings
 
     def stop_at_problems(self) -> None:
         if self.problems:
@@ -134,14 +163,22 @@ class _Planner:
     def check_names(self, donor: ModelRef) -> None:
         """Every input has every tensor, or the merge would lose some."""
         for model in self.models[1:]:
-            given = (self.names(donor), self.names(model))
-            missing, problems = name_problems(str(donor), given[0], str(model), given[1])
+            excused = self.excused[model]
+            expected = [name for name in self.names(donor) if name not in excused]
+            found = [name for name in self.names(model) if name not in excused]
+            for module, lacking in whole_modules_lacking(self.views[donor], self.views[model], expected):
+                message = f"has nothing of the {module} part that {donor} has ({len(lacking)} tensors)"
+                hint = f"say which model it comes from, for example `{module}: base`"
+                self.problems.append(CheckpointError(message, where=str(model), hint=hint))
+                self.reported |= {(model, name) for name in lacking}
+                expected = [name for name in expected if name not in lacking]
+            missing, problems = name_problems(str(donor), expected, str(model), found)
             self.reported |= {(model, name) for name in missing}
             self.problems += problems
 
     def names(self, model: ModelRef) -> list[str]:
         """List a model's tensors, those of which only the name is known among them."""
-        return [*self.sources[model].tensors, *sorted(self.opening.unseen.get(model, ()))]
+        return [*self.views[model].called, *sorted(self.opening.unseen.get(model, ()))]
 
     def base_of(self, part: Slice) -> ModelRef | None:
         return part.base_model or self.recipe.base_model
@@ -150,7 +187,7 @@ class _Planner:
         """List the models that a step of this slice combines, in the order in which the method sees them."""
         base = self.base_of(part)
         names = out.names if out else ("",) * len(part.sources)
-        members = [_Member(s.model, n, s) for s, n in zip(part.sources, names, strict=True)]
+        members = [_Member(s.model, n, s) for s, n in zip(part.sources, names, strict=True) if n is not None]
         if base is None:
             return members
         base_name = out.base_name if out else ""
@@ -166,6 +203,8 @@ class _Planner:
         return members if listed else members + first
 
     def step(self, out: Outline) -> MergeStep | None:
+        if out.taken is not None:
+            return self.taken(out.name, *out.taken)
         base = self.base_of(out.part) if self.method.base in ("delta", "optional") else None
         members = self.members(out.part, out)
         needed = [(m.model, m.tensor) for m in members] + ([(base, out.base_name)] if base else [])
@@ -192,6 +231,14 @@ class _Planner:
         holds = self.method.holds(len(members), shape, semantics, settings)
         step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds)
         return step if self.rule_accepts(step) else None
+
+    def taken(self, name: str, model: ModelRef, tensor: str) -> MergeStep | None:
+        """Take a tensor from one model as it is."""
+        spec = self.spec(model, tensor, name)
+        if spec is None:
+            return None
+        given = Input(self.index[model], tensor, spec.dtype, model.without_revisions)
+        return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
 
     def note_mixed(self, out: Outline, needed: list[tuple[ModelRef, str]], specs: list[TensorSpec]) -> None:
         """Inputs of different types make an output of the widest, which may surprise."""
@@ -352,7 +399,9 @@ class _Planner:
         named = self.recipe.out_dtype or self.recipe.dtype
         return NAMES[named] if named else promoted(dtypes)
 
-    def config_changes(self, donor: ModelRef, steps: list[MergeStep], outlines: list[Outline]) -> dict[str, Any]:
+    def config_changes(
+        self, donor: ModelRef, steps: list[MergeStep], outlines: list[Outline], head_changes: Mapping[str, Any]
+    ) -> dict[str, Any]:
         config = self.sources[donor].config
         if not config:
             self.warnings.append(f"{donor} has no config.json; the output will have none")
@@ -364,7 +413,7 @@ class _Planner:
             changes = {key: word for key in ("dtype", "torch_dtype") if key in config} or {"dtype": word}
         if self.recipe.sliced:
             changes |= self.recut(config, donor, outlines)
-        return changes
+        return changes | dict(head_changes)
 
     def recut(self, config: dict[str, Any], donor: ModelRef, outlines: list[Outline]) -> dict[str, Any]:
         """Cut what the config says of each layer to the layers of the output, each from the model it comes from."""

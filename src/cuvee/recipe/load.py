@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from cuvee.errors import CuveeError, RecipeError, closest, several
 from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.document import Path as Place
+from cuvee.recipe.groups import GROUPS, Group, Missing
 from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Rounding, Semantics, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
@@ -90,6 +91,9 @@ class _Slice(_Strict):
     parameters: dict[str, Any] | None = None
 
 
+_TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
+
+
 class RecipeDocument(_Strict):
     """A merge recipe: mergekit's YAML, checked strictly."""
 
@@ -106,6 +110,16 @@ class RecipeDocument(_Strict):
     weights: Any = Field(None, description="a rule that gives each model its weight")
     post: Any = Field(None, description="modifiers of the merged change, one after another")
     rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
+    missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
+    embeddings: str | None = Field(None, description=_TAKEN)
+    experts: str | None = Field(None, description=_TAKEN)
+    routers: str | None = Field(None, description=_TAKEN)
+    language: str | None = Field(None, description=_TAKEN)
+    vision: str | None = Field(None, description=_TAKEN)
+    audio: str | None = Field(None, description=_TAKEN)
+    projector: str | None = Field(None, description=_TAKEN)
+    encoder: str | None = Field(None, description=_TAKEN)
+    decoder: str | None = Field(None, description=_TAKEN)
     name: str | None = None
 
 
@@ -240,6 +254,7 @@ class _Reader:
         if method is not None and post and not _merges_changes(data, method):
             message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
             self.note(("post",), message, "use a method that works on task vectors, with a 'base_model'")
+        groups = self.groups(data, base, slices)
         if self.problems:
             return None
         checked = RecipeDocument.model_validate(data)
@@ -257,6 +272,8 @@ class _Reader:
             weights=weights,
             post=post,
             rounding=checked.rounding,
+            groups=groups,
+            missing=checked.missing,
             name=checked.name,
             text=text,
             source=self.document.source,
@@ -349,6 +366,31 @@ class _Reader:
     def check_base(self, data: dict[str, Any], method: MethodSchema) -> None:
         if method.base in ("delta", "endpoint") and not _has_base(data):
             self.note(("merge_method",), f"'{data['merge_method']}' needs a 'base_model'")
+
+    def groups(self, data: dict[str, Any], base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[Group, ModelRef]:
+        """Read which groups of tensors are taken from one model: its reference or name, or `base`."""
+        sources = [source for part in slices for source in part.sources]
+        known = {str(source.model): source.model for source in sources}
+        known |= {source.name: source.model for source in sources if isinstance(source.name, str)}
+        known |= {str(base): base} if base else {}
+        known |= {"base": base or sources[0].model} if sources else {}
+        found: dict[Group, ModelRef] = {}
+        for key in ("missing", *GROUPS):
+            if data.get("slices") is not None and data.get(key) is not None:
+                self.note((key,), f"'{key}' is for whole 'models', not for 'slices'")
+        for group in GROUPS:
+            written = data.get(group)
+            if not isinstance(written, str) or written == "merge":
+                continue
+            if written in known:
+                found[group] = known[written]
+            elif sources:
+                guess = closest(written, ["merge", *known])
+                hint = f"did you mean '{guess}'?" if guess else f"there are: merge, {', '.join(known)}"
+                self.note(
+                    (group,), f"'{group}': expected 'merge' or a model of the recipe, found {shown(written)}", hint
+                )
+        return found
 
     def weights(self, written: Any) -> Chosen | None:
         """Read `weights:`, a rule's name or {rule: name, and its settings}."""

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.recipe.groups import Group, Missing
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
 
@@ -50,7 +51,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merge as written. `models:` is one slice over all layers, with `sliced` false."""
+    """A merge as written. `models:` is one slice over all layers, with `sliced` false.
+
+    `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    """
 
     merge_method: str
     slices: tuple[Slice, ...]
@@ -65,6 +69,8 @@ class Recipe:
     weights: Chosen | None = None
     post: tuple[Chosen, ...] = ()
     rounding: Rounding = "nearest"
+    groups: Mapping[Group, ModelRef] = field(default_factory=dict)
+    missing: Missing = "fail"
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -100,6 +106,8 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
         "rounding": recipe.rounding,
+        "groups": {group: str(model) for group, model in sorted(recipe.groups.items())},
+        "missing": recipe.missing,
     }
 
 
