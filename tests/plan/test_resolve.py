@@ -87,5 +87,5 @@ def test_every_bad_input_is_told_at_once(beside):
 
 def test_a_quantised_folder_is_refused(beside):
     write_model(beside / "here" / "m", random_weights(1), config={"quantization_config": {"quant_method": "awq"}})
-    with pytest.raises(CheckpointError, match=r"quantised \(awq\)"):
+    with pytest.raises(CheckpointError, match=r"quantised \(AWQ\)"):
         place(beside, "m")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cuvee.checkpoint.write import partial_folder, refuse_existing
 from cuvee.errors import CheckpointError, OutOfBudget
+from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
 from cuvee.plan import Plan
 from cuvee.progress import Progress
@@ -23,7 +24,7 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
     for i, repository in wanted:
         if not plan.hub.is_offline:
             download(plan.hub, repository, repository.wanted(), progress)
-        sources[i] = open_cached(repository)
+        sources[i] = readable(open_cached(repository), repository.shown)
         places[i] = repository.folder
     here = replace(plan, sources=tuple(sources), places=tuple(places))
     if here.digest != plan.digest:

@@ -123,6 +123,7 @@ class _Planner:
         first = view_of(self.sources[donor])
         views = {m: first if m == donor else view_as(first, source) for m, source in self.sources.items()}
         for model, view in views.items():
+            self.warnings += [f"{model}: {note}" for note in getattr(view.source, "notes", ())]
             self.warnings += [f"{model}: {renaming}, as in {donor}" for renaming in view.renamings]
         heads = settle_heads(views, donor)
         self.warnings += heads.warnings
@@ -225,7 +226,7 @@ class _Planner:
         self.note_mixed(out, needed, found)
         if base is None and scale != 1:
             self.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
-        dtype = self.output_dtype([spec.dtype for spec in found])
+        dtype = self.output_dtype([self.meant(model, spec) for (model, _), spec in zip(needed, found, strict=True)])
         shape, semantics = found[0].shape, self.recipe.semantics
         unit = self.method.unit(shape, semantics, settings)
         holds = self.method.holds(len(members), shape, semantics, settings)
@@ -394,6 +395,11 @@ class _Planner:
                 guess = closest(text, words)
                 meant = f"; did you mean '{guess}'?" if guess else ""
                 self.warnings.append(f"the filter '{text}' of '{key}' is in no tensor's name{meant}")
+
+    def meant(self, model: ModelRef, spec: TensorSpec) -> str:
+        """Return a tensor's type, or the one that it is meant to have if it is decoded to a wider one."""
+        meant: Mapping[str, str] = getattr(self.sources[model], "meant", {})
+        return meant.get(spec.name, spec.dtype)
 
     def output_dtype(self, dtypes: list[str]) -> str:
         named = self.recipe.out_dtype or self.recipe.dtype

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
+from cuvee.foreign import open_files, readable
 from cuvee.hub import Hub, Repository, find_repository, missing_bytes, open_repository, refuse_small_disk
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
@@ -77,7 +78,7 @@ def open_model(written: str, hub: Hub) -> TensorSource:
         raise RecipeError(str(error)) from error
     place = place_of(model, None)
     if place is not None:
-        return open_checkpoint(place)
+        return open_files(place)
     found = open_repository(hub, find_on_hub(model, None, hub))
     if found.problems:
         raise several(found.problems)
@@ -95,7 +96,7 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
         try:
             place, repository = place_of(model, recipe.folder), None
             if place is not None:
-                source: TensorSource = open_checkpoint(place)
+                source: TensorSource = open_files(place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
@@ -105,13 +106,13 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
+        try:
+            source = readable(source, str(place or model))
+        except CheckpointError as error:
+            problems.append(error)
         places.append(place)
         opened.append(source)
         repositories.append(repository)
-        try:
-            refuse_unmergeable(source, str(place or model))
-        except CheckpointError as error:
-            problems.append(error)
     if len(opened) < len(recipe.models()):
         raise several(problems)
     refuse_two_names(recipe, places, repositories)
@@ -139,25 +140,5 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Ope
     missing = [str(model) for model in recipe.models() if model not in models]
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
-    for model in recipe.models():
-        refuse_unmergeable(models[model], str(model))
-    sources = tuple(models[model] for model in recipe.models())
+    sources = tuple(readable(models[model], str(model)) for model in recipe.models())
     return Opening(sources, (None,) * len(sources), (None,) * len(sources))
-
-
-def refuse_unmergeable(checkpoint: TensorSource, where: str) -> None:
-    """Raise CheckpointError for adapters and for weights that are codes: averaged they would be nonsense."""
-    adapter = next((name for name in checkpoint.tensors if ".lora_A." in name or ".lora_B." in name), None)
-    if adapter is not None:
-        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
-        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
-    scheme = checkpoint.config.get("quantization_config")
-    if scheme:
-        name = scheme.get("quant_method", "unknown") if isinstance(scheme, dict) else scheme
-        hint = "merge the unquantised model and quantise the result"
-        raise CheckpointError(f"its weights are quantised ({name}): codes, not numbers", where=where, hint=hint)
-    for spec in checkpoint.tensors.values():
-        last = spec.name.rpartition(".")[2]
-        if spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32") and "weight" in last):
-            message = f"'{spec.name}' is {spec.dtype}: quantised codes, not numbers"
-            raise CheckpointError(message, where=where, hint="merge the unquantised model")
