@@ -72,7 +72,7 @@ def read(source: Any, name: str, step: int = 0) -> np.ndarray:
     out = np.empty(spec.elements, NUMPY[spec.dtype])
     for start in range(0, spec.elements, step or spec.elements):
         part = out[start : start + (step or spec.elements)]
-        source.read_into(name, start * out.itemsize, part)
+        source.read_into(name, start * out.itemsize, [part])
     return out.reshape(spec.shape)
 
 

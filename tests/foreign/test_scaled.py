@@ -50,7 +50,7 @@ def numbers(source: TensorSource, name: str = NAME, step: int = 7) -> np.ndarray
     assert spec.dtype == "F32"
     out = np.empty(spec.elements, np.float32)
     for start in range(0, spec.elements, step):
-        source.read_into(name, 4 * start, out[start : start + step])
+        source.read_into(name, 4 * start, [out[start : start + step]])
     return out.reshape(spec.shape)
 
 

@@ -33,7 +33,7 @@ def read(source: Any, name: str, step: int = 0) -> np.ndarray:
     raw = np.empty(spec.nbytes, np.uint8)
     size = spec.nbytes // max(spec.elements, 1)
     for start in range(0, spec.nbytes, step * size or max(spec.nbytes, 1)):
-        source.read_into(name, start, raw[start : start + step * size] if step else raw)
+        source.read_into(name, start, [raw[start : start + step * size] if step else raw])
     return raw
 
 

@@ -1,6 +1,6 @@
 """A checkpoint some of whose tensors are worked out from what is stored, piece by piece, when they are read."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,15 @@ class Decoded:
             if name not in hidden
         } | {name: decoding.spec for name, decoding in decodings.items()}
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         decoding = self._decodings.get(name)
         if decoding is None:
             self.inner.read_into(name, start, out)
             return
-        first, last = start // 4, (start + out.nbytes) // 4
-        out.view(np.uint8)[:] = decoding.decode(first, last).astype(np.float32, copy=False).reshape(-1).view(np.uint8)
+        for part in out:
+            numbers = decoding.decode(start // 4, (start + part.nbytes) // 4)
+            part.view(np.uint8)[:] = numbers.astype(np.float32, copy=False).reshape(-1).view(np.uint8)
+            start += part.nbytes
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         if name not in self._decodings:

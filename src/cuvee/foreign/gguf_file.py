@@ -1,7 +1,7 @@
 """GGUF files, read with the package `gguf`: names, axes and layouts of transformers, quantised blocks as float32."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,12 @@ class GgufCheckpoint:
         codes = f"GGUF blocks of {', '.join(kinds)}, read as float32; " if kinds else ""
         self.notes = (f"{codes}its tokenizer lies in the GGUF file and is not written out",)
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        for part in out:
+            self._read_part(name, start, part)
+            start += part.nbytes
+
+    def _read_part(self, name: str, start: int, out: np.ndarray) -> None:
         stored, spec = self._stored[name], self.tensors[name]
         width = spec.shape[-1] if spec.shape else 1
         size = spec.nbytes // max(spec.elements, 1)

@@ -111,7 +111,7 @@ def _scaled(source: TensorSource, scheme: Scheme, spec: TensorSpec, hidden: set[
 
     def decode(first: int, last: int) -> np.ndarray:
         codes = np.empty(last - first, np.uint8)
-        source.read_into(spec.name, first, codes)
+        source.read_into(spec.name, first, [codes])
         return _times(table[codes], np.arange(first, last), spec.shape[-1], grid, zero)
 
     return Decoding(TensorSpec(spec.name, "F32", spec.shape, spec.file, 0), decode)
@@ -201,7 +201,7 @@ def _unpacked(source: TensorSource, scheme: Scheme, spec: TensorSpec, plain: str
         check()
         low, high = first // width, -(-last // width)
         raw = np.empty((high - low) * words * 4, np.uint8)
-        source.read_into(spec.name, low * words * 4, raw)
+        source.read_into(spec.name, low * words * 4, [raw])
         codes = _codes(raw.reshape(high - low, -1), bits)[:, :width].reshape(-1)
         numbers = codes[first - low * width : last - low * width].astype(np.float32)
         return _times(numbers, np.arange(first, last), width, grid, zero)
@@ -249,7 +249,7 @@ def _read(source: TensorSource, name: str) -> np.ndarray:
     if spec is None:
         raise CheckpointError(f"has no '{name}', which its codes need", where=_where(source))
     raw = np.empty(spec.nbytes, np.uint8)
-    source.read_into(name, 0, raw)
+    source.read_into(name, 0, [raw])
     return raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
 
 

@@ -67,7 +67,12 @@ class TorchCheckpoint:
         shared = len(self.aliases)
         self.notes = (f"{shared} tensors share the storage of others and count once",) if shared else ()
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        for part in out:
+            self._read_part(name, start, part)
+            start += part.nbytes
+
+    def _read_part(self, name: str, start: int, out: np.ndarray) -> None:
         import torch
 
         tensor = self._loaded[name]
