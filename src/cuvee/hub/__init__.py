@@ -4,9 +4,11 @@ from cuvee.hub.access import Hub
 from cuvee.hub.download import download, missing_bytes, refuse_small_disk
 from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository
 from cuvee.hub.repository import RemoteFile, Repository, find_repository
+from cuvee.hub.upload import Pushed, push
 
 __all__ = [
     "Hub",
+    "Pushed",
     "RemoteCheckpoint",
     "RemoteFile",
     "Repository",
@@ -15,5 +17,6 @@ __all__ = [
     "missing_bytes",
     "open_cached",
     "open_repository",
+    "push",
     "refuse_small_disk",
 ]

@@ -136,7 +136,8 @@ def _ours(error: Exception, where: str, address: str) -> CuveeError:
 def _refused(response: object, where: str, address: str) -> CuveeError:
     status = getattr(response, "status_code", None)
     if status in (401, 403):
-        return CheckpointError(f"{address} refuses access ({status})", where=where, hint=LOG_IN)
+        message = f"{address} refuses access ({status}): the model is private or gated, or there is none of that name"
+        return CheckpointError(message, where=where, hint=LOG_IN)
     if status == 429:
         asked = _retry_after(response)
         when = f"in {asked:.0f} s" if asked is not None else "later"

@@ -222,8 +222,9 @@ class _Planner:
         """Say of how many tensors shapes or types do not fit, naming the first ones; and where types are mixed."""
         self.problems += few(self.shape_clashes, "different shapes") + few(self.type_clashes, "different types")
         for kinds, names in self.mixed.items():
-            many = "all tensors" if len(names) == len(self.sources[self.models[0]].tensors) else f"{len(names)} tensors"
-            self.warnings.append(f"{many}, '{names[0]}' among them: {kinds}; 'dtype' in the recipe would say the type")
+            more = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
+            message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
+            self.warnings.append(message)
 
     def inputs(self, members: list[_Member], specs: list[TensorSpec]) -> tuple[Input, ...]:
         seen: Counter[str] = Counter()
