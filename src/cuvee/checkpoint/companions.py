@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,9 @@ def is_companion(name: str) -> bool:
     return kept and name not in REPLACED and "/" not in name
 
 
-def copy_companions(donor: Path, target: Path) -> list[str]:
-    """Copy the companions of a donor, a folder or file, and return their names. Links are followed."""
-    files = companion_files(donor)
+def copy_companions(donor: Path, target: Path, *, wanted: Callable[[str], bool] = lambda _: True) -> list[str]:
+    """Copy the `wanted` companions of a donor, a folder or file, and return their names. Links are followed."""
+    files = [file for file in companion_files(donor) if wanted(file.name)]
     try:
         for file in files:
             shutil.copyfile(file, target / file.name)

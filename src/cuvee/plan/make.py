@@ -19,11 +19,13 @@ from cuvee.plan.memory import LARGEST_CHUNK, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
-from cuvee.plan.resolve import Opening, given_models, open_models
+from cuvee.plan.resolve import given_models, open_models
+from cuvee.plan.vocabulary import Aligned, with_one_vocabulary
 from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Scalar, Setting, value_at
 from cuvee.structure import layer_of, stacks
+from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
 
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""
@@ -43,7 +45,8 @@ def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None 
     """
     hub = hub or Hub()
     opening = open_models(recipe, hub) if models is None else given_models(recipe, models)
-    return _Planner(recipe, registry()[recipe.merge_method], opening, hub).plan()
+    aligned = with_one_vocabulary(recipe, opening, hub)
+    return _Planner(recipe, registry()[recipe.merge_method], aligned, hub).plan()
 
 
 @dataclass(frozen=True)
@@ -58,10 +61,11 @@ class _Member:
 class _Planner:
     """Makes the steps of one recipe and gathers what is wrong with them."""
 
-    def __init__(self, recipe: Recipe, method: Method, opening: Opening, hub: Hub) -> None:
+    def __init__(self, recipe: Recipe, method: Method, aligned: Aligned, hub: Hub) -> None:
         self.recipe = recipe
         self.method = method
-        self.opening = opening
+        self.opening = opening = aligned.opening
+        self.vocabulary = aligned.vocabulary
         self.hub = hub
         self.models = recipe.models()
         self.sources = dict(zip(self.models, opening.sources, strict=True))
@@ -69,7 +73,7 @@ class _Planner:
         self.problems: list[CuveeError] = list(opening.problems)
         self.reported: set[tuple[ModelRef, str]] = set()
         """Tensors of which a problem already speaks."""
-        self.warnings: list[str] = []
+        self.warnings: list[str] = list(aligned.warnings)
         self.refused: dict[str, list[str]] = {}
         self.lacking: Counter[tuple[str, str]] = Counter()
         self.shape_clashes: list[str] = []
@@ -108,6 +112,7 @@ class _Planner:
             warnings=tuple(self.warnings),
             repositories=self.opening.repositories,
             hub=self.hub,
+            vocabulary=self.vocabulary,
         )
 
     def stop_at_problems(self) -> None:
@@ -176,29 +181,33 @@ class _Planner:
         if not self.shapes_agree(out, needed, found):
             return None
         inputs = self.inputs(members, found)
-        base_input = Input(self.index[base], out.base_name, found[-1].dtype) if base else None
+        base_input = None
+        if base is not None:
+            rows = self.row_map(base, out.base_name)
+            base_input = Input(self.index[base], out.base_name, found[-1].dtype, rows=rows)
         if any(spec.dtype not in MERGEABLE for spec in found):
             if len({spec.dtype for spec in found}) > 1:
                 kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
                 self.type_clashes.append(f"'{out.name}' is of different types: {kinds}")
             return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
         settings, scale = self.settings(out, members)
-        self.note_mixed(out, needed, found)
+        self.note_mixed(out, needed)
         if base is None and scale != 1:
             self.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
-        dtype = self.output_dtype([spec.dtype for spec in found])
+        dtype = self.output_dtype([self.stored_dtype(model, tensor) for model, tensor in needed])
         shape, semantics = found[0].shape, self.recipe.semantics
         unit = self.method.unit(shape, semantics, settings)
         holds = self.method.holds(len(members), shape, semantics, settings)
         step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds)
         return step if self.rule_accepts(step) else None
 
-    def note_mixed(self, out: Outline, needed: list[tuple[ModelRef, str]], specs: list[TensorSpec]) -> None:
+    def note_mixed(self, out: Outline, needed: list[tuple[ModelRef, str]]) -> None:
         """Inputs of different types make an output of the widest, which may surprise."""
-        if len({spec.dtype for spec in specs}) == 1 or self.recipe.out_dtype or self.recipe.dtype:
+        stored = [self.stored_dtype(model, tensor) for model, tensor in needed]
+        if len(set(stored)) == 1 or self.recipe.out_dtype or self.recipe.dtype:
             return
-        kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, specs, strict=True))
-        self.mixed.setdefault(f"{kinds}, so {promoted([s.dtype for s in specs])} is written", []).append(out.name)
+        kinds = ", ".join(f"{dtype} in {model}" for (model, _), dtype in zip(needed, stored, strict=True))
+        self.mixed.setdefault(f"{kinds}, so {promoted(stored)} is written", []).append(out.name)
 
     def spec(self, model: ModelRef, tensor: str, out: str) -> TensorSpec | None:
         spec = self.sources[model].tensors.get(tensor)
@@ -226,12 +235,22 @@ class _Planner:
             message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
             self.warnings.append(message)
 
+    def row_map(self, model: ModelRef, tensor: str) -> RowMap | None:
+        source = self.sources[model]
+        return source.rows if isinstance(source, AlignedCheckpoint) and tensor in source.names else None
+
+    def stored_dtype(self, model: ModelRef, tensor: str) -> str:
+        """Return a tensor's type in its file, whatever it is read as."""
+        source = self.sources[model]
+        return source.stored[tensor] if isinstance(source, AlignedCheckpoint) else source.tensors[tensor].dtype
+
     def inputs(self, members: list[_Member], specs: list[TensorSpec]) -> tuple[Input, ...]:
         seen: Counter[str] = Counter()
         result = []
         for member, spec in zip(members, specs, strict=False):
             identity = member.source.identity if member.source else member.model.without_revisions
-            result.append(Input(self.index[member.model], member.tensor, spec.dtype, identity, seen[identity]))
+            rows = self.row_map(member.model, member.tensor)
+            result.append(Input(self.index[member.model], member.tensor, spec.dtype, identity, seen[identity], rows))
             seen[identity] += 1
         return tuple(result)
 
@@ -365,7 +384,7 @@ class _Planner:
             changes = {key: word for key in ("dtype", "torch_dtype") if key in config} or {"dtype": word}
         if self.recipe.sliced:
             changes |= self.recut(config, donor, outlines)
-        return changes
+        return {**changes, **self.vocabulary.config_changes}
 
     def recut(self, config: dict[str, Any], donor: ModelRef, outlines: list[Outline]) -> dict[str, Any]:
         """Cut what the config says of each layer to the layers of the output, each from the model it comes from."""

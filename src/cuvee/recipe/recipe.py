@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
+from cuvee.recipe.vocabulary import TokenizerChoice, canonical_choice
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
@@ -65,6 +66,8 @@ class Recipe:
     weights: Chosen | None = None
     post: tuple[Chosen, ...] = ()
     rounding: Rounding = "nearest"
+    tokenizer: TokenizerChoice | None = None
+    chat_template: str | None = None
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -86,6 +89,7 @@ class Recipe:
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
+    vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
     return {
         "merge_method": recipe.merge_method,
         "base_model": _text(recipe.base_model),
@@ -100,6 +104,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
         "rounding": recipe.rounding,
+        **{key: value for key, value in vocabulary.items() if value is not None},
     }
 
 
