@@ -79,7 +79,7 @@ def tokens_of(content: str) -> int:
 
 def with_model(folder: Path, content: str, seed: int, *, padding: int = 0, dtype: str = "F32") -> dict[str, np.ndarray]:
     """Write a model whose embedding and head have a row for each token and some padding. Returns its weights."""
-    config = {**TINY_LLAMA, "vocab_size": tokens_of(content) + padding}
+    config = {**TINY_LLAMA, "vocab_size": tokens_of(content) + padding, "bos_token_id": None, "eos_token_id": None}
     weights = random_weights(seed, config=config)
     write_model(folder, weights, config=config, dtype=dtype)
     (folder / "tokenizer.json").write_text(content, encoding="utf-8")

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from cuvee.cli import demo, evaluate, join, merge, methods, plan, push, recipe_schema
+from cuvee.cli import demo, evaluate, join, merge, methods, plan, push, recipe_schema, tokenizer
 
 app = typer.Typer(
     name="cuvee",
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
+app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 
 @app.callback(invoke_without_command=True)

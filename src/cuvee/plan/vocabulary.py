@@ -14,16 +14,17 @@ from typing import Any
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.hub import Hub, cached
-from cuvee.plan.resolve import Opening
-from cuvee.recipe.recipe import Recipe
-from cuvee.recipe.reference import ModelRef
+from cuvee.plan.resolve import Opening, open_models
+from cuvee.recipe.recipe import Recipe, Slice, Source
+from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.vocabulary import TokenizerChoice, TokenRule
 from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.align import Filling, Party, padded_rows, row_maps, same_tokens_maps
-from cuvee.tokenizers.chat import chosen_template, without_template
+from cuvee.tokenizers.chat import chat_template, chosen_template, without_template
 from cuvee.tokenizers.check import check_union
 from cuvee.tokenizers.compare import compare, in_words
 from cuvee.tokenizers.read import FILES, JSON, SETTINGS, TEMPLATE, Tokenizer, read_tokenizer
+from cuvee.tokenizers.report import Described, describe_all
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
 from cuvee.tokenizers.union import Union, join
 
@@ -236,7 +237,7 @@ class _Family:
                 sources.append(AlignedCheckpoint(self.opening.sources, which, maps[which], frozenset(names)))
         donor = self.opening.sources[0]
         if rows != self.rows[0]:
-            changes = {**vocabulary.config_changes, **_resized(donor.config, rows)}
+            changes = {**vocabulary.config_changes, **resized(donor.config, rows)}
             vocabulary = replace(vocabulary, config_changes=changes)
         return Aligned(replace(self.opening, sources=tuple(sources)), vocabulary, warnings)
 
@@ -251,7 +252,7 @@ class _Family:
         return replace(vocabulary, texts=texts, dropped=vocabulary.dropped | {"chat_template.json"})
 
 
-def _resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Return how config.json says the number of rows, also of the language part of a larger model."""
     changes: dict[str, Any] = {}
     for key, value in config.items():
@@ -270,3 +271,20 @@ def _some(numbers: Sequence[int]) -> str:
 def is_tokenizer_file(name: str) -> bool:
     """Say whether a companion belongs to the tokenizer."""
     return name in TOKENIZER_FILES or name.endswith(".model")
+
+
+def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:
+    """Describe the tokenizers of several models, each but the first against the first. Raises CuveeError."""
+    try:
+        references = tuple(dict.fromkeys(parse_reference(model) for model in models))
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    if len(references) < 2:
+        raise RecipeError("expected two models or more to compare")
+    sources = tuple(Source(model, {}) for model in references)
+    recipe = Recipe("passthrough", (Slice(sources, {}),), False, {}, source="the command line")
+    family = _Family(recipe, open_models(recipe, hub), hub)
+    which = range(len(references))
+    tokenizers = [family.tokenizer(i) for i in which]
+    templates = [chat_template(family.folder(i)) for i in which]
+    return describe_all([str(model) for model in references], tokenizers, family.opening.sources, templates)

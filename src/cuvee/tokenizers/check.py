@@ -30,7 +30,7 @@ def check_union(union: Union, tokenizers: Sequence[Tokenizer]) -> int:
 
     Raises CheckpointError if a text comes back changed that the base brings back, or if an id is not the one planned.
     """
-    ours, base = _built(union.content), _built(tokenizers[0].content or {})
+    ours, base = built(union.content), built(tokenizers[0].content or {})
     for token, number in union.ids.items():
         if ours.token_to_id(token) != number:
             message = f"the joined tokenizer has '{token}' as {ours.token_to_id(token)}, not as {number}"
@@ -46,7 +46,8 @@ def check_union(union: Union, tokenizers: Sequence[Tokenizer]) -> int:
     return len(texts)
 
 
-def _built(content: Mapping[str, Any]) -> Any:
+def built(content: Mapping[str, Any]) -> Any:
+    """Return the library's tokenizer of a tokenizer.json. Raises CheckpointError, or MissingExtra."""
     try:
         from tokenizers import Tokenizer as Library
     except ImportError as error:
