@@ -9,7 +9,7 @@ import pytest
 import cuvee
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub import Hub
-from hub.server import LocalHub
+from hub.server import Given, LocalHub
 
 RECIPE = """\
 merge_method: task_arithmetic
@@ -197,3 +197,16 @@ def test_the_command_offline_opens_no_connection(
         assert ended.value.code == 0, capsys.readouterr().err
     assert "111111111111 in the cache" in capsys.readouterr().out
     assert attempts == []
+
+
+def test_the_card_names_parents_commits_and_licences(family: Path, hub: Hub, server: LocalHub, tmp_path: Path) -> None:
+    import yaml
+
+    server.repos["org/tuned"].files["README.md"] = Given(b"---\nlicense: llama3\n---\n")
+    made = cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "out", hub=hub)
+    text = (made.folder / "README.md").read_text()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["base_model"] == ["org/base", "org/tuned"]
+    assert (front["base_model_relation"], front["license"]) == ("merge", "other")
+    assert f"[`org/tuned@main`]({server.address}/org/tuned) at commit `{'1' * 40}`, llama3" in text
+    assert "licences differ: apache-2.0 (org/base), llama3 (org/tuned@main)" in made.warnings[-1]

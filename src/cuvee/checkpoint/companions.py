@@ -32,6 +32,11 @@ def companion_files(place: Path) -> list[Path]:
     )
 
 
+def companion_names(place: Path) -> list[str]:
+    """List the names of a model's companions."""
+    return [file.name for file in companion_files(place)]
+
+
 def is_companion(name: str) -> bool:
     """Say whether a file of a model's folder, by its name, belongs to a copy of the model."""
     kept = not name.startswith(".") and not name.endswith((*WEIGHTS, ".index.json"))

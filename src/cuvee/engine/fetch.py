@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.checkpoint.write import partial_folder, refuse_existing
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
@@ -32,7 +33,16 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
     if here.digest != plan.digest:
         hint = "remove the model from the cache, then try again"
         raise CheckpointError("what was downloaded is not what was planned with", hint=hint)
-    return here
+    return _with_licences(here)
+
+
+def _with_licences(plan: Plan) -> Plan:
+    """Warn of licences that do not go together, which the cards say that have come with the models."""
+    stated = [card_facts(source.place).licence for source in plan.sources]
+    conflict = licence_conflict([str(model) for model in plan.models], stated)
+    if conflict is None or conflict in plan.warnings:
+        return plan
+    return replace(plan, warnings=(*plan.warnings, conflict))
 
 
 def _unaligned(source: TensorSource) -> TensorSource:

@@ -55,10 +55,14 @@ def _copy_companions(plan: Plan, folder: Path) -> list[str]:
     if place is None or other is None:
         return []
     replaced = {*vocabulary.texts, *vocabulary.dropped}
+
+    def kept(name: str) -> bool:
+        return name not in replaced and (plan.custom_code or not name.endswith(".py"))
+
     if vocabulary.donor == plan.donor:
-        return copy_companions(place, folder, wanted=lambda name: name not in replaced)
-    copied = copy_companions(place, folder, wanted=lambda name: not is_tokenizer_file(name))
-    return copied + copy_companions(other, folder, wanted=lambda name: is_tokenizer_file(name) and name not in replaced)
+        return copy_companions(place, folder, wanted=kept)
+    copied = copy_companions(place, folder, wanted=lambda name: kept(name) and not is_tokenizer_file(name))
+    return copied + copy_companions(other, folder, wanted=lambda name: kept(name) and is_tokenizer_file(name))
 
 
 def recorded_tensors(record: Record) -> list[OutputTensor]:

@@ -9,7 +9,9 @@ import numpy as np
 
 from cuvee.addition import weight_rules
 from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.companions import companion_names
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, WORDS, promoted
+from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest, several
 from cuvee.hub import Hub
 from cuvee.method import Method, registry
@@ -37,16 +39,23 @@ NOT_BY_LAYER = ("architectures", "bos_token_id", "eos_token_id", "pad_token_id")
 """Lists in a config.json whose length says nothing, even where it is that of the layers."""
 
 
-def make_plan(recipe: Recipe, *, models: Mapping[ModelRef, TensorSource] | None = None, hub: Hub | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe,
+    *,
+    models: Mapping[ModelRef, TensorSource] | None = None,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
+    With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     hub = hub or Hub()
     opening = open_models(recipe, hub) if models is None else given_models(recipe, models)
     aligned = with_one_vocabulary(recipe, opening, hub)
-    return _Planner(recipe, registry()[recipe.merge_method], aligned, hub).plan()
+    return _Planner(recipe, registry()[recipe.merge_method], aligned, hub, custom_code).plan()
 
 
 @dataclass(frozen=True)
@@ -61,12 +70,13 @@ class _Member:
 class _Planner:
     """Makes the steps of one recipe and gathers what is wrong with them."""
 
-    def __init__(self, recipe: Recipe, method: Method, aligned: Aligned, hub: Hub) -> None:
+    def __init__(self, recipe: Recipe, method: Method, aligned: Aligned, hub: Hub, custom_code: bool) -> None:
         self.recipe = recipe
         self.method = method
         self.opening = opening = aligned.opening
         self.vocabulary = aligned.vocabulary
         self.hub = hub
+        self.custom_code = custom_code
         self.models = recipe.models()
         self.sources = dict(zip(self.models, opening.sources, strict=True))
         self.index = {model: i for i, model in enumerate(self.models)}
@@ -98,6 +108,8 @@ class _Planner:
         self.check_measured_weights(steps)
         self.stop_at_problems()
         self.warn_of_idle_filters(outlines)
+        self.warn_of_licences()
+        self.warn_of_code(donor)
         steps = self.modified(steps)
         return Plan(
             recipe=self.recipe,
@@ -113,6 +125,7 @@ class _Planner:
             repositories=self.opening.repositories,
             hub=self.hub,
             vocabulary=self.vocabulary,
+            custom_code=self.custom_code,
         )
 
     def stop_at_problems(self) -> None:
@@ -367,6 +380,20 @@ class _Planner:
                 guess = closest(text, words)
                 meant = f"; did you mean '{guess}'?" if guess else ""
                 self.warnings.append(f"the filter '{text}' of '{key}' is in no tensor's name{meant}")
+
+    def warn_of_licences(self) -> None:
+        stated = [card_facts(place).licence for place in self.opening.places]
+        if conflict := licence_conflict([str(model) for model in self.models], stated):
+            self.warnings.append(conflict)
+
+    def warn_of_code(self, donor: ModelRef) -> None:
+        """Code of a model is copied only if asked for: it runs where the output is loaded."""
+        repository, place = self.opening.repositories[0], self.opening.places[0]
+        files = repository.files if repository is not None else companion_names(place) if place is not None else []
+        code = [name for name in files if name.endswith(".py") and "/" not in name]
+        if code and not self.custom_code:
+            message = f"{donor} brings code of its own ({', '.join(code)}), which is not copied"
+            self.warnings.append(f"{message}; --custom-code copies it")
 
     def output_dtype(self, dtypes: list[str]) -> str:
         named = self.recipe.out_dtype or self.recipe.dtype

@@ -106,6 +106,7 @@ class Plan:
     repositories: tuple[Repository | None, ...]
     hub: Hub
     vocabulary: Vocabulary
+    custom_code: bool = False
 
     @property
     def parameters(self) -> int:
