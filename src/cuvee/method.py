@@ -10,7 +10,7 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
@@ -52,6 +52,7 @@ class Method:
     settings: Mapping[str, Setting]
     surveys: Mapping[str, Survey]
     takes_semantics: bool
+    staged: bool = False
 
     @property
     def summary(self) -> str:
@@ -69,6 +70,14 @@ class Method:
     def holds(self, models: int, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
         """Return the bytes that the surveys of a tensor keep beyond a few numbers a model."""
         return sum(survey.holds(models, shape, semantics, settings) for survey in self.surveys.values())
+
+    def surveying(self, semantics: str, settings: Mapping[str, Any], *, whole_model: bool = False) -> int:
+        """Return how often at most the surveys of a tensor, or those of the whole model, read their inputs."""
+        return sum(
+            survey.passes(semantics, settings)
+            for survey in self.surveys.values()
+            if (survey.scope(semantics, settings) == "model") == whole_model
+        )
 
     def spread(self, semantics: str, settings: Mapping[str, Any]) -> Scope:
         """Return what has coefficients of its own: each tensor, each row, or each column."""
@@ -104,14 +113,16 @@ def element_method(
     base: BaseUse = "delta",
     models: tuple[int, int | None] = (1, None),
     reproducible: Reproducible = "bits",
+    staged: bool = False,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
 
-    With another use of the base than "delta" it works on the models themselves and gives the merged one.
+    With another use of the base than "delta" it works on the models themselves and gives the merged one. A `staged`
+    rule does nothing but pass them through the stages of `ops.task_vectors`, which kernels then do at once.
     """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        return _method(key, "element", rule, paper, formula, base, models, reproducible)
+        return replace(_method(key, "element", rule, paper, formula, base, models, reproducible), staged=staged)
 
     return decorate
 

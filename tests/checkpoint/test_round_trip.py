@@ -130,7 +130,7 @@ def test_parts_of_a_tensor_can_be_read(tmp_path):
     part = np.empty(2, np.int32)
     with open_checkpoint(write(tmp_path / "m", arrays)) as checkpoint:
         checkpoint.will_read("a", 8, 8)
-        checkpoint.read_into("a", 8, part)
+        checkpoint.read_into("a", 8, [part])
     assert part.tolist() == [2, 3]
 
 
@@ -140,7 +140,7 @@ def test_memory_and_folder_agree(tmp_path):
     folder = open_checkpoint(write(tmp_path / "m", arrays))
     specs = [{n: (s.dtype, s.shape, s.nbytes) for n, s in c.tensors.items()} for c in (memory, folder)]
     raw = np.empty(12, np.uint8)
-    memory.read_into("a", 0, raw)
+    memory.read_into("a", 0, [raw])
     assert specs[0] == specs[1]
     assert raw.tobytes() == folder.read("a").tobytes()
 

@@ -1,5 +1,7 @@
 """Compiled kernels against the plain ones: the same bits, for any block."""
 
+from collections.abc import Callable
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -7,154 +9,218 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cuvee.kernels import fused, plain
+from cuvee.kernels import LANES, NO_MASK, ZEROS, Block, Kernels, fused, plain
 
-FLOATS = {"float32": 32, "float64": 64}
+BRAIN, HALF, SINGLE = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32)
+TYPES = [BRAIN, HALF, SINGLE]
+COMMON = [0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 1.0078125, 6e-8, 3e-39, 1e4]
 
 
 @st.composite
-def stacks(draw: st.DrawFn) -> np.ndarray:
-    """[models, n] with many equal magnitudes, both zeros, tiny and huge numbers."""
-    dtype = np.dtype(draw(st.sampled_from(sorted(FLOATS))))
-    shape = (draw(st.integers(1, 5)), draw(st.integers(1, 70)))
-    common = st.sampled_from([0.0, -0.0, 0.5, -0.5, 1.0, -1.0, 3e-39, 1e30])
-    numbers = st.floats(-8, 8, width=FLOATS[dtype.name])
-    return draw(hnp.arrays(dtype, shape, elements=st.one_of(common, numbers)))
+def blocks(draw: st.DrawFn, one_type: bool = False) -> Block:
+    """Blocks with many equal magnitudes, both zeros, tiny and large numbers."""
+    dtype = draw(st.sampled_from(TYPES))
+    shape = (draw(st.integers(2, 5)), draw(st.integers(1, 2 * LANES + 5)))
+    numbers = st.one_of(st.sampled_from(COMMON), st.floats(-8, 8, width=32))
+    rows = draw(hnp.arrays(np.float32, shape, elements=numbers)).astype(dtype)
+    start = draw(st.sampled_from([0, 7, 2**32 - 20]))
+    return Block(rows, start, draw(st.sampled_from(sorted({SINGLE, dtype}, key=str))), draw(st.booleans()), fused)
 
 
-def filled(kernels: object, name: str, *arguments: object, shape: tuple[int, ...], dtype: object) -> np.ndarray:
-    out = np.zeros(shape, dtype)
-    getattr(kernels, name)(*arguments, out)
-    return out
+def by(kernels: Kernels, block: Block) -> Block:
+    return Block(block.rows, block.start, block.dtype, block.subtracts, kernels)
 
 
-@given(stacks())
-def test_gram_is_the_same_and_right(stack: np.ndarray) -> None:
-    shape = (len(stack), len(stack))
-    compiled = filled(fused, "gram", stack, shape=shape, dtype=np.float64)
-    assert compiled.tobytes() == filled(plain, "gram", stack, shape=shape, dtype=np.float64).tobytes()
-    wide = stack.astype(np.float64)
-    np.testing.assert_allclose(compiled, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
+def the_same(block: Block, run: Callable[[Kernels, Block], list[np.ndarray]]) -> list[np.ndarray]:
+    """Run something with both kinds of kernels, see that the bits are equal, and return what came out."""
+    found = run(fused, by(fused, block))
+    for one, other in zip(found, run(plain, by(plain, block)), strict=True):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one.astype(np.float64), other.astype(np.float64))
+    return found
 
 
-@given(stacks(), st.integers(1, 4))
-def test_row_grams_are_those_of_the_rows(row: np.ndarray, rows: int) -> None:
-    stack = np.concatenate([row * (i + 1) for i in range(rows)], axis=1)
-    shape = (rows, len(row), len(row))
-    compiled = filled(fused, "row_grams", stack, shape=shape, dtype=np.float64)
-    assert compiled.tobytes() == filled(plain, "row_grams", stack, shape=shape, dtype=np.float64).tobytes()
-    for i in range(rows):
-        one = filled(plain, "gram", row * (i + 1), shape=shape[1:], dtype=np.float64)
-        assert compiled[i].tobytes() == one.tobytes()
+@given(blocks(), st.integers(0, 2**32), st.sampled_from(TYPES), st.booleans())
+def test_merges_are_the_same(block: Block, seed: int, out: np.dtype, add: bool) -> None:
+    random = np.random.default_rng(seed)
+    models, add = block.models, add and block.subtracts
+    weight = random.choice([0.0, 0.3, 1.0, -0.7], models)
+    factor = random.choice([1.0, 1.7], models)
+    mask = random.random((models, block.size)) < 0.6 if random.random() < 0.7 else NO_MASK
+    scale, votes, normalize, even = random.choice([1.0, 0.4]), *(random.random(2) < 0.5), random.choice([1.0, -1.0, 0])
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        outs = [np.zeros(block.size, out) for _ in range(3)]
+        loss = np.zeros(2)
+        kernels.combine(block, weight, scale, add, outs[0], loss)
+        kernels.weighted_sum(block, mask, factor, weight, 1.3, scale, add, outs[1], loss)
+        kernels.elected_sum(block, mask, factor, weight, bool(votes), bool(normalize), even, scale, add, outs[2], loss)
+        return outs
+
+    the_same(block, run)
 
 
-@given(stacks())
-def test_ranks_are_those_of_a_stable_sort(stack: np.ndarray) -> None:
-    rows = np.abs(stack).astype(np.float32)
-    expected = np.argsort(np.argsort(-rows, axis=1, kind="stable"), axis=1)
-    np.testing.assert_array_equal(filled(fused, "ranks", rows, shape=rows.shape, dtype=np.int32), expected)
+@given(blocks(), st.integers(0, 3))
+def test_what_lies_above_a_threshold_is_the_same_however_it_is_cut(block: Block, accepted: int) -> None:
+    magnitudes = np.abs(by(plain, block).stack.astype(np.float64))
+    threshold = np.sort(magnitudes, axis=1)[:, block.size // 2]
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        keep, seen = np.zeros((block.models, block.size), np.bool_), np.zeros(block.models, np.int64)
+        cut = block.size // 3
+        for first, last in ((0, cut), (cut, block.size)):
+            rows = np.ascontiguousarray(block.rows[:, first:last])
+            part, mask = (
+                Block(rows, first, block.dtype, block.subtracts, kernels),
+                np.empty(keep[:, first:last].shape, bool),
+            )
+            kernels.keep_above(part, threshold, np.full(block.models, accepted), seen, mask)
+            keep[:, first:last] = mask
+        return [keep, seen]
+
+    keep, seen = the_same(block, run)
+    equal = magnitudes == threshold[:, None]
+    first_ones = equal & (np.cumsum(equal, axis=1) <= accepted)
+    np.testing.assert_array_equal(keep, (magnitudes > threshold[:, None]) | first_ones)
+    np.testing.assert_array_equal(seen, equal.sum(axis=1))
 
 
-@given(stacks())
-def test_absolute_sums_are_the_same_and_right(stack: np.ndarray) -> None:
-    compiled = filled(fused, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64)
-    assert compiled.tobytes() == filled(plain, "absolute_sums", stack, shape=(len(stack),), dtype=np.float64).tobytes()
-    np.testing.assert_allclose(compiled, np.abs(stack.astype(np.float64)).sum(axis=1))
+@given(blocks(), st.booleans())
+def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
+    mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0 if masked else NO_MASK
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        found = [np.zeros((block.models, block.models)), np.zeros(block.models), np.zeros(block.models)]
+        kernels.gram(block, found[0])
+        kernels.squares(block, found[1])
+        kernels.magnitude_sums(block, mask, found[2])
+        return found
+
+    gram, squares, magnitudes = the_same(block, run)
+    wide = by(plain, block).stack.astype(np.float64)
+    np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
+    np.testing.assert_array_equal(squares, np.diagonal(gram))
+    np.testing.assert_allclose(magnitudes, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
 
 
-@given(stacks(), st.integers(0, 2**32))
-def test_combine_is_the_same(stack: np.ndarray, seed: int) -> None:
-    coefficients = np.random.default_rng(seed).standard_normal(len(stack))
-    outs = [filled(k, "combine", stack, coefficients, shape=stack.shape[1:], dtype=stack.dtype) for k in (fused, plain)]
-    assert outs[0].tobytes() == outs[1].tobytes()
+@given(blocks(), st.integers(1, 4))
+def test_row_grams_are_those_of_the_rows(block: Block, rows: int) -> None:
+    whole = Block(np.tile(block.rows, (1, rows)), 0, block.dtype, block.subtracts, fused)
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        sums = np.zeros((rows, block.models, block.models))
+        kernels.row_grams(block, sums)
+        return [sums]
+
+    one = np.zeros((block.models, block.models))
+    plain.gram(by(plain, block), one)
+    for sums in the_same(whole, run)[0]:
+        assert sums.tobytes() == one.tobytes()
 
 
-@given(stacks(), st.floats(-4, 4))
-def test_add_scaled_is_the_same_and_leaves_untouched_entries_alone(stack: np.ndarray, scale: float) -> None:
-    base, delta = stack[0], stack[-1]
-    outs = [filled(k, "add_scaled", base, delta, scale, shape=base.shape, dtype=base.dtype) for k in (fused, plain)]
+@given(blocks())
+def test_digits_are_the_same_and_count_every_number(block: Block) -> None:
+    wide = by(plain, block).stack[0].astype(np.float32)
+    bits = np.abs(wide).view(np.uint32)
+    prefix, first = int(bits[0]) >> 13, np.zeros(1, np.int64)
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        leading, further = np.zeros((2 << 18) + ZEROS, np.uint32), np.zeros((2 << 13) + ZEROS, np.uint32)
+        kernels.digit_counts(block, first, first, 13, 18, leading[None])
+        kernels.digit_counts(block, first, np.array([prefix]), 0, 13, further[None])
+        zeros = leading[-ZEROS:].sum()
+        leading[-ZEROS:] = 0
+        leading[0] += zeros
+        return [leading, further]
+
+    leading, further = the_same(block, run)
+    np.testing.assert_array_equal(
+        leading[: 1 << 18] + leading[1 << 18 : 2 << 18], np.bincount(bits >> 13, minlength=1 << 18)
+    )
+    assert leading[: 1 << 18].sum() == np.count_nonzero((bits & 0x1FFF) == 0)
+    assert further.sum() == np.count_nonzero(bits >> 13 == prefix)
+
+
+@given(blocks())
+def test_task_vectors_are_widened_alike(block: Block) -> None:
+    found = the_same(block, lambda kernels, block: [block.stack, block.base])
+    wide = block.rows.astype(block.dtype)
+    np.testing.assert_array_equal(found[0], wide[:-1] - wide[-1] if block.subtracts else wide)
+
+
+@given(hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 70)), elements=st.sampled_from(COMMON)))
+def test_ranks_are_those_of_a_stable_sort(rows: np.ndarray) -> None:
+    found = [np.empty(rows.shape, np.int32) for _ in range(2)]
+    for kernels, out in zip((fused, plain), found, strict=True):
+        kernels.ranks(np.abs(rows), out)
+    expected = np.argsort(np.argsort(-np.abs(rows), axis=1, kind="stable"), axis=1)
+    np.testing.assert_array_equal(found, [expected, expected])
+
+
+@given(blocks(), st.floats(-4, 4))
+def test_add_scaled_is_the_same_and_leaves_untouched_entries_alone(block: Block, scale: float) -> None:
+    base, delta = block.rows.astype(np.float32)[:2]
+    outs = [np.empty_like(base) for _ in range(2)]
+    for kernels, out in zip((fused, plain), outs, strict=True):
+        kernels.add_scaled(base, delta, scale, out)
     assert outs[0].tobytes() == outs[1].tobytes()
     assert outs[0][delta == 0].tobytes() == base[delta == 0].tobytes()
 
 
-@given(stacks(), st.data())
-def test_digit_counts_are_the_same(stack: np.ndarray, data: st.DataObject) -> None:
-    row = stack[0]
-    bits = row.dtype.itemsize * 8
-    width = data.draw(st.integers(1, 16))
-    shift = data.draw(st.integers(0, bits - 1 - width))
-    magnitude = int(np.abs(row[:1]).view(f"u{row.dtype.itemsize}")[0])
-    prefix = magnitude >> (shift + width)
-    arguments = (row, prefix, shift, width)
-    outs = [filled(k, "digit_counts", *arguments, shape=(1 << width,), dtype=np.int64) for k in (fused, plain)]
-    np.testing.assert_array_equal(*outs)
-    assert outs[0].sum() >= 1
-
-
-@given(stacks(), st.integers(1, 9))
-def test_the_nth_equal_entry_is_the_same(stack: np.ndarray, n: int) -> None:
-    magnitude = float(abs(stack[0, 0]))
-    assert fused.nth_equal(stack[0], magnitude, n) == plain.nth_equal(stack[0], magnitude, n)
-
-
 @given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**40), st.integers(1, 50))
 def test_random_numbers_are_the_same_and_depend_on_the_index_alone(a: int, b: int, start: int, n: int) -> None:
-    outs = [filled(k, "uniform", (a, b), start, shape=(n,), dtype=np.float32) for k in (fused, plain)]
-    assert outs[0].tobytes() == outs[1].tobytes()
-    one = filled(fused, "uniform", (a, b), start + n - 1, shape=(1,), dtype=np.float32)
-    assert one[0] == outs[0][-1]
+    draws, masks = np.empty((2, n), np.float32), np.empty((2, 1, n), np.bool_)
+    for kernels, draw, mask in zip((fused, plain), draws, masks, strict=True):
+        kernels.uniform((a, b), start, draw)
+        kernels.keep_at_random(np.array([[a, b]]), np.array([0.4]), start, mask)
+    assert draws[0].tobytes() == draws[1].tobytes()
+    np.testing.assert_array_equal(masks[:, 0], draws < np.float32(0.4))
+    one = np.empty(1, np.float32)
+    fused.uniform((a, b), start + n - 1, one)
+    assert one[0] == draws[0, -1]
+
+
+def test_random_masks_go_on_over_the_end_of_32_bits() -> None:
+    start, n = 2**32 - 100, 250
+    mask, draws = np.empty((1, n), np.bool_), np.empty(n, np.float32)
+    fused.keep_at_random(np.array([[5, 6]]), np.array([0.5]), start, mask)
+    fused.uniform((5, 6), start, draws)
+    np.testing.assert_array_equal(mask[0], draws < np.float32(0.5))
 
 
 def test_random_numbers_are_uniform_and_do_not_repeat_between_keys() -> None:
-    first = filled(fused, "uniform", (1, 2), 0, shape=(1 << 20,), dtype=np.float32)
+    first = np.empty(1 << 20, np.float32)
+    fused.uniform((1, 2), 0, first)
     counts = np.bincount((first * 64).astype(int), minlength=64)
     expected = first.size / 64
     assert ((counts - expected) ** 2 / expected).sum() < 110  # chi-squared, 63 degrees: p about 0.0003
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.004
     for key in ((2, 2), (1, 3)):
-        other = filled(fused, "uniform", key, 0, shape=first.shape, dtype=np.float32)
+        other = np.empty_like(first)
+        fused.uniform(key, 0, other)
         assert abs(np.corrcoef(first, other)[0, 1]) < 0.004
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float64"])
-def test_widen_and_narrow_are_the_same_for_every_bit_pattern(name: str) -> None:
-    dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
-    patterns = np.arange(1 << 16, dtype=np.uint16)
-    raw = patterns.view(dtype) if dtype.itemsize == 2 else patterns.view(np.float16).astype(dtype)
+@pytest.mark.parametrize("dtype", [BRAIN, HALF], ids=str)
+def test_every_number_of_16_bits_is_widened_and_narrowed_back(dtype: np.dtype) -> None:
+    raw = np.arange(1 << 16, dtype=np.uint16).view(dtype)
+    stack, back = np.empty((1, raw.size), np.float32), np.empty(raw.size, dtype)
+    fused.widen(Block(raw[None], 0, SINGLE, False, fused), stack, np.empty(0, np.float32))
     with np.errstate(invalid="ignore"):
-        finite = raw[np.isfinite(raw.astype(np.float64))]
-    for kernels in (fused, plain):
-        wide, back = np.empty(raw.size, np.float32), np.empty(raw.size, dtype)
-        assert not kernels.widen(raw, wide)
-        assert kernels.widen(finite, np.empty(finite.size, np.float32))
-        np.testing.assert_array_equal(wide[np.isfinite(wide)], finite.astype(np.float32))
-        assert not kernels.narrow(wide, back)
-        np.testing.assert_array_equal(back.astype(np.float32), wide)
+        np.testing.assert_array_equal(stack[0], raw.astype(np.float32))
+    fused.narrow(stack[0], back)
+    np.testing.assert_array_equal(back.astype(np.float32), stack[0])
+    assert fused.finite(raw[np.isfinite(stack[0])])
+    assert not fused.finite(raw)
 
 
-@given(hnp.arrays(np.uint32, 64))
-def test_rounding_to_bfloat16_is_to_nearest_even(bits: np.ndarray) -> None:
-    values = bits.view(np.float32)
-    out = np.empty(values.size, ml_dtypes.bfloat16)
-    finite = fused.narrow(values, out)
-    with np.errstate(invalid="ignore"):
-        expected = values.astype(ml_dtypes.bfloat16)
-    np.testing.assert_array_equal(out.astype(np.float32), expected.astype(np.float32))
-    assert finite == bool(np.isfinite(expected.astype(np.float32)).all())
-
-
-@given(stacks(), st.booleans(), st.sampled_from(["bfloat16", "float16", "float32"]))
-def test_rows_are_widened_alike_and_the_base_is_subtracted(stack: np.ndarray, subtracted: bool, name: str) -> None:
-    dtype = np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
-    with np.errstate(over="ignore"):
-        rows = np.concatenate([stack, stack[:1]]).astype(dtype)
-    n = rows.shape[1] - 1
-    for kernels in (fused, plain):
-        out, base = np.empty((len(stack), n), np.float32), np.empty(n if subtracted else 0, np.float32)
-        read = rows if subtracted else rows[:-1]
-        finite = kernels.widen_rows(read, 1, out, base)
-        wide = read[:, 1:].astype(np.float32)
-        assert finite == bool(np.isfinite(wide).all())
-        with np.errstate(invalid="ignore"):
-            expected = wide[:-1] - wide[-1] if subtracted else wide
-        np.testing.assert_array_equal(out, expected)
+@pytest.mark.parametrize("dtype", [BRAIN, HALF], ids=str)
+@given(bits=hnp.arrays(np.uint32, 64))
+def test_rounding_is_to_nearest_even(bits: np.ndarray, dtype: np.dtype) -> None:
+    for values in (bits.view(np.float32), (bits.astype(np.float64) * 1e-12).astype(np.float32)):
+        out = np.empty(values.size, dtype)
+        fused.narrow(values, out)
+        with np.errstate(invalid="ignore", over="ignore"):
+            expected = values.astype(dtype)
+        np.testing.assert_array_equal(out.astype(np.float32), expected.astype(np.float32))
+        assert fused.finite(out) == plain.finite(expected)

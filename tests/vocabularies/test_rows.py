@@ -207,12 +207,13 @@ def test_any_stretch_of_bytes_is_that_of_the_rows_made_one_by_one(
     start = data.draw(st.integers(0, len(raw) - 1))
     end = data.draw(st.integers(start + 1, len(raw)))
     out = np.empty(end - start, np.uint8)
-    aligned.read_into(EMBEDDING, start, out)
+    cut = data.draw(st.integers(0, end - start))
+    aligned.read_into(EMBEDDING, start, [out[:cut], out[cut:]])
     assert spec.shape == (count, width)
     if not (rows.own == MEAN).any():
         assert out.tobytes() == raw[start:end]
     whole = np.empty(len(raw), np.uint8)
-    aligned.read_into(EMBEDDING, 0, whole)
+    aligned.read_into(EMBEDDING, 0, [whole])
     np.testing.assert_allclose(whole.view(expected.dtype).reshape(count, width), expected, rtol=1e-5, atol=1e-6)
     assert out.tobytes() == whole.tobytes()[start:end]
 
@@ -224,6 +225,6 @@ def test_biases_of_the_head_are_aligned_too() -> None:
         rows = RowMap(np.array([5, 0, FILLED]), {2: ()}, 3)
         aligned = AlignedCheckpoint([source], 0, rows, frozenset({"final_logits_bias"}))
         out = np.empty(12, np.uint8)
-        aligned.read_into("final_logits_bias", 0, out)
+        aligned.read_into("final_logits_bias", 0, [out])
         assert aligned.tensors["final_logits_bias"].shape == (*shape[:-1], 3)
         assert out.view(np.float32).tolist() == [5, 0, 0]

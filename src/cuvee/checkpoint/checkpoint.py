@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,6 +21,10 @@ MOST_SHOWN = 12
 """Problems in one message; more are counted."""
 
 
+_MOST_PARTS = 512
+"""Buffers in one system call; 1024 is the most that Linux takes."""
+
+
 class TensorSource(Protocol):
     """What the planner and the engine need of a checkpoint."""
 
@@ -28,8 +32,8 @@ class TensorSource(Protocol):
     config: dict[str, Any]
     place: Path | None
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
-        """Fill `out` (bytes) with the tensor's bytes from byte `start` on."""
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        """Fill the arrays, one after another, with the tensor's bytes from byte `start` on."""
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         """Announce a read, so that it can be started early."""
@@ -70,24 +74,28 @@ class Checkpoint:
             os.close(descriptor)
         self._descriptors.clear()
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         spec = self.tensors[name]
         descriptor, position = self._descriptor(spec.file), spec.start + start
-        view = out.view(np.uint8).data
-        while len(view):
+        views = [part.view(np.uint8).data for part in out if part.size]
+        while views:
             try:
-                count = os.preadv(descriptor, [view], position)
+                count = os.preadv(descriptor, views[:_MOST_PARTS], position)
             except OSError as error:
                 raise _unreadable(spec.file, error) from error
             if count == 0:
                 raise CheckpointError("the file ended while it was read: it has changed", where=f"{spec.file}: {name}")
-            view, position = view[count:], position + count
+            position += count
+            while views and count >= len(views[0]):
+                count -= len(views.pop(0))
+            if count:
+                views[0] = views[0][count:]
 
     def read(self, name: str) -> np.ndarray:
         """Read one whole tensor."""
         spec = self.tensors[name]
         raw = np.empty(spec.nbytes, np.uint8)
-        self.read_into(name, 0, raw)
+        self.read_into(name, 0, [raw])
         return raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
@@ -139,9 +147,11 @@ class MemoryCheckpoint:
             for name, array in self.arrays.items()
         }
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         raw = self.arrays[name].reshape(-1).view(np.uint8)
-        out.view(np.uint8)[:] = raw[start : start + out.nbytes]
+        for part in out:
+            part.view(np.uint8)[:] = raw[start : start + part.nbytes]
+            start += part.nbytes
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass

@@ -35,7 +35,7 @@ def weights_digest(path: Path) -> str:
             digest = blake3()
             for start in range(0, spec.nbytes, CHUNK_BYTES):
                 part = buffer[: min(CHUNK_BYTES, spec.nbytes - start)]
-                checkpoint.read_into(spec.name, start, part)
+                checkpoint.read_into(spec.name, start, [part])
                 digest.update(part.data)
             entries.append((spec.name, spec.dtype, spec.shape, digest.hexdigest()))
     return digest_of_entries(entries)

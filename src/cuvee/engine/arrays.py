@@ -7,7 +7,7 @@ import numpy as np
 
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
-from cuvee.engine.blocks import Blocks
+from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.step import Context, run_step
 from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
@@ -53,7 +53,7 @@ def merge_tensors(
 
     def blocks() -> Blocks:
         return Blocks(
-            step, sources, kernels, chunk=chunk, wide=wide, compute_dtype=None, allow_nonfinite=False,
+            step, sources, kernels, chunk=chunk, kept=False, scratch=Scratch(), dtype=wide, allow_nonfinite=False,
             count_bytes=lambda nbytes: None,
         )  # fmt: skip
 
@@ -140,7 +140,8 @@ def _step(
     dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
     scale = float(settings.get("lambda", 1.0))
     unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
-    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds)
+    surveying = method.surveying(semantics, own)
+    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
 
 
 def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:

@@ -1,32 +1,41 @@
-"""The inputs of a step as a stream of blocks: read in chunks, widened, checked, the base subtracted."""
+"""The inputs of a step as a stream of blocks, read in chunks and checked."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from cuvee.checkpoint import TensorSource
-from cuvee.checkpoint.dtypes import NAMES, NUMPY
+from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import CheckpointError
-from cuvee.kernels import Kernels
+from cuvee.kernels import Block, Kernels
 from cuvee.plan.plan import Input, MergeStep
 
 CountBytes = Callable[[int], None]
 
+_AHEAD = 1 << 24
+"""Bytes of an input that are announced at once."""
 
-@dataclass(frozen=True)
-class Block:
-    """Elements `start` and following: the models' tensors (or task vectors) [models, n], and the base's [n]."""
 
-    start: int
-    stack: np.ndarray
-    base: np.ndarray | None
+class Scratch:
+    """Memory for the rows of one thread's blocks, used again by step after step: fresh memory is slow at first touch."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def take(self, count: int, dtype: np.dtype) -> np.ndarray:
+        """Return room for so many numbers, which the next call takes back."""
+        if self._bytes.size < count * dtype.itemsize:
+            self._bytes = np.empty(0, np.uint8)  # give back what is too small before asking for more
+            self._bytes = np.empty(count * dtype.itemsize, np.uint8)
+        return self._bytes[: count * dtype.itemsize].view(dtype)
 
 
 class Blocks:
-    """Streams one step's inputs, as often as asked. Reuses its buffers: a block is valid until the next one.
+    """Streams one step's inputs, as often as asked, in chunks of whole blocks.
 
-    A step that fits in one chunk is read once.
+    Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
+    `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
+    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk.
     """
 
     def __init__(
@@ -36,8 +45,9 @@ class Blocks:
         kernels: Kernels,
         *,
         chunk: int,
-        wide: np.dtype,
-        compute_dtype: str | None,
+        kept: bool,
+        scratch: Scratch,
+        dtype: np.dtype,
         allow_nonfinite: bool,
         count_bytes: CountBytes,
     ) -> None:
@@ -45,94 +55,90 @@ class Blocks:
         self.sources = sources
         self.kernels = kernels
         self.chunk = min(step.chunk(chunk), max(step.elements, 1))
+        self.dtype = dtype
         self.allow_nonfinite = allow_nonfinite
         self.count_bytes = count_bytes
-        self.wide = wide
-        self.loaded = NUMPY[NAMES[compute_dtype]] if compute_dtype else None
-        kinds = {i.dtype for i in step.all_inputs}
-        self._rows = np.empty((len(step.all_inputs), self.chunk), NUMPY[kinds.pop()]) if len(kinds) == 1 else None
-        self._raw = self._buffers()
-        self._stack = np.empty((len(step.inputs), step.block), self.wide)
-        self._base = np.empty(step.block, self.wide)
-        self._held = -1
-
-    def _buffers(self) -> list[np.ndarray]:
-        """Return bytes for a chunk of each input: rows of one array where they are all of one type."""
-        if self._rows is not None:
-            return [row.view(np.uint8) for row in self._rows]
-        return [np.empty(self.chunk * NUMPY[i.dtype].itemsize, np.uint8) for i in self.step.all_inputs]
+        self._kept = kept or self.chunk >= step.elements
+        self._kinds = [NUMPY[given.dtype] for given in step.all_inputs]
+        self._kind = _common(self._kinds, dtype) if step.action == "merge" else self._kinds[0]
+        self._rows = scratch.take(len(self._kinds) * (step.elements if self._kept else self.chunk), self._kind)
+        self._read_up_to = 0
+        self._checked_up_to = 0
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        """Give (first element, one past the last) of each chunk, with its bytes read."""
+        """Give (first element, one past the last) of each chunk, with its numbers read."""
+        if not self._kept:
+            self._read_up_to = 0
         for first in range(0, self.step.elements, self.chunk):
             last = min(first + self.chunk, self.step.elements)
-            if self._held != first:
+            if self._read_up_to <= first:
                 self._read(first, last)
             yield first, last
 
-    def raw(self, which: int, first: int, last: int) -> np.ndarray:
-        """Return the bytes of an input's elements in the chunk that was read last, which begins at `first`."""
-        return self._raw[which][: (last - first) * NUMPY[self.step.all_inputs[which].dtype].itemsize]
-
     def in_chunk(self, first: int, last: int) -> Iterator[Block]:
-        """Give the blocks of the chunk that was read last."""
+        """Give the blocks of the chunk that `chunks` gave last."""
         for start in range(first, last, self.step.block):
-            yield self._block(first, start, min(start + self.step.block, last))
+            rows = self._block(first, start, min(start + self.step.block, last))
+            yield Block(rows, start, self.dtype, self.step.base is not None, self.kernels)
 
     def __iter__(self) -> Iterator[Block]:
         for first, last in self.chunks():
             yield from self.in_chunk(first, last)
 
+    def raw(self, first: int, last: int) -> Iterator[np.ndarray]:
+        """Give the bytes of the chunk that `chunks` gave last, block by block: [inputs, bytes]."""
+        for start in range(first, last, self.step.block):
+            yield self._block(first, start, min(start + self.step.block, last)).view(np.uint8)
+
+    def _block(self, first: int, start: int, end: int) -> np.ndarray:
+        """Return the rows [inputs, n] of a block, which lie together."""
+        inputs, origin = len(self._kinds), 0 if self._kept else first
+        return self._rows[inputs * (start - origin) : inputs * (end - origin)].reshape(inputs, -1)
+
     def _read(self, first: int, last: int) -> None:
-        for which, given in enumerate(self.step.all_inputs):
-            size = NUMPY[given.dtype].itemsize
-            source = self.sources[given.model]
-            source.read_into(given.tensor, first * size, self.raw(which, first, last))
-            if last < self.step.elements:
-                source.will_read(given.tensor, last * size, self.chunk * size)
-            self.count_bytes((last - first) * size)
-        self._held = first
+        starts = range(first, last, self.step.block)
+        blocks = [self._block(first, start, min(start + self.step.block, last)) for start in starts]
+        for i, (given, kind) in enumerate(zip(self.step.all_inputs, self._kinds, strict=True)):
+            self._read_rows(given, kind, first, [rows[i] for rows in blocks])
+            self.count_bytes((last - first) * kind.itemsize)
+        if self.step.action == "merge" and first >= self._checked_up_to and not self.allow_nonfinite:
+            self._check(starts, blocks)
+        self._read_up_to = last
+        self._checked_up_to = max(self._checked_up_to, last)
 
-    def _block(self, first: int, start: int, end: int) -> Block:
-        n = end - start
-        # a whole array even when short: kernels want rows that lie one behind the other
-        stack = self._stack if n == self.step.block else np.empty((len(self.step.inputs), n), self.wide)
-        base = self._base[:n] if self.step.base is not None else None
-        if self.loaded is None and self._rows is not None:
-            nothing = self._base[:0]
-            finite = self.kernels.widen_rows(self._rows, start - first, stack, nothing if base is None else base)
-            if finite or self.allow_nonfinite:
-                return Block(start, stack, base)
-        for which, given in enumerate(self.step.inputs):
-            self._widen(which, given, first, start, end, stack[which])
-        if self.step.base is not None and base is not None:
-            self._widen(len(self.step.inputs), self.step.base, first, start, end, base)
-        if self.loaded is not None:
-            return self._as_loaded(start, stack, base)
-        if base is not None:
-            np.subtract(stack, base, out=stack)
-        return Block(start, stack, base)
+    def _read_rows(self, given: Input, kind: np.dtype, first: int, rows: list[np.ndarray]) -> None:
+        source, position = self.sources[given.model], first * kind.itemsize
+        nbytes = sum(row.size for row in rows) * kind.itemsize
+        if first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD:
+            ahead = min(_AHEAD, self.step.elements * kind.itemsize - position - nbytes)
+            source.will_read(given.tensor, position + nbytes, ahead)
+        if kind == self._kind:
+            source.read_into(given.tensor, position, rows)
+            return
+        raw = np.empty(nbytes // kind.itemsize, kind)
+        source.read_into(given.tensor, position, [raw])
+        for row in rows:
+            with np.errstate(over="ignore"):
+                row[:] = raw[: row.size]
+            raw = raw[row.size :]
 
-    def _as_loaded(self, start: int, stack: np.ndarray, base: np.ndarray | None) -> Block:
-        """Round to the loaded type before and after subtracting, as mergekit does; the numbers stay wide."""
-        stack = self._rounded(stack)
-        if base is None:
-            return Block(start, stack, None)
-        base = self._rounded(base)
-        return Block(start, self._rounded(stack - base), base)
-
-    def _rounded(self, numbers: np.ndarray) -> np.ndarray:
-        assert self.loaded is not None, "only called when a type to round to is set"
-        return numbers.astype(self.loaded).astype(self.wide)
-
-    def _widen(self, which: int, given: Input, first: int, start: int, end: int, out: np.ndarray) -> None:
-        dtype = NUMPY[given.dtype]
-        raw = self._raw[which].view(dtype)[start - first : end - first]
-        if not self.kernels.widen(raw, out) and not self.allow_nonfinite:
-            place = start + int(np.flatnonzero(~np.isfinite(out))[0])
-            message = f"'{given.tensor}' holds {out[place - start]} at element {place}"
+    def _check(self, starts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
+        for start, rows in zip(starts, blocks, strict=True):
+            if self.kernels.finite(rows.reshape(-1)):
+                continue
+            which = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            place = int(np.flatnonzero(~np.isfinite(rows[which]))[0])
+            given = self.step.all_inputs[which]
+            message = f"'{given.tensor}' holds {rows[which][place]} at element {start + place}"
             hint = "repair the model, or pass --allow-nonfinite to let it through"
             raise CheckpointError(message, where=_whose(self.sources[given.model], given), hint=hint)
+
+
+def _common(kinds: Sequence[np.dtype], dtype: np.dtype) -> np.dtype:
+    """Return the type that the rows of a block have: the inputs' own where computing in `dtype` loses nothing."""
+    if len(set(kinds)) == 1 and (dtype.itemsize > 2 or kinds[0] == dtype):
+        return kinds[0]
+    return dtype
 
 
 def _whose(source: TensorSource, given: Input) -> str:

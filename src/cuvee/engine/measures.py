@@ -9,7 +9,6 @@ import numpy as np
 from cuvee.addition import weight_rules
 from cuvee.engine.step import Norms
 from cuvee.errors import MethodError
-from cuvee.kernels import Kernels, load
 from cuvee.ops.survey import Fold, summing
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
@@ -23,9 +22,9 @@ def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
     chosen, merges = plan.recipe.weights, [step for step in plan.steps if step.action == "merge"]
     if chosen is None or not merges or not weight_rules()[chosen.key].measures(chosen.settings):
         return plan.steps
-    squares = reduce(_squares(len(merges[0].inputs), load()))
+    squares = reduce(_squares(len(merges[0].inputs)))
     _check_finite(chosen.key, squares)
-    weights = tuple(map(float, weight_rules()[chosen.key].rule(squares[:, 0].tolist(), **chosen.settings)))
+    weights = tuple(map(float, weight_rules()[chosen.key].rule(squares.tolist(), **chosen.settings)))
     return tuple(
         replace(step, settings={"weight": weights, **step.settings}) if step.action == "merge" else step
         for step in plan.steps
@@ -55,11 +54,6 @@ def _check_finite(what: str, norms: np.ndarray) -> None:
         raise MethodError(f"'{what}' measures whole models, and their numbers are not all finite")
 
 
-def _squares(models: int, kernels: Kernels) -> Fold:
+def _squares(models: int) -> Fold:
     """Return a fold into the squared norm of each model's task vector."""
-
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        for i in range(models):
-            kernels.gram(stack[i : i + 1], sums[i : i + 1])
-
-    return summing(models, add, (1,))
+    return summing(models, lambda sums, block: block.kernels.squares(block, sums))

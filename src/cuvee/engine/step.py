@@ -3,20 +3,21 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY
-from cuvee.engine.blocks import Block, Blocks
+from cuvee.engine.blocks import Blocks
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
-from cuvee.kernels import Kernels
+from cuvee.kernels import Block, Kernels, block_of
 from cuvee.method import Method
 from cuvee.ops.arrays import sum_models
 from cuvee.ops.gram import spread_over
 from cuvee.ops.rounding import round_at_random
+from cuvee.ops.task_vectors import task_vectors
 from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
 from cuvee.recipe.recipe import Rounding
@@ -87,100 +88,138 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
     """Pass on what all inputs agree on; integers and buffers are not averaged."""
     digest = blake3()
     for first, last in blocks.chunks():
-        raw = blocks.raw(0, first, last)
-        for which in range(1, len(step.all_inputs)):
-            if not np.array_equal(raw, blocks.raw(which, first, last)):
+        position = first * NUMPY[step.dtype].itemsize
+        for rows in blocks.raw(first, last):
+            if (rows[1:] != rows[0]).any():
                 message = f"'{step.name}' holds {step.dtype}, which cannot be merged, and the inputs differ in it"
                 raise CheckpointError(message, where=step.name)
-        digest.update(raw.data)
-        sink(first * NUMPY[step.dtype].itemsize, raw)
+            digest.update(rows[0].data)
+            sink(position, rows[0])
+            position += rows[0].size
     return digest.hexdigest()
 
 
 def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
     found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks.wide)
+    rule = _Rule(step, context, found, blocks.dtype)
     dtype = NUMPY[step.dtype]
     out = np.empty(blocks.chunk, dtype)
     digest, loss = blake3(), np.zeros(2)
     for first, last in blocks.chunks():
         for block in blocks.in_chunk(first, last):
-            merged = rule.merged(block)
-            cast = out[block.start - first : block.start - first + merged.size]
-            if not _round(step, context, block.start, merged, cast) and not context.allow_nonfinite:
-                message = f"the result does not fit {step.dtype}: it is not finite there"
-                raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
-            if block.base is not None and cast.dtype != merged.dtype:
-                context.kernels.cast_loss(merged, block.base, cast, loss)
-        raw = out[: last - first].view(np.uint8)
+            cast = out[block.start - first : block.start - first + block.size]
+            rule.write(block, cast, loss)
+        raw = out[: last - first]
+        if not context.allow_nonfinite and not context.kernels.finite(raw):
+            message = f"the result does not fit {step.dtype}: it is not finite there"
+            raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
+        raw = raw.view(np.uint8)
         digest.update(raw.data)
         sink(first * dtype.itemsize, raw)
     return digest.hexdigest(), Loss(*map(float, loss))
 
 
-def _round(step: MergeStep, context: Context, start: int, merged: np.ndarray, cast: np.ndarray) -> bool:
-    """Cast the numbers of a block as the recipe says; return whether all results are finite."""
-    if context.rounding == "nearest" or cast.dtype == merged.dtype:
-        return context.kernels.narrow(merged, cast)
-    uniform = np.empty(merged.size, np.float32)
-    context.kernels.uniform(rounding_key(step, context.seed), start, uniform)
-    return round_at_random(merged, uniform, cast)
-
-
 def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
     found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks.wide)
-    squares = np.zeros((len(step.inputs) + 2, 1, 1))
+    rule = _Rule(step, context, found, blocks.dtype)
+    models, both = np.zeros(len(step.inputs)), np.zeros(2)
     for block in blocks:
-        for numbers, square in zip((*block.stack, sum_models(block.stack), rule.change(block)), squares, strict=True):
-            context.kernels.gram(np.ascontiguousarray(numbers).reshape(1, -1), square)
-    *models, summed, merged = squares.reshape(-1).tolist()
-    return Norms(tuple(models), summed, merged)
-
-
-_NOTHING = np.empty((0, 0))
+        context.kernels.squares(block, models)
+        pair = np.stack([sum_models(block.stack), rule.change(block)])
+        context.kernels.squares(block_of(pair, block.start, context.kernels), both)
+    return Norms(tuple(models.tolist()), *both.tolist())
 
 
 class _Rule:
-    """The method's rule, ready for the blocks of one step."""
+    """The method's rule, ready for one pass over the blocks of a step."""
 
-    def __init__(self, step: MergeStep, context: Context, found: Found, wide: np.dtype) -> None:
+    def __init__(self, step: MergeStep, context: Context, found: Found, dtype: np.dtype) -> None:
         self.step = step
         self.method = context.method
-        self.kernels = context.kernels
-        self.found = found
+        self.context = context
+        self.dtype = dtype
+        self.arguments = {name: survey.begin() for name, survey in found.items()}
         self.settings = as_arrays(step.settings)
         self.spread = context.method.spread(context.semantics, step.settings)
         if context.method.takes_semantics:
             self.settings["semantics"] = context.semantics
-        combines = context.method.kind == "coefficient"
-        self.coefficients = self._coefficients() if combines and self.spread != "row" else None
-        self._merged = np.empty(step.block, wide)
+        self.coefficients: np.ndarray | None = None
+        self.adds = step.base is not None
 
-    def _coefficients(self, stack: np.ndarray = _NOTHING, start: int = 0) -> np.ndarray:
-        return np.asarray(self.method.rule(**self.settings, **self._supplied(stack, start)), np.float64)
-
-    def _supplied(self, stack: np.ndarray, start: int) -> dict[str, Any]:
-        return {name: survey.at(stack, start) for name, survey in self.found.items()}
-
-    def merged(self, block: Block) -> np.ndarray:
-        """Return the merged tensor's numbers for a block, in the computing type."""
-        change = self.change(block)
-        if block.base is None:
-            return change
-        out = np.empty_like(block.base)
-        self.kernels.add_scaled(block.base, change, self.step.scale, out)
-        return out
+    def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
+        """Write the merged tensor's numbers for a block, rounded to the output's type."""
+        if self.context.rounding == "nearest" or cast.dtype == self.dtype:
+            self._merged(block).write(self.step.scale, self.adds, cast, loss)
+            return
+        kernels = self.context.kernels
+        merged, uniform = np.empty(block.size, self.dtype), np.empty(block.size, np.float32)
+        self._merged(block).write(self.step.scale, self.adds, merged, np.zeros(2))
+        kernels.uniform(rounding_key(self.step, self.context.seed), block.start, uniform)
+        round_at_random(merged, uniform, cast)
+        if self.adds:
+            kernels.cast_loss(merged, block.base, cast, loss)
 
     def change(self, block: Block) -> np.ndarray:
         """Return the merged task vector's numbers for a block, or the merged tensor's where there is no base."""
-        stack, start = block.stack, block.start
-        if self.method.kind == "element":
-            return np.asarray(self.method.rule(stack, **self.settings, **self._supplied(stack, start)))
-        coefficients = self._coefficients(stack, start) if self.coefficients is None else self.coefficients
-        if self.spread == "tensor":
-            out = self._merged[: stack.shape[1]]
-            self.kernels.combine(stack, coefficients, out)
-            return out
-        factors = spread_over(coefficients, self.step.shape, self.spread, start, stack.shape[1])
-        return np.asarray(sum_models(stack * factors.astype(stack.dtype)))
+        out = np.empty(block.size, self.dtype)
+        self._merged(block).write(1.0, False, out, np.zeros(2))
+        return out
+
+    def _merged(self, block: Block) -> "_Merged":
+        arguments = {name: argument.at(block) for name, argument in self.arguments.items()}
+        if self.method.kind == "coefficient":
+            coefficients = self._coefficients(arguments)
+            if self.spread == "tensor":
+                return _Combination(block, coefficients)
+            factors = spread_over(coefficients, self.step.shape, self.spread, block.start, block.size)
+            return _Computed(block, sum_models(block.stack * factors.astype(block.dtype)))
+        by_entry = any(np.ndim(value) > 1 and np.asarray(value).dtype != np.bool_ for value in arguments.values())
+        if self.method.staged and not by_entry:
+            stages: _Merged = self.method.rule(task_vectors(block), **self.settings, **arguments)
+            return stages
+        return _Computed(block, np.asarray(self.method.rule(block.stack, **self.settings, **arguments)))
+
+    def _coefficients(self, arguments: dict[str, Any]) -> np.ndarray:
+        if self.coefficients is not None:
+            return self.coefficients
+        found = np.asarray(self.method.rule(**self.settings, **arguments), np.float64)
+        if self.spread != "row":
+            self.coefficients = found
+        return found
+
+
+class _Merged(Protocol):
+    """What a rule makes of a block."""
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        """Write it, or with `add` the base + scale x it, as `Kernels.combine` does."""
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """A linear combination, left to a kernel."""
+
+    block: Block
+    coefficients: np.ndarray
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        self.block.kernels.combine(self.block, self.coefficients, scale, add, out, loss)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Numbers that the rule computed itself."""
+
+    block: Block
+    change: np.ndarray
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        kernels = self.block.kernels
+        if not add:
+            kernels.narrow(self.change, out)
+            return
+        values = np.empty_like(self.block.base)
+        kernels.add_scaled(self.block.base, self.change, scale, values)
+        kernels.narrow(values, out)
+        if out.dtype != values.dtype:
+            kernels.cast_loss(values, self.block.base, out, loss)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from cuvee.engine.blocks import Block, Blocks
-from cuvee.kernels import Kernels
+from cuvee.engine.blocks import Blocks
+from cuvee.kernels import Block, Kernels
 from cuvee.method import Method
 from cuvee.ops.survey import Fold, Situation, Supplied, Survey
 from cuvee.plan.make import as_arrays
@@ -51,7 +51,7 @@ def survey_step(
             semantics=semantics,
             kernels=kernels,
             shape=step.shape,
-            dtype=blocks.wide,
+            dtype=blocks.dtype,
             keys=random_keys(step, seed),
             found=found,
         )
@@ -97,5 +97,5 @@ def fold_blocks(fold: Fold, blocks: Iterable[Block]) -> Any:
     """Run a fold over the blocks of one tensor, in order."""
     state = fold.start()
     for block in blocks:
-        state = fold.add(state, block.stack, block.start)
+        state = fold.add(state, block)
     return state

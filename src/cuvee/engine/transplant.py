@@ -1,6 +1,6 @@
 """Writes a model with another model's tokenizer. Holds both embeddings in memory, the rest is streamed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -69,12 +69,14 @@ class _Replaced:
             for name, spec in source.tensors.items()
         }
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         if name not in self.arrays:
             self.source.read_into(name, start, out)
             return
         raw = self.arrays[name].reshape(-1).view(np.uint8)
-        out.view(np.uint8)[:] = raw[start : start + out.nbytes]
+        for part in out:
+            part.view(np.uint8)[:] = raw[start : start + part.nbytes]
+            start += part.nbytes
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         if name not in self.arrays:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cuvee.checkpoint.dtypes import NUMPY, WORDS, promoted
+from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
-from cuvee.engine.blocks import Blocks
+from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.measures import with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
@@ -20,8 +20,9 @@ from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.kernels import prepare
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit
+from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit, keeps
 from cuvee.progress import Progress, Silent
+from cuvee.recipe.recipe import Recipe
 
 DEFAULT_SHARD = 5_000_000_000
 
@@ -53,6 +54,8 @@ class Workers:
         self.plan = plan
         fitting, self.workers = fit(plan.steps, options.memory_bytes, options.threads)
         self.chunk = options.chunk or fitting
+        # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
+        self.granted = 0 if options.chunk else options.memory_bytes // self.workers
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.progress
         self.kernels = prepare(options.progress)
@@ -60,6 +63,7 @@ class Workers:
         self.bytes_read = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._own = threading.local()
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
@@ -106,18 +110,24 @@ class Workers:
         return state
 
     def _blocks(self, step: MergeStep) -> Blocks:
-        recipe = self.plan.recipe
-        rounding = _loaded_dtype(self.plan, step) if recipe.compute_dtype == "as_loaded" else None
+        loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         return Blocks(
             step,
             self.plan.sources,
             self.kernels,
             chunk=self.chunk,
-            wide=self.wide,
-            compute_dtype=rounding,
+            kept=keeps(step, self.granted),
+            scratch=self._scratch(),
+            dtype=loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,
             count_bytes=self._count,
         )
+
+    def _scratch(self) -> Scratch:
+        if not hasattr(self._own, "scratch"):
+            self._own.scratch = Scratch()
+        scratch: Scratch = self._own.scratch
+        return scratch
 
     def _count(self, nbytes: int) -> None:
         if self._stop.is_set():
@@ -147,9 +157,14 @@ class Workers:
                 raise
 
 
-def _loaded_dtype(plan: Plan, step: MergeStep) -> str | None:
-    """Return the type that inputs are cast to when loaded, as in mergekit: the recipe's dtype, or the inputs' own."""
-    return plan.recipe.dtype or WORDS[promoted([given.dtype for given in step.all_inputs])]
+def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
+    """Return the type that models are loaded in and all results rounded to, if the recipe asks for that.
+
+    As in mergekit it is the recipe's dtype, or else the inputs' own.
+    """
+    if recipe.compute_dtype != "as_loaded":
+        return None
+    return NUMPY[NAMES[recipe.dtype] if recipe.dtype else promoted([given.dtype for given in step.all_inputs])]
 
 
 def _input_bytes(step: MergeStep) -> int:

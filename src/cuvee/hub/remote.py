@@ -1,6 +1,6 @@
 """A model on a hub as a checkpoint: known by config, index and headers, a few kilobytes, before it is downloaded."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class RemoteCheckpoint:
         self.place: Path | None = None
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         raise CheckpointError(f"'{name}' is not downloaded yet", where=self.repository.shown)
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:

@@ -2,55 +2,183 @@
 
 import numpy as np
 
-from cuvee.kernels import LANES
+from cuvee.kernels.block import Block
+from cuvee.kernels.protocol import LANES, ZEROS
 
 _LOW = 0xFFFFFFFF
 
 
-def widen(raw: np.ndarray, out: np.ndarray) -> bool:
+def finite(raw: np.ndarray) -> bool:
+    return bool(np.isfinite(raw).all())
+
+
+def widen(block: Block, stack: np.ndarray, base: np.ndarray) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
-        out[:] = raw
-    return bool(np.isfinite(out).all())
-
-
-def widen_rows(rows: np.ndarray, first: int, stack: np.ndarray, base: np.ndarray) -> bool:
-    models, n = stack.shape
-    part = rows[:, first : first + n]
-    finite = min([widen(part[model], stack[model]) for model in range(models)])
-    if base.size:
-        finite &= widen(part[models], base)
-        with np.errstate(invalid="ignore"):
+        stack[:] = block.rows[: block.models]
+        if block.subtracts:
+            base[:] = block.rows[-1]
             np.subtract(stack, base, out=stack)
-    return finite
 
 
-def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, sums: np.ndarray) -> None:
-    lost, moved = cast.astype(values.dtype) - values, values - base
-    sums += np.dot(lost, lost), np.dot(moved, moved)
+def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+    kind = block.dtype if block.subtracts else _wide(block.dtype)
+    stack = block.stack.astype(kind)
+    terms = stack * np.asarray(coefficients, kind)[:, None]
+    _finish(block, added(terms), scale, add, out, loss)
 
 
-def narrow(values: np.ndarray, out: np.ndarray) -> bool:
+def weighted_sum(
+    block: Block,
+    mask: np.ndarray,
+    factor: np.ndarray,
+    weight: np.ndarray,
+    divisor: float,
+    scale: float,
+    add: bool,
+    out: np.ndarray,
+    loss: np.ndarray,
+) -> None:
+    total = added(_kept(block, mask, factor) * np.asarray(weight, block.dtype)[:, None])
+    _finish(block, total if divisor == 1 else total / block.dtype.type(divisor), scale, add, out, loss)
+
+
+def elected_sum(
+    block: Block,
+    mask: np.ndarray,
+    factor: np.ndarray,
+    weight: np.ndarray,
+    weights_vote: bool,
+    normalize: bool,
+    when_even: float,
+    scale: float,
+    add: bool,
+    out: np.ndarray,
+    loss: np.ndarray,
+) -> None:
+    kept, weights = _kept(block, mask, factor), np.asarray(weight, block.dtype)[:, None]
+    weighted = kept * weights
+    vote = added(weighted if weights_vote else kept)
+    elected = np.where(vote == 0, block.dtype.type(when_even), np.sign(vote))
+    agrees = (weighted * elected) > 0
+    zero = np.zeros_like(weighted)
+    total = added(np.where(agrees, weighted, zero)) + (vote - vote)  # not a number where a vote is none
+    if normalize:
+        shares = added(np.where(agrees, np.abs(weights), zero))
+        total = total / np.where(shares == 0, np.ones_like(shares), shares)
+    _finish(block, total, scale, add, out, loss)
+
+
+def added(terms: np.ndarray) -> np.ndarray:
+    """Add over the models, strictly in their order; numbers of 16 bits in float32, rounded once."""
+    wide = terms.astype(_wide(terms.dtype))
+    total = wide[0]
+    for term in wide[1:]:
+        total = total + term
+    return np.asarray(total.astype(terms.dtype))
+
+
+def keep_above(block: Block, threshold: np.ndarray, accept: np.ndarray, seen: np.ndarray, out: np.ndarray) -> None:
+    for model, row in enumerate(np.abs(block.stack)):
+        least = row.dtype.type(threshold[model])
+        equal = row == least
+        out[model] = ~((row < least) | (equal & (np.cumsum(equal) + seen[model] > accept[model])))
+        seen[model] += np.count_nonzero(equal)
+
+
+def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
+    draws = np.empty(out.shape[1], np.float32)
+    for model, row in enumerate(out):
+        uniform((int(keys[model, 0]), int(keys[model, 1])), start, draws)
+        row[:] = draws < np.float32(density[model])
+
+
+def magnitude_sums(block: Block, mask: np.ndarray, sums: np.ndarray) -> None:
+    kept = np.where(mask, block.stack, np.zeros_like(block.stack)) if mask.size else block.stack
+    for model, row in enumerate(kept):
+        sums[model] += _lane_sum(np.abs(row).astype(np.float64))
+
+
+def gram(block: Block, sums: np.ndarray) -> None:
+    _gram(block.stack.astype(np.float64), sums)
+
+
+def row_grams(block: Block, sums: np.ndarray) -> None:
+    wide = block.stack.astype(np.float64)
+    for rows, into in zip(np.split(wide, len(sums), axis=1) if len(sums) else [], sums, strict=True):
+        _gram(rows, into)
+
+
+def squares(block: Block, sums: np.ndarray) -> None:
+    for model, row in enumerate(block.stack.astype(np.float64)):
+        sums[model] += _lane_sum(row * row)
+
+
+def digit_counts(
+    block: Block, models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+) -> None:
+    others = (counts.shape[1] - ZEROS) // 2
+    for model, prefix, row in zip(models, prefixes, counts, strict=True):
+        wide = np.abs(block.stack[model]).astype(_wide(block.dtype))
+        bits = wide.view(f"u{wide.dtype.itemsize}").astype(np.uint64)
+        bits = bits[(bits >> np.uint64(shift + width)) == prefix]
+        digits = ((bits >> np.uint64(shift)) & np.uint64((1 << width) - 1)).astype(np.int64)
+        digits += others * ((bits & np.uint64((1 << shift) - 1)) != 0)
+        row += np.bincount(digits, minlength=row.size).astype(row.dtype)
+
+
+def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:
+    held = np.asarray(values, _wide(values.dtype))
+    lost, moved = cast.astype(held.dtype) - held, held - base.astype(held.dtype)
+    loss += np.dot(lost, lost), np.dot(moved, moved)
+
+
+def narrow(values: np.ndarray, out: np.ndarray) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         out[:] = values.astype(out.dtype)
-    return bool(np.isfinite(out.astype(values.dtype)).all())
 
 
-def gram(stack: np.ndarray, out: np.ndarray) -> None:
-    wide = stack.astype(np.float64)
-    for i in range(len(stack)):
+def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
+    out[:] = np.where(delta == 0, base, base + base.dtype.type(scale) * delta)
+
+
+def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
+    # int64 arithmetic masked to 32 bits: the same lines give the same bits in any array library.
+    index = np.arange(start, start + out.size, dtype=np.int64)
+    mixed = _mix((index & _LOW) ^ key[0])
+    mixed = _mix((mixed + (index >> 32) * 0x9E3779B9 + key[1]) & _LOW)
+    out[:] = (mixed >> 8).astype(np.float32) * np.float32(2.0**-24)
+
+
+def ranks(rows: np.ndarray, out: np.ndarray) -> None:
+    order = np.argsort(-rows, axis=-1, kind="stable")
+    out[:] = np.argsort(order, axis=-1, kind="stable")
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
+def _kept(block: Block, mask: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = block.stack * np.asarray(factor, block.dtype)[:, None]
+    return np.where(mask, scaled, np.zeros_like(scaled)) if mask.size else scaled
+
+
+def _finish(block: Block, change: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+    if not add:
+        narrow(change, out)
+        return
+    values = np.empty_like(block.base)
+    add_scaled(block.base, change, scale, values)
+    narrow(values, out)
+    if out.dtype != values.dtype:
+        cast_loss(values, block.base, out, loss)
+
+
+def _gram(rows: np.ndarray, sums: np.ndarray) -> None:
+    for i in range(len(rows)):
         for j in range(i + 1):
-            out[i, j] += _lane_sum(wide[i] * wide[j])
-            out[j, i] = out[i, j]
-
-
-def row_grams(stack: np.ndarray, out: np.ndarray) -> None:
-    for row, sums in zip(np.split(stack, len(out), axis=1) if len(out) else [], out, strict=True):
-        gram(row, sums)
-
-
-def absolute_sums(stack: np.ndarray, out: np.ndarray) -> None:
-    for i, row in enumerate(stack):
-        out[i] += _lane_sum(np.abs(row).astype(np.float64))
+            sums[i, j] += _lane_sum(rows[i] * rows[j])
+            sums[j, i] = sums[i, j]
 
 
 def _lane_sum(terms: np.ndarray) -> float:
@@ -65,42 +193,6 @@ def _lane_sum(terms: np.ndarray) -> float:
 def _row_by_row(rows: np.ndarray) -> list[float]:
     # np.add.accumulate adds strictly in order; np.sum may pair terms up.
     return [float(lane) for lane in np.add.accumulate(rows, axis=0)[-1]] if len(rows) else []
-
-
-def digit_counts(row: np.ndarray, prefix: int, shift: int, width: int, counts: np.ndarray) -> None:
-    bits = _magnitude_bits(row)
-    digits = bits[(bits >> np.uint64(shift + width)) == prefix] >> np.uint64(shift)
-    digits &= np.uint64((1 << width) - 1)
-    counts += np.bincount(digits.astype(np.int64), minlength=counts.size)
-
-
-def _magnitude_bits(row: np.ndarray) -> np.ndarray:
-    unsigned = np.uint32 if row.dtype.itemsize == 4 else np.uint64
-    bits: np.ndarray = np.abs(row).view(unsigned).astype(np.uint64)
-    return bits
-
-
-def nth_equal(row: np.ndarray, magnitude: float, n: int) -> tuple[int, int]:
-    places = np.flatnonzero(np.abs(row) == row.dtype.type(magnitude))
-    return (int(places[n - 1]) if 0 < n <= places.size else -1), int(places.size)
-
-
-def combine(stack: np.ndarray, coefficients: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(stack[0], stack.dtype.type(coefficients[0]), out=out)
-    for row, coefficient in zip(stack[1:], coefficients[1:], strict=True):
-        out += row * stack.dtype.type(coefficient)
-
-
-def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
-    out[:] = np.where(delta == 0, base, base + base.dtype.type(scale) * delta)
-
-
-def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
-    # int64 arithmetic masked to 32 bits: the same lines give the same bits in any array library.
-    index = np.arange(start, start + out.size, dtype=np.int64)
-    mixed = _mix((index & _LOW) ^ key[0])
-    mixed = _mix((mixed + (index >> 32) * 0x9E3779B9 + key[1]) & _LOW)
-    out[:] = (mixed >> 8).astype(np.float32) * np.float32(2.0**-24)
 
 
 def _mix(bits: np.ndarray) -> np.ndarray:

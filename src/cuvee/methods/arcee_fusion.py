@@ -10,10 +10,11 @@ from typing import Annotated
 
 import numpy as np
 
+from cuvee.kernels import Block
 from cuvee.method import element_method
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.order import order_statistics
-from cuvee.ops.survey import Fold, Run, Situation, Survey, row_length
+from cuvee.ops.survey import Fold, Run, Situation, Survey, of_one_tensor, row_length
 
 EPSILON = 1e-8
 QUARTILES = (0.25, 0.5, 0.75)
@@ -56,24 +57,24 @@ class _Important:
     apart: np.ndarray
     row: int
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return self.importance(stack, start)[0] >= self.threshold
+    def begin(self) -> "_Important":
+        return self
 
-    def importance(self, stack: np.ndarray, start: int) -> np.ndarray:
-        first = start // self.row
-        return np.asarray(importance(stack, self.apart[first : first + stack.shape[1] // self.row]))
+    def at(self, block: Block) -> Array:
+        return self.importance(block)[0] >= self.threshold
+
+    def importance(self, block: Block) -> np.ndarray:
+        first = block.start // self.row
+        return np.asarray(importance(block.stack, self.apart[first : first + block.size // self.row]))
 
 
 def _divergences(s: Situation) -> Fold:
-    def add(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
-        first = start // s.row
-        state[first : first + stack.shape[1] // s.row] = divergence(stack, s.row)
+    def add(state: np.ndarray, block: Block) -> np.ndarray:
+        first = block.start // s.row
+        state[first : first + block.size // s.row] = divergence(block.stack, s.row)
         return state
 
-    def merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        raise AssertionError("rows are those of one tensor")
-
-    return Fold(lambda: np.empty((s.elements // s.row, 1)), add, merge)
+    return Fold(lambda: np.empty((s.elements // s.row, 1)), add, of_one_tensor)
 
 
 def _run(s: Situation) -> Run:

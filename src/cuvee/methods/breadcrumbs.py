@@ -14,7 +14,10 @@ from cuvee.ops.task_vectors import sparse, weighted_sum
 
 
 @element_method(
-    "breadcrumbs", paper="arXiv:2312.06795", formula="θ₀ + λ Σ wᵢ (mᵢ ⊙ τᵢ),  mᵢ = 0 for both tails of |τᵢ|"
+    "breadcrumbs",
+    paper="arXiv:2312.06795",
+    formula="θ₀ + λ Σ wᵢ (mᵢ ⊙ τᵢ),  mᵢ = 0 for both tails of |τᵢ|",
+    staged=True,
 )
 def breadcrumbs(
     deltas: Array,

@@ -13,6 +13,7 @@ from cuvee.ops.task_vectors import elected_sum, sparse
     "breadcrumbs_ties",
     paper="arXiv:2312.06795",
     formula="θ₀ + λ Σ aᵢ wᵢ (mᵢ ⊙ τᵢ),  mᵢ = 0 for both tails of |τᵢ|, aᵢ = agreement with the elected sign",
+    staged=True,
 )
 def breadcrumbs_ties(
     deltas: Array,

@@ -9,15 +9,16 @@ from typing import Annotated
 
 import numpy as np
 
+from cuvee.kernels import Block
 from cuvee.method import PerModel, element_method
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.order import ranks
+from cuvee.ops.order import Ranks, ranks, ranks_by
 from cuvee.ops.survey import Run, Situation, Survey
 from cuvee.ops.task_vectors import sparse, weighted_sum
 from cuvee.recipe.setting import Range
 
 
-def keep_in_groups(stack: Array, n: int, m: int) -> Array:
+def keep_in_groups(stack: Array, n: int, m: int, rank_of: Ranks = ranks) -> Array:
     """Say which entries of a stack [models, elements] are kept: in each group of m, n for each model in turn."""
     xp = array_namespace(stack)
     models, elements = stack.shape
@@ -25,21 +26,21 @@ def keep_in_groups(stack: Array, n: int, m: int) -> Array:
     parts = []
     if whole:
         groups = xp.reshape(stack[:, :whole], (models, -1, m))
-        parts.append(xp.reshape(_in_turn(groups, n), (models, whole)))
+        parts.append(xp.reshape(_in_turn(groups, n, rank_of), (models, whole)))
     if whole < elements:
         rest = stack[:, None, whole:]
-        parts.append(_in_turn(rest, -(-n * (elements - whole) // m))[:, 0, :])
+        parts.append(_in_turn(rest, -(-n * (elements - whole) // m), rank_of)[:, 0, :])
     return xp.concat(parts, axis=1) if parts else xp.zeros_like(stack, dtype=xp.bool)
 
 
-def _in_turn(groups: Array, n: int) -> Array:
+def _in_turn(groups: Array, n: int, rank_of: Ranks) -> Array:
     xp = array_namespace(groups)
     free = groups[0, ...] == groups[0, ...]
     kept = []
     for i in range(groups.shape[0]):
         magnitude = xp.abs(groups[i, ...])
         left = xp.where(free, magnitude, xp.zeros_like(magnitude))
-        chosen = (ranks(left) < n) & (left > 0)
+        chosen = (rank_of(left) < n) & (left > 0)
         kept.append(chosen)
         free = free & ~chosen
     return xp.stack(kept)
@@ -49,8 +50,11 @@ class _Groups:
     def __init__(self, n: int, m: int) -> None:
         self.n, self.m = n, m
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return keep_in_groups(stack, self.n, self.m)
+    def begin(self) -> "_Groups":
+        return self
+
+    def at(self, block: Block) -> Array:
+        return keep_in_groups(block.stack, self.n, self.m, ranks_by(block.kernels))
 
 
 def _run(s: Situation) -> Run:
@@ -73,7 +77,10 @@ kept_in_groups = Survey(
 
 
 @element_method(
-    "cabs", paper="arXiv:2503.01874", formula="θ₀ + λ Σ wᵢ (mᵢ ⊙ τᵢ),  mᵢ = the n largest |τᵢ| of each m that are free"
+    "cabs",
+    paper="arXiv:2503.01874",
+    formula="θ₀ + λ Σ wᵢ (mᵢ ⊙ τᵢ),  mᵢ = the n largest |τᵢ| of each m that are free",
+    staged=True,
 )
 def cabs(
     deltas: Array,
@@ -87,4 +94,4 @@ def cabs(
 
     So no entry comes from two models. Entries that a model left as they were stay free for the next.
     """
-    return weighted_sum(sparse(deltas, keep, np.ones(deltas.shape[0])), weight, normalize=False)
+    return weighted_sum(sparse(deltas, keep, np.ones(len(np.asarray(weight)))), weight, normalize=False)

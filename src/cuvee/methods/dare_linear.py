@@ -11,7 +11,12 @@ from cuvee.ops.sparsify import keep_at_random, rescaling
 from cuvee.ops.task_vectors import sparse, weighted_sum
 
 
-@element_method("dare_linear", paper="arXiv:2311.03099", formula="θ₀ + λ Σ wᵢ sᵢ (bᵢ ⊙ τᵢ),  bᵢ ~ Bernoulli(density)")
+@element_method(
+    "dare_linear",
+    paper="arXiv:2311.03099",
+    formula="θ₀ + λ Σ wᵢ sᵢ (bᵢ ⊙ τᵢ),  bᵢ ~ Bernoulli(density)",
+    staged=True,
+)
 def dare_linear(
     deltas: Array,
     *,

@@ -9,7 +9,10 @@ from cuvee.ops.task_vectors import elected_sum, sparse
 
 
 @element_method(
-    "dare_ties", paper="arXiv:2311.03099", formula="θ₀ + λ Σ mᵢ wᵢ sᵢ (bᵢ ⊙ τᵢ),  mᵢ = agreement with the elected sign"
+    "dare_ties",
+    paper="arXiv:2311.03099",
+    formula="θ₀ + λ Σ mᵢ wᵢ sᵢ (bᵢ ⊙ τᵢ),  mᵢ = agreement with the elected sign",
+    staged=True,
 )
 def dare_ties(
     deltas: Array,

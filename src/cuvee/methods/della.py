@@ -12,6 +12,7 @@ from cuvee.ops.task_vectors import elected_sum, sparse
     "della",
     paper="arXiv:2406.11617",
     formula="θ₀ + λ Σ mᵢ wᵢ sᵢ (bᵢ ⊙ τᵢ) / Σ mᵢ |wᵢ|,  bᵢ ~ Bernoulli(density ± epsilon, by rank in the row)",
+    staged=True,
 )
 def della(
     deltas: Array,

@@ -18,6 +18,7 @@ from cuvee.ops.task_vectors import sparse, weighted_sum
     "della_linear",
     paper="arXiv:2406.11617",
     formula="θ₀ + λ Σ wᵢ sᵢ (bᵢ ⊙ τᵢ),  bᵢ ~ Bernoulli(density ± epsilon, by rank in the row)",
+    staged=True,
 )
 def della_linear(
     deltas: Array,

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 
+from cuvee.kernels import Block
 from cuvee.method import UNIT, PerModel, element_method
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 from cuvee.ops.order import Wanted, order_statistics, signed_order_statistics
@@ -71,8 +72,8 @@ def _limits(s: Situation) -> Run:
         return Constant(np.zeros((2, s.models)))
     bounds = s.found["bounds"].value
 
-    def scores(stack: np.ndarray, start: int) -> np.ndarray:
-        return np.asarray(balance(stack, bounds))
+    def scores(block: Block) -> np.ndarray:
+        return np.asarray(balance(block.stack, bounds))
 
     found = yield from signed_order_statistics(s, _from_top(_cuts(s), s.elements), scores)
     return Constant(found.reshape(2, s.models))

@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from array_api_compat import to_device
 
+from cuvee.kernels import Block
 from cuvee.method import element_method
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 from cuvee.ops.survey import Constant, Run, Situation, Survey, summing
@@ -32,8 +33,8 @@ def _ratio(counts: Array) -> np.ndarray:
 
 
 def _run(s: Situation) -> Run:
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        sums += _counts(stack, s.settings["epsilon"])
+    def add(sums: np.ndarray, block: Block) -> None:
+        sums += _counts(block.stack, s.settings["epsilon"])
 
     return Constant(_ratio((yield summing(s.models, add, (2,)))))
 

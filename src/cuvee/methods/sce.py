@@ -5,15 +5,17 @@ mergekit differs from the official code: the selection also cuts the task vector
 which those of most fine-tunes do; here, as in the official code, only when they sum to zero.
 """
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 
+from cuvee.kernels import NO_MASK, Block, block_of
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models
-from cuvee.ops.order import Above, largest, ranks
-from cuvee.ops.survey import Constant, Run, Situation, Supplied, Survey, summing
-from cuvee.ops.task_vectors import elected_sum
+from cuvee.ops.order import largest, ranks
+from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
+from cuvee.ops.task_vectors import elected_sum, sparse
 
 
 def variance(stack: Array) -> Array:
@@ -23,46 +25,54 @@ def variance(stack: Array) -> Array:
     return (sum_models(apart * apart) / models)[None, ...]
 
 
+@dataclass(frozen=True)
 class _Selected:
-    """Holds of entries whose variance is above a threshold."""
+    """Holds of entries whose variance is above a threshold, for each of the models."""
 
-    def __init__(self, above: Above) -> None:
-        self.above = above
+    above: Supplied
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return self.above.at(variance(stack), start)[0]
+    def begin(self) -> "_SelectedInOrder":
+        return _SelectedInOrder(self.above.begin())
 
 
-class _Everywhere:
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return np.ones(stack.shape[1], np.bool_)
+@dataclass(frozen=True)
+class _SelectedInOrder:
+    above: Argument
+
+    def at(self, block: Block) -> Array:
+        return np.repeat(self.above.at(block), block.models, axis=0)
+
+
+def variance_of(block: Block) -> np.ndarray:
+    """Return the variances of a block's entries, [1, n]."""
+    return np.asarray(variance(block.stack))
 
 
 def _select(s: Situation) -> Run:
     if s.settings["select_topk"] >= 1:
-        return _Everywhere()
+        return Constant(NO_MASK)
 
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        sums += np.count_nonzero(variance(stack))
+    def add(sums: np.ndarray, block: Block) -> None:
+        sums += np.count_nonzero(variance_of(block))
 
     varying = int((yield summing(1, add))[0])
     count = int(varying * s.settings["select_topk"])
-    return _Selected((yield from largest(s, [(0, count)], lambda stack, start: variance(stack))))
+    return _Selected((yield from largest(s, [(0, count)], variance_of)))
 
 
 def _select_whole(stack: Array, s: Situation) -> Array:
     xp = array_namespace(stack)
     if s.settings["select_topk"] >= 1:
-        return xp.ones(stack.shape[1:], dtype=xp.bool)
+        return xp.ones(stack.shape, dtype=xp.bool)
     spread = xp.reshape(variance(stack), (1, -1))
     count = int(int(xp.sum(xp.astype(spread > 0, xp.int64))) * s.settings["select_topk"])
-    return xp.reshape(ranks(spread) < count, stack.shape[1:])
+    return xp.stack([xp.reshape(ranks(spread) < count, stack.shape[1:])] * s.models)
 
 
 selected = Survey(
     run=_select,
     whole=_select_whole,
-    passes=lambda semantics, settings: 0 if settings["select_topk"] >= 1 else 4,
+    passes=lambda semantics, settings: 0 if settings["select_topk"] >= 1 else 3,
     reads=("select_topk",),
 )
 """The share `select_topk` of the entries that vary between the models: those that vary most."""
@@ -71,12 +81,16 @@ selected = Survey(
 def _energy(s: Situation) -> Run:
     select: Supplied = s.found["select"]
 
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        chosen = np.where(select.at(stack, start), stack, np.zeros_like(stack))
-        for row, total in zip(chosen, sums, strict=True):
-            s.kernels.gram(row[None], total)
+    def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
+        sums, choice = state
+        mask = choice.at(block)
+        if mask.size:
+            chosen = np.where(mask, block.stack, np.zeros_like(block.stack))
+            block = block_of(chosen, block.start, block.kernels)
+        block.kernels.squares(block, sums)
+        return state
 
-    squares = (yield summing(s.models, add, (1, 1)))[:, 0, 0]
+    squares, _ = yield Fold(lambda: (np.zeros(s.models), select.begin()), add, of_one_tensor)
     return Constant(_shares(squares))
 
 
@@ -99,6 +113,7 @@ energy_share = Survey(run=_energy, whole=_energy_whole, passes=lambda semantics,
     "sce",
     paper="arXiv:2408.07990",
     formula="θ₀ + λ Σ mᵢ ηᵢ τᵢ / Σ mᵢ ηᵢ,  ηᵢ = ‖τ̂ᵢ‖² / Σ ‖τ̂ⱼ‖²,  mᵢ = [sign τᵢ = sign Σ τⱼ]",
+    staged=True,
 )
 def sce(
     deltas: Array,
@@ -112,6 +127,5 @@ def sce(
 
     `select_topk` is the share of entries selected, among those that differ between models; the paper uses 0.1.
     """
-    xp = array_namespace(deltas)
-    merged = deltas if semantics == "paper" else xp.where(select, deltas, xp.zeros_like(deltas))
-    return elected_sum(merged, share, normalize=True, weights_vote=False)
+    chosen = deltas if semantics == "paper" else sparse(deltas, select, np.ones(len(share)))
+    return elected_sum(chosen, share, normalize=True, weights_vote=False)

@@ -13,7 +13,10 @@ from cuvee.ops.task_vectors import elected_sum, sparse
 
 
 @element_method(
-    "ties", paper="arXiv:2306.01708", formula="θ₀ + λ Σ mᵢ wᵢ τ̂ᵢ / Σ mᵢ |wᵢ|,  mᵢ = [sign τ̂ᵢ wᵢ = sign Σ wⱼ τ̂ⱼ]"
+    "ties",
+    paper="arXiv:2306.01708",
+    formula="θ₀ + λ Σ mᵢ wᵢ τ̂ᵢ / Σ mᵢ |wᵢ|,  mᵢ = [sign τ̂ᵢ wᵢ = sign Σ wⱼ τ̂ⱼ]",
+    staged=True,
 )
 def ties(
     deltas: Array,

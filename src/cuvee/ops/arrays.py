@@ -19,9 +19,13 @@ def along_models(numbers: Array, stack: Array) -> Array:
 def sum_models(stack: Array) -> Array:
     """Add `stack` [models, *shape] over the models, strictly in their order.
 
-    A library's own sum may pair terms up, in a way that depends on the shape.
+    A library's own sum may pair terms up, in a way that depends on the shape. Numbers of 16 bits are added up in
+    float32 and rounded once.
     """
-    total = stack[0, ...]
-    for i in range(1, stack.shape[0]):
-        total = total + stack[i, ...]
-    return total
+    xp = array_namespace(stack)
+    narrow = stack.dtype.itemsize == 2
+    wide = xp.astype(stack, xp.float32) if narrow else stack
+    total = wide[0, ...]
+    for i in range(1, wide.shape[0]):
+        total = total + wide[i, ...]
+    return xp.astype(total, stack.dtype) if narrow else total

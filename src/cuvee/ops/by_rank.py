@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from array_api_compat import to_device
 
+from cuvee.kernels import Block
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.order import Above, largest, ranks
+from cuvee.ops.order import Above, Ranks, largest, ranks, ranks_by
 from cuvee.ops.sparsify import kept_count, rescaling
-from cuvee.ops.survey import Run, Situation, Survey, row_length
+from cuvee.ops.survey import Argument, Run, Situation, Survey, row_length
 
 
 def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple[int, int]:
@@ -31,26 +32,38 @@ class _Between:
     outer: Above
     inner: Above
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return self.outer.at(stack, start) & ~self.inner.at(stack, start)
+    def begin(self) -> "_BetweenInOrder":
+        return _BetweenInOrder(self.outer.begin(), self.inner.begin())
+
+
+@dataclass(frozen=True)
+class _BetweenInOrder:
+    outer: Argument
+    inner: Argument
+
+    def at(self, block: Block) -> Array:
+        return self.outer.at(block) & ~self.inner.at(block)
 
 
 @dataclass(frozen=True)
 class _MiddleOfRows:
     situation: Situation
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return _middle_of(stack, self.situation, self.situation.row)
+    def begin(self) -> "_MiddleOfRows":
+        return self
+
+    def at(self, block: Block) -> Array:
+        return _middle_of(block.stack, self.situation, self.situation.row, ranks_by(block.kernels))
 
 
-def _middle_of(stack: Array, s: Situation, length: int) -> Array:
+def _middle_of(stack: Array, s: Situation, length: int, rank_of: Ranks = ranks) -> Array:
     """Say what is kept of each vector of `length` entries that the stack consists of."""
     xp = array_namespace(stack)
     keep = []
     for i in range(s.models):
         density, gamma = float(s.settings["density"][i]), float(s.settings["gamma"][i])
         first, last = middle(length, density, gamma, s.semantics)
-        rank = ranks(xp.reshape(xp.abs(stack[i, ...]), (-1, length)))
+        rank = rank_of(xp.reshape(xp.abs(stack[i, ...]), (-1, length)))
         keep.append(xp.reshape((rank >= first) & (rank < last), stack.shape[1:]))
     return xp.stack(keep)
 
@@ -63,15 +76,15 @@ def _middle(s: Situation) -> Run:
     outer, inner = [last for _, last in windows], [first for first, _ in windows]
     found = yield from largest(s, [*enumerate(outer), *enumerate(inner)])
     return _Between(
-        Above(found.threshold[: s.models], found.last_equal[: s.models]),
-        Above(found.threshold[s.models :], found.last_equal[s.models :]),
+        Above(found.threshold[: s.models], found.accept[: s.models]),
+        Above(found.threshold[s.models :], found.accept[s.models :]),
     )
 
 
 keep_middle = Survey(
     run=_middle,
     whole=lambda stack, s: _middle_of(stack, s, s.row if s.semantics == "paper" else max(s.elements, 1)),
-    passes=lambda semantics, settings: 0 if semantics == "paper" or min(settings["density"]) >= 1 else 3,
+    passes=lambda semantics, settings: 0 if semantics == "paper" or min(settings["density"]) >= 1 else 2,
     reads=("density", "gamma"),
     unit=lambda shape, semantics, settings: row_length(shape) if semantics == "paper" else 1,
 )
@@ -79,7 +92,7 @@ keep_middle = Survey(
 each tensor in mergekit's semantics, of each row in the paper's."""
 
 
-def probability(stack: Array, s: Situation) -> Array:
+def probability(stack: Array, s: Situation, rank_of: Ranks = ranks) -> Array:
     """Return the probability of staying for each entry of a stack of whole rows (DELLA, arXiv:2406.11617).
 
     It rises with the magnitude's rank in its row, from density - epsilon to density + epsilon. The window is made
@@ -93,7 +106,7 @@ def probability(stack: Array, s: Situation) -> Array:
             result.append(xp.full(deltas.shape, float(density), dtype=xp.float32))
             continue
         of_rank = xp.asarray(np.linspace(density + window, density - window, s.row).astype(np.float32))
-        rank = ranks(xp.reshape(xp.abs(deltas), (-1, s.row)))
+        rank = rank_of(xp.reshape(xp.abs(deltas), (-1, s.row)))
         result.append(xp.reshape(xp.take(of_rank, xp.reshape(rank, (-1,))), deltas.shape))
     return xp.stack(result)
 
@@ -105,12 +118,15 @@ class ByRank:
     situation: Situation
     held: tuple[int, np.ndarray] = field(default=(-1, np.empty(0)))
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return _drawn(self.probability(stack, start), self.situation, start)
+    def begin(self) -> "ByRank":
+        return self
 
-    def probability(self, stack: np.ndarray, start: int) -> np.ndarray:
-        if self.held[0] != start:
-            self.held = start, np.asarray(probability(stack, self.situation))
+    def at(self, block: Block) -> Array:
+        return _drawn(self.probability(block), self.situation, block.start)
+
+    def probability(self, block: Block) -> np.ndarray:
+        if self.held[0] != block.start:
+            self.held = block.start, np.asarray(probability(block.stack, self.situation, ranks_by(block.kernels)))
         return self.held[1]
 
 
@@ -146,8 +162,11 @@ keep_by_rank = Survey(
 class _Inverse:
     kept: ByRank
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        return _inverse(self.kept.probability(stack, start))
+    def begin(self) -> "_Inverse":
+        return self
+
+    def at(self, block: Block) -> Array:
+        return _inverse(self.kept.probability(block))
 
 
 def _inverse(chance: Array) -> Array:

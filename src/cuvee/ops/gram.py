@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from array_api_compat import to_device
 
-from cuvee.kernels import Kernels
+from cuvee.kernels import Block
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.survey import Constant, Fold, Run, Scope, Situation, Survey, row_length, summing
+from cuvee.ops.survey import Constant, Fold, Run, Scope, Situation, Survey, of_one_tensor, row_length, summing
 
 
 def gram_of(scope: Callable[[str, Mapping[str, Any]], Scope], reads: tuple[str, ...] = ()) -> Survey:
@@ -22,13 +22,13 @@ def gram_of(scope: Callable[[str, Mapping[str, Any]], Scope], reads: tuple[str, 
     def run(s: Situation) -> Run:
         over = scope(s.semantics, s.settings)
         if over == "row":
-            return _RowGrams(s.row, s.kernels)
+            return _RowGrams(s.row)
         if over == "column":
             matrices, _, columns = _as_matrices(s.shape)
             return Constant(np.reshape((yield _column_grams(s)), (matrices * columns, s.models, s.models)))
 
-        def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-            s.kernels.gram(stack, sums)
+        def add(sums: np.ndarray, block: Block) -> None:
+            block.kernels.gram(block, sums)
 
         return Constant((yield summing(s.models, add, (s.models,))))
 
@@ -85,21 +85,22 @@ class _RowGrams:
     """Gram matrices of the rows of a block: it holds whole rows, so that nothing is read before."""
 
     row: int
-    kernels: Kernels
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        models, n = stack.shape
-        out = np.zeros((n // self.row, models, models))
-        self.kernels.row_grams(stack, out)
+    def begin(self) -> "_RowGrams":
+        return self
+
+    def at(self, block: Block) -> Array:
+        out = np.zeros((block.size // self.row, block.models, block.models))
+        block.kernels.row_grams(block, out)
         return out
 
 
 def _column_grams(s: Situation) -> Fold:
     matrices, height, width = _as_matrices(s.shape)
 
-    def add(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
-        rows = stack.reshape(s.models, -1, width)
-        first = start // width
+    def add(state: np.ndarray, block: Block) -> np.ndarray:
+        rows = block.stack.reshape(s.models, -1, width)
+        first = block.start // width
         position = 0
         while position < rows.shape[1]:
             matrix, within = divmod(first + position, height)
@@ -108,10 +109,7 @@ def _column_grams(s: Situation) -> Fold:
             position = end
         return state
 
-    def merge(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        raise AssertionError("columns are those of one tensor")
-
-    return Fold(lambda: np.zeros((matrices, width, s.models, s.models)), add, merge)
+    return Fold(lambda: np.zeros((matrices, width, s.models, s.models)), add, of_one_tensor)
 
 
 def _add_column_grams(rows: np.ndarray, sums: np.ndarray) -> None:

@@ -4,27 +4,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.kernels import Kernels
-from cuvee.ops.arrays import Array, array_namespace
+from cuvee.kernels import NO_MASK, Block, Kernels
+from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.order import largest
-from cuvee.ops.survey import Constant, Run, Situation, Supplied, Survey, summing
+from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import sparse
 
 
 @dataclass(frozen=True)
-class _AtRandom:
+class AtRandom:
     """Keeps each entry with the model's density as probability."""
 
-    keys: tuple[tuple[int, int], ...]
+    keys: np.ndarray
     density: np.ndarray
     kernels: Kernels
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
-        keep = np.empty(stack.shape, np.bool_)
-        draws = np.empty(stack.shape[1], np.float32)
-        for i, key in enumerate(self.keys):
-            self.kernels.uniform(key, start, draws)
-            keep[i] = draws < np.float32(self.density[i])
+    def begin(self) -> "AtRandom":
+        return self
+
+    def at(self, block: Block) -> Array:
+        return self.drawn(block.start, block.size)
+
+    def drawn(self, start: int, count: int) -> np.ndarray:
+        """Return the mask [models, count] of the elements from `start` on."""
+        keep = np.empty((len(self.keys), count), np.bool_)
+        self.kernels.keep_at_random(self.keys, self.density, start, keep)
         return keep
 
 
@@ -61,23 +65,25 @@ keep_largest = Survey(
     run=_largest,
     whole=_largest_by_sorting,
     scope=lambda semantics, settings: "model" if semantics == "paper" else "tensor",
-    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 3,
+    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 2,
     reads=("density",),
 )
 """The `density` share of largest magnitudes of each model: of each tensor, equal ones by position, in mergekit's
 semantics; of the whole model, all equal ones, in the paper's (TIES, arXiv:2306.01708)."""
 
 
+def _at_random(s: Situation) -> AtRandom:
+    return AtRandom(np.array(s.keys, np.int64), np.asarray(s.settings["density"]), s.kernels)
+
+
 def _random(s: Situation) -> Run:
     yield from ()
-    return _AtRandom(s.keys, np.asarray(s.settings["density"]), s.kernels)
+    return _at_random(s)
 
 
 def _random_whole(stack: Array, s: Situation) -> Array:
     xp = array_namespace(stack)
-    flat = np.broadcast_to(np.float32(0), (s.models, s.elements))
-    keep = _AtRandom(s.keys, np.asarray(s.settings["density"]), s.kernels).at(flat, 0)
-    return xp.reshape(xp.asarray(keep), stack.shape)
+    return xp.reshape(xp.asarray(_at_random(s).drawn(0, s.elements)), stack.shape)
 
 
 keep_at_random = Survey(run=_random, whole=_random_whole, reads=("density",))
@@ -89,14 +95,20 @@ def _rescale(s: Situation) -> Run:
         return Constant(np.ones(s.models))
     if s.semantics == "paper":
         return Constant(_inverse(np.asarray(s.settings["density"], np.float64)))
-    keep: Supplied = s.found["keep"]
-
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        s.kernels.absolute_sums(stack, sums[0])
-        s.kernels.absolute_sums(sparse(stack, keep.at(stack, start), np.ones(s.models)), sums[1])
-
-    total, kept = yield summing(2, add, (s.models,))
+    (total, kept), _ = yield _magnitudes(s.found["keep"], s.models)
     return Constant(np.where((kept > 0) & (total > 0), total / np.where(kept > 0, kept, 1), 1.0))
+
+
+def _magnitudes(keep: Supplied, models: int) -> Fold:
+    """Return a fold into the sums of each model's magnitudes [2, models]: of all, and of the kept ones."""
+
+    def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
+        sums, choice = state
+        block.kernels.magnitude_sums(block, NO_MASK, sums[0])
+        block.kernels.magnitude_sums(block, np.ascontiguousarray(choice.at(block)), sums[1])
+        return state
+
+    return Fold(lambda: (np.zeros((2, models)), keep.begin()), add, of_one_tensor)
 
 
 def _rescale_whole(stack: Array, s: Situation) -> Array:
@@ -132,9 +144,10 @@ def _majority(s: Situation) -> Run:
         return Constant(1.0)
     keep: Supplied = s.found["keep"]
 
-    def add(sums: np.ndarray, stack: np.ndarray, start: int) -> None:
-        kept = sparse(stack, keep.at(stack, start), np.ones(s.models))
-        sums += np.sign(kept.sum(axis=0)).sum(dtype=np.float64)
+    def add(sums: np.ndarray, block: Block) -> None:
+        # in the paper's semantics all equal magnitudes are kept: the choice needs no order
+        kept = sparse(block.stack, keep.begin().at(block), np.ones(s.models))
+        sums += np.sign(sum_models(kept)).sum(dtype=np.float64)
 
     return Constant(float(np.sign((yield summing(1, add))[0])))
 

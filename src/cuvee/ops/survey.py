@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from cuvee.kernels import Kernels
+from cuvee.kernels import Block, Kernels
 from cuvee.ops.arrays import Array
 
 Scope = Literal["tensor", "row", "column", "model"]
@@ -21,17 +21,24 @@ FLOAT32 = np.dtype(np.float32)
 
 
 class Supplied(Protocol):
-    """What a survey found. `at` makes the rule's argument for a block that starts at element `start`."""
+    """What a survey found."""
 
-    def at(self, stack: np.ndarray, start: int) -> Array: ...
+    def begin(self) -> "Argument":
+        """Begin a pass over the blocks of a tensor, which are visited in order."""
+
+
+class Argument(Protocol):
+    """What makes the rule's argument for each block of a pass."""
+
+    def at(self, block: Block) -> Array: ...
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A reduction: `add(state, stack, start)` takes in a block [models, n]; `merge` joins the states of two tensors."""
+    """A reduction: `add(state, block)` takes in the blocks of a tensor in order; `merge` joins those of two tensors."""
 
     start: Callable[[], Any]
-    add: Callable[[Any, np.ndarray, int], Any]
+    add: Callable[[Any, Block], Any]
     merge: Callable[[Any, Any], Any]
 
 
@@ -85,15 +92,23 @@ class Constant:
 
     value: Any
 
-    def at(self, stack: np.ndarray, start: int) -> Array:
+    def begin(self) -> "Constant":
+        return self
+
+    def at(self, block: Block) -> Array:
         return self.value
 
 
-def summing(models: int, add: Callable[[np.ndarray, np.ndarray, int], None], shape: tuple[int, ...] = ()) -> Fold:
-    """Return a fold into float64 sums of shape `[models, *shape]`; `add(sums, stack, start)` writes to the sums."""
+def of_one_tensor(a: Any, b: Any) -> Any:
+    """Refuse to join what belongs to one tensor with what belongs to another."""
+    raise AssertionError("this is about one tensor")
 
-    def into(state: np.ndarray, stack: np.ndarray, start: int) -> np.ndarray:
-        add(state, stack, start)
+
+def summing(models: int, add: Callable[[np.ndarray, Block], None], shape: tuple[int, ...] = ()) -> Fold:
+    """Return a fold into float64 sums of shape `[models, *shape]`; `add(sums, block)` writes to the sums."""
+
+    def into(state: np.ndarray, block: Block) -> np.ndarray:
+        add(state, block)
         return state
 
     return Fold(lambda: np.zeros((models, *shape)), into, lambda a, b: a + b)

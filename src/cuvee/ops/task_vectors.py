@@ -1,22 +1,70 @@
 """The stages of generalised task arithmetic: sparsify -> rescale -> weight -> elect signs -> combine.
 
-Blocks of NumPy arrays go through compiled kernels; what stands here is what those kernels do, for any array library.
+Each stage takes arrays of any library, or the `TaskVectors` of a block: then it only notes what is to be done, and the
+kernels do all stages in one pass.
 """
+
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import for_blocks
+from cuvee.kernels import NO_MASK, Block
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 
 
-def sparse(deltas: Array, keep: Array, scale: Array) -> Array:
+@dataclass(frozen=True)
+class TaskVectors:
+    """The task vectors of a block, to be multiplied by a factor a model where the mask keeps them."""
+
+    block: Block
+    mask: np.ndarray
+    factor: np.ndarray
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """What `weighted_sum` makes of a block."""
+
+    deltas: TaskVectors
+    weight: np.ndarray
+    divisor: float
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        """Write it as `Kernels.combine` does."""
+        d = self.deltas
+        d.block.kernels.weighted_sum(d.block, d.mask, d.factor, self.weight, self.divisor, scale, add, out, loss)
+
+
+@dataclass(frozen=True)
+class ElectedSum:
+    """What `elected_sum` makes of a block."""
+
+    deltas: TaskVectors
+    weight: np.ndarray
+    weights_vote: bool
+    normalize: bool
+    when_even: float
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        """Write it as `Kernels.combine` does."""
+        d = self.deltas
+        d.block.kernels.elected_sum(
+            d.block, d.mask, d.factor, self.weight, self.weights_vote, self.normalize, self.when_even,
+            scale, add, out, loss,
+        )  # fmt: skip
+
+
+def task_vectors(block: Block) -> TaskVectors:
+    return TaskVectors(block, NO_MASK, np.ones(block.models))
+
+
+def sparse(deltas: Any, keep: Array, scale: Array) -> Any:
     """Zero what is not kept and multiply the rest by `scale`, one number a model or one an entry."""
-    by_entry = len(scale.shape) > 1
-    if not by_entry and (kernels := for_blocks(deltas)) is not None:
-        out = np.empty_like(deltas)
-        kernels.sparse(deltas, keep, scale, out)
-        return out
+    if isinstance(deltas, TaskVectors):
+        return replace(deltas, mask=np.ascontiguousarray(keep), factor=np.asarray(scale, np.float64))
     xp = array_namespace(deltas)
+    by_entry = len(scale.shape) > 1
     factor = xp.astype(xp.asarray(scale), deltas.dtype) if by_entry else along_models(scale, deltas)
     return xp.where(keep, deltas * factor, xp.zeros_like(deltas))
 
@@ -35,37 +83,32 @@ def mean_where(deltas: Array, counted: Array) -> Array:
     return total / xp.where(count == 0, xp.ones_like(count), count)
 
 
-def weighted_sum(deltas: Array, weight: Array, *, normalize: bool) -> Array:
+def weighted_sum(deltas: Any, weight: Array, *, normalize: bool) -> Any:
     """Sum weight x delta; divided by the sum of the weights if asked, unless that is about zero."""
     total_weight = float(np.sum(np.asarray(weight)))
     divisor = total_weight if normalize and abs(total_weight) >= 1e-8 else 1.0
-    if (kernels := for_blocks(deltas)) is not None:
-        out = np.empty(deltas.shape[1], deltas.dtype)
-        kernels.weighted_sum(deltas, weight, divisor, out)
-        return out
+    if isinstance(deltas, TaskVectors):
+        return WeightedSum(deltas, np.asarray(weight, np.float64), divisor)
     xp = array_namespace(deltas)
     total = sum_models(deltas * along_models(weight, deltas))
     return total if divisor == 1 else total / xp.asarray(divisor, dtype=total.dtype)
 
 
 def elected_sum(
-    deltas: Array, weight: Array, *, normalize: bool, weights_vote: bool = True, when_even: float = 1.0
-) -> Array:
+    deltas: Any, weight: Array, *, normalize: bool, weights_vote: bool = True, when_even: float = 1.0
+) -> Any:
     """Sum weight x delta over the models that agree with the elected sign (TIES, section 3 of arXiv:2306.01708).
 
     The sign is that of the sum over the models, weighted if the weights vote; `when_even` where that sum is zero. With
     `normalize` the result is divided by the sum of the agreeing models' |weight|, so that a negative weight subtracts
     (mergekit divides by the signed sum, which turns the update around).
     """
-    votes = np.asarray(weight, np.float64) if weights_vote else np.ones(deltas.shape[0])
-    if (kernels := for_blocks(deltas)) is not None:
-        out = np.empty(deltas.shape[1], deltas.dtype)
-        kernels.elected_sum(deltas, weight, votes, normalize, when_even, out)
-        return out
+    if isinstance(deltas, TaskVectors):
+        return ElectedSum(deltas, np.asarray(weight, np.float64), weights_vote, normalize, when_even)
     xp = array_namespace(deltas)
     weights = along_models(weight, deltas)
     weighted = deltas * weights
-    total = sum_models(deltas * along_models(votes, deltas))
+    total = sum_models(weighted if weights_vote else deltas)
     elected = xp.where(total == 0, xp.asarray(when_even, dtype=total.dtype), xp.sign(total))
     agrees = (weighted * elected) > 0
     zero = xp.zeros_like(weighted)

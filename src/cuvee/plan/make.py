@@ -17,7 +17,7 @@ from cuvee.hub import Hub
 from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
 from cuvee.plan.agree import few, name_problems
-from cuvee.plan.memory import LARGEST_CHUNK, least_memory
+from cuvee.plan.memory import DEFAULT_MEMORY, keeps, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
@@ -211,7 +211,8 @@ class _Planner:
         shape, semantics = found[0].shape, self.recipe.semantics
         unit = self.method.unit(shape, semantics, settings)
         holds = self.method.holds(len(members), shape, semantics, settings)
-        step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds)
+        surveying = self.method.surveying(semantics, settings)
+        step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
         return step if self.rule_accepts(step) else None
 
     def note_mixed(self, out: Outline, needed: list[tuple[ModelRef, str]]) -> None:
@@ -442,13 +443,8 @@ class _Planner:
     def surveying(self, step: MergeStep) -> int:
         if step.action == "copy":
             return 0
-        semantics, held = self.recipe.semantics, step.chunk(LARGEST_CHUNK) >= step.elements
-        surveys = [
-            (s.passes(semantics, step.settings), s.scope(semantics, step.settings))
-            for s in self.method.surveys.values()
-        ]
-        whole = sum(passes for passes, scope in surveys if scope == "model")
-        own = 0 if held else sum(passes for passes, scope in surveys if scope != "model")  # what is held is read once
+        whole = self.method.surveying(self.recipe.semantics, step.settings, whole_model=True)
+        own = 0 if keeps(step, DEFAULT_MEMORY // 2) else step.surveying  # what is kept is read once
         again = own + 1 if measures_changes(self.recipe.post) else 0
         return whole + own + again + self.measures_weights
 

@@ -15,8 +15,11 @@ DEFAULT_MEMORY = 512_000_000
 _BLOCK_ARRAYS = 8
 """Arrays of one block of 8-byte numbers for each model that a rule may hold at once; float32 takes half of it."""
 
-_SURVEY_BYTES_PER_MODEL = (1 << 16) * 8 * 2
-"""Histograms of a selection by digits."""
+_COUNTS = (1 << 19) * 4
+"""Bytes of one model's counts in a selection by digits; counts of a whole model take twice as much."""
+
+_SUMS_OF_COUNTS = (1 << 19) * 8 * 2
+"""Bytes that are worked with to find a digit in one model's counts."""
 
 
 def computing_dtype(steps: Iterable[MergeStep]) -> np.dtype:
@@ -25,12 +28,22 @@ def computing_dtype(steps: Iterable[MergeStep]) -> np.dtype:
     return np.dtype(np.float64 if double else np.float32)
 
 
-def worker_bytes(step: MergeStep, chunk: int) -> int:
-    """Return the bytes that one worker holds while it does `step` in chunks of about `chunk` elements."""
-    models = len(step.all_inputs)
-    raw = sum(NUMPY[i.dtype].itemsize for i in step.all_inputs) + NUMPY[step.dtype].itemsize
-    surveys = models * _SURVEY_BYTES_PER_MODEL + step.holds
-    return step.chunk(chunk) * raw + step.block * models * 8 * _BLOCK_ARRAYS + surveys
+def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
+    """Return the bytes that one worker holds while it does `step` in chunks of about `chunk` elements.
+
+    With `kept` the inputs stay in memory from one reading to the next.
+    """
+    models, elements = len(step.all_inputs), step.chunk(chunk)
+    kinds = {NUMPY[i.dtype] for i in step.all_inputs}
+    width = 8 if len(kinds) > 1 else kinds.pop().itemsize
+    raw = (step.elements if kept else elements) * models * width + elements * NUMPY[step.dtype].itemsize
+    surveys = (models * 2 * _COUNTS + _SUMS_OF_COUNTS if step.surveying else 0) + step.holds
+    return raw + step.block * models * 8 * _BLOCK_ARRAYS + surveys
+
+
+def keeps(step: MergeStep, granted_bytes: int) -> bool:
+    """Say whether a worker with so many bytes keeps a step's inputs, which it would read again otherwise."""
+    return step.surveying > 0 and worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
 
 
 def least_memory(steps: Iterable[MergeStep]) -> int:

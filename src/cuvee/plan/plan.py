@@ -40,7 +40,8 @@ class MergeStep:
 
     `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
     A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
-    how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model.
+    how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model,
+    `surveying` how often at most they read this tensor.
     """
 
     name: str
@@ -53,6 +54,7 @@ class MergeStep:
     scale: float = 1.0
     unit: int = 1
     holds: int = 0
+    surveying: int = 0
 
     @property
     def block(self) -> int:

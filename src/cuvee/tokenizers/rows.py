@@ -79,13 +79,18 @@ class AlignedCheckpoint:
         if name not in self.names:
             self.source.will_read(name, start, nbytes)
 
-    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         if name not in self.names:
             self.source.read_into(name, start, out)
             return
+        for part in out:
+            self._fill(name, start, part.view(np.uint8))
+            start += part.nbytes
+
+    def _fill(self, name: str, start: int, raw: np.ndarray) -> None:
+        """Fill `raw` with the aligned tensor's bytes from byte `start` on, some rows at a time."""
         spec = self.tensors[name]
         row_bytes = spec.nbytes // len(self.rows.own)
-        raw = out.view(np.uint8)
         end = start + raw.nbytes
         step = max(1, CHUNK_BYTES // row_bytes)
         for first in range(start // row_bytes, -(-end // row_bytes), step):
@@ -152,5 +157,5 @@ def _runs(own: np.ndarray) -> list[tuple[int, int]]:
 def _read(source: TensorSource, name: str, first: int, count: int, width: int) -> np.ndarray:
     dtype = NUMPY[source.tensors[name].dtype]
     raw = np.empty(count * width * dtype.itemsize, np.uint8)
-    source.read_into(name, first * width * dtype.itemsize, raw)
+    source.read_into(name, first * width * dtype.itemsize, [raw])
     return raw.view(dtype).reshape(count, width)

@@ -1,0 +1,150 @@
+"""Compiled choices of entries: by magnitude, at random, by rank."""
+
+from typing import Any
+
+import numpy as np
+
+from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled
+from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.protocol import ZEROS
+
+
+@compiled
+def leading_digits(rows: Any, models: Any, subtracts: Any, kind: Any, shift: Any, counts: Any) -> None:
+    n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
+    tile, base, places = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
+    low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            for i in range(last - first):
+                magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
+                digit = np.uint32(magnitude >> shift)
+                place = digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)
+                zero = np.uint32(np.uint32(2) * others + np.uint32(np.uint32(i) % np.uint32(ZEROS)))
+                places[i] = zero if magnitude == np.uint32(0) else place
+            count = counts[which]
+            for i in range(last - first):
+                count[places[i]] += 1
+
+
+@compiled
+def further_digits(
+    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any
+) -> None:
+    n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
+    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
+    above, digits = np.uint32(shift + width), np.uint32(others - np.uint32(1))
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            count, prefix = counts[which], prefixes[which]
+            for i in range(last - first):
+                magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
+                if np.uint32(magnitude >> above) == prefix:
+                    digit = np.uint32(np.uint32(magnitude >> shift) & digits)
+                    count[digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)] += 1
+
+
+@compiled
+def keep_above(
+    rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any
+) -> None:
+    n = rows.shape[1]
+    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            keep, least, left = out[model, first:last], threshold[model], accept[model] - seen[model]
+            count = np.uint32(0)
+            for i in range(keep.size):
+                count += np.uint32(abs(tile[i]) == least)
+            seen[model] += count
+            if left >= count:
+                for i in range(keep.size):
+                    keep[i] = not (abs(tile[i]) < least)
+                continue
+            for i in range(keep.size):
+                keep[i] = not (abs(tile[i]) <= least)
+            for i in range(keep.size if left > 0 else 0):
+                equal = abs(tile[i]) == least
+                keep[i] = keep[i] | (equal & (left > 0))
+                left -= equal
+
+
+@compiled
+def _mix(word: Any) -> Any:
+    word = np.uint32(word ^ np.uint32(word >> np.uint32(16)))
+    word = np.uint32(word * np.uint32(0x21F0AAAD))
+    word = np.uint32(word ^ np.uint32(word >> np.uint32(15)))
+    word = np.uint32(word * np.uint32(0xD35A2D97))
+    return np.uint32(word ^ np.uint32(word >> np.uint32(15)))
+
+
+@compiled
+def _draw(first: Any, second: Any, index: Any) -> Any:
+    """Return 24 random bits."""
+    low = np.uint32(np.uint64(index) & np.uint64(0xFFFFFFFF))
+    high = np.uint32(np.uint64(index) >> np.uint64(32))
+    mixed = _mix(np.uint32(low ^ first))
+    mixed = _mix(np.uint32(mixed + np.uint32(np.uint32(high * np.uint32(0x9E3779B9)) + second)))
+    return np.uint32(mixed >> np.uint32(8))
+
+
+@compiled
+def uniform(first: Any, second: Any, start: Any, out: Any) -> None:
+    for i in range(out.size):
+        out[i] = np.float32(_draw(first, second, start + i)) * np.float32(2.0**-24)
+
+
+@compiled
+def keep_at_random(keys: Any, density: Any, start: Any, out: Any) -> None:
+    # the lower half of the index counts up within a piece, the upper half stands still: only so is this vectorised
+    for model in range(out.shape[0]):
+        first, second, likely, row = keys[model, 0], keys[model, 1], density[model], out[model]
+        position = np.int64(0)
+        while position < row.size:
+            low = np.uint64(start + position) & np.uint64(0xFFFFFFFF)
+            high = np.uint32(np.uint64(start + position) >> np.uint64(32))
+            size = min(np.int64(row.size - position), np.int64(np.uint64(0x100000000) - low))
+            added = np.uint32(np.uint32(high * np.uint32(0x9E3779B9)) + second)
+            piece, begin = row[position : position + size], np.uint32(low)
+            for i in range(size):
+                mixed = _mix(np.uint32(np.uint32(begin + np.uint32(i)) ^ first))
+                mixed = _mix(np.uint32(mixed + added))
+                piece[i] = np.float32(np.int32(np.uint32(mixed >> np.uint32(8)))) * np.float32(2.0**-24) < likely
+            position += size
+
+
+@compiled
+def ranks(words: Any, out: Any) -> None:
+    # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order
+    rows, n = words.shape
+    order, other = np.empty(n, np.int32), np.empty(n, np.int32)
+    places = np.empty(256, np.int64)
+    for r in range(rows):
+        for i in range(n):
+            order[i] = i
+        for digit in range(4):
+            shift = np.uint32(8 * digit)
+            places[:] = 0
+            for i in range(n):
+                places[np.int64((~words[r, i] >> shift) & np.uint32(255))] += 1
+            total = np.int64(0)
+            for d in range(256):
+                total += places[d]
+                places[d] = total - places[d]
+            for i in range(n):
+                bucket = np.int64((~words[r, order[i]] >> shift) & np.uint32(255))
+                other[places[bucket]] = order[i]
+                places[bucket] += 1
+            order, other = other, order
+        for i in range(n):
+            out[r, order[i]] = i

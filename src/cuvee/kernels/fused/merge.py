@@ -1,0 +1,161 @@
+"""The compiled ends of a merge: task vectors in, the merged tensor's words out, in one pass over a block.
+
+Rows are sliced before the inner loops, and results chosen between two values at hand: only so are the loops vectorised,
+up to 30 times faster.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, store
+from cuvee.kernels.fused.tiles import load_base, load_model
+
+
+@compiled
+def combine(
+    rows: Any, models: Any, subtracts: Any, kind: Any, coefficients: Any, scale: Any, add: Any, out: Any, loss: Any
+) -> None:
+    base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, out.size, TILE):
+        last = min(out.size, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
+        for model in range(models):
+            row, coefficient = rows[model, first:last], coefficients[model]
+            if subtracts:
+                for i in range(row.size):
+                    total[i] += rounded(kind, rounded(kind, load(row[i]) - base[i]) * coefficient)
+            else:
+                for i in range(row.size):
+                    total[i] += load(row[i]) * coefficient
+        finish(total, base, scale, add, kind, out[first:last], loss)
+
+
+@compiled
+def weighted_sum(
+    rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any, divisor: Any,
+    scale: Any, add: Any, out: Any, loss: Any,
+) -> None:  # fmt: skip
+    base, total, delta = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, out.size, TILE):
+        last = min(out.size, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
+        for model in range(models):
+            weighted(rows, model, first, last, subtracts, kind, mask, factor[model], weight[model], base, delta)
+            for i in range(last - first):
+                total[i] += delta[i]
+        if divisor != np.float32(1):
+            for i in range(last - first):
+                total[i] = rounded(kind, total[i]) / divisor
+        finish(total, base, scale, add, kind, out[first:last], loss)
+
+
+@compiled
+def elected_sum(
+    rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any, weights_vote: Any,
+    normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any,
+) -> None:  # fmt: skip
+    zero, one = np.float32(0), np.float32(1)
+    terms = np.empty((models, TILE), np.float32)
+    base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    sign, divisor = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, out.size, TILE):
+        last = min(out.size, first + TILE)
+        size = last - first
+        load_base(rows, first, last, subtracts, base)
+        sign[:] = 0
+        for model in range(models):
+            term = terms[model]
+            if weights_vote:
+                weighted(rows, model, first, last, subtracts, kind, mask, factor[model], weight[model], base, term)
+                for i in range(size):
+                    sign[i] += term[i]
+            else:
+                weighted(rows, model, first, last, subtracts, kind, mask, factor[model], one, base, term)
+                for i in range(size):
+                    sign[i] += term[i]
+                by = weight[model]
+                for i in range(size):
+                    term[i] = rounded(kind, term[i] * by)
+        for i in range(size):
+            total[i] = sign[i] - sign[i]  # zero, or not a number where a vote is none
+            not_positive = -one if sign[i] < zero else when_even
+            sign[i] = one if sign[i] > zero else not_positive
+            divisor[i] = zero
+        for model in range(models):
+            term, share = terms[model], abs(weight[model])
+            for i in range(size):
+                agreeing = term[i] * sign[i]
+                counted = agreeing if agreeing > zero else zero
+                counted_share = share if agreeing > zero else zero
+                total[i] += counted
+                divisor[i] += counted_share
+        if normalize:
+            for i in range(size):
+                by = rounded(kind, divisor[i]) if divisor[i] != zero else one
+                total[i] = rounded(kind, total[i]) / by
+        for i in range(size):
+            total[i] *= sign[i]
+        finish(total, base, scale, add, kind, out[first:last], loss)
+
+
+@compiled
+def weighted(
+    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any,
+    base: Any, out: Any,
+) -> None:  # fmt: skip
+    load_model(rows, model, first, last, subtracts, base, kind, out)
+    size = last - first
+    if factor != np.float32(1):
+        for i in range(size):
+            out[i] = rounded(kind, out[i] * factor)
+    if weight != np.float32(1):
+        for i in range(size):
+            out[i] = rounded(kind, out[i] * weight)
+    if mask.size:
+        keep = mask[model, first:last]
+        for i in range(size):
+            out[i] = out[i] if keep[i] else np.float32(0)
+
+
+@compiled
+def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, loss: Any) -> None:
+    into = out[0]
+    if not add:
+        for i in range(out.size):
+            out[i] = store(into, rounded(kind, total[i]))
+        return
+    for i in range(out.size):
+        change = rounded(kind, total[i])
+        moved = rounded(kind, base[i] + rounded(kind, scale * change))
+        total[i] = base[i] if change == np.float32(0) else moved
+        out[i] = store(into, total[i])
+    cast_loss(total[: out.size], base, out, loss)
+
+
+@reordered
+def cast_loss(values: Any, base: Any, cast: Any, loss: Any) -> None:
+    for first in range(0, values.size, TILE):
+        lost = moved = np.float32(0)
+        for i in range(first, min(values.size, first + TILE)):
+            gone = load(cast[i]) - values[i]
+            change = values[i] - base[i]
+            lost += gone * gone
+            moved += change * change
+        loss[0] += lost
+        loss[1] += moved
+
+
+@compiled
+def narrow(values: Any, out: Any) -> None:
+    for i in range(values.size):
+        out[i] = store(out[i], values[i])
+
+
+@compiled
+def add_scaled(base: Any, delta: Any, scale: Any, kind: Any, out: Any) -> None:
+    for i in range(base.size):
+        moved = rounded(kind, base[i] + rounded(kind, scale * delta[i]))
+        out[i] = base[i] if delta[i] == 0 else moved

@@ -1,0 +1,149 @@
+"""Numbers of 16 and 32 bits for compiled loops: arrays hold words, arithmetic is in float32.
+
+bfloat16 goes as uint16, float16 as int16, float32 as itself. A word of one of these types, whatever its value, also
+names the type that results are rounded to.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import ml_dtypes
+import numba
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+OPTIONS = {"nogil": True, "error_model": "numpy"}
+"""Threads run at once. A division by zero gives infinity, as in NumPy: a check for it would stop vectorisation."""
+
+TILE = 1024
+"""Elements for which a kernel keeps intermediate numbers; they stay in the first-level cache."""
+
+MAGNITUDE = np.uint32(0x7FFFFFFF)
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_WORDS = {np.dtype(ml_dtypes.bfloat16): np.uint16, np.dtype(np.float16): np.int16, np.dtype(np.float32): np.float32}
+
+
+def words(array: np.ndarray) -> np.ndarray:
+    """View an array of a type that compiled loops know as words."""
+    return array.view(_WORDS[array.dtype])
+
+
+def word(dtype: np.dtype) -> Any:
+    """Return a word that names a type to round to."""
+    return _WORDS[dtype](0)
+
+
+def known(*dtypes: np.dtype) -> bool:
+    return all(dtype in _WORDS for dtype in dtypes)
+
+
+def compiled(function: Any, **options: Any) -> Any:
+    """Compile a function when it is first called, and keep it in a cache where there is a place for one."""
+    try:
+        return numba.njit(cache=True, **OPTIONS, **options)(function)
+    except RuntimeError:  # numba found no folder that it may write its cache to
+        return numba.njit(**OPTIONS, **options)(function)
+
+
+def reordered(function: Any) -> Any:
+    """Compile sums whose order does not matter, because they are only shown."""
+    return compiled(function, fastmath={"reassoc"})
+
+
+def _by_type(function: Any) -> Callable[[_F], _F]:
+    """Choose what a function does in compiled code by the types of its arguments."""
+    decorate: Callable[[_F], _F] = overload(function)
+    return decorate
+
+
+def load(word: Any) -> Any:
+    """Return the float32 number that a word holds."""
+
+
+def rounded(kind: Any, number: Any) -> Any:
+    """Return a float32 number rounded to the nearest even one of the type that the word `kind` is of."""
+
+
+def store(kind: Any, number: Any) -> Any:
+    """Return the word of the type of `kind` that holds a float32 number, rounded to nearest even."""
+
+
+def bits(number: Any) -> Any:
+    """Return the bit pattern of a float32 number."""
+
+
+@_by_type(bits)
+def _bits(number: Any) -> Callable[..., Any]:
+    return _pattern
+
+
+@_by_type(load)
+def _load(word: Any) -> Callable[..., Any]:
+    return {types.uint16: _load_brain, types.int16: _load_half}.get(word, _load_single)
+
+
+@_by_type(store)
+def _store(kind: Any, number: Any) -> Callable[..., Any]:
+    return {types.uint16: _store_brain, types.int16: _store_half}.get(kind, _store_single)
+
+
+@_by_type(rounded)
+def _rounded(kind: Any, number: Any) -> Callable[..., Any]:
+    return {types.uint16: _twice, types.int16: _twice}.get(kind, _store_single)
+
+
+def _pattern(number: Any) -> Any:
+    return np.float32(number).view(np.uint32)
+
+
+def _load_single(word: Any) -> Any:
+    return word
+
+
+def _store_single(kind: Any, number: Any) -> Any:
+    return number
+
+
+def _twice(kind: Any, number: Any) -> Any:
+    return load(store(kind, number))
+
+
+def _load_brain(word: Any) -> Any:
+    return np.uint32(np.uint32(word) << np.uint32(16)).view(np.float32)
+
+
+def _load_half(word: Any) -> Any:
+    pattern = np.uint32(np.uint32(word) & np.uint32(0x7FFF))
+    wide = np.uint32(pattern << np.uint32(13))
+    # the exponents differ by 112; the product is exact, also for numbers below the normal ones
+    number = np.float32(wide.view(np.float32) * np.float32(2.0**112)).view(np.uint32)
+    special = np.uint32(wide | np.uint32(0x7F800000))
+    sign = np.uint32(np.uint32(np.uint32(word) & np.uint32(0x8000)) << np.uint32(16))
+    magnitude = special if pattern >= np.uint32(0x7C00) else number
+    return np.uint32(magnitude | sign).view(np.float32)
+
+
+def _store_brain(kind: Any, number: Any) -> Any:
+    pattern = np.float32(number).view(np.uint32)
+    even = np.uint32(np.uint32(pattern >> np.uint32(16)) & np.uint32(1))
+    near = np.uint16(np.uint32(pattern + np.uint32(0x7FFF) + even) >> np.uint32(16))
+    # a NaN must stay one: the carry could turn it into zero
+    quiet = np.uint16(np.uint32(np.uint32(pattern >> np.uint32(16)) | np.uint32(0x40)))
+    return quiet if np.uint32(pattern & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else near
+
+
+def _store_half(kind: Any, number: Any) -> Any:
+    pattern = np.float32(number).view(np.uint32)
+    magnitude = np.uint32(pattern & np.uint32(0x7FFFFFFF))
+    even = np.uint32(np.uint32(magnitude >> np.uint32(13)) & np.uint32(1))
+    normal = np.uint32(np.uint32(magnitude - np.uint32(112 << 23) + np.uint32(0xFFF) + even) >> np.uint32(13))
+    # added to 0.5 a number below the normal ones is rounded to their spacing, 2**-24
+    small = np.uint32(np.float32(magnitude.view(np.float32) + np.float32(0.5)).view(np.uint32) - np.uint32(0x3F000000))
+    finite = small if magnitude < np.uint32(0x38800000) else normal
+    special = np.uint32(0x7E00) if magnitude > np.uint32(0x7F800000) else np.uint32(0x7C00)
+    result = special if magnitude >= np.uint32(0x477FF000) else finite
+    sign = np.uint32(np.uint32(pattern >> np.uint32(16)) & np.uint32(0x8000))
+    return np.int16(np.uint16(np.uint32(result | sign)))

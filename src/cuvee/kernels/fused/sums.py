@@ -1,0 +1,117 @@
+"""Compiled sums over a block, in float64 and in fixed lanes, and what else reads it once."""
+
+from typing import Any
+
+import numpy as np
+
+from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled, load
+from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.protocol import LANES
+
+_INFINITE = np.uint32(0x7F800000)
+
+
+@compiled
+def finite(raw: Any) -> Any:
+    worst = np.uint32(0)
+    for i in range(raw.size):
+        worst = max(worst, np.uint32(bits(load(raw[i])) & MAGNITUDE))
+    return worst < _INFINITE
+
+
+@compiled
+def widen(rows: Any, models: Any, subtracts: Any, kind: Any, stack: Any, base: Any) -> None:
+    n = rows.shape[1]
+    load_base(rows, 0, n, subtracts, base)
+    for model in range(models):
+        load_model(rows, model, 0, n, subtracts, base, kind, stack[model])
+
+
+@compiled
+def gram(rows: Any, models: Any, subtracts: Any, kind: Any, begin: Any, end: Any, sums: Any) -> None:
+    tile, base, lanes = (
+        np.empty((models, TILE), np.float32),
+        np.empty(TILE, np.float32),
+        np.zeros((models, models, LANES)),
+    )
+    for first in range(begin, end, TILE):
+        last = min(end, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, last, subtracts, base, kind, tile[model])
+        for i in range(models):
+            for j in range(i + 1):
+                _products(tile[i], tile[j], last - first, lanes[i, j])
+    for i in range(models):
+        for j in range(i + 1):
+            sums[i, j] += _total(lanes[i, j])
+            sums[j, i] = sums[i, j]
+
+
+@compiled
+def row_grams(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> None:
+    length = rows.shape[1] // max(sums.shape[0], 1)
+    for row in range(sums.shape[0]):
+        gram(rows, models, subtracts, kind, row * length, (row + 1) * length, sums[row])
+
+
+@compiled
+def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> None:
+    n = rows.shape[1]
+    tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            _products(tile, tile, last - first, lanes[model])
+    for model in range(models):
+        sums[model] += _total(lanes[model])
+
+
+@compiled
+def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, sums: Any) -> None:
+    n = rows.shape[1]
+    tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            if mask.size:
+                keep = mask[model, first:last]
+                for i in range(keep.size):
+                    tile[i] = tile[i] if keep[i] else np.float32(0)
+            _magnitudes(tile, last - first, lanes[model])
+    for model in range(models):
+        sums[model] += _total(lanes[model])
+
+
+@compiled
+def _products(a: Any, b: Any, size: Any, lanes: Any) -> None:
+    whole = size - size % LANES
+    for start in range(0, whole, LANES):
+        left, right = a[start : start + LANES], b[start : start + LANES]
+        for lane in range(LANES):
+            lanes[lane] += np.float64(left[lane]) * np.float64(right[lane])
+    for i in range(whole, size):
+        lanes[i - whole] += np.float64(a[i]) * np.float64(b[i])
+
+
+@compiled
+def _magnitudes(a: Any, size: Any, lanes: Any) -> None:
+    whole = size - size % LANES
+    for start in range(0, whole, LANES):
+        part = a[start : start + LANES]
+        for lane in range(LANES):
+            lanes[lane] += np.float64(abs(part[lane]))
+    for i in range(whole, size):
+        lanes[i - whole] += np.float64(abs(a[i]))
+
+
+@compiled
+def _total(lanes: Any) -> Any:
+    total = 0.0
+    for lane in range(LANES):
+        total += lanes[lane]
+    return total

@@ -1,0 +1,131 @@
+"""What kernels do: the passes over a block. `plain` (NumPy) and `fused` (numba) do it with the same bits.
+
+No sum depends on how a tensor is cut into chunks, because a block is always the same elements and is summed in `LANES`
+fixed lanes. "Task vectors" are the models' numbers themselves where a block subtracts nothing.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from cuvee.kernels.block import Block
+
+BLOCK = 1 << 16
+"""Elements in a block: few enough to stay in a cache, enough that Python between the kernels costs little."""
+
+LANES = 64
+"""Interleaved partial sums of a block; lane j adds elements j, j + LANES, ... in order."""
+
+ZEROS = 64
+"""Places in which zeros are counted in turn: where most numbers are zero, one counter would wait for itself."""
+
+NO_MASK = np.empty((0, 0), np.bool_)
+"""Stands for a mask that keeps every entry."""
+
+
+class Kernels(Protocol):
+    """The passes over a block. Arguments called `out`, `sums`, `counts`, `seen` and `loss` are written to."""
+
+    __name__: str
+
+    def finite(self, raw: np.ndarray) -> bool:
+        """Say whether all numbers of an array of any float type are finite."""
+
+    def widen(self, block: "Block", stack: np.ndarray, base: np.ndarray) -> None:
+        """Write the task vectors into `stack` [models, n] and the base model's numbers into `base`, if it has room."""
+
+    def combine(
+        self, block: "Block", coefficients: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray
+    ) -> None:
+        """Write the sum of coefficient x task vector, added in the order of the models.
+
+        Models that nothing is subtracted from are added up in float32, whatever they are loaded in.
+
+        With `add`, of which a base model is part: base + scale x that sum, where it is not zero, else the base bit for
+        bit; and what the cast to the type of `out` lost is added to `loss`, as in `cast_loss`.
+        """
+
+    def weighted_sum(
+        self,
+        block: "Block",
+        mask: np.ndarray,
+        factor: np.ndarray,
+        weight: np.ndarray,
+        divisor: float,
+        scale: float,
+        add: bool,
+        out: np.ndarray,
+        loss: np.ndarray,
+    ) -> None:
+        """As `combine`, of weight x factor x task vector where the mask [models, n] keeps it, divided by `divisor`."""
+
+    def elected_sum(
+        self,
+        block: "Block",
+        mask: np.ndarray,
+        factor: np.ndarray,
+        weight: np.ndarray,
+        weights_vote: bool,
+        normalize: bool,
+        when_even: float,
+        scale: float,
+        add: bool,
+        out: np.ndarray,
+        loss: np.ndarray,
+    ) -> None:
+        """As `weighted_sum`, over the models that agree with the elected sign, as `ops.task_vectors.elected_sum`."""
+
+    def keep_above(
+        self, block: "Block", threshold: np.ndarray, accept: np.ndarray, seen: np.ndarray, out: np.ndarray
+    ) -> None:
+        """Mask magnitudes above the model's threshold, and equal ones while `seen` of them is less than `accept`.
+
+        `seen` [models] is raised by the equal ones of the block. What is not a number is kept, and seen in the result.
+        """
+
+    def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
+        """Mask entries with the model's density as probability, by its key [models, 2] and the entry's index."""
+
+    def magnitude_sums(self, block: "Block", mask: np.ndarray, sums: np.ndarray) -> None:
+        """Add each model's sum of the magnitudes that the mask keeps, in float64, to `sums` [models]."""
+
+    def gram(self, block: "Block", sums: np.ndarray) -> None:
+        """Add the inner products of the task vectors, in float64, to `sums` [models, models]."""
+
+    def row_grams(self, block: "Block", sums: np.ndarray) -> None:
+        """Add the inner products over each of the block's equally long rows to `sums` [rows, models, models]."""
+
+    def squares(self, block: "Block", sums: np.ndarray) -> None:
+        """Add the squared norms of the task vectors, in float64, to `sums` [models]."""
+
+    def digit_counts(
+        self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+    ) -> None:
+        """Count the `width`-bit digit at `shift` of some models' magnitudes whose higher bits equal a prefix.
+
+        The bits are those of the float32 number, or of the float64 number where that is computed in. `counts`
+        [len(models), (2 << width) + ZEROS] has places for numbers whose bits below the digit are zero, then for the
+        others, then those among which zeros may be spread.
+        """
+
+    def cast_loss(self, values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:
+        """Add the squared lengths of what the cast of `values` lost, and of what they differ from the base, to `loss`.
+
+        A figure to report: its last digits depend on the machine.
+        """
+
+    def narrow(self, values: np.ndarray, out: np.ndarray) -> None:
+        """Round `values` to nearest even into `out`'s type."""
+
+    def add_scaled(self, base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
+        """Write base + scale x delta; where the delta is zero, the base bit for bit."""
+
+    def uniform(self, key: tuple[int, int], start: int, out: np.ndarray) -> None:
+        """Fill float32 `out` with numbers in [0, 1) that depend on the key and the elements' indices only."""
+
+    def ranks(self, rows: np.ndarray, out: np.ndarray) -> None:
+        """Write each entry's place, from 0, from the largest down; of equal ones the first leads.
+
+        `rows` [rows, n] are float32 numbers that are not negative.
+        """
