@@ -14,9 +14,10 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Upload a model to the hub, with its card. Needs a token that may write: `hf auth login`, or HF_TOKEN."""
+    from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub, push
 
-    pushed = push(Hub(), model, name, private=private)
+    pushed = push(Hub(), model, name, private=private, progress=shown_progress())
     if as_json:
         import json
 

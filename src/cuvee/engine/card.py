@@ -23,8 +23,9 @@ def model_card(plan: Plan, digest: str, copied: list[str]) -> str:
     parents = "\n".join(_parent(plan, i, facts[i]) for i in range(len(plan.models)))
     kept = ", ".join(f"`{name}`" for name in copied) or "nothing"
     paper = f" ({method.paper})" if method.paper else ""
-    notes = [*plan.vocabulary.notes, *plan.warnings]
-    known = f"\n{_listed(notes)}\n" if notes else ""
+    conflict = licence_conflict([str(model) for model in plan.models], [fact.licence for fact in facts])
+    notes = [note for note in (*plan.vocabulary.notes, *plan.warnings) if note != conflict]
+    known = f"\n## Notes\n\n{_listed(notes)}\n" if notes else ""
     return f"""{_front(plan, facts)}
 # {_title(plan)}
 
