@@ -9,7 +9,7 @@ import pytest
 import cuvee
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub import Hub
-from hub.server import LocalHub
+from hub.server import Given, LocalHub
 
 RECIPE = """\
 merge_method: task_arithmetic
@@ -82,7 +82,7 @@ def test_offline_a_warm_cache_needs_no_request(family: Path, hub: Hub, server: L
 
 def test_offline_a_cold_cache_is_one_clear_error(hub: Hub, server: LocalHub, tmp_path: Path) -> None:
     offline = Hub(offline=True, endpoint=server.address, cache=hub.cache)
-    with pytest.raises(CheckpointError, match="not in the cache .*, and offline"):
+    with pytest.raises(CheckpointError, match=r"not in the cache .*, and offline"):
         cuvee.make_plan(cuvee.recipe_from_text(RECIPE), hub=offline)
     assert server.requests == []
 
@@ -158,16 +158,55 @@ def test_a_token_is_not_sent_to_where_the_hub_redirects(
     assert server.tokens_at_cdn == []
 
 
-def test_too_little_disk_is_known_before_the_download(
-    family: Path, server: LocalHub, hub: Hub, tmp_path: Path
-) -> None:
+def test_too_little_disk_is_known_before_the_download(family: Path, server: LocalHub, hub: Hub, tmp_path: Path) -> None:
     small = Hub(endpoint=server.address, cache=hub.cache, free_bytes=lambda _: 100_000)
     with pytest.raises(OutOfBudget, match="the downloads take"):
         cuvee.make_plan(cuvee.recipe_from_text(RECIPE), hub=small)
     need = cuvee.make_plan(cuvee.recipe_from_text(RECIPE), hub=hub).forecast.bytes_downloaded
     tight = Hub(endpoint=server.address, cache=hub.cache, free_bytes=lambda _: need + 1000)
     server.requests.clear()
-    with pytest.raises(OutOfBudget, match="the output takes .* besides the downloads"):
+    with pytest.raises(OutOfBudget, match=r"the output takes .* besides the downloads"):
         cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "out", hub=tight)
     assert not [request for request in server.requests if "/cdn/" in request and "HEAD" in request]
     assert not list(hub.cache_folder.rglob("*.safetensors"))
+
+
+def test_the_command_offline_opens_no_connection(
+    family: Path,
+    hub: Hub,
+    server: LocalHub,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from huggingface_hub import constants
+
+    from cuvee.cli import main
+
+    cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "online", hub=hub)
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub.cache_folder))
+    attempts: list[object] = []
+    monkeypatch.setattr("socket.socket.connect", lambda *given: attempts.append(given))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *given, **_: attempts.append(given))
+    for words in (["plan", "recipe.yaml"], ["merge", "recipe.yaml", "out"]):
+        monkeypatch.setattr("sys.argv", ["cuvee", *words, "--offline"])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0, capsys.readouterr().err
+    assert "111111111111 in the cache" in capsys.readouterr().out
+    assert attempts == []
+
+
+def test_the_card_names_parents_commits_and_licences(family: Path, hub: Hub, server: LocalHub, tmp_path: Path) -> None:
+    import yaml
+
+    server.repos["org/tuned"].files["README.md"] = Given(b"---\nlicense: llama3\n---\n")
+    made = cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "out", hub=hub)
+    text = (made.folder / "README.md").read_text()
+    front = yaml.safe_load(text.split("---")[1])
+    assert front["base_model"] == ["org/base", "org/tuned"]
+    assert (front["base_model_relation"], front["license"]) == ("merge", "other")
+    assert f"[`org/tuned@main`]({server.address}/org/tuned) at commit `{'1' * 40}`, llama3" in text
+    assert "licences differ: apache-2.0 (org/base), llama3 (org/tuned@main)" in made.warnings[-1]

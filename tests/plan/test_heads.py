@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from cuvee.errors import CheckpointError
+from cuvee.plan.make import with_changes
 
 from .conftest import layered
 
@@ -72,3 +73,12 @@ def test_mixed_ties_of_encoder_and_decoder_are_refused(plan):
         CheckpointError, match=r"some models tie 'lm_head\.weight' to the embedding and some do not: b do"
     ):
         plan(LINEAR, models, configs(a=False, b=True))
+
+
+def test_a_language_models_own_config_keeps_the_tie_and_the_rows_that_change():
+    config = {"text_config": {"vocab_size": 4, "x": 1}}
+    untied = {"text_config": {"vocab_size": 4, "x": 1, "tie_word_embeddings": False}}
+    resized = {"text_config": {"vocab_size": 8, "x": 1}}
+    expected = {"text_config": {"vocab_size": 8, "x": 1, "tie_word_embeddings": False}}
+    assert with_changes(untied, resized, config) == expected
+    assert with_changes(resized, untied, config) == expected

@@ -59,7 +59,6 @@ def test_a_home_is_expanded(beside, monkeypatch):
     ("model", "message"),
     [
         ("missing", "no folder or file 'missing'"),
-        ("org/missing", "models of a hub are not downloaded"),
         ("a+adapter", "adapters .* are not supported"),
         ("~nobody-has-this-name/m", "this is not a path"),
         ("x" * 5000, "this is not a path"),

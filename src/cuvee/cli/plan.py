@@ -48,6 +48,7 @@ def _plain(plan: "Plan") -> dict[str, Any]:
         "parameters": plan.parameters,
         "forecast": asdict(plan.forecast),
         "config_changes": dict(plan.config_changes),
+        "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
@@ -102,6 +103,8 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     )
     if forecast.bytes_downloaded:
         console.print(f"downloads {bytes_text(forecast.bytes_downloaded)} to {plan.hub.cache_folder}", markup=False)
+    for note in plan.vocabulary.notes:
+        console.print(note, markup=False)
     if plan.config_changes:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:

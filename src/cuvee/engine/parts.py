@@ -52,9 +52,11 @@ class PartResult:
     warnings: tuple[str, ...]
 
 
-def merge_part(recipe: Recipe, out: Path | str, part: Part, *, hub: Hub | None = None, **options: Any) -> PartResult:
+def merge_part(
+    recipe: Recipe, out: Path | str, part: Part, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+) -> PartResult:
     """Plan a recipe and run one part of it. Options are those of `run_plan`."""
-    return run_part(make_plan(recipe, hub=hub), Path(out), part, **options)
+    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), part, **options)
 
 
 def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:

@@ -31,9 +31,11 @@ class MergeResult:
     warnings: tuple[str, ...]
 
 
-def merge(recipe: Recipe, out: Path | str, *, hub: Hub | None = None, **options: Any) -> MergeResult:
+def merge(
+    recipe: Recipe, out: Path | str, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+) -> MergeResult:
     """Plan and run a recipe. Options are those of `run_plan`."""
-    return run_plan(make_plan(recipe, hub=hub), Path(out), **options)
+    return run_plan(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), **options)
 
 
 def run_plan(

@@ -96,18 +96,16 @@ def _retry_after(response: object) -> float | None:
 @contextmanager
 def translated(where: str, address: str) -> Iterator[None]:
     """Turn the client library's errors into ours."""
-    from httpx2 import HTTPError
     from huggingface_hub import errors
 
     try:
         yield
-    except (HTTPError, OSError, errors.HFValidationError) as error:
+    except (errors.HTTPError, OSError, errors.HFValidationError) as error:
         cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else None
         raise _ours(cause if isinstance(cause, Exception) else error, where, address) from error
 
 
 def _ours(error: Exception, where: str, address: str) -> CuveeError:
-    from httpx2 import RequestError, TimeoutException
     from huggingface_hub import errors
 
     if isinstance(error, errors.HFValidationError):
@@ -124,19 +122,25 @@ def _ours(error: Exception, where: str, address: str) -> CuveeError:
         return CheckpointError(message, where=where, hint=f"check the name; if it is private, {LOG_IN}")
     if isinstance(error, errors.HfHubHTTPError):
         return _refused(error.response, where, address)
-    if isinstance(error, TimeoutException):
+    if _is_called(error, "TimeoutException"):
         return CheckpointError(f"{address} has stopped answering", where=where, hint=TRY_AGAIN)
-    if isinstance(error, RequestError):
+    if _is_called(error, "RequestError"):
         return CheckpointError(f"cannot reach {address}: {error}", where=where, hint=UNREACHED)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfBudget("the disk is full", where=where, hint="free some space; what has arrived is kept")
     return CheckpointError(f"cannot be had from {address}: {error}", where=where, hint=TRY_AGAIN)
 
 
+def _is_called(error: Exception, name: str) -> bool:
+    """Say whether an error is of a class of the HTTP library, which has not the same name in all versions."""
+    return any(kind.__name__ == name for kind in type(error).__mro__)
+
+
 def _refused(response: object, where: str, address: str) -> CuveeError:
     status = getattr(response, "status_code", None)
     if status in (401, 403):
-        return CheckpointError(f"{address} refuses access ({status})", where=where, hint=LOG_IN)
+        message = f"{address} refuses access ({status}): the model is private or gated, or there is none of that name"
+        return CheckpointError(message, where=where, hint=LOG_IN)
     if status == 429:
         asked = _retry_after(response)
         when = f"in {asked:.0f} s" if asked is not None else "later"

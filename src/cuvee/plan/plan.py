@@ -11,21 +11,27 @@ from cuvee.checkpoint import TensorSource
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
+from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.tokenizers.rows import RowMap
 
 Action = Literal["merge", "copy"]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on."""
+    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on.
+
+    `rows` says which rows of the output are which of the model's, where they are not simply the same.
+    """
 
     model: int
     tensor: str
     dtype: str
     identity: str = ""
     occurrence: int = 0
+    rows: RowMap | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Plan:
     warnings: tuple[str, ...]
     repositories: tuple[Repository | None, ...]
     hub: Hub
+    vocabulary: Vocabulary
+    custom_code: bool = False
 
     @property
     def parameters(self) -> int:
@@ -123,5 +131,7 @@ def _headers(source: TensorSource) -> dict[str, Any]:
 
 
 def _plain(step: MergeStep) -> list[Any]:
-    inputs = [[i.model, i.tensor, i.identity, i.occurrence] for i in step.all_inputs]
+    inputs = [
+        [i.model, i.tensor, i.identity, i.occurrence, *([i.rows.digest] if i.rows else [])] for i in step.all_inputs
+    ]
     return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale]

@@ -1,13 +1,14 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.foreign import open_files, readable
-from cuvee.hub import Hub, Repository, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
 
@@ -142,3 +143,18 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Ope
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
     sources = tuple(readable(models[model], str(model)) for model in recipe.models())
     return Opening(sources, (None,) * len(sources), (None,) * len(sources))
+
+
+def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
+    """Return the folder or file of a model, downloading the `wanted` files of one on a hub. Raises CuveeError."""
+    try:
+        reference = parse_reference(model)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    place = place_of(reference, None)
+    if place is not None:
+        return place
+    repository = find_on_hub(reference, None, hub)
+    if not hub.is_offline:
+        download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
+    return repository.folder

@@ -19,12 +19,17 @@ from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Rounding, S
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
 from cuvee.recipe.shown import shown
+from cuvee.recipe.vocabulary import (
+    TokenDocument,
+    TokenizerChoice,
+    TokenizerDocument,
+    TokenizerKey,
+    models_named,
+    read_choice,
+)
 
 NOT_YET = {
     "modules": "modules of multi-part architectures",
-    "tokenizer": "changes of the tokenizer (the donor's is copied as it is)",
-    "tokenizer_source": "changes of the tokenizer (the donor's is copied as it is)",
-    "chat_template": "changes of the chat template (the donor's is copied as it is)",
 }
 
 
@@ -110,6 +115,9 @@ class RecipeDocument(_Strict):
     weights: Any = Field(None, description="a rule that gives each model its weight")
     post: Any = Field(None, description="modifiers of the merged change, one after another")
     rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
+    tokenizer: TokenizerKey = Field(None, description="union, base or one of the models")
+    tokenizer_source: str | None = Field(None, description="mergekit's older form of tokenizer")
+    chat_template: str | None = Field(None, description="auto, chatml, one of the models, or a Jinja template")
     missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
     embeddings: str | None = Field(None, description=_TAKEN)
     experts: str | None = Field(None, description=_TAKEN)
@@ -189,6 +197,8 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
         return RecipeError(f"'{what}' is missing", where=where)
     if place[-1] == "parameters" and isinstance(detail["input"], list):
         return RecipeError(f"'{what}': expected 'name: value' lines, found a list", where=where)
+    if detail["type"] == "value_error":
+        return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
     guess = None
     if detail["type"] == "literal_error":
         options = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
@@ -207,6 +217,8 @@ def _fields_at(place: Place) -> list[str]:
         kind = _Slice
     elif words[:2] == ["slices", "sources"]:
         kind = _SliceSource
+    elif words[:1] == ["tokenizer"]:
+        kind = TokenDocument if len(words) > 1 else TokenizerDocument
     return list(kind.model_fields)
 
 
@@ -258,6 +270,9 @@ class _Reader:
         if self.problems:
             return None
         checked = RecipeDocument.model_validate(data)
+        tokenizer = self.tokenizer(checked, {base, *(m for part in slices for m in _models_of(part))})
+        if self.problems:
+            return None
         return Recipe(
             merge_method=checked.merge_method,
             slices=slices,
@@ -272,6 +287,8 @@ class _Reader:
             weights=weights,
             post=post,
             rounding=checked.rounding,
+            tokenizer=tokenizer,
+            chat_template=checked.chat_template,
             groups=groups,
             missing=checked.missing,
             name=checked.name,
@@ -442,6 +459,26 @@ class _Reader:
                 self.unknown(name, key, settings, (*place, name))
         return Chosen(key, result)
 
+    def tokenizer(self, checked: RecipeDocument, models: set[ModelRef | None]) -> TokenizerChoice | None:
+        """Read `tokenizer`, or `tokenizer_source`, which names models of the recipe only."""
+        if checked.tokenizer is not None and checked.tokenizer_source is not None:
+            self.note(("tokenizer_source",), "expected one of 'tokenizer' and 'tokenizer_source', found both")
+        key = "tokenizer" if checked.tokenizer is not None else "tokenizer_source"
+        written = checked.tokenizer or checked.tokenizer_source
+        if written is None:
+            return None
+        try:
+            choice = read_choice(written)
+        except ValueError as error:
+            self.note((key,), str(error))
+            return None
+        for model in dict.fromkeys(models_named(choice)):
+            if model not in models:
+                guess = closest(str(model), ["union", "base", *map(str, models - {None})])
+                hint = f"did you mean '{guess}'?" if guess else "name one of the recipe's models, 'union' or 'base'"
+                self.note((key,), f"'{model}' is not one of the recipe's models", hint)
+        return choice
+
     def setting(self, setting: Setting, key: str, value: Any, place: Place) -> Any:
         """Check one setting of an addition, one value or a list as the setting says."""
         if setting.per_model and not isinstance(value, list):
@@ -467,6 +504,10 @@ class _Reader:
             self.note(("weights",), message, "use a method that works on task vectors, with a 'base_model'")
         for place in _places_of("weight", data):
             self.note(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
+
+
+def _models_of(part: Slice) -> list[ModelRef]:
+    return [source.model for source in part.sources] + ([part.base_model] if part.base_model else [])
 
 
 def _has_base(data: dict[str, Any]) -> bool:
