@@ -9,6 +9,8 @@ import pytest
 
 import cuvee
 from cuvee.checkpoint import open_checkpoint
+from cuvee.errors import CheckpointError
+from cuvee.testing import write_model
 from tokenizers_made import BUILDERS, TEXT, byte_level_bpe, library, with_model
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -121,3 +123,15 @@ def test_the_forms_of_mergekit_mean_the_same(rest: str) -> None:
     text = "merge_method: linear\nmodels: [{model: bpe}, {model: wordpiece}]\nparameters: {weight: 1}\n"
     plain = cuvee.make_plan(cuvee.recipe_from_text(text + "tokenizer: union\n"))
     assert cuvee.make_plan(cuvee.recipe_from_text(text + rest)).digest == plain.digest, names
+
+
+def test_rows_are_not_filled_from_a_tensor_that_has_another_name(family: dict[str, dict[str, np.ndarray]]) -> None:
+    tied = {name: array for name, array in family["unigram"].items() if name != "lm_head.weight"}
+    settings = json.loads(Path("unigram/config.json").read_text()) | {"tie_word_embeddings": True}
+    for file in Path("unigram").glob("*.safetensors"):
+        file.unlink()
+    write_model(Path("tied"), tied, config=settings)
+    (Path("tied") / "tokenizer.json").write_text(Path("unigram/tokenizer.json").read_text())
+    text = "merge_method: linear\nmodels: [{model: bpe}, {model: tied}]\nparameters: {weight: 1}\ntokenizer: union\n"
+    with pytest.raises(CheckpointError, match="and rows for tokens to be filled"):
+        cuvee.make_plan(cuvee.recipe_from_text(text))
