@@ -41,7 +41,7 @@ def test_padding_is_recognised_by_the_hash_of_the_tokenizer(server: LocalHub, hu
     assert "padding is left out" in plan.vocabulary.notes[0]
     assert not asked_for(server)
     out = cuvee.run_plan(plan, tmp_path / "out").folder
-    assert library(out).get_vocab_size() == len(BUILDERS and library(tmp_path / "a").get_vocab())
+    assert library(out).get_vocab() == library(tmp_path / "a").get_vocab()
     again = cuvee.make_plan(cuvee.recipe_from_text(TWO), hub=Hub(offline=True, cache=hub.cache))
     assert again.digest == plan.digest
 
