@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test family docs clean
+.PHONY: demo test parity family docs clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -15,6 +15,10 @@ test: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest --numprocesses 2
+
+# Installs mergekit in an environment of its own at the first time; CUVEE_MERGEKIT names another place for it.
+parity: $(VENV)/dev
+	PYTHONPATH=tests $(BIN)/python -m parity
 
 family: $(VENV)/dev
 	$(BIN)/python models/train.py family

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cuvee.kernels import LANES, NO_MASK, ZEROS, Block, Kernels, fused, plain
+from cuvee.kernels import LANES, ZEROS, Block, Kept, Kernels, fused, plain
 
 BRAIN, HALF, SINGLE = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32)
 TYPES = [BRAIN, HALF, SINGLE]
@@ -46,15 +46,24 @@ def test_merges_are_the_same(block: Block, seed: int, out: np.dtype, add: bool) 
     models, add = block.models, add and block.subtracts
     weight = random.choice([0.0, 0.3, 1.0, -0.7], models)
     factor = random.choice([1.0, 1.7], models)
-    mask = random.random((models, block.size)) < 0.6 if random.random() < 0.7 else NO_MASK
+    mask = random.random((models, block.size)) < 0.6
+    threshold, accept = np.full(models, 0.5), random.integers(0, 3, models)
+    choice = random.integers(0, 3)
     scale, votes, normalize, even = random.choice([1.0, 0.4]), *(random.random(2) < 0.5), random.choice([1.0, -1.0, 0])
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
         outs = [np.zeros(block.size, out) for _ in range(3)]
         loss = np.zeros(2)
+
+        def kept() -> Kept:
+            above = Kept(threshold=threshold, accept=accept, seen=np.zeros(models, np.int64))
+            return (Kept(), Kept(mask), above)[choice]
+
         kernels.combine(block, weight, scale, add, outs[0], loss)
-        kernels.weighted_sum(block, mask, factor, weight, 1.3, scale, add, outs[1], loss)
-        kernels.elected_sum(block, mask, factor, weight, bool(votes), bool(normalize), even, scale, add, outs[2], loss)
+        kernels.weighted_sum(block, kept(), factor, weight, 1.3, scale, add, outs[1], loss)
+        kernels.elected_sum(
+            block, kept(), factor, weight, bool(votes), bool(normalize), even, scale, add, outs[2], loss
+        )
         return outs
 
     the_same(block, run)
@@ -74,7 +83,7 @@ def test_what_lies_above_a_threshold_is_the_same_however_it_is_cut(block: Block,
                 Block(rows, first, block.dtype, block.subtracts, kernels),
                 np.empty(keep[:, first:last].shape, bool),
             )
-            kernels.keep_above(part, threshold, np.full(block.models, accepted), seen, mask)
+            kernels.keep(part, Kept(threshold=threshold, accept=np.full(block.models, accepted), seen=seen), mask)
             keep[:, first:last] = mask
         return [keep, seen]
 
@@ -85,15 +94,33 @@ def test_what_lies_above_a_threshold_is_the_same_however_it_is_cut(block: Block,
     np.testing.assert_array_equal(seen, equal.sum(axis=1))
 
 
+@given(blocks(), st.integers(1, 40), st.integers(0, 2**32))
+def test_choices_by_rank_are_the_same(block: Block, length: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    length = random.choice([length, 150, 300])
+    columns = random.integers(0, block.size, (length * 3,))  # many equal magnitudes, in long rows too
+    rows = np.ascontiguousarray(block.rows[:, columns])
+    wide = Block(rows, 3 * length, block.dtype, block.subtracts, fused)
+    chance = -np.sort(-random.random((wide.models, length)).astype(np.float32))
+    keys = random.integers(0, 2**32, (wide.models, 2))
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        keep = np.zeros((block.models, block.size), np.bool_)
+        kernels.keep_by_rank(block, chance, keys, keep)
+        return [keep]
+
+    the_same(wide, run)
+
+
 @given(blocks(), st.booleans())
 def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
-    mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0 if masked else NO_MASK
+    mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
         found = [np.zeros((block.models, block.models)), np.zeros(block.models), np.zeros(block.models)]
         kernels.gram(block, found[0])
         kernels.squares(block, found[1])
-        kernels.magnitude_sums(block, mask, found[2])
+        kernels.magnitude_sums(block, Kept(mask) if masked else Kept(), found[2])
         return found
 
     gram, squares, magnitudes = the_same(block, run)
@@ -139,6 +166,23 @@ def test_digits_are_the_same_and_count_every_number(block: Block) -> None:
     )
     assert leading[: 1 << 18].sum() == np.count_nonzero((bits & 0x1FFF) == 0)
     assert further.sum() == np.count_nonzero(bits >> 13 == prefix)
+
+
+@given(blocks())
+def test_numbers_near_a_value_are_counted_alike(block: Block) -> None:
+    magnitudes = np.abs(by(plain, block).stack.astype(np.float32))
+    values = np.sort(magnitudes, axis=1)[:, [0, block.size // 2, -1]]
+    models = np.arange(block.models)[::-1].copy()
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        counts = np.zeros((block.models, 3, 2), np.int64)
+        kernels.count_near(block, models, np.ascontiguousarray(values[models]), counts)
+        return [counts]
+
+    counts = the_same(block, run)[0]
+    for model, near, count in zip(models, values[models], counts, strict=True):
+        expected = [[(magnitudes[model] > v).sum(), (magnitudes[model] == v).sum()] for v in near]
+        np.testing.assert_array_equal(count, expected)
 
 
 @given(blocks())

@@ -216,6 +216,12 @@ def test_sce_weighs_tiny_changes_as_large_ones() -> None:
     np.testing.assert_array_equal(tiny, f32(2**-20) * large)
 
 
+def test_sce_selects_as_many_entries_as_the_share_says_in_decimals() -> None:
+    deltas = [np.arange(1, 101, dtype=np.float32), np.zeros(100, np.float32)]
+    merged = merge_tensors("sce", deltas, base=np.zeros(100, np.float32), select_topk=0.57)
+    assert np.count_nonzero(merged) == 57  # 0.57 * 100 is less in binary
+
+
 def test_sce_of_the_paper_selects_for_the_weights_only() -> None:
     deltas, base = [f32(4, 1, 1), f32(2, 2, 1)], f32(0, 0, 0)
     # the first entry varies most and gives the weights 16 and 4

@@ -86,6 +86,34 @@ def test_a_list_of_filters_falls_through_to_its_last_entry(plan):
     assert by_tensor(made, "t")[HEAD] == 0.7
 
 
+def test_a_filter_of_what_each_model_may_set_looks_at_the_models_own_name_for_a_tensor(plan):
+    made = plan("""
+merge_method: ties
+base_model: base
+slices:
+  - sources:
+      - {model: base, layer_range: [0, 2]}
+      - {model: a, layer_range: [1, 3]}
+      - {model: b, layer_range: [0, 2]}
+parameters:
+  weight: [{filter: layers.1., value: 5}, {value: 1}]
+  normalize: [{filter: layers.1., value: false}]
+""")
+    assert by_tensor(made, "weight")["model.layers.0.mlp.weight"] == (5.0, 1.0)
+    assert by_tensor(made, "weight")["model.layers.1.mlp.weight"] == (1.0, 5.0)
+    assert by_tensor(made, "normalize")["model.layers.0.mlp.weight"] is True
+    assert by_tensor(made, "normalize")["model.layers.1.mlp.weight"] is False
+
+
+def test_a_filter_that_fits_only_the_name_in_a_model_is_not_idle(plan):
+    text = """
+merge_method: passthrough
+slices: [{sources: [{model: a, layer_range: [2, 3], parameters: {scale: [{filter: layers.2., value: 0}]}}]}]
+"""
+    assert plan(text).warnings == ()
+    assert "is in no tensor's name" in plan(text.replace("layers.2.", "layers.1.")).warnings[0]
+
+
 def test_booleans_have_gradients_too(plan):
     made = plan("""
 merge_method: ties

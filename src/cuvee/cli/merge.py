@@ -26,6 +26,7 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
+    hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
@@ -42,6 +43,7 @@ def command(
         "overwrite": overwrite,
         "resume": not no_resume,
         "allow_nonfinite": allow_nonfinite,
+        "hash_inputs": hash_inputs,
         "progress": shown_progress(),
         "hub": Hub(offline=offline),
         "custom_code": custom_code,

@@ -15,7 +15,9 @@ from cuvee.errors import CheckpointError, CuveeError, MethodError
 from cuvee.kernels import Block, Kernels, block_of
 from cuvee.method import Method
 from cuvee.ops.arrays import sum_models
+from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
+from cuvee.ops.order import AboveInOrder, kept_by
 from cuvee.ops.rounding import round_at_random
 from cuvee.ops.task_vectors import task_vectors
 from cuvee.plan.make import as_arrays
@@ -145,6 +147,8 @@ class _Rule:
             self.settings["semantics"] = context.semantics
         self.coefficients: np.ndarray | None = None
         self.adds = step.base is not None
+        # factors for each entry, not for each model, are for the rule itself to work with
+        self.staged = context.method.staged and not any(isinstance(a, Inverse) for a in self.arguments.values())
 
     def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
         """Write the merged tensor's numbers for a block, rounded to the output's type."""
@@ -166,23 +170,28 @@ class _Rule:
         return out
 
     def _merged(self, block: Block) -> "_Merged":
-        arguments = {name: argument.at(block) for name, argument in self.arguments.items()}
         if self.method.kind == "coefficient":
-            coefficients = self._coefficients(arguments)
+            coefficients = self._coefficients(block)
             if self.spread == "tensor":
                 return _Combination(block, coefficients)
             factors = spread_over(coefficients, self.step.shape, self.spread, block.start, block.size)
             return _Computed(block, sum_models(block.stack * factors.astype(block.dtype)))
-        by_entry = any(np.ndim(value) > 1 and np.asarray(value).dtype != np.bool_ for value in arguments.values())
-        if self.method.staged and not by_entry:
-            stages: _Merged = self.method.rule(task_vectors(block), **self.settings, **arguments)
-            return stages
-        return _Computed(block, np.asarray(self.method.rule(block.stack, **self.settings, **arguments)))
+        if not self.staged:
+            return _Computed(block, np.asarray(self.method.rule(block.stack, **self.settings, **self._supplied(block))))
+        arguments = {
+            name: kept_by(argument, block) if isinstance(argument, AboveInOrder) else argument.at(block)
+            for name, argument in self.arguments.items()
+        }
+        stages: _Merged = self.method.rule(task_vectors(block), **self.settings, **arguments)
+        return stages
 
-    def _coefficients(self, arguments: dict[str, Any]) -> np.ndarray:
+    def _supplied(self, block: Block) -> dict[str, Any]:
+        return {name: argument.at(block) for name, argument in self.arguments.items()}
+
+    def _coefficients(self, block: Block) -> np.ndarray:
         if self.coefficients is not None:
             return self.coefficients
-        found = np.asarray(self.method.rule(**self.settings, **arguments), np.float64)
+        found = np.asarray(self.method.rule(**self.settings, **self._supplied(block)), np.float64)
         if self.spread != "row":
             self.coefficients = found
         return found

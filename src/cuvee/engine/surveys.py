@@ -75,6 +75,7 @@ def survey_model(
             semantics=semantics,
             kernels=kernels,
             dtype=dtype,
+            whole_model=True,
             found=found,
         )
         found[name] = run_survey(survey, here, reduce)
@@ -98,4 +99,6 @@ def fold_blocks(fold: Fold, blocks: Iterable[Block]) -> Any:
     state = fold.start()
     for block in blocks:
         state = fold.add(state, block)
+        if fold.enough(state):
+            break
     return state

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cuvee.kernels.block import Block
-from cuvee.kernels.protocol import LANES, ZEROS
+from cuvee.kernels.protocol import LANES, ZEROS, Kept
 
 _LOW = 0xFFFFFFFF
 
@@ -29,7 +29,7 @@ def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out
 
 def weighted_sum(
     block: Block,
-    mask: np.ndarray,
+    kept: Kept,
     factor: np.ndarray,
     weight: np.ndarray,
     divisor: float,
@@ -38,13 +38,13 @@ def weighted_sum(
     out: np.ndarray,
     loss: np.ndarray,
 ) -> None:
-    total = added(_kept(block, mask, factor) * np.asarray(weight, block.dtype)[:, None])
+    total = added(_sparse(block, kept, factor) * np.asarray(weight, block.dtype)[:, None])
     _finish(block, total if divisor == 1 else total / block.dtype.type(divisor), scale, add, out, loss)
 
 
 def elected_sum(
     block: Block,
-    mask: np.ndarray,
+    kept: Kept,
     factor: np.ndarray,
     weight: np.ndarray,
     weights_vote: bool,
@@ -55,9 +55,9 @@ def elected_sum(
     out: np.ndarray,
     loss: np.ndarray,
 ) -> None:
-    kept, weights = _kept(block, mask, factor), np.asarray(weight, block.dtype)[:, None]
-    weighted = kept * weights
-    vote = added(weighted if weights_vote else kept)
+    sparse, weights = _sparse(block, kept, factor), np.asarray(weight, block.dtype)[:, None]
+    weighted = sparse * weights
+    vote = added(weighted if weights_vote else sparse)
     elected = np.where(vote == 0, block.dtype.type(when_even), np.sign(vote))
     agrees = (weighted * elected) > 0
     zero = np.zeros_like(weighted)
@@ -77,12 +77,12 @@ def added(terms: np.ndarray) -> np.ndarray:
     return np.asarray(total.astype(terms.dtype))
 
 
-def keep_above(block: Block, threshold: np.ndarray, accept: np.ndarray, seen: np.ndarray, out: np.ndarray) -> None:
+def keep(block: Block, kept: Kept, out: np.ndarray) -> None:
     for model, row in enumerate(np.abs(block.stack)):
-        least = row.dtype.type(threshold[model])
+        least = row.dtype.type(kept.threshold[model])
         equal = row == least
-        out[model] = ~((row < least) | (equal & (np.cumsum(equal) + seen[model] > accept[model])))
-        seen[model] += np.count_nonzero(equal)
+        out[model] = ~((row < least) | (equal & (np.cumsum(equal) + kept.seen[model] > kept.accept[model])))
+        kept.seen[model] += np.count_nonzero(equal)
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
@@ -92,10 +92,25 @@ def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.nd
         row[:] = draws < np.float32(density[model])
 
 
-def magnitude_sums(block: Block, mask: np.ndarray, sums: np.ndarray) -> None:
-    kept = np.where(mask, block.stack, np.zeros_like(block.stack)) if mask.size else block.stack
-    for model, row in enumerate(kept):
+def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+    draws = np.empty(block.size, np.float32)
+    for model, row in enumerate(np.abs(block.stack).astype(_wide(block.dtype))):
+        places = np.empty((block.size // chance.shape[1], chance.shape[1]), np.int32)
+        ranks(row.reshape(places.shape), places)
+        uniform((int(keys[model, 0]), int(keys[model, 1])), block.start, draws)
+        out[model] = draws < chance[model][places.reshape(-1)]
+
+
+def magnitude_sums(block: Block, kept: Kept, sums: np.ndarray) -> None:
+    for model, row in enumerate(_sparse(block, kept, np.ones(block.models))):
         sums[model] += _lane_sum(np.abs(row).astype(np.float64))
+
+
+def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+    for model, near, count in zip(models, values, counts, strict=True):
+        row = np.abs(block.stack[model]).astype(_wide(block.dtype))[None]
+        count[:, 0] += (row > near[:, None]).sum(axis=1)
+        count[:, 1] += (row == near[:, None]).sum(axis=1)
 
 
 def gram(block: Block, sums: np.ndarray) -> None:
@@ -158,8 +173,12 @@ def _wide(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
 
 
-def _kept(block: Block, mask: np.ndarray, factor: np.ndarray) -> np.ndarray:
+def _sparse(block: Block, kept: Kept, factor: np.ndarray) -> np.ndarray:
     scaled: np.ndarray = block.stack * np.asarray(factor, block.dtype)[:, None]
+    mask = kept.mask
+    if kept.threshold.size:
+        mask = np.empty(scaled.shape, np.bool_)
+        keep(block, kept, mask)
     return np.where(mask, scaled, np.zeros_like(scaled)) if mask.size else scaled
 
 

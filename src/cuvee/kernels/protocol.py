@@ -4,6 +4,7 @@ No sum depends on how a tensor is cut into chunks, because a block is always the
 fixed lanes. "Task vectors" are the models' numbers themselves where a block subtracts nothing.
 """
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,8 +21,24 @@ LANES = 64
 ZEROS = 64
 """Places in which zeros are counted in turn: where most numbers are zero, one counter would wait for itself."""
 
-NO_MASK = np.empty((0, 0), np.bool_)
-"""Stands for a mask that keeps every entry."""
+
+@dataclass(frozen=True)
+class Kept:
+    """Which entries of a block are kept: those of a mask [models, n], those above a threshold, or all.
+
+    Of the magnitudes equal to a model's threshold the first `accept` are kept. `seen` [models] counts those of the
+    blocks so far, and is raised by whoever goes through the block. What is not a number is kept, and seen in the
+    result. An empty array stands for no mask or no threshold.
+    """
+
+    mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.bool_))
+    threshold: np.ndarray = field(default_factory=lambda: np.empty(0))
+    accept: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+EVERY = np.iinfo(np.int64).max
+"""More equal magnitudes than there can be."""
 
 
 class Kernels(Protocol):
@@ -49,7 +66,7 @@ class Kernels(Protocol):
     def weighted_sum(
         self,
         block: "Block",
-        mask: np.ndarray,
+        kept: Kept,
         factor: np.ndarray,
         weight: np.ndarray,
         divisor: float,
@@ -58,12 +75,12 @@ class Kernels(Protocol):
         out: np.ndarray,
         loss: np.ndarray,
     ) -> None:
-        """As `combine`, of weight x factor x task vector where the mask [models, n] keeps it, divided by `divisor`."""
+        """As `combine`, of weight x factor x task vector where it is kept, divided by `divisor`."""
 
     def elected_sum(
         self,
         block: "Block",
-        mask: np.ndarray,
+        kept: Kept,
         factor: np.ndarray,
         weight: np.ndarray,
         weights_vote: bool,
@@ -76,19 +93,27 @@ class Kernels(Protocol):
     ) -> None:
         """As `weighted_sum`, over the models that agree with the elected sign, as `ops.task_vectors.elected_sum`."""
 
-    def keep_above(
-        self, block: "Block", threshold: np.ndarray, accept: np.ndarray, seen: np.ndarray, out: np.ndarray
-    ) -> None:
-        """Mask magnitudes above the model's threshold, and equal ones while `seen` of them is less than `accept`.
-
-        `seen` [models] is raised by the equal ones of the block. What is not a number is kept, and seen in the result.
-        """
+    def keep(self, block: "Block", kept: Kept, out: np.ndarray) -> None:
+        """Write the mask [models, n] of what is above the threshold."""
 
     def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
         """Mask entries with the model's density as probability, by its key [models, 2] and the entry's index."""
 
-    def magnitude_sums(self, block: "Block", mask: np.ndarray, sums: np.ndarray) -> None:
-        """Add each model's sum of the magnitudes that the mask keeps, in float64, to `sums` [models]."""
+    def keep_by_rank(self, block: "Block", chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+        """Mask entries with a probability by the rank of their magnitude in their row, the largest first.
+
+        `chance` [models, row length] float32 falls with the rank; of equal magnitudes the first ranks higher. The draws
+        are those of `keep_at_random`.
+        """
+
+    def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
+        """Add each model's sum of the magnitudes that are kept, in float64, to `sums` [models]."""
+
+    def count_near(self, block: "Block", models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+        """Count some models' magnitudes above each of their values, and those equal to it.
+
+        `values` [len(models), k] are float32 numbers, `counts` is [len(models), k, 2].
+        """
 
     def gram(self, block: "Block", sums: np.ndarray) -> None:
         """Add the inner products of the task vectors, in float64, to `sums` [models, models]."""

@@ -37,11 +37,12 @@ def _softmax(rows: Array) -> Array:
 
 
 def importance(stack: Array, apart: Array) -> Array:
-    """Return |θ₁ − θ₀| times the divergence of its row, [1, *shape]."""
+    """Return |θ₁ − θ₀| times the divergence of its row, [1, *shape]; in float32 at least, or many would be equal."""
     xp = array_namespace(stack)
-    change = xp.astype(xp.abs(stack[1, ...] - stack[0, ...]), xp.float64)
-    scores = xp.reshape(change, (apart.shape[0], -1)) * apart
-    return xp.astype(xp.reshape(scores, stack.shape[1:]), stack.dtype)[None, ...]
+    base, model = (xp.astype(stack[i, ...], xp.float64) for i in (0, 1))
+    scores = xp.reshape(xp.abs(model - base), (apart.shape[0], -1)) * apart
+    kind = xp.float32 if stack.dtype.itemsize == 2 else stack.dtype
+    return xp.astype(xp.reshape(scores, stack.shape[1:]), kind)[None, ...]
 
 
 def _threshold(quartiles: np.ndarray) -> float:

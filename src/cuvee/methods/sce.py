@@ -10,7 +10,7 @@ from typing import Annotated
 
 import numpy as np
 
-from cuvee.kernels import NO_MASK, Block, block_of
+from cuvee.kernels import Block, Kept, block_of
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.order import largest, ranks
@@ -23,6 +23,11 @@ def variance(stack: Array) -> Array:
     models = stack.shape[0]
     apart = stack - (sum_models(stack) / models)[None, ...]
     return (sum_models(apart * apart) / models)[None, ...]
+
+
+def selected_count(varying: int, share: float) -> int:
+    """Return how many of the varying entries are selected. In float32, as mergekit: 0.57 of 100 are 57, not 56."""
+    return int(np.float32(varying) * np.float32(share))
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,13 @@ def variance_of(block: Block) -> np.ndarray:
 
 def _select(s: Situation) -> Run:
     if s.settings["select_topk"] >= 1:
-        return Constant(NO_MASK)
+        return Constant(Kept().mask)
 
     def add(sums: np.ndarray, block: Block) -> None:
         sums += np.count_nonzero(variance_of(block))
 
     varying = int((yield summing(1, add))[0])
-    count = int(varying * s.settings["select_topk"])
+    count = selected_count(varying, s.settings["select_topk"])
     return _Selected((yield from largest(s, [(0, count)], variance_of)))
 
 
@@ -65,7 +70,7 @@ def _select_whole(stack: Array, s: Situation) -> Array:
     if s.settings["select_topk"] >= 1:
         return xp.ones(stack.shape, dtype=xp.bool)
     spread = xp.reshape(variance(stack), (1, -1))
-    count = int(int(xp.sum(xp.astype(spread > 0, xp.int64))) * s.settings["select_topk"])
+    count = selected_count(int(xp.sum(xp.astype(spread > 0, xp.int64))), s.settings["select_topk"])
     return xp.stack([xp.reshape(ranks(spread) < count, stack.shape[1:])] * s.models)
 
 

@@ -2,8 +2,9 @@
 
 Nothing is sorted or held: the first pass counts the highest digits, the next those of numbers that share the digit in
 which the k-th lies, and so on. Numbers whose bits end in the digit are counted apart from the others, so that a k-th
-that is among them is known at once: differences of bfloat16 numbers nearly all are. Rows and groups, which lie whole in
-a block, are ranked instead.
+that is among them is known at once: differences of bfloat16 numbers nearly all are. They also repeat so much that the
+k-th can be guessed from a few, and counting proves the guess. Rows and groups, which lie whole in a block, are ranked
+instead.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -12,16 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import ZEROS, Block, Kernels, block_of
+from cuvee.kernels import EVERY, ZEROS, Block, Kept, Kernels, block_of
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.survey import Fold, Situation
-
-EVERY = np.iinfo(np.int64).max
+from cuvee.ops.survey import Argument, Fold, Situation, of_one_tensor
 
 DIGITS = {4: ((13, 18), (0, 13)), 8: ((45, 18), (27, 18), (9, 18), (0, 9))}
 """Bytes of a number -> (shift, width) of the digits its magnitude's bits are read in, from the top."""
 
 LOWER_HALF = ((14, 18), (0, 14))
+
+_GUESSES = 3
+_SAMPLE = 4096
+_REPEATED = 0.005
+"""What share of the numbers must equal the guess to make it worth while."""
 
 Wanted = tuple[int, int]
 """A row of scores and a count k: the k-th largest of that row is sought."""
@@ -38,12 +42,12 @@ class Above:
     accept: np.ndarray
     scores: Scores | None = None
 
-    def begin(self) -> "_AboveInOrder":
-        return _AboveInOrder(self, np.zeros(self.accept.size, np.int64))
+    def begin(self) -> "AboveInOrder":
+        return AboveInOrder(self, np.zeros(self.accept.size, np.int64))
 
 
 @dataclass(frozen=True)
-class _AboveInOrder:
+class AboveInOrder:
     """A pass: `seen` counts the equal ones so far."""
 
     above: Above
@@ -51,9 +55,20 @@ class _AboveInOrder:
 
     def at(self, block: Block) -> Array:
         scored = _scored(block, self.above.scores)
-        keep = np.empty((scored.models, scored.size), np.bool_)
-        block.kernels.keep_above(scored, self.above.threshold, self.above.accept, self.seen, keep)
-        return keep
+        mask = np.empty((scored.models, scored.size), np.bool_)
+        block.kernels.keep(scored, self.kept(), mask)
+        return mask
+
+    def kept(self) -> Kept:
+        """Return the choice itself, where it is one of the models' own magnitudes: kernels make no mask of it."""
+        return Kept(threshold=self.above.threshold, accept=self.above.accept, seen=self.seen)
+
+
+def kept_by(choice: Argument, block: Block) -> Kept:
+    """Return what a choice keeps of a block, in the form that takes kernels least."""
+    if isinstance(choice, AboveInOrder) and choice.above.scores is None:
+        return choice.kept()
+    return Kept(np.ascontiguousarray(choice.at(block)))
 
 
 def _scored(block: Block, scores: Scores | None) -> Block:
@@ -130,6 +145,8 @@ def _select(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None, digits: Sequence[tuple[int, int]]
 ) -> Generator[Fold, Any, "_Selection"]:
     selection = _Selection([count for _, count in wanted])
+    if s.dtype.itemsize <= 4 and not s.whole_model:
+        selection.prove((yield _near(s, wanted, scores)))
     for shift, width in digits:
         open_ones = [i for i in range(len(wanted)) if not selection.found[i]]
         if open_ones:
@@ -145,6 +162,14 @@ class _Selection:
         self.remaining = list(counts)
         self.bits = [0] * len(counts)
         self.found = [False] * len(counts)
+
+    def prove(self, near: "_Near") -> None:
+        """Take the guesses over that turn out to be right."""
+        for i, (values, counts) in enumerate(zip(near.values, near.counts, strict=True)):
+            for value, (above, equal) in zip(values, counts.tolist(), strict=True):
+                if above < self.remaining[i] <= above + equal and not self.found[i]:
+                    self.found[i], self.bits[i] = True, int(value.view(np.uint32))
+                    self.remaining[i] -= above
 
     def narrow_down(self, which: list[int], counts: np.ndarray, shift: int) -> None:
         for i, row in zip(which, counts, strict=True):
@@ -172,6 +197,43 @@ def _digit_of(counts: np.ndarray, k: int) -> tuple[int, int]:
     within = parts[len(parts) - 1 - part][::-1]
     place = int(np.searchsorted(before + np.cumsum(within), k))
     return counts.size - 1 - part * within.size - place, before + int(within[:place].sum())
+
+
+@dataclass
+class _Near:
+    """Guesses [rows, GUESSES] at the magnitudes sought, and how many are above and equal [rows, GUESSES, 2]."""
+
+    values: np.ndarray
+    counts: np.ndarray
+    hopeless: bool = False
+
+
+def _near(s: Situation, wanted: Sequence[Wanted], scores: Scores | None) -> Fold:
+    models = np.array([row for row, _ in wanted])
+
+    def start() -> _Near:
+        size = len(wanted), _GUESSES
+        return _Near(np.empty(size, np.float32), np.zeros((*size, 2), np.int64))
+
+    def add(near: _Near, block: Block) -> _Near:
+        scored = _scored(block, scores)
+        if not near.hopeless and block.start == 0:
+            shares = [count / s.elements for _, count in wanted]
+            near.hopeless = not all(map(_guess, scored.stack[models], shares, near.values))
+        if not near.hopeless:
+            block.kernels.count_near(scored, models, near.values, near.counts)
+        return near
+
+    return Fold(start, add, of_one_tensor, lambda near: near.hopeless)
+
+
+def _guess(row: np.ndarray, share: float, values: np.ndarray) -> bool:
+    """Guess which magnitude the `share` of largest ends with; false where too few repeat for a guess to be right."""
+    ordered = np.sort(np.abs(row[:: max(1, row.size // _SAMPLE)].astype(np.float32)))
+    place = min(int((1 - share) * ordered.size), ordered.size - 1)
+    low, high = np.searchsorted(ordered, ordered[place]), np.searchsorted(ordered, ordered[place], side="right")
+    values[:] = ordered[max(low - 1, 0)], ordered[place], ordered[min(high, ordered.size - 1)]
+    return bool(high - low > _REPEATED * ordered.size)
 
 
 def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None, shift: int, width: int) -> Fold:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cuvee.kernels import NO_MASK, Block, Kernels
+from cuvee.kernels import Block, Kept, Kernels
 from cuvee.ops.arrays import Array, array_namespace, sum_models
-from cuvee.ops.order import largest
+from cuvee.ops.order import kept_by, largest
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import sparse
 
@@ -65,7 +65,7 @@ keep_largest = Survey(
     run=_largest,
     whole=_largest_by_sorting,
     scope=lambda semantics, settings: "model" if semantics == "paper" else "tensor",
-    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 2,
+    passes=lambda semantics, settings: 0 if min(settings["density"]) >= 1 else 2 if semantics == "paper" else 3,
     reads=("density",),
 )
 """The `density` share of largest magnitudes of each model: of each tensor, equal ones by position, in mergekit's
@@ -104,8 +104,8 @@ def _magnitudes(keep: Supplied, models: int) -> Fold:
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state
-        block.kernels.magnitude_sums(block, NO_MASK, sums[0])
-        block.kernels.magnitude_sums(block, np.ascontiguousarray(choice.at(block)), sums[1])
+        block.kernels.magnitude_sums(block, Kept(), sums[0])
+        block.kernels.magnitude_sums(block, kept_by(choice, block), sums[1])
         return state
 
     return Fold(lambda: (np.zeros((2, models)), keep.begin()), add, of_one_tensor)

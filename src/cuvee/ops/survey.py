@@ -35,11 +35,15 @@ class Argument(Protocol):
 
 @dataclass(frozen=True)
 class Fold:
-    """A reduction: `add(state, block)` takes in the blocks of a tensor in order; `merge` joins those of two tensors."""
+    """A reduction: `add(state, block)` takes in the blocks of a tensor in order; `merge` joins those of two tensors.
+
+    Where the state is `enough`, the blocks that are left need not be read.
+    """
 
     start: Callable[[], Any]
     add: Callable[[Any, Block], Any]
     merge: Callable[[Any, Any], Any]
+    enough: Callable[[Any], bool] = lambda state: False
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Situation:
     shape: tuple[int, ...] = ()
     dtype: np.dtype = FLOAT32
     keys: tuple[tuple[int, int], ...] = ()
+    whole_model: bool = False
     found: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import NO_MASK, Block
+from cuvee.kernels import Block, Kept
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 
 
 @dataclass(frozen=True)
 class TaskVectors:
-    """The task vectors of a block, to be multiplied by a factor a model where the mask keeps them."""
+    """The task vectors of a block, to be multiplied by a factor a model where they are kept."""
 
     block: Block
-    mask: np.ndarray
+    kept: Kept
     factor: np.ndarray
 
 
@@ -33,7 +33,7 @@ class WeightedSum:
     def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
         """Write it as `Kernels.combine` does."""
         d = self.deltas
-        d.block.kernels.weighted_sum(d.block, d.mask, d.factor, self.weight, self.divisor, scale, add, out, loss)
+        d.block.kernels.weighted_sum(d.block, d.kept, d.factor, self.weight, self.divisor, scale, add, out, loss)
 
 
 @dataclass(frozen=True)
@@ -50,19 +50,20 @@ class ElectedSum:
         """Write it as `Kernels.combine` does."""
         d = self.deltas
         d.block.kernels.elected_sum(
-            d.block, d.mask, d.factor, self.weight, self.weights_vote, self.normalize, self.when_even,
+            d.block, d.kept, d.factor, self.weight, self.weights_vote, self.normalize, self.when_even,
             scale, add, out, loss,
         )  # fmt: skip
 
 
 def task_vectors(block: Block) -> TaskVectors:
-    return TaskVectors(block, NO_MASK, np.ones(block.models))
+    return TaskVectors(block, Kept(), np.ones(block.models))
 
 
 def sparse(deltas: Any, keep: Array, scale: Array) -> Any:
     """Zero what is not kept and multiply the rest by `scale`, one number a model or one an entry."""
     if isinstance(deltas, TaskVectors):
-        return replace(deltas, mask=np.ascontiguousarray(keep), factor=np.asarray(scale, np.float64))
+        kept = keep if isinstance(keep, Kept) else Kept(np.ascontiguousarray(keep))
+        return replace(deltas, kept=kept, factor=np.asarray(scale, np.float64))
     xp = array_namespace(deltas)
     by_entry = len(scale.shape) > 1
     factor = xp.astype(xp.asarray(scale), deltas.dtype) if by_entry else along_models(scale, deltas)

@@ -296,7 +296,8 @@ class _Planner:
         scopes = [out.part.settings, self.recipe.settings]
         if member is not None and member.source is not None:
             scopes.insert(0, member.source.settings)
-        found = value_at(scopes, setting.name, out.name, out.depth)
+        # as in mergekit, what each model may set goes by that model's name for the tensor
+        found = value_at(scopes, setting.name, member.tensor if member else out.name, out.depth)
         if found is not None:
             return setting.plain(found)
         if setting.required:
@@ -371,7 +372,7 @@ class _Planner:
 
     def warn_of_idle_filters(self, outlines: list[Outline]) -> None:
         """Say which filters are in no tensor's name: probably misspelt."""
-        names = [out.name for out in outlines]
+        names = list(dict.fromkeys(name for out in outlines for name in self.names_for_filters(out)))
         words = sorted({word for name in names for word in name.split(".") if not word.isdecimal()})
         scopes = [self.recipe.settings, *(part.settings for part in self.recipe.slices)]
         scopes += [source.settings for part in self.recipe.slices for source in part.sources]
@@ -395,6 +396,11 @@ class _Planner:
         if code and not self.custom_code:
             message = f"{donor} brings code of its own ({', '.join(code)}), which is not copied"
             self.warnings.append(f"{message}; --custom-code copies it")
+
+    def names_for_filters(self, out: Outline) -> tuple[str, ...]:
+        """Return the names that a filter can be part of: the output tensor's, and those of what it is made of."""
+        each = any(setting.per_model for setting in self.method.settings.values())
+        return (out.name, *out.names) if each else (out.name,)
 
     def output_dtype(self, dtypes: list[str]) -> str:
         named = self.recipe.out_dtype or self.recipe.dtype

@@ -1,9 +1,9 @@
 """The kernels compiled by numba: one pass each, no temporary arrays, no lock held.
 
 They serve blocks of bfloat16, float16 and float32 that are computed in float32 or in their own type; the rest goes to
-`plain`. numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`. Compiled
-once and cached: beside these files, or in the user's cache folder where that is read-only, or nowhere if neither can be
-written.
+`plain`. numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`.
+Compiled once and cached: beside these files, or in the user's cache folder where that is read-only, or nowhere if
+neither can be written.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from cuvee.kernels import plain
 from cuvee.kernels.block import Block
 from cuvee.kernels.fused import choose, merge, sums
 from cuvee.kernels.fused.numbers import known, word, words
-from cuvee.kernels.protocol import LANES, NO_MASK, ZEROS
+from cuvee.kernels.protocol import LANES, ZEROS, Kept
 
 _SINGLE = np.dtype(np.float32)
 _Raw = tuple[np.ndarray, int, bool, Any]
@@ -40,8 +40,12 @@ def _number(number: float, dtype: np.dtype) -> Any:
     return np.float32(dtype.type(number))
 
 
+def _bounds(kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return kept.mask, kept.threshold.astype(np.float32), kept.accept, kept.seen
+
+
 def finite(raw: np.ndarray) -> bool:
-    return bool(sums.finite(words(raw))) if known(raw.dtype) else plain.finite(raw)
+    return bool(sums.finite(words(raw))) if known(raw.dtype) and raw.size else plain.finite(raw)
 
 
 def widen(block: Block, stack: np.ndarray, base: np.ndarray) -> None:
@@ -62,7 +66,7 @@ def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out
 
 def weighted_sum(
     block: Block,
-    mask: np.ndarray,
+    kept: Kept,
     factor: np.ndarray,
     weight: np.ndarray,
     divisor: float,
@@ -72,17 +76,17 @@ def weighted_sum(
     loss: np.ndarray,
 ) -> None:
     if not _served(block, out):
-        return plain.weighted_sum(block, mask, factor, weight, divisor, scale, add, out, loss)
+        return plain.weighted_sum(block, kept, factor, weight, divisor, scale, add, out, loss)
     kind = block.dtype
     merge.weighted_sum(
-        *_raw(block), mask, _numbers(factor, kind), _numbers(weight, kind), _number(divisor, kind),
+        *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), _number(divisor, kind),
         _number(scale, kind), add, words(out), loss,
     )  # fmt: skip
 
 
 def elected_sum(
     block: Block,
-    mask: np.ndarray,
+    kept: Kept,
     factor: np.ndarray,
     weight: np.ndarray,
     weights_vote: bool,
@@ -94,28 +98,41 @@ def elected_sum(
     loss: np.ndarray,
 ) -> None:
     if not _served(block, out):
-        return plain.elected_sum(block, mask, factor, weight, weights_vote, normalize, when_even, scale, add, out, loss)
+        return plain.elected_sum(block, kept, factor, weight, weights_vote, normalize, when_even, scale, add, out, loss)
     kind = block.dtype
     merge.elected_sum(
-        *_raw(block), mask, _numbers(factor, kind), _numbers(weight, kind), weights_vote, normalize,
+        *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote, normalize,
         np.float32(when_even), _number(scale, kind), add, words(out), loss,
     )  # fmt: skip
 
 
-def keep_above(block: Block, threshold: np.ndarray, accept: np.ndarray, seen: np.ndarray, out: np.ndarray) -> None:
+def keep(block: Block, kept: Kept, out: np.ndarray) -> None:
     if not _served(block):
-        return plain.keep_above(block, threshold, accept, seen, out)
-    choose.keep_above(*_raw(block), threshold.astype(np.float32), accept, seen, out)
+        return plain.keep(block, kept, out)
+    choose.keep(*_raw(block), *_bounds(kept)[1:], out)
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
     choose.keep_at_random(keys.astype(np.uint32), density.astype(np.float32), np.int64(start), out)
 
 
-def magnitude_sums(block: Block, mask: np.ndarray, total: np.ndarray) -> None:
+def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
     if not _served(block):
-        return plain.magnitude_sums(block, mask, total)
-    sums.magnitude_sums(*_raw(block), mask, total)
+        return plain.keep_by_rank(block, chance, keys, out)
+    choose.keep_by_rank(*_raw(block), chance, keys.astype(np.uint32), np.int64(block.start), out)
+
+
+def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
+    if not _served(block):
+        return plain.magnitude_sums(block, kept, total)
+    sums.magnitude_sums(*_raw(block), _bounds(kept), total)
+
+
+def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+    if not _served(block):
+        return plain.count_near(block, models, values, counts)
+    rows, _, subtracts, kind = _raw(block)
+    choose.count_near(rows, models, subtracts, kind, values, counts)
 
 
 def gram(block: Block, total: np.ndarray) -> None:
@@ -191,16 +208,18 @@ def _calls() -> list[Callable[[], None]]:
     block = Block(half, 0, _SINGLE, True, plain)
     row, out, two, loss = np.ones(LANES, np.float32), half[0].copy(), np.ones(2), np.zeros(2)
     mask, counts = np.ones((2, LANES), np.bool_), np.zeros((1, (2 << 18) + ZEROS), np.uint32)
-    first = np.zeros(1, np.int64)
+    first, both, kept = np.zeros(1, np.int64), np.zeros(2, np.int64), Kept()
     return [
         lambda: _nothing(finite(out)),
         lambda: widen(block, np.empty((2, LANES), np.float32), row),
         lambda: combine(block, two, 1.0, True, out, loss),
-        lambda: weighted_sum(block, NO_MASK, two, two, 1.0, 1.0, True, out, loss),
-        lambda: elected_sum(block, mask, two, two, True, True, 1.0, 1.0, True, out, loss),
-        lambda: keep_above(block, two, np.zeros(2, np.int64), np.zeros(2, np.int64), mask),
+        lambda: weighted_sum(block, kept, two, two, 1.0, 1.0, True, out, loss),
+        lambda: elected_sum(block, kept, two, two, True, True, 1.0, 1.0, True, out, loss),
+        lambda: keep(block, Kept(threshold=two, accept=both, seen=both), mask),
         lambda: keep_at_random(np.ones((2, 2), np.int64), two, 0, mask),
-        lambda: magnitude_sums(block, NO_MASK, two),
+        lambda: keep_by_rank(block, np.ones((2, LANES), np.float32), np.ones((2, 2), np.int64), mask),
+        lambda: magnitude_sums(block, kept, two),
+        lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
         lambda: gram(block, np.zeros((2, 2))),
         lambda: row_grams(block, np.zeros((1, 2, 2))),
         lambda: squares(block, two),

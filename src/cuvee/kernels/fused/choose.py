@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled
-from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.fused.tiles import keep_in_tile, load_base, load_model
 from cuvee.kernels.protocol import ZEROS
 
 
@@ -52,9 +52,26 @@ def further_digits(
 
 
 @compiled
-def keep_above(
-    rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any
-) -> None:
+def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, counts: Any) -> None:
+    n = rows.shape[1]
+    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    for first in range(0, n, TILE):
+        last = min(n, first + TILE)
+        load_base(rows, first, last, subtracts, base)
+        for which in range(models.size):
+            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            for j in range(values.shape[1]):
+                value = values[which, j]
+                above = equal = np.uint32(0)
+                for i in range(last - first):
+                    above = np.uint32(above + np.uint32(abs(tile[i]) > value))
+                    equal = np.uint32(equal + np.uint32(abs(tile[i]) == value))
+                counts[which, j, 0] += above
+                counts[which, j, 1] += equal
+
+
+@compiled
+def keep(rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any) -> None:
     n = rows.shape[1]
     tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     for first in range(0, n, TILE):
@@ -62,21 +79,7 @@ def keep_above(
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
             load_model(rows, model, first, last, subtracts, base, kind, tile)
-            keep, least, left = out[model, first:last], threshold[model], accept[model] - seen[model]
-            count = np.uint32(0)
-            for i in range(keep.size):
-                count += np.uint32(abs(tile[i]) == least)
-            seen[model] += count
-            if left >= count:
-                for i in range(keep.size):
-                    keep[i] = not (abs(tile[i]) < least)
-                continue
-            for i in range(keep.size):
-                keep[i] = not (abs(tile[i]) <= least)
-            for i in range(keep.size if left > 0 else 0):
-                equal = abs(tile[i]) == least
-                keep[i] = keep[i] | (equal & (left > 0))
-                left -= equal
+            keep_in_tile(tile, threshold[model], accept[model], seen, model, out[model, first:last])
 
 
 @compiled
@@ -121,6 +124,73 @@ def keep_at_random(keys: Any, density: Any, start: Any, out: Any) -> None:
                 mixed = _mix(np.uint32(mixed + added))
                 piece[i] = np.float32(np.int32(np.uint32(mixed >> np.uint32(8)))) * np.float32(2.0**-24) < likely
             position += size
+
+
+FEW = 128
+"""Entries of a row up to which each is compared with all others."""
+
+BUCKETS = 2048
+"""Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
+
+
+@compiled
+def keep_by_rank(
+    rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any
+) -> None:
+    n, length = rows.shape[1], chance.shape[1]
+    row, base = np.empty(length, np.float32), np.empty(length, np.float32)
+    words, draws = np.empty(length, np.uint32), np.empty(length, np.float32)
+    bucket, first_place = np.empty(length, np.int32), np.empty(BUCKETS + 1, np.int32)
+    for first in range(0, n, length):
+        load_base(rows, first, first + length, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, first + length, subtracts, base, kind, row)
+            uniform(keys[model, 0], keys[model, 1], start + first, draws)
+            most = np.uint32(0)
+            for i in range(length):
+                words[i] = np.uint32(bits(row[i]) & MAGNITUDE)
+                most = max(most, words[i])
+            keep, likely = out[model, first : first + length], chance[model]
+            if length <= FEW:
+                for i in range(length):
+                    keep[i] = draws[i] < likely[_place(words, i)]
+                continue
+            lowest = np.int32(np.int32(most >> np.uint32(16)) - np.int32(BUCKETS - 1))
+            first_place[:] = 0
+            for i in range(length):
+                # the largest are in bucket 0
+                bucket[i] = np.int32(BUCKETS - 1) - max(
+                    np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0)
+                )
+            for i in range(length):
+                first_place[bucket[i] + 1] += np.int32(1)
+            for b in range(BUCKETS):
+                first_place[b + 1] += first_place[b]
+            zeros = np.int32(0)
+            for i in range(length):
+                zeros += np.int32(words[i] == np.uint32(0))
+            zero_place = np.int64(length - zeros)
+            for i in range(length):
+                if words[i] == np.uint32(0):
+                    keep[i] = draws[i] < likely[zero_place]
+                    zero_place += 1
+                elif draws[i] < likely[first_place[bucket[i] + 1] - 1]:
+                    keep[i] = True
+                elif draws[i] >= likely[first_place[bucket[i]]]:
+                    keep[i] = False
+                else:
+                    keep[i] = draws[i] < likely[_place(words, i)]
+
+
+@compiled
+def _place(words: Any, i: Any) -> Any:
+    """Return an entry's rank among the words, the largest first, of equal ones the first."""
+    word, before = words[i], np.uint32(0)
+    for j in range(i):
+        before = np.uint32(before + np.uint32(words[j] >= word))
+    for j in range(i + 1, words.size):
+        before = np.uint32(before + np.uint32(words[j] > word))
+    return np.int64(before)
 
 
 @compiled

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, store
-from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.fused.tiles import load_base, load_kept
 
 
 @compiled
@@ -34,16 +34,17 @@ def combine(
 
 @compiled
 def weighted_sum(
-    rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any, divisor: Any,
+    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, divisor: Any,
     scale: Any, add: Any, out: Any, loss: Any,
 ) -> None:  # fmt: skip
     base, total, delta = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    mask = np.empty(TILE, np.bool_)
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         load_base(rows, first, last, subtracts, base)
         total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
         for model in range(models):
-            weighted(rows, model, first, last, subtracts, kind, mask, factor[model], weight[model], base, delta)
+            weighted(rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, delta)
             for i in range(last - first):
                 total[i] += delta[i]
         if divisor != np.float32(1):
@@ -54,13 +55,13 @@ def weighted_sum(
 
 @compiled
 def elected_sum(
-    rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any, weights_vote: Any,
+    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, weights_vote: Any,
     normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any,
 ) -> None:  # fmt: skip
     zero, one = np.float32(0), np.float32(1)
     terms = np.empty((models, TILE), np.float32)
     base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    sign, divisor = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    sign, divisor, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.bool_)
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         size = last - first
@@ -69,11 +70,13 @@ def elected_sum(
         for model in range(models):
             term = terms[model]
             if weights_vote:
-                weighted(rows, model, first, last, subtracts, kind, mask, factor[model], weight[model], base, term)
+                weighted(
+                    rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, term
+                )
                 for i in range(size):
                     sign[i] += term[i]
             else:
-                weighted(rows, model, first, last, subtracts, kind, mask, factor[model], one, base, term)
+                weighted(rows, model, first, last, subtracts, kind, kept, factor[model], one, base, mask, term)
                 for i in range(size):
                     sign[i] += term[i]
                 by = weight[model]
@@ -103,10 +106,10 @@ def elected_sum(
 
 @compiled
 def weighted(
-    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, kind: Any, mask: Any, factor: Any, weight: Any,
-    base: Any, out: Any,
+    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any,
+    base: Any, mask: Any, out: Any,
 ) -> None:  # fmt: skip
-    load_model(rows, model, first, last, subtracts, base, kind, out)
+    load_kept(rows, model, first, last, subtracts, base, kind, kept, mask, out)
     size = last - first
     if factor != np.float32(1):
         for i in range(size):
@@ -114,10 +117,6 @@ def weighted(
     if weight != np.float32(1):
         for i in range(size):
             out[i] = rounded(kind, out[i] * weight)
-    if mask.size:
-        keep = mask[model, first:last]
-        for i in range(size):
-            out[i] = out[i] if keep[i] else np.float32(0)
 
 
 @compiled

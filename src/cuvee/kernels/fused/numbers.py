@@ -75,6 +75,24 @@ def bits(number: Any) -> Any:
     """Return the bit pattern of a float32 number."""
 
 
+def magnitude(word: Any) -> Any:
+    """Return the bits of a word without the sign, which are in the order of the magnitudes."""
+
+
+def infinite(word: Any) -> Any:
+    """Return the magnitude's bits of the infinite number of a word's type."""
+
+
+@_by_type(magnitude)
+def _magnitude(word: Any) -> Callable[..., Any]:
+    return {types.uint16: _magnitude_half, types.int16: _magnitude_half}.get(word, _magnitude_single)
+
+
+@_by_type(infinite)
+def _infinite(word: Any) -> Callable[..., Any]:
+    return {types.uint16: _infinite_brain, types.int16: _infinite_half}.get(word, _infinite_single)
+
+
 @_by_type(bits)
 def _bits(number: Any) -> Callable[..., Any]:
     return _pattern
@@ -147,3 +165,23 @@ def _store_half(kind: Any, number: Any) -> Any:
     result = special if magnitude >= np.uint32(0x477FF000) else finite
     sign = np.uint32(np.uint32(pattern >> np.uint32(16)) & np.uint32(0x8000))
     return np.int16(np.uint16(np.uint32(result | sign)))
+
+
+def _magnitude_half(word: Any) -> Any:
+    return np.uint16(np.uint16(word) & np.uint16(0x7FFF))
+
+
+def _magnitude_single(word: Any) -> Any:
+    return np.uint32(np.float32(word).view(np.uint32) & np.uint32(0x7FFFFFFF))
+
+
+def _infinite_brain(word: Any) -> Any:
+    return np.uint16(0x7F80)
+
+
+def _infinite_half(word: Any) -> Any:
+    return np.uint16(0x7C00)
+
+
+def _infinite_single(word: Any) -> Any:
+    return np.uint32(0x7F800000)

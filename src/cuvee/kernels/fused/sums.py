@@ -4,19 +4,17 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled, load
-from cuvee.kernels.fused.tiles import load_base, load_model
+from cuvee.kernels.fused.numbers import TILE, compiled, infinite, magnitude
+from cuvee.kernels.fused.tiles import load_base, load_kept, load_model
 from cuvee.kernels.protocol import LANES
-
-_INFINITE = np.uint32(0x7F800000)
 
 
 @compiled
 def finite(raw: Any) -> Any:
-    worst = np.uint32(0)
+    worst = magnitude(raw[0])
     for i in range(raw.size):
-        worst = max(worst, np.uint32(bits(load(raw[i])) & MAGNITUDE))
-    return worst < _INFINITE
+        worst = max(worst, magnitude(raw[i]))
+    return worst < infinite(raw[0])
 
 
 @compiled
@@ -70,18 +68,15 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> Non
 
 
 @compiled
-def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, mask: Any, sums: Any) -> None:
+def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any) -> None:
     n = rows.shape[1]
     tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
+    mask = np.empty(TILE, np.bool_)
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
-            load_model(rows, model, first, last, subtracts, base, kind, tile)
-            if mask.size:
-                keep = mask[model, first:last]
-                for i in range(keep.size):
-                    tile[i] = tile[i] if keep[i] else np.float32(0)
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, mask, tile)
             _magnitudes(tile, last - first, lanes[model])
     for model in range(models):
         sums[model] += _total(lanes[model])

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from cuvee.kernels.fused.numbers import compiled, load, rounded
 
 
@@ -23,3 +25,40 @@ def load_model(rows: Any, model: Any, first: Any, last: Any, subtracts: Any, bas
     else:
         for i in range(row.size):
             out[i] = load(row[i])
+
+
+@compiled
+def load_kept(
+    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, base: Any, kind: Any, kept: Any, mask: Any, out: Any
+) -> None:
+    """Load a model's task vector and zero what is not kept. `mask` is room for a tile's mask."""
+    load_model(rows, model, first, last, subtracts, base, kind, out)
+    masks, threshold, accept, seen = kept
+    size = last - first
+    if threshold.size:
+        keep_in_tile(out, threshold[model], accept[model], seen, model, mask[:size])
+        for i in range(size):
+            out[i] = out[i] if mask[i] else np.float32(0)
+    elif masks.size:
+        keep = masks[model, first:last]
+        for i in range(size):
+            out[i] = out[i] if keep[i] else np.float32(0)
+
+
+@compiled
+def keep_in_tile(tile: Any, least: Any, accept: Any, seen: Any, model: Any, mask: Any) -> None:
+    equal = np.uint32(0)
+    for i in range(mask.size):
+        equal = np.uint32(equal + np.uint32(abs(tile[i]) == least))
+    left = accept - seen[model]
+    seen[model] += equal
+    if left >= equal:
+        for i in range(mask.size):
+            mask[i] = not (abs(tile[i]) < least)
+        return
+    for i in range(mask.size):
+        mask[i] = not (abs(tile[i]) <= least)
+    for i in range(mask.size if left > 0 else 0):
+        is_equal = abs(tile[i]) == least
+        mask[i] = mask[i] | (is_equal & (left > 0))
+        left -= is_equal
