@@ -133,6 +133,10 @@ BUCKETS = 2048
 """Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
 
 
+MIXED = np.uint32(0xFFFFFFFF)
+"""Says that a bucket holds different magnitudes."""
+
+
 @compiled
 def keep_by_rank(
     rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any
@@ -140,7 +144,9 @@ def keep_by_rank(
     n, length = rows.shape[1], chance.shape[1]
     row, base = np.empty(length, np.float32), np.empty(length, np.float32)
     words, draws = np.empty(length, np.uint32), np.empty(length, np.float32)
-    bucket, first_place = np.empty(length, np.int32), np.empty(BUCKETS + 1, np.int32)
+    buckets = np.empty(length, np.int32)
+    places, turns = np.empty(BUCKETS + 2, np.int32), np.empty(BUCKETS + 2, np.int32)
+    only = np.empty(BUCKETS + 1, np.uint32)
     for first in range(0, n, length):
         load_base(rows, first, first + length, subtracts, base)
         for model in range(models):
@@ -153,44 +159,50 @@ def keep_by_rank(
             keep, likely = out[model, first : first + length], chance[model]
             if length <= FEW:
                 for i in range(length):
-                    keep[i] = draws[i] < likely[_place(words, i)]
+                    keep[i] = draws[i] < likely[_place(words[:i], words[i + 1 :], words[i])]
                 continue
             lowest = np.int32(np.int32(most >> np.uint32(16)) - np.int32(BUCKETS - 1))
-            first_place[:] = 0
             for i in range(length):
-                # the largest are in bucket 0
-                bucket[i] = np.int32(BUCKETS - 1) - max(
-                    np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0)
-                )
+                # the largest are in bucket 0, zeros have the last for themselves
+                bucket = np.int32(BUCKETS - 1) - max(np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0))
+                buckets[i] = np.int32(BUCKETS) if words[i] == np.uint32(0) else np.int32(bucket)
+            _fill(buckets, words, places, only)
+            turns[:] = places
             for i in range(length):
-                first_place[bucket[i] + 1] += np.int32(1)
-            for b in range(BUCKETS):
-                first_place[b + 1] += first_place[b]
-            zeros = np.int32(0)
-            for i in range(length):
-                zeros += np.int32(words[i] == np.uint32(0))
-            zero_place = np.int64(length - zeros)
-            for i in range(length):
-                if words[i] == np.uint32(0):
-                    keep[i] = draws[i] < likely[zero_place]
-                    zero_place += 1
-                elif draws[i] < likely[first_place[bucket[i] + 1] - 1]:
+                bucket, draw = buckets[i], draws[i]
+                if only[bucket] == words[i]:
+                    keep[i] = draw < likely[turns[bucket]]
+                    turns[bucket] += np.int32(1)
+                elif draw < likely[places[bucket + 1] - 1]:
                     keep[i] = True
-                elif draws[i] >= likely[first_place[bucket[i]]]:
+                elif draw >= likely[places[bucket]]:
                     keep[i] = False
                 else:
-                    keep[i] = draws[i] < likely[_place(words, i)]
+                    keep[i] = draw < likely[_place(words[:i], words[i + 1 :], words[i])]
 
 
 @compiled
-def _place(words: Any, i: Any) -> Any:
-    """Return an entry's rank among the words, the largest first, of equal ones the first."""
-    word, before = words[i], np.uint32(0)
-    for j in range(i):
-        before = np.uint32(before + np.uint32(words[j] >= word))
-    for j in range(i + 1, words.size):
-        before = np.uint32(before + np.uint32(words[j] > word))
-    return np.int64(before)
+def _fill(buckets: Any, words: Any, places: Any, only: Any) -> None:
+    """Write the place of each bucket's first entry, and the word that is alone in it."""
+    places[:] = 0
+    only[:] = 0
+    for i in range(words.size):
+        bucket, word = buckets[i], words[i]
+        places[bucket + 1] += np.int32(1)
+        only[bucket] = word if only[bucket] == np.uint32(0) or only[bucket] == word else MIXED
+    for bucket in range(BUCKETS + 1):
+        places[bucket + 1] += places[bucket]
+
+
+@compiled
+def _place(before: Any, after: Any, word: Any) -> Any:
+    """Return a word's rank among those before and after it, the largest first, of equal ones the first."""
+    place = np.uint32(0)
+    for i in range(before.size):
+        place = np.uint32(place + np.uint32(before[i] >= word))
+    for i in range(after.size):
+        place = np.uint32(place + np.uint32(after[i] > word))
+    return np.int64(place)
 
 
 @compiled
