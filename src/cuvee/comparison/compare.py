@@ -89,6 +89,7 @@ def compare(
     *,
     base: Path | str | None = None,
     threads: int = 1,
+    hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare the task vectors of models side by side. Without `base`, the first model is the base.
@@ -100,7 +101,7 @@ def compare(
     if len(named) < 2:
         hint = "name another model, or the one that it was trained from with --base"
         raise RecipeError("expected at least two models to compare, found one", hint=hint)
-    sources = _opened(named, progress or Silent())
+    sources = _opened(named, hub or Hub(), progress or Silent())
     return compare_checkpoints(sources, named, threads=threads, progress=progress)
 
 
@@ -124,17 +125,14 @@ def compare_checkpoints(
     return Comparison(labels[0], tuple(labels[1:]), tensors, left_out, _notes(sources, labels, names))
 
 
-def _opened(named: Sequence[str], progress: Progress) -> list[TensorSource]:
-    hub = Hub()
+def _opened(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSource]:
     opened: list[TensorSource] = []
     problems: list[CuveeError] = []
     for text in named:
         try:
             place = folder_of(text, hub, progress)
             opened.append(readable(open_files(place), str(place)))
-        except RecipeError as error:
-            problems.append(error)
-        except CheckpointError as error:
+        except (RecipeError, CheckpointError) as error:
             problems.extend(error.problems or (error,))
     if problems:
         raise several(problems)

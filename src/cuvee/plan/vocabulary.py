@@ -161,11 +161,7 @@ class _Family:
             return unchanged  # the others' rows are of no use
         same = [self.same_tokenizer(which) for which in range(len(self.models))]
         if len(set(known)) == 1:
-            others = [str(model) for model, equal in zip(self.models, same, strict=True) if equal is False]
-            if not others:
-                return unchanged
-            message = f"the tokenizers of {', '.join(others)} and {self.models[0]} differ; rows are merged by their ids"
-            return replace(unchanged, warnings=(f"{message}; 'tokenizer' in the recipe would align them",))
+            return replace(unchanged, warnings=self.differences(same))
         if all(same) and self.tokens() <= min(known):
             notes = [
                 f"{model} has {rows} rows for the same tokens as {self.models[0]}, which has {known[0]}: "
@@ -176,6 +172,20 @@ class _Family:
             maps = same_tokens_maps(known, 0)
             return self.aligned(maps, known[0], Vocabulary(0, notes=tuple(notes)), ())
         return replace(unchanged, opening=self.refused(known))
+
+    def differences(self, same: Sequence[bool | None]) -> tuple[str, ...]:
+        """Warn of tokenizers that differ, or that may, though the models have equally many rows."""
+        warnings = []
+        if others := [str(model) for model, equal in zip(self.models, same, strict=True) if equal is False]:
+            message = f"the tokenizers of {', '.join(others)} and {self.models[0]} differ; rows are merged by their ids"
+            warnings.append(f"{message}; 'tokenizer' in the recipe would align them")
+        unknown = [i for i, equal in enumerate(same) if equal is None and self.hashes(i) and self.hashes(0)]
+        if unknown:
+            names = ", ".join(str(self.models[i]) for i in unknown)
+            warnings.append(
+                f"the tokenizer's files of {names} and {self.models[0]} differ; see `cuvee tokenizer compare`"
+            )
+        return tuple(warnings)
 
     def tokens(self) -> int:
         """Return how many rows the shared tokenizer needs, 0 where it is known by its hash only."""
@@ -213,7 +223,7 @@ class _Family:
         if any(print_ in second.values() for print_ in first.values()):
             return True
         if not (self.is_here(0) and self.is_here(which)):
-            return False if first and second else None
+            return None
         return self.tokenizer(0).ids == self.tokenizer(which).ids
 
     def hashes(self, which: int) -> dict[str, str]:
