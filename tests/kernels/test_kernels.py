@@ -168,6 +168,22 @@ def test_digits_are_the_same_and_count_every_number(block: Block) -> None:
     assert further.sum() == np.count_nonzero(bits >> 13 == prefix)
 
 
+@given(blocks(), st.integers(1, 3))
+def test_distances_of_rows_are_the_same(block: Block, rows: int) -> None:
+    pair = Block(np.tile(block.rows[:2].clip(-8, 8), (1, rows)), 0, SINGLE, False, fused)
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        out = np.empty(block.size, np.float32)
+        kernels.scaled_distances(block, np.arange(rows) + 0.3, out)
+        return [out]
+
+    the_same(pair, run)
+    found = np.empty((2, rows))
+    for kernels, apart in zip((fused, plain), found, strict=True):
+        kernels.divergences(by(kernels, pair), 1e-8, apart)
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-15)
+
+
 @given(blocks())
 def test_numbers_near_a_value_are_counted_alike(block: Block) -> None:
     magnitudes = np.abs(by(plain, block).stack.astype(np.float32))

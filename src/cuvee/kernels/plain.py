@@ -101,6 +101,23 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
         out[model] = draws < chance[model][places.reshape(-1)]
 
 
+def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
+    base, model = block.stack.astype(np.float64).reshape(2, out.size, -1)
+    p, q = _softmax(model) + epsilon, _softmax(base) + epsilon
+    out[:] = np.maximum(np.sum(p * np.log(p / q), axis=-1), 0)
+
+
+def _softmax(rows: np.ndarray) -> np.ndarray:
+    raised = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    shares: np.ndarray = raised / raised.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
+    base, model = block.stack.astype(np.float64)
+    out[:] = (np.abs(model - base).reshape(factors.size, -1) * factors[:, None]).reshape(-1)
+
+
 def magnitude_sums(block: Block, kept: Kept, sums: np.ndarray) -> None:
     for model, row in enumerate(_sparse(block, kept, np.ones(block.models))):
         sums[model] += _lane_sum(np.abs(row).astype(np.float64))

@@ -116,6 +116,18 @@ class Kernels(Protocol):
         are those of `keep_at_random`.
         """
 
+    def divergences(self, block: "Block", epsilon: float, out: np.ndarray) -> None:
+        """Write how far the softmax of each row of the second model is from that of the first, to `out` [rows].
+
+        It is Σ p log(p / q) with p, q the softmax + epsilon, in float64, and never below zero.
+        """
+
+    def scaled_distances(self, block: "Block", factors: np.ndarray, out: np.ndarray) -> None:
+        """Write the distance of each entry of the second model from the first's, times its row's factor, in float64.
+
+        `factors` is [rows], `out` [n] float32, or float64 where that is computed in.
+        """
+
     def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
         """Add each model's sum of the magnitudes that are kept, in float64, to `sums` [models]."""
 

@@ -66,13 +66,16 @@ class _Important:
 
     def importance(self, block: Block) -> np.ndarray:
         first = block.start // self.row
-        return np.asarray(importance(block.stack, self.apart[first : first + block.size // self.row]))
+        factors = np.ascontiguousarray(self.apart[first : first + block.size // self.row, 0])
+        out = np.empty(block.size, np.float64 if block.dtype.itemsize == 8 else np.float32)
+        block.kernels.scaled_distances(block, factors, out)
+        return out[None]
 
 
 def _divergences(s: Situation) -> Fold:
     def add(state: np.ndarray, block: Block) -> np.ndarray:
         first = block.start // s.row
-        state[first : first + block.size // s.row] = divergence(block.stack, s.row)
+        block.kernels.divergences(block, EPSILON, state[first : first + block.size // s.row, 0])
         return state
 
     return Fold(lambda: np.empty((s.elements // s.row, 1)), add, of_one_tensor)

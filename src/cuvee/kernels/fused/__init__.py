@@ -14,7 +14,7 @@ import numpy as np
 
 from cuvee.kernels import plain
 from cuvee.kernels.block import Block
-from cuvee.kernels.fused import choose, merge, sums
+from cuvee.kernels.fused import choose, merge, softmax, sums
 from cuvee.kernels.fused.numbers import known, word, words
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
@@ -126,6 +126,18 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
     choose.keep_by_rank(*_raw(block), chance, keys.astype(np.uint32), np.int64(block.start), out)
 
 
+def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
+    if not _served(block):
+        return plain.divergences(block, epsilon, out)
+    softmax.divergences(words(block.rows), epsilon, out)
+
+
+def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
+    if not _served(block, out):
+        return plain.scaled_distances(block, factors, out)
+    softmax.scaled_distances(words(block.rows), factors, out)
+
+
 def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.magnitude_sums(block, kept, total)
@@ -224,6 +236,8 @@ def _calls() -> list[Callable[[], None]]:
         lambda: keep_by_rank(block, np.ones((2, LANES), np.float32), np.ones((2, 2), np.int64), mask),
         lambda: magnitude_sums(block, kept, two),
         lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
+        lambda: divergences(Block(half[:2], 0, _SINGLE, False, plain), 1e-8, np.zeros(1)),
+        lambda: scaled_distances(Block(half[:2], 0, _SINGLE, False, plain), two[:1], row),
         lambda: gram(block, np.zeros((2, 2))),
         lambda: row_grams(block, np.zeros((1, 2, 2))),
         lambda: squares(block, two),
