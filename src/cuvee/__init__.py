@@ -6,6 +6,7 @@ from cuvee.version import __version__
 
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, recipe_from_text
+    from cuvee.comparison import Comparison, compare
     from cuvee.engine import (
         MergeResult,
         Part,
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
         merge_part,
         merge_state_dicts,
         merge_tensors,
+        rebuild,
         run_plan,
     )
     from cuvee.evaluate import Report, evaluate
@@ -22,12 +24,14 @@ if TYPE_CHECKING:
     from cuvee.recipe.recipe import Recipe
 
 _ROOMS = {
+    "Comparison": "cuvee.comparison",
     "MergeResult": "cuvee.engine",
     "Part": "cuvee.engine",
     "PartResult": "cuvee.engine",
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
     "Report": "cuvee.evaluate",
+    "compare": "cuvee.comparison",
     "evaluate": "cuvee.evaluate",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
@@ -36,11 +40,13 @@ _ROOMS = {
     "merge_part": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
+    "rebuild": "cuvee.engine",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
 }
 
 __all__ = [
+    "Comparison",
     "MergeResult",
     "Part",
     "PartResult",
@@ -48,6 +54,7 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "compare",
     "evaluate",
     "join",
     "load_recipe",
@@ -56,6 +63,7 @@ __all__ = [
     "merge_part",
     "merge_state_dicts",
     "merge_tensors",
+    "rebuild",
     "recipe_from_text",
     "run_plan",
 ]

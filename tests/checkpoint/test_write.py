@@ -10,7 +10,7 @@ import pytest
 from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.companions import companion_files, copy_companions
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
-from cuvee.errors import OutOfBudget, RecipeError
+from cuvee.errors import OutOfBudget, PlatformError, RecipeError
 
 SHARDS = lay_out([OutputTensor("a", "F32", (4,)), OutputTensor("b", "F32", (4,))], 16)
 
@@ -18,6 +18,7 @@ SHARDS = lay_out([OutputTensor("a", "F32", (4,)), OutputTensor("b", "F32", (4,))
 def write(out: Path, *, overwrite: bool = False) -> None:
     with CheckpointWriter(out, SHARDS, overwrite=overwrite) as writer:
         writer.write("a", 0, np.ones(4, np.float32))
+        writer.write("b", 0, np.ones(4, np.float32))
         writer.write_file("cuvee.json", "{}")
         writer.finish()
 
@@ -30,6 +31,7 @@ def test_the_output_appears_only_at_the_end(tmp_path):
     out = tmp_path / "out"
     with CheckpointWriter(out, SHARDS) as writer:
         writer.write("a", 0, np.ones(4, np.float32))
+        writer.write("b", 0, np.ones(4, np.float32))
         assert not out.exists()
         writer.finish()
     assert os.listdir(tmp_path) == ["out"]
@@ -46,6 +48,7 @@ def test_an_error_leaves_nothing(tmp_path):
 def test_leaving_without_finishing_leaves_nothing(tmp_path):
     with CheckpointWriter(tmp_path / "out", SHARDS) as writer:
         writer.write("a", 0, np.ones(4, np.float32))
+        writer.write("b", 0, np.ones(4, np.float32))
     assert everything(tmp_path) == []
 
 
@@ -101,6 +104,7 @@ def test_a_folder_that_appears_during_the_merge_is_kept(tmp_path):
     with CheckpointWriter(tmp_path / "out", SHARDS) as writer:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "precious").touch()
+        writer.take_as_written(["a", "b"])
         with pytest.raises(RecipeError, match="exists already"):
             writer.finish()
     assert everything(tmp_path) == ["out", "out/precious"]
@@ -161,3 +165,16 @@ def test_links_to_companions_are_followed(tmp_path):
     (tmp_path / "donor" / "tokenizer.json").symlink_to("../blob")
     assert copy_companions(tmp_path / "donor", tmp_path / "out") == ["tokenizer.json"]
     assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
+
+
+def test_a_tensor_that_is_not_written_to_its_end_is_no_result(tmp_path: Path) -> None:
+    tensors = [OutputTensor("a", "F32", (4,)), OutputTensor("empty", "F32", (0,)), OutputTensor("b", "F32", (4,))]
+    with CheckpointWriter(tmp_path / "out", lay_out(tensors, 1 << 20)) as writer:
+        writer.write("a", 0, np.ones(4, np.float32))
+        writer.write("b", 0, np.ones(3, np.float32))
+        with pytest.raises(PlatformError, match="not written to the end: 'b'"):
+            writer.finish()
+        assert not (tmp_path / "out").exists()
+        writer.take_as_written(["b"])
+        writer.finish()
+    assert (tmp_path / "out").exists()

@@ -94,6 +94,24 @@ def test_what_lies_above_a_threshold_is_the_same_however_it_is_cut(block: Block,
     np.testing.assert_array_equal(seen, equal.sum(axis=1))
 
 
+@given(blocks(), st.integers(1, 40), st.integers(0, 2**32))
+def test_choices_by_rank_are_the_same(block: Block, length: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    length = random.choice([length, 150, 300])
+    columns = random.integers(0, block.size, (length * 3,))  # many equal magnitudes, in long rows too
+    rows = np.ascontiguousarray(block.rows[:, columns])
+    wide = Block(rows, 3 * length, block.dtype, block.subtracts, fused)
+    chance = -np.sort(-random.random((wide.models, length)).astype(np.float32))
+    keys = random.integers(0, 2**32, (wide.models, 2))
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        keep = np.zeros((block.models, block.size), np.bool_)
+        kernels.keep_by_rank(block, chance, keys, keep)
+        return [keep]
+
+    the_same(wide, run)
+
+
 @given(blocks(), st.booleans())
 def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
     mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0

@@ -10,7 +10,8 @@ import pytest
 
 from cuvee.errors import MissingExtra
 from cuvee.report import Difference, render_page, rows
-from cuvee.report.page import content_hash, difference_scale, duration, score_scale, summary
+from cuvee.report.page import difference_scale, duration, score_scale, summary
+from cuvee.report.template import content_hash
 
 from .boards import board, with_entry
 

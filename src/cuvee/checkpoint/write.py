@@ -9,7 +9,8 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,11 +53,12 @@ class Shard:
     nbytes: int
 
 
-def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
-    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least).
+METADATA = {"format": "pt"}
+"""What transformers wants in every file."""
 
-    Within a shard wide types come first, so that every tensor starts at a multiple of its numbers' size.
-    """
+
+def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
+    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least)."""
     groups: list[list[OutputTensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -67,12 +69,13 @@ def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, .
         filled += tensor.nbytes
     total = len(groups)
     names = [f"model-{i + 1:05d}-of-{total:05d}.safetensors" for i in range(total)] if total > 1 else [SINGLE]
-    return tuple(_shard(name, group) for name, group in zip(names, groups, strict=True))
+    return tuple(lay_out_file(name, group) for name, group in zip(names, groups, strict=True))
 
 
-def _shard(file: str, unordered: list[OutputTensor]) -> Shard:
+def lay_out_file(file: str, unordered: Sequence[OutputTensor], metadata: Mapping[str, str] = METADATA) -> Shard:
+    """Lay out one file. Wide types come first, so that every tensor starts at a multiple of its numbers' size."""
     tensors = sorted(unordered, key=lambda tensor: -NUMPY[tensor.dtype].itemsize)
-    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
     position = 0
     for tensor in tensors:
         span = [position, position + tensor.nbytes]
@@ -108,8 +111,14 @@ class CheckpointWriter:
         self.overwrite = overwrite
         self.resume = resume
         self.keep = False
+        self._left = {tensor.name: tensor.nbytes for shard in shards for tensor in shard.tensors}
+        self._counting = threading.Lock()
         self._places = {t.name: (shard.file, shard.starts[t.name]) for shard in shards for t in shard.tensors}
         self._descriptors: dict[str, int] = {}
+
+    def take_as_written(self, names: Iterable[str]) -> None:
+        """Count tensors that an earlier run has written."""
+        self._left.update(dict.fromkeys(names, 0))
 
     @property
     def count(self) -> int:
@@ -139,6 +148,8 @@ class CheckpointWriter:
         """Write bytes of a tensor from its byte `start` on."""
         file, place = self._places[name]
         view, position = data.view(np.uint8).data, place + start
+        with self._counting:
+            self._left[name] -= len(view)
         try:
             while len(view):
                 count = os.pwrite(self._descriptors[file], view, position)
@@ -164,8 +175,13 @@ class CheckpointWriter:
     def finish(self) -> None:
         """Close the shards, write the index last, and rename the folder into place.
 
-        An earlier merge at OUT is moved aside first and removed last.
+        An earlier merge at OUT is moved aside first and removed last. Raises PlatformError if part of a tensor has
+        never been written.
         """
+        gaps = [name for name, left in self._left.items() if left > 0]
+        if gaps:
+            more = f" and {len(gaps) - 1} more" if len(gaps) > 1 else ""
+            raise PlatformError(f"not written to the end: '{gaps[0]}'{more}", where=str(self.out))
         # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
         # after a power cut the weights digest tells.
         self.close()

@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from cuvee.cli import demo, evaluate, join, merge, methods, plan, recipe_schema
+from cuvee.cli import compare, demo, evaluate, join, merge, methods, plan, recipe_schema
 
 app = typer.Typer(
     name="cuvee",
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, evaluate, recipe_schema):
+for verb in (demo, merge, join, plan, methods, compare, evaluate, recipe_schema):
     app.command(verb.NAME)(verb.command)
 
 

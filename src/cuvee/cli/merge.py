@@ -24,6 +24,7 @@ def command(
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
+    hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
@@ -39,6 +40,7 @@ def command(
         "overwrite": overwrite,
         "resume": not no_resume,
         "allow_nonfinite": allow_nonfinite,
+        "hash_inputs": hash_inputs,
         "progress": shown_progress(),
     }
     if part:

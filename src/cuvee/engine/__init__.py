@@ -1,6 +1,7 @@
 """Runs a Plan: reads ahead, computes block by block, writes behind; memory budget, journal, digests, provenance."""
 
 from cuvee.engine.arrays import merge_tensors
+from cuvee.engine.emr_rebuild import rebuild
 from cuvee.engine.partial import Part
 from cuvee.engine.parts import PartResult, join, merge_part, run_part
 from cuvee.engine.run import MergeResult, merge, run_plan
@@ -15,6 +16,7 @@ __all__ = [
     "merge_part",
     "merge_state_dicts",
     "merge_tensors",
+    "rebuild",
     "run_part",
     "run_plan",
 ]

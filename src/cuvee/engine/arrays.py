@@ -1,12 +1,12 @@
 """Methods on plain arrays: the engine's way, and the definitions' way that it is tested against."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from cuvee.checkpoint import MemoryCheckpoint
-from cuvee.checkpoint.dtypes import NUMPY, name_of
+from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.step import Context, run_step
 from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
@@ -21,8 +21,11 @@ from cuvee.ops.task_vectors import Shares, weighted_sum
 from cuvee.plan.make import as_arrays
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
+from cuvee.recipe.recipe import Semantics
+from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
+_NUMBERS = [NUMPY[kind] for kind in MERGEABLE]
 
 
 def merge_tensors(
@@ -43,11 +46,14 @@ def merge_tensors(
     tensors that do not fit.
     """
     known = find_method(method)
+    _check_words(tensors, names, semantics)
     arrays, origin = [as_numpy(tensor) for tensor in tensors], None if base is None else as_numpy(base)
     stack = [origin, *arrays] if known.base == "endpoint" and origin is not None else arrays
     subtracted = origin if known.base in ("delta", "optional") else None
+    named = list(names) if names is not None else [str(i) for i in range(len(arrays))]
+    named = ["base"] * (len(stack) - len(arrays)) + named
     _check_arrays(known, stack, subtracted, needs_base=known.base == "delta")
-    step = _step(known, stack, subtracted, names or [str(i) for i in range(len(stack))], semantics, settings)
+    step = _step(known, stack, subtracted, named, semantics, settings)
     sources = [MemoryCheckpoint({_NAME: a}) for a in (*stack, *([subtracted] if subtracted is not None else []))]
     wide = computing_dtype([step])
     kernels = load()
@@ -118,13 +124,26 @@ def find_method(key: str) -> Method:
     return registry()[key]
 
 
+def _check_words(tensors: Sequence[Tensor], names: Sequence[str] | None, semantics: str) -> None:
+    if semantics not in get_args(Semantics):
+        message = f"'semantics' is one of {', '.join(get_args(Semantics))}, found {shown(semantics)}"
+        raise RecipeError(message)
+    if names is not None and len(names) != len(tensors):
+        raise RecipeError(f"expected a name for each of {len(tensors)} tensors, found {len(names)}")
+
+
 def _check_arrays(method: Method, stack: list[np.ndarray], base: np.ndarray | None, *, needs_base: bool) -> None:
     least, most = method.models
     if needs_base and base is None:
         raise RecipeError(f"'{method.key}' needs a base")
     if len(stack) < least or (most is not None and len(stack) > most):
         raise RecipeError(f"'{method.key}' merges {least} to {most or 'any number of'} tensors, found {len(stack)}")
-    shapes = {array.shape for array in stack} | ({base.shape} if base is not None else set())
+    everything = [*stack, *([base] if base is not None else [])]
+    odd = next((array.dtype for array in everything if array.dtype not in _NUMBERS), None)
+    if odd is not None:
+        message = f"expected tensors of {', '.join(NAMES)}, found one of {odd}, which is no weight"
+        raise CheckpointError(message, hint="convert it first, if its numbers are weights")
+    shapes = {array.shape for array in everything}
     if len(shapes) > 1:
         raise CheckpointError(f"the tensors have different shapes: {sorted(shapes)}")
 
@@ -154,16 +173,15 @@ def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, A
         for name in given
         if name.removesuffix("_") not in method.settings
     ]
-    given = {name.removesuffix("_"): value for name, value in given.items()}
+    given = {name.removesuffix("_"): plain_value(value) for name, value in given.items()}
     result: dict[str, Any] = {}
     for name, setting in method.settings.items():
         value = given.get(name, setting.default)
         if name not in given and setting.required:
             problems.append(RecipeError(f"parameter '{name}' of '{method.key}' has no value"))
             value = 0.0
-        listed = isinstance(value, list | tuple | np.ndarray)
-        single = [value] * (models if setting.per_model else 1)
-        values: list[Any] = list(value) if isinstance(value, list | tuple | np.ndarray) else single
+        listed = isinstance(value, list)
+        values: list[Any] = value if isinstance(value, list) else [value] * (models if setting.per_model else 1)
         if listed and (not setting.per_model or len(values) != models):
             problems.append(RecipeError(f"'{name}' of '{method.key}': expected one number a model, found {value!r}"))
         complaints = [c for v in values if (c := setting.complaint(v)) is not None]
@@ -172,3 +190,10 @@ def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, A
     if problems:
         raise several(problems)
     return result
+
+
+def plain_value(value: Any) -> Any:
+    """Return a setting's value without NumPy's types and tuples, inside a list, too."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [plain_value(entry) for entry in value] if isinstance(value, list | tuple) else value

@@ -17,7 +17,7 @@ _AHEAD = 1 << 24
 
 
 class Scratch:
-    """Memory for the rows of one thread's blocks, used again by step after step: fresh memory is slow at first touch."""
+    """Memory for the rows of one thread's blocks, used again step after step: fresh memory is slow at first touch."""
 
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)

@@ -14,7 +14,9 @@ from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
-from cuvee.engine.provenance import Figures, as_mergekit, provenance
+from cuvee.engine.measures import is_measured, measured
+from cuvee.engine.provenance import Figures, as_mergekit, provenance, with_sha256
+from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
 
 Record = Mapping[str, Any]
@@ -44,6 +46,25 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> 
         "card": model_card(plan, blank, copied).split(blank),
         "provenance": provenance(plan),
     }
+
+
+def write_record(
+    plan: Plan, writer: CheckpointWriter, workers: Workers, options: Options, *, hash_inputs: bool
+) -> Record:
+    """Write the companions of what the workers have merged. Returns the record, with what was measured."""
+    record = write_companions(plan, writer, options.shard_bytes)
+    if is_measured(plan):
+        record = with_provenance(record, measured=measured(plan, workers.steps))
+    if hash_inputs:
+        inputs = record["provenance"]["inputs"]
+        hashed = with_sha256(plan, inputs, threads=options.threads, progress=options.progress)
+        record = with_provenance(record, inputs=hashed)
+    return record
+
+
+def with_provenance(record: Record, **said: Any) -> Record:
+    """Return the record with more for `cuvee.json` to say."""
+    return {**record, "provenance": {**record["provenance"], **said}}
 
 
 def recorded_tensors(record: Record) -> list[OutputTensor]:

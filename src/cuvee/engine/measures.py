@@ -17,10 +17,33 @@ Reduce = Callable[[Fold], Any]
 """Runs a fold over the blocks of all steps and returns the final state."""
 
 
+def is_measured(plan: Plan) -> bool:
+    """Say whether a recipe asks for numbers that are found in the tensors: weights, or factors of modifiers."""
+    return bool(plan.steps) and (_measures_weights(plan) or measures_changes(plan.recipe.post))
+
+
+def measured(plan: Plan, steps: Sequence[MergeStep]) -> dict[str, Any]:
+    """Return what was measured for `steps`, in plain JSON: weights by model, the modifiers' factors by tensor."""
+    said: dict[str, Any] = {}
+    pairs = [(before, after) for before, after in zip(plan.steps, steps, strict=True) if before.action == "merge"]
+    if pairs and _measures_weights(plan):
+        after = pairs[0][1]
+        weights = zip(after.inputs, after.settings["weight"], strict=True)
+        said["weights"] = [{"model": str(plan.models[given.model]), "weight": weight} for given, weight in weights]
+    if measures_changes(plan.recipe.post):
+        said["factors"] = {after.name: after.scale / before.scale for before, after in pairs if before.scale}
+    return said
+
+
+def _measures_weights(plan: Plan) -> bool:
+    chosen = plan.recipe.weights
+    return chosen is not None and weight_rules()[chosen.key].measures(chosen.settings)
+
+
 def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
     """Return the plan's steps, with the weights of a rule that measures the task vectors if the recipe has one."""
     chosen, merges = plan.recipe.weights, [step for step in plan.steps if step.action == "merge"]
-    if chosen is None or not merges or not weight_rules()[chosen.key].measures(chosen.settings):
+    if chosen is None or not merges or not _measures_weights(plan):
         return plan.steps
     squares = reduce(_squares(len(merges[0].inputs)))
     _check_finite(chosen.key, squares)

@@ -73,6 +73,7 @@ def opened(
             _check_disk(writer)
         finally:
             keep_journal = _holds_something(journal.contents, writer)
+        writer.take_as_written(journal.contents.finished)
         with writer:
             writer.keep = False
             try:

@@ -20,7 +20,8 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
-from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_companions
+from cuvee.engine.emr_masks import without_masks
+from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
@@ -55,7 +56,7 @@ def merge_part(recipe: Recipe, out: Path | str, part: Part, **options: Any) -> P
     return run_part(make_plan(recipe), Path(out), part, **options)
 
 
-def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:
+def run_part(plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, **options: Any) -> PartResult:
     """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
@@ -70,7 +71,8 @@ def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:
     with PeakMemory() as peak, place as (writer, journal):
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
-            record = write_companions(plan, writer, chosen.shard_bytes)
+            # the record of the first part is the one that counts
+            record = write_record(plan, writer, workers, chosen, hash_inputs=hash_inputs and part.number == 1)
             writer.close()
             written = sum(shard.nbytes for shard in shards)
             took = Figures(time.perf_counter() - started, workers.bytes_read, written, peak.bytes(), None)
@@ -78,7 +80,8 @@ def run_part(plan: Plan, out: Path, part: Part, **options: Any) -> PartResult:
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
-    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, plan.warnings)
+    warnings = (*plan.warnings, *without_masks(plan, split=True))
+    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings)
 
 
 def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
@@ -109,6 +112,7 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
         figures = replace(_sum([_figures(journal) for journal in journals]), cast_loss=cast_loss(record, finished))
         writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
         writer.keep = True
+        writer.take_as_written(finished)
         _check_files(writer)
         with writer:
             digest = finish(writer, record, finished, figures)

@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
+from cuvee.checkpoint.hashes import sha256_of
 from cuvee.plan import Plan
+from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
 
@@ -53,6 +55,24 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
         "figures": None,
     }
+
+
+def with_sha256(plan: Plan, inputs: list[dict[str, Any]], *, threads: int, progress: Progress) -> list[dict[str, Any]]:
+    """Return `inputs` as `cuvee.json` lists them, with the SHA-256 of every file, which this reads."""
+    files = [
+        {spec.file.name: spec.file for spec in source.tensors.values()} if source.place is not None else {}
+        for source in plan.sources
+    ]
+    unknown = [
+        {name: path for name, path in paths.items() if given["files"][name]["sha256"] is None}
+        for given, paths in zip(inputs, files, strict=True)
+    ]
+    found = sha256_of([path for paths in unknown for path in paths.values()], threads=threads, progress=progress)
+    return [
+        given
+        | {"files": given["files"] | {n: given["files"][n] | {"sha256": found[path]} for n, path in paths.items()}}
+        for given, paths in zip(inputs, unknown, strict=True)
+    ]
 
 
 def as_mergekit(recipe: Recipe) -> str | None:

@@ -1,12 +1,13 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import lay_out
-from cuvee.engine.finish import cast_loss, finish, output_tensors, write_companions
+from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
+from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
 from cuvee.engine.peak import PeakMemory
@@ -45,11 +46,13 @@ def run_plan(
     overwrite: bool = False,
     resume: bool = True,
     allow_nonfinite: bool = False,
+    hash_inputs: bool = False,
     progress: Progress | None = None,
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
+    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file.
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
@@ -66,7 +69,10 @@ def run_plan(
     started = time.perf_counter()
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
-        record = write_companions(plan, writer, shard_bytes)
+        record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
+        if has_masks(plan):
+            masks = write_masks(plan, writer, threads=workers.workers, progress=options.progress)
+            record = with_provenance(record, masks=[asdict(mask) for mask in masks])
         figures = Figures(
             seconds=time.perf_counter() - started,
             bytes_read=workers.bytes_read,
@@ -75,4 +81,4 @@ def run_plan(
             cast_loss=cast_loss(record, journal.contents.finished),
         )
         digest = finish(writer, record, journal.contents.finished, figures)
-    return MergeResult(named, digest, figures, plan.warnings)
+    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)))

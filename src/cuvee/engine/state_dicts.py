@@ -11,7 +11,7 @@ import numpy as np
 from cuvee.addition import language
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
-from cuvee.engine.arrays import find_method
+from cuvee.engine.arrays import find_method, plain_value
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
@@ -91,7 +91,7 @@ def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given
     shared: dict[str, Any] = {}
     own: list[dict[str, Any]] = [{} for _ in names]
     for word, value in given.items():
-        name, plain = word.removesuffix("_"), _plain(value)
+        name, plain = word.removesuffix("_"), plain_value(value)
         setting = method.settings.get(name)
         if setting is None or not setting.per_model or not isinstance(plain, list):
             shared[name] = plain
@@ -110,13 +110,6 @@ def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given
         "parameters": shared,
     }
     return parse_recipe(json.dumps(document | dict(keys)), language(), source="merge_state_dicts")
-
-
-def _plain(value: Any) -> Any:
-    """Return a setting's value without NumPy's types and tuples."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _checkpoint(state: StateDict, whose: str) -> MemoryCheckpoint:

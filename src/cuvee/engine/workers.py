@@ -14,7 +14,7 @@ from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
-from cuvee.engine.measures import with_measured_scales, with_measured_weights
+from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.kernels import prepare
@@ -52,6 +52,8 @@ class Workers:
 
     def __init__(self, plan: Plan, options: Options) -> None:
         self.plan = plan
+        self.steps = plan.steps
+        """The plan's steps; once run, with what was measured."""
         fitting, self.workers = fit(plan.steps, options.memory_bytes, options.threads)
         self.chunk = options.chunk or fitting
         # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
@@ -70,7 +72,7 @@ class Workers:
         left = {step.name for step in steps if step.name not in journal.contents.finished}
         self.progress.start("merge", self._forecast(steps), "bytes")
         self.progress.advance(self._forecast([step for step in steps if step.name not in left]))
-        if left:
+        if left or is_measured(self.plan):
             self._run(left, writer.write, journal.add)
         self.progress.finish()
 
@@ -87,6 +89,7 @@ class Workers:
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding
         )
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
+        self.steps = steps
         left = [step for step in steps if step.name in names]
         for _ in self._in_order(partial(self._run_step, context, write, note), left):
             pass

@@ -92,6 +92,15 @@ def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.nd
         row[:] = draws < np.float32(density[model])
 
 
+def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+    draws = np.empty(block.size, np.float32)
+    for model, row in enumerate(np.abs(block.stack).astype(_wide(block.dtype))):
+        places = np.empty((block.size // chance.shape[1], chance.shape[1]), np.int32)
+        ranks(row.reshape(places.shape), places)
+        uniform((int(keys[model, 0]), int(keys[model, 1])), block.start, draws)
+        out[model] = draws < chance[model][places.reshape(-1)]
+
+
 def magnitude_sums(block: Block, kept: Kept, sums: np.ndarray) -> None:
     for model, row in enumerate(_sparse(block, kept, np.ones(block.models))):
         sums[model] += _lane_sum(np.abs(row).astype(np.float64))

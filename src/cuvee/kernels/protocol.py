@@ -99,6 +99,13 @@ class Kernels(Protocol):
     def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
         """Mask entries with the model's density as probability, by its key [models, 2] and the entry's index."""
 
+    def keep_by_rank(self, block: "Block", chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+        """Mask entries with a probability by the rank of their magnitude in their row, the largest first.
+
+        `chance` [models, row length] float32 falls with the rank; of equal magnitudes the first ranks higher. The draws
+        are those of `keep_at_random`.
+        """
+
     def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
         """Add each model's sum of the magnitudes that are kept, in float64, to `sums` [models]."""
 

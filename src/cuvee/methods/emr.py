@@ -1,7 +1,7 @@
 """EMR: elect a sign for each entry, keep the largest magnitude that agrees (Huang et al. 2024).
 
-Only the unified model is made: the paper besides stores a mask and a scale for each model, which rebuild it from the
-unified one when it is used, and which need code of their own to do so.
+This is the unified model. A merge to a folder also writes each model's mask and scale (`cuvee.engine.emr_masks`), from
+which `cuvee.rebuild` makes the model again.
 """
 
 from cuvee.method import element_method

@@ -1,6 +1,6 @@
 """Surveys that keep entries by the rank of their magnitude: the middle of a tensor or row; the larger, the likelier."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from array_api_compat import to_device
@@ -92,42 +92,47 @@ keep_middle = Survey(
 each tensor in mergekit's semantics, of each row in the paper's."""
 
 
-def probability(stack: Array, s: Situation, rank_of: Ranks = ranks) -> Array:
-    """Return the probability of staying for each entry of a stack of whole rows (DELLA, arXiv:2406.11617).
+def chances(s: Situation) -> np.ndarray:
+    """Return the probability of staying by the rank in a row, [models, row] (DELLA, arXiv:2406.11617).
 
-    It rises with the magnitude's rank in its row, from density - epsilon to density + epsilon. The window is made
-    smaller where it does not fit into [0, 1]; a row of one entry has the density.
+    It falls from density + epsilon for the largest magnitude to density - epsilon. The window is made smaller where it
+    does not fit into [0, 1]; a row of one entry has the density.
     """
+    rows = []
+    for density, epsilon in zip(s.settings["density"], s.settings["epsilon"], strict=True):
+        window = max(min(epsilon, density, 1 - density), 0.0) if s.row > 1 else 0.0
+        rows.append(np.linspace(density + window, density - window, s.row))
+    return np.asarray(rows, np.float32)
+
+
+def probability(stack: Array, s: Situation, rank_of: Ranks = ranks) -> Array:
+    """Return the probability of staying for each entry of a stack of whole rows."""
     xp = array_namespace(stack)
     result = []
-    for density, epsilon, deltas in zip(s.settings["density"], s.settings["epsilon"], stack, strict=True):
-        window = max(min(epsilon, density, 1 - density), 0.0)
-        if window == 0 or s.row == 1:
-            result.append(xp.full(deltas.shape, float(density), dtype=xp.float32))
-            continue
-        of_rank = xp.asarray(np.linspace(density + window, density - window, s.row).astype(np.float32))
+    for of_rank, deltas in zip(chances(s), stack, strict=True):
         rank = rank_of(xp.reshape(xp.abs(deltas), (-1, s.row)))
-        result.append(xp.reshape(xp.take(of_rank, xp.reshape(rank, (-1,))), deltas.shape))
+        result.append(xp.reshape(xp.take(xp.asarray(of_rank), xp.reshape(rank, (-1,))), deltas.shape))
     return xp.stack(result)
 
 
-@dataclass
+@dataclass(frozen=True)
 class ByRank:
-    """Keeps each entry with its probability. Holds that of the last block, which the rescaling asks for too."""
+    """Keeps each entry with its probability."""
 
     situation: Situation
-    held: tuple[int, np.ndarray] = field(default=(-1, np.empty(0)))
+    chance: np.ndarray
+    keys: np.ndarray
 
     def begin(self) -> "ByRank":
         return self
 
     def at(self, block: Block) -> Array:
-        return _drawn(self.probability(block), self.situation, block.start)
+        keep = np.empty((block.models, block.size), np.bool_)
+        block.kernels.keep_by_rank(block, self.chance, self.keys, keep)
+        return keep
 
     def probability(self, block: Block) -> np.ndarray:
-        if self.held[0] != block.start:
-            self.held = block.start, np.asarray(probability(block.stack, self.situation, ranks_by(block.kernels)))
-        return self.held[1]
+        return np.asarray(probability(block.stack, self.situation, ranks_by(block.kernels)))
 
 
 def _drawn(chance: np.ndarray, s: Situation, start: int) -> np.ndarray:
@@ -139,7 +144,7 @@ def _drawn(chance: np.ndarray, s: Situation, start: int) -> np.ndarray:
 
 def _by_rank(s: Situation) -> Run:
     yield from ()
-    return ByRank(s)
+    return ByRank(s, chances(s), np.array(s.keys, np.int64))
 
 
 def _by_rank_whole(stack: Array, s: Situation) -> Array:

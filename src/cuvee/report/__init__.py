@@ -1,5 +1,6 @@
-"""Shows what was measured: the leaderboard as a page and as rows for a terminal. Prints nothing, writes no file."""
+"""Shows what was measured: leaderboards as pages and rows, comparisons as pages. Prints nothing, writes no file."""
 
+from cuvee.report.comparison import render_comparison
 from cuvee.report.leaderboard import (
     Difference,
     Entry,
@@ -21,6 +22,7 @@ __all__ = [
     "Row",
     "TaskNote",
     "rank_ranges",
+    "render_comparison",
     "render_page",
     "rows",
     "verdict_sentence",

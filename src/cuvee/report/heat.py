@@ -126,5 +126,6 @@ def _note(entry: Entry, task: str) -> str:
 
 def _rules(shades: tuple[Shade, ...]) -> str:
     return "\n".join(
-        f".h{step} {{ background: {shade.background}; color: {shade.text}; }}" for step, shade in enumerate(shades)
+        f".h{step} {{ background: {shade.background}; color: {shade.text}; fill: {shade.background}; }}"
+        for step, shade in enumerate(shades)
     )

@@ -4,14 +4,9 @@ Text of the leaderboard is escaped by the template. The page's own stylesheet an
 content security policy, so a browser runs nothing else even if an escape were missing.
 """
 
-import base64
-import hashlib
 import math
 from dataclasses import dataclass
-from importlib import resources
-from typing import Any
 
-from cuvee.errors import MissingExtra
 from cuvee.report.heat import heat_css, heat_map, heat_step
 from cuvee.report.leaderboard import (
     Difference,
@@ -22,14 +17,15 @@ from cuvee.report.leaderboard import (
     signed,
     verdict_sentence,
 )
+from cuvee.report.template import content_hash, render, shipped
 
 
 def render_page(leaderboard: Leaderboard) -> str:
     """Render the page. The same leaderboard gives the same text. Raises MissingExtra without jinja2."""
     ranked = rows(leaderboard)
-    style, script = f"{_shipped('page.css')}\n{heat_css()}", _shipped("page.js")
-    return _render(
-        _shipped("page.html.j2"),
+    style, script = f"{shipped('page.css')}\n{heat_css()}", shipped("page.js")
+    return render(
+        "page.html.j2",
         {
             "board": leaderboard,
             "rows": ranked,
@@ -45,6 +41,7 @@ def render_page(leaderboard: Leaderboard) -> str:
             "style_hash": content_hash(style),
             "script_hash": content_hash(script),
         },
+        {"points": points, "signed": signed, "interval": interval, "duration": duration, "heat": heat_step},
     )
 
 
@@ -101,26 +98,5 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def content_hash(text: str) -> str:
-    """Hash an inline stylesheet or script as a content security policy names it."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
 def _counted(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
-
-
-def _shipped(name: str) -> str:
-    return (resources.files("cuvee.report") / name).read_text(encoding="utf-8")
-
-
-def _render(template: str, values: dict[str, Any]) -> str:
-    try:
-        import jinja2
-    except ImportError as missing:
-        raise MissingExtra("eval", missing="jinja2") from missing
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(points=points, signed=signed, interval=interval, duration=duration, heat=heat_step)
-    return environment.from_string(template).render(values)

@@ -1,9 +1,9 @@
 """The kernels compiled by numba: one pass each, no temporary arrays, no lock held.
 
 They serve blocks of bfloat16, float16 and float32 that are computed in float32 or in their own type; the rest goes to
-`plain`. numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`. Compiled
-once and cached: beside these files, or in the user's cache folder where that is read-only, or nowhere if neither can be
-written.
+`plain`. numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`.
+Compiled once and cached: beside these files, or in the user's cache folder where that is read-only, or nowhere if
+neither can be written.
 """
 
 from collections.abc import Callable
@@ -116,6 +116,12 @@ def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.nd
     choose.keep_at_random(keys.astype(np.uint32), density.astype(np.float32), np.int64(start), out)
 
 
+def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+    if not _served(block):
+        return plain.keep_by_rank(block, chance, keys, out)
+    choose.keep_by_rank(*_raw(block), chance, keys.astype(np.uint32), np.int64(block.start), out)
+
+
 def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.magnitude_sums(block, kept, total)
@@ -211,6 +217,7 @@ def _calls() -> list[Callable[[], None]]:
         lambda: elected_sum(block, kept, two, two, True, True, 1.0, 1.0, True, out, loss),
         lambda: keep(block, Kept(threshold=two, accept=both, seen=both), mask),
         lambda: keep_at_random(np.ones((2, 2), np.int64), two, 0, mask),
+        lambda: keep_by_rank(block, np.ones((2, LANES), np.float32), np.ones((2, 2), np.int64), mask),
         lambda: magnitude_sums(block, kept, two),
         lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
         lambda: gram(block, np.zeros((2, 2))),

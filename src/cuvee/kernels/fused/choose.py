@@ -126,6 +126,85 @@ def keep_at_random(keys: Any, density: Any, start: Any, out: Any) -> None:
             position += size
 
 
+FEW = 128
+"""Entries of a row up to which each is compared with all others."""
+
+BUCKETS = 2048
+"""Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
+
+
+MIXED = np.uint32(0xFFFFFFFF)
+"""Says that a bucket holds different magnitudes."""
+
+
+@compiled
+def keep_by_rank(
+    rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any
+) -> None:
+    n, length = rows.shape[1], chance.shape[1]
+    row, base = np.empty(length, np.float32), np.empty(length, np.float32)
+    words, draws = np.empty(length, np.uint32), np.empty(length, np.float32)
+    buckets = np.empty(length, np.int32)
+    places, turns = np.empty(BUCKETS + 2, np.int32), np.empty(BUCKETS + 2, np.int32)
+    only = np.empty(BUCKETS + 1, np.uint32)
+    for first in range(0, n, length):
+        load_base(rows, first, first + length, subtracts, base)
+        for model in range(models):
+            load_model(rows, model, first, first + length, subtracts, base, kind, row)
+            uniform(keys[model, 0], keys[model, 1], start + first, draws)
+            most = np.uint32(0)
+            for i in range(length):
+                words[i] = np.uint32(bits(row[i]) & MAGNITUDE)
+                most = max(most, words[i])
+            keep, likely = out[model, first : first + length], chance[model]
+            if length <= FEW:
+                for i in range(length):
+                    keep[i] = draws[i] < likely[_place(words[:i], words[i + 1 :], words[i])]
+                continue
+            lowest = np.int32(np.int32(most >> np.uint32(16)) - np.int32(BUCKETS - 1))
+            for i in range(length):
+                # the largest are in bucket 0, zeros have the last for themselves
+                bucket = np.int32(BUCKETS - 1) - max(np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0))
+                buckets[i] = np.int32(BUCKETS) if words[i] == np.uint32(0) else np.int32(bucket)
+            _fill(buckets, words, places, only)
+            turns[:] = places
+            for i in range(length):
+                bucket, draw = buckets[i], draws[i]
+                if only[bucket] == words[i]:
+                    keep[i] = draw < likely[turns[bucket]]
+                    turns[bucket] += np.int32(1)
+                elif draw < likely[places[bucket + 1] - 1]:
+                    keep[i] = True
+                elif draw >= likely[places[bucket]]:
+                    keep[i] = False
+                else:
+                    keep[i] = draw < likely[_place(words[:i], words[i + 1 :], words[i])]
+
+
+@compiled
+def _fill(buckets: Any, words: Any, places: Any, only: Any) -> None:
+    """Write the place of each bucket's first entry, and the word that is alone in it."""
+    places[:] = 0
+    only[:] = 0
+    for i in range(words.size):
+        bucket, word = buckets[i], words[i]
+        places[bucket + 1] += np.int32(1)
+        only[bucket] = word if only[bucket] == np.uint32(0) or only[bucket] == word else MIXED
+    for bucket in range(BUCKETS + 1):
+        places[bucket + 1] += places[bucket]
+
+
+@compiled
+def _place(before: Any, after: Any, word: Any) -> Any:
+    """Return a word's rank among those before and after it, the largest first, of equal ones the first."""
+    place = np.uint32(0)
+    for i in range(before.size):
+        place = np.uint32(place + np.uint32(before[i] >= word))
+    for i in range(after.size):
+        place = np.uint32(place + np.uint32(after[i] > word))
+    return np.int64(place)
+
+
 @compiled
 def ranks(words: Any, out: Any) -> None:
     # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order

@@ -1,0 +1,75 @@
+"""cuvee compare: what models changed in their base, side by side."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.comparison import Comparison
+
+NAME = "compare"
+
+
+def command(
+    models: list[str] = typer.Argument(..., metavar="MODEL...", help="Models; the first is the base unless --base is."),
+    base: str = typer.Option("", metavar="MODEL", help="The model that the others were trained from."),
+    page: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write heat maps to this HTML file."),
+    threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    as_json: bool = typer.Option(False, "--json", help="Print every figure, of each tensor too, as JSON."),
+) -> None:
+    """Show the task vectors of models side by side: norms, cosines, sign conflicts, overlap, by layer and role."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.comparison import compare
+
+    if page is not None:
+        _check_page(page)
+    workers = threads or os.cpu_count() or 1
+    found = compare(models, base=base or None, threads=workers, progress=shown_progress())
+    if page is not None:
+        _write_page(found, page)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+
+
+def _check_page(page: Path) -> None:
+    """Find out before reading gigabytes that the page cannot be written."""
+    from cuvee.errors import RecipeError
+    from cuvee.report.template import check_installed
+
+    check_installed()
+    if page.is_dir() or not page.absolute().parent.is_dir():
+        hint = "name a file in a folder that is there, such as comparison.html"
+        raise RecipeError("the page is written to a file", where=str(page), hint=hint)
+
+
+def _write_page(found: "Comparison", page: Path) -> None:
+    from cuvee.checkpoint.write import write_error
+    from cuvee.report import render_comparison
+
+    try:
+        page.write_text(render_comparison(found), encoding="utf-8")
+    except OSError as error:
+        raise write_error(error, page) from error
+    typer.echo(f"wrote {page}", err=True)
+
+
+def _print(found: "Comparison") -> None:
+    from rich.console import Console
+
+    from cuvee.cli.comparison_table import comparison_lines
+
+    console = Console()
+    for line in comparison_lines(found, console.width):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for note in found.notes:
+        typer.echo(f"note: {note}", err=True)
+    for tensor in found.left_out[:5]:
+        typer.echo(f"left out: {tensor.tensor}, {tensor.reason}", err=True)
+    if len(found.left_out) > 5:
+        typer.echo(f"left out: {len(found.left_out) - 5} more tensors, which --json lists", err=True)

@@ -1,0 +1,18 @@
+"""Task vectors side by side: norms, cosines, sign conflicts and overlap, by layer and role. Streams, writes nothing."""
+
+from cuvee.comparison.compare import Comparison, compare, compare_checkpoints
+from cuvee.comparison.figures import Figures, ModelFigures, PairFigures
+from cuvee.comparison.groups import ComparedTensor, Group
+from cuvee.comparison.matching import LeftOut
+
+__all__ = [
+    "ComparedTensor",
+    "Comparison",
+    "Figures",
+    "Group",
+    "LeftOut",
+    "ModelFigures",
+    "PairFigures",
+    "compare",
+    "compare_checkpoints",
+]

@@ -1,0 +1,165 @@
+"""EMR's masks and scales (arXiv:2405.17461): what rebuilds each model from the unified one, in a file for each.
+
+With the unified change u, which is what the merge has written less the base, model i has the mask Mᵢ = [τᵢ·u > 0] and
+the scale cᵢ = Σ|τᵢ| / Σ|Mᵢ u| over all tensors (section 3.2; the official code takes ratios of means instead). Then
+θ₀ + cᵢ Mᵢ u stands for model i. A mask is one bit an entry, the lowest bit of a byte first.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.checkpoint import Checkpoint
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.header import read_header
+from cuvee.checkpoint.write import METADATA, CheckpointWriter, OutputTensor, Shard, lay_out_file, write_error
+from cuvee.kernels import BLOCK, Block, Kernels, load
+from cuvee.plan import MergeStep, Plan
+from cuvee.progress import Progress
+
+FOLDER = "emr"
+CHUNK = BLOCK
+"""Elements at a time, of each model; a multiple of the eight bits of a byte."""
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """One model's file: its name within the output, the model, its scale."""
+
+    file: str
+    model: str
+    scale: float
+
+
+def has_masks(plan: Plan) -> bool:
+    """Say whether a plan's output comes with masks: by EMR, of the same models in every tensor, none moved."""
+    merges = _merges(plan)
+    moved = any(step.base is None or step.base.tensor != step.name for step in merges)
+    return plan.method.key == "emr" and len({_models(step) for step in merges}) == 1 and not moved
+
+
+def without_masks(plan: Plan, *, split: bool) -> tuple[str, ...]:
+    """Warn of a merge by EMR that writes no masks."""
+    if plan.method.key != "emr" or (has_masks(plan) and not split):
+        return ()
+    why = "it is split into parts" if split else "its slices move layers or merge different models"
+    return (f"this merge writes the unified model and no masks of EMR: {why}",)
+
+
+def write_masks(plan: Plan, writer: CheckpointWriter, *, threads: int, progress: Progress) -> tuple[MaskFile, ...]:
+    """Write each model's file beside the merged weights, which must be complete. Reads every input once more."""
+    steps = _merges(plan)
+    models = _models(steps[0])
+    shards = [_shard(plan, model, position, scale=0.0) for position, model in enumerate(models)]
+    headers = tuple(read_header(writer.folder / shard.file) for shard in writer.shards)
+    progress.start("masks", sum(step.elements for step in steps), "entries")
+    with Checkpoint(writer.folder, headers, {}) as unified, _opened(writer, shards) as files:
+        masks = _Masks(plan.sources, unified, files, load())
+        totals = np.zeros((len(models), 2))
+        with ThreadPoolExecutor(threads) as pool:
+            for step, sums in zip(steps, pool.map(masks.write, steps), strict=True):
+                totals += sums
+                progress.advance(step.elements)
+        scales = [float(changed / shared) if shared else 0.0 for changed, shared in totals]
+        for position, (model, file, scale) in enumerate(zip(models, files, scales, strict=True)):
+            file.put(_shard(plan, model, position, scale).header, 0)
+    progress.finish()
+    return tuple(
+        MaskFile(shard.file, str(plan.models[model]), scale)
+        for shard, model, scale in zip(shards, models, scales, strict=True)
+    )
+
+
+def _merges(plan: Plan) -> list[MergeStep]:
+    return [step for step in plan.steps if step.action == "merge"]
+
+
+def _models(step: MergeStep) -> tuple[int, ...]:
+    return tuple(given.model for given in step.inputs)
+
+
+def _shard(plan: Plan, model: int, position: int, scale: float) -> Shard:
+    """Lay out one model's file. Its header has the same length whatever the scale is."""
+    name = re.sub(r"[^\w.-]+", "-", Path(plan.models[model].path).name).strip("-.") or "model"
+    metadata = {**METADATA, "model": str(plan.models[model]), "scale": f"{scale:.17e}".ljust(26)}
+    tensors = [OutputTensor(step.name, "U8", (-(-step.elements // 8),)) for step in _merges(plan)]
+    return lay_out_file(f"{FOLDER}/{position + 1}-{name}.safetensors", tensors, metadata)
+
+
+class _File:
+    """A mask file that is being written."""
+
+    def __init__(self, path: Path, shard: Shard, writer: CheckpointWriter) -> None:
+        self.starts: Mapping[str, int] = shard.starts
+        self.writer = writer
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+
+    def put(self, data: bytes, position: int) -> None:
+        view = memoryview(data)
+        try:
+            while len(view):
+                count = os.pwrite(self.descriptor, view, position)
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise write_error(error, self.writer.out) from error
+
+
+@contextmanager
+def _opened(writer: CheckpointWriter, shards: Sequence[Shard]) -> Iterator[list[_File]]:
+    try:
+        (writer.folder / FOLDER).mkdir(exist_ok=True)
+        with ExitStack() as stack:
+            files = []
+            for shard in shards:
+                files.append(_File(writer.folder / shard.file, shard, writer))
+                stack.callback(os.close, files[-1].descriptor)
+                os.ftruncate(files[-1].descriptor, shard.nbytes)
+            yield files
+    except OSError as error:
+        raise write_error(error, writer.out) from error
+
+
+class _Masks:
+    """Writes the masks of single tensors, from several threads at once."""
+
+    def __init__(
+        self, sources: Sequence[TensorSource], unified: TensorSource, files: Sequence[_File], kernels: Kernels
+    ) -> None:
+        self.sources = sources
+        self.unified = unified
+        self.files = files
+        self.kernels = kernels
+
+    def write(self, step: MergeStep) -> np.ndarray:
+        """Write a tensor's masks; return Σ|τᵢ| and Σ|Mᵢ u| of each model."""
+        sums = np.zeros((len(self.files), 2))
+        assert step.base is not None, "emr works on task vectors"
+        for first in range(0, step.elements, CHUNK):
+            n = min(CHUNK, step.elements - first)
+            base = read_wide(self.sources[step.base.model], step.base.tensor, first, n, self.kernels)
+            change = read_wide(self.unified, step.name, first, n, self.kernels) - base
+            rises, falls, size = change > 0, change < 0, np.abs(change).astype(np.float64)
+            for given, file, total in zip(step.inputs, self.files, sums, strict=True):
+                delta = read_wide(self.sources[given.model], given.tensor, first, n, self.kernels) - base
+                mask = ((delta > 0) & rises) | ((delta < 0) & falls)
+                total += np.abs(delta).sum(dtype=np.float64), (size * mask).sum()
+                bits = np.packbits(mask, bitorder="little")
+                file.put(bits.tobytes(), file.starts[step.name] + first // 8)
+        return sums
+
+
+def read_wide(source: TensorSource, name: str, first: int, n: int, kernels: Kernels) -> np.ndarray:
+    """Read `n` elements from `first` on, as float64 where they are stored so, else as float32."""
+    dtype = NUMPY[source.tensors[name].dtype]
+    raw = np.empty(n, dtype)
+    source.read_into(name, first * dtype.itemsize, [raw])
+    wide = np.dtype(np.float64 if dtype == np.float64 else np.float32)
+    numbers: np.ndarray = Block(raw.reshape(1, -1), 0, wide, False, kernels).stack[0]
+    return numbers

@@ -1,0 +1,80 @@
+"""Where a model's layers and roles are in a drawing: roles downwards, layers to the right, the rest as bars below."""
+
+from dataclasses import dataclass
+
+from cuvee.comparison import Comparison, Group
+
+CELL = 16
+"""Pixels of a cell."""
+
+LETTER = 6.6
+"""Pixels that a letter of a label takes on average, with some room."""
+
+LEAST_LAYERS = 8
+"""Models with fewer layers get wider cells."""
+
+TICKS = 4
+"""Layers between two numbers on the axis, in a model of many."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A rectangle, and the tensors that it stands for."""
+
+    x: float
+    y: float
+    width: float
+    group: Group
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text beside the cells."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All rectangles and labels of a drawing of this size."""
+
+    cells: tuple[Place, ...]
+    roles: tuple[Label, ...]
+    layers: tuple[Label, ...]
+    width: int
+    height: int
+
+
+def layer_grid(found: Comparison) -> Grid:
+    """Lay out a comparison's layers and roles."""
+    layers = [group.layer for group in found.layers]
+    within = list(dict.fromkeys(group.role for group in found.cells))
+    outside = [group for group in found.roles if group.role not in within]
+    roles = [*within, *(group.role for group in outside)]
+    left = round(LETTER * max(len(role or "") for role in roles)) + 8
+    wide = CELL * max(1.0, LEAST_LAYERS / max(len(layers), 1))
+    across = wide * max(len(layers), LEAST_LAYERS if not layers else 1)
+    cells = [
+        Place(left + wide * layers.index(group.layer), CELL * within.index(group.role), wide - 1, group)
+        for group in found.cells
+    ]
+    first = CELL * len(within) + (6 if within else 0)
+    cells += [Place(left, first + CELL * i, across - 1, group) for i, group in enumerate(outside)]
+    bottoms = [CELL * i for i in range(len(within))] + [first + CELL * i for i in range(len(outside))]
+    height = first + CELL * len(outside)
+    return Grid(
+        tuple(cells),
+        tuple(Label(left - 6, y + CELL - 4, role or "") for y, role in zip(bottoms, roles, strict=True)),
+        tuple(Label(left + wide * (i + 0.5), height + 14, text) for i, text in _ticks(layers)),
+        round(left + across),
+        height + 18,
+    )
+
+
+def _ticks(layers: list[str | None]) -> list[tuple[int, str]]:
+    """Return positions and numbers on the axis: every layer of a few, some of many, and the first of each stack."""
+    numbers = [(layer or "").rpartition(".")[2] for layer in layers]
+    every = 1 if len(layers) <= LEAST_LAYERS + TICKS else TICKS
+    return [(i, number) for i, number in enumerate(numbers) if int(number) % every == 0]
