@@ -164,7 +164,9 @@ def keep_by_rank(
             lowest = np.int32(np.int32(most >> np.uint32(16)) - np.int32(BUCKETS - 1))
             for i in range(length):
                 # the largest are in bucket 0, zeros have the last for themselves
-                bucket = np.int32(BUCKETS - 1) - max(np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0))
+                bucket = np.int32(BUCKETS - 1) - max(
+                    np.int32(np.int32(words[i] >> np.uint32(16)) - lowest), np.int32(0)
+                )
                 buckets[i] = np.int32(BUCKETS) if words[i] == np.uint32(0) else np.int32(bucket)
             _fill(buckets, words, places, only)
             turns[:] = places
