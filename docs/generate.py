@@ -132,13 +132,22 @@ def commands_page() -> str:
     )
     common = [p for p in group.params if p.name in ("debug", "version")]
     parts = ["# Command line", GENERATED, intro, _options(common), "`-h` or `--help` works for every command."]
-    for name, command in group.commands.items():
+    for name, command in leaves(group):
         parts += [f"## cuvee {name}", command.help, f"    cuvee {_usage(name, command)}"]
         arguments = [p for p in command.params if p.param_type_name == "argument"]
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         parts += [_arguments(arguments)] if arguments else []
         parts += [_options(options)] if options else []
     return _joined(parts)
+
+
+def leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
+    """Give the commands by their whole names, those within groups among them."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _usage(name: str, command: Any) -> str:

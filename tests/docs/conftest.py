@@ -1,12 +1,15 @@
 """Pages run in folders of their own; the demo, which takes a minute, runs once for all of them."""
 
+import hashlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cuvee.demo import ROOT
 from docs.shell import DemoCache, Shell
+from hub.server import LocalHub, running
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,20 @@ def shell(tmp_path: Path, demo_cache: DemoCache, monkeypatch: pytest.MonkeyPatch
     opened.close()
     monkeypatch.undo()
     shutil.rmtree(tmp_path)
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+    """A hub with the demo's models as `example/NAME`, the one that pages reach; its cache is the page's own."""
+    from huggingface_hub import constants
+
+    with running(LocalHub()) as hub:
+        for folder in sorted((ROOT / "models").iterdir()):
+            hub.put(f"example/{folder.name}", folder, commit=hashlib.sha1(folder.name.encode()).hexdigest())
+        monkeypatch.setattr(constants, "ENDPOINT", hub.address)
+        template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setenv("HF_TOKEN", "hf_of_the_pages")
+        yield hub

@@ -16,7 +16,9 @@ pytest.importorskip("transformers", reason="pages measure models")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=name_of)
-def test_what_a_page_shows_happens(page: Path, shell: Shell) -> None:
+def test_what_a_page_shows_happens(page: Path, shell: Shell, request: pytest.FixtureRequest) -> None:
+    if page.name == "use-a-hub.md":
+        request.getfixturevalue("local_hub")
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in blocks(page):
         place = f"{name_of(page)}:{block.line}"

@@ -30,7 +30,7 @@ def generator() -> ModuleType:
 
 def commands() -> dict[str, Any]:
     group: Any = typer.main.get_command(app)
-    return dict(group.commands)
+    return dict(generator().leaves(group))
 
 
 @pytest.mark.parametrize("name", ["methods.md", "additions.md", "commands.md"])

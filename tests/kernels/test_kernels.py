@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from cuvee.kernels import LANES, ZEROS, Block, Kept, Kernels, fused, plain
+from cuvee.kernels import LANES, ZEROS, Above, Block, Kept, Kernels, fused, plain
 
 BRAIN, HALF, SINGLE = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float16), np.dtype(np.float32)
 TYPES = [BRAIN, HALF, SINGLE]
@@ -48,7 +48,7 @@ def test_merges_are_the_same(block: Block, seed: int, out: np.dtype, add: bool) 
     factor = random.choice([1.0, 1.7], models)
     mask = random.random((models, block.size)) < 0.6
     threshold, accept = np.full(models, 0.5), random.integers(0, 3, models)
-    choice = random.integers(0, 3)
+    choice = random.integers(0, 4)
     scale, votes, normalize, even = random.choice([1.0, 0.4]), *(random.random(2) < 0.5), random.choice([1.0, -1.0, 0])
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
@@ -56,8 +56,8 @@ def test_merges_are_the_same(block: Block, seed: int, out: np.dtype, add: bool) 
         loss = np.zeros(2)
 
         def kept() -> Kept:
-            above = Kept(threshold=threshold, accept=accept, seen=np.zeros(models, np.int64))
-            return (Kept(), Kept(mask), above)[choice]
+            outer, inner = (Above(t, accept, np.zeros(models, np.int64)) for t in (threshold, 2 * threshold))
+            return (Kept(), Kept(mask), Kept(outer=outer), Kept(outer=outer, inner=inner))[choice]
 
         kernels.combine(block, weight, scale, add, outs[0], loss)
         kernels.weighted_sum(block, kept(), factor, weight, 1.3, scale, add, outs[1], loss)
@@ -83,7 +83,7 @@ def test_what_lies_above_a_threshold_is_the_same_however_it_is_cut(block: Block,
                 Block(rows, first, block.dtype, block.subtracts, kernels),
                 np.empty(keep[:, first:last].shape, bool),
             )
-            kernels.keep(part, Kept(threshold=threshold, accept=np.full(block.models, accepted), seen=seen), mask)
+            kernels.keep(part, Above(threshold, np.full(block.models, accepted), seen), mask)
             keep[:, first:last] = mask
         return [keep, seen]
 

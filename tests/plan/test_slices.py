@@ -146,7 +146,10 @@ def test_a_tensor_that_only_one_source_has_is_not_lost_in_silence(plan, extra):
     assert str(found) == f"b: has a tensor '{extra}', which a lacks: it would be lost"
 
 
-def test_a_head_that_the_donor_lacks_is_not_lost_in_silence(plan):
+def test_a_head_that_the_donor_ties_and_the_last_slice_has_is_written(plan):
     tied = {name: array for name, array in layered().items() if name != "lm_head.weight"}
-    found = problem(plan, passthrough("a [0,2]", "b [0,2]"), {"a": tied, "b": layered()})
-    assert str(found) == "b: has a tensor 'lm_head.weight', which a lacks: it would be lost"
+    made = plan(passthrough("a [0,2]", "b [0,2]"), {"a": tied, "b": layered()})
+    assert made_of(made)["lm_head.weight"] == [("b", "lm_head.weight")]
+    assert made.config_changes["tie_word_embeddings"] is False
+    (warning,) = made.warnings
+    assert warning.startswith("'lm_head.weight' is tied to the embedding in a and not in b")

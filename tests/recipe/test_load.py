@@ -156,7 +156,7 @@ def test_a_mistake_is_told_with_its_line_and_the_closest_match(text, expected):
     assert any(expected in problem for problem in problems(text))
 
 
-@pytest.mark.parametrize("key", ["modules", "tokenizer", "tokenizer_source", "chat_template"])
+@pytest.mark.parametrize("key", ["modules"])
 def test_what_mergekit_has_and_we_do_not_is_refused_by_name(key):
     assert problems(f"{HEAD}{key}: auto\n") == [problems(f"{HEAD}{key}: auto\n")[0]]
     assert problems(f"{HEAD}{key}: auto\n")[0].startswith(f"recipe:6: '{key}' is not supported yet")

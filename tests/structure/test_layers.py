@@ -32,6 +32,7 @@ def test_any_name_is_a_layers_or_not(name):
         ("model.layers.3.mlp.experts.7.w1.weight", Layer("model.layers", 3, "mlp.experts.7.w1.weight")),
         ("transformer.h.11.attn.c_attn.bias", Layer("transformer.h", 11, "attn.c_attn.bias")),
         ("h.0.ln_1.weight", Layer("h", 0, "ln_1.weight")),
+        ("layers.0.mlp.experts.7.w1.weight", Layer("layers", 0, "mlp.experts.7.w1.weight")),
         ("model.embed_tokens.weight", None),
         ("lm_head.weight", None),
         ("layers.3", None),

@@ -53,6 +53,8 @@ class Checkpoint:
         self.headers = headers
         self.config = config
         self.place: Path | None = path
+        self.hashes: Mapping[str, str] = {}
+        """File name -> SHA-256, where it is known without reading the file."""
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
         self._sizes = {header.file: header.size for header in headers}
         self._descriptors: dict[Path, int] = {}
@@ -103,7 +105,11 @@ class Checkpoint:
 
     def fingerprint(self) -> dict[str, dict[str, Any]]:
         return {
-            header.file.name: {"size": header.size, "header_blake3": blake3(header.raw).hexdigest(), "sha256": None}
+            header.file.name: {
+                "size": header.size,
+                "header_blake3": blake3(header.raw).hexdigest(),
+                "sha256": self.hashes.get(header.file.name),
+            }
             for header in self.headers
         }
 
@@ -208,9 +214,18 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        text = index.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise CheckpointError("expected a JSON object with a 'weight_map'", where=str(index)) from error
+    return parse_weight_map(text, index)
+
+
+def parse_weight_map(text: str, index: Path) -> dict[str, str]:
+    """Read an index: tensor name -> file of the same folder. Raises CheckpointError."""
+    try:
+        weight_map = json.loads(text)["weight_map"]
         names = {str(name): str(shard) for name, shard in weight_map.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("expected a JSON object with a 'weight_map'", where=str(index)) from error
     if not names:
         raise CheckpointError("the weight_map is empty", where=str(index))
@@ -256,8 +271,16 @@ def _config(path: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return parse_config(file.read_text(encoding="utf-8"), file)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"not JSON: {error}", where=str(file)) from error
+
+
+def parse_config(text: str, file: Path) -> dict[str, Any]:
+    """Read a config.json. Raises CheckpointError."""
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not JSON: {error}", where=str(file)) from error
     if not isinstance(config, dict):
         raise CheckpointError("expected a JSON object", where=str(file))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,24 @@ def companion_files(place: Path) -> list[Path]:
         for file in folder.iterdir()
         if file.is_file()
         and (place.is_dir() or any(file.match(pattern) for pattern in KNOWN))
-        and file.suffix not in WEIGHTS
-        and not file.name.endswith(".index.json")
-        and not file.name.startswith(".")
-        and file.name not in REPLACED
+        and is_companion(file.name)
     )
 
 
-def copy_companions(donor: Path, target: Path) -> list[str]:
-    """Copy the companions of a donor, a folder or file, and return their names. Links are followed."""
-    files = companion_files(donor)
+def companion_names(place: Path) -> list[str]:
+    """List the names of a model's companions."""
+    return [file.name for file in companion_files(place)]
+
+
+def is_companion(name: str) -> bool:
+    """Say whether a file of a model's folder, by its name, belongs to a copy of the model."""
+    kept = not name.startswith(".") and not name.endswith((*WEIGHTS, ".index.json"))
+    return kept and name not in REPLACED and "/" not in name
+
+
+def copy_companions(donor: Path, target: Path, *, wanted: Callable[[str], bool] = lambda _: True) -> list[str]:
+    """Copy the `wanted` companions of a donor, a folder or file, and return their names. Links are followed."""
+    files = [file for file in companion_files(donor) if wanted(file.name)]
     try:
         for file in files:
             shutil.copyfile(file, target / file.name)

@@ -61,21 +61,27 @@ def read_header(file: Path) -> Header:
         with file.open("rb") as opened:
             status = os.fstat(opened.fileno())
             size = status.st_size
-            length = _header_length(opened.read(8), size, file)
-            raw = opened.read(length)
+            raw = opened.read(header_length(opened.read(8), size, file))
     except OSError as error:
         raise CheckpointError(f"cannot read the file: {error.strerror}", where=str(file)) from error
+    return parse_header(raw, size, file, modified_ns=status.st_mtime_ns)
+
+
+def parse_header(raw: bytes, size: int, file: Path, *, modified_ns: int = 0) -> Header:
+    """Check a header, the bytes after the first 8 of a file of `size` bytes. Raises CheckpointError."""
     entries = _entries(raw, file)
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError("the header's __metadata__ is not an object of texts", where=str(file))
-    tensors = [_tensor(name, entry, file, 8 + length) for name, entry in entries.items()]
+    start = 8 + len(raw)
+    tensors = [_tensor(name, entry, file, start) for name, entry in entries.items()]
     tensors.sort(key=lambda spec: (spec.start, spec.nbytes))
-    _check_coverage(tensors, 8 + length, size, file)
-    return Header(file, tuple(tensors), metadata, raw, size, status.st_mtime_ns)
+    _check_coverage(tensors, start, size, file)
+    return Header(file, tuple(tensors), metadata, raw, size, modified_ns)
 
 
-def _header_length(prefix: bytes, size: int, file: Path) -> int:
+def header_length(prefix: bytes, size: int, file: Path) -> int:
+    """Return how many bytes of header follow the first 8. Raises CheckpointError if the file cannot hold them."""
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 8 or length > size - 8:
         message = f"the file has {size} bytes, fewer than its header says: truncated, or not safetensors"

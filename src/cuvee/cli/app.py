@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, join, merge, methods, plan, recipe_schema
+from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
 
 app = typer.Typer(
     name="cuvee",
@@ -15,8 +15,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, compare, evaluate, recipe_schema):
+for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
+app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 
 @app.callback(invoke_without_command=True)

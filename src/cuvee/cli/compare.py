@@ -17,16 +17,19 @@ def command(
     base: str = typer.Option("", metavar="MODEL", help="The model that the others were trained from."),
     page: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write heat maps to this HTML file."),
     threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print every figure, of each tensor too, as JSON."),
 ) -> None:
     """Show the task vectors of models side by side: norms, cosines, sign conflicts, overlap, by layer and role."""
     from cuvee.cli.progress import shown_progress
     from cuvee.comparison import compare
+    from cuvee.hub import Hub
 
     if page is not None:
         _check_page(page)
     workers = threads or os.cpu_count() or 1
-    found = compare(models, base=base or None, threads=workers, progress=shown_progress())
+    hub = Hub(offline=offline)
+    found = compare(models, base=base or None, threads=workers, hub=hub, progress=shown_progress())
     if page is not None:
         _write_page(found, page)
     if as_json:

@@ -12,24 +12,28 @@ NAME = "evaluate"
 
 
 def command(
-    model: Path = typer.Argument(..., metavar="MODEL", help="The model's folder."),
+    model: str = typer.Argument(..., metavar="MODEL", help="A model's folder, or its name on a hub."),
     tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A .csv, .jsonl, task.yaml or a bundled task."),
     out: Path | None = typer.Option(None, help="Folder for the report and every answer; a rerun continues."),
     limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
     batch_size: str = typer.Option("auto", help="Rows in a batch, or auto."),
     device: str = typer.Option("auto", help="auto, cpu or cuda."),
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     scoring: str = typer.Option("sum", help="sum, per_byte, per_character, per_token, letter or kit."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
     from cuvee.evaluate import evaluate
+    from cuvee.hub import Hub
+    from cuvee.plan.resolve import folder_of
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring}
     size = _number(batch_size)
     progress = shown_progress()
-    report = evaluate(model, tasks, out=out, limit=limit, batch_size=size, progress=progress, **options)  # type: ignore[arg-type]  # evaluate checks it
+    place = folder_of(model, Hub(offline=offline), progress)
+    report = evaluate(place, tasks, out=out, limit=limit, batch_size=size, progress=progress, **options)  # type: ignore[arg-type]  # evaluate checks it
     if as_json:
         import json
 

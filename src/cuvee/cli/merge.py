@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,6 +23,8 @@ def command(
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
@@ -32,8 +34,9 @@ def command(
     from cuvee.cli.amounts import parse_bytes, parse_part
     from cuvee.cli.progress import shown_progress
     from cuvee.engine import merge, merge_part
+    from cuvee.hub import Hub
 
-    options = {
+    options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory, "--memory"),
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
         "threads": threads or os.cpu_count() or 1,
@@ -42,6 +45,8 @@ def command(
         "allow_nonfinite": allow_nonfinite,
         "hash_inputs": hash_inputs,
         "progress": shown_progress(),
+        "hub": Hub(offline=offline),
+        "custom_code": custom_code,
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)

@@ -16,13 +16,18 @@ SHOWN_STEPS = 12
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
 ) -> None:
-    """Show what `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor."""
+    """Show what `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor.
+
+    Of models on a hub it asks for headers and small files only.
+    """
     from cuvee.api import load_recipe
+    from cuvee.hub import Hub
     from cuvee.plan import make_plan
 
-    made = make_plan(load_recipe(recipe))
+    made = make_plan(load_recipe(recipe), hub=Hub(offline=offline))
     if as_json:
         import json
 
@@ -38,10 +43,12 @@ def _plain(plan: "Plan") -> dict[str, Any]:
         "digest": plan.digest,
         "method": plan.method.key,
         "models": [str(model) for model in plan.models],
+        "revisions": [repository and repository.commit for repository in plan.repositories],
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "forecast": asdict(plan.forecast),
         "config_changes": dict(plan.config_changes),
+        "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
@@ -72,7 +79,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     console.print(f"[bold]{plan.method.key}[/]  {escape(plan.method.formula)}")
     for i, model in enumerate(plan.models):
         roles = "  (config and tokenizer come from here)" if i == plan.donor else ""
-        console.print(f"  {model}  ->  {plan.places[i]}{roles}", markup=False)
+        console.print(f"  {model}  ->  {_place(plan, i)}{roles}", markup=False)
     if plan.recipe.weights is not None:
         console.print(f"weights: {_chosen(plan.recipe.weights)}", markup=False)
     for chosen in plan.recipe.post:
@@ -84,8 +91,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         table.add_column(column)
     shown = plan.steps if all_steps else plan.steps[:SHOWN_STEPS]
     for step in shown:
-        does = "copies, if equal" if step.action == "copy" else f"merges {len(step.inputs)}"
-        does += " into the base" if step.base and step.action == "merge" else ""
+        does = _does(plan, step)
         table.add_row(escape(step.name), step.dtype, "×".join(map(str, step.shape)), does, _settings(step))
     console.print(table)
     if len(shown) < len(plan.steps):
@@ -95,11 +101,30 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         f"in at most {forecast.passes} passes, writes {bytes_text(forecast.bytes_written)}, "
         f"needs {bytes_text(forecast.least_memory_bytes)} of memory at the least"
     )
+    if forecast.bytes_downloaded:
+        console.print(f"downloads {bytes_text(forecast.bytes_downloaded)} to {plan.hub.cache_folder}", markup=False)
+    for note in plan.vocabulary.notes:
+        console.print(note, markup=False)
     if plan.config_changes:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
     console.print(f"plan digest {plan.digest}")
+
+
+def _place(plan: "Plan", i: int) -> str:
+    repository = plan.repositories[i]
+    if repository is None:
+        return str(plan.places[i])
+    there = "in the cache" if plan.places[i] is not None else "on the hub"
+    return f"{repository.commit[:12]} {there}"
+
+
+def _does(plan: "Plan", step: "MergeStep") -> str:
+    if step.action == "merge":
+        return f"merges {len(step.inputs)}{' into the base' if step.base else ''}"
+    only = len(step.inputs) == 1 and step.base is None
+    return f"takes that of {plan.models[step.inputs[0].model]}" if only else "copies, if equal"
 
 
 def _chosen(chosen: "Chosen") -> str:

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.checkpoint import TensorSource
 from cuvee.comparison.figures import Figures, figures
 from cuvee.comparison.groups import (
     ComparedTensor,
@@ -21,10 +21,11 @@ from cuvee.comparison.matching import LeftOut, match
 from cuvee.comparison.stream import PIECE, Reader
 from cuvee.comparison.sums import Sums, no_sums
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
+from cuvee.foreign import open_files, readable
+from cuvee.hub import Hub
 from cuvee.kernels import BLOCK
-from cuvee.plan.resolve import place_of, refuse_unmergeable
+from cuvee.plan.resolve import folder_of
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.reference import parse_reference
 from cuvee.structure import layer_of
 
 BUFFER_BYTES = 32_000_000
@@ -88,6 +89,7 @@ def compare(
     *,
     base: Path | str | None = None,
     threads: int = 1,
+    hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare the task vectors of models side by side. Without `base`, the first model is the base.
@@ -99,7 +101,8 @@ def compare(
     if len(named) < 2:
         hint = "name another model, or the one that it was trained from with --base"
         raise RecipeError("expected at least two models to compare, found one", hint=hint)
-    return compare_checkpoints(_opened(named), named, threads=threads, progress=progress)
+    sources = _opened(named, hub or Hub(), progress or Silent())
+    return compare_checkpoints(sources, named, threads=threads, progress=progress)
 
 
 def compare_checkpoints(
@@ -122,18 +125,14 @@ def compare_checkpoints(
     return Comparison(labels[0], tuple(labels[1:]), tensors, left_out, _notes(sources, labels, names))
 
 
-def _opened(named: Sequence[str]) -> list[TensorSource]:
+def _opened(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSource]:
     opened: list[TensorSource] = []
     problems: list[CuveeError] = []
     for text in named:
         try:
-            place = place_of(parse_reference(text), None)
-            checkpoint = open_checkpoint(place)
-            refuse_unmergeable(checkpoint, str(place))
-            opened.append(checkpoint)
-        except ValueError as error:
-            problems.append(RecipeError(str(error)))
-        except CheckpointError as error:
+            place = folder_of(text, hub, progress)
+            opened.append(readable(open_files(place), str(place)))
+        except (RecipeError, CheckpointError) as error:
             problems.extend(error.problems or (error,))
     if problems:
         raise several(problems)

@@ -7,6 +7,7 @@ the journals only, so that the parts of a split merge are joined without recipe 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.companions import copy_companions, merged_config
@@ -18,6 +19,7 @@ from cuvee.engine.measures import is_measured, measured
 from cuvee.engine.provenance import Figures, as_mergekit, provenance, with_sha256
 from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
+from cuvee.plan.vocabulary import is_tokenizer_file
 
 Record = Mapping[str, Any]
 
@@ -30,8 +32,8 @@ def output_tensors(plan: Plan) -> list[OutputTensor]:
 def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> Record:
     """Write all that does not depend on the merged numbers. Returns what `finish` must know of the plan."""
     donor = plan.sources[plan.donor]
-    copied = copy_companions(donor.place, writer.folder) if donor.place is not None else []
-    texts = {"recipe.yaml": plan.recipe.text}
+    copied = _copy_companions(plan, writer.folder)
+    texts = {**plan.vocabulary.texts, "recipe.yaml": plan.recipe.text}
     if donor.config:
         texts["config.json"] = merged_config(donor.config, dict(plan.config_changes))
     if (mergekit := as_mergekit(plan.recipe)) is not None:
@@ -46,6 +48,23 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> 
         "card": model_card(plan, blank, copied).split(blank),
         "provenance": provenance(plan),
     }
+
+
+def _copy_companions(plan: Plan, folder: Path) -> list[str]:
+    """Copy the donor's companions, but for the tokenizer's if it is another model's or made anew."""
+    vocabulary = plan.vocabulary
+    place, other = plan.sources[plan.donor].place, plan.sources[vocabulary.donor].place
+    if place is None or other is None:
+        return []
+    replaced = {*vocabulary.texts, *vocabulary.dropped}
+
+    def kept(name: str) -> bool:
+        return name not in replaced and (plan.custom_code or not name.endswith(".py"))
+
+    if vocabulary.donor == plan.donor:
+        return copy_companions(place, folder, wanted=kept)
+    copied = copy_companions(place, folder, wanted=lambda name: kept(name) and not is_tokenizer_file(name))
+    return copied + copy_companions(other, folder, wanted=lambda name: kept(name) and is_tokenizer_file(name))
 
 
 def write_record(

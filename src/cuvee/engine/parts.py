@@ -21,6 +21,7 @@ from cuvee.checkpoint.write import (
     refuse_existing,
 )
 from cuvee.engine.emr_masks import without_masks
+from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
@@ -30,6 +31,7 @@ from cuvee.engine.provenance import Figures
 from cuvee.engine.run import MergeResult
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
+from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.recipe.recipe import Recipe
 
@@ -51,9 +53,11 @@ class PartResult:
     warnings: tuple[str, ...]
 
 
-def merge_part(recipe: Recipe, out: Path | str, part: Part, **options: Any) -> PartResult:
+def merge_part(
+    recipe: Recipe, out: Path | str, part: Part, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+) -> PartResult:
     """Plan a recipe and run one part of it. Options are those of `run_plan`."""
-    return run_part(make_plan(recipe), Path(out), part, **options)
+    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), part, **options)
 
 
 def run_part(plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, **options: Any) -> PartResult:
@@ -61,6 +65,7 @@ def run_part(plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, **
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
     chosen = Options(**options)
+    plan = fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite)
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)

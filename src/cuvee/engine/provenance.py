@@ -38,8 +38,8 @@ class Figures:
 def provenance(plan: Plan) -> dict[str, Any]:
     """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
     inputs = [
-        {"model": str(model), "revision": model.revision, "files": source.fingerprint()}
-        for model, source in zip(plan.models, plan.sources, strict=True)
+        {"model": str(model), "revision": repository and repository.commit, "files": source.fingerprint()}
+        for model, source, repository in zip(plan.models, plan.sources, plan.repositories, strict=True)
     ]
     return {
         "cuvee": __version__,
@@ -80,9 +80,13 @@ def as_mergekit(recipe: Recipe) -> str | None:
     named = any(source.name for part in recipe.slices for source in part.sources)
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
     own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
+    own = own or bool(recipe.groups) or recipe.missing != "fail"
+    own = own or recipe.chat_template in [str(model) for model in recipe.models()]
     if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
     left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in _OUR_KEYS}
+    if isinstance(left.get("tokenizer"), str):
+        left["tokenizer"] = {"source": left["tokenizer"]}
     return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from cuvee.checkpoint.write import lay_out
 from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
+from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
@@ -14,6 +15,7 @@ from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
 from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
+from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.memory import DEFAULT_MEMORY
 from cuvee.progress import Progress, Silent
@@ -30,9 +32,11 @@ class MergeResult:
     warnings: tuple[str, ...]
 
 
-def merge(recipe: Recipe, out: Path | str, **options: Any) -> MergeResult:
+def merge(
+    recipe: Recipe, out: Path | str, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+) -> MergeResult:
     """Plan and run a recipe. Options are those of `run_plan`."""
-    return run_plan(make_plan(recipe), Path(out), **options)
+    return run_plan(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), **options)
 
 
 def run_plan(
@@ -51,6 +55,7 @@ def run_plan(
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
+    Models of a hub are downloaded first, once it is known that there is room for them and for the output.
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
     With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file.
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
@@ -63,6 +68,7 @@ def run_plan(
     options = Options(
         memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent()
     )
+    plan = fetched(plan, out, options.progress, overwrite=overwrite)
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)

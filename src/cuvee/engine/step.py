@@ -17,7 +17,7 @@ from cuvee.method import Method
 from cuvee.ops.arrays import sum_models
 from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
-from cuvee.ops.order import AboveInOrder, kept_by
+from cuvee.ops.order import InOrder
 from cuvee.ops.rounding import round_at_random
 from cuvee.ops.task_vectors import Shares, task_vectors, weighted_sum
 from cuvee.plan.make import as_arrays
@@ -182,7 +182,7 @@ class _Rule:
         if not self.staged:
             return _Computed(block, np.asarray(self.method.rule(block.stack, **self.settings, **self._supplied(block))))
         arguments = {
-            name: kept_by(argument, block) if isinstance(argument, AboveInOrder) else argument.at(block)
+            name: argument.kept(block) if isinstance(argument, InOrder) else argument.at(block)
             for name, argument in self.arguments.items()
         }
         stages: _Merged = self.method.rule(task_vectors(block), **self.settings, **arguments)

@@ -5,10 +5,10 @@ import importlib.util
 from typing import Any, cast
 
 from cuvee.kernels.block import Block, block_of
-from cuvee.kernels.protocol import BLOCK, EVERY, LANES, ZEROS, Kept, Kernels
+from cuvee.kernels.protocol import BLOCK, EVERY, LANES, ZEROS, Above, Kept, Kernels
 from cuvee.progress import Progress
 
-__all__ = ["BLOCK", "EVERY", "LANES", "ZEROS", "Block", "Kept", "Kernels", "block_of", "load", "prepare"]
+__all__ = ["BLOCK", "EVERY", "LANES", "ZEROS", "Above", "Block", "Kept", "Kernels", "block_of", "load", "prepare"]
 
 
 def load() -> Kernels:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cuvee.kernels.block import Block
-from cuvee.kernels.protocol import LANES, ZEROS, Kept
+from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _LOW = 0xFFFFFFFF
 
@@ -77,12 +77,12 @@ def added(terms: np.ndarray) -> np.ndarray:
     return np.asarray(total.astype(terms.dtype))
 
 
-def keep(block: Block, kept: Kept, out: np.ndarray) -> None:
+def keep(block: Block, above: Above, out: np.ndarray) -> None:
     for model, row in enumerate(np.abs(block.stack)):
-        least = row.dtype.type(kept.threshold[model])
+        least = row.dtype.type(above.threshold[model])
         equal = row == least
-        out[model] = ~((row < least) | (equal & (np.cumsum(equal) + kept.seen[model] > kept.accept[model])))
-        kept.seen[model] += np.count_nonzero(equal)
+        out[model] = ~((row < least) | (equal & (np.cumsum(equal) + above.seen[model] > above.accept[model])))
+        above.seen[model] += np.count_nonzero(equal)
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
@@ -181,9 +181,13 @@ def _scaled(numbers: np.ndarray, scale: float) -> np.ndarray:
 def _sparse(block: Block, kept: Kept, factor: np.ndarray) -> np.ndarray:
     scaled: np.ndarray = block.stack * np.asarray(factor, block.dtype)[:, None]
     mask = kept.mask
-    if kept.threshold.size:
+    if kept.outer.threshold.size:
         mask = np.empty(scaled.shape, np.bool_)
-        keep(block, kept, mask)
+        keep(block, kept.outer, mask)
+    if kept.inner.threshold.size:
+        left_out = np.empty(scaled.shape, np.bool_)
+        keep(block, kept.inner, left_out)
+        mask &= ~left_out
     return np.where(mask, scaled, np.zeros_like(scaled)) if mask.size else scaled
 
 

@@ -23,18 +23,28 @@ ZEROS = 64
 
 
 @dataclass(frozen=True)
-class Kept:
-    """Which entries of a block are kept: those of a mask [models, n], those above a threshold, or all.
+class Above:
+    """What is above a threshold a model, and of the magnitudes equal to it the first `accept`.
 
-    Of the magnitudes equal to a model's threshold the first `accept` are kept. `seen` [models] counts those of the
-    blocks so far, and is raised by whoever goes through the block. What is not a number is kept, and seen in the
-    result. An empty array stands for no mask or no threshold.
+    `seen` [models] counts the equal ones of the blocks so far, and is raised by whoever goes through the block. What is
+    not a number is above.
     """
 
-    mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.bool_))
     threshold: np.ndarray = field(default_factory=lambda: np.empty(0))
     accept: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     seen: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Which entries of a block are kept: those of a mask [models, n], those above `outer` but not `inner`, or all.
+
+    An empty array stands for no mask or no threshold.
+    """
+
+    mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.bool_))
+    outer: Above = field(default_factory=Above)
+    inner: Above = field(default_factory=Above)
 
 
 EVERY = np.iinfo(np.int64).max
@@ -93,7 +103,7 @@ class Kernels(Protocol):
     ) -> None:
         """As `weighted_sum`, over the models that agree with the elected sign, as `ops.task_vectors.elected_sum`."""
 
-    def keep(self, block: "Block", kept: Kept, out: np.ndarray) -> None:
+    def keep(self, block: "Block", above: Above, out: np.ndarray) -> None:
         """Write the mask [models, n] of what is above the threshold."""
 
     def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:

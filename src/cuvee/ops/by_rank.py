@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from array_api_compat import to_device
 
-from cuvee.kernels import Block
+from cuvee.kernels import Block, Kept
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.order import Above, Ranks, largest, ranks, ranks_by
+from cuvee.ops.order import AboveInOrder, InOrder, Ranks, Threshold, largest, ranks, ranks_by
 from cuvee.ops.sparsify import kept_count, rescaling
-from cuvee.ops.survey import Argument, Run, Situation, Survey, row_length
+from cuvee.ops.survey import Run, Situation, Survey, row_length
 
 
 def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple[int, int]:
@@ -29,20 +29,23 @@ def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple
 class _Between:
     """Holds of what is above the outer threshold and not above the inner one."""
 
-    outer: Above
-    inner: Above
+    outer: Threshold
+    inner: Threshold
 
     def begin(self) -> "_BetweenInOrder":
         return _BetweenInOrder(self.outer.begin(), self.inner.begin())
 
 
 @dataclass(frozen=True)
-class _BetweenInOrder:
-    outer: Argument
-    inner: Argument
+class _BetweenInOrder(InOrder):
+    outer: AboveInOrder
+    inner: AboveInOrder
 
     def at(self, block: Block) -> Array:
         return self.outer.at(block) & ~self.inner.at(block)
+
+    def kept(self, block: Block) -> Kept:
+        return Kept(outer=self.outer.above, inner=self.inner.above)
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,8 @@ def _middle(s: Situation) -> Run:
     outer, inner = [last for _, last in windows], [first for first, _ in windows]
     found = yield from largest(s, [*enumerate(outer), *enumerate(inner)])
     return _Between(
-        Above(found.threshold[: s.models], found.accept[: s.models]),
-        Above(found.threshold[s.models :], found.accept[s.models :]),
+        Threshold(found.threshold[: s.models], found.accept[: s.models]),
+        Threshold(found.threshold[s.models :], found.accept[s.models :]),
     )
 
 

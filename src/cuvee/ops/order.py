@@ -7,13 +7,14 @@ k-th can be guessed from a few, and counting proves the guess. Rows and groups, 
 instead.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import EVERY, ZEROS, Block, Kept, Kernels, block_of
+from cuvee.kernels import EVERY, ZEROS, Above, Block, Kept, Kernels, block_of
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.survey import Argument, Fold, Situation, of_one_tensor
 
@@ -35,7 +36,7 @@ Scores = Callable[[Block], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Above:
+class Threshold:
     """Holds of magnitudes above a threshold, and of the first `accept` of those equal to it. One of each a row."""
 
     threshold: np.ndarray
@@ -43,32 +44,40 @@ class Above:
     scores: Scores | None = None
 
     def begin(self) -> "AboveInOrder":
-        return AboveInOrder(self, np.zeros(self.accept.size, np.int64))
+        return AboveInOrder(Above(self.threshold, self.accept, np.zeros(self.accept.size, np.int64)), self.scores)
+
+
+class InOrder(ABC):
+    """A pass of a choice for which kernels need no mask."""
+
+    @abstractmethod
+    def kept(self, block: Block) -> Kept:
+        """Return the choice for a block. Who asks goes through the block, once."""
+
+    @abstractmethod
+    def at(self, block: Block) -> Array: ...
 
 
 @dataclass(frozen=True)
-class AboveInOrder:
-    """A pass: `seen` counts the equal ones so far."""
+class AboveInOrder(InOrder):
+    """A pass over what is above a threshold."""
 
     above: Above
-    seen: np.ndarray = field(repr=False)
+    scores: Scores | None
 
     def at(self, block: Block) -> Array:
-        scored = _scored(block, self.above.scores)
+        scored = _scored(block, self.scores)
         mask = np.empty((scored.models, scored.size), np.bool_)
-        block.kernels.keep(scored, self.kept(), mask)
+        block.kernels.keep(scored, self.above, mask)
         return mask
 
-    def kept(self) -> Kept:
-        """Return the choice itself, where it is one of the models' own magnitudes: kernels make no mask of it."""
-        return Kept(threshold=self.above.threshold, accept=self.above.accept, seen=self.seen)
+    def kept(self, block: Block) -> Kept:
+        return Kept(outer=self.above) if self.scores is None else Kept(self.at(block))
 
 
 def kept_by(choice: Argument, block: Block) -> Kept:
-    """Return what a choice keeps of a block, in the form that takes kernels least."""
-    if isinstance(choice, AboveInOrder) and choice.above.scores is None:
-        return choice.kept()
-    return Kept(np.ascontiguousarray(choice.at(block)))
+    """Return what a choice keeps of a block, in the form that costs kernels least."""
+    return choice.kept(block) if isinstance(choice, InOrder) else Kept(np.ascontiguousarray(choice.at(block)))
 
 
 def _scored(block: Block, scores: Scores | None) -> Block:
@@ -77,18 +86,18 @@ def _scored(block: Block, scores: Scores | None) -> Block:
 
 def largest(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None = None, *, all_equal: bool = False
-) -> Generator[Fold, Any, Above]:
+) -> Generator[Fold, Any, Threshold]:
     """Find what holds of the k largest of each row that is wanted: of equal ones the first, or all with `all_equal`."""
     sought = [i for i, (_, count) in enumerate(wanted) if 0 < count < s.elements]
     threshold = np.array([0.0 if count else np.inf for _, count in wanted])
     accept = np.full(len(wanted), EVERY)
     if not sought:
-        return Above(threshold, accept, scores)
+        return Threshold(threshold, accept, scores)
     selection = yield from _select(s, [wanted[i] for i in sought], scores, DIGITS[_itemsize(s.dtype)])
     threshold[sought] = selection.magnitudes(s.dtype)
     if not all_equal:
         accept[sought] = selection.remaining
-    return Above(threshold, accept, scores)
+    return Threshold(threshold, accept, scores)
 
 
 def order_statistics(

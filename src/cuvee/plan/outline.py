@@ -1,10 +1,11 @@
 """Which output tensors there are, and which tensor of which source each is made of: names only."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.plan.names import View
+from cuvee.plan.overlap import Taking
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import is_before_layers, layer_of, stacks
@@ -17,15 +18,17 @@ MOST_LAYERS = 10_000
 class Outline:
     """One output tensor: its slice, its relative depth, and the name that each of the slice's sources has for it.
 
-    `base_name` is the base model's name for it. `source_layer` is the layer taken from the first source.
+    A source that lacks it has None. `base_name` is the base model's name for it. `source_layer` is the layer taken
+    from the first source. `taken` is the one model that it is taken from as it is, with that model's name for it.
     """
 
     name: str
     part: Slice
     depth: float
-    names: tuple[str, ...]
+    names: tuple[str | None, ...]
     base_name: str
     source_layer: int | None = None
+    taken: tuple[ModelRef, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,19 +44,26 @@ class _Shape:
 
 
 def outline(
-    recipe: Recipe, sources: Mapping[ModelRef, TensorSource], donor: ModelRef, problems: list[CuveeError]
+    recipe: Recipe,
+    views: Mapping[ModelRef, View],
+    donor: ModelRef,
+    takings: Sequence[Taking],
+    problems: list[CuveeError],
 ) -> list[Outline]:
     """List the output tensors in the order of the donor's. Notes problems of layer ranges."""
     if recipe.sliced:
-        return _sliced(recipe, sources, donor, problems)
-    part, names = recipe.slices[0], sources[donor].tensors
-    depths = {stack.prefix: stack.depth for stack in stacks(names)}
-    result = []
-    for name in names:
-        layer = layer_of(name)
-        depth = relative_depth(layer.index, depths[layer.prefix]) if layer else depth_outside(name, recipe)
-        result.append(Outline(name, part, depth, (name,) * len(part.sources), name))
-    return result
+        return _sliced(recipe, views, donor, problems)
+    depths = {stack.prefix: stack.depth for stack in stacks(taking.name for taking in takings)}
+    return [_whole(taking, recipe, views, depths) for taking in takings]
+
+
+def _whole(taking: Taking, recipe: Recipe, views: Mapping[ModelRef, View], depths: Mapping[str, int]) -> Outline:
+    part, name, layer = recipe.slices[0], taking.name, layer_of(taking.name)
+    depth = relative_depth(layer.index, depths[layer.prefix]) if layer else depth_outside(name, recipe)
+    names = tuple(None if s.model in taking.lacking else views[s.model].called.get(name, name) for s in part.sources)
+    base = views[recipe.base_model].called.get(name, name) if recipe.base_model else name
+    taken = (taking.taken, views[taking.taken].called[name]) if taking.taken else None
+    return Outline(name, part, depth, names, base, taken=taken)
 
 
 def relative_depth(index: int, layers: int) -> float:
@@ -67,9 +77,9 @@ def depth_outside(name: str, recipe: Recipe) -> float:
 
 
 def _sliced(
-    recipe: Recipe, sources: Mapping[ModelRef, TensorSource], donor: ModelRef, problems: list[CuveeError]
+    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
 ) -> list[Outline]:
-    found = stacks(sources[donor].tensors)
+    found = stacks(views[donor].called)
     others = [stack.prefix for stack in found[1:] if stack.depth > 1]
     if not found or others:
         seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
@@ -77,20 +87,20 @@ def _sliced(
         problems.append(CheckpointError(message, where=str(donor)))
         return []
     prefix = found[0].prefix
-    shapes = {model: _shape(source.tensors, prefix) for model, source in sources.items()}
+    shapes = {model: _shape(view.called, prefix) for model, view in views.items()}
     if not _ranges_fit(recipe, shapes, problems):
         return []
     before = [name for name in shapes[donor].outside if is_before_layers(name)]
     after = [name for name in shapes[donor].outside if not is_before_layers(name)]
     _note_surplus_outside(recipe, shapes, donor, problems)
-    result = [_fixed(name, recipe.slices[0], recipe) for name in before]
+    result = [_fixed(name, recipe.slices[0], recipe, views) for name in before]
     position = 0
     for part in recipe.slices:
         for k in range(_length(part)):
             rests = _rests(recipe, part, k, shapes, prefix, problems)
-            result += [_in_layer(prefix, rest, part, k, position, recipe) for rest in rests]
+            result += [_in_layer(prefix, rest, part, k, position, recipe, views) for rest in rests]
             position += 1
-    return result + [_fixed(name, recipe.slices[-1], recipe) for name in after]
+    return result + [_fixed(name, recipe.slices[-1], recipe, views) for name in after]
 
 
 def _shape(names: Iterable[str], prefix: str) -> _Shape:
@@ -170,15 +180,24 @@ def _indices(part: Slice, k: int) -> list[int]:
     return [(source.layers[0] if source.layers else 0) + k for source in part.sources]
 
 
-def _fixed(name: str, part: Slice, recipe: Recipe) -> Outline:
-    return Outline(name, part, depth_outside(name, recipe), (name,) * len(part.sources), name)
+def _fixed(name: str, part: Slice, recipe: Recipe, views: Mapping[ModelRef, View]) -> Outline:
+    base = part.base_model or recipe.base_model
+    names = tuple(_called(views, source.model, name) for source in part.sources)
+    return Outline(name, part, depth_outside(name, recipe), names, _called(views, base, name) if base else name)
 
 
-def _in_layer(prefix: str, rest: str, part: Slice, k: int, position: int, recipe: Recipe) -> Outline:
+def _in_layer(
+    prefix: str, rest: str, part: Slice, k: int, position: int, recipe: Recipe, views: Mapping[ModelRef, View]
+) -> Outline:
     indices = _indices(part, k)
-    names = tuple(f"{prefix}.{index}.{rest}" for index in indices)
+    shared = [f"{prefix}.{index}.{rest}" for index in indices]
     base = part.base_model or recipe.base_model
     listed = [i for i, source in enumerate(part.sources) if source.model == base]
-    base_name = names[listed[0]] if listed else names[0]
-    depth = relative_depth(k, _length(part))
-    return Outline(f"{prefix}.{position}.{rest}", part, depth, names, base_name, indices[0])
+    base_name = shared[listed[0]] if listed else shared[0]
+    names = tuple(_called(views, source.model, name) for source, name in zip(part.sources, shared, strict=True))
+    base_name = _called(views, base, base_name) if base else base_name
+    return Outline(f"{prefix}.{position}.{rest}", part, relative_depth(k, _length(part)), names, base_name, indices[0])
+
+
+def _called(views: Mapping[ModelRef, View], model: ModelRef, name: str) -> str:
+    return views[model].called.get(name, name)

@@ -8,23 +8,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
+from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
+from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.tokenizers.rows import RowMap
 
 Action = Literal["merge", "copy"]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on."""
+    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on.
+
+    `rows` says which rows of the output are which of the model's, where they are not simply the same.
+    """
 
     model: int
     tensor: str
     dtype: str
     identity: str = ""
     occurrence: int = 0
+    rows: RowMap | None = None
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,15 @@ class Forecast:
     bytes_written: int
     passes: int
     least_memory_bytes: int
+    bytes_downloaded: int = 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps of a merge, in the order of the output's tensors."""
+    """All steps of a merge, in the order of the output's tensors.
+
+    `repositories` says for each model of a hub which commit it is; None for the others.
+    """
 
     recipe: Recipe
     method: Method
@@ -94,6 +105,10 @@ class Plan:
     config_changes: Mapping[str, Any]
     forecast: Forecast
     warnings: tuple[str, ...]
+    repositories: tuple[Repository | None, ...]
+    hub: Hub
+    vocabulary: Vocabulary
+    custom_code: bool = False
 
     @property
     def parameters(self) -> int:
@@ -105,11 +120,18 @@ class Plan:
         content = {
             "recipe": self.recipe.digest,
             "steps": [_plain(step) for step in self.steps],
-            "inputs": [source.fingerprint() for source in self.sources],
+            "inputs": [_headers(source) for source in self.sources],
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def _headers(source: TensorSource) -> dict[str, Any]:
+    """Return what identifies an input wherever it is: whether its hash is known without reading it is not part."""
+    return {name: {**print_, "sha256": None} for name, print_ in source.fingerprint().items()}
+
+
 def _plain(step: MergeStep) -> list[Any]:
-    inputs = [[i.model, i.tensor, i.identity, i.occurrence] for i in step.all_inputs]
+    inputs = [
+        [i.model, i.tensor, i.identity, i.occurrence, *([i.rows.digest] if i.rows else [])] for i in step.all_inputs
+    ]
     return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale]

@@ -1,16 +1,39 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
+from cuvee.foreign import open_files, readable
+from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
-from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.reference import ModelRef, parse_reference
 
 
-def place_of(model: ModelRef, folder: Path | None) -> Path:
-    """Find a model: from the current folder, as mergekit does, or else from the recipe's. Raises CheckpointError."""
+@dataclass(frozen=True)
+class Opening:
+    """The models of a recipe, as far as they could be opened, and what is wrong with them.
+
+    `places` are folders or files, None for models that are given or still on a hub. `unseen` are a model's tensors
+    that exist but of which nothing more is known, because of one of the problems.
+    """
+
+    sources: tuple[TensorSource, ...]
+    places: tuple[Path | None, ...]
+    repositories: tuple[Repository | None, ...]
+    bytes_downloaded: int = 0
+    problems: tuple[CuveeError, ...] = ()
+    unseen: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
+
+
+def place_of(model: ModelRef, folder: Path | None) -> Path | None:
+    """Find a model on the disk: from the current folder, as mergekit does, or else from the recipe's.
+
+    Returns None for what is not there but may be a name on a hub. Raises CheckpointError.
+    """
     if model.adapter:
         raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
     try:
@@ -29,66 +52,109 @@ def place_of(model: ModelRef, folder: Path | None) -> Path:
         return here
     if is_beside:
         return beside
-    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
-    hint = f"looked in {' and '.join(map(str, looked))}"
     if model.looks_like_hub_name:
-        hint += "; models of a hub are not downloaded: download it and name its folder"
-    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+        return None
+    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
 
 
-def open_models(recipe: Recipe) -> tuple[tuple[Path, ...], tuple[TensorSource, ...]]:
-    """Open every model of a recipe by its headers."""
-    places: list[Path] = []
+def _looked(folder: Path | None) -> str:
+    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
+    return f"looked in {' and '.join(map(str, looked))}"
+
+
+def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
+    """Find a model on the hub. Raises CheckpointError that says where else was looked."""
+    try:
+        return find_repository(hub, model.path, model.revision)
+    except CheckpointError as error:
+        hint = f"{error.hint}; if you mean a folder: {_looked(folder)}" if error.hint else _looked(folder)
+        raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error
+
+
+def open_model(written: str, hub: Hub) -> TensorSource:
+    """Find and open one model by its headers. Raises RecipeError for a bad reference, CheckpointError for the rest."""
+    try:
+        model = parse_reference(written)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    place = place_of(model, None)
+    if place is not None:
+        return open_files(place)
+    found = open_repository(hub, find_on_hub(model, None, hub))
+    if found.problems:
+        raise several(found.problems)
+    return found.checkpoint
+
+
+def open_models(recipe: Recipe, hub: Hub) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+    places: list[Path | None] = []
     opened: list[TensorSource] = []
+    repositories: list[Repository | None] = []
     problems: list[CuveeError] = []
+    unseen: dict[ModelRef, frozenset[str]] = {}
     for model in recipe.models():
         try:
-            place = place_of(model, recipe.folder)
-            checkpoint = open_checkpoint(place)
-            refuse_unmergeable(checkpoint, str(place))
-            places.append(place)
-            opened.append(checkpoint)
+            place, repository = place_of(model, recipe.folder), None
+            if place is not None:
+                source: TensorSource = open_files(place)
+            else:
+                repository = find_on_hub(model, recipe.folder, hub)
+                found = open_repository(hub, repository)
+                source, unseen[model] = found.checkpoint, found.unseen
+                place = source.place
+                problems += found.problems
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
-    if problems:
+            continue
+        try:
+            source = readable(source, str(place or model))
+        except CheckpointError as error:
+            problems.append(error)
+        places.append(place)
+        opened.append(source)
+        repositories.append(repository)
+    if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places)
-    return tuple(places), tuple(opened)
+    refuse_two_names(recipe, places, repositories)
+    missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
+    try:
+        refuse_small_disk(hub, missing)
+    except CuveeError as error:
+        problems.append(error)
+    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen)
 
 
-def refuse_two_names(recipe: Recipe, places: list[Path]) -> None:
+def refuse_two_names(recipe: Recipe, places: list[Path | None], repositories: list[Repository | None]) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
     seen: dict[Path, ModelRef] = {}
-    for model, place in zip(recipe.models(), places, strict=True):
-        first = seen.setdefault(place.resolve(), model)
+    for model, place, repository in zip(recipe.models(), places, repositories, strict=True):
+        resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
+        first = seen.setdefault(resolved, model)
         if first != model:
-            message = f"'{first}' and '{model}' are the same place: {place.resolve()}"
+            message = f"'{first}' and '{model}' are the same place: {resolved}"
             raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
 
 
-def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> tuple[TensorSource, ...]:
+def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Opening:
     """Take every model of a recipe from `models`."""
     missing = [str(model) for model in recipe.models() if model not in models]
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
-    for model in recipe.models():
-        refuse_unmergeable(models[model], str(model))
-    return tuple(models[model] for model in recipe.models())
+    sources = tuple(readable(models[model], str(model)) for model in recipe.models())
+    return Opening(sources, (None,) * len(sources), (None,) * len(sources))
 
 
-def refuse_unmergeable(checkpoint: TensorSource, where: str) -> None:
-    """Raise CheckpointError for adapters and for weights that are codes: averaged they would be nonsense."""
-    adapter = next((name for name in checkpoint.tensors if ".lora_A." in name or ".lora_B." in name), None)
-    if adapter is not None:
-        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
-        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
-    scheme = checkpoint.config.get("quantization_config")
-    if scheme:
-        name = scheme.get("quant_method", "unknown") if isinstance(scheme, dict) else scheme
-        hint = "merge the unquantised model and quantise the result"
-        raise CheckpointError(f"its weights are quantised ({name}): codes, not numbers", where=where, hint=hint)
-    for spec in checkpoint.tensors.values():
-        last = spec.name.rpartition(".")[2]
-        if spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32") and "weight" in last):
-            message = f"'{spec.name}' is {spec.dtype}: quantised codes, not numbers"
-            raise CheckpointError(message, where=where, hint="merge the unquantised model")
+def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
+    """Return the folder or file of a model, downloading the `wanted` files of one on a hub. Raises CuveeError."""
+    try:
+        reference = parse_reference(model)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    place = place_of(reference, None)
+    if place is not None:
+        return place
+    repository = find_on_hub(reference, None, hub)
+    if not hub.is_offline:
+        download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
+    return repository.folder

@@ -14,16 +14,22 @@ from pydantic_core import ErrorDetails
 from cuvee.errors import CuveeError, RecipeError, closest, several
 from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.document import Path as Place
+from cuvee.recipe.groups import GROUPS, Group, Missing
 from cuvee.recipe.recipe import Chosen, ComputeDType, DType, Recipe, Rounding, Semantics, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
 from cuvee.recipe.shown import shown
+from cuvee.recipe.vocabulary import (
+    TokenDocument,
+    TokenizerChoice,
+    TokenizerDocument,
+    TokenizerKey,
+    models_named,
+    read_choice,
+)
 
 NOT_YET = {
     "modules": "modules of multi-part architectures",
-    "tokenizer": "changes of the tokenizer (the donor's is copied as it is)",
-    "tokenizer_source": "changes of the tokenizer (the donor's is copied as it is)",
-    "chat_template": "changes of the chat template (the donor's is copied as it is)",
 }
 
 
@@ -90,6 +96,9 @@ class _Slice(_Strict):
     parameters: dict[str, Any] | None = None
 
 
+_TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
+
+
 class RecipeDocument(_Strict):
     """A merge recipe: mergekit's YAML, checked strictly."""
 
@@ -106,6 +115,19 @@ class RecipeDocument(_Strict):
     weights: Any = Field(None, description="a rule that gives each model its weight")
     post: Any = Field(None, description="modifiers of the merged change, one after another")
     rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
+    tokenizer: TokenizerKey = Field(None, description="union, base or one of the models")
+    tokenizer_source: str | None = Field(None, description="mergekit's older form of tokenizer")
+    chat_template: str | None = Field(None, description="auto, chatml, one of the models, or a Jinja template")
+    missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
+    embeddings: str | None = Field(None, description=_TAKEN)
+    experts: str | None = Field(None, description=_TAKEN)
+    routers: str | None = Field(None, description=_TAKEN)
+    language: str | None = Field(None, description=_TAKEN)
+    vision: str | None = Field(None, description=_TAKEN)
+    audio: str | None = Field(None, description=_TAKEN)
+    projector: str | None = Field(None, description=_TAKEN)
+    encoder: str | None = Field(None, description=_TAKEN)
+    decoder: str | None = Field(None, description=_TAKEN)
     name: str | None = None
 
 
@@ -175,6 +197,8 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
         return RecipeError(f"'{what}' is missing", where=where)
     if place[-1] == "parameters" and isinstance(detail["input"], list):
         return RecipeError(f"'{what}': expected 'name: value' lines, found a list", where=where)
+    if detail["type"] == "value_error":
+        return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
     guess = None
     if detail["type"] == "literal_error":
         options = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
@@ -193,6 +217,8 @@ def _fields_at(place: Place) -> list[str]:
         kind = _Slice
     elif words[:2] == ["slices", "sources"]:
         kind = _SliceSource
+    elif words[:1] == ["tokenizer"]:
+        kind = TokenDocument if len(words) > 1 else TokenizerDocument
     return list(kind.model_fields)
 
 
@@ -240,9 +266,13 @@ class _Reader:
         if method is not None and post and not _merges_changes(data, method):
             message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
             self.note(("post",), message, "use a method that works on task vectors, with a 'base_model'")
+        groups = self.groups(data, base, slices)
         if self.problems:
             return None
         checked = RecipeDocument.model_validate(data)
+        tokenizer = self.tokenizer(checked, {base, *(m for part in slices for m in _models_of(part))})
+        if self.problems:
+            return None
         return Recipe(
             merge_method=checked.merge_method,
             slices=slices,
@@ -257,6 +287,10 @@ class _Reader:
             weights=weights,
             post=post,
             rounding=checked.rounding,
+            tokenizer=tokenizer,
+            chat_template=checked.chat_template,
+            groups=groups,
+            missing=checked.missing,
             name=checked.name,
             text=text,
             source=self.document.source,
@@ -350,6 +384,31 @@ class _Reader:
         if method.base in ("delta", "endpoint") and not _has_base(data):
             self.note(("merge_method",), f"'{data['merge_method']}' needs a 'base_model'")
 
+    def groups(self, data: dict[str, Any], base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[Group, ModelRef]:
+        """Read which groups of tensors are taken from one model: its reference or name, or `base`."""
+        sources = [source for part in slices for source in part.sources]
+        known = {str(source.model): source.model for source in sources}
+        known |= {source.name: source.model for source in sources if isinstance(source.name, str)}
+        known |= {str(base): base} if base else {}
+        known |= {"base": base or sources[0].model} if sources else {}
+        found: dict[Group, ModelRef] = {}
+        for key in ("missing", *GROUPS):
+            if data.get("slices") is not None and data.get(key) is not None:
+                self.note((key,), f"'{key}' is for whole 'models', not for 'slices'")
+        for group in GROUPS:
+            written = data.get(group)
+            if not isinstance(written, str) or written == "merge":
+                continue
+            if written in known:
+                found[group] = known[written]
+            elif sources:
+                guess = closest(written, ["merge", *known])
+                hint = f"did you mean '{guess}'?" if guess else f"there are: merge, {', '.join(known)}"
+                self.note(
+                    (group,), f"'{group}': expected 'merge' or a model of the recipe, found {shown(written)}", hint
+                )
+        return found
+
     def weights(self, written: Any) -> Chosen | None:
         """Read `weights:`, a rule's name or {rule: name, and its settings}."""
         if written is None:
@@ -400,6 +459,26 @@ class _Reader:
                 self.unknown(name, key, settings, (*place, name))
         return Chosen(key, result)
 
+    def tokenizer(self, checked: RecipeDocument, models: set[ModelRef | None]) -> TokenizerChoice | None:
+        """Read `tokenizer`, or `tokenizer_source`, which names models of the recipe only."""
+        if checked.tokenizer is not None and checked.tokenizer_source is not None:
+            self.note(("tokenizer_source",), "expected one of 'tokenizer' and 'tokenizer_source', found both")
+        key = "tokenizer" if checked.tokenizer is not None else "tokenizer_source"
+        written = checked.tokenizer or checked.tokenizer_source
+        if written is None:
+            return None
+        try:
+            choice = read_choice(written)
+        except ValueError as error:
+            self.note((key,), str(error))
+            return None
+        for model in dict.fromkeys(models_named(choice)):
+            if model not in models:
+                guess = closest(str(model), ["union", "base", *map(str, models - {None})])
+                hint = f"did you mean '{guess}'?" if guess else "name one of the recipe's models, 'union' or 'base'"
+                self.note((key,), f"'{model}' is not one of the recipe's models", hint)
+        return choice
+
     def setting(self, setting: Setting, key: str, value: Any, place: Place) -> Any:
         """Check one setting of an addition, one value or a list as the setting says."""
         if setting.per_model and not isinstance(value, list):
@@ -425,6 +504,10 @@ class _Reader:
             self.note(("weights",), message, "use a method that works on task vectors, with a 'base_model'")
         for place in _places_of("weight", data):
             self.note(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
+
+
+def _models_of(part: Slice) -> list[ModelRef]:
+    return [source.model for source in part.sources] + ([part.base_model] if part.base_model else [])
 
 
 def _has_base(data: dict[str, Any]) -> bool:

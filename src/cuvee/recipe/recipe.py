@@ -3,12 +3,14 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.recipe.groups import Group, Missing
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
+from cuvee.recipe.vocabulary import TokenizerChoice, canonical_choice
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
@@ -50,7 +52,10 @@ class Slice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merge as written. `models:` is one slice over all layers, with `sliced` false."""
+    """A merge as written. `models:` is one slice over all layers, with `sliced` false.
+
+    `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    """
 
     merge_method: str
     slices: tuple[Slice, ...]
@@ -65,6 +70,10 @@ class Recipe:
     weights: Chosen | None = None
     post: tuple[Chosen, ...] = ()
     rounding: Rounding = "nearest"
+    groups: Mapping[Group, ModelRef] = field(default_factory=dict)
+    missing: Missing = "fail"
+    tokenizer: TokenizerChoice | None = None
+    chat_template: str | None = None
     name: str | None = None
     text: str = ""
     source: str = "recipe"
@@ -86,6 +95,7 @@ class Recipe:
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
+    vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
     return {
         "merge_method": recipe.merge_method,
         "base_model": _text(recipe.base_model),
@@ -100,7 +110,13 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
         "rounding": recipe.rounding,
+        **{key: value for key, value in (vocabulary | _canonical_overlap(recipe)).items() if value is not None},
     }
+
+
+def _canonical_overlap(recipe: Recipe) -> dict[str, Any]:
+    groups = {group: str(model) for group, model in sorted(recipe.groups.items())}
+    return {"groups": groups or None, "missing": None if recipe.missing == "fail" else recipe.missing}
 
 
 def _canonical_slice(part: Slice) -> dict[str, Any]:

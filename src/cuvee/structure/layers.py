@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)?[^.\d][^.]*)\.(?P<index>0|[1-9][0-9]{0,5})\.(?P<rest>.+)$")
+_NUMBERED = re.compile(r"^(?P<prefix>(?:.*?\.)??[^.\d][^.]*)\.(?P<index>0|[1-9][0-9]{0,5})\.(?P<rest>.+)$")
 _FIRST = ("embed", "wte", "wpe", "shared.weight")
 _LAST = ("embed_out", "unembed")
 """Heads with an embedding's name: GPT-NeoX's, TransformerLens'."""

@@ -16,7 +16,7 @@ from cuvee.kernels import plain
 from cuvee.kernels.block import Block
 from cuvee.kernels.fused import choose, merge, sums
 from cuvee.kernels.fused.numbers import known, word, words
-from cuvee.kernels.protocol import LANES, ZEROS, Kept
+from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _SINGLE = np.dtype(np.float32)
 _Raw = tuple[np.ndarray, int, bool, Any]
@@ -40,8 +40,12 @@ def _number(number: float, dtype: np.dtype) -> Any:
     return np.float32(dtype.type(number))
 
 
-def _bounds(kept: Kept) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return kept.mask, kept.threshold.astype(np.float32), kept.accept, kept.seen
+def _bound(above: Above) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return above.threshold.astype(np.float32), above.accept, above.seen
+
+
+def _bounds(kept: Kept) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    return kept.mask, _bound(kept.outer), _bound(kept.inner)
 
 
 def finite(raw: np.ndarray) -> bool:
@@ -106,10 +110,10 @@ def elected_sum(
     )  # fmt: skip
 
 
-def keep(block: Block, kept: Kept, out: np.ndarray) -> None:
+def keep(block: Block, above: Above, out: np.ndarray) -> None:
     if not _served(block):
-        return plain.keep(block, kept, out)
-    choose.keep(*_raw(block), *_bounds(kept)[1:], out)
+        return plain.keep(block, above, out)
+    choose.keep(*_raw(block), *_bound(above), out)
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
@@ -215,7 +219,7 @@ def _calls() -> list[Callable[[], None]]:
         lambda: combine(block, two, 1.0, True, out, loss),
         lambda: weighted_sum(block, kept, two, two, 1.0, 1.0, True, out, loss),
         lambda: elected_sum(block, kept, two, two, True, True, 1.0, 1.0, True, out, loss),
-        lambda: keep(block, Kept(threshold=two, accept=both, seen=both), mask),
+        lambda: keep(block, Above(two, both, both), mask),
         lambda: keep_at_random(np.ones((2, 2), np.int64), two, 0, mask),
         lambda: keep_by_rank(block, np.ones((2, LANES), np.float32), np.ones((2, 2), np.int64), mask),
         lambda: magnitude_sums(block, kept, two),

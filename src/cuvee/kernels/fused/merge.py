@@ -38,7 +38,7 @@ def weighted_sum(
     scale: Any, add: Any, out: Any, loss: Any,
 ) -> None:  # fmt: skip
     base, total, delta = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    mask = np.empty(TILE, np.bool_)
+    mask = np.empty((2, TILE), np.bool_)
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -61,7 +61,7 @@ def elected_sum(
     zero, one = np.float32(0), np.float32(1)
     terms = np.empty((models, TILE), np.float32)
     base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    sign, divisor, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.bool_)
+    sign, divisor, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty((2, TILE), np.bool_)
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         size = last - first

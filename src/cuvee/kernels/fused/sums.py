@@ -71,7 +71,7 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> Non
 def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any) -> None:
     n = rows.shape[1]
     tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
-    mask = np.empty(TILE, np.bool_)
+    mask = np.empty((2, TILE), np.bool_)
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)

@@ -31,18 +31,27 @@ def load_model(rows: Any, model: Any, first: Any, last: Any, subtracts: Any, bas
 def load_kept(
     rows: Any, model: Any, first: Any, last: Any, subtracts: Any, base: Any, kind: Any, kept: Any, mask: Any, out: Any
 ) -> None:
-    """Load a model's task vector and zero what is not kept. `mask` is room for a tile's mask."""
+    """Load a model's task vector and zero what is not kept. `mask` [2, tile] is room for masks."""
     load_model(rows, model, first, last, subtracts, base, kind, out)
-    masks, threshold, accept, seen = kept
+    masks, (least, accept, seen), (most, accept_inner, seen_inner) = kept
     size = last - first
-    if threshold.size:
-        keep_in_tile(out, threshold[model], accept[model], seen, model, mask[:size])
-        for i in range(size):
-            out[i] = out[i] if mask[i] else np.float32(0)
-    elif masks.size:
-        keep = masks[model, first:last]
-        for i in range(size):
-            out[i] = out[i] if keep[i] else np.float32(0)
+    if masks.size:
+        _zero(out, masks[model, first:last])
+    if least.size:
+        chosen = mask[0, :size]
+        keep_in_tile(out, least[model], accept[model], seen, model, chosen)
+        if most.size:
+            left_out = mask[1, :size]
+            keep_in_tile(out, most[model], accept_inner[model], seen_inner, model, left_out)
+            for i in range(size):
+                chosen[i] = chosen[i] & (not left_out[i])
+        _zero(out, chosen)
+
+
+@compiled
+def _zero(tile: Any, mask: Any) -> None:
+    for i in range(mask.size):
+        tile[i] = tile[i] if mask[i] else np.float32(0)
 
 
 @compiled

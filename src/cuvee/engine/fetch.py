@@ -1,0 +1,74 @@
+"""Plan of models on a hub -> the same plan of models on the disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.model_card import card_facts, licence_conflict
+from cuvee.checkpoint.write import partial_folder, refuse_existing
+from cuvee.errors import CheckpointError, OutOfBudget
+from cuvee.foreign import readable
+from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
+from cuvee.plan import Plan
+from cuvee.progress import Progress
+from cuvee.tokenizers.rows import AlignedCheckpoint
+
+
+def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Plan:
+    """Download what a plan needs and the cache lacks, once there is room for it and the output. Raises CuveeError."""
+    wanted = [(i, repository) for i, repository in enumerate(plan.repositories) if repository is not None]
+    if not wanted:
+        return plan
+    missing = sum(missing_bytes(repository, repository.wanted()) for _, repository in wanted)
+    if missing:
+        refuse_existing(out, overwrite=overwrite)
+        _refuse_small_disks(plan, out, missing)
+    sources, places = [_unaligned(source) for source in plan.sources], list(plan.places)
+    for i, repository in wanted:
+        if not plan.hub.is_offline:
+            download(plan.hub, repository, repository.wanted(), progress)
+        sources[i] = readable(open_cached(repository), repository.shown)
+        places[i] = repository.folder
+    aligned = [_aligned(planned, own, sources) for planned, own in zip(plan.sources, sources, strict=True)]
+    here = replace(plan, sources=tuple(aligned), places=tuple(places))
+    if here.digest != plan.digest:
+        hint = "remove the model from the cache, then try again"
+        raise CheckpointError("what was downloaded is not what was planned with", hint=hint)
+    return _with_licences(here)
+
+
+def _with_licences(plan: Plan) -> Plan:
+    """Warn of licences that do not go together, which the cards say that have come with the models."""
+    stated = [card_facts(source.place).licence for source in plan.sources]
+    conflict = licence_conflict([str(model) for model in plan.models], stated)
+    if conflict is None or conflict in plan.warnings:
+        return plan
+    return replace(plan, warnings=(*plan.warnings, conflict))
+
+
+def _unaligned(source: TensorSource) -> TensorSource:
+    return source.source if isinstance(source, AlignedCheckpoint) else source
+
+
+def _aligned(planned: TensorSource, own: TensorSource, sources: list[TensorSource]) -> TensorSource:
+    return planned.over(sources) if isinstance(planned, AlignedCheckpoint) else own
+
+
+def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:
+    """Raise OutOfBudget if cache and output have no room, the one or the other or, on one disk, both together."""
+    refuse_small_disk(plan.hub, missing)
+    begun = [file for file in (partial_folder(out) / "model").glob("*") if file.is_file()]
+    needed = max(0, plan.forecast.bytes_written - sum(file.stat().st_blocks * 512 for file in begun))
+    together = _device(out) == _device(plan.hub.cache_folder)
+    free = plan.hub.free_bytes(out.parent) - (missing if together else 0)
+    if needed > free:
+        besides = " besides the downloads" if together else ""
+        message = f"the output takes {needed / 1e9:.2f} GB, and {out.parent} has {max(free, 0) / 1e9:.2f} GB{besides}"
+        raise OutOfBudget(message, where=str(out), hint="free some space, or write elsewhere")
+
+
+def _device(place: Path) -> int:
+    place = place.absolute()
+    while not place.exists():
+        place = place.parent
+    return place.stat().st_dev

@@ -1,0 +1,153 @@
+"""Writes a model with another model's tokenizer. Holds both embeddings in memory, the rest is streamed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+
+from cuvee.checkpoint import Checkpoint, TensorSource, TensorSpec, open_checkpoint
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.engine.run import MergeResult, run_plan
+from cuvee.errors import CheckpointError
+from cuvee.plan import make_plan
+from cuvee.plan.vocabulary import SPECIAL_IDS, TOKENIZER_FILES, Vocabulary, resized
+from cuvee.recipe.load import parse_recipe
+from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
+from cuvee.tokenizers.check import built
+from cuvee.tokenizers.read import JSON, read_tokenizer
+from cuvee.tokenizers.transplant import Matches, coefficients, combined, match, same_roles, subword_means
+
+Approximation = Literal["omp", "subword"]
+
+
+def transplant(
+    model: Path, donor: Path, out: Path, *, method: Approximation = "omp", k: int = 64, **options: Any
+) -> MergeResult:
+    """Give a model the donor's tokenizer. Options are those of `run_plan`.
+
+    Rows of tokens that both have are copied. The others are approximated: "omp" combines at most `k` shared tokens,
+    "subword" takes the mean of the pieces into which the model's own tokenizer cuts a token.
+    """
+    from cuvee.addition import language
+
+    if not (donor / JSON).is_file():
+        raise CheckpointError(f"has no {JSON} to take over", where=str(donor))
+    with open_checkpoint(model) as own, open_checkpoint(donor) as other:
+        replaced = _Replaced(own, other, _new_rows(own, other, model, donor, method, k))
+        text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": str(model)}]}, allow_unicode=True)
+        recipe = parse_recipe(text, language(), source="transplant")
+        plan = make_plan(recipe, models={recipe.models()[0]: replaced})
+        how = f"omp with k {k}" if method == "omp" else "the mean of subwords"
+        changes = {key: value for key, value in other.config.items() if key in SPECIAL_IDS}
+        vocabulary = Vocabulary(
+            0,
+            {**plan.config_changes, **changes, **resized(own.config, replaced.rows)},
+            {name: _text(donor / name) for name in _texts(donor)},
+            frozenset(TOKENIZER_FILES),
+            (f"the tokenizer of {donor}, missing rows by {how}",),
+        )
+        warnings = (*plan.warnings, *vocabulary.notes)
+        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, warnings=warnings)
+        return run_plan(made, out, **{**options, "resume": False})
+
+
+class _Replaced:
+    """A checkpoint of which some tensors are others."""
+
+    def __init__(self, source: Checkpoint, donor: TensorSource, arrays: Mapping[str, np.ndarray]) -> None:
+        self.source = source
+        self.donor = donor
+        self.arrays = arrays
+        self.config = source.config
+        self.place = source.place
+        self.rows = max(array.shape[0] for array in arrays.values())
+        self.tensors: Mapping[str, TensorSpec] = {
+            name: replace(spec, shape=arrays[name].shape) if name in arrays else spec
+            for name, spec in source.tensors.items()
+        }
+
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        if name not in self.arrays:
+            self.source.read_into(name, start, out)
+            return
+        raw = self.arrays[name].reshape(-1).view(np.uint8)
+        for part in out:
+            part.view(np.uint8)[:] = raw[start : start + part.nbytes]
+            start += part.nbytes
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        if name not in self.arrays:
+            self.source.will_read(name, start, nbytes)
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        donors = {f"donor/{name}": print_ for name, print_ in self.donor.fingerprint().items()}
+        return {**self.source.fingerprint(), **donors}
+
+    def modified(self) -> dict[str, int]:
+        return self.source.modified()
+
+
+def _new_rows(
+    own: Checkpoint, donor: Checkpoint, model: Path, place: Path, method: Approximation, k: int
+) -> dict[str, np.ndarray]:
+    """Return the model's tensors of tokens with a row for each of the donor's."""
+    rows, donor_rows = _rows(own, model), _rows(donor, place)
+    tokenizers = read_tokenizer(model), read_tokenizer(place)
+    matches = match(*tokenizers, (rows, donor_rows), same_roles(own.config, donor.config))
+    if not len(matches.own_rows):
+        raise CheckpointError("the tokenizers have no token in common", where=str(place))
+    theirs = vocabulary_tensors(donor.tensors, donor_rows)
+    made = {}
+    for name in vocabulary_tensors(own.tensors, rows):
+        old = own.read(name).astype(np.float64)
+        if old.ndim == 1 or len(old) == 1:
+            filled = np.full((len(matches.lacking), 1), old.mean())
+        elif method == "subword":
+            filled = subword_means(list(matches.lacking), tokenizers[1], old, _cutter(model))
+        else:
+            same = name if name in theirs else theirs[0]  # a tied model's head is its embedding
+            filled = _pursued(old, donor.read(same).astype(np.float64), matches, k)
+        made[name] = _assembled(old, filled, matches, donor_rows).astype(NUMPY[own.tensors[name].dtype])
+    return made
+
+
+def _rows(checkpoint: Checkpoint, place: Path) -> int:
+    rows = vocabulary_rows(checkpoint.tensors, checkpoint.config)
+    if rows is None or not vocabulary_tensors(checkpoint.tensors, rows):
+        raise CheckpointError("has no embedding of tokens", where=str(place))
+    return rows
+
+
+def _pursued(old: np.ndarray, donor: np.ndarray, matches: Matches, k: int) -> np.ndarray:
+    chosen, amounts = coefficients(donor[matches.lacking], donor[matches.donor_rows], k)
+    return combined(old[matches.own_rows], chosen, amounts)
+
+
+def _assembled(old: np.ndarray, filled: np.ndarray, matches: Matches, count: int) -> np.ndarray:
+    """Put the rows in the donor's places; what is no token's gets the mean of all rows."""
+    flat = old.reshape(-1, 1) if old.ndim == 1 or len(old) == 1 else old
+    made = np.tile(flat.mean(axis=0), (count, 1))
+    made[matches.donor_rows] = flat[matches.own_rows]
+    made[matches.lacking] = filled
+    return made.reshape(count) if old.ndim == 1 else made.reshape(1, count) if len(old) == 1 else made
+
+
+def _cutter(model: Path) -> Any:
+    """Return how the model's own tokenizer cuts a text into pieces."""
+    tokenizer = read_tokenizer(model)
+    if tokenizer.content is None:
+        raise CheckpointError(f"has no {JSON} to cut texts with", where=str(model))
+    library = built(tokenizer.content)
+    return lambda text: library.encode(text, add_special_tokens=False).ids
+
+
+def _texts(donor: Path) -> list[str]:
+    """List the donor's tokenizer files; other forms of its tokenizer.json are left."""
+    return [name for name in TOKENIZER_FILES if (donor / name).is_file() and not name.endswith(".model")]
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8")

@@ -1,0 +1,67 @@
+"""A checkpoint some of whose tensors are worked out from what is stored, piece by piece, when they are read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cuvee.checkpoint import TensorSource, TensorSpec
+
+Decoder = Callable[[int, int], np.ndarray]
+"""Gives the numbers of a flattened tensor from one element up to another, as float32."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A tensor as it is seen, in float32, and how its numbers are worked out."""
+
+    spec: TensorSpec
+    decode: Decoder
+
+
+class Decoded:
+    """Reads as a plain checkpoint does. `meant` are types to write tensors in that are decoded to a wider one."""
+
+    def __init__(
+        self,
+        inner: TensorSource,
+        decodings: Mapping[str, Decoding],
+        *,
+        hidden: frozenset[str],
+        config: dict[str, Any],
+        meant: Mapping[str, str],
+        notes: tuple[str, ...],
+    ) -> None:
+        self.inner = inner
+        self.config = config
+        self.place: Path | None = inner.place
+        self.meant = meant
+        self.notes = notes
+        self._decodings = decodings
+        self.tensors: Mapping[str, TensorSpec] = {
+            name: decodings[name].spec if name in decodings else spec
+            for name, spec in inner.tensors.items()
+            if name not in hidden
+        } | {name: decoding.spec for name, decoding in decodings.items()}
+
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        decoding = self._decodings.get(name)
+        if decoding is None:
+            self.inner.read_into(name, start, out)
+            return
+        for part in out:
+            numbers = decoding.decode(start // 4, (start + part.nbytes) // 4)
+            part.view(np.uint8)[:] = numbers.astype(np.float32, copy=False).reshape(-1).view(np.uint8)
+            start += part.nbytes
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        if name not in self._decodings:
+            self.inner.will_read(name, start, nbytes)
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        return self.inner.fingerprint()
+
+    def modified(self) -> dict[str, int]:
+        return self.inner.modified()

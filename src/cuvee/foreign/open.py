@@ -1,0 +1,58 @@
+"""Any model's files -> a checkpoint of numbers, whatever they are stored as."""
+
+from pathlib import Path
+
+from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.errors import CheckpointError
+from cuvee.foreign.scaled import dequantised, is_exact
+from cuvee.foreign.schemes import scheme_of
+
+_TORCH = (".bin", ".pt", ".pth")
+
+
+def open_files(path: Path) -> TensorSource:
+    """Open a folder or file by its headers, as it is stored. Raises CheckpointError."""
+    if path.suffix == ".gguf" and path.is_file():
+        from cuvee.foreign.gguf_file import open_gguf
+
+        return open_gguf(path)
+    if path.suffix in _TORCH and path.is_file():
+        from cuvee.foreign.torch_files import open_torch_files
+
+        return open_torch_files([path], path)
+    if path.is_dir() and not any(path.glob("*.safetensors*")):
+        return _open_folder(path)
+    return open_checkpoint(path)
+
+
+def _open_folder(folder: Path) -> TensorSource:
+    """Open a folder without safetensors: PyTorch's files, or a single GGUF file."""
+    from cuvee.foreign.torch_files import open_torch_files, torch_files
+
+    files = torch_files(folder)
+    if files:
+        return open_torch_files(files, folder)
+    found = sorted(folder.glob("*.gguf"))
+    if len(found) == 1:
+        from cuvee.foreign.gguf_file import open_gguf
+
+        return open_gguf(found[0])
+    if found:
+        names = ", ".join(file.name for file in found)
+        raise CheckpointError(f"holds several GGUF files: {names}", where=str(folder), hint="name one of them")
+    return open_checkpoint(folder)
+
+
+def readable(source: TensorSource, where: str) -> TensorSource:
+    """Return a checkpoint of numbers that can be merged. Raises CheckpointError for adapters and unknown codes."""
+    adapter = next((name for name in source.tensors if ".lora_A." in name or ".lora_B." in name), None)
+    if adapter is not None:
+        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
+        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
+    scheme = scheme_of(source)
+    if scheme is None:
+        return source
+    if is_exact(scheme):
+        return dequantised(source, scheme)
+    hint = "merge the unquantised model and quantise the result"
+    raise CheckpointError(f"its weights are quantised ({scheme}): codes, not numbers", where=where, hint=hint)

@@ -1,0 +1,23 @@
+"""Models of a hub, through `huggingface_hub`: pinned to a commit, looked at by headers, downloaded, uploaded."""
+
+from cuvee.hub.access import Hub
+from cuvee.hub.download import cached, download, missing_bytes, refuse_small_disk
+from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository
+from cuvee.hub.repository import RemoteFile, Repository, find_repository
+from cuvee.hub.upload import Pushed, push
+
+__all__ = [
+    "Hub",
+    "Pushed",
+    "RemoteCheckpoint",
+    "RemoteFile",
+    "Repository",
+    "cached",
+    "download",
+    "find_repository",
+    "missing_bytes",
+    "open_cached",
+    "open_repository",
+    "push",
+    "refuse_small_disk",
+]

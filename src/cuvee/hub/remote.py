@@ -1,0 +1,179 @@
+"""A model on a hub as a checkpoint: known by config, index and headers, a few kilobytes, before it is downloaded."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from blake3 import blake3
+
+from cuvee.checkpoint import Checkpoint, TensorSpec, open_checkpoint
+from cuvee.checkpoint.checkpoint import INDEX, SINGLE, parse_config, parse_weight_map
+from cuvee.checkpoint.header import Header, header_length, parse_header
+from cuvee.errors import CheckpointError, CuveeError
+from cuvee.hub.access import Hub
+from cuvee.hub.download import cached
+from cuvee.hub.repository import Repository
+
+FIRST_BYTES = 64 << 10
+"""Asked of each file of weights at first: most headers fit."""
+
+CONNECTIONS = 8
+
+
+class RemoteCheckpoint:
+    """A model's tensors without their numbers. `unseen` are names whose file is missing on the hub."""
+
+    def __init__(self, repository: Repository, headers: tuple[Header, ...], config: dict[str, Any]) -> None:
+        self.repository = repository
+        self.headers = headers
+        self.config = config
+        self.place: Path | None = None
+        self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
+
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        raise CheckpointError(f"'{name}' is not downloaded yet", where=self.repository.shown)
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        pass
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        return {
+            header.file.name: {
+                "size": header.size,
+                "header_blake3": blake3(header.raw).hexdigest(),
+                "sha256": self.repository.hashes.get(header.file.name),
+            }
+            for header in self.headers
+        }
+
+    def modified(self) -> dict[str, int]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A model of a hub, as far as it could be opened: the problems met, and the tensors that they hide."""
+
+    checkpoint: RemoteCheckpoint | Checkpoint
+    problems: tuple[CuveeError, ...] = ()
+    unseen: frozenset[str] = frozenset()
+
+
+def open_repository(hub: Hub, repository: Repository) -> Opened:
+    """Open a model by its headers: of the cache if all its weights are there, or else by range requests.
+
+    Raises CheckpointError if nothing of it can be known.
+    """
+    if hub.is_offline:
+        return Opened(open_cached(repository))
+    weights, weight_map = _weights(hub, repository)
+    if repository.has("config.json") and all(repository.has(name) for name in weights):
+        return Opened(open_cached(repository))
+    there = [name for name in weights if name in repository.files]
+    problems: list[CuveeError] = [
+        CheckpointError(f"missing {name}, named by {INDEX}", where=repository.shown)
+        for name in weights
+        if name not in repository.files
+    ]
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        found = list(pool.map(lambda name: _header(hub, repository, name), there))
+    problems += [header for header in found if isinstance(header, CuveeError)]
+    headers = tuple(header for header in found if isinstance(header, Header))
+    checkpoint = RemoteCheckpoint(repository, headers, _config(hub, repository))
+    problems += _index_problems(weight_map, checkpoint)
+    unread = {*weights} - {header.file.name for header in headers}
+    return Opened(checkpoint, tuple(problems), frozenset(n for n, file in weight_map.items() if file in unread))
+
+
+def open_cached(repository: Repository) -> Checkpoint:
+    """Open a model in the cache."""
+    checkpoint = open_checkpoint(repository.folder)
+    checkpoint.hashes = repository.hashes
+    return checkpoint
+
+
+def _weights(hub: Hub, repository: Repository) -> tuple[list[str], Mapping[str, str]]:
+    """Return the names of the files of weights, and what the index says if there is one."""
+    names = repository.files
+    if SINGLE in names and INDEX in names:
+        message = f"found both {SINGLE} and {INDEX}; which one counts?"
+        raise CheckpointError(message, where=repository.shown)
+    if INDEX in names:
+        index = cached(hub, repository, INDEX)
+        weight_map = parse_weight_map(index.read_text(encoding="utf-8"), Path(repository.shown) / INDEX)
+        return list(dict.fromkeys(weight_map.values())), weight_map
+    found = [name for name in names if "/" not in name and name.endswith(".safetensors")]
+    if SINGLE in names or len(found) == 1:
+        return ([SINGLE] if SINGLE in names else found), {}
+    others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf", ".safetensors")))
+    hint = f"it holds {', '.join(others[:4])}" if others else "is it a model?"
+    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=repository.shown, hint=hint)
+
+
+def _config(hub: Hub, repository: Repository) -> dict[str, Any]:
+    if "config.json" not in repository.files:
+        return {}
+    text = cached(hub, repository, "config.json").read_text(encoding="utf-8")
+    return parse_config(text, Path(repository.shown) / "config.json")
+
+
+def _header(hub: Hub, repository: Repository, name: str) -> Header | CuveeError:
+    """Read a file's header by one or two range requests."""
+    file = repository.files[name]
+    where = Path(repository.shown) / name
+    try:
+        start = _range(hub, repository, name, 0, min(FIRST_BYTES, file.size))
+        length = header_length(start[:8], file.size, where)
+        raw = start[8 : 8 + length]
+        if len(raw) < length:
+            raw += _range(hub, repository, name, 8 + len(raw), 8 + length)
+        return parse_header(raw, file.size, where)
+    except CuveeError as error:
+        return error
+
+
+def _range(hub: Hub, repository: Repository, name: str, start: int, end: int) -> bytes:
+    return hub.patiently(lambda: _ask_range(hub, repository, name, start, end), f"{repository.shown}/{name}")
+
+
+def _ask_range(hub: Hub, repository: Repository, name: str, start: int, end: int) -> bytes:
+    """Ask for bytes [start, end) of a file. A server that sends all of it instead is not listened to further."""
+    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    url = hf_hub_url(repository.name, name, revision=repository.commit, endpoint=hub.endpoint)
+    headers = {**build_hf_headers(), "Range": f"bytes={start}-{end - 1}", "Accept-Encoding": "identity"}
+    received = b""
+    seconds = constants.HF_HUB_DOWNLOAD_TIMEOUT
+    with get_session().stream("GET", url, headers=headers, timeout=seconds) as response:
+        hf_raise_for_status(response)
+        first = start if response.status_code == 206 else 0
+        for piece in response.iter_raw():
+            received += piece
+            if first + len(received) >= end:
+                break
+    if first + len(received) < end:
+        raise OSError(f"{name} ended after {first + len(received)} bytes; {end} were expected")
+    return received[start - first : end - first]
+
+
+def _index_problems(weight_map: Mapping[str, str], checkpoint: RemoteCheckpoint) -> list[CuveeError]:
+    """Say where the index and the files that could be read disagree."""
+    read = {header.file.name for header in checkpoint.headers}
+    astray = [
+        name
+        for name, file in weight_map.items()
+        if file in read and (name not in checkpoint.tensors or checkpoint.tensors[name].file.name != file)
+    ]
+    surplus = [name for name in checkpoint.tensors if weight_map and name not in weight_map]
+    where = checkpoint.repository.shown
+    problems: list[CuveeError] = []
+    if astray:
+        message = f"'{astray[0]}' is not in {weight_map[astray[0]]}, where the index has it ({len(astray)} such)"
+        problems.append(CheckpointError(message, where=where))
+    if surplus:
+        problems.append(CheckpointError(f"'{surplus[0]}' is not in {INDEX} ({len(surplus)} such)", where=where))
+    return problems

@@ -1,0 +1,101 @@
+"""A model on a hub at one commit: its name resolved once, its files listed, what of it is in the cache."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.checkpoint.checkpoint import INDEX
+from cuvee.checkpoint.companions import is_companion
+from cuvee.errors import CheckpointError
+from cuvee.hub.access import Hub
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file. `sha256` is known of large ones; `blob` is what the cache calls it and changes with the content."""
+
+    name: str
+    size: int
+    blob: str
+
+    @property
+    def sha256(self) -> str | None:
+        return self.blob if _SHA256.fullmatch(self.blob) else None
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model on a hub, pinned. `folder` is where the cache has or will have its files."""
+
+    name: str
+    revision: str | None
+    commit: str
+    files: Mapping[str, RemoteFile]
+    folder: Path
+
+    @property
+    def shown(self) -> str:
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    def has(self, name: str) -> bool:
+        """Say whether a file is in the cache."""
+        return (self.folder / name).exists()
+
+    def wanted(self) -> list[str]:
+        """List the files that a copy of the model needs: config, weights, companions, the card for its licence."""
+        kept = [name for name in self.files if is_companion(name) or name in ("config.json", "README.md", INDEX)]
+        return kept + [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        return {name: file.sha256 for name, file in self.files.items() if file.sha256 is not None}
+
+
+def find_repository(hub: Hub, name: str, revision: str | None) -> Repository:
+    """Resolve a model's name and revision to a commit: by one request, or offline by the cache alone."""
+    if revision is not None and not _REVISION.fullmatch(revision):
+        raise CheckpointError("a revision is a branch, a tag or a commit", where=f"{name}@{revision}")
+    return _in_cache(hub, name, revision) if hub.is_offline else _on_hub(hub, name, revision)
+
+
+def _on_hub(hub: Hub, name: str, revision: str | None) -> Repository:
+    from huggingface_hub import HfApi, constants
+
+    api = HfApi(endpoint=hub.endpoint)
+    where = f"{name}@{revision}" if revision else name
+    seconds = constants.HF_HUB_ETAG_TIMEOUT
+    info = hub.patiently(lambda: api.model_info(name, revision=revision, files_metadata=True, timeout=seconds), where)
+    files = {}
+    for sibling in info.siblings or ():
+        blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+        files[sibling.rfilename] = RemoteFile(sibling.rfilename, sibling.size or 0, blob or "")
+    if info.sha is None or not _COMMIT.fullmatch(info.sha):
+        raise CheckpointError(f"{hub.address} does not say which commit this is", where=where)
+    return Repository(name, revision, info.sha, files, storage(hub, name) / "snapshots" / info.sha)
+
+
+def storage(hub: Hub, name: str) -> Path:
+    """Return the cache's folder of a model."""
+    return hub.cache_folder / "--".join(["models", *name.split("/")])
+
+
+def _in_cache(hub: Hub, name: str, revision: str | None) -> Repository:
+    where = f"{name}@{revision}" if revision else name
+    wanted = revision or "main"
+    ref = storage(hub, name) / "refs" / wanted
+    commit = wanted if _COMMIT.fullmatch(wanted) else ref.read_text().strip() if ref.is_file() else None
+    folder = storage(hub, name) / "snapshots" / (commit or "")
+    if commit is None or not folder.is_dir():
+        hint = "run it once without --offline (and without HF_HUB_OFFLINE)"
+        raise CheckpointError(f"not in the cache {hub.cache_folder}, and offline", where=where, hint=hint)
+    files = {
+        path.name: RemoteFile(path.name, path.stat().st_size, path.resolve().name)
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+    }
+    return Repository(name, revision, commit, files, folder)

@@ -1,0 +1,55 @@
+"""Whether the tensors of two models are the same by name, said shortly where they are not."""
+
+from collections.abc import Sequence
+
+from cuvee.errors import CheckpointError, CuveeError, closest
+from cuvee.structure import layer_of, stacks
+
+MOST_NAMED = 3
+"""Tensors named for one model; more are counted."""
+
+
+def name_problems(
+    expected_of: str, expected: Sequence[str], model: str, found: Sequence[str]
+) -> tuple[list[str], list[CuveeError]]:
+    """Return which tensors `model` lacks, and the problems: what it lacks or has besides what is expected."""
+    there, wanted = set(found), set(expected)
+    missing = [name for name in expected if name not in there]
+    surplus = [name for name in found if name not in wanted]
+    problems: list[CuveeError] = []
+    depths, theirs = _depths(expected), _depths(found)
+    uneven = [prefix for prefix in depths if prefix in theirs and depths[prefix] != theirs[prefix]]
+    for prefix in uneven:
+        message = f"has {theirs[prefix]} layers in '{prefix}', and {expected_of} has {depths[prefix]}"
+        hint = "merge layers of your choice with 'slices'"
+        problems.append(CheckpointError(message, where=model, hint=hint))
+    kept = {prefix: min(depths[prefix], theirs[prefix]) for prefix in uneven}
+    loose = [name for name in missing if not _beyond(name, kept)]
+    spare = [name for name in surplus if not _beyond(name, kept)]
+    for name in loose[:MOST_NAMED]:
+        guess = closest(name, spare)
+        meant = f"did you mean '{guess}'?" if guess else None
+        problems.append(CheckpointError(f"has no tensor '{name}', which {expected_of} has", where=model, hint=meant))
+    if len(loose) > MOST_NAMED:
+        problems.append(CheckpointError(f"lacks {len(loose)} tensors of {expected_of} in all", where=model))
+    for name in spare[:MOST_NAMED] if not loose else ():
+        message = f"has a tensor '{name}', which {expected_of} lacks: it would be lost"
+        problems.append(CheckpointError(message, where=model))
+    return missing, problems
+
+
+def few(clashes: Sequence[str], kind: str) -> list[CuveeError]:
+    """Return a problem for each of the first clashes, and one that counts the rest."""
+    problems: list[CuveeError] = [CheckpointError(clash) for clash in clashes[:MOST_NAMED]]
+    if len(clashes) > MOST_NAMED:
+        problems.append(CheckpointError(f"and {len(clashes) - MOST_NAMED} tensors more have {kind}"))
+    return problems
+
+
+def _depths(names: Sequence[str]) -> dict[str, int]:
+    return {stack.prefix: stack.depth for stack in stacks(names)}
+
+
+def _beyond(name: str, kept: dict[str, int]) -> bool:
+    layer = layer_of(name)
+    return layer is not None and layer.index >= kept.get(layer.prefix, layer.index + 1)

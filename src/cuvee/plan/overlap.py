@@ -1,0 +1,137 @@
+"""Which models each output tensor is made of, where models overlap in part only. Nothing is left out unsaid."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cuvee.errors import CuveeError, RecipeError
+from cuvee.method import Method
+from cuvee.plan.names import View
+from cuvee.recipe.groups import Group
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+from cuvee.structure import TensorPlace
+
+
+@dataclass(frozen=True)
+class Taking:
+    """How one output tensor is made: taken from one model as it is, or merged from those that have it."""
+
+    name: str
+    place: TensorPlace
+    taken: ModelRef | None
+    lacking: frozenset[ModelRef] = frozenset()
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """All output tensors; for each model the names whose presence or absence needs no complaint; what to say."""
+
+    takings: tuple[Taking, ...]
+    excused: Mapping[ModelRef, frozenset[str]]
+    warnings: tuple[str, ...]
+    problems: tuple[CuveeError, ...]
+
+
+def overlap(recipe: Recipe, method: Method, views: Mapping[ModelRef, View], donor: ModelRef) -> Overlap:
+    """Decide for every tensor of every model, by the recipe's groups and its rule for missing tensors."""
+    return _Decider(recipe, method, views, donor).decide()
+
+
+def group_of(place: TensorPlace, recipe: Recipe) -> Group | None:
+    """Return the group of a tensor that the recipe speaks of: what it is for goes before where it is."""
+    if place.role in ("embedding", "head") and place.module in ("language", "encoder", "decoder"):
+        kind: Group | None = "embeddings"
+    elif place.expert is not None or place.experts is not None:
+        kind = "experts"
+    else:
+        kind = "routers" if place.role == "router" else None
+    return next((group for group in (kind, place.module) if group in recipe.groups), None)
+
+
+class _Decider:
+    """Decides tensor by tensor. State: what was decided that a reader must know, counted."""
+
+    def __init__(self, recipe: Recipe, method: Method, views: Mapping[ModelRef, View], donor: ModelRef) -> None:
+        self.recipe = recipe
+        self.method = method
+        self.views = views
+        self.donor = donor
+        self.notes: Counter[str] = Counter()
+        self.excused: dict[ModelRef, set[str]] = {model: set() for model in views}
+        self.problems: list[CuveeError] = []
+
+    def decide(self) -> Overlap:
+        owners = {name: model for model in reversed(list(self.views)) for name in self.views[model].called}
+        ordered = dict.fromkeys([*self.views[self.donor].called, *(n for v in self.views.values() for n in v.called)])
+        takings = [taking for name in ordered if (taking := self.taking(name, owners[name])) is not None]
+        warnings = tuple(
+            f"{note} ({count} {'tensors' if count > 1 else 'tensor'})" for note, count in self.notes.items()
+        )
+        excused = {model: frozenset(names) for model, names in self.excused.items()}
+        return Overlap(tuple(takings), excused, warnings, tuple(self.problems))
+
+    def taking(self, name: str, owner: ModelRef) -> Taking | None:
+        """Decide what becomes of one tensor; None if it is not in the output, which the caller or a note says."""
+        view = self.views[owner]
+        place = view.structure.of(view.called[name])
+        lacking = frozenset(model for model, other in self.views.items() if name not in other.called)
+        group = group_of(place, self.recipe)
+        if group is not None:
+            return self.chosen(name, place, group, lacking)
+        if not lacking:
+            return Taking(name, place, None)
+        if place.role == "buffer" or self.recipe.missing == "base":
+            return self.by_donor(name, place, lacking)
+        if self.recipe.missing == "skip":
+            return self.by_those_that_have_it(name, place, lacking)
+        return Taking(name, place, None, lacking) if self.donor not in lacking else None
+
+    def chosen(self, name: str, place: TensorPlace, group: Group, lacking: frozenset[ModelRef]) -> Taking | None:
+        model = self.recipe.groups[group]
+        self.excuse(name)
+        if model not in lacking:
+            if lacking:
+                self.notes[f"'{group}' is taken from {model}; {_list(lacking)} lacks it"] += 1
+            return Taking(name, place, model)
+        if self.donor not in lacking:
+            message = f"'{group}: {model}': {model} has no tensor '{name}', which {self.donor} has"
+            self.problems.append(RecipeError(message, where=self.recipe.source))
+            return None
+        others = [other for other in self.views if other not in lacking]
+        self.notes[f"'{group}' is taken from {model}: what only {_list(others)} has of it is left out"] += 1
+        return None
+
+    def by_donor(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
+        self.excuse(name)
+        what = "buffers" if place.role == "buffer" else "tensors"
+        if self.donor in lacking:
+            others = [other for other in self.views if other not in lacking]
+            self.notes[f"{what} that only {_list(others)} has are left out"] += 1
+            return None
+        self.notes[f"{what} that {_list(lacking)} lacks are taken from {self.donor}"] += 1
+        return Taking(name, place, self.donor)
+
+    def by_those_that_have_it(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
+        self.excuse(name)
+        having = [model for model in self.views if model not in lacking]
+        if len(having) == 1:
+            self.notes[f"tensors that only {having[0]} has are taken from it"] += 1
+            return Taking(name, place, having[0])
+        base = self.recipe.base_model
+        least = self.method.models[0] + (self.method.base in ("delta", "optional") and base is not None)
+        if (base in lacking and self.method.base != "member") or len(having) < least:
+            why = "the base model is not among them" if base in lacking else f"it merges at least {least}"
+            message = f"'{self.method.key}' cannot merge '{name}' from {_list(having)} alone: {why}"
+            self.problems.append(RecipeError(message, where=self.recipe.source, hint="say `missing: base`"))
+            return None
+        self.notes[f"tensors that {_list(lacking)} lacks are merged without it"] += 1
+        return Taking(name, place, None, lacking)
+
+    def excuse(self, name: str) -> None:
+        for names in self.excused.values():
+            names.add(name)
+
+
+def _list(models: "frozenset[ModelRef] | list[ModelRef]") -> str:
+    return ", ".join(sorted(map(str, models)) if isinstance(models, frozenset) else map(str, models))

@@ -1,0 +1,78 @@
+"""Which projections lie fused in one matrix, and which matrices have their input axis first."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cuvee.checkpoint import TensorSpec
+from cuvee.structure.config import HEADS, HIDDEN, KEY_HEADS, hint, number, text_config
+from cuvee.structure.structure import Fused, Module
+
+_ATTENTION = re.compile(r"(^|[._])(w?qkv(_proj)?|c_attn|query_key_value|w_pack|in_proj(?=[._](weight|bias)$))", re.I)
+_GATED = re.compile(r"(^|[._])gate_up_proj")
+_MIXER = re.compile(r"(^|\.)in_proj\.weight$")
+_WEIGHT = re.compile(r"[._](weight|bias)$")
+
+
+def fused_in(
+    spec: TensorSpec, module: Module, config: Mapping[str, Any], tensors: Mapping[str, TensorSpec], input_first: bool
+) -> Fused | None:
+    """Return the projections that a matrix or its bias holds; None for a single one."""
+    size = _outputs(spec, input_first)
+    interleaved = any(word in spec.name for word in hint(config, "interleaved"))
+    if (mixed := _mixer(spec, tensors)) is not None:
+        return mixed
+    if _GATED.search(spec.name):
+        return Fused(("gate", "up"), None if interleaved or size % 2 else (size // 2, size // 2))
+    if not _ATTENTION.search(spec.name):
+        return None
+    sizes = None if interleaved else _attention_sizes(size, module, config)
+    return Fused(("query", "key", "value"), sizes)
+
+
+def _outputs(spec: TensorSpec, input_first: bool) -> int:
+    if len(spec.shape) < 2:
+        return spec.shape[0] if spec.shape else 1
+    return spec.shape[-1] if input_first or spec.name.endswith("bias") else spec.shape[-2]
+
+
+def _mixer(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> Fused | None:
+    """A state-space mixer's input projection, if twice as wide as its convolution, holds its stream and its gate."""
+    if not _MIXER.search(spec.name):
+        return None
+    conv = tensors.get(spec.name.replace("in_proj.weight", "conv1d.weight"))
+    if conv is None or spec.shape[0] != 2 * conv.shape[0]:
+        return None
+    return Fused(("stream", "gate"), (conv.shape[0], conv.shape[0]))
+
+
+def _attention_sizes(size: int, module: Module, config: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Split by the numbers of heads where the config gives them for this module, else into thirds."""
+    text = text_config(config)
+    heads, keys = number(text, HEADS), number(text, KEY_HEADS)
+    if module == "language" and heads and keys:
+        head, left = divmod(size, heads + 2 * keys)
+        return None if left else (heads * head, keys * head, keys * head)
+    return (size // 3,) * 3 if size % 3 == 0 else None
+
+
+def input_first_stacks(specs: Iterable[tuple[str | None, TensorSpec]], tensors: Mapping[str, TensorSpec]) -> set[str]:
+    """Return the stacks whose matrices are [in, out]: their biases fit the second axis and never only the first."""
+    fits: dict[str, set[bool]] = {}
+    for stack, spec in specs:
+        bias = tensors.get(f"{spec.name.removesuffix('weight')}bias") if spec.name.endswith(".weight") else None
+        if stack is None or bias is None or len(spec.shape) != 2 or spec.shape[0] == spec.shape[1]:
+            continue
+        if bias.shape[-1:] in ((spec.shape[0],), (spec.shape[1],)):
+            fits.setdefault(stack, set()).add(bias.shape == (spec.shape[1],))
+    return {stack for stack, found in fits.items() if found == {True}}
+
+
+def experts_input_first(spec: TensorSpec, config: Mapping[str, Any]) -> bool:
+    """Say whether the matrices of an expert stack are [in, out]: the hidden size is where the other axis order has
+    it not. A square one is taken for [out, in]."""
+    hidden = number(text_config(config), HIDDEN)
+    if hidden is None or spec.shape[-1] == spec.shape[-2]:
+        return False
+    at = -1 if "down" in spec.name or re.search(r"w2(\.|$)", spec.name) else -2
+    return spec.shape[at] == hidden

@@ -1,0 +1,36 @@
+"""Which tensors have a row for each token: embeddings and heads, told by name and by their number of rows."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cuvee.checkpoint import TensorSpec
+from cuvee.structure.layers import layer_of
+
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in", "shared.weight", "tok_embeddings", "embedding")
+_HEADS = ("lm_head", "embed_out", "output", "predictions", "logits_bias", "unembed", "decoder", "head")
+_OTHERS = ("position", "wpe", "token_type", "norm", "ln_", "rotary", "patch")
+
+
+def vocabulary_rows(tensors: Mapping[str, TensorSpec], config: Mapping[str, Any]) -> int | None:
+    """Return how many rows the embedding of tokens has; None for a model without one."""
+    for word in _EMBEDDINGS:
+        for name, spec in tensors.items():
+            if word in name and len(spec.shape) == 2 and _is_outside(name):
+                return spec.shape[0]
+    found = config.get("vocab_size")
+    return found if isinstance(found, int) else None
+
+
+def vocabulary_tensors(tensors: Mapping[str, TensorSpec], rows: int) -> list[str]:
+    """List the tensors with a row, or for a bias a number, for each of `rows` tokens."""
+    return [name for name, spec in tensors.items() if _is_outside(name) and _fits(name, spec.shape, rows)]
+
+
+def _is_outside(name: str) -> bool:
+    return layer_of(name) is None and not any(word in name for word in _OTHERS)
+
+
+def _fits(name: str, shape: tuple[int, ...], rows: int) -> bool:
+    if shape[:1] == (rows,):
+        return any(word in name for word in (*_EMBEDDINGS, *_HEADS))
+    return shape == (1, rows) and "bias" in name

@@ -1,0 +1,1 @@
+"""Vocabularies: read, compared, joined; row maps that align the embeddings and heads of models."""

@@ -1,0 +1,140 @@
+"""Reads a tokenizer's vocabulary from its files, without any library: which text has which id."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cuvee.errors import CheckpointError
+
+JSON = "tokenizer.json"
+FILES = (JSON, "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "added_tokens.json", "merges.txt")
+"""Where a vocabulary may stand."""
+
+SETTINGS = "tokenizer_config.json"
+TEMPLATE = "chat_template.jinja"
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """A vocabulary. `added` are the tokens, special ones among them, that are looked for before the text is cut.
+
+    `content` is the whole tokenizer.json, None if there is none.
+    """
+
+    kind: str
+    ids: Mapping[str, int]
+    added: Mapping[str, Mapping[str, Any]]
+    content: Mapping[str, Any] | None
+    where: str
+
+    @cached_property
+    def tokens(self) -> list[str]:
+        """All tokens in the order of their ids."""
+        return sorted(self.ids, key=lambda token: (self.ids[token], token))
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
+        return max(self.ids.values(), default=-1) + 1
+
+    @cached_property
+    def is_byte_level(self) -> bool:
+        """Whether texts are cut into bytes, each written as a letter, as GPT-2 does."""
+        content = self.content or {}
+        parts = (content.get("pre_tokenizer"), content.get("decoder"))
+        return any("ByteLevel" in json.dumps(part) for part in parts) or (self.content is None and "Ġ" in self.ids)
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """Read a folder's tokenizer. Raises CheckpointError if it has none, or one that is not understood."""
+    try:
+        if (folder / JSON).is_file():
+            return _from_json(folder / JSON)
+        for name in ("tokenizer.model", "spiece.model"):
+            if (folder / name).is_file():
+                return _with_added(folder, "SentencePiece", _pieces((folder / name).read_bytes(), folder / name))
+        if (folder / "vocab.json").is_file():
+            return _with_added(folder, "BPE", _load(folder / "vocab.json"))
+        if (folder / "vocab.txt").is_file():
+            lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+            words = lines[:-1] if lines[-1] == "" else lines
+            return _with_added(folder, "WordPiece", {word: i for i, word in enumerate(words)})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        raise CheckpointError(f"this tokenizer cannot be read: {error}", where=str(folder)) from error
+    raise CheckpointError("has no tokenizer", where=str(folder), hint=f"expected one of {', '.join(FILES[:5])}")
+
+
+def _load(file: Path) -> Any:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def _from_json(file: Path) -> Tokenizer:
+    content = _load(file)
+    model = content["model"]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, list):
+        ids = {str(entry[0]): i for i, entry in enumerate(vocabulary)}
+    else:
+        ids = {str(token): int(number) for token, number in vocabulary.items()}
+    added = {str(entry["content"]): dict(entry) for entry in content.get("added_tokens") or ()}
+    ids |= {token: int(entry["id"]) for token, entry in added.items()}
+    return Tokenizer(_kind(model), ids, added, content, str(file))
+
+
+def _kind(model: Mapping[str, Any]) -> str:
+    if model.get("type"):
+        return str(model["type"])
+    if "merges" in model:
+        return "BPE"
+    return "Unigram" if isinstance(model["vocab"], list) else "WordPiece"
+
+
+def _with_added(folder: Path, kind: str, ids: Mapping[str, int]) -> Tokenizer:
+    """Complete a vocabulary by the tokens that older files hold apart."""
+    added: dict[str, Mapping[str, Any]] = {}
+    if (folder / "added_tokens.json").is_file():
+        added |= {str(t): {"id": int(i), "content": t} for t, i in _load(folder / "added_tokens.json").items()}
+    settings = _load(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    for number, entry in (settings.get("added_tokens_decoder") or {}).items():
+        added[str(entry["content"])] = {"id": int(number), **entry}
+    return Tokenizer(kind, {**ids, **{token: int(e["id"]) for token, e in added.items()}}, added, None, str(folder))
+
+
+def _pieces(data: bytes, file: Path) -> dict[str, int]:
+    """Read the pieces of a SentencePiece model, a protocol buffer: field 1 is a piece, whose field 1 is its text."""
+    pieces = [text for number, value in _fields(data) if number == 1 for n, text in _fields(value) if n == 1]
+    if not pieces:
+        raise ValueError(f"{file.name} holds no pieces")
+    return {piece.decode(): i for i, piece in enumerate(pieces)}
+
+
+def _fields(data: bytes) -> list[tuple[int, bytes]]:
+    """List the fields of a protocol buffer message that hold bytes."""
+    found, at = [], 0
+    while at < len(data):
+        key, at = _number(data, at)
+        kind = key & 7
+        if kind == 0:
+            _, at = _number(data, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        elif kind == 2:
+            length, at = _number(data, at)
+            found.append((key >> 3, data[at : at + length]))
+            at += length
+        else:
+            raise ValueError("not a protocol buffer")
+    return found
+
+
+def _number(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at

@@ -1,0 +1,91 @@
+"""What an output says of itself: parents, licences, languages, how to make it again; and what is copied."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cuvee
+from cuvee.checkpoint.model_card import joint_licence, licence_conflict
+from cuvee.testing import random_weights, write_model
+
+RECIPE = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
+
+
+@pytest.fixture
+def family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for i, name in enumerate("ab"):
+        write_model(tmp_path / name, random_weights(i))
+    return tmp_path
+
+
+def card(model: Path, front: str) -> None:
+    (model / "README.md").write_text(f"---\n{front}\n---\n# A model\n", encoding="utf-8")
+
+
+def front_of(out: Path) -> dict[str, object]:
+    text = (out / "README.md").read_text(encoding="utf-8")
+    found = yaml.safe_load(text.split("---")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_one_licence_is_that_of_the_blend(family: Path) -> None:
+    card(family / "a", "license: apache-2.0\nlanguage: [en, de]")
+    card(family / "b", "license: apache-2.0\nlanguage: fr")
+    made = cuvee.merge(cuvee.recipe_from_text(RECIPE), family / "out")
+    front = front_of(made.folder)
+    assert front == {
+        "library_name": "transformers",
+        "tags": ["merge", "cuvee", "linear"],
+        "license": "apache-2.0",
+        "language": ["en", "de", "fr"],
+    }
+    text = (made.folder / "README.md").read_text()
+    assert "- `a`, apache-2.0; `model.safetensors`, whose header's BLAKE3 begins with `" in text
+    assert RECIPE.strip() in text
+    assert "cuvee merge recipe.yaml OUT" in text
+    assert made.digest in text
+
+
+def test_licences_in_conflict_are_warned_of(family: Path) -> None:
+    card(family / "a", "license: other\nlicense_name: llama3")
+    card(family / "b", "license: cc-by-nc-4.0")
+    made = cuvee.merge(cuvee.recipe_from_text(RECIPE), family / "out")
+    assert "licences differ: llama3 (a), cc-by-nc-4.0 (b)" in made.warnings[0]
+    assert "licences differ: llama3 (a), cc-by-nc-4.0 (b)" in (made.folder / "README.md").read_text()
+    assert front_of(made.folder)["license"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("stated", "joint", "conflict"),
+    [
+        (["mit", "mit"], "mit", False),
+        (["mit", "apache-2.0", "mit"], ["mit", "apache-2.0"], False),
+        (["mit", None], None, False),
+        ([None, None], None, False),
+        (["gemma", "mit"], "other", True),
+        (["gemma", None, "llama3"], None, True),
+    ],
+)
+def test_licences_are_joined(stated: list[str | None], joint: object, conflict: bool) -> None:
+    assert joint_licence(stated) == joint
+    assert (licence_conflict([str(i) for i in range(len(stated))], stated) is not None) is conflict
+
+
+@pytest.mark.parametrize("text", ["no front", "---\nlicense: [", "---\n- 1\n---", "\xff", "---\nlicense: {a: b}\n---"])
+def test_a_card_that_cannot_be_read_states_nothing_harmful(family: Path, text: str) -> None:
+    (family / "a" / "README.md").write_bytes(text.encode("latin-1"))
+    assert cuvee.merge(cuvee.recipe_from_text(RECIPE), family / "out").folder.exists()
+
+
+def test_code_is_copied_only_if_asked_for(family: Path) -> None:
+    (family / "a" / "modeling_own.py").write_text("print('hello')")
+    recipe = cuvee.recipe_from_text(RECIPE)
+    made = cuvee.merge(recipe, family / "out")
+    assert not (made.folder / "modeling_own.py").exists()
+    assert "a brings code of its own (modeling_own.py), which is not copied" in made.warnings[0]
+    asked = cuvee.merge(recipe, family / "with", custom_code=True)
+    assert (asked.folder / "modeling_own.py").exists()
+    assert asked.warnings == ()
