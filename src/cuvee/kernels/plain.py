@@ -170,7 +170,7 @@ def narrow(values: np.ndarray, out: np.ndarray) -> None:
 
 
 def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
-    out[:] = np.where(delta == 0, base, base + base.dtype.type(scale) * delta)
+    out[:] = np.where(delta == 0, base, base + _scaled(delta, scale))
 
 
 def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
@@ -188,6 +188,11 @@ def ranks(rows: np.ndarray, out: np.ndarray) -> None:
 
 def _wide(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float32) if dtype.itemsize == 2 else dtype
+
+
+def _scaled(numbers: np.ndarray, scale: float) -> np.ndarray:
+    wide = _wide(numbers.dtype)
+    return np.asarray((numbers.astype(wide) * wide.type(scale)).astype(numbers.dtype))
 
 
 def _sparse(block: Block, kept: Kept, factor: np.ndarray) -> np.ndarray:

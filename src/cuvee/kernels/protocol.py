@@ -166,7 +166,10 @@ class Kernels(Protocol):
         """Round `values` to nearest even into `out`'s type."""
 
     def add_scaled(self, base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
-        """Write base + scale x delta; where the delta is zero, the base bit for bit."""
+        """Write base + scale x delta; where the delta is zero, the base bit for bit.
+
+        The scale is a float32 number, or a wider one, also where results are rounded to 16 bits.
+        """
 
     def uniform(self, key: tuple[int, int], start: int, out: np.ndarray) -> None:
         """Fill float32 `out` with numbers in [0, 1) that depend on the key and the elements' indices only."""

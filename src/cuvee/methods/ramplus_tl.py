@@ -10,9 +10,9 @@ from array_api_compat import to_device
 
 from cuvee.kernels import Block
 from cuvee.method import element_method
-from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
+from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models, wide
 from cuvee.ops.survey import Constant, Run, Situation, Survey, summing
-from cuvee.ops.task_vectors import active, mean_where
+from cuvee.ops.task_vectors import active, shares_where
 from cuvee.recipe.setting import Range
 
 
@@ -70,5 +70,6 @@ def ramplus_tl(
     xp = array_namespace(deltas)
     changed = active(deltas, epsilon)
     alone = sum_models(xp.astype(changed, xp.int32)) == 1
-    strength = along_models(1 + r * np.minimum(ratio, alpha), deltas)
-    return mean_where(xp.where(alone, deltas * strength, deltas), changed)
+    shares = wide(shares_where(deltas, changed))
+    strength = along_models(1 + r * np.minimum(ratio, alpha), shares)
+    return sum_models(xp.where(alone, shares * strength, shares))

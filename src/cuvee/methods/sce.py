@@ -6,13 +6,13 @@ which those of most fine-tunes do; here, as in the official code, only when they
 """
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from cuvee.kernels import Block, Kept, block_of
 from cuvee.method import UNIT, element_method
-from cuvee.ops.arrays import Array, array_namespace, sum_models
+from cuvee.ops.arrays import Array, array_namespace, sum_models, wide
 from cuvee.ops.order import largest, ranks
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import elected_sum, sparse
@@ -20,9 +20,9 @@ from cuvee.ops.task_vectors import elected_sum, sparse
 
 def variance(stack: Array) -> Array:
     """Return each entry's variance over the models, [1, *shape]."""
-    models = stack.shape[0]
-    apart = stack - (sum_models(stack) / models)[None, ...]
-    return (sum_models(apart * apart) / models)[None, ...]
+    models, numbers = stack.shape[0], wide(stack)
+    apart = numbers - (sum_models(numbers) / models)[None, ...]
+    return array_namespace(stack).astype((sum_models(apart * apart) / models)[None, ...], stack.dtype)
 
 
 def selected_count(varying: int, share: float) -> int:
@@ -88,25 +88,33 @@ def _energy(s: Situation) -> Run:
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state
-        mask = choice.at(block)
+        mask, kernels = choice.at(block), block.kernels
         if mask.size:
             chosen = np.where(mask, block.stack, np.zeros_like(block.stack))
-            block = block_of(chosen, block.start, block.kernels)
-        block.kernels.squares(block, sums)
+            block = block_of(chosen, block.start, kernels)
+        if s.dtype.itemsize == 2:
+            kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), Kept(), sums)
+        else:
+            kernels.squares(block, sums)
         return state
 
     squares, _ = yield Fold(lambda: (np.zeros(s.models), select.begin()), add, of_one_tensor)
-    return Constant(_shares(squares))
+    return Constant(_shares(squares, s.elements, s.dtype))
 
 
 def _energy_whole(stack: Array, s: Situation) -> Array:
     xp = array_namespace(stack)
-    chosen = xp.astype(xp.where(s.found["select"], stack, xp.zeros_like(stack)), xp.float64)
-    return _shares(np.asarray([float(xp.sum(row * row)) for row in chosen]))
+    chosen = xp.where(s.found["select"], stack, xp.zeros_like(stack))
+    narrow = stack.dtype.itemsize == 2
+    squares = xp.astype(chosen * chosen, xp.float64) if narrow else xp.astype(chosen, xp.float64) ** 2
+    return _shares(np.asarray([float(xp.sum(row)) for row in squares]), s.elements, stack.dtype)
 
 
-def _shares(squares: np.ndarray) -> np.ndarray:
-    total = squares.sum()
+def _shares(squares: np.ndarray, elements: int, dtype: Any) -> np.ndarray:
+    """Return the shares; where 16 bits are computed in, of means of squares rounded to them, as all on the way."""
+    if dtype.itemsize == 2:
+        squares = (squares / max(elements, 1)).astype(dtype)
+    total = sum_models(squares)
     return squares / total if total > 0 else np.full(squares.shape, 1 / squares.size)
 
 

@@ -1,6 +1,7 @@
 """Surveys that decide which entries of the task vectors are kept, and by what the kept ones are multiplied."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -96,7 +97,7 @@ def _rescale(s: Situation) -> Run:
     if s.semantics == "paper":
         return Constant(_inverse(np.asarray(s.settings["density"], np.float64)))
     (total, kept), _ = yield _magnitudes(s.found["keep"], s.models)
-    return Constant(np.where((kept > 0) & (total > 0), total / np.where(kept > 0, kept, 1), 1.0))
+    return Constant(_restoring(total, kept, s.dtype))
 
 
 def _magnitudes(keep: Supplied, models: int) -> Fold:
@@ -121,6 +122,14 @@ def _rescale_whole(stack: Array, s: Situation) -> Array:
     axes = tuple(range(1, stack.ndim))
     total = xp.sum(wide, axis=axes)
     kept = xp.sum(xp.where(s.found["keep"], wide, xp.zeros_like(wide)), axis=axes)
+    return _restoring(total, kept, stack.dtype)
+
+
+def _restoring(total: Array, kept: Array, dtype: Any) -> Array:
+    """Return total / kept; where 16 bits are computed in, of the sums rounded to them."""
+    xp = array_namespace(total)
+    if dtype.itemsize == 2:
+        total, kept = xp.astype(total, dtype), xp.astype(kept, dtype)
     one = xp.ones_like(kept)
     return xp.where(kept > 0, total / xp.where(kept > 0, kept, one), one)
 

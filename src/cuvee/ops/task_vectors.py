@@ -12,6 +12,9 @@ import numpy as np
 from cuvee.kernels import Block, Kept
 from cuvee.ops.arrays import Array, along_models, array_namespace, sum_models
 
+NOTHING = 1e-8
+"""Weights are not divided by a sum that is smaller."""
+
 
 @dataclass(frozen=True)
 class TaskVectors:
@@ -55,6 +58,20 @@ class ElectedSum:
         )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Coefficients of a linear combination: weights divided by their sum, unless that is about zero.
+
+    Where 16 bits are computed in, the weighted sum of the models is divided instead: each way rounds to another number.
+    """
+
+    weights: np.ndarray
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        total = self.weights.sum()
+        return np.array(self.weights / total if abs(total) >= NOTHING else self.weights, dtype)
+
+
 def task_vectors(block: Block) -> TaskVectors:
     return TaskVectors(block, Kept(), np.ones(block.models))
 
@@ -78,21 +95,35 @@ def active(deltas: Array, epsilon: float) -> Array:
 
 def mean_where(deltas: Array, counted: Array) -> Array:
     """Average each entry over the models in which it is counted; zero where it is in none."""
+    return sum_models(shares_where(deltas, counted))
+
+
+def shares_where(deltas: Array, counted: Array) -> Array:
+    """Return what each model adds to the average of an entry over the models in which it is counted."""
     xp = array_namespace(deltas)
     count = sum_models(xp.astype(counted, deltas.dtype))
-    total = sum_models(xp.where(counted, deltas, xp.zeros_like(deltas)))
-    return total / xp.where(count == 0, xp.ones_like(count), count)
+    shares = deltas / xp.where(count == 0, xp.ones_like(count), count)
+    return xp.where(counted, shares, xp.zeros_like(shares))
 
 
 def weighted_sum(deltas: Any, weight: Array, *, normalize: bool) -> Any:
     """Sum weight x delta; divided by the sum of the weights if asked, unless that is about zero."""
-    total_weight = float(np.sum(np.asarray(weight)))
-    divisor = total_weight if normalize and abs(total_weight) >= 1e-8 else 1.0
+    like = np.empty(0, deltas.block.dtype) if isinstance(deltas, TaskVectors) else deltas
+    total_weight = _sum_of(weight, like)
+    divisor = total_weight if normalize and abs(total_weight) >= NOTHING else 1.0
     if isinstance(deltas, TaskVectors):
         return WeightedSum(deltas, np.asarray(weight, np.float64), divisor)
     xp = array_namespace(deltas)
     total = sum_models(deltas * along_models(weight, deltas))
     return total if divisor == 1 else total / xp.asarray(divisor, dtype=total.dtype)
+
+
+def _sum_of(weight: Array, like: Array) -> float:
+    """Return the sum of the weights; where `like` is of 16 bits, of those rounded to its type."""
+    if like.dtype.itemsize > 2:
+        return float(np.sum(np.asarray(weight)))
+    xp = array_namespace(like)
+    return float(xp.sum(xp.astype(xp.astype(xp.asarray(weight), like.dtype), xp.float64)))
 
 
 def elected_sum(

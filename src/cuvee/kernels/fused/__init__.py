@@ -64,7 +64,7 @@ def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out
     kind = block.dtype if block.subtracts else _SINGLE
     rows, models, subtracts, _ = _raw(block)
     merge.combine(
-        rows, models, subtracts, word(kind), _numbers(coefficients, kind), _number(scale, kind), add, words(out), loss
+        rows, models, subtracts, word(kind), _numbers(coefficients, kind), np.float32(scale), add, words(out), loss
     )
 
 
@@ -84,7 +84,7 @@ def weighted_sum(
     kind = block.dtype
     merge.weighted_sum(
         *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), _number(divisor, kind),
-        _number(scale, kind), add, words(out), loss,
+        np.float32(scale), add, words(out), loss,
     )  # fmt: skip
 
 
@@ -106,7 +106,7 @@ def elected_sum(
     kind = block.dtype
     merge.elected_sum(
         *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote, normalize,
-        np.float32(when_even), _number(scale, kind), add, words(out), loss,
+        np.float32(when_even), np.float32(scale), add, words(out), loss,
     )  # fmt: skip
 
 
