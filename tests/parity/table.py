@@ -79,7 +79,8 @@ class Nearness:
 
     @property
     def holds(self) -> bool:
-        return self.ours.value < self.theirs.value
+        """Whether it is nearer than mergekit over all, and in most of the entries that are over the bar."""
+        return self.ours.value < self.theirs.value and 2 * self.nearer >= self.apart
 
     def add(self, plan: Plan, ours: Tensors, reference: Tensors) -> None:
         """Measure the tensors that are computed in bfloat16."""

@@ -14,10 +14,10 @@ from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
-from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models
+from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
 from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
-from cuvee.ops.task_vectors import Shares, weighted_sum
+from cuvee.ops.task_vectors import Weights, weighted_sum
 from cuvee.plan.make import as_arrays
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
@@ -105,12 +105,13 @@ def merge_by_definition(
     given = as_arrays(step.settings) | ({"semantics": semantics} if known.takes_semantics else {})
     if known.kind == "coefficient":
         coefficients = known.rule(**given, **arguments)
-        if isinstance(coefficients, Shares) and deltas.dtype.itemsize == 2:
-            change = weighted_sum(deltas, coefficients.weights, normalize=True)
+        if isinstance(coefficients, Weights) and deltas.dtype.itemsize == 2:
+            change = weighted_sum(deltas, coefficients.numbers, normalize=coefficients.normalize)
         else:
             spread = known.spread(semantics, step.settings)
             factors = spread_over(np.asarray(coefficients, np.float64), step.shape, spread, 0, step.elements)
-            change = sum_models(deltas * xp.reshape(xp.asarray(factors, dtype=deltas.dtype), deltas.shape))
+            numbers = wide(stack) - wide(base) if base is not None else wide(stack)
+            change = sum_models(numbers * xp.reshape(xp.asarray(factors, dtype=numbers.dtype), numbers.shape))
     else:
         change = known.rule(deltas, **given, **arguments)
     return change if base is None else base + scaled(change, step.scale)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,7 +19,8 @@ from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
 from cuvee.ops.order import InOrder
 from cuvee.ops.rounding import round_at_random
-from cuvee.ops.task_vectors import Shares, task_vectors, weighted_sum
+from cuvee.ops.survey import FLOAT32
+from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
 from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
 from cuvee.recipe.recipe import Rounding
@@ -145,7 +146,7 @@ class _Rule:
         self.spread = context.method.spread(context.semantics, step.settings)
         if context.method.takes_semantics:
             self.settings["semantics"] = context.semantics
-        self.coefficients: np.ndarray | Shares | None = None
+        self.coefficients: np.ndarray | Weights | None = None
         self.adds = step.base is not None
         # factors for each entry, not for each model, are for the rule itself to work with
         self.staged = context.method.staged and not any(isinstance(a, Inverse) for a in self.arguments.values())
@@ -172,9 +173,13 @@ class _Rule:
     def _merged(self, block: Block) -> "_Merged":
         if self.method.kind == "coefficient":
             coefficients = self._coefficients(block)
-            if isinstance(coefficients, Shares):
-                divided: _Merged = weighted_sum(task_vectors(block), coefficients.weights, normalize=True)
-                return divided
+            if isinstance(coefficients, Weights):
+                stepwise: _Merged = weighted_sum(
+                    task_vectors(block), coefficients.numbers, normalize=coefficients.normalize
+                )
+                return stepwise
+            if block.dtype.itemsize == 2:  # what is calculated exactly is rounded once, when it is written
+                block = replace(block, dtype=FLOAT32)
             if self.spread == "tensor":
                 return _Combination(block, coefficients)
             factors = spread_over(coefficients, self.step.shape, self.spread, block.start, block.size)
@@ -191,12 +196,12 @@ class _Rule:
     def _supplied(self, block: Block) -> dict[str, Any]:
         return {name: argument.at(block) for name, argument in self.arguments.items()}
 
-    def _coefficients(self, block: Block) -> np.ndarray | Shares:
+    def _coefficients(self, block: Block) -> np.ndarray | Weights:
         if self.coefficients is not None:
             return self.coefficients
         found = self.method.rule(**self.settings, **self._supplied(block))
-        divided_last = isinstance(found, Shares) and self.dtype.itemsize == 2
-        coefficients: np.ndarray | Shares = found if divided_last else np.asarray(found, np.float64)
+        every_step = isinstance(found, Weights) and self.dtype.itemsize == 2
+        coefficients: np.ndarray | Weights = found if every_step else np.asarray(found, np.float64)
         if self.spread != "row":
             self.coefficients = coefficients
         return coefficients

@@ -59,17 +59,19 @@ class ElectedSum:
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Coefficients of a linear combination: weights divided by their sum, unless that is about zero.
+class Weights:
+    """Coefficients that are plain weights; with `normalize` divided by their sum, unless that is about zero.
 
-    Where 16 bits are computed in, the weighted sum of the models is divided instead: each way rounds to another number.
+    Where 16 bits are computed in, `weighted_sum` takes them instead, which rounds every step. Coefficients that were
+    calculated are taken as they are, and only the sum is rounded.
     """
 
-    weights: np.ndarray
+    numbers: np.ndarray
+    normalize: bool
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        total = self.weights.sum()
-        return np.array(self.weights / total if abs(total) >= NOTHING else self.weights, dtype)
+        total = self.numbers.sum()
+        return np.array(self.numbers / total if self.normalize and abs(total) >= NOTHING else self.numbers, dtype)
 
 
 def task_vectors(block: Block) -> TaskVectors:
