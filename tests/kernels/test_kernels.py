@@ -24,7 +24,8 @@ def blocks(draw: st.DrawFn, one_type: bool = False) -> Block:
     numbers = st.one_of(st.sampled_from(COMMON), st.floats(-8, 8, width=32))
     rows = draw(hnp.arrays(np.float32, shape, elements=numbers)).astype(dtype)
     start = draw(st.sampled_from([0, 7, 2**32 - 20]))
-    return Block(rows, start, draw(st.sampled_from(sorted({SINGLE, dtype}, key=str))), draw(st.booleans()), fused)
+    computed = draw(st.sampled_from([SINGLE, BRAIN] if dtype == BRAIN else [SINGLE]))
+    return Block(rows, start, computed, draw(st.booleans()), fused)
 
 
 def by(kernels: Kernels, block: Block) -> Block:
@@ -40,9 +41,11 @@ def the_same(block: Block, run: Callable[[Kernels, Block], list[np.ndarray]]) ->
     return found
 
 
-@given(blocks(), st.integers(0, 2**32), st.sampled_from(TYPES), st.booleans())
-def test_merges_are_the_same(block: Block, seed: int, out: np.dtype, add: bool) -> None:
+@given(blocks(), st.integers(0, 2**32), st.booleans())
+def test_merges_are_the_same(block: Block, seed: int, add: bool) -> None:
     random = np.random.default_rng(seed)
+    # kernels are compiled for each set of types, which takes seconds: the output's is that of the models
+    out = block.rows.dtype
     models, add = block.models, add and block.subtracts
     weight = random.choice([0.0, 0.3, 1.0, -0.7], models)
     factor = random.choice([1.0, 1.7], models)

@@ -219,7 +219,7 @@ def compiled() -> bool:
 
 
 def _calls() -> list[Callable[[], None]]:
-    """Return one use of every kernel, for bfloat16 models computed in float32."""
+    """Return one use of the common kernels, for bfloat16 models computed in float32. Others are compiled when needed."""
     half = np.ones((3, LANES), "bfloat16")
     block = Block(half, 0, _SINGLE, True, plain)
     row, out, two, loss = np.ones(LANES, np.float32), half[0].copy(), np.ones(2), np.zeros(2)
@@ -233,13 +233,9 @@ def _calls() -> list[Callable[[], None]]:
         lambda: elected_sum(block, kept, two, two, True, True, 1.0, 1.0, True, out, loss),
         lambda: keep(block, Above(two, both, both), mask),
         lambda: keep_at_random(np.ones((2, 2), np.int64), two, 0, mask),
-        lambda: keep_by_rank(block, np.ones((2, LANES), np.float32), np.ones((2, 2), np.int64), mask),
         lambda: magnitude_sums(block, kept, two),
         lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
-        lambda: divergences(Block(half[:2], 0, _SINGLE, False, plain), 1e-8, np.zeros(1)),
-        lambda: scaled_distances(Block(half[:2], 0, _SINGLE, False, plain), two[:1], row),
         lambda: gram(block, np.zeros((2, 2))),
-        lambda: row_grams(block, np.zeros((1, 2, 2))),
         lambda: squares(block, two),
         lambda: digit_counts(block, first, first, 13, 18, counts),
         lambda: digit_counts(block, first, first, 0, 13, counts),
@@ -247,7 +243,6 @@ def _calls() -> list[Callable[[], None]]:
         lambda: narrow(row, out),
         lambda: add_scaled(row, row, 1.0, row),
         lambda: uniform((1, 2), 0, row),
-        lambda: ranks(np.ones((1, LANES), np.float32), np.empty((1, LANES), np.int32)),
     ]
 
 
@@ -260,7 +255,7 @@ KERNELS = len(_calls())
 
 
 def warm_up(done: Callable[[int], None]) -> None:
-    """Compile the kernels, or take them from the cache, one by one."""
+    """Compile the common kernels, or take them from the cache, one by one."""
     for call in _calls():
         call()
         done(1)
