@@ -219,7 +219,7 @@ def compiled() -> bool:
 
 
 def _calls() -> list[Callable[[], None]]:
-    """Return one use of the common kernels, for bfloat16 models computed in float32. Others are compiled when needed."""
+    """Return one use of the common kernels, for bfloat16 models in float32. Others are compiled when needed."""
     half = np.ones((3, LANES), "bfloat16")
     block = Block(half, 0, _SINGLE, True, plain)
     row, out, two, loss = np.ones(LANES, np.float32), half[0].copy(), np.ones(2), np.zeros(2)
