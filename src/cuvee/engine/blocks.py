@@ -22,6 +22,14 @@ class Scratch:
     def __init__(self) -> None:
         self._bytes = np.empty(0, np.uint8)
 
+    @property
+    def nbytes(self) -> int:
+        return int(self._bytes.size)
+
+    def give_back(self) -> None:
+        """Give the memory back to the system."""
+        self._bytes = np.empty(0, np.uint8)
+
     def take(self, count: int, dtype: np.dtype) -> np.ndarray:
         """Return room for so many numbers, which the next call takes back."""
         if self._bytes.size < count * dtype.itemsize:
@@ -109,8 +117,8 @@ class Blocks:
     def _read_rows(self, given: Input, kind: np.dtype, first: int, rows: list[np.ndarray]) -> None:
         source, position = self.sources[given.model], first * kind.itemsize
         nbytes = sum(row.size for row in rows) * kind.itemsize
-        if first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD:
-            ahead = min(_AHEAD, self.step.elements * kind.itemsize - position - nbytes)
+        ahead = min(_AHEAD, self.step.elements * kind.itemsize - position - nbytes)
+        if ahead > 0 and (first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD):
             source.will_read(given.tensor, position + nbytes, ahead)
         if kind == self._kind:
             source.read_into(given.tensor, position, rows)

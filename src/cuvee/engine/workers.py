@@ -20,7 +20,7 @@ from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.kernels import prepare
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit, keeps
+from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit, keeps, worker_bytes
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -84,7 +84,9 @@ class Workers:
         """Run the steps of these names. What is measured over the whole model is measured first."""
         recipe = self.plan.recipe
         steps = with_measured_weights(self.plan, self._over_all_steps)
-        known = survey_model(self.plan.method, steps, self.kernels, recipe.semantics, self.wide, self._over_all_steps)
+        known = survey_model(
+            self.plan.method, steps, self.kernels, recipe.semantics, self._surveyed(), self._over_all_steps
+        )
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding
         )
@@ -107,13 +109,22 @@ class Workers:
 
     def _over_all_steps(self, fold: Fold) -> Any:
         merges = [step for step in self.plan.steps if step.action == "merge"]
-        state = None
-        for found in self._in_order(lambda step: fold_blocks(fold, self._blocks(step)), merges):
+        state, wide = None, self._surveyed()
+        alone = wide if wide.itemsize == 8 else None  # the bits of float64 numbers cannot be counted with others
+        for found in self._in_order(lambda step: fold_blocks(fold, self._blocks(step, alone)), merges):
             state = found if state is None else fold.merge(state, found)
         return state
 
-    def _blocks(self, step: MergeStep) -> Blocks:
+    def _surveyed(self) -> np.dtype:
+        """Return the type in which the whole model is surveyed: float64 where any step is computed in it."""
+        loaded = [loaded_dtype(self.plan.recipe, step) for step in self.plan.steps if step.action == "merge"]
+        kinds = {self.wide if kind is None else kind for kind in loaded}
+        return np.dtype(np.float64 if any(kind.itemsize == 8 for kind in kinds) else np.float32)
+
+    def _blocks(self, step: MergeStep, dtype: np.dtype | None = None) -> Blocks:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
+        if not keeps(step, self.granted) and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
+            self._scratch().give_back()  # what another step kept must not add to what this one holds
         return Blocks(
             step,
             self.plan.sources,
@@ -121,7 +132,7 @@ class Workers:
             chunk=self.chunk,
             kept=keeps(step, self.granted),
             scratch=self._scratch(),
-            dtype=loaded or self.wide,
+            dtype=dtype or loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,
             count_bytes=self._count,
         )
@@ -149,7 +160,7 @@ class Workers:
             try:
                 for item in items:
                     waiting.append(pool.submit(work, item))
-                    if len(waiting) > 2 * self.workers:
+                    if len(waiting) > self.workers:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

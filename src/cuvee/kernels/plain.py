@@ -126,7 +126,7 @@ def magnitude_sums(block: Block, kept: Kept, sums: np.ndarray) -> None:
 def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
     for model, near, count in zip(models, values, counts, strict=True):
         row = np.abs(block.stack[model]).astype(_wide(block.dtype))[None]
-        count[:, 0] += (row > near[:, None]).sum(axis=1)
+        count[:, 0] += (~(row <= near[:, None])).sum(axis=1)
         count[:, 1] += (row == near[:, None]).sum(axis=1)
 
 
@@ -204,7 +204,7 @@ def _sparse(block: Block, kept: Kept, factor: np.ndarray) -> np.ndarray:
     if kept.inner.threshold.size:
         left_out = np.empty(scaled.shape, np.bool_)
         keep(block, kept.inner, left_out)
-        mask &= ~left_out
+        mask &= ~left_out | np.isnan(block.stack)
     return np.where(mask, scaled, np.zeros_like(scaled)) if mask.size else scaled
 
 

@@ -83,7 +83,7 @@ bounds_of_magnitude = Survey(
     run=_bounds,
     whole=lambda stack, s: _sorted_at(abs(stack), _places(s)),
     scope=lambda semantics, settings: settings["scope"],
-    passes=lambda semantics, settings: 2,
+    passes=lambda semantics, settings: 2 if settings["scope"] == "model" else 3,
     reads=("clip", "scope"),
 )
 """The magnitudes [2, models] that lie a `clip` share from the smallest and from the largest."""

@@ -77,7 +77,7 @@ def _select_whole(stack: Array, s: Situation) -> Array:
 selected = Survey(
     run=_select,
     whole=_select_whole,
-    passes=lambda semantics, settings: 0 if settings["select_topk"] >= 1 else 3,
+    passes=lambda semantics, settings: 0 if settings["select_topk"] >= 1 else 4,
     reads=("select_topk",),
 )
 """The share `select_topk` of the entries that vary between the models: those that vary most."""

@@ -90,7 +90,7 @@ def largest(
     """Find what holds of the k largest of each row that is wanted: of equal ones the first, or all with `all_equal`."""
     sought = [i for i, (_, count) in enumerate(wanted) if 0 < count < s.elements]
     threshold = np.array([0.0 if count else np.inf for _, count in wanted])
-    accept = np.full(len(wanted), EVERY)
+    accept = np.array([EVERY if count else 0 for _, count in wanted])
     if not sought:
         return Threshold(threshold, accept, scores)
     selection = yield from _select(s, [wanted[i] for i in sought], scores, DIGITS[_itemsize(s.dtype)])
@@ -137,6 +137,8 @@ def ranks_by(kernels: Kernels) -> Ranks:
     """Return what does the same as `ranks`, with kernels, for NumPy arrays."""
 
     def ranked(numbers: np.ndarray) -> np.ndarray:
+        if numbers.dtype.itemsize == 8:
+            return np.asarray(ranks(numbers))
         rows = np.ascontiguousarray(numbers, np.float32).reshape(-1, numbers.shape[-1])
         out = np.empty(rows.shape, np.int32)
         kernels.ranks(rows, out)
@@ -154,7 +156,7 @@ def _select(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None, digits: Sequence[tuple[int, int]]
 ) -> Generator[Fold, Any, "_Selection"]:
     selection = _Selection([count for _, count in wanted])
-    if s.dtype.itemsize <= 4 and not s.whole_model:
+    if s.dtype.itemsize <= 4 and not s.whole_model and digits is not LOWER_HALF:
         selection.prove((yield _near(s, wanted, scores)))
     for shift, width in digits:
         open_ones = [i for i in range(len(wanted)) if not selection.found[i]]

@@ -18,7 +18,7 @@ from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
 from cuvee.plan.agree import few, name_problems
 from cuvee.plan.heads import settle_heads
-from cuvee.plan.memory import DEFAULT_MEMORY, keeps, least_memory
+from cuvee.plan.memory import DEFAULT_MEMORY, counts_of_whole_model, keeps, least_memory
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of, whole_modules_lacking
 from cuvee.plan.outline import Outline, outline
@@ -268,6 +268,8 @@ class _Planner:
         unit = self.method.unit(shape, semantics, settings)
         holds = self.method.holds(len(members), shape, semantics, settings)
         surveying = self.method.surveying(semantics, settings)
+        if self.method.surveying(semantics, settings, whole_model=True):
+            holds += counts_of_whole_model(len(inputs))
         step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
         return step if self.rule_accepts(step) else None
 

@@ -16,7 +16,7 @@ _BLOCK_ARRAYS = 8
 """Arrays of one block of 8-byte numbers for each model that a rule may hold at once; float32 takes half of it."""
 
 _COUNTS = (1 << 19) * 4
-"""Bytes of one model's counts in a selection by digits; counts of a whole model take twice as much."""
+"""Bytes of one row's counts in a selection by digits; those of more than 2**32 numbers take twice as much."""
 
 _SUMS_OF_COUNTS = (1 << 19) * 8 * 2
 """Bytes that are worked with to find a digit in one model's counts."""
@@ -44,6 +44,14 @@ def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
 def keeps(step: MergeStep, granted_bytes: int) -> bool:
     """Say whether a worker with so many bytes keeps a step's inputs, which it would read again otherwise."""
     return step.surveying > 0 and worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
+
+
+def counts_of_whole_model(models: int) -> int:
+    """Return the bytes of the counts that a survey of the whole model holds for each worker.
+
+    Two rows are sought of each model at most; counts are held of the steps so far, and of those that wait to be added.
+    """
+    return 2 * models * 2 * _COUNTS * 4 + _SUMS_OF_COUNTS
 
 
 def least_memory(steps: Iterable[MergeStep]) -> int:

@@ -48,6 +48,11 @@ def _bounds(kept: Kept) -> tuple[np.ndarray, tuple[np.ndarray, ...], tuple[np.nd
     return kept.mask, _bound(kept.outer), _bound(kept.inner)
 
 
+def _counted(block: Block, out: np.ndarray, loss: np.ndarray) -> np.ndarray:
+    """Return where the loss of the cast is counted: nowhere, if nothing is cast."""
+    return loss[:0] if out.dtype == block.dtype else loss
+
+
 def finite(raw: np.ndarray) -> bool:
     return bool(sums.finite(words(raw))) if known(raw.dtype) and raw.size else plain.finite(raw)
 
@@ -64,7 +69,15 @@ def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out
     kind = block.dtype if block.subtracts else _SINGLE
     rows, models, subtracts, _ = _raw(block)
     merge.combine(
-        rows, models, subtracts, word(kind), _numbers(coefficients, kind), np.float32(scale), add, words(out), loss
+        rows,
+        models,
+        subtracts,
+        word(kind),
+        _numbers(coefficients, kind),
+        np.float32(scale),
+        add,
+        words(out),
+        _counted(block, out, loss),
     )
 
 
@@ -84,7 +97,7 @@ def weighted_sum(
     kind = block.dtype
     merge.weighted_sum(
         *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), _number(divisor, kind),
-        np.float32(scale), add, words(out), loss,
+        np.float32(scale), add, words(out), _counted(block, out, loss),
     )  # fmt: skip
 
 
@@ -106,7 +119,7 @@ def elected_sum(
     kind = block.dtype
     merge.elected_sum(
         *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote, normalize,
-        np.float32(when_even), np.float32(scale), add, words(out), loss,
+        np.float32(when_even), np.float32(scale), add, words(out), _counted(block, out, loss),
     )  # fmt: skip
 
 

@@ -64,7 +64,7 @@ def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, c
                 value = values[which, j]
                 above = equal = np.uint32(0)
                 for i in range(last - first):
-                    above = np.uint32(above + np.uint32(abs(tile[i]) > value))
+                    above = np.uint32(above + np.uint32(not (abs(tile[i]) <= value)))
                     equal = np.uint32(equal + np.uint32(abs(tile[i]) == value))
                 counts[which, j, 0] += above
                 counts[which, j, 1] += equal

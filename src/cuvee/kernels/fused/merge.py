@@ -83,6 +83,7 @@ def elected_sum(
                 for i in range(size):
                     term[i] = rounded(kind, term[i] * by)
         for i in range(size):
+            sign[i] = rounded(kind, sign[i])
             total[i] = sign[i] - sign[i]  # zero, or not a number where a vote is none
             not_positive = -one if sign[i] < zero else when_even
             sign[i] = one if sign[i] > zero else not_positive
@@ -131,7 +132,8 @@ def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, los
         moved = rounded(kind, base[i] + rounded(kind, scale * change))
         total[i] = base[i] if change == np.float32(0) else moved
         out[i] = store(into, total[i])
-    cast_loss(total[: out.size], base, out, loss)
+    if loss.size:
+        cast_loss(total[: out.size], base, out, loss)
 
 
 @reordered

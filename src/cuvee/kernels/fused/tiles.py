@@ -44,7 +44,8 @@ def load_kept(
             left_out = mask[1, :size]
             keep_in_tile(out, most[model], accept_inner[model], seen_inner, model, left_out)
             for i in range(size):
-                chosen[i] = chosen[i] & (not left_out[i])
+                # what is not a number is never left out: it is to be seen in the result
+                chosen[i] = chosen[i] & ((not left_out[i]) | (out[i] != out[i]))
         _zero(out, chosen)
 
 
