@@ -19,7 +19,7 @@ from cuvee.competition.facts import FROZEN, PUBLISHED, fact, set_fact, unset_fac
 from cuvee.competition.private import private_scores
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
-from cuvee.competition.runs import HIDDEN, PUBLIC, new_run
+from cuvee.competition.runs import HIDDEN, PUBLIC, again, move, new_run
 from cuvee.competition.states import FINAL, State
 from cuvee.competition.submissions import selections
 from cuvee.competition.tables import final_scores, public_results, runs, submissions, teams
@@ -54,20 +54,32 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
         raise Refusal("wrong_state", f"{under_way} runs are still under way", hint="wait for them, or cancel them")
     set_fact(connection, FROZEN, now.isoformat())
     chosen = chosen_submissions(connection, selections(competition))
+    earlier = {
+        row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))
+    }
     for submission_id in chosen:
-        new_run(connection, submission_id, HIDDEN, organiser, now)
+        if submission_id in earlier:
+            again(connection, earlier[submission_id], organiser, now)
+        else:
+            new_run(connection, submission_id, HIDDEN, organiser, now)
     audit.record(connection, organiser, "frozen", competition.name, now, submissions=chosen)
     changed(connection)
     return len(chosen)
 
 
-def unfreeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> None:
-    """Take submissions again. Not possible once final runs have begun."""
-    begun = connection.execute(sa.select(runs.c.id).where(runs.c.purpose == HIDDEN)).first()
+def unfreeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
+    """Take submissions again: the final runs are taken back. Not possible once one has begun. Return how many."""
+    begun = connection.execute(
+        sa.select(runs.c.id).where(runs.c.purpose == HIDDEN, runs.c.state != State.QUEUED.value)
+    ).first()
     if fact(connection, FROZEN) is None or begun:
         raise Refusal("wrong_state", "nothing is frozen, or the final runs have begun")
     unset_fact(connection, FROZEN)
-    audit.record(connection, organiser, "unfrozen", competition.name, now)
+    waiting = connection.execute(sa.select(runs.c.id).where(runs.c.purpose == HIDDEN)).scalars().all()
+    for run_id in waiting:
+        move(connection, run_id, State.CANCELLED, organiser, now, why="the final ranking was called off")
+    audit.record(connection, organiser, "unfrozen", competition.name, now, runs=len(waiting))
+    return len(waiting)
 
 
 def chosen_submissions(connection: Connection, at_most: int) -> list[int]:

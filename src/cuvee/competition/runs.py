@@ -56,6 +56,26 @@ def new_run(connection: Connection, submission_id: int, purpose: str, by: Actor,
     return run_id
 
 
+def again(connection: Connection, run_id: int, by: Actor, now: datetime) -> None:
+    """Put a run that is over in the queue once more, as if it were new."""
+    move(
+        connection,
+        run_id,
+        State.QUEUED,
+        by,
+        now,
+        why="judged again",
+        attempt=0,
+        lease_until=None,
+        queued_at=now,
+        not_before=now,
+        finished_at=None,
+        reason_code="",
+        reason="",
+        result_key="",
+    )
+
+
 def run_of(connection: Connection, submission_id: int, purpose: str = PUBLIC) -> Row[Any]:
     """Return the run of a submission, or refuse."""
     row = connection.execute(

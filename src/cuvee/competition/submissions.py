@@ -17,7 +17,7 @@ from cuvee.competition.names import checked_name
 from cuvee.competition.quotas import quota
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
-from cuvee.competition.runs import PUBLIC, move, new_run, run_of
+from cuvee.competition.runs import PUBLIC, again, move, new_run, run_of
 from cuvee.competition.states import Role, State
 from cuvee.competition.tables import archives, submissions, teams
 from cuvee.submission.competition import Competition, Phase
@@ -135,23 +135,7 @@ def selections(competition: Competition) -> int:
 
 def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime, purpose: str = PUBLIC) -> None:
     """Judge a submission again. It costs no quota; the result that it has stays until the new one is there."""
-    row = run_of(connection, submission_id, purpose)
-    move(
-        connection,
-        row.id,
-        State.QUEUED,
-        organiser,
-        now,
-        why="judged again",
-        attempt=0,
-        lease_until=None,
-        queued_at=now,
-        not_before=now,
-        finished_at=None,
-        reason_code="",
-        reason="",
-        result_key="",
-    )
+    again(connection, run_of(connection, submission_id, purpose).id, organiser, now)
 
 
 def give_back(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:
