@@ -10,9 +10,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cuvee.evaluate.ranking import Ranking, Standing, rank
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
-from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
+from cuvee.evaluate.statistics import Difference, Estimate, Gap, paired_difference
 from cuvee.evaluate.task import Prompt, Sample, Shot, Task, load_task
 
 if TYPE_CHECKING:
@@ -21,18 +22,22 @@ if TYPE_CHECKING:
 __all__ = [
     "Difference",
     "Estimate",
+    "Gap",
     "Item",
     "Prompt",
+    "Ranking",
     "Report",
     "Sample",
     "Score",
     "Shot",
+    "Standing",
     "Task",
     "TaskReport",
     "evaluate",
     "load_model",
     "load_task",
     "paired_difference",
+    "rank",
 ]
 
 
