@@ -7,7 +7,8 @@ from typing import Literal
 
 NUMBER = r"(?:(?<![\w.,])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?:(?<![\w.,])-)?(?<!\d)\.\d+"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-FOUND = {"number": NUMBER, "letter": r"(?<![A-Za-z'])\(?([A-Z])\)?(?![A-Za-z'])"}
+LETTER = r"(?<![A-Za-z'])(?:([B-HJ-Z])|([AI])(?!\s+[a-z]))(?![A-Za-z'])"  # "A fox" and "I think" name no choice
+FOUND = {"number": NUMBER, "letter": LETTER}
 
 
 @dataclass(frozen=True)
