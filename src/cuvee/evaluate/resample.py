@@ -61,7 +61,7 @@ def _with_unseen(scores: Matrix) -> tuple[Matrix, Matrix]:
     kinds = len(unseen) if scores.shape[1] == 1 else 4
     counts = np.concatenate([np.ones(len(scores)), np.full(len(unseen), UNSEEN * kinds / len(unseen))])
     rows, places = np.unique(np.vstack([scores, unseen]), axis=0, return_inverse=True)
-    return rows, np.bincount(places.reshape(-1), weights=counts)
+    return rows, np.bincount(places.reshape(-1), weights=counts).astype(np.float64)
 
 
 def _all_pairs(models: int) -> Matrix:
