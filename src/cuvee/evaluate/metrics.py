@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from cuvee.errors import EvaluationError, closest, several
+from cuvee.evaluate.extract import NUMBER
 from cuvee.evaluate.task import Sample
 
 NOT_YET = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-NUMBER = re.compile(r"(?:(?<![\w.,])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?:(?<![\w.,])-)?(?<!\d)\.\d+")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -44,7 +44,7 @@ def f1(prediction: str, target: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """Return the last number in a text; commas between groups of three digits are allowed."""
-    found = NUMBER.findall(text)
+    found = re.findall(NUMBER, text)
     return Decimal(found[-1].replace(",", "")) if found else None
 
 

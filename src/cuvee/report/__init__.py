@@ -1,5 +1,6 @@
 """Shows what was measured: leaderboards as pages and rows, comparisons as pages. Prints nothing, writes no file."""
 
+from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison
 from cuvee.report.leaderboard import (
     Difference,
@@ -8,7 +9,6 @@ from cuvee.report.leaderboard import (
     Leaderboard,
     Row,
     TaskNote,
-    rank_ranges,
     rows,
     verdict_sentence,
 )
