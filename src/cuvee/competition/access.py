@@ -2,9 +2,10 @@
 start. What a team may see of *which* submission is decided where it is read.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 
 from cuvee.competition.actors import VISITOR, Actor, actor_of
@@ -112,11 +113,10 @@ Asks = Annotated[Actor, Depends(who_asks)]
 Serves = Annotated[Service, Depends(service_of)]
 
 
-def check_table(app: FastAPI) -> None:
+def check_table(routers: Sequence[APIRouter]) -> None:
     """Refuse an application whose routes and the table differ."""
-    served = {
-        (method, route.path) for route in app.routes if isinstance(route, APIRoute) for method in route.methods or ()
-    }
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    served = {(method, route.path) for route in routes for method in route.methods or ()}
     if served != set(ACCESS):
         raise AssertionError(f"routes and the table of access differ: {sorted(served ^ set(ACCESS))}")
 

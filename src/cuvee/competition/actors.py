@@ -93,6 +93,11 @@ def revoke(connection: Connection, by: Actor, now: datetime, *, role: Role, team
     return ended
 
 
+def revoke_token(connection: Connection, actor: Actor, now: datetime) -> None:
+    """End the one token that an actor signed in with."""
+    connection.execute(tokens.update().where(tokens.c.id == actor.token_id).values(revoked_at=now))
+
+
 def token_digest(token: str) -> str:
     """Return what is stored of a token."""
     return hashlib.sha256(token.encode()).hexdigest()

@@ -5,13 +5,13 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
-from cuvee.competition.access import check_table
+from cuvee.competition.access import check_table, who_asks
 from cuvee.competition.api import errors, open, organiser, teams, workers
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
@@ -43,14 +43,16 @@ def make_app(service: Service) -> FastAPI:
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses=errors.PROBLEMS,
+        dependencies=[Depends(who_asks)],
     )
     app.state.service = service
-    for part in (open, teams, organiser, workers, pages):
-        app.include_router(part.routes)
+    routers = [part.routes for part in (open, teams, organiser, workers, pages)]
+    check_table(routers)
+    for router in routers:
+        app.include_router(router)
     for kind in (CuveeError, RequestValidationError, HTTPException, OperationalError):
         app.add_exception_handler(kind, _answer_failure)
     app.middleware("http")(_add_headers)
-    check_table(app)
     return app
 
 

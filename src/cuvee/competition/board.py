@@ -13,11 +13,12 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cuvee.competition.comparisons import Bounds, Items, all_differences
+from cuvee.competition.comparisons import Bounds, Items, all_differences, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.revision import revision
 from cuvee.competition.tables import public_results, submissions, teams
-from cuvee.report import Figure, rank_ranges
+from cuvee.evaluate.ranking import rank_ranges
+from cuvee.report import Figure
 from cuvee.submission.competition import Competition, TieBreak
 
 PARTICIPANT = "participant"
@@ -121,10 +122,10 @@ def arrange(
 
 def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequence[TieBreak]) -> Board:
     """Answer "what if the tasks had other weights": the same entries, scored and ordered anew."""
-    share = {task: weights.get(task, 0.0) for task in board.weights}
+    share = {task: max(0.0, weights.get(task, 0.0)) for task in board.weights}
     if sum(share.values()) <= 0:
         return board
-    entries = [replace(place.entry, score=_weighted(place.entry, share)) for place in board.places]
+    entries = [replace(place.entry, score=weighted_score(place.entry.items, share)) for place in board.places]
     return arrange(entries, share, tie_breaks, phase=board.phase, revision=board.revision)
 
 
@@ -212,13 +213,3 @@ def _against(bounds: Bounds, index: int, parent: int | None) -> Comparison:
         return ""
     low, high = float(bounds.low[index, parent]), float(bounds.high[index, parent])
     return "better" if low > 0 else "worse" if high < 0 else "unclear"
-
-
-def _weighted(entry: Entry, weights: Mapping[str, float]) -> Figure:
-    """Average an entry's tasks by other weights, its interval's ends as `cuvee.evaluate.statistics.average` does."""
-    share = {task: weight / sum(weights.values()) for task, weight in weights.items()}
-    figures = [(share[task], entry.tasks[task]) for task in share]
-    value = sum(part * figure.value for part, figure in figures)
-    below = sum((part * (figure.value - figure.low)) ** 2 for part, figure in figures) ** 0.5
-    above = sum((part * (figure.high - figure.value)) ** 2 for part, figure in figures) ** 0.5
-    return Figure(value, value - below, value + above)

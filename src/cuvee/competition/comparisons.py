@@ -1,7 +1,10 @@
 """How sure the order of many entries is: the intervals of all their paired differences at once.
 
-The same formulas as in `cuvee.evaluate.statistics`, written for a matrix of entries by items instead of one pair at a
-time: a board of a thousand teams has half a million pairs.
+The model is that of `cuvee.evaluate.resample`: the items of each task count anew, with half an item for each pair of
+answers that was not seen. There the distribution is drawn; here its mean and variance are written down, which are
+exact (a weighted mean under a Dirichlet distribution), and the interval is the normal one with them. So a board of a
+thousand teams, with half a million pairs, takes a few matrix products, and how two entries compare does not change
+because a third one came.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,8 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cuvee.evaluate.ranking import rank_ranges
+from cuvee.evaluate.resample import UNSEEN
 from cuvee.evaluate.statistics import Z
-from cuvee.report import rank_ranges
+from cuvee.report import Figure
 
 Numbers = NDArray[np.float64]
 Items = Mapping[str, Sequence[float]]
@@ -19,7 +24,7 @@ Items = Mapping[str, Sequence[float]]
 
 
 class Bounds(NamedTuple):
-    """The first entry (row) minus the second (column): middle, its standard error and the 95 % interval's ends."""
+    """The first entry (row) minus the second (column): the difference, its standard error and the 95 % interval."""
 
     value: Numbers
     standard_error: Numbers
@@ -29,41 +34,43 @@ class Bounds(NamedTuple):
 
 def all_differences(entries: Sequence[Items], weights: Mapping[str, float]) -> Bounds:
     """Compare all entries, which must have the same items, by the weighted average of their tasks."""
-    share = {task: weight / sum(weights.values()) for task, weight in weights.items()}
-    shape = (len(entries), len(entries))
-    if not entries:
-        return Bounds(*(np.zeros(shape) for _ in range(4)))
-    value, error, below, above = (np.zeros(shape) for _ in range(4))
-    for task, part in share.items():
-        one = _task_differences(np.array([entry[task] for entry in entries], dtype=np.float64))
-        value += part * one.value
-        error += (part * one.standard_error) ** 2
-        below += (part * (one.value - one.low)) ** 2
-        above += (part * (one.high - one.value)) ** 2
-    return Bounds(value, np.sqrt(error), value - np.sqrt(below), value + np.sqrt(above))
+    value, middle, variance = (np.zeros((len(entries), len(entries))) for _ in range(3))
+    for task, share in _shares(weights).items():
+        if not entries:
+            break
+        scores = np.array([entry[task] for entry in entries], dtype=np.float64)
+        n, total, gram = scores.shape[1], scores.sum(axis=1), scores @ scores.T
+        gaps = total[:, None] - total[None, :]
+        squares = np.maximum(np.diag(gram)[:, None] + np.diag(gram)[None, :] - 2 * gram, 0.0)
+        items = n + 4 * UNSEEN
+        centre = gaps / items
+        value += share * gaps / n
+        middle += share * centre
+        variance += share**2 * ((squares + 2 * UNSEEN) / items - centre**2) / (items + 1)
+    error = np.sqrt(variance)
+    low, high = np.minimum(middle - Z * error, value), np.maximum(middle + Z * error, value)
+    return Bounds(value, error, low, high)
 
 
 def ranks(entries: Sequence[Items], weights: Mapping[str, float]) -> tuple[tuple[int, int], ...]:
     """Return the best and the worst plausible rank of each entry."""
-    if not entries:
-        return ()
     bounds = all_differences(entries, weights)
     return rank_ranges(bounds.low, bounds.high)
 
 
-def _task_differences(scores: Numbers) -> Bounds:
-    n = scores.shape[1]
-    value = scores.mean(axis=1)[:, None] - scores.mean(axis=1)[None, :]
-    gram = scores @ scores.T
-    squares = np.diag(gram)
-    gap_squares = np.maximum(squares[:, None] + squares[None, :] - 2 * gram - n * value**2, 0.0)
-    error = np.sqrt(gap_squares / (n - 1) / n) if n > 1 else np.ones_like(value)
-    middle, width = value, Z * error
-    binary: NDArray[np.bool_] = np.all((scores == 0.0) | (scores == 1.0), axis=1)
-    wins = gram.diagonal()[:, None] - gram  # for zeros and ones: where the first is right and the second is not
-    losses = wins.T
-    counted = (wins - losses) / (n + 2)
-    counted_width = Z * np.sqrt(np.maximum((wins + losses + 1) / (n + 2) - counted**2, 0.0)) / np.sqrt(n + 2)
-    both = binary[:, None] & binary[None, :]
-    middle, width = np.where(both, counted, middle), np.where(both, counted_width, width)
-    return Bounds(value, error, np.maximum(-1.0, middle - width), np.minimum(1.0, middle + width))
+def weighted_score(entry: Items, weights: Mapping[str, float]) -> Figure:
+    """Average an entry's tasks by weights, with its 95 % interval."""
+    value = middle = variance = 0.0
+    for task, share in _shares(weights).items():
+        scores = np.array(entry[task], dtype=np.float64)
+        items = len(scores) + 2 * UNSEEN
+        centre = (float(scores.sum()) + UNSEEN) / items
+        value += share * float(scores.mean())
+        middle += share * centre
+        variance += share**2 * ((float(scores @ scores) + UNSEEN) / items - centre**2) / (items + 1)
+    width = Z * variance**0.5
+    return Figure(value, max(0.0, min(middle - width, value)), min(1.0, max(middle + width, value)))
+
+
+def _shares(weights: Mapping[str, float]) -> dict[str, float]:
+    return {task: weight / sum(weights.values()) for task, weight in weights.items() if weight > 0}
