@@ -54,7 +54,7 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded):
-            results = tuple(_judged(task, run.answers(task)) for task in asked)
+            results = tuple(judged(task, run.answers(task)) for task in asked)
     finally:
         progress.finish()
     report = Report(
@@ -155,7 +155,8 @@ class _Run:
         return {sample.id: found[sample.id] for sample in samples}
 
 
-def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
+def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
+    """Score answers by the targets of a task; samples without an answer are left out."""
     asked = [sample for sample in task.samples if sample.id in answers]
     scored = [(sample, answers[sample.id].prediction) for sample in asked if sample.target is not None]
     by_metric = {name: [metrics.score(name, *pair) for pair in scored] for name in task.metrics}
