@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cuvee.api import recipe_from_text
 from cuvee.submission.competition import Competition
+from cuvee.submission.lock import make_lock
+from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.template import new_competition
 
 OPENED = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -28,4 +31,15 @@ def written(folder: Path, text: str) -> Path:
     """Write a competition file."""
     path = folder / "competition.yaml"
     path.write_text(text, encoding="utf-8")
+    return path
+
+
+def packed(
+    folder: Path, competition: Competition, recipe: str, *, name: str = "mine", beside: Path | None = None
+) -> Path:
+    """Lock and pack a recipe, whose paths lead from `beside`, as a participant would."""
+    read = recipe_from_text(recipe, folder=beside or competition.folder / "baselines")
+    lock = canonical_json(make_lock(read, competition).to_json())
+    path = folder / f"{name}.tar"
+    path.write_bytes(make_archive(name, "recipe", competition.name, {RECIPE: recipe.encode(), LOCK: lock}))
     return path

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -46,17 +47,20 @@ def make_plan(
     recipe: Recipe,
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
+    places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
+
+    `places` gives the folder of each model by its reference; then nothing is looked for elsewhere.
 
     With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     hub = hub or Hub()
-    opening = open_models(recipe, hub) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, places) if models is None else given_models(recipe, models)
     aligned = with_one_vocabulary(recipe, opening, hub)
     return _Planner(recipe, registry()[recipe.merge_method], aligned, hub, custom_code).plan()
 

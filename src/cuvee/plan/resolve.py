@@ -57,6 +57,12 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
 
 
+def _given(model: ModelRef, given: Mapping[str, Path]) -> Path:
+    if str(model) not in given:
+        raise CheckpointError("no place was given for this model", where=str(model))
+    return given[str(model)]
+
+
 def _looked(folder: Path | None) -> str:
     looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
     return f"looked in {' and '.join(map(str, looked))}"
@@ -86,8 +92,11 @@ def open_model(written: str, hub: Hub) -> TensorSource:
     return found.checkpoint
 
 
-def open_models(recipe: Recipe, hub: Hub) -> Opening:
-    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+def open_models(recipe: Recipe, hub: Hub, given: Mapping[str, Path] | None = None) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
+
+    With `given` its folders, by reference as the recipe has it, are the only places that are looked at.
+    """
     places: list[Path | None] = []
     opened: list[TensorSource] = []
     repositories: list[Repository | None] = []
@@ -95,7 +104,7 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
     unseen: dict[ModelRef, frozenset[str]] = {}
     for model in recipe.models():
         try:
-            place, repository = place_of(model, recipe.folder), None
+            place, repository = place_of(model, recipe.folder) if given is None else _given(model, given), None
             if place is not None:
                 source: TensorSource = open_files(place)
             else:

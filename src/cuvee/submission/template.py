@@ -25,7 +25,7 @@ KEY = "private/key.pem"
 SEED = "private/seed.txt"
 
 BASELINES = {
-    "average": "merge_method: linear\nmodels:\n{models}dtype: bfloat16\n",
+    "average": "merge_method: linear\nmodels:\n{models}parameters:\n  weight: 1.0\ndtype: bfloat16\n",
     "task-arithmetic": (
         "merge_method: task_arithmetic\nbase_model: ../models/base\nmodels:\n{models}"
         "parameters:\n  lambda: 0.4\n  weight: 1.0\ndtype: bfloat16\n"
