@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 pytest.importorskip("fastapi", reason="needs the extra 'server'")
 
-from competition.made import Clock
+from competition.made import Clock, tiny_competition
+from competition.serving import Served, serve
 from cuvee.competition.database import Database, open_database, sqlite_url
 
 
@@ -61,3 +62,9 @@ def _create(server: sa.engine.URL, name: str, template: str = "template1") -> No
     with engine.connect() as connection:
         connection.exec_driver_sql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     engine.dispose()
+
+
+@pytest.fixture
+def served(sqlite: Database, clock: Clock) -> Iterator[Served]:
+    """A competition that is served, with a team, another team, a worker and an organiser signed in."""
+    yield from serve(sqlite, clock, tiny_competition())

@@ -93,9 +93,10 @@ def revoke(connection: Connection, by: Actor, now: datetime, *, role: Role, team
     return ended
 
 
-def revoke_token(connection: Connection, actor: Actor, now: datetime) -> None:
-    """End the one token that an actor signed in with."""
-    connection.execute(tokens.update().where(tokens.c.id == actor.token_id).values(revoked_at=now))
+def end_session(connection: Connection, actor: Actor, now: datetime) -> None:
+    """End the session that an actor signed in with; the token that it was made from stays."""
+    session = (tokens.c.id == actor.token_id, tokens.c.expires_at.is_not(None))
+    connection.execute(tokens.update().where(*session).values(revoked_at=now))
 
 
 def token_digest(token: str) -> str:

@@ -6,7 +6,6 @@ thought dead cannot overwrite the work of its successor. A run whose worker is l
 of nobody's quota, until it was tried `attempts_at_most` times: then it is our failure, for the organiser to look at.
 """
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +14,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import QUEUE, Actor
+from cuvee.competition.job import Job
 from cuvee.competition.limits import Limits
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import move
@@ -24,19 +24,6 @@ from cuvee.competition.tables import archives, logs, runs, submissions, workers
 WAIT_AFTER_FAILURE = timedelta(seconds=5)
 LONGEST_LOG = 64_000
 LOST_WORKER = "worker_lost"
-
-
-@dataclass(frozen=True)
-class Job:
-    """A claimed run: what to judge, and the number that its results must show."""
-
-    run_id: int
-    submission_id: int
-    purpose: str
-    attempt: int
-    fence: int
-    archive_digest: str
-    lease_seconds: float
 
 
 def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) -> Job | None:

@@ -23,7 +23,7 @@ STATUS: dict[Code, int] = {
     "not_signed_in": 401,
     "not_allowed": 403,
     "not_found": 404,
-    "closed": 403,
+    "closed": 409,
     "quota_used": 429,
     "too_large": 413,
     "bad_archive": 422,

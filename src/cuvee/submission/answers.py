@@ -81,7 +81,7 @@ def _answer(line: bytes, samples: Mapping[str, Sample], where: str) -> Answer:
         raise SubmissionError("tokens and cut are counts", where=where)
     if not _fits(prediction, sample):
         raise SubmissionError("the answer is neither one of the choices nor a text", where=where)
-    return Answer(sample.id, prediction, tokens, cut)
+    return Answer(sample.id, "", prediction, tokens, cut)
 
 
 def _fits(prediction: Any, sample: Sample) -> bool:

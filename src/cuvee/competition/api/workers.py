@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from cuvee.competition import queue, results
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, Number, Renewal
-from cuvee.competition.queue import Job
+from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import State
 from cuvee.competition.workforce import greet, is_ready

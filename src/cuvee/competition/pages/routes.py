@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
-from cuvee.competition.actors import SESSION, Actor, actor_of, new_token, revoke_token
+from cuvee.competition.actors import SESSION, Actor, actor_of, new_token, end_session
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import lines
@@ -178,7 +178,7 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
 def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
     """Forget who it is."""
     with service.database.write() as connection:
-        revoke_token(connection, actor, service.now())
+        end_session(connection, actor, service.now())
     answer = _go("/")
     answer.delete_cookie(COOKIE)
     return answer
