@@ -55,7 +55,9 @@ def is_refused_for_another_reason(method: str, path: str, role: Role) -> bool:
 
 def test_no_route_is_missing_from_the_table(served: Served) -> None:
     documented = {
-        (method.upper(), path) for path, verbs in served.http.app.openapi()["paths"].items() for method in verbs  # type: ignore[attr-defined]  # FastAPI
+        (method.upper(), path)
+        for path, verbs in served.http.app.openapi()["paths"].items()
+        for method in verbs  # type: ignore[attr-defined]  # FastAPI
     }
     assert documented == {(method, path) for method, path in ACCESS if path.startswith("/api/")}
 

@@ -5,7 +5,21 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
+from cuvee.cli import (
+    compare,
+    competition_server,
+    demo,
+    evaluate,
+    inspect,
+    join,
+    merge,
+    methods,
+    plan,
+    push,
+    recipe_schema,
+    submission_server,
+    tokenizer,
+)
 
 app = typer.Typer(
     name="cuvee",
@@ -18,6 +32,12 @@ app = typer.Typer(
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
+competition = typer.Typer(help="Run a competition.", no_args_is_help=True)
+competition_server.add_commands(competition)
+app.add_typer(competition, name="competition")
+submission = typer.Typer(help="Take part in a competition.", no_args_is_help=True)
+submission_server.add_commands(submission)
+app.add_typer(submission, name="submission")
 
 
 @app.callback(invoke_without_command=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
@@ -50,7 +50,7 @@ def make_app(service: Service) -> FastAPI:
     check_table(routers)
     for router in routers:
         app.include_router(router)
-    for kind in (CuveeError, RequestValidationError, HTTPException, OperationalError):
+    for kind in (CuveeError, RequestValidationError, HTTPException, IntegrityError, OperationalError):
         app.add_exception_handler(kind, _answer_failure)
     app.middleware("http")(_add_headers)
     return app

@@ -49,12 +49,17 @@ class DatabaseSource:
         service = self.service
         with service.database.write() as connection:
             results.finish(
-                connection, self.worker, job.run_id, job.fence, verdict, service.competition, service.limits, service.now()
+                connection,
+                self.worker,
+                job.run_id,
+                job.fence,
+                verdict,
+                service.competition,
+                service.limits,
+                service.now(),
             )
 
     def give_up(self, job: Job, reason: str) -> None:
         service = self.service
         with service.database.write() as connection:
             queue.give_up(connection, self.worker, job.run_id, job.fence, service.limits, service.now(), reason)
-
-

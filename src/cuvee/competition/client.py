@@ -47,6 +47,10 @@ class Client:
         """Return the team's newest submissions."""
         return list(self._ask("GET", "/api/submissions"))
 
+    def competition(self) -> dict[str, Any]:
+        """Return the competition as the server shows it."""
+        return dict(self._ask("GET", "/api/competition"))
+
     def quota(self) -> dict[str, Any]:
         """Return what is left."""
         return dict(self._ask("GET", "/api/quota"))
@@ -88,7 +92,9 @@ class Client:
             try:
                 response = self.http.request(method, self.server.rstrip("/") + path, headers=headers, **options)
             except httpx2.InvalidURL as error:
-                raise RecipeError(f"{self.server!r} is no address of a server", hint="e.g. https://host:8000") from error
+                raise RecipeError(
+                    f"{self.server!r} is no address of a server", hint="e.g. https://host:8000"
+                ) from error
             except httpx2.HTTPError as error:
                 trouble = f"{type(error).__name__}: {error}"
                 continue
@@ -149,5 +155,3 @@ def _checked(response: httpx2.Response) -> httpx2.Response:
     if code in STATUS:
         raise Refusal(code, message, hint=hint)
     raise PlatformError(message, hint=hint)
-
-

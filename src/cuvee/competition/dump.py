@@ -18,7 +18,9 @@ LEFT_OUT = frozenset({archives.name, tokens.name})
 def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables but those of archives and tokens."""
     return {
-        table.name: [_plain(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
+        table.name: [
+            _plain(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+        ]
         for table in metadata.sorted_tables
         if table.name not in LEFT_OUT
     }

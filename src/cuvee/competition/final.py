@@ -54,9 +54,7 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
         raise Refusal("wrong_state", f"{under_way} runs are still under way", hint="wait for them, or cancel them")
     set_fact(connection, FROZEN, now.isoformat())
     chosen = chosen_submissions(connection, selections(competition))
-    earlier = {
-        row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))
-    }
+    earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
     for submission_id in chosen:
         if submission_id in earlier:
             again(connection, earlier[submission_id], organiser, now)

@@ -19,7 +19,7 @@ from cuvee.competition.limits import Limits
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import move
 from cuvee.competition.states import FINAL, State
-from cuvee.competition.tables import archives, logs, runs, submissions, workers
+from cuvee.competition.tables import archives, logs, runs, submissions, teams, workers
 
 WAIT_AFTER_FAILURE = timedelta(seconds=5)
 LONGEST_LOG = 64_000
@@ -29,7 +29,8 @@ LOST_WORKER = "worker_lost"
 def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) -> Job | None:
     """Take the next waiting run for a worker; None if there is none.
 
-    Teams take turns: of those that wait, first the teams with the fewest runs under way, then the longest wait.
+    Teams take turns: of those that wait, first the teams with the fewest runs under way, then the longest wait. The
+    organiser's own entries come last.
     """
     reap(connection, limits, now)
     run_id = connection.execute(_next_waiting(now)).scalar()
@@ -152,8 +153,9 @@ def _next_waiting(now: datetime) -> sa.Select[int]:
     return (
         sa.select(runs.c.id)
         .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
         .where(runs.c.state == State.QUEUED.value, runs.c.not_before <= now)
-        .order_by(under_way, runs.c.queued_at, runs.c.id)
+        .order_by(teams.c.kind != "participant", under_way, runs.c.queued_at, runs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=runs)
     )

@@ -7,10 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
+from cuvee.competition.database import is_postgres
 from cuvee.competition.facts import FROZEN, fact
 from cuvee.competition.limits import Limits
 from cuvee.competition.names import checked_name
@@ -60,7 +62,7 @@ def receive(
         raise Refusal("too_large", f"the archive has {len(received.content)} bytes; {limits.archive_bytes} may be sent")
     phase = open_phase(connection, competition, now)
     quota(connection, team_id, phase, now).check()
-    return _store(connection, team, team_id, received, phase.name, now)
+    return enter(connection, team, team_id, received, phase.name, now)
 
 
 def open_phase(connection: Connection, competition: Competition, now: datetime) -> Phase:
@@ -156,9 +158,11 @@ def annotate(connection: Connection, organiser: Actor, submission_id: int, note:
     audit.record(connection, organiser, "annotated", f"submission {submission_id}", now, note=note)
 
 
-def _store(connection: Connection, team: Actor, team_id: int, received: Received, phase: str, now: datetime) -> int:
-    if not connection.execute(sa.select(archives.c.digest).where(archives.c.digest == received.digest)).first():
-        connection.execute(archives.insert().values(digest=received.digest, content=received.content, received_at=now))
+def enter(connection: Connection, by: Actor, team_id: int, received: Received, phase: str, now: datetime) -> int:
+    """Keep an archive and put it in the queue, whatever phases and quotas say. Return its number."""
+    insert = postgresql.insert if is_postgres(connection) else sqlite.insert
+    kept = insert(archives).values(digest=received.digest, content=received.content, received_at=now)
+    connection.execute(kept.on_conflict_do_nothing())
     submission_id: int = connection.execute(
         submissions.insert()
         .values(
@@ -173,10 +177,8 @@ def _store(connection: Connection, team: Actor, team_id: int, received: Received
         )
         .returning(submissions.c.id)
     ).scalar_one()
-    new_run(connection, submission_id, PUBLIC, team, now)
-    audit.record(
-        connection, team, "submitted", f"submission {submission_id}", now, archive=received.digest, phase=phase
-    )
+    new_run(connection, submission_id, PUBLIC, by, now)
+    audit.record(connection, by, "submitted", f"submission {submission_id}", now, archive=received.digest, phase=phase)
     return submission_id
 
 

@@ -184,7 +184,13 @@ def submission_view(
 
 
 def submission_views(
-    connection: Connection, actor: Actor, competition: Competition, *, team_id: int | None, limit: int, before: int | None
+    connection: Connection,
+    actor: Actor,
+    competition: Competition,
+    *,
+    team_id: int | None,
+    limit: int,
+    before: int | None,
 ) -> list[SubmissionView]:
     """List submissions, newest first: of a team, or all that the actor may see."""
     query = _submissions().order_by(submissions.c.id.desc()).limit(limit)
@@ -249,7 +255,10 @@ def _submissions() -> sa.Select[Any]:
             teams.c.note.label("team_note"),
             teams.c.hidden.label("team_hidden"),
             runs.c.id.label("run_id"),
-            *(runs.c[name] for name in ("state", "reason_code", "reason", "attempt", "progress", "started_at", "finished_at")),
+            *(
+                runs.c[name]
+                for name in ("state", "reason_code", "reason", "attempt", "progress", "started_at", "finished_at")
+            ),
             *(public_results.c[name] for name in ("value", "low", "high", "released", "tasks", "weights_digest")),
             *(public_results.c[name] for name in ("seconds", "memory_bytes", "tokens", "parameters")),
         )
@@ -335,9 +344,7 @@ def _figures(tasks: Mapping[str, Mapping[str, float]]) -> dict[str, FigureView]:
 
 
 def _cost(row: Row[Any] | Entry) -> CostView:
-    return CostView(
-        seconds=row.seconds, memory_bytes=row.memory_bytes, tokens=row.tokens, parameters=row.parameters
-    )
+    return CostView(seconds=row.seconds, memory_bytes=row.memory_bytes, tokens=row.tokens, parameters=row.parameters)
 
 
 def _place_view(number: int, place: Place) -> PlaceView:

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
 from cuvee.competition.refusals import STATUS, Refusal
@@ -41,13 +41,21 @@ def problem_of(error: Exception) -> tuple[int, Problem]:
             return error.status, Problem(code=error.code, message=error.message, hint=error.hint)
         case CuveeError():
             status = BY_EXIT_CODE.get(error.exit_code, 503)
-            return status, Problem(code="bad_request" if status < 500 else "platform", message=error.message, hint=error.hint)
+            return status, Problem(
+                code="bad_request" if status < 500 else "platform", message=error.message, hint=error.hint
+            )
         case RequestValidationError():
             first = error.errors()[0]
             place = ".".join(str(part) for part in first["loc"])
             return 422, Problem(code="bad_request", message=f"{place}: {first['msg']}")
         case HTTPException():
-            return error.status_code, Problem(code=CODES.get(error.status_code, "bad_request"), message=str(error.detail))
+            return error.status_code, Problem(
+                code=CODES.get(error.status_code, "bad_request"), message=str(error.detail)
+            )
+        case IntegrityError():
+            return 409, Problem(
+                code="wrong_state", message="another request did the same at this moment", hint="look, and try again"
+            )
         case OperationalError():
             return 503, Problem(code="platform", message="the database is busy or away", hint="try again in a moment")
     raise error

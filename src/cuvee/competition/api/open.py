@@ -153,7 +153,9 @@ def board_of(service: Service, phase: str | None) -> Board:
     names = [each.name for each in service.competition.phases if each.scores == "public"]
     chosen = phase or (names[0] if names else service.competition.phases[0].name)
     if chosen not in names:
-        raise Refusal("not_found", f"there is no board of a phase '{chosen[:80]}'", hint=f"there are: {', '.join(names)}")
+        raise Refusal(
+            "not_found", f"there is no board of a phase '{chosen[:80]}'", hint=f"there are: {', '.join(names)}"
+        )
     return service.boards.board(chosen)
 
 

@@ -164,9 +164,7 @@ def new_worker(service: Serves, actor: Asks, body: NewWorker) -> TokenView:
 def revoke_worker(service: Serves, actor: Asks, name: Annotated[Label, Path()]) -> CountView:
     """End a worker's tokens. Its run goes back to the queue when its lease is over."""
     with service.database.write() as connection:
-        return CountView(
-            count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name)
-        )
+        return CountView(count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name))
 
 
 @routes.get("/queue", response_model=list[QueuedView])
@@ -177,7 +175,9 @@ def show_queue(service: Serves, _actor: Asks) -> list[QueuedView]:
             sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at, runs.c.id)
         )
         return [
-            QueuedView(run_id=row.id, **{name: row._mapping[name] for name in QueuedView.model_fields if name != "run_id"})
+            QueuedView(
+                run_id=row.id, **{name: row._mapping[name] for name in QueuedView.model_fields if name != "run_id"}
+            )
             for row in found
         ]
 

@@ -1,7 +1,7 @@
 """The board as a page: what the reader chose (sorting, filters, weights), the rows to show, the plot of score and cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from cuvee.competition.board import Board, Entry, Place, pareto_front, with_weights
@@ -50,6 +50,11 @@ class Choice:
         pairs = [(name, str(int(value)) if isinstance(value, bool) else str(value)) for name, value in chosen.items()]
         pairs += [(f"{WEIGHT}{task}", f"{weight:g}") for task, weight in (self.weights or {}).items()]
         return "/?" + urlencode([(n, v) for n, v in pairs if v not in ("", "0") and (n, v) != ("page", "1")])
+
+    @property
+    def without_weights(self) -> str:
+        """Return the address of the board by the competition's own weights."""
+        return replace(self, weights=None).link()
 
     def order_by(self, column: str) -> str:
         """Return the address that sorts by a column; by the same one again, the other way round."""
@@ -116,7 +121,9 @@ def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence
     )
 
 
-def arranged(board: Board, choice: Choice, tie_breaks: Sequence[TieBreak]) -> Shown:
+def arranged(
+    board: Board, choice: Choice, tie_breaks: Sequence[TieBreak], *, rows_per_page: int = ROWS_PER_PAGE
+) -> Shown:
     """Choose and order the rows to show."""
     what_if = choice.weights is not None and dict(choice.weights) != dict(board.weights)
     if what_if and choice.weights is not None:
@@ -126,12 +133,12 @@ def arranged(board: Board, choice: Choice, tie_breaks: Sequence[TieBreak]) -> Sh
         rows.sort(key=lambda row: _key(choice.sort, row[1].entry))
     if choice.reverse:
         rows.reverse()
-    first = (choice.page - 1) * ROWS_PER_PAGE
+    first = (choice.page - 1) * rows_per_page
     highest = max((place.entry.score.high for place in board.places), default=1.0)
     return Shown(
-        rows=tuple(rows[first : first + ROWS_PER_PAGE]),
+        rows=tuple(rows[first : first + rows_per_page]),
         found=len(rows),
-        pages=max(1, -(-len(rows) // ROWS_PER_PAGE)),
+        pages=max(1, -(-len(rows) // rows_per_page)),
         what_if=what_if,
         weights=board.weights,
         plot=plot([place for _, place in rows][:PLOTTED]),
@@ -155,9 +162,7 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
         return round(bottom - (bottom - top) * (score - low) / (high - low), 1)
 
     on_front = {place.entry.submission_id for place in front}
-    dots = tuple(
-        Dot(x(p.entry.seconds), y(p.entry.score.value), p, p.entry.submission_id in on_front) for p in places
-    )
+    dots = tuple(Dot(x(p.entry.seconds), y(p.entry.score.value), p, p.entry.submission_id in on_front) for p in places)
     steps = [(x(place.entry.seconds), y(place.entry.score.value)) for place in front]
     line = f"M{steps[0][0]} {bottom}V{steps[0][1]}" + "".join(f"H{px}V{py}" for px, py in steps[1:]) + f"H{right}"
     return Plot(
@@ -166,7 +171,9 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
         dots,
         line,
         tuple((x(most * share / 4), f"{most * share / 4:.3g}") for share in range(5)),
-        tuple((y(low + (high - low) * share / 4), f"{100 * (low + (high - low) * share / 4):.0f}") for share in range(5)),
+        tuple(
+            (y(low + (high - low) * share / 4), f"{100 * (low + (high - low) * share / 4):.0f}") for share in range(5)
+        ),
     )
 
 

@@ -32,9 +32,7 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def page(
-    request: Request, template: str, actor: Actor = VISITOR, *, status: int = 200, **values: Any
-) -> HTMLResponse:
+def page(request: Request, template: str, actor: Actor = VISITOR, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a page for somebody."""
     service: Service = request.app.state.service
     common = {"competition": service.competition, "actor": actor, "now": service.now(), "path": request.url.path}

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
-from cuvee.competition.actors import SESSION, Actor, actor_of, new_token, end_session
+from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_token
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import lines
@@ -146,7 +146,9 @@ def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response
     """Register a team, show its token once, and sign it in."""
     name = str(form.get("name", ""))
     try:
-        made = register(service, actor, name, [each for each in str(form.get("members", "")).split(",") if each.strip()])
+        made = register(
+            service, actor, name, [each for each in str(form.get("members", "")).split(",") if each.strip()]
+        )
     except Refusal as refusal:
         return page(request, "join", actor, status=refusal.status, token=None, problem=refusal, name=name[:80])
     signed = Actor(Role.TEAM, made.team.name, made.team.id)
@@ -298,7 +300,9 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
     now = service.now()
     with service.database.write() as connection:
-        token = new_token(connection, found, found.role, f"session of {found.name}", now, team_id=found.team_id, lasts=SESSION)
+        token = new_token(
+            connection, found, found.role, f"session of {found.name}", now, team_id=found.team_id, lasts=SESSION
+        )
     secure = request.url.scheme == "https"
     age = int(SESSION.total_seconds())
     answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=secure)
