@@ -3,7 +3,6 @@ and digests of tokens not.
 """
 
 import base64
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +25,7 @@ def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     }
 
 
-def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(row: sa.RowMapping) -> dict[str, Any]:
     return {str(name): _value(value) for name, value in row.items()}
 
 

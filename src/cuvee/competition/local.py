@@ -21,6 +21,7 @@ PRIVATE = "private"
 DATABASE = "competition.db"
 TOKEN_FILE = "organiser.token"
 ORGANISER = Actor(Role.ORGANISER, "organiser")
+WORK = "from cuvee.cli import main; main()"
 TAKEN_OUT = 70
 LONGEST_PAUSE = 60.0
 
@@ -69,8 +70,7 @@ class Workers:
     def __init__(self, folder: Path, count: int, arguments: Sequence[str] = ()) -> None:
         self._stop = threading.Event()
         commands = [
-            [sys.executable, "-c", "from cuvee.cli import main; main()", "competition", "work", str(folder)]
-            + ["--name", f"local-{number}", *arguments]
+            [sys.executable, "-c", WORK, "competition", "work", str(folder), "--name", f"local-{number}", *arguments]
             for number in range(1, count + 1)
         ]
         self._threads = [threading.Thread(target=self._keep, args=(command,), daemon=True) for command in commands]

@@ -1,4 +1,4 @@
-"""Entries that stand on the board from the start: the models that everybody has (parents) and the organiser's baselines.
+"""Entries that stand on the board from the start: the models that all have (parents), and baselines.
 
 Each is an ordinary submission, judged by the same worker; it uses no quota and takes no rank.
 """

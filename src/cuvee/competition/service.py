@@ -16,7 +16,7 @@ class Service:
 
     database: Database
     competition: Competition
-    limits: Limits = Limits()
+    limits: Limits
     clock: Clock = utc_now
 
     @cached_property

@@ -30,7 +30,7 @@ def _pages(service: Service) -> dict[str, str]:
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
-        sent = submission_views(connection, VISITOR, of, team_id=None, limit=100_000, before=None)
+        sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
     choice = Choice(phase.name)

@@ -184,13 +184,7 @@ def submission_view(
 
 
 def submission_views(
-    connection: Connection,
-    actor: Actor,
-    competition: Competition,
-    *,
-    team_id: int | None,
-    limit: int,
-    before: int | None,
+    connection: Connection, actor: Actor, *, team_id: int | None, limit: int, before: int | None = None
 ) -> list[SubmissionView]:
     """List submissions, newest first: of a team, or all that the actor may see."""
     query = _submissions().order_by(submissions.c.id.desc()).limit(limit)

@@ -115,7 +115,7 @@ class Worker:
 
 
 class _Lease:
-    """Renews a lease in a thread of its own, and is the progress of the judge, which it stops once the lease is lost."""
+    """Renews a lease in a thread of its own, and is the judge's progress, which stops it once the lease is lost."""
 
     def __init__(self, source: Source, job: Job) -> None:
         self._source, self._job = source, job

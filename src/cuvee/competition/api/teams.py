@@ -97,7 +97,7 @@ def listed(
     """List submissions, newest first: a team's own by default. `before` continues a list."""
     with service.database.read() as connection:
         chosen = team if team is not None else actor.team_id
-        return submission_views(connection, actor, service.competition, team_id=chosen, limit=limit, before=before)
+        return submission_views(connection, actor, team_id=chosen, limit=limit, before=before)
 
 
 @routes.get("/api/submissions/{submission_id}", response_model=OwnSubmissionView | SubmissionView)

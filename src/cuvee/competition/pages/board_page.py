@@ -1,4 +1,4 @@
-"""The board as a page: what the reader chose (sorting, filters, weights), the rows to show, the plot of score and cost."""
+"""The board as a page: what the reader chose (sorting, filters, weights), the rows to show, the plot of costs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -37,11 +37,11 @@ CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FORM_BYTES = 100_000
 
 routes = APIRouter(include_in_schema=False)
-STATIC = {
-    "look.css": ("text/css", lambda: shipped_look("look.css")),
-    "pages.css": ("text/css", lambda: shipped_text("pages.css")),
-    "htmx.min.js": ("text/javascript", lambda: shipped_text("htmx.min.js")),
-    "pages.js": ("text/javascript", lambda: shipped_text("pages.js")),
+STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
+    "look.css": ("text/css", shipped_look),
+    "pages.css": ("text/css", shipped_text),
+    "htmx.min.js": ("text/javascript", shipped_text),
+    "pages.js": ("text/javascript", shipped_text),
 }
 
 
@@ -102,7 +102,7 @@ def team(request: Request, service: Serves, actor: Asks, team_id: Number) -> HTM
     """A team and its submissions."""
     with service.database.read() as connection:
         shown = team_view(connection, actor, team_id)
-        sent = submission_views(connection, actor, service.competition, team_id=team_id, limit=200, before=None)
+        sent = submission_views(connection, actor, team_id=team_id, limit=200)
     return page(request, "team", actor, team=shown, sent=sent)
 
 
@@ -218,7 +218,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             waiting=connection.execute(
                 sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at).limit(100)
             ).all(),
-            sent=submission_views(connection, actor, service.competition, team_id=None, limit=100, before=None),
+            sent=submission_views(connection, actor, team_id=None, limit=100),
             teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
             duplicates=duplicates(connection),
             audit=lines(connection, limit=50, newest_first=True),
@@ -274,7 +274,7 @@ def static(name: str, _actor: Asks) -> Response:
     if name not in STATIC:
         raise Refusal("not_found", "there is no such file")
     kind, content = STATIC[name]
-    return Response(content(), media_type=kind, headers={"Cache-Control": "max-age=3600"})
+    return Response(content(name), media_type=kind, headers={"Cache-Control": "max-age=3600"})
 
 
 def _submission(request: Request, service: Service, actor: Actor, submission_id: int, template: str) -> HTMLResponse:
@@ -291,7 +291,7 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
 
 def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None) -> HTMLResponse:
     with service.database.read() as connection:
-        sent = submission_views(connection, actor, service.competition, team_id=actor.team_id, limit=200, before=None)
+        sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
     status = problem.status if problem else 200
     left = quota_of(service, actor)
     return page(request, "me", actor, status=status, sent=sent, quota=left, problem=problem)
