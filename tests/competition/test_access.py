@@ -69,6 +69,16 @@ def test_another_team_learns_nothing_of_a_submission(served: Served, path: str) 
         assert served.ask(who, "GET", f"/api/submissions/{number}{path}").status_code in {401, 404}
 
 
+def test_lists_show_others_only_what_is_on_the_board(served: Served) -> None:
+    shown = served.send("team", "judged")
+    served.judge_all()
+    waits = served.send("team", "waits", key="b")
+    for who, expected in (("team", [waits, shown]), ("organiser", [waits, shown]), ("other", []), (None, [shown])):
+        assert [each["id"] for each in served.ask(who, "GET", "/api/submissions").json()] == expected
+    listed = served.ask("other", "GET", f"/api/submissions?team={served.teams['team']}").json()
+    assert [(each["id"], each["recipe"]) for each in listed] == [(shown, None)]
+
+
 @pytest.mark.parametrize("verb", ["cancel", "select"])
 def test_another_team_cannot_touch_a_submission(served: Served, verb: str) -> None:
     number = served.send("team")

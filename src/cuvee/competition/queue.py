@@ -18,7 +18,7 @@ from cuvee.competition.job import Job
 from cuvee.competition.limits import Limits
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import move
-from cuvee.competition.states import FINAL, State
+from cuvee.competition.states import State
 from cuvee.competition.tables import archives, logs, runs, submissions, teams, workers
 
 WAIT_AFTER_FAILURE = timedelta(seconds=5)
@@ -130,16 +130,15 @@ def archive_of(connection: Connection, worker: Actor, run_id: int, fence: int) -
 
 
 def positions(connection: Connection) -> dict[int, int]:
-    """Return the place of each waiting run in the queue by its number, from 1, in order of arrival."""
+    """Return the place of each waiting run in the queue by its number, from 1: participants' first, as they came."""
     waiting = connection.execute(
-        sa.select(runs.c.id).where(runs.c.state == State.QUEUED.value).order_by(runs.c.queued_at, runs.c.id)
+        sa.select(runs.c.id)
+        .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(runs.c.state == State.QUEUED.value)
+        .order_by(teams.c.kind != "participant", runs.c.queued_at, runs.c.id)
     ).scalars()
     return {run_id: place for place, run_id in enumerate(waiting, start=1)}
-
-
-def is_over(state: State) -> bool:
-    """Tell whether nothing more happens to a run by itself."""
-    return state in FINAL
 
 
 def _next_waiting(now: datetime) -> sa.Select[int]:

@@ -192,7 +192,8 @@ def submission_views(
         query = query.where(submissions.c.team_id == team_id)
     if before is not None:
         query = query.where(submissions.c.id < before)
-    if actor.role is not Role.ORGANISER and team_id != actor.team_id:
+    own = actor.role is Role.ORGANISER or (actor.role is Role.TEAM and team_id == actor.team_id)
+    if not own:
         query = query.where(
             ~submissions.c.hidden, ~teams.c.hidden, public_results.c.released, runs.c.state == State.SCORED.value
         )
