@@ -44,7 +44,7 @@ def weighted_sum(
         load_base(rows, first, last, subtracts, base)
         total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
         for model in range(models):
-            weighted(rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, delta)
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, delta)
             for i in range(last - first):
                 total[i] += delta[i]
         if divisor != np.float32(1):
@@ -70,13 +70,13 @@ def elected_sum(
         for model in range(models):
             term = terms[model]
             if weights_vote:
-                weighted(
-                    rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, term
+                load_kept(
+                    rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, term
                 )
                 for i in range(size):
                     sign[i] += term[i]
             else:
-                weighted(rows, model, first, last, subtracts, kind, kept, factor[model], one, base, mask, term)
+                load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], one, mask, term)
                 for i in range(size):
                     sign[i] += term[i]
                 by = weight[model]
@@ -103,21 +103,6 @@ def elected_sum(
         for i in range(size):
             total[i] *= sign[i]
         finish(total, base, scale, add, kind, out[first:last], loss)
-
-
-@compiled
-def weighted(
-    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any,
-    base: Any, mask: Any, out: Any,
-) -> None:  # fmt: skip
-    load_kept(rows, model, first, last, subtracts, base, kind, kept, mask, out)
-    size = last - first
-    if factor != np.float32(1):
-        for i in range(size):
-            out[i] = rounded(kind, out[i] * factor)
-    if weight != np.float32(1):
-        for i in range(size):
-            out[i] = rounded(kind, out[i] * weight)
 
 
 @compiled
