@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, store
+from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, settle, store
 from cuvee.kernels.fused.tiles import load_base, load_kept
 
 
@@ -110,13 +110,20 @@ def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, los
     into = out[0]
     if not add:
         for i in range(out.size):
-            out[i] = store(into, rounded(kind, total[i]))
+            out[i] = settle(kind, into, rounded(kind, total[i]))
         return
+    if scale == np.float32(1):
+        for i in range(out.size):
+            change = rounded(kind, total[i])
+            moved = rounded(kind, base[i] + change)
+            total[i] = base[i] if change == np.float32(0) else moved
+    else:
+        for i in range(out.size):
+            change = rounded(kind, total[i])
+            moved = rounded(kind, base[i] + rounded(kind, scale * change))
+            total[i] = base[i] if change == np.float32(0) else moved
     for i in range(out.size):
-        change = rounded(kind, total[i])
-        moved = rounded(kind, base[i] + rounded(kind, scale * change))
-        total[i] = base[i] if change == np.float32(0) else moved
-        out[i] = store(into, total[i])
+        out[i] = settle(kind, into, total[i])
     if loss.size:
         cast_loss(total[: out.size], base, out, loss)
 
