@@ -87,6 +87,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         forecast=forecast(steps, draft),
         warnings=tuple(draft.warnings),
         repositories=opening.repositories,
+        adapters=opening.adapters,
         hub=hub,
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,

@@ -5,6 +5,7 @@ from collections import Counter
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, promoted
 from cuvee.errors import CheckpointError, closest
+from cuvee.plan.adapters import held_bytes
 from cuvee.plan.agree import few
 from cuvee.plan.draft import MOST_SHOWN, Draft
 from cuvee.plan.members import Member, members_of
@@ -54,6 +55,7 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
     surveying = method.surveying(semantics, settings)
     if method.surveying(semantics, settings, whole_model=True):
         holds += counts_of_whole_model(len(inputs))
+    holds += sum(held_bytes(draft.sources[model], tensor) for model, tensor in needed)
     step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
     return step if rule_accepts(step, draft) else None
 
