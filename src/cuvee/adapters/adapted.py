@@ -113,11 +113,11 @@ class Adapted:
     def _rows_of(self, edit: Edit, low: int, high: int, width: int) -> np.ndarray:
         if edit.full is not None:
             return self._stored(edit.full, low, high, width)
-        return _read_rows(self.base, self.placed.origin(edit.name), low, high, width)
+        return read_rows(self.base, self.placed.origin(edit.name), low, high, width)
 
     def _stored(self, name: str | None, low: int, high: int, width: int) -> np.ndarray:
         assert name is not None, "only called for what the adapter stores"
-        return _read_rows(self.adapter.source, name, low, high, width)
+        return read_rows(self.adapter.source, name, low, high, width)
 
     def _add(self, edit: Edit, rows: np.ndarray, low: int) -> None:
         """Add the low-rank change to rows from `low` on. A stack of experts is one matrix after another."""
@@ -182,7 +182,8 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
     rows += change
 
 
-def _read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:
+def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:
+    """Read rows [low, high) of a tensor as rows of `width` numbers, in the type that it is stored in."""
     dtype = NUMPY[source.tensors[name].dtype]
     raw = np.empty((high - low) * width * dtype.itemsize, np.uint8)
     source.read_into(name, low * width * dtype.itemsize, [raw])

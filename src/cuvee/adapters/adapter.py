@@ -60,10 +60,11 @@ class Tokens:
 class Adapter:
     """A LoRA adapter. `full` are tensors that replace the base's, by the base's name for them."""
 
-    def __init__(self, name: str, config: AdapterConfig, source: TensorSource) -> None:
+    def __init__(self, name: str, config: AdapterConfig, source: TensorSource, folder: Path | None = None) -> None:
         self.name = name
         self.config = config
         self.source = source
+        self.folder = folder
         reader = _Names(name, config, source)
         self.factors: Mapping[str, Factors] = reader.factors()
         self.full: Mapping[str, str] = reader.full
@@ -114,7 +115,7 @@ def open_adapter(folder: Path, name: str | None = None) -> Adapter:
         raise CheckpointError("expected the folder of an adapter", where=name)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=name)
-    return Adapter(name, read_config(folder / CONFIG), _open_weights(folder))
+    return Adapter(name, read_config(folder / CONFIG), _open_weights(folder), folder)
 
 
 def _open_weights(folder: Path) -> TensorSource:

@@ -54,6 +54,7 @@ class AdapterConfig:
 
     where: str
     base: str | None
+    task_type: str | None
     rank: int
     alpha: float
     rslora: bool
@@ -138,6 +139,7 @@ class _Reader:
         return AdapterConfig(
             where=self.where,
             base=self.take("base_model_name_or_path", None, _is_text, "a model's name") or None,
+            task_type=self.take("task_type", None, _is_text, "a kind of task"),
             rank=self.take("r", 8, _is_rank, "a rank of at least 1"),
             alpha=float(self.take("lora_alpha", 8, _is_number, "a number")),
             rslora=self.switch("use_rslora"),

@@ -54,10 +54,14 @@ class Edit:
 
 @dataclass(frozen=True)
 class Placed:
-    """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base."""
+    """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
+
+    `origins` are the base's tensors that the adapter changes, by its own names for them.
+    """
 
     edits: Mapping[str, Edit]
     copies: Mapping[str, str]
+    origins: Mapping[str, str]
     config_changes: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -115,7 +119,8 @@ class _Placer:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
         changes = self.untie()
-        return Placed(self.edits, self.copies, changes, tuple(self.notes))
+        origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
+        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes))
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
