@@ -80,19 +80,31 @@ def test_prefixes_of_names_may_differ(adapters: Callable[..., Made], tmp_path: P
     assert "matched with 'language_model.'" in found.notes[0]
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_budget_holds_with_an_adapter_as_without(threads: int, tmp_path: Path) -> None:
-    budget, shape = 40_000_000, (4000, 4000)
-    generator = np.random.default_rng(0)
-    tensors = {f"model.layers.{i}.self_attn.q_proj.weight": shape for i in range(2)}
-    for name in ("base", "b"):
-        weights = {n: generator.standard_normal(s, np.float32) for n, s in tensors.items()}
-        write_model(tmp_path / name, weights, dtype="BF16")
-    modules = {name.removesuffix(".weight"): 16 for name in tensors}
-    write_adapter(tmp_path / "a", modules, seed=0, shape=shape, alpha=8)
-    models = f"models: [{{model: {tmp_path}/base+{tmp_path}/a}}, {{model: {tmp_path}/b}}]"
-    text = f"merge_method: ties\nbase_model: {tmp_path}/base\n{models}\nparameters: {{weight: 0.5, density: 0.4}}\n"
-    recipe = cuvee.recipe_from_text(text)
-    cuvee.merge(recipe, tmp_path / "warm", memory_bytes=budget, threads=threads)  # compiles what is not compiled yet
-    figures = cuvee.merge(recipe, tmp_path / "out", memory_bytes=budget, threads=threads).figures
-    assert figures.peak_memory_bytes < budget
+@pytest.mark.parametrize(("method", "threads"), [("task_arithmetic", 1), ("ties", 2)])
+def test_the_budget_holds_with_an_adapter_as_without(method: str, threads: int, large: Path, tmp_path: Path) -> None:
+    recipes = [blend(large / size, method) for size in ("small", "whole")]
+    cuvee.merge(recipes[0], tmp_path / "warm", threads=threads)  # compiles what is not compiled yet
+    figures = cuvee.merge(recipes[1], tmp_path / "out", memory_bytes=BUDGET, threads=threads).figures
+    assert figures.peak_memory_bytes < BUDGET
+
+
+BUDGET = 40_000_000
+
+
+def blend(folder: Path, method: str) -> "cuvee.Recipe":
+    models = f"models: [{{model: {folder}/base+{folder}/a}}, {{model: {folder}/b}}]"
+    settings = "weight: 0.5" + (", density: 0.4" if method == "ties" else "")
+    text = f"merge_method: {method}\nbase_model: {folder}/base\n{models}\nparameters: {{{settings}}}\n"
+    return cuvee.recipe_from_text(text)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of one matrix, together larger than the budget, and an adapter; the same small."""
+    root, generator, module = tmp_path_factory.mktemp("large"), np.random.default_rng(0), "model.layers.0.q_proj"
+    for size, shape in (("small", (40, 50)), ("whole", (3000, 4000))):
+        for name in ("base", "b"):
+            weights = {f"{module}.weight": generator.standard_normal(shape, np.float32)}
+            write_model(root / size / name, weights, dtype="BF16")
+        write_adapter(root / size / "a", {module: 16}, seed=0, shape=shape, alpha=8)
+    return root

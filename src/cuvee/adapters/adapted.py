@@ -17,7 +17,10 @@ from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 
 PIECE = 1 << 17
-"""Elements that are worked on at once."""
+"""Elements that are read at once."""
+
+BLOCK = 1 << 14
+"""Elements to which products are added at once: they stay in a cache."""
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -175,11 +178,14 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
 
     Not `@`: a BLAS adds in an order that depends on how many rows it is given, and on the machine.
     """
-    change, term = np.zeros_like(rows), np.empty_like(rows)
-    for k in range(right.shape[0]):
-        np.multiply(left[:, k, None], right[k], out=term)
-        change += term
-    rows += change
+    step = max(1, BLOCK // max(rows.shape[1], 1))
+    for at in range(0, len(rows), step):
+        block, factors = rows[at : at + step], left[at : at + step]
+        change, term = np.zeros_like(block), np.empty_like(block)
+        for k in range(right.shape[0]):
+            np.multiply(factors[:, k, None], right[k], out=term)
+            change += term
+        block += change
 
 
 def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:

@@ -145,16 +145,7 @@ class _Placer:
 
     def is_tied_head(self, name: str) -> bool:
         """Say whether a name is that of a head that the base stores only as its embedding."""
-        return self.tie is not None and self.tie.state == "tied" and name == self.head_name()
-
-    def head_name(self) -> str | None:
-        """Return the name of the language model's head; None where it is not known."""
-        if self.tie is None:
-            return None
-        kinds = self.base.config.get("architectures")
-        known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(_WITH_HEADS) for k in kinds)
-        inner = "language_model." if self.tie.embedding.startswith("language_model.model.") else ""
-        return self.tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
+        return self.tie is not None and self.tie.state == "tied" and name == head_name(self.tie, self.base.config)
 
     def found(self, name: str) -> tuple[str, TensorSpec] | None:
         """Return the name and the kind of a tensor to be changed. A tied head becomes one of its own."""
@@ -289,7 +280,7 @@ class _Placer:
         edit = self.edits.get(tie.embedding)
         changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors))
         if changes_embedding and not self.adapter.config.ties_weights:
-            head = self.head_name()
+            head = head_name(tie, self.base.config)
             if head is None or any(place.module == "decoder" for place in self.structure):
                 message = f"changes '{tie.embedding}' alone, which the base ties to a head of another function"
                 self.note(message, "untie the base first")
@@ -301,6 +292,14 @@ class _Placer:
             "the adapter changes only one of embedding and head, which the base ties: the result has both"
         )
         return untied(self.base.config)
+
+
+def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
+    """Return the name of the head that reads from an embedding; None where it is not known."""
+    kinds = config.get("architectures")
+    known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(_WITH_HEADS) for k in kinds)
+    inner = "language_model." if tie.embedding.startswith("language_model.model.") else ""
+    return tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
 
 
 def base_notes(base: TensorSource, adapter: Adapter) -> Iterator[str]:

@@ -31,6 +31,7 @@ class Described:
     bias: str = "none"
     modules_to_save: tuple[str, ...] = ()
     token_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    ties_weights: bool = False
 
 
 class AdapterFile:
@@ -133,5 +134,6 @@ class AdapterFile:
             "target_modules": sorted(self.ranks),
             "modules_to_save": list(described.modules_to_save) or None,
             "trainable_token_indices": {m: list(rows) for m, rows in described.token_indices.items()} or None,
+            "ensure_weight_tying": described.ties_weights,
             "init_lora_weights": True,
         }

@@ -182,6 +182,7 @@ class _Run:
             bias="all" if "all" in biases else "lora_only" if "lora_only" in biases else "none",
             modules_to_save=tuple(dict.fromkeys(saved)),
             token_indices=rows,
+            ties_weights=any(config.ties_weights for config in configs),
         )
 
     def _document(self, method: Method, weights: Sequence[float]) -> dict[str, Any]:
