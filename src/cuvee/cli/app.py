@@ -5,7 +5,20 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
+from cuvee.cli import (
+    adapters,
+    compare,
+    demo,
+    evaluate,
+    inspect,
+    join,
+    merge,
+    methods,
+    plan,
+    push,
+    recipe_schema,
+    tokenizer,
+)
 
 app = typer.Typer(
     name="cuvee",
@@ -17,6 +30,7 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
+app.add_typer(adapters.app, name=adapters.NAME)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
 

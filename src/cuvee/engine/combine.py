@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.adapters.adapter import Adapter
-from cuvee.adapters.group import BIAS, TOKENS, Group
+from cuvee.adapters.group import BIAS, TOKENS, Group, Whole
 from cuvee.adapters.legacy import LEGACY, mixed_factors
 from cuvee.adapters.low_rank import Wanted
 from cuvee.adapters.spaces import BaseInSpace, InSpace, Merging, Space
@@ -104,6 +104,20 @@ def _cancels_base(weights: Sequence[float], how: How) -> bool:
     if how.method == "task_arithmetic":
         return abs(sum(weights) - 1) < 1e-9 or how.settings.get("normalize") is True
     return how.method in MEANS and how.settings.get("normalize", True) is True
+
+
+def needs_base(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> bool:
+    """Say whether a combination needs the base: an adapter holds whole tensors that are not simply averaged."""
+    group = Group(adapters)
+    group.stand_in = _cancels_base(weights, how)
+    return how.method not in LEGACY and _needed_of_base(group) is not None
+
+
+def _needed_of_base(group: Group) -> Whole | None:
+    """Return a tensor of which the base's own is needed, if there is one."""
+    lacking = {whole.name for whole, _ in group.lacking()}
+    changed = (whole for whole in group.wholes if not whole.added)
+    return next((whole for whole in changed if whole.name in lacking or not group.stand_in), None)
 
 
 def space_of(how: How) -> Space:
@@ -298,9 +312,7 @@ def _check_wholes(group: Group, how: How) -> None:
     """Tensors that adapters hold whole are merged as changes of the base's, which must then be there."""
     if how.method in LEGACY and (group.wholes or group.copies):
         raise RecipeError(f"'{how.method}' mixes factors only, and an adapter holds whole tensors besides")
-    lacking = {whole.name for whole, _ in group.lacking()}
-    changed = [whole for whole in group.wholes if not whole.added]
-    needed = next((whole for whole in changed if whole.name in lacking or not group.stand_in), None)
+    needed = _needed_of_base(group)
     if group.base is None and needed is not None:
         message = f"'{needed.origin}' is held whole by an adapter, and to merge it the base's own is needed"
         raise CheckpointError(message, where=group.adapters[0].name, hint="name the base with --base")
