@@ -6,6 +6,7 @@ import traceback
 import typer
 
 from cuvee.cli import (
+    adapters,
     compare,
     competition,
     demo,
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
-for group in (tokenizer, submission, competition):
+for group in (adapters, tokenizer, submission, competition):
     app.add_typer(group.app, name=group.NAME)
 
 
