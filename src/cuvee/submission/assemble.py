@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from cuvee.submission.claim import Claim, claim_weights
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence
 from cuvee.submission.gather import gather
-from cuvee.submission.inside import install_plugin
+from cuvee.submission.inside import PLUGIN, install_plugin
 from cuvee.submission.leaks import refuse_leaks
 from cuvee.submission.lock import Lock, code_digest, lock_model, make_lock, task_digests
 from cuvee.submission.pack import CLAIM, LOCK, PLUGIN_FOLDER, PROGRAM_FOLDER, RECIPE, canonical_json, make_archive
@@ -58,11 +60,26 @@ def lock_entry(entry: Entry, competition: Competition | None, hub: Hub, progress
         raise RecipeError("expected a recipe, or a program with its models")
     if entry.method_file is None:
         return make_lock(load_recipe(entry.recipe), competition, hub=hub, progress=progress)
-    with tempfile.TemporaryDirectory() as folder:
-        install_plugin(entry.method_file, Path(folder))
-        registry.cache_clear()
+    with _known(entry.method_file):
         lock = make_lock(load_recipe(entry.recipe), competition, hub=hub, progress=progress)
     return replace(lock, method=hashlib.sha256(entry.method_file.read_bytes()).hexdigest())
+
+
+@contextmanager
+def _known(method_file: Path) -> Iterator[None]:
+    """Let a method file be known for a while: its author reads a recipe that names it."""
+    modules, path = set(sys.modules), list(sys.path)
+    with tempfile.TemporaryDirectory() as folder:
+        install_plugin(method_file, Path(folder))
+        registry.cache_clear()
+        try:
+            yield
+        finally:
+            sys.path[:] = path
+            for name in set(sys.modules) - modules:
+                if name.startswith(PLUGIN):
+                    del sys.modules[name]
+            registry.cache_clear()
 
 
 def _lock_of_program(entry: Entry, competition: Competition | None, hub: Hub, progress: Progress) -> Lock:
