@@ -6,7 +6,9 @@ import traceback
 import typer
 
 from cuvee.cli import (
+    adapters,
     compare,
+    competition,
     competition_server,
     demo,
     evaluate,
@@ -17,6 +19,7 @@ from cuvee.cli import (
     plan,
     push,
     recipe_schema,
+    submission,
     submission_server,
     tokenizer,
 )
@@ -31,13 +34,10 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
-app.add_typer(tokenizer.app, name=tokenizer.NAME)
-competition = typer.Typer(help="Run a competition.", no_args_is_help=True)
-competition_server.add_commands(competition)
-app.add_typer(competition, name="competition")
-submission = typer.Typer(help="Take part in a competition.", no_args_is_help=True)
-submission_server.add_commands(submission)
-app.add_typer(submission, name="submission")
+competition_server.add_commands(competition.app)
+submission_server.add_commands(submission.app)
+for group in (adapters, tokenizer, submission, competition):
+    app.add_typer(group.app, name=group.NAME)
 
 
 @app.callback(invoke_without_command=True)

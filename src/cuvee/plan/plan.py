@@ -11,6 +11,7 @@ from cuvee.checkpoint import TensorSource
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
+from cuvee.plan.adapters import FoundAdapter
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -92,7 +93,8 @@ class Forecast:
 class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
-    `repositories` says for each model of a hub which commit it is; None for the others.
+    `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
+    added to models.
     """
 
     recipe: Recipe
@@ -109,6 +111,7 @@ class Plan:
     hub: Hub
     vocabulary: Vocabulary
     custom_code: bool = False
+    adapters: tuple[FoundAdapter | None, ...] = ()
 
     @property
     def parameters(self) -> int:

@@ -19,7 +19,7 @@ from cuvee.submission import inside
 from cuvee.submission.answers import write_without_targets
 from cuvee.submission.facts import code_in
 from cuvee.submission.hardware import cores
-from cuvee.submission.pack import PLUGIN_FOLDER, Submission
+from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
 from cuvee.submission.sandbox.kernels import kernel_cache
 from cuvee.submission.sandbox.runtime import python, python_environment
@@ -27,6 +27,9 @@ from cuvee.submission.verdict import Reason
 
 MEMORY_SHARE = 0.6
 """Of the memory that may be taken, the part that a merge plans its buffers with."""
+
+MAIN = "main.py"
+"""A program's first file. It is told the order's file and writes a model's folder, MERGED, to the order's output."""
 
 AUTHORS, INPUTS, FULL = 2, 3, 75
 MOST_FILES = 2000
@@ -70,25 +73,27 @@ def merge_inside(
     progress: Progress,
 ) -> Built:
     """Merge a submission's recipe in a sandbox. Raises Rejection, or PlatformError for what is ours."""
-    given, out = workdir / "recipe", workdir / "merge"
-    given.mkdir(parents=True)
-    out.mkdir()
+    given, out = workdir / "submission", workdir / "merge"
+    out.mkdir(parents=True)
     for name, data in submission.files.items():
-        if name == "recipe.yaml" or name.startswith(PLUGIN_FOLDER):
-            (given / Path(name).name).write_bytes(data)
+        (given / name).parent.mkdir(parents=True, exist_ok=True)
+        (given / name).write_bytes(data)
     plugin = submission.plugin
+    trusted = submission.tier == "recipe"
     order = {
-        "recipe": str(given / "recipe.yaml"),
-        "plugin": str(given / Path(plugin).name) if plugin else None,
+        "recipe": str(given / RECIPE),
+        "plugin": str(given / plugin) if plugin else None,
         "places": {reference: str(place) for reference, place in models.items()},
         "output": str(out),
         "memory_bytes": int(limits.memory_bytes * MEMORY_SHARE),
         "threads": cores(),
     }
-    ended, said = _run("merge", order, (given, *models.values()), out, sandbox, limits, workdir, progress)
-    _refuse("merging", ended, said, trusted=plugin is None)
+    program = given / PROGRAM_FOLDER / MAIN if submission.tier == "program" else None
+    readable = (given, *models.values())
+    ended, said = _run("merge", order, readable, out, sandbox, limits, workdir, progress, program=program)
+    _refuse("merging", ended, said, trusted=trusted)
     folder = out / inside.MERGED
-    parameters = _look(folder, trusted=plugin is None)
+    parameters = _look(folder, trusted=trusted)
     warnings = tuple(str(each) for each in said.get("warnings", []))[:50]
     return Built(folder, weights_digest(folder), parameters, warnings, ended)
 
@@ -119,13 +124,15 @@ def _run(
     limits: Limits,
     workdir: Path,
     progress: Progress,
+    *,
+    program: Path | None = None,
 ) -> tuple[Ended, Mapping[str, Any]]:
-    """Run one order; return how it ended and what it said last."""
+    """Run one order, by our code or by a participant's `program`; return how it ended and what it said last."""
     place = workdir / f"{kind}.json"
     place.write_text(json.dumps(order), encoding="utf-8")
     heard = _Heard(progress)
     job = Job(
-        python("-m", "cuvee.submission.inside", kind, str(place)),
+        python(*(("-m", "cuvee.submission.inside", kind) if program is None else (str(program),)), str(place)),
         tuple(path.absolute() for path in (place, *readable)),
         out.absolute(),
         kernel_cache(workdir / f"{kind}-kernels") if sandbox.isolates else {},

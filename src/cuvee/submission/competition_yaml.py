@@ -197,7 +197,7 @@ def read_competition(path: Path) -> Competition:
             text = opened.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the competition: {error}", where=str(path)) from error
-    return parse(text, path.parent, str(path))
+    return parse(text, path.parent.absolute(), str(path))
 
 
 def parse(text: str, folder: Path, source: str) -> Competition:

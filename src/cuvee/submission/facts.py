@@ -21,6 +21,9 @@ CODE_KEYS = ("auto_map", "custom_pipelines")
 ADAPTER_CODE_KEYS = ("auto_mapping", "megatron_config", "megatron_core", "tokenizer_kwargs")
 """Keys of an adapter's config through which PEFT would import what the adapter names."""
 
+HARMLESS = ("megatron.core",)
+"""What PEFT itself writes under such a key."""
+
 
 def competition_model(competition: Competition, locked: LockedModel) -> Model | None:
     """Return the competition's model that has the very files of a locked one, whatever either is called."""
@@ -72,7 +75,11 @@ def code_in(files: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) 
     programs = [name for name in files if name.endswith(CODE)]
     asked = [f"{file}: {key}" for file, config in configs.items() for key in CODE_KEYS if config.get(key)]
     adapter = configs.get(ADAPTER_CONFIG, {})
-    return (*programs, *asked, *(f"{ADAPTER_CONFIG}: {key}" for key in ADAPTER_CODE_KEYS if adapter.get(key)))
+    return (*programs, *asked, *(f"{ADAPTER_CONFIG}: {key}" for key in ADAPTER_CODE_KEYS if _asks(adapter.get(key))))
+
+
+def _asks(value: Any) -> bool:
+    return bool(value) and value not in HARMLESS
 
 
 def text_of(value: Any) -> str | None:

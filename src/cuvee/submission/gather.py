@@ -7,13 +7,24 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CheckpointError, CuveeError, PlatformError, SubmissionError
-from cuvee.hub import Hub, HubFacts, Repository, download, find_repository, hub_facts, is_absent, open_repository
+from cuvee.hub import (
+    Hub,
+    HubFacts,
+    Repository,
+    cached,
+    download,
+    find_repository,
+    hub_facts,
+    is_absent,
+    open_repository,
+)
 from cuvee.progress import Progress
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence, ModelFacts
-from cuvee.submission.facts import MERGE_MARKS, code_in, competition_facts, competition_model, text_of
+from cuvee.submission.facts import ADAPTER_CONFIG, MERGE_MARKS, code_in, competition_facts, competition_model, text_of
 from cuvee.submission.lock import Lock, LockedModel
 
 GENERATIONS = 4
@@ -29,6 +40,16 @@ def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub) -> Eviden
 
 
 def _facts(locked: LockedModel, competition: Competition, asked: "_Asked") -> ModelFacts:
+    facts = _facts_alone(locked, competition, asked)
+    if locked.adapter is None:
+        return facts
+    adapter = _facts_alone(locked.adapter, competition, asked)
+    if adapter.origin == "folder" or adapter.missing is not None:
+        return replace(facts, adapter=adapter, origin=adapter.origin, missing=facts.missing or adapter.missing)
+    return replace(facts, adapter=adapter)
+
+
+def _facts_alone(locked: LockedModel, competition: Competition, asked: "_Asked") -> ModelFacts:
     own = competition_model(competition, locked)
     if own is not None:
         return competition_facts(competition, own, locked.reference)
@@ -45,14 +66,20 @@ class _Asked:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._known: dict[str, HubFacts | None] = {}
+        self._leaves: dict[tuple[str, str], ModelFacts] = {}
 
     def leaf(self, reference: str, name: str, commit: str) -> ModelFacts:
         """Return the facts of a model that a recipe names, headers and all."""
+        key = (name, commit)
+        if key not in self._leaves:
+            self._leaves[key] = self._look(name, commit)
+        return replace(self._leaves[key], reference=reference)
+
+    def _look(self, name: str, commit: str) -> ModelFacts:
         said = self._ask(name, commit)
         if said is None:
-            return ModelFacts(reference, "hub", commit, missing="there is no such model or commit on the hub")
-        facts = self._as_facts(reference, said, GENERATIONS)
-        facts = replace(facts, committed=said.committed)
+            return ModelFacts(name, "hub", commit, missing="there is no such model or commit on the hub")
+        facts = replace(self._as_facts(name, said, GENERATIONS), committed=said.committed)
         return _with_headers(facts, self._hub, find_repository(self._hub, name, commit))
 
     def _ancestor(self, name: str, generations: int) -> ModelFacts:
@@ -95,12 +122,16 @@ def _with_headers(facts: ModelFacts, hub: Hub, repository: Repository) -> ModelF
     except CheckpointError as error:
         return replace(facts, remote_code=code_in(facts.files, {}), missing=None if _no_weights(error) else str(error))
     config = opened.checkpoint.config
+    configs = {"config.json": config}
+    if ADAPTER_CONFIG in repository.files:
+        place = cached(hub, repository, ADAPTER_CONFIG)
+        configs[ADAPTER_CONFIG] = parse_config(place.read_text(encoding="utf-8"), place)
     return replace(
         facts,
         model_type=text_of(config.get("model_type")),
         parameters=None if opened.problems else sum(spec.elements for spec in opened.checkpoint.tensors.values()),
         weight_bytes=sum(size for name, size in facts.files.items() if name.endswith(".safetensors")),
-        remote_code=code_in(facts.files, {"config.json": config}),
+        remote_code=code_in(facts.files, configs),
     )
 
 
@@ -114,10 +145,14 @@ def places(lock: Lock, competition: Competition, hub: Hub, scratch: Path, progre
     Models of a hub are downloaded by the trusted side; `scratch` takes a folder of links for each, so that nothing
     that the lock does not name is among its files. Raises SubmissionError for what is not what the lock says.
     """
-    return {
-        locked.reference: _place(locked, competition, hub, scratch / f"{number:04d}", progress)
-        for number, locked in enumerate(lock.models)
-    }
+    found: dict[str, Path] = {}
+    known: dict[tuple[str | None, str | None, frozenset[str]], Path] = {}
+    for locked in (each for model in lock.models for each in (model, model.adapter) if each is not None):
+        same = (locked.hub, locked.commit, frozenset(file.sha256 for file in locked.files.values()))
+        if same not in known:
+            known[same] = _place(locked, competition, hub, scratch / f"{len(known):04d}", progress)
+        found[locked.reference] = known[same]
+    return found
 
 
 def _place(locked: LockedModel, competition: Competition, hub: Hub, scratch: Path, progress: Progress) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.api import recipe_from_text
-from cuvee.errors import CuveeError, RecipeError, SubmissionError
+from cuvee.errors import CuveeError, PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
@@ -51,7 +51,7 @@ def judge(
         submission = read_archive(archive)
     except SubmissionError as error:
         return replace(empty, outcome="rejected", reason="archive", message=str(error))
-    case = _Case(submission, competition, workdir, progress, replace(empty, submission=submission.digest))
+    case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
     try:
         return case.judged(private_items, hub or Hub(), sandbox, calibration_seconds)
     except Rejection as rejection:
@@ -81,7 +81,7 @@ class _Case:
         self.check(lock, hub)
         sandbox = sandbox or choose_sandbox(self.submission.tier)
         if self.submission.tier != "recipe" and not sandbox.isolates:
-            choose_sandbox(self.submission.tier)
+            raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
         parts = load_parts(self.competition, private_items)
         self.workdir.mkdir(parents=True, exist_ok=True)
         models = self.placed(lock, hub)
@@ -114,7 +114,7 @@ class _Case:
                 raise SubmissionError(message)
             if self.submission.tier == "recipe":
                 self.read_recipe(lock)
-            elif _method_of(self.submission.recipe_text) != lock.merge_method:
+            elif self.submission.tier == "plugin" and _method_of(self.submission.recipe_text) != lock.merge_method:
                 raise SubmissionError("the lock is of another method than the recipe's")
         except SubmissionError as error:
             raise Rejection("archive", str(error)) from error

@@ -6,7 +6,7 @@ The recipe itself is never rewritten: references in it keep their meaning, and t
 import hashlib
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +19,7 @@ from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.hub import Hub, Repository, cached
 from cuvee.method import registry
+from cuvee.plan.adapters import WANTED, find_adapter
 from cuvee.plan.resolve import find_on_hub, place_of
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
@@ -50,12 +51,16 @@ class LockedFile:
 @_strict
 @dataclass(frozen=True)
 class LockedModel:
-    """One model: the recipe's reference, where it is on a hub if it is there, and what its files are."""
+    """One model: the recipe's reference, where it is on a hub if it is there, and what its files are.
+
+    The reference of an adapter is what follows the base's, "+" and all.
+    """
 
     reference: Annotated[str, Field(min_length=1, max_length=1000)]
     files: Mapping[FileName, LockedFile]
     hub: HubName | None = None
     commit: Commit | None = None
+    adapter: "LockedModel | None" = None
 
     def weights(self) -> dict[str, str]:
         """Return the SHA-256 of the files of weights, by name."""
@@ -116,13 +121,32 @@ def read_lock(content: Any, where: str) -> Lock:
 
 
 def lock_model(model: ModelRef, folder: Path | None, hub: Hub, progress: Progress) -> LockedModel:
-    """Pin one model. Raises CheckpointError for one that cannot be found."""
+    """Pin one model, and its adapter if it has one. Raises CheckpointError for one that cannot be found."""
+    adapter = lock_adapter(model, folder, hub, progress) if model.adapter else None
     place = place_of(model, folder)
     if place is None:
         repository = find_on_hub(model, folder, hub)
-        files = {name: _remote(hub, repository, name) for name in sorted(repository.wanted()) if name not in CARDS}
-        return LockedModel(str(model), files, repository.name, repository.commit)
-    return LockedModel(str(model), locked_files(place, progress))
+        files = remote_files(hub, repository, repository.wanted())
+        return LockedModel(str(model), files, repository.name, repository.commit, adapter)
+    return LockedModel(str(model), locked_files(place, progress), adapter=adapter)
+
+
+def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progress) -> LockedModel:
+    """Pin the adapter of a reference: its config and its weights."""
+    assert model.adapter is not None, "only called for `base+adapter`"
+    found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    reference = f"+{model.adapter_text}"
+    if found.repository is None:
+        files = {name: file for name, file in locked_files(found.place, progress).items() if name in WANTED}
+        return LockedModel(reference, files)
+    files = remote_files(hub, found.repository, WANTED)
+    return LockedModel(reference, files, found.repository.name, found.repository.commit)
+
+
+def remote_files(hub: Hub, repository: Repository, names: Iterable[str]) -> dict[str, LockedFile]:
+    """Return size and hash of files of a hub. Small ones are downloaded, of large ones the hub says the hash."""
+    kept = [name for name in sorted(set(names)) if name in repository.files and name not in CARDS]
+    return {name: _remote(hub, repository, name) for name in kept}
 
 
 def locked_files(place: Path, progress: Progress | None = None) -> dict[str, LockedFile]:

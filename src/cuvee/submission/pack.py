@@ -66,8 +66,11 @@ class Submission:
 
     @cached_property
     def recipe_text(self) -> str:
-        """The recipe as written."""
-        return self.files[RECIPE].decode("utf-8")
+        """The recipe as written; nothing for a program."""
+        try:
+            return self.files.get(RECIPE, b"").decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise SubmissionError("the recipe is not UTF-8", where=RECIPE) from error
 
     @cached_property
     def lock(self) -> Any:
@@ -176,8 +179,8 @@ def _check(manifest: Manifest, files: Mapping[str, bytes], where: str) -> None:
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != manifest.files[name]:
             raise SubmissionError(f"'{name}' is not what {MANIFEST} says", where=where)
-    for needed in (RECIPE, LOCK):
-        if needed not in files and manifest.tier != "program":
+    for needed in (LOCK,) if manifest.tier == "program" else (RECIPE, LOCK):
+        if needed not in files:
             raise SubmissionError(f"there is no {needed}", where=where)
     surplus = [name for name in files if not _belongs(name, manifest.tier)]
     if surplus:
@@ -191,6 +194,6 @@ def _check(manifest: Manifest, files: Mapping[str, bytes], where: str) -> None:
 def _belongs(name: str, tier: Tier) -> bool:
     if name in (RECIPE, LOCK, CLAIM):
         return True
-    if tier == "plugin":
+    if tier == "plugin":  # one file at the top of its folder
         return name.startswith(PLUGIN_FOLDER) and name.endswith(".py") and name.count("/") == 1
     return tier == "program" and name.startswith(PROGRAM_FOLDER)

@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 
 from cuvee import demo
@@ -21,6 +20,7 @@ from cuvee.submission.competition import FILE, Competition, load_competition
 from cuvee.submission.sign import new_key
 
 PUBLIC_DAYS, FINAL_DAYS = 28, 7
+TEMPLATES = Path(__file__).parent / "templates"
 KEY = "private/key.pem"
 SEED = "private/seed.txt"
 
@@ -55,15 +55,10 @@ def new_competition(
     _write_baselines(place / "baselines")
     (place / SEED).write_text(f"{seed}\n", encoding="utf-8")
     (place / "private").chmod(0o700)
-    opens = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
-    closes = opens + timedelta(days=PUBLIC_DAYS)
     text = _template("family").format(
         name=name,
         title=json.dumps(title, ensure_ascii=False),
-        today=opens.date().isoformat(),
-        opens=opens.isoformat(),
-        closes=closes.isoformat(),
-        ends=(closes + timedelta(days=FINAL_DAYS)).isoformat(),
+        **_dates(now),
         tasks="".join(_task_entry(skill.name) for skill in SKILLS.values()),
         models=_model_entries(place),
         public_key=new_key(place / KEY),
@@ -126,4 +121,44 @@ def file_hashes(folder: Path, names: Sequence[str] | None = None) -> dict[str, s
 
 
 def _template(name: str) -> str:
-    return (files("cuvee.submission") / "templates" / f"{name}.yaml").read_text(encoding="utf-8")
+    return (TEMPLATES / f"{name}.yaml").read_text(encoding="utf-8")
+
+
+def new_original(
+    folder: Path | str,
+    *,
+    name: str = "llm-merging-2024",
+    title: str = "NeurIPS 2024: merging language models",
+    now: datetime | None = None,
+) -> Competition:
+    """Write the original competition's rules, budget and baselines; the organiser brings its files of items."""
+    place = _empty(Path(folder))
+    for part in ("tasks", "private/tasks"):
+        (place / part).mkdir()
+    (place / "private").chmod(0o700)
+    (place / "baselines").mkdir()
+    for recipe in original_baselines():
+        (place / "baselines" / recipe.name).write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
+    dates = _dates(now)
+    text = _template("original").format(
+        name=name,
+        title=json.dumps(title, ensure_ascii=False),
+        baselines="".join(f"    - baselines/{recipe.name}\n" for recipe in original_baselines()).rstrip("\n"),
+        public_key=new_key(place / KEY),
+        **dates,
+    )
+    (place / FILE).write_text(text, encoding="utf-8")
+    return load_competition(place)
+
+
+def original_baselines() -> list[Path]:
+    """List the recipes of the original competition: its three baselines, and two of its winners."""
+    return sorted((TEMPLATES / "baselines").glob("*.yaml"))
+
+
+def _dates(now: datetime | None) -> dict[str, str]:
+    opens = (now or datetime.now(UTC)).astimezone(UTC).replace(microsecond=0)
+    closes = opens + timedelta(days=PUBLIC_DAYS)
+    ends = closes + timedelta(days=FINAL_DAYS)
+    named = {"opens": opens, "closes": closes, "ends": ends}
+    return {"today": opens.date().isoformat(), **{key: when.isoformat() for key, when in named.items()}}
