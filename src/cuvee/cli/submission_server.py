@@ -104,14 +104,20 @@ def _is_archive(path: Path) -> bool:
 
 
 def _packed(client: "Client", recipe: Path, title: str, competition: Path | None) -> bytes:
-    from cuvee.competition.packing import pack_recipe
+    import os
+
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.submission.assemble import Entry, pack_entry
     from cuvee.submission.competition import load_competition, parse_competition
 
     if competition is not None:
         known = load_competition(competition)
     else:
         known = parse_competition(client.competition()["text"], folder=Path.cwd(), source="the server's competition")
-    return pack_recipe(recipe, title or recipe.stem, known)
+    secrets = [value for key, value in os.environ.items() if key.endswith(("_TOKEN", "_KEY", "_SECRET", "_PASSWORD"))]
+    name = title or recipe.stem
+    return pack_entry(Entry(recipe), known, name=name, hub=Hub(), progress=shown_progress(), secrets=secrets)
 
 
 def _print(sent: dict[str, Any], as_json: bool) -> None:

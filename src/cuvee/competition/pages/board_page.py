@@ -1,5 +1,6 @@
 """The board as a page: what the reader chose (sorting, filters, weights), the rows to show, the plot of costs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
@@ -170,7 +171,7 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
         height,
         dots,
         line,
-        tuple((x(most * share / 4), f"{most * share / 4:.3g}") for share in range(5)),
+        tuple((x(at), f"{at:g}") for at in _round_ticks(most)),
         tuple(
             (y(low + (high - low) * share / 4), f"{100 * (low + (high - low) * share / 4):.0f}") for share in range(5)
         ),
@@ -202,6 +203,13 @@ def _weight(text: str | None) -> float:
     except ValueError:
         return 0.0
     return min(weight, 1000.0) if weight > 0 else 0.0  # NaN is not above zero
+
+
+def _round_ticks(most: float) -> list[float]:
+    """Return three to six round numbers from zero on."""
+    power = 10.0 ** math.floor(math.log10(most))
+    step = next(unit * power for unit in (0.2, 0.5, 1.0, 2.0) if most / (unit * power) <= 6)
+    return [round(step * number, 10) for number in range(int(most / step) + 1)]
 
 
 def _round_range(scores: Sequence[Figure]) -> tuple[float, float]:

@@ -15,6 +15,13 @@ from cuvee.competition.service import Service
 from cuvee.report.leaderboard import interval, points, signed
 from cuvee.report.page import duration
 
+TIE_BREAKS = {
+    "earlier": "the earlier submission",
+    "cost": "lower cost",
+    "tokens": "fewer tokens",
+    "parameters": "fewer parameters",
+}
+
 
 @cache
 def environment() -> jinja2.Environment:
@@ -26,6 +33,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.globals["tie_break"] = TIE_BREAKS
     made.filters.update(
         points=points, signed=signed, interval=interval, duration=duration, moment=moment, count=count, size=size
     )
