@@ -1,5 +1,7 @@
 """What the board says: order, ties, ranges, the Ladder, and that its statistics are the house's."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -74,7 +76,7 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
 
 
 def test_equal_entries_share_a_range_of_ranks_and_a_clear_winner_has_the_first() -> None:
-    same, best = items_of(0.4, 1), {task: (1.0,) * 60 for task in TASKS}
+    same, best = items_of(0.4, 1), dict.fromkeys(TASKS, (1.0,) * 60)
     assert ranks([same, best, same], WEIGHTS) == ((2, 3), (1, 1), (2, 3))
 
 
@@ -90,8 +92,8 @@ def test_equal_scores_are_ordered_by_the_tie_breaks() -> None:
 
 def test_parents_take_no_rank_and_are_compared_with() -> None:
     parent = entry(1, items_of(0.5, 1), kind="parent")
-    good = entry(2, {task: (1.0,) * 60 for task in TASKS})
-    bad = entry(3, {task: (0.0,) * 60 for task in TASKS})
+    good = entry(2, dict.fromkeys(TASKS, (1.0,) * 60))
+    bad = entry(3, dict.fromkeys(TASKS, (0.0,) * 60))
     board = arrange([parent, good, bad], WEIGHTS, ["earlier"], phase="open", revision=0)
     assert [(place.entry.submission_id, place.rank, place.against_parent) for place in board.places] == [
         (2, "1", "better"),
@@ -130,7 +132,7 @@ def test_random_answers_gain_less_than_the_noise_by_asking_often() -> None:
     assert len(shown) <= 5, "few scores are shown"
     assert max(shown) <= free
     noise = (0.5 * 0.5 * 2 / 400) ** 0.5
-    assert all(later - earlier > 0.9 * noise for earlier, later in zip(shown, shown[1:], strict=False))
+    assert all(later - earlier > 0.9 * noise for earlier, later in itertools.pairwise(shown))
 
 
 def test_the_ladder_shows_a_score_only_where_it_is_better_by_more_than_the_noise(

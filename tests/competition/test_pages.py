@@ -1,4 +1,4 @@
-"""The pages: complete without scripts, escaped, and looked at in a real browser in both colour schemes and on a phone."""
+"""The pages: complete without scripts, escaped, looked at in a browser in both colour schemes and on a phone."""
 
 import os
 import shutil
@@ -16,7 +16,10 @@ from competition.serving import Served, serve
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.site import write_site
 
-CHROMIUM = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), "")
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+PATIENCE_MS = 120_000  # for machines that do much else
 SHOTS = os.environ.get("CUVEE_SCREENSHOTS")
 """A folder to keep pictures in, for people to look at."""
 
@@ -56,7 +59,14 @@ def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:
 
 def test_a_teams_own_page_shows_rules_lineage_and_history(site: Served) -> None:
     text = site.page("team", "/submissions/10").text
-    for part in ("Lineage", "models/a", "✓ kept", "12 M parameters of at most 8 B", "queued → running", "all went well"):
+    for part in (
+        "Lineage",
+        "models/a",
+        "✓ kept",
+        "12 M parameters of at most 8 B",
+        "queued → running",
+        "all went well",
+    ):
         assert part in text
     assert "9.1 B parameters" in site.page("team", "/submissions/11").text
     assert "9.1 B parameters" not in site.page("other", "/submissions/11").text
@@ -127,6 +137,7 @@ def _look_at_all(browser, site, address, scheme, width):  # type: ignore[no-unty
     from axe_playwright_python.sync_playwright import Axe
 
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    context.set_default_timeout(PATIENCE_MS)
     page = context.new_page()
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -154,12 +165,14 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
     from playwright.sync_api import expect
 
     page = browser.new_page()
+    page.set_default_timeout(PATIENCE_MS)
     page.goto(address)
     rows = page.locator(".board tbody tr")
     page.get_by_label("Team", exact=True).press_sequentially("oak")
-    expect(rows).to_have_count(1)
+    expect(rows).to_have_count(1, timeout=PATIENCE_MS)
     page.get_by_label("Show", exact=True).select_option("parent")
-    expect(page.locator("#board")).to_contain_text("Nothing is on the board yet that fits the filter")
+    empty = "Nothing is on the board yet that fits the filter"
+    expect(page.locator("#board")).to_contain_text(empty, timeout=PATIENCE_MS)
     page.goto(address)
     page.get_by_role("link", name="Seconds").click()
     assert "sort=seconds" in page.url
@@ -171,7 +184,7 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
     page.get_by_role("link", name="waits").click()
     expect(page.locator("#state")).to_contain_text("waits for a worker")
     site.judge_all()
-    expect(page.locator("#state")).to_contain_text("judged, with a score", timeout=15000)
+    expect(page.locator("#state")).to_contain_text("judged, with a score", timeout=PATIENCE_MS)
     page.reload()
     page.get_by_role("button", name="Use for the final ranking").click()
     expect(page.get_by_role("button", name="Do not use for the final ranking")).to_be_visible()
