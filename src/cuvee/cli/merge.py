@@ -32,6 +32,7 @@ def command(
     """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
     from cuvee.api import load_recipe
     from cuvee.cli.amounts import parse_bytes, parse_part
+    from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
     from cuvee.engine import merge, merge_part
     from cuvee.hub import Hub
@@ -47,6 +48,7 @@ def command(
         "progress": shown_progress(),
         "hub": Hub(offline=offline),
         "custom_code": custom_code,
+        "cache": cache_folder() / "surveys",
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)

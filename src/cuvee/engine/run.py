@@ -52,11 +52,13 @@ def run_plan(
     allow_nonfinite: bool = False,
     hash_inputs: bool = False,
     progress: Progress | None = None,
+    cache: Path | None = None,
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
     Models of a hub are downloaded first, once it is known that there is room for them and for the output.
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
+    What surveys of whole models find is kept in the folder `cache`, if there is one, for other merges of the models.
     With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file.
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
@@ -66,7 +68,7 @@ def run_plan(
     if not out.name:
         raise RecipeError("the output is a folder with a name", where=str(named))
     options = Options(
-        memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent()
+        memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent(), cache
     )
     plan = fetched(plan, out, options.progress, overwrite=overwrite)
     workers = Workers(plan, options)
