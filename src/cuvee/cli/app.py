@@ -5,7 +5,20 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
+from cuvee.cli import (
+    compare,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    join,
+    merge,
+    methods,
+    plan,
+    push,
+    recipe_schema,
+    tokenizer,
+)
 
 app = typer.Typer(
     name="cuvee",
@@ -18,6 +31,7 @@ app = typer.Typer(
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
+app.add_typer(export.app, name=export.NAME)
 
 
 @app.callback(invoke_without_command=True)

@@ -9,6 +9,7 @@ from cuvee.checkpoint.write import lay_out
 from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
+from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
 from cuvee.engine.peak import PeakMemory
@@ -68,7 +69,7 @@ def run_plan(
     options = Options(
         memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent()
     )
-    plan = fetched(plan, out, options.progress, overwrite=overwrite)
+    plan = with_gguf_tokenizer(fetched(plan, out, options.progress, overwrite=overwrite))
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)

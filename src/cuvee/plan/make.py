@@ -14,6 +14,7 @@ from cuvee.plan.checks import (
     warn_of_code,
     warn_of_idle_filters,
     warn_of_licences,
+    warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes
 from cuvee.plan.draft import Draft, unaligned
@@ -72,6 +73,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     warn_of_idle_filters(outlines, draft)
     warn_of_licences(draft)
     warn_of_code(draft, copied=custom_code)
+    warn_of_lost_tokenizer(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
     changes = config_changes(steps, outlines, head_changes, draft)
