@@ -158,4 +158,4 @@ def test_a_real_model_generates_what_transformers_reading_does_and_comes_back_fr
             parameter.copy_(torch.from_numpy(as_gguf_has_it(parameter.numpy(), "q8_0")))
         rounded = ours(**prompt).logits
     assert torch.allclose(after, rounded, atol=1e-3)
-    assert float((after - before).norm() / before.norm()) < 0.02
+    assert float((after - before).norm() / before.norm()) < 0.05

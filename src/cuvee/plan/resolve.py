@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.foreign import open_files, readable
+from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
@@ -97,13 +97,13 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
         try:
             place, repository = place_of(model, recipe.folder), None
             if place is not None:
-                source: TensorSource = open_files(place)
+                source, wrong, unseen[model] = open_files_partly(place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
-                source, unseen[model] = found.checkpoint, found.unseen
+                source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
                 place = source.place
-                problems += found.problems
+            problems += wrong
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
