@@ -1,6 +1,7 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +54,13 @@ def run_plan(
     allow_nonfinite: bool = False,
     hash_inputs: bool = False,
     progress: Progress | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
     Models of a hub are downloaded first, once it is known that there is room for them and for the output.
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
-    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file.
+    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file; `history` is what it says of earlier stages.
     `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
@@ -77,6 +79,8 @@ def run_plan(
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
+        if history:
+            record = with_provenance(record, stages=list(history))
         if has_masks(plan):
             masks = write_masks(plan, writer, threads=workers.workers, progress=options.progress)
             record = with_provenance(record, masks=[asdict(mask) for mask in masks])
