@@ -18,6 +18,7 @@ from cuvee.cli import (
     push,
     recipe_schema,
     tokenizer,
+    upcycle,
     verify,
 )
 
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, verify, evaluate, push, recipe_schema):
+for verb in (demo, merge, join, plan, methods, inspect, compare, verify, evaluate, push, upcycle, recipe_schema):
     app.command(verb.NAME)(verb.command)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 app.add_typer(export.app, name=export.NAME)

@@ -45,6 +45,8 @@ def command(
 def _plain(plan: "Plan") -> dict[str, Any]:
     from dataclasses import asdict
 
+    from cuvee.plan.mergekit import differences
+
     return {
         "digest": plan.digest,
         "method": plan.method.key,
@@ -56,6 +58,7 @@ def _plain(plan: "Plan") -> dict[str, Any]:
         "config_changes": dict(plan.config_changes),
         "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
 
@@ -79,6 +82,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     from rich.table import Table
 
     from cuvee.cli.amounts import bytes_text
+    from cuvee.plan.mergekit import differences
 
     console = Console()
     forecast = plan.forecast
@@ -115,6 +119,8 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for difference in differences(plan):
+        console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")
 
 
