@@ -23,21 +23,29 @@ def command(
 
     Of models on a hub it asks for headers and small files only.
     """
-    from cuvee.api import load_recipe
+    from cuvee.api import load_stages
     from cuvee.hub import Hub
-    from cuvee.plan import make_plan
+    from cuvee.plan.stages import plan_stages
 
-    made = make_plan(load_recipe(recipe), hub=Hub(offline=offline))
+    made = plan_stages(load_stages(recipe), hub=Hub(offline=offline))
     if as_json:
         import json
 
-        typer.echo(json.dumps(_plain(made), indent=2))
-    else:
-        _print(made, all_steps)
+        plain = [_plain(plan) | {"name": plan.recipe.name} for plan in made]
+        typer.echo(json.dumps({"stages": plain} if len(plain) > 1 else _plain(made[0]), indent=2))
+        return
+    for number, plan in enumerate(made, 1):
+        if len(made) > 1:
+            typer.echo(
+                f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
+            )
+        _print(plan, all_steps)
 
 
 def _plain(plan: "Plan") -> dict[str, Any]:
     from dataclasses import asdict
+
+    from cuvee.plan.mergekit import differences
 
     return {
         "digest": plan.digest,
@@ -50,6 +58,7 @@ def _plain(plan: "Plan") -> dict[str, Any]:
         "config_changes": dict(plan.config_changes),
         "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
 
@@ -73,6 +82,7 @@ def _print(plan: "Plan", all_steps: bool) -> None:
     from rich.table import Table
 
     from cuvee.cli.amounts import bytes_text
+    from cuvee.plan.mergekit import differences
 
     console = Console()
     forecast = plan.forecast
@@ -109,11 +119,15 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for difference in differences(plan):
+        console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")
 
 
 def _place(plan: "Plan", i: int) -> str:
     repository = plan.repositories[i]
+    if str(plan.models[i]) in plan.recipe.stages:
+        return "an earlier stage"
     if repository is None:
         return str(plan.places[i])
     there = "in the cache" if plan.places[i] is not None else "on the hub"

@@ -18,9 +18,9 @@ from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
 from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
 from cuvee.ops.task_vectors import Weights, weighted_sum
-from cuvee.plan.make import as_arrays
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
+from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.shown import shown
 

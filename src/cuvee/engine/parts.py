@@ -23,6 +23,7 @@ from cuvee.checkpoint.write import (
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
+from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
@@ -65,7 +66,7 @@ def run_part(plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, **
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
     chosen = Options(**options)
-    plan = fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite)
+    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)

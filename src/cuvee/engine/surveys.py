@@ -12,8 +12,8 @@ from cuvee.engine.blocks import Blocks
 from cuvee.kernels import Block, Kernels
 from cuvee.method import Method
 from cuvee.ops.survey import Fold, Situation, Supplied, Survey
-from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
+from cuvee.plan.settings import as_arrays
 
 Found = Mapping[str, Supplied]
 

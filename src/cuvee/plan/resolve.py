@@ -1,12 +1,12 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.foreign import open_files, readable
+from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
@@ -86,24 +86,33 @@ def open_model(written: str, hub: Hub) -> TensorSource:
     return found.checkpoint
 
 
-def open_models(recipe: Recipe, hub: Hub) -> Opening:
-    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource] | None = None) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
+
+    `stages` are models that earlier recipes make, by the names that they have there.
+    """
+    stages = stages or {}
     places: list[Path | None] = []
     opened: list[TensorSource] = []
     repositories: list[Repository | None] = []
     problems: list[CuveeError] = []
     unseen: dict[ModelRef, frozenset[str]] = {}
     for model in recipe.models():
+        if model in stages:
+            places.append(stages[model].place)
+            opened.append(stages[model])
+            repositories.append(None)
+            continue
         try:
             place, repository = place_of(model, recipe.folder), None
             if place is not None:
-                source: TensorSource = open_files(place)
+                source, wrong, unseen[model] = open_files_partly(place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
-                source, unseen[model] = found.checkpoint, found.unseen
+                source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
                 place = source.place
-                problems += found.problems
+            problems += wrong
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
@@ -116,7 +125,7 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
         repositories.append(repository)
     if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places, repositories)
+    refuse_two_names(recipe, places, repositories, stages)
     missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
     try:
         refuse_small_disk(hub, missing)
@@ -125,10 +134,14 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
     return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen)
 
 
-def refuse_two_names(recipe: Recipe, places: list[Path | None], repositories: list[Repository | None]) -> None:
+def refuse_two_names(
+    recipe: Recipe, places: list[Path | None], repositories: list[Repository | None], made: Container[ModelRef]
+) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
     seen: dict[Path, ModelRef] = {}
     for model, place, repository in zip(recipe.models(), places, repositories, strict=True):
+        if model in made:
+            continue
         resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
         first = seen.setdefault(resolved, model)
         if first != model:
