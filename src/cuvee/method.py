@@ -75,6 +75,10 @@ class Method:
     equivariant: bool = False
 
     @property
+    def takes_full_rank(self) -> bool:
+        return "full_rank" in inspect.signature(self.rule).parameters
+
+    @property
     def summary(self) -> str:
         return (inspect.getdoc(self.rule) or "").partition("\n")[0]
 
@@ -82,6 +86,11 @@ class Method:
     def own_settings(self) -> tuple[str, ...]:
         """Names of the settings that the rule itself takes."""
         return tuple(name for name in inspect.signature(self.rule).parameters if name in self.settings)
+
+    @property
+    def step_settings(self) -> tuple[str, ...]:
+        """Names of the settings that decide what is done with a tensor: the rule's own, and what else a kind knows."""
+        return (*self.own_settings, *((FALLBACK.name, EMBEDDINGS.name) if self.kind == "matrix" else ()))
 
     def unit(self, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
         """Return how many elements of a tensor must stay together: rows, groups, or 1."""

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ import numpy as np
 
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
+from cuvee.engine.blas import one_thread_a_matrix
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
@@ -82,14 +84,19 @@ class Workers:
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         """Run the steps of these names. What is measured over the whole model is measured first."""
+        with one_thread_a_matrix() if any(step.cut for step in self.steps) else nullcontext():
+            self._run_all(names, write, note)
+
+    def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
         steps = with_measured_weights(self.plan, self._over_all_steps)
         known = survey_model(
             self.plan.method, steps, self.kernels, recipe.semantics, self._surveyed(), self._over_all_steps
         )
         context = Context(
-            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding
-        )
+            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
+            recipe.post,
+        )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps
         left = [step for step in steps if step.name in names]

@@ -9,9 +9,7 @@ from cuvee.ops.matrices import numbers
 from cuvee.recipe.setting import Range
 
 
-@matrix_method(
-    "actmat", paper="arXiv:2604.01329", formula="θ₀ + λ·(Σ τᵢGᵢ)(Σ Gᵢ)⁺,  Gᵢ = wᵢ·τᵢᵀτᵢ", work=fit_work
-)
+@matrix_method("actmat", paper="arXiv:2604.01329", formula="θ₀ + λ·(Σ τᵢGᵢ)(Σ Gᵢ)⁺,  Gᵢ = wᵢ·τᵢᵀτᵢ", work=fit_work)
 def actmat(deltas: Array, *, weight: Annotated[PerModel, Range(0)] = 1.0) -> Array:
     """Merge by least squares, as if each task vector's own Gram matrix were that of its layer's inputs.
 

@@ -31,7 +31,6 @@ def spectrum(matrix: Array, most: int | None = None, *, floor: float = 0.0) -> S
     if matrix.shape[0] > matrix.shape[1]:
         turned = spectrum(matrix.T, most, floor=floor)
         return Spectrum(turned.right, turned.values, turned.left)
-    xp = array_namespace(matrix)
     wide = in_double(matrix)
     values, left = _decomposed(wide @ wide.T, floor)
     if most is not None:
@@ -43,7 +42,6 @@ def polar(matrix: Array) -> Array:
     """Return the matrix with every singular value that is not zero made 1: the nearest partial isometry."""
     if matrix.shape[0] > matrix.shape[1]:
         return polar(matrix.T).T
-    xp = array_namespace(matrix)
     wide = in_double(matrix)
     values, left = _decomposed(wide @ wide.T)
     return ((left / values) @ left.T) @ wide
@@ -65,7 +63,6 @@ def low_rank(matrix: Array, most: int) -> Array:
     """Return the nearest matrix of rank `most` or less."""
     if matrix.shape[0] > matrix.shape[1]:
         return low_rank(matrix.T, most).T
-    xp = array_namespace(matrix)
     wide = in_double(matrix)
     _, left = _decomposed(wide @ wide.T)
     return left[:, :most] @ (left[:, :most].T @ wide)

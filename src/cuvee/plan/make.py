@@ -18,8 +18,9 @@ from cuvee.method import Method, registry
 from cuvee.ops.gram import gram
 from cuvee.plan.agree import few, name_problems
 from cuvee.plan.heads import settle_heads
+from cuvee.plan.matrices import as_matrices
 from cuvee.plan.memory import DEFAULT_MEMORY, counts_of_whole_model, keeps, least_memory
-from cuvee.plan.modify import measures_changes, unmeasured, with_scales
+from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of, whole_modules_lacking
 from cuvee.plan.outline import Outline, outline
 from cuvee.plan.overlap import Taking, overlap
@@ -114,6 +115,8 @@ class _Planner:
         self.note_refused()
         self.check_whole_model_settings(steps)
         self.check_measured_weights(steps)
+        if complaint := misplaced(self.recipe.post):
+            self.problems.append(RecipeError(complaint, where=self.recipe.source))
         self.stop_at_problems()
         self.warn_of_idle_filters(outlines)
         self.warn_of_licences()
@@ -271,6 +274,12 @@ class _Planner:
         if self.method.surveying(semantics, settings, whole_model=True):
             holds += counts_of_whole_model(len(inputs))
         step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
+        place = self.views[members[0].model].structure.of(members[0].tensor)
+        try:
+            step = as_matrices(step, self.method, self.recipe.post, place)
+        except ValueError as error:
+            self.refused.setdefault(str(error), []).append(out.name)
+            return None
         return step if self.rule_accepts(step) else None
 
     def taken(self, name: str, model: ModelRef, tensor: str) -> MergeStep | None:
@@ -345,7 +354,7 @@ class _Planner:
             else:
                 resolved[name] = self.value(setting, out, None)
         scale = float(resolved.get("lambda", 1.0))
-        own = {name: resolved[name] for name in self.method.own_settings if name in resolved}
+        own = {name: resolved[name] for name in self.method.step_settings if name in resolved}
         return own, scale
 
     def ruled_weights(self, chosen: Chosen, out: Outline, models: int) -> dict[str, Any]:
