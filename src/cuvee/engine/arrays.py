@@ -8,7 +8,6 @@ import numpy as np
 
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
-from cuvee.engine.blas import one_thread_a_matrix
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.step import Context, run_step
 from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
@@ -17,6 +16,7 @@ from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
 from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
+from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.cut import cut_by_shape
 from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
