@@ -7,6 +7,7 @@ from cuvee.version import __version__
 if TYPE_CHECKING:
     from cuvee.api import load_recipe, load_stages, recipe_from_text
     from cuvee.comparison import Comparison, compare
+    from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
         MergeResult,
         Part,
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         rebuild,
         run_plan,
     )
+    from cuvee.engine.adapters import apply_adapter, combine_adapters, extract_adapter
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
@@ -32,8 +34,12 @@ _ROOMS = {
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
     "Report": "cuvee.evaluate",
+    "apply_adapter": "cuvee.engine.adapters",
+    "combine_adapters": "cuvee.engine.adapters",
     "compare": "cuvee.comparison",
+    "compare_adapters": "cuvee.comparison.adapters",
     "evaluate": "cuvee.evaluate",
+    "extract_adapter": "cuvee.engine.adapters",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
     "load_stages": "cuvee.api",
@@ -57,8 +63,12 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "apply_adapter",
+    "combine_adapters",
     "compare",
+    "compare_adapters",
     "evaluate",
+    "extract_adapter",
     "join",
     "load_recipe",
     "load_stages",

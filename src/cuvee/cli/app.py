@@ -6,6 +6,7 @@ import traceback
 import typer
 
 from cuvee.cli import (
+    adapters,
     compare,
     demo,
     evaluate,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, inspect, compare, verify, evaluate, push, upcycle, recipe_schema):
     app.command(verb.NAME)(verb.command)
+app.add_typer(adapters.app, name=adapters.NAME)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 app.add_typer(export.app, name=export.NAME)
 

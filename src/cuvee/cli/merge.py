@@ -17,7 +17,7 @@ NAME = "merge"
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    memory: str = typer.Option("512MB", help="Private memory that the merge may take."),
+    memory: str = typer.Option("", help="Private memory that the merge may take; 512MB, or what whole matrices need."),
     threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
     shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
@@ -42,7 +42,7 @@ def command(
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {
-        "memory_bytes": parse_bytes(memory, "--memory"),
+        "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
         "threads": threads or os.cpu_count() or 1,
         "overwrite": overwrite,

@@ -1,6 +1,7 @@
 """Methods on plain arrays: the engine's way, and the definitions' way that it is tested against."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import numpy as np
@@ -15,9 +16,12 @@ from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
 from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
+from cuvee.ops.blas import one_thread_a_matrix
+from cuvee.ops.cut import cut_by_shape
 from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
 from cuvee.ops.task_vectors import Weights, weighted_sum
+from cuvee.plan.matrices import cut_up, fallback_factors
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import as_arrays
@@ -73,7 +77,8 @@ def merge_tensors(
     def sink(start: int, data: np.ndarray) -> None:
         raw[start : start + data.size] = data
 
-    run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
+    with one_thread_a_matrix() if step.cut is not None else nullcontext():
+        run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
     return in_kind_of(tensors[0], out.reshape(stack[0].shape))
 
 
@@ -114,9 +119,24 @@ def merge_by_definition(
             factors = spread_over(np.asarray(coefficients, np.float64), step.shape, spread, 0, step.elements)
             numbers = wide(stack) - wide(base) if base is not None else wide(stack)
             change = sum_models(numbers * xp.reshape(xp.asarray(factors, dtype=numbers.dtype), numbers.shape))
+    elif known.kind == "matrix":
+        change = _merged_matrices(known, deltas, step, given)
     else:
         change = known.rule(deltas, **given, **arguments)
     return change if base is None else base + scaled(change, step.scale)
+
+
+def _merged_matrices(method: Method, deltas: Array, step: MergeStep, settings: dict[str, Any]) -> Array:
+    """Merge the matrices that a tensor is cut into, or all of it by the fallback, in the deltas' own type."""
+    xp = array_namespace(deltas)
+    if step.cut is None:
+        factors = fallback_factors(settings, len(step.inputs))
+        return sum_models(deltas * xp.reshape(xp.asarray(factors, dtype=deltas.dtype), (-1,) + (1,) * len(step.shape)))
+    merged = xp.zeros_like(deltas[0, ...])
+    for place in step.cut.places():
+        found = method.rule(step.cut.taken(deltas, place), **settings)
+        step.cut.put(merged, place, xp.astype(found, merged.dtype))
+    return merged
 
 
 def find_method(key: str) -> Method:
@@ -162,12 +182,16 @@ def _step(
     settings = _settings(method, len(stack), given)
     inputs = tuple(Input(i, _NAME, name_of(a.dtype), names[i]) for i, a in enumerate(stack))
     base_input = Input(len(stack), _NAME, name_of(base.dtype)) if base is not None else None
-    own = {name: settings[name] for name in method.own_settings}
+    own = {name: settings[name] for name in method.step_settings}
     dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
     scale = float(settings.get("lambda", 1.0))
     unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
     surveying = method.surveying(semantics, own)
-    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
+    step = MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
+    try:
+        return cut_up(step, method, (), cut_by_shape(step.shape))
+    except ValueError as error:
+        raise RecipeError(f"'{method.key}': {error}") from error
 
 
 def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:

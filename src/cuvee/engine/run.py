@@ -19,7 +19,7 @@ from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
-from cuvee.plan.memory import DEFAULT_MEMORY
+from cuvee.plan.memory import default_memory, fit
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -45,7 +45,7 @@ def run_plan(
     plan: Plan,
     out: Path,
     *,
-    memory_bytes: int = DEFAULT_MEMORY,
+    memory_bytes: int | None = None,
     threads: int = 1,
     shard_bytes: int = DEFAULT_SHARD,
     chunk: int | None = None,
@@ -63,7 +63,8 @@ def run_plan(
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
     What surveys of whole models find is kept in the folder `cache`, if there is one, for other merges of the models.
     With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file; `history` is what it says of earlier stages.
-    `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
+    `memory_bytes` bounds the private memory of buffers, by default 512 MB, or what the largest matrices need where the
+    method works on whole ones; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
     """
@@ -73,6 +74,7 @@ def run_plan(
     options = Options(
         memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent(), cache
     )
+    fit(plan.steps, memory_bytes or default_memory(plan.steps, threads), threads)  # before anything is downloaded
     plan = with_gguf_tokenizer(fetched(plan, out, options.progress, overwrite=overwrite))
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)

@@ -63,7 +63,7 @@ def readable(source: TensorSource, where: str) -> TensorSource:
     """Return a checkpoint of numbers that can be merged. Raises CheckpointError for adapters and unknown codes."""
     adapter = next((name for name in source.tensors if ".lora_A." in name or ".lora_B." in name), None)
     if adapter is not None:
-        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
+        hint = "name its base before it: base+adapter"
         raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
     scheme = scheme_of(source)
     if scheme is None:

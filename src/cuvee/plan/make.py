@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.plan.checks import (
@@ -21,7 +21,7 @@ from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
 from cuvee.plan.members import check_members
-from cuvee.plan.modify import measures_changes, unmeasured, with_scales
+from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
 from cuvee.plan.outline import outline
 from cuvee.plan.overlap import Taking, overlap
@@ -71,6 +71,8 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     note_settings(draft)
     check_whole_model_settings(steps, draft)
     check_measured_weights(steps, draft)
+    if complaint := misplaced(draft.recipe.post):
+        draft.problems.append(RecipeError(complaint, where=draft.recipe.source))
     draft.stop_at_problems()
     warn_of_idle_filters(outlines, draft)
     warn_of_licences(draft)
@@ -91,6 +93,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         forecast=forecast(steps, draft),
         warnings=tuple(draft.warnings),
         repositories=opening.repositories,
+        adapters=opening.adapters,
         hub=hub,
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,

@@ -4,10 +4,12 @@ from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_adapter, readable_base
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
@@ -27,6 +29,7 @@ class Opening:
     bytes_downloaded: int = 0
     problems: tuple[CuveeError, ...] = ()
     unseen: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
+    adapters: tuple[FoundAdapter | None, ...] = ()
 
 
 def place_of(model: ModelRef, folder: Path | None) -> Path | None:
@@ -34,8 +37,6 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
 
     Returns None for what is not there but may be a name on a hub. Raises CheckpointError.
     """
-    if model.adapter:
-        raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
     try:
         here = Path(model.path).expanduser()
         beside = folder / here if folder is not None else here
@@ -79,11 +80,13 @@ def open_model(written: str, hub: Hub) -> TensorSource:
         raise RecipeError(str(error)) from error
     place = place_of(model, None)
     if place is not None:
-        return open_files(place)
-    found = open_repository(hub, find_on_hub(model, None, hub))
-    if found.problems:
-        raise several(found.problems)
-    return found.checkpoint
+        source = open_files(place)
+    else:
+        found = open_repository(hub, find_on_hub(model, None, hub))
+        if found.problems:
+            raise several(found.problems)
+        source = found.checkpoint
+    return adapted(readable_base(source, model.path), model, None, hub)[0] if model.adapter else source
 
 
 def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource] | None = None) -> Opening:
@@ -97,11 +100,13 @@ def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource
     repositories: list[Repository | None] = []
     problems: list[CuveeError] = []
     unseen: dict[ModelRef, frozenset[str]] = {}
+    adapters: list[FoundAdapter | None] = []
     for model in recipe.models():
         if model in stages:
             places.append(stages[model].place)
             opened.append(stages[model])
             repositories.append(None)
+            adapters.append(None)
             continue
         try:
             place, repository = place_of(model, recipe.folder), None
@@ -116,34 +121,47 @@ def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
+        adapter = None
         try:
-            source = readable(source, str(place or model))
+            source = (
+                readable_base(source, str(place or model.path))
+                if model.adapter
+                else readable(source, str(place or model))
+            )
+            if model.adapter:
+                source, adapter = adapted(source, model, recipe.folder, hub)
         except CheckpointError as error:
-            problems.append(error)
+            problems.extend(error.problems or (error,))
+        adapters.append(adapter)
         places.append(place)
         opened.append(source)
         repositories.append(repository)
     if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places, repositories, stages)
+    refuse_two_names(recipe, places, repositories, adapters, stages)
     missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
+    missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
     try:
         refuse_small_disk(hub, missing)
     except CuveeError as error:
         problems.append(error)
-    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen)
+    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen, tuple(adapters))
 
 
 def refuse_two_names(
-    recipe: Recipe, places: list[Path | None], repositories: list[Repository | None], made: Container[ModelRef]
+    recipe: Recipe,
+    places: list[Path | None],
+    repositories: list[Repository | None],
+    adapters: list[FoundAdapter | None],
+    made: Container[ModelRef],
 ) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
-    seen: dict[Path, ModelRef] = {}
-    for model, place, repository in zip(recipe.models(), places, repositories, strict=True):
+    seen: dict[tuple[Path, Path | None], ModelRef] = {}
+    for model, place, repository, adapter in zip(recipe.models(), places, repositories, adapters, strict=True):
         if model in made:
             continue
         resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
-        first = seen.setdefault(resolved, model)
+        first = seen.setdefault((resolved, adapter.place if adapter is not None else None), model)
         if first != model:
             message = f"'{first}' and '{model}' are the same place: {resolved}"
             raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
@@ -155,7 +173,8 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Ope
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
     sources = tuple(readable(models[model], str(model)) for model in recipe.models())
-    return Opening(sources, (None,) * len(sources), (None,) * len(sources))
+    nothing = (None,) * len(sources)
+    return Opening(sources, nothing, nothing, adapters=nothing)
 
 
 def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
@@ -164,6 +183,13 @@ def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str
         reference = parse_reference(model)
     except ValueError as error:
         raise RecipeError(str(error)) from error
+    if reference.adapter:
+        hint = "write the two as one model first: cuvee adapters apply BASE ADAPTER OUT"
+        raise RecipeError(f"'{model}' is a base and an adapter; this needs a model's own folder", hint=hint)
+    return _folder_of(reference, hub, progress, wanted)
+
+
+def _folder_of(reference: ModelRef, hub: Hub, progress: Progress, wanted: Callable[[str], bool]) -> Path:
     place = place_of(reference, None)
     if place is not None:
         return place
@@ -171,3 +197,16 @@ def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str
     if not hub.is_offline:
         download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
     return repository.folder
+
+
+def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
+    """Return a model, with its adapter if it has one, whose tensors can be read: what the cache lacks is downloaded."""
+    try:
+        model = parse_reference(written)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    place = _folder_of(model, hub, progress, lambda _: True)
+    if not model.adapter:
+        return readable(open_files(place), str(place))
+    found = find_adapter(model.adapter, model.adapter_revision, None, hub)
+    return Adapted(readable_base(open_files(place), model.path), fetched_adapter(hub, found, progress).adapter)
