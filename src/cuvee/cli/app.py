@@ -5,7 +5,21 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
+from cuvee.cli import (
+    compare,
+    demo,
+    evaluate,
+    inspect,
+    join,
+    merge,
+    methods,
+    parents,
+    plan,
+    push,
+    recipe_schema,
+    report,
+    tokenizer,
+)
 
 app = typer.Typer(
     name="cuvee",
@@ -15,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
+for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, parents, report, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
