@@ -32,7 +32,7 @@ def read_evaluated(folder: str | Path) -> Evaluated:
     file = place / REPORT_FILE
     try:
         found = json.loads(_text(file))
-        ids = _ids(place / SUBMISSION_FILE)
+        ids = _ids(place / SUBMISSION_FILE, sum(task["n"] for task in found["tasks"].values()))
         lines, start = {}, 0
         for name, task in found["tasks"].items():
             lines[name] = _lines(place, name, ids[start : start + task["n"]])
@@ -50,8 +50,11 @@ def _text(file: Path) -> str:
         raise EvaluationError("there is no report of an evaluation", where=str(file), hint=hint) from error
 
 
-def _ids(file: Path) -> list[str]:
-    return [row["id"] for row in csv.DictReader(io.StringIO(_text(file), newline=""))]
+def _ids(file: Path, count: int) -> list[str]:
+    ids = [row["id"] for row in csv.DictReader(io.StringIO(_text(file), newline=""))]
+    if len(ids) != count:
+        raise EvaluationError(f"the report is of {count} items, this of {len(ids)}", where=str(file), hint=ANEW)
+    return ids
 
 
 def _lines(folder: Path, task: str, ids: list[str]) -> tuple[Line, ...]:
