@@ -8,6 +8,7 @@ import typer
 from cuvee.cli import (
     compare,
     demo,
+    doctor,
     evaluate,
     inspect,
     join,
@@ -29,7 +30,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, parents, report, push, recipe_schema):
+for verb in (
+    demo,
+    merge,
+    join,
+    plan,
+    methods,
+    inspect,
+    compare,
+    evaluate,
+    parents,
+    report,
+    doctor,
+    push,
+    recipe_schema,
+):
     app.command(verb.NAME)(verb.command)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
 
