@@ -182,9 +182,8 @@ def _line(task: Task, sample: Sample, answer: Answer, keys: Mapping[str, str]) -
 
 
 def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
-    if sample.target is None:
-        return {}
-    return {name: metrics.score(name, sample, answer.prediction) for name in task.metrics}
+    found = {name: metrics.score(name, sample, answer.prediction) for name in task.metrics}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
