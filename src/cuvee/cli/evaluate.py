@@ -8,13 +8,17 @@ import typer
 if TYPE_CHECKING:
     from cuvee.evaluate import Report
     from cuvee.evaluate.parents import AgainstParents
+    from cuvee.evaluate.served import Served
+    from cuvee.hub import Hub
 
 NAME = "evaluate"
 PAGE, AGAINST, PARENTS = "report.html", "against_parents.json", "parents"
 
 
 def command(
-    model: str = typer.Argument(..., metavar="MODEL", help="A model's folder, or its name on a hub."),
+    model: str = typer.Argument(
+        ..., metavar="MODEL", help="A model's folder, its name on a hub, or a server's http://HOST:PORT/v1[#NAME]."
+    ),
     tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A .csv, .jsonl, task.yaml or a bundled task."),
     out: Path | None = typer.Option(None, help="Folder for the report, a page and every answer; a rerun continues."),
     limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
@@ -26,11 +30,15 @@ def command(
     against_parents: bool = typer.Option(
         False, "--against-parents", help="Measure the models that MODEL was merged from too, and compare."
     ),
+    probe: str = typer.Option(
+        "", metavar="MODEL", help="Of a server: first check a few items against this model in memory."
+    ),
     recipe_folder: Path | None = typer.Option(None, help="Where the recipe lay, if its parents are not found."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
+    from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
     from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
@@ -42,6 +50,12 @@ def command(
     def measure(folder: Path, place: Path | None) -> "Report":
         return evaluate(folder, tasks, out=place, limit=limit, progress=progress, **options)
 
+    if model.startswith(("http://", "https://")):
+        served = _served(model, tasks, probe, against_parents, hub, options)
+        _show(evaluate(served, tasks, out=out, limit=limit, progress=progress, **options), None, out, as_json)
+        return
+    if probe:
+        raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
     place = folder_of(model, hub, progress)
     if not against_parents:
         _show(measure(place, out), None, out, as_json)
@@ -50,6 +64,30 @@ def command(
         [(place, out)], measure, out=out and out / PARENTS, hub=hub, progress=progress, recipe_folder=recipe_folder
     )
     _show(compared.blend, compared, out, as_json)
+
+
+def _served(
+    address: str, tasks: list[str], probe: str, against_parents: bool, hub: "Hub", options: dict[str, Any]
+) -> "Served":
+    """Reach a server, with the key in OPENAI_API_KEY if there is one, and check it."""
+    import os
+
+    from cuvee.cli.progress import shown_progress
+    from cuvee.errors import RecipeError
+    from cuvee.evaluate import load_model, load_task
+    from cuvee.evaluate.probe import probe as compared
+    from cuvee.evaluate.served import open_server
+    from cuvee.plan.resolve import folder_of
+
+    if against_parents:
+        raise RecipeError("a server does not say what its model was made of", hint="leave out --against-parents")
+    served = open_server(address, key=os.environ.get("OPENAI_API_KEY"))
+    if probe:
+        folder = folder_of(probe, hub, shown_progress())
+        local = load_model(folder, device=options["device"], dtype=options["dtype"])
+        found = compared(served, local, [load_task(task) for task in tasks])
+        typer.echo(f"probe: {found.items} items agree within {found.largest:.2g} nats a token", err=True)
+    return served
 
 
 def _number(text: str) -> int | str:
