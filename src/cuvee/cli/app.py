@@ -9,15 +9,18 @@ from cuvee.cli import (
     adapters,
     compare,
     demo,
+    doctor,
     evaluate,
     export,
     inspect,
     join,
     merge,
     methods,
+    parents,
     plan,
     push,
     recipe_schema,
+    report,
     tokenizer,
     upcycle,
     verify,
@@ -31,7 +34,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, verify, evaluate, push, upcycle, recipe_schema):
+for verb in (
+    demo,
+    merge,
+    join,
+    plan,
+    methods,
+    inspect,
+    compare,
+    verify,
+    evaluate,
+    parents,
+    report,
+    doctor,
+    push,
+    upcycle,
+    recipe_schema,
+):
     app.command(verb.NAME)(verb.command)
 app.add_typer(adapters.app, name=adapters.NAME)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
