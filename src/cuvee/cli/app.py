@@ -8,6 +8,7 @@ import typer
 from cuvee.cli import (
     adapters,
     compare,
+    competition,
     demo,
     doctor,
     evaluate,
@@ -21,6 +22,7 @@ from cuvee.cli import (
     push,
     recipe_schema,
     report,
+    submission,
     tokenizer,
     upcycle,
     verify,
@@ -52,9 +54,8 @@ for verb in (
     recipe_schema,
 ):
     app.command(verb.NAME)(verb.command)
-app.add_typer(adapters.app, name=adapters.NAME)
-app.add_typer(tokenizer.app, name=tokenizer.NAME)
-app.add_typer(export.app, name=export.NAME)
+for group in (adapters, tokenizer, export, submission, competition):
+    app.add_typer(group.app, name=group.NAME)
 
 
 @app.callback(invoke_without_command=True)
