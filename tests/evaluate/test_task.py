@@ -201,7 +201,7 @@ prompt:
     ("line", "message"),
     [
         ("metrics: [exact_mach]", "unknown metric 'exact_mach'\n  hint: did you mean 'exact_match'?"),
-        ("metrics: [rougeL]", "'rougeL' is not available yet"),
+        ("metrics: [rougel]", "unknown metric 'rougel'\n  hint: did you mean 'rougeL'?"),
         ("metrics: [accuracy]", "'accuracy' needs multiple-choice items; not so for id 0"),
         ("name: again", "key 'name' twice"),
         ("prompt: {template: 'Q: {question}'}", "unknown placeholder '{question}'"),

@@ -11,17 +11,23 @@ from cuvee.cli import (
     competition,
     competition_server,
     demo,
+    doctor,
     evaluate,
+    export,
     inspect,
     join,
     merge,
     methods,
+    parents,
     plan,
     push,
     recipe_schema,
+    report,
     submission,
     submission_server,
     tokenizer,
+    upcycle,
+    verify,
 )
 
 app = typer.Typer(
@@ -32,11 +38,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
+for verb in (
+    demo,
+    merge,
+    join,
+    plan,
+    methods,
+    inspect,
+    compare,
+    verify,
+    evaluate,
+    parents,
+    report,
+    doctor,
+    push,
+    upcycle,
+    recipe_schema,
+):
     app.command(verb.NAME)(verb.command)
 competition_server.add_commands(competition.app)
 submission_server.add_commands(submission.app)
-for group in (adapters, tokenizer, submission, competition):
+for group in (adapters, tokenizer, export, submission, competition):
     app.add_typer(group.app, name=group.NAME)
 
 

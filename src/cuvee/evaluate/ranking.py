@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -39,6 +40,24 @@ class Ranking:
 
     standings: tuple[Standing, ...]
     differences: tuple[tuple[Difference, ...], ...]
+
+    def to_json(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return ranks, and how the first model differs from each of the others, in plain types."""
+        ranks = [
+            {
+                "model": names[standing.position],
+                "macro": standing.macro.figures(),
+                "rank": [standing.first, standing.last],
+                "probability_best": standing.best,
+                "tied": [names[position] for position in standing.tied],
+            }
+            for standing in self.standings
+        ]
+        others = [
+            {"first": names[0], "second": name, **gaps.to_json()}
+            for name, gaps in zip(names[1:], self.differences[0][1:], strict=True)
+        ]
+        return {"ranks": ranks, "differences": others}
 
 
 def rank(reports: Sequence[Report]) -> Ranking:

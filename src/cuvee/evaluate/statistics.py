@@ -9,8 +9,8 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -57,6 +57,10 @@ class Gap:
             return "better"
         return "worse" if self.high < 0 else "tie"
 
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers and the verdict in plain types."""
+        return {**asdict(self), "verdict": self.verdict}
+
     def mirrored(self) -> "Gap":
         """Return second minus first."""
         value, low, high = (0.0 - each for each in (self.value, self.high, self.low))
@@ -69,6 +73,11 @@ class Difference:
 
     macro: Gap
     tasks: dict[str, Gap]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers in plain types."""
+        tasks = {name: gap.to_json() for name, gap in self.tasks.items()}
+        return {"macro": self.macro.to_json(), "tasks": tasks}
 
     def mirrored(self) -> "Difference":
         """Return second minus first."""

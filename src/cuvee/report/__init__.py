@@ -2,6 +2,7 @@
 
 from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison
+from cuvee.report.evaluation import render_evaluation, short_names
 from cuvee.report.leaderboard import (
     Difference,
     Entry,
@@ -23,7 +24,9 @@ __all__ = [
     "TaskNote",
     "rank_ranges",
     "render_comparison",
+    "render_evaluation",
     "render_page",
     "rows",
+    "short_names",
     "verdict_sentence",
 ]
