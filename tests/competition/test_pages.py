@@ -181,7 +181,7 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
     rows = page.locator(".board tbody tr")
     page.get_by_label("Team", exact=True).press_sequentially("oak")
     expect(rows).to_have_count(1, timeout=PATIENCE_MS)
-    page.get_by_label("Show", exact=True).select_option("parent")
+    page.locator("select[name=kind]").select_option("parent")
     empty = "Nothing is on the board yet that fits the filter"
     expect(page.locator("#board")).to_contain_text(empty, timeout=PATIENCE_MS)
     page.goto(address)
