@@ -91,7 +91,13 @@ def test_sums_are_the_same_in_every_space(space: str, weights: list[float], thre
 @pytest.mark.parametrize(
     ("method", "settings"),
     [("ties", {"density": 0.4}), ("dare_linear", {"density": 0.5}), ("geometric_median", {}), ("linear", {}),
-     ("breadcrumbs", {"density": 0.8, "gamma": 0.1}), ("sce", {}), ("magmax", {}), ("karcher", {})],
+     ("breadcrumbs", {"density": 0.8, "gamma": 0.1}), ("sce", {}), ("magmax", {}), ("karcher", {}),
+        ("tsv_m", {}),
+        ("iso_c", {}),
+        ("iso_cts", {}),
+        ("cart", {}),
+        ("wudi", {}),
+        ("actmat", {})],
 )  # fmt: skip
 def test_methods_run_in_every_space(
     space: str, method: str, settings: dict[str, float], three: list[Path], tmp_path: Path
@@ -100,6 +106,28 @@ def test_methods_run_in_every_space(
     found = read_changes(made.folder)["layers.0.q"]
     assert np.isfinite(found).all()
     assert np.linalg.norm(found) > 0
+
+
+def test_iso_c_in_the_core_space_stays_within_the_adapters(three: list[Path], tmp_path: Path) -> None:
+    """The published form gives the mean strength to directions that no adapter has, more than half of the energy."""
+    made = run(three, tmp_path / "out", [1, 1, 1], method="iso_c")
+    found, total = read_changes(made.folder)["layers.0.q"], dense(three, [1, 1, 1], "layers.0.q")
+    assert next(m.rank for m in made.modules) == 28
+    u, s, v = np.linalg.svd(total, full_matrices=False)
+    assert energy_outside(s.mean() * u @ v, three) > 0.5
+    assert energy_outside(found, three) < 1e-12
+    strengths = np.linalg.svd(found, compute_uv=False)
+    assert np.ptp(strengths[:28]) < 1e-5 * strengths[0]
+    assert strengths[28] < 1e-6 * strengths[0]
+    assert error(strengths[:28], np.full(28, s[:28].mean())) < 1e-5
+
+
+def energy_outside(change: np.ndarray, folders: Sequence[Path]) -> float:
+    """Return the part of a change's energy that is outside the column spaces of all adapters."""
+    columns = np.concatenate([Factors.read(folder, "layers.0.q")[1] for folder in folders], axis=1)
+    basis, _ = np.linalg.qr(columns)
+    outside = change - basis @ (basis.T @ change)
+    return float(np.square(outside).sum() / np.square(change).sum())
 
 
 def test_a_method_in_the_dense_space_is_that_of_full_models(three: list[Path], tmp_path: Path) -> None:

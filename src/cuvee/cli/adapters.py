@@ -43,7 +43,7 @@ def combine(
     from cuvee.adapters.low_rank import Wanted
     from cuvee.cli.amounts import parse_numbers, parse_settings
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine.adapters import combine_named
+    from cuvee.engine.adapters import combine_adapters
     from cuvee.engine.combine import How
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
@@ -54,7 +54,9 @@ def combine(
     how = How(method, space or None, Wanted(rank, energy), parse_settings(settings, "--set"), seed, dtype)  # type: ignore[arg-type]  # seen above
     options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
-    print_adapter(combine_named(adapters, numbers, out, how, base=base, hub=hub, progress=progress, **options), as_json)
+    print_adapter(
+        combine_adapters(adapters, numbers, out, how, base=base, hub=hub, progress=progress, **options), as_json
+    )
 
 
 @app.command("apply")
@@ -72,7 +74,7 @@ def apply(
     from cuvee.cli.amounts import parse_bytes
     from cuvee.cli.merge import print_merge
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine.adapters import apply_named
+    from cuvee.engine.adapters import apply_adapter
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {
@@ -81,7 +83,7 @@ def apply(
         "overwrite": overwrite,
         "progress": shown_progress(),
     }
-    print_merge(apply_named(base, adapter, out, hub=Hub(offline=offline), **options), as_json=as_json)
+    print_merge(apply_adapter(base, adapter, out, hub=Hub(offline=offline), **options), as_json=as_json)
 
 
 @app.command("extract")
@@ -103,7 +105,7 @@ def extract(
     """Write an adapter that turns BASE into nearly MODEL, and say how much of each module's change it keeps."""
     from cuvee.adapters.low_rank import Wanted
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine.adapters import extract_named
+    from cuvee.engine.adapters import extract_adapter
     from cuvee.engine.extract import Extraction
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
@@ -114,7 +116,7 @@ def extract(
     how = Extraction(wanted, budget, embeddings, not skip_rest, dtype)
     options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
-    print_adapter(extract_named(model, base, out, how, hub=hub, progress=progress, **options), as_json)
+    print_adapter(extract_adapter(model, base, out, how, hub=hub, progress=progress, **options), as_json)
 
 
 @app.command("compare")

@@ -10,16 +10,22 @@ from cuvee.cli import (
     compare,
     competition,
     demo,
+    doctor,
     evaluate,
+    export,
     inspect,
     join,
     merge,
     methods,
+    parents,
     plan,
     push,
     recipe_schema,
+    report,
     submission,
     tokenizer,
+    upcycle,
+    verify,
 )
 
 app = typer.Typer(
@@ -30,9 +36,25 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
+for verb in (
+    demo,
+    merge,
+    join,
+    plan,
+    methods,
+    inspect,
+    compare,
+    verify,
+    evaluate,
+    parents,
+    report,
+    doctor,
+    push,
+    upcycle,
+    recipe_schema,
+):
     app.command(verb.NAME)(verb.command)
-for group in (adapters, tokenizer, submission, competition):
+for group in (adapters, tokenizer, export, submission, competition):
     app.add_typer(group.app, name=group.NAME)
 
 

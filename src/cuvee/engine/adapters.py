@@ -21,7 +21,7 @@ from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.reference import ModelRef
 
 
-def combine_named(
+def combine_adapters(
     adapters: Sequence[str],
     weights: Sequence[float],
     out: Path,
@@ -44,14 +44,14 @@ def combine_named(
     return combine(found, weights, out, how, base=source, progress=heard, **options)
 
 
-def apply_named(base: str, adapter: str, out: Path, *, hub: Hub | None = None, **options: Any) -> MergeResult:
+def apply_adapter(base: str, adapter: str, out: Path, *, hub: Hub | None = None, **options: Any) -> MergeResult:
     """Write a base with an adapter added. Options are those of `run_plan`."""
     document = {"merge_method": "passthrough", "models": [{"model": f"{base}+{adapter}"}]}
     recipe = parse_recipe(json.dumps(document, indent=1, ensure_ascii=False), language(), source="apply")
     return merge(recipe, out, hub=hub, **options)
 
 
-def extract_named(
+def extract_adapter(
     model: str,
     base: str,
     out: Path,

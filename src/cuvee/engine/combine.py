@@ -25,10 +25,10 @@ from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NAMES
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record, discarded
 from cuvee.engine.arrays import find_method
-from cuvee.engine.blas import one_thread_a_matrix
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.method import Method, registry
+from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan import make_plan
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import parse_recipe

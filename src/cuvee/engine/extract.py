@@ -15,9 +15,9 @@ from cuvee.adapters.write import AdapterFile, Described
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record
-from cuvee.engine.blas import one_thread_a_matrix
 from cuvee.engine.combine import AdapterResult
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
+from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan.names import View, view_as, view_of
 from cuvee.progress import Progress, Silent
 from cuvee.structure import TensorPlace

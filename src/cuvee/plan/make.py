@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.plan.checks import (
@@ -15,13 +15,14 @@ from cuvee.plan.checks import (
     warn_of_code,
     warn_of_idle_filters,
     warn_of_licences,
+    warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
 from cuvee.plan.members import check_members
-from cuvee.plan.modify import measures_changes, unmeasured, with_scales
+from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
 from cuvee.plan.outline import outline
 from cuvee.plan.overlap import Taking, overlap
@@ -39,20 +40,21 @@ def make_plan(
     recipe: Recipe,
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
+    stages: Mapping[ModelRef, TensorSource] | None = None,
     places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
-    `places` gives the folder of each model by its reference; then nothing is looked for elsewhere.
-
+    `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the
+    folder of each by its reference as the recipe has it; then nothing is looked for elsewhere.
     With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     hub = hub or Hub()
-    opening = open_models(recipe, hub, places) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
 
@@ -72,10 +74,13 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     note_settings(draft)
     check_whole_model_settings(steps, draft)
     check_measured_weights(steps, draft)
+    if complaint := misplaced(draft.recipe.post):
+        draft.problems.append(RecipeError(complaint, where=draft.recipe.source))
     draft.stop_at_problems()
     warn_of_idle_filters(outlines, draft)
     warn_of_licences(draft)
     warn_of_code(draft, copied=custom_code)
+    warn_of_lost_tokenizer(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
     changes = config_changes(steps, outlines, head_changes, draft)

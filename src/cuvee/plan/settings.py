@@ -27,7 +27,7 @@ def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict
         else:
             resolved[name] = _value(setting, out, None, draft)
     scale = float(resolved.get("lambda", 1.0))
-    own = {name: resolved[name] for name in draft.method.own_settings if name in resolved}
+    own = {name: resolved[name] for name in draft.method.step_settings if name in resolved}
     return own, scale
 
 

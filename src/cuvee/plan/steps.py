@@ -8,6 +8,7 @@ from cuvee.errors import CheckpointError, closest
 from cuvee.plan.adapters import held_bytes
 from cuvee.plan.agree import few
 from cuvee.plan.draft import MOST_SHOWN, Draft
+from cuvee.plan.matrices import as_matrices
 from cuvee.plan.members import Member, members_of
 from cuvee.plan.memory import counts_of_whole_model
 from cuvee.plan.outline import Outline
@@ -57,6 +58,12 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
         holds += counts_of_whole_model(len(inputs))
     holds += sum(held_bytes(draft.sources[model], tensor) for model, tensor in needed)
     step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
+    place = draft.views[members[0].model].structure.of(members[0].tensor)
+    try:
+        step = as_matrices(step, method, recipe.post, place)
+    except ValueError as error:
+        draft.refused.setdefault(str(error), []).append(out.name)
+        return None
     return step if rule_accepts(step, draft) else None
 
 
