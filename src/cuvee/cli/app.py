@@ -9,6 +9,7 @@ from cuvee.cli import (
     adapters,
     compare,
     competition,
+    competition_server,
     demo,
     doctor,
     evaluate,
@@ -23,6 +24,7 @@ from cuvee.cli import (
     recipe_schema,
     report,
     submission,
+    submission_server,
     tokenizer,
     upcycle,
     verify,
@@ -54,6 +56,8 @@ for verb in (
     recipe_schema,
 ):
     app.command(verb.NAME)(verb.command)
+competition_server.add_commands(competition.app)
+submission_server.add_commands(submission.app)
 for group in (adapters, tokenizer, export, submission, competition):
     app.add_typer(group.app, name=group.NAME)
 

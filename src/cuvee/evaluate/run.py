@@ -199,12 +199,12 @@ def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
 
 def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
     """Score answers by the targets of a task; samples without an answer are left out."""
-    given = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
-    scored = [_metrics(task, *pair) for pair in given]
+    pairs = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
+    scored = [_metrics(task, *pair) for pair in pairs]
     main = task.metrics[0]
     items = [
         Item(sample.id, answer.prediction, found.get(main))
-        for (sample, answer), found in zip(given, scored, strict=True)
+        for (sample, answer), found in zip(pairs, scored, strict=True)
     ]
     by_metric = {name: [found[name] for found in scored if name in found] for name in task.metrics}
     return TaskReport(

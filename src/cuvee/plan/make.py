@@ -47,8 +47,9 @@ def make_plan(
 ) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
-    `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the
-    folder of each by its reference as the recipe has it; then nothing is looked for elsewhere.
+    `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the folder
+    of each model by its reference; then nothing is looked for elsewhere.
+
     With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
