@@ -25,14 +25,14 @@ def command(
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
+    from cuvee.engine.plain import loadable_folder
     from cuvee.evaluate import evaluate
     from cuvee.hub import Hub
-    from cuvee.plan.resolve import folder_of
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring}
     size = _number(batch_size)
     progress = shown_progress()
-    place = folder_of(model, Hub(offline=offline), progress)
+    place = loadable_folder(model, Hub(offline=offline), progress)
     report = evaluate(place, tasks, out=out, limit=limit, batch_size=size, progress=progress, **options)  # type: ignore[arg-type]  # evaluate checks it
     if as_json:
         import json
