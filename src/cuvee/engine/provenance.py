@@ -38,7 +38,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "seed": plan.recipe.seed,
         "inputs": inputs,
         "weights_digest": None,
-        "reproducible": plan.method.reproducible,
+        "reproducible": plan.reproducible,
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),

@@ -14,6 +14,7 @@ import numpy as np
 
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
+from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.known_folds import KnownFolds
@@ -114,7 +115,7 @@ class Workers:
         )
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
-            recipe.post,
+            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None,
         )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps
