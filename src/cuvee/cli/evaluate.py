@@ -38,11 +38,11 @@ def command(
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
+    from cuvee.engine.plain import loadable_folder
     from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
     from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
-    from cuvee.plan.resolve import folder_of
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
@@ -56,7 +56,7 @@ def command(
         return
     if probe:
         raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
-    place = folder_of(model, hub, progress)
+    place = loadable_folder(model, hub, progress)
     if not against_parents:
         _show(measure(place, out), None, out, as_json)
         return
