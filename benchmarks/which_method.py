@@ -5,8 +5,8 @@
 Every method that merges any number of models is tried with each of a few settings on the bundled family (or, with
 `--base`, `--experts` and `--tasks`, on another one: every task NAME needs a NAME-private). What scores best on the
 development part is scored on the test part, with 95 % intervals and the paired difference from plain task arithmetic.
-OUT keeps the scores as they come: a second run goes on where the first was stopped. With `--page` the tables in that
-page are written anew.
+OUT keeps the scores as they come: a second run goes on where the first was stopped, and runs of different `--methods`
+may go on side by side. With `--page` the tables in that page are written anew.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from typing import Any
 import cuvee
 from cuvee import demo
 from cuvee.engine import merge
-from cuvee.evaluate import Report, Task, evaluate, load_model, load_task
-from cuvee.evaluate.statistics import paired_difference
+from cuvee.evaluate import Task, evaluate, load_model, load_task
+from cuvee.evaluate.statistics import Estimate, average, difference, mean
 from cuvee.method import Method, registry
 
-LAMBDAS = (0.3, 0.5, 0.8, 1.2, 2.0)
+LAMBDAS, FEWER_LAMBDAS = (0.3, 0.5, 0.8, 1.2, 2.0), (0.3, 0.5, 0.8)
 GRIDS: Mapping[str, Sequence[Any]] = {"density": (0.2, 0.5), "select_topk": (0.2, 1.0)}
 MODIFIED = {
     "task_arithmetic + subspace_boost": ("task_arithmetic", "subspace_boost"),
@@ -36,6 +36,9 @@ MODIFIED = {
 LEFT_OUT = {"passthrough": "merges nothing", "wudi_gd": "wudi says what it aims at", "emr": "its masks are not used"}
 PLAIN = "task_arithmetic"
 START, END = "<!-- written by benchmarks/which_method.py -->", "<!-- end -->"
+
+
+Items = dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -77,14 +80,15 @@ def main() -> None:
     given = parser.parse_args()
     family = family_of(given.base, given.experts, given.tasks)
     given.out.mkdir(parents=True, exist_ok=True)
-    rows = {candidate.name for candidate in candidates()}
-    scores = Scores(given.out / "scores.json", family)
-    parents = scores.parents()
-    for name in sorted(given.methods or rows):
-        best = max((c for c in candidates() if c.name == name), key=scores.development)
-        scores.test(best)
-        print(f"{name}: {shown(best)} {scores.development(best):.3f}", flush=True)
-    text = "\n\n".join(tables(scores, parents))
+    rows = given.methods or sorted({candidate.name for candidate in candidates()})
+    scores = Scores(given.out, "-".join(given.methods or ["all"]), family)
+    chosen = []
+    for name in rows:
+        tried = [candidate for candidate in candidates() if candidate.name == name]
+        chosen.append(max(tried, key=lambda candidate: macro(scores.of_recipe(candidate, "development")).value))
+        scores.of_recipe(chosen[-1], "test")
+        print(name, shown(chosen[-1]), flush=True)
+    text = "\n\n".join(tables(scores, chosen))
     print(text)
     if given.page:
         page = given.page.read_text(encoding="utf-8")
@@ -113,7 +117,7 @@ def grid(method: Method) -> Iterator[tuple[tuple[str, Any], ...]]:
     """Give the settings of a method that are tried: its scale, and how much it keeps."""
     axes = {name: values for name, values in GRIDS.items() if name in method.settings}
     if method.base != "member" and "lambda" in method.settings:
-        axes["lambda"] = LAMBDAS
+        axes["lambda"] = FEWER_LAMBDAS if axes else LAMBDAS
     fixed = (("weight", 1.0),) if "weight" in method.settings and method.settings["weight"].required else ()
     for values in product(*axes.values()):
         yield (*fixed, *zip(axes, values, strict=True))
@@ -124,64 +128,67 @@ def shown(candidate: Candidate) -> str:
 
 
 class Scores:
-    """Scores by recipe, kept in a file. State: what was scored so far, and the test reports of this run."""
+    """Each item's score by task, for recipes and models, kept in files of a folder. State: what is known so far."""
 
-    def __init__(self, file: Path, family: Family) -> None:
-        self.file, self.family = file, family
-        self.known: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
-        self.reports: dict[str, tuple[Candidate, Report]] = {}
+    def __init__(self, folder: Path, name: str, family: Family) -> None:
+        self.folder, self.file, self.family = folder, folder / f"{name}.json", family
+        self.known: dict[str, Items] = {}
+        for file in sorted(folder.glob("*.json")):
+            self.known |= json.loads(file.read_text())
+        self.own: dict[str, Items] = json.loads(self.file.read_text()) if self.file.exists() else {}
 
-    def development(self, candidate: Candidate) -> float:
+    def of_recipe(self, candidate: Candidate, part: str) -> Items:
         recipe = candidate.recipe(self.family)
-        if recipe not in self.known:
-            self.known[recipe] = _macro(self._scored(recipe, self.family.development))
-            self.file.write_text(json.dumps(self.known, indent=1))
-        return self.known[recipe]
+        if f"{part}: {recipe}" not in self.known:
+            with tempfile.TemporaryDirectory() as folder:
+                merge(cuvee.recipe_from_text(recipe), Path(folder) / "model")
+                self._score(f"{part}: {recipe}", Path(folder) / "model", part)
+        return self.known[f"{part}: {recipe}"]
 
-    def test(self, candidate: Candidate) -> None:
-        report = self._scored(candidate.recipe(self.family), self.family.test)
-        self.reports[candidate.name] = candidate, report
+    def of_model(self, folder: str) -> Items:
+        if f"test: {folder}" not in self.known:
+            self._score(f"test: {folder}", Path(folder), "test")
+        return self.known[f"test: {folder}"]
 
-    def parents(self) -> dict[str, Report]:
-        folders = (self.family.base, *self.family.experts)
-        return {Path(folder).name: evaluate(load_model(Path(folder)), self.family.test) for folder in folders}
-
-    def _scored(self, recipe: str, tasks: list[Task]) -> Report:
-        with tempfile.TemporaryDirectory() as folder:
-            out = Path(folder) / "model"
-            merge(cuvee.recipe_from_text(recipe), out)
-            return evaluate(load_model(out), tasks)
-
-
-def _macro(report: Report) -> float:
-    assert report.macro is not None, "every task here is scored"
-    return report.macro.value
+    def _score(self, key: str, model: Path, part: str) -> None:
+        report = evaluate(load_model(model), self.family.development if part == "development" else self.family.test)
+        self.known[key] = {
+            task.task: [item.score for item in task.items if item.score is not None] for task in report.tasks
+        }
+        self.own[key] = self.known[key]
+        self.file.write_text(json.dumps(self.own))
 
 
-def tables(scores: Scores, parents: Mapping[str, Report]) -> Iterator[str]:
+def macro(items: Items) -> Estimate:
+    """Return the average over the tasks with its interval."""
+    return average([mean(scores) for scores in items.values()], [1.0] * len(items))
+
+
+def tables(scores: Scores, chosen: Sequence[Candidate]) -> Iterator[str]:
     """Give the tables of the page: the methods, best first, and the parents."""
-    plain = scores.reports.get(PLAIN)
+    found = [(candidate, scores.of_recipe(candidate, "test")) for candidate in chosen]
+    plain = next((items for candidate, items in found if candidate.name == PLAIN), None)
     lines = [
         "| method | chosen on the development part | development | test | 95 % interval | against task arithmetic |",
         "|---|---|---|---|---|---|",
     ]
-    ranked = sorted(scores.reports.values(), key=lambda pair: -_macro(pair[1]))
-    for candidate, report in ranked:
-        assert report.macro is not None, "every task here is scored"
-        low, high = report.macro.low, report.macro.high
+    for candidate, items in sorted(found, key=lambda pair: -macro(pair[1]).value):
+        test, before = macro(items), macro(scores.of_recipe(candidate, "development"))
         lines.append(
-            f"| {candidate.name} | {shown(candidate) or '-'} | {scores.development(candidate):.1%} | "
-            f"{report.macro.value:.1%} | {low:.1%} to {high:.1%} | {against(report, plain[1]) if plain else '-'} |"
+            f"| {candidate.name} | {shown(candidate) or '-'} | {before.value:.1%} | {test.value:.1%} | "
+            f"{test.low:.1%} to {test.high:.1%} | {against(items, plain)} |"
         )
     yield "\n".join(lines)
-    rows = [f"| {name} | {_macro(report):.1%} |" for name, report in parents.items()]
+    folders = (scores.family.base, *scores.family.experts)
+    rows = [f"| {Path(folder).name} | {macro(scores.of_model(folder)).value:.1%} |" for folder in folders]
     yield "\n".join(["| parent | test |", "|---|---|", *rows])
 
 
-def against(report: Report, plain: Report) -> str:
-    gap = paired_difference(report, plain).macro
-    if report is plain:
+def against(items: Items, plain: Items | None) -> str:
+    if plain is None or items is plain:
         return "-"
+    gaps = [difference(scores, plain[task]) for task, scores in items.items()]
+    gap = average(gaps, [1.0] * len(gaps))
     noise = " (noise)" if gap.low <= 0 <= gap.high else ""
     return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{noise}"
 

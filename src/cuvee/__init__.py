@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from cuvee.version import __version__
 
 if TYPE_CHECKING:
-    from cuvee.api import load_recipe, recipe_from_text
+    from cuvee.api import load_recipe, load_stages, recipe_from_text
     from cuvee.comparison import Comparison, compare
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         join,
         merge,
         merge_part,
+        merge_stages,
         merge_state_dicts,
         merge_tensors,
         rebuild,
@@ -41,9 +42,11 @@ _ROOMS = {
     "extract_adapter": "cuvee.engine.adapters",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
+    "load_stages": "cuvee.api",
     "make_plan": "cuvee.plan",
     "merge": "cuvee.engine",
     "merge_part": "cuvee.engine",
+    "merge_stages": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
     "rebuild": "cuvee.engine",
@@ -68,9 +71,11 @@ __all__ = [
     "extract_adapter",
     "join",
     "load_recipe",
+    "load_stages",
     "make_plan",
     "merge",
     "merge_part",
+    "merge_stages",
     "merge_state_dicts",
     "merge_tensors",
     "rebuild",

@@ -10,6 +10,7 @@ from cuvee.cli import (
     compare,
     demo,
     evaluate,
+    export,
     inspect,
     join,
     merge,
@@ -18,6 +19,8 @@ from cuvee.cli import (
     push,
     recipe_schema,
     tokenizer,
+    upcycle,
+    verify,
 )
 
 app = typer.Typer(
@@ -28,10 +31,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
+for verb in (demo, merge, join, plan, methods, inspect, compare, verify, evaluate, push, upcycle, recipe_schema):
     app.command(verb.NAME)(verb.command)
 app.add_typer(adapters.app, name=adapters.NAME)
 app.add_typer(tokenizer.app, name=tokenizer.NAME)
+app.add_typer(export.app, name=export.NAME)
 
 
 @app.callback(invoke_without_command=True)

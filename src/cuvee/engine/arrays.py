@@ -9,26 +9,25 @@ import numpy as np
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.engine.blocks import Blocks, Scratch
+from cuvee.engine.definition import defined_change
 from cuvee.engine.step import Context, run_step
-from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
+from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
-from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
+from cuvee.ops.arrays import Array, scaled, wide
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.cut import cut_by_shape
-from cuvee.ops.gram import spread_over
-from cuvee.ops.survey import Situation
-from cuvee.ops.task_vectors import Weights, weighted_sum
-from cuvee.plan.matrices import cut_up, fallback_factors
+from cuvee.plan.matrices import cut_up
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
-from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
+_SPARE = 1 << 28
+"""Bytes that a survey may keep to save time: the tensors are in memory anyway."""
 _NUMBERS = [NUMPY[kind] for kind in MERGEABLE]
 
 
@@ -64,8 +63,8 @@ def merge_tensors(
 
     def blocks() -> Blocks:
         return Blocks(
-            step, sources, kernels, chunk=chunk, kept=False, scratch=Scratch(), dtype=wide, allow_nonfinite=False,
-            count_bytes=lambda nbytes: None,
+            step, sources, kernels, chunk=chunk, kept=False, spare=_SPARE, scratch=Scratch(), dtype=wide,
+            allow_nonfinite=False, count_bytes=lambda nbytes: None,
         )  # fmt: skip
 
     found = survey_model(known, [step], kernels, semantics, wide, lambda fold: fold_blocks(fold, blocks()))
@@ -95,46 +94,13 @@ def merge_by_definition(
     `stack` is [models, *shape], base included for slerp; task vectors are taken from `base` where the method does.
     """
     known = find_method(method)
-    xp = array_namespace(stack)
     deltas = stack - base if base is not None else stack
     models = stack.shape[0]
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
     step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
-    arguments: dict[str, Any] = {}
-    for name, survey in known.surveys.items():
-        here = Situation(
-            models=models, elements=step.elements, settings=as_arrays(step.settings), semantics=semantics,
-            kernels=load(), shape=step.shape, keys=random_keys(step, seed), found=arguments,
-        )  # fmt: skip
-        arguments[name] = survey.whole(deltas, here)
-    given = as_arrays(step.settings) | ({"semantics": semantics} if known.takes_semantics else {})
-    if known.kind == "coefficient":
-        coefficients = known.rule(**given, **arguments)
-        if isinstance(coefficients, Weights) and deltas.dtype.itemsize == 2:
-            change = weighted_sum(deltas, coefficients.numbers, normalize=coefficients.normalize)
-        else:
-            spread = known.spread(semantics, step.settings)
-            factors = spread_over(np.asarray(coefficients, np.float64), step.shape, spread, 0, step.elements)
-            numbers = wide(stack) - wide(base) if base is not None else wide(stack)
-            change = sum_models(numbers * xp.reshape(xp.asarray(factors, dtype=numbers.dtype), numbers.shape))
-    elif known.kind == "matrix":
-        change = _merged_matrices(known, deltas, step, given)
-    else:
-        change = known.rule(deltas, **given, **arguments)
+    numbers = wide(stack) - wide(base) if base is not None else wide(stack)
+    change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
     return change if base is None else base + scaled(change, step.scale)
-
-
-def _merged_matrices(method: Method, deltas: Array, step: MergeStep, settings: dict[str, Any]) -> Array:
-    """Merge the matrices that a tensor is cut into, or all of it by the fallback, in the deltas' own type."""
-    xp = array_namespace(deltas)
-    if step.cut is None:
-        factors = fallback_factors(settings, len(step.inputs))
-        return sum_models(deltas * xp.reshape(xp.asarray(factors, dtype=deltas.dtype), (-1,) + (1,) * len(step.shape)))
-    merged = xp.zeros_like(deltas[0, ...])
-    for place in step.cut.places():
-        found = method.rule(step.cut.taken(deltas, place), **settings)
-        step.cut.put(merged, place, xp.astype(found, merged.dtype))
-    return merged
 
 
 def find_method(key: str) -> Method:

@@ -9,7 +9,9 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
+from cuvee.engine.definition import defined_change
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
@@ -43,6 +45,7 @@ class Context:
     known: Found
     rounding: Rounding = "nearest"
     post: tuple[Chosen, ...] = ()
+    device: TorchDevice | None = None
 
 
 @dataclass
@@ -106,8 +109,7 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
 
 
 def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks)
+    rule = _Rule(step, context, _found(step, blocks, context), blocks)
     dtype = NUMPY[step.dtype]
     out = np.empty(blocks.chunk, dtype)
     digest, loss = blake3(), np.zeros(2)
@@ -126,14 +128,19 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
 
 
 def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
-    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks)
+    rule = _Rule(step, context, _found(step, blocks, context), blocks)
     models, both = np.zeros(len(step.inputs)), np.zeros(2)
     for block in blocks:
         context.kernels.squares(block, models)
         pair = np.stack([sum_models(block.stack), rule.change(block)])
         context.kernels.squares(block_of(pair, block.start, context.kernels), both)
     return Norms(tuple(models.tolist()), *both.tolist())
+
+
+def _found(step: MergeStep, blocks: Blocks, context: Context) -> Found:
+    if context.device is not None:
+        return {}  # a definition surveys the whole tensor itself
+    return survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
 
 
 class _Rule:
@@ -154,8 +161,9 @@ class _Rule:
         # factors for each entry, not for each model, are for the rule itself to work with
         self.staged = context.method.staged and not any(isinstance(a, Inverse) for a in self.arguments.values())
         self.whole: np.ndarray | None = None
-        if step.cut is not None:
-            self.whole = self._whole(blocks).merge(step.cut, self._matrix)
+        if step.whole:
+            whole = self._whole(blocks)
+            self.whole = whole.merged if step.cut is None else whole.merge(step.cut, self._matrix)
 
     def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
         """Write the merged tensor's numbers for a block, rounded to the output's type."""
@@ -179,16 +187,29 @@ class _Rule:
     def _whole(self, blocks: Blocks) -> WholeTensor:
         """Gather the task vectors of the whole tensor, and what a method that is not about matrices makes of them."""
         whole = WholeTensor(self.step.shape, [given.dtype for given in self.step.inputs], self.dtype)
+        on_host = self.context.device is None and self.method.kind != "matrix"
         for block in blocks:
             whole.add(block)
-            if self.method.kind != "matrix":
+            if on_host:
                 whole.merged[block.start : block.start + block.size] = self.change(block)
+        if self.context.device is not None and not (self.method.kind == "matrix" and self.step.cut):
+            whole.merged[:] = self._on_device(self.context.device, whole.deltas).reshape(-1)
         return whole
 
+    def _on_device(self, device: TorchDevice, deltas: np.ndarray) -> np.ndarray:
+        """Merge a whole tensor on the device: one transfer there, one back."""
+        taken = device.take(deltas.reshape(-1, *self.step.shape))
+        change = defined_change(self.method, self.step, taken, semantics=self.context.semantics, seed=self.context.seed)
+        return device.give(change)
+
     def _matrix(self, deltas: Array, rounding: Sequence[float], merged: Array) -> Array:
+        device = self.context.device
+        if device is not None:
+            deltas, merged = device.take(deltas), device.take(merged)
         if self.method.kind == "matrix":
             merged = merged_matrix(self.method, deltas, rounding, self.settings)
-        return modified_matrix(merged, deltas, self.context.post)
+        merged = modified_matrix(merged, deltas, self.context.post)
+        return merged if device is None else device.give(merged)
 
     def _merged(self, block: Block) -> "_Merged":
         if self.whole is not None:

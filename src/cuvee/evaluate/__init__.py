@@ -10,10 +10,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cuvee.evaluate.extract import Extraction
+from cuvee.evaluate.prompt import Prompt, Shot
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
 from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
-from cuvee.evaluate.task import Prompt, Sample, Shot, Task, load_task
+from cuvee.evaluate.task import Sample, Task, load_task
 
 if TYPE_CHECKING:
     from cuvee.evaluate.model import Device, Dtype, LanguageModel
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Difference",
     "Estimate",
+    "Extraction",
     "Item",
     "Prompt",
     "Report",

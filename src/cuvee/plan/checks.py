@@ -9,6 +9,7 @@ from cuvee.plan.names import whole_modules_lacking
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import MergeStep
 from cuvee.plan.settings import measures_weights
+from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf
 
 
 def check_names(draft: Draft) -> None:
@@ -83,6 +84,14 @@ def warn_of_licences(draft: Draft) -> None:
     stated = [card_facts(place).licence for place in draft.aligned.opening.places]
     if conflict := licence_conflict([str(model) for model in draft.models], stated):
         draft.warnings.append(conflict)
+
+
+def warn_of_lost_tokenizer(draft: Draft) -> None:
+    """Say that the tokenizer of a GGUF file is not written, where what reads it is not installed."""
+    donor = draft.aligned.vocabulary.donor
+    if lies_in_gguf(draft.aligned.opening.places[donor]) and not can_read_gguf():
+        message = f"the tokenizer in {draft.models[donor]} is not written: that needs transformers"
+        draft.warnings.append(f"{message}, pip install 'cuvee[eval]'")
 
 
 def warn_of_code(draft: Draft, *, copied: bool) -> None:

@@ -14,6 +14,7 @@ from cuvee.plan.checks import (
     warn_of_code,
     warn_of_idle_filters,
     warn_of_licences,
+    warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes
 from cuvee.plan.draft import Draft, unaligned
@@ -38,17 +39,19 @@ def make_plan(
     recipe: Recipe,
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
+    stages: Mapping[ModelRef, TensorSource] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
+    `stages` gives those of them that earlier recipes make; the others are looked for as ever.
     With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     hub = hub or Hub()
-    opening = open_models(recipe, hub) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, stages) if models is None else given_models(recipe, models)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
 
@@ -74,6 +77,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     warn_of_idle_filters(outlines, draft)
     warn_of_licences(draft)
     warn_of_code(draft, copied=custom_code)
+    warn_of_lost_tokenizer(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
     changes = config_changes(steps, outlines, head_changes, draft)

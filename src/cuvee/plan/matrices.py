@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from cuvee.addition import modifiers
+from cuvee.errors import RecipeError
 from cuvee.method import EMBEDDINGS, FALLBACK, Method
 from cuvee.ops.cut import Cut
 from cuvee.ops.work import Work
-from cuvee.plan.plan import MergeStep
+from cuvee.plan.plan import MergeStep, Plan
 from cuvee.recipe.recipe import Chosen
 from cuvee.structure import TensorPlace
 
@@ -38,7 +39,7 @@ def cut_up(step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut | N
 
 def with_matrices(step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut) -> MergeStep:
     """Return the step with its cut, the memory that whole matrices take, and the pass in which they are read."""
-    cut_step = replace(step, cut=cut, surveying=step.surveying + 1)
+    cut_step = replace(step, cut=cut, whole=True, surveying=step.surveying + 1)
     return replace(cut_step, holds=step.holds + held_bytes(cut_step, method, post))
 
 
@@ -95,3 +96,29 @@ def held_bytes(step: MergeStep, method: Method, post: Sequence[Chosen]) -> int:
     width = 8 if any(given.dtype == "F64" for given in step.all_inputs) else 4
     largest = max((work.held for work in works_of(step, method, post)), default=0)
     return (len(step.inputs) + 1) * step.elements * width + 8 * largest
+
+
+def on_device(plan: Plan, device: str) -> Plan:
+    """Return the plan done on a device, where every tensor is merged in one piece, by the method's definition.
+
+    Raises RecipeError for what only the main processor does.
+    """
+    if device == "cpu":
+        return plan
+    method, semantics = plan.method, plan.recipe.semantics
+    merges = [step for step in plan.steps if step.action == "merge"]
+    if any(method.surveying(semantics, step.settings, whole_model=True) for step in merges):
+        message = f"'{method.key}' counts over the whole model here, which only --device cpu does"
+        raise RecipeError(message, where=plan.recipe.source)
+    if plan.recipe.compute_dtype != "float32":
+        message = f"compute_dtype: {plan.recipe.compute_dtype} is for --device cpu"
+        raise RecipeError(message, where=plan.recipe.source)
+    return replace(plan, device=device, steps=tuple(map(_in_one_piece, plan.steps)))
+
+
+def _in_one_piece(step: MergeStep) -> MergeStep:
+    if step.action == "copy" or step.whole:
+        return step
+    width = 8 if any(given.dtype == "F64" for given in step.all_inputs) else 4
+    held = (len(step.inputs) + 1) * step.elements * width
+    return replace(step, whole=True, surveying=step.surveying + 1, holds=step.holds + held)

@@ -62,8 +62,7 @@ def least_memory(steps: Iterable[MergeStep]) -> int:
 def default_memory(steps: Iterable[MergeStep], threads: int) -> int:
     """Return the budget of a merge that names none: DEFAULT_MEMORY, or what each worker's largest matrix needs."""
     steps = tuple(steps)
-    whole = [step for step in steps if step.cut is not None]
-    return max(DEFAULT_MEMORY, threads * least_memory(steps) if whole else 0)
+    return max(DEFAULT_MEMORY, threads * least_memory(steps) if any(step.whole for step in steps) else 0)
 
 
 def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[int, int]:
@@ -84,6 +83,6 @@ def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[
 
 def _hint(steps: Iterable[MergeStep]) -> str:
     largest = max(steps, key=lambda step: worker_bytes(step, BLOCK))
-    if largest.cut is None:
+    if not largest.whole:
         return "this is with one worker and the smallest chunks"
-    return f"this is with one worker; '{largest.name}' is done on whole matrices"
+    return f"this is with one worker; '{largest.name}' is done in one piece"

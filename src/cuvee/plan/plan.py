@@ -43,7 +43,8 @@ class MergeStep:
     `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
     A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
     how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model,
-    `surveying` how often at most they read this tensor. With `cut` it is done on whole matrices.
+    `surveying` how often at most they read this tensor. With `cut` it is done on whole matrices;
+    what is `whole` is done in one piece.
     """
 
     name: str
@@ -58,6 +59,7 @@ class MergeStep:
     holds: int = 0
     surveying: int = 0
     cut: Cut | None = None
+    whole: bool = False
 
     @property
     def block(self) -> int:
@@ -96,7 +98,7 @@ class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
     `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
-    added to models.
+    added to models. `device` is where numbers are calculated.
     """
 
     recipe: Recipe
@@ -114,18 +116,26 @@ class Plan:
     vocabulary: Vocabulary
     custom_code: bool = False
     adapters: tuple[FoundAdapter | None, ...] = ()
+    device: str = "cpu"
 
     @property
     def parameters(self) -> int:
         return sum(step.elements for step in self.steps)
 
     @property
+    def reproducible(self) -> str:
+        """Say whether the bytes are the same on every machine: not by a modifier of matrices, nor on a GPU."""
+        exact = self.method.reproducible == "bits" and not any(step.whole for step in self.steps)
+        return "bits" if exact else "tolerance"
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the recipe, the steps and the inputs' headers."""
+        """SHA-256 of the recipe, the steps and the inputs' headers, and of the device, if it is not the processor."""
         content = {
             "recipe": self.recipe.digest,
             "steps": [_plain(step) for step in self.steps],
             "inputs": [_headers(source) for source in self.sources],
+            **({"device": self.device} if self.device != "cpu" else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

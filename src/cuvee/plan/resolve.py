@@ -1,13 +1,13 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.foreign import open_files, readable
+from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
 from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_adapter, readable_base
 from cuvee.progress import Progress
@@ -89,8 +89,12 @@ def open_model(written: str, hub: Hub) -> TensorSource:
     return adapted(readable_base(source, model.path), model, None, hub)[0] if model.adapter else source
 
 
-def open_models(recipe: Recipe, hub: Hub) -> Opening:
-    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource] | None = None) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
+
+    `stages` are models that earlier recipes make, by the names that they have there.
+    """
+    stages = stages or {}
     places: list[Path | None] = []
     opened: list[TensorSource] = []
     repositories: list[Repository | None] = []
@@ -98,16 +102,22 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
     unseen: dict[ModelRef, frozenset[str]] = {}
     adapters: list[FoundAdapter | None] = []
     for model in recipe.models():
+        if model in stages:
+            places.append(stages[model].place)
+            opened.append(stages[model])
+            repositories.append(None)
+            adapters.append(None)
+            continue
         try:
             place, repository = place_of(model, recipe.folder), None
             if place is not None:
-                source: TensorSource = open_files(place)
+                source, wrong, unseen[model] = open_files_partly(place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
-                source, unseen[model] = found.checkpoint, found.unseen
+                source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
                 place = source.place
-                problems += found.problems
+            problems += wrong
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
@@ -128,7 +138,7 @@ def open_models(recipe: Recipe, hub: Hub) -> Opening:
         repositories.append(repository)
     if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places, repositories, adapters)
+    refuse_two_names(recipe, places, repositories, adapters, stages)
     missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
     missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
     try:
@@ -143,10 +153,13 @@ def refuse_two_names(
     places: list[Path | None],
     repositories: list[Repository | None],
     adapters: list[FoundAdapter | None],
+    made: Container[ModelRef],
 ) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
     seen: dict[tuple[Path, Path | None], ModelRef] = {}
     for model, place, repository, adapter in zip(recipe.models(), places, repositories, adapters, strict=True):
+        if model in made:
+            continue
         resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
         first = seen.setdefault((resolved, adapter.place if adapter is not None else None), model)
         if first != model:

@@ -12,7 +12,10 @@ from cuvee.plan.matrices import works_of
 from cuvee.plan.plan import Plan
 
 _SIZE = 512
-"""Of the matrices that are timed. Larger ones take less time for each operation, so forecasts are rather too high."""
+"""Of the matrices that are timed."""
+
+_MARGIN = 1.5
+"""Forecasts are budgets: matrices beyond the caches, and memory touched for the first time, take more than counted."""
 
 _BYTES_PER_SECOND = 1e9
 """What reading, converting and writing numbers is counted as."""
@@ -46,8 +49,8 @@ def forecast_seconds(plan: Plan, rates: Rates | None = None) -> Seconds | None:
     rates = rates or measured_rates()
     works = [works_of(step, plan.method, plan.recipe.post) for step in plan.steps]
     each = [
-        sum(work.operations for work in found) / rates.operations
-        + sum(size**3 for work in found for size in work.decompositions) * rates.decomposition
+        _MARGIN * sum(work.operations for work in found) / rates.operations
+        + _MARGIN * sum(size**3 for work in found for size in work.decompositions) * rates.decomposition
         for found in works
     ]
     bytes_ = (plan.forecast.bytes_read + plan.forecast.bytes_written) / _BYTES_PER_SECOND

@@ -9,7 +9,7 @@ from typing import Any
 
 from cuvee.errors import RecipeError, closest
 from cuvee.recipe.additions import read_post, read_weights
-from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
+from cuvee.recipe.document import MAX_CHARACTERS, Document, read_documents
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import GROUPS, Group
 from cuvee.recipe.keys import RecipeDocument
@@ -29,23 +29,35 @@ NOT_YET = {
 
 def read_recipe(path: Path, language: Language) -> Recipe:
     """Read a recipe file. Raises RecipeError that holds every problem with its line."""
+    return parse_recipe(read_text(path), language, source=str(path), folder=path.parent)
+
+
+def read_text(path: Path) -> str:
+    """Read a file, or so much of it that it is seen to be too long. Raises RecipeError."""
     try:
         with path.open(encoding="utf-8") as opened:
-            text = opened.read(MAX_CHARACTERS + 1)
+            return opened.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
-    return parse_recipe(text, language, source=str(path), folder=path.parent)
 
 
 def parse_recipe(text: str, language: Language, *, source: str = "recipe", folder: Path | None = None) -> Recipe:
     """Read a recipe from text. Raises RecipeError that holds every problem with its line."""
-    document = read_document(text, source)
+    documents = read_documents(text, source)
+    if len(documents) > 1:
+        hint = "read it with `load_stages`; `cuvee merge` and `cuvee plan` do"
+        raise RecipeError(f"expected one recipe, found {len(documents)} stages", where=source, hint=hint)
+    return recipe_of(documents[0], language, folder)
+
+
+def recipe_of(document: Document, language: Language, folder: Path | None) -> Recipe:
+    """Check one document. Raises RecipeError that holds every problem with its line."""
     if not isinstance(document.data, dict):
-        raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=f"{source}:1")
+        raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
     known = {key: value for key, value in document.data.items() if key not in NOT_YET}
     notes = Notes(document, schema_problems(document, known))
     _note_not_yet(document, notes)
-    recipe = _recipe(known, _method(known, language, notes), language, notes, text, folder)
+    recipe = _recipe(known, _method(known, language, notes), language, notes, folder)
     notes.stop_at_problems()
     assert recipe is not None, "a recipe without problems is read"
     return recipe
@@ -75,7 +87,6 @@ def _recipe(
     method: MethodSchema | None,
     language: Language,
     notes: Notes,
-    text: str,
     folder: Path | None,
 ) -> Recipe | None:
     settings = read_settings(data.get("parameters"), ("parameters",), method, notes, own=False)
@@ -116,7 +127,7 @@ def _recipe(
         groups=groups,
         missing=checked.missing,
         name=checked.name,
-        text=text,
+        text=notes.document.text,
         source=notes.document.source,
         folder=folder,
     )
