@@ -13,7 +13,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from cuvee.method import WorkOf, registry, setting_of
-from cuvee.recipe.load import Language
+from cuvee.recipe.language import Language
 from cuvee.recipe.setting import Setting
 
 Measures = Callable[[Mapping[str, Any]], bool]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import RecipeError
-from cuvee.evaluate.batches import check_batch_size, make_batches, unfinished
+from cuvee.evaluate.batches import Work, check_batch_size, make_batches
 
 
 def test_the_longest_come_first_in_batches_of_a_size() -> None:
@@ -26,8 +26,12 @@ def test_every_item_comes_once(sizes: list[int], budget: int) -> None:
     assert all(len(batch) == 1 or len(batch) * max(sizes[index] for index in batch) <= budget for batch in batches)
 
 
-def test_a_batch_with_something_missing_is_kept_whole() -> None:
-    assert unfinished([[1, 3], [2, 0], [4]], {1, 3, 0}) == [[2, 0], [4]]
+def test_groups_stay_as_they_are_and_the_rest_is_batched() -> None:
+    work = Work(((5, 1), (2,)), (0, 3, 4))
+    lengths = {place: (place,) for place in range(6)}
+    costs = dict.fromkeys(range(6), 1)
+    assert work.batches(lengths, costs, batch_size=2, budget=1) == [[5, 1], [2], [4, 3], [0]]
+    assert work.places == [0, 1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("size", [0, -1, "all", 1.5, True])

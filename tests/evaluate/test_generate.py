@@ -10,16 +10,30 @@ import torch
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.generate import LOOK_EVERY, Text, generate, write
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.prompt import Prompt
+from cuvee.evaluate.sampling import Sampler
+from cuvee.evaluate.shared import SharedStart
+from cuvee.evaluate.task import Sample
 
 PROMPTS = ["a", "The fox", "What did the fox do then?", "1 + 1 =", "A longer prompt, to be padded against.", "zz"]
 LENGTH = 12
 
 
 def texts(model: LanguageModel, prompts: Sequence[str], batch_size: int = 16, **options: object) -> list[Text]:
-    settings = {"max_new_tokens": LENGTH, **options}
-    found = generate(model, prompts, batch_size=batch_size, **settings)  # type: ignore[arg-type]  # a dict of options
+    prompt = Prompt(**{"max_new_tokens": LENGTH, **options})  # type: ignore[arg-type]  # a dict of options
+    found = generate(model, ask(prompts), prompt, batch_size=batch_size)
     by_place = dict(pair for batch in found for pair in batch)
     return [by_place[place] for place in range(len(prompts))]
+
+
+def ask(prompts: Sequence[str]) -> list[Sample]:
+    return [Sample(str(n), text, "generation") for n, text in enumerate(prompts)]
+
+
+def written(model: LanguageModel, rows: Sequence[list[int]], stop: tuple[str, ...] = ()) -> list[list[int]]:
+    prompt = Prompt(max_new_tokens=LENGTH, stop=stop)
+    sampler = Sampler(prompt, [str(place) for place in range(len(rows))])
+    return write(model, rows, prompt, sampler, SharedStart(model, prompt))
 
 
 def greedy(model: LanguageModel, prompt: str) -> list[int]:
@@ -35,8 +49,7 @@ def greedy(model: LanguageModel, prompt: str) -> list[int]:
 def ending(model: LanguageModel) -> LanguageModel:
     """A model whose end token is one that it likes to write."""
     network = copy.deepcopy(model.network)
-    written = [greedy(model, prompt) for prompt in PROMPTS]
-    network.generation_config.eos_token_id = written[2][5]
+    network.generation_config.eos_token_id = greedy(model, PROMPTS[2])[5]
     return replace(model, network=network)
 
 
@@ -50,23 +63,21 @@ def test_a_row_stops_at_its_end_token_while_others_go_on(ending: LanguageModel) 
     expected = [greedy(ending, prompt) for prompt in PROMPTS]
     lengths = {len(row) for row in expected}
     assert min(lengths) < LENGTH == max(lengths)
-    assert write(ending, ending.encode(PROMPTS), LENGTH) == expected
+    assert written(ending, ending.encode(PROMPTS)) == expected
 
 
 def test_finished_rows_leave_the_batch(ending: LanguageModel) -> None:
     prompts = [PROMPTS[2]] * 5 + PROMPTS
-    assert write(ending, ending.encode(prompts), LENGTH) == [greedy(ending, prompt) for prompt in prompts]
+    assert written(ending, ending.encode(prompts)) == [greedy(ending, prompt) for prompt in prompts]
 
 
 def test_rows_may_all_end_just_when_stop_strings_are_looked_for(model: LanguageModel) -> None:
-    written = next(
-        row for row in (greedy(model, p) for p in PROMPTS) if row[LOOK_EVERY - 1] not in row[: LOOK_EVERY - 1]
-    )
+    whole = next(row for row in (greedy(model, p) for p in PROMPTS) if row[LOOK_EVERY - 1] not in row[: LOOK_EVERY - 1])
     network = copy.deepcopy(model.network)
-    network.generation_config.eos_token_id = written[LOOK_EVERY - 1]
-    prompt = next(p for p in PROMPTS if greedy(model, p) == written)
+    network.generation_config.eos_token_id = whole[LOOK_EVERY - 1]
+    prompt = next(p for p in PROMPTS if greedy(model, p) == whole)
     ends = replace(model, network=network)
-    assert write(ends, ends.encode([prompt]), LENGTH, stop=["no such text"]) == [written[: LOOK_EVERY - 1]]
+    assert written(ends, ends.encode([prompt]), ("no such text",)) == [whole[: LOOK_EVERY - 1]]
 
 
 def test_the_text_ends_before_the_earliest_stop_string(model: LanguageModel) -> None:
@@ -80,7 +91,7 @@ def test_the_text_ends_before_the_earliest_stop_string(model: LanguageModel) -> 
 
 def test_all_rows_stopped_ends_the_work_early(model: LanguageModel) -> None:
     first = texts(model, PROMPTS[:1])[0].text[0]
-    assert [len(row) for row in write(model, model.encode(PROMPTS[:1]), LENGTH, [first])] == [4]
+    assert [len(row) for row in written(model, model.encode(PROMPTS[:1]), (first,))] == [4]
 
 
 def test_long_prompts_are_cut_on_the_left(make_model: Callable[..., LanguageModel]) -> None:
@@ -89,7 +100,7 @@ def test_long_prompts_are_cut_on_the_left(make_model: Callable[..., LanguageMode
     found = texts(model, [long, "short"])
     kept = [0, *model.tokenizer(long)["input_ids"][-19:]]
     assert [each.cut for each in found] == [1 + 67 - 20, 0]
-    assert found[0].text == model.tokenizer.decode(write(model, [kept], LENGTH)[0], skip_special_tokens=True)
+    assert found[0].text == model.tokenizer.decode(written(model, [kept])[0], skip_special_tokens=True)
 
 
 def test_more_new_tokens_than_the_model_sees_are_refused(model: LanguageModel) -> None:

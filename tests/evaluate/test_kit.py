@@ -8,7 +8,8 @@ import pytest
 from cuvee.evaluate.choices import choose
 from cuvee.evaluate.kit import kit_style
 from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.task import Prompt, Sample
+from cuvee.evaluate.prompt import Prompt
+from cuvee.evaluate.task import Sample
 
 from .brute_force import token_log_probabilities
 

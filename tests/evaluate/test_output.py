@@ -10,7 +10,7 @@ import pytest
 from cuvee.errors import CheckpointError, CuveeError, EvaluationError, OutOfBudget, RecipeError
 from cuvee.evaluate import Sample, Task, evaluate
 from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.samples import Answer, append_answers
+from cuvee.evaluate.samples import append
 
 TASK = Task(
     "task",
@@ -119,8 +119,10 @@ def test_a_disk_that_fills_up_is_no_defect_and_a_rerun_continues(model: Language
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
 def test_a_full_device_is_out_of_budget(model: LanguageModel, tmp_path: Path) -> None:
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "full.jsonl").symlink_to("/dev/full")
     with pytest.raises(OutOfBudget, match="No space left"):
-        append_answers(Path("/dev/full"), "run", [Answer("0", 1, 1, 0)])
+        append(tmp_path, "full", [{"id": "0"}], ["0"])
     (tmp_path / ".report.json.partial").symlink_to("/dev/full")
     with pytest.raises(OutOfBudget, match="No space left"):
         evaluate(model, [TASK], out=tmp_path)

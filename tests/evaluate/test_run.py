@@ -230,11 +230,13 @@ def test_two_tasks_of_one_name_are_refused(model_folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [(None, "there is no config.json"), ({"model_type": "t5"}, "t5 is an encoder-decoder"), ({}, "cannot load")],
+    [
+        (None, "there is no config.json"),
+        ({"model_type": "bert"}, "cannot load"),
+        ({}, "cannot load"),
+    ],
 )
-def test_folders_without_a_decoder_model_are_refused(
-    tmp_path: Path, config: dict[str, str] | None, message: str
-) -> None:
+def test_folders_without_a_model_are_refused(tmp_path: Path, config: dict[str, str] | None, message: str) -> None:
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(EvaluationError, match=message):

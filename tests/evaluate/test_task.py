@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cuvee.errors import EvaluationError
+from cuvee.evaluate.extract import Extraction
+from cuvee.evaluate.prompt import Prompt, Shot
 from cuvee.evaluate.rows import read_samples
-from cuvee.evaluate.task import Prompt, Sample, Shot, load_task
+from cuvee.evaluate.task import Sample, load_task
 
 HEADER = "id,input,target,answer_choices,eval_type\n"
 
@@ -152,18 +154,19 @@ prompt:
         ("number_match", "exact_match"),
         "CC0-1.0",
     )
-    assert task.prompt == Prompt("Q: {input} {} A:", (Shot("1+1?", "2"),), (".",), 5, (r"is (\d+)",), " ")
+    assert task.prompt == Prompt(
+        template="Q: {input} {} A:",
+        few_shot=(Shot("1+1?", "2"),),
+        stop=(".",),
+        max_new_tokens=5,
+        extract=(Extraction(r"is (\d+)"),),
+        choice_separator=" ",
+    )
 
 
 def test_few_shot_examples_stand_before_the_question() -> None:
     prompt = Prompt(template="Q: {input} A:", few_shot=(Shot("1+1?", "2"), Shot("{input}", "3")))
     assert prompt.render("2+2?") == "Q: 1+1? A: 2\n\nQ: {input} A: 3\n\nQ: 2+2? A:"
-
-
-def test_the_first_pattern_that_matches_gives_the_answer() -> None:
-    prompt = Prompt(extract=(r"answer is (\w+)", r"\d+"))
-    texts = ["it is 3, the answer is four", " so 12 or 13", " none \n"]
-    assert [prompt.extracted(text) for text in texts] == ["four", "12", "none"]
 
 
 def test_all_problems_of_a_task_file_are_named_with_their_lines(tmp_path: Path) -> None:
@@ -172,8 +175,8 @@ data: data.csv
 metric: [f1]
 prompt:
   templte: "{input}"
-  chat_template: true
-  system: be brief
+  chat_template: 1
+  answer_by: guess
   max_new_tokens: 0
   extract: ["("]
   few_shot:
@@ -185,10 +188,10 @@ prompt:
     assert found == {
         ("3", "unknown key 'metric'"),
         ("5", "unknown key 'prompt.templte'"),
-        ("6", "prompt.chat_template: is not available yet"),
-        ("7", "prompt.system: is not available yet"),
+        ("6", "prompt.chat_template: input should be a valid boolean"),
+        ("7", "prompt.answer_by: input should be 'likelihood' or 'generation'"),
         ("8", "prompt.max_new_tokens: input should be greater than or equal to 1"),
-        ("9", "prompt.extract.0: not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("9", "prompt.extract.0.pattern: not a regular expression: missing ), unterminated subpattern at position 0"),
         ("11", "prompt.few_shot.0.target: field required"),
     }
     assert "did you mean 'template'?" in str(caught.value)
@@ -198,7 +201,7 @@ prompt:
     ("line", "message"),
     [
         ("metrics: [exact_mach]", "unknown metric 'exact_mach'\n  hint: did you mean 'exact_match'?"),
-        ("metrics: [rougeL]", "'rougeL' is not available yet"),
+        ("metrics: [rougel]", "unknown metric 'rougel'\n  hint: did you mean 'rougeL'?"),
         ("metrics: [accuracy]", "'accuracy' needs multiple-choice items; not so for id 0"),
         ("name: again", "key 'name' twice"),
         ("prompt: {template: 'Q: {question}'}", "unknown placeholder '{question}'"),

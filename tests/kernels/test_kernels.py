@@ -120,17 +120,18 @@ def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
     mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
-        found = [np.zeros((block.models, block.models)), np.zeros(block.models), np.zeros(block.models)]
+        found = [np.zeros((block.models, block.models)), np.zeros(block.models), np.zeros((2, block.models))]
         kernels.gram(block, found[0])
         kernels.squares(block, found[1])
         kernels.magnitude_sums(block, Kept(mask) if masked else Kept(), found[2])
         return found
 
-    gram, squares, magnitudes = the_same(block, run)
+    gram, squares, (magnitudes, kept) = the_same(block, run)
     wide = by(plain, block).stack.astype(np.float64)
     np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
     np.testing.assert_array_equal(squares, np.diagonal(gram))
-    np.testing.assert_allclose(magnitudes, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
+    np.testing.assert_allclose(magnitudes, np.abs(wide).sum(axis=1))
+    np.testing.assert_allclose(kept, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
 
 
 @given(blocks(), st.integers(1, 4))

@@ -27,14 +27,19 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
+    stages: Path | None = typer.Option(None, help="Keep what earlier stages make in this folder, and use it again."),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
-    from cuvee.api import load_recipe
+    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped.
+
+    A RECIPE of several YAML documents is merged in stages: later ones use earlier ones by their names.
+    """
+    from cuvee.api import load_recipe, load_stages
     from cuvee.cli.amounts import parse_bytes, parse_part
+    from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine import merge, merge_part
+    from cuvee.engine import merge_part, merge_stages
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {
@@ -49,11 +54,12 @@ def command(
         "progress": shown_progress(),
         "hub": Hub(offline=offline),
         "custom_code": custom_code,
+        "cache": cache_folder() / "surveys",
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)
     else:
-        print_merge(merge(load_recipe(recipe), out, **options), as_json=as_json)
+        print_merge(merge_stages(load_stages(recipe), out, folder=stages, **options), as_json=as_json)
 
 
 def print_merge(result: "MergeResult", *, as_json: bool) -> None:

@@ -27,27 +27,39 @@ def command(
 
     Of models on a hub it asks for headers and small files only.
     """
-    from cuvee.api import load_recipe
+    from cuvee.api import load_stages
     from cuvee.cli.amounts import parse_bytes
     from cuvee.hub import Hub
-    from cuvee.plan import make_plan
-    from cuvee.plan.memory import default_memory, fit
+    from cuvee.plan.stages import plan_stages
 
-    made = make_plan(load_recipe(recipe), hub=Hub(offline=offline))
+    made = plan_stages(load_stages(recipe), hub=Hub(offline=offline))
     threads = threads or os.cpu_count() or 1
-    budget = parse_bytes(memory, "--memory") if memory else default_memory(made.steps, threads)
-    _, workers = fit(made.steps, budget, threads)
+    budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
         import json
 
-        typer.echo(json.dumps(_plain(made, workers), indent=2))
-    else:
-        _print(made, all_steps, workers)
+        plain = [_plain(plan, _workers(plan, budget, threads)) for plan in made]
+        named = [{**said, "name": plan.recipe.name} for said, plan in zip(plain, made, strict=True)]
+        typer.echo(json.dumps({"stages": named} if len(named) > 1 else plain[0], indent=2))
+        return
+    for number, plan in enumerate(made, 1):
+        if len(made) > 1:
+            typer.echo(
+                f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
+            )
+        _print(plan, all_steps, _workers(plan, budget, threads))
+
+
+def _workers(plan: "Plan", budget: int | None, threads: int) -> int:
+    from cuvee.plan.memory import default_memory, fit
+
+    return fit(plan.steps, default_memory(plan.steps, threads) if budget is None else budget, threads)[1]
 
 
 def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from cuvee.plan.mergekit import differences
     from cuvee.plan.seconds import forecast_seconds
 
     seconds = forecast_seconds(plan)
@@ -64,6 +76,7 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
         "config_changes": dict(plan.config_changes),
         "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
 
@@ -88,6 +101,7 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
     from rich.table import Table
 
     from cuvee.cli.amounts import bytes_text
+    from cuvee.plan.mergekit import differences
 
     console = Console()
     forecast = plan.forecast
@@ -126,6 +140,8 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for difference in differences(plan):
+        console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")
 
 
@@ -156,6 +172,8 @@ def _duration(seconds: float) -> str:
 
 def _place(plan: "Plan", i: int) -> str:
     repository = plan.repositories[i]
+    if str(plan.models[i]) in plan.recipe.stages:
+        return "an earlier stage"
     if repository is None:
         return str(plan.places[i])
     there = "in the cache" if plan.places[i] is not None else "on the hub"

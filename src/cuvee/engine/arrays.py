@@ -26,6 +26,8 @@ from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
+_SPARE = 1 << 28
+"""Bytes that a survey may keep to save time: the tensors are in memory anyway."""
 _NUMBERS = [NUMPY[kind] for kind in MERGEABLE]
 
 
@@ -61,8 +63,8 @@ def merge_tensors(
 
     def blocks() -> Blocks:
         return Blocks(
-            step, sources, kernels, chunk=chunk, kept=False, scratch=Scratch(), dtype=wide, allow_nonfinite=False,
-            count_bytes=lambda nbytes: None,
+            step, sources, kernels, chunk=chunk, kept=False, spare=_SPARE, scratch=Scratch(), dtype=wide,
+            allow_nonfinite=False, count_bytes=lambda nbytes: None,
         )  # fmt: skip
 
     found = survey_model(known, [step], kernels, semantics, wide, lambda fold: fold_blocks(fold, blocks()))

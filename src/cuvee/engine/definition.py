@@ -12,9 +12,9 @@ from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.gram import spread_over
 from cuvee.ops.survey import Situation
 from cuvee.ops.task_vectors import Weights, weighted_sum
-from cuvee.plan.make import as_arrays
 from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
+from cuvee.plan.settings import as_arrays
 
 
 def defined_change(

@@ -24,6 +24,7 @@ from cuvee.device import device_called
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
+from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
@@ -69,7 +70,7 @@ def run_part(
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
     chosen = Options(**options)
-    plan = fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite)
+    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
     plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)

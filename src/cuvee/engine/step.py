@@ -24,9 +24,9 @@ from cuvee.ops.order import InOrder
 from cuvee.ops.rounding import round_at_random
 from cuvee.ops.survey import FLOAT32
 from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
-from cuvee.plan.make import as_arrays
 from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
+from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Chosen, Rounding
 
 Sink = Callable[[int, np.ndarray], None]

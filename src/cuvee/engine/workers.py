@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
+from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
@@ -41,7 +43,10 @@ _S = TypeVar("_S")
 
 @dataclass(frozen=True)
 class Options:
-    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's."""
+    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's.
+
+    What surveys of whole models find is kept in the folder `cache`, if there is one.
+    """
 
     memory_bytes: int | None = None
     threads: int = 1
@@ -51,6 +56,7 @@ class Options:
     resume: bool = True
     allow_nonfinite: bool = False
     progress: Progress = field(default_factory=Silent)
+    cache: Path | None = None
 
 
 class Workers:
@@ -67,6 +73,7 @@ class Workers:
         self.granted = 0 if options.chunk else memory // self.workers
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.progress
+        self.cache = options.cache
         self.kernels = prepare(options.progress)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
@@ -94,9 +101,17 @@ class Workers:
 
     def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
-        steps = with_measured_weights(self.plan, self._over_all_steps)
+        steps = with_measured_weights(
+            self.plan, lambda fold: self._known(["norms"], partial(self._over_all_steps, fold))
+        )
         known = survey_model(
-            self.plan.method, steps, self.kernels, recipe.semantics, self._surveyed(), self._over_all_steps
+            self.plan.method,
+            steps,
+            self.kernels,
+            recipe.semantics,
+            self._surveyed(),
+            self._over_all_steps,
+            self._known,
         )
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
@@ -127,6 +142,9 @@ class Workers:
             state = found if state is None else fold.merge(state, found)
         return state
 
+    def _known(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
+        return KnownFolds(self.cache, self.plan).get(question, run) if self.cache else run()
+
     def _surveyed(self) -> np.dtype:
         """Return the type in which the whole model is surveyed: float64 where any step is computed in it."""
         loaded = [loaded_dtype(self.plan.recipe, step) for step in self.plan.steps if step.action == "merge"]
@@ -137,12 +155,14 @@ class Workers:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         if not keeps(step, self.granted) and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
+        kept = keeps(step, self.granted)
         return Blocks(
             step,
             self.plan.sources,
             self.kernels,
             chunk=self.chunk,
-            kept=keeps(step, self.granted),
+            kept=kept,
+            spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
             dtype=dtype or loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,

@@ -10,10 +10,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from cuvee.evaluate.extract import Extraction
+from cuvee.evaluate.prompt import Prompt, Shot
+from cuvee.evaluate.ranking import Ranking, Standing, rank
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
-from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
-from cuvee.evaluate.task import Prompt, Sample, Shot, Task, load_task
+from cuvee.evaluate.statistics import Difference, Estimate, Gap, paired_difference
+from cuvee.evaluate.task import Sample, Task, load_task
 
 if TYPE_CHECKING:
     from cuvee.evaluate.model import Device, Dtype, LanguageModel
@@ -21,18 +24,23 @@ if TYPE_CHECKING:
 __all__ = [
     "Difference",
     "Estimate",
+    "Extraction",
+    "Gap",
     "Item",
     "Prompt",
+    "Ranking",
     "Report",
     "Sample",
     "Score",
     "Shot",
+    "Standing",
     "Task",
     "TaskReport",
     "evaluate",
     "load_model",
     "load_task",
     "paired_difference",
+    "rank",
 ]
 
 

@@ -1,6 +1,7 @@
 """Batches of rows of about equal length, the longest first: the largest need of memory comes first, not last."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from cuvee.errors import RecipeError
@@ -30,10 +31,34 @@ def make_batches(
     return batches
 
 
-def unfinished(batches: list[list[int]], done: Collection[int]) -> list[list[int]]:
-    """Keep the batches in which something is missing, whole, so that each item meets the same neighbours again."""
-    finished = frozenset(done)
-    return [batch for batch in batches if not finished.issuperset(batch)]
+@dataclass(frozen=True)
+class Work:
+    """Which items to compute: `groups` together as they stand, and the `rest` in batches made of them."""
+
+    groups: tuple[tuple[int, ...], ...]
+    rest: tuple[int, ...]
+
+    @property
+    def places(self) -> list[int]:
+        """Return all items, each once."""
+        return sorted({*self.rest, *(place for group in self.groups for place in group)})
+
+    def batches(
+        self, lengths: Mapping[int, tuple[int, ...]], costs: Mapping[int, int], *, batch_size: BatchSize, budget: int
+    ) -> list[list[int]]:
+        """Return the groups, and then batches of the rest; `lengths` and `costs` are by item."""
+        made = make_batches(
+            [lengths[place] for place in self.rest],
+            [costs[place] for place in self.rest],
+            batch_size=batch_size,
+            budget=budget,
+        )
+        return [*map(list, self.groups), *([self.rest[place] for place in batch] for batch in made)]
+
+
+def everything(count: int) -> Work:
+    """Compute `count` items, in batches to be made."""
+    return Work((), tuple(range(count)))
 
 
 def check_batch_size(batch_size: object) -> None:

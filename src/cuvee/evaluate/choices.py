@@ -4,7 +4,7 @@ The context is computed once, and its keys and values serve all choices. A choic
 """
 
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,12 +12,15 @@ import numpy as np
 import torch
 
 from cuvee.errors import EvaluationError, RecipeError, closest
-from cuvee.evaluate.batches import BatchSize, make_batches, unfinished
-from cuvee.evaluate.forward import Seen, read, read_on, token_budget
+from cuvee.evaluate.batches import BatchSize, Work, everything, make_batches
+from cuvee.evaluate.forward import Seen, read_on, token_budget
 from cuvee.evaluate.kit import kit_questions
+from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Question, Tokens, make_questions
-from cuvee.evaluate.task import Prompt, Sample
+from cuvee.evaluate.shared import SharedStart
+from cuvee.evaluate.task import Sample
 
 Scoring = Literal["sum", "per_byte", "per_character", "per_token", "letter", "kit"]
 LOGITS_AT_ONCE = 64 * 2**20
@@ -25,12 +28,19 @@ LOGITS_AT_ONCE = 64 * 2**20
 
 @dataclass(frozen=True)
 class Choice:
-    """The best choice (the first of equals), all scores, the tokens read, and how many were cut off the context."""
+    """The best choice (the first of equals), all scores, the tokens read, and how many were cut off the context.
+
+    `log_likelihoods` are the sums that scores are made of, over so many tokens as `lengths` says; `prompt` is the text
+    that was read before the choices.
+    """
 
     index: int
     scores: tuple[float, ...]
+    log_likelihoods: tuple[float, ...]
+    lengths: tuple[int, ...]
     tokens: int
     cut: int
+    prompt: str
 
 
 def choose(
@@ -40,29 +50,34 @@ def choose(
     *,
     scoring: Scoring = "sum",
     batch_size: BatchSize = "auto",
-    done: Collection[int] = (),
+    work: Work | None = None,
 ) -> Iterator[list[tuple[int, Choice]]]:
     """Answer multiple-choice samples, a batch at a time, as pairs of a sample's position and its choice.
 
     `sum` is the log-likelihood of a choice; `per_byte` (UTF-8), `per_character` and `per_token` divide it by the length
     of the choice. `letter` is the log of a letter's share of the probability of all letters offered; every choice must
-    be one letter. `kit` is what the original starter kit computed. Batches that are all in `done` are left out.
+    be one letter. `kit` is what the original starter kit computed. `work` says which samples; all without it.
     """
-    questions = (kit_questions if scoring == "kit" else make_questions)(model, samples, prompt)
+    asked = everything(len(samples)) if work is None else work
+    places = asked.places
+    if not places:
+        return
     if scoring == "letter":
-        _check_letters(samples)
-    batches = make_batches(
-        [(len(question.prefix), question.longest) for question in questions],
-        [len(question.choices) * (len(question.prefix) + question.longest) for question in questions],
+        check_letters(samples)
+    made = (kit_questions if scoring == "kit" else make_questions)(model, [samples[place] for place in places], prompt)
+    questions = dict(zip(places, made, strict=True))
+    costs = {place: len(each.choices) * (len(each.prefix) + each.longest) for place, each in questions.items()}
+    batches = asked.batches(
+        {place: (len(each.prefix), each.longest) for place, each in questions.items()},
+        costs,
         batch_size=batch_size,
         budget=token_budget(model),
     )
-    for batch in unfinished(batches, done):
-        totals = log_likelihoods(model, [questions[index] for index in batch])
-        yield [
-            (index, _choice(samples[index], questions[index], row, scoring))
-            for index, row in zip(batch, totals, strict=True)
-        ]
+    start = SharedStart(model, prompt)
+    found = halving(batches, costs, lambda batch: log_likelihoods(model, [questions[place] for place in batch], start))
+    for batch, totals in found:
+        rows = zip(batch, totals, strict=True)
+        yield [(place, _choice(samples[place], questions[place], row, scoring)) for place, row in rows]
 
 
 def check_scoring(scoring: str) -> None:
@@ -74,9 +89,9 @@ def check_scoring(scoring: str) -> None:
 
 
 @torch.inference_mode()
-def log_likelihoods(model: LanguageModel, questions: Sequence[Question]) -> list[list[float]]:
+def log_likelihoods(model: LanguageModel, questions: Sequence[Question], start: SharedStart) -> list[list[float]]:
     """Sum the log-probabilities of the scored tokens of each choice, for questions computed in one batch."""
-    seen = read(model, [question.prefix for question in questions])
+    seen = start.read([question.prefix for question in questions])
     owners = [place for place, question in enumerate(questions) for _ in question.choices]
     rows = [choice for question in questions for choice in question.choices]
     totals = np.zeros(len(rows))
@@ -118,23 +133,35 @@ def _later_tokens(model: LanguageModel, seen: Seen, owners: list[int], rows: lis
 def _choice(sample: Sample, question: Question, totals: list[float], scoring: Scoring) -> Choice:
     if any(math.isnan(total) for total in totals):
         raise EvaluationError(f"the model's output for item '{sample.id}' is not a number")
-    scores = _scores(sample, question, np.array(totals), scoring)
-    return Choice(int(scores.argmax()), tuple(scores.tolist()), question.tokens, question.cut)
+    scores = scores_of_choices(sample.choices, [len(choice) for choice in question.choices], totals, scoring)
+    return Choice(
+        index=max(range(len(scores)), key=scores.__getitem__),
+        scores=tuple(scores),
+        log_likelihoods=tuple(totals),
+        lengths=question.scored,
+        tokens=question.tokens,
+        cut=question.cut,
+        prompt=question.prompt,
+    )
 
 
-def _scores(sample: Sample, question: Question, totals: np.ndarray, scoring: Scoring) -> np.ndarray:
+def scores_of_choices(
+    choices: Sequence[str], lengths: Sequence[int], totals: Sequence[float], scoring: Scoring
+) -> list[float]:
+    """Turn the log-likelihoods of choices, over so many tokens each, into scores."""
     if scoring == "per_byte":
-        return totals / [len(choice.encode()) for choice in sample.choices]
-    if scoring == "per_character":
-        return totals / [len(choice) for choice in sample.choices]
-    if scoring == "per_token":
-        return totals / [len(choice) for choice in question.choices]
-    if scoring == "letter":
-        return totals - float(np.logaddexp.reduce(totals))
-    return totals
+        lengths = [len(choice.encode()) for choice in choices]
+    elif scoring == "per_character":
+        lengths = [len(choice) for choice in choices]
+    elif scoring == "letter":
+        return [total - float(np.logaddexp.reduce(totals)) for total in totals]
+    elif scoring != "per_token":
+        return list(totals)
+    return [total / length for total, length in zip(totals, lengths, strict=True)]
 
 
-def _check_letters(samples: Sequence[Sample]) -> None:
+def check_letters(samples: Sequence[Sample]) -> None:
+    """Raise unless every choice is one letter."""
     other = [s.id for s in samples if not all(len(choice) == 1 and choice.isalpha() for choice in s.choices)]
     if other:
         raise EvaluationError(

@@ -1,4 +1,4 @@
-"""Greedy text generation in batches: at every step the most likely token, the lowest id of equals."""
+"""Text generation in batches: greedy or sampled, until an end token, a stop string or enough tokens."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 import torch
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.batches import BatchSize, make_batches, unfinished
-from cuvee.evaluate.forward import read, read_on, token_budget
+from cuvee.evaluate.batches import BatchSize, Work, everything
+from cuvee.evaluate.forward import read_on, token_budget
+from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Tokens, cut_left
+from cuvee.evaluate.sampling import Sampler
+from cuvee.evaluate.shared import SharedStart
+from cuvee.evaluate.task import Sample
 
 LOOK_EVERY = 4  # decoding to look for stop strings costs as much as a step of a small model
 
@@ -21,55 +26,71 @@ class Text:
     text: str
     tokens: int
     cut: int
+    prompt: str
 
 
 def generate(
     model: LanguageModel,
-    prompts: Sequence[str],
+    samples: Sequence[Sample],
+    prompt: Prompt,
     *,
-    max_new_tokens: int,
-    stop: Sequence[str] = (),
     batch_size: BatchSize = "auto",
-    done: Collection[int] = (),
+    work: Work | None = None,
 ) -> Iterator[list[tuple[int, Text]]]:
-    """Continue prompts, a batch at a time, as pairs of a prompt's position and its text.
+    """Let the model answer samples, a batch at a time, as pairs of a sample's position and its text.
 
-    The text ends before the first stop string, at the model's end token, or after `max_new_tokens`; special tokens
-    are left out. Prompts that are too long are cut on the left. Batches that are all in `done` are left out.
+    The text ends before the first stop string, at the model's end token, or after the prompt's `max_new_tokens`;
+    special tokens are left out. Prompts that are too long are cut on the left. `work` says which samples; all
+    without it.
     """
-    room = model.context_length - max_new_tokens
-    if prompts and room < 1:
+    asked = everything(len(samples)) if work is None else work
+    places = asked.places
+    if not places:
+        return
+    room = model.context_length - (0 if model.encoder_decoder else prompt.max_new_tokens)
+    if room < 1:
         raise EvaluationError(
-            f"max_new_tokens is {max_new_tokens}; the model sees {model.context_length} tokens in all"
+            f"max_new_tokens is {prompt.max_new_tokens}; the model sees {model.context_length} tokens in all"
         )
-    whole = model.encode(prompts)
-    rows = [cut_left(model, row or [model.start_token], room) for row in whole]
-    costs = [len(row) + max_new_tokens for row in rows]
-    batches = make_batches([(len(row),) for row in rows], costs, batch_size=batch_size, budget=token_budget(model))
-    for batch in unfinished(batches, done):
-        written = write(model, [rows[index] for index in batch], max_new_tokens, stop)
-        texts = _texts(model, written, stop)
-        yield [
-            (index, Text(text, len(rows[index]) + len(tokens), max(0, len(whole[index]) - len(rows[index]))))
-            for index, text, tokens in zip(batch, texts, written, strict=True)
-        ]
+    texts = [model.render(prompt, samples[place].input, samples[place].choices) for place in places]
+    whole = [row or [model.start_token] for row in model.encode(texts, chat=prompt.chat_template)]
+    rows = {place: cut_left(model, row, room) for place, row in zip(places, whole, strict=True)}
+    costs = {place: len(row) + prompt.max_new_tokens for place, row in rows.items()}
+    lengths = {place: (len(row),) for place, row in rows.items()}
+    batches = asked.batches(lengths, costs, batch_size=batch_size, budget=token_budget(model))
+    start = SharedStart(model, prompt)
+    known = {place: (text, len(row)) for place, text, row in zip(places, texts, whole, strict=True)}
+
+    def compute(batch: list[int]) -> list[Tokens]:
+        sampler = Sampler(prompt, [samples[place].id for place in batch])
+        return write(model, [rows[place] for place in batch], prompt, sampler, start)
+
+    for batch, written in halving(batches, costs, compute):
+        found = []
+        for place, text, tokens in zip(batch, _texts(model, written, prompt.stop), written, strict=True):
+            rendered, length = known[place]
+            read = len(rows[place])
+            found.append((place, Text(text, read + len(tokens), length - read, rendered)))
+        yield found
 
 
 @torch.inference_mode()
-def write(model: LanguageModel, rows: Sequence[Tokens], max_new_tokens: int, stop: Sequence[str] = ()) -> list[Tokens]:
+def write(
+    model: LanguageModel, rows: Sequence[Tokens], prompt: Prompt, sampler: Sampler, start: SharedStart
+) -> list[Tokens]:
     """Write tokens after each row, without the end token. A few may follow a stop string."""
     written: list[Tokens] = [[] for _ in rows]
     active = list(range(len(rows)))  # the row that each line of the batch belongs to
     going = set(active)
-    seen = read(model, rows)
-    for step in range(1, max_new_tokens + 1):
+    seen = start.read(rows)
+    for step in range(1, prompt.max_new_tokens + 1):
         if seen.logits.isnan().any():
             raise EvaluationError("the model's output is not a number")
-        tokens = seen.logits.argmax(-1)
+        tokens = sampler.pick(seen.logits, active, step - 1)
         going -= _append(written, active, going, tokens.tolist(), model.end_tokens)
-        if stop and step % LOOK_EVERY == 0:
-            going -= _stopped(model, written, sorted(going), stop)
-        if not going or step == max_new_tokens:
+        if prompt.stop and step % LOOK_EVERY == 0:
+            going -= _stopped(model, written, sorted(going), prompt.stop)
+        if not going or step == prompt.max_new_tokens:
             break
         if 2 * len(going) <= len(active):
             lines = torch.tensor([line for line, row in enumerate(active) if row in going], device=model.device)

@@ -7,6 +7,8 @@ some classes only:
 
 - `llama2`: Llama-2 and its kin heed it: [choice..., EOS]. A one-token choice is scored by its EOS alone.
 - `llama3`: all others do as they do by themselves; Llama-3 gives [BOS, choice...].
+
+For an encoder-decoder model it scores every token of a choice and the end token, which is what `sum` does too.
 """
 
 from collections.abc import Sequence
@@ -14,8 +16,9 @@ from typing import Literal
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Question, Tokens, cut_to_fit
-from cuvee.evaluate.task import Prompt, Sample
+from cuvee.evaluate.task import Sample
 
 KitStyle = Literal["llama2", "llama3"]
 TOKENIZERS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")
@@ -29,18 +32,20 @@ def kit_style(model: LanguageModel) -> KitStyle:
 
 def kit_questions(model: LanguageModel, samples: Sequence[Sample], prompt: Prompt) -> list[Question]:
     """Tokenise multiple-choice samples as the kit does; the choice separator of the prompt has no part in it."""
-    contexts = model.encode_default([prompt.render(sample.input) for sample in samples])
+    texts = [model.render(prompt, sample.input, sample.choices) for sample in samples]
+    contexts = model.encode_default(texts)
     rows = iter(kit_choices(model, [choice for sample in samples for choice in sample.choices], kit_style(model)))
     questions = []
-    for sample, context in zip(samples, contexts, strict=True):
+    for sample, text, context in zip(samples, texts, contexts, strict=True):
         choices = tuple(next(rows) for _ in sample.choices)
-        questions.append(cut_to_fit(model, Question(context, choices, first_scored=False), sample.id))
+        question = Question(context, choices, first_scored=model.encoder_decoder)
+        questions.append(cut_to_fit(model, question, sample.id, text))
     return questions
 
 
 def kit_choices(model: LanguageModel, choices: Sequence[str], style: KitStyle) -> list[Tokens]:
     """Tokenise choices apart from any context."""
-    if style == "llama3":
+    if style == "llama3" or model.encoder_decoder:
         return model.encode_default(choices)
     end = model.tokenizer.eos_token_id
     if end is None:

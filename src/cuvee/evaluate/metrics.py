@@ -1,7 +1,7 @@
 """How an answer is judged against the target: functions from texts to a score between 0 and 1.
 
-`accuracy` compares choices and is for multiple choice only. The others compare text; for a multiple-choice item that
-is the text of the choice.
+`accuracy` compares choices and is for multiple choice only. `instructions` needs no target: the input says what is
+asked. The others compare text; for a multiple-choice item that is the text of the choice.
 """
 
 import re
@@ -9,12 +9,15 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from functools import cache, partial
+from typing import Any
 
-from cuvee.errors import EvaluationError, closest, several
+from cuvee.errors import EvaluationError, MissingExtra, closest, several
+from cuvee.evaluate.extract import NUMBER
+from cuvee.evaluate.instructions import followed
 from cuvee.evaluate.task import Sample
 
-NOT_YET = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-NUMBER = re.compile(r"(?:(?<![\w.,])-)?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?:(?<![\w.,])-)?(?<!\d)\.\d+")
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -25,6 +28,11 @@ def exact_match(prediction: str, target: str) -> float:
     Case and punctuation count.
     """
     return float(" ".join(prediction.split()) == " ".join(target.split()))
+
+
+def normalised_match(prediction: str, target: str) -> float:
+    """1 if the words are equal, as SQuAD compares: lower case, no punctuation, no a, an, the."""
+    return float(_words(prediction) == _words(target))
 
 
 def number_match(prediction: str, target: str) -> float:
@@ -44,7 +52,7 @@ def f1(prediction: str, target: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """Return the last number in a text; commas between groups of three digits are allowed."""
-    found = NUMBER.findall(text)
+    found = re.findall(NUMBER, text)
     return Decimal(found[-1].replace(",", "")) if found else None
 
 
@@ -52,12 +60,54 @@ def _words(text: str) -> list[str]:
     return ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split()
 
 
+def rouge(name: str, prediction: str, target: str) -> float:
+    """The F-measure of the package rouge-score, without stemming. `rougeLsum` takes each line for a sentence."""
+    return float(_rouge_scorer(name).score(target, prediction)[name].fmeasure)
+
+
+def chrf(prediction: str, target: str) -> float:
+    """The chrF2 of sacrebleu for the one text, over 100. The mean over items is not the score of a corpus."""
+    return float(_sacrebleu().sentence_chrf(prediction, [target]).score) / 100
+
+
+def bleu(prediction: str, target: str) -> float:
+    """The BLEU of sacrebleu for the one text, smoothed by it, over 100. The mean is not the score of a corpus."""
+    return min(1.0, float(_sacrebleu().sentence_bleu(prediction, [target]).score) / 100)
+
+
+@cache
+def _rouge_scorer(name: str) -> Any:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError as error:
+        raise MissingExtra("eval", missing="rouge-score") from error
+    return RougeScorer([name])
+
+
+@cache
+def _sacrebleu() -> Any:
+    try:
+        import sacrebleu
+    except ImportError as error:
+        raise MissingExtra("eval", missing="sacrebleu") from error
+    return sacrebleu
+
+
 TEXT_METRICS: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": exact_match,
+    "normalised_match": normalised_match,
     "number_match": number_match,
     "f1": f1,
+    **{name: partial(rouge, name) for name in ROUGE},
+    "chrf": chrf,
+    "bleu": bleu,
 }
-METRICS = ("accuracy", *TEXT_METRICS)
+NEEDS = {
+    "accuracy": "multiple-choice items",
+    "instructions": "generation items",
+    "number_match": "a number in every target",
+}
+METRICS = ("accuracy", "instructions", *TEXT_METRICS)
 
 
 def default_metrics(samples: Sequence[Sample]) -> tuple[str, ...]:
@@ -66,9 +116,12 @@ def default_metrics(samples: Sequence[Sample]) -> tuple[str, ...]:
     return ("accuracy",) if only_choices else ("exact_match",)
 
 
-def score(metric: str, sample: Sample, prediction: int | str) -> float:
-    """Judge one prediction. The sample must have a target."""
-    assert sample.target is not None
+def score(metric: str, sample: Sample, prediction: int | str) -> float | None:
+    """Judge one prediction; None where there is nothing to judge it by."""
+    if metric == "instructions":
+        return followed(sample.input, str(prediction))
+    if sample.target is None:
+        return None
     if metric == "accuracy":
         return float(prediction == sample.target)
     return TEXT_METRICS[metric](sample.text_of(prediction), sample.text_of(sample.target))
@@ -82,8 +135,6 @@ def check_metrics(metrics: Sequence[str], samples: Sequence[Sample], *, where: s
 
 
 def _problem(metric: str, samples: Sequence[Sample], where: str) -> EvaluationError | None:
-    if metric in NOT_YET:
-        return EvaluationError(f"metric '{metric}' is not available yet", where=where, hint=_known())
     if metric not in METRICS:
         guess = closest(metric, METRICS)
         hint = f"did you mean '{guess}'?" if guess else _known()
@@ -91,7 +142,7 @@ def _problem(metric: str, samples: Sequence[Sample], where: str) -> EvaluationEr
     unfit = [sample.id for sample in samples if not _fits(metric, sample)]
     if not unfit:
         return None
-    needs = "multiple-choice items" if metric == "accuracy" else "a number in every target"
+    needs = NEEDS[metric]
     return EvaluationError(f"metric '{metric}' needs {needs}; not so for id {', '.join(unfit[:5])}", where=where)
 
 
@@ -100,6 +151,8 @@ def _known() -> str:
 
 
 def _fits(metric: str, sample: Sample) -> bool:
+    if metric == "instructions":
+        return sample.eval_type == "generation"
     if sample.target is None:
         return True
     if metric == "accuracy":

@@ -1,4 +1,4 @@
-"""A decoder model with its tokenizer, loaded through transformers from a folder: no network, no code from there."""
+"""A language model with its tokenizer, loaded through transformers from a folder: no network, no code from there."""
 
 import inspect
 import json
@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from cuvee.checkpoint import weights_digest
 from cuvee.errors import EvaluationError, MissingExtra, RecipeError
+from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.report import REPORT_FILE
 
 try:
@@ -19,10 +20,11 @@ try:
 except ImportError as error:
     raise MissingExtra("eval", missing="torch") from error
 try:
+    import jinja2
     import transformers
     from transformers.utils import logging
 except ImportError as error:
-    raise MissingExtra("eval", missing="transformers") from error
+    raise MissingExtra("eval", missing=error.name or "transformers") from error
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -57,12 +59,37 @@ class LanguageModel:
     def dtype(self) -> str:
         return str(self.network.dtype).removeprefix("torch.")
 
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Tokenise as the model was trained to see a text begin, and never with an end-of-text token after it."""
-        if not texts:
-            return []
-        rows: list[list[int]] = self._tokenise(texts, special=True)
-        if self._appends_end():
+    @property
+    def encoder_decoder(self) -> bool:
+        """Whether the prompt is read by an encoder and the answer written by a decoder."""
+        return bool(getattr(self.network.config, "is_encoder_decoder", False))
+
+    def render(self, prompt: Prompt, text: str, choices: Sequence[str] = ()) -> str:
+        """Return the text that the model reads before its answer, by its chat template if the prompt asks for it."""
+        if not prompt.chat_template:
+            return prompt.render(text, choices)
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise EvaluationError(
+                "the prompt asks for a chat template and the tokenizer has none",
+                where=self.name,
+                hint="set chat_template: false",
+            )
+        messages = prompt.messages(text, choices)
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        except jinja2.TemplateError as error:
+            raise EvaluationError(f"the chat template fails: {error}", where=self.name) from error
+
+    def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]:
+        """Tokenise prompts as the model was trained to see them begin.
+
+        A decoder gets no end-of-text token after them; an encoder gets the one that it expects. A chat template has
+        written all special tokens itself.
+        """
+        if chat:
+            return self.encode_plain(texts)
+        rows = self.encode_default(texts)
+        if rows and not self.encoder_decoder and self._appends_end():
             rows = [row[:-1] for row in rows]
         return rows
 
@@ -88,7 +115,9 @@ class LanguageModel:
 
     @property
     def start_token(self) -> int:
-        """The token before an empty text."""
+        """The token before an empty text, or with which a decoder that follows an encoder starts."""
+        if self.encoder_decoder and (start := self.network.config.decoder_start_token_id) is not None:
+            return int(start)
         for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
             if token is not None:
                 return int(token)
@@ -106,9 +135,9 @@ class LanguageModel:
 
 
 def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "float32") -> LanguageModel:
-    """Load a decoder model from a folder that transformers can read.
+    """Load a decoder or encoder-decoder model from a folder that transformers can read.
 
-    `auto` takes a CUDA device if there is one. Raises EvaluationError for a folder that is no decoder model.
+    `auto` takes a CUDA device if there is one. Raises EvaluationError for a folder that is neither.
     """
     path = Path(folder)
     place = pick_device(device)
@@ -117,7 +146,7 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
     if not (path / "config.json").is_file():
         raise EvaluationError("no model folder: there is no config.json", where=str(path))
     network, tokenizer = _load(path, getattr(torch, dtype))
-    _check_decoder(network, path)
+    _check_keeping(network, path)
     return LanguageModel(
         name=str(folder),
         digest=weights_digest(path),
@@ -166,16 +195,16 @@ def files_digest(folder: Path) -> str:
 def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
     try:
         with _quiet():
-            return _decoder(path, dtype), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+            return _network(path, dtype), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise EvaluationError(f"transformers cannot load this model: {error}", where=str(path)) from error
 
 
-def _decoder(path: Path, dtype: torch.dtype) -> Any:
+def _network(path: Path, dtype: torch.dtype) -> Any:
     config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
-    if getattr(config, "is_encoder_decoder", False):
-        raise EvaluationError(f"{config.model_type} is an encoder-decoder model, not a decoder", where=str(path))
-    return transformers.AutoModelForCausalLM.from_pretrained(path, config=config, dtype=dtype, **OFFLINE)
+    both = getattr(config, "is_encoder_decoder", False)
+    kind = transformers.AutoModelForSeq2SeqLM if both else transformers.AutoModelForCausalLM
+    return kind.from_pretrained(path, config=config, dtype=dtype, **OFFLINE)
 
 
 @contextmanager
@@ -190,7 +219,7 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _check_decoder(network: Any, path: Path) -> None:
+def _check_keeping(network: Any, path: Path) -> None:
     if "past_key_values" not in inspect.signature(network.forward).parameters:
         kind = network.config.model_type
         raise EvaluationError(f"{kind} keeps no keys and values, which evaluation shares", where=str(path))

@@ -5,7 +5,7 @@ import io
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,8 @@ class Item:
 class TaskReport:
     """Results of one task. `scores` follow the task's metrics, the main one first; empty if no target is known.
 
-    `truncated` items were too long for the model and were cut on the left.
+    `truncated` items were too long for the model and were cut on the left. `prompt` is what the task's prompt changes
+    of the defaults.
     """
 
     task: str
@@ -58,6 +59,7 @@ class TaskReport:
     items: tuple[Item, ...]
     truncated: int
     tokens: int
+    prompt: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def main(self) -> Score | None:
@@ -129,6 +131,7 @@ def _task_json(task: TaskReport) -> dict[str, Any]:
         "unscored": task.unscored,
         "truncated": task.truncated,
         "tokens": task.tokens,
+        "prompt": dict(task.prompt),
         "metrics": {score.metric: score.figures() for score in task.scores},
     }
 

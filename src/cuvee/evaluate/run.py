@@ -1,30 +1,41 @@
 """Evaluates a model on tasks: answers every item, judges the answers, and says how sure the scores are."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
 from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
-from cuvee.evaluate.samples import Answer, append_answers, read_answers, run_digest
-from cuvee.evaluate.task import Task, load_task
+from cuvee.evaluate.samples import (
+    Answer,
+    Kept,
+    append,
+    batches_file,
+    item_key,
+    read_kept,
+    rewrite,
+    sample_line,
+    samples_file,
+)
+from cuvee.evaluate.task import Sample, Task, load_task
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cuvee.evaluate.batches import BatchSize
     from cuvee.evaluate.choices import Scoring
     from cuvee.evaluate.model import Device, Dtype, LanguageModel
+    from cuvee.evaluate.served import Served
 
 SILENT: Progress = Silent()
-SAMPLES_FOLDER = "samples"
 
 
 def evaluate(
-    model: "str | Path | LanguageModel",
+    model: "str | Path | LanguageModel | Served",
     tasks: Sequence[str | Path | Task],
     *,
     out: str | Path | None = None,
@@ -35,14 +46,15 @@ def evaluate(
     scoring: "Scoring" = "sum",
     progress: Progress = SILENT,
 ) -> Report:
-    """Evaluate a model, a folder or one already loaded, on tasks.
+    """Evaluate a model, a folder, one already loaded or one of a server, on tasks.
 
-    With `out`, the report, a submission and all answers are written there, the answers as they come: a second run with
-    the same model, tasks, dtype, device and scoring computes only what is missing. `limit` takes the first items of
+    With `out`, the report, a submission and all answers are written there, the answers as they come: a second run
+    computes only what is missing, which is what no run with the same model, item, prompt, dtype, device and scoring
+    has answered. `limit` takes the first items of
     each task. A loaded model keeps its own device and dtype. A place that cannot be written to raises RecipeError, a
     full disk OutOfBudget, before the model is loaded where that can be known.
     """
-    from cuvee.evaluate.model import fitting_threads
+    from cuvee.evaluate.model import LanguageModel, fitting_threads
 
     started = time.perf_counter()
     asked = _loaded_tasks(tasks)
@@ -50,11 +62,11 @@ def evaluate(
     if out is not None:
         _check_output(Path(out), asked)
     loaded = _loaded_model(model, device, dtype)
-    run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out) / SAMPLES_FOLDER, progress)
+    run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
-        with fitting_threads(loaded):
-            results = tuple(_judged(task, run.answers(task)) for task in asked)
+        with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
+            results = tuple(judged(task, run.answers(task)) for task in asked)
     finally:
         progress.finish()
     report = Report(
@@ -96,25 +108,24 @@ def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None
 
 
 def _check_output(out: Path, tasks: Sequence[Task]) -> None:
-    answers = [_answers_file(out / SAMPLES_FOLDER, task) for task in tasks]
+    answers = [file(out, task.name) for task in tasks for file in (samples_file, batches_file)]
     check_writable(out, [out / REPORT_FILE, out / SUBMISSION_FILE, *answers])
 
 
-def _answers_file(folder: Path, task: Task) -> Path:
-    return folder / f"{task.name}.jsonl"
-
-
-def _loaded_model(model: "str | Path | LanguageModel", device: "Device", dtype: "Dtype") -> "LanguageModel":
+def _loaded_model(
+    model: "str | Path | LanguageModel | Served", device: "Device", dtype: "Dtype"
+) -> "LanguageModel | Served":
     from cuvee.evaluate.model import LanguageModel, load_model
+    from cuvee.evaluate.served import Served
 
-    return model if isinstance(model, LanguageModel) else load_model(model, device=device, dtype=dtype)
+    return model if isinstance(model, LanguageModel | Served) else load_model(model, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
 class _Run:
     """One model under one set of settings. `folder` keeps the answers; None keeps nothing."""
 
-    model: "LanguageModel"
+    model: "LanguageModel | Served"
     scoring: "Scoring"
     batch_size: "BatchSize"
     limit: int | None
@@ -130,40 +141,72 @@ class _Run:
     def _deciding(self) -> dict[str, str]:
         """Return the settings on which the answers depend."""
         from cuvee.evaluate.kit import kit_style
+        from cuvee.evaluate.served import Served
 
+        if isinstance(self.model, Served):
+            return {"scoring": self.scoring, **self.model.settings()}
         deciding = {"scoring": self.scoring, "dtype": self.model.dtype, "device": self.model.device.type}
         return {**deciding, "kit_style": kit_style(self.model)} if self.scoring == "kit" else deciding
 
     def answers(self, task: Task) -> dict[str, Answer]:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""
-        from cuvee.evaluate.answers import answer
-
-        path = None if self.folder is None else _answers_file(self.folder, task)
-        digest = run_digest(self.model.digest, task.digest, {**self._deciding(), "files": self.model.files_digest})
-        samples = task.samples[: self.limit]
-        found = {} if path is None else read_answers(path, digest)
-        self.progress.advance(sum(sample.id in found for sample in samples))
-        done = frozenset(found)
-        for batch in answer(
-            self.model, samples, task.prompt, scoring=self.scoring, batch_size=self.batch_size, done=done
-        ):
-            new = [each for each in batch if each.id not in done]
-            if path is not None:
-                append_answers(path, digest, new)
+        samples = {sample.id: sample for sample in task.samples}
+        asked = list(samples)[: self.limit]
+        keys = self._keys(task)
+        kept = Kept({}, []) if self.folder is None else read_kept(self.folder, task.name, keys)
+        if self.folder is not None:
+            known = [_line(task, samples[name], each, keys) for name, each in kept.answers.items()]
+            rewrite(self.folder, task.name, known, kept.batches)
+        found = dict(kept.answers)
+        missing = frozenset(name for name in asked if name not in found)
+        self.progress.advance(len(asked) - len(missing))
+        for batch in self._computed(task, missing, kept.batches):
+            new = [each for each in batch if each.id not in found]
+            if self.folder is not None:
+                lines = [_line(task, samples[each.id], each, keys) for each in new]
+                append(self.folder, task.name, lines, [each.id for each in batch])
             found.update((each.id, each) for each in new)
-            self.progress.advance(len(new))
-        return {sample.id: found[sample.id] for sample in samples}
+            self.progress.advance(sum(each.id in missing for each in new))
+        return {name: found[name] for name in asked}
+
+    def _computed(
+        self, task: Task, missing: Collection[str], batches: Sequence[Sequence[str]]
+    ) -> Iterator[list[Answer]]:
+        from cuvee.evaluate.answers import answer
+        from cuvee.evaluate.served import Served
+
+        model, scoring, size = self.model, self.scoring, self.batch_size
+        if isinstance(model, Served):
+            return model.answers(task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing)
+        return answer(
+            model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
+        )
+
+    def _keys(self, task: Task) -> dict[str, str]:
+        model = f"{self.model.digest} {self.model.files_digest}"
+        settings = self._deciding()
+        return {each.id: item_key(model, each, task.prompt.to_json(), settings) for each in task.samples}
 
 
-def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
-    asked = [sample for sample in task.samples if sample.id in answers]
-    scored = [(sample, answers[sample.id].prediction) for sample in asked if sample.target is not None]
-    by_metric = {name: [metrics.score(name, *pair) for pair in scored] for name in task.metrics}
-    main = iter(by_metric[task.metrics[0]])
+def _line(task: Task, sample: Sample, answer: Answer, keys: Mapping[str, str]) -> dict[str, Any]:
+    return sample_line(sample, answer, _metrics(task, sample, answer), keys[sample.id])
+
+
+def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
+    found = {name: metrics.score(name, sample, answer.prediction) for name in task.metrics}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
+    """Score answers by the targets of a task; samples without an answer are left out."""
+    pairs = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
+    scored = [_metrics(task, *pair) for pair in pairs]
+    main = task.metrics[0]
     items = [
-        Item(sample.id, answers[sample.id].prediction, None if sample.target is None else next(main))
-        for sample in asked
+        Item(sample.id, answer.prediction, found.get(main))
+        for (sample, answer), found in zip(pairs, scored, strict=True)
     ]
+    by_metric = {name: [found[name] for found in scored if name in found] for name in task.metrics}
     return TaskReport(
         task=task.name,
         digest=task.digest,
@@ -176,6 +219,7 @@ def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
         items=tuple(items),
         truncated=sum(answer.cut > 0 for answer in answers.values()),
         tokens=sum(answer.tokens for answer in answers.values()),
+        prompt=task.prompt.to_json(),
     )
 
 

@@ -1,73 +1,198 @@
-"""The answers of a run as JSON lines, one an item, appended as they come. A run that was stopped continues from them.
+"""The answers of a run, kept as they come: `samples/TASK.jsonl`, one line an item, and `batches/TASK.jsonl`.
 
-Every line names the run it belongs to: model, task content and settings. Lines of another run are dropped.
+A line of samples holds all that a reader needs to judge the answer anew: what was asked, what the model made of it, and
+how it was scored. Its `key` names what the answer depends on: the model, the item, the prompt, the settings and
+`REVISION`. A later run takes the lines whose key is its own and drops the others.
+
+A line of batches names the items that were computed together, in order. In low precision an answer can depend on its
+neighbours, so what is missing of a batch is computed with the whole batch.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from blake3 import blake3
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.output import writing
+from cuvee.evaluate.task import Sample
 
-REVISION = 1  # raise when the same settings give other answers, or when a line's keys change
+REVISION = 2  # raise when the same settings give other answers, or when a line's fields change
+
+
+@dataclass(frozen=True)
+class ScoredChoice:
+    """What a model makes of one choice: the log of its probability, over so many tokens that were scored."""
+
+    text: str
+    log_likelihood: float
+    tokens: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields and the lengths by which the log-likelihood can be divided."""
+        return {**asdict(self), "bytes": len(self.text.encode()), "characters": len(self.text)}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One item's answer. `scores` are those of its choices; `text` is what the model wrote before extraction."""
+    """One item's answer to one rendered prompt. `tokens` were read and written, `cut` dropped from the prompt's left.
+
+    `choices` and `scores`, which the run's scoring makes of them, are there if choices were scored; `text` and
+    `extracted` if the model wrote. `batch` names the batch in which it was computed.
+    """
 
     id: str
+    prompt: str
     prediction: int | str
     tokens: int
     cut: int
+    choices: tuple[ScoredChoice, ...] | None = None
     scores: tuple[float, ...] | None = None
     text: str | None = None
+    extracted: str | None = None
+    batch: str = ""
 
 
-def run_digest(model: str, task: str, settings: Mapping[str, str]) -> str:
-    """Return what must be equal for two runs to give the same answers."""
-    content = json.dumps([REVISION, model, task, settings], sort_keys=True)
+@dataclass(frozen=True)
+class Kept:
+    """What an earlier run left: its answers by id, and the batches they came from."""
+
+    answers: dict[str, Answer]
+    batches: list[tuple[str, ...]]
+
+
+def item_key(model: str, sample: Sample, prompt: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Return what must be equal for two runs to give the same answer. Neither target nor metrics are part of it."""
+    item = [sample.id, sample.input, sample.eval_type, sample.choices]
+    content = json.dumps([REVISION, model, item, prompt, settings], sort_keys=True)
     return blake3(content.encode()).hexdigest()[:16]
 
 
-def read_answers(path: Path, run: str) -> dict[str, Answer]:
-    """Read the answers of this run. A torn last line, or all lines if they are of another run, are removed."""
-    with writing(path):
-        if not path.exists():
-            return {}
-        whole = path.read_bytes()
-        kept = whole[: whole.rfind(b"\n") + 1]
-        lines = [_parsed(line, f"{path}:{number}") for number, line in enumerate(kept.splitlines(), start=1)]
-        if any(found != run for found, _ in lines):
-            kept, lines = b"", []
-        if kept != whole:
-            path.write_bytes(kept)
-    return {answer.id: answer for _, answer in lines}
+def batch_name(ids: Sequence[str]) -> str:
+    """Name a batch by its items and their order."""
+    return blake3(json.dumps(list(ids)).encode()).hexdigest()[:8]
 
 
-def append_answers(path: Path, run: str, answers: Iterable[Answer]) -> None:
-    """Append one line an answer."""
+def sample_line(sample: Sample, answer: Answer, metrics: Mapping[str, float], key: str) -> dict[str, Any]:
+    """Return a line of samples: the item, the answer, and the score by each metric; none if the target is not known."""
+    found = {name: value for name, value in asdict(answer).items() if value is not None and name != "id"}
+    if answer.choices is not None:
+        found["choices"] = [choice.to_json() for choice in answer.choices]
+    item = {"id": sample.id, "eval_type": sample.eval_type, "input": sample.input}
+    return {**item, **found, "target": sample.target, "metrics": dict(metrics), "key": key}
+
+
+def samples_file(folder: Path, task: str) -> Path:
+    return folder / "samples" / f"{task}.jsonl"
+
+
+def batches_file(folder: Path, task: str) -> Path:
+    return folder / "batches" / f"{task}.jsonl"
+
+
+def read_kept(folder: Path, task: str, keys: Mapping[str, str]) -> Kept:
+    """Read the answers whose key is the one in `keys` for their id, and the batches in which they were computed.
+
+    A torn last line counts as missing.
+    """
+    path = samples_file(folder, task)
+    lines = [(_answer(fields, where), fields["key"]) for fields, where in _lines(path)]
+    answers = {answer.id: answer for answer, key in lines if keys.get(answer.id) == key}
+    names = {answer.batch for answer in answers.values()}
+    return Kept(answers, [ids for ids in read_batches(folder, task) if batch_name(ids) in names])
+
+
+def read_batches(folder: Path, task: str) -> list[tuple[str, ...]]:
+    """Read which items were computed together."""
+    batches = []
+    for fields, where in _lines(batches_file(folder, task)):
+        try:
+            batches.append(tuple(str(each) for each in fields["ids"]))
+        except (KeyError, TypeError) as error:
+            raise _damaged(where) from error
+    return list(dict.fromkeys(batches))
+
+
+def rewrite(folder: Path, task: str, lines: Iterable[Mapping[str, Any]], batches: Iterable[Sequence[str]]) -> None:
+    """Write both files anew, each in one go, unless they are so already."""
+    _replace(samples_file(folder, task), "".join(map(_json_line, lines)))
+    _replace(batches_file(folder, task), "".join(_json_line(_batch_line(ids)) for ids in batches))
+
+
+def append(folder: Path, task: str, lines: Iterable[Mapping[str, Any]], batch: Sequence[str]) -> None:
+    """Append a batch that has been computed, and then its lines."""
+    _append(batches_file(folder, task), _json_line(_batch_line(batch)))
+    _append(samples_file(folder, task), "".join(map(_json_line, lines)))
+
+
+def _batch_line(ids: Sequence[str]) -> dict[str, Any]:
+    return {"batch": batch_name(ids), "ids": list(ids)}
+
+
+def _json_line(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, ensure_ascii=False) + "\n"
+
+
+def _append(path: Path, text: str) -> None:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8", newline="") as file:
-            file.writelines(_line(run, answer) for answer in answers)
+            file.write(text)
 
 
-def _line(run: str, answer: Answer) -> str:
-    fields = {name: value for name, value in asdict(answer).items() if value is not None}
-    return json.dumps({**fields, "run": run}, ensure_ascii=False) + "\n"
+def _replace(path: Path, text: str) -> None:
+    with writing(path):
+        if (path.read_bytes() if path.exists() else b"") == text.encode():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_text(text, encoding="utf-8", newline="")
+        os.replace(partial, path)
 
 
-def _parsed(line: bytes, where: str) -> tuple[str, Answer]:
+def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:
+    """Read whole lines, each with its place."""
+    with writing(path):
+        if not path.exists():
+            return []
+        whole = path.read_bytes()
+    kept = whole[: whole.rfind(b"\n") + 1].removesuffix(b"\n").split(b"\n") if b"\n" in whole else []
+    return [(_parsed(line, f"{path}:{number}"), f"{path}:{number}") for number, line in enumerate(kept, start=1)]
+
+
+def _parsed(line: bytes, where: str) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-        run = fields.pop("run")
-        if "scores" in fields:
-            fields["scores"] = tuple(fields["scores"])
-        return run, Answer(**fields)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EvaluationError("not a line of samples", where=where, hint="delete the file to start anew") from error
+    except ValueError as error:
+        raise _damaged(where) from error
+    if not isinstance(fields, dict):
+        raise _damaged(where)
+    return fields
+
+
+def _answer(fields: dict[str, Any], where: str) -> Answer:
+    try:
+        choices, scores = fields.get("choices"), fields.get("scores")
+        return Answer(
+            id=fields["id"],
+            prompt=fields["prompt"],
+            prediction=fields["prediction"],
+            tokens=fields["tokens"],
+            cut=fields["cut"],
+            choices=choices
+            and tuple(ScoredChoice(each["text"], each["log_likelihood"], each["tokens"]) for each in choices),
+            scores=scores and tuple(scores),
+            text=fields.get("text"),
+            extracted=fields.get("extracted"),
+            batch=fields["batch"],
+        )
+    except (TypeError, KeyError) as error:
+        raise _damaged(where) from error
+
+
+def _damaged(where: str) -> EvaluationError:
+    return EvaluationError("not a line of samples", where=where, hint="delete the file to start anew")

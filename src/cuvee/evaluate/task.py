@@ -5,8 +5,7 @@ A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundl
 """
 
 import json
-import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -15,9 +14,10 @@ from blake3 import blake3
 
 from cuvee import demo
 from cuvee.errors import EvaluationError, closest
+from cuvee.evaluate.prompt import Prompt
 
 EvalType = Literal["multiple_choice", "generation"]
-SHOT_SEPARATOR = "\n\n"
+PLAIN = Prompt()
 
 
 @dataclass(frozen=True)
@@ -39,46 +39,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """A solved example that stands before the question."""
-
-    input: str
-    target: str
-
-
-@dataclass(frozen=True)
-class Prompt:
-    """How a sample becomes text, and how text becomes an answer.
-
-    `choice_separator` stands between an input and its answer: before each choice, and in the few-shot examples.
-    `extract` are regular expressions tried in order: the first that matches gives the answer, its first group if it
-    has one; where none matches the whole text is the answer.
-    """
-
-    template: str = "{input}"
-    few_shot: tuple[Shot, ...] = ()
-    stop: tuple[str, ...] = ()
-    max_new_tokens: int = 64
-    extract: tuple[str, ...] = ()
-    choice_separator: str = " "
-
-    def render(self, text: str) -> str:
-        """Put the few-shot examples, each followed by a blank line, and the template around an input."""
-        shots = [self._fill(shot.input) + self.choice_separator + shot.target for shot in self.few_shot]
-        return SHOT_SEPARATOR.join([*shots, self._fill(text)])
-
-    def extracted(self, text: str) -> str:
-        """Return the answer in what a model wrote, without whitespace around it."""
-        for pattern in self.extract:
-            if found := re.search(pattern, text):
-                return (found.group(1) or "" if found.re.groups else found.group()).strip()
-        return text.strip()
-
-    def _fill(self, text: str) -> str:
-        return self.template.replace("{input}", text)
-
-
-@dataclass(frozen=True)
 class Task:
     """Samples, how to ask them and how to judge the answers. The first metric is the main one."""
 
@@ -86,7 +46,7 @@ class Task:
     samples: tuple[Sample, ...]
     metrics: tuple[str, ...]
     weight: float = 1.0
-    prompt: Prompt = Prompt()
+    prompt: Prompt = PLAIN
     license: str | None = None
 
     @cached_property
@@ -94,7 +54,7 @@ class Task:
         """BLAKE3 of what is asked and how it is judged: samples, prompt and metrics. Name, weight and paths are out."""
         content = {
             "samples": [[s.id, s.input, s.eval_type, s.choices, s.target] for s in self.samples],
-            "prompt": asdict(self.prompt),
+            "prompt": self.prompt.to_json(),
             "metrics": self.metrics,
         }
         return blake3(json.dumps(content, separators=(",", ":"), sort_keys=True).encode()).hexdigest()

@@ -1,63 +1,23 @@
 """A `task.yaml`: the data file, the metrics, the weight and the prompt of a task, checked key by key."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cuvee.errors import EvaluationError, closest, several
 from cuvee.evaluate.metrics import check_metrics, default_metrics
+from cuvee.evaluate.prompt_yaml import WrittenExtraction, WrittenPrompt, WrittenShot
 from cuvee.evaluate.rows import read_samples
-from cuvee.evaluate.task import Prompt, Shot, Task
+from cuvee.evaluate.task import Task
 
 Place = tuple[int | str, ...]
-T = TypeVar("T")
-
-
-def _template(text: str) -> str:
-    unknown = sorted(set(re.findall(r"\{(\w+)\}", text)) - {"input"})
-    if unknown:
-        raise ValueError(f"unknown placeholder '{{{unknown[0]}}}'; there is only '{{input}}'")
-    if "{input}" not in text:
-        raise ValueError("has no '{input}'")
-    return text
-
-
-def _regex(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return text
-
-
-def _not_yet(value: T) -> T:
-    if value:
-        raise ValueError("is not available yet")
-    return value
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Shot(_Strict):
-    input: str
-    target: str
-
-
-class _Prompt(_Strict):
-    template: Annotated[str, AfterValidator(_template)] = "{input}"
-    few_shot: list[_Shot] = []
-    chat_template: Annotated[bool, AfterValidator(_not_yet)] = False
-    system: Annotated[str | None, AfterValidator(_not_yet)] = None
-    stop: list[Annotated[str, Field(min_length=1)]] = []
-    max_new_tokens: Annotated[int, Field(ge=1)] = 64
-    extract: list[Annotated[str, AfterValidator(_regex)]] = []
-    choice_separator: str = " "
 
 
 class _TaskFile(_Strict):
@@ -65,7 +25,7 @@ class _TaskFile(_Strict):
     data: str
     metrics: Annotated[list[str], Field(min_length=1)] | None = None
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    prompt: _Prompt = _Prompt()
+    prompt: WrittenPrompt = WrittenPrompt()
     license: str | None = None
 
 
@@ -80,7 +40,7 @@ def read_task_yaml(path: Path) -> Task:
         samples=samples,
         metrics=metrics,
         weight=written.weight,
-        prompt=_prompt(written.prompt),
+        prompt=written.prompt.as_prompt(),
         license=written.license,
     )
 
@@ -92,17 +52,6 @@ def _data_file(path: Path, name: str) -> Path:
     if not data.is_file():
         raise EvaluationError(f"the data file {data} does not exist", where=str(path))
     return data
-
-
-def _prompt(written: _Prompt) -> Prompt:
-    return Prompt(
-        template=written.template,
-        few_shot=tuple(Shot(shot.input, shot.target) for shot in written.few_shot),
-        stop=tuple(written.stop),
-        max_new_tokens=written.max_new_tokens,
-        extract=tuple(written.extract),
-        choice_separator=written.choice_separator,
-    )
 
 
 def _checked(path: Path) -> _TaskFile:
@@ -168,7 +117,16 @@ def _problem(path: Path, lines: dict[Place, int], found: Any) -> EvaluationError
 
 
 def _unknown_key(place: Place, where: str) -> EvaluationError:
-    section: type[BaseModel] = _TaskFile if len(place) == 1 else _Prompt if place[:-1] == ("prompt",) else _Shot
+    section = _section(place)
     guess = closest(str(place[-1]), list(section.model_fields))
     hint = f"did you mean '{guess}'?" if guess else f"known keys: {', '.join(section.model_fields)}"
     return EvaluationError(f"unknown key '{'.'.join(map(str, place))}'", where=where, hint=hint)
+
+
+def _section(place: Place) -> type[BaseModel]:
+    """Return what the keys at a place belong to."""
+    if len(place) == 1:
+        return _TaskFile
+    if place[:-1] == ("prompt",):
+        return WrittenPrompt
+    return WrittenShot if place[1] == "few_shot" else WrittenExtraction

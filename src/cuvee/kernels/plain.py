@@ -119,8 +119,9 @@ def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None
 
 
 def magnitude_sums(block: Block, kept: Kept, sums: np.ndarray) -> None:
-    for model, row in enumerate(_sparse(block, kept, np.ones(block.models))):
-        sums[model] += _lane_sum(np.abs(row).astype(np.float64))
+    for total, chosen in zip(sums, (Kept(), kept), strict=False):
+        for model, row in enumerate(_sparse(block, chosen, np.ones(block.models))):
+            total[model] += _lane_sum(np.abs(row).astype(np.float64))
 
 
 def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:

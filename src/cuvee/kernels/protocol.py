@@ -129,7 +129,7 @@ class Kernels(Protocol):
         """
 
     def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
-        """Add each model's sum of the magnitudes that are kept, in float64, to `sums` [models]."""
+        """Add each model's sum of magnitudes, in float64, to `sums` [1 or 2, models]: of all, then of the kept ones."""
 
     def count_near(self, block: "Block", models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
         """Count some models' magnitudes above each of their values, and those equal to it.

@@ -93,7 +93,7 @@ def _energy(s: Situation) -> Run:
             chosen = np.where(mask, block.stack, np.zeros_like(block.stack))
             block = block_of(chosen, block.start, kernels)
         if s.dtype.itemsize == 2:
-            kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), Kept(), sums)
+            kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), Kept(), sums[None])
         else:
             kernels.squares(block, sums)
         return state

@@ -8,7 +8,7 @@ from array_api_compat import to_device
 from cuvee.kernels import Block, Kept
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.order import AboveInOrder, InOrder, Ranks, Threshold, largest, ranks, ranks_by
-from cuvee.ops.sparsify import kept_count, rescaling
+from cuvee.ops.sparsify import Masks, kept_count, masks_for, rescaling
 from cuvee.ops.survey import Run, Situation, Survey, row_length
 
 
@@ -125,11 +125,15 @@ class ByRank:
     situation: Situation
     chance: np.ndarray
     keys: np.ndarray
+    masks: Masks
 
     def begin(self) -> "ByRank":
         return self
 
     def at(self, block: Block) -> Array:
+        return self.masks.get(block, lambda: self._drawn(block))
+
+    def _drawn(self, block: Block) -> np.ndarray:
         keep = np.empty((block.models, block.size), np.bool_)
         block.kernels.keep_by_rank(block, self.chance, self.keys, keep)
         return keep
@@ -147,7 +151,7 @@ def _drawn(chance: np.ndarray, s: Situation, start: int) -> np.ndarray:
 
 def _by_rank(s: Situation) -> Run:
     yield from ()
-    return ByRank(s, chances(s), np.array(s.keys, np.int64))
+    return ByRank(s, chances(s), np.array(s.keys, np.int64), masks_for(s))
 
 
 def _by_rank_whole(stack: Array, s: Situation) -> Array:
@@ -160,7 +164,7 @@ def _by_rank_whole(stack: Array, s: Situation) -> Array:
 keep_by_rank = Survey(
     run=_by_rank,
     whole=_by_rank_whole,
-    reads=("density", "epsilon"),
+    reads=("density", "epsilon", "rescale"),
     unit=lambda shape, semantics, settings: row_length(shape),
 )
 """Each entry with a probability that rises with its magnitude's rank in its row (DELLA)."""

@@ -184,9 +184,10 @@ class _Selection:
 
     def narrow_down(self, which: list[int], counts: np.ndarray, shift: int) -> None:
         for i, row in zip(which, counts, strict=True):
-            exact, others = row[:-ZEROS].reshape(2, -1).astype(np.int64)
-            exact[0] += row[-ZEROS:].sum(dtype=np.int64)
-            digit, larger = _digit_of(exact + others, self.remaining[i])
+            exact, others = row[:-ZEROS].reshape(2, -1)
+            exact[0] += row[-ZEROS:].sum(dtype=row.dtype)
+            row[-ZEROS:] = 0
+            digit, larger = _digit_of(exact, others, self.remaining[i])
             # within a digit those with more bits set come first
             self.remaining[i] -= larger
             self.found[i] = self.remaining[i] > others[digit]
@@ -199,15 +200,16 @@ class _Selection:
         return np.array(self.bits, f"u{size}").view(f"f{size}").astype(np.float64)
 
 
-def _digit_of(counts: np.ndarray, k: int) -> tuple[int, int]:
-    """Return the digit of the k-th largest, and how many have a larger one."""
-    parts = counts.reshape(-1, min(512, counts.size))
-    from_top = np.cumsum(parts.sum(axis=1)[::-1])
+def _digit_of(exact: np.ndarray, others: np.ndarray, k: int) -> tuple[int, int]:
+    """Return the digit of the k-th largest, and how many have a larger one. The counts of both kinds are added."""
+    both = [counts.reshape(max(counts.size // 512, 1), -1) for counts in (exact, others)]
+    sizes = sum(counts.sum(axis=1, dtype=counts.dtype).astype(np.int64) for counts in both)
+    from_top = np.cumsum(sizes[::-1])
     part = int(np.searchsorted(from_top, k))
     before = int(from_top[part - 1]) if part else 0
-    within = parts[len(parts) - 1 - part][::-1]
+    within = sum(counts[len(counts) - 1 - part].astype(np.int64)[::-1] for counts in both)
     place = int(np.searchsorted(before + np.cumsum(within), k))
-    return counts.size - 1 - part * within.size - place, before + int(within[:place].sum())
+    return exact.size - 1 - part * within.size - place, before + int(within[:place].sum())
 
 
 @dataclass

@@ -1,15 +1,42 @@
 """Surveys that decide which entries of the task vectors are kept, and by what the kept ones are multiplied."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import Block, Kept, Kernels
+from cuvee.kernels import Block, Kernels
 from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.order import kept_by, largest
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import sparse
+
+
+class Masks:
+    """Masks of a tensor's blocks that one pass has drawn, kept for the next bit by bit as far as there is room."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._bits: dict[int, np.ndarray] = {}
+
+    def get(self, block: Block, draw: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return the mask [models, n] of a block: the one that is remembered, or else the one drawn."""
+        count = block.models * block.size
+        if block.start in self._bits:
+            mask = np.unpackbits(self._bits[block.start], count=count)
+            return mask.view(np.bool_).reshape(block.models, -1)
+        mask = draw()
+        if count // 8 < self._room:
+            self._bits[block.start] = np.packbits(mask.reshape(-1))
+            self._room -= self._bits[block.start].nbytes
+        return mask
+
+
+def masks_for(s: Situation) -> Masks:
+    """Return room for a tensor's masks: none where one pass goes over them."""
+    twice = s.settings.get("rescale") and s.semantics != "paper"
+    return Masks(s.room if twice else 0)
 
 
 @dataclass(frozen=True)
@@ -19,12 +46,13 @@ class AtRandom:
     keys: np.ndarray
     density: np.ndarray
     kernels: Kernels
+    masks: Masks
 
     def begin(self) -> "AtRandom":
         return self
 
     def at(self, block: Block) -> Array:
-        return self.drawn(block.start, block.size)
+        return self.masks.get(block, lambda: self.drawn(block.start, block.size))
 
     def drawn(self, start: int, count: int) -> np.ndarray:
         """Return the mask [models, count] of the elements from `start` on."""
@@ -74,7 +102,7 @@ semantics; of the whole model, all equal ones, in the paper's (TIES, arXiv:2306.
 
 
 def _at_random(s: Situation) -> AtRandom:
-    return AtRandom(np.array(s.keys, np.int64), np.asarray(s.settings["density"]), s.kernels)
+    return AtRandom(np.array(s.keys, np.int64), np.asarray(s.settings["density"]), s.kernels, masks_for(s))
 
 
 def _random(s: Situation) -> Run:
@@ -87,7 +115,7 @@ def _random_whole(stack: Array, s: Situation) -> Array:
     return xp.reshape(xp.asarray(_at_random(s).drawn(0, s.elements)), stack.shape)
 
 
-keep_at_random = Survey(run=_random, whole=_random_whole, reads=("density",))
+keep_at_random = Survey(run=_random, whole=_random_whole, reads=("density", "rescale"))
 """Each entry with probability `density` (DARE, arXiv:2311.03099)."""
 
 
@@ -105,8 +133,7 @@ def _magnitudes(keep: Supplied, models: int) -> Fold:
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state
-        block.kernels.magnitude_sums(block, Kept(), sums[0])
-        block.kernels.magnitude_sums(block, kept_by(choice, block), sums[1])
+        block.kernels.magnitude_sums(block, kept_by(choice, block), sums)
         return state
 
     return Fold(lambda: (np.zeros((2, models)), keep.begin()), add, of_one_tensor)

@@ -12,6 +12,7 @@ from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
 from cuvee.ops.cut import Cut
+from cuvee.plan.adapters import FoundAdapter
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -96,8 +97,8 @@ class Forecast:
 class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
-    `repositories` says for each model of a hub which commit it is; None for the others. `device` is where numbers are
-    calculated.
+    `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
+    added to models. `device` is where numbers are calculated.
     """
 
     recipe: Recipe
@@ -114,6 +115,7 @@ class Plan:
     hub: Hub
     vocabulary: Vocabulary
     custom_code: bool = False
+    adapters: tuple[FoundAdapter | None, ...] = ()
     device: str = "cpu"
 
     @property

@@ -246,7 +246,7 @@ def _calls() -> list[Callable[[], None]]:
         lambda: elected_sum(block, kept, two, two, True, True, 1.0, 1.0, True, out, loss),
         lambda: keep(block, Above(two, both, both), mask),
         lambda: keep_at_random(np.ones((2, 2), np.int64), two, 0, mask),
-        lambda: magnitude_sums(block, kept, two),
+        lambda: magnitude_sums(block, kept, np.zeros((2, 2))),
         lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
         lambda: gram(block, np.zeros((2, 2))),
         lambda: squares(block, two),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, store
+from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, settle, store
 from cuvee.kernels.fused.tiles import load_base, load_kept
 
 
@@ -44,7 +44,7 @@ def weighted_sum(
         load_base(rows, first, last, subtracts, base)
         total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
         for model in range(models):
-            weighted(rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, delta)
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, delta)
             for i in range(last - first):
                 total[i] += delta[i]
         if divisor != np.float32(1):
@@ -70,13 +70,13 @@ def elected_sum(
         for model in range(models):
             term = terms[model]
             if weights_vote:
-                weighted(
-                    rows, model, first, last, subtracts, kind, kept, factor[model], weight[model], base, mask, term
+                load_kept(
+                    rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, term
                 )
                 for i in range(size):
                     sign[i] += term[i]
             else:
-                weighted(rows, model, first, last, subtracts, kind, kept, factor[model], one, base, mask, term)
+                load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], one, mask, term)
                 for i in range(size):
                     sign[i] += term[i]
                 by = weight[model]
@@ -106,32 +106,24 @@ def elected_sum(
 
 
 @compiled
-def weighted(
-    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any,
-    base: Any, mask: Any, out: Any,
-) -> None:  # fmt: skip
-    load_kept(rows, model, first, last, subtracts, base, kind, kept, mask, out)
-    size = last - first
-    if factor != np.float32(1):
-        for i in range(size):
-            out[i] = rounded(kind, out[i] * factor)
-    if weight != np.float32(1):
-        for i in range(size):
-            out[i] = rounded(kind, out[i] * weight)
-
-
-@compiled
 def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, loss: Any) -> None:
     into = out[0]
     if not add:
         for i in range(out.size):
-            out[i] = store(into, rounded(kind, total[i]))
+            out[i] = settle(kind, into, rounded(kind, total[i]))
         return
+    if scale == np.float32(1):
+        for i in range(out.size):
+            change = rounded(kind, total[i])
+            moved = rounded(kind, base[i] + change)
+            total[i] = base[i] if change == np.float32(0) else moved
+    else:
+        for i in range(out.size):
+            change = rounded(kind, total[i])
+            moved = rounded(kind, base[i] + rounded(kind, scale * change))
+            total[i] = base[i] if change == np.float32(0) else moved
     for i in range(out.size):
-        change = rounded(kind, total[i])
-        moved = rounded(kind, base[i] + rounded(kind, scale * change))
-        total[i] = base[i] if change == np.float32(0) else moved
-        out[i] = store(into, total[i])
+        out[i] = settle(kind, into, total[i])
     if loss.size:
         cast_loss(total[: out.size], base, out, loss)
 

@@ -71,6 +71,10 @@ def store(kind: Any, number: Any) -> Any:
     """Return the word of the type of `kind` that holds a float32 number, rounded to nearest even."""
 
 
+def settle(kind: Any, into: Any, number: Any) -> Any:
+    """Return `store(into, number)` of a number that is rounded to the type of `kind` already."""
+
+
 def bits(number: Any) -> Any:
     """Return the bit pattern of a float32 number."""
 
@@ -110,7 +114,12 @@ def _store(kind: Any, number: Any) -> Callable[..., Any]:
 
 @_by_type(rounded)
 def _rounded(kind: Any, number: Any) -> Callable[..., Any]:
-    return {types.uint16: _twice, types.int16: _twice}.get(kind, _store_single)
+    return {types.uint16: _round_brain, types.int16: _twice}.get(kind, _store_single)
+
+
+@_by_type(settle)
+def _settle(kind: Any, into: Any, number: Any) -> Callable[..., Any]:
+    return _cut_brain if kind == into == types.uint16 else _store_settled
 
 
 def _pattern(number: Any) -> Any:
@@ -127,6 +136,21 @@ def _store_single(kind: Any, number: Any) -> Any:
 
 def _twice(kind: Any, number: Any) -> Any:
     return load(store(kind, number))
+
+
+def _round_brain(kind: Any, number: Any) -> Any:
+    # made of bfloat16 numbers, what is not a number has zeros in its lower half: the carry cannot turn it into zero
+    pattern = np.float32(number).view(np.uint32)
+    even = np.uint32(np.uint32(pattern >> np.uint32(16)) & np.uint32(1))
+    return np.uint32(np.uint32(pattern + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)).view(np.float32)
+
+
+def _cut_brain(kind: Any, into: Any, number: Any) -> Any:
+    return np.uint16(np.float32(number).view(np.uint32) >> np.uint32(16))
+
+
+def _store_settled(kind: Any, into: Any, number: Any) -> Any:
+    return store(into, number)
 
 
 def _load_brain(word: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import compiled, load
+from cuvee.kernels.fused.numbers import compiled, load, magnitude, store
 
 _LOG2E = 1.4426950408889634
 _LN2_HIGH = 0.6931471803691238
@@ -17,18 +17,31 @@ _ROUND = 6755399441055744.0
 """1.5 x 2**52: added to a small number it leaves the nearest whole number in the lowest bits."""
 
 
+_SMALL = np.float32(0.125)
+"""Magnitude of a row's numbers up to which a short series gives their exponentials."""
+
+_ALIKE = 1 / 64
+"""Size of (p - q) / (p + q) up to which a short series gives log(p / q)."""
+
+
 @compiled
 def divergences(rows: Any, epsilon: Any, out: Any) -> None:
     length = rows.shape[1] // max(out.size, 1)
-    p, q = np.empty(length), np.empty(length)
+    p, q, apart = np.empty(length), np.empty(length), np.empty(length)
     for row in range(out.size):
         first, last = row * length, (row + 1) * length
         _softmax(rows[1, first:last], epsilon, p)
         _softmax(rows[0, first:last], epsilon, q)
         for i in range(length):
-            q[i] = p[i] * _log(p[i] / q[i])
-        apart = _sum(q)
-        out[row] = apart if apart > 0 else 0.0
+            apart[i] = (p[i] - q[i]) / (p[i] + q[i])
+        if _largest(apart) <= _ALIKE:
+            for i in range(length):
+                q[i] = p[i] * _log_of_alike(apart[i])
+        else:
+            for i in range(length):
+                q[i] = p[i] * _log(p[i] / q[i])
+        total = _sum(q)
+        out[row] = 0.0 if total < 0 else total
 
 
 @compiled
@@ -43,14 +56,29 @@ def scaled_distances(rows: Any, factors: Any, out: Any) -> None:
 
 @compiled
 def _softmax(row: Any, epsilon: Any, out: Any) -> None:
-    most = np.float32(-np.inf)
+    largest = magnitude(row[0])
     for i in range(row.size):
-        most = max(most, load(row[i]))
+        largest = max(largest, magnitude(row[i]))
+    if largest <= magnitude(store(row[0], _SMALL)):
+        for i in range(row.size):
+            out[i] = _exp_of_small(np.float64(load(row[i])))
+    else:
+        most = np.float32(-np.inf)
+        for i in range(row.size):
+            most = max(most, load(row[i]))
+        for i in range(row.size):
+            out[i] = _exp(np.float64(load(row[i])) - np.float64(most))
+    share = 1.0 / _sum(out)
     for i in range(row.size):
-        out[i] = _exp(np.float64(load(row[i])) - np.float64(most))
-    total = _sum(out)
-    for i in range(row.size):
-        out[i] = out[i] / total + epsilon
+        out[i] = out[i] * share + epsilon
+
+
+@compiled
+def _largest(numbers: Any) -> Any:
+    largest = np.int64(0)
+    for i in range(numbers.size):
+        largest = max(largest, np.float64(abs(numbers[i])).view(np.int64))
+    return np.int64(largest).view(np.float64)
 
 
 @compiled
@@ -72,7 +100,7 @@ def _sum(numbers: Any) -> Any:
 @compiled
 def _exp(x: Any) -> Any:
     """Return e**x for x <= 0: 2**k times a polynomial in what is left, which is below ln 2 / 2."""
-    x = x if x > -700.0 else -700.0
+    x = -700.0 if x < -700.0 else x  # what is not a number stays so
     shifted = x * _LOG2E + _ROUND
     k = shifted - _ROUND
     r = (x - k * _LN2_HIGH) - k * _LN2_LOW
@@ -92,6 +120,33 @@ def _exp(x: Any) -> Any:
     total = total * r + 1.0
     power = np.int64(np.float64(shifted).view(np.int64) + np.int64(1023)) << np.int64(52)
     return total * np.int64(power).view(np.float64)
+
+
+@compiled
+def _exp_of_small(x: Any) -> Any:
+    """Return e**x for |x| <= 1/8."""
+    total = 2.755731922398589e-07  # 1 / 10!
+    total = total * x + 2.7557319223985893e-06
+    total = total * x + 2.48015873015873e-05
+    total = total * x + 0.0001984126984126984
+    total = total * x + 0.001388888888888889
+    total = total * x + 0.008333333333333333
+    total = total * x + 0.041666666666666664
+    total = total * x + 0.16666666666666666
+    total = total * x + 0.5
+    total = total * x + 1.0
+    return total * x + 1.0
+
+
+@compiled
+def _log_of_alike(s: Any) -> Any:
+    """Return log(p / q) for s = (p - q) / (p + q) of at most 1/64: twice the inverse hyperbolic tangent of s."""
+    z = s * s
+    total = 1.0 / 9
+    total = total * z + 1.0 / 7
+    total = total * z + 1.0 / 5
+    total = total * z + 1.0 / 3
+    return 2.0 * s * (total * z + 1.0)
 
 
 @compiled

