@@ -5,7 +5,7 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, tokenizer
+from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, task, tokenizer
 
 app = typer.Typer(
     name="cuvee",
@@ -17,7 +17,8 @@ app = typer.Typer(
 )
 for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
     app.command(verb.NAME)(verb.command)
-app.add_typer(tokenizer.app, name=tokenizer.NAME)
+for group in (tokenizer, task):
+    app.add_typer(group.app, name=group.NAME)
 
 
 @app.callback(invoke_without_command=True)

@@ -15,6 +15,7 @@ from cuvee.evaluate.prompt import Prompt, Shot
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
 from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
+from cuvee.evaluate.suite import load_tasks
 from cuvee.evaluate.task import Sample, Task, load_task
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "load_tasks",
     "paired_difference",
 ]
 
