@@ -17,3 +17,10 @@ def test_predictions_do_not_depend_on_the_batch_size(member: LanguageModel, task
     found = [evaluate(member, [task], batch_size=size, limit=24).tasks[0].items for size in (1, 3, 16)]
     assert found[0] == found[1] == found[2]
     assert len(found[0]) == 24
+
+
+def test_a_model_spread_by_accelerate_answers_the_same(member: LanguageModel) -> None:
+    pytest.importorskip("accelerate")
+    spread = load_model(member.name, device="split")
+    found = [evaluate(model, ["odd"], limit=8).tasks[0].items for model in (member, spread)]
+    assert found[0] == found[1]
