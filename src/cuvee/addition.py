@@ -12,8 +12,8 @@ from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from cuvee.method import registry, setting_of
-from cuvee.recipe.load import Language
+from cuvee.method import WorkOf, registry, setting_of
+from cuvee.recipe.language import Language
 from cuvee.recipe.setting import Setting
 
 Measures = Callable[[Mapping[str, Any]], bool]
@@ -23,7 +23,8 @@ Measures = Callable[[Mapping[str, Any]], bool]
 class Addition:
     """One addition. `measures` says whether, with given settings, it needs numbers that are found in the tensors.
 
-    `on_changes` says that it works only with methods that merge task vectors, the changes from a base.
+    `on_changes` says that it works only with methods that merge task vectors, the changes from a base. A modifier with
+    `work` works on the merged matrices themselves, which is that much work; the others give each tensor a factor.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Addition:
     settings: Mapping[str, Setting]
     on_changes: bool
     measures: Measures
+    work: WorkOf | None = None
 
     @property
     def summary(self) -> str:
@@ -75,6 +77,25 @@ def modifier(
 ) -> Callable[[Callable[..., Any]], Addition]:
     """Make a modifier of the merged change. The function takes all `MergedTensor`s and returns a factor for each."""
     return lambda rule: Addition(key, rule, formula, paper, _settings(rule), on_changes=True, measures=measures)
+
+
+def matrix_modifier(
+    key: str, *, formula: str, work: WorkOf, paper: str = ""
+) -> Callable[[Callable[..., Any]], Addition]:
+    """Make a modifier of merged matrices: the function takes one [out, in] and the task vectors [models, out, in].
+
+    It returns the modified matrix. `work` (models, out, in) says what that takes. Other tensors stay as they are.
+    """
+    return lambda rule: Addition(
+        key,
+        rule,
+        formula,
+        paper,
+        _settings(rule),
+        on_changes=True,
+        measures=lambda settings: False,
+        work=work,
+    )
 
 
 @cache

@@ -18,9 +18,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cuvee.ops.gram import gram
 from cuvee.ops.survey import Scope, Survey
+from cuvee.ops.work import Work
 from cuvee.recipe.setting import Range, Setting, SettingKind
 
-Kind = Literal["coefficient", "element"]
+Kind = Literal["coefficient", "element", "matrix"]
 BaseUse = Literal["delta", "optional", "endpoint", "member"]
 """How a method uses the base model: its task vectors are taken from it and the result is added to it (`delta`), the
 same if there is one (`optional`), it is the first of two ends (`endpoint`), or a model like the others (`member`)."""
@@ -36,10 +37,27 @@ Gram = Annotated[Any, gram]
 _LAMBDA = Setting("lambda", "number", default=1.0)
 _INT8_MASK = Setting("int8_mask", "boolean", default=False)
 
+Fallback = Literal["mean", "sum", "base"]
+"""What a matrix method does with tensors that are no matrices to it: their task vectors' weighted mean, their weighted
+sum, or nothing, so that they stay as in the base model."""
+
+FALLBACK = Setting("fallback", "text", default="mean", choices=get_args(Fallback))
+EMBEDDINGS = Setting("include_embeddings", "boolean", default=False)
+_NOT_SETTINGS = ("semantics", "full_rank")
+"""Arguments that the engine supplies by these names: the recipe's semantics, and the rank that a whole matrix can have
+where a rule sees only the small space that its task vectors live in."""
+
+WorkOf = Callable[[int, int, int], Work]
+
 
 @dataclass(frozen=True)
 class Method:
-    """A merge method. `rule` gives coefficients [models], or the merged stack of a block, whichever `kind` says."""
+    """A merge method.
+
+    `rule` gives coefficients [models], the merged stack of a block, or the merged change of a matrix, whichever `kind`
+    says. A matrix method says what `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
+    orthonormal bases of the inputs and outputs.
+    """
 
     key: str
     kind: Kind
@@ -53,6 +71,12 @@ class Method:
     surveys: Mapping[str, Survey]
     takes_semantics: bool
     staged: bool = False
+    work: WorkOf | None = None
+    equivariant: bool = False
+
+    @property
+    def takes_full_rank(self) -> bool:
+        return "full_rank" in inspect.signature(self.rule).parameters
 
     @property
     def summary(self) -> str:
@@ -62,6 +86,11 @@ class Method:
     def own_settings(self) -> tuple[str, ...]:
         """Names of the settings that the rule itself takes."""
         return tuple(name for name in inspect.signature(self.rule).parameters if name in self.settings)
+
+    @property
+    def step_settings(self) -> tuple[str, ...]:
+        """Names of the settings that decide what is done with a tensor: the rule's own, and what else a kind knows."""
+        return (*self.own_settings, *((FALLBACK.name, EMBEDDINGS.name) if self.kind == "matrix" else ()))
 
     def unit(self, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
         """Return how many elements of a tensor must stay together: rows, groups, or 1."""
@@ -127,6 +156,30 @@ def element_method(
     return decorate
 
 
+def matrix_method(
+    key: str,
+    *,
+    formula: str,
+    work: WorkOf,
+    paper: str = "",
+    models: tuple[int, int | None] = (1, None),
+    equivariant: bool = True,
+) -> Callable[[Callable[..., Any]], Method]:
+    """Make a method that needs whole matrices; the rule takes task vectors [models, out, in], returns [out, in].
+
+    Other tensors are combined as the recipe's `fallback` says. The result is calculated in float64. Decompositions
+    differ in the last digits from one machine to another, so the bytes do.
+    """
+
+    def decorate(rule: Callable[..., Any]) -> Method:
+        made = _method(key, "matrix", rule, paper, formula, "delta", models, "tolerance")
+        own = {name: setting for name, setting in made.settings.items() if setting != _INT8_MASK}
+        settings = own | {FALLBACK.name: FALLBACK, EMBEDDINGS.name: EMBEDDINGS}
+        return replace(made, settings=MappingProxyType(settings), work=work, equivariant=equivariant)
+
+    return decorate
+
+
 @cache
 def registry() -> Mapping[str, Method]:
     """Return all methods by key: our own, and those of installed plug-ins, which may not shadow them."""
@@ -157,7 +210,7 @@ def _method(
     parameters = inspect.signature(rule, eval_str=True).parameters
     surveys = {name: found for name, p in parameters.items() if (found := _survey(p)) is not None}
     plain = [p for name, p in parameters.items() if name not in surveys and p.kind == p.KEYWORD_ONLY]
-    settings = {p.name: setting_of(p) for p in plain if p.name != "semantics"}
+    settings = {p.name: setting_of(p) for p in plain if p.name not in _NOT_SETTINGS}
     if base in ("delta", "optional"):
         settings |= {"lambda": _LAMBDA, "int8_mask": _INT8_MASK}
     return Method(

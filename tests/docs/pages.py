@@ -39,7 +39,7 @@ def blocks(page: Path) -> Iterator[Block]:
     text = page.read_text(encoding="utf-8")
     for fence in _FENCE.finditer(text):
         inside = _NAMED.match(fence["text"])
-        before = _NAMED_BEFORE.search(text[: fence.start()]) if fence["language"] in ("csv", "toml") else None
+        before = _NAMED_BEFORE.search(text[: fence.start()]) if fence["language"] in ("csv", "toml", "text") else None
         named = inside or before
         line = text.count("\n", 0, fence.start()) + 1
         is_task = inside is not None and inside["kind"] == "task"

@@ -52,7 +52,7 @@ def read(block: Block) -> None:
     if block.task:
         load_tasks(block.file)
     elif block.language == "yaml" and "# wrong" not in block.text:
-        cuvee.load_recipe(block.file)
+        cuvee.load_stages(block.file)
 
 
 @pytest.mark.parametrize(("line", "printed"), [("a ... c", True), ("a b  c", True), ("a ... d", False), ("b", False)])

@@ -43,7 +43,8 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("method", sorted(registry()))
 def test_threads_and_chunks_change_no_byte(family: Path, tmp_path: Path, method: str) -> None:
     first = merge(family, tmp_path / "first", method)
-    for i, options in enumerate([{"threads": 2}, {"chunk": BLOCK}, {"chunk": 2 * BLOCK, "threads": 2}]):
+    chunks = [{"chunk": blocks * BLOCK, "threads": 1 + blocks % 2} for blocks in (1, 2, 3, 5, 9)]
+    for i, options in enumerate([{"threads": 2}, *chunks]):
         other = merge(family, tmp_path / str(i), method, **options)
         assert other.digest == first.digest
         assert files(other.folder) == files(first.folder)

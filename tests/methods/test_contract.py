@@ -40,6 +40,7 @@ TYPICAL = {
     "epsilon": 0.02,
     "n": 3,
     "m": 10,
+    "steps": 5,
 }
 """Settings at which methods do what they are for."""
 
@@ -57,11 +58,19 @@ WHOLE = {
 }
 """Settings at which nothing is left out, clipped or added."""
 
-SUMS = {"consensus": "adds the task vectors up", "pcb": "leaves out the smallest scores"}
-NO_IDENTITY = {"pcb": "leaves out the smallest scores"}
+SPREAD = dict.fromkeys(("iso_c", "iso_cts"), "makes all directions equally strong")
+SUMS = {
+    "consensus": "adds the task vectors up",
+    "pcb": "leaves out the smallest scores",
+    "tsv_m": "adds up and turns apart",
+    "wudi_gd": "goes part of the way from the sum",
+    **SPREAD,
+}
+NO_IDENTITY = {"pcb": "leaves out the smallest scores", **SPREAD}
 ABSOLUTE = {
     **dict.fromkeys(("nearswap", "ram", "ramplus_tl"), "has an absolute threshold"),
     "pcb": "compares changes with 1",
+    "wudi_gd": "has an absolute learning rate",
 }
 ORDERED = {"magmax": "of equal magnitudes the first model's wins", "cabs": "each model takes what the last one left"}
 """Methods that lack a property, and why."""

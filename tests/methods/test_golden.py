@@ -88,6 +88,19 @@ PAPER_DELTA = {
         "pcb",
         {"density": 0.25, "clip": 0.01, "scope": "tensor"},
     ),
+    "tsv_merge {}": ("tsv_m", {}),
+    "isoc_merge {}": ("iso_c", {}),
+    "isocts_merge {}": ("iso_cts", {}),
+    "isocts_merge {'method_params': {'common_space_fraction': 0.5}}": ("iso_cts", {"common_fraction": 0.5}),
+    "wudi {'method_params': {'work_dtype': 'float64', 'ridge': 1e-10}}": ("wudi", {}),
+    "actmerge {}": ("actmat", {}),
+    "cart_merge {'method_params': {'pruning_rank': 0.5, 'scaling_coeffs': 1.0}}": ("cart", {"fraction": 0.5}),
+}
+
+PAPER_DELTA_OF_TWO = {
+    "tsv_merge N=2 {}": ("tsv_m", {}),
+    "isoc_merge N=2 {}": ("iso_c", {}),
+    "isocts_merge N=2 {'method_params': {'common_space_fraction': 0.4}}": ("iso_cts", {"common_fraction": 0.4}),
 }
 
 
@@ -119,4 +132,11 @@ def test_fewer_task_vectors_equal_those_of_mergekit(key: str) -> None:
 def test_task_vectors_equal_those_of_the_papers(key: str) -> None:
     method, settings = PAPER_DELTA[key]
     merged = merge_tensors(method, EXPERTS, base=BASE, semantics="paper", **settings)
+    np.testing.assert_allclose(merged - BASE, rounded(PAPER[key]), atol=6e-5)
+
+
+@pytest.mark.parametrize("key", PAPER_DELTA_OF_TWO)
+def test_two_task_vectors_equal_those_of_the_papers(key: str) -> None:
+    method, settings = PAPER_DELTA_OF_TWO[key]
+    merged = merge_tensors(method, EXPERTS[:2], base=BASE, **settings)
     np.testing.assert_allclose(merged - BASE, rounded(PAPER[key]), atol=6e-5)

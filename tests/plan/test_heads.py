@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cuvee.errors import CheckpointError
-from cuvee.plan.make import with_changes
+from cuvee.plan.config import with_changes
 
 from .conftest import layered
 

@@ -8,7 +8,7 @@ from cuvee.addition import language
 from cuvee.errors import RecipeError
 from cuvee.method import registry
 from cuvee.recipe.document import read_document
-from cuvee.recipe.load import recipe_schema
+from cuvee.recipe.schema import recipe_schema
 
 SCHEMA = recipe_schema(language())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

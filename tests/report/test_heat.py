@@ -23,7 +23,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def theme_colours() -> list[dict[str, str]]:
-    css = (resources.files("cuvee.report") / "page.css").read_text()
+    css = (resources.files("cuvee.report") / "look.css").read_text()
     light, dark = css.split("@media")[:2]
     return [dict(re.findall(r"--([\w-]+): (#\w{6});", block)) for block in (light, dark)]
 

@@ -1,15 +1,24 @@
 """Safetensors checkpoints: headers, positioned reads, sharded atomic writes, digests, companion files."""
 
-from cuvee.checkpoint.checkpoint import Checkpoint, MemoryCheckpoint, TensorSource, open_checkpoint
+from cuvee.checkpoint.checkpoint import (
+    Checkpoint,
+    MemoryCheckpoint,
+    PartlyOpened,
+    TensorSource,
+    open_checkpoint,
+    open_partly,
+)
 from cuvee.checkpoint.digest import tensor_digest, weights_digest
 from cuvee.checkpoint.header import TensorSpec
 
 __all__ = [
     "Checkpoint",
     "MemoryCheckpoint",
+    "PartlyOpened",
     "TensorSource",
     "TensorSpec",
     "open_checkpoint",
+    "open_partly",
     "tensor_digest",
     "weights_digest",
 ]

@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -168,27 +169,56 @@ class MemoryCheckpoint:
         return {}
 
 
+@dataclass(frozen=True)
+class PartlyOpened:
+    """A checkpoint as far as it could be opened: what is wrong with it, and the tensors of which only names are known.
+
+    It may be read only if there are no problems.
+    """
+
+    checkpoint: Checkpoint
+    problems: tuple[CuveeError, ...] = ()
+    unseen: frozenset[str] = frozenset()
+
+
 def open_checkpoint(path: Path) -> Checkpoint:
     """Open a folder or a `.safetensors` file by its headers. Raises CheckpointError with every problem found."""
+    opened = open_partly(path)
+    if opened.problems:
+        raise several(opened.problems)
+    return opened.checkpoint
+
+
+def open_partly(path: Path) -> PartlyOpened:
+    """Open what can be opened of a folder or file. Raises CheckpointError if nothing of it can be known."""
     if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
     files = [path] if path.is_file() else _weight_files(path)
     headers: list[Header] = []
+    missing = [file.name for file in files if not file.is_file()]
     problems: list[CuveeError] = []
+    if missing:
+        problems.append(CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(path)))
     for file in files:
+        if file.name in missing:
+            continue
         try:
             headers.append(read_header(file))
         except CheckpointError as error:
             problems.append(error)
-    if problems:
+    if not headers:
         raise several(problems)
     checkpoint = Checkpoint(path, tuple(headers), _config(path))
     _check_unique(headers)
-    if path.is_dir() and (path / INDEX).exists():
-        _check_index(path / INDEX, checkpoint)
+    indexed = _weight_map(path / INDEX) if path.is_dir() and (path / INDEX).exists() else {}
+    read = {header.file.name for header in headers}
+    unseen = frozenset(name for name, shard in indexed.items() if shard not in read)
+    if indexed:
+        seen = {name: shard for name, shard in indexed.items() if name not in unseen}
+        problems += _index_problems(path / INDEX, seen, checkpoint)
     if not checkpoint.tensors:
         raise CheckpointError("holds no tensor", where=str(path))
-    return checkpoint
+    return PartlyOpened(checkpoint, tuple(problems), unseen)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -197,11 +227,7 @@ def _weight_files(folder: Path) -> list[Path]:
     if (folder / SINGLE).exists():
         return [folder / SINGLE]
     if (folder / INDEX).exists():
-        shards = list(dict.fromkeys(_weight_map(folder / INDEX).values()))
-        missing = [shard for shard in shards if not (folder / shard).is_file()]
-        if missing:
-            raise CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(folder))
-        return [folder / shard for shard in shards]
+        return [folder / shard for shard in dict.fromkeys(_weight_map(folder / INDEX).values())]
     found = sorted(folder.glob("*.safetensors"))
     if len(found) == 1:
         return found
@@ -248,8 +274,7 @@ def _all_tensors(headers: list[Header]) -> Iterator[TensorSpec]:
     return (spec for header in headers for spec in header.tensors)
 
 
-def _check_index(index: Path, checkpoint: Checkpoint) -> None:
-    weight_map = _weight_map(index)
+def _index_problems(index: Path, weight_map: Mapping[str, str], checkpoint: Checkpoint) -> list[CuveeError]:
     problems: list[CuveeError] = []
     for name, shard in weight_map.items():
         spec = checkpoint.tensors.get(name)
@@ -262,8 +287,7 @@ def _check_index(index: Path, checkpoint: Checkpoint) -> None:
             problems.append(CheckpointError(f"'{name}' is not in {INDEX}", where=str(spec.file)))
     if len(problems) > MOST_SHOWN:
         problems[MOST_SHOWN:] = [CheckpointError(f"and {len(problems) - MOST_SHOWN} more", where=str(index))]
-    if problems:
-        raise several(problems)
+    return problems
 
 
 def _config(path: Path) -> dict[str, Any]:

@@ -5,7 +5,31 @@ import traceback
 
 import typer
 
-from cuvee.cli import compare, demo, evaluate, inspect, join, merge, methods, plan, push, recipe_schema, task, tokenizer
+from cuvee.cli import (
+    adapters,
+    compare,
+    competition,
+    competition_server,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    inspect,
+    join,
+    merge,
+    methods,
+    parents,
+    plan,
+    push,
+    recipe_schema,
+    report,
+    submission,
+    submission_server,
+    task,
+    tokenizer,
+    upcycle,
+    verify,
+)
 
 app = typer.Typer(
     name="cuvee",
@@ -15,9 +39,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, merge, join, plan, methods, inspect, compare, evaluate, push, recipe_schema):
+for verb in (
+    demo,
+    merge,
+    join,
+    plan,
+    methods,
+    inspect,
+    compare,
+    verify,
+    evaluate,
+    parents,
+    report,
+    doctor,
+    push,
+    upcycle,
+    recipe_schema,
+):
     app.command(verb.NAME)(verb.command)
-for group in (tokenizer, task):
+competition_server.add_commands(competition.app)
+submission_server.add_commands(submission.app)
+for group in (adapters, tokenizer, export, submission, competition, task):
     app.add_typer(group.app, name=group.NAME)
 
 

@@ -21,45 +21,25 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print every figure, of each tensor too, as JSON."),
 ) -> None:
     """Show the task vectors of models side by side: norms, cosines, sign conflicts, overlap, by layer and role."""
+    from cuvee.cli.page import check_page, write_page
     from cuvee.cli.progress import shown_progress
     from cuvee.comparison import compare
     from cuvee.hub import Hub
+    from cuvee.report import render_comparison
 
     if page is not None:
-        _check_page(page)
+        check_page(page)
     workers = threads or os.cpu_count() or 1
     hub = Hub(offline=offline)
     found = compare(models, base=base or None, threads=workers, hub=hub, progress=shown_progress())
     if page is not None:
-        _write_page(found, page)
+        write_page(render_comparison(found), page)
     if as_json:
         import json
 
         typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
         _print(found)
-
-
-def _check_page(page: Path) -> None:
-    """Find out before reading gigabytes that the page cannot be written."""
-    from cuvee.errors import RecipeError
-    from cuvee.report.template import check_installed
-
-    check_installed()
-    if page.is_dir() or not page.absolute().parent.is_dir():
-        hint = "name a file in a folder that is there, such as comparison.html"
-        raise RecipeError("the page is written to a file", where=str(page), hint=hint)
-
-
-def _write_page(found: "Comparison", page: Path) -> None:
-    from cuvee.checkpoint.write import write_error
-    from cuvee.report import render_comparison
-
-    try:
-        page.write_text(render_comparison(found), encoding="utf-8")
-    except OSError as error:
-        raise write_error(error, page) from error
-    typer.echo(f"wrote {page}", err=True)
 
 
 def _print(found: "Comparison") -> None:

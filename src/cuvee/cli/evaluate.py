@@ -1,4 +1,4 @@
-"""cuvee evaluate: a model's scores on tasks, with intervals."""
+"""cuvee evaluate: a model's scores on tasks, with intervals, and beside those of its parents."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,39 +7,87 @@ import typer
 
 if TYPE_CHECKING:
     from cuvee.evaluate import Report
+    from cuvee.evaluate.parents import AgainstParents
+    from cuvee.evaluate.served import Served
+    from cuvee.hub import Hub
 
 NAME = "evaluate"
+PAGE, AGAINST, PARENTS = "report.html", "against_parents.json", "parents"
 
 
 def command(
-    model: str = typer.Argument(..., metavar="MODEL", help="A model's folder, or its name on a hub."),
+    model: str = typer.Argument(
+        ..., metavar="MODEL", help="A model's folder, its name on a hub, or a server's http://HOST:PORT/v1[#NAME]."
+    ),
     tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A task's file or name, a suite, or lm-eval:NAME."),
-    out: Path | None = typer.Option(None, help="Folder for the report and every answer; a rerun continues."),
+    out: Path | None = typer.Option(None, help="Folder for the report, a page and every answer; a rerun continues."),
     limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
     batch_size: str = typer.Option("auto", help="Rows in a batch, or auto."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, or split over all of them."),
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     scoring: str = typer.Option("sum", help="sum, per_byte, per_character, per_token, letter or kit."),
+    against_parents: bool = typer.Option(
+        False, "--against-parents", help="Measure the models that MODEL was merged from too, and compare."
+    ),
+    probe: str = typer.Option(
+        "", metavar="MODEL", help="Of a server: first check a few items against this model in memory."
+    ),
+    recipe_folder: Path | None = typer.Option(None, help="Where the recipe lay, if its parents are not found."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
+    from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
+    from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
     from cuvee.plan.resolve import folder_of
 
-    options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring}
-    size = _number(batch_size)
-    progress = shown_progress()
-    place = folder_of(model, Hub(offline=offline), progress)
-    report = evaluate(place, tasks, out=out, limit=limit, batch_size=size, progress=progress, **options)  # type: ignore[arg-type]  # evaluate checks it
-    if as_json:
-        import json
+    options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
+    progress, hub = shown_progress(), Hub(offline=offline)
 
-        typer.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
-    else:
-        _print(report)
+    def measure(folder: Path, place: Path | None) -> "Report":
+        return evaluate(folder, tasks, out=place, limit=limit, progress=progress, **options)
+
+    if model.startswith(("http://", "https://")):
+        served = _served(model, tasks, probe, against_parents, hub, options)
+        _show(evaluate(served, tasks, out=out, limit=limit, progress=progress, **options), None, out, as_json)
+        return
+    if probe:
+        raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
+    place = folder_of(model, hub, progress)
+    if not against_parents:
+        _show(measure(place, out), None, out, as_json)
+        return
+    (compared,) = evaluate_with_parents(
+        [(place, out)], measure, out=out and out / PARENTS, hub=hub, progress=progress, recipe_folder=recipe_folder
+    )
+    _show(compared.blend, compared, out, as_json)
+
+
+def _served(
+    address: str, tasks: list[str], probe: str, against_parents: bool, hub: "Hub", options: dict[str, Any]
+) -> "Served":
+    """Reach a server, with the key in OPENAI_API_KEY if there is one, and check it."""
+    import os
+
+    from cuvee.cli.progress import shown_progress
+    from cuvee.errors import RecipeError
+    from cuvee.evaluate import load_model, load_task
+    from cuvee.evaluate.probe import probe as compared
+    from cuvee.evaluate.served import open_server
+    from cuvee.plan.resolve import folder_of
+
+    if against_parents:
+        raise RecipeError("a server does not say what its model was made of", hint="leave out --against-parents")
+    served = open_server(address, key=os.environ.get("OPENAI_API_KEY"))
+    if probe:
+        folder = folder_of(probe, hub, shown_progress())
+        local = load_model(folder, device=options["device"], dtype=options["dtype"])
+        found = compared(served, local, [load_task(task) for task in tasks])
+        typer.echo(f"probe: {found.items} items agree within {found.largest:.2g} nats a token", err=True)
+    return served
 
 
 def _number(text: str) -> int | str:
@@ -50,23 +98,62 @@ def _number(text: str) -> int | str:
         return text
 
 
+def _show(report: "Report", compared: "AgainstParents | None", out: Path | None, as_json: bool) -> None:
+    import json
+
+    found = report.to_json() | ({"against_parents": compared.to_json()} if compared else {})
+    if out is not None:
+        _write(out, compared)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        return
+    _print(report)
+    if compared is not None:
+        print_against_parents(compared)
+
+
+def _write(out: Path, compared: "AgainstParents | None") -> None:
+    """Write the page, and the comparison with the parents, beside the report."""
+    import json
+
+    from cuvee.cli.page import write_page
+    from cuvee.evaluate.evaluated import read_evaluated
+    from cuvee.evaluate.output import writing
+    from cuvee.report import render_evaluation
+
+    folders = [out]
+    if compared is not None:
+        folders += compared.folders
+        with writing(out):
+            text = json.dumps(compared.to_json(), indent=2, ensure_ascii=False) + "\n"
+            (out / AGAINST).write_text(text, encoding="utf-8")
+    write_page(render_evaluation([read_evaluated(folder) for folder in folders]), out / PAGE)
+
+
 def _print(report: "Report") -> None:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    table.add_column("task")
-    table.add_column("metric")
-    for column in ("items", "score", "standard error", "95 % interval"):
-        table.add_column(column, justify="right")
-    scores = [score for task in report.tasks for score in task.scores]
-    for score in [*scores, *([report.macro] if report.macro and len(report.tasks) > 1 else [])]:
-        interval = f"{score.low:.1%} to {score.high:.1%}"
-        figures = (f"{score.value:.1%}", f"{score.standard_error:.1%}", interval)
-        cells = [Text(cell) for cell in (score.task, score.metric, str(score.n), *figures)]  # names are no markup
-        table.add_row(*cells, style="bold" if score.task == "macro" else "")
+    from cuvee.cli.scores_table import score_table
+
     console = Console()
-    console.print(table)
+    console.print(score_table(report))
     for note in report.notes:
         console.print(Text(f"note: {note}"))
+
+
+def print_against_parents(compared: "AgainstParents") -> None:
+    """Show the differences to every parent, and what was gained and forgotten in a sentence."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from cuvee.cli.scores_table import change_table, difference_table
+    from cuvee.report import short_names
+
+    names = short_names([compared.blend.model, *compared.names])
+    console = Console()
+    console.print()
+    console.print(difference_table(names[0], names[1:], compared.differences))
+    console.print()
+    console.print(change_table(compared, dict(zip(compared.names, names[1:], strict=True))))
+    console.print(Text(compared.sentence))

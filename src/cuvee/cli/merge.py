@@ -17,8 +17,9 @@ NAME = "merge"
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    memory: str = typer.Option("512MB", help="Private memory that the merge may take."),
+    memory: str = typer.Option("", help="Private memory that the merge may take; 512MB, or what whole matrices need."),
     threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda; auto takes a GPU for whole matrices."),
     shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
@@ -26,32 +27,39 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
+    stages: Path | None = typer.Option(None, help="Keep what earlier stages make in this folder, and use it again."),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped."""
-    from cuvee.api import load_recipe
+    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped.
+
+    A RECIPE of several YAML documents is merged in stages: later ones use earlier ones by their names.
+    """
+    from cuvee.api import load_recipe, load_stages
     from cuvee.cli.amounts import parse_bytes, parse_part
+    from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine import merge, merge_part
+    from cuvee.engine import merge_part, merge_stages
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {
-        "memory_bytes": parse_bytes(memory, "--memory"),
+        "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
         "threads": threads or os.cpu_count() or 1,
         "overwrite": overwrite,
         "resume": not no_resume,
         "allow_nonfinite": allow_nonfinite,
         "hash_inputs": hash_inputs,
+        "device": device,
         "progress": shown_progress(),
         "hub": Hub(offline=offline),
         "custom_code": custom_code,
+        "cache": cache_folder() / "surveys",
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)
     else:
-        print_merge(merge(load_recipe(recipe), out, **options), as_json=as_json)
+        print_merge(merge_stages(load_stages(recipe), out, folder=stages, **options), as_json=as_json)
 
 
 def print_merge(result: "MergeResult", *, as_json: bool) -> None:

@@ -1,5 +1,7 @@
 """cuvee plan: what a merge will do, from the recipe and the headers alone."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ SHOWN_STEPS = 12
 
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
+    memory: str = typer.Option("", help="Say if the merge cannot be done within this."),
+    threads: int = typer.Option(0, min=0, help="Workers to forecast for; 0 for one a core."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
@@ -23,22 +27,42 @@ def command(
 
     Of models on a hub it asks for headers and small files only.
     """
-    from cuvee.api import load_recipe
+    from cuvee.api import load_stages
+    from cuvee.cli.amounts import parse_bytes
     from cuvee.hub import Hub
-    from cuvee.plan import make_plan
+    from cuvee.plan.stages import plan_stages
 
-    made = make_plan(load_recipe(recipe), hub=Hub(offline=offline))
+    made = plan_stages(load_stages(recipe), hub=Hub(offline=offline))
+    threads = threads or os.cpu_count() or 1
+    budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
         import json
 
-        typer.echo(json.dumps(_plain(made), indent=2))
-    else:
-        _print(made, all_steps)
+        plain = [_plain(plan, _workers(plan, budget, threads)) for plan in made]
+        named = [{**said, "name": plan.recipe.name} for said, plan in zip(plain, made, strict=True)]
+        typer.echo(json.dumps({"stages": named} if len(named) > 1 else plain[0], indent=2))
+        return
+    for number, plan in enumerate(made, 1):
+        if len(made) > 1:
+            typer.echo(
+                f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
+            )
+        _print(plan, all_steps, _workers(plan, budget, threads))
 
 
-def _plain(plan: "Plan") -> dict[str, Any]:
+def _workers(plan: "Plan", budget: int | None, threads: int) -> int:
+    from cuvee.plan.memory import default_memory, fit
+
+    return fit(plan.steps, default_memory(plan.steps, threads) if budget is None else budget, threads)[1]
+
+
+def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from cuvee.plan.mergekit import differences
+    from cuvee.plan.seconds import forecast_seconds
+
+    seconds = forecast_seconds(plan)
     return {
         "digest": plan.digest,
         "method": plan.method.key,
@@ -46,10 +70,13 @@ def _plain(plan: "Plan") -> dict[str, Any]:
         "revisions": [repository and repository.commit for repository in plan.repositories],
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
-        "forecast": asdict(plan.forecast),
+        "forecast": asdict(plan.forecast)
+        | {"workers": workers, "memory_bytes": workers * plan.forecast.least_memory_bytes}
+        | ({"seconds": seconds.on(workers), "core_seconds": seconds.total} if seconds else {}),
         "config_changes": dict(plan.config_changes),
         "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
 
@@ -64,15 +91,17 @@ def _plain_step(plan: "Plan", step: "MergeStep") -> dict[str, Any]:
         "base": str(plan.models[step.base.model]) if step.base else None,
         "settings": dict(step.settings),
         "lambda": step.scale,
+        "matrices": len(list(step.cut.places())) if step.cut else None,
     }
 
 
-def _print(plan: "Plan", all_steps: bool) -> None:
+def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from cuvee.cli.amounts import bytes_text
+    from cuvee.plan.mergekit import differences
 
     console = Console()
     forecast = plan.forecast
@@ -101,6 +130,8 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         f"in at most {forecast.passes} passes, writes {bytes_text(forecast.bytes_written)}, "
         f"needs {bytes_text(forecast.least_memory_bytes)} of memory at the least"
     )
+    for line in _matrices(plan, workers):
+        console.print(line, markup=False)
     if forecast.bytes_downloaded:
         console.print(f"downloads {bytes_text(forecast.bytes_downloaded)} to {plan.hub.cache_folder}", markup=False)
     for note in plan.vocabulary.notes:
@@ -109,11 +140,40 @@ def _print(plan: "Plan", all_steps: bool) -> None:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for difference in differences(plan):
+        console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")
+
+
+def _matrices(plan: "Plan", workers: int) -> Iterator[str]:
+    """Say which tensors are done on whole matrices, what becomes of the others, and what that takes."""
+    from collections import Counter
+
+    from cuvee.cli.amounts import bytes_text
+    from cuvee.plan.seconds import forecast_seconds
+
+    seconds = forecast_seconds(plan)
+    if seconds is None:
+        return
+    least = plan.forecast.least_memory_bytes
+    yield (
+        f"{seconds.matrices} matrices are done whole: up to {bytes_text(least)} each worker, {workers} "
+        f"worker{'s' if workers > 1 else ''}; about {_duration(seconds.on(workers))} on free cores"
+    )
+    kept = Counter(step.settings["fallback"] for step in plan.steps if "fallback" in step.settings)
+    for fallback, count in kept.items():
+        word = {"mean": "the mean", "sum": "the sum", "base": "nothing"}[fallback]
+        yield f"{count} other tensors get {word} of the task vectors (fallback: {fallback})"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _place(plan: "Plan", i: int) -> str:
     repository = plan.repositories[i]
+    if str(plan.models[i]) in plan.recipe.stages:
+        return "an earlier stage"
     if repository is None:
         return str(plan.places[i])
     there = "in the cache" if plan.places[i] is not None else "on the hub"
@@ -121,6 +181,11 @@ def _place(plan: "Plan", i: int) -> str:
 
 
 def _does(plan: "Plan", step: "MergeStep") -> str:
+    if "fallback" in step.settings:
+        return "leaves the base" if step.settings["fallback"] == "base" else f"{step.settings['fallback']} of changes"
+    if step.cut is not None:
+        count = len(list(step.cut.places()))
+        return f"merges {len(step.inputs)} as {f'{count} matrices' if count > 1 else 'a matrix'}"
     if step.action == "merge":
         return f"merges {len(step.inputs)}{' into the base' if step.base else ''}"
     only = len(step.inputs) == 1 and step.base is None
@@ -133,7 +198,7 @@ def _chosen(chosen: "Chosen") -> str:
 
 
 def _settings(step: "MergeStep") -> str:
-    texts = [f"{name} {_number(value)}" for name, value in step.settings.items()]
+    texts = [f"{name} {_number(value)}" for name, value in step.settings.items() if name != "fallback"]
     if step.scale != 1.0:
         texts.append(f"lambda {step.scale:g}")
     return ", ".join(texts)

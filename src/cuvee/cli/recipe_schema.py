@@ -10,6 +10,6 @@ def command() -> None:
     import json
 
     from cuvee.addition import language
-    from cuvee.recipe.load import recipe_schema
+    from cuvee.recipe.schema import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(language()), indent=2))

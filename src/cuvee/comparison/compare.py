@@ -21,10 +21,9 @@ from cuvee.comparison.matching import LeftOut, match
 from cuvee.comparison.stream import PIECE, Reader
 from cuvee.comparison.sums import Sums, no_sums
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.foreign import open_files, readable
 from cuvee.hub import Hub
 from cuvee.kernels import BLOCK
-from cuvee.plan.resolve import folder_of
+from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress, Silent
 from cuvee.structure import layer_of
 
@@ -130,8 +129,7 @@ def _opened(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSo
     problems: list[CuveeError] = []
     for text in named:
         try:
-            place = folder_of(text, hub, progress)
-            opened.append(readable(open_files(place), str(place)))
+            opened.append(model_to_read(text, hub, progress))
         except (RecipeError, CheckpointError) as error:
             problems.extend(error.problems or (error,))
     if problems:

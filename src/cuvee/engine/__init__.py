@@ -5,6 +5,7 @@ from cuvee.engine.emr_rebuild import rebuild
 from cuvee.engine.partial import Part
 from cuvee.engine.parts import PartResult, join, merge_part, run_part
 from cuvee.engine.run import MergeResult, merge, run_plan
+from cuvee.engine.stages import merge_stages
 from cuvee.engine.state_dicts import merge_state_dicts
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "join",
     "merge",
     "merge_part",
+    "merge_stages",
     "merge_state_dicts",
     "merge_tensors",
     "rebuild",

@@ -1,6 +1,7 @@
 """Methods on plain arrays: the engine's way, and the definitions' way that it is tested against."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import numpy as np
@@ -8,23 +9,25 @@ import numpy as np
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.engine.blocks import Blocks, Scratch
+from cuvee.engine.definition import defined_change
 from cuvee.engine.step import Context, run_step
-from cuvee.engine.surveys import fold_blocks, random_keys, survey_model
+from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
 from cuvee.method import Method, registry
-from cuvee.ops.arrays import Array, array_namespace, scaled, sum_models, wide
-from cuvee.ops.gram import spread_over
-from cuvee.ops.survey import Situation
-from cuvee.ops.task_vectors import Weights, weighted_sum
-from cuvee.plan.make import as_arrays
+from cuvee.ops.arrays import Array, scaled, wide
+from cuvee.ops.blas import one_thread_a_matrix
+from cuvee.ops.cut import cut_by_shape
+from cuvee.plan.matrices import cut_up
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
+_SPARE = 1 << 28
+"""Bytes that a survey may keep to save time: the tensors are in memory anyway."""
 _NUMBERS = [NUMPY[kind] for kind in MERGEABLE]
 
 
@@ -60,8 +63,8 @@ def merge_tensors(
 
     def blocks() -> Blocks:
         return Blocks(
-            step, sources, kernels, chunk=chunk, kept=False, scratch=Scratch(), dtype=wide, allow_nonfinite=False,
-            count_bytes=lambda nbytes: None,
+            step, sources, kernels, chunk=chunk, kept=False, spare=_SPARE, scratch=Scratch(), dtype=wide,
+            allow_nonfinite=False, count_bytes=lambda nbytes: None,
         )  # fmt: skip
 
     found = survey_model(known, [step], kernels, semantics, wide, lambda fold: fold_blocks(fold, blocks()))
@@ -71,7 +74,8 @@ def merge_tensors(
     def sink(start: int, data: np.ndarray) -> None:
         raw[start : start + data.size] = data
 
-    run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
+    with one_thread_a_matrix() if step.cut is not None else nullcontext():
+        run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
     return in_kind_of(tensors[0], out.reshape(stack[0].shape))
 
 
@@ -90,30 +94,12 @@ def merge_by_definition(
     `stack` is [models, *shape], base included for slerp; task vectors are taken from `base` where the method does.
     """
     known = find_method(method)
-    xp = array_namespace(stack)
     deltas = stack - base if base is not None else stack
     models = stack.shape[0]
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
     step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
-    arguments: dict[str, Any] = {}
-    for name, survey in known.surveys.items():
-        here = Situation(
-            models=models, elements=step.elements, settings=as_arrays(step.settings), semantics=semantics,
-            kernels=load(), shape=step.shape, keys=random_keys(step, seed), found=arguments,
-        )  # fmt: skip
-        arguments[name] = survey.whole(deltas, here)
-    given = as_arrays(step.settings) | ({"semantics": semantics} if known.takes_semantics else {})
-    if known.kind == "coefficient":
-        coefficients = known.rule(**given, **arguments)
-        if isinstance(coefficients, Weights) and deltas.dtype.itemsize == 2:
-            change = weighted_sum(deltas, coefficients.numbers, normalize=coefficients.normalize)
-        else:
-            spread = known.spread(semantics, step.settings)
-            factors = spread_over(np.asarray(coefficients, np.float64), step.shape, spread, 0, step.elements)
-            numbers = wide(stack) - wide(base) if base is not None else wide(stack)
-            change = sum_models(numbers * xp.reshape(xp.asarray(factors, dtype=numbers.dtype), numbers.shape))
-    else:
-        change = known.rule(deltas, **given, **arguments)
+    numbers = wide(stack) - wide(base) if base is not None else wide(stack)
+    change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
     return change if base is None else base + scaled(change, step.scale)
 
 
@@ -160,12 +146,16 @@ def _step(
     settings = _settings(method, len(stack), given)
     inputs = tuple(Input(i, _NAME, name_of(a.dtype), names[i]) for i, a in enumerate(stack))
     base_input = Input(len(stack), _NAME, name_of(base.dtype)) if base is not None else None
-    own = {name: settings[name] for name in method.own_settings}
+    own = {name: settings[name] for name in method.step_settings}
     dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
     scale = float(settings.get("lambda", 1.0))
     unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
     surveying = method.surveying(semantics, own)
-    return MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
+    step = MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
+    try:
+        return cut_up(step, method, (), cut_by_shape(step.shape))
+    except ValueError as error:
+        raise RecipeError(f"'{method.key}': {error}") from error
 
 
 def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:

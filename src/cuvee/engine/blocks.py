@@ -43,7 +43,8 @@ class Blocks:
 
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
-    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk.
+    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. `spare` are the bytes
+    that the step leaves of what its worker may hold.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Blocks:
         *,
         chunk: int,
         kept: bool,
+        spare: int,
         scratch: Scratch,
         dtype: np.dtype,
         allow_nonfinite: bool,
@@ -70,6 +72,8 @@ class Blocks:
         self._kinds = [NUMPY[given.dtype] for given in step.all_inputs]
         self._kind = _common(self._kinds, dtype) if step.action == "merge" else self._kinds[0]
         self._rows = scratch.take(len(self._kinds) * (step.elements if self._kept else self.chunk), self._kind)
+        self.room = max(0, spare + self._rows.nbytes - scratch.nbytes)
+        """Bytes of the worker's share that nobody takes."""
         self._read_up_to = 0
         self._checked_up_to = 0
 

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.checkpoint.write import partial_folder, refuse_existing
@@ -10,6 +11,7 @@ from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
 from cuvee.plan import Plan
+from cuvee.plan.adapters import fetched_adapter
 from cuvee.progress import Progress
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
@@ -17,9 +19,11 @@ from cuvee.tokenizers.rows import AlignedCheckpoint
 def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Plan:
     """Download what a plan needs and the cache lacks, once there is room for it and the output. Raises CuveeError."""
     wanted = [(i, repository) for i, repository in enumerate(plan.repositories) if repository is not None]
-    if not wanted:
+    remote = [adapter for adapter in plan.adapters if adapter is not None and adapter.repository is not None]
+    if not wanted and not remote:
         return plan
     missing = sum(missing_bytes(repository, repository.wanted()) for _, repository in wanted)
+    missing += sum(adapter.missing_bytes for adapter in remote)
     if missing:
         refuse_existing(out, overwrite=overwrite)
         _refuse_small_disks(plan, out, missing)
@@ -29,6 +33,11 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
             download(plan.hub, repository, repository.wanted(), progress)
         sources[i] = readable(open_cached(repository), repository.shown)
         places[i] = repository.folder
+    for i, adapter in enumerate(plan.adapters):
+        if adapter is not None:
+            source = sources[i]
+            base = source.base if isinstance(source, Adapted) else source
+            sources[i] = Adapted(base, fetched_adapter(plan.hub, adapter, progress).adapter)
     aligned = [_aligned(planned, own, sources) for planned, own in zip(plan.sources, sources, strict=True)]
     here = replace(plan, sources=tuple(aligned), places=tuple(places))
     if here.digest != plan.digest:

@@ -16,9 +16,10 @@ from cuvee.checkpoint.write import CheckpointWriter, OutputTensor
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
 from cuvee.engine.measures import is_measured, measured
-from cuvee.engine.provenance import Figures, as_mergekit, provenance, with_sha256
+from cuvee.engine.provenance import Figures, provenance, with_sha256
 from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
+from cuvee.plan.mergekit import as_mergekit
 from cuvee.plan.vocabulary import is_tokenizer_file
 
 Record = Mapping[str, Any]

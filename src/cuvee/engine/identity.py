@@ -18,7 +18,7 @@ def identity_of(plan: Plan, shards: Sequence[Shard], *, allow_nonfinite: bool) -
     return {
         "cuvee": __version__,
         "recipe": plan.recipe.digest,
-        "inputs": _inputs(plan),
+        "inputs": inputs_of(plan),
         "plan": plan.digest,
         "layout": layout.hexdigest(),
         "allow_nonfinite": allow_nonfinite,
@@ -40,7 +40,8 @@ def difference(begun: Identity, now: Identity) -> str | None:
     return None if begun == now else "its steps are others"
 
 
-def _inputs(plan: Plan) -> dict[str, list[Any]]:
+def inputs_of(plan: Plan) -> dict[str, list[Any]]:
+    """Return each input file's size, time of the last change and digest of the header."""
     known: dict[str, list[Any]] = {}
     for model, source in zip(plan.models, plan.sources, strict=True):
         modified = source.modified()

@@ -20,9 +20,11 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
+from cuvee.device import device_called
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
+from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
@@ -33,6 +35,7 @@ from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
+from cuvee.plan.matrices import on_device
 from cuvee.recipe.recipe import Recipe
 
 MOST_SHOWN = 12
@@ -60,12 +63,15 @@ def merge_part(
     return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), part, **options)
 
 
-def run_part(plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, **options: Any) -> PartResult:
+def run_part(
+    plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, device: str = "cpu", **options: Any
+) -> PartResult:
     """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
     chosen = Options(**options)
-    plan = fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite)
+    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
+    plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)

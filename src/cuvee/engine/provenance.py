@@ -1,24 +1,14 @@
-"""`cuvee.json`: where an output came from; and the recipe in mergekit's own words where it has them."""
+"""`cuvee.json`: where an output came from."""
 
 import platform
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import yaml
-
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.plan import Plan
 from cuvee.progress import Progress
-from cuvee.recipe.recipe import Recipe
 from cuvee.version import __version__
-
-MERGEKIT_METHODS = (
-    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
-    "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
-    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
-)  # fmt: skip
-"""Methods of ours that mergekit has under the same key."""
 
 _LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")
 
@@ -48,7 +38,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "seed": plan.recipe.seed,
         "inputs": inputs,
         "weights_digest": None,
-        "reproducible": plan.method.reproducible,
+        "reproducible": plan.reproducible,
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),
@@ -73,24 +63,6 @@ def with_sha256(plan: Plan, inputs: list[dict[str, Any]], *, threads: int, progr
         | {"files": given["files"] | {n: given["files"][n] | {"sha256": found[path]} for n, path in paths.items()}}
         for given, paths in zip(inputs, unknown, strict=True)
     ]
-
-
-def as_mergekit(recipe: Recipe) -> str | None:
-    """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
-    named = any(source.name for part in recipe.slices for source in part.sources)
-    own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
-    own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
-    own = own or bool(recipe.groups) or recipe.missing != "fail"
-    own = own or recipe.chat_template in [str(model) for model in recipe.models()]
-    if own or recipe.merge_method not in MERGEKIT_METHODS:
-        return None
-    left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in _OUR_KEYS}
-    if isinstance(left.get("tokenizer"), str):
-        left["tokenizer"] = {"source": left["tokenizer"]}
-    return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
-
-
-_OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding")
 
 
 def _version(name: str) -> str | None:

@@ -1,14 +1,17 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import lay_out
+from cuvee.device import device_called
 from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
+from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import identity_of
 from cuvee.engine.partial import opened
 from cuvee.engine.peak import PeakMemory
@@ -17,7 +20,8 @@ from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
-from cuvee.plan.memory import DEFAULT_MEMORY
+from cuvee.plan.matrices import on_device
+from cuvee.plan.memory import default_memory, fit
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -43,7 +47,7 @@ def run_plan(
     plan: Plan,
     out: Path,
     *,
-    memory_bytes: int = DEFAULT_MEMORY,
+    memory_bytes: int | None = None,
     threads: int = 1,
     shard_bytes: int = DEFAULT_SHARD,
     chunk: int | None = None,
@@ -51,14 +55,21 @@ def run_plan(
     resume: bool = True,
     allow_nonfinite: bool = False,
     hash_inputs: bool = False,
+    device: str = "cpu",
     progress: Progress | None = None,
+    cache: Path | None = None,
+    history: Sequence[Mapping[str, Any]] = (),
 ) -> MergeResult:
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
     Models of a hub are downloaded first, once it is known that there is room for them and for the output.
     A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
-    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file.
-    `memory_bytes` bounds the private memory of buffers; `chunk` (elements) overrides the size that fits it. Raises
+    What surveys of whole models find is kept in the folder `cache`, if there is one, for other merges of the models.
+    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file; `history` is what it says of earlier stages.
+    With `device` "cuda" tensors are merged whole on a GPU; "auto" does so for methods that need whole matrices, if
+    there is one.
+    `memory_bytes` bounds the private memory of buffers, by default 512 MB, or what the largest matrices need where the
+    method works on whole ones; `chunk` (elements) overrides the size that fits it. Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
     """
@@ -66,9 +77,11 @@ def run_plan(
     if not out.name:
         raise RecipeError("the output is a folder with a name", where=str(named))
     options = Options(
-        memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent()
+        memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent(), cache
     )
-    plan = fetched(plan, out, options.progress, overwrite=overwrite)
+    fit(plan.steps, memory_bytes or default_memory(plan.steps, threads), threads)  # before anything is downloaded
+    plan = with_gguf_tokenizer(fetched(plan, out, options.progress, overwrite=overwrite))
+    plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)
@@ -76,6 +89,8 @@ def run_plan(
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
+        if history:
+            record = with_provenance(record, stages=list(history))
         if has_masks(plan):
             masks = write_masks(plan, writer, threads=workers.workers, progress=options.progress)
             record = with_provenance(record, masks=[asdict(mask) for mask in masks])

@@ -1,6 +1,6 @@
 """One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -9,21 +9,25 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
+from cuvee.engine.definition import defined_change
+from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
 from cuvee.kernels import Block, Kernels, block_of
 from cuvee.method import Method
-from cuvee.ops.arrays import sum_models
+from cuvee.ops.arrays import Array, sum_models
 from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
 from cuvee.ops.order import InOrder
 from cuvee.ops.rounding import round_at_random
 from cuvee.ops.survey import FLOAT32
 from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
-from cuvee.plan.make import as_arrays
+from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
-from cuvee.recipe.recipe import Rounding
+from cuvee.plan.settings import as_arrays
+from cuvee.recipe.recipe import Chosen, Rounding
 
 Sink = Callable[[int, np.ndarray], None]
 """Takes the bytes of the output tensor from a byte position on."""
@@ -40,6 +44,8 @@ class Context:
     allow_nonfinite: bool
     known: Found
     rounding: Rounding = "nearest"
+    post: tuple[Chosen, ...] = ()
+    device: TorchDevice | None = None
 
 
 @dataclass
@@ -103,8 +109,7 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
 
 
 def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks.dtype)
+    rule = _Rule(step, context, _found(step, blocks, context), blocks)
     dtype = NUMPY[step.dtype]
     out = np.empty(blocks.chunk, dtype)
     digest, loss = blake3(), np.zeros(2)
@@ -123,8 +128,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
 
 
 def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
-    found = survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
-    rule = _Rule(step, context, found, blocks.dtype)
+    rule = _Rule(step, context, _found(step, blocks, context), blocks)
     models, both = np.zeros(len(step.inputs)), np.zeros(2)
     for block in blocks:
         context.kernels.squares(block, models)
@@ -133,14 +137,20 @@ def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
     return Norms(tuple(models.tolist()), *both.tolist())
 
 
+def _found(step: MergeStep, blocks: Blocks, context: Context) -> Found:
+    if context.device is not None:
+        return {}  # a definition surveys the whole tensor itself
+    return survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
+
+
 class _Rule:
     """The method's rule, ready for one pass over the blocks of a step."""
 
-    def __init__(self, step: MergeStep, context: Context, found: Found, dtype: np.dtype) -> None:
+    def __init__(self, step: MergeStep, context: Context, found: Found, blocks: Blocks) -> None:
         self.step = step
         self.method = context.method
         self.context = context
-        self.dtype = dtype
+        self.dtype = blocks.dtype
         self.arguments = {name: survey.begin() for name, survey in found.items()}
         self.settings = as_arrays(step.settings)
         self.spread = context.method.spread(context.semantics, step.settings)
@@ -150,6 +160,10 @@ class _Rule:
         self.adds = step.base is not None
         # factors for each entry, not for each model, are for the rule itself to work with
         self.staged = context.method.staged and not any(isinstance(a, Inverse) for a in self.arguments.values())
+        self.whole: np.ndarray | None = None
+        if step.whole:
+            whole = self._whole(blocks)
+            self.whole = whole.merged if step.cut is None else whole.merge(step.cut, self._matrix)
 
     def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
         """Write the merged tensor's numbers for a block, rounded to the output's type."""
@@ -170,7 +184,38 @@ class _Rule:
         self._merged(block).write(1.0, False, out, np.zeros(2))
         return out
 
+    def _whole(self, blocks: Blocks) -> WholeTensor:
+        """Gather the task vectors of the whole tensor, and what a method that is not about matrices makes of them."""
+        whole = WholeTensor(self.step.shape, [given.dtype for given in self.step.inputs], self.dtype)
+        on_host = self.context.device is None and self.method.kind != "matrix"
+        for block in blocks:
+            whole.add(block)
+            if on_host:
+                whole.merged[block.start : block.start + block.size] = self.change(block)
+        if self.context.device is not None and not (self.method.kind == "matrix" and self.step.cut):
+            whole.merged[:] = self._on_device(self.context.device, whole.deltas).reshape(-1)
+        return whole
+
+    def _on_device(self, device: TorchDevice, deltas: np.ndarray) -> np.ndarray:
+        """Merge a whole tensor on the device: one transfer there, one back."""
+        taken = device.take(deltas.reshape(-1, *self.step.shape))
+        change = defined_change(self.method, self.step, taken, semantics=self.context.semantics, seed=self.context.seed)
+        return device.give(change)
+
+    def _matrix(self, deltas: Array, rounding: Sequence[float], merged: Array) -> Array:
+        device = self.context.device
+        if device is not None:
+            deltas, merged = device.take(deltas), device.take(merged)
+        if self.method.kind == "matrix":
+            merged = merged_matrix(self.method, deltas, rounding, self.settings)
+        merged = modified_matrix(merged, deltas, self.context.post)
+        return merged if device is None else device.give(merged)
+
     def _merged(self, block: Block) -> "_Merged":
+        if self.whole is not None:
+            return _Computed(block, self.whole[block.start : block.start + block.size])
+        if self.method.kind == "matrix":
+            return _Combination(block, fallback_factors(self.settings, block.models))
         if self.method.kind == "coefficient":
             coefficients = self._coefficients(block)
             if isinstance(coefficients, Weights):

@@ -1,6 +1,8 @@
 """Runs a method's surveys over a step, or over all steps where a survey is about the whole model."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,8 @@ from cuvee.engine.blocks import Blocks
 from cuvee.kernels import Block, Kernels
 from cuvee.method import Method
 from cuvee.ops.survey import Fold, Situation, Supplied, Survey
-from cuvee.plan.make import as_arrays
 from cuvee.plan.plan import MergeStep
+from cuvee.plan.settings import as_arrays
 
 Found = Mapping[str, Supplied]
 
@@ -34,6 +36,9 @@ def _key(*words: str) -> tuple[int, int]:
 Reduce = Callable[[Fold], Any]
 """Runs a fold over all the blocks that a survey is about and returns the final state."""
 
+Known = Callable[[Sequence[object], Callable[[], Any]], Any]
+"""Takes a question and what finds the answer; returns the answer."""
+
 
 def survey_step(
     method: Method, step: MergeStep, blocks: Blocks, kernels: Kernels, semantics: str, seed: int, known: Found
@@ -47,12 +52,13 @@ def survey_step(
         here = Situation(
             models=len(step.inputs),
             elements=step.elements,
-            settings=as_arrays(step.settings),
+            settings=_read(survey, step),
             semantics=semantics,
             kernels=kernels,
             shape=step.shape,
             dtype=blocks.dtype,
             keys=random_keys(step, seed),
+            room=blocks.room,
             found=found,
         )
         found[name] = run_survey(survey, here, lambda fold: fold_blocks(fold, blocks))
@@ -60,26 +66,48 @@ def survey_step(
 
 
 def survey_model(
-    method: Method, steps: Sequence[MergeStep], kernels: Kernels, semantics: str, dtype: np.dtype, reduce: Reduce
+    method: Method,
+    steps: Sequence[MergeStep],
+    kernels: Kernels,
+    semantics: str,
+    dtype: np.dtype,
+    reduce: Reduce,
+    known: Known = lambda question, run: run(),
 ) -> dict[str, Supplied]:
-    """Run the surveys that are about the whole model. They know what earlier ones of their kind found."""
+    """Run the surveys that are about the whole model. They know what earlier ones of their kind found.
+
+    What was `known` to the same question, of the same models, is not reduced again.
+    """
     merges = [step for step in steps if step.action == "merge"]
     found: dict[str, Supplied] = {}
+    question: list[object] = [semantics, str(dtype)]
     for name, survey in method.surveys.items() if merges else ():
         if survey.scope(semantics, merges[0].settings) != "model":
             continue
         here = Situation(
             models=len(merges[0].inputs),
             elements=sum(step.elements for step in merges),
-            settings=as_arrays(merges[0].settings),
+            settings=_read(survey, merges[0]),
             semantics=semantics,
             kernels=kernels,
             dtype=dtype,
             whole_model=True,
             found=found,
         )
-        found[name] = run_survey(survey, here, reduce)
+        question += [name, here.settings]
+        found[name] = run_survey(survey, here, _asking(known, question, reduce))
     return found
+
+
+def _read(survey: Survey, step: MergeStep) -> dict[str, Any]:
+    """Return the settings that a survey says it reads, no others."""
+    settings = as_arrays(step.settings)
+    return {name: settings[name] for name in survey.reads if name in settings}
+
+
+def _asking(known: Known, question: Sequence[object], reduce: Reduce) -> Reduce:
+    turn = count()
+    return lambda fold: known([*question, next(turn)], partial(reduce, fold))
 
 
 def run_survey(survey: Survey, here: Situation, reduce: Reduce) -> Supplied:

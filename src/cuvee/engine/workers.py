@@ -4,27 +4,35 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
+from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
+from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.kernels import prepare
+from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import DEFAULT_MEMORY, computing_dtype, fit, keeps, worker_bytes
+from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, worker_bytes
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
 DEFAULT_SHARD = 5_000_000_000
+
+_MATRICES_AHEAD = 16
+"""Steps that each worker may be ahead of the first that is not done, where they are done on whole matrices."""
 
 Write = Callable[[str, int, np.ndarray], None]
 """Takes bytes of an output tensor: its name, the position of the first, the bytes."""
@@ -35,9 +43,12 @@ _S = TypeVar("_S")
 
 @dataclass(frozen=True)
 class Options:
-    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`."""
+    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's.
 
-    memory_bytes: int = DEFAULT_MEMORY
+    What surveys of whole models find is kept in the folder `cache`, if there is one.
+    """
+
+    memory_bytes: int | None = None
     threads: int = 1
     shard_bytes: int = DEFAULT_SHARD
     chunk: int | None = None
@@ -45,6 +56,7 @@ class Options:
     resume: bool = True
     allow_nonfinite: bool = False
     progress: Progress = field(default_factory=Silent)
+    cache: Path | None = None
 
 
 class Workers:
@@ -54,12 +66,14 @@ class Workers:
         self.plan = plan
         self.steps = plan.steps
         """The plan's steps; once run, with what was measured."""
-        fitting, self.workers = fit(plan.steps, options.memory_bytes, options.threads)
+        memory = default_memory(plan.steps, options.threads) if options.memory_bytes is None else options.memory_bytes
+        fitting, self.workers = fit(plan.steps, memory, options.threads)
         self.chunk = options.chunk or fitting
         # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
-        self.granted = 0 if options.chunk else options.memory_bytes // self.workers
+        self.granted = 0 if options.chunk else memory // self.workers
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.progress
+        self.cache = options.cache
         self.kernels = prepare(options.progress)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
@@ -82,14 +96,27 @@ class Workers:
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         """Run the steps of these names. What is measured over the whole model is measured first."""
+        with one_thread_a_matrix() if any(step.cut for step in self.steps) else nullcontext():
+            self._run_all(names, write, note)
+
+    def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
-        steps = with_measured_weights(self.plan, self._over_all_steps)
+        steps = with_measured_weights(
+            self.plan, lambda fold: self._known(["norms"], partial(self._over_all_steps, fold))
+        )
         known = survey_model(
-            self.plan.method, steps, self.kernels, recipe.semantics, self._surveyed(), self._over_all_steps
+            self.plan.method,
+            steps,
+            self.kernels,
+            recipe.semantics,
+            self._surveyed(),
+            self._over_all_steps,
+            self._known,
         )
         context = Context(
-            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding
-        )
+            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
+            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None,
+        )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps
         left = [step for step in steps if step.name in names]
@@ -115,6 +142,9 @@ class Workers:
             state = found if state is None else fold.merge(state, found)
         return state
 
+    def _known(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
+        return KnownFolds(self.cache, self.plan).get(question, run) if self.cache else run()
+
     def _surveyed(self) -> np.dtype:
         """Return the type in which the whole model is surveyed: float64 where any step is computed in it."""
         loaded = [loaded_dtype(self.plan.recipe, step) for step in self.plan.steps if step.action == "merge"]
@@ -125,12 +155,14 @@ class Workers:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         if not keeps(step, self.granted) and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
+        kept = keeps(step, self.granted)
         return Blocks(
             step,
             self.plan.sources,
             self.kernels,
             chunk=self.chunk,
-            kept=keeps(step, self.granted),
+            kept=kept,
+            spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
             dtype=dtype or loaded or self.wide,
             allow_nonfinite=self.allow_nonfinite,
@@ -156,11 +188,13 @@ class Workers:
             yield from map(work, items)
             return
         waiting: deque[Future[_T]] = deque()
+        # matrices take from moments to minutes: while one takes long, the other workers go on with more of them
+        ahead = self.workers * (_MATRICES_AHEAD if any(step.cut for step in self.steps) else 1)
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for item in items:
                     waiting.append(pool.submit(work, item))
-                    if len(waiting) > self.workers:
+                    if len(waiting) > ahead:
                         yield waiting.popleft().result()
                 while waiting:
                     yield waiting.popleft().result()

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from cuvee.evaluate.extract import Extraction
 from cuvee.evaluate.prompt import Prompt, Shot
+from cuvee.evaluate.ranking import Ranking, Standing, rank
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
-from cuvee.evaluate.statistics import Difference, Estimate, paired_difference
+from cuvee.evaluate.statistics import Difference, Estimate, Gap, paired_difference
 from cuvee.evaluate.suite import load_tasks
 from cuvee.evaluate.task import Sample, Task, load_task
 
@@ -25,12 +26,15 @@ __all__ = [
     "Difference",
     "Estimate",
     "Extraction",
+    "Gap",
     "Item",
     "Prompt",
+    "Ranking",
     "Report",
     "Sample",
     "Score",
     "Shot",
+    "Standing",
     "Task",
     "TaskReport",
     "evaluate",
@@ -38,6 +42,7 @@ __all__ = [
     "load_task",
     "load_tasks",
     "paired_difference",
+    "rank",
 ]
 
 

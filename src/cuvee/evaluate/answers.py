@@ -79,10 +79,10 @@ def _texts(
     model: LanguageModel, samples: Sequence[Sample], prompt: Prompt, batch_size: BatchSize, work: Work
 ) -> Iterator[list[Answer]]:
     for batch in generate(model, samples, prompt, batch_size=batch_size, work=work):
-        yield [_of_text(samples[place], text, prompt) for place, text in batch]
+        yield [answer_of_text(samples[place], prompt, text) for place, text in batch]
 
 
-def _of_text(sample: Sample, text: Text, prompt: Prompt) -> Answer:
+def answer_of_text(sample: Sample, prompt: Prompt, text: Text) -> Answer:
     """Make an answer of what was written; for a multiple-choice item the choice that it names, blank for none."""
     chosen = sample.eval_type == "multiple_choice"
     found = extracted(text.text, prompt.extract, prompt.otherwise, sample.choices if chosen else ())

@@ -63,7 +63,7 @@ def choose(
     if not places:
         return
     if scoring == "letter":
-        _check_letters(samples)
+        check_letters(samples)
     made = (kit_questions if scoring == "kit" else make_questions)(model, [samples[place] for place in places], prompt)
     questions = dict(zip(places, made, strict=True))
     costs = {place: _cost(each) for place, each in questions.items()}
@@ -139,10 +139,10 @@ def _later_tokens(model: LanguageModel, seen: Seen, owners: list[int], rows: lis
 def _choice(sample: Sample, question: Question, totals: list[float], scoring: Scoring) -> Choice:
     if any(math.isnan(total) for total in totals):
         raise EvaluationError(f"the model's output for item '{sample.id}' is not a number")
-    scores = _scores(sample, question, np.array(totals), scoring)
+    scores = scores_of_choices(sample.choices, [len(choice) for choice in question.choices], totals, scoring)
     return Choice(
-        index=int(scores.argmax()),
-        scores=tuple(scores.tolist()),
+        index=max(range(len(scores)), key=scores.__getitem__),
+        scores=tuple(scores),
         log_likelihoods=tuple(totals),
         lengths=question.scored,
         tokens=question.tokens,
@@ -151,19 +151,23 @@ def _choice(sample: Sample, question: Question, totals: list[float], scoring: Sc
     )
 
 
-def _scores(sample: Sample, question: Question, totals: np.ndarray, scoring: Scoring) -> np.ndarray:
+def scores_of_choices(
+    choices: Sequence[str], lengths: Sequence[int], totals: Sequence[float], scoring: Scoring
+) -> list[float]:
+    """Turn the log-likelihoods of choices, over so many tokens each, into scores."""
     if scoring == "per_byte":
-        return totals / [len(choice.encode()) for choice in sample.choices]
-    if scoring == "per_character":
-        return totals / [len(choice) for choice in sample.choices]
-    if scoring == "per_token":
-        return totals / [len(choice) for choice in question.choices]
-    if scoring == "letter":
-        return totals - float(np.logaddexp.reduce(totals))
-    return totals
+        lengths = [len(choice.encode()) for choice in choices]
+    elif scoring == "per_character":
+        lengths = [len(choice) for choice in choices]
+    elif scoring == "letter":
+        return [total - float(np.logaddexp.reduce(totals)) for total in totals]
+    elif scoring != "per_token":
+        return list(totals)
+    return [total / length for total, length in zip(totals, lengths, strict=True)]
 
 
-def _check_letters(samples: Sequence[Sample]) -> None:
+def check_letters(samples: Sequence[Sample]) -> None:
+    """Raise unless every choice is one letter."""
     other = [s.id for s in samples if not all(len(choice) == 1 and choice.isalpha() for choice in s.choices)]
     if other:
         raise EvaluationError(

@@ -1,7 +1,8 @@
 """Evaluates a model on tasks: answers every item, judges the answers, and says how sure the scores are."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,13 +30,14 @@ if TYPE_CHECKING:
     from cuvee.evaluate.batches import BatchSize
     from cuvee.evaluate.choices import Scoring
     from cuvee.evaluate.model import Device, Dtype, LanguageModel
+    from cuvee.evaluate.served import Served
 
 SILENT: Progress = Silent()
 HARNESS = "lm-eval:"
 
 
 def evaluate(
-    model: "str | Path | LanguageModel",
+    model: "str | Path | LanguageModel | Served",
     tasks: Sequence[str | Path | Task],
     *,
     out: str | Path | None = None,
@@ -46,7 +48,7 @@ def evaluate(
     scoring: "Scoring" = "sum",
     progress: Progress = SILENT,
 ) -> Report:
-    """Evaluate a model, a folder or one already loaded, on tasks.
+    """Evaluate a model, a folder, one already loaded or one of a server, on tasks.
 
     With `out`, the report, a submission and all answers are written there, the answers as they come: a second run
     computes only what is missing, which is what no run with the same model, item, prompt, dtype, device and scoring
@@ -54,7 +56,7 @@ def evaluate(
     each task. A loaded model keeps its own device and dtype. A place that cannot be written to raises RecipeError, a
     full disk OutOfBudget, before the model is loaded where that can be known.
     """
-    from cuvee.evaluate.model import fitting_threads
+    from cuvee.evaluate.model import LanguageModel, fitting_threads
 
     started = time.perf_counter()
     asked, foreign = _loaded_tasks(tasks)
@@ -65,8 +67,8 @@ def evaluate(
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
-        with fitting_threads(loaded):
-            results = tuple(_judged(task, run.answers(task)) for task in asked) + run.harness(foreign)
+        with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
+            results = tuple(judged(task, run.answers(task)) for task in asked) + run.harness(foreign)
     finally:
         progress.finish()
     report = Report(
@@ -115,17 +117,20 @@ def _check_output(out: Path, tasks: Sequence[Task]) -> None:
     check_writable(out, [out / REPORT_FILE, out / SUBMISSION_FILE, *answers])
 
 
-def _loaded_model(model: "str | Path | LanguageModel", device: "Device", dtype: "Dtype") -> "LanguageModel":
+def _loaded_model(
+    model: "str | Path | LanguageModel | Served", device: "Device", dtype: "Dtype"
+) -> "LanguageModel | Served":
     from cuvee.evaluate.model import LanguageModel, load_model
+    from cuvee.evaluate.served import Served
 
-    return model if isinstance(model, LanguageModel) else load_model(model, device=device, dtype=dtype)
+    return model if isinstance(model, LanguageModel | Served) else load_model(model, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
 class _Run:
     """One model under one set of settings. `folder` keeps the answers; None keeps nothing."""
 
-    model: "LanguageModel"
+    model: "LanguageModel | Served"
     scoring: "Scoring"
     batch_size: "BatchSize"
     limit: int | None
@@ -141,14 +146,15 @@ class _Run:
     def _deciding(self) -> dict[str, str]:
         """Return the settings on which the answers depend."""
         from cuvee.evaluate.kit import kit_style
+        from cuvee.evaluate.served import Served
 
+        if isinstance(self.model, Served):
+            return {"scoring": self.scoring, **self.model.settings()}
         deciding = {"scoring": self.scoring, "dtype": self.model.dtype, "device": self.model.device.type}
         return {**deciding, "kit_style": kit_style(self.model)} if self.scoring == "kit" else deciding
 
     def answers(self, task: Task) -> dict[str, Answer]:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""
-        from cuvee.evaluate.answers import answer
-
         samples = {sample.id: sample for sample in task.samples}
         asked = list(samples)[: self.limit]
         keys = self._keys(task)
@@ -159,15 +165,7 @@ class _Run:
         found = dict(kept.answers)
         missing = frozenset(name for name in asked if name not in found)
         self.progress.advance(len(asked) - len(missing))
-        for batch in answer(
-            self.model,
-            task.samples,
-            task.prompt,
-            scoring=self.scoring,
-            batch_size=self.batch_size,
-            missing=missing,
-            batches=kept.batches,
-        ):
+        for batch in self._computed(task, missing, kept.batches):
             new = [each for each in batch if each.id not in found]
             if self.folder is not None:
                 lines = [_line(task, samples[each.id], each, keys) for each in new]
@@ -181,9 +179,26 @@ class _Run:
         if not names:
             return ()
         from cuvee.evaluate.harness import run_lm_eval
+        from cuvee.evaluate.model import LanguageModel
+
+        if not isinstance(self.model, LanguageModel):
+            raise RecipeError("lm-eval runs on a model in memory, not on a server", where=names[0])
 
         found = run_lm_eval(self.model, names, limit=self.limit, batch_size=self.batch_size, out=self.folder)
         return tuple(found)
+
+    def _computed(
+        self, task: Task, missing: Collection[str], batches: Sequence[Sequence[str]]
+    ) -> Iterator[list[Answer]]:
+        from cuvee.evaluate.answers import answer
+        from cuvee.evaluate.served import Served
+
+        model, scoring, size = self.model, self.scoring, self.batch_size
+        if isinstance(model, Served):
+            return model.answers(task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing)
+        return answer(
+            model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
+        )
 
     def _keys(self, task: Task) -> dict[str, str]:
         model = f"{self.model.digest} {self.model.files_digest}"
@@ -200,13 +215,14 @@ def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
-    judged = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
-    scored = [_metrics(task, *pair) for pair in judged]
+def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
+    """Score answers by the targets of a task; samples without an answer are left out."""
+    pairs = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
+    scored = [_metrics(task, *pair) for pair in pairs]
     main = task.metrics[0]
     items = [
         Item(sample.id, answer.prediction, found.get(main))
-        for (sample, answer), found in zip(judged, scored, strict=True)
+        for (sample, answer), found in zip(pairs, scored, strict=True)
     ]
     by_metric = {name: [found[name] for found in scored if name in found] for name in task.metrics}
     return TaskReport(

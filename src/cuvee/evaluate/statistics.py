@@ -1,23 +1,22 @@
-"""How sure a score is. Every interval is one of 95 %, from a formula: no random numbers.
+"""How sure a score is. Every interval is one of 95 %.
 
-- A mean of zeros and ones: Wilson's interval. Any other mean of scores between 0 and 1: the normal interval, within
-  [0, 1].
-- A difference of two models over the same items: the normal interval of the mean difference. Where both scores are
-  zeros and ones, with Agresti and Min's half a count in each of the four cells (Statistics in Medicine 24, 2005),
-  which does not collapse to a point when the models agree everywhere.
-- A weighted average over tasks: the distances from the value to both ends of the tasks' intervals, combined as
-  independent errors (Zou and Donner, Statistics in Medicine 27, 2008). It keeps the asymmetry near 0 and 1, where plain
-  variances would give an average of perfect scores no width at all.
+- A mean of zeros and ones: Wilson's interval. Any other mean of scores between 0 and 1, and the weighted average over
+  tasks: the middle 95 % of averages whose items are drawn anew within each task (`resample`).
+- A difference of two models over the same items of a task, all scores zeros and ones: the normal interval of the mean
+  difference with Agresti and Min's half a count in each of the four cells (Statistics in Medicine 24, 2005), which
+  does not collapse to a point when the models agree everywhere. Any other difference: resampled, both models together.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.report import Report, Score, TaskReport
+from cuvee.evaluate.resample import Matrix, interval, macro_draws, share_above
 
 Z = 1.959963984540054  # the normal distribution's 97.5 % point
 LARGEST_DEVIATION = 0.5  # no scores between 0 and 1 spread more
@@ -35,51 +34,95 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """First model minus second over the same `n` items, with the 95 % interval of the difference.
+
+    `better` is the probability that the first is better on all such items. `won` items have a higher score by the
+    first, `lost` ones by the second.
+    """
+
+    n: int
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    better: float
+    won: int
+    lost: int
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "tie"]:
+        """What the interval says of the first model: a tie if it holds zero."""
+        if self.low > 0:
+            return "better"
+        return "worse" if self.high < 0 else "tie"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers and the verdict in plain types."""
+        return {**asdict(self), "verdict": self.verdict}
+
+    def mirrored(self) -> "Gap":
+        """Return second minus first."""
+        value, low, high = (0.0 - each for each in (self.value, self.high, self.low))
+        return Gap(self.n, value, self.standard_error, low, high, 1 - self.better, self.lost, self.won)
+
+
+@dataclass(frozen=True)
 class Difference:
     """First report minus second: of the macro averages, and task by task."""
 
-    macro: Estimate
-    tasks: dict[str, Estimate]
+    macro: Gap
+    tasks: dict[str, Gap]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all numbers in plain types."""
+        tasks = {name: gap.to_json() for name, gap in self.tasks.items()}
+        return {"macro": self.macro.to_json(), "tasks": tasks}
+
+    def mirrored(self) -> "Difference":
+        """Return second minus first."""
+        return Difference(self.macro.mirrored(), {name: gap.mirrored() for name, gap in self.tasks.items()})
 
 
 def mean(scores: Sequence[float]) -> Estimate:
     """Estimate the mean of scores between 0 and 1. There must be one at least."""
     values = np.asarray(scores, dtype=np.float64)
-    n, value = len(values), float(values.mean())
-    error = _standard_error(values, LARGEST_DEVIATION)
+    value, error = _mean_and_error(values, LARGEST_DEVIATION)
     if np.isin(values, (0.0, 1.0)).all():
-        low, high = _wilson(value, n)
+        low, high = _wilson(value, len(values))
     else:
-        low, high = max(0.0, value - Z * error), min(1.0, value + Z * error)
-    return Estimate(n, value, error, low, high)
+        low, high = interval(macro_draws([values[:, None]], [1.0]), value)
+    return Estimate(len(values), value, error, low, high)
 
 
-def average(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
-    """Estimate a weighted average of independent estimates."""
-    share = np.asarray(weights, dtype=np.float64) / sum(weights)
-    value, error, low, high = (
-        np.array([getattr(estimate, name) for estimate in estimates])
-        for name in ("value", "standard_error", "low", "high")
-    )
-    middle = float(share @ value)
-    return Estimate(
-        n=sum(estimate.n for estimate in estimates),
-        value=middle,
-        standard_error=_root_of_squares(share * error),
-        low=middle - _root_of_squares(share * (value - low)),
-        high=middle + _root_of_squares(share * (high - value)),
-    )
+def average(tasks: Sequence[Sequence[float]], weights: Sequence[float]) -> Estimate:
+    """Estimate the weighted average of several tasks' mean scores."""
+    if len(tasks) == 1:
+        return mean(tasks[0])
+    columns = [np.asarray(scores, dtype=np.float64)[:, None] for scores in tasks]
+    value, error = _averaged([_mean_and_error(column, LARGEST_DEVIATION) for column in columns], weights)
+    return Estimate(sum(map(len, columns)), value, error, *interval(macro_draws(columns, weights), value))
 
 
-def difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
+def difference(first: Sequence[float], second: Sequence[float]) -> Gap:
     """Estimate the mean of first minus second over the same items, both scores between 0 and 1."""
-    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    gaps = a - b
-    value, error = float(gaps.mean()), _standard_error(gaps, 2 * LARGEST_DEVIATION)
-    middle, width = value, Z * error
-    if np.isin((a, b), (0.0, 1.0)).all():
-        middle, width = _agresti_min(int((gaps > 0).sum()), int((gaps < 0).sum()), len(gaps))
-    return Estimate(len(gaps), value, error, max(-1.0, middle - width), min(1.0, middle + width))
+    return average_difference([(first, second)], [1.0])
+
+
+def average_difference(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], weights: Sequence[float]) -> Gap:
+    """Estimate the weighted average of the differences in several tasks."""
+    tasks = [np.array(pair, dtype=np.float64).T for pair in pairs]
+    gaps = [task[:, 0] - task[:, 1] for task in tasks]
+    value, error = _averaged([_mean_and_error(gap, 2 * LARGEST_DEVIATION) for gap in gaps], weights)
+    joined = np.concatenate(gaps)
+    n, won, lost = len(joined), int((joined > 0).sum()), int((joined < 0).sum())
+    drawn = macro_draws(tasks, weights)
+    drawn_gaps = drawn[:, 0] - drawn[:, 1]
+    if len(tasks) == 1 and np.isin(tasks[0], (0.0, 1.0)).all():
+        low, high = _agresti_min(won, lost, n)
+    else:
+        low, high = interval(drawn_gaps, value)
+    return Gap(n, value, error, low, high, share_above(drawn_gaps), won, lost)
 
 
 def paired_difference(first: Report, second: Report) -> Difference:
@@ -87,20 +130,21 @@ def paired_difference(first: Report, second: Report) -> Difference:
 
     Raises EvaluationError if the tasks or the scored items are not the same.
     """
-    pairs = [(task, _partner(task, second)) for task in first.tasks if task.main]
-    if not pairs or len(pairs) != sum(task.main is not None for task in second.tasks):
+    partners = [(task, _partner(task, second)) for task in first.tasks if task.main]
+    if not partners or len(partners) != sum(task.main is not None for task in second.tasks):
         raise EvaluationError("the two reports do not score the same tasks")
-    tasks = {task.task: difference(_scores(task), _scores(partner)) for task, partner in pairs}
-    return Difference(average(list(tasks.values()), [task.weight for task, _ in pairs]), tasks)
+    pairs = [(scores_of(task), scores_of(partner)) for task, partner in partners]
+    macro = average_difference(pairs, [task.weight for task, _ in partners])
+    return Difference(macro, {task.task: difference(*pair) for (task, _), pair in zip(partners, pairs, strict=True)})
 
 
 def macro_score(tasks: Sequence[TaskReport]) -> Score | None:
     """Average the main scores of the tasks that have one, by the tasks' weights."""
-    scored = [(task.main, task.weight) for task in tasks if task.main]
+    scored = [task for task in tasks if task.main]
     if not scored:
         return None
-    names = sorted({score.metric for score, _ in scored})
-    estimate = average([_estimate(score) for score, _ in scored], [weight for _, weight in scored])
+    names = sorted({task.main.metric for task in scored if task.main})
+    estimate = average([scores_of(task) for task in scored], [task.weight for task in scored])
     return as_score("macro", names[0] if len(names) == 1 else "mixed", estimate)
 
 
@@ -111,13 +155,22 @@ def as_score(task: str, metric: str, estimate: Estimate) -> Score:
     )
 
 
-def _estimate(score: Score) -> Estimate:
-    return Estimate(score.n, score.value, score.standard_error, score.low, score.high)
+def scores_of(task: TaskReport) -> list[float]:
+    """Return the main scores of the items that have one, in order."""
+    return [item.score for item in task.items if item.score is not None]
 
 
-def _standard_error(values: "np.ndarray[tuple[int], np.dtype[np.float64]]", largest: float) -> float:
-    """One value alone says nothing of the spread; it counts as the largest there can be."""
-    return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else largest
+def _mean_and_error(values: Matrix, largest: float) -> tuple[float, float]:
+    """Return the mean and its standard error. One value alone says nothing of the spread; it counts as the largest."""
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else largest
+    return float(values.mean()), error
+
+
+def _averaged(estimates: Sequence[tuple[float, float]], weights: Sequence[float]) -> tuple[float, float]:
+    """Return the weighted average of means and its standard error."""
+    share = np.asarray(weights, dtype=np.float64) / sum(weights)
+    values, errors = np.array(estimates).T
+    return float(share @ values), float(np.sqrt(np.sum((share * errors) ** 2)))
 
 
 def _wilson(share: float, n: int) -> tuple[float, float]:
@@ -126,13 +179,10 @@ def _wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, middle - width), min(1.0, middle + width)
 
 
-def _agresti_min(wins: int, losses: int, n: int) -> tuple[float, float]:
-    middle = (wins - losses) / (n + 2)
-    return middle, Z * math.sqrt((wins + losses + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
-
-
-def _root_of_squares(parts: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
-    return float(np.sqrt(np.sum(parts**2)))
+def _agresti_min(won: int, lost: int, n: int) -> tuple[float, float]:
+    middle = (won - lost) / (n + 2)
+    width = Z * math.sqrt((won + lost + 1) / (n + 2) - middle**2) / math.sqrt(n + 2)
+    return max(-1.0, middle - width), min(1.0, middle + width)
 
 
 def _partner(task: TaskReport, other: Report) -> TaskReport:
@@ -146,7 +196,3 @@ def _partner(task: TaskReport, other: Report) -> TaskReport:
 
 def _ids(task: TaskReport) -> list[str]:
     return [item.id for item in task.items if item.score is not None]
-
-
-def _scores(task: TaskReport) -> list[float]:
-    return [item.score for item in task.items if item.score is not None]

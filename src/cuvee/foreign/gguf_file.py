@@ -43,8 +43,7 @@ class GgufCheckpoint:
         self.tensors = specs
         self._stored = stored
         kinds = dict.fromkeys(s.kind.name for s in stored.values() if s.kind.name not in _PLAIN)
-        codes = f"GGUF blocks of {', '.join(kinds)}, read as float32; " if kinds else ""
-        self.notes = (f"{codes}its tokenizer lies in the GGUF file and is not written out",)
+        self.notes = (f"GGUF blocks of {', '.join(kinds)}, read as float32",) if kinds else ()
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         for part in out:

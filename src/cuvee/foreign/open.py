@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cuvee.checkpoint import TensorSource, open_checkpoint
-from cuvee.errors import CheckpointError
+from cuvee.checkpoint import TensorSource, open_checkpoint, open_partly
+from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.foreign.scaled import dequantised, is_exact
 from cuvee.foreign.schemes import scheme_of
 
@@ -12,6 +12,24 @@ _TORCH = (".bin", ".pt", ".pth")
 
 def open_files(path: Path) -> TensorSource:
     """Open a folder or file by its headers, as it is stored. Raises CheckpointError."""
+    source, problems, _ = open_files_partly(path)
+    if problems:
+        raise several(problems)
+    return source
+
+
+def open_files_partly(path: Path) -> tuple[TensorSource, tuple[CuveeError, ...], frozenset[str]]:
+    """Open a folder or file as far as it can be opened: with what is wrong, and the tensors that this hides.
+
+    Raises CheckpointError if nothing of it can be known.
+    """
+    if path.suffix == ".safetensors" or (path.is_dir() and any(path.glob("*.safetensors*"))):
+        opened = open_partly(path)
+        return opened.checkpoint, opened.problems, opened.unseen
+    return _open_foreign(path), (), frozenset()
+
+
+def _open_foreign(path: Path) -> TensorSource:
     if path.suffix == ".gguf" and path.is_file():
         from cuvee.foreign.gguf_file import open_gguf
 
@@ -20,9 +38,7 @@ def open_files(path: Path) -> TensorSource:
         from cuvee.foreign.torch_files import open_torch_files
 
         return open_torch_files([path], path)
-    if path.is_dir() and not any(path.glob("*.safetensors*")):
-        return _open_folder(path)
-    return open_checkpoint(path)
+    return _open_folder(path) if path.is_dir() else open_checkpoint(path)
 
 
 def _open_folder(folder: Path) -> TensorSource:
@@ -47,7 +63,7 @@ def readable(source: TensorSource, where: str) -> TensorSource:
     """Return a checkpoint of numbers that can be merged. Raises CheckpointError for adapters and unknown codes."""
     adapter = next((name for name in source.tensors if ".lora_A." in name or ".lora_B." in name), None)
     if adapter is not None:
-        hint = "apply it to its base first, for example with PEFT's merge_and_unload"
+        hint = "name its base before it: base+adapter"
         raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
     scheme = scheme_of(source)
     if scheme is None:

@@ -10,6 +10,9 @@ from cuvee.checkpoint.companions import is_companion
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
 
+KEPT = ("config.json", "README.md", INDEX, "cuvee.json", "recipe.yaml")
+"""What a copy of a model has besides weights and companions."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,7 +51,7 @@ class Repository:
 
     def wanted(self) -> list[str]:
         """List the files that a copy of the model needs: config, weights, companions, the card for its licence."""
-        kept = [name for name in self.files if is_companion(name) or name in ("config.json", "README.md", INDEX)]
+        kept = [name for name in self.files if is_companion(name) or name in KEPT]
         return kept + [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
 
     @property

@@ -17,7 +17,9 @@ from cuvee.method import coefficient_method
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram_of
 
-filter_gram = gram_of(lambda semantics, settings: "row" if settings["filter_wise"] else "tensor")
+filter_gram = gram_of(
+    lambda semantics, settings: "row" if settings["filter_wise"] else "tensor", reads=("filter_wise",)
+)
 
 
 @coefficient_method(

@@ -19,7 +19,7 @@ def _scope(semantics: str, settings: Any) -> Scope:
     return "column" if settings["nuslerp_row_wise"] else "row"
 
 
-vector_gram = gram_of(_scope)
+vector_gram = gram_of(_scope, reads=("nuslerp_flatten", "nuslerp_row_wise"))
 
 
 @coefficient_method(

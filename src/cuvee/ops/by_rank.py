@@ -8,7 +8,7 @@ from array_api_compat import to_device
 from cuvee.kernels import Block, Kept
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.order import AboveInOrder, InOrder, Ranks, Threshold, largest, ranks, ranks_by
-from cuvee.ops.sparsify import Masks, kept_count, remembered, rescaling
+from cuvee.ops.sparsify import Masks, kept_count, masks_for, rescaling
 from cuvee.ops.survey import Run, Situation, Survey, row_length
 
 
@@ -151,8 +151,7 @@ def _drawn(chance: np.ndarray, s: Situation, start: int) -> np.ndarray:
 
 def _by_rank(s: Situation) -> Run:
     yield from ()
-    masks = Masks(remembered(s.models, s.shape, s.semantics, s.settings))
-    return ByRank(s, chances(s), np.array(s.keys, np.int64), masks)
+    return ByRank(s, chances(s), np.array(s.keys, np.int64), masks_for(s))
 
 
 def _by_rank_whole(stack: Array, s: Situation) -> Array:
@@ -167,7 +166,6 @@ keep_by_rank = Survey(
     whole=_by_rank_whole,
     reads=("density", "epsilon", "rescale"),
     unit=lambda shape, semantics, settings: row_length(shape),
-    holds=remembered,
 )
 """Each entry with a probability that rises with its magnitude's rank in its row (DELLA)."""
 

@@ -1,7 +1,6 @@
 """Surveys that decide which entries of the task vectors are kept, and by what the kept ones are multiplied."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +11,6 @@ from cuvee.ops.arrays import Array, array_namespace, sum_models
 from cuvee.ops.order import kept_by, largest
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import sparse
-
-MOST_REMEMBERED = 1 << 25
-"""Bytes of masks that are remembered of a tensor."""
 
 
 class Masks:
@@ -37,10 +33,10 @@ class Masks:
         return mask
 
 
-def remembered(models: int, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
-    """Return the bytes of the masks that are remembered of a tensor: none where one pass goes over them."""
-    twice = settings["rescale"] and semantics != "paper"
-    return min(MOST_REMEMBERED, models * math.prod(shape) // 8 + 64) if twice else 0
+def masks_for(s: Situation) -> Masks:
+    """Return room for a tensor's masks: none where one pass goes over them."""
+    twice = s.settings.get("rescale") and s.semantics != "paper"
+    return Masks(s.room if twice else 0)
 
 
 @dataclass(frozen=True)
@@ -106,8 +102,7 @@ semantics; of the whole model, all equal ones, in the paper's (TIES, arXiv:2306.
 
 
 def _at_random(s: Situation) -> AtRandom:
-    masks = Masks(remembered(s.models, s.shape, s.semantics, s.settings))
-    return AtRandom(np.array(s.keys, np.int64), np.asarray(s.settings["density"]), s.kernels, masks)
+    return AtRandom(np.array(s.keys, np.int64), np.asarray(s.settings["density"]), s.kernels, masks_for(s))
 
 
 def _random(s: Situation) -> Run:
@@ -120,7 +115,7 @@ def _random_whole(stack: Array, s: Situation) -> Array:
     return xp.reshape(xp.asarray(_at_random(s).drawn(0, s.elements)), stack.shape)
 
 
-keep_at_random = Survey(run=_random, whole=_random_whole, reads=("density", "rescale"), holds=remembered)
+keep_at_random = Survey(run=_random, whole=_random_whole, reads=("density", "rescale"))
 """Each entry with probability `density` (DARE, arXiv:2311.03099)."""
 
 

@@ -48,7 +48,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a survey may know: the numbers of models and elements, the settings, and what earlier surveys found."""
+    """What a survey may know: the numbers of models and elements, the settings, and what earlier surveys found.
+
+    `room` is how many bytes it may keep beyond what it says that it `holds`, to save time.
+    """
 
     models: int
     elements: int
@@ -59,6 +62,7 @@ class Situation:
     dtype: np.dtype = FLOAT32
     keys: tuple[tuple[int, int], ...] = ()
     whole_model: bool = False
+    room: int = 0
     found: Mapping[str, Any] = field(default_factory=dict)
 
     @property

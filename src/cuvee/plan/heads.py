@@ -12,7 +12,7 @@ from cuvee.errors import CheckpointError, CuveeError
 from cuvee.plan.names import View
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import Tie
-from cuvee.structure.config import TEXT_PARTS, is_tied
+from cuvee.structure.config import is_tied, untied
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
         if not is_tied(config):
             return Heads(views, {})
         note = f"every model stores '{head}', though {donor} says that it is tied to the embedding"
-        return Heads(views, _untied(config), (f"{note}: {_KEPT}",))
+        return Heads(views, untied(config), (f"{note}: {_KEPT}",))
     refused = [model for model in tied if not _may_be_tied(views[model].source)]
     if refused:
         return Heads(views, {})  # it lacks the tensor, as the check of names says
@@ -48,7 +48,7 @@ def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
         return Heads(views, {}, (), (CheckpointError(message, hint="untie or tie all of them the same way first"),))
     given = {model: _with_head(view, head, ties[model]) if model in tied else view for model, view in views.items()}
     note = f"'{head}' is tied to the embedding in {_list(tied)} and not in {_list(list(heads))}"
-    return Heads(given, _untied(config), (f"{note}: {_KEPT}",))
+    return Heads(given, untied(config), (f"{note}: {_KEPT}",))
 
 
 _KEPT = "the output has a head of its own, and its config says tie_word_embeddings: false"
@@ -65,16 +65,6 @@ def _may_be_tied(source: TensorSource) -> bool:
 
 def _with_head(view: View, head: str, tie: Tie) -> View:
     return replace(view, called={**view.called, head: tie.embedding})
-
-
-def _untied(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the changes that make a config say that nothing is tied, wherever it says otherwise."""
-    key = "tie_word_embeddings"
-    changes: dict[str, Any] = {key: False}
-    for part in TEXT_PARTS:
-        if isinstance(config.get(part), dict):
-            changes[part] = {**config[part], key: False}
-    return changes
 
 
 def _list(models: list[ModelRef]) -> str:

@@ -59,6 +59,12 @@ def least_memory(steps: Iterable[MergeStep]) -> int:
     return max((worker_bytes(step, BLOCK) for step in steps), default=0)
 
 
+def default_memory(steps: Iterable[MergeStep], threads: int) -> int:
+    """Return the budget of a merge that names none: DEFAULT_MEMORY, or what each worker's largest matrix needs."""
+    steps = tuple(steps)
+    return max(DEFAULT_MEMORY, threads * least_memory(steps) if any(step.whole for step in steps) else 0)
+
+
 def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[int, int]:
     """Return (chunk in elements, workers) that stay within the budget.
 
@@ -67,9 +73,16 @@ def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[
     least = least_memory(steps)
     if least > memory_bytes:
         message = f"--memory of {memory_bytes / 1e6:.1f} MB is too little: this merge needs {least / 1e6:.1f} MB"
-        raise OutOfBudget(message, hint="this is with one worker and the smallest chunks")
+        raise OutOfBudget(message, hint=_hint(steps))
     workers = max(1, min(threads, memory_bytes // max(least, 1)))
     chunk = LARGEST_CHUNK
     while chunk > BLOCK and workers * max((worker_bytes(step, chunk) for step in steps), default=0) > memory_bytes:
         chunk -= BLOCK
     return chunk, workers
+
+
+def _hint(steps: Iterable[MergeStep]) -> str:
+    largest = max(steps, key=lambda step: worker_bytes(step, BLOCK))
+    if not largest.whole:
+        return "this is with one worker and the smallest chunks"
+    return f"this is with one worker; '{largest.name}' is done in one piece"

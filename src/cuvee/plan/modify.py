@@ -14,6 +14,19 @@ def measures_changes(post: Sequence[Chosen]) -> bool:
     return any(modifiers()[chosen.key].measures(chosen.settings) for chosen in post)
 
 
+def misplaced(post: Sequence[Chosen]) -> str | None:
+    """Say what is wrong with the order of the modifiers, if something is.
+
+    Those that work on matrices come first: the others then see what these have made of the change.
+    """
+    works = [modifiers()[chosen.key].work is not None for chosen in post]
+    if sorted(works, reverse=True) == works:
+        return None
+    first = next(chosen.key for chosen, on in zip(post, works, strict=True) if not on)
+    late = [chosen.key for chosen, on in zip(post, works, strict=True) if on][-1]
+    return f"'{late}' works on matrices, so it comes before '{first}', which scales what comes out"
+
+
 def unmeasured(steps: Sequence[MergeStep]) -> list[MergedTensor]:
     """Return what modifiers know without a measurement, for each step."""
     depths = {stack.prefix: stack.depth for stack in stacks(step.name for step in steps)}
@@ -32,6 +45,8 @@ def with_scales(steps: Sequence[MergeStep], tensors: Sequence[MergedTensor], pos
     """
     scales = [1.0] * len(steps)
     for chosen in post:
+        if modifiers()[chosen.key].work is not None:
+            continue  # part of the merge itself
         seen = [tensor.scaled(scale) for tensor, scale in zip(tensors, scales, strict=True)]
         factors = modifiers()[chosen.key].rule(seen, **chosen.settings)
         scales = [scale * float(factor) for scale, factor in zip(scales, factors, strict=True)]

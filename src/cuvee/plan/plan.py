@@ -11,6 +11,8 @@ from cuvee.checkpoint import TensorSource
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method
+from cuvee.ops.cut import Cut
+from cuvee.plan.adapters import FoundAdapter
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -41,7 +43,8 @@ class MergeStep:
     `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
     A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
     how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model,
-    `surveying` how often at most they read this tensor.
+    `surveying` how often at most they read this tensor. With `cut` it is done on whole matrices;
+    what is `whole` is done in one piece.
     """
 
     name: str
@@ -55,6 +58,8 @@ class MergeStep:
     unit: int = 1
     holds: int = 0
     surveying: int = 0
+    cut: Cut | None = None
+    whole: bool = False
 
     @property
     def block(self) -> int:
@@ -92,7 +97,8 @@ class Forecast:
 class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
-    `repositories` says for each model of a hub which commit it is; None for the others.
+    `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
+    added to models. `device` is where numbers are calculated.
     """
 
     recipe: Recipe
@@ -109,18 +115,27 @@ class Plan:
     hub: Hub
     vocabulary: Vocabulary
     custom_code: bool = False
+    adapters: tuple[FoundAdapter | None, ...] = ()
+    device: str = "cpu"
 
     @property
     def parameters(self) -> int:
         return sum(step.elements for step in self.steps)
 
     @property
+    def reproducible(self) -> str:
+        """Say whether the bytes are the same on every machine: not by a modifier of matrices, nor on a GPU."""
+        exact = self.method.reproducible == "bits" and not any(step.whole for step in self.steps)
+        return "bits" if exact else "tolerance"
+
+    @property
     def digest(self) -> str:
-        """SHA-256 of the recipe, the steps and the inputs' headers."""
+        """SHA-256 of the recipe, the steps and the inputs' headers, and of the device, if it is not the processor."""
         content = {
             "recipe": self.recipe.digest,
             "steps": [_plain(step) for step in self.steps],
             "inputs": [_headers(source) for source in self.sources],
+            **({"device": self.device} if self.device != "cpu" else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -134,4 +149,5 @@ def _plain(step: MergeStep) -> list[Any]:
     inputs = [
         [i.model, i.tensor, i.identity, i.occurrence, *([i.rows.digest] if i.rows else [])] for i in step.all_inputs
     ]
-    return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale]
+    cut = [[step.cut.stacked, step.cut.sizes, step.cut.input_first]] if step.cut else []
+    return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale, *cut]

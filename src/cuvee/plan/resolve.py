@@ -1,13 +1,15 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
-from cuvee.foreign import open_files, readable
+from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_adapter, readable_base
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
@@ -27,6 +29,7 @@ class Opening:
     bytes_downloaded: int = 0
     problems: tuple[CuveeError, ...] = ()
     unseen: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
+    adapters: tuple[FoundAdapter | None, ...] = ()
 
 
 def place_of(model: ModelRef, folder: Path | None) -> Path | None:
@@ -34,8 +37,6 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
 
     Returns None for what is not there but may be a name on a hub. Raises CheckpointError.
     """
-    if model.adapter:
-        raise CheckpointError("adapters (`model+adapter`) are not supported", where=str(model))
     try:
         here = Path(model.path).expanduser()
         beside = folder / here if folder is not None else here
@@ -55,6 +56,12 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     if model.looks_like_hub_name:
         return None
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
+
+
+def _given(reference: str, given: Mapping[str, Path]) -> Path:
+    if reference not in given:
+        raise CheckpointError("no place was given for this model", where=reference)
+    return given[reference]
 
 
 def _looked(folder: Path | None) -> str:
@@ -79,58 +86,96 @@ def open_model(written: str, hub: Hub) -> TensorSource:
         raise RecipeError(str(error)) from error
     place = place_of(model, None)
     if place is not None:
-        return open_files(place)
-    found = open_repository(hub, find_on_hub(model, None, hub))
-    if found.problems:
-        raise several(found.problems)
-    return found.checkpoint
+        source = open_files(place)
+    else:
+        found = open_repository(hub, find_on_hub(model, None, hub))
+        if found.problems:
+            raise several(found.problems)
+        source = found.checkpoint
+    return adapted(readable_base(source, model.path), model, None, hub)[0] if model.adapter else source
 
 
-def open_models(recipe: Recipe, hub: Hub) -> Opening:
-    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known."""
+def open_models(
+    recipe: Recipe,
+    hub: Hub,
+    stages: Mapping[ModelRef, TensorSource] | None = None,
+    given: Mapping[str, Path] | None = None,
+) -> Opening:
+    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
+
+    `stages` are models that earlier recipes make, by the names that they have there. With `given` its folders are the
+    only places that are looked at: of models by reference as the recipe has it, of adapters by what follows the base,
+    "+" and all.
+    """
+    stages = stages or {}
     places: list[Path | None] = []
     opened: list[TensorSource] = []
     repositories: list[Repository | None] = []
     problems: list[CuveeError] = []
     unseen: dict[ModelRef, frozenset[str]] = {}
+    adapters: list[FoundAdapter | None] = []
     for model in recipe.models():
+        if model in stages:
+            places.append(stages[model].place)
+            opened.append(stages[model])
+            repositories.append(None)
+            adapters.append(None)
+            continue
         try:
-            place, repository = place_of(model, recipe.folder), None
+            place, repository = place_of(model, recipe.folder) if given is None else _given(str(model), given), None
             if place is not None:
-                source: TensorSource = open_files(place)
+                source, wrong, unseen[model] = open_files_partly(place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
-                source, unseen[model] = found.checkpoint, found.unseen
+                source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
                 place = source.place
-                problems += found.problems
+            problems += wrong
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
             continue
+        adapter = None
         try:
-            source = readable(source, str(place or model))
+            source = (
+                readable_base(source, str(place or model.path))
+                if model.adapter
+                else readable(source, str(place or model))
+            )
+            if model.adapter:
+                place_of_adapter = None if given is None else _given(f"+{model.adapter_text}", given)
+                source, adapter = adapted(source, model, recipe.folder, hub, place_of_adapter)
         except CheckpointError as error:
-            problems.append(error)
+            problems.extend(error.problems or (error,))
+        adapters.append(adapter)
         places.append(place)
         opened.append(source)
         repositories.append(repository)
     if len(opened) < len(recipe.models()):
         raise several(problems)
-    refuse_two_names(recipe, places, repositories)
+    refuse_two_names(recipe, places, repositories, adapters, stages)
     missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
+    missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
     try:
         refuse_small_disk(hub, missing)
     except CuveeError as error:
         problems.append(error)
-    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen)
+    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen, tuple(adapters))
 
 
-def refuse_two_names(recipe: Recipe, places: list[Path | None], repositories: list[Repository | None]) -> None:
+def refuse_two_names(
+    recipe: Recipe,
+    places: list[Path | None],
+    repositories: list[Repository | None],
+    adapters: list[FoundAdapter | None],
+    made: Container[ModelRef],
+) -> None:
     """Raise RecipeError if two references are one place: the model would count as two."""
-    seen: dict[Path, ModelRef] = {}
-    for model, place, repository in zip(recipe.models(), places, repositories, strict=True):
+    seen: dict[tuple[Path, Path | None], ModelRef] = {}
+    for model, place, repository, adapter in zip(recipe.models(), places, repositories, adapters, strict=True):
+        if model in made:
+            continue
         resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
-        first = seen.setdefault(resolved, model)
+        first = seen.setdefault((resolved, adapter.place if adapter is not None else None), model)
         if first != model:
             message = f"'{first}' and '{model}' are the same place: {resolved}"
             raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
@@ -142,7 +187,8 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Ope
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
     sources = tuple(readable(models[model], str(model)) for model in recipe.models())
-    return Opening(sources, (None,) * len(sources), (None,) * len(sources))
+    nothing = (None,) * len(sources)
+    return Opening(sources, nothing, nothing, adapters=nothing)
 
 
 def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
@@ -151,6 +197,13 @@ def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str
         reference = parse_reference(model)
     except ValueError as error:
         raise RecipeError(str(error)) from error
+    if reference.adapter:
+        hint = "write the two as one model first: cuvee adapters apply BASE ADAPTER OUT"
+        raise RecipeError(f"'{model}' is a base and an adapter; this needs a model's own folder", hint=hint)
+    return _folder_of(reference, hub, progress, wanted)
+
+
+def _folder_of(reference: ModelRef, hub: Hub, progress: Progress, wanted: Callable[[str], bool]) -> Path:
     place = place_of(reference, None)
     if place is not None:
         return place
@@ -158,3 +211,16 @@ def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str
     if not hub.is_offline:
         download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
     return repository.folder
+
+
+def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
+    """Return a model, with its adapter if it has one, whose tensors can be read: what the cache lacks is downloaded."""
+    try:
+        model = parse_reference(written)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    place = _folder_of(model, hub, progress, lambda _: True)
+    if not model.adapter:
+        return readable(open_files(place), str(place))
+    found = find_adapter(model.adapter, model.adapter_revision, None, hub)
+    return Adapted(readable_base(open_files(place), model.path), fetched_adapter(hub, found, progress).adapter)

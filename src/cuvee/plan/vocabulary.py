@@ -6,6 +6,7 @@ the base's number of rows.
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from cuvee.tokenizers.align import Filling, Party, padded_rows, row_maps, same_t
 from cuvee.tokenizers.chat import chat_template, chosen_template, without_template
 from cuvee.tokenizers.check import check_union
 from cuvee.tokenizers.compare import compare, in_words
+from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf, tokenizer_texts
 from cuvee.tokenizers.read import FILES, JSON, SETTINGS, TEMPLATE, Tokenizer, read_tokenizer
 from cuvee.tokenizers.report import Described, describe_all
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
@@ -74,6 +76,7 @@ class _Family:
         self.models = recipe.models()
         self.rows = [vocabulary_rows(source.tensors, source.config) for source in opening.sources]
         self._tokenizers: dict[int, Tokenizer] = {}
+        self._made: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
     def tokenizer(self, which: int) -> Tokenizer:
         if which not in self._tokenizers:
@@ -83,6 +86,8 @@ class _Family:
     def folder(self, which: int) -> Path:
         """Return where a model's tokenizer is. Of a model on a hub its files are downloaded: they are small."""
         repository, place = self.opening.repositories[which], self.opening.places[which]
+        if place is not None and lies_in_gguf(place):
+            return self.made_folder(place)
         if place is not None:
             return place if place.is_dir() else place.parent
         if repository is None:
@@ -92,6 +97,14 @@ class _Family:
             if name in repository.files:
                 cached(self.hub, repository, name)
         return repository.folder
+
+    def made_folder(self, file: Path) -> Path:
+        """Return a folder with the tokenizer of a GGUF file, which is there as long as this is."""
+        if file not in self._made:
+            self._made[file] = tempfile.TemporaryDirectory()
+            for name, text in tokenizer_texts(file).items():
+                (Path(self._made[file].name) / name).write_text(text, encoding="utf-8")
+        return Path(self._made[file].name)
 
     def as_asked(self, choice: TokenizerChoice) -> Aligned:
         """Align to the vocabulary that the recipe names."""
@@ -208,6 +221,8 @@ class _Family:
         """Say whether a model's tokenizer can be read without asking anybody."""
         try:
             repository = self.opening.repositories[which]
+            if lies_in_gguf(self.opening.places[which]) and not can_read_gguf():
+                return False
             if self.opening.places[which] is not None:
                 self.tokenizer(which)
                 return True

@@ -66,6 +66,7 @@ class Document:
     data: Any
     source: str
     lines: dict[Path, int]
+    text: str = ""
 
     def place(self, path: Path) -> str:
         while path and path not in self.lines:
@@ -75,13 +76,21 @@ class Document:
 
 def read_document(text: str, source: str) -> Document:
     """Parse one YAML document. Raises RecipeError with the line for bad YAML, repeated keys and alias bombs."""
+    found = read_documents(text, source)
+    if len(found) != 1:
+        raise RecipeError(f"expected one YAML document, found {len(found)} documents", where=source)
+    return found[0]
+
+
+def read_documents(text: str, source: str) -> list[Document]:
+    """Parse the YAML documents of a text, one at least. Raises RecipeError as `read_document` does."""
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"expected at most {MAX_CHARACTERS} characters of YAML, found {len(text)}", where=source)
     try:
         loader = _Loader(text)
         nodes = list(iter(lambda: _next_node(loader), None))
-        if len(nodes) == 1:
-            return _Reader(loader, source).read(nodes[0])
+        if nodes:
+            return [_Reader(loader, source, _own_text(text, node, len(nodes))).read(node) for node in nodes]
     except yaml.MarkedYAMLError as error:
         raise _syntax_error(error, source) from error
     except yaml.reader.ReaderError as error:
@@ -91,8 +100,12 @@ def read_document(text: str, source: str) -> Document:
     except _TooLarge as error:
         message = f"too large: expected at most {MAX_NODES} values, aliases expanded, in at most {MAX_DEPTH} levels"
         raise RecipeError(message, where=source) from error
-    found = "nothing" if not nodes else f"{len(nodes)} documents"
-    raise RecipeError(f"expected one YAML document, found {found}", where=source)
+    raise RecipeError("expected one YAML document, found nothing", where=source)
+
+
+def _own_text(text: str, node: yaml.Node, documents: int) -> str:
+    """Return the text of one of several documents; of a single one all, comments included."""
+    return text if documents == 1 else text[node.start_mark.index : node.end_mark.index].rstrip() + "\n"
 
 
 def _next_node(loader: _Loader) -> yaml.Node | None:
@@ -108,9 +121,10 @@ def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> RecipeError:
 class _Reader:
     """Turns nodes into data. State: lines seen, nodes spent, problems found."""
 
-    def __init__(self, loader: _Loader, source: str) -> None:
+    def __init__(self, loader: _Loader, source: str, text: str) -> None:
         self.loader = loader
         self.source = source
+        self.text = text
         self.lines: dict[Path, int] = {}
         self.nodes = 0
         self.problems: dict[str, CuveeError] = {}
@@ -119,7 +133,7 @@ class _Reader:
         data = self._data(root, (), root)
         if self.problems:
             raise several(list(self.problems.values()))
-        return Document(data, self.source, self.lines)
+        return Document(data, self.source, self.lines, self.text)
 
     def note(self, node: yaml.Node, message: str) -> None:
         """Note a problem, once however many aliases lead to it."""

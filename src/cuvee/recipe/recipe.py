@@ -55,6 +55,7 @@ class Recipe:
     """A merge as written. `models:` is one slice over all layers, with `sliced` false.
 
     `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
     """
 
     merge_method: str
@@ -75,6 +76,7 @@ class Recipe:
     tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
     name: str | None = None
+    stages: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
     source: str = "recipe"
     folder: Path | None = None
@@ -96,6 +98,7 @@ class Recipe:
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
     vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
+    optional = vocabulary | _canonical_overlap(recipe) | {"stages": dict(recipe.stages) or None}
     return {
         "merge_method": recipe.merge_method,
         "base_model": _text(recipe.base_model),
@@ -110,7 +113,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
         "rounding": recipe.rounding,
-        **{key: value for key, value in (vocabulary | _canonical_overlap(recipe)).items() if value is not None},
+        **{key: value for key, value in optional.items() if value is not None},
     }
 
 

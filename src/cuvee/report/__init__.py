@@ -1,6 +1,8 @@
 """Shows what was measured: leaderboards as pages and rows, comparisons as pages. Prints nothing, writes no file."""
 
+from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison
+from cuvee.report.evaluation import render_evaluation, short_names
 from cuvee.report.leaderboard import (
     Difference,
     Entry,
@@ -8,7 +10,6 @@ from cuvee.report.leaderboard import (
     Leaderboard,
     Row,
     TaskNote,
-    rank_ranges,
     rows,
     verdict_sentence,
 )
@@ -23,7 +24,9 @@ __all__ = [
     "TaskNote",
     "rank_ranges",
     "render_comparison",
+    "render_evaluation",
     "render_page",
     "rows",
+    "short_names",
     "verdict_sentence",
 ]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cuvee.comparison import Comparison, Figures, Group
 from cuvee.report.heat import heat_css
 from cuvee.report.layer_grid import Grid, layer_grid
-from cuvee.report.template import content_hash, render, shipped
+from cuvee.report.template import render, stylesheet
 
 Measure = Callable[[Figures, int], float | None]
 Text = Callable[[float | None], str]
@@ -46,14 +46,12 @@ class Section:
 def render_comparison(found: Comparison) -> str:
     """Render the page. The same comparison gives the same text. Raises MissingExtra without jinja2."""
     grid = layer_grid(found)
-    style = f"{shipped('page.css')}\n{shipped('comparison.css')}\n{heat_css()}"
     values = {
         "found": found,
         "pairs": _pairs(found),
         "grid": grid,
         "sections": sections(found, grid),
-        "style": style,
-        "style_hash": content_hash(style),
+        "style": stylesheet("comparison.css", heat_css()),
     }
     return render("comparison.html.j2", values, {"percent": percent, "cosine": cosine})
 

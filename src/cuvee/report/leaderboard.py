@@ -8,9 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-from numpy.typing import ArrayLike
-
 EntryKind = Literal["base", "expert", "blend", "reference"]
 Mark = Literal["best blend", "best parent", ""]
 PARENT_KINDS: tuple[EntryKind, ...] = ("base", "expert")
@@ -113,25 +110,6 @@ class Row:
     seconds: float | None
     mark: Mark
     entry: Entry
-
-
-def rank_ranges(lows: ArrayLike, highs: ArrayLike) -> tuple[tuple[int, int], ...]:
-    """Compute the best and worst plausible rank of each entry from the intervals of all paired differences.
-
-    `lows[i][j]` and `highs[i][j]` bound the score of entry i minus that of entry j; the diagonal is ignored. An entry
-    is clearly better than another where the whole interval is above zero. A NaN bound makes nothing clear.
-    """
-    low, high = np.asarray(lows, dtype=np.float64), np.asarray(highs, dtype=np.float64)
-    if low.ndim != 2 or low.shape[0] != low.shape[1] or low.shape != high.shape:
-        raise ValueError(f"expected two square matrices of one size, got {low.shape} and {high.shape}")
-    others = ~np.eye(len(low), dtype=bool)
-    if np.any((low > high) & others):
-        raise ValueError("an interval has its lower bound above its upper bound")
-    clearly_better = np.sum((high < 0) & others, axis=1)
-    clearly_worse = np.sum((low > 0) & others, axis=1)
-    return tuple(
-        (1 + int(better), len(low) - int(worse)) for better, worse in zip(clearly_better, clearly_worse, strict=True)
-    )
 
 
 def rows(leaderboard: Leaderboard) -> tuple[Row, ...]:

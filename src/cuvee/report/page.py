@@ -17,15 +17,14 @@ from cuvee.report.leaderboard import (
     signed,
     verdict_sentence,
 )
-from cuvee.report.template import content_hash, render, shipped
+from cuvee.report.template import render, shipped, stylesheet
 
 
 def render_page(leaderboard: Leaderboard) -> str:
     """Render the page. The same leaderboard gives the same text. Raises MissingExtra without jinja2."""
     ranked = rows(leaderboard)
-    style, script = f"{shipped('page.css')}\n{heat_css()}", shipped("page.js")
     return render(
-        "page.html.j2",
+        "leaderboard.html.j2",
         {
             "board": leaderboard,
             "rows": ranked,
@@ -36,10 +35,8 @@ def render_page(leaderboard: Leaderboard) -> str:
             "scale": score_scale(leaderboard),
             "verdict_scale": difference_scale(leaderboard.verdict),
             "parent": next(row for row in ranked if row.mark == "best parent"),
-            "style": style,
-            "script": script,
-            "style_hash": content_hash(style),
-            "script_hash": content_hash(script),
+            "style": stylesheet("leaderboard.css", heat_css()),
+            "script": shipped("leaderboard.js"),
         },
         {"points": points, "signed": signed, "interval": interval, "duration": duration, "heat": heat_step},
     )

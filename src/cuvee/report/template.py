@@ -1,4 +1,8 @@
-"""Pages from templates: every text escaped, the page's own style and script named by their hashes."""
+"""Pages from templates: every text escaped, the page's own style and script named by their hashes.
+
+A page's template extends `frame.html.j2`, which takes `style` and perhaps `script`. `look.css` holds the palette, the
+type and all that pages share; `stylesheet` puts it before a page's own rules.
+"""
 
 import base64
 import hashlib
@@ -22,10 +26,20 @@ def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Calla
     import jinja2
 
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FunctionLoader(shipped),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(filters)
-    return environment.from_string(shipped(template)).render(values)
+    environment.filters.update(filters, content_hash=content_hash)
+    return environment.get_template(template).render(values)
+
+
+def stylesheet(*parts: str) -> str:
+    """Join what all pages share and a page's own rules: names of shipped files, or rules as text."""
+    own = [shipped(part) if part.endswith(".css") else part for part in parts]
+    return "\n".join([shipped("look.css"), *own])
 
 
 def shipped(name: str) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuvee import demo
-from cuvee.evaluate import Report, Score, Task, paired_difference
-from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote, rank_ranges
+from cuvee.evaluate import Report, Score, Task, paired_difference, rank
+from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote
 from cuvee.report.leaderboard import EntryKind
 
 PRIVATE = "-private"
@@ -95,5 +95,5 @@ def _note(public: Task, private: Task) -> TaskNote:
 
 
 def _ranks(measured: Sequence[Measured]) -> tuple[tuple[int, int], ...]:
-    pairs = [[paired_difference(a.private, b.private).macro for b in measured] for a in measured]
-    return rank_ranges([[e.low for e in row] for row in pairs], [[e.high for e in row] for row in pairs])
+    standings = sorted(rank([m.private for m in measured]).standings, key=lambda standing: standing.position)
+    return tuple((standing.first, standing.last) for standing in standings)

@@ -45,6 +45,16 @@ def is_tied(config: Mapping[str, Any]) -> bool | None:
     return None
 
 
+def untied(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes that make a config say that nothing is tied, wherever it says otherwise."""
+    key = "tie_word_embeddings"
+    changes: dict[str, Any] = {key: False}
+    for part in TEXT_PARTS:
+        if isinstance(config.get(part), dict):
+            changes[part] = {**config[part], key: False}
+    return changes
+
+
 def hint(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Return what the hints say under a name of this config's family. They refine; nothing depends on them."""
     kinds = {part.get("model_type") for part in _parts(config, _DEPTH)}

@@ -72,7 +72,11 @@ def _load(file: Path) -> Any:
 
 
 def _from_json(file: Path) -> Tokenizer:
-    content = _load(file)
+    return parse_tokenizer(_load(file), str(file))
+
+
+def parse_tokenizer(content: Mapping[str, Any], where: str) -> Tokenizer:
+    """Read what a tokenizer.json says."""
     model = content["model"]
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):
@@ -81,7 +85,7 @@ def _from_json(file: Path) -> Tokenizer:
         ids = {str(token): int(number) for token, number in vocabulary.items()}
     added = {str(entry["content"]): dict(entry) for entry in content.get("added_tokens") or ()}
     ids |= {token: int(entry["id"]) for token, entry in added.items()}
-    return Tokenizer(_kind(model), ids, added, content, str(file))
+    return Tokenizer(_kind(model), ids, added, content, where)
 
 
 def _kind(model: Mapping[str, Any]) -> str:

@@ -1,0 +1,200 @@
+"""A base model and an adapter as one checkpoint: the change is added in float32, piece by piece, when it is read.
+
+No model object, no copy on disk. Sums run over the rank in order: no number depends on how much is read at once.
+"""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.places import Edit, Placed, place
+from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import NUMPY
+
+PIECE = 1 << 17
+"""Elements that are read at once."""
+
+BLOCK = 1 << 14
+"""Elements to which products are added at once: they stay in a cache."""
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+class Adapted:
+    """Reads as a plain checkpoint does. Changed tensors are presented as float32 (float64 over a base of that type).
+
+    `meant` are the types that the base stores them in, to be written again.
+    """
+
+    def __init__(self, base: TensorSource, adapter: Adapter) -> None:
+        self.base = base
+        self.adapter = adapter
+        self.placed: Placed = place(base, adapter)
+        self.config: dict[str, Any] = {**base.config, **self.placed.config_changes}
+        self.place: Path | None = base.place
+        self.notes: tuple[str, ...] = (*getattr(base, "notes", ()), *self.placed.notes)
+        stored: Mapping[str, str] = getattr(base, "meant", {})
+        copied = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
+        known = {**base.tensors, **copied}
+        self.meant: Mapping[str, str] = dict(stored) | {
+            name: stored.get(self.placed.origin(name), known[name].dtype) for name in self.placed.edits
+        }
+        self.tensors: Mapping[str, TensorSpec] = {
+            name: replace(spec, name=name, dtype=_presented(spec.dtype) if name in self.placed.edits else spec.dtype)
+            for name, spec in known.items()
+        }
+        self._own = threading.local()
+        self._norms: dict[str, np.ndarray] = {}
+        self._lock = threading.RLock()
+
+    def held_bytes(self, name: str) -> int:
+        """Return what reading a tensor keeps in memory beside what is asked for."""
+        edit = self.placed.edits.get(name)
+        if edit is None:
+            return 0
+        rank = sum(factors.rank * factors.experts for factors in edit.factors)
+        spec = self.tensors[name]
+        row = spec.shape[-1] if spec.shape else 1
+        return rank * (spec.elements // max(row, 1) + row) * 4 * 3 + max(PIECE, row) * 24
+
+    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
+        edit = self.placed.edits.get(name)
+        if edit is None:
+            self.base.read_into(self.placed.origin(name), start, out)
+            return
+        size = NUMPY[self.tensors[name].dtype].itemsize
+        for part in out:
+            numbers = part.view(np.uint8).view(NUMPY[self.tensors[name].dtype])
+            for at in range(0, numbers.size, PIECE):
+                last = min(at + PIECE, numbers.size)
+                numbers[at:last] = self._numbers(edit, start // size + at, start // size + last)
+            start += part.nbytes
+
+    def will_read(self, name: str, start: int, nbytes: int) -> None:
+        if name not in self.placed.edits:
+            self.base.will_read(self.placed.origin(name), start, nbytes)
+
+    def fingerprint(self) -> dict[str, dict[str, Any]]:
+        own = self.adapter.source.fingerprint()
+        config = {"adapter_config": {"size": 0, "header_blake3": self.placed.digest, "sha256": None}}
+        return self.base.fingerprint() | {f"+{name}": print_ for name, print_ in (own | config).items()}
+
+    def modified(self) -> dict[str, int]:
+        own = self.adapter.source.modified()
+        return self.base.modified() | {f"+{name}": time for name, time in own.items()}
+
+    def _numbers(self, edit: Edit, first: int, last: int) -> np.ndarray:
+        """Return the elements [first, last) of a changed tensor."""
+        spec = self.tensors[edit.name]
+        width = spec.shape[-1] if spec.shape else 1
+        low, high = first // width, -(-last // width)
+        rows = self._changed_rows(edit, low, high)
+        if edit.magnitude is not None:
+            rows = self._scaled(edit, rows, low, high)
+        flat: np.ndarray = rows.reshape(-1)[first - low * width : last - low * width]
+        return flat
+
+    def _changed_rows(self, edit: Edit, low: int, high: int) -> np.ndarray:
+        """Return rows [low, high) of W + s B A, where W is the base's or what the adapter has in its place."""
+        spec = self.tensors[edit.name]
+        width = spec.shape[-1] if spec.shape else 1
+        rows = self._rows_of(edit, low, high, width).astype(NUMPY[spec.dtype])
+        for position, row in edit.rows_within(low, high):
+            rows[position - low] = self._stored(edit.tokens, row, row + 1, width)[0]
+        for bias in edit.biases:
+            vector = self.adapter.read(bias.stored) * np.float32(bias.scale)
+            rows += vector.reshape(-1, width)[low:high]
+        if edit.factors:
+            self._add(edit, rows, low)
+        return rows
+
+    def _rows_of(self, edit: Edit, low: int, high: int, width: int) -> np.ndarray:
+        if edit.full is not None:
+            return self._stored(edit.full, low, high, width)
+        return read_rows(self.base, self.placed.origin(edit.name), low, high, width)
+
+    def _stored(self, name: str | None, low: int, high: int, width: int) -> np.ndarray:
+        assert name is not None, "only called for what the adapter stores"
+        return read_rows(self.adapter.source, name, low, high, width)
+
+    def _add(self, edit: Edit, rows: np.ndarray, low: int) -> None:
+        """Add the low-rank change to rows from `low` on. A stack of experts is one matrix after another."""
+        height = self.tensors[edit.name].shape[-2]
+        pairs = self._pairs_of(edit)
+        at = 0
+        while at < len(rows):
+            expert, within = divmod(low + at, height)
+            end = min(len(rows), at + height - within)
+            left, right = pairs[expert]
+            add_product(rows[at:end], left[within : within + end - at], right)
+            at = end
+
+    def _pairs_of(self, edit: Edit) -> list[Pair]:
+        """Return left and right factors for each matrix of a tensor, as it is stored. A thread keeps those of one."""
+        name, pairs = getattr(self._own, "pairs", ("", []))
+        if name == edit.name:
+            kept: list[Pair] = pairs
+            return kept
+        self._own.pairs = ("", [])
+        read = self.adapter.expert_pairs(edit.factors[0])
+        if edit.turned:
+            read = [(np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) for left, right in read]
+        self._own.pairs = (edit.name, read)
+        return read
+
+    def _scaled(self, edit: Edit, rows: np.ndarray, low: int, high: int) -> np.ndarray:
+        """Give rows the lengths that DoRA learnt: each output's weights have the length of its magnitude."""
+        assert edit.magnitude is not None, "only called with DoRA"
+        magnitude = self.adapter.read(edit.magnitude).reshape(-1)
+        if not edit.by_column:
+            norms = np.sqrt(np.square(rows, dtype=np.float64).sum(axis=1))
+            factors = magnitude[low:high] / norms
+            return np.asarray(rows * factors.astype(rows.dtype)[:, None])
+        factors = magnitude / self._column_norms(edit)
+        return np.asarray(rows * factors.astype(rows.dtype))
+
+    def _column_norms(self, edit: Edit) -> np.ndarray:
+        """Return the lengths of the columns of W + s B A, summed over the rows in order, once."""
+        with self._lock:
+            if edit.name not in self._norms:
+                height, width = self.tensors[edit.name].shape
+                total = np.zeros(width)
+                step = max(1, PIECE // width)
+                for low in range(0, height, step):
+                    rows = self._changed_rows(edit, low, min(low + step, height))
+                    for row in np.square(rows, dtype=np.float64):
+                        total += row
+                self._norms[edit.name] = np.sqrt(total)
+            return self._norms[edit.name]
+
+
+def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
+    """Add left @ right to rows, term by term over the rank in order.
+
+    Not `@`: a BLAS adds in an order that depends on how many rows it is given, and on the machine.
+    """
+    step = max(1, BLOCK // max(rows.shape[1], 1))
+    for at in range(0, len(rows), step):
+        block, factors = rows[at : at + step], left[at : at + step]
+        change, term = np.zeros_like(block), np.empty_like(block)
+        for k in range(right.shape[0]):
+            np.multiply(factors[:, k, None], right[k], out=term)
+            change += term
+        block += change
+
+
+def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:
+    """Read rows [low, high) of a tensor as rows of `width` numbers, in the type that it is stored in."""
+    dtype = NUMPY[source.tensors[name].dtype]
+    raw = np.empty((high - low) * width * dtype.itemsize, np.uint8)
+    source.read_into(name, low * width * dtype.itemsize, [raw])
+    return raw.view(dtype).reshape(-1, width)
+
+
+def _presented(dtype: str) -> str:
+    return "F64" if dtype == "F64" else "F32"

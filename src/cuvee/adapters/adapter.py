@@ -1,0 +1,238 @@
+"""An adapter's folder: its config, and which tensor of its file is what. Numbers are read when they are asked for."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
+from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
+from cuvee.errors import CheckpointError, CuveeError, several
+
+WEIGHTS = "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
+PREFIX = "base_model.model."
+MOST_SHOWN = 8
+
+_LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bias)$")
+_EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
+_MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
+_TOKENS = re.compile(r"^(?P<module>.+)\.token_adapter\.trainable_tokens_delta$")
+_ODD = re.compile(r"\.(lora_|token_adapter|modules_to_save|original_module)")
+
+Kind = Literal["linear", "embedding", "parameter"]
+
+
+@dataclass(frozen=True)
+class Factors:
+    """One module's factors: W + scale B A, with A [rank, in] and B [out, rank], by the names of the stored tensors.
+
+    Those of an embedding are stored for its transpose; those of a stack of `experts` lie in A and B together. `nested`
+    counts the parameters of the same module that were wrapped after this one.
+    """
+
+    module: str
+    kind: Kind
+    rank: int
+    scale: float
+    first: str
+    second: str
+    bias: str | None = None
+    magnitude: str | None = None
+    experts: int = 1
+    nested: int = 0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """New rows of an embedding: those of some tokens."""
+
+    module: str
+    indices: tuple[int, ...]
+    stored: str
+
+
+class Adapter:
+    """A LoRA adapter. `full` are tensors that replace the base's, by the base's name for them."""
+
+    def __init__(self, name: str, config: AdapterConfig, source: TensorSource, folder: Path | None = None) -> None:
+        self.name = name
+        self.config = config
+        self.source = source
+        self.folder = folder
+        reader = _Names(name, config, source)
+        self.factors: Mapping[str, Factors] = reader.factors()
+        self.full: Mapping[str, str] = reader.full
+        self.tokens: Mapping[str, Tokens] = reader.tokens
+        if reader.problems:
+            shown = reader.problems[:MOST_SHOWN]
+            more = len(reader.problems) - len(shown)
+            raise several(shown + ([CheckpointError(f"and {more} more like these", where=name)] if more else []))
+
+    def shape(self, factors: Factors) -> tuple[int, int]:
+        """Return the shape of the change as it is stored in a base: [out, in], of an embedding [tokens, width]."""
+        first, second = (self.source.tensors[name].shape for name in (factors.first, factors.second))
+        return (first[1], second[0]) if factors.kind == "embedding" else (second[0], first[1])
+
+    def pair(self, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
+        """Read left [rows, rank] and right [rank, columns], whose product is the change: the scale is in the left."""
+        first, second = self.read(factors.first), self.read(factors.second)
+        left, right = (first.T, second.T) if factors.kind == "embedding" else (second, first)
+        return np.ascontiguousarray(left * np.float32(factors.scale)), np.ascontiguousarray(right)
+
+    def expert_pairs(self, factors: Factors) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Read the pairs of the experts that lie in one pair of factors: A by expert and rank, B by rank and expert."""
+        count, (left, right) = factors.experts, self.pair(factors)
+        firsts = right.reshape(count, factors.rank, -1)
+        seconds = left.reshape(len(left), factors.rank, count)
+        return [(np.ascontiguousarray(seconds[:, :, e]), firsts[e]) for e in range(count)]
+
+    def read(self, name: str) -> np.ndarray:
+        """Read a stored tensor as float32."""
+        spec = self.source.tensors[name]
+        raw = np.empty(spec.nbytes, np.uint8)
+        self.source.read_into(name, 0, [raw])
+        numbers = raw.view(NUMPY[spec.dtype]).reshape(spec.shape).astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise CheckpointError(f"'{name}' holds numbers that are not finite", where=self.name)
+        return numbers
+
+    @cached_property
+    def is_low_rank(self) -> bool:
+        """Whether the change is a low-rank matrix for each module, whatever the base: not so with DoRA."""
+        return all(factors.magnitude is None for factors in self.factors.values())
+
+
+def open_adapter(folder: Path, name: str | None = None) -> Adapter:
+    """Open an adapter's folder by its config and headers. Raises CheckpointError that names what cannot be followed."""
+    name = name or str(folder)
+    if not folder.is_dir():
+        raise CheckpointError("expected the folder of an adapter", where=name)
+    if not (folder / CONFIG).is_file():
+        raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=name)
+    return Adapter(name, read_config(folder / CONFIG), _open_weights(folder), folder)
+
+
+def _open_weights(folder: Path) -> TensorSource:
+    if (folder / WEIGHTS).is_file():
+        return open_checkpoint(folder / WEIGHTS)
+    if (folder / OLD_WEIGHTS).is_file():
+        from cuvee.foreign import open_files
+
+        return open_files(folder / OLD_WEIGHTS)
+    raise CheckpointError(f"expected {WEIGHTS}, found none", where=str(folder))
+
+
+class _Names:
+    """Reads the names of an adapter's tensors and notes problems instead of stopping at the first."""
+
+    def __init__(self, name: str, config: AdapterConfig, source: TensorSource) -> None:
+        self.where = name
+        self.config = config
+        self.source = source
+        self.problems: list[CuveeError] = []
+        self.full: dict[str, str] = {}
+        self.tokens: dict[str, Tokens] = {}
+        self.parts: dict[str, dict[str, str]] = {}
+        for stored in source.tensors:
+            self.sort(stored)
+
+    def note(self, message: str, hint: str | None = None) -> None:
+        self.problems.append(CheckpointError(message, where=self.where, hint=hint))
+
+    def sort(self, stored: str) -> None:
+        """Note what a tensor is, by its name."""
+        name = stored.removeprefix(PREFIX)
+        spec = self.source.tensors[stored]
+        if name == stored:
+            self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
+        elif spec.dtype not in MERGEABLE:
+            self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
+        elif spec.elements == 0:
+            self.note(f"'{stored}' is empty: shards were not gathered when it was saved")
+        elif match := _LINEAR.match(name):
+            self.part(match["module"], match["side"] + ("" if match["what"] == "weight" else " bias"), stored)
+        elif match := _EMBEDDING.match(name):
+            self.part(match["module"], "embedding " + match["side"], stored)
+        elif match := _MAGNITUDE.match(name):
+            self.part(match["module"], "magnitude", stored)
+        elif match := _TOKENS.match(name):
+            self.new_rows(match["module"], stored)
+        elif _ODD.search(name):
+            self.note(f"'{stored}' is nothing that a LoRA adapter is known to have")
+        else:
+            self.full[name.replace(".base_layer.", ".")] = stored
+
+    def part(self, module: str, what: str, stored: str) -> None:
+        self.parts.setdefault(module, {})[what] = stored
+
+    def new_rows(self, module: str, stored: str) -> None:
+        by_module = self.config.token_indices
+        indices = next(
+            (v for key, v in by_module.items() if not key or module == key or module.endswith(f".{key}")), ()
+        )
+        rows = self.source.tensors[stored].shape
+        if len(rows) != 2 or rows[0] != len(indices):
+            self.note(f"'{stored}' has shape {list(rows)}, and the config names {len(indices)} tokens")
+        self.tokens[module] = Tokens(module, indices, stored)
+
+    def factors(self) -> dict[str, Factors]:
+        found = {}
+        for module, parts in self.parts.items():
+            made = self.factors_of(module, parts)
+            if made is not None:
+                found[module] = made
+        if not found and not self.full and not self.tokens and not self.problems:
+            self.note("holds no factors and no other tensors")
+        return found
+
+    def factors_of(self, module: str, parts: Mapping[str, str]) -> Factors | None:
+        embeds = "embedding A" in parts or "embedding B" in parts
+        first, second = (parts.get(f"embedding {side}" if embeds else side) for side in "AB")
+        if first is None or second is None:
+            lacking = "A" if first is None else "B"
+            self.note(f"'{module}' has no lora_{lacking}")
+            return None
+        unwrapped, nested = _unwrapped(module)
+        is_parameter = not embeds and self.is_of_parameters(unwrapped)
+        if not is_parameter and (nested or not targets(self.config, module)):
+            self.note(f"holds factors for '{module}', which its config does not target: PEFT would leave them out")
+            return None
+        shapes = [self.source.tensors[name].shape for name in (first, second)]
+        if any(len(shape) != 2 for shape in shapes):
+            kinds = " and ".join(str(list(shape)) for shape in shapes)
+            self.note(f"the factors of '{module}' have shapes {kinds}: those of convolutions are not supported")
+            return None
+        rank, held = self.config.rank_of(unwrapped), shapes[0][0]
+        experts = held // rank if is_parameter and held % rank == 0 else 1
+        if held != rank * experts or shapes[1][1] != held:
+            message = f"the factors of '{module}' have shapes {list(shapes[0])} and {list(shapes[1])}, and its rank is"
+            self.note(f"{message} {rank} by the config", "r, rank_pattern and the tensors must agree")
+            return None
+        magnitude = parts.get("magnitude")
+        if self.config.dora != (magnitude is not None):
+            has = "has" if magnitude else "lacks"
+            self.note(f"'{module}' {has} a lora_magnitude_vector, and use_dora is {str(self.config.dora).lower()}")
+        if "B bias" in parts and not self.config.lora_bias:
+            self.note(f"'{module}' has a bias beside lora_B, and lora_bias is false")
+        kind: Kind = "embedding" if embeds else "parameter" if is_parameter else "linear"
+        scale = self.config.scale_of(unwrapped)
+        bias = parts.get("B bias")
+        return Factors(module, kind, rank, scale, first, second, bias, magnitude, experts, nested)
+
+    def is_of_parameters(self, module: str) -> bool:
+        """Say whether a module is one of whose parameters `target_parameters` names one."""
+        owners = [name.rpartition(".")[0] for name in self.config.target_parameters]
+        return any(module == owner or module.endswith(f".{owner}") for owner in owners if owner)
+
+
+def _unwrapped(module: str) -> tuple[str, int]:
+    """Return a module's name without the wrappers around it, and how many were around the innermost."""
+    parts = module.split(".")
+    nested = parts.count("base_layer")
+    return ".".join(part for part in parts if part != "base_layer"), nested

@@ -1,0 +1,296 @@
+"""`adapter_config.json` against a whitelist: what changes the mathematics is understood or refused by its name.
+
+The file comes from strangers, and PEFT would import modules that it names. Here it is data: nothing in it is imported,
+executed or opened. A key that is not known is refused unless its value switches it off.
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
+from cuvee.errors import CheckpointError, CuveeError, several
+from cuvee.recipe.shown import shown
+
+CONFIG = "adapter_config.json"
+MAX_BYTES = 1_000_000
+MAX_RANK = 1 << 20
+
+_HARMLESS = (
+    "task_type", "peft_version", "inference_mode", "lora_dropout", "qalora_group_size", "loftq_config", "eva_config",
+    "runtime_config", "corda_config", "lora_ga_config", "revision", "ensure_weight_tying", "base_model_name_or_path",
+    "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias",
+    "lora_bias", "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern",
+    "target_parameters", "trainable_token_indices", "init_lora_weights", "auto_mapping", "megatron_core",
+)  # fmt: skip
+"""Keys that are read here, or that say nothing about what the finished adapter computes."""
+
+_VARIANTS = {
+    "use_qalora": "QA-LoRA pools the inputs of the factors",
+    "use_bdlora": "BD-LoRA's factors are block-diagonal",
+    "kasa_config": "KaSA has a diagonal between the factors and changes the base",
+    "arrow_config": "Arrow routes each token to other adapters",
+    "monteclora_config": "MonteCLoRA draws its factors at random",
+    "velora_config": "VeLoRA is not known to be plain LoRA",
+    "alora_invocation_tokens": "it is active only after certain tokens (aLoRA)",
+    "layer_replication": "it repeats layers of the base",
+    "megatron_config": "its layers are Megatron's",
+}
+"""Switches of variants whose function is not that of W + s B A, and why."""
+
+_PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
+_MOVED_BASE = {
+    "pissa": "PiSSA", "olora": "OLoRA", "corda": "CorDA", "loftq": "LoftQ", "lora_ga": "LoRA-GA",
+}  # fmt: skip
+"""Initialisations that change the base's weights: the adapter then belongs to what was left of the base."""
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What an adapter's config says of its mathematics. Names of modules are those inside the base model."""
+
+    where: str
+    base: str | None
+    task_type: str | None
+    rank: int
+    alpha: float
+    rslora: bool
+    dora: bool
+    rank_pattern: Patterns[int]
+    alpha_pattern: Patterns[float]
+    fan_in_fan_out: bool
+    bias: str
+    lora_bias: bool
+    target_modules: tuple[str, ...] | None
+    exclude_modules: tuple[str, ...]
+    modules_to_save: tuple[str, ...]
+    layers: tuple[int, ...]
+    layers_pattern: tuple[str, ...]
+    target_parameters: tuple[str, ...]
+    token_indices: Mapping[str, tuple[int, ...]]
+    ties_weights: bool
+
+    def rank_of(self, module: str) -> int:
+        """Return the rank that a module's factors must have."""
+        return self.rank_pattern.value(module, self.rank)
+
+    def scale_of(self, module: str) -> float:
+        """Return the number by which B A is multiplied: alpha / r, or with rsLoRA alpha / sqrt(r)."""
+        rank, alpha = self.rank_of(module), self.alpha_pattern.value(module, self.alpha)
+        return alpha / math.sqrt(rank) if self.rslora else alpha / rank
+
+
+def read_config(path: Path) -> AdapterConfig:
+    """Read a config file. Raises CheckpointError that names every key that cannot be followed."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise CheckpointError(f"{CONFIG} is larger than {MAX_BYTES} bytes", where=str(path))
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"cannot read {CONFIG}: {error}", where=str(path)) from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, where: str) -> AdapterConfig:
+    """Read a config from text. Raises CheckpointError that names every key that cannot be followed."""
+    try:
+        data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(f"not JSON: {error}", where=where) from error
+    if not isinstance(data, dict):
+        raise CheckpointError("expected a JSON object", where=where)
+    reader = _Reader(data, where)
+    config = reader.config()
+    if reader.problems:
+        raise several(reader.problems)
+    return config
+
+
+def _no_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
+class _Reader:
+    """Reads the keys of one config and notes problems instead of stopping at the first."""
+
+    def __init__(self, data: Mapping[str, Any], where: str) -> None:
+        self.data = data
+        self.where = where
+        self.problems: list[CuveeError] = []
+
+    def note(self, message: str, hint: str | None = None) -> None:
+        self.problems.append(CheckpointError(message, where=self.where, hint=hint))
+
+    def config(self) -> AdapterConfig:
+        self.check_kind()
+        self.check_keys()
+        self.check_start()
+        bias = self.take("bias", "none", lambda v: v in ("none", "all", "lora_only"), "none, all or lora_only")
+        return AdapterConfig(
+            where=self.where,
+            base=self.take("base_model_name_or_path", None, _is_text, "a model's name") or None,
+            task_type=self.take("task_type", None, _is_text, "a kind of task"),
+            rank=self.take("r", 8, _is_rank, "a rank of at least 1"),
+            alpha=float(self.take("lora_alpha", 8, _is_number, "a number")),
+            rslora=self.switch("use_rslora"),
+            dora=self.switch("use_dora"),
+            rank_pattern=self.patterns("rank_pattern", _is_rank, int),
+            alpha_pattern=self.patterns("alpha_pattern", _is_number, float),
+            fan_in_fan_out=self.switch("fan_in_fan_out"),
+            bias=bias,
+            lora_bias=self.switch("lora_bias"),
+            target_modules=self.names_unless_pattern("target_modules"),
+            exclude_modules=self.names_unless_pattern("exclude_modules") or (),
+            modules_to_save=self.names("modules_to_save"),
+            layers=self.layers(),
+            layers_pattern=self.names("layers_pattern"),
+            target_parameters=self.names("target_parameters"),
+            token_indices=self.token_indices(),
+            ties_weights=self.switch("ensure_weight_tying"),
+        )
+
+    def check_kind(self) -> None:
+        kind = self.data.get("peft_type")
+        if kind != "LORA":
+            found = "no peft_type" if kind is None else f"peft_type {shown(kind)}"
+            self.note(f"expected a LoRA adapter, found {found}", "adapters of other kinds cannot be read")
+
+    def check_keys(self) -> None:
+        for key, value in self.data.items():
+            if value in (None, False) or value == [] or value == {}:
+                continue
+            if key in _VARIANTS:
+                self.note(f"{shown(key)} is set: {_VARIANTS[key]}, which is not supported")
+            elif key not in _HARMLESS:
+                self.note(f"the key {shown(key)} is not known, and it is set to {shown(value)}")
+        if self.data.get("megatron_core") not in (None, "megatron.core"):
+            self.note(f"'megatron_core' names a module to import: {shown(self.data['megatron_core'])}")
+        if not _is_plain_mapping(self.data.get("auto_mapping")):
+            self.note(f"'auto_mapping' names a module to import: {shown(self.data['auto_mapping'])}")
+
+    def check_start(self) -> None:
+        """An initialisation that moved the base makes an adapter of another base than the one that is named."""
+        start = self.data.get("init_lora_weights", True)
+        if isinstance(start, bool) or start is None:
+            return
+        word = start.lower() if isinstance(start, str) else ""
+        moved = next((name for key, name in _MOVED_BASE.items() if word.startswith(key)), None)
+        if moved:
+            message = f"init_lora_weights is {shown(start)}: {moved} changes the base's weights, to which this belongs"
+            hint = "convert it where it was trained: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            self.note(message, hint)
+        elif word not in _PLAIN_STARTS:
+            self.note(f"init_lora_weights is {shown(start)}, which is not known")
+
+    def take(self, key: str, default: Any, fits: Callable[[Any], bool], expected: str) -> Any:
+        value = self.data.get(key)
+        if value is None:
+            return default
+        if not fits(value):
+            self.note(f"'{key}': expected {expected}, found {shown(value)}")
+            return default
+        return value
+
+    def switch(self, key: str) -> bool:
+        return bool(self.take(key, False, lambda value: isinstance(value, bool), "true or false"))
+
+    def names(self, key: str) -> tuple[str, ...]:
+        value = self.take(key, [], _are_texts, "a list of names")
+        return tuple([value] if isinstance(value, str) else value)
+
+    def names_unless_pattern(self, key: str) -> tuple[str, ...] | None:
+        """Read a list of names. A pattern in its place says nothing that the tensors do not say: it is not tried."""
+        value = self.take(key, None, _are_texts, "a list of names, or a pattern")
+        return tuple(value) if isinstance(value, list) else None
+
+    def pattern(self, key: str, text: str) -> Ends:
+        try:
+            return read_pattern(text)
+        except ValueError as error:
+            self.note(f"'{key}': {error}")
+            return lambda name, starts: frozenset()
+
+    def patterns(self, key: str, fits: Callable[[Any], bool], kind: Callable[[Any], Any]) -> Patterns[Any]:
+        value = self.take(key, {}, lambda v: isinstance(v, dict) and all(map(fits, v.values())), "names with numbers")
+        return Patterns(tuple((self.pattern(key, name), kind(number)) for name, number in value.items()))
+
+    def layers(self) -> tuple[int, ...]:
+        value = self.take("layers_to_transform", [], _are_layers, "a layer's number, or a list of them")
+        return (value,) if isinstance(value, int) else tuple(value)
+
+    def token_indices(self) -> Mapping[str, tuple[int, ...]]:
+        value = self.take("trainable_token_indices", {}, _are_token_indices, "numbers of tokens, by module or alone")
+        listed = {"": value} if isinstance(value, list) else value
+        return {module: tuple(indices) for module, indices in listed.items()}
+
+
+def targets(config: AdapterConfig, module: str) -> bool:
+    """Say whether a config targets a module, as PEFT does. Where it has patterns for names, it is taken to."""
+    if names_one_of(module, config.exclude_modules):
+        return False
+    if config.target_modules is None:
+        return True
+    if not names_one_of(module, config.target_modules):
+        return False
+    return not config.layers or _layer(module, config.layers_pattern) in config.layers
+
+
+def _layer(module: str, lists: tuple[str, ...]) -> int | None:
+    """Return the number of the layer that a module is in: the first after the name of a list, or after any two names.
+
+    As in PEFT, but that what stands before a number is a name here, and not a pattern.
+    """
+    parts = module.split(".")
+    for i, part in enumerate(parts[1:-1], start=1):
+        after = ".".join(parts[:i])
+        if part.isdecimal() and (names_one_of(after, lists) if lists else i > 1):
+            return int(part)
+    return None
+
+
+def _is_plain_mapping(value: Any) -> bool:
+    """Say whether `auto_mapping` is what PEFT writes for a model of transformers: it is not used here at all."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or set(value) - {"base_model_class", "parent_library", "unsloth_fixed"}:
+        return False
+    library, name = value.get("parent_library"), value.get("base_model_class")
+    fixed = isinstance(value.get("unsloth_fixed", True), bool)
+    known = isinstance(library, str) and library.startswith("transformers.models.")
+    return fixed and known and isinstance(name, str) and name.isidentifier()
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) < 4096
+
+
+def _are_texts(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, list) and all(map(_is_text, value)))
+
+
+def _is_rank(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MAX_RANK
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
+
+
+def _are_layers(value: Any) -> bool:
+    return type(value) is int or (isinstance(value, list) and all(type(n) is int for n in value))
+
+
+def _are_token_indices(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(type(n) is int and 0 <= n < 1 << 31 for n in value) and len(set(value)) == len(value)
+    return isinstance(value, dict) and all(isinstance(v, list) and _are_token_indices(v) for v in value.values())

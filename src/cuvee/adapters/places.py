@@ -1,0 +1,334 @@
+"""Which tensors of a base an adapter changes, and how: names matched, shapes checked, ties undone where needed."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from blake3 import blake3
+
+from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.quantised import plain_name
+from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import MERGEABLE
+from cuvee.errors import CheckpointError, CuveeError, closest, several
+from cuvee.structure import Structure, Tie, infer
+from cuvee.structure.config import untied
+
+MOST_SHOWN = 8
+MOST_PARTS = 4
+"""Parts of a name, between its dots, that a prefix may have."""
+
+_WITH_HEADS = ("ForCausalLM", "LMHeadModel")
+
+
+@dataclass(frozen=True)
+class Bias:
+    """A vector to be added, times a number."""
+
+    stored: str
+    scale: float
+
+
+@dataclass(frozen=True)
+class Edit:
+    """What an adapter does to one tensor: replaces it or rows of it, adds to it, gives its outputs other lengths.
+
+    `turned` says that the base stores the matrix as [in, out]; `by_column` that outputs are columns. `tokens` and
+    `rows` are the tensor with new rows, and for each of them where it goes.
+    """
+
+    name: str
+    full: str | None = None
+    tokens: str | None = None
+    rows: tuple[int, ...] = ()
+    biases: tuple[Bias, ...] = ()
+    factors: tuple[Factors, ...] = ()
+    magnitude: str | None = None
+    turned: bool = False
+    by_column: bool = False
+
+    def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
+        """Give (row of the tensor, row of the new ones) for the new rows in [low, high)."""
+        return ((position, row) for row, position in enumerate(self.rows) if low <= position < high)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
+
+    `origins` are the base's tensors that the adapter changes, by its own names for them.
+    """
+
+    edits: Mapping[str, Edit]
+    copies: Mapping[str, str]
+    origins: Mapping[str, str]
+    config_changes: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+    def origin(self, name: str) -> str:
+        """Return the tensor of the base that is behind one."""
+        return self.copies.get(name, name)
+
+    @property
+    def digest(self) -> str:
+        """Identifies what the config says, for the plan's digest."""
+        return blake3(repr(sorted(self.edits.items())).encode()).hexdigest()
+
+
+def place(base: TensorSource, adapter: Adapter) -> Placed:
+    """Find a place in a base for all that an adapter holds. Raises CheckpointError that names what has none."""
+    placer = _Placer(base, adapter)
+    placed = placer.placed()
+    if placer.problems:
+        shown = placer.problems[:MOST_SHOWN]
+        more = len(placer.problems) - len(shown)
+        raise several(shown + ([CheckpointError(f"and {more} more like these", where=adapter.name)] if more else []))
+    return placed
+
+
+class _Placer:
+    """Places one adapter over one base and notes problems instead of stopping at the first."""
+
+    def __init__(self, base: TensorSource, adapter: Adapter) -> None:
+        self.base = base
+        self.adapter = adapter
+        self.structure: Structure = infer(base)
+        self.tie: Tie | None = next(iter(self.structure.ties), None)
+        self.problems: list[CuveeError] = []
+        self.notes: list[str] = list(base_notes(base, adapter))
+        self.edits: dict[str, Edit] = {}
+        self.copies: dict[str, str] = {}
+        self.called: dict[str, str] = {}
+
+    def note(self, message: str, hint: str | None = None) -> None:
+        self.problems.append(CheckpointError(message, where=self.adapter.name, hint=hint))
+
+    def placed(self) -> Placed:
+        factors = list(self.adapter.factors.values())
+        plain = [f for f in factors if f.kind != "parameter"]
+        needed = [f"{f.module}.weight" for f in plain] + [*self.adapter.full]
+        needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
+        needed += [f"{f.module}.bias" for f in factors if f.bias]
+        needed += [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
+        self.called = self.names(list(dict.fromkeys(needed)))
+        for name, stored in self.adapter.full.items():
+            self.replace_whole(name, stored)
+        for tokens in self.adapter.tokens.values():
+            self.replace_rows(f"{tokens.module}.weight", tokens.stored, tokens.indices)
+        for found in plain:
+            self.add_to_matrix(found)
+        self.add_to_parameters([f for f in factors if f.kind == "parameter"])
+        changes = self.untie()
+        origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
+        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes))
+
+    def names(self, needed: Sequence[str]) -> dict[str, str]:
+        """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
+        tensors = self.base.tensors
+        called = {name: name for name in needed if name in tensors}
+        missing = [name for name in needed if name not in called and not self.is_tied_head(name)]
+        while missing:
+            pairs = _prefixes(missing[0], tensors)
+            matched = {pair: [n for n in missing if _renamed(n, pair) in tensors] for pair in pairs}
+            best = max(matched, key=lambda pair: len(matched[pair]), default=None)
+            if best is None or (len(matched[best]) < 2 and len(needed) > 2):
+                break
+            called |= {name: _renamed(name, best) for name in matched[best]}
+            self.notes.append(
+                f"{len(matched[best])} tensors of the adapter are matched with '{best[1]}' for '{best[0]}'"
+            )
+            missing = [name for name in missing if name not in called]
+        for name in missing:
+            guess = closest(name, list(tensors)) if len(self.problems) < MOST_SHOWN else None
+            self.note(f"changes '{name}', which the base has not", f"the closest is '{guess}'" if guess else None)
+        return called
+
+    def is_tied_head(self, name: str) -> bool:
+        """Say whether a name is that of a head that the base stores only as its embedding."""
+        return self.tie is not None and self.tie.state == "tied" and name == head_name(self.tie, self.base.config)
+
+    def found(self, name: str) -> tuple[str, TensorSpec] | None:
+        """Return the name and the kind of a tensor to be changed. A tied head becomes one of its own."""
+        called = self.called.get(name)
+        is_head = called is not None and self.tie is not None and called == self.tie.head
+        tied = self.tie is not None and (self.is_tied_head(name) or (is_head and self.tie.state == "stored twice"))
+        if tied and self.tie is not None:
+            if self.adapter.config.ties_weights:
+                return self.tie.embedding, self.base.tensors[self.tie.embedding]
+            head = called or name
+            self.copies[head] = self.tie.embedding
+            return head, self.base.tensors[self.tie.embedding]
+        return None if called is None else (called, self.base.tensors[called])
+
+    def edit(self, name: str) -> Edit:
+        return self.edits.get(name, Edit(name))
+
+    def replace_whole(self, name: str, stored: str) -> None:
+        found = self.found(name)
+        if found is None:
+            return
+        called, spec = found
+        own = self.adapter.source.tensors[stored].shape
+        if own != spec.shape:
+            hint = None
+            if len(own) == len(spec.shape) == 2 and own[1] == spec.shape[1]:
+                hint = "it was trained with tokens that the base lacks: resize the base's vocabulary first"
+            self.note(f"has '{name}' of shape {list(own)} in the place of one of shape {list(spec.shape)}", hint)
+            return
+        self.edits[called] = replace(self.edit(called), full=stored)
+
+    def replace_rows(self, name: str, stored: str, rows: tuple[int, ...]) -> None:
+        found = self.found(name)
+        if found is None:
+            return
+        called, spec = found
+        own = self.adapter.source.tensors[stored].shape
+        if len(spec.shape) != 2 or own[1] != spec.shape[1] or max(rows, default=0) >= spec.shape[0]:
+            self.note(f"has new rows for '{name}' that do not fit its shape {list(spec.shape)}")
+            return
+        self.edits[called] = replace(self.edit(called), tokens=stored, rows=rows)
+
+    def add_to_matrix(self, factors: Factors) -> None:
+        found = self.found(f"{factors.module}.weight")
+        if found is None:
+            return
+        name, spec = found
+        turned = self.is_turned(factors, name, spec)
+        if turned is None:
+            return
+        by_column = turned or factors.kind == "embedding"
+        if spec.dtype not in MERGEABLE:
+            self.note(f"changes '{name}', which holds {spec.dtype}: codes, not numbers")
+            return
+        edit = replace(self.edit(name), factors=(factors,), turned=turned, by_column=by_column)
+        self.edits[name] = replace(edit, magnitude=factors.magnitude)
+        if factors.bias is not None:
+            self.add_bias(factors)
+
+    def is_turned(self, factors: Factors, name: str, spec: TensorSpec) -> bool | None:
+        """Say whether the base stores a matrix as [in, out]. Its shape decides; of a square one what else is known."""
+        shape = self.adapter.shape(factors)
+        as_is, turned = spec.shape == shape, spec.shape == shape[::-1] and factors.kind == "linear"
+        if not as_is and not turned:
+            self.note(f"'{name}' has shape {list(spec.shape)}, and the factors' product {list(shape)}")
+            return None
+        if as_is and turned:
+            stored = self.structure.tensors.get(name)
+            return stored.input_first if stored is not None else self.adapter.config.fan_in_fan_out
+        return turned
+
+    def add_bias(self, factors: Factors) -> None:
+        if factors.magnitude is not None:
+            self.note(f"'{factors.module}' has DoRA and a bias beside lora_B, whose function PEFT does not define")
+            return
+        found, stored = self.found(f"{factors.module}.bias"), factors.bias
+        assert stored is not None, "only called with a bias"
+        if found is None:
+            return
+        name, spec = found
+        if self.adapter.source.tensors[stored].shape != spec.shape:
+            self.note(f"the bias of '{factors.module}' does not fit '{name}' of shape {list(spec.shape)}")
+            return
+        self.edits[name] = replace(self.edit(name), biases=(Bias(stored, factors.scale),))
+
+    def parameters(self, factors: Factors) -> list[str]:
+        """List the base's names of the parameters that factors may be for."""
+        module = ".".join(part for part in factors.module.split(".") if part != "base_layer")
+        found = []
+        for target in self.adapter.config.target_parameters:
+            owner, _, parameter = target.rpartition(".")
+            if module == owner or module.endswith(f".{owner}"):
+                found.append(f"{module}.{parameter}")
+        return found
+
+    def add_to_parameters(self, listed: Sequence[Factors]) -> None:
+        """Match the factors of a module with its parameters: by shape, which must leave no doubt."""
+        left: dict[Factors, list[tuple[str, bool]]] = {
+            factors: [(name, turned) for name in self.parameters(factors) for turned in self.fitting(factors, name)]
+            for factors in listed
+        }
+        while left:
+            factors = min(left, key=lambda f: len(left[f]))
+            options = left.pop(factors)
+            names = {name for name, _ in options}
+            if len(names) != 1 or len(options) != 1:
+                what = "no parameter" if not options else "several parameters"
+                known = ", ".join(sorted(names)) or ", ".join(self.parameters(factors))
+                self.note(f"the factors of '{factors.module}' fit {what} of the base ({known}), by their shapes")
+                continue
+            ((name, turned),) = options
+            self.edits[name] = replace(self.edit(name), factors=(factors,), turned=turned)
+            left = {f: [option for option in options if option[0] != name] for f, options in left.items()}
+
+    def fitting(self, factors: Factors, name: str) -> list[bool]:
+        """Return in which orientations factors fit a parameter: as [out, in] and as [in, out]."""
+        spec = self.base.tensors.get(self.called.get(name, ""))
+        if spec is None:
+            return []
+        out, into = self.adapter.shape(factors)
+        stack = (factors.experts,) if len(spec.shape) == 3 else ()
+        as_is, turned = spec.shape == (*stack, out, into), spec.shape == (*stack, into, out)
+        if as_is and turned:
+            return [self.structure.of(spec.name).input_first]
+        return [False] * as_is + [True] * turned
+
+    def untie(self) -> dict[str, Any]:
+        """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
+        tie = self.tie
+        if tie is None or tie.state not in ("tied", "stored twice"):
+            return {}
+        edit = self.edits.get(tie.embedding)
+        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors))
+        if changes_embedding and not self.adapter.config.ties_weights:
+            head = head_name(tie, self.base.config)
+            if head is None or any(place.module == "decoder" for place in self.structure):
+                message = f"changes '{tie.embedding}' alone, which the base ties to a head of another function"
+                self.note(message, "untie the base first")
+                return {}
+            self.copies.setdefault(head, tie.embedding)
+        if not self.copies:
+            return {}
+        self.notes.append(
+            "the adapter changes only one of embedding and head, which the base ties: the result has both"
+        )
+        return untied(self.base.config)
+
+
+def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
+    """Return the name of the head that reads from an embedding; None where it is not known."""
+    kinds = config.get("architectures")
+    known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(_WITH_HEADS) for k in kinds)
+    inner = "language_model." if tie.embedding.startswith("language_model.model.") else ""
+    return tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
+
+
+def base_notes(base: TensorSource, adapter: Adapter) -> Iterator[str]:
+    """Say what a reader should know of the base that the adapter names."""
+    plain = plain_name(adapter.config.base) if adapter.config.base else None
+    if plain is not None:
+        yield (
+            f"the adapter was trained on the quantised {adapter.config.base}; over the weights themselves (likely "
+            f"those of {plain}) its function is close, not equal"
+        )
+
+
+def _prefixes(name: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:
+    """Return pairs of prefixes, the name's own and a base's, under which a name may be one of the base's."""
+    parts = name.split(".")
+    found: dict[tuple[str, str], None] = {}
+    for count in range(min(MOST_PARTS, len(parts) - 2) + 1):
+        if any(part.isdecimal() for part in parts[:count]):
+            break
+        rest = ".".join(parts[count:])
+        own = name[: len(name) - len(rest)]
+        for known in tensors:
+            if known.endswith(rest) and (known == rest or known[-len(rest) - 1] == "."):
+                found[own, known[: len(known) - len(rest)]] = None
+        if found:
+            return list(found)
+    return list(found)
+
+
+def _renamed(name: str, pair: tuple[str, str]) -> str:
+    own, theirs = pair
+    return theirs + name[len(own) :] if name.startswith(own) else ""

@@ -1,0 +1,139 @@
+"""Writes an adapter's folder as PEFT loads it: explicit ranks, a scale of one, and where it came from."""
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cuvee.adapters.adapter import PREFIX, WEIGHTS
+from cuvee.adapters.config import CONFIG
+from cuvee.adapters.low_rank import Product
+from cuvee.checkpoint.digest import digest_of_entries, tensor_digest
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out_file, refuse_existing, write_error
+
+CHUNK_BYTES = 1 << 22
+
+
+@dataclass(frozen=True)
+class Described:
+    """What an adapter's config says beside the ranks of its modules."""
+
+    base: str | None
+    task_type: str | None = None
+    fan_in_fan_out: bool = False
+    bias: str = "none"
+    modules_to_save: tuple[str, ...] = ()
+    token_indices: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    ties_weights: bool = False
+
+
+class AdapterFile:
+    """Tensors of an adapter as they become known, in a file without a name; the ranks are known only in the end.
+
+    Use as a context manager. State: what was put in so far.
+    """
+
+    def __init__(self, out: Path, dtype: str, *, overwrite: bool) -> None:
+        refuse_existing(out, overwrite=overwrite)
+        self.out = out
+        self.dtype = dtype
+        self.overwrite = overwrite
+        self.ranks: dict[str, int] = {}
+        self.has_bias = False
+        self._entries: dict[str, tuple[OutputTensor, int, str]] = {}
+        self._size = 0
+        self._lock = threading.Lock()
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=out.parent)  # noqa: SIM115  # closed by __exit__
+        except OSError as error:
+            raise write_error(error, out) from error
+
+    def __enter__(self) -> "AdapterFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def put_factors(self, module: str, product: Product, *, embeds: bool) -> None:
+        """Add a module's factors. A change of nothing gets a rank of one, as PEFT needs one."""
+        left, right = product.left, product.right
+        if product.rank == 0:
+            left, right = np.zeros((left.shape[0], 1)), np.zeros((1, right.shape[1]))
+        names = ("lora_embedding_A", "lora_embedding_B") if embeds else ("lora_A.weight", "lora_B.weight")
+        for name, factor in zip(names, (left.T, right.T) if embeds else (right, left), strict=True):
+            self.put(f"{module}.{name}", factor)
+        self.ranks[module] = right.shape[0]
+
+    def put(self, name: str, numbers: np.ndarray, dtype: str | None = None) -> None:
+        """Add a tensor by the base's name for it."""
+        kind = dtype or self.dtype
+        with np.errstate(over="ignore"):
+            raw = np.ascontiguousarray(numbers.astype(NUMPY[kind]))
+        tensor = OutputTensor(PREFIX + name, kind, raw.shape)
+        with self._lock:
+            start, self._size = self._size, self._size + raw.nbytes
+        view, position = raw.reshape(-1).view(np.uint8).data, start
+        try:
+            while len(view):
+                count = os.pwrite(self._file.fileno(), view, position)
+                view, position = view[count:], position + count
+        except OSError as error:
+            raise write_error(error, self.out) from error
+        with self._lock:
+            self._entries[tensor.name] = (tensor, start, tensor_digest(raw))
+
+    @property
+    def digest(self) -> str:
+        """The digest of all tensors, as that of a model's weights."""
+        return digest_of_entries((t.name, t.dtype, t.shape, digest) for t, _, digest in self._entries.values())
+
+    def finish(self, described: Described, card: str, record: Mapping[str, Any]) -> None:
+        """Write the folder, which appears complete or not at all."""
+        names = sorted(self._entries)
+        shard = lay_out_file(WEIGHTS, [self._entries[name][0] for name in names])
+        with CheckpointWriter(self.out, [shard], overwrite=self.overwrite) as writer:
+            for name in names:
+                tensor, start, _ = self._entries[name]
+                for at in range(0, tensor.nbytes, CHUNK_BYTES):
+                    piece = os.pread(self._file.fileno(), min(CHUNK_BYTES, tensor.nbytes - at), start + at)
+                    writer.write(name, at, np.frombuffer(piece, np.uint8))
+            writer.write_file(CONFIG, json.dumps(self._config(described), indent=2) + "\n")
+            writer.write_file("README.md", card)
+            writer.write_file("cuvee.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+            writer.finish()
+
+    def _config(self, described: Described) -> dict[str, Any]:
+        rank = max(self.ranks.values(), default=1)
+        # The longest name first: PEFT takes the first that is the end of a module's name.
+        others = dict(sorted(self.ranks.items(), key=lambda item: (-len(item[0]), item[0])))
+        if set(others.values()) == {rank}:
+            others = {}
+        return {
+            "base_model_name_or_path": described.base,
+            "peft_type": "LORA",
+            "task_type": described.task_type,
+            "inference_mode": True,
+            "r": rank,
+            "lora_alpha": rank,
+            "rank_pattern": others,
+            "alpha_pattern": others,
+            "use_rslora": False,
+            "use_dora": False,
+            "lora_bias": self.has_bias,
+            "lora_dropout": 0.0,
+            "fan_in_fan_out": described.fan_in_fan_out,
+            "bias": described.bias,
+            "target_modules": sorted(self.ranks),
+            "modules_to_save": list(described.modules_to_save) or None,
+            "trainable_token_indices": {m: list(rows) for m, rows in described.token_indices.items()} or None,
+            "ensure_weight_tying": described.ties_weights,
+            "init_lora_weights": True,
+        }

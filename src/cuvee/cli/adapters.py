@@ -1,0 +1,196 @@
+"""cuvee adapters: LoRA in, LoRA or full model out."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.comparison.adapters import AdapterComparison
+    from cuvee.engine.combine import AdapterResult
+
+NAME = "adapters"
+
+app = typer.Typer(help="Combine, apply, extract and compare LoRA adapters.", no_args_is_help=True)
+
+_OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has.")
+_OVERWRITE = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT.")
+_THREADS = typer.Option(0, min=0, help="Workers; 0 for one a core.")
+_JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+_DTYPE = typer.Option("float32", help="Type of the written factors.")
+
+
+@app.command("combine")
+def combine(
+    adapters: list[str] = typer.Argument(..., metavar="ADAPTER...", help="Folders or org/name[@revision]."),
+    out: Path = typer.Option(..., "--out", metavar="OUT", help="The folder to write."),
+    weights: str = typer.Option("", metavar="W,W...", help="A weight for each adapter; 1/N each without it."),
+    rank: int | None = typer.Option(None, min=1, help="Largest rank of a module; without it nothing is discarded."),
+    energy: float | None = typer.Option(None, help="Part of each module's energy to keep, such as 0.99."),
+    method: str = typer.Option("task_arithmetic", help="A merge method, legacy_lora_average or lorahub_product."),
+    space: str = typer.Option("", help="dense, knots or core; without it the one that fits the method."),
+    settings: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the method."),
+    base: str = typer.Option("", metavar="MODEL", help="The base, for adapters that hold whole tensors."),
+    seed: int = typer.Option(0, min=0, help="What random draws depend on."),
+    dtype: str = _DTYPE,
+    threads: int = _THREADS,
+    overwrite: bool = _OVERWRITE,
+    offline: bool = _OFFLINE,
+    as_json: bool = _JSON,
+) -> None:
+    """Combine adapters of one base into one that PEFT loads: exactly, or to a rank or a part of the energy."""
+    from cuvee.adapters.low_rank import Wanted
+    from cuvee.cli.amounts import parse_numbers, parse_settings
+    from cuvee.cli.progress import shown_progress
+    from cuvee.engine.adapters import combine_adapters
+    from cuvee.engine.combine import How
+    from cuvee.errors import RecipeError
+    from cuvee.hub import Hub
+
+    if space not in ("", "dense", "knots", "core"):
+        raise RecipeError(f"--space: expected dense, knots or core, found '{space}'")
+    numbers = parse_numbers(weights, "--weights") if weights else [1 / len(adapters)] * len(adapters)
+    how = How(method, space or None, Wanted(rank, energy), parse_settings(settings, "--set"), seed, dtype)  # type: ignore[arg-type]  # seen above
+    options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
+    hub, progress = Hub(offline=offline), shown_progress()
+    print_adapter(
+        combine_adapters(adapters, numbers, out, how, base=base, hub=hub, progress=progress, **options), as_json
+    )
+
+
+@app.command("apply")
+def apply(
+    base: str = typer.Argument(..., metavar="BASE", help="The model that the adapter was trained on."),
+    adapter: str = typer.Argument(..., metavar="ADAPTER", help="A folder or org/name[@revision]."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    memory: str = typer.Option("512MB", help="Private memory that it may take."),
+    threads: int = _THREADS,
+    overwrite: bool = _OVERWRITE,
+    offline: bool = _OFFLINE,
+    as_json: bool = _JSON,
+) -> None:
+    """Write BASE with ADAPTER added to its weights: a full model, streamed, in the types of the base."""
+    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.merge import print_merge
+    from cuvee.cli.progress import shown_progress
+    from cuvee.engine.adapters import apply_adapter
+    from cuvee.hub import Hub
+
+    options: dict[str, Any] = {
+        "memory_bytes": parse_bytes(memory, "--memory"),
+        "threads": threads or os.cpu_count() or 1,
+        "overwrite": overwrite,
+        "progress": shown_progress(),
+    }
+    print_merge(apply_adapter(base, adapter, out, hub=Hub(offline=offline), **options), as_json=as_json)
+
+
+@app.command("extract")
+def extract(
+    model: str = typer.Argument(..., metavar="MODEL", help="The fine-tuned model."),
+    base: str = typer.Argument(..., metavar="BASE", help="The model that it was trained from."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    rank: int | None = typer.Option(None, min=1, help="Rank of each module; 16 if nothing else is said."),
+    energy: float | None = typer.Option(None, help="Part of each module's energy to keep, such as 0.99."),
+    budget: int | None = typer.Option(None, min=1, help="Sum of all ranks, given to the strongest directions."),
+    embeddings: bool = typer.Option(False, "--embeddings", help="Embeddings and heads get factors, too."),
+    skip_rest: bool = typer.Option(False, "--skip-rest", help="Leave out what is no matrix; else it is saved whole."),
+    dtype: str = _DTYPE,
+    threads: int = _THREADS,
+    overwrite: bool = _OVERWRITE,
+    offline: bool = _OFFLINE,
+    as_json: bool = _JSON,
+) -> None:
+    """Write an adapter that turns BASE into nearly MODEL, and say how much of each module's change it keeps."""
+    from cuvee.adapters.low_rank import Wanted
+    from cuvee.cli.progress import shown_progress
+    from cuvee.engine.adapters import extract_adapter
+    from cuvee.engine.extract import Extraction
+    from cuvee.errors import RecipeError
+    from cuvee.hub import Hub
+
+    if budget is not None and (rank is not None or energy is not None):
+        raise RecipeError("--budget decides the ranks by itself; it goes with neither --rank nor --energy")
+    wanted = Wanted(16 if rank is None and energy is None and budget is None else rank, energy)
+    how = Extraction(wanted, budget, embeddings, not skip_rest, dtype)
+    options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
+    hub, progress = Hub(offline=offline), shown_progress()
+    print_adapter(extract_adapter(model, base, out, how, hub=hub, progress=progress, **options), as_json)
+
+
+@app.command("compare")
+def compare(
+    adapters: list[str] = typer.Argument(..., metavar="ADAPTER ADAPTER...", help="Folders or org/name[@revision]."),
+    offline: bool = _OFFLINE,
+    as_json: bool = typer.Option(False, "--json", help="Print every figure, of each module too, as JSON."),
+) -> None:
+    """Show adapters side by side: ranks, norms, cosines between their changes, directions that they share."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.comparison.adapters import compare_adapters
+    from cuvee.hub import Hub
+    from cuvee.plan.adapters import adapter_of
+
+    hub, progress = Hub(offline=offline), shown_progress()
+    found = compare_adapters([adapter_of(name, hub, progress).adapter for name in adapters])
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _print_comparison(found)
+
+
+def print_adapter(result: "AdapterResult", as_json: bool) -> None:
+    """Show a written adapter: the digest on stdout, the rest on stderr; or all of it as JSON."""
+    modules = result.modules
+    if as_json:
+        import json
+
+        listed = [
+            {"module": m.module, "rank": m.rank, "energy_kept": m.share, "energy": m.energy, "total": m.total}
+            for m in modules
+        ]
+        content = {
+            "folder": str(result.folder), "digest": result.digest, "energy_discarded": result.discarded,
+            "seconds": result.seconds, "warnings": list(result.notes), "modules": listed,
+        }  # fmt: skip
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        return
+    for note in result.notes:
+        typer.echo(f"warning: {note}", err=True)
+    ranks = [module.rank for module in modules]
+    spread = f"ranks {min(ranks)} to {max(ranks)}" if len(set(ranks)) > 1 else f"rank {ranks[0]}" if ranks else ""
+    typer.echo(f"{result.folder}: {len(modules)} modules, {spread}, in {result.seconds:.2f} s", err=True)
+    typer.echo(f"energy discarded: {result.discarded:.2e} of the whole", err=True)
+    for module in sorted(modules, key=lambda m: m.share)[:3] if result.discarded > 1e-9 else ():
+        typer.echo(f"  {module.module}: rank {module.rank} keeps {module.share:.2%}", err=True)
+    typer.echo(f"weights digest {result.digest}")
+
+
+def _print_comparison(found: "AdapterComparison") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    table = Table(box=None, pad_edge=False)
+    table.add_column("adapter")
+    for column in ("modules", "rank", "whole tensors", "norm"):
+        table.add_column(column, justify="right")
+    table.add_column("base")
+    for i, one in enumerate(found.adapters):
+        ranks = "-".join(dict.fromkeys(map(str, (one.ranks[0], one.ranks[-1])))) if one.ranks else "-"
+        numbers = (str(one.modules), ranks, str(one.whole_tensors), f"{one.norm:.4g}")
+        table.add_row(escape(f"{i + 1} {one.name}"), *numbers, escape(one.base or "-"))
+    console.print(table)
+    pairs = Table(box=None, pad_edge=False)
+    pairs.add_column("pair")
+    for column in ("cosine", "shared modules", "shared outputs", "shared inputs"):
+        pairs.add_column(column, justify="right")
+    for pair in found.pairs:
+        cosine, *shares = ("-" if n is None else f"{n:.3f}" for n in (pair.cosine, pair.outputs, pair.inputs))
+        pairs.add_row(f"{pair.first + 1} and {pair.second + 1}", cosine, str(pair.shared_modules), *shares)
+    if found.pairs:
+        console.print()
+        console.print(pairs)

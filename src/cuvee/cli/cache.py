@@ -1,0 +1,10 @@
+"""Where the command line keeps what it can do without."""
+
+import os
+from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """Return the folder of `CUVEE_CACHE`, or else `cuvee` in the user's folder for caches."""
+    chosen = os.environ.get("CUVEE_CACHE")
+    return Path(chosen) if chosen else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cuvee"

@@ -1,0 +1,66 @@
+"""cuvee parents: what blends gained and forgot, each beside the models it was merged from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.evaluate import Report
+    from cuvee.evaluate.parents import AgainstParents
+
+NAME = "parents"
+
+
+def command(
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="A blend, or a folder of blends."),
+    tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A .csv, .jsonl, task.yaml or a bundled task."),
+    out: Path | None = typer.Option(None, help="Folder for the answers of all; a rerun continues."),
+    limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
+    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
+    recipe_folder: Path | None = typer.Option(None, help="Where the recipes lay, if parents are not found."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print all differences as JSON."),
+) -> None:
+    """Compare every blend in FOLDER that has a cuvee.json with its parents: gains, losses, what was forgotten."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.evaluate import evaluate
+    from cuvee.evaluate.parents import blends_in, evaluate_with_parents
+    from cuvee.hub import Hub
+
+    progress = shown_progress()
+
+    def measure(model: Path, place: Path | None) -> "Report":
+        return evaluate(model, tasks, out=place, limit=limit, device=device, dtype=dtype, progress=progress)  # type: ignore[arg-type]  # evaluate checks it
+
+    compared = evaluate_with_parents(
+        [(blend, out and out / blend.absolute().name) for blend in blends_in(folder)],
+        measure,
+        out=out and out / "parents",
+        hub=Hub(offline=offline),
+        progress=progress,
+        recipe_folder=recipe_folder,
+    )
+    if as_json:
+        import json
+
+        typer.echo(json.dumps([each.to_json() for each in compared], indent=2, ensure_ascii=False))
+    else:
+        _print(compared)
+
+
+def _print(compared: "tuple[AgainstParents, ...]") -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from cuvee.cli.scores_table import change_table
+    from cuvee.report import short_names
+
+    console = Console()
+    for each in compared:
+        names = short_names(each.names)
+        console.print(Text(each.blend.model), style="bold")
+        console.print(change_table(each, dict(zip(each.names, names, strict=True))))
+        console.print(Text(each.sentence))
+        console.print()

@@ -1,0 +1,49 @@
+"""cuvee report: evaluations side by side, in the terminal and as a page."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.evaluate import Ranking
+
+NAME = "report"
+
+
+def command(
+    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="What `cuvee evaluate --out FOLDER` wrote."),
+    page: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write the page to this HTML file."),
+    as_json: bool = typer.Option(False, "--json", help="Print ranks and differences as JSON."),
+) -> None:
+    """Show evaluations of the same items side by side: scores, ranks, differences, and on the page every item."""
+    from cuvee.cli.page import check_page, write_page
+    from cuvee.evaluate import rank
+    from cuvee.evaluate.evaluated import read_evaluated
+    from cuvee.report import render_evaluation, short_names
+
+    if page is not None:
+        check_page(page)
+    models = [read_evaluated(folder) for folder in folders]
+    names = short_names([model.report.model for model in models])
+    ranking = rank([model.report for model in models])
+    if page is not None:
+        write_page(render_evaluation(models, names=names), page)
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(ranking.to_json([model.report.model for model in models]), indent=2, ensure_ascii=False))
+    else:
+        _print(ranking, names)
+
+
+def _print(ranking: "Ranking", names: list[str]) -> None:
+    from rich.console import Console
+
+    from cuvee.cli.scores_table import difference_table, ranking_table
+
+    console = Console()
+    console.print(ranking_table(ranking, names))
+    if len(names) > 1:
+        console.print()
+        console.print(difference_table(names[0], names[1:], ranking.differences[0][1:]))

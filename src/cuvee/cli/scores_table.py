@@ -1,0 +1,76 @@
+"""Scores, ranks and differences as tables for a terminal. Names are shown as they are, never as markup."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from cuvee.report.evaluation import probability
+from cuvee.report.leaderboard import signed
+
+if TYPE_CHECKING:
+    from cuvee.evaluate import Difference, Gap, Ranking, Report
+    from cuvee.evaluate.parents import AgainstParents
+
+STYLES = {"better": "green", "worse": "red", "tie": ""}
+
+
+def score_table(report: "Report") -> Table:
+    """Show every metric of every task with its interval, the macro average last."""
+    table = _table("task", "metric", right=("items", "score", "standard error", "95 % interval"))
+    scores = [score for task in report.tasks for score in task.scores]
+    for score in [*scores, *([report.macro] if report.macro and len(report.tasks) > 1 else [])]:
+        interval = f"{score.low:.1%} to {score.high:.1%}"
+        cells = (score.task, score.metric, str(score.n), f"{score.value:.1%}", f"{score.standard_error:.1%}", interval)
+        table.add_row(*map(Text, cells), style="bold" if score.task == "macro" else "")
+    return table
+
+
+def ranking_table(ranking: "Ranking", names: Sequence[str]) -> Table:
+    """Show the models by their macro average with plausible ranks and ties."""
+    table = _table("rank", "model", right=("average", "95 % interval", "best of all"))
+    table.add_column("tied with")
+    for standing in ranking.standings:
+        macro = standing.macro
+        tied = ", ".join(names[position] for position in standing.tied) or "-"
+        figures = (f"{macro.value:.1%}", f"{macro.low:.1%} to {macro.high:.1%}", probability(standing.best))
+        table.add_row(*map(Text, (standing.rank, names[standing.position], *figures, tied)))
+    return table
+
+
+def difference_table(first: str, others: Sequence[str], differences: Sequence["Difference"]) -> Table:
+    """Show the first model minus each of the others: on average, and task by task."""
+    table = _table("task", f"{first} minus", right=("points", "95 % interval", "better", "won", "lost", "items"))
+    tasks = list(differences[0].tasks)
+    for task in [*tasks, *(["macro"] if len(tasks) > 1 else [])]:
+        for other, difference in zip(others, differences, strict=True):
+            gap = difference.macro if task == "macro" else difference.tasks[task]
+            table.add_row(*map(Text, (task, other, *gap_cells(gap))), style=STYLES[gap.verdict])
+    return table
+
+
+def change_table(compared: "AgainstParents", names: Mapping[str, str]) -> Table:
+    """Show for each task what became of it, beside the parent that is best there."""
+    table = _table(
+        "task", "outcome", "best parent", right=("points", "95 % interval", "better", "won", "lost", "items")
+    )
+    for change in compared.changes:
+        cells = (change.task, change.outcome, names[change.best_parent], *gap_cells(change.gap))
+        table.add_row(*map(Text, cells), style=STYLES[change.gap.verdict])
+    return table
+
+
+def gap_cells(gap: "Gap") -> tuple[str, ...]:
+    """Write a difference, its interval, the probability that the first is better, and the items."""
+    interval = f"{signed(gap.low)} to {signed(gap.high)}"
+    return signed(gap.value), interval, probability(gap.better), str(gap.won), str(gap.lost), str(gap.n)
+
+
+def _table(*left: str, right: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in left:
+        table.add_column(column)
+    for column in right:
+        table.add_column(column, justify="right")
+    return table

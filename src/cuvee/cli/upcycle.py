@@ -1,0 +1,34 @@
+"""cuvee upcycle: dense models to a mixture of experts."""
+
+import os
+from pathlib import Path
+
+import typer
+
+NAME = "upcycle"
+
+
+def command(
+    recipe: Path = typer.Argument(..., metavar="RECIPE", help="What becomes an expert, in mergekit-moe's words."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Write dense models of one shape as a mixture of experts: attention of the base, feed-forward parts of each."""
+    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.merge import print_merge
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.plan.resolve import folder_of
+    from cuvee.upcycle import read_upcycling, upcycle
+
+    asked, text = read_upcycling(recipe)
+    hub, progress = Hub(offline=offline), shown_progress()
+    places = {model: folder_of(model, hub, progress) for model in asked.models}
+    size = parse_bytes(shard_size, "--shard-size")
+    workers = threads or os.cpu_count() or 1
+    made = upcycle(asked, text, places, out, threads=workers, shard_bytes=size, overwrite=overwrite, progress=progress)
+    print_merge(made, as_json=as_json)

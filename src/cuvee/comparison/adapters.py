@@ -1,0 +1,124 @@
+"""Adapters side by side: how long their changes are, how they point, which directions they share. Nothing is dense."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.group import Group
+from cuvee.adapters.low_rank import Product
+
+
+@dataclass(frozen=True)
+class AdapterFigures:
+    """One adapter: its modules, their ranks, its whole tensors, and the norm of its low-rank change."""
+
+    name: str
+    base: str | None
+    modules: int
+    ranks: tuple[int, ...]
+    whole_tensors: int
+    norm: float
+
+
+@dataclass(frozen=True)
+class AdapterPair:
+    """Two adapters by their positions: the cosine between their changes, and how much of the directions they share.
+
+    `outputs` and `inputs` are means over the modules that both change: 0 for directions at right angles, 1 where those
+    of the one are among those of the other. What is undefined is None.
+    """
+
+    first: int
+    second: int
+    cosine: float | None
+    shared_modules: int
+    outputs: float | None
+    inputs: float | None
+
+
+@dataclass(frozen=True)
+class ModuleFigures:
+    """One module: each adapter's rank and norm in it, and the cosines of all pairs in order."""
+
+    module: str
+    ranks: tuple[int, ...]
+    norms: tuple[float, ...]
+    cosines: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class AdapterComparison:
+    """Adapters of one base side by side, as a whole and by module."""
+
+    adapters: tuple[AdapterFigures, ...]
+    pairs: tuple[AdapterPair, ...]
+    modules: tuple[ModuleFigures, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as plain JSON."""
+        return asdict(self)
+
+
+def compare_adapters(adapters: Sequence[Adapter]) -> AdapterComparison:
+    """Compare what adapters change. Raises CheckpointError for those that are not of one base, or not of low rank."""
+    group, count = Group(adapters), len(adapters)
+    order = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    total = np.zeros((count, count))
+    shares: dict[tuple[int, int], list[tuple[float, float]]] = {pair: [] for pair in order}
+    modules = []
+    for module in group.modules:
+        products = group.products(module)
+        gram = inner_products(products)
+        total += gram
+        for i, j in order:
+            if products[i].rank and products[j].rank:
+                shares[i, j].append(_shared_directions(products[i], products[j]))
+        norms = tuple(math.sqrt(max(gram[i, i], 0.0)) for i in range(count))
+        cosines = tuple(_cosine(gram, i, j) for i, j in order)
+        modules.append(ModuleFigures(module, tuple(product.rank for product in products), norms, cosines))
+    figures = tuple(_figures(adapter, float(total[i, i])) for i, adapter in enumerate(adapters))
+    pairs = tuple(_pair(i, j, _cosine(total, i, j), shares[i, j]) for i, j in order)
+    return AdapterComparison(figures, pairs, tuple(modules))
+
+
+def inner_products(products: Sequence[Product]) -> np.ndarray:
+    """Return the inner products of low-rank matrices, from their factors: tr((B₁A₁)ᵀ B₂A₂) = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
+    found = np.zeros((len(products), len(products)))
+    for i, first in enumerate(products):
+        for j, second in enumerate(products[: i + 1]):
+            lefts, rights = first.left.T @ second.left, first.right @ second.right.T
+            found[i, j] = found[j, i] = float((lefts * rights).sum())
+    return found
+
+
+def _shared_directions(first: Product, second: Product) -> tuple[float, float]:
+    """Return how much of the outputs, and of the inputs, two changes share."""
+    return _shared(first.left, second.left), _shared(first.right.T, second.right.T)
+
+
+def _shared(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the mean squared cosine of the principal angles between two spaces of columns."""
+    bases = [np.linalg.qr(matrix)[0] for matrix in (first, second)]
+    smaller = min(basis.shape[1] for basis in bases)
+    return float(np.square(bases[0].T @ bases[1]).sum() / smaller)
+
+
+def _figures(adapter: Adapter, square: float) -> AdapterFigures:
+    ranks = sorted({factors.rank for factors in adapter.factors.values()})
+    whole = len(adapter.full) + len(adapter.tokens)
+    norm = math.sqrt(max(square, 0.0))
+    return AdapterFigures(adapter.name, adapter.config.base, len(adapter.factors), tuple(ranks), whole, norm)
+
+
+def _pair(i: int, j: int, cosine: float | None, shares: Sequence[tuple[float, float]]) -> AdapterPair:
+    outputs, inputs = (float(np.mean([share[side] for share in shares])) if shares else None for side in (0, 1))
+    return AdapterPair(i, j, cosine, len(shares), outputs, inputs)
+
+
+def _cosine(gram: np.ndarray, i: int, j: int) -> float | None:
+    lengths = math.sqrt(max(gram[i, i], 0.0)) * math.sqrt(max(gram[j, j], 0.0))
+    return float(np.clip(gram[i, j] / lengths, -1.0, 1.0)) if lengths else None

@@ -1,0 +1,127 @@
+"""What is written beside an adapter's weights: the model card, and `cuvee.json`."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cuvee.adapters.write import Described
+from cuvee.checkpoint.model_card import card_facts, joint_licence
+from cuvee.recipe.reference import ModelRef
+from cuvee.version import __version__
+
+MOST_ROWS = 40
+"""Modules in a card's table, those that lost most; `cuvee.json` has all."""
+
+
+@dataclass(frozen=True)
+class ModuleKept:
+    """What compression left of a module's change. Energy is the squared norm."""
+
+    module: str
+    rank: int
+    energy: float
+    total: float
+
+    @property
+    def share(self) -> float:
+        """The part of the energy that was kept; all of nothing is 1."""
+        return min(self.energy / self.total, 1.0) if self.total > 0 else 1.0
+
+
+@dataclass(frozen=True)
+class Parent:
+    """What an adapter was made of: its name, its part in it, what identifies its files, its folder."""
+
+    name: str
+    part: str
+    files: Mapping[str, Any]
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class Made:
+    """An adapter that was made, as its card tells it. `how` goes on from "made"."""
+
+    how: str
+    described: Described
+    parents: tuple[Parent, ...]
+    modules: tuple[ModuleKept, ...]
+    notes: tuple[str, ...]
+    digest: str
+
+
+def discarded(modules: Sequence[ModuleKept]) -> float:
+    """Return the part of the energy of all modules together that compression discarded."""
+    total = sum(module.total for module in modules)
+    return max(0.0, 1 - sum(min(module.energy, module.total) for module in modules) / total) if total > 0 else 0.0
+
+
+def adapter_card(made: Made) -> str:
+    """Return the text of README.md."""
+    parents = "\n".join(f"- `{parent.name}`, {parent.part}{_header(parent)}" for parent in made.parents)
+    worst = sorted(made.modules, key=lambda module: (module.share, module.module))[:MOST_ROWS]
+    rows = "\n".join(f"| `{m.module}` | {m.rank} | {m.share:.4%} |" for m in worst)
+    more = (
+        f"\n\n{len(made.modules) - len(worst)} modules more are in `cuvee.json`."
+        if len(made.modules) > MOST_ROWS
+        else ""
+    )
+    notes = "\n## Notes\n\n" + "\n".join(f"- {note}" for note in made.notes) + "\n" if made.notes else ""
+    return f"""{_front(made)}
+# A LoRA adapter
+
+Made with Cuvée {__version__} {made.how}. PEFT loads it as it is; the scale is one.
+
+## Parents
+
+{parents}
+{notes}
+## Energy kept
+
+{1 - discarded(made.modules):.6%} of the energy (the squared norm) of the change was kept in the ranks below.
+
+| module | rank | energy kept |
+| --- | --- | --- |
+{rows}{more}
+
+Weights digest: `{made.digest}`.
+"""
+
+
+def adapter_record(made: Made, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `cuvee.json` says."""
+    return {
+        "cuvee": __version__,
+        "kind": "adapter",
+        **choices,
+        "inputs": [{"model": parent.name, "part": parent.part, "files": dict(parent.files)} for parent in made.parents],
+        "weights_digest": made.digest,
+        "reproducible": "tolerance",
+        "energy_discarded": discarded(made.modules),
+        "modules": {
+            module.module: {"rank": module.rank, "energy": module.energy, "total": module.total, "kept": module.share}
+            for module in made.modules
+        },
+        "warnings": list(made.notes),
+        "versions": {"python": platform.python_version()},
+    }
+
+
+def _header(parent: Parent) -> str:
+    first = next(iter(parent.files.values()), None)
+    return f"; its header's BLAKE3 begins with `{first['header_blake3'][:16]}`" if first else ""
+
+
+def _front(made: Made) -> str:
+    entries: dict[str, Any] = {"library_name": "peft", "tags": ["lora", "merge", "cuvee"]}
+    base = made.described.base
+    if base is not None and ModelRef(base).looks_like_hub_name:
+        entries |= {"base_model": base, "base_model_relation": "adapter"}
+    licence = joint_licence([card_facts(parent.folder).licence for parent in made.parents])
+    if licence is not None:
+        entries["license"] = licence
+    return f"---\n{yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)}---"

@@ -1,0 +1,331 @@
+"""Adapters -> one adapter: a plan over their low-rank changes that the engine runs as it runs any merge.
+
+In the chosen space each adapter is a model, so that every method and setting works as with full models. What comes out
+of a module is compressed as soon as it is merged, and put into the file.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.group import BIAS, TOKENS, Group, Whole
+from cuvee.adapters.legacy import LEGACY, mixed_factors
+from cuvee.adapters.low_rank import Wanted
+from cuvee.adapters.spaces import BaseInSpace, InSpace, Merging, Space
+from cuvee.adapters.write import AdapterFile, Described
+from cuvee.addition import language
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.dtypes import NAMES
+from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record, discarded
+from cuvee.engine.arrays import find_method
+from cuvee.engine.workers import Options, Workers
+from cuvee.errors import CheckpointError, RecipeError, closest
+from cuvee.method import Method, registry
+from cuvee.ops.blas import one_thread_a_matrix
+from cuvee.plan import make_plan
+from cuvee.progress import Progress, Silent
+from cuvee.recipe.load import parse_recipe
+from cuvee.recipe.reference import ModelRef
+
+MEANS = ("linear", "geometric_median")
+"""Methods whose weights sum to one in the end: the base's own tensors cancel."""
+
+
+@dataclass(frozen=True)
+class AdapterResult:
+    """A written adapter: where it is, its digest, what was kept of each module, what a reader should know."""
+
+    folder: Path
+    digest: str
+    modules: tuple[ModuleKept, ...]
+    notes: tuple[str, ...]
+    seconds: float
+
+    @property
+    def discarded(self) -> float:
+        """The part of the energy of all modules together that compression discarded."""
+        return discarded(self.modules)
+
+
+@dataclass(frozen=True)
+class How:
+    """How adapters are combined. Without `space` it is the one that fits the method; `settings` are the method's."""
+
+    method: str = "task_arithmetic"
+    space: Space | None = None
+    wanted: Wanted = field(default_factory=Wanted)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    dtype: str = "float32"
+
+
+def combine(
+    adapters: Sequence[Adapter],
+    weights: Sequence[float],
+    out: Path,
+    how: How,
+    *,
+    base: TensorSource | None = None,
+    threads: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> AdapterResult:
+    """Combine adapters of one base into one, which PEFT loads. Weights are as in the method's own recipe.
+
+    `base` is needed where an adapter holds whole tensors that are not simply averaged. Raises CheckpointError and
+    RecipeError that name what cannot be combined.
+    """
+    _check(adapters, weights, how)
+    group = Group(adapters, base)
+    group.stand_in = _cancels_base(weights, how)
+    _check_wholes(group, how)
+    started = time.perf_counter()
+    with AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite) as file, one_thread_a_matrix():
+        run = _Run(group, how, file)
+        run.mix(weights) if how.method in LEGACY else run.merge(weights, threads, progress or Silent())
+        run.complete()
+        notes = (*_notes(group), *run.notes)
+        modules = tuple(kept for _, kept in sorted(run.kept.items()))
+        described = run.described()
+        made = Made(_title(how), described, _parents(adapters, weights), modules, notes, file.digest)
+        file.finish(described, adapter_card(made), adapter_record(made, _choices(how, weights)))
+        return AdapterResult(out, file.digest, modules, notes, time.perf_counter() - started)
+
+
+def _cancels_base(weights: Sequence[float], how: How) -> bool:
+    """Say whether the result is a mean of the adapters, so that it does not matter from where changes are counted."""
+    if how.method == "task_arithmetic":
+        return abs(sum(weights) - 1) < 1e-9 or how.settings.get("normalize") is True
+    return how.method in MEANS and how.settings.get("normalize", True) is True
+
+
+def needs_base(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> bool:
+    """Say whether a combination needs the base: an adapter holds whole tensors that are not simply averaged."""
+    group = Group(adapters)
+    group.stand_in = _cancels_base(weights, how)
+    return how.method not in LEGACY and _needed_of_base(group) is not None
+
+
+def _needed_of_base(group: Group) -> Whole | None:
+    """Return a tensor of which the base's own is needed, if there is one."""
+    lacking = {whole.name for whole, _ in group.lacking()}
+    changed = (whole for whole in group.wholes if not whole.added)
+    return next((whole for whole in changed if whole.name in lacking or not group.stand_in), None)
+
+
+def space_of(how: How) -> Space:
+    """Return the space to merge in: where all give the same, or for matrix methods, the small one; else the plain one.
+
+    Element methods depend on the basis; as published they work on the change itself.
+    """
+    if how.space is not None:
+        return how.space
+    return "dense" if registry()[how.method].kind == "element" else "core"
+
+
+class _Run:
+    """One combination. State: what was kept of each module so far."""
+
+    def __init__(self, group: Group, how: How, file: AdapterFile) -> None:
+        self.group = group
+        self.how = how
+        self.file = file
+        self.kept: dict[str, ModuleKept] = {}
+        self.notes: list[str] = []
+        file.has_bias = any(adapter.config.lora_bias for adapter in group.adapters)
+
+    def merge(self, weights: Sequence[float], threads: int, progress: Progress) -> None:
+        """Merge by a method of the registry."""
+        space = space_of(self.how)
+        merging = Merging(self.group, space)
+        document = self._document(find_method(self.how.method), weights)
+        recipe = parse_recipe(json.dumps(document), language(), source="the combination")
+        sources: dict[ModelRef, TensorSource] = {_model(i): InSpace(merging, i) for i in range(len(weights))}
+        sources[_BASE] = BaseInSpace(merging)
+        plan = make_plan(recipe, models={model: sources[model] for model in recipe.models()})
+        gathered = _Gathered({step.name: step.shape for step in plan.steps})
+        wanted = self._wanted(space)
+        progress.start("combine", len(plan.steps), "tensors")
+
+        def write(name: str, start: int, data: np.ndarray) -> None:
+            merged = gathered.add(name, start, data)
+            if merged is not None:
+                self._put(name, merged, merging, wanted)
+                progress.advance(1)
+
+        Workers(plan, Options(memory_bytes=sys.maxsize, threads=threads)).run_all(write)
+        progress.finish()
+        self.notes += [note for note in plan.warnings if "config.json" not in note]
+
+    def mix(self, weights: Sequence[float]) -> None:
+        """Mix the factors themselves, as names say that are not of merge methods."""
+        for module in self.group.modules:
+            product = mixed_factors(self.how.method, self.group, module, weights)
+            energy = float(((product.left.T @ product.left) * (product.right @ product.right.T)).sum())
+            self.file.put_factors(module, product, embeds=self.group.embeds(module))
+            self.kept[module] = ModuleKept(module, product.rank, energy, energy)
+
+    def complete(self) -> None:
+        """Copy frozen weights that PEFT keeps beside factors; give all modules a bias if one has it, as PEFT asks."""
+        for name, (adapter, stored) in self.group.copies.items():
+            module, _, parameter = name.rpartition(".")
+            kind = adapter.source.tensors[stored].dtype
+            self.file.put(f"{module}.base_layer.{parameter}", adapter.read(stored), kind)
+        biased = {whole.name.removesuffix(BIAS) for whole in self.group.wholes if whole.added}
+        for module in self.group.modules if self.file.has_bias else ():
+            if module not in biased:
+                self.file.put(f"{module}.lora_B.bias", np.zeros(self.group.shape(module)[0], np.float32))
+
+    def described(self) -> Described:
+        """Return what the config of the combination says."""
+        configs = [adapter.config for adapter in self.group.adapters]
+        saved = [name for config in configs for name in config.modules_to_save]
+        biases = {config.bias for config in configs}
+        rows = {whole.name.removesuffix(TOKENS): whole.rows for whole in self.group.wholes if whole.rows is not None}
+        return Described(
+            base=_same([config.base for config in configs]),
+            task_type=_same([config.task_type for config in configs]),
+            fan_in_fan_out=any(config.fan_in_fan_out for config in configs),
+            bias="all" if "all" in biases else "lora_only" if "lora_only" in biases else "none",
+            modules_to_save=tuple(dict.fromkeys(saved)),
+            token_indices=rows,
+            ties_weights=any(config.ties_weights for config in configs),
+        )
+
+    def _document(self, method: Method, weights: Sequence[float]) -> dict[str, Any]:
+        """Return the recipe of the combination, so that it is checked as every recipe is."""
+        weighted = "weight" in method.settings
+        document: dict[str, Any] = {
+            "merge_method": method.key,
+            "models": [
+                {"model": str(_model(i)), "name": adapter.name, "parameters": {"weight": weight} if weighted else {}}
+                for i, (adapter, weight) in enumerate(zip(self.group.adapters, weights, strict=True))
+            ],
+            "parameters": dict(self.how.settings),
+            "seed": self.how.seed,
+            "out_dtype": "float32",
+        }
+        if method.base in ("delta", "optional"):
+            return document | {"base_model": str(_BASE)}
+        return document | ({"base_model": str(_model(0))} if method.base == "endpoint" else {})
+
+    def _wanted(self, space: Space) -> Wanted:
+        """A merged dense change has any rank; without a wish it is kept to that of the adapters together."""
+        wanted = self.how.wanted
+        if space != "dense" or wanted.rank is not None or wanted.energy is not None:
+            return wanted
+        return Wanted(rank=max((sum(self.group.ranks(module)) for module in self.group.modules), default=1))
+
+    def _put(self, name: str, merged: np.ndarray, merging: Merging, wanted: Wanted) -> None:
+        """Take in a merged tensor: whole ones as they are, changes compressed."""
+        whole = self.group.whole(name)
+        if whole is not None:
+            if whole.added:
+                self.file.put(f"{name.removesuffix(BIAS)}.lora_B.bias", merged)
+            else:
+                self.file.put(name, self.group.read_base(whole) + merged)
+            return
+        module = name.removesuffix(".weight")
+        kept = merging.lifted(module, merged, wanted)
+        self.file.put_factors(module, kept.product, embeds=self.group.embeds(module))
+        self.kept[module] = ModuleKept(module, kept.product.rank, kept.energy, kept.total)
+
+
+class _Gathered:
+    """Tensors of which bytes arrive piece by piece."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
+        self._parts: dict[str, tuple[np.ndarray, int]] = {}
+
+    def add(self, name: str, start: int, data: np.ndarray) -> np.ndarray | None:
+        """Take in some bytes of a tensor, and return it once it is complete. One thread works on a tensor."""
+        tensor, arrived = self._parts.get(name) or (np.empty(self._shapes[name], np.float32), 0)
+        tensor.reshape(-1).view(np.uint8)[start : start + data.size] = data.view(np.uint8)
+        if arrived + data.nbytes < tensor.nbytes:
+            self._parts[name] = (tensor, arrived + data.nbytes)
+            return None
+        self._parts.pop(name, None)
+        return tensor
+
+
+_BASE = ModelRef("base")
+
+
+def _model(position: int) -> ModelRef:
+    return ModelRef(f"adapter {position}")
+
+
+def _title(how: How) -> str:
+    return f"by the method `{how.method}`" + ("" if how.method in LEGACY else f" in the {space_of(how)} space")
+
+
+def _choices(how: How, weights: Sequence[float]) -> dict[str, Any]:
+    space = None if how.method in LEGACY else space_of(how)
+    wanted = {"rank": how.wanted.rank, "energy": how.wanted.energy}
+    return {"method": how.method, "space": space, "weights": list(weights), **wanted, "settings": dict(how.settings)}
+
+
+def _parents(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[Parent, ...]:
+    return tuple(
+        Parent(adapter.name, f"weight {weight:g}", adapter.source.fingerprint(), adapter.folder)
+        for adapter, weight in zip(adapters, weights, strict=True)
+    )
+
+
+def _same(values: Sequence[str | None]) -> str | None:
+    """Return what all agree on, or else nothing."""
+    return values[0] if len(set(values)) == 1 else None
+
+
+def _check(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> None:
+    if not adapters:
+        raise RecipeError("expected at least one adapter, found none")
+    if len(weights) != len(adapters):
+        raise RecipeError(f"expected a weight for each of {len(adapters)} adapters, found {len(weights)}")
+    if not all(np.isfinite(weights)):
+        raise RecipeError(f"expected weights that are numbers, found {list(weights)}")
+    if how.wanted.rank is not None and how.wanted.rank < 1:
+        raise RecipeError(f"expected a rank of at least 1, found {how.wanted.rank}")
+    if how.wanted.energy is not None and not 0 < how.wanted.energy <= 1:
+        raise RecipeError(f"expected a part of the energy between 0 and 1, found {how.wanted.energy}")
+    if how.dtype not in NAMES:
+        raise RecipeError(f"unknown type '{how.dtype}'", hint=f"there are: {', '.join(NAMES)}")
+    if how.method in LEGACY:
+        if how.space is not None or how.settings or how.wanted != Wanted():
+            raise RecipeError(f"'{how.method}' mixes the factors as they are: it has no space, no rank and no settings")
+        return
+    if how.method not in registry():
+        known = [*registry(), *LEGACY]
+        guess = closest(how.method, known)
+        raise RecipeError(f"unknown method '{how.method}'", hint=f"did you mean '{guess}'?" if guess else None)
+
+
+def _check_wholes(group: Group, how: How) -> None:
+    """Tensors that adapters hold whole are merged as changes of the base's, which must then be there."""
+    if how.method in LEGACY and (group.wholes or group.copies):
+        raise RecipeError(f"'{how.method}' mixes factors only, and an adapter holds whole tensors besides")
+    needed = _needed_of_base(group)
+    if group.base is None and needed is not None:
+        message = f"'{needed.origin}' is held whole by an adapter, and to merge it the base's own is needed"
+        raise CheckpointError(message, where=group.adapters[0].name, hint="name the base with --base")
+    for name, (adapter, stored) in group.copies.items():
+        first = adapter.read(stored)
+        for other in group.adapters:
+            if name in other.full and not np.array_equal(other.read(other.full[name]), first):
+                message = f"the frozen '{name}' is not that of {adapter.name}: they were trained over different bases"
+                raise CheckpointError(message, where=other.name)
+
+
+def _notes(group: Group) -> list[str]:
+    bases = list(dict.fromkeys(adapter.config.base for adapter in group.adapters if adapter.config.base))
+    if len(bases) < 2:
+        return []
+    return [f"the adapters name different bases: {', '.join(bases)}; what they change must be the same weights"]

@@ -1,0 +1,90 @@
+"""Runs recipes that follow one another. What a stage makes is kept under a name that says what it was made of."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cuvee.checkpoint import TensorSource, open_checkpoint
+from cuvee.checkpoint.write import lay_out, refuse_existing, remove_empty
+from cuvee.engine.finish import output_tensors
+from cuvee.engine.identity import identity_of
+from cuvee.engine.run import MergeResult, run_plan
+from cuvee.engine.workers import DEFAULT_SHARD
+from cuvee.errors import CheckpointError
+from cuvee.hub import Hub
+from cuvee.plan import Plan, make_plan
+from cuvee.plan.stages import plan_stages, used
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+
+_TOLD = ("recipe_digest", "plan_digest", "inputs", "weights_digest", "reproducible")
+
+
+def merge_stages(
+    recipes: Sequence[Recipe],
+    out: Path | str,
+    *,
+    folder: Path | None = None,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> MergeResult:
+    """Merge recipes of which the later ones use the earlier ones; the last one's output is `out`.
+
+    All are planned before the first one runs. The others' outputs go to `folder`, where each has a name with a digest
+    of recipe, inputs and layout: what is there already is used again. Without `folder` they go beside the output and
+    are removed at the end. Other options are those of `run_plan`.
+    """
+    named, out = Path(out), Path(out).absolute()
+    if len(recipes) > 1:
+        refuse_existing(out, overwrite=overwrite)
+        plan_stages(recipes, hub=hub, custom_code=custom_code)
+    kept = folder if folder is not None else out.parent / f".{out.name}.stages"
+    made: dict[ModelRef, TensorSource] = {}
+    history: list[Mapping[str, Any]] = []
+    for recipe in recipes[:-1]:
+        plan = make_plan(recipe, stages=used(recipe, made), hub=hub, custom_code=custom_code)
+        place = kept / f"{recipe.name}-{_key(plan, options)}"
+        if not (place / "cuvee.json").is_file():
+            kept.mkdir(parents=True, exist_ok=True)
+            run_plan(plan, place, history=_told(history, recipe), **options)
+        made[ModelRef(str(recipe.name))] = open_checkpoint(place)
+        history.append({"name": recipe.name, **_record(place)})
+    last = recipes[-1]
+    plan = make_plan(last, stages=used(last, made), hub=hub, custom_code=custom_code)
+    result = run_plan(plan, named, overwrite=overwrite, history=_told(history, last), **options)
+    if folder is None:
+        shutil.rmtree(kept, ignore_errors=True)
+        remove_empty(kept)
+    return result
+
+
+def _key(plan: Plan, options: Mapping[str, Any]) -> str:
+    """Return a name for what a plan makes: inputs count by size, time and header, earlier stages by their digest."""
+    shards = lay_out(output_tensors(plan), options.get("shard_bytes", DEFAULT_SHARD))
+    identity = identity_of(plan, shards, allow_nonfinite=options.get("allow_nonfinite", False))
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _told(history: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[Mapping[str, Any]]:
+    """Return what is told of the stages that a recipe uses, and of those that they use."""
+    wanted = set(recipe.stages)
+    told = []
+    for entry in reversed(history):
+        if entry["name"] in wanted:
+            told.append(entry)
+            wanted |= {given["model"] for given in entry["inputs"]}
+    return told[::-1]
+
+
+def _record(place: Path) -> dict[str, Any]:
+    try:
+        said = json.loads((place / "cuvee.json").read_text(encoding="utf-8"))
+        return {key: said[key] for key in _TOLD}
+    except (OSError, ValueError, KeyError) as error:
+        hint = "remove the folder: the stage is then made again"
+        raise CheckpointError(f"this is no finished stage: {error!r}", where=str(place), hint=hint) from error

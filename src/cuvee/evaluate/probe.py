@@ -1,0 +1,70 @@
+"""Is a server's model the one that it should be? The same few items on both, log-likelihood by log-likelihood."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from cuvee.errors import EvaluationError
+from cuvee.evaluate.answers import answer
+from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.samples import Answer
+from cuvee.evaluate.served import Served
+from cuvee.evaluate.task import Sample, Task
+
+ITEMS = 8
+"""Of each task."""
+
+TOLERANCE = 0.05
+"""Nats a token: wider than bfloat16's rounding, narrower than another model, template or tokenizer."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How many items were compared, and the largest difference of a choice's log-likelihood, in nats a token."""
+
+    items: int
+    largest: float
+
+
+def probe(served: Served, local: LanguageModel, tasks: Sequence[Task], *, tolerance: float = TOLERANCE) -> Probe:
+    """Compare a server with a model in memory on the first items of tasks.
+
+    Of an item to be generated the known target is scored as the only choice. Raises EvaluationError where a choice's
+    log-likelihood differs by more than `tolerance` nats a token, or where there is nothing to compare.
+    """
+    largest, items = 0.0, 0
+    for task in tasks:
+        samples = [each for sample in task.samples if (each := _scored(sample))][:ITEMS]
+        prompt = replace(task.prompt, chat_template=False, answer_by="likelihood")
+        missing = {sample.id for sample in samples}
+        asked = served.answers(samples, prompt, scoring="sum", batch_size="auto", missing=missing)
+        computed = answer(local, samples, prompt, scoring="sum", batch_size="auto", missing=missing)
+        theirs = [each for batch in asked for each in batch]
+        ours = {each.id: each for batch in computed for each in batch}
+        items += len(theirs)
+        largest = max([largest, *(_largest(task.name, each, ours[each.id], tolerance) for each in theirs)])
+    if not items:
+        raise EvaluationError("the tasks have no choices and no targets to compare the server by")
+    return Probe(items, largest)
+
+
+def _scored(sample: Sample) -> Sample | None:
+    if sample.eval_type == "multiple_choice":
+        return sample
+    if not isinstance(sample.target, str) or not sample.target.strip():
+        return None
+    return replace(sample, eval_type="multiple_choice", choices=(sample.target,), target=0)
+
+
+def _largest(task: str, theirs: Answer, ours: Answer, tolerance: float) -> float:
+    largest = 0.0
+    for one, other in zip(theirs.choices or (), ours.choices or (), strict=True):
+        gap = abs(one.log_likelihood - other.log_likelihood) / max(1, other.tokens)
+        if gap > tolerance or one.tokens != other.tokens:
+            raise EvaluationError(
+                f"the server scores otherwise than the model in memory: {one.log_likelihood:.3f} over {one.tokens} "
+                f"tokens, and here {other.log_likelihood:.3f} over {other.tokens}",
+                where=f"{task}, item '{theirs.id}', choice {one.text!r}",
+                hint="another model, another tokenizer, or a server that adds or leaves out the start token",
+            )
+        largest = max(largest, gap)
+    return largest

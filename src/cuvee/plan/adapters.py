@@ -1,0 +1,116 @@
+"""References to adapters -> opened adapters, from folders or from a hub."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.adapters import Adapted, Adapter, open_adapter
+from cuvee.adapters.adapter import WEIGHTS
+from cuvee.adapters.config import CONFIG, parse_config
+from cuvee.adapters.quantised import plain_name
+from cuvee.checkpoint import TensorSource
+from cuvee.errors import CheckpointError, RecipeError, several
+from cuvee.foreign import readable
+from cuvee.hub import Hub, Repository, cached, download, find_repository, missing_bytes, open_repository
+from cuvee.progress import Progress
+from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.tokenizers.rows import AlignedCheckpoint
+
+WANTED = (CONFIG, WEIGHTS, "README.md")
+"""What of an adapter on a hub is downloaded."""
+
+
+@dataclass(frozen=True)
+class FoundAdapter:
+    """An adapter and, if it is on a hub, its repository at one commit."""
+
+    adapter: Adapter
+    repository: Repository | None = None
+
+    @property
+    def place(self) -> Path:
+        """The folder that it is in, or will be."""
+        return self.repository.folder if self.repository is not None else Path(self.adapter.name).resolve()
+
+    @property
+    def missing_bytes(self) -> int:
+        return missing_bytes(self.repository, WANTED) if self.repository is not None else 0
+
+
+def find_adapter(path: str, revision: str | None, folder: Path | None, hub: Hub) -> FoundAdapter:
+    """Open an adapter by its config and headers: of a folder, from here or beside the recipe, or else of a hub."""
+    here = Path(path).expanduser()
+    found = next((p for p in (here, *([folder / here] if folder is not None else [])) if p.exists()), None)
+    if found is not None:
+        if revision:
+            raise CheckpointError("a folder has no revisions", where=f"{path}@{revision}")
+        return FoundAdapter(open_adapter(found, str(found)))
+    if not ModelRef(path).looks_like_hub_name:
+        raise CheckpointError(f"no folder '{path}', where an adapter should be", where=path)
+    return on_hub(find_repository(hub, path, revision), hub)
+
+
+def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
+    """Open an adapter of a hub. Only its config is downloaded, unless all of it is in the cache already."""
+    if CONFIG not in repository.files:
+        raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=repository.shown)
+    text = cached(hub, repository, CONFIG).read_text(encoding="utf-8")
+    config = parse_config(text, f"{repository.shown}/{CONFIG}")
+    if repository.has(WEIGHTS):
+        opened = open_adapter(repository.folder, repository.shown)
+        return FoundAdapter(opened, repository)
+    if WEIGHTS not in repository.files:
+        raise CheckpointError(f"expected {WEIGHTS}, found none", where=repository.shown)
+    source = open_repository(hub, repository)
+    if source.problems:
+        raise several(source.problems)
+    return FoundAdapter(Adapter(repository.shown, config, source.checkpoint), repository)
+
+
+def held_bytes(source: TensorSource, name: str) -> int:
+    """Return what reading a tensor of a model keeps in memory beside what is asked for."""
+    plain = source.source if isinstance(source, AlignedCheckpoint) else source
+    return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
+
+
+def adapted(
+    source: TensorSource, model: ModelRef, folder: Path | None, hub: Hub, place: Path | None = None
+) -> tuple[Adapted, FoundAdapter]:
+    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is looked for."""
+    assert model.adapter is not None, "only called for `base+adapter`"
+    if place is not None:
+        found = FoundAdapter(open_adapter(place, str(place)))
+    else:
+        found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    return Adapted(source, found.adapter), found
+
+
+def fetched_adapter(hub: Hub, found: FoundAdapter, progress: Progress) -> FoundAdapter:
+    """Download what the cache lacks of an adapter on a hub."""
+    if found.repository is None:
+        return found
+    if not hub.is_offline:
+        download(hub, found.repository, [name for name in WANTED if name in found.repository.files], progress)
+    return FoundAdapter(open_adapter(found.repository.folder, found.repository.shown), found.repository)
+
+
+def adapter_of(written: str, hub: Hub, progress: Progress) -> FoundAdapter:
+    """Find an adapter by its reference, `path_or_hub_name[@revision]`, and download it if need be."""
+    try:
+        reference = parse_reference(written)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
+    if reference.adapter:
+        raise RecipeError(f"expected an adapter alone, found '{written}'", hint="name the base with --base")
+    return fetched_adapter(hub, find_adapter(reference.path, reference.revision, None, hub), progress)
+
+
+def readable_base(source: TensorSource, where: str) -> TensorSource:
+    """Return a base's numbers. The refusal of a quantised one names the repository that likely has the numbers."""
+    try:
+        return readable(source, where)
+    except CheckpointError as error:
+        plain = plain_name(where)
+        if plain is None:
+            raise
+        hint = f"{error.hint}; the unquantised model is likely {plain}" if error.hint else f"likely {plain}"
+        raise CheckpointError(error.message, where=error.where, hint=hint) from error

@@ -1,0 +1,87 @@
+"""`Draft`: a plan in the making, with what is known of its models and everything that is wrong so far."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cuvee.checkpoint import TensorSource
+from cuvee.errors import CuveeError, several
+from cuvee.method import Method
+from cuvee.plan.names import View
+from cuvee.plan.vocabulary import Aligned
+from cuvee.recipe.recipe import Recipe, Slice
+from cuvee.recipe.reference import ModelRef
+from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
+
+MOST_SHOWN = 12
+"""Problems in one message; more are counted."""
+
+
+@dataclass
+class Draft:
+    """One recipe, its opened models, and the problems and warnings noted of them.
+
+    `reported` are tensors of which a problem already speaks. `refused`, `lacking`, `shape_clashes`, `type_clashes` and
+    `mixed` gather what is said once in the end, however many tensors have it. `excused` are names of which it was
+    decided what becomes of them, though not every model has them.
+    """
+
+    recipe: Recipe
+    method: Method
+    aligned: Aligned
+    views: Mapping[ModelRef, View] = field(default_factory=dict)
+    excused: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
+    problems: list[CuveeError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    reported: set[tuple[ModelRef, str]] = field(default_factory=set)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    lacking: Counter[tuple[str, str]] = field(default_factory=Counter)
+    shape_clashes: list[str] = field(default_factory=list)
+    type_clashes: list[str] = field(default_factory=list)
+    mixed: dict[str, list[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        opening = self.aligned.opening
+        self.models = self.recipe.models()
+        self.sources = dict(zip(self.models, opening.sources, strict=True))
+        self.index = {model: i for i, model in enumerate(self.models)}
+        self.unseen = opening.unseen
+        self.problems += opening.problems
+        self.warnings += self.aligned.warnings
+
+    @property
+    def donor(self) -> ModelRef:
+        """The model whose names, config and companion files the output has."""
+        return self.models[0]
+
+    def base_of(self, part: Slice) -> ModelRef | None:
+        return part.base_model or self.recipe.base_model
+
+    def names(self, model: ModelRef) -> list[str]:
+        """List a model's tensors, those of which only the name is known among them."""
+        return [*self.views[model].called, *sorted(self.unseen.get(model, ()))]
+
+    def row_map(self, model: ModelRef, tensor: str) -> RowMap | None:
+        source = self.sources[model]
+        return source.rows if isinstance(source, AlignedCheckpoint) and tensor in source.names else None
+
+    def stored_dtype(self, model: ModelRef, tensor: str) -> str:
+        """Return a tensor's type in its file, whatever it is read as; for codes the type that they stand for."""
+        source = unaligned(self.sources[model])
+        meant: Mapping[str, str] = getattr(source, "meant", {})
+        return meant.get(tensor, source.tensors[tensor].dtype)
+
+    def stop_at_problems(self) -> None:
+        """Raise the problems noted, with the warnings beside them."""
+        if self.problems:
+            shown = self.problems[:MOST_SHOWN]
+            if len(self.problems) > MOST_SHOWN:
+                more = len(self.problems) - MOST_SHOWN
+                shown.append(type(shown[0])(f"and {more} more like these"))
+            shown += [type(shown[0])(f"besides: {note}") for note in self.warnings]
+            raise several(shown)
+
+
+def unaligned(source: TensorSource) -> TensorSource:
+    """Return a model as it is stored, whatever rows it is read with."""
+    return source.source if isinstance(source, AlignedCheckpoint) else source

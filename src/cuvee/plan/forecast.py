@@ -1,0 +1,29 @@
+"""What a merge will cost, known from its steps."""
+
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.plan.draft import Draft
+from cuvee.plan.memory import DEFAULT_MEMORY, keeps, least_memory
+from cuvee.plan.modify import measures_changes
+from cuvee.plan.plan import Forecast, MergeStep
+from cuvee.plan.settings import measures_weights
+
+
+def forecast(steps: list[MergeStep], draft: Draft) -> Forecast:
+    """Count the bytes that the steps read and write, and the memory that they take at least."""
+    read, most = 0, 1
+    for step in steps:
+        size = sum(draft.sources[draft.models[i.model]].tensors[i.tensor].nbytes for i in step.all_inputs)
+        passes = 1 + _surveying(step, draft)
+        read, most = read + size * passes, max(most, passes)
+    written = sum(step.elements * NUMPY[step.dtype].itemsize for step in steps)
+    return Forecast(read, written, most, least_memory(steps), draft.aligned.opening.bytes_downloaded)
+
+
+def _surveying(step: MergeStep, draft: Draft) -> int:
+    """Return how often a step's inputs are read before they are merged."""
+    if step.action == "copy":
+        return 0
+    whole = draft.method.surveying(draft.recipe.semantics, step.settings, whole_model=True)
+    own = 0 if keeps(step, DEFAULT_MEMORY // 2) else step.surveying  # what is kept is read once
+    again = own + 1 if measures_changes(draft.recipe.post) else 0
+    return whole + own + again + measures_weights(draft.recipe)

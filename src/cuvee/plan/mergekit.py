@@ -1,0 +1,70 @@
+"""A recipe in mergekit's own words where it has them, and what Cuvée makes of it otherwise than mergekit 0.1.5."""
+
+from collections.abc import Iterator
+
+import yaml
+
+from cuvee.plan.plan import Plan
+from cuvee.recipe.recipe import Recipe
+
+METHODS = (
+    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
+    "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
+    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
+)  # fmt: skip
+"""Methods of ours that mergekit has under the same key."""
+
+OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding")
+
+RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
+
+OF_METHOD = {
+    "arcee_fusion": "thresholds are exact quartiles of scores in float64; mergekit samples, and rounds the scores",
+    "breadcrumbs": "of a tensor too small for the cut one entry stays; mergekit makes it zero",
+    "breadcrumbs_ties": "of a tensor too small for the cut one entry stays; mergekit makes it zero",
+    "della": "rows of one entry and high densities do not stop the merge",
+    "della_linear": "rows of one entry and high densities do not stop the merge",
+    "karcher": "very short tensors are averaged; mergekit makes them zero",
+    "model_stock": "the share of the base stays between 0 and 1; `clamp: false` for mergekit's",
+    "nearswap": "changes under 1e-6 move by t as all others do",
+    "sce": "models weigh by their squares however small these are; mergekit lets all weigh the same under 1e-6",
+    "ties": "entries of equal magnitude are kept by position, the earlier first; mergekit's choice may change",
+}
+
+
+def as_mergekit(recipe: Recipe) -> str | None:
+    """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
+    named = any(source.name for part in recipe.slices for source in part.sources)
+    own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
+    own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
+    own = own or bool(recipe.stages) or bool(recipe.groups) or recipe.missing != "fail"
+    own = own or recipe.chat_template in [str(model) for model in recipe.models()]
+    if own or recipe.merge_method not in METHODS:
+        return None
+    left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in OUR_KEYS}
+    if isinstance(left.get("tokenizer"), str):
+        left["tokenizer"] = {"source": left["tokenizer"]}
+    return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
+
+
+def differences(plan: Plan) -> tuple[str, ...]:
+    """Say what comes out otherwise than of mergekit, for a recipe that mergekit can read; nothing for others."""
+    return tuple(_differences(plan)) if as_mergekit(plan.recipe) is not None else ()
+
+
+def _differences(plan: Plan) -> Iterator[str]:
+    recipe = plan.recipe
+    merges = [step for step in plan.steps if step.action == "merge"]
+    if recipe.merge_method != "passthrough" and any(step.dtype not in ("F32", "F64") for step in merges):
+        yield "computed in float32 and rounded once; with `compute_dtype: as_loaded` where mergekit rounds"
+    if recipe.merge_method in RANDOM:
+        yield f"other random masks: they follow from `seed: {recipe.seed}` and are the same every time"
+    if recipe.merge_method in OF_METHOD:
+        yield OF_METHOD[recipe.merge_method]
+    if recipe.base_model is None and len(plan.models) > 1:
+        yield f"config and tokenizer come from the first model, {plan.models[0]}; mergekit takes any of them"
+    listed = [key for key, value in plan.config_changes.items() if isinstance(value, list)]
+    if recipe.sliced and listed:
+        yield f"what config.json lists by layer is cut along: {', '.join(listed)}"
+    if recipe.tokenizer is not None and recipe.tokenizer.pad_to_multiple_of is None:
+        yield "padding rows of the embedding are kept; mergekit cuts them"

@@ -1,0 +1,99 @@
+"""The numbers of each step: settings by model, filter and depth, and whether the method accepts them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cuvee.addition import weight_rules
+from cuvee.errors import RecipeError
+from cuvee.ops.gram import gram
+from cuvee.plan.draft import Draft
+from cuvee.plan.members import Member
+from cuvee.plan.outline import Outline
+from cuvee.plan.plan import MergeStep
+from cuvee.recipe.recipe import Chosen, Recipe
+from cuvee.recipe.setting import Scalar, Setting, value_at
+
+
+def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict[str, Any], float]:
+    """Return what the method's rule is told of one tensor, and the scale of its change."""
+    resolved: dict[str, Any] = {}
+    for name, setting in draft.method.settings.items():
+        if name == "weight" and draft.recipe.weights is not None:
+            resolved |= _ruled_weights(draft.recipe.weights, out, len(members), draft)
+        elif setting.per_model:
+            resolved[name] = tuple(_value(setting, out, member, draft) for member in members)
+        else:
+            resolved[name] = _value(setting, out, None, draft)
+    scale = float(resolved.get("lambda", 1.0))
+    own = {name: resolved[name] for name in draft.method.step_settings if name in resolved}
+    return own, scale
+
+
+def _ruled_weights(chosen: Chosen, out: Outline, models: int, draft: Draft) -> dict[str, Any]:
+    """Return the weights that a rule gives, or nothing if it has to measure the models first."""
+    rule = weight_rules()[chosen.key]
+    if rule.measures(chosen.settings):
+        return {}
+    try:
+        return {"weight": tuple(rule.rule(models, **chosen.settings))}
+    except ValueError as error:
+        draft.refused.setdefault(str(error), []).append(out.name)
+        return {"weight": (1.0,) * models}
+
+
+def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) -> Scalar | None:
+    scopes = [out.part.settings, draft.recipe.settings]
+    if member is not None and member.source is not None:
+        scopes.insert(0, member.source.settings)
+    # as in mergekit, what each model may set goes by that model's name for the tensor
+    found = value_at(scopes, setting.name, member.tensor if member else out.name, out.depth)
+    if found is not None:
+        return setting.plain(found)
+    if setting.required:
+        draft.lacking[(setting.name, str(member.model) if member else "")] += 1
+        return 0.0
+    return setting.default
+
+
+def rule_accepts(step: MergeStep, draft: Draft) -> bool:
+    """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
+    method = draft.method
+    known = all(survey is gram for survey in method.surveys.values())
+    if method.kind != "coefficient" or not known or draft.lacking or measures_weights(draft.recipe):
+        return True
+    settings = as_arrays(step.settings)
+    settings |= dict.fromkeys(method.surveys, np.eye(len(step.inputs)))  # of unrelated models
+    if method.takes_semantics:
+        settings["semantics"] = draft.recipe.semantics
+    try:
+        method.rule(**settings)
+    except ValueError as error:
+        draft.refused.setdefault(str(error), []).append(step.name)
+        return False
+    return True
+
+
+def measures_weights(recipe: Recipe) -> bool:
+    """Say whether a rule finds the weights by measuring the models."""
+    chosen = recipe.weights
+    return chosen is not None and weight_rules()[chosen.key].measures(chosen.settings)
+
+
+def note_settings(draft: Draft) -> None:
+    """Say once what settings lack and what is wrong with them, however many tensors have them."""
+    for (name, model), count in draft.lacking.items():
+        whose = f" for {model}" if model else ""
+        hint = f"'{draft.method.key}' needs it; set it for the model, or for all under the recipe's 'parameters'"
+        message = f"parameter '{name}' has no value{whose} in {count} tensors"
+        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+    for complaint, names in draft.refused.items():
+        others = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
+        message = f"'{draft.method.key}': {complaint} (in '{names[0]}'{others})"
+        draft.problems.append(RecipeError(message, where=draft.recipe.source))
+
+
+def as_arrays(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's settings as a rule takes them: one number a model as an array."""
+    return {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in settings.items()}

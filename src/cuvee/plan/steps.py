@@ -1,0 +1,129 @@
+"""Outline -> MergeStep: one output tensor's inputs, type and numbers."""
+
+from collections import Counter
+
+from cuvee.checkpoint import TensorSpec
+from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, promoted
+from cuvee.errors import CheckpointError, closest
+from cuvee.plan.adapters import held_bytes
+from cuvee.plan.agree import few
+from cuvee.plan.draft import MOST_SHOWN, Draft
+from cuvee.plan.matrices import as_matrices
+from cuvee.plan.members import Member, members_of
+from cuvee.plan.memory import counts_of_whole_model
+from cuvee.plan.outline import Outline
+from cuvee.plan.plan import Input, MergeStep
+from cuvee.plan.settings import rule_accepts, settings_of
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+
+Needed = list[tuple[ModelRef, str]]
+"""The models of a step and their names for its tensor, the base last where the method subtracts it."""
+
+
+def step_of(out: Outline, draft: Draft) -> MergeStep | None:
+    """Return the step that makes a tensor, or None where something is wrong with it, which is noted."""
+    if out.taken is not None:
+        return _taken(out.name, *out.taken, draft)
+    method, recipe = draft.method, draft.recipe
+    base = draft.base_of(out.part) if method.base in ("delta", "optional") else None
+    members = members_of(out.part, out, draft)
+    needed = [(m.model, m.tensor) for m in members] + ([(base, out.base_name)] if base else [])
+    specs = [_spec(model, tensor, out.name, draft) for model, tensor in needed]
+    if any(spec is None for spec in specs):
+        return None
+    found = [spec for spec in specs if spec is not None]
+    if not _shapes_agree(out, needed, found, draft):
+        return None
+    inputs = _inputs(members, found, draft)
+    base_input = None
+    if base is not None:
+        rows = draft.row_map(base, out.base_name)
+        base_input = Input(draft.index[base], out.base_name, found[-1].dtype, rows=rows)
+    if any(spec.dtype not in MERGEABLE for spec in found):
+        if len({spec.dtype for spec in found}) > 1:
+            kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
+            draft.type_clashes.append(f"'{out.name}' is of different types: {kinds}")
+        return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
+    settings, scale = settings_of(out, members, draft)
+    _note_mixed(out, needed, draft)
+    if base is None and scale != 1:
+        draft.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
+    dtype = _output_dtype(recipe, [draft.stored_dtype(model, tensor) for model, tensor in needed])
+    shape, semantics = found[0].shape, recipe.semantics
+    unit = method.unit(shape, semantics, settings)
+    holds = method.holds(len(members), shape, semantics, settings)
+    surveying = method.surveying(semantics, settings)
+    if method.surveying(semantics, settings, whole_model=True):
+        holds += counts_of_whole_model(len(inputs))
+    holds += sum(held_bytes(draft.sources[model], tensor) for model, tensor in needed)
+    step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
+    place = draft.views[members[0].model].structure.of(members[0].tensor)
+    try:
+        step = as_matrices(step, method, recipe.post, place)
+    except ValueError as error:
+        draft.refused.setdefault(str(error), []).append(out.name)
+        return None
+    return step if rule_accepts(step, draft) else None
+
+
+def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep | None:
+    """Take a tensor from one model as it is."""
+    spec = _spec(model, tensor, name, draft)
+    if spec is None:
+        return None
+    given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions)
+    return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
+
+
+def _spec(model: ModelRef, tensor: str, out: str, draft: Draft) -> TensorSpec | None:
+    spec = draft.sources[model].tensors.get(tensor)
+    known = (model, tensor) in draft.reported or tensor in draft.unseen.get(model, ())
+    if spec is None and not known:
+        guess = closest(tensor, list(draft.sources[model].tensors)) if len(draft.problems) < MOST_SHOWN else None
+        hint = f"the closest is '{guess}'" if guess else None
+        message = f"has no tensor '{tensor}', needed for '{out}'"
+        draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
+    return spec
+
+
+def _shapes_agree(out: Outline, needed: Needed, specs: list[TensorSpec], draft: Draft) -> bool:
+    if len({spec.shape for spec in specs}) == 1:
+        return True
+    shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
+    draft.shape_clashes.append(f"'{out.name}' has different shapes: {shapes}")
+    return False
+
+
+def _inputs(members: list[Member], specs: list[TensorSpec], draft: Draft) -> tuple[Input, ...]:
+    seen: Counter[str] = Counter()
+    result = []
+    for member, spec in zip(members, specs, strict=False):
+        identity = member.source.identity if member.source else member.model.without_revisions
+        rows = draft.row_map(member.model, member.tensor)
+        result.append(Input(draft.index[member.model], member.tensor, spec.dtype, identity, seen[identity], rows))
+        seen[identity] += 1
+    return tuple(result)
+
+
+def _note_mixed(out: Outline, needed: Needed, draft: Draft) -> None:
+    """Inputs of different types make an output of the widest, which may surprise."""
+    stored = [draft.stored_dtype(model, tensor) for model, tensor in needed]
+    if len(set(stored)) == 1 or draft.recipe.out_dtype or draft.recipe.dtype:
+        return
+    kinds = ", ".join(f"{dtype} in {model}" for (model, _), dtype in zip(needed, stored, strict=True))
+    draft.mixed.setdefault(f"{kinds}, so {promoted(stored)} is written", []).append(out.name)
+
+
+def _output_dtype(recipe: Recipe, dtypes: list[str]) -> str:
+    named = recipe.out_dtype or recipe.dtype
+    return NAMES[named] if named else promoted(dtypes)
+
+
+def note_clashes(draft: Draft) -> None:
+    """Say of how many tensors shapes or types do not fit, naming the first ones; and where types are mixed."""
+    draft.problems += few(draft.shape_clashes, "different shapes") + few(draft.type_clashes, "different types")
+    for kinds, names in draft.mixed.items():
+        more = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
+        message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
+        draft.warnings.append(message)

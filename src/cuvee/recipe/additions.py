@@ -1,0 +1,80 @@
+"""Reads `weights:` and `post:`: the weight rule and the modifiers that a recipe names, with their settings."""
+
+from typing import Any
+
+from cuvee.errors import closest
+from cuvee.recipe.document import Path as Place
+from cuvee.recipe.language import Additions
+from cuvee.recipe.parameters import note_unknown
+from cuvee.recipe.problems import Notes
+from cuvee.recipe.recipe import Chosen
+from cuvee.recipe.setting import Setting
+from cuvee.recipe.shown import shown
+
+
+def read_weights(written: Any, known: Additions, notes: Notes) -> Chosen | None:
+    """Read `weights:`, a rule's name or {rule: name, and its settings}."""
+    if written is None:
+        return None
+    if not isinstance(written, dict):
+        return _chosen(written, {}, known, "weight rule", ("weights",), notes)
+    if "rule" not in written:
+        notes.add(("weights",), f"expected a rule's name or {{rule: name, ...}}, found {shown(written)}")
+        return None
+    settings = {name: value for name, value in written.items() if name != "rule"}
+    return _chosen(written["rule"], settings, known, "weight rule", ("weights",), notes)
+
+
+def read_post(written: Any, known: Additions, notes: Notes) -> tuple[Chosen, ...]:
+    """Read `post:`, a list of modifiers: names, or {name: {settings}}."""
+    if written is None:
+        return ()
+    if not isinstance(written, list):
+        notes.add(("post",), f"expected a list of modifiers, found {shown(written)}")
+        return ()
+    found = [_modifier(entry, known, ("post", i), notes) for i, entry in enumerate(written)]
+    return tuple(chosen for chosen in found if chosen is not None)
+
+
+def _modifier(entry: Any, known: Additions, place: Place, notes: Notes) -> Chosen | None:
+    if not isinstance(entry, dict):
+        return _chosen(entry, {}, known, "modifier", place, notes)
+    key, settings = next(iter(entry.items()), ("", None))
+    if len(entry) != 1 or not isinstance(settings, dict | None):
+        notes.add(place, f"expected a modifier's name or {{name: {{settings}}}}, found {shown(entry)}")
+        return None
+    return _chosen(key, settings or {}, known, "modifier", (*place, key), notes)
+
+
+def _chosen(
+    key: Any, written: dict[str, Any], known: Additions, kind: str, place: Place, notes: Notes
+) -> Chosen | None:
+    """Check an addition's name and settings, and fill in the defaults."""
+    if not isinstance(key, str) or key not in known:
+        guess = closest(str(key).replace("-", "_").lower(), list(known))
+        hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(known)}"
+        notes.add(place, f"unknown {kind} {shown(key)}", hint)
+        return None
+    settings = known[key].settings
+    for name in settings:
+        if settings[name].required and name not in written:
+            notes.add(place, f"'{key}' needs a value for '{name}'")
+    result = {name: setting.default for name, setting in settings.items()}
+    for name, value in written.items():
+        if name in settings:
+            result[name] = _setting(settings[name], key, value, (*place, name), notes)
+        else:
+            note_unknown(name, key, settings, (*place, name), notes)
+    return Chosen(key, result)
+
+
+def _setting(setting: Setting, key: str, value: Any, place: Place, notes: Notes) -> Any:
+    """Check one setting of an addition, one value or a list as the setting says."""
+    if setting.per_model and not isinstance(value, list):
+        notes.add(place, f"'{setting.name}' of '{key}': expected a list, found {shown(value)}")
+        return None
+    complaints = map(setting.complaint, value if setting.per_model else [value])
+    if complaint := next(filter(None, complaints), None):
+        notes.add(place, f"'{setting.name}' of '{key}': {complaint}")
+        return None
+    return tuple(map(setting.plain, value)) if setting.per_model else setting.plain(value)

@@ -1,0 +1,84 @@
+"""Every key that a recipe file may have, and the type of its value."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cuvee.recipe.document import Path as Place
+from cuvee.recipe.groups import Missing
+from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics
+from cuvee.recipe.vocabulary import TokenDocument, TokenizerDocument, TokenizerKey
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+
+class _Model(_Strict):
+    """A model that takes part and its own parameters."""
+
+    model: str = Field(description="folder, .safetensors file or org/name[@revision][+adapter]")
+    name: str | None = Field(None, description="what random draws depend on instead of the reference")
+    parameters: dict[str, Any] | None = None
+
+
+class _SliceSource(_Model):
+    layer_range: list[int] = Field(description="[first, last), counted from 0", min_length=2, max_length=2)
+
+
+class _Slice(_Strict):
+    """Sources whose layers become the next layers of the output."""
+
+    sources: list[_SliceSource] = Field(min_length=1)
+    base_model: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+_TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
+
+
+class RecipeDocument(_Strict):
+    """A merge recipe: mergekit's YAML, checked strictly."""
+
+    merge_method: str
+    models: list[_Model] | None = Field(None, min_length=1)
+    slices: list[_Slice] | None = Field(None, min_length=1)
+    base_model: str | None = None
+    parameters: dict[str, Any] | None = None
+    dtype: DType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
+    out_dtype: DType | None = None
+    compute_dtype: ComputeDType = Field("float32", description="as_loaded rounds inputs and task vectors to dtype")
+    semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
+    seed: int = Field(0, ge=0, lt=2**63)
+    weights: Any = Field(None, description="a rule that gives each model its weight")
+    post: Any = Field(None, description="modifiers of the merged change, one after another")
+    rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
+    tokenizer: TokenizerKey = Field(None, description="union, base or one of the models")
+    tokenizer_source: str | None = Field(None, description="mergekit's older form of tokenizer")
+    chat_template: str | None = Field(None, description="auto, chatml, one of the models, or a Jinja template")
+    missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
+    embeddings: str | None = Field(None, description=_TAKEN)
+    experts: str | None = Field(None, description=_TAKEN)
+    routers: str | None = Field(None, description=_TAKEN)
+    language: str | None = Field(None, description=_TAKEN)
+    vision: str | None = Field(None, description=_TAKEN)
+    audio: str | None = Field(None, description=_TAKEN)
+    projector: str | None = Field(None, description=_TAKEN)
+    encoder: str | None = Field(None, description=_TAKEN)
+    decoder: str | None = Field(None, description=_TAKEN)
+    name: str | None = None
+
+
+def fields_at(place: Place) -> list[str]:
+    """List the keys that are known at a place of the file."""
+    kind: type[BaseModel] = RecipeDocument
+    words = [step for step in place if isinstance(step, str)]
+    if words[:1] == ["models"]:
+        kind = _Model
+    elif words == ["slices"]:
+        kind = _Slice
+    elif words[:2] == ["slices", "sources"]:
+        kind = _SliceSource
+    elif words[:1] == ["tokenizer"]:
+        kind = TokenDocument if len(words) > 1 else TokenizerDocument
+    return list(kind.model_fields)

@@ -1,0 +1,80 @@
+"""What is wrong with a recipe's text, gathered with its lines instead of stopping at the first."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from cuvee.errors import CuveeError, RecipeError, closest, several
+from cuvee.recipe.document import Document
+from cuvee.recipe.document import Path as Place
+from cuvee.recipe.keys import RecipeDocument, fields_at
+from cuvee.recipe.shown import shown
+
+MOST_SHOWN = 30
+"""Problems in one message; more are counted."""
+
+
+@dataclass
+class Notes:
+    """A document and the problems noted of it so far."""
+
+    document: Document
+    problems: list[CuveeError] = field(default_factory=list)
+
+    def add(self, place: Place, message: str, hint: str | None = None) -> None:
+        """Note a problem with the thing at a place of the document."""
+        self.problems.append(RecipeError(message, where=self.document.place(place), hint=hint))
+
+    def stop_at_problems(self) -> None:
+        """Raise RecipeError that holds every problem, in the order of the lines."""
+        if self.problems:
+            raise several(_few(sorted(self.problems, key=_line)))
+
+
+def _few(problems: list[CuveeError]) -> list[CuveeError]:
+    more = len(problems) - MOST_SHOWN
+    return [*problems[:MOST_SHOWN], RecipeError(f"and {more} more")] if more > 0 else problems
+
+
+def _line(problem: CuveeError) -> int:
+    return int((problem.where or ":0").rpartition(":")[2] or 0)
+
+
+def schema_problems(document: Document, known: dict[str, Any]) -> list[CuveeError]:
+    """List unknown keys and values of the wrong type among the `known` parts of a document."""
+    try:
+        RecipeDocument.model_validate(known)
+    except ValidationError as error:
+        return [_translated(detail, document) for detail in error.errors()]
+    return []
+
+
+def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
+    place: Place = tuple(detail["loc"])
+    where = document.place(place)
+    what = ".".join(map(str, place))
+    if place[-1] == "residual_weight":
+        return RecipeError("'residual_weight' is not supported: it has no effect in mergekit either", where=where)
+    if detail["type"] == "extra_forbidden":
+        guess = closest(str(place[-1]), fields_at(place[:-1]))
+        hint = f"did you mean '{guess}'?" if guess else None
+        return RecipeError(f"unknown key {shown(what)}", where=where, hint=hint)
+    if detail["type"] == "missing":
+        return RecipeError(f"'{what}' is missing", where=where)
+    if place[-1] == "parameters" and isinstance(detail["input"], list):
+        return RecipeError(f"'{what}': expected 'name: value' lines, found a list", where=where)
+    if detail["type"] == "value_error":
+        return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
+    guess = None
+    if detail["type"] == "literal_error":
+        options = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
+        guess = closest(str(detail["input"]), options)
+    hint = f"did you mean '{guess}'?" if guess else None
+    found = shown(detail["input"])
+    return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found}", where=where, hint=hint)
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,154 @@
+"""One model's evaluation, or several side by side, as one HTML file: scores, differences, and every item.
+
+The page needs no network. Scores and differences are there without scripts; the browser of items needs them, for it
+draws from data in the page. That data is JSON without any `<`, and the script shows it as text only.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from cuvee.evaluate import Gap, Ranking, Report, Score, rank
+from cuvee.evaluate.evaluated import Evaluated, Line
+from cuvee.report.leaderboard import points, signed
+from cuvee.report.page import Scale, duration
+from cuvee.report.template import render, shipped, stylesheet
+
+BAR = Scale(0.0, 1.0, 260, (0.0, 0.25, 0.5, 0.75, 1.0))
+MACRO = "All tasks"
+
+
+@dataclass(frozen=True)
+class Group:
+    """One task, or the macro average: its main metric, and a score of each model."""
+
+    title: str
+    metric: str
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The first model minus each of the others, on one task or on average."""
+
+    title: str
+    gaps: tuple[Gap, ...]
+
+
+def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ()) -> str:
+    """Render the page of one or more evaluations; the first is compared with each of the others.
+
+    Raises EvaluationError if they are not of the same items, MissingExtra without jinja2.
+    """
+    reports = [model.report for model in models]
+    shown = list(names) or short_names([report.model for report in reports])
+    ranking = rank(reports) if len(reports) > 1 and reports[0].macro else None
+    values = {
+        "names": shown,
+        "reports": reports,
+        "summary": summary(reports),
+        "groups": groups(reports),
+        "contrasts": contrasts(ranking) if ranking else (),
+        "ranking": ranking,
+        "scale": BAR,
+        "data": page_data(models, shown),
+        "settings": settings(reports),
+        "style": stylesheet("evaluation.css"),
+        "script": shipped("evaluation.js"),
+    }
+    filters: dict[str, Callable[..., str]] = {
+        "points": points, "signed": signed, "duration": duration, "sure": probability
+    }  # fmt: skip
+    return render("evaluation.html.j2", values, filters)
+
+
+def short_names(models: Sequence[str]) -> list[str]:
+    """Name models by the ends of their paths, as much of each as tells them apart; equal paths get a number."""
+    parts = [PurePath(model).parts for model in models]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-length:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{model} ({place})" for place, model in enumerate(models, start=1)]
+
+
+def summary(reports: Sequence[Report]) -> str:
+    """Say in one sentence what was asked."""
+    tasks = reports[0].tasks
+    items = sum(len(task.items) for task in tasks)
+    who = "One model" if len(reports) == 1 else f"{len(reports)} models"
+    what = f"the task {tasks[0].task}" if len(tasks) == 1 else f"{len(tasks)} tasks"
+    return f"{who} on {what}: {items:,} items. Scores are in points of 100; whiskers are 95 % intervals."
+
+
+def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
+    """Return the macro average, if there are several tasks, and then every task that has scores."""
+    scored = [task.task for task in reports[0].tasks if task.main]
+    macro = [report.macro for report in reports if report.macro]
+    found = [Group(MACRO, macro[0].metric, tuple(macro))] if len(scored) > 1 else []
+    for name in scored:
+        scores = [score for report in reports if (score := report.task(name).main)]
+        found.append(Group(name, scores[0].metric, tuple(scores)))
+    return tuple(found)
+
+
+def contrasts(ranking: Ranking) -> tuple[Contrast, ...]:
+    """Return how the first model differs from the others, on average and task by task."""
+    others = ranking.differences[0][1:]
+    tasks = list(others[0].tasks)
+    macro = [Contrast(MACRO, tuple(other.macro for other in others))] if len(tasks) > 1 else []
+    return (*macro, *(Contrast(name, tuple(other.tasks[name] for other in others)) for name in tasks))
+
+
+def settings(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
+    """Return how each model was measured, a line for each setting."""
+    names = list(dict.fromkeys(name for report in reports for name in report.settings))
+    lines = [(name, [str(report.settings.get(name)) for report in reports]) for name in names]
+    lines.append(("tokens", [f"{report.tokens:,}" for report in reports]))
+    lines.append(("time", [duration(report.seconds) for report in reports]))
+    lines.append(("weights", [report.model_digest[:16] for report in reports]))
+    return lines
+
+
+def probability(share: float) -> str:
+    """Write a probability that was counted in draws: never 0 or 100 %."""
+    if share < 0.005:
+        return "< 1 %"
+    return "> 99 %" if share > 0.995 else f"{100 * share:.0f} %"
+
+
+def page_data(models: Sequence[Evaluated], names: Sequence[str]) -> str:
+    """Write the items and all answers as JSON that can stand inside a script element."""
+    first = models[0]
+    tasks = [
+        {
+            "name": task.task,
+            "metric": task.main.metric if task.main else None,
+            "items": [_item(line) for line in first.lines[task.task]],
+            "answers": [_answers(model, task.task, first.lines[task.task]) for model in models],
+        }
+        for task in first.report.tasks
+    ]
+    text = json.dumps({"models": list(names), "tasks": tasks}, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")
+
+
+def _item(line: Line) -> dict[str, Any]:
+    choices = [choice["text"] for choice in line.get("choices") or ()]
+    return {"id": line["id"], "prompt": line["prompt"], "choices": choices, "target": line["target"]}
+
+
+def _answers(model: Evaluated, task: str, items: Sequence[Line]) -> list[dict[str, Any] | None]:
+    known: Mapping[str, Line] = {line["id"]: line for line in model.lines.get(task, ())}
+    return [_answer(known[item["id"]], item) if item["id"] in known else None for item in items]
+
+
+def _answer(line: Line, item: Line) -> dict[str, Any]:
+    kept = {name: line[name] for name in ("prediction", "metrics", "scores", "text") if line.get(name) is not None}
+    if line.get("extracted") not in (None, line.get("text")):
+        kept["extracted"] = line["extracted"]
+    if line["prompt"] != item["prompt"]:
+        kept["prompt"] = line["prompt"]
+    return kept | ({"cut": line["cut"]} if line["cut"] else {})

@@ -1,0 +1,84 @@
+"""The routers' rows: one for each expert and layer, of unit length but where they are random."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.errors import CheckpointError, MissingExtra
+from cuvee.structure import is_before_layers
+from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
+from cuvee.tokenizers.check import built
+from cuvee.tokenizers.read import JSON, read_tokenizer
+from cuvee.upcycle.recipe import Expert, Upcycling
+
+Seen = Callable[[str], np.ndarray]
+"""What a text looks like to a model: a direction, or one for each layer."""
+
+
+def gates(recipe: Upcycling, base: TensorSource, place: Path, layers: int, width: int) -> np.ndarray:
+    """Return [layers, experts, width] in float32. Raises CheckpointError, or MissingExtra."""
+    if recipe.gate_mode == "random":
+        shape = (len(recipe.experts), width)
+        drawn = [np.random.default_rng([recipe.seed, layer]).standard_normal(shape) for layer in range(layers)]
+        return np.stack(drawn).astype(np.float32)
+    if recipe.gate_mode == "cheap_embed":
+        rows = np.stack([_directed(_embedded(base, place), expert) for expert in recipe.experts])
+        return np.repeat(rows[None], layers, axis=0).astype(np.float32)
+    states = _hidden_states(place)
+    found = [_directed(states, expert) for expert in recipe.experts]
+    return np.stack(found, axis=1)[:layers].astype(np.float32)
+
+
+def _directed(seen: Seen, expert: Expert) -> np.ndarray:
+    """Return what is seen of the positive texts, less what is seen of the negative ones, at unit length."""
+    direction = np.mean([seen(text) for text in expert.positive_prompts], axis=0)
+    if expert.negative_prompts:
+        direction = direction - np.mean([seen(text) for text in expert.negative_prompts], axis=0)
+    length = np.linalg.norm(direction, axis=-1, keepdims=True)
+    if not length.all():
+        raise CheckpointError("the prompts of an expert cancel each other out", where=expert.source_model)
+    unit: np.ndarray = direction / length
+    return unit
+
+
+def _embedded(base: TensorSource, place: Path) -> Seen:
+    """Return the mean of a text's token embeddings."""
+    rows = vocabulary_rows(base.tensors, base.config)
+    names = [name for name in vocabulary_tensors(base.tensors, rows or 0) if is_before_layers(name)]
+    if not names:
+        raise CheckpointError("has no embedding of tokens", where=str(place))
+    spec = base.tensors[names[0]]
+    raw = np.empty(spec.elements, NUMPY[spec.dtype])
+    base.read_into(spec.name, 0, [raw])
+    table = raw.reshape(spec.shape).astype(np.float64)
+    content = read_tokenizer(place).content
+    if content is None:
+        raise CheckpointError(f"has no {JSON} to cut texts with", where=str(place))
+    library = built(content)
+    return lambda text: np.asarray(table[library.encode(text).ids].mean(axis=0))
+
+
+def _hidden_states(place: Path) -> Seen:
+    """Return the state that enters each layer at a text's last token: [layers, width]."""
+    try:
+        import torch
+        import transformers
+    except ImportError as error:
+        raise MissingExtra("eval", missing=str(error.name)) from error
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        told = {"local_files_only": True, "trust_remote_code": False}
+        tokenizer = transformers.AutoTokenizer.from_pretrained(place, **told)
+        network = transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **told).eval()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"transformers cannot load this model: {error}", where=str(place)) from error
+
+    def seen(text: str) -> np.ndarray:
+        with torch.no_grad():
+            out = network(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+        return np.stack([state[0, -1].numpy() for state in out.hidden_states[:-1]]).astype(np.float64)
+
+    return seen

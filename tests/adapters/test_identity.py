@@ -1,0 +1,53 @@
+"""A combination of one adapter with weight c is c times that adapter, by PEFT's own forward pass."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters.conftest import Made, load, logits, peft, peft_logits, quiet, relative_error, torch
+from cuvee.adapters import open_adapter
+from cuvee.engine.combine import How, combine
+from cuvee.foreign import open_files
+
+KINDS = (
+    "plain", "rslora", "rank and alpha patterns", "layers", "fan_in_fan_out", "bias of all", "bias of lora",
+    "bias of B", "embeddings", "tied embedding", "modules_to_save", "modules_to_save, tied", "tokens", "tokens, tied",
+)  # fmt: skip
+UNTIED = tuple(kind for kind in KINDS if "tied" not in kind)
+
+
+def combined(made: Made, out: Path, weights: list[float]) -> "torch.Tensor":
+    adapters = [open_adapter(made.adapter)] * len(weights)
+    combine(adapters, weights, out, How(), base=open_files(made.base))
+    return peft_logits(made.base, out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_adapter_with_weight_one_is_itself(kind: str, adapters: Callable[..., Made], tmp_path: Path) -> None:
+    made = adapters(kind)
+    assert relative_error(combined(made, tmp_path / "out", [1.0]), made.logits) < 1e-5
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_halves_of_an_adapter_are_itself(kind: str, adapters: Callable[..., Made], tmp_path: Path) -> None:
+    made = adapters(kind)
+    assert relative_error(combined(made, tmp_path / "out", [0.5, 0.5]), made.logits) < 1e-5
+
+
+@pytest.mark.parametrize("kind", UNTIED)
+def test_a_weight_scales_what_the_adapter_changes(kind: str, adapters: Callable[..., Made], tmp_path: Path) -> None:
+    made = adapters(kind)
+    found = combined(made, tmp_path / "out", [0.3])
+    assert relative_error(found, scaled_logits(made, 0.3)) < 1e-5
+    assert relative_error(found, made.logits) > 1e-2
+
+
+def scaled_logits(made: Made, factor: float) -> "torch.Tensor":
+    """Compute logits with W + factor x (W' - W), where PEFT has merged the adapter into W'."""
+    base, model = load(made.base), load(made.base)
+    with quiet():
+        merged = peft.PeftModel.from_pretrained(load(made.base), made.adapter).merge_and_unload().state_dict()
+    before = base.state_dict()
+    model.load_state_dict({name: w + factor * (merged[name] - w) for name, w in before.items()})
+    return logits(model)

@@ -1,0 +1,173 @@
+"""A mixture of equal experts is the dense model; of different ones each is whole; routers point where told."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from cuvee.checkpoint import open_checkpoint  # noqa: E402  # after the skips
+from cuvee.cli import main  # noqa: E402
+from cuvee.errors import CheckpointError, RecipeError  # noqa: E402
+from cuvee.upcycle import read_upcycling, upcycle  # noqa: E402
+from tokenizers_made import byte_level_bpe  # noqa: E402
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 340, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "intermediate_size": 48, "max_position_embeddings": 64, "bos_token_id": None, "eos_token_id": None,
+}  # fmt: skip
+DENSE: dict[str, Callable[[], Any]] = {
+    "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES)),
+    "qwen3": lambda: transformers.Qwen3ForCausalLM(transformers.Qwen3Config(**SIZES, head_dim=8)),
+    "qwen2": lambda: transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**SIZES)),
+}
+MIXTURES = {"llama": "MixtralForCausalLM", "qwen3": "Qwen3MoeForCausalLM", "qwen2": "Qwen2MoeForCausalLM"}
+TOKENS = torch.arange(24)[None] * 11
+SHARED = "shared_experts: [{{source_model: a, residual_scale: {}}}]\n"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def dense(here: Path, family: str, names: str) -> None:
+    for i, name in enumerate(names):
+        torch.manual_seed(i)
+        DENSE[family]().save_pretrained(here / name)
+        (here / name / "tokenizer.json").write_text(byte_level_bpe(size=340))
+        (here / name / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+
+
+def mixed(here: Path, text: str, out: str = "out") -> Path:
+    (here / "r.yaml").write_text(text)
+    asked, own = read_upcycling(here / "r.yaml")
+    return upcycle(asked, own, {name: here / name for name in asked.models}, here / out).folder
+
+
+def recipe(experts: str, mode: str = "random", more: str = "") -> str:
+    listed = "".join(f"  - {{source_model: {name}, positive_prompts: ['text of {name}']}}\n" for name in experts)
+    return f"base_model: a\ngate_mode: {mode}\nexperts:\n{listed}{more}"
+
+
+def logits(folder: Path) -> Any:
+    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, output_loading_info=True, dtype=torch.float32
+    )
+    assert not any(told.values()), told
+    with torch.no_grad():
+        return type(model).__name__, model(TOKENS).logits
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_equal_experts_compute_what_the_dense_model_does(here: Path, family: str) -> None:
+    dense(here, family, "a")
+    more = SHARED.format(0) if family == "qwen2" else ""
+    name, found = logits(mixed(here, recipe("aaa", more=more)))
+    assert name == MIXTURES[family]
+    assert torch.allclose(found, logits(here / "a")[1], atol=1e-5)
+
+
+def test_each_expert_is_its_models_feed_forward_part(here: Path) -> None:
+    dense(here, "llama", "abc")
+    out = mixed(here, recipe("bc", more="experts_per_token: 1\n"))
+    with open_checkpoint(out) as made, open_checkpoint(here / "a") as base:
+        for i, name in enumerate("bc"):
+            with open_checkpoint(here / name) as own:
+                for word, part in (("w1", "gate_proj"), ("w2", "down_proj"), ("w3", "up_proj")):
+                    theirs = own.read(f"model.layers.1.mlp.{part}.weight")
+                    ours = made.read(f"model.layers.1.block_sparse_moe.experts.{i}.{word}.weight")
+                    np.testing.assert_array_equal(ours, theirs)
+        attention = "model.layers.1.self_attn.q_proj.weight"
+        np.testing.assert_array_equal(made.read(attention), base.read(attention))
+        assert not [name for name in made.tensors if ".mlp." in name]
+    config = json.loads((out / "config.json").read_text())
+    assert (config["num_local_experts"], config["num_experts_per_tok"]) == (2, 1)
+    assert (out / "tokenizer.json").is_file()
+    record = json.loads((out / "cuvee.json").read_text())
+    assert {name.partition("/")[0] for name in record["inputs"][0]["files"]} == {"a", "b", "c"}
+
+
+def routers(out: Path) -> np.ndarray:
+    with open_checkpoint(out) as made:
+        return np.stack([made.read(f"model.layers.{i}.block_sparse_moe.gate.weight") for i in range(2)])
+
+
+def test_cheap_routers_are_the_mean_embeddings_of_the_prompts(here: Path) -> None:
+    dense(here, "llama", "abc")
+    rows = routers(mixed(here, recipe("bc", "cheap_embed")))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "a")
+    with open_checkpoint(here / "a") as base:
+        table = base.read("model.embed_tokens.weight").astype(np.float64)
+    for i, name in enumerate("bc"):
+        mean = table[tokenizer(f"text of {name}")["input_ids"]].mean(0)
+        np.testing.assert_allclose(rows[:, i], np.stack([mean / np.linalg.norm(mean)] * 2), atol=1e-6)
+
+
+def test_hidden_routers_prefer_their_own_prompt(here: Path) -> None:
+    dense(here, "llama", "abc")
+    out = mixed(here, recipe("bc", "hidden"))
+    rows = routers(out)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "a")
+    model = transformers.AutoModelForCausalLM.from_pretrained(here / "a", dtype=torch.float32)
+    with torch.no_grad():
+        for i, name in enumerate("bc"):
+            given = tokenizer(f"text of {name}", return_tensors="pt")
+            states = model(**given, output_hidden_states=True).hidden_states
+            for layer in range(2):
+                seen = states[layer][0, -1].numpy()
+                assert np.argmax(rows[layer] @ seen) == i
+                np.testing.assert_allclose(rows[layer, i], seen / np.linalg.norm(seen), atol=1e-5)
+
+
+def test_random_routers_follow_from_the_seed(here: Path) -> None:
+    dense(here, "llama", "ab")
+    one, same, other = (
+        routers(mixed(here, recipe("ab", more=f"seed: {seed}\n"), f"out{i}")) for i, seed in enumerate((1, 1, 2))
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    assert not np.array_equal(one[0], one[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (recipe("aa").replace("gate_mode", "gate_mod"), RecipeError, r"r\.yaml:2: unknown key 'gate_mod'"),
+        (recipe("aa", "cheap"), RecipeError, r"r\.yaml:2: 'gate_mode': input should be"),
+        (recipe("a"), RecipeError, r"'experts': list should have at least 2"),
+        (recipe("aa", more="experts_per_token: 3\n"), RecipeError, "'experts_per_token' is 3, and there are 2"),
+        (recipe("aa", "hidden").replace("'text of a'", ""), RecipeError, "needs 'positive_prompts' for each expert"),
+        (recipe("aa", more="architecture: qwen3_moe\n"), RecipeError, "'qwen3_moe' does not fit models of the type"),
+        (recipe("aa", more=SHARED.format(1)), RecipeError, "'mixtral' has no 'shared_experts'"),
+        (recipe("az"), CheckpointError, "'model.layers.0.mlp.down_proj.weight' is of shape"),
+    ],
+)
+def test_what_does_not_fit_is_refused(here: Path, text: str, kind: type[Exception], words: str) -> None:
+    dense(here, "llama", "a")
+    wider = transformers.LlamaConfig(**{**SIZES, "intermediate_size": 64})
+    transformers.LlamaForCausalLM(wider).save_pretrained(here / "z")
+    with pytest.raises(kind, match=words):
+        mixed(here, text)
+    assert not list(here.glob("*out*"))
+
+
+def test_the_command_writes_a_mixture(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense(here, "llama", "ab")
+    (here / "r.yaml").write_text(recipe("ab", more="dtype: bfloat16\n"))
+    monkeypatch.setattr("sys.argv", ["cuvee", "upcycle", "r.yaml", "out"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("weights digest ")
+    assert "2 experts, of b: mixtral, routers by random" in said.err
+    assert json.loads((here / "out" / "config.json").read_text())["dtype"] == "bfloat16"
