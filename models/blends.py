@@ -13,11 +13,12 @@ from pathlib import Path
 
 import torch
 from score import right_answers
-from skills import PARTS, SKILLS
 from torch import Tensor, nn
 from train import load
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging
+
+from cuvee.demo.skills import PARTS, SKILLS
 
 Weights = dict[str, Tensor]
 SCALES = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)

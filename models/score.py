@@ -9,10 +9,11 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
-from skills import Question, choices
 from text import EOS, IGNORED, Row, padded, tokens_of
 from torch import nn
 from transformers import PreTrainedTokenizerFast
+
+from cuvee.demo.skills import Question, choices
 
 ROWS_AT_ONCE = 200
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
-from skills import Skill
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
+
+from cuvee.demo.skills import Skill
 
 VOCABULARY = 640
 CONTEXT = 256

@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 import transformers
 from score import right_answers
-from skills import PARTS, SKILLS, Question, Skill, write_task
 from text import BOS, CONTEXT, EOS, PAD, make_tokenizer, padded, tokens_of
 from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from cuvee.demo.skills import PARTS, SKILLS, Question, Skill, write_task
 
 Draw = Callable[[random.Random], Question]
 

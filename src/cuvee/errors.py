@@ -5,6 +5,7 @@ CuveeError                     message for a person; .hint; .where
   CheckpointError              the input's: missing tensor, shape, dtype, quantised, corrupt, not finite
   MethodError                  one tensor's: names method and tensor, keeps the cause
   EvaluationError              a task or a model that cannot be scored
+  SubmissionError              the participant's: broken archive, rule broken
   PlatformError                ours: disk, budget, store
   MissingExtra                 "pip install 'cuvee[eval]'"
 """
@@ -66,6 +67,12 @@ class EvaluationError(CuveeError):
     """A task or a model that cannot be scored."""
 
     exit_code = 3
+
+
+class SubmissionError(CuveeError):
+    """The participant's: an archive that cannot be taken, or something that the rules forbid."""
+
+    exit_code = 4
 
 
 class PlatformError(CuveeError):

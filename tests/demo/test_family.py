@@ -1,18 +1,15 @@
-"""The bundled family and its tasks are complete, well-formed and what models/skills.py says they are."""
+"""The bundled family and its tasks are complete, well-formed and what the skills say they are."""
 
 import csv
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 
 from cuvee import demo
+from cuvee.demo import skills
 
-SKILLS_FILE = Path(__file__).parents[2] / "models" / "skills.py"
 MODELS = [demo.BASE, *demo.expert_names()]
 SKILLS = demo.expert_names()
 TASKS = demo.task_names()
@@ -31,17 +28,6 @@ def rows(task: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-@pytest.fixture(scope="module")
-def skills() -> ModuleType:
-    if not SKILLS_FILE.exists():
-        pytest.skip("models/skills.py is part of the repository, not of an installed package")
-    specification = importlib.util.spec_from_file_location("family_skills", SKILLS_FILE)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
 def test_every_skill_has_an_expert_a_public_and_a_private_task() -> None:
     assert len(SKILLS) >= 4
     assert sorted([*SKILLS, *(f"{skill}-private" for skill in SKILLS)]) == TASKS
@@ -56,7 +42,7 @@ def test_a_part_has_two_hundred_different_prompts_and_one_type(task: str) -> Non
 
 
 @pytest.mark.parametrize("skill", SKILLS)
-def test_no_prompt_is_in_two_parts(skill: str, skills: ModuleType) -> None:
+def test_no_prompt_is_in_two_parts(skill: str) -> None:
     for part, task in (("public", skill), ("private", f"{skill}-private")):
         assert {skills.part_of(item["input"]) for item in rows(task)} == {part}
 
@@ -82,7 +68,7 @@ def test_both_types_are_there_at_least_twice() -> None:
     assert types.count("generation") >= 2
 
 
-def test_the_shipped_tasks_are_what_the_skills_draw(skills: ModuleType, tmp_path: Path) -> None:
+def test_the_shipped_tasks_are_what_the_skills_draw(tmp_path: Path) -> None:
     for skill in skills.SKILLS.values():
         for part in skills.PARTS:
             skills.write_task(skill, part, tmp_path)

@@ -57,6 +57,10 @@ class Repo:
     commit: str = "c" * 40
     branches: tuple[str, ...] = ("main",)
     listed_size: dict[str, int] = field(default_factory=dict)
+    card: dict[str, Any] = field(default_factory=dict)
+    created: str = "2024-01-01T00:00:00.000Z"
+    committed: str = "2024-02-01T00:00:00.000Z"
+    gated: bool | str = False
 
 
 @dataclass
@@ -128,6 +132,8 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if self.command in ("POST", "PUT"):
             self.receive(path, parts)
+        elif parts[:2] == ["api", "models"] and "commits" in parts:
+            self.list_commits("/".join(parts[2:4]), parts[5])
         elif parts[:2] == ["api", "models"]:
             self.describe("/".join(parts[2:4]), parts[5] if len(parts) > 5 else "main")
         elif parts[0] == "cdn":
@@ -175,7 +181,14 @@ class _Handler(BaseHTTPRequestHandler):
             if file.endswith(LARGE):
                 entry["lfs"] = {"sha256": content.sha256, "size": content.size, "pointerSize": 134}
             siblings.append(entry)
-        self.say(200, {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings, "tags": []})
+        said = {"id": name, "modelId": name, "sha": repo.commit, "siblings": siblings, "tags": [], "gated": repo.gated}
+        self.say(200, {**said, "cardData": repo.card, "createdAt": repo.created, "lastModified": repo.committed})
+
+    def list_commits(self, name: str, revision: str) -> None:
+        repo = self.repo(name, revision)
+        if repo is not None:
+            said = {"id": repo.commit, "title": "Upload", "message": "", "date": repo.committed, "authors": []}
+            self.say(200, [said])
 
     def resolve(self, name: str, revision: str, file: str) -> None:
         repo = self.repo(name, revision)

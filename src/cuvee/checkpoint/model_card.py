@@ -27,7 +27,7 @@ class Facts:
 
 def card_facts(place: Path | None) -> Facts:
     """Read what a model's card states; nothing for a model without one, or with one that cannot be read."""
-    front = _front(place / CARD) if place is not None and place.is_dir() else {}
+    front = card_front(place) if place is not None else {}
     licence, name = front.get("license"), front.get("license_name")
     licence = ", ".join(map(str, licence)) if isinstance(licence, list) else licence
     stated = name if licence == "other" and name else licence
@@ -36,9 +36,10 @@ def card_facts(place: Path | None) -> Facts:
     return Facts(str(stated) if stated else None, tuple(map(str, listed)))
 
 
-def _front(card: Path) -> Mapping[str, Any]:
+def card_front(folder: Path) -> Mapping[str, Any]:
+    """Read the YAML at the head of a model's card; nothing for a model without one, or with one that is damaged."""
     try:
-        with card.open(encoding="utf-8") as opened:
+        with (folder / CARD).open(encoding="utf-8") as opened:
             text = opened.read(LONGEST)
         if not text.startswith("---"):
             return {}

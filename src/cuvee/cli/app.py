@@ -8,6 +8,8 @@ import typer
 from cuvee.cli import (
     adapters,
     compare,
+    competition,
+    competition_server,
     demo,
     doctor,
     evaluate,
@@ -21,6 +23,8 @@ from cuvee.cli import (
     push,
     recipe_schema,
     report,
+    submission,
+    submission_server,
     tokenizer,
     upcycle,
     verify,
@@ -52,9 +56,10 @@ for verb in (
     recipe_schema,
 ):
     app.command(verb.NAME)(verb.command)
-app.add_typer(adapters.app, name=adapters.NAME)
-app.add_typer(tokenizer.app, name=tokenizer.NAME)
-app.add_typer(export.app, name=export.NAME)
+competition_server.add_commands(competition.app)
+submission_server.add_commands(submission.app)
+for group in (adapters, tokenizer, export, submission, competition):
+    app.add_typer(group.app, name=group.NAME)
 
 
 @app.callback(invoke_without_command=True)

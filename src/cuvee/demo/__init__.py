@@ -1,4 +1,4 @@
-"""The bundled model family and its tasks: data only.
+"""The bundled model family and its tasks: data, and how the questions are drawn.
 
 `models/` holds one base model and its experts (Llama architecture, bfloat16 safetensors, one tokenizer); `tasks/` holds
 a `NAME.yaml` and `NAME.csv` for the public part and `NAME-private.yaml` and `NAME-private.csv` for the private part of

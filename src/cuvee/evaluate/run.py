@@ -66,7 +66,7 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = tuple(_judged(task, run.answers(task)) for task in asked)
+            results = tuple(judged(task, run.answers(task)) for task in asked)
     finally:
         progress.finish()
     report = Report(
@@ -197,13 +197,14 @@ def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
-    judged = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
-    scored = [_metrics(task, *pair) for pair in judged]
+def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
+    """Score answers by the targets of a task; samples without an answer are left out."""
+    pairs = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
+    scored = [_metrics(task, *pair) for pair in pairs]
     main = task.metrics[0]
     items = [
         Item(sample.id, answer.prediction, found.get(main))
-        for (sample, answer), found in zip(judged, scored, strict=True)
+        for (sample, answer), found in zip(pairs, scored, strict=True)
     ]
     by_metric = {name: [found[name] for found in scored if name in found] for name in task.metrics}
     return TaskReport(

@@ -2,12 +2,14 @@
 
 from cuvee.hub.access import Hub
 from cuvee.hub.download import cached, download, missing_bytes, refuse_small_disk
+from cuvee.hub.facts import HubFacts, hub_facts, is_absent
 from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository
 from cuvee.hub.repository import RemoteFile, Repository, find_repository
 from cuvee.hub.upload import Pushed, push
 
 __all__ = [
     "Hub",
+    "HubFacts",
     "Pushed",
     "RemoteCheckpoint",
     "RemoteFile",
@@ -15,6 +17,8 @@ __all__ = [
     "cached",
     "download",
     "find_repository",
+    "hub_facts",
+    "is_absent",
     "missing_bytes",
     "open_cached",
     "open_repository",

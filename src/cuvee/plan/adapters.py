@@ -72,10 +72,15 @@ def held_bytes(source: TensorSource, name: str) -> int:
     return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
 
 
-def adapted(source: TensorSource, model: ModelRef, folder: Path | None, hub: Hub) -> tuple[Adapted, FoundAdapter]:
-    """Add the adapter that a reference names to its base."""
+def adapted(
+    source: TensorSource, model: ModelRef, folder: Path | None, hub: Hub, place: Path | None = None
+) -> tuple[Adapted, FoundAdapter]:
+    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is looked for."""
     assert model.adapter is not None, "only called for `base+adapter`"
-    found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    if place is not None:
+        found = FoundAdapter(open_adapter(place, str(place)))
+    else:
+        found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
     return Adapted(source, found.adapter), found
 
 

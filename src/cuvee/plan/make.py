@@ -1,6 +1,7 @@
 """Recipe + headers -> Plan, with all problems found at once."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
@@ -40,18 +41,21 @@ def make_plan(
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
     stages: Mapping[ModelRef, TensorSource] | None = None,
+    places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
     """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
 
-    `stages` gives those of them that earlier recipes make; the others are looked for as ever.
+    `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the folder
+    of each model by its reference; then nothing is looked for elsewhere.
+
     With `custom_code` the donor's Python files are among what is copied.
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     hub = hub or Hub()
-    opening = open_models(recipe, hub, stages) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
 

@@ -58,6 +58,12 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
 
 
+def _given(reference: str, given: Mapping[str, Path]) -> Path:
+    if reference not in given:
+        raise CheckpointError("no place was given for this model", where=reference)
+    return given[reference]
+
+
 def _looked(folder: Path | None) -> str:
     looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
     return f"looked in {' and '.join(map(str, looked))}"
@@ -89,10 +95,17 @@ def open_model(written: str, hub: Hub) -> TensorSource:
     return adapted(readable_base(source, model.path), model, None, hub)[0] if model.adapter else source
 
 
-def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource] | None = None) -> Opening:
+def open_models(
+    recipe: Recipe,
+    hub: Hub,
+    stages: Mapping[ModelRef, TensorSource] | None = None,
+    given: Mapping[str, Path] | None = None,
+) -> Opening:
     """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
 
-    `stages` are models that earlier recipes make, by the names that they have there.
+    `stages` are models that earlier recipes make, by the names that they have there. With `given` its folders are the
+    only places that are looked at: of models by reference as the recipe has it, of adapters by what follows the base,
+    "+" and all.
     """
     stages = stages or {}
     places: list[Path | None] = []
@@ -109,7 +122,7 @@ def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource
             adapters.append(None)
             continue
         try:
-            place, repository = place_of(model, recipe.folder), None
+            place, repository = place_of(model, recipe.folder) if given is None else _given(str(model), given), None
             if place is not None:
                 source, wrong, unseen[model] = open_files_partly(place)
             else:
@@ -129,7 +142,8 @@ def open_models(recipe: Recipe, hub: Hub, stages: Mapping[ModelRef, TensorSource
                 else readable(source, str(place or model))
             )
             if model.adapter:
-                source, adapter = adapted(source, model, recipe.folder, hub)
+                place_of_adapter = None if given is None else _given(f"+{model.adapter_text}", given)
+                source, adapter = adapted(source, model, recipe.folder, hub, place_of_adapter)
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
         adapters.append(adapter)

@@ -18,8 +18,12 @@ class ModelRef:
     adapter_revision: str | None = None
 
     def __str__(self) -> str:
-        adapter = f"+{_joined(self.adapter, self.adapter_revision)}" if self.adapter else ""
-        return _joined(self.path, self.revision) + adapter
+        return _joined(self.path, self.revision) + (f"+{self.adapter_text}" if self.adapter else "")
+
+    @property
+    def adapter_text(self) -> str:
+        """The adapter with its revision, as it is written; nothing for a model without one."""
+        return _joined(self.adapter, self.adapter_revision) if self.adapter else ""
 
     @property
     def without_revisions(self) -> str:

@@ -8,7 +8,7 @@ import csv
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -56,13 +56,19 @@ class Skill:
             if part_of(question.prompt) == part:
                 return question
 
-    def questions(self, part: Part, size: int = ITEMS_PER_PART) -> list[Question]:
-        """Draw the `size` different long questions that make up `part` of this skill's task."""
-        generator = random.Random(f"{self.name} {part}")
+    def questions(
+        self, part: Part, size: int = ITEMS_PER_PART, *, seed: str = "", without: Collection[str] = ()
+    ) -> list[Question]:
+        """Draw the `size` different long questions that make up `part` of this skill's task.
+
+        Another seed gives another part of the same kind; prompts in `without` are left out.
+        """
+        generator = random.Random(f"{self.name} {part}{seed and f' {seed}'}")
         drawn: dict[str, Question] = {}
         while len(drawn) < size:
             question = self.question(generator, part)
-            drawn.setdefault(question.prompt, question)
+            if question.prompt not in without:
+                drawn.setdefault(question.prompt, question)
         return list(drawn.values())
 
 
@@ -134,8 +140,11 @@ SKILLS = {draw.__name__: Skill(draw.__name__, draw) for draw in (middle, odd, re
 
 def write_task(skill: Skill, part: Part, folder: Path) -> None:
     """Write one part of a skill as a task: its `NAME.csv` and its `NAME.yaml`."""
-    name = task_name(skill, part)
-    questions = skill.questions(part)
+    write_questions(skill.questions(part), task_name(skill, part), folder)
+
+
+def write_questions(questions: Sequence[Question], name: str, folder: Path) -> None:
+    """Write questions of one skill as a task of this name."""
     with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "input", "target", "answer_choices", "eval_type"))

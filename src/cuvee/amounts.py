@@ -1,0 +1,21 @@
+"""Amounts of bytes as people write and read them."""
+
+import re
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+
+
+def bytes_of(text: str) -> int:
+    """Read "512MB", "1.5GiB" or "1000000". Raises ValueError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]I?)?B?\s*", text.upper())
+    if match is None:
+        raise ValueError(f"expected an amount such as 512MB or 2GiB, found '{text}'")
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def bytes_text(count: float) -> str:
+    """Write a number of bytes: 2.20 GB, 512 MB, 3.1 kB."""
+    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f} B"

@@ -1,0 +1,91 @@
+"""cuvee competition: make and check a competition."""
+
+from datetime import datetime
+from pathlib import Path
+
+import typer
+
+NAME = "competition"
+
+app = typer.Typer(help="Run a competition in which people hand in recipes.", no_args_is_help=True)
+
+
+@app.command("new")
+def new(
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="The folder to write, new or empty."),
+    template: str = typer.Option(
+        "family", help="family: works as it is; original: the NeurIPS 2024 LLM merging competition."
+    ),
+    seed: str = typer.Option("", help="What private items are drawn from; by default nobody knows it beforehand."),
+    name: str = typer.Option("", help="A short name for addresses; by default the template's."),
+    title: str = typer.Option("", help="What people call it; by default the template's."),
+    opens: str = typer.Option("", help="When it opens, such as 2026-12-01T12:00Z; by default now."),
+    items: int = typer.Option(200, min=1, max=200, help="Items of each part of each task."),
+    calibrated: bool = typer.Option(True, help="Measure how fast this machine is; budgets are told in its seconds."),
+) -> None:
+    """Write a competition: rules, budget, phases, tasks, models, baselines, and a key to sign verdicts with."""
+    import secrets
+
+    from cuvee.submission.hardware import calibrate
+    from cuvee.submission.template import new_competition, new_original
+
+    options = {key: value for key, value in (("name", name), ("title", title)) if value}
+    now = _moment(opens) if opens else None
+    if template == "original":
+        made = new_original(folder, now=now, **options)
+    elif template == "family":
+        speed = calibrate() if calibrated else None
+        made = new_competition(
+            folder, seed or secrets.token_hex(16), now=now, items=items, calibration_seconds=speed, **options
+        )
+    else:
+        from cuvee.errors import RecipeError
+
+        raise RecipeError(f"--template: expected family or original, found '{template}'")
+    phases = ", ".join(f"{phase.name} until {phase.closes:%Y-%m-%d}" for phase in made.phases)
+    typer.echo(f"{made.folder}: {made.title}; {phases}")
+    typer.echo(f"keep {made.folder / 'private'} to yourself", err=True)
+
+
+@app.command("check")
+def check(
+    competition: Path = typer.Argument(..., metavar="COMPETITION", help="A competition's file or folder."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
+) -> None:
+    """Check that a competition holds together: tasks, models, key and baselines."""
+    from cuvee.errors import several
+    from cuvee.hub import Hub
+    from cuvee.submission.competition import load_competition
+    from cuvee.submission.organise import check_competition
+
+    opened = load_competition(competition)
+    found = check_competition(opened, Hub(offline=offline))
+    if as_json:
+        import json
+
+        plain = {key: getattr(found, key) for key in ("public_items", "private_items", "models", "sandbox", "notes")}
+        typer.echo(json.dumps({**plain, "problems": [str(problem) for problem in found.problems]}, indent=2))
+        if found.problems:
+            raise typer.Exit(2)
+        return
+    if found.problems:
+        raise several(found.problems)
+    for note in found.notes:
+        typer.echo(f"note: {note}")
+    typer.echo(
+        f"{opened.title}, version {opened.version}: {len(opened.tasks)} tasks with {found.public_items} public and "
+        f"{found.private_items} private items, {found.models} models, sandbox: {found.sandbox}"
+    )
+
+
+def _moment(text: str) -> datetime:
+    from datetime import UTC
+
+    from cuvee.errors import RecipeError
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RecipeError(f"--opens: expected a time such as 2026-12-01T12:00Z, found '{text}'") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,138 @@
+"""cuvee competition serve, work, token, final, export: the organiser's server."""
+
+import json
+from pathlib import Path
+
+import typer
+
+FOLDER = typer.Argument(..., metavar="FOLDER", help="The competition's folder, with competition.yaml.")
+DATABASE = typer.Option(None, help="URL of the database, e.g. postgresql://user@host/name; by default a SQLite file.")
+SERVER = typer.Option(None, envvar="CUVEE_SERVER", help="Address of the server, e.g. https://host:8000.")
+TOKEN = typer.Option(None, envvar="CUVEE_TOKEN", help="Token to show the server.")
+FINAL_VERBS = ("status", "freeze", "unfreeze", "publish")
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add this file's verbs to `cuvee competition`."""
+    app.command("serve")(serve)
+    app.command("work")(work)
+    app.command("token")(token)
+    app.command("final")(final)
+    app.command("export")(export)
+
+
+def serve(
+    folder: Path = FOLDER,
+    database: str | None = DATABASE,
+    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
+    port: int = typer.Option(8000, min=1, max=65535, help="Port to listen on."),
+    workers: int = typer.Option(1, min=0, help="Worker processes to start beside the server."),
+) -> None:
+    """Serve a competition: pages, API and queue. Where FOLDER is empty or new, one on the bundled family is made."""
+    _need_extra()
+    from cuvee.competition.local import begin
+    from cuvee.competition.run import ready, serve
+
+    if begin(folder):
+        typer.echo(f"made a competition on the bundled family in {folder}", err=True)
+    _, token_file = ready(folder, database)
+    typer.echo(f"http://{host}:{port}")
+    typer.echo(f"the organiser's token is in {token_file}", err=True)
+    serve(folder, database_url=database, host=host, port=port, workers=workers)
+
+
+def work(
+    folder: Path = FOLDER,
+    database: str | None = DATABASE,
+    server: str | None = SERVER,
+    token: str | None = TOKEN,
+    name: str = typer.Option("worker", help="Name of a worker beside the database."),
+    once: bool = typer.Option(False, "--once", help="Stop when nothing waits."),
+) -> None:
+    """Judge what waits: beside the database, or with --server and --token on any machine."""
+    _need_extra()
+    from cuvee.errors import RecipeError
+
+    if server is not None and token is None:
+        raise RecipeError("a worker for a server needs a token", hint="cuvee competition token FOLDER worker NAME")
+    if server is not None and token is not None:
+        from cuvee.competition.remote import work_for
+
+        count = work_for(folder, server, token, once=once)
+    else:
+        from cuvee.competition.run import work_beside
+
+        count = work_beside(folder, database, name, once=once)
+    typer.echo(f"worked on {count} {'run' if count == 1 else 'runs'}", err=True)
+
+
+def token(
+    folder: Path = FOLDER,
+    role: str = typer.Argument(..., help="worker or organiser."),
+    name: str = typer.Argument(..., help="Whose token it is."),
+    database: str | None = DATABASE,
+) -> None:
+    """Make a token and print it; earlier ones of the same name end."""
+    _need_extra()
+    from cuvee.competition.local import make_token, open_service
+    from cuvee.competition.states import Role
+    from cuvee.errors import RecipeError
+
+    if role not in (Role.WORKER, Role.ORGANISER):
+        raise RecipeError(f"a token is for a worker or an organiser, not {role!r}", hint="teams join on the site")
+    typer.echo(make_token(open_service(folder, database), Role(role), name))
+
+
+def final(
+    folder: Path = FOLDER,
+    verb: str = typer.Argument("status", help="status, freeze, unfreeze or publish."),
+    database: str | None = DATABASE,
+) -> None:
+    """Make the final ranking: freeze, wait until the chosen submissions are judged on private items, publish."""
+    _need_extra()
+    from cuvee.competition import final as finals
+    from cuvee.competition.local import ORGANISER, open_service
+    from cuvee.errors import RecipeError
+
+    if verb not in FINAL_VERBS:
+        raise RecipeError(f"there is no step {verb!r}", hint=f"expected one of {', '.join(FINAL_VERBS)}")
+    service = open_service(folder, database)
+    with service.database.write() as connection:
+        if verb != "status":
+            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now())
+        state = finals.finals(connection)
+    document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
+    typer.echo(json.dumps(document))
+
+
+def export(
+    folder: Path = FOLDER,
+    out: Path = typer.Argument(..., metavar="OUT", help="Folder for the site, or a .json file for everything."),
+    database: str | None = DATABASE,
+) -> None:
+    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser."""
+    _need_extra()
+    from cuvee.competition.local import open_service
+
+    service = open_service(folder, database)
+    if out.suffix == ".json":
+        from cuvee.competition.dump import dump
+
+        with service.database.read() as connection:
+            content = json.dumps(dump(connection), indent=1, ensure_ascii=False)
+        out.write_text(content, encoding="utf-8")
+        typer.echo(f"{out}: everything, private scores too", err=True)
+        return
+    from cuvee.competition.site import write_site
+
+    typer.echo(f"{write_site(service, out)} files in {out}", err=True)
+
+
+def _need_extra() -> None:
+    import importlib.util
+
+    from cuvee.errors import MissingExtra
+
+    for package in ("fastapi", "sqlalchemy", "alembic", "uvicorn", "jinja2", "multipart"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra("server", missing=package)

@@ -1,0 +1,217 @@
+"""cuvee submission: check, lock, pack and verify what is handed in to a competition."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from cuvee.submission.assemble import Entry
+    from cuvee.submission.verdict import Finding, Verdict
+
+NAME = "submission"
+
+app = typer.Typer(help="Take part in a competition: check, lock, pack and verify.", no_args_is_help=True)
+
+RECIPE = typer.Argument(None, metavar="RECIPE", help="The recipe; nothing for a program.")
+COMPETITION = typer.Option(Path("competition.yaml"), "--competition", "-c", help="The competition's file or folder.")
+METHOD = typer.Option(None, "--method", help="A file with the recipe's own merge method.")
+PROGRAM = typer.Option(None, "--program", help="A folder with a program in place of a recipe.")
+MODELS = typer.Option([], "--model", help="A model that the program reads; may be given several times.")
+OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has.")
+AS_JSON = typer.Option(False, "--json", help="Print as JSON.")
+
+
+@app.command("check")
+def check(
+    recipe: Path | None = RECIPE,
+    competition: Path = COMPETITION,
+    method: Path | None = METHOD,
+    program: Path | None = PROGRAM,
+    models: list[str] = MODELS,
+    verdict: Path | None = typer.Option(
+        None, "--verdict", help="Check a verdict again from what it stores; asks nobody."
+    ),
+    offline: bool = OFFLINE,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Check a recipe against a competition's rules: sizes, dates, licences, lineage, code. Downloads no weights."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.submission.assemble import check_entry
+    from cuvee.submission.competition import load_competition
+    from cuvee.submission.verify import check_again, read_verdict
+
+    opened = load_competition(competition)
+    if verdict is not None:
+        evidence, findings = check_again(read_verdict(verdict, opened), opened)
+    else:
+        entry = _entry(recipe, method, program, models)
+        evidence, findings = check_entry(entry, opened, Hub(offline=offline), shown_progress())
+    if as_json:
+        from pydantic import TypeAdapter
+
+        plain = TypeAdapter(Any).dump_python({"evidence": evidence, "findings": findings}, mode="json")
+        _print_json(plain)
+    else:
+        _print_findings(findings)
+    if any(finding.outcome == "fail" for finding in findings):
+        raise typer.Exit(4)
+
+
+@app.command("lock")
+def lock(
+    recipe: Path | None = RECIPE,
+    competition: Path | None = typer.Option(None, "--competition", "-c", help="A competition, whose tasks are noted."),
+    method: Path | None = METHOD,
+    program: Path | None = PROGRAM,
+    models: list[str] = MODELS,
+    out: Path | None = typer.Option(None, "--out", help="The file to write; by default it is printed."),
+    offline: bool = OFFLINE,
+) -> None:
+    """Pin every model of a recipe: its commit, and the size and SHA-256 of each file."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.submission.assemble import lock_entry
+    from cuvee.submission.competition import load_competition
+    from cuvee.submission.pack import canonical_json
+
+    opened = load_competition(competition) if competition is not None else None
+    found = lock_entry(_entry(recipe, method, program, models), opened, Hub(offline=offline), shown_progress())
+    text = canonical_json(found.to_json())
+    if out is None:
+        typer.echo(text.decode(), nl=False)
+    else:
+        _write(out, text)
+
+
+@app.command("pack")
+def pack(
+    recipe: Path | None = RECIPE,
+    out: Path = typer.Option(Path("submission.tar"), "--out", help="The archive to write."),
+    competition: Path = COMPETITION,
+    name: str = typer.Option("", "--name", help="What the board calls it; by default the recipe's file."),
+    method: Path | None = METHOD,
+    program: Path | None = PROGRAM,
+    models: list[str] = MODELS,
+    merged: Path | None = typer.Option(None, "--merged", help="The merged model: its digest goes along as a claim."),
+    report: Path | None = typer.Option(None, "--report", help="What `evaluate --out` wrote for the public tasks."),
+    offline: bool = OFFLINE,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Pack a recipe with its lock into a small archive: the same bytes for the same content, without secrets."""
+    from cuvee.cli.amounts import bytes_text
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.submission.assemble import pack_entry
+    from cuvee.submission.competition import load_competition
+    from cuvee.submission.pack import read_archive
+
+    entry = _entry(recipe, method, program, models, merged=merged, report=report)
+    title = name or (recipe or program or out).stem
+    secrets = [value for key, value in os.environ.items() if key.endswith(("_TOKEN", "_KEY", "_SECRET", "_PASSWORD"))]
+    opened = load_competition(competition)
+    data = pack_entry(entry, opened, name=title, hub=Hub(offline=offline), progress=shown_progress(), secrets=secrets)
+    _write(out, data)
+    digest = read_archive(out).digest
+    if as_json:
+        _print_json({"archive": str(out), "bytes": len(data), "digest": digest, "name": title, "tier": entry.tier})
+    else:
+        typer.echo(f"{out}: {bytes_text(len(data))}", err=True)
+        typer.echo(f"submission {digest}")
+
+
+@app.command("verify")
+def verify(
+    archive: Path = typer.Argument(..., metavar="ARCHIVE", help="What `pack` wrote."),
+    competition: Path = COMPETITION,
+    out: Path | None = typer.Option(None, "--out", help="The file to write the verdict to."),
+    against: Path | None = typer.Option(None, "--against", help="An earlier verdict that should come out again."),
+    private_items: Path | None = typer.Option(
+        None, "--private", help="The organiser's: where private paths lead from."
+    ),
+    key: Path | None = typer.Option(None, "--key", help="The organiser's: the private key to sign with."),
+    work: Path | None = typer.Option(
+        None, "--work", help="A new folder to keep the model in; by default none is kept."
+    ),
+    offline: bool = OFFLINE,
+    as_json: bool = AS_JSON,
+) -> None:
+    """Build a submission's model again within the budget, measure it, compare, and write a verdict. Anyone can."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.hub import Hub
+    from cuvee.submission.competition import load_competition
+    from cuvee.submission.sign import read_key
+    from cuvee.submission.verify import as_text, read_verdict, reproduced, signed_verdict, verify_in
+
+    opened = load_competition(competition)
+    signing = read_key(key) if key is not None else None
+    earlier = read_verdict(against, opened) if against is not None else None
+    options: dict[str, Any] = {"private_items": private_items, "hub": Hub(offline=offline)}
+    verdict = verify_in(work, archive, opened, earlier=earlier, progress=shown_progress(), **options)
+    told = verdict.for_participants()
+    document = signed_verdict(told, signing) if signing is not None else told.to_json()
+    if out is not None:
+        _write(out, as_text(document).encode())
+    if as_json:
+        _print_json(document)
+    else:
+        _print_verdict(verdict)
+    if verdict.outcome == "errored":
+        raise typer.Exit(70)
+    if not reproduced(verdict):
+        raise typer.Exit(4)
+
+
+def _entry(recipe: Path | None, method: Path | None, program: Path | None, models: list[str], **more: Any) -> "Entry":
+    from cuvee.submission.assemble import Entry
+
+    return Entry(recipe, method, program, tuple(models), **more)
+
+
+def _write(path: Path, data: bytes) -> None:
+    from cuvee.checkpoint.write import write_error
+
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+def _print_json(content: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_findings(findings: "tuple[Finding, ...]") -> None:
+    shown = [finding for finding in findings if finding.outcome != "pass"]
+    for finding in shown:
+        where = f"{finding.model}: " if finding.model else ""
+        typer.echo(f"{finding.outcome}  {finding.rule}: {where}{finding.message}")
+    passed = len(findings) - len(shown)
+    failed = sum(finding.outcome == "fail" for finding in findings)
+    typer.echo(f"{passed} checks passed, {len(shown) - failed} with a note, {failed} failed")
+
+
+def _print_verdict(verdict: "Verdict") -> None:
+    from cuvee.cli.amounts import bytes_text
+
+    _print_findings(verdict.findings)
+    if verdict.reason is not None:
+        typer.echo(f"{verdict.outcome} ({verdict.reason}): {verdict.message}")
+        return
+    for part, scores in (("public", verdict.public), ("private", verdict.private)):
+        if scores is not None:
+            macro = scores.macro
+            typer.echo(f"{part} score {macro.value:.1%} ({macro.low:.1%} to {macro.high:.1%}) on {macro.n} items")
+    figures, found = verdict.figures, verdict.reproduction
+    if figures is not None:
+        took = f"{figures.normalised_seconds:.0f} s of the budget, {bytes_text(figures.peak_memory_bytes)} of memory"
+        typer.echo(f"took {took}, {figures.tokens:,} tokens; sandbox: {figures.sandbox}")
+    if found is not None:
+        words = {name: getattr(found, name).replace("_", " ") for name in ("weights", "predictions", "scores")}
+        typer.echo(", ".join(f"{name} {word}" for name, word in words.items()))
+    typer.echo(f"weights digest {verdict.weights_digest}")
+    typer.echo(verdict.outcome)

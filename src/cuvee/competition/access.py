@@ -1,0 +1,150 @@
+"""Who may do what: one line for every route. A route that is not in the table cannot be served: the server does not
+start. What a team may see of *which* submission is decided where it is read.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.routing import APIRoute
+
+from cuvee.competition.actors import VISITOR, Actor, actor_of
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.service import Service
+from cuvee.competition.states import Role
+
+COOKIE = "cuvee"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER})
+KNOWN = ALL - {Role.VISITOR}
+TEAM = frozenset({Role.TEAM})
+OWNERS = frozenset({Role.TEAM, Role.ORGANISER})
+WORKER = frozenset({Role.WORKER})
+ORGANISER = frozenset({Role.ORGANISER})
+
+ACCESS: dict[tuple[str, str], frozenset[Role]] = {
+    ("GET", "/api/health"): ALL,
+    ("GET", "/api/competition"): ALL,
+    ("GET", "/api/board"): ALL,
+    ("GET", "/api/board.csv"): ALL,
+    ("GET", "/api/final"): ALL,
+    ("GET", "/api/final.csv"): ALL,
+    ("POST", "/api/teams"): ALL,
+    ("GET", "/api/teams/{team_id}"): ALL,
+    ("GET", "/api/me"): KNOWN,
+    ("GET", "/api/quota"): TEAM,
+    ("POST", "/api/submissions"): TEAM,
+    ("GET", "/api/submissions"): ALL,
+    ("GET", "/api/submissions/{submission_id}"): ALL,
+    ("GET", "/api/submissions/{submission_id}/logs"): OWNERS,
+    ("GET", "/api/submissions/{submission_id}/archive"): OWNERS,
+    ("POST", "/api/submissions/{submission_id}/cancel"): OWNERS,
+    ("POST", "/api/submissions/{submission_id}/select"): OWNERS,
+    ("POST", "/api/organiser/submissions/{submission_id}/rerun"): ORGANISER,
+    ("POST", "/api/organiser/submissions/{submission_id}/give-back"): ORGANISER,
+    ("POST", "/api/organiser/submissions/{submission_id}/hide"): ORGANISER,
+    ("POST", "/api/organiser/submissions/{submission_id}/annotate"): ORGANISER,
+    ("POST", "/api/organiser/teams"): ORGANISER,
+    ("POST", "/api/organiser/teams/{team_id}/hide"): ORGANISER,
+    ("POST", "/api/organiser/teams/{team_id}/token"): ORGANISER,
+    ("GET", "/api/organiser/workers"): ORGANISER,
+    ("POST", "/api/organiser/workers"): ORGANISER,
+    ("POST", "/api/organiser/workers/{name}/revoke"): ORGANISER,
+    ("GET", "/api/organiser/queue"): ORGANISER,
+    ("GET", "/api/organiser/audit"): ORGANISER,
+    ("GET", "/api/organiser/duplicates"): ORGANISER,
+    ("GET", "/api/organiser/export"): ORGANISER,
+    ("GET", "/api/organiser/finals"): ORGANISER,
+    ("POST", "/api/organiser/freeze"): ORGANISER,
+    ("POST", "/api/organiser/unfreeze"): ORGANISER,
+    ("POST", "/api/organiser/publish"): ORGANISER,
+    ("POST", "/api/worker/hello"): WORKER,
+    ("POST", "/api/worker/claim"): WORKER,
+    ("GET", "/api/worker/runs/{run_id}/archive"): WORKER,
+    ("POST", "/api/worker/runs/{run_id}/renew"): WORKER,
+    ("POST", "/api/worker/runs/{run_id}/finish"): WORKER,
+    ("POST", "/api/worker/runs/{run_id}/give-up"): WORKER,
+    ("GET", "/"): ALL,
+    ("GET", "/final"): ALL,
+    ("GET", "/guide"): ALL,
+    ("GET", "/teams/{team_id}"): ALL,
+    ("GET", "/submissions/{submission_id}"): ALL,
+    ("GET", "/submissions/{submission_id}/state"): ALL,
+    ("POST", "/submissions/{submission_id}/cancel"): OWNERS,
+    ("POST", "/submissions/{submission_id}/select"): OWNERS,
+    ("GET", "/join"): ALL,
+    ("POST", "/join"): ALL,
+    ("GET", "/sign-in"): ALL,
+    ("POST", "/sign-in"): ALL,
+    ("POST", "/sign-out"): ALL,
+    ("GET", "/me"): TEAM,
+    ("POST", "/me/send"): TEAM,
+    ("GET", "/organiser"): ORGANISER,
+    ("POST", "/organiser/submissions/{submission_id}"): ORGANISER,
+    ("POST", "/organiser/teams/{team_id}"): ORGANISER,
+    ("POST", "/organiser/final"): ORGANISER,
+    ("GET", "/static/{name}"): ALL,
+}
+
+
+def service_of(request: Request) -> Service:
+    """Return what the application was made with."""
+    service: Service = request.app.state.service
+    return service
+
+
+def who_asks(request: Request) -> Actor:
+    """Return the actor by the request's token, if the table lets that role use this route.
+
+    The API reads the Authorization header alone, pages the cookie alone: no other site's form can use the API.
+    """
+    service, route = service_of(request), request.scope["route"]
+    actor = _signed_in(request, service)
+    allowed = ACCESS[(request.method, route.path)]
+    if actor.role not in allowed:
+        actor.needs(*sorted(allowed))
+    if not _is_api(request) and request.method not in SAFE_METHODS:
+        _check_same_site(request)
+    return actor
+
+
+Asks = Annotated[Actor, Depends(who_asks)]
+Serves = Annotated[Service, Depends(service_of)]
+
+
+def check_table(routers: Sequence[APIRouter]) -> None:
+    """Refuse an application whose routes and the table differ."""
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    served = {(method, route.path) for route in routes for method in route.methods or ()}
+    if served != set(ACCESS):
+        raise AssertionError(f"routes and the table of access differ: {sorted(served ^ set(ACCESS))}")
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
+def _signed_in(request: Request, service: Service) -> Actor:
+    if _is_api(request):
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+    else:
+        token = request.cookies.get(COOKIE, "")
+    if not token:
+        return VISITOR
+    try:
+        with service.database.read() as connection:
+            return actor_of(connection, token, service.now())
+    except Refusal:
+        if _is_api(request):
+            raise
+        return VISITOR  # a page with an old cookie is a page for visitors
+
+
+def _check_same_site(request: Request) -> None:
+    """Refuse a form that another site's page sent in the name of who is signed in here."""
+    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
+    foreign = origin is not None and origin.partition("://")[2] != request.headers.get("host")
+    if foreign or site in ("cross-site", "same-site"):
+        raise Refusal("not_allowed", "this form was sent by another site")

@@ -1,0 +1,176 @@
+"""What everybody may ask: the competition, the board, the final ranking, teams; and registration."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+
+from cuvee.competition.access import Asks, Serves
+from cuvee.competition.actors import Actor
+from cuvee.competition.board import Board
+from cuvee.competition.bodies import NewTeam, Number
+from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.service import Service
+from cuvee.competition.tables import teams
+from cuvee.competition.teams import new_team
+from cuvee.competition.views import BoardView, FinalView, TeamView, board_view, final_view, team_view
+from cuvee.version import __version__
+
+routes = APIRouter(tags=["open"])
+CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
+
+
+class HealthView(BaseModel):
+    status: str
+    version: str
+
+
+class PhaseView(BaseModel):
+    name: str
+    opens: datetime
+    closes: datetime
+    is_open: bool
+    shows: str
+    feedback: str
+    logs: str
+    per_day: int | None
+    total: int | None
+    at_once: int | None
+
+
+class TaskView(BaseModel):
+    name: str
+    weight: float
+    in_final: bool
+
+
+class CompetitionView(BaseModel):
+    """The competition as its file says; `text` is the file itself and `digest` its SHA-256."""
+
+    name: str
+    title: str
+    description: str
+    version: int
+    digest: str
+    now: datetime
+    phases: list[PhaseView]
+    tasks: list[TaskView]
+    public_key: str | None
+    text: str
+
+
+class MadeTeam(BaseModel):
+    """A new team and its token, which is shown this once."""
+
+    team: TeamView
+    token: str
+
+
+@routes.get("/api/health", response_model=HealthView)
+def health(service: Serves, _actor: Asks) -> HealthView:
+    """Say that the server and its database answer."""
+    with service.database.read() as connection:
+        connection.execute(sa.select(1))
+    return HealthView(status="ok", version=__version__)
+
+
+@routes.get("/api/competition", response_model=CompetitionView)
+def competition(service: Serves, _actor: Asks) -> CompetitionView:
+    """Show the competition: phases, tasks, rules."""
+    of, now = service.competition, service.now()
+    return CompetitionView(
+        name=of.name,
+        title=of.title,
+        description=of.description,
+        version=of.version,
+        digest=of.digest,
+        now=now,
+        phases=[
+            PhaseView(
+                name=phase.name,
+                opens=phase.opens,
+                closes=phase.closes,
+                is_open=phase.is_open(now),
+                shows=phase.scores,
+                feedback=phase.feedback,
+                logs=phase.logs,
+                per_day=phase.quota.per_day,
+                total=phase.quota.total,
+                at_once=phase.quota.at_once,
+            )
+            for phase in of.phases
+        ],
+        tasks=[TaskView(name=task.name, weight=task.weight, in_final=task.private is not None) for task in of.tasks],
+        public_key=of.public_key,
+        text=of.text,
+    )
+
+
+@routes.get("/api/board", response_model=BoardView)
+def board(service: Serves, _actor: Asks, phase: str | None = None) -> BoardView:
+    """Show the board of a phase: by default the first one's."""
+    return board_view(board_of(service, phase))
+
+
+@routes.get("/api/board.csv", response_class=Response, responses=CSV)
+def board_as_csv(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
+    """Return the board as a table for spreadsheets."""
+    return Response(board_csv(board_view(board_of(service, phase))), media_type="text/csv")
+
+
+@routes.get("/api/final", response_model=FinalView)
+def final(service: Serves, _actor: Asks) -> FinalView:
+    """Show the final ranking; before it is published it has no places."""
+    with service.database.read() as connection:
+        return final_view(connection)
+
+
+@routes.get("/api/final.csv", response_class=Response, responses=CSV)
+def final_as_csv(service: Serves, _actor: Asks) -> Response:
+    """Return the final ranking as a table for spreadsheets."""
+    with service.database.read() as connection:
+        return Response(final_csv(final_view(connection)), media_type="text/csv")
+
+
+@routes.post("/api/teams", response_model=MadeTeam, status_code=201)
+def join(service: Serves, actor: Asks, body: NewTeam) -> MadeTeam:
+    """Register a team, where registration is open."""
+    return register(service, actor, body.name, body.members)
+
+
+@routes.get("/api/teams/{team_id}", response_model=TeamView)
+def team(service: Serves, actor: Asks, team_id: Number) -> TeamView:
+    """Show a team."""
+    with service.database.read() as connection:
+        return team_view(connection, actor, team_id)
+
+
+def board_of(service: Service, phase: str | None) -> Board:
+    """Return the board of a phase by its name."""
+    names = [each.name for each in service.competition.phases if each.scores == "public"]
+    chosen = phase or (names[0] if names else service.competition.phases[0].name)
+    if chosen not in names:
+        raise Refusal(
+            "not_found", f"there is no board of a phase '{chosen[:80]}'", hint=f"there are: {', '.join(names)}"
+        )
+    return service.boards.board(chosen)
+
+
+def register(service: Service, actor: Actor, name: str, members: list[str]) -> MadeTeam:
+    """Register a team by itself: not too many an hour, not too many members."""
+    rules, now = service.competition.teams, service.now()
+    if rules.registration != "open":
+        raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
+    if len(members) > rules.max_members:
+        raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
+    with service.database.write() as connection:
+        recent = connection.execute(
+            sa.select(sa.func.count()).where(teams.c.created_at > now - timedelta(hours=1))
+        ).scalar_one()
+        if recent >= service.limits.teams_per_hour:
+            raise Refusal("quota_used", "too many teams were made in the last hour", hint="try again later")
+        team_id, token = new_team(connection, actor, name, now, members=members)
+        return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)

@@ -1,0 +1,93 @@
+"""What workers on any machine ask and tell, each with a token of its own."""
+
+from datetime import datetime
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel
+
+from cuvee.competition import queue, results
+from cuvee.competition.access import Asks, Serves
+from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, Number, Renewal
+from cuvee.competition.job import Job
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.states import State
+from cuvee.competition.workforce import greet, is_ready
+
+routes = APIRouter(tags=["workers"])
+
+
+class JobView(BaseModel):
+    """A run to judge. Whatever is written for it must show `fence`."""
+
+    run_id: int
+    submission_id: int
+    purpose: str
+    attempt: int
+    fence: int
+    archive_digest: str
+    lease_seconds: float
+
+
+class StateView(BaseModel):
+    state: State
+
+
+class WelcomeView(BaseModel):
+    now: datetime
+    lease_seconds: float
+
+
+@routes.post("/api/worker/hello", response_model=WelcomeView)
+def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
+    """Sign a worker in, or out: a worker that is not ready is given nothing."""
+    if body.ready and body.competition_digest != service.competition.digest:
+        raise Refusal("bad_request", "the worker has another version of competition.yaml", hint="copy the server's")
+    with service.database.write() as connection:
+        greet(connection, actor, service.now(), ready=body.ready, reason=body.reason, hardware=body.hardware)
+    return WelcomeView(now=service.now(), lease_seconds=service.limits.lease.total_seconds())
+
+
+@routes.post("/api/worker/claim", response_model=JobView | None)
+def claim(service: Serves, actor: Asks) -> Job | None:
+    """Take the next run; null if none waits."""
+    with service.database.write() as connection:
+        if not is_ready(connection, actor, service.now()):
+            raise Refusal("not_allowed", "this worker is out of service", hint="restart it once its cause is mended")
+        return queue.claim(connection, actor, service.limits, service.now())
+
+
+@routes.get(
+    "/api/worker/runs/{run_id}/archive",
+    response_class=Response,
+    responses={200: {"content": {"application/x-tar": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def archive(service: Serves, actor: Asks, run_id: Number, fence: int = Query(ge=1, le=LARGEST_NUMBER)) -> Response:
+    """Return the archive of a run that the worker holds."""
+    with service.database.write() as connection:
+        return Response(queue.archive_of(connection, actor, run_id, fence), media_type="application/x-tar")
+
+
+@routes.post("/api/worker/runs/{run_id}/renew", response_model=StateView)
+def renew(service: Serves, actor: Asks, run_id: Number, body: Renewal) -> StateView:
+    """Keep a run for another lease, and say how far it is."""
+    with service.database.write() as connection:
+        queue.renew(connection, actor, run_id, body.fence, service.limits, service.now(), body.progress)
+    return StateView(state=State.RUNNING)
+
+
+@routes.post("/api/worker/runs/{run_id}/finish", response_model=StateView)
+def finish(service: Serves, actor: Asks, run_id: Number, body: Finished) -> StateView:
+    """Hand in a verdict. The same one again changes nothing."""
+    with service.database.write() as connection:
+        state = results.finish(
+            connection, actor, run_id, body.fence, body.verdict, service.competition, service.limits, service.now()
+        )
+    return StateView(state=state)
+
+
+@routes.post("/api/worker/runs/{run_id}/give-up", response_model=StateView)
+def give_up(service: Serves, actor: Asks, run_id: Number, body: Failure) -> StateView:
+    """Say that a run failed by no fault of the participant's."""
+    with service.database.write() as connection:
+        state = queue.give_up(connection, actor, run_id, body.fence, service.limits, service.now(), body.reason)
+    return StateView(state=state)

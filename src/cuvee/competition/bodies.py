@@ -1,0 +1,110 @@
+"""What requests may hold, as types; text is checked for what no database keeps."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import Depends, Path, Query, Request
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cuvee.competition.access import service_of
+from cuvee.competition.refusals import Refusal
+from cuvee.submission.verdict import Verdict
+
+LARGEST_NUMBER = 2**31 - 1
+
+
+def _visible(text: str) -> str:
+    if any(c in text for c in "\0\x7f") or any(ord(c) < 32 and c not in "\n\t" for c in text):
+        raise ValueError("text may hold no control characters")
+    return text
+
+
+Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
+Before = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Line = Annotated[str, Field(max_length=120), AfterValidator(_visible)]
+Text = Annotated[str, Field(max_length=2000), AfterValidator(_visible)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
+
+
+class Body(BaseModel):
+    """A request: exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewTeam(Body):
+    name: Line
+    members: Annotated[list[Line], Field(max_length=50)] = []
+
+
+class Chosen(Body):
+    chosen: bool
+
+
+class Hidden(Body):
+    hidden: bool
+
+
+class Note(Body):
+    note: Text
+
+
+class NewWorker(Body):
+    name: Label
+
+
+class Hello(Body):
+    """What a worker says of itself. `ready` is false when it takes itself out."""
+
+    ready: bool
+    reason: Text = ""
+    competition_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    hardware: Annotated[dict[Line, Line], Field(max_length=30)] = {}
+
+
+class Held(Body):
+    """The number of the lease under which a worker writes."""
+
+    fence: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
+
+
+class Renewal(Held):
+    progress: Annotated[str, Field(max_length=200), AfterValidator(_visible)] = ""
+
+
+class Failure(Held):
+    reason: Text
+
+
+class Finished(Held):
+    verdict: Verdict
+
+
+async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
+    """Read the body, at most as much as may be sent; the time that counts is that of its first byte."""
+    service = service_of(request)
+    at, most, content = service.now(), service.limits.archive_bytes, bytearray()
+    async for piece in request.stream():
+        content += piece
+        if len(content) > most:
+            raise Refusal("too_large", f"more than {most} bytes were sent")
+    yield SentArchive(bytes(content), at)
+
+
+class SentArchive:
+    """An archive as it came, and when."""
+
+    def __init__(self, content: bytes, at: datetime) -> None:
+        self.content = content
+        self.at = at
+
+
+Sent = Annotated[SentArchive, Depends(sent_archive)]
+ARCHIVE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}

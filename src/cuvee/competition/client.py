@@ -1,0 +1,157 @@
+"""The competition's API for programs: what `cuvee submission send` and remote workers speak.
+
+Made for a network that fails: what may be sent twice is, with longer and longer waits, and a submission carries a key
+by which the server knows it again.
+"""
+
+import json
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+
+from cuvee.competition.job import Job
+from cuvee.competition.refusals import STATUS, Refusal
+from cuvee.errors import PlatformError, RecipeError
+from cuvee.submission.verdict import Verdict
+
+TRIES = 8
+FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
+TRY_AGAIN = frozenset({502, 503, 504})
+OVER = frozenset({"scored", "rejected", "failed", "errored", "cancelled"})
+
+
+@dataclass(frozen=True)
+class Client:
+    """A server, and the token to show it. `http` and `sleep` are replaced by tests."""
+
+    server: str
+    token: str
+    http: httpx2.Client = field(default_factory=lambda: httpx2.Client(timeout=30.0))
+    sleep: Callable[[float], None] = time.sleep
+
+    def send(self, archive: bytes, title: str = "") -> dict[str, Any]:
+        """Send a submission and return it as the server shows it."""
+        headers = {"Content-Type": "application/octet-stream", "X-Request-Key": secrets.token_hex(16)}
+        params = {"title": title} if title else {}
+        return dict(self._ask("POST", "/api/submissions", content=archive, headers=headers, params=params))
+
+    def submission(self, number: int) -> dict[str, Any]:
+        """Return a submission."""
+        return dict(self._ask("GET", f"/api/submissions/{number}"))
+
+    def submissions(self) -> list[dict[str, Any]]:
+        """Return the team's newest submissions."""
+        return list(self._ask("GET", "/api/submissions"))
+
+    def competition(self) -> dict[str, Any]:
+        """Return the competition as the server shows it."""
+        return dict(self._ask("GET", "/api/competition"))
+
+    def quota(self) -> dict[str, Any]:
+        """Return what is left."""
+        return dict(self._ask("GET", "/api/quota"))
+
+    def logs(self, number: int) -> str:
+        """Return a submission's log."""
+        return self._answer("GET", f"/api/submissions/{number}/logs").text
+
+    def board(self) -> dict[str, Any]:
+        """Return the public board."""
+        return dict(self._ask("GET", "/api/board"))
+
+    def followed(self, number: int, *, seconds: float = 1.0) -> Iterator[dict[str, Any]]:
+        """Yield a submission whenever it has changed, until it is over."""
+        last: dict[str, Any] | None = None
+        while True:
+            now = self.submission(number)
+            if now != last:
+                yield now
+            if now["state"] in OVER:
+                return
+            last = now
+            self.sleep(seconds)
+
+    def organise(self, verb: str, body: Any = None) -> Any:
+        """Do one of the organiser's verbs that have no more than a path."""
+        return self._ask("POST", f"/api/organiser/{verb}", json=body)
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        return self._answer(method, path, **options).json()
+
+    def _answer(self, method: str, path: str, *, tries: int = TRIES, **options: Any) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        wait, trouble = FIRST_WAIT, ""
+        for attempt in range(tries):
+            if attempt:
+                self.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+            try:
+                response = self.http.request(method, self.server.rstrip("/") + path, headers=headers, **options)
+            except httpx2.InvalidURL as error:
+                raise RecipeError(
+                    f"{self.server!r} is no address of a server", hint="e.g. https://host:8000"
+                ) from error
+            except httpx2.HTTPError as error:
+                trouble = f"{type(error).__name__}: {error}"
+                continue
+            if response.status_code not in TRY_AGAIN:
+                return _checked(response)
+            trouble = f"HTTP {response.status_code}"
+        raise PlatformError(f"the server does not answer: {trouble}", where=self.server, hint="try again later")
+
+
+@dataclass(frozen=True)
+class ServerSource:
+    """The queue of a server, for a worker on another machine."""
+
+    client: Client
+    competition_digest: str
+
+    def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
+        body = {
+            "ready": ready,
+            "reason": reason,
+            "hardware": dict(hardware),
+            "competition_digest": self.competition_digest,
+        }
+        self.client._ask("POST", "/api/worker/hello", json=body)
+
+    def claim(self) -> Job | None:
+        found = self.client._ask("POST", "/api/worker/claim")
+        return Job(**found) if found else None
+
+    def archive(self, job: Job) -> bytes:
+        path = f"/api/worker/runs/{job.run_id}/archive"
+        return self.client._answer("GET", path, params={"fence": job.fence}).content
+
+    def renew(self, job: Job, progress: str) -> None:
+        self._write(job, "renew", {"progress": progress}, tries=2)
+
+    def finish(self, job: Job, verdict: Verdict) -> None:
+        self._write(job, "finish", {"verdict": verdict.to_json()})
+
+    def give_up(self, job: Job, reason: str) -> None:
+        self._write(job, "give-up", {"reason": reason})
+
+    def _write(self, job: Job, verb: str, body: Mapping[str, Any], tries: int = TRIES) -> None:
+        path = f"/api/worker/runs/{job.run_id}/{verb}"
+        self.client._ask("POST", path, json={"fence": job.fence, **body}, tries=tries)
+
+
+def _checked(response: httpx2.Response) -> httpx2.Response:
+    """Return an answer that is none of a problem; raise what a problem says."""
+    if response.status_code < 400:
+        return response
+    try:
+        problem = response.json()["error"]
+        code, message, hint = problem["code"], problem["message"], problem["hint"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        text = response.text[:200]
+        raise PlatformError(f"this is no competition server: HTTP {response.status_code} {text}") from error
+    if code in STATUS:
+        raise Refusal(code, message, hint=hint)
+    raise PlatformError(message, hint=hint)

@@ -1,0 +1,35 @@
+"""Everything that a competition's database holds, as plain data, for its organiser alone: private scores too, archives
+and digests of tokens not.
+"""
+
+import base64
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cuvee.competition.tables import archives, metadata, tokens
+
+LEFT_OUT = frozenset({archives.name, tokens.name})
+
+
+def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
+    """Return all rows of all tables but those of archives and tokens."""
+    return {
+        table.name: [
+            _plain(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+        ]
+        for table in metadata.sorted_tables
+        if table.name not in LEFT_OUT
+    }
+
+
+def _plain(row: sa.RowMapping) -> dict[str, Any]:
+    return {str(name): _value(value) for name, value in row.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value

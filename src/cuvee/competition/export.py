@@ -1,0 +1,53 @@
+"""Tables for spreadsheets, from what participants may see. A cell that a spreadsheet would take for a formula is
+written as text.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from cuvee.competition.views import BoardView, FinalView
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def board_csv(board: BoardView) -> str:
+    """Write a board as CSV."""
+    tasks = list(board.weights)
+    head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
+    tail = ["against_best_parent", "seconds", "memory_bytes", "tokens", "parameters", "entries", "submitted_at"]
+    rows = [
+        [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
+        + [place.score.value, place.score.low, place.score.high]
+        + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
+        + [place.against_best_parent, place.cost.seconds, place.cost.memory_bytes, place.cost.tokens]
+        + [place.cost.parameters, place.entries, place.submitted_at.isoformat()]
+        for place in board.places
+    ]
+    return _csv([*head, *tasks, *tail], rows)
+
+
+def final_csv(final: FinalView) -> str:
+    """Write the final ranking as CSV."""
+    tasks = sorted({task for place in final.places for task in place.tasks})
+    head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
+    rows = [
+        [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
+        + [place.score.value, place.score.low, place.score.high, place.public_score, place.gap]
+        + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
+        for place in final.places
+    ]
+    return _csv([*head, "public_score", "gap", *tasks], rows)
+
+
+def harmless(cell: object) -> object:
+    """Return a cell that no spreadsheet runs."""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+
+def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows([harmless(cell) for cell in row] for row in rows)
+    return text.getvalue()

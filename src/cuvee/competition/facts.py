@@ -1,0 +1,25 @@
+"""Single facts of a competition that its organiser sets: that it is frozen, that the final ranking is published."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cuvee.competition.tables import facts
+
+FROZEN, PUBLISHED = "frozen", "published"
+
+
+def fact(connection: Connection, name: str) -> Any | None:
+    """Return a fact; None where it is not set."""
+    return connection.execute(sa.select(facts.c.value).where(facts.c.name == name)).scalar()
+
+
+def set_fact(connection: Connection, name: str, value: Any) -> None:
+    """Set a fact that is not set yet."""
+    connection.execute(facts.insert().values(name=name, value=value))
+
+
+def unset_fact(connection: Connection, name: str) -> None:
+    """Take a fact back."""
+    connection.execute(facts.delete().where(facts.c.name == name))

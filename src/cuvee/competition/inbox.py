@@ -1,0 +1,37 @@
+"""An archive as it was sent -> what the database keeps of it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.submissions import Received
+from cuvee.errors import CuveeError
+from cuvee.submission.pack import read_archive
+
+
+def opened(content: bytes, title: str, request_key: str) -> Received:
+    """Read an archive that a stranger sent. Raises Refusal 'bad_archive' for one that cannot be judged."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "submission.tar"
+        place.write_bytes(content)
+        try:
+            submission = read_archive(place)
+            recipe, models = submission.recipe_text, references(submission.lock)
+        except (CuveeError, UnicodeDecodeError) as error:
+            message = error.message if isinstance(error, CuveeError) else "the recipe is not UTF-8"
+            raise Refusal("bad_archive", message, hint="make archives with `cuvee submission pack`") from error
+    if "\0" in recipe:
+        raise Refusal("bad_archive", "the recipe holds a zero byte")
+    return Received(content, recipe, models, title or submission.name, request_key)
+
+
+def references(lock: Any) -> list[str]:
+    """List the models that a lock names, for people to read: whether the lock is right is the judge's matter."""
+    models = lock.get("models") if isinstance(lock, dict) else None
+    named = [model.get("reference") for model in models or () if isinstance(model, dict)] if _is_list(models) else []
+    return [reference[:300].replace("\0", "") for reference in named if isinstance(reference, str)][:200]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)

@@ -1,0 +1,100 @@
+"""A competition's folder on this machine: its file, its database, its organiser's token, its worker processes."""
+
+import os
+import secrets
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from cuvee.competition.actors import Actor, new_token, revoke
+from cuvee.competition.database import open_database, sqlite_url
+from cuvee.competition.limits import Limits, utc_now
+from cuvee.competition.seeds import enter_seeds
+from cuvee.competition.service import Service
+from cuvee.competition.states import Role
+from cuvee.submission.competition import FILE, load_competition
+from cuvee.submission.template import new_competition
+
+PRIVATE = "private"
+DATABASE = "competition.db"
+TOKEN_FILE = "organiser.token"
+ORGANISER = Actor(Role.ORGANISER, "organiser")
+WORK = "from cuvee.cli import main; main()"
+TAKEN_OUT = 70
+LONGEST_PAUSE = 60.0
+
+
+def open_service(folder: Path, database_url: str | None = None, limits: Limits | None = None) -> Service:
+    """Open a competition: by default with a SQLite file in its private folder."""
+    competition = load_competition(folder)
+    if database_url is None:
+        private = folder.absolute() / PRIVATE
+        private.mkdir(mode=0o700, exist_ok=True)
+        database_url = sqlite_url(private / DATABASE)
+    return Service(open_database(database_url), competition, limits or Limits())
+
+
+def begin(folder: Path) -> bool:
+    """Make a competition on the bundled family where there is none. Tell whether one was made."""
+    if (folder / FILE).exists():
+        return False
+    new_competition(folder, secrets.token_hex(16))
+    return True
+
+
+def prepare(service: Service) -> Path:
+    """Enter parents and baselines, and write the organiser's token to a file that only its owner can read."""
+    enter_seeds(service, ORGANISER)
+    path = service.competition.folder.absolute() / PRIVATE / TOKEN_FILE
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with service.database.write() as connection:
+            token = new_token(connection, ORGANISER, Role.ORGANISER, "organiser", utc_now())
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(token + "\n")
+    return path
+
+
+def make_token(service: Service, role: Role, label: str) -> str:
+    """Make a token for a worker or an organiser; earlier ones of the same label end."""
+    with service.database.write() as connection:
+        revoke(connection, ORGANISER, utc_now(), role=role, team_id=None, label=label)
+        return new_token(connection, ORGANISER, role, label, utc_now())
+
+
+class Workers:
+    """Worker processes beside the server. One that dies is started again, one that takes itself out is not."""
+
+    def __init__(self, folder: Path, count: int, arguments: Sequence[str] = ()) -> None:
+        self._stop = threading.Event()
+        commands = [
+            [sys.executable, "-c", WORK, "competition", "work", str(folder), "--name", f"local-{number}", *arguments]
+            for number in range(1, count + 1)
+        ]
+        self._threads = [threading.Thread(target=self._keep, args=(command,), daemon=True) for command in commands]
+
+    def __enter__(self) -> "Workers":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _keep(self, command: Sequence[str]) -> None:
+        pause = 1.0
+        while not self._stop.is_set():
+            process = subprocess.Popen(command, start_new_session=True)
+            while process.poll() is None and not self._stop.wait(0.2):
+                pass
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+            if process.returncode == TAKEN_OUT:
+                return
+            self._stop.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,1 @@
+"""The pages: rendered here, complete without scripts; htmx only saves whole reloads."""

@@ -1,0 +1,19 @@
+"""A page for what went wrong; who must sign in first is sent there."""
+
+from urllib.parse import quote
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+
+from cuvee.competition.api.errors import problem_of
+from cuvee.competition.pages.render import page
+
+
+def page_of_error(request: Request, error: Exception) -> Response:
+    """Answer a request for a page that failed."""
+    status, problem = problem_of(error)
+    if status == 401 and request.method == "GET":
+        return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", status_code=303)
+    if status == 401:
+        return RedirectResponse("/sign-in", status_code=303)
+    return page(request, "error", status=status, problem=problem, status_code=status)

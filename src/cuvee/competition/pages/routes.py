@@ -1,0 +1,318 @@
+"""The routes of the pages. What a page does is what the API does: it calls the same functions."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from cuvee.competition import final, submissions
+from cuvee.competition.access import COOKIE, Asks, Serves
+from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_token
+from cuvee.competition.api.open import register
+from cuvee.competition.api.teams import quota_of, take
+from cuvee.competition.audit import lines
+from cuvee.competition.bodies import Number
+from cuvee.competition.duplicates import duplicates
+from cuvee.competition.pages.board_page import arranged, bar, read_choice
+from cuvee.competition.pages.render import page, shipped_text
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.service import Service
+from cuvee.competition.states import MEANING, Role
+from cuvee.competition.tables import runs, teams
+from cuvee.competition.teams import hide_team
+from cuvee.competition.views import (
+    OwnSubmissionView,
+    final_view,
+    log_text,
+    submission_view,
+    submission_views,
+    team_view,
+)
+from cuvee.competition.workforce import known_workers
+from cuvee.report.template import shipped as shipped_look
+
+CallNext = Callable[[Request], Awaitable[Response]]
+MOST_FORM_BYTES = 100_000
+
+routes = APIRouter(include_in_schema=False)
+STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
+    "look.css": ("text/css", shipped_look),
+    "pages.css": ("text/css", shipped_text),
+    "htmx.min.js": ("text/javascript", shipped_text),
+    "pages.js": ("text/javascript", shipped_text),
+}
+
+
+async def sent_form(request: Request) -> Any:
+    """Read a form; a file in it may be as large as an archive."""
+    service: Service = request.app.state.service
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > service.limits.archive_bytes + MOST_FORM_BYTES:
+        raise Refusal("too_large", "the form is too large, or does not say its size")
+    async with request.form(max_files=1, max_fields=20, max_part_size=MOST_FORM_BYTES) as form:
+        content = {}
+        for name, value in form.items():
+            content[name] = value if isinstance(value, str) else await value.read()
+        yield content
+
+
+Form = Annotated[dict[str, Any], Depends(sent_form)]
+
+
+@routes.get("/")
+def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The leaderboard."""
+    of = service.competition
+    phases = [phase.name for phase in of.phases if phase.scores == "public"] or [of.phases[0].name]
+    choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
+    shown = arranged(service.boards.board(choice.phase), choice, of.ranking.tie_breaks)
+    with service.database.read() as connection:
+        published = final_view(connection).published
+    return page(
+        request,
+        "board",
+        actor,
+        choice=choice,
+        shown=shown,
+        phases=phases,
+        published=published,
+        best_parent=service.boards.board(choice.phase).best_parent,
+        phase=next(phase for phase in of.phases if phase.name == choice.phase),
+        bar=lambda figure: bar(figure, shown.scale),
+    )
+
+
+@routes.get("/final")
+def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The final ranking, once it is published."""
+    with service.database.read() as connection:
+        return page(request, "final", actor, final=final_view(connection))
+
+
+@routes.get("/guide")
+def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """How to take part, and the rules."""
+    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"))
+
+
+@routes.get("/teams/{team_id}")
+def team(request: Request, service: Serves, actor: Asks, team_id: Number) -> HTMLResponse:
+    """A team and its submissions."""
+    with service.database.read() as connection:
+        shown = team_view(connection, actor, team_id)
+        sent = submission_views(connection, actor, team_id=team_id, limit=200)
+    return page(request, "team", actor, team=shown, sent=sent)
+
+
+@routes.get("/submissions/{submission_id}")
+def submission(request: Request, service: Serves, actor: Asks, submission_id: Number) -> HTMLResponse:
+    """A submission: recipe, lineage, rules with evidence, progress, logs."""
+    return _submission(request, service, actor, submission_id, "submission")
+
+
+@routes.get("/submissions/{submission_id}/state")
+def submission_state(request: Request, service: Serves, actor: Asks, submission_id: Number) -> HTMLResponse:
+    """The part of a submission's page that changes while it is judged."""
+    return _submission(request, service, actor, submission_id, "state")
+
+
+@routes.post("/submissions/{submission_id}/cancel")
+def cancel(service: Serves, actor: Asks, submission_id: Number) -> Response:
+    """Take a submission back."""
+    with service.database.write() as connection:
+        submissions.cancel(connection, actor, submission_id, service.now())
+    return _go(f"/submissions/{submission_id}")
+
+
+@routes.post("/submissions/{submission_id}/select")
+def select(service: Serves, actor: Asks, submission_id: Number, form: Form) -> Response:
+    """Choose a submission for the final ranking."""
+    chosen = form.get("chosen") == "1"
+    with service.database.write() as connection:
+        submissions.select(connection, actor, submission_id, chosen, service.competition, service.now())
+    return _go(f"/submissions/{submission_id}")
+
+
+@routes.get("/join")
+def join_form(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The form to register a team."""
+    return page(request, "join", actor, token=None, problem=None, name="")
+
+
+@routes.post("/join")
+def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
+    """Register a team, show its token once, and sign it in."""
+    name = str(form.get("name", ""))
+    try:
+        made = register(
+            service, actor, name, [each for each in str(form.get("members", "")).split(",") if each.strip()]
+        )
+    except Refusal as refusal:
+        return page(request, "join", actor, status=refusal.status, token=None, problem=refusal, name=name[:80])
+    signed = Actor(Role.TEAM, made.team.name, made.team.id)
+    answer = page(request, "join", signed, token=made.token, problem=None, name=made.team.name)
+    return _sign_in(request, service, answer, signed)
+
+
+@routes.get("/sign-in")
+def sign_in_form(request: Request, actor: Asks, next: str = "/") -> HTMLResponse:
+    """The form for a token."""
+    return page(request, "sign_in", actor, problem=None, next=_own_path(next))
+
+
+@routes.post("/sign-in")
+def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
+    """Take a token and remember who it is."""
+    after = _own_path(str(form.get("next", "/")))
+    try:
+        with service.database.read() as connection:
+            found = actor_of(connection, str(form.get("token", "")).strip(), service.now())
+        found.needs(Role.TEAM, Role.ORGANISER)
+    except Refusal as refusal:
+        return page(request, "sign_in", actor, status=refusal.status, problem=refusal, next=after)
+    home = "/organiser" if found.role is Role.ORGANISER else "/me"
+    return _sign_in(request, service, _go(home if after == "/" else after), found)
+
+
+@routes.post("/sign-out")
+def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
+    """Forget who it is."""
+    with service.database.write() as connection:
+        end_session(connection, actor, service.now())
+    answer = _go("/")
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+@routes.get("/me")
+def me(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """A team's own page: what is left, what was sent, a form to send more."""
+    return _me(request, service, actor, None)
+
+
+@routes.post("/me/send")
+def send(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
+    """Take an archive from the form."""
+    content = form.get("archive", b"")
+    try:
+        if not isinstance(content, bytes) or not content:
+            raise Refusal("bad_archive", "no file was chosen")
+        made = take(service, actor, content, str(form.get("title", ""))[:120], None, service.now())
+    except Refusal as refusal:
+        return _me(request, service, actor, refusal)
+    return _go(f"/submissions/{made.id}")
+
+
+@routes.get("/organiser")
+def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The organiser's page: queue, workers, submissions, the final ranking, the audit log."""
+    with service.database.read() as connection:
+        return page(
+            request,
+            "organiser",
+            actor,
+            finals=final.finals(connection),
+            workers=known_workers(connection),
+            waiting=connection.execute(
+                sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at).limit(100)
+            ).all(),
+            sent=submission_views(connection, actor, team_id=None, limit=100),
+            teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
+            duplicates=duplicates(connection),
+            audit=lines(connection, limit=50, newest_first=True),
+        )
+
+
+@routes.post("/organiser/submissions/{submission_id}")
+def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form: Form) -> Response:
+    """One of the organiser's verbs, from a form."""
+    with service.database.write() as connection:
+        match form.get("verb"):
+            case "rerun":
+                submissions.rerun(connection, actor, submission_id, service.now())
+            case "cancel":
+                submissions.cancel(connection, actor, submission_id, service.now())
+            case "give-back":
+                submissions.give_back(connection, actor, submission_id, service.now())
+            case "hide":
+                submissions.hide(connection, actor, submission_id, True, service.now())
+            case "show":
+                submissions.hide(connection, actor, submission_id, False, service.now())
+            case "annotate":
+                note = str(form.get("note", ""))[:2000].replace("\0", "")
+                submissions.annotate(connection, actor, submission_id, note, service.now())
+            case other:
+                raise Refusal("bad_request", f"there is no verb {str(other)[:40]!r}")
+    return _go(f"/submissions/{submission_id}")
+
+
+@routes.post("/organiser/teams/{team_id}")
+def act_on_team(service: Serves, actor: Asks, team_id: Number, form: Form) -> Response:
+    """Hide a team or show it."""
+    with service.database.write() as connection:
+        hide_team(connection, actor, team_id, form.get("verb") == "hide", service.now())
+    return _go("/organiser")
+
+
+@routes.post("/organiser/final")
+def act_on_final(service: Serves, actor: Asks, form: Form) -> Response:
+    """Freeze, unfreeze or publish."""
+    verbs = {"freeze": final.freeze, "unfreeze": final.unfreeze, "publish": final.publish}
+    verb = verbs.get(str(form.get("verb")))
+    if verb is None:
+        raise Refusal("bad_request", "expected freeze, unfreeze or publish")
+    with service.database.write() as connection:
+        verb(connection, actor, service.competition, service.now())
+    return _go("/organiser")
+
+
+@routes.get("/static/{name}")
+def static(name: str, _actor: Asks) -> Response:
+    """A stylesheet or script of ours."""
+    if name not in STATIC:
+        raise Refusal("not_found", "there is no such file")
+    kind, content = STATIC[name]
+    return Response(content(name), media_type=kind, headers={"Cache-Control": "max-age=3600"})
+
+
+def _submission(request: Request, service: Service, actor: Actor, submission_id: int, template: str) -> HTMLResponse:
+    with service.database.read() as connection:
+        shown = submission_view(connection, actor, submission_id, service.competition)
+        log = None
+        if isinstance(shown, OwnSubmissionView):
+            try:
+                log = log_text(connection, actor, submission_id, service.competition)
+            except Refusal:
+                log = None
+    return page(request, template, actor, sent=shown, own=isinstance(shown, OwnSubmissionView), log=log)
+
+
+def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None) -> HTMLResponse:
+    with service.database.read() as connection:
+        sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
+    status = problem.status if problem else 200
+    left = quota_of(service, actor)
+    return page(request, "me", actor, status=status, sent=sent, quota=left, problem=problem)
+
+
+def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
+    now = service.now()
+    with service.database.write() as connection:
+        token = new_token(
+            connection, found, found.role, f"session of {found.name}", now, team_id=found.team_id, lasts=SESSION
+        )
+    secure = request.url.scheme == "https"
+    age = int(SESSION.total_seconds())
+    answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+def _own_path(path: str) -> str:
+    """Return a path of this site, whatever a link asked for."""
+    return path if path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable() else "/"
+
+
+def _go(path: str) -> Response:
+    return RedirectResponse(path, status_code=303)

@@ -1,0 +1,185 @@
+"""The queue: who works on what, and until when. A table of leases in the competition's own database.
+
+A worker that claims a run holds it until its lease runs out, and renews the lease by its heartbeat. Each claim gives a
+new fencing number; whatever is written for a run must show the number of its present lease, so a worker that was
+thought dead cannot overwrite the work of its successor. A run whose worker is lost goes back to the queue, at the cost
+of nobody's quota, until it was tried `attempts_at_most` times: then it is our failure, for the organiser to look at.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cuvee.competition import audit
+from cuvee.competition.actors import QUEUE, Actor
+from cuvee.competition.job import Job
+from cuvee.competition.limits import Limits
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import move
+from cuvee.competition.states import State
+from cuvee.competition.tables import archives, logs, runs, submissions, teams, workers
+
+WAIT_AFTER_FAILURE = timedelta(seconds=5)
+LONGEST_LOG = 64_000
+LOST_WORKER = "worker_lost"
+
+
+def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) -> Job | None:
+    """Take the next waiting run for a worker; None if there is none.
+
+    Teams take turns: of those that wait, first the teams with the fewest runs under way, then the longest wait. The
+    organiser's own entries come last.
+    """
+    reap(connection, limits, now)
+    run_id = connection.execute(_next_waiting(now)).scalar()
+    if run_id is None:
+        return None
+    fence = connection.execute(sa.select(runs.c.fence).where(runs.c.id == run_id)).scalar_one() + 1
+    row = move(
+        connection,
+        run_id,
+        State.RUNNING,
+        worker,
+        now,
+        fence=fence,
+        attempt=runs.c.attempt + 1,
+        worker=worker.name,
+        lease_until=now + limits.lease,
+        started_at=sa.func.coalesce(runs.c.started_at, sa.bindparam("begun", now, type_=runs.c.started_at.type)),
+        reason_code="",
+        reason="",
+        progress="begins",
+    )
+    digest = connection.execute(
+        sa.select(submissions.c.archive_digest).where(submissions.c.id == row.submission_id)
+    ).scalar_one()
+    return Job(run_id, row.submission_id, row.purpose, row.attempt, row.fence, digest, limits.lease.total_seconds())
+
+
+def renew(
+    connection: Connection, worker: Actor, run_id: int, fence: int, limits: Limits, now: datetime, progress: str
+) -> None:
+    """Keep a run for another while. Raises Refusal 'lease_lost' if it is no longer the worker's: stop working then."""
+    kept = connection.execute(
+        runs.update()
+        .where(
+            runs.c.id == run_id,
+            runs.c.fence == fence,
+            runs.c.worker == worker.name,
+            runs.c.state == State.RUNNING.value,
+        )
+        .values(lease_until=now + limits.lease, progress=progress[:200])
+    ).rowcount
+    if not kept:
+        raise Refusal("lease_lost", f"run {run_id} is no longer this worker's", hint="drop it and claim another")
+
+
+def held(connection: Connection, worker: Actor, run_id: int, fence: int) -> Row[Any]:
+    """Return the run that a worker holds, locked for this transaction; Refusal 'lease_lost' if it is another's."""
+    row = connection.execute(sa.select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
+    if row is None or row.fence != fence or row.worker != worker.name:
+        raise Refusal("lease_lost", f"run {run_id} is no longer this worker's", hint="drop it and claim another")
+    return row
+
+
+def give_up(
+    connection: Connection, worker: Actor, run_id: int, fence: int, limits: Limits, now: datetime, reason: str
+) -> State:
+    """Say that a run failed through no fault of the participant's. It is tried again, a few times."""
+    row = held(connection, worker, run_id, fence)
+    if State(row.state) is not State.RUNNING:
+        return State(row.state)
+    connection.execute(workers.update().where(workers.c.name == worker.name).values(failures=workers.c.failures + 1))
+    return _try_again(connection, worker, row, limits, now, "platform", reason)
+
+
+def reap(connection: Connection, limits: Limits, now: datetime) -> int:
+    """Take back every run whose lease has run out. Return how many."""
+    expired = connection.execute(
+        sa.select(runs)
+        .where(runs.c.state == State.RUNNING.value, runs.c.lease_until < now)
+        .with_for_update(skip_locked=True)
+    ).all()
+    for row in expired:
+        _try_again(connection, QUEUE, row, limits, now, LOST_WORKER, f"the worker {row.worker} was lost")
+    return len(expired)
+
+
+def keep_log(connection: Connection, run_id: int, attempt: int, text: str) -> None:
+    """Keep the end of what a judge wrote, once for each attempt."""
+    kept = text if len(text) <= LONGEST_LOG else "[...]\n" + text[-LONGEST_LOG:]
+    there = connection.execute(
+        logs.update().where(logs.c.run_id == run_id, logs.c.attempt == attempt).values(text=kept)
+    )
+    if not there.rowcount:
+        connection.execute(logs.insert().values(run_id=run_id, attempt=attempt, text=kept))
+
+
+def archive_of(connection: Connection, worker: Actor, run_id: int, fence: int) -> bytes:
+    """Return the archive that a worker is to judge."""
+    row = held(connection, worker, run_id, fence)
+    return bytes(
+        connection.execute(
+            sa.select(archives.c.content)
+            .join(submissions, submissions.c.archive_digest == archives.c.digest)
+            .where(submissions.c.id == row.submission_id)
+        ).scalar_one()
+    )
+
+
+def positions(connection: Connection) -> dict[int, int]:
+    """Return the place of each waiting run in the queue by its number, from 1: participants' first, as they came."""
+    waiting = connection.execute(
+        sa.select(runs.c.id)
+        .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(runs.c.state == State.QUEUED.value)
+        .order_by(teams.c.kind != "participant", runs.c.queued_at, runs.c.id)
+    ).scalars()
+    return {run_id: place for place, run_id in enumerate(waiting, start=1)}
+
+
+def _next_waiting(now: datetime) -> sa.Select[int]:
+    others, theirs = runs.alias(), submissions.alias()
+    under_way = (
+        sa.select(sa.func.count())
+        .select_from(others.join(theirs, theirs.c.id == others.c.submission_id))
+        .where(theirs.c.team_id == submissions.c.team_id, others.c.state == State.RUNNING.value)
+        .scalar_subquery()
+    )
+    return (
+        sa.select(runs.c.id)
+        .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(runs.c.state == State.QUEUED.value, runs.c.not_before <= now)
+        .order_by(teams.c.kind != "participant", under_way, runs.c.queued_at, runs.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True, of=runs)
+    )
+
+
+def _try_again(
+    connection: Connection, by: Actor, row: Row[Any], limits: Limits, now: datetime, code: str, reason: str
+) -> State:
+    if row.attempt < limits.attempts_at_most:
+        wait = WAIT_AFTER_FAILURE * 2 ** (row.attempt - 1)
+        move(
+            connection,
+            row.id,
+            State.QUEUED,
+            by,
+            now,
+            why=reason,
+            not_before=now + wait,
+            lease_until=None,
+            reason_code=code,
+            reason=reason,
+            progress="",
+        )
+        return State.QUEUED
+    told = f"{reason}; tried {row.attempt} times. This is our failure and costs no quota"
+    move(connection, row.id, State.ERRORED, by, now, why=reason, reason_code=code, reason=told)
+    audit.record(connection, by, "alert", f"submission {row.submission_id}", now, reason=told)
+    return State.ERRORED

@@ -1,0 +1,18 @@
+"""A worker on another machine: needs the competition's folder and a token, no database."""
+
+from pathlib import Path
+
+from cuvee.competition.client import Client, ServerSource
+from cuvee.competition.judging import Bench
+from cuvee.competition.worker import Worker
+from cuvee.submission.competition import load_competition
+
+
+def work_for(folder: Path, server: str, token: str, *, once: bool) -> int:
+    """Work for a server until interrupted. Return how many runs were worked on."""
+    import threading
+
+    competition = load_competition(folder)
+    bench = Bench(competition)
+    source = ServerSource(Client(server, token), competition.digest)
+    return Worker(source, bench, bench.self_test).run(threading.Event(), once=once)

@@ -1,0 +1,49 @@
+"""Runs a competition: the server with its local workers, or a worker alone."""
+
+import signal
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from cuvee.competition.actors import Actor
+from cuvee.competition.app import make_app
+from cuvee.competition.local import Workers, open_service, prepare
+from cuvee.competition.service import Service
+from cuvee.competition.states import Role
+
+
+def serve(
+    folder: Path, *, database_url: str | None, host: str, port: int, workers: int, log_level: str = "warning"
+) -> None:
+    """Serve until interrupted."""
+    service = open_service(folder, database_url)
+    arguments = ["--database", database_url] if database_url else []
+    with Workers(folder, workers, arguments):
+        uvicorn.run(make_app(service), host=host, port=port, log_level=log_level)
+    service.database.close()
+
+
+def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
+    """Open a competition, with its first entries; return it and the file of the organiser's token."""
+    service = open_service(folder, database_url)
+    return service, prepare(service)
+
+
+def work_beside(folder: Path, database_url: str | None, name: str, *, once: bool) -> int:
+    """Work beside the database. Return how many runs were worked on."""
+    from cuvee.competition.beside import DatabaseSource
+    from cuvee.competition.judging import Bench
+    from cuvee.competition.worker import Worker
+
+    service = open_service(folder, database_url)
+    bench = Bench(service.competition)
+    source = DatabaseSource(service, Actor(Role.WORKER, name))
+    return Worker(source, bench, bench.self_test).run(stopped_by_signals(), once=once)
+
+
+def stopped_by_signals() -> threading.Event:
+    """Return an event that is set when this process is asked to end: the run under way is finished first."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return stop

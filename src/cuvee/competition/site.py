@@ -1,0 +1,65 @@
+"""The competition as files: what visitors see, to be kept or put on any web server. No database, no scripts."""
+
+from pathlib import Path
+
+from cuvee.competition.actors import VISITOR
+from cuvee.competition.board import make_board
+from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.pages.board_page import Choice, arranged, bar
+from cuvee.competition.pages.render import shipped_text, text
+from cuvee.competition.service import Service
+from cuvee.competition.states import MEANING
+from cuvee.competition.views import board_view, final_view, submission_view, submission_views, team_view
+from cuvee.report.template import shipped as shipped_look
+
+
+def write_site(service: Service, folder: Path) -> int:
+    """Write the pages of a competition as a visitor sees them now. Return how many files were written."""
+    pages = _pages(service)
+    for name, content in pages.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+    return len(pages)
+
+
+def _pages(service: Service) -> dict[str, str]:
+    of = service.competition
+    common = {"competition": of, "actor": VISITOR, "now": service.now(), "path": ""}
+    phase = next((each for each in of.phases if each.scores == "public"), of.phases[0])
+    with service.database.read() as connection:
+        board = make_board(connection, of, phase.name)
+        final = final_view(connection)
+        sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
+        shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
+        teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
+    choice = Choice(phase.name)
+    all_rows = arranged(board, choice, of.ranking.tie_breaks, rows_per_page=max(1, len(board.places)))
+    board_values = {
+        "choice": choice,
+        "shown": all_rows,
+        "phases": [phase.name],
+        "published": final.published,
+        "best_parent": board.best_parent,
+        "phase": phase,
+        "bar": lambda figure: bar(figure, all_rows.scale),
+    }
+    guide = {"meaning": MEANING, "address": "https://the-server"}
+    made = {
+        "index.html": text("board", {**common, **board_values}, static_site=True),
+        "final.html": text("final", {**common, "final": final}, static_site=True),
+        "guide.html": text("guide", {**common, **guide}, static_site=True),
+        "board.json": board_view(board).model_dump_json(indent=1),
+        "board.csv": board_csv(board_view(board)),
+        "final.json": final.model_dump_json(indent=1),
+        "final.csv": final_csv(final),
+        "static/look.css": shipped_look("look.css"),
+        "static/pages.css": shipped_text("pages.css"),
+    }
+    for number, one in shown.items():
+        values = {**common, "sent": one, "own": False, "log": None}
+        made[f"submission-{number}.html"] = text("submission", values, static_site=True)
+    for number, team in teams.items():
+        theirs = [each for each in sent if each.team.id == number]
+        made[f"team-{number}.html"] = text("team", {**common, "team": team, "sent": theirs}, static_site=True)
+    return made

@@ -1,0 +1,378 @@
+"""What participants and visitors may see, as types. No type here has a place for a private score, and the code that
+fills them cannot reach one.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy.engine import Connection, Row
+
+from cuvee.competition.actors import Actor
+from cuvee.competition.board import Board, Entry, Place
+from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.queue import positions
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import PUBLIC
+from cuvee.competition.states import MEANING, Role, State
+from cuvee.competition.tables import (
+    archives,
+    final_scores,
+    logs,
+    moves,
+    public_results,
+    runs,
+    submissions,
+    teams,
+    verdicts,
+)
+from cuvee.submission.competition import Competition
+
+Kind = Literal["participant", "baseline", "parent"]
+
+
+class View(BaseModel):
+    """An answer: exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FigureView(View):
+    """A score with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class TeamView(View):
+    id: int
+    name: str
+    kind: Kind
+    note: str = ""
+
+
+class CostView(View):
+    """What judging took: seconds of the reference machine, bytes, tokens, parameters of the result."""
+
+    seconds: float
+    memory_bytes: int
+    tokens: int
+    parameters: int
+
+
+class SubmissionView(View):
+    """A submission as everybody may see it."""
+
+    id: int
+    team: TeamView
+    title: str
+    phase: str
+    state: State
+    submitted_at: datetime
+    score: FigureView | None
+    tasks: dict[str, FigureView]
+    cost: CostView | None
+    note: str
+    recipe: str | None
+
+
+class MoveView(View):
+    at: datetime
+    start: str
+    end: str
+    by: str
+    reason: str
+
+
+class OwnSubmissionView(SubmissionView):
+    """A submission as its team and the organiser see it. `feedback` says why a score is not shown."""
+
+    meaning: str
+    reason_code: str
+    reason: str
+    feedback: str
+    progress: str
+    attempt: int
+    queue_position: int | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    selected: bool
+    given_back: bool
+    hidden: bool
+    archive_sha256: str
+    models: list[str]
+    history: list[MoveView]
+    findings: list[dict[str, Any]]
+    evidence: dict[str, Any] | None
+    figures: dict[str, Any] | None
+    reproduction: dict[str, Any] | None
+    weights_digest: str
+
+
+class PlaceView(View):
+    """One row of the board. `ranks` is the range that the order is sure of; None for parents and baselines."""
+
+    place: int
+    ranks: tuple[int, int] | None
+    team: TeamView
+    submission: int
+    title: str
+    score: FigureView
+    tasks: dict[str, FigureView]
+    against_best_parent: Literal["better", "worse", "unclear", ""]
+    cost: CostView
+    entries: int
+    submitted_at: datetime
+
+
+class BoardView(View):
+    phase: str
+    weights: dict[str, float]
+    best_parent: str
+    places: list[PlaceView]
+
+
+class FinalPlaceView(View):
+    """One row of the final ranking. `gap` is the public minus the final score."""
+
+    place: int
+    ranks: tuple[int, int] | None
+    team: TeamView
+    submission: int
+    title: str
+    score: FigureView
+    public_score: float
+    gap: float
+    tasks: dict[str, FigureView]
+
+
+class FinalView(View):
+    published: bool
+    places: list[FinalPlaceView]
+
+
+def board_view(board: Board) -> BoardView:
+    """Show a board."""
+    places = [_place_view(number, place) for number, place in enumerate(board.places, start=1)]
+    return BoardView(phase=board.phase, weights=dict(board.weights), best_parent=board.best_parent, places=places)
+
+
+def final_view(connection: Connection) -> FinalView:
+    """Show the final ranking, which is empty before it is published."""
+    found = connection.execute(
+        sa.select(final_scores, submissions.c.title, teams.c.id.label("team_id"), teams.c.name, teams.c.kind)
+        .join(submissions, submissions.c.id == final_scores.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .order_by(final_scores.c.place)
+    ).all()
+    return FinalView(published=fact(connection, PUBLISHED) is not None, places=[_final_place(row) for row in found])
+
+
+def submission_view(
+    connection: Connection, actor: Actor, submission_id: int, competition: Competition
+) -> SubmissionView | OwnSubmissionView:
+    """Show a submission: all of it to its team and the organiser, the result to everybody else."""
+    row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
+    if row is not None and _is_own(actor, row):
+        return _own(connection, actor, row, competition)
+    if row is None or row.hidden or row.team_hidden or not row.released or row.state != State.SCORED:
+        raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
+    return SubmissionView(**_shared(row, show_score=True, recipe=fact(connection, PUBLISHED) is not None))
+
+
+def submission_views(
+    connection: Connection, actor: Actor, *, team_id: int | None, limit: int, before: int | None = None
+) -> list[SubmissionView]:
+    """List submissions, newest first: of a team, or all that the actor may see."""
+    query = _submissions().order_by(submissions.c.id.desc()).limit(limit)
+    if team_id is not None:
+        query = query.where(submissions.c.team_id == team_id)
+    if before is not None:
+        query = query.where(submissions.c.id < before)
+    own = actor.role is Role.ORGANISER or (actor.role is Role.TEAM and team_id == actor.team_id)
+    if not own:
+        query = query.where(
+            ~submissions.c.hidden, ~teams.c.hidden, public_results.c.released, runs.c.state == State.SCORED.value
+        )
+    published = fact(connection, PUBLISHED) is not None
+    return [
+        SubmissionView(**_shared(row, show_score=_shows_score(actor, row), recipe=published or _is_own(actor, row)))
+        for row in connection.execute(query)
+    ]
+
+
+def team_view(connection: Connection, actor: Actor, team_id: int) -> TeamView:
+    """Show a team."""
+    row = connection.execute(sa.select(teams).where(teams.c.id == team_id)).one_or_none()
+    may = row is not None and (not row.hidden or actor.role is Role.ORGANISER or actor.team_id == team_id)
+    if row is None or not may:
+        raise Refusal("not_found", f"there is no team {team_id}")
+    return TeamView(id=row.id, name=row.name, kind=row.kind, note=row.note)
+
+
+def log_text(connection: Connection, actor: Actor, submission_id: int, competition: Competition) -> str:
+    """Return the log of a submission's public run, if the rules of its phase let the team see it.
+
+    A judge's log can say what the score was, so it is withheld where scores are.
+    """
+    row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
+    if row is None or not _is_own(actor, row):
+        raise Refusal("not_found", f"there is no submission {submission_id} of yours")
+    phase = next((each for each in competition.phases if each.name == row.phase), None)
+    if actor.role is not Role.ORGANISER and (phase is None or phase.logs == "none" or phase.feedback != "scores"):
+        raise Refusal(
+            "not_allowed", "logs are not shown in this phase", hint="run `cuvee submission verify` to see them at home"
+        )
+    texts = connection.execute(
+        sa.select(logs.c.attempt, logs.c.text).where(logs.c.run_id == row.run_id).order_by(logs.c.attempt)
+    ).all()
+    return "\n".join(f"--- attempt {attempt}\n{text}" for attempt, text in texts)
+
+
+def archive_content(connection: Connection, actor: Actor, submission_id: int) -> bytes:
+    """Return a submission as it was sent."""
+    row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
+    if row is None or not _is_own(actor, row):
+        raise Refusal("not_found", f"there is no submission {submission_id} of yours")
+    found = connection.execute(sa.select(archives.c.content).where(archives.c.digest == row.archive_digest))
+    return bytes(found.scalar_one())
+
+
+def _submissions() -> sa.Select[Any]:
+    return (
+        sa.select(
+            submissions,
+            teams.c.name.label("team_name"),
+            teams.c.kind.label("team_kind"),
+            teams.c.note.label("team_note"),
+            teams.c.hidden.label("team_hidden"),
+            runs.c.id.label("run_id"),
+            *(
+                runs.c[name]
+                for name in ("state", "reason_code", "reason", "attempt", "progress", "started_at", "finished_at")
+            ),
+            *(public_results.c[name] for name in ("value", "low", "high", "released", "tasks", "weights_digest")),
+            *(public_results.c[name] for name in ("seconds", "memory_bytes", "tokens", "parameters")),
+        )
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
+        .join(public_results, public_results.c.submission_id == submissions.c.id, isouter=True)
+    )
+
+
+def _is_own(actor: Actor, row: Row[Any]) -> bool:
+    return actor.role is Role.ORGANISER or (actor.role is Role.TEAM and actor.team_id == row.team_id)
+
+
+def _shows_score(actor: Actor, row: Row[Any]) -> bool:
+    return row.value is not None and (bool(row.released) or actor.role is Role.ORGANISER)
+
+
+def _shared(row: Row[Any], *, show_score: bool, recipe: bool) -> dict[str, Any]:
+    shown = show_score and row.value is not None
+    return {
+        "id": row.id,
+        "team": TeamView(id=row.team_id, name=row.team_name, kind=row.team_kind, note=row.team_note),
+        "title": row.title,
+        "phase": row.phase,
+        "state": State(row.state),
+        "submitted_at": row.submitted_at,
+        "score": FigureView(value=row.value, low=row.low, high=row.high) if shown else None,
+        "tasks": _figures(row.tasks) if shown else {},
+        "cost": None if row.seconds is None else _cost(row),
+        "note": row.note,
+        "recipe": row.recipe if recipe else None,
+    }
+
+
+def _own(connection: Connection, actor: Actor, row: Row[Any], competition: Competition) -> OwnSubmissionView:
+    content = connection.execute(
+        sa.select(verdicts.c.content).where(verdicts.c.submission_id == row.id, verdicts.c.purpose == PUBLIC)
+    ).scalar()
+    found: Mapping[str, Any] = content or {}
+    state = State(row.state)
+    return OwnSubmissionView(
+        **_shared(row, show_score=_shows_score(actor, row), recipe=True),
+        meaning=MEANING[state],
+        reason_code=row.reason_code,
+        reason=row.reason,
+        feedback=_feedback(row, competition),
+        progress=row.progress,
+        attempt=row.attempt,
+        queue_position=positions(connection).get(row.run_id) if state is State.QUEUED else None,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        selected=row.selected,
+        given_back=row.given_back,
+        hidden=row.hidden,
+        archive_sha256=row.archive_digest,
+        models=list(row.lineage),
+        history=_history(connection, row.run_id),
+        findings=list(found.get("findings", ())),
+        evidence=found.get("evidence"),
+        figures=found.get("figures"),
+        reproduction=found.get("reproduction") if row.released else None,
+        weights_digest=row.weights_digest or "",
+    )
+
+
+def _feedback(row: Row[Any], competition: Competition) -> str:
+    """Say why a score that is there is not shown."""
+    if row.value is None or row.released:
+        return ""
+    phase = next((each for each in competition.phases if each.name == row.phase), None)
+    if phase is not None and phase.feedback == "ladder":
+        return "not better than your best by more than the noise, so no new score is shown"
+    return "scores are not shown in this phase"
+
+
+def _history(connection: Connection, run_id: int) -> list[MoveView]:
+    found = connection.execute(sa.select(moves).where(moves.c.run_id == run_id).order_by(moves.c.id))
+    return [MoveView(at=row.at, start=row.start, end=row.end, by=row.by, reason=row.reason) for row in found]
+
+
+def _figures(tasks: Mapping[str, Mapping[str, float]]) -> dict[str, FigureView]:
+    return {name: FigureView(value=f["value"], low=f["low"], high=f["high"]) for name, f in tasks.items()}
+
+
+def _cost(row: Row[Any] | Entry) -> CostView:
+    return CostView(seconds=row.seconds, memory_bytes=row.memory_bytes, tokens=row.tokens, parameters=row.parameters)
+
+
+def _place_view(number: int, place: Place) -> PlaceView:
+    entry = place.entry
+    return PlaceView(
+        place=number,
+        ranks=place.ranks,
+        team=TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind)),
+        submission=entry.submission_id,
+        title=entry.title,
+        score=FigureView(value=entry.score.value, low=entry.score.low, high=entry.score.high),
+        tasks={name: FigureView(value=f.value, low=f.low, high=f.high) for name, f in entry.tasks.items()},
+        against_best_parent=place.against_parent,
+        cost=_cost(entry),
+        entries=entry.entries,
+        submitted_at=entry.submitted_at,
+    )
+
+
+def _final_place(row: Row[Any]) -> FinalPlaceView:
+    return FinalPlaceView(
+        place=row.place,
+        ranks=(row.rank_low, row.rank_high) if row.rank_low else None,
+        team=TeamView(id=row.team_id, name=row.name, kind=_kind(row.kind)),
+        submission=row.submission_id,
+        title=row.title,
+        score=FigureView(value=row.value, low=row.low, high=row.high),
+        public_score=row.public_value,
+        gap=row.public_value - row.value,
+        tasks=_figures(row.tasks),
+    )
+
+
+def _kind(text: str) -> Kind:
+    kinds: Sequence[Kind] = ("participant", "baseline", "parent")
+    return next(kind for kind in kinds if kind == text)

@@ -1,0 +1,43 @@
+"""The workers that the server knows: which are in service, which took themselves out, and why."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cuvee.competition import audit
+from cuvee.competition.actors import Actor
+from cuvee.competition.tables import workers
+
+FAILURES_AT_MOST = 3
+"""So many failures of the platform in a row, and a worker gets nothing more until it says hello again."""
+
+
+def greet(
+    connection: Connection, worker: Actor, now: datetime, *, ready: bool, reason: str, hardware: Mapping[str, str]
+) -> None:
+    """Take a worker into service, or out of it."""
+    values = {"ready": ready, "reason": reason, "seen_at": now, "hardware": dict(hardware), "failures": 0}
+    known = connection.execute(workers.update().where(workers.c.name == worker.name).values(**values)).rowcount
+    if not known:
+        connection.execute(workers.insert().values(name=worker.name, **values))
+    audit.record(connection, worker, "worker in" if ready else "worker out", worker.name, now, reason=reason)
+
+
+def is_ready(connection: Connection, worker: Actor, now: datetime) -> bool:
+    """Tell whether a worker may have work. One that failed too often in a row is taken out here."""
+    row = connection.execute(sa.select(workers).where(workers.c.name == worker.name)).one_or_none()
+    if row is None or not row.ready:
+        return False
+    if row.failures < FAILURES_AT_MOST:
+        connection.execute(workers.update().where(workers.c.name == worker.name).values(seen_at=now))
+        return True
+    greet(connection, worker, now, ready=False, reason=f"{row.failures} failures in a row", hardware=row.hardware)
+    return False
+
+
+def known_workers(connection: Connection) -> Sequence[Row[Any]]:
+    """List all workers."""
+    return connection.execute(sa.select(workers).order_by(workers.c.name)).all()

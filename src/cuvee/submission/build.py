@@ -1,0 +1,237 @@
+"""Builds and questions a model in a sandbox: one job that merges, one that answers. What comes out is looked at first.
+
+The merge of a submission with code and the questions never meet: the second job runs our code on the merged weights.
+"""
+
+import json
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.errors import CheckpointError, PlatformError, SubmissionError
+from cuvee.evaluate import Task
+from cuvee.progress import Progress
+from cuvee.submission import inside
+from cuvee.submission.answers import write_without_targets
+from cuvee.submission.facts import code_in
+from cuvee.submission.hardware import cores
+from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
+from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
+from cuvee.submission.sandbox.kernels import kernel_cache
+from cuvee.submission.sandbox.runtime import python, python_environment
+from cuvee.submission.verdict import Reason
+
+MEMORY_SHARE = 0.6
+"""Of the memory that may be taken, the part that a merge plans its buffers with."""
+
+MAIN = "main.py"
+"""A program's first file. It is told the order's file and writes a model's folder, MERGED, to the order's output."""
+
+AUTHORS, INPUTS, FULL = 2, 3, 75
+MOST_FILES = 2000
+
+
+class Rejection(Exception):
+    """The submission cannot go on, for a reason that is the participant's."""
+
+    def __init__(self, reason: Reason, message: str, log: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+        self.log = log
+
+
+@dataclass(frozen=True)
+class Built:
+    """A merged model in a folder of ours, looked at and found to be plain files."""
+
+    folder: Path
+    weights_digest: str
+    parameters: int
+    warnings: tuple[str, ...]
+    ended: Ended
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The folder with the answers that came out of the sandbox."""
+
+    folder: Path
+    ended: Ended
+
+
+def merge_inside(
+    submission: Submission,
+    models: Mapping[str, Path],
+    sandbox: Sandbox,
+    limits: Limits,
+    workdir: Path,
+    progress: Progress,
+) -> Built:
+    """Merge a submission's recipe in a sandbox. Raises Rejection, or PlatformError for what is ours."""
+    given, out = workdir / "submission", workdir / "merge"
+    out.mkdir(parents=True)
+    for name, data in submission.files.items():
+        (given / name).parent.mkdir(parents=True, exist_ok=True)
+        (given / name).write_bytes(data)
+    plugin = submission.plugin
+    trusted = submission.tier == "recipe"
+    order = {
+        "recipe": str(given / RECIPE),
+        "plugin": str(given / plugin) if plugin else None,
+        "places": {reference: str(place) for reference, place in models.items()},
+        "output": str(out),
+        "memory_bytes": int(limits.memory_bytes * MEMORY_SHARE),
+        "threads": cores(),
+    }
+    program = given / PROGRAM_FOLDER / MAIN if submission.tier == "program" else None
+    readable = (given, *models.values())
+    ended, said = _run("merge", order, readable, out, sandbox, limits, workdir, progress, program=program)
+    _refuse("merging", ended, said, trusted=trusted)
+    folder = out / inside.MERGED
+    parameters = _look(folder, trusted=trusted)
+    warnings = tuple(str(each) for each in said.get("warnings", []))[:50]
+    return Built(folder, weights_digest(folder), parameters, warnings, ended)
+
+
+def answer_inside(
+    model: Path, tasks: Mapping[str, Task], sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
+) -> Answered:
+    """Let a model answer tasks, without their targets, in a sandbox. Raises Rejection, or PlatformError."""
+    questions, out = workdir / "questions", workdir / "evaluation"
+    out.mkdir(parents=True)
+    order = {
+        "model": str(model),
+        "tasks": write_without_targets(tasks, questions),
+        "output": str(out),
+        "device": "auto",
+    }
+    ended, said = _run("evaluate", order, (questions, model), out, sandbox, limits, workdir, progress)
+    _refuse("evaluating", ended, said, trusted=True)
+    return Answered(out / inside.ANSWERS / "samples", ended)
+
+
+def _run(
+    kind: str,
+    order: Mapping[str, Any],
+    readable: tuple[Path, ...],
+    out: Path,
+    sandbox: Sandbox,
+    limits: Limits,
+    workdir: Path,
+    progress: Progress,
+    *,
+    program: Path | None = None,
+) -> tuple[Ended, Mapping[str, Any]]:
+    """Run one order, by our code or by a participant's `program`; return how it ended and what it said last."""
+    place = workdir / f"{kind}.json"
+    place.write_text(json.dumps(order), encoding="utf-8")
+    heard = _Heard(progress)
+    job = Job(
+        python(*(("-m", "cuvee.submission.inside", kind) if program is None else (str(program),)), str(place)),
+        tuple(path.absolute() for path in (place, *readable)),
+        out.absolute(),
+        kernel_cache(workdir / f"{kind}-kernels") if sandbox.isolates else {},
+        {**python_environment(), "HF_HUB_OFFLINE": "1", "HOME": str(out.absolute())},
+    )
+    ended = sandbox.run(job, limits, heard.line)
+    heard.finish()
+    return ended, heard.said
+
+
+class _Heard:
+    """Takes lines of JSON from the job: progress, and what it says at the end. Anything else is dropped."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.said: dict[str, Any] = {}
+        self._progress = progress
+        self._open = False
+        self._left = 0
+
+    def line(self, line: bytes) -> None:
+        try:
+            content = json.loads(line)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(content, dict):
+            return
+        if isinstance(content.get("start"), str):
+            self._start(content)
+        elif type(content.get("advance")) is int and self._open:
+            amount = max(0, min(content["advance"], self._left))
+            self._left -= amount
+            self._progress.advance(amount)
+        elif content.get("finish") is True:
+            self.finish()
+        else:
+            self.said.update({key: content[key] for key in ("error", "code", "warnings") if key in content})
+
+    def finish(self) -> None:
+        if self._open:
+            self._progress.finish()
+            self._open = False
+
+    def _start(self, content: Mapping[str, Any]) -> None:
+        self.finish()
+        total, unit = content.get("total"), content.get("unit")
+        if type(total) is int and 0 <= total < 1 << 62 and isinstance(unit, str):
+            self._open, self._left = True, total
+            self._progress.start(content["start"][:100], total, unit[:20])
+
+
+def _refuse(what: str, ended: Ended, said: Mapping[str, Any], *, trusted: bool) -> None:
+    """Raise for a job that did not end well: Rejection for the participant's fault, PlatformError for ours.
+
+    A job of `trusted` code says itself whose fault it is; one with the participant's code is the participant's.
+    """
+    if ended.ending == "finished":
+        return
+    if ended.ending != "crash":
+        raise Rejection(ended.ending, f"{what} was stopped: over the budget's {ended.ending}", ended.log)
+    message = str(said.get("error", ""))[:4000]
+    code = ended.code if message else None
+    if code == FULL:
+        raise Rejection("memory" if "memory" in message else "disk", f"{what} failed: {message}", ended.log)
+    if code in (AUTHORS, INPUTS):
+        raise Rejection("recipe", f"{what} failed: {message}", ended.log)
+    if trusted:
+        raise PlatformError(f"{what} failed: {message or ended.log[-2000:] or f'exit code {ended.code}'}")
+    raise Rejection("crash", f"{what} failed with exit code {ended.code}", ended.log)
+
+
+def _look(folder: Path, *, trusted: bool) -> int:
+    """Check what came out: plain files, headers that hold together, no code. Return the number of parameters."""
+    try:
+        files = plain_files(folder)
+        with open_checkpoint(folder) as checkpoint:
+            counted = sum(spec.elements for spec in checkpoint.tensors.values())
+            config = checkpoint.config
+    except (SubmissionError, CheckpointError) as error:
+        if trusted:
+            raise PlatformError(f"the merge gave no model: {error}") from error
+        raise Rejection("output", f"what came out is no model: {error}") from error
+    if code := code_in(files, {"config.json": config}):
+        raise Rejection("output", f"the model brings code: {code[0]}")
+    return counted
+
+
+def plain_files(folder: Path) -> dict[str, int]:
+    """Return the sizes of the regular files below a folder. Raises SubmissionError for links, devices and pipes."""
+    found: dict[str, int] = {}
+    if not stat.S_ISDIR(os.lstat(folder).st_mode if os.path.lexists(folder) else 0):
+        raise SubmissionError("the folder is not there, or is a link", where=folder.name)
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                found[os.path.relpath(path, folder)] = status.st_size
+            elif not stat.S_ISDIR(status.st_mode):
+                raise SubmissionError("neither file nor folder; links and devices are not taken", where=name)
+        if len(found) > MOST_FILES:
+            raise SubmissionError(f"more than {MOST_FILES} files", where=folder.name)
+    return found

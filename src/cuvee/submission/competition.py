@@ -1,0 +1,222 @@
+"""`Competition`: rules, budget, phases and tasks of a competition as frozen data, read from `competition.yaml`.
+
+Only the file itself is read. Whether the task files and models that it names are there is `check_competition`'s matter.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Literal
+
+Tier = Literal["recipe", "plugin", "program"]
+"""Who writes code that runs: nobody; one method file; a whole program. Each includes those before it."""
+
+TIERS: tuple[Tier, ...] = ("recipe", "plugin", "program")
+
+Policy = Literal["allow", "note", "deny"]
+Part = Literal["public", "private"]
+Feedback = Literal["scores", "ladder", "none"]
+Logs = Literal["all", "none"]
+TieBreak = Literal["cost", "tokens", "parameters", "earlier"]
+
+FILE = "competition.yaml"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One version of the competition file: since when, and what was changed."""
+
+    version: int
+    date: date
+    what: str
+
+
+@dataclass(frozen=True)
+class Licences:
+    """What is said to each licence; `others` to those not listed, `unstated` to none at all."""
+
+    allow: tuple[str, ...] = ()
+    note: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    others: Policy = "deny"
+    unstated: Policy = "deny"
+
+    def policy(self, licence: str | None) -> Policy:
+        """Return what the lists say to a licence, by its key on a hub in small letters."""
+        if licence is None:
+            return self.unstated
+        key = licence.lower()
+        listed: tuple[tuple[Policy, tuple[str, ...]], ...] = (
+            ("deny", self.deny),
+            ("note", self.note),
+            ("allow", self.allow),
+        )
+        return next((policy for policy, names in listed if key in names), self.others)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a submission may be made of. None stands for no limit.
+
+    `max_parameters` and `max_bytes` count a model together with its adapter. `families` are values of `model_type` in
+    a config. `uploaded_before` is compared with the date of the pinned commit. `hub` says whether models of a hub may
+    be used besides those that the competition names.
+    """
+
+    tiers: tuple[Tier, ...] = ("recipe",)
+    max_models: int | None = None
+    max_parameters: int | None = None
+    max_bytes: int | None = None
+    uploaded_before: date | None = None
+    licences: Licences = Licences()
+    families: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("safetensors",)
+    methods: tuple[str, ...] = ()
+    hub: bool = True
+    gated: Policy = "deny"
+    undeclared_merges: Policy = "deny"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What judging one submission may take. Seconds are those of a machine that calibrates in `calibration_seconds`.
+
+    `log_bytes` and `processes` bound what code in the sandbox may write and start.
+    """
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    tokens: int | None = None
+    hardware: str = ""
+    calibration_seconds: float | None = None
+    processes: int = 256
+    log_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How many submissions of a team count in a phase; None is no limit."""
+
+    per_day: int | None = None
+    total: int | None = None
+    at_once: int | None = None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of time. `scores` says which part its board shows; `selections` how many submissions a team may choose
+    for the phase after it. `feedback` and `logs` say what a team sees of its own."""
+
+    name: str
+    opens: datetime
+    closes: datetime
+    scores: Part = "public"
+    feedback: Feedback = "scores"
+    logs: Logs = "none"
+    quota: Quota = Quota()
+    selections: int | None = None
+    grace_seconds: float = 0.0
+
+    def is_open(self, now: datetime) -> bool:
+        """Say whether a submission that the server receives now belongs to this phase."""
+        return self.opens <= now and (now - self.closes).total_seconds() < self.grace_seconds
+
+
+@dataclass(frozen=True)
+class CompetitionTask:
+    """A task of which participants have the public part. Paths are relative to the competition's folder.
+
+    Without `metrics` those of the task file count. A task without private part has no say in the final ranking.
+    """
+
+    name: str
+    public: str
+    private: str | None = None
+    weight: float = 1.0
+    metrics: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that the competition hands out: the name in recipes, its folder, SHA-256 of its files.
+
+    `card` facts stand in for what a hub would say of it.
+    """
+
+    name: str
+    folder: str
+    files: Mapping[str, str]
+    licence: str | None = None
+    uploaded: date | None = None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How submissions of equal score are ordered. The score is the average of the tasks' main metrics by weight."""
+
+    tie_breaks: tuple[TieBreak, ...] = ("earlier",)
+    baselines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Teams:
+    """Who may take part."""
+
+    max_members: int = 5
+    registration: Literal["open", "invited"] = "open"
+
+
+@dataclass(frozen=True)
+class Competition:
+    """A competition at one version of its file. `folder` is where the paths in it lead from; `text` is the file.
+
+    `public_key` checks the signatures of verdicts; None where the organiser signs nothing.
+    """
+
+    name: str
+    title: str
+    version: int
+    changelog: tuple[Change, ...]
+    rules: Rules
+    budget: Budget
+    phases: tuple[Phase, ...]
+    tasks: tuple[CompetitionTask, ...]
+    models: tuple[Model, ...]
+    ranking: Ranking
+    teams: Teams
+    public_key: str | None
+    description: str
+    text: str
+    folder: Path
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the file's text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def phase(self, now: datetime) -> Phase | None:
+        """Return the phase that is open, if any; the earlier of two."""
+        return next((phase for phase in self.phases if phase.is_open(now)), None)
+
+    def task(self, name: str) -> CompetitionTask:
+        """Return a task by its name."""
+        return next(task for task in self.tasks if task.name == name)
+
+
+def load_competition(path: Path | str) -> Competition:
+    """Read a `competition.yaml`, or the one in a folder. Raises RecipeError that holds every problem with its line."""
+    from cuvee.submission.competition_yaml import read_competition
+
+    place = Path(path)
+    return read_competition(place / FILE if place.is_dir() else place)
+
+
+def parse_competition(text: str, *, folder: Path, source: str = FILE) -> Competition:
+    """Read a competition from text. Raises RecipeError that holds every problem with its line."""
+    from cuvee.submission.competition_yaml import parse
+
+    return parse(text, folder, source)

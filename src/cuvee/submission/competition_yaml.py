@@ -1,0 +1,351 @@
+"""`competition.yaml` -> Competition, checked key by key; every problem is told with its line."""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from cuvee.amounts import bytes_of
+from cuvee.errors import CuveeError, RecipeError, closest, several
+from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
+from cuvee.recipe.shown import shown
+from cuvee.submission.competition import (
+    TIERS,
+    Budget,
+    Change,
+    Competition,
+    CompetitionTask,
+    Feedback,
+    Licences,
+    Logs,
+    Model,
+    Part,
+    Phase,
+    Policy,
+    Quota,
+    Ranking,
+    Rules,
+    Teams,
+    TieBreak,
+    Tier,
+)
+
+T = TypeVar("T")
+
+
+def _amount(value: Any) -> Any:
+    return bytes_of(value) if isinstance(value, str) else value
+
+
+def _moment(value: Any) -> datetime:
+    """Read a date, which is its first moment, or a date and time; without a zone it is UTC."""
+    if not isinstance(value, str):
+        raise ValueError("expected a date such as 2026-05-31 or a time such as 2026-05-31T18:00Z")
+    found = datetime.fromisoformat(value)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _day(value: Any) -> date:
+    if not isinstance(value, str):
+        raise ValueError("expected a date such as 2026-05-31")
+    return date.fromisoformat(value)
+
+
+def _inside(value: str) -> str:
+    """Refuse a path that leaves the competition's folder."""
+    path = PurePosixPath(value)
+    if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
+        raise ValueError("expected a path within the competition's folder")
+    return str(path)
+
+
+def _lower(values: list[str]) -> list[str]:
+    return [value.lower() for value in values]
+
+
+def _float(value: Any) -> Any:
+    return float(value) if type(value) is int else value
+
+
+Bytes = Annotated[int, BeforeValidator(_amount), Field(gt=0)]
+Day = Annotated[date, BeforeValidator(_day)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Inside = Annotated[str, AfterValidator(_inside)]
+Keys = Annotated[list[str], AfterValidator(_lower)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Positive = Annotated[float, BeforeValidator(_float), Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Change(_Strict):
+    version: Count
+    date: Day
+    what: str
+
+
+class _Licences(_Strict):
+    """Keys as hubs write them, such as apache-2.0. `note` lets a model in and says so beside the submission."""
+
+    allow: Keys = []
+    note: Keys = []
+    deny: Keys = []
+    others: Policy = "deny"
+    unstated: Policy = "deny"
+
+
+class _Rules(_Strict):
+    tiers: Annotated[list[Tier], Field(min_length=1)] = ["recipe"]
+    max_models: Count | None = None
+    max_parameters: Count | None = Field(default=None, description="of a model together with its adapter")
+    max_bytes: Bytes | None = Field(default=None, description="of a model's weights together with its adapter's")
+    uploaded_before: Day | None = Field(default=None, description="the pinned commit must be older")
+    licences: _Licences = _Licences()
+    families: list[str] = Field(default=[], description="allowed values of model_type; none: any")
+    formats: Annotated[list[Literal["safetensors"]], Field(min_length=1)] = ["safetensors"]
+    methods: list[str] = Field(default=[], description="allowed merge methods; none: any")
+    hub: bool = Field(default=True, description="whether models of a hub may be used besides those named here")
+    gated: Policy = "deny"
+    undeclared_merges: Policy = "deny"
+    remote_code: Literal["never"] = "never"
+
+
+class _Budget(_Strict):
+    seconds: Positive
+    memory: Bytes
+    disk: Bytes
+    tokens: Count | None = None
+    hardware: str = ""
+    calibration_seconds: Positive | None = None
+    processes: Count = 256
+    log: Bytes = 1 << 20
+
+
+class _Quota(_Strict):
+    per_day: Count | None = None
+    total: Count | None = None
+    at_once: Count | None = None
+
+
+class _Phase(_Strict):
+    name: Name
+    opens: Moment
+    closes: Moment
+    scores: Part = "public"
+    feedback: Feedback = "scores"
+    logs: Logs = "none"
+    quota: _Quota = _Quota()
+    selections: Count | None = None
+    grace_seconds: Annotated[float, BeforeValidator(_float), Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+class _Task(_Strict):
+    name: Name
+    public: Inside
+    private: Inside | None = None
+    weight: Positive = 1.0
+    metrics: list[str] = []
+    limit: Count | None = Field(default=None, description="only the first items of each part")
+
+
+class _Model(_Strict):
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    folder: Inside
+    files: Annotated[dict[str, Sha256], Field(min_length=1)]
+    license: str | None = None
+    uploaded: Day | None = None
+
+
+class _Ranking(_Strict):
+    tie_breaks: list[TieBreak] = ["earlier"]
+    baselines: list[Inside] = []
+
+
+class _Teams(_Strict):
+    max_members: Count = 5
+    registration: Literal["open", "invited"] = "open"
+
+
+class CompetitionDocument(_Strict):
+    """A competition: rules, budget, phases and tasks."""
+
+    name: Name
+    title: str
+    description: str = ""
+    version: Count
+    changelog: Annotated[list[_Change], Field(min_length=1)]
+    rules: _Rules = _Rules()
+    budget: _Budget
+    phases: Annotated[list[_Phase], Field(min_length=1)]
+    tasks: Annotated[list[_Task], Field(min_length=1)]
+    models: list[_Model] = []
+    ranking: _Ranking = _Ranking()
+    teams: _Teams = _Teams()
+    public_key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
+
+
+def read_competition(path: Path) -> Competition:
+    """Read a competition file. Raises RecipeError that holds every problem with its line."""
+    try:
+        with path.open(encoding="utf-8") as opened:
+            text = opened.read(MAX_CHARACTERS + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the competition: {error}", where=str(path)) from error
+    return parse(text, path.parent.absolute(), str(path))
+
+
+def parse(text: str, folder: Path, source: str) -> Competition:
+    """Read a competition from text. Raises RecipeError that holds every problem with its line."""
+    document = read_document(text, source)
+    try:
+        written = CompetitionDocument.model_validate(document.data)
+    except ValidationError as error:
+        raise several([_problem(dict(found), document) for found in error.errors()]) from error
+    problems = list(_contradictions(written, document))
+    if problems:
+        raise several(problems)
+    return _competition(written, text, folder)
+
+
+def _problem(found: dict[str, Any], document: Document) -> CuveeError:
+    place = tuple(found["loc"])
+    where, what = document.place(place), ".".join(map(str, place))
+    if found["type"] == "extra_forbidden":
+        guess = closest(str(place[-1]), _keys_at(place[:-1]))
+        return RecipeError(
+            f"unknown key {shown(what)}", where=where, hint=f"did you mean '{guess}'?" if guess else None
+        )
+    if found["type"] == "missing":
+        return RecipeError(f"'{what}' is missing", where=where)
+    reason = str(found["msg"]).removeprefix("Value error, ")
+    return RecipeError(
+        f"{what or 'the file'}: {reason[:1].lower()}{reason[1:]}, found {shown(found['input'])}", where=where
+    )
+
+
+def _keys_at(place: Sequence[str | int]) -> list[str]:
+    """Return the keys that are known at a place of the file."""
+    section: type[BaseModel] = CompetitionDocument
+    for key in place:
+        if isinstance(key, int):
+            continue
+        field = section.model_fields.get(key)
+        inner = next(_sections(field.annotation), None) if field else None
+        if inner is None:
+            return []
+        section = inner
+    return list(section.model_fields)
+
+
+def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections(argument)
+
+
+def _contradictions(written: CompetitionDocument, document: Document) -> Iterator[CuveeError]:
+    """Find what each key alone does not show."""
+    versions = [change.version for change in written.changelog]
+    if versions != sorted(set(versions)) or versions[-1] != written.version:
+        message = f"the changelog ends at version {versions[-1]}, in rising order; the file says {written.version}"
+        yield RecipeError(message, where=document.place(("changelog",)), hint="add what was changed, last")
+    yield from _repeated(written.tasks, "tasks", lambda task: task.name, document)
+    yield from _repeated(written.phases, "phases", lambda phase: phase.name, document)
+    yield from _repeated(written.models, "models", lambda model: model.name, document)
+    for i, phase in enumerate(written.phases):
+        if phase.closes <= phase.opens:
+            yield RecipeError("the phase closes before it opens", where=document.place(("phases", i, "closes")))
+        if i and phase.opens < written.phases[i - 1].closes:
+            message = f"the phase opens before '{written.phases[i - 1].name}' closes"
+            yield RecipeError(message, where=document.place(("phases", i, "opens")))
+    for i, task in enumerate(written.tasks):
+        if task.private is not None and task.private == task.public:
+            message = "the private part is the public one"
+            yield RecipeError(message, where=document.place(("tasks", i, "private")))
+    shows_private = any(phase.scores == "private" for phase in written.phases)
+    if shows_private and not any(task.private for task in written.tasks):
+        yield RecipeError(
+            "a phase shows private scores, and no task has a private part", where=document.place(("tasks",))
+        )
+
+
+def _repeated(entries: Sequence[T], key: str, name: Callable[[T], str], document: Document) -> Iterator[CuveeError]:
+    names = [name(entry) for entry in entries]
+    for i, one in enumerate(names):
+        if one in names[:i]:
+            yield RecipeError(f"two {key} are named {shown(one)}", where=document.place((key, i)))
+
+
+def _competition(written: CompetitionDocument, text: str, folder: Path) -> Competition:
+    rules, budget = written.rules, written.budget
+    return Competition(
+        name=written.name,
+        title=written.title,
+        version=written.version,
+        changelog=tuple(Change(change.version, change.date, change.what) for change in written.changelog),
+        rules=Rules(
+            tiers=tuple(tier for tier in TIERS if tier in rules.tiers),
+            max_models=rules.max_models,
+            max_parameters=rules.max_parameters,
+            max_bytes=rules.max_bytes,
+            uploaded_before=rules.uploaded_before,
+            licences=_licences(rules.licences),
+            families=tuple(rules.families),
+            formats=tuple(rules.formats),
+            methods=tuple(rules.methods),
+            hub=rules.hub,
+            gated=rules.gated,
+            undeclared_merges=rules.undeclared_merges,
+        ),
+        budget=Budget(
+            seconds=budget.seconds,
+            memory_bytes=budget.memory,
+            disk_bytes=budget.disk,
+            tokens=budget.tokens,
+            hardware=budget.hardware,
+            calibration_seconds=budget.calibration_seconds,
+            processes=budget.processes,
+            log_bytes=budget.log,
+        ),
+        phases=tuple(_phase(phase) for phase in written.phases),
+        tasks=tuple(
+            CompetitionTask(task.name, task.public, task.private, task.weight, tuple(task.metrics), task.limit)
+            for task in written.tasks
+        ),
+        models=tuple(
+            Model(model.name, model.folder, dict(model.files), model.license, model.uploaded)
+            for model in written.models
+        ),
+        ranking=Ranking(tuple(written.ranking.tie_breaks), tuple(written.ranking.baselines)),
+        teams=Teams(written.teams.max_members, written.teams.registration),
+        public_key=written.public_key,
+        description=written.description,
+        text=text,
+        folder=folder,
+    )
+
+
+def _licences(written: _Licences) -> Licences:
+    lists = (tuple(written.allow), tuple(written.note), tuple(written.deny))
+    return Licences(*lists, others=written.others, unstated=written.unstated)
+
+
+def _phase(written: _Phase) -> Phase:
+    return Phase(
+        name=written.name,
+        opens=written.opens,
+        closes=written.closes,
+        scores=written.scores,
+        feedback=written.feedback,
+        logs=written.logs,
+        quota=Quota(written.quota.per_day, written.quota.total, written.quota.at_once),
+        selections=written.selections,
+        grace_seconds=written.grace_seconds,
+    )

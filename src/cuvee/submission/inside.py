@@ -1,0 +1,93 @@
+"""What runs in the sandbox: `python -m cuvee.submission.inside merge|evaluate ORDER`, one of two kinds of work.
+
+The order is a JSON file. Progress goes to standard output as lines of JSON; what goes wrong is one line of JSON there,
+and the exit code says whose fault it is, as everywhere.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cuvee.errors import CuveeError, RecipeError
+
+MERGED = "model"
+ANSWERS = "answers"
+PLUGIN = "submitted"
+
+
+class _Told:
+    """Progress as lines that the process outside reads."""
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        _say({"start": what, "total": total, "unit": unit})
+
+    def advance(self, amount: int) -> None:
+        _say({"advance": amount})
+
+    def finish(self) -> None:
+        _say({"finish": True})
+
+
+def merge_order(order: Mapping[str, Any]) -> None:
+    """Merge a recipe's models, which are at the given places, into the folder MERGED of the output."""
+    from cuvee.api import recipe_from_text
+    from cuvee.engine import run_plan
+    from cuvee.hub import Hub
+    from cuvee.plan import make_plan
+
+    if order["plugin"] is not None:
+        install_plugin(Path(order["plugin"]), Path(order["output"]))
+    recipe = recipe_from_text(Path(order["recipe"]).read_text(encoding="utf-8"))
+    places = {reference: Path(place) for reference, place in order["places"].items()}
+    plan = make_plan(recipe, places=places, hub=Hub(offline=True))
+    memory, threads = order["memory_bytes"], order["threads"]
+    out = Path(order["output"]) / MERGED
+    result = run_plan(plan, out, memory_bytes=memory, threads=threads, progress=_Told())
+    _say({"warnings": list(result.warnings), "reproducible": plan.method.reproducible})
+
+
+def install_plugin(source: Path, output: Path) -> None:
+    """Make a file's method known as that of an installed package: the object that is named like the file."""
+    name = source.stem
+    if not name.isidentifier():
+        raise RecipeError(f"the method file is called '{source.name}'; expected a Python name")
+    folder = output / PLUGIN
+    information = folder / f"{PLUGIN}-0.dist-info"
+    information.mkdir(parents=True)
+    (folder / f"{PLUGIN}_{name}.py").write_bytes(source.read_bytes())
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {PLUGIN}\nVersion: 0\n", encoding="utf-8")
+    entry = f"[cuvee.methods]\n{name} = {PLUGIN}_{name}:{name}\n"
+    (information / "entry_points.txt").write_text(entry, encoding="utf-8")
+    sys.path.append(str(folder))
+
+
+def evaluate_order(order: Mapping[str, Any]) -> None:
+    """Answer tasks that have no targets; the answers go to the folder ANSWERS of the output."""
+    from cuvee.evaluate import evaluate
+
+    out = Path(order["output"]) / ANSWERS
+    evaluate(order["model"], order["tasks"], out=out, device=order["device"], progress=_Told())
+
+
+ORDERS = {"merge": merge_order, "evaluate": evaluate_order}
+
+
+def main(arguments: list[str]) -> int:
+    """Do the work of an order; return the exit code."""
+    kind, place = arguments
+    try:
+        ORDERS[kind](json.loads(Path(place).read_text(encoding="utf-8")))
+    except CuveeError as error:
+        _say({"error": str(error)[:4000], "code": error.exit_code})
+        return error.exit_code
+    return 0
+
+
+def _say(content: Mapping[str, Any]) -> None:
+    print(json.dumps(content), flush=True)  # noqa: T201  # the process outside reads it
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,226 @@
+"""Judges a submission: rules, a merge from the leaves, measures, a verdict. The one function that a worker calls."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cuvee.api import recipe_from_text
+from cuvee.errors import CuveeError, PlatformError, RecipeError, SubmissionError
+from cuvee.hub import Hub
+from cuvee.method import registry
+from cuvee.progress import Progress, Silent
+from cuvee.recipe.document import read_document
+from cuvee.submission.build import Answered, Built, Rejection, answer_inside, merge_inside
+from cuvee.submission.claim import compare_with_claim, read_claim
+from cuvee.submission.competition import Budget, Competition
+from cuvee.submission.gather import gather, places
+from cuvee.submission.hardware import calibrate, this_machine
+from cuvee.submission.lock import Lock, read_lock
+from cuvee.submission.measure import Measured, load_parts, measure
+from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
+from cuvee.submission.rules import check_rules
+from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.verdict import Figures, Finding, Verdict
+
+SILENT: Progress = Silent()
+
+
+def judge(
+    archive: Path,
+    competition: Competition,
+    workdir: Path,
+    *,
+    progress: Progress = SILENT,
+    private_items: Path | None = None,
+    hub: Hub | None = None,
+    sandbox: Sandbox | None = None,
+    calibration_seconds: float | None = None,
+) -> Verdict:
+    """Check the rules, build the model again from its leaves, measure it, and say what came out.
+
+    `workdir` is an empty or new folder that takes the model and all scratch; the caller removes it. `private_items` is
+    the folder that the private paths of the competition lead from (`competition.folder` for the organiser); without it
+    only public parts are measured. Labels never enter a sandbox: answers come out and are scored here. Without a
+    `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
+
+    What is wrong with the submission or with the platform is in the verdict; nothing but an interruption is raised.
+    """
+    empty = Verdict("errored", "", competition.name, competition.digest, datetime.now(UTC))
+    try:
+        submission = read_archive(archive)
+    except SubmissionError as error:
+        return replace(empty, outcome="rejected", reason="archive", message=str(error))
+    case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
+    try:
+        return case.judged(private_items, hub or Hub(), sandbox, calibration_seconds)
+    except Rejection as rejection:
+        verdict = replace(case.verdict, outcome="rejected", reason=rejection.reason, message=rejection.message)
+        return replace(verdict, log=rejection.log)
+    except CuveeError as error:
+        return replace(case.verdict, outcome="errored", reason="infrastructure", message=str(error))
+    except Exception as error:  # noqa: BLE001  # the door: a defect of ours is never the participant's fault
+        message = f"this is a defect of cuvee: {type(error).__name__}: {error}"
+        return replace(case.verdict, outcome="errored", reason="infrastructure", message=message)
+
+
+@dataclass
+class _Case:
+    """One judgement under way: `verdict` is what is known so far, and is what is left if it stops."""
+
+    submission: Submission
+    competition: Competition
+    workdir: Path
+    progress: Progress
+    verdict: Verdict
+
+    def judged(
+        self, private_items: Path | None, hub: Hub, sandbox: Sandbox | None, calibration: float | None
+    ) -> Verdict:
+        lock = self.read()
+        self.check(lock, hub)
+        sandbox = sandbox or choose_sandbox(self.submission.tier)
+        if self.submission.tier != "recipe" and not sandbox.isolates:
+            raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
+        parts = load_parts(self.competition, private_items)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        models = self.placed(lock, hub)
+        pace = Pace.of(self.competition.budget, calibration)
+        limits = pace.limits(0.0)
+        built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
+        self.note_model(built)
+        limits = pace.limits(built.ended.seconds)
+        answered = answer_inside(built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress)
+        measured = measure(parts, answered.folder)
+        figures = _figures(built, answered, measured, pace, sandbox)
+        self.verdict = replace(self.verdict, figures=figures)
+        _keep_tokens(self.competition.budget, measured)
+        return replace(
+            self.verdict,
+            outcome="accepted",
+            predictions_digest=measured.predictions_digest,
+            public=measured.public,
+            private=measured.private,
+            reproduction=self.compared(built, measured),
+            log=built.ended.log,
+        )
+
+    def read(self) -> Lock:
+        """Read recipe and lock, and see that one belongs to the other."""
+        try:
+            lock = read_lock(self.submission.lock, LOCK)
+            if self.submission.manifest.competition != self.competition.name:
+                message = f"this was made for the competition '{self.submission.manifest.competition}'"
+                raise SubmissionError(message)
+            if self.submission.tier == "recipe":
+                self.read_recipe(lock)
+            elif self.submission.tier == "plugin" and _method_of(self.submission.recipe_text) != lock.merge_method:
+                raise SubmissionError("the lock is of another method than the recipe's")
+        except SubmissionError as error:
+            raise Rejection("archive", str(error)) from error
+        except RecipeError as error:
+            raise Rejection("recipe", str(error)) from error
+        return lock
+
+    def read_recipe(self, lock: Lock) -> None:
+        recipe = recipe_from_text(self.submission.recipe_text)
+        if recipe.digest != lock.recipe:
+            raise SubmissionError("the lock is of another recipe", where=LOCK, hint="lock and pack it again")
+        named = {str(model) for model in recipe.models()}
+        if named != {model.reference for model in lock.models}:
+            raise SubmissionError("the lock has other models than the recipe", where=LOCK, hint="lock it again")
+        promised = registry()[recipe.merge_method].reproducible
+        self.verdict = replace(self.verdict, recipe_digest=recipe.digest, reproducible=promised)
+
+    def check(self, lock: Lock, hub: Hub) -> None:
+        """Check the rules; a broken one ends the case."""
+        evidence = gather(lock, self.submission.tier, self.competition, hub)
+        findings = check_rules(self.competition.rules, evidence)
+        self.verdict = replace(self.verdict, evidence=evidence, findings=findings)
+        self.stop_at_broken_rules()
+
+    def stop_at_broken_rules(self) -> None:
+        broken = [finding for finding in self.verdict.findings if finding.outcome == "fail"]
+        if broken:
+            told = "; ".join(f"{f.rule}: {f.model + ': ' if f.model else ''}{f.message}" for f in broken[:5])
+            raise Rejection("rules", told)
+
+    def placed(self, lock: Lock, hub: Hub) -> dict[str, Path]:
+        try:
+            return places(lock, self.competition, hub, self.workdir / "models", self.progress)
+        except SubmissionError as error:
+            raise Rejection("archive", str(error)) from error
+
+    def note_model(self, built: Built) -> None:
+        """Note what was built. A model that is larger than its leaves may be is against the rules, too."""
+        self.verdict = replace(self.verdict, weights_digest=built.weights_digest)
+        most = self.competition.rules.max_parameters
+        if most is not None and built.parameters > most:
+            message = f"the merged model has {built.parameters:,} parameters; at most {most:,} are allowed"
+            finding = Finding("merged_parameters", "fail", message)
+            self.verdict = replace(self.verdict, findings=(*self.verdict.findings, finding))
+            self.stop_at_broken_rules()
+
+    def compared(self, built: Built, measured: Measured) -> Any:
+        """Compare with what the participant has claimed, if anything."""
+        if CLAIM not in self.submission.files:
+            return None
+        try:
+            claim = read_claim(strict_json(self.submission.files[CLAIM], CLAIM), CLAIM)
+        except SubmissionError as error:
+            raise Rejection("archive", str(error)) from error
+        digest, public = built.weights_digest, measured.public
+        return compare_with_claim(claim, built.folder, digest, measured.predictions, public)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A budget on this machine: seconds here are `slower` times those of the reference machine."""
+
+    budget: Budget
+    calibration_seconds: float | None
+    slower: float
+
+    @classmethod
+    def of(cls, budget: Budget, calibration: float | None) -> "Pace":
+        """Return the pace of this machine, calibrated now unless it was before. Without reference they are alike."""
+        if budget.calibration_seconds is None:
+            return cls(budget, calibration, 1.0)
+        found = calibrate() if calibration is None else calibration
+        return cls(budget, found, found / budget.calibration_seconds)
+
+    def limits(self, spent_seconds: float) -> Limits:
+        """Return the limits of the next job after some seconds are spent."""
+        left = max(1.0, self.budget.seconds * self.slower - spent_seconds)
+        budget = self.budget
+        return Limits(left, budget.memory_bytes, budget.disk_bytes, budget.processes, budget.log_bytes)
+
+
+def _keep_tokens(budget: Budget, measured: Measured) -> None:
+    if budget.tokens is not None and measured.tokens > budget.tokens:
+        raise Rejection("tokens", f"{measured.tokens:,} tokens; the budget has {budget.tokens:,}")
+
+
+def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, sandbox: Sandbox) -> Figures:
+    seconds = built.ended.seconds + answered.ended.seconds
+    return Figures(
+        merge_seconds=built.ended.seconds,
+        evaluate_seconds=answered.ended.seconds,
+        calibration_seconds=pace.calibration_seconds,
+        normalised_seconds=seconds / pace.slower,
+        peak_memory_bytes=max(built.ended.peak_memory_bytes, answered.ended.peak_memory_bytes),
+        disk_bytes=max(built.ended.disk_bytes, answered.ended.disk_bytes),
+        tokens=measured.tokens,
+        parameters=built.parameters,
+        sandbox=sandbox.name,
+        hardware=this_machine(),
+    )
+
+
+def _method_of(text: str) -> str:
+    """Return the merge method of a recipe that only its own plug-in can read."""
+    data = read_document(text, RECIPE).data
+    method = data.get("merge_method") if isinstance(data, dict) else None
+    if not isinstance(method, str):
+        raise RecipeError("'merge_method' is missing", where=RECIPE)
+    return method

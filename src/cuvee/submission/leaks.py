@@ -1,0 +1,38 @@
+"""Looks for secrets in what is about to be handed in: tokens and keys by their shape, and those of this machine."""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from cuvee.errors import SubmissionError, several
+
+SHAPES = {
+    "a token of a model hub": rb"\bhf_[A-Za-z0-9]{20,}",
+    "a GitHub token": rb"\b(?:gh[pousr]_[A-Za-z0-9]{30,}|github_pat_[A-Za-z0-9_]{30,})",
+    "an API key": rb"\bsk-(?:[A-Za-z]+-)*[A-Za-z0-9_-]{20,}",
+    "an AWS key": rb"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b",
+    "a Google key": rb"\bAIza[0-9A-Za-z_-]{30,}",
+    "a Slack token": rb"\bxox[abprs]-[A-Za-z0-9-]{10,}",
+    "a private key": rb"-----BEGIN [A-Z ]*PRIVATE KEY",
+    "a password in an address": rb"\bhttps?://[^\s/:@]+:[^\s/@]+@",
+}
+SHORTEST = 8
+"""Known secrets that are shorter are words."""
+
+
+def refuse_leaks(files: Mapping[str, bytes], known: Sequence[str] = ()) -> None:
+    """Raise SubmissionError that names each file with something that looks like a secret, or holds a `known` one."""
+    found = [
+        SubmissionError(f"line {line} has {what}", where=name, hint="take it out, and revoke it if it was shown before")
+        for name, data in files.items()
+        for what, line in _leaks(data, known)
+    ]
+    if found:
+        raise several(found)
+
+
+def _leaks(data: bytes, known: Sequence[str]) -> list[tuple[str, int]]:
+    shapes = {what: re.compile(shape) for what, shape in SHAPES.items()}
+    secrets = [secret.encode() for secret in known if len(secret) >= SHORTEST]
+    starts = [(what, match.start()) for what, shape in shapes.items() for match in shape.finditer(data)]
+    starts += [("a secret of this machine", data.find(secret)) for secret in secrets if secret in data]
+    return [(what, data.count(b"\n", 0, start) + 1) for what, start in starts]

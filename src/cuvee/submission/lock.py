@@ -1,0 +1,195 @@
+"""`Lock`: every model that a recipe names, pinned by commit and by the SHA-256 of its files; and what else decides.
+
+The recipe itself is never rewritten: references in it keep their meaning, and the lock says what they were.
+"""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from cuvee.checkpoint.checkpoint import INDEX
+from cuvee.checkpoint.companions import companion_names
+from cuvee.checkpoint.hashes import sha256_of
+from cuvee.errors import CheckpointError, SubmissionError
+from cuvee.hub import Hub, Repository, cached
+from cuvee.method import registry
+from cuvee.plan.adapters import WANTED, find_adapter
+from cuvee.plan.resolve import find_on_hub, place_of
+from cuvee.progress import Progress, Silent
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import ModelRef
+from cuvee.submission.competition import Competition
+from cuvee.submission.sandbox.runtime import PACKAGE
+from cuvee.version import __version__
+
+CARDS = ("README.md", "LICENSE")
+MOST_MODELS = 200
+MOST_FILES = 2000
+
+_strict = with_config(ConfigDict(extra="forbid", strict=True))
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+
+
+@_strict
+@dataclass(frozen=True)
+class LockedFile:
+    """A file's size and hash."""
+
+    size: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+@_strict
+@dataclass(frozen=True)
+class LockedModel:
+    """One model: the recipe's reference, where it is on a hub if it is there, and what its files are.
+
+    The reference of an adapter is what follows the base's, "+" and all.
+    """
+
+    reference: Annotated[str, Field(min_length=1, max_length=1000)]
+    files: Mapping[FileName, LockedFile]
+    hub: HubName | None = None
+    commit: Commit | None = None
+    adapter: "LockedModel | None" = None
+
+    def weights(self) -> dict[str, str]:
+        """Return the SHA-256 of the files of weights, by name."""
+        return {name: file.sha256 for name, file in self.files.items() if name.endswith(".safetensors")}
+
+
+@_strict
+@dataclass(frozen=True)
+class Lock:
+    """What decides a merge besides the recipe. `code` is the digest of this package's sources, `method` of the one
+    file of the merge method; a judge with other sources says so."""
+
+    recipe: Sha256
+    merge_method: str
+    method: Sha256 | None
+    code: Sha256
+    cuvee: str
+    tasks: Mapping[str, str]
+    models: tuple[LockedModel, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `read_lock` reads."""
+        return asdict(self)
+
+
+_LOCK = TypeAdapter(Lock)
+
+
+def make_lock(
+    recipe: Recipe, competition: Competition | None = None, *, hub: Hub | None = None, progress: Progress | None = None
+) -> Lock:
+    """Pin all models of a recipe. Hashes of large files are asked of the hub; those of folders are computed."""
+    hub = hub or Hub()
+    return Lock(
+        recipe=recipe.digest,
+        merge_method=recipe.merge_method,
+        method=method_digest(recipe.merge_method),
+        code=code_digest(),
+        cuvee=__version__,
+        tasks=task_digests(competition) if competition else {},
+        models=tuple(lock_model(model, recipe.folder, hub, progress or Silent()) for model in recipe.models()),
+    )
+
+
+def read_lock(content: Any, where: str) -> Lock:
+    """Read plain data. Raises SubmissionError for anything but a lock."""
+    try:
+        found = _LOCK.validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise SubmissionError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=where) from error
+    references = [model.reference for model in found.models]
+    if len(set(references)) < len(references):
+        raise SubmissionError("a model is locked twice", where=where)
+    if len(references) > MOST_MODELS or sum(len(model.files) for model in found.models) > MOST_FILES:
+        raise SubmissionError(f"more than {MOST_MODELS} models or {MOST_FILES} files", where=where)
+    return found
+
+
+def lock_model(model: ModelRef, folder: Path | None, hub: Hub, progress: Progress) -> LockedModel:
+    """Pin one model, and its adapter if it has one. Raises CheckpointError for one that cannot be found."""
+    adapter = lock_adapter(model, folder, hub, progress) if model.adapter else None
+    place = place_of(model, folder)
+    if place is None:
+        repository = find_on_hub(model, folder, hub)
+        files = remote_files(hub, repository, repository.wanted())
+        return LockedModel(str(model), files, repository.name, repository.commit, adapter)
+    return LockedModel(str(model), locked_files(place, progress), adapter=adapter)
+
+
+def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progress) -> LockedModel:
+    """Pin the adapter of a reference: its config and its weights."""
+    assert model.adapter is not None, "only called for `base+adapter`"
+    found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    reference = f"+{model.adapter_text}"
+    if found.repository is None:
+        files = {name: file for name, file in locked_files(found.place, progress).items() if name in WANTED}
+        return LockedModel(reference, files)
+    files = remote_files(hub, found.repository, WANTED)
+    return LockedModel(reference, files, found.repository.name, found.repository.commit)
+
+
+def remote_files(hub: Hub, repository: Repository, names: Iterable[str]) -> dict[str, LockedFile]:
+    """Return size and hash of files of a hub. Small ones are downloaded, of large ones the hub says the hash."""
+    kept = [name for name in sorted(set(names)) if name in repository.files and name not in CARDS]
+    return {name: _remote(hub, repository, name) for name in kept}
+
+
+def locked_files(place: Path, progress: Progress | None = None) -> dict[str, LockedFile]:
+    """Return size and hash of what a merge reads of a folder or a file: weights, config, companions."""
+    if not place.is_dir():
+        paths = [place]
+    else:
+        kept = [name for name in ("config.json", INDEX) if (place / name).is_file()]
+        paths = [*sorted(place.glob("*.safetensors")), *(place / name for name in (*kept, *companion_names(place)))]
+        paths = sorted(path for path in set(paths) if path.name not in CARDS)
+    hashes = sha256_of(paths, progress=progress)
+    return {path.name: LockedFile(path.stat().st_size, hashes[path]) for path in paths}
+
+
+def method_digest(key: str) -> str | None:
+    """Return the SHA-256 of the file that defines a merge method, None for one that is not installed."""
+    method = registry().get(key)
+    source = inspect.getsourcefile(inspect.unwrap(method.rule)) if method else None
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else None
+
+
+def code_digest() -> str:
+    """Return the SHA-256 of the names and contents of this package's sources."""
+    hashed = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: path.relative_to(PACKAGE).as_posix()):
+        data = path.read_bytes()
+        hashed.update(f"{path.relative_to(PACKAGE).as_posix()}\0{len(data)}\0".encode() + data)
+    return hashed.hexdigest()
+
+
+def task_digests(competition: Competition) -> dict[str, str]:
+    """Return the digest of each public part, by task. The empty text stands for a file that is not there."""
+    from cuvee.evaluate import load_task
+
+    places = {task.name: competition.folder / task.public for task in competition.tasks}
+    return {name: load_task(place).digest if place.is_file() else "" for name, place in places.items()}
+
+
+def _remote(hub: Hub, repository: Repository, name: str) -> LockedFile:
+    file = repository.files[name]
+    if file.sha256 is not None:
+        return LockedFile(file.size, file.sha256)
+    if name.endswith(".safetensors"):
+        raise CheckpointError(f"the hub does not say the SHA-256 of {name}", where=repository.shown)
+    place = cached(hub, repository, name)
+    return LockedFile(place.stat().st_size, sha256_of([place])[place])

@@ -1,0 +1,101 @@
+"""Checks that a competition holds together: its files are there, are what it says, and its baselines keep its rules."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cuvee.checkpoint.hashes import sha256_of
+from cuvee.errors import CuveeError, PlatformError, RecipeError
+from cuvee.hub import Hub
+from cuvee.submission.assemble import Entry, check_entry
+from cuvee.submission.competition import Competition
+from cuvee.submission.measure import Parts, load_parts
+from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sign import public_key, read_key
+from cuvee.submission.template import KEY
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a competition has: items of public and private parts, models, the sandbox of this machine.
+
+    `problems` must be solved before it opens; `notes` are for the organiser to know.
+    """
+
+    public_items: int
+    private_items: int
+    models: int
+    sandbox: str
+    problems: tuple[CuveeError, ...]
+    notes: tuple[str, ...]
+
+
+def check_competition(competition: Competition, hub: Hub) -> Overview:
+    """Look at all that a competition names. Problems are gathered, none is raised."""
+    problems = [*_model_problems(competition), *_baseline_problems(competition, hub), *_key_problems(competition)]
+    parts = Parts({}, {})
+    try:
+        parts = load_parts(competition, competition.folder)
+    except PlatformError as error:
+        problems.append(RecipeError(error.message, where=error.where))
+    problems += _shared_items(parts)
+    public, private = (sum(len(task.samples) for task in part.values()) for part in (parts.public, parts.private))
+    sandbox = choose_sandbox().name
+    notes = tuple(_notes(competition, sandbox))
+    return Overview(public, private, len(competition.models), sandbox, tuple(problems), notes)
+
+
+def _model_problems(competition: Competition) -> Iterator[CuveeError]:
+    for model in competition.models:
+        folder = competition.folder / model.folder
+        try:
+            found = sha256_of([folder / name for name in model.files])
+        except CuveeError as error:
+            yield error
+            continue
+        for name, sha256 in model.files.items():
+            if found[folder / name] != sha256:
+                yield RecipeError("the file is not the one that the competition names", where=str(folder / name))
+
+
+def _baseline_problems(competition: Competition, hub: Hub) -> Iterator[CuveeError]:
+    for name in competition.ranking.baselines:
+        try:
+            _, findings = check_entry(Entry(recipe=competition.folder / name), competition, hub)
+        except CuveeError as error:
+            yield error
+            continue
+        for finding in findings:
+            if finding.outcome == "fail":
+                yield RecipeError(f"the baseline breaks the rule '{finding.rule}': {finding.message}", where=name)
+
+
+def _key_problems(competition: Competition) -> Iterator[CuveeError]:
+    place = competition.folder / KEY
+    if competition.public_key is None or not place.is_file():
+        return
+    try:
+        if public_key(read_key(place)) != competition.public_key:
+            yield RecipeError("the private key is not that of the public key", where=str(place))
+    except CuveeError as error:
+        yield error
+
+
+def _shared_items(parts: Parts) -> Iterator[CuveeError]:
+    """Yield a problem for each task whose private part asks what its public part asks."""
+    for name, task in parts.private.items():
+        shown = {sample.input for sample in parts.public[name].samples}
+        shared = sum(sample.input in shown for sample in task.samples)
+        if shared:
+            yield RecipeError(f"{shared} items of the private part are in the public one", where=f"task '{name}'")
+
+
+def _notes(competition: Competition, sandbox: str) -> Iterator[str]:
+    if sandbox == "none":
+        yield "no sandbox works here: only recipes are run, without walls"
+    if competition.public_key is None:
+        yield "no public key: verdicts are not signed"
+    without = [task.name for task in competition.tasks if task.private is None]
+    if without:
+        yield f"no private part: {', '.join(without)}"
+    if competition.budget.calibration_seconds is None:
+        yield "no calibration: seconds count as they are, on a slow machine as on a fast one"

@@ -1,0 +1,63 @@
+"""What a sandbox is: it runs one job within limits and says how it ended. Paths inside are those outside."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+Ending = Literal["finished", "crash", "time", "memory", "disk", "processes", "log"]
+"""`crash` is a command that failed or was stopped by a signal; the rest but `finished` are limits."""
+
+Hear = Callable[[bytes], None]
+"""Takes a line that the job has written to its standard output."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, what it may read, and the one folder that it may write to.
+
+    `overlays` are folders that the job sees, writable, in place of others: content of the first at the place of the
+    second. `environment` is all that the job knows of ours.
+    """
+
+    command: tuple[str, ...]
+    readable: tuple[Path, ...]
+    writable: Path
+    overlays: Mapping[Path, Path] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a job may take. `log_bytes` counts both outputs together."""
+
+    seconds: float
+    memory_bytes: int
+    disk_bytes: int
+    processes: int = 256
+    log_bytes: int = 1 << 20
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended. `log` is the end of its standard error; nothing of the job runs any more."""
+
+    ending: Ending
+    code: int | None
+    seconds: float
+    peak_memory_bytes: int
+    disk_bytes: int
+    log: str
+
+
+class Sandbox(Protocol):
+    """A way to run jobs. One that does not `isolate` may run our own code only."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def isolates(self) -> bool: ...
+
+    def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
+        """Run a job to its end or its limits. Raises PlatformError if the sandbox itself cannot work."""

@@ -1,0 +1,33 @@
+"""What of this machine a Python program needs to run: the system's libraries, the interpreter, its packages, us."""
+
+import os
+import sys
+import sysconfig
+from pathlib import Path
+
+import cuvee
+
+PACKAGE = Path(cuvee.__file__).resolve().parent
+
+
+def runtime_folders() -> list[Path]:
+    """List the folders and files that a job may read besides its own."""
+    venv = [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")] if _in_venv() else []
+    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    wanted = [Path("/usr"), Path(sys.base_prefix), *venv, *libraries, PACKAGE, Path("/etc/ld.so.cache")]
+    there = dict.fromkeys(Path(os.path.abspath(place)) for place in wanted if place.exists() and not place.is_symlink())
+    return [place for place in there if not any(other != place and place.is_relative_to(other) for other in there)]
+
+
+def python(*arguments: str) -> tuple[str, ...]:
+    """Return the command that runs this interpreter without looking at anybody's settings."""
+    return (sys.executable, "-B", "-s", *arguments)
+
+
+def python_environment() -> dict[str, str]:
+    """Return what the interpreter must be told: where this very package is, and one hash seed for all."""
+    return {"PYTHONPATH": str(PACKAGE.parent), "PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+
+def _in_venv() -> bool:
+    return sys.prefix != sys.base_prefix

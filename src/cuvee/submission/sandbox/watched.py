@@ -1,0 +1,228 @@
+"""A command watched from outside: seconds, memory, disk, processes and what it writes; killed with all it started.
+
+Works without control groups: a thread looks at the tree of processes every few hundredths of a second. What the
+command itself says of its use is not asked.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from cuvee.errors import PlatformError
+from cuvee.submission.sandbox.protocol import Ended, Ending, Hear, Limits
+
+WATCH_SECONDS = 0.05
+DISK_EVERY = 4
+"""Looks at the processes for one at the disk, which takes longer."""
+
+LOG_TAIL = 16 << 10
+LONGEST_LINE = 64 << 10
+AFTERMATH_SECONDS = 3.0
+"""How long the outputs may stay open once the command has ended."""
+
+
+def watch(
+    command: Sequence[str],
+    limits: Limits,
+    writable: Path,
+    hear: Hear,
+    *,
+    environment: Mapping[str, str],
+    prepare: Callable[[], None] | None = None,
+    stop: Callable[[], None] | None = None,
+) -> Ended:
+    """Run a command to its end or to one of the limits. `prepare` runs in the new process before the command.
+
+    `stop` is called besides killing the process, for a command that only asks another program to run the job.
+    """
+    started = time.monotonic()
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(environment),
+            cwd=writable,
+            start_new_session=True,
+            preexec_fn=prepare,  # nothing but system calls, in a process that execs at once
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise PlatformError(f"the sandbox does not start: {error}", where=command[0]) from error
+    written = _Written(limits.log_bytes)
+    assert process.stdout is not None, "it is a pipe"
+    assert process.stderr is not None, "it is a pipe"
+    readers = [
+        threading.Thread(target=written.read_lines, args=(process.stdout, hear), daemon=True),
+        threading.Thread(target=written.read_tail, args=(process.stderr,), daemon=True),
+    ]
+    for reader in readers:
+        reader.start()
+    watched = _Watched(process.pid, limits, writable, started)
+    try:
+        ending = _until_end(process, watched, written)
+    finally:
+        kill_tree(process)
+        if stop is not None:
+            stop()
+        for reader in readers:
+            reader.join(AFTERMATH_SECONDS)
+    watched.look_at_disk()
+    if ending == "finished" and watched.over() is not None:
+        ending = watched.over() or ending
+    return Ended(
+        ending if ending != "finished" or process.returncode == 0 else "crash",
+        process.returncode,
+        time.monotonic() - started,
+        watched.peak_memory,
+        watched.disk,
+        written.tail(),
+    )
+
+
+def _until_end(process: "subprocess.Popen[bytes]", watched: "_Watched", written: "_Written") -> Ending:
+    while True:
+        try:
+            process.wait(WATCH_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        else:
+            return "log" if written.too_much.is_set() else "finished"
+        watched.look()
+        if written.too_much.is_set():
+            return "log"
+        if (over := watched.over()) is not None:
+            return over
+
+
+def kill_tree(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a process and all that descend from it, whatever groups and sessions they made; wait for the first."""
+    for pid in [process.pid, *descendants(process.pid)]:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+class _Written:
+    """What a command writes: lines of its output are heard, the end of its errors is kept."""
+
+    def __init__(self, most: int) -> None:
+        self.too_much = threading.Event()
+        self._most = most
+        self._count = 0
+        self._lock = threading.Lock()
+        self._tail = bytearray()
+
+    def read_lines(self, pipe: IO[bytes], hear: Hear) -> None:
+        line = bytearray()
+        for piece in self._pieces(pipe):
+            line += piece
+            *whole, rest = line.split(b"\n")
+            for each in whole:
+                hear(bytes(each))
+            line = bytearray(rest[-LONGEST_LINE:])
+
+    def read_tail(self, pipe: IO[bytes]) -> None:
+        for piece in self._pieces(pipe):
+            self._tail = (self._tail + piece)[-LOG_TAIL:]
+
+    def tail(self) -> str:
+        """Return the end of what was written, without control characters."""
+        text = bytes(self._tail).decode("utf-8", "replace")
+        return "".join(each for each in text if each.isprintable() or each in "\n\t")
+
+    def _pieces(self, pipe: IO[bytes]) -> Iterator[bytes]:
+        """Yield what comes; once it is too much it is read, so that nobody waits, and dropped."""
+        while piece := os.read(pipe.fileno(), 1 << 16):
+            with self._lock:
+                self._count += len(piece)
+                if self._count > self._most:
+                    self.too_much.set()
+            if not self.too_much.is_set():
+                yield piece
+
+
+class _Watched:
+    """What a tree of processes takes."""
+
+    def __init__(self, pid: int, limits: Limits, writable: Path, started: float) -> None:
+        self._pid = pid
+        self._limits = limits
+        self._writable = writable
+        self._started = started
+        self._looks = 0
+        self._memory = self._processes = 0
+        self.peak_memory = 0
+        self.disk = 0
+
+    def look(self) -> None:
+        tree = [self._pid, *descendants(self._pid)]
+        self._processes = len(tree)
+        self._memory = sum(private_bytes(pid) for pid in tree)
+        self.peak_memory = max(self.peak_memory, self._memory)
+        self._looks += 1
+        if self._looks % DISK_EVERY == 0:
+            self.look_at_disk()
+
+    def look_at_disk(self) -> None:
+        self.disk = max(self.disk, disk_bytes(self._writable))
+
+    def over(self) -> Ending | None:
+        """Return the limit that is passed, if any."""
+        if self._memory > self._limits.memory_bytes:
+            return "memory"
+        if self._processes > self._limits.processes:
+            return "processes"
+        if self.disk > self._limits.disk_bytes:
+            return "disk"
+        return "time" if time.monotonic() - self._started > self._limits.seconds else None
+
+
+def descendants(pid: int) -> list[int]:
+    """List the processes that descend from one, as far as they can be seen now."""
+    found, waiting = [], [pid]
+    while waiting:
+        below = _children(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """List the children of all threads of a process; those of a thread that ended are with another one."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
+    return found
+
+
+def private_bytes(pid: int) -> int:
+    """Return the memory that a process holds and no file backs."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc", str(pid), "status").read_bytes().splitlines()
+        wanted = (b"RssAnon:", b"RssShmem:")
+        return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(wanted))
+    return 0
+
+
+def disk_bytes(folder: Path) -> int:
+    """Return what a folder takes on the disk, each file and folder at least a block; links are not followed."""
+    total, waiting = 0, [str(folder)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, 4096)
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+    return total

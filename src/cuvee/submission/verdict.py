@@ -1,0 +1,213 @@
+"""`Verdict`: what a judge found of a submission, as data that travels as JSON.
+
+accepted   it was built, measured and keeps the rules
+rejected   for a reason that is the participant's: rules, budget, a recipe that fails
+errored    for a reason that is the platform's: it costs no quota and is tried again
+
+Public and private scores are of separate types, and `PublicVerdict`, which is what participants may see, has no place
+for private ones.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from cuvee.errors import SubmissionError
+from cuvee.evaluate import Score
+from cuvee.submission.evidence import Evidence
+
+T = TypeVar("T")
+
+Outcome = Literal["accepted", "rejected", "errored"]
+
+Reason = Literal[
+    "rules",  # a rule is broken: see the findings
+    "archive",  # not a submission that can be read
+    "recipe",  # it does not plan or does not merge
+    "time",  # over the budget's seconds
+    "memory",
+    "disk",
+    "tokens",
+    "processes",
+    "log",  # wrote more than may be kept
+    "crash",  # the participant's code failed or was stopped
+    "output",  # what came out of the sandbox is not what was asked for
+    "claim",  # weights, predictions or scores are not those that were claimed
+    "infrastructure",  # ours
+]
+
+FindingOutcome = Literal["pass", "note", "fail"]
+Agreement = Literal["bit_identical", "within_tolerance", "differs", "not_claimed"]
+
+_strict = with_config(ConfigDict(extra="forbid"))
+
+
+@_strict
+@dataclass(frozen=True)
+class Finding:
+    """What one rule says of one model, or of the whole submission if `model` is None."""
+
+    rule: str
+    outcome: FindingOutcome
+    message: str
+    model: str | None = None
+
+
+@_strict
+@dataclass(frozen=True)
+class PublicScores:
+    """Scores on the public parts. `items` has the main metric of each item, by task, in the order of the task."""
+
+    macro: Score
+    tasks: tuple[Score, ...]
+    items: Mapping[str, tuple[float, ...]]
+
+
+@_strict
+@dataclass(frozen=True)
+class PrivateScores:
+    """Scores on the private parts: for organisers alone until the reveal."""
+
+    macro: Score
+    tasks: tuple[Score, ...]
+    items: Mapping[str, tuple[float, ...]]
+
+
+@_strict
+@dataclass(frozen=True)
+class Hardware:
+    """The machine that judged, in words and numbers."""
+
+    processor: str
+    cores: int
+    memory_bytes: int
+    accelerator: str | None
+    system: str
+    versions: Mapping[str, str]
+
+
+@_strict
+@dataclass(frozen=True)
+class Figures:
+    """What judging took. `normalised_seconds` is what the budget counts: the seconds that the reference machine would
+    have taken. `sandbox` names the sandbox that the work ran in."""
+
+    merge_seconds: float
+    evaluate_seconds: float
+    calibration_seconds: float | None
+    normalised_seconds: float
+    peak_memory_bytes: int
+    disk_bytes: int
+    tokens: int
+    parameters: int
+    sandbox: str
+    hardware: Hardware
+
+
+@_strict
+@dataclass(frozen=True)
+class Reproduction:
+    """How what was built here compares with what the submission claims.
+
+    `weights_distance` is the largest relative distance of a tensor, `predictions_agree` the share of equal answers on
+    the public parts, `score_gap` the largest difference of a public score.
+    """
+
+    weights: Agreement
+    predictions: Agreement
+    scores: Agreement
+    weights_distance: float | None = None
+    predictions_agree: float | None = None
+    score_gap: float | None = None
+
+
+@_strict
+@dataclass(frozen=True)
+class PublicVerdict:
+    """A verdict as participants may see it: without private scores, and without the log, which a phase may withhold."""
+
+    outcome: Outcome
+    submission: str
+    competition: str
+    competition_digest: str
+    judged: datetime
+    reason: Reason | None = None
+    message: str = ""
+    findings: tuple[Finding, ...] = ()
+    evidence: Evidence | None = None
+    recipe_digest: str | None = None
+    weights_digest: str | None = None
+    reproducible: Literal["bits", "tolerance"] | None = None
+    predictions_digest: str | None = None
+    public: PublicScores | None = None
+    figures: Figures | None = None
+    reproduction: Reproduction | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads."""
+        return dict(_PUBLIC.dump_python(self, mode="json"))
+
+    @classmethod
+    def from_json(cls, content: Any) -> "PublicVerdict":
+        """Read plain data. Raises SubmissionError for anything but a verdict."""
+        return _read(_PUBLIC, content)
+
+
+@_strict
+@dataclass(frozen=True)
+class Verdict:
+    """All that a judge found. `submission` and `competition_digest` say of what; `predictions_digest` is that of the
+    answers to the public parts. Of an errored or rejected submission what is not known is None."""
+
+    outcome: Outcome
+    submission: str
+    competition: str
+    competition_digest: str
+    judged: datetime
+    reason: Reason | None = None
+    message: str = ""
+    findings: tuple[Finding, ...] = ()
+    evidence: Evidence | None = None
+    recipe_digest: str | None = None
+    weights_digest: str | None = None
+    reproducible: Literal["bits", "tolerance"] | None = None
+    predictions_digest: str | None = None
+    public: PublicScores | None = None
+    private: PrivateScores | None = field(default=None, repr=False)
+    figures: Figures | None = None
+    reproduction: Reproduction | None = None
+    log: str = ""
+
+    @property
+    def costs_quota(self) -> bool:
+        """Say whether the submission counts: what failed for our reasons does not."""
+        return self.outcome != "errored"
+
+    def for_participants(self) -> PublicVerdict:
+        """Return the verdict without private scores and log."""
+        return PublicVerdict(**{each.name: getattr(self, each.name) for each in fields(PublicVerdict)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data that `from_json` reads, private scores and all."""
+        return dict(_WHOLE.dump_python(self, mode="json"))
+
+    @classmethod
+    def from_json(cls, content: Any) -> "Verdict":
+        """Read plain data. Raises SubmissionError for anything but a verdict."""
+        return _read(_WHOLE, content)
+
+
+_PUBLIC = TypeAdapter(PublicVerdict)
+_WHOLE = TypeAdapter(Verdict)
+
+
+def _read(adapter: TypeAdapter[T], content: Any) -> T:
+    try:
+        return adapter.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise SubmissionError(f"this is no verdict: {place}: {first['msg']}") from error

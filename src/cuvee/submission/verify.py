@@ -1,0 +1,141 @@
+"""Verifies a submission: judges it here, compares with its claims and with an earlier verdict, signs what was found.
+
+Anyone can: without the organiser's private items only public parts are measured, without the key nothing is signed.
+"""
+
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cuvee.errors import RecipeError, SubmissionError
+from cuvee.hub import Hub
+from cuvee.progress import Progress, Silent
+from cuvee.submission.claim import PREDICTIONS_TOLERANCE, SCORES_TOLERANCE
+from cuvee.submission.competition import Competition
+from cuvee.submission.evidence import Evidence
+from cuvee.submission.judge import judge
+from cuvee.submission.pack import strict_json
+from cuvee.submission.rules import check_rules
+from cuvee.submission.sign import checked, signed
+from cuvee.submission.verdict import Agreement, Finding, PublicVerdict, Reproduction, Verdict
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+def verify(
+    archive: Path,
+    competition: Competition,
+    workdir: Path,
+    *,
+    earlier: PublicVerdict | None = None,
+    private_items: Path | None = None,
+    hub: Hub | None = None,
+    progress: Progress | None = None,
+) -> Verdict:
+    """Judge a submission, and say whether an `earlier` verdict comes out again."""
+    verdict = judge(archive, competition, workdir, progress=progress or Silent(), private_items=private_items, hub=hub)
+    if earlier is None or verdict.outcome != "accepted":
+        return verdict
+    if earlier.submission != verdict.submission:
+        raise RecipeError("the earlier verdict is of another submission")
+    return replace(verdict, reproduction=compare_verdicts(earlier, verdict))
+
+
+def verify_in(work: Path | None, archive: Path, competition: Competition, **options: Any) -> Verdict:
+    """Verify in a new folder, or in one that is removed afterwards. Options are those of `verify`."""
+    if work is not None:
+        if work.exists():
+            raise RecipeError("the folder is there already", where=str(work), hint="name a new one")
+        return verify(archive, competition, work, **options)
+    with tempfile.TemporaryDirectory(prefix="cuvee-") as folder:
+        return verify(archive, competition, Path(folder) / "work", **options)
+
+
+def check_again(verdict: PublicVerdict, competition: Competition) -> tuple[Evidence, tuple[Finding, ...]]:
+    """Apply the rules again to what a verdict stores. Raises SubmissionError if it stores nothing to look at."""
+    if verdict.evidence is None:
+        raise SubmissionError("the verdict has no evidence: it was made before the rules were checked")
+    return verdict.evidence, check_rules(competition.rules, verdict.evidence)
+
+
+def compare_verdicts(earlier: PublicVerdict, now: Verdict) -> Reproduction:
+    """Compare two verdicts on one submission: digests of weights and answers, and the public scores of every task."""
+    before = {score.task: score.value for score in earlier.public.tasks} if earlier.public else {}
+    after = {score.task: score.value for score in now.public.tasks} if now.public else {}
+    gaps = [abs(before[task] - after.get(task, float("inf"))) for task in before]
+    gap = max(gaps) if gaps else None
+    agree = _agreeing(earlier, now)
+    return Reproduction(
+        weights=_same(earlier.weights_digest, now.weights_digest),
+        predictions=_agreement(_same(earlier.predictions_digest, now.predictions_digest), agree),
+        scores="not_claimed" if gap is None else _named(gap == 0, gap <= SCORES_TOLERANCE),
+        predictions_agree=agree,
+        score_gap=gap,
+    )
+
+
+def _same(before: str | None, now: str | None) -> Agreement:
+    if before is None:
+        return "not_claimed"
+    return "bit_identical" if before == now else "differs"
+
+
+def _agreement(digests: Agreement, agree: float | None) -> Agreement:
+    near = digests == "differs" and agree is not None and agree >= PREDICTIONS_TOLERANCE
+    return "within_tolerance" if near else digests
+
+
+def _agreeing(earlier: PublicVerdict, now: Verdict) -> float | None:
+    """Return the share of public items that score the same: a verdict has no answers, only what they were worth."""
+    if earlier.public is None or now.public is None:
+        return None
+    pairs = [
+        pair
+        for task, items in earlier.public.items.items()
+        for pair in zip(items, now.public.items.get(task, ()), strict=False)
+    ]
+    return sum(one == other for one, other in pairs) / len(pairs) if pairs else None
+
+
+def _named(equal: bool, near: bool) -> Agreement:
+    return "bit_identical" if equal else "within_tolerance" if near else "differs"
+
+
+def reproduced(verdict: Verdict) -> bool:
+    """Say whether nothing that was claimed came out otherwise."""
+    found = verdict.reproduction
+    return verdict.outcome == "accepted" and (
+        found is None or "differs" not in (found.weights, found.predictions, found.scores)
+    )
+
+
+def signed_verdict(verdict: PublicVerdict, key: "Ed25519PrivateKey") -> dict[str, Any]:
+    """Return a verdict as a signed document, private scores left out."""
+    return signed(verdict.to_json(), key)
+
+
+def read_verdict(path: Path, competition: Competition) -> PublicVerdict:
+    """Read a verdict. A signed one must be signed by the competition. Raises SubmissionError."""
+    try:
+        content = strict_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise RecipeError(f"cannot read the verdict: {error.strerror}", where=str(path)) from error
+    if isinstance(content, dict) and "signature" in content:
+        if competition.public_key is None:
+            raise SubmissionError("the competition has no public key to check the signature with", where=str(path))
+        content = checked(content, competition.public_key)
+    return PublicVerdict.from_json(_without_private(content))
+
+
+def _without_private(content: Any) -> Any:
+    if not isinstance(content, dict):
+        return content
+    return {key: value for key, value in content.items() if key not in ("private", "log")}
+
+
+def as_text(document: Any) -> str:
+    """Write a verdict or a signed document."""
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

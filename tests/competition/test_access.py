@@ -1,0 +1,136 @@
+"""Who may do what: every route, asked by everybody."""
+
+import sys
+
+import pytest
+
+from competition.serving import Served
+from cuvee.competition.access import ACCESS
+from cuvee.competition.states import Role
+
+PEOPLE = {"team": Role.TEAM, "worker": Role.WORKER, "organiser": Role.ORGANISER, None: Role.VISITOR}
+REFUSED = {401, 403}
+
+
+def filled(path: str) -> str:
+    path = path.replace("{team_id}/token", "2/token")  # of the other team: this one still needs its own
+    for name in ("submission_id", "team_id", "run_id"):
+        path = path.replace(f"{{{name}}}", "1")
+    return path.replace("{name}", "look.css")
+
+
+def test_everybody_else_is_refused_and_who_may_is_not(served: Served) -> None:
+    served.send()
+    wrong = []
+    for (method, path), allowed in sorted(ACCESS.items()):
+        for who, role in PEOPLE.items():
+            status = status_for(served, who, method, path)
+            expected = role not in allowed or is_refused_for_another_reason(method, path, role)
+            if (status in REFUSED) != expected:
+                wrong.append((method, path, role, status))
+    assert wrong == []
+
+
+def status_for(served: Served, who: str | None, method: str, path: str) -> int:
+    """Ask, as a program for the API and as a browser for pages."""
+    if path.startswith("/api/"):
+        return served.ask(who, method, filled(path)).status_code
+    served.http.cookies.clear()
+    if who:
+        served.http.cookies.set("cuvee", served.tokens[who])
+    form = {"token": served.tokens[who or "team"]} if path == "/sign-in" and method == "POST" else None
+    answer = served.http.request(method, filled(path), data=form)
+    to_sign_in = answer.status_code == 303 and answer.headers["location"].startswith("/sign-in")
+    return 401 if to_sign_in else answer.status_code
+
+
+def is_refused_for_another_reason(method: str, path: str, role: Role) -> bool:
+    """Routes that this role may use, but not now: the phase shows no logs, the worker has not said hello, ..."""
+    return (method, path, role) in {
+        ("GET", "/api/submissions/{submission_id}/logs", Role.TEAM),
+        ("POST", "/api/worker/claim", Role.WORKER),
+        ("POST", "/sign-in", Role.WORKER),
+    }
+
+
+def test_no_route_is_missing_from_the_table(served: Served) -> None:
+    documented = {
+        (method.upper(), path)
+        for path, verbs in served.http.app.openapi()["paths"].items()
+        for method in verbs  # type: ignore[attr-defined]  # FastAPI
+    }
+    assert documented == {(method, path) for method, path in ACCESS if path.startswith("/api/")}
+
+
+@pytest.mark.parametrize("path", ["", "/logs", "/archive"])
+def test_another_team_learns_nothing_of_a_submission(served: Served, path: str) -> None:
+    number = served.send("team")
+    for who in ("other", None):
+        assert served.ask(who, "GET", f"/api/submissions/{number}{path}").status_code in {401, 404}
+
+
+def test_lists_show_others_only_what_is_on_the_board(served: Served) -> None:
+    shown = served.send("team", "judged")
+    served.judge_all()
+    waits = served.send("team", "waits", key="b")
+    for who, expected in (("team", [waits, shown]), ("organiser", [waits, shown]), ("other", []), (None, [shown])):
+        assert [each["id"] for each in served.ask(who, "GET", "/api/submissions").json()] == expected
+    listed = served.ask("other", "GET", f"/api/submissions?team={served.teams['team']}").json()
+    assert [(each["id"], each["recipe"]) for each in listed] == [(shown, None)]
+
+
+@pytest.mark.parametrize("verb", ["cancel", "select"])
+def test_another_team_cannot_touch_a_submission(served: Served, verb: str) -> None:
+    number = served.send("team")
+    answer = served.ask("other", "POST", f"/api/submissions/{number}/{verb}", json={"chosen": True})
+    assert answer.status_code == 404
+
+
+def test_a_form_that_another_site_sends_is_refused(served: Served) -> None:
+    number = served.send("team")
+    served.http.cookies.set("cuvee", served.tokens["team"])
+    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert served.http.post(f"/submissions/{number}/cancel", headers=headers).status_code == 403
+    assert served.http.post(f"/submissions/{number}/cancel", headers={"Origin": "http://testserver"}).status_code == 303
+
+
+def test_a_cookie_is_no_key_to_the_api(served: Served) -> None:
+    served.http.cookies.set("cuvee", served.tokens["organiser"])
+    assert served.http.post("/api/organiser/freeze").status_code == 401
+
+
+def test_only_digests_of_tokens_are_kept(served: Served) -> None:
+    content = b"".join(path.read_bytes() for path in _files(served))
+    for token in served.tokens.values():
+        assert token.encode() not in content
+
+
+def test_a_replaced_token_and_its_sessions_end(served: Served) -> None:
+    signed_in = served.http.post("/sign-in", data={"token": served.tokens["team"]})
+    assert signed_in.headers["location"] == "/me"
+    assert "HttpOnly" in signed_in.headers["set-cookie"]
+    answer = served.ask("organiser", "POST", f"/api/organiser/teams/{served.teams['team']}/token")
+    assert answer.status_code == 200
+    assert served.ask("team", "GET", "/api/me").status_code == 401
+    assert served.http.get("/me").headers["location"].startswith("/sign-in")
+    assert served.http.get("/api/me", headers={"Authorization": f"Bearer {answer.json()['token']}"}).status_code == 200
+
+
+def test_a_session_ends_by_itself(served: Served) -> None:
+    served.http.post("/sign-in", data={"token": served.tokens["team"]})
+    assert served.http.get("/me").status_code == 200
+    served.clock.advance(hours=13)
+    assert served.http.get("/me").status_code == 303
+
+
+def test_the_server_loads_no_model_library() -> None:
+    import subprocess
+
+    code = "import sys, cuvee.competition.app; print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def _files(served: Served) -> list:  # type: ignore[type-arg]  # paths
+    from pathlib import Path
+
+    return list(Path(str(served.service.database.engine.url.database)).parent.iterdir())

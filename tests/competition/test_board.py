@@ -1,0 +1,163 @@
+"""What the board says: order, ties, ranges, the Ladder, and that its statistics are the house's."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from competition.made import NOON, TASKS, Clock, items_of, tiny_competition, verdict
+from competition.serving import Served, serve
+from cuvee.competition.board import Entry, arrange, pareto_front, with_weights
+from cuvee.competition.comparisons import Items, all_differences, ranks, weighted_score
+from cuvee.competition.database import Database
+from cuvee.competition.ladder import better_than_noise
+from cuvee.evaluate.statistics import average, average_difference
+
+WEIGHTS = {"capitals": 1.0, "sums": 2.0}
+
+
+def entry(number: int, items: Items, *, seconds: float = 1.0, kind: str = "participant") -> Entry:
+    score = weighted_score(items, WEIGHTS)
+    tasks = {task: weighted_score({task: items[task]}, {task: 1.0}) for task in TASKS}
+    return Entry(
+        submission_id=number,
+        team_id=number,
+        team=f"team {number}",
+        kind=kind,
+        title="",
+        note="",
+        score=score,
+        tasks=tasks,
+        items=items,
+        seconds=seconds,
+        memory_bytes=1,
+        tokens=1,
+        parameters=1,
+        submitted_at=NOON,
+        entries=1,
+    )
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.05, 0.95), st.floats(0.05, 0.95))
+def test_intervals_of_differences_are_those_of_the_house(seed: int, first: float, second: float) -> None:
+    a, b = items_of(first, seed), items_of(second, seed + 1)
+    house = average_difference([(a[task], b[task]) for task in TASKS], [WEIGHTS[task] for task in TASKS])
+    ours = all_differences([a, b], WEIGHTS)
+    assert ours.value[0, 1] == pytest.approx(house.value)
+    assert ours.low[0, 1] == pytest.approx(house.low, abs=0.02)
+    assert ours.high[0, 1] == pytest.approx(house.high, abs=0.02)
+
+
+def test_intervals_of_scores_are_those_of_the_house() -> None:
+    items = items_of(0.7, 3)
+    house, ours = average([items[task] for task in TASKS], [1.0, 2.0]), weighted_score(items, WEIGHTS)
+    assert (ours.value, ours.low, ours.high) == pytest.approx((house.value, house.low, house.high), abs=0.02)
+
+
+def test_how_two_entries_compare_does_not_depend_on_a_third() -> None:
+    a, b, c = (items_of(skill, seed) for seed, skill in enumerate((0.5, 0.6, 0.9)))
+    two, three = all_differences([a, b], WEIGHTS), all_differences([c, b, a], WEIGHTS)
+    assert two.low[0, 1] == pytest.approx(three.low[2, 1])
+    assert three.low[1, 2] == pytest.approx(-three.high[2, 1])
+
+
+def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    generator = np.random.default_rng(7)
+    held = 0
+    for _ in range(400):
+        first = {task: generator.random(80) < 0.6 for task in TASKS}
+        second = {task: generator.random(80) < 0.5 for task in TASKS}
+        bounds = all_differences([first, second], WEIGHTS)  # type: ignore[list-item]  # booleans count as numbers
+        held += bool(bounds.low[0, 1] <= 0.1 <= bounds.high[0, 1])
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_equal_entries_share_a_range_of_ranks_and_a_clear_winner_has_the_first() -> None:
+    same, best = items_of(0.4, 1), dict.fromkeys(TASKS, (1.0,) * 60)
+    assert ranks([same, best, same], WEIGHTS) == ((2, 3), (1, 1), (2, 3))
+
+
+def test_equal_scores_are_ordered_by_the_tie_breaks() -> None:
+    items = items_of(0.4, 1)
+    entries = [entry(1, items, seconds=9), entry(2, items, seconds=3)]
+    by_cost = arrange(entries, WEIGHTS, ["cost", "earlier"], phase="open", revision=0)
+    assert [place.entry.submission_id for place in by_cost.places] == [2, 1]
+    assert [place.rank for place in by_cost.places] == ["1–2", "1–2"]
+    by_time = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    assert [place.entry.submission_id for place in by_time.places] == [1, 2]
+
+
+def test_parents_take_no_rank_and_are_compared_with() -> None:
+    parent = entry(1, items_of(0.5, 1), kind="parent")
+    good = entry(2, dict.fromkeys(TASKS, (1.0,) * 60))
+    bad = entry(3, dict.fromkeys(TASKS, (0.0,) * 60))
+    board = arrange([parent, good, bad], WEIGHTS, ["earlier"], phase="open", revision=0)
+    assert [(place.entry.submission_id, place.rank, place.against_parent) for place in board.places] == [
+        (2, "1", "better"),
+        (1, "–", ""),
+        (3, "2", "worse"),
+    ]
+
+
+def test_other_weights_give_another_order() -> None:
+    first = entry(1, {"capitals": (1.0,) * 60, "sums": (0.0,) * 60})
+    second = entry(2, {"capitals": (0.0,) * 60, "sums": (1.0,) * 60})
+    board = arrange([first, second], WEIGHTS, ["earlier"], phase="open", revision=0)
+    assert [place.entry.submission_id for place in board.places] == [2, 1]
+    other = with_weights(board, {"capitals": 3.0, "sums": 1.0}, ["earlier"])
+    assert [(place.entry.submission_id, place.entry.score.value) for place in other.places] == [(1, 0.75), (2, 0.25)]
+    assert with_weights(board, {"capitals": 0.0, "sums": 0.0}, ["earlier"]) is board
+
+
+def test_the_front_joins_what_no_cheaper_one_beats() -> None:
+    entries = [entry(n, items_of(skill, 5), seconds=s) for n, skill, s in ((1, 0.2, 1), (2, 0.1, 2), (3, 0.9, 3))]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    assert [p.entry.submission_id for p in pareto_front(board.places, lambda each: each.seconds)] == [1, 3]
+
+
+def test_random_answers_gain_less_than_the_noise_by_asking_often() -> None:
+    """The attack of Blum and Hardt: many random answers, kept where the shown score is better."""
+    generator = np.random.default_rng(11)
+    best: Items = {"capitals": tuple(map(float, generator.random(400) < 0.5))}
+    weights, shown, free = {"capitals": 1.0}, [np.mean(best["capitals"])], 0.0
+    for _ in range(300):
+        tried = {"capitals": tuple(map(float, generator.random(400) < 0.5))}
+        free = max(free, float(np.mean(tried["capitals"])))
+        if better_than_noise(tried, best, weights):
+            best = tried
+            shown.append(float(np.mean(tried["capitals"])))
+    assert len(shown) <= 5, "few scores are shown"
+    assert max(shown) <= free
+    noise = (0.5 * 0.5 * 2 / 400) ** 0.5
+    assert all(later - earlier > 0.9 * noise for earlier, later in zip(shown, shown[1:], strict=False))
+
+
+def test_the_ladder_shows_a_score_only_where_it_is_better_by_more_than_the_noise(
+    sqlite: Database, clock: Clock
+) -> None:
+    for served in serve(sqlite, clock, tiny_competition(feedback="ladder")):
+        shown = [_score_shown(served, skill, seed) for skill, seed in ((0.5, 1), (0.51, 2), (0.95, 3), (0.2, 4))]
+        assert [score is not None for score in shown] == [True, False, True, False]
+        place = served.ask(None, "GET", "/api/board").json()["places"][0]
+        assert place["score"]["value"] == shown[2]
+        own = served.ask("team", "GET", "/api/submissions/2").json()
+        assert "not better than your best by more than the noise" in own["feedback"]
+        assert own["tasks"] == {}
+
+
+def test_a_blind_phase_shows_no_score_anywhere(sqlite: Database, clock: Clock) -> None:
+    for served in serve(sqlite, clock, tiny_competition(feedback="none", logs="all")):
+        assert _score_shown(served, 0.7, 1) is None
+        assert served.ask(None, "GET", "/api/board").json()["places"] == []
+        assert served.ask("team", "GET", "/api/submissions/1/logs").status_code == 403
+        page = served.page("team", "/submissions/1").text
+        assert "scores are not shown in this phase" in page
+        assert served.ask("organiser", "GET", "/api/submissions/1").json()["score"] is not None
+
+
+def _score_shown(served: Served, skill: float, seed: int) -> float | None:
+    number = served.send(title=f"try {seed}", key=str(seed))
+    served.judge_all(lambda *_: verdict(skill, seed))  # type: ignore[arg-type]  # a judge is a function
+    score = served.ask("team", "GET", f"/api/submissions/{number}").json()["score"]
+    return None if score is None else float(score["value"])

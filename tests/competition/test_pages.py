@@ -1,0 +1,193 @@
+"""The pages: complete without scripts, escaped, and looked at in a real browser in both colour schemes and on a phone."""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from competition.filled import fill
+from competition.made import Clock, tiny_competition
+from competition.serving import Served, serve
+from cuvee.competition.database import open_database, sqlite_url
+from cuvee.competition.site import write_site
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
+)
+SHOTS = os.environ.get("CUVEE_SCREENSHOTS")
+"""A folder to keep pictures in, for people to look at."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A competition in full swing."""
+    database = open_database(sqlite_url(tmp_path_factory.mktemp("pages") / "competition.db"))
+    for served in serve(database, Clock(), tiny_competition(logs="all")):
+        fill(served)
+        yield served
+    database.close()
+
+
+PUBLIC_PAGES = ("/", "/final", "/guide", "/join", "/sign-in", "/teams/5", "/submissions/4")
+
+
+@pytest.mark.parametrize("path", PUBLIC_PAGES)
+def test_a_page_is_complete_without_scripts_and_loads_nothing_from_elsewhere(site: Served, path: str) -> None:
+    answer = site.page(None, path)
+    assert answer.status_code == 200
+    assert "<h1>" in answer.text
+    assert "<script>alert" not in answer.text
+    assert "http://" not in answer.text.replace("http://testserver", "").replace("http://127.0.0.1", "")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+
+
+def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:
+    by_team = site.page(None, "/?sort=team").text
+    assert by_team.index("average</a>") < by_team.index("base</a>") < by_team.index("Terroir</a>")
+    assert site.page(None, "/?find=oak").text.count('<tr class="') == 1
+    assert site.page(None, "/?kind=parent").text.count('<tr class="parent"') == 2
+    assert "Ordered by weights of your own" in site.page(None, "/?w.capitals=5&w.sums=0").text
+    for odd in ("?page=999999", "?sort=nothing&reverse=x", "?w.capitals=nan&w.sums=-1", "?phase=final", "?page=²"):
+        assert site.page(None, "/" + odd).status_code == 200
+
+
+def test_a_teams_own_page_shows_rules_lineage_and_history(site: Served) -> None:
+    text = site.page("team", "/submissions/10").text
+    for part in (
+        "Lineage",
+        "models/a",
+        "✓ kept",
+        "12 M parameters of at most 8 B",
+        "queued → running",
+        "all went well",
+    ):
+        assert part in text
+    assert "9.1 B parameters" in site.page("team", "/submissions/11").text
+    assert "9.1 B parameters" not in site.page("other", "/submissions/11").text
+
+
+def test_the_live_part_of_a_page_asks_again_only_while_something_happens(site: Served) -> None:
+    assert 'hx-trigger="every 2s"' in site.page("team", "/submissions/12/state").text
+    assert "hx-trigger" not in site.page("team", "/submissions/10/state").text
+
+
+def test_joining_sending_choosing_and_signing_out_by_forms(site: Served) -> None:
+    from competition.serving import archive
+
+    site.http.cookies.clear()
+    joined = site.http.post("/join", data={"name": "Form Fillers", "members": "Ann, Bob"})
+    assert "cuvee-team_" in joined.text
+    sent = site.http.post("/me/send", files={"archive": ("a.tar", archive("by form"))}, data={"title": "by form"})
+    assert sent.status_code == 303
+    assert "by form" in site.http.get(sent.headers["location"]).text
+    assert site.http.post(sent.headers["location"] + "/cancel").status_code == 303
+    assert "cancelled" in site.http.get("/me").text
+    refused = site.http.post("/me/send", files={"archive": ("a.tar", b"no archive")})
+    assert refused.status_code == 422
+    assert "cuvee submission pack" in refused.text
+    site.http.post("/sign-out")
+    assert site.http.get("/me").status_code == 303
+    site.http.cookies.clear()
+
+
+def test_the_static_site_holds_what_a_visitor_sees_and_its_links_lead_somewhere(site: Served, tmp_path: Path) -> None:
+    import re
+
+    assert write_site(site.service, tmp_path) > 10
+    for page in tmp_path.glob("*.html"):
+        for link in re.findall(r'(?:href|src)="([^"#]+)"', page.read_text(encoding="utf-8")):
+            assert link.startswith("data:") or (tmp_path / link).exists(), (page.name, link)
+
+
+@pytest.fixture(scope="module")
+def address(site: Served) -> Iterator[str]:
+    """The same site on a port of this machine."""
+    config = uvicorn.Config(site.http.app, host="127.0.0.1", port=0, log_level="error", lifespan="off")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: apt-get install chromium")
+def test_in_a_browser_pages_pass_axe_fit_a_phone_and_can_be_clicked_through(site: Served, address: str) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)):
+                _look_at_all(browser, site, address, scheme, width)
+            _click_through(browser, site, address)
+        finally:
+            browser.close()
+
+
+def _look_at_all(browser, site, address, scheme, width):  # type: ignore[no-untyped-def]  # playwright's own types
+    from axe_playwright_python.sync_playwright import Axe
+
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900})
+    page = context.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    for who, paths in (
+        (None, (*PUBLIC_PAGES, "/?w.capitals=5&w.sums=1")),
+        ("team", ("/me", "/submissions/10", "/submissions/12")),
+        ("organiser", ("/organiser", "/submissions/10")),
+    ):
+        context.clear_cookies()
+        if who:
+            context.add_cookies([{"name": "cuvee", "value": site.tokens[who], "url": address}])
+        for path in paths:
+            page.goto(address + path)
+            _picture(page, f"{scheme}-{width}-{who or 'visitor'}-{path.strip('/').replace('/', '-') or 'board'}")
+            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
+            if (scheme, width) in (("light", 1280), ("dark", 390)):
+                found = Axe().run(page).response["violations"]
+                assert found == [], (path, scheme, [(each["id"], each["nodes"][0]["html"]) for each in found])
+    assert problems == []
+    context.close()
+
+
+def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # playwright's own types
+    from playwright.sync_api import expect
+
+    page = browser.new_page()
+    page.goto(address)
+    rows = page.locator(".board tbody tr")
+    page.get_by_label("Team", exact=True).press_sequentially("oak")
+    expect(rows).to_have_count(1)
+    page.get_by_label("Show", exact=True).select_option("parent")
+    expect(page.locator("#board")).to_contain_text("Nothing is on the board yet that fits the filter")
+    page.goto(address)
+    page.get_by_role("link", name="Seconds").click()
+    assert "sort=seconds" in page.url
+    page.get_by_role("link", name="Terroir", exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Terroir")
+    page.get_by_role("link", name="Sign in").click()
+    page.get_by_label("Token").fill(site.tokens["team"])
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("link", name="waits").click()
+    expect(page.locator("#state")).to_contain_text("waits for a worker")
+    site.judge_all()
+    expect(page.locator("#state")).to_contain_text("judged, with a score", timeout=15000)
+    page.reload()
+    page.get_by_role("button", name="Use for the final ranking").click()
+    expect(page.get_by_role("button", name="Do not use for the final ranking")).to_be_visible()
+    page.close()
+
+
+def _picture(page, name):  # type: ignore[no-untyped-def]  # playwright's own types
+    if SHOTS:
+        safe = "".join(c if c.isalnum() or c in "-." else "_" for c in name)
+        page.screenshot(path=str(Path(SHOTS) / f"{safe}.png"), full_page=True)

@@ -1,0 +1,221 @@
+"""The queue, on both databases: who may take a run, what a lost worker costs, what is written twice."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from competition.made import ORGANISER, Clock, tiny_competition, verdict
+from cuvee.competition import queue, results, submissions
+from cuvee.competition.actors import Actor
+from cuvee.competition.database import Database
+from cuvee.competition.limits import Limits
+from cuvee.competition.quotas import quota
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import run_of
+from cuvee.competition.states import Role, State
+from cuvee.competition.tables import moves, public_results, runs
+from cuvee.competition.teams import new_team
+
+LIMITS = Limits()
+ALICE, BOB = Actor(Role.WORKER, "alice"), Actor(Role.WORKER, "bob")
+COMPETITION = tiny_competition()
+
+
+def team(database: Database, clock: Clock, name: str = "Vintners") -> Actor:
+    with database.write() as connection:
+        number, _ = new_team(connection, ORGANISER, name, clock())
+    return Actor(Role.TEAM, name, number)
+
+
+def send(database: Database, by: Actor, clock: Clock, key: str = "a") -> int:
+    received = submissions.Received(b"archive " + key.encode(), "recipe", ["one", "two"], f"try {key}", key)
+    with database.write() as connection:
+        return submissions.receive(connection, by, received, COMPETITION, LIMITS, clock())
+
+
+def claim(database: Database, worker: Actor, clock: Clock) -> queue.Job | None:
+    with database.write() as connection:
+        return queue.claim(connection, worker, LIMITS, clock())
+
+
+def finish(database: Database, worker: Actor, job: queue.Job, clock: Clock, skill: float = 0.6) -> State:
+    with database.write() as connection:
+        return results.finish(connection, worker, job.run_id, job.fence, verdict(skill), COMPETITION, LIMITS, clock())
+
+
+def state(database: Database, submission_id: int) -> State:
+    with database.read() as connection:
+        return State(run_of(connection, submission_id).state)
+
+
+def used(database: Database, by: Actor, clock: Clock) -> int:
+    assert by.team_id is not None
+    with database.read() as connection:
+        return quota(connection, by.team_id, COMPETITION.phases[0], clock()).used_total
+
+
+def test_a_submission_is_claimed_judged_and_scored(database: Database, clock: Clock) -> None:
+    number = send(database, team(database, clock), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    assert (job.submission_id, job.attempt, job.fence) == (number, 1, 1)
+    assert claim(database, BOB, clock) is None
+    assert finish(database, ALICE, job, clock) is State.SCORED
+    assert state(database, number) is State.SCORED
+
+
+def test_two_workers_that_race_take_different_runs(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    numbers = {send(database, by, clock, str(nth)) for nth in range(12)}
+    taken: list[int] = []
+    together = threading.Barrier(4)
+
+    def work(worker: Actor) -> None:
+        together.wait()
+        while (job := claim(database, worker, clock)) is not None:
+            taken.append(job.submission_id)
+
+    threads = [threading.Thread(target=work, args=(Actor(Role.WORKER, f"w{nth}"),)) for nth in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == sorted(numbers)
+
+
+def test_a_lost_worker_costs_one_attempt_and_no_quota(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    number = send(database, by, clock)
+    first = claim(database, ALICE, clock)
+    assert first is not None
+    clock.advance(seconds=LIMITS.lease.total_seconds() + 1)
+    assert claim(database, BOB, clock) is None, "it waits a little before it is tried again"
+    assert state(database, number) is State.QUEUED
+    clock.advance(seconds=60)
+    second = claim(database, BOB, clock)
+    assert second is not None
+    assert (second.attempt, second.fence) == (2, 2)
+    with pytest.raises(Refusal, match="no longer this worker's"):
+        finish(database, ALICE, first, clock, skill=0.9)
+    assert finish(database, BOB, second, clock) is State.SCORED
+    assert used(database, by, clock) == 1
+
+
+def test_a_run_that_loses_every_worker_ends_as_our_failure_without_cost(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    number = send(database, by, clock)
+    for _ in range(LIMITS.attempts_at_most):
+        assert claim(database, ALICE, clock) is not None
+        clock.advance(minutes=10)
+        assert claim(database, BOB, clock) is None, "its lease is over; it waits before it is tried again"
+        clock.advance(minutes=10)
+    assert state(database, number) is State.ERRORED
+    assert used(database, by, clock) == 0
+
+
+def test_a_heartbeat_keeps_a_run_and_tells_of_a_lost_one(database: Database, clock: Clock) -> None:
+    number = send(database, team(database, clock), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    for _ in range(5):
+        clock.advance(seconds=45)
+        with database.write() as connection:
+            queue.renew(connection, ALICE, job.run_id, job.fence, LIMITS, clock(), "evaluates")
+            assert queue.reap(connection, LIMITS, clock()) == 0
+    with database.write() as connection:
+        submissions.cancel(connection, ORGANISER, number, clock())
+    with pytest.raises(Refusal) as refused, database.write() as connection:
+        queue.renew(connection, ALICE, job.run_id, job.fence, LIMITS, clock(), "evaluates")
+    assert refused.value.code == "lease_lost"
+
+
+def test_a_result_sent_twice_counts_once(database: Database, clock: Clock) -> None:
+    number = send(database, team(database, clock), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    assert finish(database, ALICE, job, clock) is State.SCORED
+    assert finish(database, ALICE, job, clock) is State.SCORED
+    with pytest.raises(Refusal, match="its result is not wanted"):
+        finish(database, ALICE, job, clock, skill=0.9)
+    with database.read() as connection:
+        assert connection.execute(sa.select(sa.func.count()).select_from(public_results)).scalar_one() == 1
+        ends = connection.execute(sa.select(moves.c.end).order_by(moves.c.id)).scalars().all()
+    assert ends == ["queued", "running", "scored"]
+    assert state(database, number) is State.SCORED
+
+
+def test_an_error_between_two_writes_leaves_no_half_result(database: Database, clock: Clock) -> None:
+    number = send(database, team(database, clock), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    with pytest.raises(RuntimeError, match="power cut"):
+        _finish_and_fail(database, job, clock)
+    assert state(database, number) is State.RUNNING
+    with database.read() as connection:
+        assert connection.execute(sa.select(public_results)).all() == []
+    assert finish(database, ALICE, job, clock) is State.SCORED
+
+
+def test_failures_of_the_platform_are_tried_again_and_then_reported(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    number = send(database, by, clock)
+    for attempt in range(1, LIMITS.attempts_at_most + 1):
+        job = claim(database, ALICE, clock)
+        assert job is not None
+        assert job.attempt == attempt
+        with database.write() as connection:
+            queue.give_up(connection, ALICE, job.run_id, job.fence, LIMITS, clock(), "no sandbox")
+        clock.advance(minutes=5)
+    assert state(database, number) is State.ERRORED
+    assert used(database, by, clock) == 0
+    with database.read() as connection:
+        row = run_of(connection, number)
+    assert "our failure" in row.reason
+
+
+def test_teams_take_turns(database: Database, clock: Clock) -> None:
+    eager, late = team(database, clock, "Eager"), team(database, clock, "Late")
+    many = [send(database, eager, clock, str(nth)) for nth in range(3)]
+    clock.advance(seconds=1)
+    one = send(database, late, clock)
+    first, second = claim(database, ALICE, clock), claim(database, BOB, clock)
+    assert first is not None
+    assert second is not None
+    assert (first.submission_id, second.submission_id) == (many[0], one)
+
+
+def test_a_rerun_uses_no_quota_and_replaces_the_result(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    number = send(database, by, clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    finish(database, ALICE, job, clock, skill=0.3)
+    with database.write() as connection:
+        submissions.rerun(connection, ORGANISER, number, clock())
+    again = claim(database, BOB, clock)
+    assert again is not None
+    assert again.fence > job.fence
+    finish(database, BOB, again, clock, skill=0.9)
+    assert used(database, by, clock) == 1
+    with database.read() as connection:
+        assert connection.execute(sa.select(public_results.c.value)).scalar_one() > 0.7
+        assert connection.execute(sa.select(sa.func.count()).select_from(runs)).scalar_one() == 1
+
+
+def test_only_waiting_runs_are_free_to_cancel(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    waiting, running = send(database, by, clock, "a"), send(database, by, clock, "b")
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    assert job.submission_id == waiting
+    for number in (waiting, running):
+        with database.write() as connection:
+            submissions.cancel(connection, by, number, clock())
+    assert used(database, by, clock) == 1, "the one that a worker had begun"
+
+
+def _finish_and_fail(database: Database, job: queue.Job, clock: Clock) -> None:
+    with database.write() as connection:
+        results.finish(connection, ALICE, job.run_id, job.fence, verdict(), COMPETITION, LIMITS, clock())
+        raise RuntimeError("power cut")

@@ -1,0 +1,45 @@
+"""A competition on the bundled family, made once."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from cuvee.api import recipe_from_text
+from cuvee.submission.competition import Competition
+from cuvee.submission.lock import make_lock
+from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
+from cuvee.submission.template import new_competition
+
+OPENED = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Competition:
+    """Eight private items a task; nobody writes to its folder."""
+    folder = tmp_path_factory.mktemp("competition") / "family"
+    return new_competition(folder, "a secret of the tests", now=OPENED, items=8)
+
+
+@pytest.fixture
+def text(competition: Competition) -> str:
+    """The text of its file."""
+    return competition.text
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write a competition file."""
+    path = folder / "competition.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def packed(
+    folder: Path, competition: Competition, recipe: str, *, name: str = "mine", beside: Path | None = None
+) -> Path:
+    """Lock and pack a recipe, whose paths lead from `beside`, as a participant would."""
+    read = recipe_from_text(recipe, folder=beside or competition.folder / "baselines")
+    lock = canonical_json(make_lock(read, competition).to_json())
+    path = folder / f"{name}.tar"
+    path.write_bytes(make_archive(name, "recipe", competition.name, {RECIPE: recipe.encode(), LOCK: lock}))
+    return path

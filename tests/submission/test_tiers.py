@@ -1,0 +1,140 @@
+"""Tiers with code: a method file and a program run in the sandbox and nowhere else."""
+
+from pathlib import Path
+
+import pytest
+
+from cuvee.checkpoint import weights_digest
+from cuvee.errors import PlatformError
+from cuvee.hub import Hub
+from cuvee.progress import Silent
+from cuvee.submission.assemble import Entry, pack_entry
+from cuvee.submission.build import Rejection, merge_inside
+from cuvee.submission.competition import Competition
+from cuvee.submission.gather import places
+from cuvee.submission.judge import judge
+from cuvee.submission.lock import read_lock
+from cuvee.submission.pack import LOCK, Submission, read_archive
+from cuvee.submission.sandbox import Limits, Plain, Sandbox
+from cuvee.submission.sandbox.choose import isolating_sandbox
+
+LIMITS = Limits(seconds=60, memory_bytes=2 << 30, disk_bytes=100 << 20)
+METHOD = '''
+"""The first model, as it is."""
+from cuvee.method import element_method
+from cuvee.ops.arrays import Array
+
+
+@element_method("first", formula="the first", base="none")
+def first(models: Array) -> Array:
+    """Take the first."""
+    return models[0]
+'''
+PROGRAM = """
+import json, shutil, sys
+from pathlib import Path
+
+order = json.loads(Path(sys.argv[1]).read_text())
+(place,) = order["places"].values()
+shutil.copytree(place, Path(order["output"]) / "model")
+"""
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Sandbox:
+    found = isolating_sandbox()
+    if found is None:
+        pytest.skip("no sandbox works on this machine")
+    return found
+
+
+@pytest.fixture
+def plugin(competition: Competition, tmp_path: Path) -> Submission:
+    model = competition.folder / "models/sort"
+    (tmp_path / "recipe.yaml").write_text(f"merge_method: first\nmodels: [{{model: {model}}}]\ndtype: bfloat16\n")
+    (tmp_path / "first.py").write_text(METHOD)
+    return handed_in(competition, Entry(tmp_path / "recipe.yaml", method_file=tmp_path / "first.py"), tmp_path)
+
+
+def program(competition: Competition, folder: Path, text: str) -> Submission:
+    (folder / "program").mkdir()
+    (folder / "program/main.py").write_text(text)
+    models = (str(competition.folder / "models/sort"),)
+    return handed_in(competition, Entry(program=folder / "program", models=models), folder)
+
+
+def handed_in(competition: Competition, entry: Entry, folder: Path) -> Submission:
+    data = pack_entry(entry, competition, name="mine", hub=Hub(offline=True))
+    (folder / "a.tar").write_bytes(data)
+    return read_archive(folder / "a.tar")
+
+
+def built(submission: Submission, competition: Competition, sandbox: Sandbox, work: Path) -> str:
+    lock = read_lock(submission.lock, LOCK)
+    models = places(lock, competition, Hub(offline=True), work / "models", Silent())
+    return merge_inside(submission, models, sandbox, LIMITS, work, Silent()).weights_digest
+
+
+def test_a_method_file_is_used_in_the_sandbox(
+    plugin: Submission, competition: Competition, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    assert plugin.tier == "plugin"
+    found = built(plugin, competition, sandbox, tmp_path / "work")
+    assert found == weights_digest(competition.folder / "models/sort")
+
+
+def test_a_program_builds_a_model_from_the_models_of_its_lock(
+    competition: Competition, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    submission = program(competition, tmp_path, PROGRAM)
+    found = built(submission, competition, sandbox, tmp_path / "work")
+    assert found == weights_digest(competition.folder / "models/sort")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise SystemExit(1)", "crash"),
+        ("pass", "output"),
+        ("import os, json, sys\nos.symlink('/etc', json.load(open(sys.argv[1]))['output'] + '/model')", "output"),
+        (PROGRAM + "open(order['output'] + '/model/modeling.py', 'w').write('')", "output"),
+        (
+            PROGRAM + "open(order['output'] + '/model/config.json', 'w').write('{\"auto_map\": {\"A\": \"b\"}}')",
+            "output",
+        ),
+        (PROGRAM + "open(order['output'] + '/model/model.safetensors', 'ab').write(b'x')", "output"),
+    ],
+    ids=["fails", "writes nothing", "links elsewhere", "brings code", "asks for code", "damaged"],
+)
+def test_a_program_that_gives_no_model_is_rejected(
+    competition: Competition, sandbox: Sandbox, tmp_path: Path, text: str, reason: str
+) -> None:
+    with pytest.raises(Rejection) as caught:
+        built(program(competition, tmp_path, text), competition, sandbox, tmp_path / "work")
+    assert caught.value.reason == reason
+
+
+def test_a_competition_without_the_tier_takes_no_code(
+    plugin: Submission, competition: Competition, tmp_path: Path
+) -> None:
+    verdict = judge(tmp_path / "a.tar", competition, tmp_path / "work")
+    assert (verdict.outcome, verdict.reason) == ("rejected", "rules")
+    assert "tier" in verdict.message
+
+
+def test_code_never_runs_without_walls(plugin: Submission, competition: Competition, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    opened = replace(competition, rules=replace(competition.rules, tiers=("recipe", "plugin")))
+    verdict = judge(tmp_path / "a.tar", opened, tmp_path / "work", sandbox=Plain())
+    assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
+    assert "has no walls" in verdict.message
+
+
+def test_no_sandbox_is_chosen_for_code_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cuvee.submission.sandbox import choose
+
+    monkeypatch.setattr(choose, "isolating_sandbox", lambda: None)
+    assert choose.choose_sandbox("recipe").name == "none"
+    with pytest.raises(PlatformError, match="the tier 'plugin' brings code"):
+        choose.choose_sandbox("plugin")
