@@ -74,7 +74,7 @@ def _served(
 
     from cuvee.cli.progress import shown_progress
     from cuvee.errors import RecipeError
-    from cuvee.evaluate import load_model, load_task
+    from cuvee.evaluate import load_model, load_tasks
     from cuvee.evaluate.probe import probe as compared
     from cuvee.evaluate.served import open_server
     from cuvee.plan.resolve import folder_of
@@ -85,7 +85,7 @@ def _served(
     if probe:
         folder = folder_of(probe, hub, shown_progress())
         local = load_model(folder, device=options["device"], dtype=options["dtype"])
-        found = compared(served, local, [load_task(task) for task in tasks])
+        found = compared(served, local, [each for task in tasks for each in load_tasks(task)])
         typer.echo(f"probe: {found.items} items agree within {found.largest:.2g} nats a token", err=True)
     return served
 
