@@ -31,6 +31,9 @@ def provenance(plan: Plan) -> dict[str, Any]:
         {"model": str(model), "revision": repository and repository.commit, "files": source.fingerprint()}
         for model, source, repository in zip(plan.models, plan.sources, plan.repositories, strict=True)
     ]
+    for given, adapter in zip(inputs, plan.adapters, strict=False):
+        if adapter is not None and adapter.repository is not None:
+            given["adapter_revision"] = adapter.repository.commit
     return {
         "cuvee": __version__,
         "recipe_digest": plan.recipe.digest,
