@@ -174,19 +174,6 @@ class _Run:
             self.progress.advance(sum(each.id in missing for each in new))
         return {name: found[name] for name in asked}
 
-    def harness(self, names: Sequence[str]) -> tuple[TaskReport, ...]:
-        """Let lm-eval run its own tasks."""
-        if not names:
-            return ()
-        from cuvee.evaluate.harness import run_lm_eval
-        from cuvee.evaluate.model import LanguageModel
-
-        if not isinstance(self.model, LanguageModel):
-            raise RecipeError("lm-eval runs on a model in memory, not on a server", where=names[0])
-
-        found = run_lm_eval(self.model, names, limit=self.limit, batch_size=self.batch_size, out=self.folder)
-        return tuple(found)
-
     def _computed(
         self, task: Task, missing: Collection[str], batches: Sequence[Sequence[str]]
     ) -> Iterator[list[Answer]]:
@@ -199,6 +186,19 @@ class _Run:
         return answer(
             model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
         )
+
+    def harness(self, names: Sequence[str]) -> tuple[TaskReport, ...]:
+        """Let lm-eval run its own tasks."""
+        if not names:
+            return ()
+        from cuvee.evaluate.harness import run_lm_eval
+        from cuvee.evaluate.served import Served
+
+        if isinstance(self.model, Served):
+            raise RecipeError("lm-eval's own tasks need a model in memory", hint="give its folder")
+
+        found = run_lm_eval(self.model, names, limit=self.limit, batch_size=self.batch_size, out=self.folder)
+        return tuple(found)
 
     def _keys(self, task: Task) -> dict[str, str]:
         model = f"{self.model.digest} {self.model.files_digest}"
