@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +162,19 @@ def test_no_parent_is_taken_up_when_time_is_over(blend: Callable[[float], Path],
     found = examine(blend(0.5), text=text, device="cpu", clock=lambda: next(times))
     assert (found.parents, found.notes) == ((), ("parents left out after 40 seconds: 3",))
     assert found.seconds == 51.0
+
+
+def test_a_parent_that_does_not_load_is_a_note(blend: Callable[[float], Path], text: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "blend"
+    shutil.copytree(blend(0.5), copy)
+    record = json.loads((copy / "cuvee.json").read_text())
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    record["inputs"] = [{"model": str(empty), "revision": None, "files": {}}]
+    (copy / "cuvee.json").write_text(json.dumps(record))
+    found = examine(copy, text=text, device="cpu")
+    assert found.parents == ()
+    assert found.notes[0].startswith("a parent cannot be examined: ")
 
 
 def test_passages_are_shipped_and_an_empty_text_is_refused(tmp_path: Path) -> None:

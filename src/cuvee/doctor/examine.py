@@ -59,11 +59,16 @@ def examine(
         shown.advance(1)
         del loaded
         kin: list[Kinship] = []
-        for parent in parents:
+        for place, parent in enumerate(parents):
             if clock() - started > seconds:
-                notes.append(f"parents left out after {seconds:.0f} seconds: {len(parents) - len(kin)}")
+                notes.append(f"parents left out after {seconds:.0f} seconds: {len(parents) - place}")
                 break
-            kin.append(_kinship(parent, load_model(parent.folder, device=device, dtype=dtype), passages, reading))
+            try:
+                other = load_model(parent.folder, device=device, dtype=dtype)
+            except EvaluationError as error:
+                notes.append(f"a parent cannot be examined: {error}")
+                continue
+            kin.append(_kinship(parent, other, passages, reading))
             shown.advance(1)
     finally:
         shown.finish()

@@ -15,8 +15,11 @@ from cuvee.evaluate.shared import SharedStart
 
 Tokens = list[int]
 
-MOST_TOKENS = 128
+MOST_TOKENS = 64
 """Of each passage."""
+
+MOST_WRITTEN = 6
+"""Passages that are written on."""
 
 PROMPT_TOKENS = 12
 WRITTEN_TOKENS = 32
@@ -63,14 +66,14 @@ def signs_of(model: LanguageModel, reading: Reading, continuations: Sequence[Tok
 
 
 def continuations_of(model: LanguageModel, reading: Reading) -> list[Tokens]:
-    """Write on from the first tokens of each passage, the most likely token at every step.
+    """Write on from the first tokens of some passages, the most likely token at every step.
 
     Nothing is written by a model whose output is not a number.
     """
     if not all(bool(table.isfinite().all()) for table in reading.next_tokens):
         return []
     prompt = Prompt(max_new_tokens=WRITTEN_TOKENS)
-    rows = [row[:PROMPT_TOKENS] for row in reading.rows]
+    rows = [row[:PROMPT_TOKENS] for row in reading.rows[:MOST_WRITTEN]]
     return write(
         model, rows, prompt, Sampler(prompt, [str(place) for place in range(len(rows))]), SharedStart(model, prompt)
     )
