@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test parity real family docs clean
+.PHONY: demo test lm-eval parity real family docs clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -47,3 +47,9 @@ $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
 
 clean:
 	rm -rf $(VENV) build dist site
+
+LM_EVAL ?= .lm-eval
+lm-eval: $(VENV)/dev
+	python3 -m venv $(LM_EVAL)
+	$(LM_EVAL)/bin/python -m pip install -q '.[eval]' lm-eval==0.4.13
+	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py

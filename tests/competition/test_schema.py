@@ -14,7 +14,7 @@ from competition.serving import Served, serve
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.limits import Limits
 
-EXAMPLES = int(os.environ.get("CUVEE_SCHEMA_EXAMPLES", "3"))
+EXAMPLES = int(os.environ.get("CUVEE_SCHEMA_EXAMPLES", "2"))
 """How many requests of each kind; more by hand."""
 
 CHECKS = [

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import cuvee
-from cuvee.evaluate import load_task
+from cuvee.evaluate import load_tasks
 from docs.pages import PAGES, Block, blocks, name_of, steps
 from docs.shell import Shell, is_shown
 
@@ -50,7 +50,7 @@ def run_commands(block: Block, shell: Shell, place: str) -> None:
 def read(block: Block) -> None:
     """Read what must be right as soon as it is written. A recipe that shows an error is shown with its error."""
     if block.task:
-        load_task(block.file)
+        load_tasks(block.file)
     elif block.language == "yaml" and "# wrong" not in block.text:
         cuvee.load_stages(block.file)
 

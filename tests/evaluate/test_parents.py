@@ -131,6 +131,14 @@ def test_the_command_measures_blend_and_parents_and_writes_one_page(
     assert all(name in page for name in ("half", "one", "two", "Differences"))
 
 
+def test_tasks_without_targets_compare_nothing(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "open.csv").write_text("id,input,eval_type\n1,Say it,generation\n")
+    assert run(monkeypatch, "evaluate", place / "blends" / "half", tmp_path / "open.csv", "--against-parents") == 3
+    assert "no targets" in capsys.readouterr().err
+
+
 def test_the_table_says_what_was_forgotten(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

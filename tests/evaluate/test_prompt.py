@@ -83,6 +83,7 @@ def test_the_first_pattern_that_matches_gives_the_answer() -> None:
     texts = ["it is 3, the answer is four", " so 12 or 13", " none \n"]
     assert [extracted(text, patterns, None) for text in texts] == ["four", "12", "none"]
     assert extracted("none", patterns, "A") == "A"
+    assert [extracted(text, [], "A") for text in (" all ", " \n")] == ["all", "A"]
 
 
 def test_letters_beyond_the_choices_are_no_answers() -> None:

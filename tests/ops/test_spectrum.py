@@ -47,7 +47,7 @@ def test_polar_factors_are_those_of_the_decomposition(matrix: np.ndarray) -> Non
     left, values, right = direct(matrix)
     np.testing.assert_allclose(polar(matrix), left @ right, atol=1e-6)
     mean = values.mean() if values.size else 0.0
-    np.testing.assert_allclose(isotropic(matrix), mean * (left @ right), atol=1e-6 * max(mean, 1))
+    np.testing.assert_allclose(isotropic(matrix), mean * (left @ right), atol=5e-6 * max(mean, 1))
 
 
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)

@@ -137,8 +137,11 @@ def test_anchors_work_within_a_recipe():
         (HEAD + "dtype: bf16\n", "hint: did you mean 'bfloat16'?"),
         (HEAD + "seed: -1\n", "recipe:6: 'seed': input should be greater than or equal to 0, found -1"),
         (HEAD + "seed: 1.5\n", "recipe:6: 'seed': input should be a valid integer, found 1.5"),
-        (HEAD + "slices: []\n", "recipe:1: expected exactly one of 'models' and 'slices', found both"),
-        ("merge_method: linear\n", "recipe:1: expected exactly one of 'models' and 'slices', found neither"),
+        (
+            HEAD + "slices: []\n",
+            "recipe:1: expected exactly one of 'models', 'slices' and 'modules', found 'models'",
+        ),
+        ("merge_method: linear\n", "recipe:1: expected exactly one of 'models', 'slices' and 'modules', found none"),
         ("merge_method: linear\nmodels: []\n", "recipe:2: 'models'"),
         ("models: [{model: a}]\n", "recipe:1: 'merge_method' is missing"),
         ("- merge_method\n", "recipe:1: expected a mapping with 'merge_method' and 'models'"),
@@ -156,14 +159,10 @@ def test_a_mistake_is_told_with_its_line_and_the_closest_match(text, expected):
     assert any(expected in problem for problem in problems(text))
 
 
-@pytest.mark.parametrize("key", ["modules"])
-def test_what_mergekit_has_and_we_do_not_is_refused_by_name(key):
-    assert problems(f"{HEAD}{key}: auto\n") == [problems(f"{HEAD}{key}: auto\n")[0]]
-    assert problems(f"{HEAD}{key}: auto\n")[0].startswith(f"recipe:6: '{key}' is not supported yet")
-
-
-def test_modules_alone_are_not_said_to_lack_models():
-    assert len(problems("merge_method: linear\nmodules: {text: {models: [{model: a}]}}\n")) == 1
+def test_one_of_models_slices_and_modules_is_expected():
+    text = "merge_method: linear\nmodels: [{model: a}]\nmodules: {text: {models: [{model: a}]}}\n"
+    assert problems(text)[0].endswith("found 'models' and 'modules'")
+    assert len(read("merge_method: linear\nmodules: {text: {models: [{model: a}]}}\n").slices) == 1
 
 
 def test_residual_weight_is_refused_by_name():

@@ -53,6 +53,7 @@ def count(page: Any) -> str:
 def test_the_first_item_is_there_side_by_side(page: Any) -> None:
     assert count(page) == "150 of 150 items"
     assert page.locator("#list li").count() == 100
+    assert page.locator("#list .about").first.inner_text() == "Question 0"
     assert page.inner_text("#item h3") == "places · q0"
     assert "Question 0 about <script>alert(0)</script> places" in page.inner_text("#item pre")
     assert page.locator("#item thead th").all_inner_texts() == ["Choice", "blend", "parent"]

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from cuvee.api import load_stages
 from cuvee.checkpoint import weights_digest
+from cuvee.engine import merge_stages
 from cuvee.errors import PlatformError
 from cuvee.hub import Hub
 from cuvee.progress import Silent
@@ -81,6 +83,34 @@ def test_a_method_file_is_used_in_the_sandbox(
     assert plugin.tier == "plugin"
     found = built(plugin, competition, sandbox, tmp_path / "work")
     assert found == weights_digest(competition.folder / "models/sort")
+
+
+STAGES = """\
+name: first_two
+merge_method: linear
+models: [{{model: {models}/sort}}, {{model: {models}/odd}}]
+parameters: {{weight: 1.0}}
+---
+name: all
+merge_method: slerp
+base_model: first_two
+models: [{{model: {models}/reverse}}]
+parameters: {{t: 0.5}}
+dtype: bfloat16
+"""
+
+
+def test_stages_are_locked_by_their_leaves_and_built_again(
+    competition: Competition, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(STAGES.format(models=competition.folder / "models"))
+    submission = handed_in(competition, Entry(path), tmp_path)
+    lock = read_lock(submission.lock, LOCK)
+    assert [Path(model.reference).name for model in lock.models] == ["sort", "odd", "reverse"]
+    assert lock.merge_method == "linear+slerp"
+    merge_stages(load_stages(path), tmp_path / "here")
+    assert built(submission, competition, sandbox, tmp_path / "work") == weights_digest(tmp_path / "here")
 
 
 def test_a_program_builds_a_model_from_the_models_of_its_lock(

@@ -25,6 +25,7 @@ from cuvee.cli import (
     report,
     submission,
     submission_server,
+    task,
     tokenizer,
     upcycle,
     verify,
@@ -58,7 +59,7 @@ for verb in (
     app.command(verb.NAME)(verb.command)
 competition_server.add_commands(competition.app)
 submission_server.add_commands(submission.app)
-for group in (adapters, tokenizer, export, submission, competition):
+for group in (adapters, tokenizer, task, export, submission, competition):
     app.add_typer(group.app, name=group.NAME)
 
 

@@ -68,8 +68,8 @@ def work(
 
 def token(
     folder: Path = FOLDER,
-    role: str = typer.Argument(..., help="worker or organiser."),
-    name: str = typer.Argument(..., help="Whose token it is."),
+    role: str = typer.Argument(..., metavar="ROLE", help="worker or organiser."),
+    name: str = typer.Argument(..., metavar="NAME", help="Whose token it is."),
     database: str | None = DATABASE,
 ) -> None:
     """Make a token and print it; earlier ones of the same name end."""
@@ -85,7 +85,7 @@ def token(
 
 def final(
     folder: Path = FOLDER,
-    verb: str = typer.Argument("status", help="status, freeze, unfreeze or publish."),
+    verb: str = typer.Argument("status", metavar="[STEP]", help="status, freeze, unfreeze or publish."),
     database: str | None = DATABASE,
 ) -> None:
     """Make the final ranking: freeze, wait until the chosen submissions are judged on private items, publish."""

@@ -19,11 +19,11 @@ def command(
     model: str = typer.Argument(
         ..., metavar="MODEL", help="A model's folder, its name on a hub, or a server's http://HOST:PORT/v1[#NAME]."
     ),
-    tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A .csv, .jsonl, task.yaml or a bundled task."),
+    tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A task's file or name, a suite, or lm-eval:NAME."),
     out: Path | None = typer.Option(None, help="Folder for the report, a page and every answer; a rerun continues."),
     limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
     batch_size: str = typer.Option("auto", help="Rows in a batch, or auto."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
+    device: str = typer.Option("auto", help="auto, cpu, cuda, or split over all of them."),
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     scoring: str = typer.Option("sum", help="sum, per_byte, per_character, per_token, letter or kit."),
@@ -38,11 +38,11 @@ def command(
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
+    from cuvee.engine.plain import loadable_folder
     from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
     from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
-    from cuvee.plan.resolve import folder_of
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
@@ -56,7 +56,7 @@ def command(
         return
     if probe:
         raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
-    place = folder_of(model, hub, progress)
+    place = loadable_folder(model, hub, progress)
     if not against_parents:
         _show(measure(place, out), None, out, as_json)
         return
@@ -74,7 +74,7 @@ def _served(
 
     from cuvee.cli.progress import shown_progress
     from cuvee.errors import RecipeError
-    from cuvee.evaluate import load_model, load_task
+    from cuvee.evaluate import load_model, load_tasks
     from cuvee.evaluate.probe import probe as compared
     from cuvee.evaluate.served import open_server
     from cuvee.plan.resolve import folder_of
@@ -85,7 +85,7 @@ def _served(
     if probe:
         folder = folder_of(probe, hub, shown_progress())
         local = load_model(folder, device=options["device"], dtype=options["dtype"])
-        found = compared(served, local, [load_task(task) for task in tasks])
+        found = compared(served, local, [each for task in tasks for each in load_tasks(task)])
         typer.echo(f"probe: {found.items} items agree within {found.largest:.2g} nats a token", err=True)
     return served
 

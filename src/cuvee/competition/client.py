@@ -33,9 +33,9 @@ class Client:
     http: httpx2.Client = field(default_factory=lambda: httpx2.Client(timeout=30.0))
     sleep: Callable[[float], None] = time.sleep
 
-    def send(self, archive: bytes, title: str = "") -> dict[str, Any]:
-        """Send a submission and return it as the server shows it."""
-        headers = {"Content-Type": "application/octet-stream", "X-Request-Key": secrets.token_hex(16)}
+    def send(self, archive: bytes, title: str = "", *, key: str = "") -> dict[str, Any]:
+        """Send a submission and return it as the server shows it. With the same `key` it is the same submission."""
+        headers = {"Content-Type": "application/octet-stream", "X-Request-Key": key or secrets.token_hex(16)}
         params = {"title": title} if title else {}
         return dict(self._ask("POST", "/api/submissions", content=archive, headers=headers, params=params))
 

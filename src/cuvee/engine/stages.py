@@ -28,6 +28,7 @@ def merge_stages(
     out: Path | str,
     *,
     folder: Path | None = None,
+    places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
     overwrite: bool = False,
@@ -37,17 +38,17 @@ def merge_stages(
 
     All are planned before the first one runs. The others' outputs go to `folder`, where each has a name with a digest
     of recipe, inputs and layout: what is there already is used again. Without `folder` they go beside the output and
-    are removed at the end. Other options are those of `run_plan`.
+    are removed at the end. `places` is that of `make_plan`; other options are those of `run_plan`.
     """
     named, out = Path(out), Path(out).absolute()
     if len(recipes) > 1:
         refuse_existing(out, overwrite=overwrite)
-        plan_stages(recipes, hub=hub, custom_code=custom_code)
+        plan_stages(recipes, places=places, hub=hub, custom_code=custom_code)
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
     for recipe in recipes[:-1]:
-        plan = make_plan(recipe, stages=used(recipe, made), hub=hub, custom_code=custom_code)
+        plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
         place = kept / f"{recipe.name}-{_key(plan, options)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
@@ -55,7 +56,7 @@ def merge_stages(
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
-    plan = make_plan(last, stages=used(last, made), hub=hub, custom_code=custom_code)
+    plan = make_plan(last, stages=used(last, made), places=places, hub=hub, custom_code=custom_code)
     result = run_plan(plan, named, overwrite=overwrite, history=_told(history, last), **options)
     if folder is None:
         shutil.rmtree(kept, ignore_errors=True)

@@ -16,6 +16,7 @@ from cuvee.evaluate.ranking import Ranking, Standing, rank
 from cuvee.evaluate.report import Item, Report, Score, TaskReport
 from cuvee.evaluate.run import evaluate
 from cuvee.evaluate.statistics import Difference, Estimate, Gap, paired_difference
+from cuvee.evaluate.suite import load_tasks
 from cuvee.evaluate.task import Sample, Task, load_task
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate",
     "load_model",
     "load_task",
+    "load_tasks",
     "paired_difference",
     "rank",
 ]

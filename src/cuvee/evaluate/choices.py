@@ -66,7 +66,7 @@ def choose(
         check_letters(samples)
     made = (kit_questions if scoring == "kit" else make_questions)(model, [samples[place] for place in places], prompt)
     questions = dict(zip(places, made, strict=True))
-    costs = {place: len(each.choices) * (len(each.prefix) + each.longest) for place, each in questions.items()}
+    costs = {place: _cost(each) for place, each in questions.items()}
     batches = asked.batches(
         {place: (len(each.prefix), each.longest) for place, each in questions.items()},
         costs,
@@ -78,6 +78,12 @@ def choose(
     for batch, totals in found:
         rows = zip(batch, totals, strict=True)
         yield [(place, _choice(samples[place], questions[place], row, scoring)) for place, row in rows]
+
+
+def _cost(question: Question) -> int:
+    """Tokens whose keys and values are kept: each choice of more than one token has a copy of the prefix."""
+    copies = len(question.choices) if question.longest > 1 else 1
+    return copies * (len(question.prefix) + question.longest)
 
 
 def check_scoring(scoring: str) -> None:

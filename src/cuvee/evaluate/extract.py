@@ -39,15 +39,17 @@ class Extraction:
 
 
 def extracted(text: str, patterns: Sequence[Extraction], otherwise: str | None, choices: Sequence[str] = ()) -> str:
-    """Return the answer by the first pattern that gives one.
+    """Return the answer by the first pattern that gives one; without patterns the whole text, stripped.
 
-    Where none does it is `otherwise`; where that is not given the whole text, without whitespace around it.
+    Where no pattern does, or the answer is blank, it is `otherwise`; where that is not given, again the whole text.
     """
     letters = LETTERS[: len(choices)] if choices else LETTERS
     for pattern in patterns:
         if (found := pattern.answer(text, letters)) is not None:
-            return found
-    return text.strip() if otherwise is None else otherwise
+            return found or otherwise or ""
+    if patterns and otherwise is not None:
+        return otherwise
+    return text.strip() or otherwise or ""
 
 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:

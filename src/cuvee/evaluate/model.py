@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -26,7 +27,7 @@ try:
 except ImportError as error:
     raise MissingExtra("eval", missing=error.name or "transformers") from error
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "split"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 NO_LIMIT = 10**9
@@ -137,7 +138,8 @@ class LanguageModel:
 def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "float32") -> LanguageModel:
     """Load a decoder or encoder-decoder model from a folder that transformers can read.
 
-    `auto` takes a CUDA device if there is one. Raises EvaluationError for a folder that is neither.
+    `auto` takes a CUDA device if there is one; `split` lets accelerate spread the layers over all devices, and over
+    memory and disk where they are not enough. Raises EvaluationError for a folder that is neither.
     """
     path = Path(folder)
     place = pick_device(device)
@@ -145,12 +147,12 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
         raise RecipeError(f"dtype '{dtype}' is none of {', '.join(get_args(Dtype))}")
     if not (path / "config.json").is_file():
         raise EvaluationError("no model folder: there is no config.json", where=str(path))
-    network, tokenizer = _load(path, getattr(torch, dtype))
+    network, tokenizer = _load(path, getattr(torch, dtype), split=device == "split")
     _check_keeping(network, path)
     return LanguageModel(
         name=str(folder),
         digest=weights_digest(path),
-        network=network.to(place).eval(),
+        network=(network if device == "split" else network.to(place)).eval(),
         tokenizer=tokenizer,
         context_length=_context_length(network.config, tokenizer),
         files_digest=files_digest(path),
@@ -171,7 +173,7 @@ def fitting_threads(model: LanguageModel) -> Iterator[None]:
 
 
 def pick_device(device: Device) -> torch.device:
-    """Return the torch device for `auto`, `cpu` or `cuda`."""
+    """Return the torch device for `auto`, `cpu` or `cuda`; of a model that is split, that of its inputs."""
     if device not in get_args(Device):
         raise RecipeError(f"device '{device}' is none of {', '.join(get_args(Device))}")
     if device == "cuda" and not torch.cuda.is_available():
@@ -192,19 +194,22 @@ def files_digest(folder: Path) -> str:
     return hasher.hexdigest()
 
 
-def _load(path: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+def _load(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, Any]:
+    if split and find_spec("accelerate") is None:
+        raise MissingExtra("split", missing="accelerate")
     try:
         with _quiet():
-            return _network(path, dtype), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+            return _network(path, dtype, split=split), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
         raise EvaluationError(f"transformers cannot load this model: {error}", where=str(path)) from error
 
 
-def _network(path: Path, dtype: torch.dtype) -> Any:
+def _network(path: Path, dtype: torch.dtype, *, split: bool) -> Any:
     config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
     both = getattr(config, "is_encoder_decoder", False)
     kind = transformers.AutoModelForSeq2SeqLM if both else transformers.AutoModelForCausalLM
-    return kind.from_pretrained(path, config=config, dtype=dtype, **OFFLINE)
+    spread = {"device_map": "auto"} if split else {}
+    return kind.from_pretrained(path, config=config, dtype=dtype, **spread, **OFFLINE)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.evaluate.report import Report
 from cuvee.evaluate.statistics import Difference, Gap, paired_difference
 from cuvee.hub import Hub
@@ -129,6 +129,8 @@ def evaluate_with_parents(
     found = []
     for (blend, place), parents in zip(blends, families, strict=True):
         report = measure(blend, place)
+        if report.macro is None:
+            raise EvaluationError("the tasks have no targets to compare a blend and its parents by")
         for parent in parents:
             if parent.folder not in measured:
                 measured[parent.folder] = measure(parent.folder, out and output_of(parent, out))

@@ -22,7 +22,8 @@ from cuvee.evaluate.samples import (
     sample_line,
     samples_file,
 )
-from cuvee.evaluate.task import Sample, Task, load_task
+from cuvee.evaluate.suite import load_tasks
+from cuvee.evaluate.task import Sample, Task
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from cuvee.evaluate.served import Served
 
 SILENT: Progress = Silent()
+HARNESS = "lm-eval:"
 
 
 def evaluate(
@@ -57,7 +59,7 @@ def evaluate(
     from cuvee.evaluate.model import LanguageModel, fitting_threads
 
     started = time.perf_counter()
-    asked = _loaded_tasks(tasks)
+    asked, foreign = _loaded_tasks(tasks)
     _check_settings(limit, batch_size, scoring)
     if out is not None:
         _check_output(Path(out), asked)
@@ -66,7 +68,7 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = tuple(judged(task, run.answers(task)) for task in asked)
+            results = tuple(judged(task, run.answers(task)) for task in asked) + run.harness(foreign)
     finally:
         progress.finish()
     report = Report(
@@ -84,17 +86,20 @@ def evaluate(
     return report
 
 
-def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> list[Task]:
+def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[str]]:
+    """Read our own tasks, and name those that lm-eval has."""
     if isinstance(tasks, str | Path) or not tasks:
         raise RecipeError("expected a list of at least one task")
-    loaded = [task if isinstance(task, Task) else load_task(task) for task in tasks]
+    foreign = [str(task) for task in tasks if str(task).startswith(HARNESS) and not isinstance(task, Task)]
+    ours = [task for task in tasks if isinstance(task, Task) or not str(task).startswith(HARNESS)]
+    loaded = [each for task in ours for each in ([task] if isinstance(task, Task) else load_tasks(task))]
     names = [task.name for task in loaded]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise RecipeError(
             f"two tasks are named '{twice[0]}'", hint="a data file without task.yaml is named by its file"
         )
-    return loaded
+    return loaded, foreign
 
 
 def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None:
@@ -181,6 +186,19 @@ class _Run:
         return answer(
             model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
         )
+
+    def harness(self, names: Sequence[str]) -> tuple[TaskReport, ...]:
+        """Let lm-eval run its own tasks."""
+        if not names:
+            return ()
+        from cuvee.evaluate.harness import run_lm_eval
+        from cuvee.evaluate.served import Served
+
+        if isinstance(self.model, Served):
+            raise RecipeError("lm-eval's own tasks need a model in memory", hint="give its folder")
+
+        found = run_lm_eval(self.model, names, limit=self.limit, batch_size=self.batch_size, out=self.folder)
+        return tuple(found)
 
     def _keys(self, task: Task) -> dict[str, str]:
         model = f"{self.model.digest} {self.model.files_digest}"

@@ -6,7 +6,7 @@ model has changed, which are rounding errors; here they stay without any, and th
 """
 
 from cuvee.method import PerModel, matrix_method
-from cuvee.ops.arrays import Array
+from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.matrices import weighted_total
 from cuvee.ops.spectrum import isotropic
 from cuvee.ops.work import Work, spectrum_work
@@ -21,4 +21,6 @@ def _work(models: int, out: int, size: int) -> Work:
 @matrix_method("iso_c", paper="arXiv:2502.04959", formula="θ₀ + λ·σ̄·UVᵀ,  UΣVᵀ = Σᵢ wᵢτᵢ,  σ̄ = mean(Σ)", work=_work)
 def iso_c(deltas: Array, *, weight: PerModel = 1.0) -> Array:
     """Add up the task vectors and give all directions of the sum the same strength, their mean."""
-    return isotropic(weighted_total(deltas, weight))
+    xp = array_namespace(deltas)
+    total = weighted_total(deltas, weight)
+    return isotropic(total if deltas.dtype.itemsize == 2 else xp.astype(total, deltas.dtype))

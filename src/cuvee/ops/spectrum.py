@@ -44,19 +44,22 @@ def polar(matrix: Array) -> Array:
         return polar(matrix.T).T
     wide = in_double(matrix)
     values, left = _decomposed(wide @ wide.T)
-    return ((left / values) @ left.T) @ wide
+    return _squared(left, 1 / values) @ wide
 
 
 def isotropic(matrix: Array) -> Array:
-    """Return the matrix with every singular value that is not zero made their mean."""
+    """Return the matrix with every singular value that is not zero made their mean, in the matrix's own type.
+
+    Of a float32 matrix only the last product is float32: it adds up well-scaled numbers.
+    """
     if matrix.shape[0] > matrix.shape[1]:
         return isotropic(matrix.T).T
     xp = array_namespace(matrix)
     wide = in_double(matrix)
     values, left = _decomposed(wide @ wide.T)
     if values.shape[0] == 0:
-        return wide
-    return ((left * (xp.mean(values) / values)) @ left.T) @ wide
+        return matrix
+    return xp.astype(_squared(left, xp.mean(values) / values), matrix.dtype) @ matrix
 
 
 def low_rank(matrix: Array, most: int) -> Array:
@@ -66,6 +69,12 @@ def low_rank(matrix: Array, most: int) -> Array:
     wide = in_double(matrix)
     _, left = _decomposed(wide @ wide.T)
     return left[:, :most] @ (left[:, :most].T @ wide)
+
+
+def _squared(vectors: Array, factors: Array) -> Array:
+    """Return V · diag(factors) · Vᵀ for factors above zero. Of a matrix times its own transpose half is calculated."""
+    half = vectors * array_namespace(vectors).sqrt(factors)
+    return half @ half.T
 
 
 def _decomposed(gram: Array, floor: float = 0.0) -> tuple[Array, Array]:

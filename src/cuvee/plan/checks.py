@@ -30,6 +30,21 @@ def check_names(draft: Draft) -> None:
         draft.problems += problems
 
 
+def check_modules(draft: Draft) -> None:
+    """Every tensor belongs to a module that the recipe names, and every such module is there."""
+    named = [part.module for part in draft.recipe.slices if part.module is not None]
+    if not named:
+        return
+    view = draft.views[draft.donor]
+    there = dict.fromkeys(view.structure.of(own).module for own in view.called.values())
+    for unnamed in [module for module in there if module not in named]:
+        message = f"the recipe has no module '{unnamed}', which {draft.donor} has"
+        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint="name it under 'modules', too"))
+    for module in [module for module in named if module not in there]:
+        message = f"{draft.donor} has no module '{module}'; it has {', '.join(there)}"
+        draft.problems.append(RecipeError(message, where=draft.recipe.source))
+
+
 def check_whole_model_settings(steps: list[MergeStep], draft: Draft) -> None:
     """A number that is found over the whole model needs settings that are the same in all of it."""
     recipe, method = draft.recipe, draft.method

@@ -10,6 +10,7 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.plan.checks import (
     check_measured_weights,
+    check_modules,
     check_names,
     check_whole_model_settings,
     warn_of_code,
@@ -65,6 +66,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     head_changes = _view(draft)
     outlines = outline(draft.recipe, draft.views, draft.donor, _takings(draft), draft.problems)
     check_members(draft)
+    check_modules(draft)
     clear = len(draft.problems) == before
     if not draft.recipe.sliced:
         check_names(draft)

@@ -47,7 +47,7 @@ def check_members(draft: Draft) -> None:
         if count < least or (most is not None and count > most):
             wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
             besides = " besides the base model" if method.base in ("delta", "optional") else ""
-            where = f"slice {i}" if recipe.sliced else "the recipe"
+            where = f"slice {i}" if recipe.sliced else f"the module '{part.module}'" if part.module else "the recipe"
             noun = "model" if least == 1 and most in (1, None) else "models"
             message = f"'{method.key}' merges {wanted} {noun}{besides}; {where} names {count}"
             draft.problems.append(RecipeError(message, where=recipe.source))

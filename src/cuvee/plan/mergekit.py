@@ -37,7 +37,13 @@ def as_mergekit(recipe: Recipe) -> str | None:
     named = any(source.name for part in recipe.slices for source in part.sources)
     own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
     own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
-    own = own or bool(recipe.stages) or bool(recipe.groups) or recipe.missing != "fail"
+    own = (
+        own
+        or any(part.module for part in recipe.slices)
+        or bool(recipe.stages)
+        or bool(recipe.groups)
+        or recipe.missing != "fail"
+    )
     own = own or recipe.chat_template in [str(model) for model in recipe.models()]
     if own or recipe.merge_method not in METHODS:
         return None

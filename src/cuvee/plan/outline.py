@@ -58,7 +58,8 @@ def outline(
 
 
 def _whole(taking: Taking, recipe: Recipe, views: Mapping[ModelRef, View], depths: Mapping[str, int]) -> Outline:
-    part, name, layer = recipe.slices[0], taking.name, layer_of(taking.name)
+    name, layer = taking.name, layer_of(taking.name)
+    part = next((p for p in recipe.slices if p.module == taking.place.module), recipe.slices[0])
     depth = relative_depth(layer.index, depths[layer.prefix]) if layer else depth_outside(name, recipe)
     names = tuple(None if s.model in taking.lacking else views[s.model].called.get(name, name) for s in part.sources)
     base = views[recipe.base_model].called.get(name, name) if recipe.base_model else name

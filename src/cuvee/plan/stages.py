@@ -43,12 +43,18 @@ class PlannedCheckpoint:
         return {}
 
 
-def plan_stages(recipes: Sequence[Recipe], *, hub: Hub | None = None, custom_code: bool = False) -> tuple[Plan, ...]:
+def plan_stages(
+    recipes: Sequence[Recipe],
+    *,
+    places: Mapping[str, Path] | None = None,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+) -> tuple[Plan, ...]:
     """Plan every stage. Raises CuveeError for the first stage in which something is wrong, with all that is."""
     made: dict[ModelRef, TensorSource] = {}
     plans: list[Plan] = []
     for recipe in recipes:
-        plan = make_plan(recipe, stages=used(recipe, made), hub=hub, custom_code=custom_code)
+        plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
         plans.append(plan)
         if recipe.name is not None:
             made[ModelRef(recipe.name)] = PlannedCheckpoint(plan)

@@ -34,6 +34,14 @@ class _Slice(_Strict):
     parameters: dict[str, Any] | None = None
 
 
+class _Module(_Strict):
+    """One part of a model of several: the models that are merged in it, all of them as whole ones, or slices."""
+
+    models: list[_Model] | None = Field(None, min_length=1)
+    slices: list[_Slice] | None = Field(None, min_length=1)
+    parameters: dict[str, Any] | None = None
+
+
 _TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
 
 
@@ -43,6 +51,7 @@ class RecipeDocument(_Strict):
     merge_method: str
     models: list[_Model] | None = Field(None, min_length=1)
     slices: list[_Slice] | None = Field(None, min_length=1)
+    modules: dict[str, _Module] | None = Field(None, min_length=1, description="parts of a model, each merged its way")
     base_model: str | None = None
     parameters: dict[str, Any] | None = None
     dtype: DType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
@@ -73,6 +82,8 @@ def fields_at(place: Place) -> list[str]:
     """List the keys that are known at a place of the file."""
     kind: type[BaseModel] = RecipeDocument
     words = [step for step in place if isinstance(step, str)]
+    if words[:1] == ["modules"]:
+        kind, words = (_Module, words[2:]) if len(words) > 1 else (RecipeDocument, words)
     if words[:1] == ["models"]:
         kind = _Model
     elif words == ["slices"]:

@@ -22,10 +22,6 @@ from cuvee.recipe.shown import shown
 from cuvee.recipe.sources import read_model, read_slices
 from cuvee.recipe.vocabulary import TokenizerChoice, models_named, read_choice
 
-NOT_YET = {
-    "modules": "modules of multi-part architectures",
-}
-
 
 def read_recipe(path: Path, language: Language) -> Recipe:
     """Read a recipe file. Raises RecipeError that holds every problem with its line."""
@@ -54,19 +50,12 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
     """Check one document. Raises RecipeError that holds every problem with its line."""
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
-    known = {key: value for key, value in document.data.items() if key not in NOT_YET}
+    known = document.data
     notes = Notes(document, schema_problems(document, known))
-    _note_not_yet(document, notes)
     recipe = _recipe(known, _method(known, language, notes), language, notes, folder)
     notes.stop_at_problems()
     assert recipe is not None, "a recipe without problems is read"
     return recipe
-
-
-def _note_not_yet(document: Document, notes: Notes) -> None:
-    for key in document.data:
-        if key in NOT_YET:
-            notes.add((key,), f"'{key}' is not supported yet: {NOT_YET[key]}")
 
 
 def _method(data: dict[str, Any], language: Language, notes: Notes) -> MethodSchema | None:
@@ -111,7 +100,7 @@ def _recipe(
     return Recipe(
         merge_method=checked.merge_method,
         slices=slices,
-        sliced=checked.slices is not None,
+        sliced=any(source.layers for part in slices for source in part.sources),
         settings=settings,
         base_model=base,
         dtype=checked.dtype,

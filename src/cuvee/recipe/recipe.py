@@ -43,11 +43,12 @@ class Source:
 
 @dataclass(frozen=True)
 class Slice:
-    """Sources whose layers are merged into the next layers of the output."""
+    """Sources whose layers are merged into the next layers of the output; or those of one module, all layers."""
 
     sources: tuple[Source, ...]
     settings: Settings
     base_model: ModelRef | None = None
+    module: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,7 @@ def _canonical_slice(part: Slice) -> dict[str, Any]:
         "sources": sources,
         "base_model": _text(part.base_model),
         "parameters": _canonical_settings(part.settings),
+        **({"module": part.module} if part.module else {}),
     }
 
 

@@ -14,6 +14,7 @@ def recipe_schema(language: Language) -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["properties"]["merge_method"] = {"enum": sorted(methods), "description": "the method's key"}
     schema["oneOf"] = [{"required": [key], "properties": {key: {"type": "array"}}} for key in ("models", "slices")]
+    schema["oneOf"].append({"required": ["modules"], "properties": {"modules": {"type": "object"}}})
     forms: list[dict[str, Any]] = []
     schema["allOf"] = [_rule(key, method, forms) for key, method in sorted(methods.items())]
     schema["properties"]["weights"]["anyOf"] = _weights_forms(language.weight_rules)

@@ -98,7 +98,7 @@ function listed(place) {
   const marks = element("span", { class: "marks" });
   sides().forEach((side, i) => marks.append(i ? " " : "", mark(score(side, place))));
   const button = element("button", { type: "button", "data-place": place }, marks,
-    element("span", {}, item.id), element("span", { class: "about" }, item.prompt.trim().split("\n").pop()));
+    element("span", {}, item.id), element("span", { class: "about" }, item.about));
   button.addEventListener("click", () => choose(place));
   return element("li", {}, button);
 }

@@ -18,6 +18,8 @@ from cuvee.report.template import render, shipped, stylesheet
 
 BAR = Scale(0.0, 1.0, 260, (0.0, 0.25, 0.5, 0.75, 1.0))
 MACRO = "All tasks"
+ABOUT = 120
+"""Characters of an item's input that the list shows: the end of it, where the question stands."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,10 @@ def page_data(models: Sequence[Evaluated], names: Sequence[str]) -> str:
 
 def _item(line: Line) -> dict[str, Any]:
     choices = [choice["text"] for choice in line.get("choices") or ()]
-    return {"id": line["id"], "prompt": line["prompt"], "choices": choices, "target": line["target"]}
+    about = next((text for text in reversed(line["input"].splitlines()) if text.strip()), "")[:ABOUT]
+    return {
+        "id": line["id"], "about": about, "prompt": line["prompt"], "choices": choices, "target": line["target"]
+    }  # fmt: skip
 
 
 def _answers(model: Evaluated, task: str, items: Sequence[Line]) -> list[dict[str, Any] | None]:

@@ -4,7 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ def write_without_targets(tasks: Mapping[str, Task], folder: Path) -> list[str]:
 def _write(name: str, task: Task, folder: Path) -> Path:
     rows = [json.dumps(_row(sample), ensure_ascii=False) for sample in task.samples]
     (folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    prompt = json.loads(json.dumps(asdict(task.prompt)))
+    prompt = json.loads(json.dumps(task.prompt.to_json()))
     content = {"name": name, "data": f"{name}.jsonl", "metrics": list(task.metrics), "prompt": prompt}
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, allow_unicode=True, sort_keys=False), encoding="utf-8")
@@ -86,7 +86,7 @@ def _answer(line: bytes, samples: Mapping[str, Sample], where: str) -> Answer:
 
 def _fits(prediction: Any, sample: Sample) -> bool:
     if sample.eval_type == "multiple_choice":
-        return type(prediction) is int and 0 <= prediction < len(sample.choices)
+        return prediction == "" or (type(prediction) is int and 0 <= prediction < len(sample.choices))
     return isinstance(prediction, str) and len(prediction) <= LONGEST_TEXT
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cuvee.api import load_recipe
+from cuvee.api import load_stages
 from cuvee.errors import RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.method import registry
@@ -59,9 +59,9 @@ def lock_entry(entry: Entry, competition: Competition | None, hub: Hub, progress
     if entry.recipe is None:
         raise RecipeError("expected a recipe, or a program with its models")
     if entry.method_file is None:
-        return make_lock(load_recipe(entry.recipe), competition, hub=hub, progress=progress)
+        return make_lock(load_stages(entry.recipe), competition, hub=hub, progress=progress)
     with _known(entry.method_file):
-        lock = make_lock(load_recipe(entry.recipe), competition, hub=hub, progress=progress)
+        lock = make_lock(load_stages(entry.recipe), competition, hub=hub, progress=progress)
     return replace(lock, method=hashlib.sha256(entry.method_file.read_bytes()).hexdigest())
 
 

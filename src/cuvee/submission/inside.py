@@ -32,20 +32,18 @@ class _Told:
 
 def merge_order(order: Mapping[str, Any]) -> None:
     """Merge a recipe's models, which are at the given places, into the folder MERGED of the output."""
-    from cuvee.api import recipe_from_text
-    from cuvee.engine import run_plan
+    from cuvee.api import stages_from_text
+    from cuvee.engine import merge_stages
     from cuvee.hub import Hub
-    from cuvee.plan import make_plan
 
     if order["plugin"] is not None:
         install_plugin(Path(order["plugin"]), Path(order["output"]))
-    recipe = recipe_from_text(Path(order["recipe"]).read_text(encoding="utf-8"))
+    recipes = stages_from_text(Path(order["recipe"]).read_text(encoding="utf-8"))
     places = {reference: Path(place) for reference, place in order["places"].items()}
-    plan = make_plan(recipe, places=places, hub=Hub(offline=True))
-    memory, threads = order["memory_bytes"], order["threads"]
+    limits = {"memory_bytes": order["memory_bytes"], "threads": order["threads"]}
     out = Path(order["output"]) / MERGED
-    result = run_plan(plan, out, memory_bytes=memory, threads=threads, progress=_Told())
-    _say({"warnings": list(result.warnings), "reproducible": plan.method.reproducible})
+    result = merge_stages(recipes, out, places=places, hub=Hub(offline=True), progress=_Told(), **limits)
+    _say({"warnings": list(result.warnings)})
 
 
 def install_plugin(source: Path, output: Path) -> None:

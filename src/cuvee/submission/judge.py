@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cuvee.api import recipe_from_text
+from cuvee.api import stages_from_text
 from cuvee.errors import CuveeError, PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.method import registry
@@ -16,7 +16,7 @@ from cuvee.submission.claim import compare_with_claim, read_claim
 from cuvee.submission.competition import Budget, Competition
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
-from cuvee.submission.lock import Lock, read_lock
+from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
 from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
@@ -123,14 +123,15 @@ class _Case:
         return lock
 
     def read_recipe(self, lock: Lock) -> None:
-        recipe = recipe_from_text(self.submission.recipe_text)
-        if recipe.digest != lock.recipe:
+        stages = stages_from_text(self.submission.recipe_text)
+        digest = stages[-1].digest
+        if digest != lock.recipe or methods_of(stages) != lock.merge_method:
             raise SubmissionError("the lock is of another recipe", where=LOCK, hint="lock and pack it again")
-        named = {str(model) for model in recipe.models()}
+        named = {str(model) for model in leaves(stages)}
         if named != {model.reference for model in lock.models}:
             raise SubmissionError("the lock has other models than the recipe", where=LOCK, hint="lock it again")
-        promised = registry()[recipe.merge_method].reproducible
-        self.verdict = replace(self.verdict, recipe_digest=recipe.digest, reproducible=promised)
+        bits = all(registry()[recipe.merge_method].reproducible == "bits" for recipe in stages)
+        self.verdict = replace(self.verdict, recipe_digest=digest, reproducible="bits" if bits else "tolerance")
 
     def check(self, lock: Lock, hub: Hub) -> None:
         """Check the rules; a broken one ends the case."""

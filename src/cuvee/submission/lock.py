@@ -6,7 +6,7 @@ The recipe itself is never rewritten: references in it keep their meaning, and t
 import hashlib
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +28,7 @@ from cuvee.submission.competition import Competition
 from cuvee.submission.sandbox.runtime import PACKAGE
 from cuvee.version import __version__
 
+METHOD_SEPARATOR = "+"
 CARDS = ("README.md", "LICENSE")
 MOST_MODELS = 200
 MOST_FILES = 2000
@@ -90,19 +91,36 @@ _LOCK = TypeAdapter(Lock)
 
 
 def make_lock(
-    recipe: Recipe, competition: Competition | None = None, *, hub: Hub | None = None, progress: Progress | None = None
+    recipe: Recipe | Sequence[Recipe],
+    competition: Competition | None = None,
+    *,
+    hub: Hub | None = None,
+    progress: Progress | None = None,
 ) -> Lock:
-    """Pin all models of a recipe. Hashes of large files are asked of the hub; those of folders are computed."""
+    """Pin all models of a recipe, or of the stages of one. Hashes of large files are asked of the hub; those of
+    folders are computed."""
     hub = hub or Hub()
+    stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
     return Lock(
-        recipe=recipe.digest,
-        merge_method=recipe.merge_method,
-        method=method_digest(recipe.merge_method),
+        recipe=stages[-1].digest,
+        merge_method=methods_of(stages),
+        method=method_digest(methods_of(stages)),
         code=code_digest(),
         cuvee=__version__,
         tasks=task_digests(competition) if competition else {},
-        models=tuple(lock_model(model, recipe.folder, hub, progress or Silent()) for model in recipe.models()),
+        models=tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages)),
     )
+
+
+def leaves(stages: Sequence[Recipe]) -> tuple[ModelRef, ...]:
+    """Return the models that stages start from: all that they name but one another."""
+    named = [model for recipe in stages for model in recipe.models() if str(model) not in recipe.stages]
+    return tuple(dict.fromkeys(named))
+
+
+def methods_of(stages: Sequence[Recipe]) -> str:
+    """Return the merge methods of stages, in order, joined by "+"."""
+    return METHOD_SEPARATOR.join(dict.fromkeys(recipe.merge_method for recipe in stages))
 
 
 def read_lock(content: Any, where: str) -> Lock:
@@ -161,11 +179,16 @@ def locked_files(place: Path, progress: Progress | None = None) -> dict[str, Loc
     return {path.name: LockedFile(path.stat().st_size, hashes[path]) for path in paths}
 
 
-def method_digest(key: str) -> str | None:
-    """Return the SHA-256 of the file that defines a merge method, None for one that is not installed."""
-    method = registry().get(key)
-    source = inspect.getsourcefile(inspect.unwrap(method.rule)) if method else None
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else None
+def method_digest(keys: str) -> str | None:
+    """Return the SHA-256 of the files that define merge methods, None if one is not installed."""
+    hashed = hashlib.sha256()
+    for key in keys.split(METHOD_SEPARATOR):
+        method = registry().get(key)
+        source = inspect.getsourcefile(inspect.unwrap(method.rule)) if method else None
+        if source is None:
+            return None
+        hashed.update(Path(source).read_bytes())
+    return hashed.hexdigest()
 
 
 def code_digest() -> str:

@@ -40,9 +40,10 @@ def number_of_models(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
 
 
 def method(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
-    """The merge method is one of those allowed, if there is a list."""
-    if rules.methods and evidence.method not in rules.methods:
-        yield Finding("method", "fail", f"the method '{evidence.method}' is not one of {_listed(rules.methods)}")
+    """The merge methods of all stages are among those allowed, if there is a list."""
+    for key in evidence.method.split("+"):
+        if rules.methods and key not in rules.methods:
+            yield Finding("method", "fail", f"the method '{key}' is not one of {_listed(rules.methods)}")
 
 
 def known(rules: Rules, model: ModelFacts) -> Iterator[Finding]:

@@ -1,0 +1,63 @@
+"""A suite: a YAML file that lists tasks, each with a weight that replaces the task's own.
+
+    name: kit
+    tasks:
+      - {task: cosmos_qa.csv, weight: 2}
+      - xsum.yaml
+      - sort
+
+A task is a file beside the suite, or the name of a bundled one.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from cuvee.errors import EvaluationError
+from cuvee.evaluate.task import Task, load_task
+from cuvee.evaluate.yaml_file import checked, has_key
+
+SUFFIXES = (".csv", ".jsonl", ".yaml", ".yml")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _mapping(value: Any) -> Any:
+    return {"task": value} if isinstance(value, str) else value
+
+
+class _Entry(_Strict):
+    task: str
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+
+class _Suite(_Strict):
+    name: str
+    tasks: Annotated[list[Annotated[_Entry, BeforeValidator(_mapping)]], Field(min_length=1)]
+
+
+def load_tasks(where: str | Path) -> list[Task]:
+    """Read the tasks of a suite, or the one task that `load_task` reads."""
+    path = Path(where)
+    if not _is_suite(path):
+        return [load_task(where)]
+    suite = checked(path, _Suite, {("tasks",): _Entry})
+    return [_weighed(path, entry) for entry in suite.tasks]
+
+
+def _weighed(suite: Path, entry: _Entry) -> Task:
+    if entry.task.endswith(SUFFIXES):
+        if _is_suite(place := suite.parent / entry.task):
+            raise EvaluationError(f"'{entry.task}' is a suite; a suite lists tasks only", where=str(suite))
+        task = load_task(place)
+    else:
+        task = load_task(entry.task)
+    return task if entry.weight is None else replace(task, weight=entry.weight)
+
+
+def _is_suite(path: Path) -> bool:
+    return path.suffix in (".yaml", ".yml") and path.is_file() and has_key(path, "tasks")

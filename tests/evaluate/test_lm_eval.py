@@ -1,0 +1,143 @@
+"""The same scores as lm-eval 0.4.13, on tasks that we export and it runs.
+
+lm-eval needs an environment of its own, for its libraries are many and want other versions than ours. `make lm-eval`
+makes one; CUVEE_LM_EVAL names the Python in it. Without it these tests are skipped.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from cuvee.errors import EvaluationError, MissingExtra
+from cuvee.evaluate import Extraction, Prompt, Sample, Shot, Task, evaluate
+from cuvee.evaluate.export import export_to_lm_eval
+from cuvee.evaluate.model import LanguageModel
+
+HERE = Path(__file__).parent
+WORDS = ("run", "run away", "hide", "é", "sleep a very long while", "no", "say “yes”", "漢字", "A", "x y z")
+
+
+def question(number: int) -> Sample:
+    choices = tuple(WORDS[(number * 3 + step * step) % len(WORDS)] for step in range(2 + number % 3))
+    text = f"Item {number}: what did the fox do{' then' * (number % 7)}?"
+    return Sample(str(number), text, "multiple_choice", tuple(dict.fromkeys((*choices, "wait"))), number % 2)
+
+
+CHOICES = Task(
+    "choices",
+    tuple(question(number) for number in range(300)),
+    ("accuracy",),
+    prompt=Prompt(template="Q: {input}\nA:", few_shot=(Shot("What is it?", "a fox"),)),
+)
+TEXTS = Task(
+    "texts",
+    tuple(Sample(str(n), f"Say {'y' * n}", "generation", (), "yes") for n in range(12)),
+    ("exact_match",),
+    prompt=Prompt(max_new_tokens=6, stop=("\n\n",)),
+)
+
+
+@pytest.fixture(scope="session")
+def lm_eval_python() -> str:
+    named = os.environ.get("CUVEE_LM_EVAL")
+    if named is None and find_spec("lm_eval") is None:
+        pytest.skip("no lm-eval here; `make lm-eval` makes an environment, CUVEE_LM_EVAL names its Python")
+    return named or sys.executable
+
+
+@pytest.fixture(scope="module")
+def theirs(lm_eval_python: str, model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("exported")
+    for task in (CHOICES, TEXTS):
+        export_to_lm_eval(task, folder)
+    offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in (str(HERE.parents[1] / "src"),) if path)}
+    command = [lm_eval_python, str(HERE / "lm_eval_driver.py"), str(model_folder), str(folder), "choices", "texts"]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **offline, **paths}, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def lines(model: LanguageModel, task: Task, out: Path, scoring: str = "sum") -> list[dict[str, Any]]:
+    evaluate(model, [task], out=out, scoring=scoring)  # type: ignore[arg-type]  # a name from the test's list
+    return [json.loads(line) for line in (out / "samples" / f"{task.name}.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("scoring", "metric"), [("sum", "acc"), ("per_byte", "acc_bytes"), ("per_character", "acc_norm")]
+)
+def test_accuracies_equal_item_by_item(
+    theirs: Any, model: LanguageModel, tmp_path: Path, scoring: str, metric: str
+) -> None:
+    ours = {line["id"]: line["metrics"]["accuracy"] for line in lines(model, CHOICES, tmp_path, scoring)}
+    assert len(ours) == 300
+    assert ours == {line["id"]: line["metrics"][metric] for line in theirs["samples"]["choices"]}
+
+
+def test_log_likelihoods_equal(theirs: Any, model: LanguageModel, tmp_path: Path) -> None:
+    ours = {line["id"]: line for line in lines(model, CHOICES, tmp_path)}
+    for line in theirs["samples"]["choices"]:
+        found = [choice["log_likelihood"] for choice in ours[line["id"]]["choices"]]
+        assert np.abs(np.array(found) - line["scores"]).max() < 1e-4
+        assert ours[line["id"]]["prompt"] == line["prompt"]
+
+
+def test_texts_equal(theirs: Any, model: LanguageModel, tmp_path: Path) -> None:
+    ours = {line["id"]: line["text"] for line in lines(model, TEXTS, tmp_path)}
+    assert ours == {line["id"]: line["text"] for line in theirs["samples"]["texts"]}
+
+
+def test_their_results_are_in_our_report(theirs: Any) -> None:
+    found = theirs["report"]["tasks"]["choices"]["metrics"]
+    assert list(found) == ["acc", "acc_norm", "acc_bytes"]
+    assert found["acc"]["n"] == 300
+    assert found["acc"]["low"] < found["acc"]["value"] < found["acc"]["high"]
+
+
+def test_a_task_is_written_as_lm_eval_reads_it(tmp_path: Path) -> None:
+    written = yaml.safe_load(export_to_lm_eval(CHOICES, tmp_path).read_text(encoding="utf-8"))
+    rows = [json.loads(line) for line in (tmp_path / "choices.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert (written["task"], written["output_type"], written["target_delimiter"]) == ("choices", "multiple_choice", " ")
+    assert [each["metric"] for each in written["metric_list"]] == ["acc", "acc_norm", "acc_bytes"]
+    assert rows[1] == {
+        "id": "1",
+        "prompt": CHOICES.prompt.render(CHOICES.samples[1].input),
+        "target": 1,
+        "choices": list(CHOICES.samples[1].choices),
+    }
+
+
+@pytest.mark.parametrize(
+    ("task", "problem"),
+    [
+        (Task("t", (*CHOICES.samples[:1], *TEXTS.samples[:1]), ("exact_match",)), "mixes"),
+        (Task("t", TEXTS.samples, ("f1",), prompt=Prompt(chat_template=True)), "chat template"),
+        (Task("t", TEXTS.samples, ("f1",), prompt=Prompt(temperature=1.0)), "samples"),
+        (Task("t", (Sample("0", "q", "generation"),), ("f1",)), "without a target"),
+    ],
+)
+def test_what_lm_eval_cannot_be_told_is_refused(tmp_path: Path, task: Task, problem: str) -> None:
+    with pytest.raises(EvaluationError, match=problem):
+        export_to_lm_eval(task, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pattern_becomes_a_filter(tmp_path: Path) -> None:
+    task = Task("t", TEXTS.samples, ("f1",), prompt=Prompt(extract=(Extraction(r"is (\d+)"),)))
+    written = yaml.safe_load(export_to_lm_eval(task, tmp_path).read_text(encoding="utf-8"))
+    assert written["filter_list"][0]["filter"][0] == {"function": "regex", "regex_pattern": r"is (\d+)"}
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm-eval is installed here")
+def test_without_lm_eval_the_extra_is_named(model: LanguageModel) -> None:
+    with pytest.raises(MissingExtra) as caught:
+        evaluate(model, ["lm-eval:hellaswag"])
+    assert "cuvee[lm-eval]" in str(caught.value.hint)
