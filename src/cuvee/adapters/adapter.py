@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -101,11 +100,6 @@ class Adapter:
         if not np.isfinite(numbers).all():
             raise CheckpointError(f"'{name}' holds numbers that are not finite", where=self.name)
         return numbers
-
-    @cached_property
-    def is_low_rank(self) -> bool:
-        """Whether the change is a low-rank matrix for each module, whatever the base: not so with DoRA."""
-        return all(factors.magnitude is None for factors in self.factors.values())
 
 
 def open_adapter(folder: Path, name: str | None = None) -> Adapter:
