@@ -27,7 +27,7 @@ def test_json_lists_methods_weight_rules_and_modifiers(
     assert run(monkeypatch, "--json") == 0
     listed = json.loads(capsys.readouterr().out)
     assert [entry["key"] for entry in listed] == EVERYTHING
-    assert {entry["kind"] for entry in listed} == {"coefficient", "element", "weight rule", "modifier"}
+    assert {entry["kind"] for entry in listed} == {"coefficient", "element", "matrix", "weight rule", "modifier"}
     for entry in listed:
         assert entry["formula"]
         assert entry["summary"]
