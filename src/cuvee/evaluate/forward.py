@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from cuvee.evaluate.model import LanguageModel
 
 KEPT_BYTES = 512 * 2**20
+LOGITS_AT_ONCE = 64 * 2**20
 MIN_TOKENS, MAX_TOKENS = 512, 16384
 CPU_WORK = 500 * 10**9  # parameters times tokens: measured with 135 million, where 4 items at once beat 15 by half
 
@@ -56,16 +57,17 @@ class Seen:
         return Seen(cache, mask, self.lengths[rows], self.width, self.logits[rows], encoded)
 
 
-def token_budget(model: LanguageModel) -> int:
+def token_budget(model: LanguageModel, cpu_work: int = CPU_WORK) -> int:
     """How many padded tokens a batch may have: their keys and values stay within half a gigabyte.
 
-    A CPU is busy with a few hundred tokens of a large model; more rows would only bring more padding.
+    A CPU is busy with a few hundred tokens of a large model, `cpu_work` parameters times tokens; more rows would only
+    bring more padding.
     """
     config = model.network.config.get_text_config(decoder=True)
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     kept: int = 2 * config.num_hidden_layers * heads * head_size * model.network.dtype.itemsize
-    busy = CPU_WORK // model.network.num_parameters() if model.device.type == "cpu" else MAX_TOKENS
+    busy = cpu_work // model.network.num_parameters() if model.device.type == "cpu" else MAX_TOKENS
     return max(MIN_TOKENS, min(MAX_TOKENS, KEPT_BYTES // kept, busy))
 
 
@@ -89,9 +91,8 @@ def read(model: LanguageModel, rows: Sequence[Sequence[int]], after: Seen | None
     mask = None if min(map(len, rows)) == width else (columns >= 0).long()
     if mask is not None and start:
         mask = torch.nn.functional.pad(mask, (start, 0), value=1)
-    everyone = torch.zeros(len(rows), dtype=torch.long, device=model.device)
-    cache = DynamicCache(config=model.network.config) if after is None else after.select(everyone).cache
-    logits = _forward(model, ids, cache, mask, start + columns.clamp(min=0), last_only=True)
+    cache = _begun(model, len(rows), after)
+    logits = _forward(model, ids, cache, mask, start + columns.clamp(min=0), keep=1)
     return Seen(cache, mask, start + lengths, start + width, logits[:, -1].float())
 
 
@@ -107,8 +108,32 @@ def read_on(model: LanguageModel, seen: Seen, ids: torch.Tensor, *, last_only: b
     positions = seen.lengths[:, None] + torch.arange(count, device=model.device)
     mask = seen.mask if seen.mask is None else torch.nn.functional.pad(seen.mask, (0, count), value=1)
     # Padding may run past the last position that the model has an embedding for; nobody looks there.
-    logits = _forward(model, ids, seen.cache, mask, positions.clamp(max=model.context_length - 1), last_only=last_only)
+    logits = _forward(model, ids, seen.cache, mask, positions.clamp(max=model.context_length - 1), keep=int(last_only))
     return logits, Seen(seen.cache, mask, seen.lengths + count, seen.width + count, logits[:, -1].float())
+
+
+@torch.inference_mode()
+def read_branches(
+    model: LanguageModel,
+    ids: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor | None,
+    after: Seen | None,
+    *,
+    keep: int,
+) -> torch.Tensor:
+    """Show rows of ids to the model at positions of their own, [rows, n], and return the logits of the last `keep`.
+
+    `mask`, [rows, 1, n, what was seen + n], is added to the attention.
+    """
+    return _forward(model, ids, _begun(model, len(ids), after), mask, positions, keep=keep)[:, -keep:]
+
+
+def _begun(model: LanguageModel, rows: int, after: Seen | None) -> Any:
+    """Return a cache for so many rows, empty or with what the one row before them left."""
+    if after is None:
+        return DynamicCache(config=model.network.config)
+    return after.select(torch.zeros(rows, dtype=torch.long, device=model.device)).cache
 
 
 def _forward(
@@ -118,9 +143,9 @@ def _forward(
     mask: torch.Tensor | None,
     positions: torch.Tensor,
     *,
-    last_only: bool,
+    keep: int,
 ) -> torch.Tensor:
-    offered = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": int(last_only)}
+    offered = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": keep}
     return _logits(model, {"input_ids": ids, "past_key_values": cache}, offered)
 
 

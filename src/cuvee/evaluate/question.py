@@ -102,6 +102,12 @@ def cut_left(model: LanguageModel, tokens: Tokens, room: int) -> Tokens:
     return tokens[-room:]
 
 
+def by_question(numbers: Sequence[float], questions: Sequence[Question]) -> list[list[float]]:
+    """Split one number for each choice, of one question after the other."""
+    rest = iter(numbers)
+    return [[next(rest) for _ in question.choices] for question in questions]
+
+
 def opening(model: LanguageModel, prompt: Prompt) -> Tokens:
     """Return the tokens with which every item of a prompt begins, whatever its input: system text and examples.
 

@@ -19,11 +19,18 @@ class SharedStart:
         self._tokens: Tokens = found if len(found) >= FEWEST else []
         self._seen: Seen | None = None
 
-    def read(self, rows: Sequence[Tokens]) -> Seen:
-        """Show rows to the model. The start is read apart only if every row has it and goes on."""
+    def before(self, rows: Sequence[Tokens]) -> Seen | None:
+        """Return what was seen of the start, if every row has it and goes on: the rest of them is to be read."""
         count = len(self._tokens)
         if not count or len(rows) == 1 or any(len(row) <= count or row[:count] != self._tokens for row in rows):
-            return read(self._model, rows)
+            return None
         if self._seen is None:
             self._seen = read(self._model, [self._tokens])
-        return read(self._model, [row[count:] for row in rows], self._seen)
+        return self._seen
+
+    def read(self, rows: Sequence[Tokens]) -> Seen:
+        """Show rows to the model, their start apart where that is possible."""
+        before = self.before(rows)
+        if before is None:
+            return read(self._model, rows)
+        return read(self._model, [row[before.width :] for row in rows], before)

@@ -1,0 +1,56 @@
+"""Choices read after their prefix as rows of their own, each with a copy of the prefix's keys and values.
+
+A choice of one token costs nothing more than the prefix.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from cuvee.evaluate.batches import make_batches
+from cuvee.evaluate.forward import LOGITS_AT_ONCE, Seen, read_on
+from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.question import Question, Tokens, by_question
+from cuvee.evaluate.shared import SharedStart
+
+
+@torch.inference_mode()
+def log_likelihoods(model: LanguageModel, questions: Sequence[Question], start: SharedStart) -> list[list[float]]:
+    """Sum the log-probabilities of the scored tokens of each choice of each question."""
+    seen = start.read([question.prefix for question in questions])
+    owners = [place for place, question in enumerate(questions) for _ in question.choices]
+    rows = [choice for question in questions for choice in question.choices]
+    totals = np.zeros(len(rows))
+    if questions[0].first_scored:
+        totals += _first_tokens(seen, owners, rows)
+    for part in _parts(rows, seen.logits.shape[-1]):
+        totals[part] += _later_tokens(model, seen, [owners[row] for row in part], [rows[row] for row in part])
+    return by_question(totals.tolist(), questions)
+
+
+def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
+    found: torch.Tensor = seen.logits.log_softmax(-1)[owners, [row[0] for row in rows]]
+    return found.double().cpu().numpy()
+
+
+def _parts(rows: list[Tokens], vocabulary: int) -> Iterator[list[int]]:
+    """Group the rows with more than one token by length, so that the logits of a group fit into memory."""
+    lengths = [(len(row) - 1,) for row in rows]
+    longer = [place for place, row in enumerate(rows) if len(row) > 1]
+    sizes = [lengths[place] for place in longer]
+    costs = [size * vocabulary for (size,) in sizes]
+    for part in make_batches(sizes, costs, batch_size="auto", budget=LOGITS_AT_ONCE):
+        yield [longer[place] for place in part]
+
+
+def _later_tokens(model: LanguageModel, seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
+    lengths = torch.tensor([len(row) for row in rows], device=model.device)
+    own = seen.select(torch.tensor(owners, device=model.device))
+    logits, _ = read_on(model, own, ids[:, :-1], last_only=False)
+    logits = logits.float()
+    chosen = logits.gather(-1, ids[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)
+    scored = torch.arange(1, longest, device=model.device) < lengths[:, None]
+    return chosen.double().where(scored, 0.0).sum(-1).cpu().numpy()
