@@ -115,6 +115,19 @@ def test_code_in_a_config_or_beside_it_is_seen(open_rules: Competition, hub: Hub
     assert broken(lock, open_rules, hub) == [("remote_code", "org/base"), ("remote_code", "org/tuned")]
 
 
+def test_other_tokens_are_seen_unless_the_recipe_says_which_are_kept(
+    open_rules: Competition, hub: Hub, server: LocalHub
+) -> None:
+    for name, words in (("base", ("a", "b")), ("tuned", ("b", "a"))):
+        content = {"model": {"type": "BPE", "vocab": {word: i for i, word in enumerate(words)}, "merges": []}}
+        server.repos[f"org/{name}"].files["tokenizer.json"] = Given(json.dumps(content).encode())
+    lock = make_lock(recipe_from_text(RECIPE), hub=hub)
+    assert broken(lock, open_rules, hub) == [("tokenizer", "org/tuned")]
+    chosen = gather(lock, "recipe", open_rules, hub, f"{RECIPE}\ntokenizer: base\n")
+    assert chosen.chooses_tokenizer
+    assert {finding.outcome for finding in check_rules(open_rules.rules, chosen)} == {"pass"}
+
+
 def test_a_model_that_is_gone_is_the_participants_matter(
     lock: Lock, open_rules: Competition, hub: Hub, server: LocalHub
 ) -> None:

@@ -40,6 +40,7 @@ ADAPTER = replace(HONEST, reference="org/adapter", parameters=10_000_000, weight
 SMALLER = replace(HONEST, parameters=7_000_000_000)
 DECLARED = replace(HONEST, is_merge=True, parents=(PARENT, replace(PARENT, reference="org/other")))
 EVIDENCE = Evidence("recipe", "linear", (HONEST, DECLARED))
+OF_TWO_VOCABULARIES = (HONEST, replace(HONEST, vocabulary="a"), replace(HONEST, vocabulary="b"))
 
 
 def failures(model: ModelFacts, rules: Rules = RULES) -> list[str]:
@@ -106,6 +107,7 @@ def test_there_is_a_cheat_for_every_rule() -> None:
         ("tier", replace(EVIDENCE, tier="plugin")),
         ("number_of_models", replace(EVIDENCE, models=(HONEST,) * 4)),
         ("method", replace(EVIDENCE, method="ties")),
+        ("tokenizer", replace(EVIDENCE, models=OF_TWO_VOCABULARIES)),
     ],
 )
 def test_a_cheat_of_the_whole_fails_its_rule_and_no_other(rule: str, evidence: Evidence) -> None:
@@ -128,6 +130,16 @@ def test_what_is_allowed_passes(model: ModelFacts) -> None:
 
 def test_a_repository_filled_after_the_date_is_caught_though_it_is_older() -> None:
     assert failures(replace(HONEST, created=MAY, committed=JUNE)) == ["date"]
+
+
+def test_other_tokens_pass_where_something_says_which_are_kept() -> None:
+    mixed = replace(EVIDENCE, models=OF_TWO_VOCABULARIES)
+    for rules, evidence in (
+        (RULES, replace(mixed, chooses_tokenizer=True)),
+        (replace(RULES, mixed_tokenizers="allow"), mixed),
+        (replace(RULES, mixed_tokenizers="note"), mixed),
+    ):
+        assert not [finding for finding in check_rules(rules, evidence) if finding.outcome == "fail"]
 
 
 def test_a_note_lets_a_model_in_and_says_so() -> None:

@@ -98,7 +98,8 @@ def check_entry(
 ) -> tuple[Evidence, tuple[Finding, ...]]:
     """Return what the rules say of an entry, and what they have looked at. No weights are downloaded."""
     lock = lock_entry(entry, competition, hub, progress)
-    evidence = gather(lock, entry.tier, competition, hub)
+    recipe = entry.recipe.read_text(encoding="utf-8") if entry.recipe else ""
+    evidence = gather(lock, entry.tier, competition, hub, recipe)
     return evidence, check_rules(competition.rules, evidence)
 
 

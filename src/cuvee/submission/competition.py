@@ -62,7 +62,8 @@ class Rules:
 
     `max_parameters` and `max_bytes` count a model together with its adapter. `families` are values of `model_type` in
     a config. `uploaded_before` is compared with the date of the pinned commit. `hub` says whether models of a hub may
-    be used besides those that the competition names.
+    be used besides those that the competition names, `mixed_tokenizers` whether models of different vocabularies may be
+    merged by a recipe that does not say which of them the output has.
     """
 
     tiers: tuple[Tier, ...] = ("recipe",)
@@ -77,6 +78,7 @@ class Rules:
     hub: bool = True
     gated: Policy = "deny"
     undeclared_merges: Policy = "deny"
+    mixed_tokenizers: Policy = "deny"
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ class _Rules(_Strict):
     hub: bool = Field(default=True, description="whether models of a hub may be used besides those named here")
     gated: Policy = "deny"
     undeclared_merges: Policy = "deny"
+    mixed_tokenizers: Policy = Field(default="deny", description="different ones, and no `tokenizer` in the recipe")
     remote_code: Literal["never"] = "never"
 
 
@@ -303,6 +304,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             hub=rules.hub,
             gated=rules.gated,
             undeclared_merges=rules.undeclared_merges,
+            mixed_tokenizers=rules.mixed_tokenizers,
         ),
         budget=Budget(
             seconds=budget.seconds,

@@ -14,9 +14,9 @@ class ModelFacts:
 
     `parameters` and `weight_bytes` are counted from the headers of its files; None where nothing was looked at, as for
     the ancestors of a model. `committed` is when the pinned commit was made; `created` when the repository was.
-    `model_type` and `remote_code` come from config.json. `parents` are the models that the card says it was made from,
-    each again with its facts as far as they could be found; `is_merge` is what the card says, `looks_merged` what the
-    files in the repository show.
+    `model_type` and `remote_code` come from config.json; `vocabulary` is the SHA-256 of which token has which id.
+    `parents` are the models that the card says it was made from, each again with its facts as far as they could be
+    found; `is_merge` is what the card says, `looks_merged` what the files in the repository show.
     """
 
     reference: str
@@ -27,6 +27,7 @@ class ModelFacts:
     licence: str | None = None
     gated: bool = False
     model_type: str | None = None
+    vocabulary: str | None = None
     parameters: int | None = None
     weight_bytes: int | None = None
     files: Mapping[str, int] = field(default_factory=dict)
@@ -47,9 +48,13 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the rules are told of a submission, and when it was gathered."""
+    """All that the rules are told of a submission, and when it was gathered.
+
+    `chooses_tokenizer` says whether it decides itself which vocabulary the output has.
+    """
 
     tier: str
     method: str
     models: tuple[ModelFacts, ...]
     gathered: datetime | None = None
+    chooses_tokenizer: bool = False

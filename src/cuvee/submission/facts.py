@@ -1,5 +1,6 @@
 """Gathers the facts that rules look at: of the competition's own models, of folders, of models of a hub."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, time
@@ -11,6 +12,7 @@ from cuvee.errors import CheckpointError
 from cuvee.submission.competition import Competition, Model
 from cuvee.submission.evidence import ModelFacts, Origin
 from cuvee.submission.lock import LockedModel
+from cuvee.tokenizers.read import read_tokenizer
 
 CODE = (".py", ".so", ".pyc")
 MERGE_MARKS = ("mergekit_config.yml", "mergekit_moe_config.yml", "cuvee.json")
@@ -62,6 +64,7 @@ def folder_facts(
         created=uploaded,
         licence=licence,
         model_type=text_of(config.get("model_type")),
+        vocabulary=vocabulary_in(place),
         parameters=counted,
         weight_bytes=sum(count for name, count in files.items() if name.endswith(".safetensors")),
         files=files,
@@ -80,6 +83,15 @@ def code_in(files: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) 
 
 def _asks(value: Any) -> bool:
     return bool(value) and value not in HARMLESS
+
+
+def vocabulary_in(place: Path) -> str | None:
+    """Return the SHA-256 of which token has which id in a folder's tokenizer; None if it has none that can be read."""
+    try:
+        ids = read_tokenizer(place).ids
+    except CheckpointError:
+        return None
+    return hashlib.sha256(json.dumps(sorted(ids.items())).encode()).hexdigest()
 
 
 def text_of(value: Any) -> str | None:

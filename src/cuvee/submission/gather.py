@@ -22,21 +22,37 @@ from cuvee.hub import (
     open_repository,
 )
 from cuvee.progress import Progress
+from cuvee.recipe.document import read_documents
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence, ModelFacts
-from cuvee.submission.facts import ADAPTER_CONFIG, MERGE_MARKS, code_in, competition_facts, competition_model, text_of
+from cuvee.submission.facts import (
+    ADAPTER_CONFIG,
+    MERGE_MARKS,
+    code_in,
+    competition_facts,
+    competition_model,
+    text_of,
+    vocabulary_in,
+)
 from cuvee.submission.lock import Lock, LockedModel
+from cuvee.submission.pack import RECIPE
+from cuvee.tokenizers.read import FILES as TOKENIZER_FILES
 
 GENERATIONS = 4
 MOST_ANCESTORS = 40
 """How far a model's ancestors are followed: cards can name each other in circles."""
 
 
-def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub) -> Evidence:
-    """Gather what the rules look at. Raises PlatformError if a hub cannot be asked."""
+def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub, recipe: str = "") -> Evidence:
+    """Gather what the rules look at; `recipe` is its text. Raises PlatformError if a hub cannot be asked."""
     asked = _Asked(hub)
     models = tuple(_facts(locked, competition, asked) for locked in lock.models)
-    return Evidence(tier, lock.merge_method, models, datetime.now(UTC))
+    return Evidence(tier, lock.merge_method, models, datetime.now(UTC), tier == "program" or _says_tokenizer(recipe))
+
+
+def _says_tokenizer(recipe: str) -> bool:
+    stages = [document.data for document in read_documents(recipe, RECIPE)] if recipe else []
+    return any(key in stage for stage in stages if isinstance(stage, dict) for key in ("tokenizer", "tokenizer_source"))
 
 
 def _facts(locked: LockedModel, competition: Competition, asked: "_Asked") -> ModelFacts:
@@ -129,10 +145,19 @@ def _with_headers(facts: ModelFacts, hub: Hub, repository: Repository) -> ModelF
     return replace(
         facts,
         model_type=text_of(config.get("model_type")),
+        vocabulary=_vocabulary(hub, repository),
         parameters=None if opened.problems else sum(spec.elements for spec in opened.checkpoint.tensors.values()),
         weight_bytes=sum(size for name, size in facts.files.items() if name.endswith(".safetensors")),
         remote_code=code_in(facts.files, configs),
     )
+
+
+def _vocabulary(hub: Hub, repository: Repository) -> str | None:
+    """Identify a model's tokens by the files of its tokenizer, which are downloaded."""
+    for name in TOKENIZER_FILES:
+        if name in repository.files:
+            cached(hub, repository, name)
+    return vocabulary_in(repository.folder)
 
 
 def _no_weights(error: CuveeError) -> bool:

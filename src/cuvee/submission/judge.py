@@ -135,7 +135,8 @@ class _Case:
 
     def check(self, lock: Lock, hub: Hub) -> None:
         """Check the rules; a broken one ends the case."""
-        evidence = gather(lock, self.submission.tier, self.competition, hub)
+        recipe = "" if self.submission.tier == "program" else self.submission.recipe_text
+        evidence = gather(lock, self.submission.tier, self.competition, hub, recipe)
         findings = check_rules(self.competition.rules, evidence)
         self.verdict = replace(self.verdict, evidence=evidence, findings=findings)
         self.stop_at_broken_rules()

@@ -18,7 +18,7 @@ Rule = Callable[[Rules, ModelFacts], Iterator[Finding]]
 
 def check_rules(rules: Rules, evidence: Evidence) -> tuple[Finding, ...]:
     """Return what every rule says. A rule that has nothing against a model says `pass` once."""
-    findings = [*tier(rules, evidence), *number_of_models(rules, evidence), *method(rules, evidence)]
+    findings = [finding for rule in WHOLE_RULES for finding in rule(rules, evidence)]
     for model in evidence.models:
         for rule in MODEL_RULES:
             said = list(rule(rules, model))
@@ -44,6 +44,18 @@ def method(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
     for key in evidence.method.split("+"):
         if rules.methods and key not in rules.methods:
             yield Finding("method", "fail", f"the method '{key}' is not one of {_listed(rules.methods)}")
+
+
+def tokenizer(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
+    """Models with different vocabularies are merged only where it is said which of them the output has."""
+    outcome = OUTCOMES[rules.mixed_tokenizers]
+    with_tokens = [model for model in evidence.models if model.vocabulary is not None]
+    if outcome == "pass" or evidence.chooses_tokenizer:
+        return
+    for model in with_tokens[1:]:
+        if model.vocabulary != with_tokens[0].vocabulary:
+            message = f"it has other tokens than {with_tokens[0].reference}, and the recipe has no 'tokenizer'"
+            yield Finding("tokenizer", outcome, message, model.reference)
 
 
 def known(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
@@ -156,6 +168,8 @@ def gated(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
         if each.gated and OUTCOMES[rules.gated] != "pass":
             yield Finding("gated", OUTCOMES[rules.gated], "it must be asked for before it can be used", each.reference)
 
+
+WHOLE_RULES: tuple[Callable[[Rules, Evidence], Iterator[Finding]], ...] = (tier, number_of_models, method, tokenizer)
 
 MODEL_RULES: tuple[Rule, ...] = (
     known, parameters, size, date, licence, lineage, file_format, family, remote_code, gated,
