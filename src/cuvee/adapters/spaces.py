@@ -91,11 +91,12 @@ def _aligned(products: Sequence[Product], lefts: Basis, rights: Basis) -> Repres
     return Represented(changes, lefts.directions @ turn, None)
 
 
-class _Source:
-    """What the models below have in common: float32 tensors made when they are read."""
+class InSpace:
+    """One adapter of a group as a model, or the base with None: float32 tensors made when they are read."""
 
-    def __init__(self, merging: Merging) -> None:
+    def __init__(self, merging: Merging, which: int | None) -> None:
         self.merging = merging
+        self.which = which
         self.config: dict[str, Any] = {}
         self.place: Path | None = None
         self.notes: tuple[str, ...] = ()
@@ -121,17 +122,9 @@ class _Source:
             start += part.nbytes
 
     def numbers(self, name: str, first: int, last: int) -> np.ndarray:
-        raise NotImplementedError
-
-
-class InSpace(_Source):
-    """One adapter of a group as a model."""
-
-    def __init__(self, merging: Merging, which: int) -> None:
-        super().__init__(merging)
-        self.which = which
-
-    def numbers(self, name: str, first: int, last: int) -> np.ndarray:
+        """Return the entries from `first` up to `last` of a tensor, flat."""
+        if self.which is None:
+            return np.zeros(last - first, np.float32)
         whole = self.merging.group.whole(name)
         if whole is not None:
             group = self.merging.group
@@ -142,10 +135,3 @@ class InSpace(_Source):
         low, high = first // width, -(-last // width)
         rows = product.left[low:high] @ product.right
         return np.asarray(rows.reshape(-1)[first - low * width : last - low * width])
-
-
-class BaseInSpace(_Source):
-    """The base of a group as a model: nothing is changed."""
-
-    def numbers(self, name: str, first: int, last: int) -> np.ndarray:
-        return np.zeros(last - first, np.float32)

@@ -18,7 +18,7 @@ from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.group import BIAS, TOKENS, Group, Whole
 from cuvee.adapters.legacy import LEGACY, mixed_factors
 from cuvee.adapters.low_rank import Wanted
-from cuvee.adapters.spaces import BaseInSpace, InSpace, Merging, Space
+from cuvee.adapters.spaces import InSpace, Merging, Space
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.addition import language
 from cuvee.checkpoint import TensorSource
@@ -148,7 +148,7 @@ class _Run:
         document = self._document(find_method(self.how.method), weights)
         recipe = parse_recipe(json.dumps(document), language(), source="the combination")
         sources: dict[ModelRef, TensorSource] = {_model(i): InSpace(merging, i) for i in range(len(weights))}
-        sources[_BASE] = BaseInSpace(merging)
+        sources[_BASE] = InSpace(merging, None)
         plan = make_plan(recipe, models={model: sources[model] for model in recipe.models()})
         gathered = _Gathered({step.name: step.shape for step in plan.steps})
         wanted = self._wanted(space)

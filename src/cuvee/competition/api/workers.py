@@ -16,18 +16,6 @@ from cuvee.competition.workforce import greet, is_ready
 routes = APIRouter(tags=["workers"])
 
 
-class JobView(BaseModel):
-    """A run to judge. Whatever is written for it must show `fence`."""
-
-    run_id: int
-    submission_id: int
-    purpose: str
-    attempt: int
-    fence: int
-    archive_digest: str
-    lease_seconds: float
-
-
 class StateView(BaseModel):
     state: State
 
@@ -47,7 +35,7 @@ def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
     return WelcomeView(now=service.now(), lease_seconds=service.limits.lease.total_seconds())
 
 
-@routes.post("/api/worker/claim", response_model=JobView | None)
+@routes.post("/api/worker/claim", response_model=Job | None)
 def claim(service: Serves, actor: Asks) -> Job | None:
     """Take the next run; null if none waits."""
     with service.database.write() as connection:
