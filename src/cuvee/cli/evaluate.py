@@ -27,6 +27,9 @@ def command(
     dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     scoring: str = typer.Option("sum", help="sum, per_byte, per_character, per_token, letter or kit."),
+    task_prompts: bool = typer.Option(
+        False, "--task-prompts", help="Ask as the tasks say, even if the recipe of MODEL has a prompt."
+    ),
     against_parents: bool = typer.Option(
         False, "--against-parents", help="Measure the models that MODEL was merged from too, and compare."
     ),
@@ -41,6 +44,7 @@ def command(
     from cuvee.engine.plain import loadable_folder
     from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
+    from cuvee.evaluate.model import own_prompt
     from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
 
@@ -57,6 +61,7 @@ def command(
     if probe:
         raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
     place = loadable_folder(model, hub, progress)
+    options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
     if not against_parents:
         _show(measure(place, out), None, out, as_json)
         return

@@ -1,7 +1,7 @@
 """cuvee parents: what blends gained and forgot, each beside the models it was merged from."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -23,7 +23,10 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print all differences as JSON."),
 ) -> None:
-    """Compare every blend in FOLDER that has a cuvee.json with its parents: gains, losses, what was forgotten."""
+    """Compare every blend in FOLDER that has a cuvee.json with its parents: gains, losses, what was forgotten.
+
+    All are asked as the tasks say, whatever prompts their recipes have.
+    """
     from cuvee.cli.progress import shown_progress
     from cuvee.evaluate import evaluate
     from cuvee.evaluate.parents import blends_in, evaluate_with_parents
@@ -31,8 +34,10 @@ def command(
 
     progress = shown_progress()
 
+    options: dict[str, Any] = {"limit": limit, "device": device, "dtype": dtype, "prompt": {}}
+
     def measure(model: Path, place: Path | None) -> "Report":
-        return evaluate(model, tasks, out=place, limit=limit, device=device, dtype=dtype, progress=progress)  # type: ignore[arg-type]  # evaluate checks it
+        return evaluate(model, tasks, out=place, progress=progress, **options)
 
     compared = evaluate_with_parents(
         [(blend, out and out / blend.absolute().name) for blend in blends_in(folder)],

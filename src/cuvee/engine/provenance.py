@@ -37,6 +37,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
     return {
         "cuvee": __version__,
         "recipe_digest": plan.recipe.digest,
+        **({"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}),
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
         "inputs": inputs,

@@ -2,9 +2,9 @@
 
 import inspect
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -41,7 +41,8 @@ class LanguageModel:
     """A loaded model. `context_length` is the number of tokens it can see at once; `digest` names its weights.
 
     `files_digest` names the tokenizer and configuration that came with them.
-    `tokenizer_class` is what the folder says, which need not be the class that read it.
+    `tokenizer_class` is what the folder says, which need not be the class that read it. `own_prompt` is what the recipe
+    that it was merged by says of how to ask it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class LanguageModel:
     context_length: int
     files_digest: str = ""
     tokenizer_class: str = ""
+    own_prompt: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def device(self) -> torch.device:
@@ -157,6 +159,7 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
         context_length=_context_length(network.config, tokenizer),
         files_digest=files_digest(path),
         tokenizer_class=str(_json(path / "tokenizer_config.json").get("tokenizer_class", "")),
+        own_prompt=own_prompt(path),
     )
 
 
@@ -192,6 +195,12 @@ def files_digest(folder: Path) -> str:
         if path.suffix in SMALL_FILES and not ours and path.is_file():
             hasher.update(path.name.encode() + b"\0" + blake3(path.read_bytes()).digest())
     return hasher.hexdigest()
+
+
+def own_prompt(folder: Path) -> Mapping[str, Any]:
+    """Return what the recipe that a folder was merged by says of how to ask the model."""
+    found = _json(folder / "cuvee.json").get("prompt")
+    return found if isinstance(found, dict) else {}
 
 
 def _load(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, Any]:

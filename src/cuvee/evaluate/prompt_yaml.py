@@ -1,85 +1,34 @@
-"""A prompt as it is written in a `task.yaml` or a recipe, checked key by key."""
+"""A prompt from what is written of it in a `task.yaml` or a recipe."""
 
-import re
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import ValidationError
 
+from cuvee.errors import EvaluationError
 from cuvee.evaluate.extract import Extraction
 from cuvee.evaluate.prompt import Prompt, Shot
+from cuvee.recipe.prompt import WrittenPrompt
 
 
-def _template(text: str) -> str:
-    unknown = sorted(set(re.findall(r"\{(\w+)\}", text)) - {"input", "choices"})
-    if unknown:
-        raise ValueError(f"unknown placeholder '{{{unknown[0]}}}'; there are '{{input}}' and '{{choices}}'")
-    if "{input}" not in text:
-        raise ValueError("has no '{input}'")
-    return text
+def as_prompt(written: WrittenPrompt, otherwise: Prompt) -> Prompt:
+    """Return the prompt that is written, and `otherwise` where nothing is."""
+    given = written.model_dump(include=written.model_fields_set - {"few_shot", "stop", "extract"})
+    if "few_shot" in written.model_fields_set:
+        given["few_shot"] = tuple(Shot(shot.input, shot.target, tuple(shot.choices)) for shot in written.few_shot)
+    if "stop" in written.model_fields_set:
+        given["stop"] = tuple(written.stop)
+    if "extract" in written.model_fields_set:
+        given["extract"] = tuple(Extraction(each.pattern, each.match, each.find) for each in written.extract)
+    return replace(otherwise, **given)
 
 
-def _regex(text: str) -> str:
+def written_prompt(given: Mapping[str, Any], where: str) -> WrittenPrompt:
+    """Check what a file says of a prompt. Raises EvaluationError."""
     try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from error
-    return text
-
-
-def _mapping(value: object) -> object:
-    """Let a pattern alone stand for its first match."""
-    return {"pattern": value} if isinstance(value, str) else value
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class WrittenShot(_Strict):
-    """A solved example."""
-
-    input: str
-    target: str
-    choices: list[str] = []
-
-
-class WrittenExtraction(_Strict):
-    """Where an answer stands: `pattern`, or what to `find`."""
-
-    pattern: Annotated[str, AfterValidator(_regex)] = ""
-    match: Literal["first", "last"] = "first"
-    find: Literal["letter", "number"] | None = None
-
-    @model_validator(mode="after")
-    def _one_of_two(self) -> "WrittenExtraction":
-        if bool(self.pattern) == bool(self.find):
-            raise ValueError("expected either 'pattern' or 'find'")
-        return self
-
-
-class WrittenPrompt(_Strict):
-    """The text around an input, and how the answer is read."""
-
-    template: Annotated[str, AfterValidator(_template)] = "{input}"
-    few_shot: list[WrittenShot] = []
-    chat_template: bool = False
-    system: str | None = None
-    stop: list[Annotated[str, Field(min_length=1)]] = []
-    max_new_tokens: Annotated[int, Field(ge=1)] = 64
-    extract: list[Annotated[WrittenExtraction, BeforeValidator(_mapping)]] = []
-    otherwise: str | None = None
-    choice_separator: str | None = None
-    answer_by: Literal["likelihood", "generation"] = "likelihood"
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-
-    def as_prompt(self) -> Prompt:
-        """Return the prompt."""
-        plain = self.model_dump(exclude={"few_shot", "stop", "extract"})
-        return Prompt(
-            **plain,
-            few_shot=tuple(Shot(shot.input, shot.target, tuple(shot.choices)) for shot in self.few_shot),
-            stop=tuple(self.stop),
-            extract=tuple(Extraction(each.pattern, each.match, each.find) for each in self.extract),
-        )
+        return WrittenPrompt.model_validate(given)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, ("prompt", *problem["loc"])))
+        raise EvaluationError(f"{place}: {problem['msg']}", where=where) from error

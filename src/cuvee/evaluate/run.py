@@ -3,13 +3,14 @@
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
+from cuvee.evaluate.prompt_yaml import as_prompt, written_prompt
 from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
 from cuvee.evaluate.samples import (
     Answer,
@@ -46,15 +47,17 @@ def evaluate(
     device: "Device" = "auto",
     dtype: "Dtype" = "float32",
     scoring: "Scoring" = "sum",
+    prompt: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Report:
     """Evaluate a model, a folder, one already loaded or one of a server, on tasks.
 
     With `out`, the report, a submission and all answers are written there, the answers as they come: a second run
-    computes only what is missing, which is what no run with the same model, item, prompt, dtype, device and scoring
-    has answered. `limit` takes the first items of
-    each task. A loaded model keeps its own device and dtype. A place that cannot be written to raises RecipeError, a
-    full disk OutOfBudget, before the model is loaded where that can be known.
+    computes only what is missing, which is what no run with the same model, item, prompt, dtype, device and scoring has
+    answered. `limit` takes the first items of each task. `prompt` has keys of a prompt that count in place of those of
+    every task, by default those of the recipe that the model was merged by. A loaded model keeps its own device and
+    dtype. A place that cannot be written to raises RecipeError, a full disk OutOfBudget, before the model is loaded
+    where that can be known.
     """
     from cuvee.evaluate.model import LanguageModel, fitting_threads
 
@@ -64,6 +67,8 @@ def evaluate(
     if out is not None:
         _check_output(Path(out), asked)
     loaded = _loaded_model(model, device, dtype)
+    own = loaded.own_prompt if prompt is None and isinstance(loaded, LanguageModel) else prompt or {}
+    asked = _asked_by(own, asked, loaded.name)
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
@@ -79,7 +84,10 @@ def evaluate(
         settings=run.settings(),
         seconds=time.perf_counter() - started,
         tokens=sum(result.tokens for result in results),
-        notes=tuple(note for result in results for note in _notes(result, loaded.context_length)),
+        notes=(
+            *_prompt_notes(own),
+            *(note for result in results for note in _notes(result, loaded.context_length)),
+        ),
     )
     if out is not None:
         report.write(Path(out))
@@ -100,6 +108,16 @@ def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[
             f"two tasks are named '{twice[0]}'", hint="a data file without task.yaml is named by its file"
         )
     return loaded, foreign
+
+
+def _asked_by(given: Mapping[str, Any], tasks: Sequence[Task], where: str) -> list[Task]:
+    written = written_prompt(given, where)
+    return [replace(task, prompt=as_prompt(written, task.prompt)) for task in tasks]
+
+
+def _prompt_notes(given: Mapping[str, Any]) -> Iterator[str]:
+    if given:
+        yield f"asked as the model's recipe or the caller says, not as the tasks do: {', '.join(given)}"
 
 
 def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None:

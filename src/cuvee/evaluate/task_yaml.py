@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.metrics import check_metrics, default_metrics
-from cuvee.evaluate.prompt_yaml import WrittenExtraction, WrittenPrompt, WrittenShot
+from cuvee.evaluate.prompt import Prompt
+from cuvee.evaluate.prompt_yaml import as_prompt
 from cuvee.evaluate.rows import read_samples
 from cuvee.evaluate.task import Task
 from cuvee.evaluate.yaml_file import Sections, checked
+from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
 
 SECTIONS: Sections = {
     ("prompt",): WrittenPrompt,
@@ -43,7 +45,7 @@ def read_task_yaml(path: Path) -> Task:
         samples=samples,
         metrics=metrics,
         weight=written.weight,
-        prompt=written.prompt.as_prompt(),
+        prompt=as_prompt(written.prompt, Prompt()),
         license=written.license,
     )
 

@@ -14,7 +14,7 @@ METHODS = (
 )  # fmt: skip
 """Methods of ours that mergekit has under the same key."""
 
-OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding")
+OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt")
 
 RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
+from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
 from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics
 from cuvee.recipe.vocabulary import TokenDocument, TokenizerDocument, TokenizerKey
 
@@ -65,6 +66,7 @@ class RecipeDocument(_Strict):
     tokenizer: TokenizerKey = Field(None, description="union, base or one of the models")
     tokenizer_source: str | None = Field(None, description="mergekit's older form of tokenizer")
     chat_template: str | None = Field(None, description="auto, chatml, one of the models, or a Jinja template")
+    prompt: WrittenPrompt | None = Field(None, description="how the output is asked, in place of a task's prompt")
     missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
     embeddings: str | None = Field(None, description=_TAKEN)
     experts: str | None = Field(None, description=_TAKEN)
@@ -92,4 +94,7 @@ def fields_at(place: Place) -> list[str]:
         kind = _SliceSource
     elif words[:1] == ["tokenizer"]:
         kind = TokenDocument if len(words) > 1 else TokenizerDocument
+    elif words[:1] == ["prompt"]:
+        parts: dict[str, type[BaseModel]] = {"few_shot": WrittenShot, "extract": WrittenExtraction}
+        kind = parts.get(words[-1], WrittenPrompt)
     return list(kind.model_fields)

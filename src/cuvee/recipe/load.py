@@ -113,6 +113,7 @@ def _recipe(
         rounding=checked.rounding,
         tokenizer=tokenizer,
         chat_template=checked.chat_template,
+        prompt=None if checked.prompt is None else checked.prompt.model_dump(exclude_unset=True),
         groups=groups,
         missing=checked.missing,
         name=checked.name,

@@ -56,6 +56,7 @@ class Recipe:
     """A merge as written. `models:` is one slice over all layers, with `sliced` false.
 
     `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    `prompt` is what it says of how the output is asked: keys of a task's prompt.
     `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
     """
 
@@ -76,6 +77,7 @@ class Recipe:
     missing: Missing = "fail"
     tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
+    prompt: Mapping[str, Any] | None = None
     name: str | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
     text: str = ""
@@ -99,7 +101,8 @@ class Recipe:
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
     vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
-    optional = vocabulary | _canonical_overlap(recipe) | {"stages": dict(recipe.stages) or None}
+    used = {"prompt": recipe.prompt and dict(recipe.prompt), "stages": dict(recipe.stages) or None}
+    optional = vocabulary | _canonical_overlap(recipe) | used
     return {
         "merge_method": recipe.merge_method,
         "base_model": _text(recipe.base_model),
