@@ -1,8 +1,13 @@
 """A recipe file comes to a place on the board of the bundled family: the real judge, command line, server and pages."""
 
 import json
+import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -101,3 +106,44 @@ def _work_on_one(worker: Worker) -> None:
     job = worker.source.claim()
     assert job is not None
     worker._work(job)
+
+
+SERVE = """
+import signal, sys
+from pathlib import Path
+from cuvee.competition.run import serve
+signal.signal(signal.SIGINT, signal.default_int_handler)
+serve(Path(sys.argv[1]), database_url=None, host="127.0.0.1", port=0, workers=1)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_takes_its_worker_along(
+    judge: JudgedOnce, tmp_path: Path, how: signal.Signals
+) -> None:
+    folder = shutil.copytree(judge.bench.competition.folder, tmp_path / f"family-{how.name}")
+    server = subprocess.Popen([sys.executable, "-c", SERVE, str(folder)], stderr=subprocess.DEVNULL)
+    worker = _until(lambda: _processes_naming(folder, "work"))
+    server.send_signal(how)
+    server.wait(timeout=60)
+    assert not _processes_naming(folder, "work"), f"{worker} is left"
+
+
+def _processes_naming(folder: Path, word: str) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if str(folder) in words and word in words:
+            found.append(int(process.name))
+    return found
+
+
+def _until(found: Callable[[], list[int]], seconds: float = 60.0) -> list[int]:
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)
+    return found()

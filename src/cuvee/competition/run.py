@@ -1,6 +1,7 @@
 """Runs a competition: the server with its local workers, or a worker alone."""
 
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from cuvee.competition.states import Role
 def serve(
     folder: Path, *, database_url: str | None, host: str, port: int, workers: int, log_level: str = "warning"
 ) -> None:
-    """Serve until interrupted."""
+    """Serve until interrupted or told to end."""
     service = open_service(folder, database_url)
     arguments = ["--database", database_url] if database_url else []
+    # uvicorn, once it has closed, raises the signal again: it must end this process by way of the workers
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with Workers(folder, workers, arguments):
         uvicorn.run(make_app(service), host=host, port=port, log_level=log_level)
     service.database.close()
