@@ -26,6 +26,7 @@ from cuvee.competition.states import Role
 from cuvee.competition.teams import new_team
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
+from cuvee.submission.competition import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
 
@@ -57,7 +58,11 @@ class JudgedOnce:
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> JudgedOnce:
     folder = tmp_path_factory.mktemp("end-to-end") / "family"
-    return JudgedOnce(Bench(new_competition(folder, "a secret of the tests", items=8)))
+    new_competition(folder, "a secret of the tests", items=8)
+    file = folder / "competition.yaml"
+    written = file.read_text(encoding="utf-8")
+    file.write_text(written.replace("scores: public\n", "scores: public\n    logs: all\n"), encoding="utf-8")
+    return JudgedOnce(Bench(load_competition(file)))
 
 
 @pytest.mark.slow  # it builds and measures a model
@@ -92,6 +97,11 @@ def test_a_recipe_comes_to_a_place_on_the_board_without_a_step_by_hand(
     assert shown["state"] == "scored", shown
     place = service.boards.board("public").places[0]
     assert (place.entry.team, place.rank, place.entry.submission_id) == ("Vintners", "1", number)
+    kept = json.loads(_run("submission", "logs", str(number), "--server", address, "--json"))
+    assert kept == {
+        "id": number,
+        "log": _run("submission", "logs", str(number), "--server", address).removesuffix("\n"),
+    }
     worker.join()
     server.should_exit = True
     service.database.close()

@@ -66,9 +66,10 @@ def status(
         typer.echo(f"{each['id']:>6}  {each['state']:<9}  {_score(each):<22}  {each['title']}")
 
 
-def logs(number: int = NUMBER, server: str = SERVER, token: str = TOKEN) -> None:
+def logs(number: int = NUMBER, server: str = SERVER, token: str = TOKEN, as_json: bool = JSON) -> None:
     """Print what the judge wrote, where the phase shows logs."""
-    typer.echo(_client(server, token).logs(number))
+    written = _client(server, token).logs(number)
+    typer.echo(json.dumps({"id": number, "log": written}, ensure_ascii=False) if as_json else written)
 
 
 def quota(server: str = SERVER, token: str = TOKEN, as_json: bool = JSON) -> None:
