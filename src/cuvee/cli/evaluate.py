@@ -44,7 +44,6 @@ def command(
     from cuvee.engine.plain import loadable_folder
     from cuvee.errors import RecipeError
     from cuvee.evaluate import evaluate
-    from cuvee.evaluate.model import own_prompt
     from cuvee.evaluate.parents import evaluate_with_parents
     from cuvee.hub import Hub
 
@@ -60,6 +59,8 @@ def command(
         return
     if probe:
         raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
+    from cuvee.evaluate.model import own_prompt
+
     place = loadable_folder(model, hub, progress)
     options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
     if not against_parents:
