@@ -22,7 +22,7 @@ import cuvee
 from cuvee import demo
 from cuvee.engine import merge
 from cuvee.evaluate import Task, evaluate, load_model, load_task
-from cuvee.evaluate.statistics import Estimate, average, difference, mean
+from cuvee.evaluate.statistics import Estimate, average, average_difference
 from cuvee.method import Method, registry
 
 LAMBDAS, FEWER_LAMBDAS = (0.3, 0.5, 0.8, 1.2, 2.0), (0.3, 0.5, 0.8)
@@ -161,7 +161,7 @@ class Scores:
 
 def macro(items: Items) -> Estimate:
     """Return the average over the tasks with its interval."""
-    return average([mean(scores) for scores in items.values()], [1.0] * len(items))
+    return average([*items.values()], [1.0] * len(items))
 
 
 def tables(scores: Scores, chosen: Sequence[Candidate]) -> Iterator[str]:
@@ -187,8 +187,8 @@ def tables(scores: Scores, chosen: Sequence[Candidate]) -> Iterator[str]:
 def against(items: Items, plain: Items | None) -> str:
     if plain is None or items is plain:
         return "-"
-    gaps = [difference(scores, plain[task]) for task, scores in items.items()]
-    gap = average(gaps, [1.0] * len(gaps))
+    pairs = [(scores, plain[task]) for task, scores in items.items()]
+    gap = average_difference(pairs, [1.0] * len(pairs))
     noise = " (noise)" if gap.low <= 0 <= gap.high else ""
     return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{noise}"
 
