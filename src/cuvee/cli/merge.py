@@ -35,6 +35,7 @@ def command(
 
     A RECIPE of several YAML documents is merged in stages: later ones use earlier ones by their names.
     """
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are merged one a thread; threads beside would wait
     from cuvee.api import load_recipe, load_stages
     from cuvee.cli.amounts import parse_bytes, parse_part
     from cuvee.cli.cache import cache_folder

@@ -51,11 +51,11 @@ def sums_of(stack: np.ndarray) -> Sums:
     """
     if stack.dtype == np.float64 or importlib.util.find_spec("numba") is None:
         return sums_by_definition(stack)
-    pairs, numbers = (importlib.import_module(f"cuvee.kernels.fused.{name}") for name in ("pairs", "numbers"))
+    fused = importlib.import_module("cuvee.kernels.fused")
     models = len(stack) - 1
     square, gram = np.zeros(1), np.zeros((models, models))
     both, conflicts = np.zeros((models, models), np.int64), np.zeros((models, models), np.int64)
-    pairs.pair_sums(numbers.words(stack), square, gram, both, conflicts)
+    fused.pair_sums(stack, square, gram, both, conflicts)
     for lower in (gram, both, conflicts):
         lower += np.tril(lower, -1).T
     return Sums(0, stack.shape[1], float(square[0]), gram, both, conflicts)

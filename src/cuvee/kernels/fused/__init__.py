@@ -2,24 +2,31 @@
 
 They serve blocks of bfloat16, float16 and float32 that are computed in float32 or in their own type; the rest goes to
 `plain`. numba never fuses a multiplication with an addition unless told to, so the bits equal those of `plain`.
-Compiled once and cached: beside these files, or in the user's cache folder where that is read-only, or nowhere if
-neither can be written.
+Compiled once and kept: beside these files, or in the user's cache folder where that is read-only, or nowhere if
+neither can be written. Only who compiles imports numba.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cuvee.kernels import plain
 from cuvee.kernels.block import Block
-from cuvee.kernels.fused import choose, merge, softmax, sums
-from cuvee.kernels.fused.numbers import known, word, words
+from cuvee.kernels.fused.native import call, is_kept
+from cuvee.kernels.fused.words import BUCKETS, TILE, known, word, words
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _SINGLE = np.dtype(np.float32)
 _Raw = tuple[np.ndarray, int, bool, Any]
+
+
+def _room(rows: int) -> np.ndarray:
+    return np.empty((rows, TILE), np.float32)
+
+
+def _mask() -> np.ndarray:
+    return np.empty((2, TILE), np.bool_)
 
 
 def _served(block: Block, *others: np.ndarray) -> bool:
@@ -54,13 +61,17 @@ def _counted(block: Block, out: np.ndarray, loss: np.ndarray) -> np.ndarray:
 
 
 def finite(raw: np.ndarray) -> bool:
-    return bool(sums.finite(words(raw))) if known(raw.dtype) and raw.size else plain.finite(raw)
+    if not (known(raw.dtype) and raw.size):
+        return plain.finite(raw)
+    found = np.empty(1, np.bool_)
+    call("sums.finite", words(raw), found)
+    return bool(found[0])
 
 
 def widen(block: Block, stack: np.ndarray, base: np.ndarray) -> None:
     if not _served(block) or stack.dtype != _SINGLE:
         return plain.widen(block, stack, base)
-    sums.widen(*_raw(block), stack, base)
+    call("sums.widen", *_raw(block), stack, base)
 
 
 def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
@@ -68,17 +79,10 @@ def combine(block: Block, coefficients: np.ndarray, scale: float, add: bool, out
         return plain.combine(block, coefficients, scale, add, out, loss)
     kind = block.dtype if block.subtracts else _SINGLE
     rows, models, subtracts, _ = _raw(block)
-    merge.combine(
-        rows,
-        models,
-        subtracts,
-        word(kind),
-        _numbers(coefficients, kind),
-        np.float32(scale),
-        add,
-        words(out),
-        _counted(block, out, loss),
-    )
+    call(
+        "merge.combine", rows, models, subtracts, word(kind), _numbers(coefficients, kind), np.float32(scale), add,
+        words(out), _counted(block, out, loss), _room(2),
+    )  # fmt: skip
 
 
 def weighted_sum(
@@ -95,9 +99,9 @@ def weighted_sum(
     if not _served(block, out):
         return plain.weighted_sum(block, kept, factor, weight, divisor, scale, add, out, loss)
     kind = block.dtype
-    merge.weighted_sum(
-        *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), _number(divisor, kind),
-        np.float32(scale), add, words(out), _counted(block, out, loss),
+    call(
+        "merge.weighted_sum", *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind),
+        _number(divisor, kind), np.float32(scale), add, words(out), _counted(block, out, loss), _room(3), _mask(),
     )  # fmt: skip
 
 
@@ -117,69 +121,81 @@ def elected_sum(
     if not _served(block, out):
         return plain.elected_sum(block, kept, factor, weight, weights_vote, normalize, when_even, scale, add, out, loss)
     kind = block.dtype
-    merge.elected_sum(
-        *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote, normalize,
-        np.float32(when_even), np.float32(scale), add, words(out), _counted(block, out, loss),
+    call(
+        "merge.elected_sum", *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote,
+        normalize, np.float32(when_even), np.float32(scale), add, words(out), _counted(block, out, loss),
+        _room(4 + block.models), _mask(),
     )  # fmt: skip
 
 
 def keep(block: Block, above: Above, out: np.ndarray) -> None:
     if not _served(block):
         return plain.keep(block, above, out)
-    choose.keep(*_raw(block), *_bound(above), out)
+    call("choose.keep", *_raw(block), *_bound(above), out, _room(2))
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
-    choose.keep_at_random(keys.astype(np.uint32), density.astype(np.float32), np.int64(start), out)
+    call("choose.keep_at_random", keys.astype(np.uint32), density.astype(np.float32), start, out)
 
 
 def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
     if not _served(block):
         return plain.keep_by_rank(block, chance, keys, out)
-    choose.keep_by_rank(*_raw(block), chance, keys.astype(np.uint32), np.int64(block.start), out)
+    length = chance.shape[1]
+    call(
+        "choose.keep_by_rank", *_raw(block), chance, keys.astype(np.uint32), block.start, out,
+        np.empty((3, length), np.float32), np.empty(length, np.uint32), np.empty(length, np.int32),
+        np.empty((2, BUCKETS + 2), np.int32), np.empty(BUCKETS + 1, np.uint32),
+    )  # fmt: skip
 
 
 def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
     if not _served(block):
         return plain.divergences(block, epsilon, out)
-    softmax.divergences(words(block.rows), epsilon, out)
+    room = np.empty((3, block.size // max(out.size, 1)))
+    call("softmax.divergences", words(block.rows), epsilon, out, room, np.empty(16))
 
 
 def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
     if not _served(block, out):
         return plain.scaled_distances(block, factors, out)
-    softmax.scaled_distances(words(block.rows), factors, out)
+    call("softmax.scaled_distances", words(block.rows), factors, out)
 
 
 def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.magnitude_sums(block, kept, total)
-    sums.magnitude_sums(*_raw(block), _bounds(kept), total)
+    lanes = np.zeros((2, block.models, LANES))
+    call("sums.magnitude_sums", *_raw(block), _bounds(kept), total, _room(2), _mask(), lanes)
 
 
 def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
     if not _served(block):
         return plain.count_near(block, models, values, counts)
     rows, _, subtracts, kind = _raw(block)
-    choose.count_near(rows, models, subtracts, kind, values, counts)
+    call("choose.count_near", rows, models, subtracts, kind, values, counts, _room(2))
+
+
+def _pairs(models: int) -> tuple[np.ndarray, np.ndarray]:
+    return _room(models + 1), np.empty((models, models, LANES))
 
 
 def gram(block: Block, total: np.ndarray) -> None:
     if not _served(block):
         return plain.gram(block, total)
-    sums.gram(*_raw(block), np.int64(0), np.int64(block.size), total)
+    call("sums.gram", *_raw(block), 0, block.size, total, *_pairs(block.models))
 
 
 def row_grams(block: Block, total: np.ndarray) -> None:
     if not _served(block):
         return plain.row_grams(block, total)
-    sums.row_grams(*_raw(block), total)
+    call("sums.row_grams", *_raw(block), total, *_pairs(block.models))
 
 
 def squares(block: Block, total: np.ndarray) -> None:
     if not _served(block):
         return plain.squares(block, total)
-    sums.squares(*_raw(block), total)
+    call("sums.squares", *_raw(block), total, _room(2), np.zeros((block.models, LANES)))
 
 
 def digit_counts(
@@ -189,46 +205,52 @@ def digit_counts(
         return plain.digit_counts(block, models, prefixes, shift, width, counts)
     rows, _, subtracts, kind = _raw(block)
     if shift + width == 31:
-        choose.leading_digits(rows, models, subtracts, kind, np.uint32(shift), counts)
+        places = np.empty(TILE, np.uint32)
+        call("choose.leading_digits", rows, models, subtracts, kind, np.uint32(shift), counts, _room(2), places)
     else:
+        bits = np.uint32(shift), np.uint32(width)
         above = prefixes.astype(np.uint32)
-        choose.further_digits(rows, models, subtracts, kind, above, np.uint32(shift), np.uint32(width), counts)
+        call("choose.further_digits", rows, models, subtracts, kind, above, *bits, counts, _room(2))
 
 
 def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:
     if known(cast.dtype) and values.dtype == base.dtype == _SINGLE:
-        merge.cast_loss(values, base, words(cast), loss)
+        call("merge.cast_loss", values, base, words(cast), loss)
     else:
         plain.cast_loss(values, base, cast, loss)
 
 
 def narrow(values: np.ndarray, out: np.ndarray) -> None:
     if known(out.dtype) and values.dtype == _SINGLE:
-        merge.narrow(values, words(out))
+        call("merge.narrow", values, words(out))
     else:
         plain.narrow(values, out)
 
 
 def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
     if base.dtype == delta.dtype == out.dtype == _SINGLE:
-        merge.add_scaled(base, np.ascontiguousarray(delta), np.float32(scale), np.float32(0), out)
+        call("merge.add_scaled", base, np.ascontiguousarray(delta), np.float32(scale), np.float32(0), out)
     else:
         plain.add_scaled(base, delta, scale, out)
 
 
 def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
-    choose.uniform(np.uint32(key[0]), np.uint32(key[1]), np.int64(start), out)
+    call("choose.uniform", np.uint32(key[0]), np.uint32(key[1]), start, out)
 
 
 def ranks(rows: np.ndarray, out: np.ndarray) -> None:
-    choose.ranks(rows.view(np.uint32), out)
+    orders, places = np.empty((2, rows.shape[1]), np.int32), np.empty(256, np.int64)
+    call("choose.ranks", rows.view(np.uint32), out, orders, places)
+
+
+def pair_sums(stack: np.ndarray, square: np.ndarray, gram: np.ndarray, both: np.ndarray, opposite: np.ndarray) -> None:
+    """Add the sums over pairs of models [1 + models, n] of a type that is `known`, as `pairs.pair_sums` says."""
+    call("pairs.pair_sums", words(stack), square, gram, both, opposite, np.empty((len(stack), TILE)))
 
 
 def compiled() -> bool:
-    """Say whether an earlier process left the kernels in the cache, or this one has them."""
-    function = merge.elected_sum
-    folder = Path(function.stats.cache_path or "")
-    return bool(function.signatures) or any(folder.glob(f"{Path(merge.__file__).stem}.{function.__name__}-*.nbi"))
+    """Say whether an earlier process left the kernels in a cache, or this one has them."""
+    return is_kept("merge.elected_sum")
 
 
 def _calls() -> list[Callable[[], None]]:
@@ -269,6 +291,6 @@ KERNELS = len(_calls())
 
 def warm_up(done: Callable[[int], None]) -> None:
     """Compile the common kernels, or take them from the cache, one by one."""
-    for call in _calls():
-        call()
+    for use in _calls():
+        use()
         done(1)

@@ -4,15 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import MAGNITUDE, TILE, bits, compiled
+from cuvee.kernels.fused.numbers import MAGNITUDE, bits, compiled
 from cuvee.kernels.fused.tiles import keep_in_tile, load_base, load_model
+from cuvee.kernels.fused.words import BUCKETS, TILE
 from cuvee.kernels.protocol import ZEROS
 
 
 @compiled
-def leading_digits(rows: Any, models: Any, subtracts: Any, kind: Any, shift: Any, counts: Any) -> None:
+def leading_digits(
+    rows: Any, models: Any, subtracts: Any, kind: Any, shift: Any, counts: Any, room: Any, places: Any
+) -> None:
     n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
-    tile, base, places = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
+    tile, base = room[0], room[1]
     low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
@@ -32,10 +35,10 @@ def leading_digits(rows: Any, models: Any, subtracts: Any, kind: Any, shift: Any
 
 @compiled
 def further_digits(
-    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any
+    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any, room: Any
 ) -> None:
     n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
-    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    tile, base = room[0], room[1]
     low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
     above, digits = np.uint32(shift + width), np.uint32(others - np.uint32(1))
     for first in range(0, n, TILE):
@@ -52,9 +55,9 @@ def further_digits(
 
 
 @compiled
-def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, counts: Any) -> None:
+def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, counts: Any, room: Any) -> None:
     n = rows.shape[1]
-    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    tile, base = room[0], room[1]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -71,9 +74,11 @@ def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, c
 
 
 @compiled
-def keep(rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any) -> None:
+def keep(
+    rows: Any, models: Any, subtracts: Any, kind: Any, threshold: Any, accept: Any, seen: Any, out: Any, room: Any
+) -> None:
     n = rows.shape[1]
-    tile, base = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    tile, base = room[0], room[1]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -129,24 +134,18 @@ def keep_at_random(keys: Any, density: Any, start: Any, out: Any) -> None:
 FEW = 128
 """Entries of a row up to which each is compared with all others."""
 
-BUCKETS = 2048
-"""Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
-
-
 MIXED = np.uint32(0xFFFFFFFF)
 """Says that a bucket holds different magnitudes."""
 
 
 @compiled
 def keep_by_rank(
-    rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any
-) -> None:
+    rows: Any, models: Any, subtracts: Any, kind: Any, chance: Any, keys: Any, start: Any, out: Any,
+    room: Any, words: Any, buckets: Any, starts: Any, only: Any,
+) -> None:  # fmt: skip
+    """`room` is [3, row length] float32, `words` and `buckets` one of uint32 and int32, the rest for each bucket."""
     n, length = rows.shape[1], chance.shape[1]
-    row, base = np.empty(length, np.float32), np.empty(length, np.float32)
-    words, draws = np.empty(length, np.uint32), np.empty(length, np.float32)
-    buckets = np.empty(length, np.int32)
-    places, turns = np.empty(BUCKETS + 2, np.int32), np.empty(BUCKETS + 2, np.int32)
-    only = np.empty(BUCKETS + 1, np.uint32)
+    row, base, draws, places, turns = room[0], room[1], room[2], starts[0], starts[1]
     for first in range(0, n, length):
         load_base(rows, first, first + length, subtracts, base)
         for model in range(models):
@@ -169,7 +168,8 @@ def keep_by_rank(
                 )
                 buckets[i] = np.int32(BUCKETS) if words[i] == np.uint32(0) else np.int32(bucket)
             _fill(buckets, words, places, only)
-            turns[:] = places
+            for i in range(places.size):
+                turns[i] = places[i]
             for i in range(length):
                 bucket, draw = buckets[i], draws[i]
                 if only[bucket] == words[i]:
@@ -208,11 +208,11 @@ def _place(before: Any, after: Any, word: Any) -> Any:
 
 
 @compiled
-def ranks(words: Any, out: Any) -> None:
+def ranks(words: Any, out: Any, orders: Any, places: Any) -> None:
+    """`orders` is [2, n] int32, `places` [256] int64."""
     # a sort by four digits of eight bits, the lowest first, of the inverted bits: the largest lead, in their order
     rows, n = words.shape
-    order, other = np.empty(n, np.int32), np.empty(n, np.int32)
-    places = np.empty(256, np.int64)
+    order, other = orders[0], orders[1]
     for r in range(rows):
         for i in range(n):
             order[i] = i

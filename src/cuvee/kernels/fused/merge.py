@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered, rounded, settle, store
+from cuvee.kernels.fused.numbers import compiled, load, reordered, rounded, settle, store
 from cuvee.kernels.fused.tiles import load_base, load_kept
+from cuvee.kernels.fused.words import TILE
 
 
 @compiled
 def combine(
-    rows: Any, models: Any, subtracts: Any, kind: Any, coefficients: Any, scale: Any, add: Any, out: Any, loss: Any
-) -> None:
-    base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
+    rows: Any, models: Any, subtracts: Any, kind: Any, coefficients: Any, scale: Any, add: Any, out: Any, loss: Any,
+    room: Any,
+) -> None:  # fmt: skip
+    """`room` is [2, TILE] float32, here and in what follows with more rows; rooms for masks are [2, TILE] bool."""
+    base, total = room[0], room[1]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -35,10 +38,9 @@ def combine(
 @compiled
 def weighted_sum(
     rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, divisor: Any,
-    scale: Any, add: Any, out: Any, loss: Any,
+    scale: Any, add: Any, out: Any, loss: Any, room: Any, mask: Any,
 ) -> None:  # fmt: skip
-    base, total, delta = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    mask = np.empty((2, TILE), np.bool_)
+    base, total, delta = room[0], room[1], room[2]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -56,12 +58,10 @@ def weighted_sum(
 @compiled
 def elected_sum(
     rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, weights_vote: Any,
-    normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any,
+    normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any, room: Any, mask: Any,
 ) -> None:  # fmt: skip
     zero, one = np.float32(0), np.float32(1)
-    terms = np.empty((models, TILE), np.float32)
-    base, total = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    sign, divisor, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty((2, TILE), np.bool_)
+    base, total, sign, divisor, terms = room[0], room[1], room[2], room[3], room[4:]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         size = last - first

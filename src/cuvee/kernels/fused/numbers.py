@@ -1,51 +1,25 @@
-"""Numbers of 16 and 32 bits for compiled loops: arrays hold words, arithmetic is in float32.
-
-bfloat16 goes as uint16, float16 as int16, float32 as itself. A word of one of these types, whatever its value, also
-names the type that results are rounded to.
-"""
+"""Numbers of 16 and 32 bits for compiled loops: arrays hold words, as `words` says, arithmetic is in float32."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import ml_dtypes
 import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-OPTIONS = {"nogil": True, "error_model": "numpy"}
-"""Threads run at once. A division by zero gives infinity, as in NumPy: a check for it would stop vectorisation."""
-
-TILE = 1024
-"""Elements for which a kernel keeps intermediate numbers; they stay in the first-level cache."""
+OPTIONS = {"error_model": "numpy", "_nrt": False, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""A division by zero gives infinity, as in NumPy: a check for it would stop vectorisation. Nothing is allocated, and
+there is no way in from Python: `native` calls the machine code itself."""
 
 MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_WORDS = {np.dtype(ml_dtypes.bfloat16): np.uint16, np.dtype(np.float16): np.int16, np.dtype(np.float32): np.float32}
-
-
-def words(array: np.ndarray) -> np.ndarray:
-    """View an array of a type that compiled loops know as words."""
-    return array.view(_WORDS[array.dtype])
-
-
-def word(dtype: np.dtype) -> Any:
-    """Return a word that names a type to round to."""
-    return _WORDS[dtype](0)
-
-
-def known(*dtypes: np.dtype) -> bool:
-    return all(dtype in _WORDS for dtype in dtypes)
-
 
 def compiled(function: Any, **options: Any) -> Any:
-    """Compile a function when it is first called, and keep it in a cache where there is a place for one."""
-    try:
-        return numba.njit(cache=True, **OPTIONS, **options)(function)
-    except RuntimeError:  # numba found no folder that it may write its cache to
-        return numba.njit(**OPTIONS, **options)(function)
+    """Make a function one that is compiled for the types it is wanted for."""
+    return numba.njit(**OPTIONS, **options)(function)
 
 
 def reordered(function: Any) -> Any:

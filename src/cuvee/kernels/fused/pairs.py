@@ -6,20 +6,18 @@ between machines, because the order within a tile is the compiler's.
 
 from typing import Any
 
-import numpy as np
-
-from cuvee.kernels.fused.numbers import TILE, compiled, load, reordered
+from cuvee.kernels.fused.numbers import compiled, load, reordered
+from cuvee.kernels.fused.words import TILE
 
 
 @compiled
-def pair_sums(rows: Any, square: Any, gram: Any, both: Any, opposite: Any) -> None:
-    """Add the sums over `rows` [1 + models, n], words with the base first, to the last four arguments.
+def pair_sums(rows: Any, square: Any, gram: Any, both: Any, opposite: Any, wide: Any) -> None:
+    """Add the sums over `rows` [1 + models, n], words with the base first, to the four arguments that follow.
 
     `square` [1] is the base's squared norm, `gram` [models, models] has inner products of task vectors, `both` counts
     entries that both of two models changed, `opposite` those of them that they changed in opposite directions. Filled
-    are the lower triangles.
+    are the lower triangles. `wide` [1 + models, TILE] float64 is room.
     """
-    wide = np.empty((rows.shape[0], TILE), np.float64)
     for start in range(0, rows.shape[1], TILE):
         n = min(TILE, rows.shape[1] - start)
         for row in range(len(rows)):

@@ -25,13 +25,14 @@ _ALIKE = 1 / 64
 
 
 @compiled
-def divergences(rows: Any, epsilon: Any, out: Any) -> None:
+def divergences(rows: Any, epsilon: Any, out: Any, room: Any, lanes: Any) -> None:
+    """`room` is [3, row length], `lanes` [16], both float64."""
     length = rows.shape[1] // max(out.size, 1)
-    p, q, apart = np.empty(length), np.empty(length), np.empty(length)
+    p, q, apart = room[0], room[1], room[2]
     for row in range(out.size):
         first, last = row * length, (row + 1) * length
-        _softmax(rows[1, first:last], epsilon, p)
-        _softmax(rows[0, first:last], epsilon, q)
+        _softmax(rows[1, first:last], epsilon, p, lanes)
+        _softmax(rows[0, first:last], epsilon, q, lanes)
         for i in range(length):
             apart[i] = (p[i] - q[i]) / (p[i] + q[i])
         if _largest(apart) <= _ALIKE:
@@ -40,7 +41,7 @@ def divergences(rows: Any, epsilon: Any, out: Any) -> None:
         else:
             for i in range(length):
                 q[i] = p[i] * _log(p[i] / q[i])
-        total = _sum(q)
+        total = _sum(q, lanes)
         out[row] = 0.0 if total < 0 else total
 
 
@@ -55,7 +56,7 @@ def scaled_distances(rows: Any, factors: Any, out: Any) -> None:
 
 
 @compiled
-def _softmax(row: Any, epsilon: Any, out: Any) -> None:
+def _softmax(row: Any, epsilon: Any, out: Any, lanes: Any) -> None:
     largest = magnitude(row[0])
     for i in range(row.size):
         largest = max(largest, magnitude(row[i]))
@@ -68,7 +69,7 @@ def _softmax(row: Any, epsilon: Any, out: Any) -> None:
             most = max(most, load(row[i]))
         for i in range(row.size):
             out[i] = _exp(np.float64(load(row[i])) - np.float64(most))
-    share = 1.0 / _sum(out)
+    share = 1.0 / _sum(out, lanes)
     for i in range(row.size):
         out[i] = out[i] * share + epsilon
 
@@ -82,8 +83,8 @@ def _largest(numbers: Any) -> Any:
 
 
 @compiled
-def _sum(numbers: Any) -> Any:
-    lanes = np.zeros(16)
+def _sum(numbers: Any, lanes: Any) -> Any:
+    lanes[:] = 0.0
     whole = numbers.size - numbers.size % 16
     for start in range(0, whole, 16):
         part = numbers[start : start + 16]

@@ -4,17 +4,18 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import TILE, compiled, infinite, magnitude
+from cuvee.kernels.fused.numbers import compiled, infinite, magnitude
 from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_model
+from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.protocol import LANES
 
 
 @compiled
-def finite(raw: Any) -> Any:
+def finite(raw: Any, found: Any) -> None:
     worst = magnitude(raw[0])
     for i in range(raw.size):
         worst = max(worst, magnitude(raw[i]))
-    return worst < infinite(raw[0])
+    found[0] = worst < infinite(raw[0])
 
 
 @compiled
@@ -26,12 +27,12 @@ def widen(rows: Any, models: Any, subtracts: Any, kind: Any, stack: Any, base: A
 
 
 @compiled
-def gram(rows: Any, models: Any, subtracts: Any, kind: Any, begin: Any, end: Any, sums: Any) -> None:
-    tile, base, lanes = (
-        np.empty((models, TILE), np.float32),
-        np.empty(TILE, np.float32),
-        np.zeros((models, models, LANES)),
-    )
+def gram(
+    rows: Any, models: Any, subtracts: Any, kind: Any, begin: Any, end: Any, sums: Any, room: Any, lanes: Any
+) -> None:
+    """`room` is [models + 1, TILE] float32, `lanes` [models, models, LANES] float64."""
+    base, tile = room[0], room[1:]
+    lanes[:] = 0.0
     for first in range(begin, end, TILE):
         last = min(end, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -47,16 +48,17 @@ def gram(rows: Any, models: Any, subtracts: Any, kind: Any, begin: Any, end: Any
 
 
 @compiled
-def row_grams(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> None:
+def row_grams(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room: Any, lanes: Any) -> None:
     length = rows.shape[1] // max(sums.shape[0], 1)
     for row in range(sums.shape[0]):
-        gram(rows, models, subtracts, kind, row * length, (row + 1) * length, sums[row])
+        gram(rows, models, subtracts, kind, row * length, (row + 1) * length, sums[row], room, lanes)
 
 
 @compiled
-def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> None:
+def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room: Any, lanes: Any) -> None:
+    """`lanes` is [models, LANES] float64, zero."""
     n = rows.shape[1]
-    tile, base, lanes = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.zeros((models, LANES))
+    tile, base = room[0], room[1]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -68,10 +70,12 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any) -> Non
 
 
 @compiled
-def magnitude_sums(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any) -> None:
+def magnitude_sums(
+    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any, room: Any, mask: Any, lanes: Any
+) -> None:
+    """`lanes` is [2, models, LANES] float64, zero."""
     n, one = rows.shape[1], np.float32(1)
-    tile, base, mask = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty((2, TILE), np.bool_)
-    of_all, of_kept = np.zeros((models, LANES)), np.zeros((models, LANES))
+    tile, base, of_all, of_kept = room[0], room[1], lanes[0], lanes[1]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
