@@ -63,6 +63,15 @@ def test_code_is_kept_where_there_is_a_place_for_it(
     np.testing.assert_array_equal(add(), 3 * NUMBERS)
 
 
+def test_arrays_that_lie_apart_or_askew_are_read_as_they_are(folders: tuple[Path, Path]) -> None:
+    spread, askew = np.zeros(9, np.float32), np.zeros(13, np.uint8)
+    spread[::3] = NUMBERS
+    askew[1:] = NUMBERS.view(np.uint8)
+    out = np.zeros((3, 2), np.float32)
+    native.call("merge.add_scaled", spread[::3], askew[1:].view(np.float32), np.float32(2), np.float32(0), out[:, 1])
+    np.testing.assert_array_equal(out, np.stack([np.zeros(3), 3 * NUMBERS], axis=1))
+
+
 def test_without_any_place_kernels_still_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(native, "_folders", lambda: (tmp_path / "file",))
