@@ -108,6 +108,10 @@ class Method:
             if (survey.scope(semantics, settings) == "model") == whole_model
         )
 
+    def in_kernels(self, semantics: str, settings: Mapping[str, Any]) -> bool:
+        """Say whether the rule leaves all arithmetic on a tensor's numbers to kernels."""
+        return self.staged or (self.kind == "coefficient" and self.spread(semantics, settings) == "tensor")
+
     def spread(self, semantics: str, settings: Mapping[str, Any]) -> Scope:
         """Return what has coefficients of its own: each tensor, each row, or each column."""
         scopes = [survey.scope(semantics, settings) for survey in self.surveys.values()]

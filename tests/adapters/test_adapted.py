@@ -88,7 +88,7 @@ def test_the_budget_holds_with_an_adapter_as_without(method: str, threads: int, 
     assert figures.peak_memory_bytes < BUDGET
 
 
-BUDGET = 40_000_000
+BUDGET = 60_000_000
 
 
 def blend(folder: Path, method: str) -> "cuvee.Recipe":

@@ -8,8 +8,8 @@ import pytest
 import cuvee
 from cuvee.testing import write_model
 
-SHAPE = (6000, 4000)
-BUDGET = 40_000_000
+SHAPE = (7000, 4000)
+BUDGET = 50_000_000
 
 
 @pytest.fixture(scope="module")

@@ -95,13 +95,14 @@ def test_the_digest_follows_the_headers_of_files_and_is_the_same_in_another_proc
     assert cuvee.make_plan(cuvee.load_recipe(tmp_path / "recipe.yaml")).digest != first
 
 
-def step(models: int, elements: int, dtype: str) -> MergeStep:
+def step(models: int, elements: int, dtype: str, in_kernels: bool) -> MergeStep:
     inputs = tuple(Input(i, "x", dtype) for i in range(models))
-    return MergeStep("x", dtype, (elements,), "merge", inputs, None, {})
+    return MergeStep("x", dtype, (elements,), "merge", inputs, None, {}, in_kernels=in_kernels)
 
 
 steps = st.lists(
-    st.builds(step, st.integers(1, 9), st.integers(0, 1 << 40), st.sampled_from(["F64", "F32", "BF16"])), min_size=1
+    st.builds(step, st.integers(1, 9), st.integers(0, 1 << 40), st.sampled_from(["F64", "F32", "BF16"]), st.booleans()),
+    min_size=1,
 ).map(tuple)
 
 

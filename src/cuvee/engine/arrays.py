@@ -151,7 +151,10 @@ def _step(
     scale = float(settings.get("lambda", 1.0))
     unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
     surveying = method.surveying(semantics, own)
-    step = MergeStep(_NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying)
+    step = MergeStep(
+        _NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying,
+        in_kernels=method.in_kernels(semantics, own),
+    )  # fmt: skip
     try:
         return cut_up(step, method, (), cut_by_shape(step.shape))
     except ValueError as error:

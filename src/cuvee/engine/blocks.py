@@ -135,6 +135,10 @@ class Blocks:
             raw = raw[row.size :]
 
     def _check(self, starts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
+        """Look for numbers that are not finite, in one piece: the blocks of a chunk lie one after another."""
+        begin = len(self._kinds) * (starts[0] if self._kept else 0)
+        if self.kernels.finite(self._rows[begin : begin + sum(rows.size for rows in blocks)]):
+            return
         for start, rows in zip(starts, blocks, strict=True):
             if self.kernels.finite(rows.reshape(-1)):
                 continue

@@ -15,6 +15,9 @@ DEFAULT_MEMORY = 512_000_000
 _BLOCK_ARRAYS = 8
 """Arrays of one block of 8-byte numbers for each model that a rule may hold at once; float32 takes half of it."""
 
+_KERNEL_ARRAYS = 4
+"""The same for a step that `holds_no_arrays`; the plain kernels, without numba, hold some."""
+
 _COUNTS = (1 << 19) * 4
 """Bytes of one row's counts in a selection by digits; those of more than 2**32 numbers take twice as much."""
 
@@ -38,7 +41,8 @@ def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
     width = 8 if len(kinds) > 1 else kinds.pop().itemsize
     raw = (step.elements if kept else elements) * models * width + elements * NUMPY[step.dtype].itemsize
     surveys = (models * 2 * _COUNTS + _SUMS_OF_COUNTS if step.surveying else 0) + step.holds
-    return raw + step.block * models * 8 * _BLOCK_ARRAYS + surveys
+    arrays = _KERNEL_ARRAYS if step.holds_no_arrays else _BLOCK_ARRAYS
+    return raw + step.block * models * 8 * arrays + surveys
 
 
 def keeps(step: MergeStep, granted_bytes: int) -> bool:

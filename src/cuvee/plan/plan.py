@@ -44,7 +44,7 @@ class MergeStep:
     A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
     how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model,
     `surveying` how often at most they read this tensor. With `cut` it is done on whole matrices;
-    what is `whole` is done in one piece.
+    what is `whole` is done in one piece. `in_kernels`: its rule needs no arrays of its own.
     """
 
     name: str
@@ -60,11 +60,21 @@ class MergeStep:
     surveying: int = 0
     cut: Cut | None = None
     whole: bool = False
+    in_kernels: bool = False
+
+    @property
+    def holds_no_arrays(self) -> bool:
+        """Whether blocks pass from what was read to the output in kernels. They leave float64 to NumPy."""
+        return self.in_kernels and all(given.dtype != "F64" for given in self.all_inputs)
 
     @property
     def block(self) -> int:
-        """Elements of a block: whole units, in all about BLOCK."""
-        return self.unit * max(1, BLOCK // self.unit)
+        """Elements of a block: whole units, in all about BLOCK, or several where nothing else is as large as a block.
+
+        It depends on nothing but the step: blocks of another size would change the last digits of sums.
+        """
+        several = min(4, max(1, 16 // len(self.all_inputs))) if self.holds_no_arrays else 1
+        return self.unit * max(1, several * BLOCK // self.unit)
 
     def chunk(self, most: int) -> int:
         """Return the elements of a chunk of whole blocks: at most `most`, unless one block has more."""

@@ -57,7 +57,10 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
     if method.surveying(semantics, settings, whole_model=True):
         holds += counts_of_whole_model(len(inputs))
     holds += sum(held_bytes(draft.sources[model], tensor) for model, tensor in needed)
-    step = MergeStep(out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying)
+    step = MergeStep(
+        out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying,
+        in_kernels=method.in_kernels(semantics, settings),
+    )  # fmt: skip
     place = draft.views[members[0].model].structure.of(members[0].tensor)
     try:
         step = as_matrices(step, method, recipe.post, place)
