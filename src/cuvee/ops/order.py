@@ -162,7 +162,9 @@ def _select(
         open_ones = [i for i in range(len(wanted)) if not selection.found[i]]
         if open_ones:
             rows = [(wanted[i][0], selection.bits[i] >> (shift + width)) for i in open_ones]
-            selection.narrow_down(open_ones, (yield _digits(s, rows, scores, shift, width)), shift)
+            different = sorted(set(rows))  # several sought of one row begin with the same count
+            counts = yield _digits(s, different, scores, shift, width)
+            selection.narrow_down(open_ones, counts, [different.index(row) for row in rows], shift)
     return selection
 
 
@@ -182,11 +184,11 @@ class _Selection:
                     self.found[i], self.bits[i] = True, int(value.view(np.uint32))
                     self.remaining[i] -= above
 
-    def narrow_down(self, which: list[int], counts: np.ndarray, shift: int) -> None:
-        for i, row in zip(which, counts, strict=True):
+    def narrow_down(self, which: list[int], counts: np.ndarray, rows: list[int], shift: int) -> None:
+        """Take the next digit of each of `which`, whose counts are those of its row in `rows`."""
+        for i, row in zip(which, counts[rows], strict=True):
             exact, others = row[:-ZEROS].reshape(2, -1)
             exact[0] += row[-ZEROS:].sum(dtype=row.dtype)
-            row[-ZEROS:] = 0
             digit, larger = _digit_of(exact, others, self.remaining[i])
             # within a digit those with more bits set come first
             self.remaining[i] -= larger
