@@ -25,10 +25,6 @@ def _room(rows: int) -> np.ndarray:
     return np.empty((rows, TILE), np.float32)
 
 
-def _mask() -> np.ndarray:
-    return np.empty((2, TILE), np.bool_)
-
-
 def _served(block: Block, *others: np.ndarray) -> bool:
     known_here = known(block.rows.dtype, block.dtype, *(other.dtype for other in others))
     return known_here and block.dtype in (_SINGLE, block.rows.dtype)
@@ -101,7 +97,7 @@ def weighted_sum(
     kind = block.dtype
     call(
         "merge.weighted_sum", *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind),
-        _number(divisor, kind), np.float32(scale), add, words(out), _counted(block, out, loss), _room(3), _mask(),
+        _number(divisor, kind), np.float32(scale), add, words(out), _counted(block, out, loss), _room(4),
     )  # fmt: skip
 
 
@@ -124,7 +120,7 @@ def elected_sum(
     call(
         "merge.elected_sum", *_raw(block), _bounds(kept), _numbers(factor, kind), _numbers(weight, kind), weights_vote,
         normalize, np.float32(when_even), np.float32(scale), add, words(out), _counted(block, out, loss),
-        _room(4 + block.models), _mask(),
+        _room(5 + block.models),
     )  # fmt: skip
 
 
@@ -166,7 +162,7 @@ def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.magnitude_sums(block, kept, total)
     lanes = np.zeros((2, block.models, LANES))
-    call("sums.magnitude_sums", *_raw(block), _bounds(kept), total, _room(2), _mask(), lanes)
+    call("sums.magnitude_sums", *_raw(block), _bounds(kept), total, _room(3), lanes)
 
 
 def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:

@@ -18,7 +18,7 @@ def combine(
     rows: Any, models: Any, subtracts: Any, kind: Any, coefficients: Any, scale: Any, add: Any, out: Any, loss: Any,
     room: Any,
 ) -> None:  # fmt: skip
-    """`room` is [2, TILE] float32, here and in what follows with more rows; rooms for masks are [2, TILE] bool."""
+    """`room` is [2, TILE] float32, here and in what follows with more rows."""
     base, total = room[0], room[1]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
@@ -38,17 +38,17 @@ def combine(
 @compiled
 def weighted_sum(
     rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, divisor: Any,
-    scale: Any, add: Any, out: Any, loss: Any, room: Any, mask: Any,
+    scale: Any, add: Any, out: Any, loss: Any, room: Any,
 ) -> None:  # fmt: skip
-    base, total, delta = room[0], room[1], room[2]
+    base, total, delta, term = room[0], room[1], room[2], room[3]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         load_base(rows, first, last, subtracts, base)
         total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
         for model in range(models):
-            load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, delta)
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], delta, term)
             for i in range(last - first):
-                total[i] += delta[i]
+                total[i] += term[i]
         if divisor != np.float32(1):
             for i in range(last - first):
                 total[i] = rounded(kind, total[i]) / divisor
@@ -58,10 +58,10 @@ def weighted_sum(
 @compiled
 def elected_sum(
     rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, factor: Any, weight: Any, weights_vote: Any,
-    normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any, room: Any, mask: Any,
+    normalize: Any, when_even: Any, scale: Any, add: Any, out: Any, loss: Any, room: Any,
 ) -> None:  # fmt: skip
     zero, one = np.float32(0), np.float32(1)
-    base, total, sign, divisor, terms = room[0], room[1], room[2], room[3], room[4:]
+    base, total, sign, divisor, delta, terms = room[0], room[1], room[2], room[3], room[4], room[5:]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)
         size = last - first
@@ -71,22 +71,22 @@ def elected_sum(
             term = terms[model]
             if weights_vote:
                 load_kept(
-                    rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], mask, term
+                    rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], delta, term
                 )
                 for i in range(size):
                     sign[i] += term[i]
             else:
-                load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], one, mask, term)
+                load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], one, delta, term)
                 for i in range(size):
                     sign[i] += term[i]
                 by = weight[model]
                 for i in range(size):
                     term[i] = rounded(kind, term[i] * by)
         for i in range(size):
-            sign[i] = rounded(kind, sign[i])
-            total[i] = sign[i] - sign[i]  # zero, or not a number where a vote is none
-            not_positive = -one if sign[i] < zero else when_even
-            sign[i] = one if sign[i] > zero else not_positive
+            vote = rounded(kind, sign[i])
+            total[i] = vote - vote  # zero, or not a number where a vote is none
+            not_positive = -one if vote < zero else when_even
+            sign[i] = one if vote > zero else not_positive
             divisor[i] = zero
         for model in range(models):
             term, share = terms[model], abs(weight[model])

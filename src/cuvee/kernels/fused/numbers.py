@@ -145,10 +145,10 @@ def _load_half(word: Any) -> Any:
 def _store_brain(kind: Any, number: Any) -> Any:
     pattern = np.float32(number).view(np.uint32)
     even = np.uint32(np.uint32(pattern >> np.uint32(16)) & np.uint32(1))
-    near = np.uint16(np.uint32(pattern + np.uint32(0x7FFF) + even) >> np.uint32(16))
+    near = np.uint32(pattern + np.uint32(0x7FFF) + even)
+    quiet = np.uint32(pattern | np.uint32(0x400000))
     # a NaN must stay one: the carry could turn it into zero
-    quiet = np.uint16(np.uint32(np.uint32(pattern >> np.uint32(16)) | np.uint32(0x40)))
-    return quiet if np.uint32(pattern & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000) else near
+    return np.uint16(np.uint32(quiet if number != number else near) >> np.uint32(16))
 
 
 def _store_half(kind: Any, number: Any) -> Any:

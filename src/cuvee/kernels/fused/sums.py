@@ -71,11 +71,11 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room: 
 
 @compiled
 def magnitude_sums(
-    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any, room: Any, mask: Any, lanes: Any
+    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any, room: Any, lanes: Any
 ) -> None:
     """`lanes` is [2, models, LANES] float64, zero."""
     n, one = rows.shape[1], np.float32(1)
-    tile, base, of_all, of_kept = room[0], room[1], lanes[0], lanes[1]
+    tile, base, rest, of_all, of_kept = room[0], room[1], room[2], lanes[0], lanes[1]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
@@ -83,8 +83,8 @@ def magnitude_sums(
             load_model(rows, model, first, last, subtracts, base, kind, tile)
             _magnitudes(tile, last - first, of_all[model])
             if len(sums) > 1:
-                keep_of_tile(model, first, last, kind, kept, one, one, mask, tile)
-                _magnitudes(tile, last - first, of_kept[model])
+                keep_of_tile(model, first, last, kind, kept, one, one, tile, rest)
+                _magnitudes(rest, last - first, of_kept[model])
     for model in range(models):
         sums[0, model] += _total(of_all[model])
         if len(sums) > 1:

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import compiled, load, rounded
+from cuvee.kernels.fused.numbers import bits, compiled, load, rounded
+from cuvee.kernels.protocol import EVERY
 
 
 @compiled
@@ -30,46 +31,89 @@ def load_model(rows: Any, model: Any, first: Any, last: Any, subtracts: Any, bas
 @compiled
 def load_kept(
     rows: Any, model: Any, first: Any, last: Any, subtracts: Any, base: Any, kind: Any, kept: Any, factor: Any,
-    weight: Any, mask: Any, out: Any,
+    weight: Any, delta: Any, out: Any,
 ) -> None:  # fmt: skip
-    """Load weight x factor x a model's task vector, zero where it is not kept. `mask` [2, tile] is room for masks."""
-    load_model(rows, model, first, last, subtracts, base, kind, out)
-    keep_of_tile(model, first, last, kind, kept, factor, weight, mask, out)
+    """Load weight x factor x a model's task vector, zero where it is not kept. `delta` [tile] is room."""
+    load_model(rows, model, first, last, subtracts, base, kind, delta)
+    keep_of_tile(model, first, last, kind, kept, factor, weight, delta, out)
 
 
 @compiled
 def keep_of_tile(
-    model: Any, first: Any, last: Any, kind: Any, kept: Any, factor: Any, weight: Any, mask: Any, out: Any
+    model: Any, first: Any, last: Any, kind: Any, kept: Any, factor: Any, weight: Any, delta: Any, out: Any
 ) -> None:
-    """Multiply a loaded task vector by factor and weight, or by zero where it is not kept."""
+    """Multiply a task vector, which is lost, by factor and weight, or by zero where it is not kept."""
     masks, (least, accept, seen), (most, accept_inner, seen_inner) = kept
-    size = last - first
+    tile, zero = delta[: last - first], np.float32(0)
     if masks.size:
-        _scale(out, masks[model, first:last], kind, factor, weight)
-    elif least.size:
-        chosen = mask[0, :size]
-        keep_in_tile(out, least[model], accept[model], seen, model, chosen)
-        if most.size:
-            left_out = mask[1, :size]
-            keep_in_tile(out, most[model], accept_inner[model], seen_inner, model, left_out)
-            for i in range(size):
-                # what is not a number is never left out: it is to be seen in the result
-                chosen[i] = chosen[i] & ((not left_out[i]) | (out[i] != out[i]))
-        _scale(out, chosen, kind, factor, weight)
-    elif factor != np.float32(1) or weight != np.float32(1):
-        for i in range(size):
+        mask = masks[model, first:last]
+        for i in range(mask.size):
+            out[i] = tile[i] if mask[i] else zero
+    else:
+        low, high = zero, np.float32(np.nan)  # no magnitude is below or above
+        if least.size:
+            low, high = _bounds(tile, model, least, accept, seen, most, accept_inner, seen_inner)
+        # what is not a number is always kept: it is to be seen in the result
+        for i in range(tile.size):
+            size = abs(tile[i])
+            above = zero if size < low else tile[i]
+            out[i] = zero if size >= high else above
+    if factor != np.float32(1) or weight != np.float32(1):
+        for i in range(tile.size):
             out[i] = rounded(kind, rounded(kind, out[i] * factor) * weight)
 
 
 @compiled
-def _scale(tile: Any, mask: Any, kind: Any, factor: Any, weight: Any) -> None:
-    if factor == np.float32(1) and weight == np.float32(1):
-        for i in range(mask.size):
-            tile[i] = tile[i] if mask[i] else np.float32(0)
-        return
-    for i in range(mask.size):
-        kept = tile[i] if mask[i] else np.float32(0)
-        tile[i] = rounded(kind, rounded(kind, kept * factor) * weight)
+def _bounds(
+    tile: Any, model: Any, least: Any, accept: Any, seen: Any, most: Any, accept_inner: Any, seen_inner: Any
+) -> Any:
+    """Return the magnitude up from which numbers are kept, and that up from which they are not.
+
+    Where some of those that equal a threshold are kept and others not, the others are set to zero.
+    """
+    low, high = least[model], np.float32(np.nan)
+    equal, left = _equal(tile, low), accept[model] - seen[model]
+    seen[model] += equal
+    if most.size:
+        equal_inner, left_inner = _equal(tile, most[model]), accept_inner[model] - seen_inner[model]
+        seen_inner[model] += equal_inner
+    if left < equal:
+        if left > 0 or low == np.inf:
+            _drop_equal(tile, low, left, EVERY)
+        else:
+            low = _next(low)
+    if most.size:
+        high = most[model] if most[model] == most[model] else np.float32(0)  # above what is no number lies everything
+        if 0 < left_inner < equal_inner:
+            _drop_equal(tile, high, 0, left_inner)
+        if left_inner < equal_inner:
+            high = _next(high)
+    return low, high
+
+
+@compiled
+def _next(magnitude: Any) -> Any:
+    """Return the next larger magnitude: after infinity something that nothing is above."""
+    return np.uint32(bits(magnitude) + np.uint32(1)).view(np.float32)
+
+
+@compiled
+def _equal(tile: Any, value: Any) -> Any:
+    """Return how many magnitudes equal a value."""
+    equal = np.uint32(0)
+    for i in range(tile.size):
+        equal = np.uint32(equal + np.uint32(abs(tile[i]) == value))
+    return np.int64(equal)
+
+
+@compiled
+def _drop_equal(tile: Any, value: Any, begin: Any, end: Any) -> None:
+    """Set to zero, of the entries whose magnitude equals a value, those from number `begin` up to `end`."""
+    place = np.int64(0)
+    for i in range(tile.size):
+        is_equal = abs(tile[i]) == value
+        tile[i] = np.float32(0) if is_equal & (begin <= place) & (place < end) else tile[i]
+        place += is_equal
 
 
 @compiled
