@@ -131,10 +131,12 @@ def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, los
 @reordered
 def cast_loss(values: Any, base: Any, cast: Any, loss: Any) -> None:
     for first in range(0, values.size, TILE):
+        last = min(values.size, first + TILE)
+        number, before, word = values[first:last], base[first:last], cast[first:last]
         lost = moved = np.float32(0)
-        for i in range(first, min(values.size, first + TILE)):
-            gone = load(cast[i]) - values[i]
-            change = values[i] - base[i]
+        for i in range(number.size):
+            gone = load(word[i]) - number[i]
+            change = number[i] - before[i]
             lost += gone * gone
             moved += change * change
         loss[0] += lost
