@@ -153,9 +153,9 @@ class Workers:
 
     def _blocks(self, step: MergeStep, dtype: np.dtype | None = None) -> Blocks:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
-        if not keeps(step, self.granted) and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
+        kept = keeps(step, [self.plan.sources[given.model] for given in step.all_inputs], self.granted)
+        if not kept and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
-        kept = keeps(step, self.granted)
         return Blocks(
             step,
             self.plan.sources,

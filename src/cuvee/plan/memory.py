@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from cuvee.checkpoint import Checkpoint, TensorSource
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import OutOfBudget
 from cuvee.kernels import BLOCK
@@ -45,9 +46,14 @@ def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
     return raw + step.block * models * 8 * arrays + surveys
 
 
-def keeps(step: MergeStep, granted_bytes: int) -> bool:
-    """Say whether a worker with so many bytes keeps a step's inputs, which it would read again otherwise."""
-    return step.surveying > 0 and worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
+def keeps(step: MergeStep, sources: Iterable[TensorSource], granted_bytes: int) -> bool:
+    """Say whether a worker with so many bytes keeps a step's inputs, which it would read again otherwise.
+
+    What lies in a file as it is asked for is read again: from the system's cache that costs less than to hold it.
+    """
+    if step.surveying == 0 or all(isinstance(source, Checkpoint) for source in sources):
+        return False
+    return worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
 
 
 def counts_of_whole_model(models: int) -> int:
