@@ -16,7 +16,7 @@ app = typer.Typer(help="Combine, apply, extract and compare LoRA adapters.", no_
 
 _OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has.")
 _OVERWRITE = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT.")
-_THREADS = typer.Option(0, min=0, help="Workers; 0 for one a core.")
+_THREADS = typer.Option(0, min=0, help="Cores to use; 0 for all.")
 _JSON = typer.Option(False, "--json", help="Print the result as JSON.")
 _DTYPE = typer.Option("float32", help="Type of the written factors.")
 

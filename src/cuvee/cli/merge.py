@@ -18,7 +18,7 @@ def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
     memory: str = typer.Option("", help="Private memory that the merge may take; 512MB, or what whole matrices need."),
-    threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    threads: int = typer.Option(0, min=0, help="Cores to use; 0 for all."),
     device: str = typer.Option("auto", help="auto, cpu or cuda; auto takes a GPU for whole matrices."),
     shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),

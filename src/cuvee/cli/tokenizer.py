@@ -44,7 +44,7 @@ def transplant(
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
     method: str = typer.Option("omp", help="How missing rows are made: omp or subword."),
     k: int = typer.Option(64, min=1, help="How many shared tokens omp may combine."),
-    threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    threads: int = typer.Option(0, min=0, help="Cores to use; 0 for all."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),

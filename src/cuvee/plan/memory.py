@@ -78,13 +78,15 @@ def default_memory(steps: Iterable[MergeStep], threads: int) -> int:
 def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[int, int]:
     """Return (chunk in elements, workers) that stay within the budget.
 
-    Raises OutOfBudget with the figure needed.
+    Of several workers one more than `threads` is wanted: one waits for the disk, or for its turn to write to a file,
+    while the others compute. Whole matrices leave nothing to wait for. Raises OutOfBudget with the figure needed.
     """
     least = least_memory(steps)
     if least > memory_bytes:
         message = f"--memory of {memory_bytes / 1e6:.1f} MB is too little: this merge needs {least / 1e6:.1f} MB"
         raise OutOfBudget(message, hint=_hint(steps))
-    workers = max(1, min(threads, memory_bytes // max(least, 1)))
+    wanted = threads if threads == 1 or any(step.whole for step in steps) else threads + 1
+    workers = max(1, min(wanted, memory_bytes // max(least, 1)))
     chunk = LARGEST_CHUNK
     while chunk > BLOCK and workers * max((worker_bytes(step, chunk) for step in steps), default=0) > memory_bytes:
         chunk -= BLOCK
