@@ -64,7 +64,7 @@ def merge_tensors(
     def blocks() -> Blocks:
         return Blocks(
             step, sources, kernels, chunk=chunk, kept=False, spare=_SPARE, scratch=Scratch(), dtype=wide,
-            allow_nonfinite=False, count_bytes=lambda nbytes: None,
+            trusting=False, count_bytes=lambda nbytes: None,
         )  # fmt: skip
 
     found = survey_model(known, [step], kernels, semantics, wide, lambda fold: fold_blocks(fold, blocks()))

@@ -44,7 +44,8 @@ class Blocks:
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
     step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. `spare` are the bytes
-    that the step leaves of what its worker may hold.
+    that the step leaves of what its worker may hold. With `trusting`, numbers are not looked at: who finds that the
+    result is not finite calls `check`.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Blocks:
         spare: int,
         scratch: Scratch,
         dtype: np.dtype,
-        allow_nonfinite: bool,
+        trusting: bool,
         count_bytes: CountBytes,
     ) -> None:
         self.step = step
@@ -66,7 +67,8 @@ class Blocks:
         self.kernels = kernels
         self.chunk = min(step.chunk(chunk), max(step.elements, 1))
         self.dtype = dtype
-        self.allow_nonfinite = allow_nonfinite
+        self.trusting = trusting
+        self.block = step.block
         self.count_bytes = count_bytes
         self._kept = kept or self.chunk >= step.elements
         self._kinds = [NUMPY[given.dtype] for given in step.all_inputs]
@@ -89,8 +91,7 @@ class Blocks:
 
     def in_chunk(self, first: int, last: int) -> Iterator[Block]:
         """Give the blocks of the chunk that `chunks` gave last."""
-        for start in range(first, last, self.step.block):
-            rows = self._block(first, start, min(start + self.step.block, last))
+        for start, rows in self._blocks(first, last):
             yield Block(rows, start, self.dtype, self.step.base is not None, self.kernels)
 
     def __iter__(self) -> Iterator[Block]:
@@ -99,22 +100,41 @@ class Blocks:
 
     def raw(self, first: int, last: int) -> Iterator[np.ndarray]:
         """Give the bytes of the chunk that `chunks` gave last, block by block: [inputs, bytes]."""
-        for start in range(first, last, self.step.block):
-            yield self._block(first, start, min(start + self.step.block, last)).view(np.uint8)
+        for _, rows in self._blocks(first, last):
+            yield rows.view(np.uint8)
 
-    def _block(self, first: int, start: int, end: int) -> np.ndarray:
-        """Return the rows [inputs, n] of a block, which lie together."""
+    def check(self, first: int, last: int) -> None:
+        """Raise CheckpointError for a number that is not finite in the chunk that `chunks` gave last, if there is one.
+
+        It looks at all in one piece first: the blocks of a chunk lie one after another.
+        """
+        begin = len(self._kinds) * (first if self._kept else 0)
+        if self.kernels.finite(self._rows[begin : begin + len(self._kinds) * (last - first)]):
+            return
+        for start, rows in self._blocks(first, last):
+            if self.kernels.finite(rows.reshape(-1)):
+                continue
+            which = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+            place = int(np.flatnonzero(~np.isfinite(rows[which]))[0])
+            given = self.step.all_inputs[which]
+            message = f"'{given.tensor}' holds {rows[which][place]} at element {start + place}"
+            hint = "repair the model, or pass --allow-nonfinite to let it through"
+            raise CheckpointError(message, where=_whose(self.sources[given.model], given), hint=hint)
+
+    def _blocks(self, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Give where each block of a chunk starts, and its rows [inputs, n], which lie together."""
         inputs, origin = len(self._kinds), 0 if self._kept else first
-        return self._rows[inputs * (start - origin) : inputs * (end - origin)].reshape(inputs, -1)
+        for start in range(first, last, self.block):
+            end = min(start + self.block, last)
+            yield start, self._rows[inputs * (start - origin) : inputs * (end - origin)].reshape(inputs, -1)
 
     def _read(self, first: int, last: int) -> None:
-        starts = range(first, last, self.step.block)
-        blocks = [self._block(first, start, min(start + self.step.block, last)) for start in starts]
+        blocks = [rows for _, rows in self._blocks(first, last)]
         for i, (given, kind) in enumerate(zip(self.step.all_inputs, self._kinds, strict=True)):
             self._read_rows(given, kind, first, [rows[i] for rows in blocks])
-            self.count_bytes((last - first) * kind.itemsize)
-        if self.step.action == "merge" and first >= self._checked_up_to and not self.allow_nonfinite:
-            self._check(starts, blocks)
+        self.count_bytes((last - first) * sum(kind.itemsize for kind in self._kinds))
+        if self.step.action == "merge" and first >= self._checked_up_to and not self.trusting:
+            self.check(first, last)
         self._read_up_to = last
         self._checked_up_to = max(self._checked_up_to, last)
 
@@ -122,7 +142,8 @@ class Blocks:
         source, position = self.sources[given.model], first * kind.itemsize
         nbytes = sum(row.size for row in rows) * kind.itemsize
         ahead = min(_AHEAD, self.step.elements * kind.itemsize - position - nbytes)
-        if ahead > 0 and (first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD):
+        begins = first == 0 or position // _AHEAD != (position - nbytes) // _AHEAD
+        if first >= self._checked_up_to and ahead > 0 and begins:
             source.will_read(given.tensor, position + nbytes, ahead)
         if kind == self._kind:
             source.read_into(given.tensor, position, rows)
@@ -133,21 +154,6 @@ class Blocks:
             with np.errstate(over="ignore"):
                 row[:] = raw[: row.size]
             raw = raw[row.size :]
-
-    def _check(self, starts: Sequence[int], blocks: Sequence[np.ndarray]) -> None:
-        """Look for numbers that are not finite, in one piece: the blocks of a chunk lie one after another."""
-        begin = len(self._kinds) * (starts[0] if self._kept else 0)
-        if self.kernels.finite(self._rows[begin : begin + sum(rows.size for rows in blocks)]):
-            return
-        for start, rows in zip(starts, blocks, strict=True):
-            if self.kernels.finite(rows.reshape(-1)):
-                continue
-            which = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-            place = int(np.flatnonzero(~np.isfinite(rows[which]))[0])
-            given = self.step.all_inputs[which]
-            message = f"'{given.tensor}' holds {rows[which][place]} at element {start + place}"
-            hint = "repair the model, or pass --allow-nonfinite to let it through"
-            raise CheckpointError(message, where=_whose(self.sources[given.model], given), hint=hint)
 
 
 def _common(kinds: Sequence[np.dtype], dtype: np.dtype) -> np.dtype:

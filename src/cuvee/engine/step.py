@@ -119,6 +119,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
             rule.write(block, cast, loss)
         raw = out[: last - first]
         if not context.allow_nonfinite and not context.kernels.finite(raw):
+            blocks.check(first, last)
             message = f"the result does not fit {step.dtype}: it is not finite there"
             raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
         raw = raw.view(np.uint8)

@@ -165,9 +165,14 @@ class Workers:
             spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
             dtype=dtype or loaded or self.wide,
-            allow_nonfinite=self.allow_nonfinite,
+            trusting=self.allow_nonfinite or self._shows_nonfinite(step),
             count_bytes=self._count,
         )
+
+    def _shows_nonfinite(self, step: MergeStep) -> bool:
+        """Say whether the merged tensor is not finite wherever an input is not, so that to look at it is enough."""
+        method, nearest = self.plan.method, self.plan.recipe.rounding == "nearest"
+        return method.kind == "coefficient" and not method.surveys and not step.whole and nearest
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._own, "scratch"):

@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class MergeStep:
         """Whether blocks pass from what was read to the output in kernels. They leave float64 to NumPy."""
         return self.in_kernels and all(given.dtype != "F64" for given in self.all_inputs)
 
-    @property
+    @cached_property
     def block(self) -> int:
         """Elements of a block: whole units, in all about BLOCK, or several where nothing else is as large as a block.
 
@@ -87,7 +88,7 @@ class MergeStep:
             count *= size
         return count
 
-    @property
+    @cached_property
     def all_inputs(self) -> tuple[Input, ...]:
         return (*self.inputs, self.base) if self.base else self.inputs
 
