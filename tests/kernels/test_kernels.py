@@ -120,16 +120,19 @@ def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
     mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
-        found = [np.zeros((block.models, block.models)), np.zeros(block.models), np.zeros((2, block.models))]
+        found = [np.zeros((block.models, block.models)), *np.zeros((2, block.models)), np.zeros((2, block.models))]
+        chosen = Kept(mask) if masked else Kept()
         kernels.gram(block, found[0])
-        kernels.squares(block, found[1])
-        kernels.magnitude_sums(block, Kept(mask) if masked else Kept(), found[2])
+        kernels.squares(block, Kept(), found[1])
+        kernels.squares(block, chosen, found[2])
+        kernels.magnitude_sums(block, chosen, found[3])
         return found
 
-    gram, squares, (magnitudes, kept) = the_same(block, run)
+    gram, squares, of_kept, (magnitudes, kept) = the_same(block, run)
     wide = by(plain, block).stack.astype(np.float64)
     np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
     np.testing.assert_array_equal(squares, np.diagonal(gram))
+    np.testing.assert_allclose(of_kept, (np.where(mask, wide, 0) ** 2 if masked else wide**2).sum(axis=1))
     np.testing.assert_allclose(magnitudes, np.abs(wide).sum(axis=1))
     np.testing.assert_allclose(kept, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
 
@@ -210,6 +213,18 @@ def test_task_vectors_are_widened_alike(block: Block) -> None:
     found = the_same(block, lambda kernels, block: [block.stack, block.base])
     wide = block.rows.astype(block.dtype)
     np.testing.assert_array_equal(found[0], wide[:-1] - wide[-1] if block.subtracts else wide)
+
+
+@given(blocks())
+def test_variances_are_the_same_and_right(block: Block) -> None:
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        out = np.empty(block.size, block.dtype)
+        kernels.variances(block, out)
+        return [out]
+
+    expected = block.stack.astype(np.float64).var(axis=0)
+    exact = 1e-2 if block.dtype.itemsize == 2 else 1e-4
+    np.testing.assert_allclose(the_same(block, run)[0].astype(np.float64), expected, rtol=exact, atol=1e-12)
 
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(1, 4), st.integers(1, 70)), elements=st.sampled_from(COMMON)))

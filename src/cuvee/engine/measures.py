@@ -9,6 +9,7 @@ import numpy as np
 from cuvee.addition import weight_rules
 from cuvee.engine.step import Norms
 from cuvee.errors import MethodError
+from cuvee.kernels import Kept
 from cuvee.ops.survey import Fold, summing
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
@@ -79,4 +80,4 @@ def _check_finite(what: str, norms: np.ndarray) -> None:
 
 def _squares(models: int) -> Fold:
     """Return a fold into the squared norm of each model's task vector."""
-    return summing(models, lambda sums, block: block.kernels.squares(block, sums))
+    return summing(models, lambda sums, block: block.kernels.squares(block, Kept(), sums))

@@ -15,7 +15,7 @@ from cuvee.engine.definition import defined_change
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
-from cuvee.kernels import Block, Kernels, block_of
+from cuvee.kernels import Block, Kept, Kernels, block_of
 from cuvee.method import Method
 from cuvee.ops.arrays import Array, sum_models
 from cuvee.ops.by_rank import Inverse
@@ -132,9 +132,9 @@ def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
     rule = _Rule(step, context, _found(step, blocks, context), blocks)
     models, both = np.zeros(len(step.inputs)), np.zeros(2)
     for block in blocks:
-        context.kernels.squares(block, models)
+        context.kernels.squares(block, Kept(), models)
         pair = np.stack([sum_models(block.stack), rule.change(block)])
-        context.kernels.squares(block_of(pair, block.start, context.kernels), both)
+        context.kernels.squares(block_of(pair, block.start, context.kernels), Kept(), both)
     return Norms(tuple(models.tolist()), *both.tolist())
 
 

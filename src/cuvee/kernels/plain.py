@@ -101,6 +101,12 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
         out[model] = draws < chance[model][places.reshape(-1)]
 
 
+def variances(block: Block, out: np.ndarray) -> None:
+    numbers = block.stack.astype(_wide(block.dtype))
+    apart = numbers - added(numbers) / numbers.dtype.type(block.models)
+    out[:] = added(apart * apart) / numbers.dtype.type(block.models)
+
+
 def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
     base, model = block.stack.astype(np.float64).reshape(2, out.size, -1)
     p, q = _softmax(model) + epsilon, _softmax(base) + epsilon
@@ -141,8 +147,8 @@ def row_grams(block: Block, sums: np.ndarray) -> None:
         _gram(rows, into)
 
 
-def squares(block: Block, sums: np.ndarray) -> None:
-    for model, row in enumerate(block.stack.astype(np.float64)):
+def squares(block: Block, kept: Kept, sums: np.ndarray) -> None:
+    for model, row in enumerate(_sparse(block, kept, np.ones(block.models)).astype(np.float64)):
         sums[model] += _lane_sum(row * row)
 
 

@@ -116,6 +116,12 @@ class Kernels(Protocol):
         are those of `keep_at_random`.
         """
 
+    def variances(self, block: "Block", out: np.ndarray) -> None:
+        """Write each entry's variance over the task vectors to `out` [n], of the type computed in.
+
+        16 bits are computed in float32 and rounded once.
+        """
+
     def divergences(self, block: "Block", epsilon: float, out: np.ndarray) -> None:
         """Write how far the softmax of each row of the second model is from that of the first, to `out` [rows].
 
@@ -143,8 +149,8 @@ class Kernels(Protocol):
     def row_grams(self, block: "Block", sums: np.ndarray) -> None:
         """Add the inner products over each of the block's equally long rows to `sums` [rows, models, models]."""
 
-    def squares(self, block: "Block", sums: np.ndarray) -> None:
-        """Add the squared norms of the task vectors, in float64, to `sums` [models]."""
+    def squares(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
+        """Add the squared norms of what is kept of the task vectors, in float64, to `sums` [models]."""
 
     def digit_counts(
         self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray

@@ -13,7 +13,7 @@ import numpy as np
 from cuvee.kernels import Block, Kept, block_of
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models, wide
-from cuvee.ops.order import largest, ranks
+from cuvee.ops.order import kept_by, largest, ranks
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
 from cuvee.ops.task_vectors import elected_sum, sparse
 
@@ -50,7 +50,9 @@ class _SelectedInOrder:
 
 def variance_of(block: Block) -> np.ndarray:
     """Return the variances of a block's entries, [1, n]."""
-    return np.asarray(variance(block.stack))
+    out = np.empty((1, block.size), block.dtype)
+    block.kernels.variances(block, out[0])
+    return out
 
 
 def _select(s: Situation) -> Run:
@@ -88,14 +90,13 @@ def _energy(s: Situation) -> Run:
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state
-        mask, kernels = choice.at(block), block.kernels
-        if mask.size:
-            chosen = np.where(mask, block.stack, np.zeros_like(block.stack))
-            block = block_of(chosen, block.start, kernels)
-        if s.dtype.itemsize == 2:
-            kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), Kept(), sums[None])
-        else:
-            kernels.squares(block, sums)
+        chosen, kernels = kept_by(choice, block), block.kernels
+        if s.dtype.itemsize > 2:
+            kernels.squares(block, chosen, sums)
+            return state
+        both = np.zeros((2, s.models))
+        kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), chosen, both)
+        sums += both[1]
         return state
 
     squares, _ = yield Fold(lambda: (np.zeros(s.models), select.begin()), add, of_one_tensor)

@@ -145,6 +145,12 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
     )  # fmt: skip
 
 
+def variances(block: Block, out: np.ndarray) -> None:
+    if not _served(block, out):
+        return plain.variances(block, out)
+    call("sums.variances", *_raw(block), words(out), _room(2 + block.models))
+
+
 def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
     if not _served(block):
         return plain.divergences(block, epsilon, out)
@@ -188,10 +194,10 @@ def row_grams(block: Block, total: np.ndarray) -> None:
     call("sums.row_grams", *_raw(block), total, *_pairs(block.models))
 
 
-def squares(block: Block, total: np.ndarray) -> None:
+def squares(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
-        return plain.squares(block, total)
-    call("sums.squares", *_raw(block), total, _room(2), np.zeros((block.models, LANES)))
+        return plain.squares(block, kept, total)
+    call("sums.squares", *_raw(block), _bounds(kept), total, _room(3), np.zeros((block.models, LANES)))
 
 
 def digit_counts(
@@ -267,7 +273,7 @@ def _calls() -> list[Callable[[], None]]:
         lambda: magnitude_sums(block, kept, np.zeros((2, 2))),
         lambda: count_near(block, first, np.ones((1, 3), np.float32), np.zeros((1, 3, 2), np.int64)),
         lambda: gram(block, np.zeros((2, 2))),
-        lambda: squares(block, two),
+        lambda: squares(block, kept, two),
         lambda: digit_counts(block, first, first, 13, 18, counts),
         lambda: digit_counts(block, first, first, 0, 13, counts),
         lambda: cast_loss(row, row, out, loss),

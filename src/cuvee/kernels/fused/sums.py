@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import compiled, infinite, magnitude
-from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_model
+from cuvee.kernels.fused.numbers import compiled, infinite, magnitude, store
+from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_kept, load_model
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.protocol import LANES
 
@@ -55,15 +55,15 @@ def row_grams(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room
 
 
 @compiled
-def squares(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room: Any, lanes: Any) -> None:
+def squares(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any, room: Any, lanes: Any) -> None:
     """`lanes` is [models, LANES] float64, zero."""
-    n = rows.shape[1]
-    tile, base = room[0], room[1]
+    n, one = rows.shape[1], np.float32(1)
+    tile, base, delta = room[0], room[1], room[2]
     for first in range(0, n, TILE):
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
-            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, one, one, delta, tile)
             _products(tile, tile, last - first, lanes[model])
     for model in range(models):
         sums[model] += _total(lanes[model])
@@ -89,6 +89,33 @@ def magnitude_sums(
         sums[0, model] += _total(of_all[model])
         if len(sums) > 1:
             sums[1, model] += _total(of_kept[model])
+
+
+@compiled
+def variances(rows: Any, models: Any, subtracts: Any, kind: Any, out: Any, room: Any) -> None:
+    """`room` is [models + 2, TILE] float32."""
+    base, total, tiles = room[0], room[1], room[2:]
+    count = np.float32(models)
+    for first in range(0, out.size, TILE):
+        last = min(out.size, first + TILE)
+        into = out[first:last]
+        load_base(rows, first, last, subtracts, base)
+        total[:] = np.float32(-0.0)  # which added to a number leaves it as it is
+        for model in range(models):
+            tile = tiles[model]
+            load_model(rows, model, first, last, subtracts, base, kind, tile)
+            for i in range(into.size):
+                total[i] += tile[i]
+        for i in range(into.size):
+            base[i] = total[i] / count
+            total[i] = 0
+        for model in range(models):
+            tile = tiles[model]
+            for i in range(into.size):
+                apart = tile[i] - base[i]
+                total[i] += apart * apart
+        for i in range(into.size):
+            into[i] = store(into[i], total[i] / count)
 
 
 @compiled
