@@ -9,7 +9,7 @@ instead.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -234,7 +234,7 @@ def _near(s: Situation, wanted: Sequence[Wanted], scores: Scores | None) -> Fold
         scored = _scored(block, scores)
         if not near.hopeless and block.start == 0:
             shares = [count / s.elements for _, count in wanted]
-            near.hopeless = not all(map(_guess, scored.stack[models], shares, near.values))
+            near.hopeless = not all(map(_guess, _sample(scored)[models], shares, near.values))
         if not near.hopeless:
             block.kernels.count_near(scored, models, near.values, near.counts)
         return near
@@ -242,9 +242,15 @@ def _near(s: Situation, wanted: Sequence[Wanted], scores: Scores | None) -> Fold
     return Fold(start, add, of_one_tensor, lambda near: near.hopeless)
 
 
+def _sample(block: Block) -> np.ndarray:
+    """Return some of a block's magnitudes, spread over it, [rows, n] float32."""
+    some = np.ascontiguousarray(block.rows[:, :: max(1, block.size // _SAMPLE)])
+    return np.abs(replace(block, rows=some).stack.astype(np.float32))
+
+
 def _guess(row: np.ndarray, share: float, values: np.ndarray) -> bool:
     """Guess which magnitude the `share` of largest ends with; false where too few repeat for a guess to be right."""
-    ordered = np.sort(np.abs(row[:: max(1, row.size // _SAMPLE)].astype(np.float32)))
+    ordered = np.sort(row)
     place = min(int((1 - share) * ordered.size), ordered.size - 1)
     low, high = np.searchsorted(ordered, ordered[place]), np.searchsorted(ordered, ordered[place], side="right")
     values[:] = ordered[max(low - 1, 0)], ordered[place], ordered[min(high, ordered.size - 1)]
