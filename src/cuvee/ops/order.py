@@ -21,6 +21,9 @@ from cuvee.ops.survey import Argument, Fold, Situation, of_one_tensor
 DIGITS = {4: ((13, 18), (0, 13)), 8: ((45, 18), (27, 18), (9, 18), (0, 9))}
 """Bytes of a number -> (shift, width) of the digits its magnitude's bits are read in, from the top."""
 
+BRAIN_DIGITS = ((16, 15),)
+"""Of numbers that are rounded to bfloat16 the upper half of the bits says it all."""
+
 LOWER_HALF = ((14, 18), (0, 14))
 
 _GUESSES = 3
@@ -93,7 +96,7 @@ def largest(
     accept = np.array([EVERY if count else 0 for _, count in wanted])
     if not sought:
         return Threshold(threshold, accept, scores)
-    selection = yield from _select(s, [wanted[i] for i in sought], scores, DIGITS[_itemsize(s.dtype)])
+    selection = yield from _select(s, [wanted[i] for i in sought], scores, _digits_to_read(s, scores))
     threshold[sought] = selection.magnitudes(s.dtype)
     if not all_equal:
         accept[sought] = selection.remaining
@@ -104,7 +107,7 @@ def order_statistics(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None = None
 ) -> Generator[Fold, Any, np.ndarray]:
     """Find the k-th largest score for each row and k that is wanted."""
-    return (yield from _select(s, wanted, scores, DIGITS[_itemsize(s.dtype)])).magnitudes(s.dtype)
+    return (yield from _select(s, wanted, scores, _digits_to_read(s, scores))).magnitudes(s.dtype)
 
 
 def signed_order_statistics(s: Situation, wanted: Sequence[Wanted], scores: Scores) -> Generator[Fold, Any, np.ndarray]:
@@ -145,6 +148,11 @@ def ranks_by(kernels: Kernels) -> Ranks:
         return out.reshape(numbers.shape)
 
     return ranked
+
+
+def _digits_to_read(s: Situation, scores: Scores | None) -> Sequence[tuple[int, int]]:
+    """Return the digits to read. Scores are not rounded to 16 bits, or need not be."""
+    return BRAIN_DIGITS if scores is None and s.dtype.name == "bfloat16" else DIGITS[_itemsize(s.dtype)]
 
 
 def _itemsize(dtype: np.dtype) -> int:
