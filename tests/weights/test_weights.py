@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import cuvee
 from cuvee.addition import weight_rules
 from cuvee.checkpoint import MemoryCheckpoint
-from cuvee.errors import MethodError, RecipeError
+from cuvee.errors import CheckpointError, MethodError, RecipeError
 from cuvee.plan import make_plan
 from cuvee.recipe.reference import ModelRef
 from cuvee.testing import write_model
@@ -107,6 +107,8 @@ def test_numbers_that_are_not_finite_do_not_spread(tmp_path: Path) -> None:
         text = recipe("uniform" if extra else "metagpt", rest=extra)
         with pytest.raises(MethodError, match="not all finite"):
             cuvee.merge(cuvee.recipe_from_text(text, folder=tmp_path), tmp_path / "out", allow_nonfinite=True)
+        with pytest.raises(CheckpointError, match="holds nan at element 0"):
+            cuvee.merge(cuvee.recipe_from_text(text, folder=tmp_path), tmp_path / "out")
 
 
 def test_the_digest_knows_defaults_and_settings() -> None:

@@ -45,7 +45,7 @@ class Blocks:
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
     step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. `spare` are the bytes
     that the step leaves of what its worker may hold. With `trusting`, numbers are not looked at: who finds that the
-    result is not finite calls `check`.
+    result is not finite calls `check_all`.
     """
 
     def __init__(
@@ -103,11 +103,13 @@ class Blocks:
         for _, rows in self._blocks(first, last):
             yield rows.view(np.uint8)
 
-    def check(self, first: int, last: int) -> None:
-        """Raise CheckpointError for a number that is not finite in the chunk that `chunks` gave last, if there is one.
+    def check_all(self) -> None:
+        """Raise CheckpointError for the first number that is not finite, if there is one."""
+        for first, last in self.chunks():
+            self._check(first, last)
 
-        It looks at all in one piece first: the blocks of a chunk lie one after another.
-        """
+    def _check(self, first: int, last: int) -> None:
+        """Check the chunk that was read last, in one piece at first: its blocks lie one after another."""
         begin = len(self._kinds) * (first if self._kept else 0)
         if self.kernels.finite(self._rows[begin : begin + len(self._kinds) * (last - first)]):
             return
@@ -134,7 +136,7 @@ class Blocks:
             self._read_rows(given, kind, first, [rows[i] for rows in blocks])
         self.count_bytes((last - first) * sum(kind.itemsize for kind in self._kinds))
         if self.step.action == "merge" and first >= self._checked_up_to and not self.trusting:
-            self.check(first, last)
+            self._check(first, last)
         self._read_up_to = last
         self._checked_up_to = max(self._checked_up_to, last)
 

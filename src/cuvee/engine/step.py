@@ -72,23 +72,25 @@ def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> t
     """
     if step.action == "copy":
         return _copy(step, blocks, sink), Loss()
-    with _its_place(step, context):
+    with _its_place(step, blocks, context):
         return _merge(step, blocks, context, sink)
 
 
 def measure_step(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
     """Return the norms of the task vectors and of the merged change, in a pass of the method that writes nothing."""
-    with _its_place(step, context):
+    with _its_place(step, blocks, context):
         return _measure(step, blocks, context)
 
 
 @contextmanager
-def _its_place(step: MergeStep, context: Context) -> Iterator[None]:
+def _its_place(step: MergeStep, blocks: Blocks, context: Context) -> Iterator[None]:
     try:
         yield
     except CuveeError:
         raise
     except Exception as error:  # a rule may be foreign code: whatever it raises gets its place
+        if not context.allow_nonfinite:
+            blocks.check_all()  # an input may be to blame
         message = f"'{context.method.key}' failed: {error}"
         raise MethodError(message, where=step.name) from error
 
@@ -119,7 +121,7 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
             rule.write(block, cast, loss)
         raw = out[: last - first]
         if not context.allow_nonfinite and not context.kernels.finite(raw):
-            blocks.check(first, last)
+            blocks.check_all()
             message = f"the result does not fit {step.dtype}: it is not finite there"
             raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
         raw = raw.view(np.uint8)
@@ -245,7 +247,8 @@ class _Rule:
     def _coefficients(self, block: Block) -> np.ndarray | Weights:
         if self.coefficients is not None:
             return self.coefficients
-        found = self.method.rule(**self.settings, **self._supplied(block))
+        with np.errstate(invalid="ignore"):  # what comes of it is seen in the result
+            found = self.method.rule(**self.settings, **self._supplied(block))
         every_step = isinstance(found, Weights) and self.dtype.itemsize == 2
         coefficients: np.ndarray | Weights = found if every_step else np.asarray(found, np.float64)
         if self.spread != "row":

@@ -128,7 +128,8 @@ class Workers:
         return round(self.plan.forecast.bytes_read * share)
 
     def _run_step(self, context: Context, write: Write, note: Callable[[str, Finished], None], step: MergeStep) -> None:
-        digest, loss = run_step(step, self._blocks(step), context, partial(write, step.name))
+        blocks = self._blocks(step, trusting=self._shows_nonfinite(step))
+        digest, loss = run_step(step, blocks, context, partial(write, step.name))
         note(step.name, Finished(digest, loss))
 
     def _measure(self, context: Context, step: MergeStep) -> Norms:
@@ -151,7 +152,7 @@ class Workers:
         kinds = {self.wide if kind is None else kind for kind in loaded}
         return np.dtype(np.float64 if any(kind.itemsize == 8 for kind in kinds) else np.float32)
 
-    def _blocks(self, step: MergeStep, dtype: np.dtype | None = None) -> Blocks:
+    def _blocks(self, step: MergeStep, dtype: np.dtype | None = None, *, trusting: bool = False) -> Blocks:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         kept = keeps(step, [self.plan.sources[given.model] for given in step.all_inputs], self.granted)
         if not kept and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
@@ -165,14 +166,15 @@ class Workers:
             spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
             dtype=dtype or loaded or self.wide,
-            trusting=self.allow_nonfinite or self._shows_nonfinite(step),
+            trusting=self.allow_nonfinite or trusting,
             count_bytes=self._count,
         )
 
     def _shows_nonfinite(self, step: MergeStep) -> bool:
         """Say whether the merged tensor is not finite wherever an input is not, so that to look at it is enough."""
-        method, nearest = self.plan.method, self.plan.recipe.rounding == "nearest"
-        return method.kind == "coefficient" and not method.surveys and not step.whole and nearest
+        method, recipe = self.plan.method, self.plan.recipe
+        of_model = method.surveying(recipe.semantics, step.settings, whole_model=True)
+        return method.kind == "coefficient" and not of_model and not step.whole and recipe.rounding == "nearest"
 
     def _scratch(self) -> Scratch:
         if not hasattr(self._own, "scratch"):
