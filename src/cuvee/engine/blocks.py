@@ -76,6 +76,7 @@ class Blocks:
         self._rows = scratch.take(len(self._kinds) * (step.elements if self._kept else self.chunk), self._kind)
         self.room = max(0, spare + self._rows.nbytes - scratch.nbytes)
         """Bytes of the worker's share that nobody takes."""
+        self.bytes_read = 0
         self._read_up_to = 0
         self._checked_up_to = 0
 
@@ -134,7 +135,9 @@ class Blocks:
         blocks = [rows for _, rows in self._blocks(first, last)]
         for i, (given, kind) in enumerate(zip(self.step.all_inputs, self._kinds, strict=True)):
             self._read_rows(given, kind, first, [rows[i] for rows in blocks])
-        self.count_bytes((last - first) * sum(kind.itemsize for kind in self._kinds))
+        nbytes = (last - first) * sum(kind.itemsize for kind in self._kinds)
+        self.bytes_read += nbytes
+        self.count_bytes(nbytes)
         if self.step.action == "merge" and first >= self._checked_up_to and not self.trusting:
             self._check(first, last)
         self._read_up_to = last

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.device import TorchDevice
@@ -25,7 +26,7 @@ from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, worker_bytes
+from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, readings, worker_bytes
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -131,6 +132,9 @@ class Workers:
         blocks = self._blocks(step, trusting=self._shows_nonfinite(step))
         digest, loss = run_step(step, blocks, context, partial(write, step.name))
         note(step.name, Finished(digest, loss))
+        forecast = readings(step, self._sources(step), self.granted) * _input_bytes(step)
+        with self._lock:
+            self.progress.advance(max(forecast - blocks.bytes_read, 0))  # surveys may end early
 
     def _measure(self, context: Context, step: MergeStep) -> Norms:
         return measure_step(step, self._blocks(step), context)
@@ -154,7 +158,7 @@ class Workers:
 
     def _blocks(self, step: MergeStep, dtype: np.dtype | None = None, *, trusting: bool = False) -> Blocks:
         loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
-        kept = keeps(step, [self.plan.sources[given.model] for given in step.all_inputs], self.granted)
+        kept = keeps(step, self._sources(step), self.granted)
         if not kept and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
         return Blocks(
@@ -169,6 +173,9 @@ class Workers:
             trusting=self.allow_nonfinite or trusting,
             count_bytes=self._count,
         )
+
+    def _sources(self, step: MergeStep) -> list[TensorSource]:
+        return [self.plan.sources[given.model] for given in step.all_inputs]
 
     def _shows_nonfinite(self, step: MergeStep) -> bool:
         """Say whether the merged tensor is not finite wherever an input is not, so that to look at it is enough."""

@@ -2,7 +2,7 @@
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.plan.draft import Draft
-from cuvee.plan.memory import DEFAULT_MEMORY, LARGEST_CHUNK, keeps, least_memory
+from cuvee.plan.memory import DEFAULT_MEMORY, least_memory, readings
 from cuvee.plan.modify import measures_changes
 from cuvee.plan.plan import Forecast, MergeStep
 from cuvee.plan.settings import measures_weights
@@ -25,7 +25,6 @@ def _surveying(step: MergeStep, draft: Draft) -> int:
         return 0
     whole = draft.method.surveying(draft.recipe.semantics, step.settings, whole_model=True)
     sources = [draft.sources[draft.models[i.model]] for i in step.all_inputs]
-    once = step.elements <= step.chunk(LARGEST_CHUNK) or keeps(step, sources, DEFAULT_MEMORY // 2)
-    own = 0 if once else step.surveying
+    own = readings(step, sources, DEFAULT_MEMORY // 2) - 1
     again = own + 1 if measures_changes(draft.recipe.post) else 0
     return whole + own + again + measures_weights(draft.recipe)

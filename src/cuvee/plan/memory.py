@@ -56,6 +56,13 @@ def keeps(step: MergeStep, sources: Iterable[TensorSource], granted_bytes: int) 
     return worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
 
 
+def readings(step: MergeStep, sources: Iterable[TensorSource], granted_bytes: int) -> int:
+    """Return how often at most a worker with so many bytes reads a step's inputs, for it alone."""
+    if step.elements <= step.chunk(LARGEST_CHUNK) or keeps(step, sources, granted_bytes):
+        return 1
+    return 1 + step.surveying
+
+
 def counts_of_whole_model(models: int) -> int:
     """Return the bytes of the counts that a survey of the whole model holds for each worker.
 
