@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cuvee.ops.gram import gram
+from cuvee.ops.stepwise import Stepwise
 from cuvee.ops.survey import Scope, Survey
 from cuvee.ops.work import Work
 from cuvee.recipe.setting import Range, Setting, SettingKind
@@ -56,7 +57,7 @@ class Method:
 
     `rule` gives coefficients [models], the merged stack of a block, or the merged change of a matrix, whichever `kind`
     says. A matrix method says what `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
-    orthonormal bases of the inputs and outputs.
+    orthonormal bases of the inputs and outputs. A `stepwise` rule takes its place where 16 bits are computed in.
     """
 
     key: str
@@ -73,6 +74,7 @@ class Method:
     staged: bool = False
     work: WorkOf | None = None
     equivariant: bool = False
+    stepwise: Stepwise | None = None
 
     @property
     def takes_full_rank(self) -> bool:
@@ -126,6 +128,7 @@ def coefficient_method(
     base: BaseUse = "member",
     models: tuple[int, int | None] = (1, None),
     reproducible: Reproducible = "bits",
+    stepwise: Stepwise | None = None,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method whose merged tensor is a linear combination; the rule gives the coefficients.
 
@@ -133,7 +136,7 @@ def coefficient_method(
     """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        return _method(key, "coefficient", rule, paper, formula, base, models, reproducible)
+        return replace(_method(key, "coefficient", rule, paper, formula, base, models, reproducible), stepwise=stepwise)
 
     return decorate
 
@@ -147,6 +150,7 @@ def element_method(
     models: tuple[int, int | None] = (1, None),
     reproducible: Reproducible = "bits",
     staged: bool = False,
+    stepwise: Stepwise | None = None,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
 
@@ -155,7 +159,8 @@ def element_method(
     """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        return replace(_method(key, "element", rule, paper, formula, base, models, reproducible), staged=staged)
+        made = _method(key, "element", rule, paper, formula, base, models, reproducible)
+        return replace(made, staged=staged, stepwise=stepwise)
 
     return decorate
 

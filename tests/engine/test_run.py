@@ -118,14 +118,16 @@ def test_a_folder_can_be_merged_into_once_and_again_only_on_purpose(family: Path
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
+@pytest.mark.parametrize("computed", ["float32", "as_loaded"])
 @pytest.mark.parametrize("method", sorted(registry()))
 def test_a_number_that_is_not_finite_stops_the_merge_and_leaves_nothing(
-    family: Path, tmp_path: Path, method: str, value: float
+    family: Path, tmp_path: Path, method: str, computed: str, value: float
 ) -> None:
     weights = random_weights(1, config=CONFIG)
     weights["model.layers.1.mlp.up_proj.weight"][3, 4] = value
     write_model(tmp_path / "broken", weights, config=CONFIG, dtype="BF16")
     text = recipe(family, method).replace(f"{family}/{EXPERTS[0]}", f"{tmp_path}/broken")
+    text += f"compute_dtype: {computed}\n"
     with pytest.raises(CheckpointError, match=rf"up_proj.weight' holds {value} at element 100") as stopped:
         cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")
     assert "broken" in str(stopped.value)

@@ -1,5 +1,5 @@
-"""Computed as loaded, a method's kernels round where its definition does on arrays of 16 bits, which parity tests hold
-to mergekit's."""
+"""Computed as loaded, a method rounds where its definition does on arrays of 16 bits, which parity tests hold to
+mergekit's."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,6 +25,9 @@ SETTINGS: list[tuple[str, Mapping[str, Any]]] = [
     ("dare_linear", {"weight": 0.7, "density": 1.0, "normalize": True}),
     ("breadcrumbs_ties", {"weight": 0.7, "density": 0.4, "gamma": 0.1, "rescale": True}),
     ("sce", {"select_topk": 0.3}),
+    ("model_stock", {}),
+    ("model_stock", {"filter_wise": True}),
+    ("multislerp", {"weight": 0.7}),
     ("ram", {"lambda": 0.3}),
     ("ramplus_tl", {"epsilon": 0.02, "r": 0.3, "alpha": 0.7}),
 ]

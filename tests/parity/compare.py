@@ -15,13 +15,6 @@ FLOAT32_BAR = 1e-6
 BFLOAT16_BAR = 1
 """Units in the last place. An entry that is within float32's bar is equal."""
 
-ROUNDS_LESS = ("karcher", "model_stock", "multislerp", "nearswap", "nuslerp")
-"""Methods that are not held to the bar in bfloat16.
-
-mergekit rounds each of many steps, so that its results differ from the exact ones by more than the bar; Cuvée finds
-coefficients in float64, or a clipped step, and has to be nearer to the exact results.
-"""
-
 
 @dataclass(frozen=True)
 class Compared:

@@ -19,7 +19,6 @@ from parity.recipes import Case
 
 DRIVER = Path(__file__).with_name("drive_mergekit.py")
 SECONDS = 3600
-FLOAT64 = np.dtype(np.float64)
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -122,16 +121,16 @@ def merge_here(plan: Plan, out: Path) -> Tensors:
     return read(cuvee.run_plan(plan, out).folder)
 
 
-def by_definition(plan: Plan, step: MergeStep, loaded: np.dtype = FLOAT64) -> np.ndarray:
-    """Return a step's tensor by the method's definition in float64, from inputs rounded to the type `loaded`."""
-    stack = np.stack([_wide(plan, given, loaded) for given in step.inputs])
-    base = _wide(plan, step.base, loaded) if step.base else None
+def by_definition(plan: Plan, step: MergeStep) -> np.ndarray:
+    """Return a step's tensor by the method's definition in float64."""
+    stack = np.stack([_wide(plan, given) for given in step.inputs])
+    base = _wide(plan, step.base) if step.base else None
     settings = {**step.settings, **({"lambda": step.scale} if "lambda" in plan.method.settings else {})}
     semantics = plan.recipe.semantics
     return np.asarray(merge_by_definition(plan.method.key, stack, base=base, semantics=semantics, **settings))
 
 
-def _wide(plan: Plan, given: Input, loaded: np.dtype) -> np.ndarray:
+def _wide(plan: Plan, given: Input) -> np.ndarray:
     source = plan.sources[given.model]
     assert isinstance(source, Checkpoint), "the models are folders"
-    return source.read(given.tensor).astype(loaded).astype(np.float64)
+    return source.read(given.tensor).astype(np.float64)

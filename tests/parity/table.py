@@ -4,19 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from cuvee.plan import Plan
-from parity.compare import (
-    BFLOAT16,
-    BFLOAT16_BAR,
-    ROUNDS_LESS,
-    Compared,
-    Distance,
-    compared,
-    loaded_type,
-    steps_apart,
-)
+from parity.compare import Compared, Distance, compared, loaded_type
 from parity.recipes import DRAWN, Case
 from parity.run import Answers, Tensors, by_definition, merge_here, plan_of
 
@@ -27,10 +16,6 @@ WORDS = {"F32": "float32", "BF16": "bfloat16"}
 HEAD = (
     "method", "computed in", "recipes", "tensors", "worst difference", "over the bar", "explained",
     "distance to float64", "mergekit's",
-)  # fmt: skip
-HEAD_AS_LOADED = (
-    "method", "computed in", "over the bar", "of these nearer than mergekit", "distance to float64, as loaded",
-    "mergekit's",
 )  # fmt: skip
 
 
@@ -46,13 +31,11 @@ class Row:
     ours: Distance = field(default_factory=Distance)
     plain: Distance = field(default_factory=Distance)
     reference: Distance = field(default_factory=Distance)
-    as_loaded: "Nearness | None" = None
 
     @property
     def holds(self) -> bool:
-        """Whether no entry is over the bar, or what rounds less is nearer; and the default is as exact as mergekit."""
-        as_loaded = self.as_loaded.holds if self.as_loaded else self.over == 0
-        return as_loaded and self.ours.value <= AS_NEAR * self.theirs.value
+        """Whether no entry is over the bar, and the default is as exact as mergekit."""
+        return self.over == 0 and self.ours.value <= AS_NEAR * self.theirs.value
 
     @property
     def theirs(self) -> Distance:
@@ -68,35 +51,6 @@ class Row:
         self.explained += int(found.explained.sum())
 
 
-@dataclass
-class Nearness:
-    """How far results of a method that rounds less than mergekit are from the exact ones of the rounded inputs."""
-
-    ours: Distance = field(default_factory=Distance)
-    theirs: Distance = field(default_factory=Distance)
-    apart: int = 0
-    nearer: int = 0
-
-    @property
-    def holds(self) -> bool:
-        """Whether it is nearer than mergekit over all, and in most of the entries that are over the bar."""
-        return self.ours.value < self.theirs.value and 2 * self.nearer >= self.apart
-
-    def add(self, plan: Plan, ours: Tensors, reference: Tensors) -> None:
-        """Measure the tensors that are computed in bfloat16."""
-        for step in plan.steps:
-            if loaded_type(plan, step) != "BF16":
-                continue
-            exact, merged = by_definition(plan, step, BFLOAT16), ours[step.name]
-            theirs = reference[step.name].astype(merged.dtype)
-            self.ours.add(merged, exact)
-            self.theirs.add(theirs, exact)
-            apart = steps_apart(merged, theirs) > BFLOAT16_BAR
-            errors = [np.abs(each.astype(np.float64) - exact) for each in (merged, theirs)]
-            self.apart += int(apart.sum())
-            self.nearer += int((apart & (errors[0] <= errors[1])).sum())
-
-
 Rows = dict[tuple[str, str], Row]
 
 
@@ -109,9 +63,6 @@ def rows(cases: Iterable[Case], answers: Answers, folder: Path) -> Rows:
         ours = merge_here(loaded, folder / case.id)
         for found in compared(loaded, ours, plain, reference):
             result.setdefault((case.key, found.loaded), Row()).add(case, found)
-        if case.key in ROUNDS_LESS and (row := result.get((case.key, "BF16"))):
-            row.as_loaded = row.as_loaded or Nearness()
-            row.as_loaded.add(loaded, ours, reference)
         exact = plan_of(case, "float32")
         _measure(exact, case.key, merge_here(exact, folder / f"{case.id}-default"), plain, reference, result)
     return result
@@ -128,26 +79,8 @@ def _measure(plan: Plan, key: str, ours: Tensors, plain: Tensors, reference: Ten
 
 
 def as_markdown(found: Rows) -> str:
-    """Return the table, and a second one of the methods that round less."""
-    each = sorted(found.items())
-    nearer = [(f"`{key}`", WORDS[loaded], row) for (key, loaded), row in each if row.as_loaded]
-    return "\n\n".join(
-        [
-            _table(HEAD, [_cells(key, loaded, row) for (key, loaded), row in each]),
-            _table(HEAD_AS_LOADED, [(key, loaded, *_nearness(row)) for key, loaded, row in nearer]),
-        ]
-    )
-
-
-def _table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *lines])
-
-
-def _nearness(row: Row) -> Sequence[str]:
-    found = row.as_loaded
-    assert found is not None, "only such rows are in the second table"
-    share = f"{found.nearer / max(found.apart, 1):.0%}"
-    return str(found.apart), share, f"{found.ours.value:.2e}", f"{found.theirs.value:.2e}"
+    lines = [HEAD, ["---"] * len(HEAD), *(_cells(key, loaded, row) for (key, loaded), row in sorted(found.items()))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _cells(key: str, loaded: str, row: Row) -> Sequence[str]:

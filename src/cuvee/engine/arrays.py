@@ -19,9 +19,11 @@ from cuvee.method import Method, registry
 from cuvee.ops.arrays import Array, scaled, wide
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.cut import cut_by_shape
+from cuvee.ops.stepwise import merged_in_steps
 from cuvee.plan.matrices import cut_up
 from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
+from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.shown import shown
 
@@ -98,6 +100,8 @@ def merge_by_definition(
     models = stack.shape[0]
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
     step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
+    if known.stepwise is not None and stack.dtype.itemsize == 2 and step.scale == 1:
+        return merged_in_steps(known.stepwise, stack, base, as_arrays(step.settings))
     numbers = wide(stack) - wide(base) if base is not None else wide(stack)
     change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
     return change if base is None else base + scaled(change, step.scale)

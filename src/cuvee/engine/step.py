@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,7 @@ from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
 from cuvee.ops.order import InOrder
 from cuvee.ops.rounding import round_at_random
+from cuvee.ops.stepwise import Stepwise, Sums, steps_of
 from cuvee.ops.survey import FLOAT32
 from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
 from cuvee.plan.matrices import fallback_factors
@@ -141,9 +143,14 @@ def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
 
 
 def _found(step: MergeStep, blocks: Blocks, context: Context) -> Found:
-    if context.device is not None:
-        return {}  # a definition surveys the whole tensor itself
+    if context.device is not None or _stepwise(blocks, context) is not None:
+        return {}  # a definition or a stepwise rule finds out itself what it needs
     return survey_step(context.method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
+
+
+def _stepwise(blocks: Blocks, context: Context) -> Stepwise | None:
+    """Return the rule that takes the place of the method's own where 16 bits are computed in, if there is one."""
+    return context.method.stepwise if context.device is None and blocks.dtype.itemsize == 2 else None
 
 
 class _Rule:
@@ -163,6 +170,10 @@ class _Rule:
         self.adds = step.base is not None
         # factors for each entry, not for each model, are for the rule itself to work with
         self.staged = context.method.staged and not any(isinstance(a, Inverse) for a in self.arguments.values())
+        self.sums: Sums | None = None
+        if (stepwise := _stepwise(blocks, context)) is not None:
+            self.sums = Sums(partial(stepwise.rule, **self.settings))
+            self.sums.find(lambda: (steps_of(block, step.shape) for block in blocks))
         self.whole: np.ndarray | None = None
         if step.whole:
             whole = self._whole(blocks)
@@ -217,6 +228,8 @@ class _Rule:
     def _merged(self, block: Block) -> "_Merged":
         if self.whole is not None:
             return _Computed(block, self.whole[block.start : block.start + block.size])
+        if self.sums is not None:
+            return _Stepped(block, self.sums.merged(steps_of(block, self.step.shape)))
         if self.method.kind == "matrix":
             return _Combination(block, fallback_factors(self.settings, block.models))
         if self.method.kind == "coefficient":
@@ -291,3 +304,18 @@ class _Computed:
         kernels.narrow(values, out)
         if out.dtype != values.dtype:
             kernels.cast_loss(values, self.block.base, out, loss)
+
+
+@dataclass(frozen=True)
+class _Stepped:
+    """Merged numbers that a stepwise rule made of whole models."""
+
+    block: Block
+    merged: np.ndarray
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        if not self.block.subtracts or (add and scale == 1):
+            self.block.kernels.narrow(self.merged, out)
+        else:
+            change = (self.merged - self.block.base.astype(np.float32)).astype(self.block.dtype)
+            _Computed(self.block, change).write(scale, add, out, loss)

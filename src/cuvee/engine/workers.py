@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cuvee.checkpoint import TensorSource
-from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
+from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
@@ -26,9 +26,8 @@ from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, readings, worker_bytes
+from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.recipe import Recipe
 
 DEFAULT_SHARD = 5_000_000_000
 
@@ -217,16 +216,6 @@ class Workers:
                 for future in waiting:
                     future.cancel()
                 raise
-
-
-def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
-    """Return the type that models are loaded in and all results rounded to, if the recipe asks for that.
-
-    As in mergekit it is the recipe's dtype, or else the inputs' own.
-    """
-    if recipe.compute_dtype != "as_loaded":
-        return None
-    return NUMPY[NAMES[recipe.dtype] if recipe.dtype else promoted([given.dtype for given in step.all_inputs])]
 
 
 def _input_bytes(step: MergeStep) -> int:

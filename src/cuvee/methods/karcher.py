@@ -4,13 +4,48 @@ Everything happens in the span of the models: the mean of the unit vectors uᵢ 
 inner products of the uᵢ. Of the weights mergekit knows only equal ones.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from cuvee.method import Gram, PerModel, coefficient_method
 from cuvee.ops.arrays import Array
+from cuvee.ops.stepwise import Run, Steps, Stepwise
 from cuvee.recipe.setting import Range
+
+
+def _in_steps(s: Steps, *, weight: Any, max_iter: int, tol: float) -> Run:
+    weights = np.asarray(weight, np.float64) / np.sum(weight)
+    lengths = yield from s.length(s.models)
+    long = np.flatnonzero(lengths > tol)
+    pull = weights[long] / weights[long].sum()
+    if not np.isfinite(pull).all() or long.size == 0:
+        return s.rounded((s.models * weights[:, None]).sum(axis=0))
+    units = s.rounded(s.models[long] / lengths[long])
+    mean = _sum_in_steps(s, pull, units)
+    length = yield from s.length(mean)
+    mean = units[0] if length < tol else s.rounded(mean / length)
+    for _ in range(max_iter):
+        toward = np.clip(s.rounded((yield from s.total(units.astype(np.float64) * mean))), -1, 1)
+        angles = s.rounded(np.arccos(toward))
+        apart = np.flatnonzero(angles >= tol)
+        stretch = s.rounded(pull[apart, None] * s.rounded(angles[apart] / s.rounded(np.sin(angles[apart]))))
+        step = _sum_in_steps(s, stretch[:, 0], s.rounded(units[apart] - s.rounded(toward[apart] * mean)))
+        length = yield from s.length(step)
+        if length < tol:
+            break
+        turned = s.rounded(s.rounded(np.cos(length)) * mean)
+        mean = s.rounded(turned + s.rounded(s.rounded(np.sin(length)) * s.rounded(step / length)))
+        length = yield from s.length(mean)
+        mean = s.rounded(mean / length) if length > tol else mean
+    return s.rounded(s.rounded((weights[:, None] * lengths).sum()) * mean)
+
+
+def _sum_in_steps(s: Steps, factors: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    total = np.zeros(s.models.shape[1], np.float32)
+    for factor, vector in zip(factors, vectors, strict=True):
+        total = s.rounded(total + s.rounded(np.float32(factor) * vector))
+    return total
 
 
 @coefficient_method(
@@ -18,6 +53,7 @@ from cuvee.recipe.setting import Range
     paper="arXiv:2603.04972",
     formula="m Σ wᵢ ‖θᵢ‖,  m = argmin Σ wᵢ ∠(θᵢ, m)² on the unit sphere",
     reproducible="tolerance",
+    stepwise=Stepwise(_in_steps, lambda settings: 2 + 3 * settings["max_iter"]),
 )
 def karcher(
     *,

@@ -9,17 +9,42 @@ than they are.
 """
 
 from itertools import combinations
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 
 from cuvee.method import coefficient_method
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram_of
+from cuvee.ops.stepwise import Run, Steps, Stepwise
+from cuvee.ops.survey import Scope
 
-filter_gram = gram_of(
-    lambda semantics, settings: "row" if settings["filter_wise"] else "tensor", reads=("filter_wise",)
-)
+
+def _scope(semantics: str, settings: Any) -> Scope:
+    return "row" if settings["filter_wise"] else "tensor"
+
+
+filter_gram = gram_of(_scope, reads=("filter_wise",))
+
+
+def _in_steps(s: Steps, *, filter_wise: bool, clamp: bool) -> Run:
+    assert s.base is not None
+    count, over = len(s.models), _scope("", {"filter_wise": filter_wise})
+    vectors = s.rounded(s.models - s.base)
+    lengths = s.rounded((yield from s.length(vectors, over)))
+    firsts, seconds = (list(chosen) for chosen in zip(*combinations(range(count), 2), strict=True))
+    products = yield from s.dot(vectors[firsts], vectors[seconds], over)
+    cosines = s.rounded(_cosine(products, s.rounded(lengths[firsts] * lengths[seconds])))
+    cosine = s.rounded(cosines.mean(axis=0, dtype=np.float64))
+    divisor = s.rounded(1 + s.rounded((count - 1) * cosine))
+    singular = np.abs(divisor) < 1e-6
+    t = np.where(singular, 0, s.rounded(s.rounded(count * cosine) / np.where(singular, 1, divisor)))
+    t = np.clip(t, 0, 1) if clamp else t
+    total = s.models[0]
+    for model in s.models[1:]:
+        total = s.rounded(total + model)
+    average = s.rounded(total / count)
+    return s.rounded(s.rounded(t * average) + s.rounded(s.rounded(1 - t) * s.base))
 
 
 @coefficient_method(
@@ -28,6 +53,7 @@ filter_gram = gram_of(
     formula="θ₀ + λ t Σ τᵢ / N,  t = N c / (1 + (N−1) c),  c = mean of cos(τᵢ, τⱼ)",
     base="delta",
     models=(2, None),
+    stepwise=Stepwise(_in_steps, lambda settings: 2),
 )
 def model_stock(*, filter_wise: bool = False, clamp: bool = True, gram: Annotated[Array, filter_gram]) -> Array:
     """Average the models and go back towards the base model, the more the less their changes agree.

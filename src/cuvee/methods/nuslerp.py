@@ -1,5 +1,6 @@
 """NuSLERP: spherical interpolation of two models, or of two task vectors if there is a base (mergekit)."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from cuvee.method import PerModel, coefficient_method
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram_of
+from cuvee.ops.stepwise import Run, Steps, Stepwise
 from cuvee.ops.survey import Scope
 
 COLINEAR = 1e-16
@@ -19,7 +21,33 @@ def _scope(semantics: str, settings: Any) -> Scope:
     return "column" if settings["nuslerp_row_wise"] else "row"
 
 
+def _share(weight: Any) -> float:
+    """Return how far to go from the first model to the second."""
+    weights = np.asarray(weight, np.float64)
+    total = weights.sum()
+    return 0.5 if abs(total) < 1e-6 else float(weights[1] / total)
+
+
 vector_gram = gram_of(_scope, reads=("nuslerp_flatten", "nuslerp_row_wise"))
+
+
+def _in_steps(s: Steps, **settings: Any) -> Run:
+    t = _share(settings["weight"])
+    over = _scope("", settings)
+    vectors = s.models if s.base is None else s.rounded(s.models - s.base)
+    lengths = s.rounded((yield from s.length(vectors, over)))
+    units = s.rounded(vectors / np.where(lengths > 0, lengths, 1))
+    cosine = np.clip((yield from s.dot(units[0], units[1], over)), -1, 1)
+    straight = s.rounded(1 - s.rounded(cosine * cosine)) <= COLINEAR
+    angle = s.rounded(np.arccos(np.where(straight, 0, cosine)))
+    parts = [s.rounded(np.sin(s.rounded(np.float32(share) * angle))) for share in (1 - t, t)]
+    arc = s.rounded(_added(s, parts, vectors) / s.rounded(np.sin(angle)))
+    result = np.where(straight, _added(s, [np.float32(1 - t), np.float32(t)], vectors), arc)
+    return result if s.base is None else s.rounded(s.base + result)
+
+
+def _added(s: Steps, factors: Sequence[Any], vectors: np.ndarray) -> np.ndarray:
+    return s.rounded(s.rounded(factors[0] * vectors[0]) + s.rounded(factors[1] * vectors[1]))
 
 
 @coefficient_method(
@@ -28,6 +56,7 @@ vector_gram = gram_of(_scope, reads=("nuslerp_flatten", "nuslerp_row_wise"))
     base="optional",
     models=(2, 2),
     reproducible="tolerance",
+    stepwise=Stepwise(_in_steps, lambda settings: 2),
 )
 def nuslerp(
     *,
@@ -42,9 +71,7 @@ def nuslerp(
     its own, and with `nuslerp_row_wise` too, against its name, each column. Of a tensor of more than two axes each
     matrix has columns of its own (in mergekit they run along the first axis).
     """
-    weights = np.asarray(weight, np.float64)
-    total = weights.sum()
-    t = 0.5 if abs(total) < 1e-6 else weights[1] / total
+    t = _share(weight)
     squares = np.diagonal(gram, axis1=-2, axis2=-1)
     lengths = np.sqrt(np.where(squares > 0, squares, 1))
     cosine = np.clip(gram[..., 0, 1] / (lengths[..., 0] * lengths[..., 1]), -1, 1)

@@ -24,7 +24,7 @@ def gram_of(scope: Callable[[str, Mapping[str, Any]], Scope], reads: tuple[str, 
         if over == "row":
             return _RowGrams(s.row)
         if over == "column":
-            matrices, _, columns = _as_matrices(s.shape)
+            matrices, _, columns = as_matrices(s.shape)
             return Constant(np.reshape((yield _column_grams(s)), (matrices * columns, s.models, s.models)))
 
         def add(sums: np.ndarray, block: Block) -> None:
@@ -39,7 +39,7 @@ def gram_of(scope: Callable[[str, Mapping[str, Any]], Scope], reads: tuple[str, 
         if over == "row":
             vectors = xp.permute_dims(xp.reshape(wide, (s.models, -1, s.row)), (1, 0, 2))
         elif over == "column":
-            matrices, rows, columns = _as_matrices(s.shape)
+            matrices, rows, columns = as_matrices(s.shape)
             each = xp.permute_dims(xp.reshape(wide, (s.models, matrices, rows, columns)), (1, 3, 0, 2))
             vectors = xp.reshape(each, (matrices * columns, s.models, rows))
         else:
@@ -72,7 +72,7 @@ def spread_over(
     if scope == "row":
         factors = np.repeat(coefficients.T, row_length(shape), axis=1)
     elif scope == "column":
-        matrices, height, width = _as_matrices(shape)
+        matrices, height, width = as_matrices(shape)
         rows = np.arange(start // width, (start + elements) // width)
         factors = np.moveaxis(coefficients.reshape(matrices, width, models)[rows // height], -1, 0)
     else:
@@ -96,7 +96,7 @@ class _RowGrams:
 
 
 def _column_grams(s: Situation) -> Fold:
-    matrices, height, width = _as_matrices(s.shape)
+    matrices, height, width = as_matrices(s.shape)
 
     def add(state: np.ndarray, block: Block) -> np.ndarray:
         rows = block.stack.reshape(s.models, -1, width)
@@ -119,7 +119,7 @@ def _add_column_grams(rows: np.ndarray, sums: np.ndarray) -> None:
             sums[:, j, i] = sums[:, i, j]
 
 
-def _as_matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
+def as_matrices(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Return (matrices, rows, columns) of a tensor as a pile of matrices; a vector is one column."""
     if len(shape) < 2:
         return 1, max(_count(shape), 1), 1
@@ -134,10 +134,10 @@ def _count(shape: tuple[int, ...]) -> int:
 def _unit(shape: tuple[int, ...], scope: Scope) -> int:
     if scope == "row":
         return row_length(shape)
-    return _as_matrices(shape)[2] if scope == "column" else 1
+    return as_matrices(shape)[2] if scope == "column" else 1
 
 
 def _bytes(models: int, shape: tuple[int, ...], scope: Scope) -> int:
-    matrices, _, width = _as_matrices(shape)
+    matrices, _, width = as_matrices(shape)
     # the matrices, and the coefficients that follow from them
     return matrices * width * models * (models + 1) * 8 if scope == "column" else 0

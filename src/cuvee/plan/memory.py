@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from cuvee.checkpoint import Checkpoint, TensorSource
-from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.errors import OutOfBudget
 from cuvee.kernels import BLOCK
 from cuvee.plan.plan import MergeStep
+from cuvee.recipe.recipe import Recipe
 
 LARGEST_CHUNK = 8 * BLOCK
 DEFAULT_MEMORY = 512_000_000
@@ -30,6 +31,16 @@ def computing_dtype(steps: Iterable[MergeStep]) -> np.dtype:
     """Return the type to compute in: float32, or float64 if any input has it, so that no input is rounded."""
     double = any(given.dtype == "F64" for step in steps for given in step.all_inputs)
     return np.dtype(np.float64 if double else np.float32)
+
+
+def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
+    """Return the type that models are loaded in and all results rounded to, if the recipe asks for that.
+
+    As in mergekit it is the recipe's dtype, or else the inputs' own.
+    """
+    if recipe.compute_dtype != "as_loaded":
+        return None
+    return NUMPY[NAMES[recipe.dtype] if recipe.dtype else promoted([given.dtype for given in step.all_inputs])]
 
 
 def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:

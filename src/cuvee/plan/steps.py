@@ -1,6 +1,7 @@
 """Outline -> MergeStep: one output tensor's inputs, type and numbers."""
 
 from collections import Counter
+from dataclasses import replace
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, promoted
@@ -10,7 +11,7 @@ from cuvee.plan.agree import few
 from cuvee.plan.draft import MOST_SHOWN, Draft
 from cuvee.plan.matrices import as_matrices
 from cuvee.plan.members import Member, members_of
-from cuvee.plan.memory import counts_of_whole_model
+from cuvee.plan.memory import counts_of_whole_model, loaded_dtype
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import rule_accepts, settings_of
@@ -61,6 +62,9 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
         out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying,
         in_kernels=method.in_kernels(semantics, settings),
     )  # fmt: skip
+    loaded = loaded_dtype(recipe, step)
+    if method.stepwise is not None and loaded is not None and loaded.itemsize == 2:
+        step = replace(step, surveying=method.stepwise.sums(settings), in_kernels=False)
     place = draft.views[members[0].model].structure.of(members[0].tensor)
     try:
         step = as_matrices(step, method, recipe.post, place)

@@ -1,0 +1,132 @@
+"""Methods where every result is rounded to the 16 bits that models are loaded in, as mergekit computes them.
+
+Where the definition of a method has coefficients, or a step, that leave nothing to round before the end, mergekit makes
+many steps on whole tensors. A stepwise rule makes the same, so that the same numbers are rounded. It is a generator:
+where it needs a sum over all of a tensor it yields the part of a block and is sent the whole.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cuvee.kernels import Block
+from cuvee.ops.gram import as_matrices
+from cuvee.ops.survey import Scope, row_length
+
+Run = Generator[np.ndarray, np.ndarray, np.ndarray]
+Total = Generator[np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Stepwise:
+    """A stepwise rule, and how many sums it asks for at most with given settings.
+
+    The rule takes `Steps` and the method's settings, and returns the merged numbers [n] themselves, base included.
+    """
+
+    rule: Callable[..., Run]
+    sums: Callable[[Mapping[str, Any]], int]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Elements `start` and following of a tensor: `models` [models, n], and `base` [n] if there is one.
+
+    All numbers are float32 that `dtype`, of 16 bits, holds.
+    """
+
+    models: np.ndarray
+    base: np.ndarray | None
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int = 0
+
+    def rounded(self, numbers: Any) -> np.ndarray:
+        """Return what `dtype` makes of numbers."""
+        return np.asarray(np.asarray(numbers, np.float32).astype(self.dtype).astype(np.float32))
+
+    def total(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
+        """Sum [..., n] over the tensor, or over each row or column, in float64; [..., 1], or each entry's own sum."""
+        wide = numbers.astype(np.float64)
+        if scope == "row":
+            rows = wide.reshape(*wide.shape[:-1], -1, row_length(self.shape))
+            return np.broadcast_to(rows.sum(axis=-1, keepdims=True), rows.shape).reshape(wide.shape)
+        if scope == "tensor":
+            return (yield wide.sum(axis=-1, keepdims=True))
+        matrices, height, width = as_matrices(self.shape)
+        rows = wide.reshape(*wide.shape[:-1], -1, width)
+        matrix = (self.start // width + np.arange(rows.shape[-2])) // height
+        sums = np.zeros((*wide.shape[:-1], matrices, width))
+        for each in np.unique(matrix):
+            sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2)
+        return (yield sums)[..., matrix, :].reshape(wide.shape)
+
+    def length(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
+        """Return the norm of [..., n] as `total` does; it is not rounded to 16 bits."""
+        squares = yield from self.total(np.square(numbers, dtype=np.float64), scope)
+        return np.sqrt(squares).astype(np.float32)
+
+    def dot(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Total:
+        """Return the sum of products as `total` does; the products and the sum are rounded."""
+        return self.rounded((yield from self.total(self.rounded(a * b), scope)))
+
+
+def steps_of(block: Block, shape: tuple[int, ...]) -> Steps:
+    """Return a block of models, as they were loaded, for a stepwise rule."""
+    rows = block.rows.astype(np.float32)
+    base = rows[-1] if block.subtracts else None
+    return Steps(rows[: block.models], base, block.dtype, shape, block.start)
+
+
+@dataclass
+class Sums:
+    """The sums over a tensor that a rule asks for. State: those that are known so far."""
+
+    rule: Callable[[Steps], Run]
+    known: list[np.ndarray] = field(default_factory=list)
+
+    def find(self, blocks: Callable[[], Iterable[Steps]]) -> None:
+        """Run the rule over the blocks, again for each sum that it asks for, until it asks for none."""
+        while True:
+            total: Any = None
+            for block in blocks():
+                asked, _ = self._run(block)
+                if asked is None:
+                    return
+                total = asked if total is None else total + asked
+            if total is None:
+                return
+            self.known.append(total)
+
+    def merged(self, block: Steps) -> np.ndarray:
+        """Return the merged numbers [n] of a block, once all sums are found."""
+        asked, merged = self._run(block)
+        assert asked is None, "the same sums are asked for in every block"
+        return merged
+
+    def _run(self, block: Steps) -> tuple[np.ndarray | None, np.ndarray]:
+        """Return the block's part of the first sum that is not known, or else what the rule returns."""
+        run = self.rule(block)
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # it is seen in the result
+            try:
+                asked = next(run)
+                for total in self.known:
+                    asked = run.send(total)
+            except StopIteration as end:
+                return None, end.value
+        run.close()
+        return asked, np.empty(0)
+
+
+def merged_in_steps(
+    stepwise: Stepwise, stack: np.ndarray, base: np.ndarray | None, settings: Mapping[str, Any]
+) -> np.ndarray:
+    """Merge whole tensors [models, *shape] of 16 bits by a stepwise rule."""
+    origin = None if base is None else base.reshape(-1).astype(np.float32)
+    whole = Steps(stack.reshape(len(stack), -1).astype(np.float32), origin, stack.dtype, stack.shape[1:])
+    sums = Sums(partial(stepwise.rule, **settings))
+    sums.find(lambda: [whole])
+    return sums.merged(whole).astype(stack.dtype).reshape(stack.shape[1:])
