@@ -6,6 +6,7 @@ Compiled once and kept: beside these files, or in the user's cache folder where 
 neither can be written. Only who compiles imports numba.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -18,11 +19,21 @@ from cuvee.kernels.fused.words import BUCKETS, TILE, known, word, words
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _SINGLE = np.dtype(np.float32)
+_LINE = 64
+"""Bytes of a line of the processor's cache."""
 _Raw = tuple[np.ndarray, int, bool, Any]
 
 
 def _room(rows: int) -> np.ndarray:
     return np.empty((rows, TILE), np.float32)
+
+
+def _lanes(*shape: int) -> np.ndarray:
+    """Return zeroed lanes that begin a line of the processor's cache: vectors that lie across two lines are slow."""
+    count = math.prod(shape) * LANES
+    raw = np.zeros(count + _LINE // 8)
+    begin = -raw.ctypes.data % _LINE // 8
+    return raw[begin : begin + count].reshape(*shape, LANES)
 
 
 def _served(block: Block, *others: np.ndarray) -> bool:
@@ -167,7 +178,7 @@ def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None
 def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.magnitude_sums(block, kept, total)
-    lanes = np.zeros((2, block.models, LANES))
+    lanes = _lanes(2, block.models)
     call("sums.magnitude_sums", *_raw(block), _bounds(kept), total, _room(3), lanes)
 
 
@@ -179,7 +190,7 @@ def count_near(block: Block, models: np.ndarray, values: np.ndarray, counts: np.
 
 
 def _pairs(models: int) -> tuple[np.ndarray, np.ndarray]:
-    return _room(models + 1), np.empty((models, models, LANES))
+    return _room(models + 1), _lanes(models, models)
 
 
 def gram(block: Block, total: np.ndarray) -> None:
@@ -197,7 +208,7 @@ def row_grams(block: Block, total: np.ndarray) -> None:
 def squares(block: Block, kept: Kept, total: np.ndarray) -> None:
     if not _served(block):
         return plain.squares(block, kept, total)
-    call("sums.squares", *_raw(block), _bounds(kept), total, _room(3), np.zeros((block.models, LANES)))
+    call("sums.squares", *_raw(block), _bounds(kept), total, _room(3), _lanes(block.models))
 
 
 def digit_counts(

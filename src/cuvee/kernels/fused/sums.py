@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import compiled, infinite, magnitude, store
+from cuvee.kernels.fused.numbers import compiled, contracted, infinite, magnitude, store
 from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_kept, load_model
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.protocol import LANES
@@ -118,8 +118,9 @@ def variances(rows: Any, models: Any, subtracts: Any, kind: Any, out: Any, room:
             into[i] = store(into[i], total[i] / count)
 
 
-@compiled
+@contracted
 def _products(a: Any, b: Any, size: Any, lanes: Any) -> None:
+    # the product of two float32 numbers is exact in float64
     whole = size - size % LANES
     for start in range(0, whole, LANES):
         left, right = a[start : start + LANES], b[start : start + LANES]
