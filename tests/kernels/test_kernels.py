@@ -137,6 +137,18 @@ def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
     np.testing.assert_allclose(kept, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
 
 
+@pytest.mark.parametrize("models", range(1, 6))
+def test_inner_products_of_many_numbers_are_the_same(models: int) -> None:
+    rows = np.random.default_rng(models).normal(0, 1, (models, 70_003)).astype(BRAIN)
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        sums = np.zeros((models, models))
+        kernels.gram(block, sums)
+        return [sums]
+
+    the_same(Block(rows, 0, SINGLE, False, fused), run)
+
+
 @given(blocks(), st.integers(1, 4))
 def test_row_grams_are_those_of_the_rows(block: Block, rows: int) -> None:
     whole = Block(np.tile(block.rows, (1, rows)), 0, block.dtype, block.subtracts, fused)

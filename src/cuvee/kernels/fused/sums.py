@@ -6,6 +6,7 @@ import numpy as np
 
 from cuvee.kernels.fused.numbers import compiled, contracted, infinite, magnitude, store
 from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_kept, load_model
+from cuvee.kernels.fused.vectors import add_products
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.protocol import LANES
 
@@ -38,9 +39,7 @@ def gram(
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
             load_model(rows, model, first, last, subtracts, base, kind, tile[model])
-        for i in range(models):
-            for j in range(i + 1):
-                _products(tile[i], tile[j], last - first, lanes[i, j])
+        _all_products(tile, models, last - first, lanes)
     for i in range(models):
         for j in range(i + 1):
             sums[i, j] += _total(lanes[i, j])
@@ -116,6 +115,22 @@ def variances(rows: Any, models: Any, subtracts: Any, kind: Any, out: Any, room:
                 total[i] += apart * apart
         for i in range(into.size):
             into[i] = store(into[i], total[i] / count)
+
+
+@compiled
+def _all_products(tiles: Any, models: Any, size: Any, lanes: Any) -> None:
+    rounds = size // LANES
+    if models == 2:
+        add_products(tiles, 2, rounds, lanes)
+    elif models == 3:
+        add_products(tiles, 3, rounds, lanes)
+    elif models == 4:
+        add_products(tiles, 4, rounds, lanes)
+    else:
+        rounds = 0
+    for i in range(models):
+        for j in range(i + 1):
+            _products(tiles[i, rounds * LANES :], tiles[j, rounds * LANES :], size - rounds * LANES, lanes[i, j])
 
 
 @contracted

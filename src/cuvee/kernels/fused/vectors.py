@@ -1,0 +1,99 @@
+"""Inner products of few models at once, as the processor does them best: each number is widened once, sums stay in
+registers.
+
+As a loop over two models it takes twice as long: most of the time goes into making float64 of float32 numbers, and
+LLVM, which cannot know that arrays are different ones, keeps sums in memory.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations_with_replacement
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from cuvee.kernels.fused.words import TILE
+from cuvee.kernels.protocol import LANES
+
+_WIDTH = 4
+"""Numbers in a vector: float64 ones that fill a register of AVX2. Wider ones bring nothing where they are halved."""
+
+_SUMS = 6
+"""Sums that are under way at once, so that no addition waits for the one before."""
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+def add_products(context: Any, tiles: Any, models: Any, rounds: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
+    """Add the products of the first `rounds` x LANES numbers of `tiles` [.., TILE] to `lanes` [.., .., LANES].
+
+    Of `models` tiles, a number written out; of two models the later one comes first in `lanes`. Each lane takes its
+    products in the order of the rounds. They are exact in float64, so that to add them in the same instruction changes
+    nothing.
+    """
+    count = models.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        made = [context.make_array(signature.args[place])(context, builder, arguments[place]) for place in (0, 3)]
+        row = builder.udiv(builder.extract_value(made[1].strides, 0), ir.IntType(64)(8))
+        pairs = [(i, j) for j, i in combinations_with_replacement(range(count), 2)]
+        together = max(1, _SUMS // len(pairs)) * _WIDTH
+        for first in range(0, LANES, together):
+            starts = range(first, min(first + together, LANES), _WIDTH)
+            _Loop(builder, made[0].data, made[1].data, row).write(arguments[2], pairs, starts)
+        return context.get_dummy_value()
+
+    return types.void(tiles, models, rounds, lanes), generate
+
+
+class _Loop:
+    """A loop over the rounds that is being written."""
+
+    def __init__(self, builder: Any, tiles: Any, lanes: Any, row: Any) -> None:
+        self.builder = builder
+        self.tiles = tiles
+        self.lanes = lanes
+        self.row = row
+        """Numbers from one model's lanes to the next one's."""
+
+    def write(self, rounds: Any, pairs: Sequence[tuple[int, int]], starts: Sequence[int]) -> None:
+        """Write the loop for some pairs of models and for the vectors of lanes that begin at `starts`."""
+        builder, number = self.builder, rounds.type
+        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        places = [self._place(pair, start, number) for start in starts for pair in pairs]
+        sums = [builder.load(place, align=8) for place in places]
+        builder.cbranch(builder.icmp_signed(">", rounds, number(0)), loop, after)
+        builder.position_at_end(loop)
+        turn, *running = [builder.phi(value.type) for value in (rounds, *sums)]
+        products = [product for start in starts for product in self._products(turn, pairs, start)]
+        added = [builder.fadd(s, p, flags=("contract",)) for s, p in zip(running, products, strict=True)]
+        following = builder.add(turn, number(1))
+        builder.cbranch(builder.icmp_signed("<", following, rounds), loop, after)
+        self._join([turn, *running], [number(0), *sums], before, [following, *added], loop)
+        builder.position_at_end(after)
+        totals = [builder.phi(value.type) for value in sums]
+        self._join(totals, sums, before, added, loop)
+        for total, place in zip(totals, places, strict=True):
+            builder.store(total, place, align=8)
+
+    def _products(self, turn: Any, pairs: Sequence[tuple[int, int]], start: int) -> list[Any]:
+        builder, number = self.builder, turn.type
+        wide = {}
+        for model in sorted({model for pair in pairs for model in pair}):
+            at = builder.add(builder.mul(turn, number(LANES)), number(model * TILE + start))
+            vector = builder.load(self._vector(self.tiles, at, ir.FloatType()), align=4)
+            wide[model] = builder.fpext(vector, ir.VectorType(ir.DoubleType(), _WIDTH))
+        return [builder.fmul(wide[i], wide[j], flags=("contract",)) for i, j in pairs]
+
+    def _place(self, pair: tuple[int, int], start: int, number: Any) -> Any:
+        at = self.builder.add(self.builder.mul(self.row, number(pair[0])), number(pair[1] * LANES + start))
+        return self._vector(self.lanes, at, ir.DoubleType())
+
+    def _vector(self, array: Any, at: Any, kind: Any) -> Any:
+        pointer = ir.VectorType(kind, _WIDTH).as_pointer()
+        return self.builder.bitcast(self.builder.gep(array, [at]), pointer)
+
+    def _join(self, phis: Sequence[Any], first: Sequence[Any], before: Any, later: Sequence[Any], loop: Any) -> None:
+        for phi, begin, end in zip(phis, first, later, strict=True):
+            phi.add_incoming(begin, before)
+            phi.add_incoming(end, loop)
