@@ -316,4 +316,8 @@ def test_rounding_is_to_nearest_even(bits: np.ndarray, dtype: np.dtype) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             expected = values.astype(dtype)
         np.testing.assert_array_equal(out.astype(np.float32), expected.astype(np.float32))
+        for kernels in (fused, plain):
+            rounded = values.copy()
+            kernels.round_to(rounded, dtype)
+            np.testing.assert_array_equal(rounded, expected.astype(np.float32))
         assert fused.finite(out) == plain.finite(expected)

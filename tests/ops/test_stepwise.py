@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cuvee.engine.arrays import merge_by_definition
+from cuvee.kernels import load
 from cuvee.method import registry
 from cuvee.ops.stepwise import Steps, Sums
 
@@ -40,8 +41,11 @@ def test_it_gives_the_same_however_a_tensor_is_cut(key: str, settings: dict[str,
     models = numbers[: registry()[key].models[1] or 2]
     base = numbers[-1] if _with_base(key) else None
     cuts = sorted({0, 24, *(4 * row for row in data.draw(st.sets(st.integers(1, 5))))})
-    whole = [Steps(models, base, BRAIN, SHAPE)]
-    parts = [Steps(models[:, a:b], base[a:b] if base is not None else None, BRAIN, SHAPE, a) for a, b in pairwise(cuts)]
+    whole = [Steps(models, base, BRAIN, load(), SHAPE)]
+    parts = [
+        Steps(models[:, a:b], base[a:b] if base is not None else None, BRAIN, load(), SHAPE, a)
+        for a, b in pairwise(cuts)
+    ]
     merged = [_merged(key, settings, pieces) for pieces in (whole, parts)]
     np.testing.assert_array_equal(merged[0], merged[1])
     np.testing.assert_array_equal(merged[0], merged[0].astype(BRAIN).astype(np.float32))

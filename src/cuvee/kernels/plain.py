@@ -176,6 +176,11 @@ def narrow(values: np.ndarray, out: np.ndarray) -> None:
         out[:] = values.astype(out.dtype)
 
 
+def round_to(numbers: np.ndarray, dtype: np.dtype) -> None:
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers[:] = numbers.astype(dtype)
+
+
 def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
     out[:] = np.where(delta == 0, base, base + _scaled(delta, scale))
 

@@ -171,6 +171,9 @@ class Kernels(Protocol):
     def narrow(self, values: np.ndarray, out: np.ndarray) -> None:
         """Round `values` to nearest even into `out`'s type."""
 
+    def round_to(self, numbers: np.ndarray, dtype: np.dtype) -> None:
+        """Round float32 `numbers` [n] in place, to nearest even, to what a type of 16 bits holds."""
+
     def add_scaled(self, base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
         """Write base + scale x delta; where the delta is zero, the base bit for bit.
 

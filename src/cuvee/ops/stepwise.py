@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels import Block
+from cuvee.kernels import Block, Kernels, load
 from cuvee.ops.gram import as_matrices
 from cuvee.ops.survey import Scope, row_length
 
@@ -41,28 +41,31 @@ class Steps:
     models: np.ndarray
     base: np.ndarray | None
     dtype: np.dtype
+    kernels: Kernels
     shape: tuple[int, ...]
     start: int = 0
 
     def rounded(self, numbers: Any) -> np.ndarray:
         """Return what `dtype` makes of numbers."""
-        return np.asarray(np.asarray(numbers, np.float32).astype(self.dtype).astype(np.float32))
+        result = np.array(numbers, np.float32)
+        self.kernels.round_to(result.reshape(-1), self.dtype)
+        return result
 
     def total(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
         """Sum [..., n] over the tensor, or over each row or column, in float64; [..., 1], or each entry's own sum."""
-        wide = numbers.astype(np.float64)
         if scope == "row":
-            rows = wide.reshape(*wide.shape[:-1], -1, row_length(self.shape))
-            return np.broadcast_to(rows.sum(axis=-1, keepdims=True), rows.shape).reshape(wide.shape)
+            rows = numbers.reshape(*numbers.shape[:-1], -1, row_length(self.shape))
+            sums = rows.sum(axis=-1, keepdims=True, dtype=np.float64)
+            return np.broadcast_to(sums, rows.shape).reshape(numbers.shape)
         if scope == "tensor":
-            return (yield wide.sum(axis=-1, keepdims=True))
+            return (yield numbers.sum(axis=-1, keepdims=True, dtype=np.float64))
         matrices, height, width = as_matrices(self.shape)
-        rows = wide.reshape(*wide.shape[:-1], -1, width)
+        rows = numbers.reshape(*numbers.shape[:-1], -1, width)
         matrix = (self.start // width + np.arange(rows.shape[-2])) // height
-        sums = np.zeros((*wide.shape[:-1], matrices, width))
+        sums = np.zeros((*numbers.shape[:-1], matrices, width))
         for each in np.unique(matrix):
-            sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2)
-        return (yield sums)[..., matrix, :].reshape(wide.shape)
+            sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2, dtype=np.float64)
+        return (yield sums)[..., matrix, :].reshape(numbers.shape)
 
     def length(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
         """Return the norm of [..., n] as `total` does; it is not rounded to 16 bits."""
@@ -78,7 +81,7 @@ def steps_of(block: Block, shape: tuple[int, ...]) -> Steps:
     """Return a block of models, as they were loaded, for a stepwise rule."""
     rows = block.rows.astype(np.float32)
     base = rows[-1] if block.subtracts else None
-    return Steps(rows[: block.models], base, block.dtype, shape, block.start)
+    return Steps(rows[: block.models], base, block.dtype, block.kernels, shape, block.start)
 
 
 @dataclass
@@ -126,7 +129,7 @@ def merged_in_steps(
 ) -> np.ndarray:
     """Merge whole tensors [models, *shape] of 16 bits by a stepwise rule."""
     origin = None if base is None else base.reshape(-1).astype(np.float32)
-    whole = Steps(stack.reshape(len(stack), -1).astype(np.float32), origin, stack.dtype, stack.shape[1:])
+    whole = Steps(stack.reshape(len(stack), -1).astype(np.float32), origin, stack.dtype, load(), stack.shape[1:])
     sums = Sums(partial(stepwise.rule, **settings))
     sums.find(lambda: [whole])
     return sums.merged(whole).astype(stack.dtype).reshape(stack.shape[1:])

@@ -240,6 +240,13 @@ def narrow(values: np.ndarray, out: np.ndarray) -> None:
         plain.narrow(values, out)
 
 
+def round_to(numbers: np.ndarray, dtype: np.dtype) -> None:
+    if known(dtype) and numbers.size:
+        call("merge.round_to", numbers, word(dtype))
+    else:
+        plain.round_to(numbers, dtype)
+
+
 def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
     if base.dtype == delta.dtype == out.dtype == _SINGLE:
         call("merge.add_scaled", base, np.ascontiguousarray(delta), np.float32(scale), np.float32(0), out)

@@ -150,6 +150,12 @@ def narrow(values: Any, out: Any) -> None:
 
 
 @compiled
+def round_to(numbers: Any, kind: Any) -> None:
+    for i in range(numbers.size):
+        numbers[i] = load(store(kind, numbers[i]))
+
+
+@compiled
 def add_scaled(base: Any, delta: Any, scale: Any, kind: Any, out: Any) -> None:
     for i in range(base.size):
         moved = rounded(kind, base[i] + rounded(kind, scale * delta[i]))
