@@ -67,9 +67,8 @@ def main() -> None:
         runs: dict[str, list[Run]] = {name: [] for name in commands}
         for _ in range(given.rounds):
             for name, command in commands.items():
-                remove(out)
                 drop(files) if given.cold else warm(files)
-                runs[name].append(timed(command))
+                runs[name].append(timed(command, out))
         show(method, runs)
 
 
@@ -161,16 +160,11 @@ def show(method: str, runs: dict[str, list[Run]]) -> None:
         print(f"{method:16} {name:10} {spread:>30} {cpu:7.1f} {memory} {ratios}", flush=True)
 
 
-def remove(out: Path) -> None:
-    """Remove what the last run wrote and wait until the disk is done with it: the next one is not to pay for that."""
+def timed(command: list[str], out: Path) -> Run:
+    """Run a whole process. The output is removed before."""
     if out.is_dir():
         shutil.rmtree(out)
     out.unlink(missing_ok=True)
-    os.sync()
-
-
-def timed(command: list[str]) -> Run:
-    """Run a whole process."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     started = time.perf_counter()
     with tempfile.TemporaryFile() as talk:
