@@ -26,6 +26,7 @@ SETTINGS: list[tuple[str, Mapping[str, Any]]] = [
     ("breadcrumbs_ties", {"weight": 0.7, "density": 0.4, "gamma": 0.1, "rescale": True}),
     ("sce", {"select_topk": 0.3}),
     ("model_stock", {}),
+    ("model_stock", {"lambda": 0.3}),
     ("model_stock", {"filter_wise": True}),
     ("multislerp", {"weight": 0.7}),
     ("ram", {"lambda": 0.3}),

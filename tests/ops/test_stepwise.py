@@ -65,6 +65,12 @@ def _merged(key: str, settings: dict[str, Any], pieces: list[Steps]) -> np.ndarr
     return np.concatenate([sums.merged(piece) for piece in pieces])
 
 
+def test_numbers_are_rounded_however_they_lie_in_memory() -> None:
+    numbers = np.float32([[1, 2], [3, 4]]).T / 3
+    steps = Steps(numbers, None, BRAIN, load(), numbers.shape)
+    np.testing.assert_array_equal(steps.rounded(numbers), numbers.astype(BRAIN).astype(np.float32))
+
+
 @pytest.mark.parametrize(("key", "settings"), CASES)
 def test_it_goes_where_the_definition_goes(key: str, settings: dict[str, Any]) -> None:
     random = np.random.default_rng(0)

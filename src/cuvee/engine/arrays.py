@@ -100,10 +100,14 @@ def merge_by_definition(
     models = stack.shape[0]
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
     step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
-    if known.stepwise is not None and stack.dtype.itemsize == 2 and step.scale == 1:
-        return merged_in_steps(known.stepwise, stack, base, as_arrays(step.settings))
-    numbers = wide(stack) - wide(base) if base is not None else wide(stack)
-    change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
+    if known.stepwise is not None and stack.dtype.itemsize == 2:
+        merged = merged_in_steps(known.stepwise, stack, base, as_arrays(step.settings))
+        if base is None or step.scale == 1:
+            return merged
+        change = merged - base
+    else:
+        numbers = wide(stack) - wide(base) if base is not None else wide(stack)
+        change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
     return change if base is None else base + scaled(change, step.scale)
 
 

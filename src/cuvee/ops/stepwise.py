@@ -17,7 +17,7 @@ from cuvee.ops.gram import as_matrices
 from cuvee.ops.survey import Scope, row_length
 
 Run = Generator[np.ndarray, np.ndarray, np.ndarray]
-Total = Generator[np.ndarray, np.ndarray, np.ndarray]
+"""Asks for the sums over a tensor by the parts of a block, and returns numbers of the block."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Steps:
 
     def rounded(self, numbers: Any) -> np.ndarray:
         """Return what `dtype` makes of numbers."""
-        result = np.array(numbers, np.float32)
+        result = np.array(numbers, np.float32, order="C")
         self.kernels.round_to(result.reshape(-1), self.dtype)
         return result
 
-    def total(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
+    def total(self, numbers: np.ndarray, scope: Scope = "tensor") -> Run:
         """Sum [..., n] over the tensor, or over each row or column, in float64; [..., 1], or each entry's own sum."""
         if scope == "row":
             rows = numbers.reshape(*numbers.shape[:-1], -1, row_length(self.shape))
@@ -67,12 +67,12 @@ class Steps:
             sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2, dtype=np.float64)
         return (yield sums)[..., matrix, :].reshape(numbers.shape)
 
-    def length(self, numbers: np.ndarray, scope: Scope = "tensor") -> Total:
+    def length(self, numbers: np.ndarray, scope: Scope = "tensor") -> Run:
         """Return the norm of [..., n] as `total` does; it is not rounded to 16 bits."""
         squares = yield from self.total(np.square(numbers, dtype=np.float64), scope)
         return np.sqrt(squares).astype(np.float32)
 
-    def dot(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Total:
+    def dot(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Run:
         """Return the sum of products as `total` does; the products and the sum are rounded."""
         return self.rounded((yield from self.total(self.rounded(a * b), scope)))
 

@@ -23,7 +23,7 @@ _SUMS = 6
 """Sums that are under way at once, so that no addition waits for the one before."""
 
 
-@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]  # numba says no types
 def add_products(context: Any, tiles: Any, models: Any, rounds: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
     """Add the products of the first `rounds` x LANES numbers of `tiles` [.., TILE] to `lanes` [.., .., LANES].
 
