@@ -2,13 +2,13 @@
 
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.plan import Plan
 from cuvee.progress import Progress
 from cuvee.version import __version__
+from cuvee.versions import installed_version
 
 _LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")
 
@@ -46,7 +46,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _LIBRARIES},
+        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in _LIBRARIES},
         "figures": None,
     }
 
@@ -67,10 +67,3 @@ def with_sha256(plan: Plan, inputs: list[dict[str, Any]], *, threads: int, progr
         | {"files": given["files"] | {n: given["files"][n] | {"sha256": found[path]} for n, path in paths.items()}}
         for given, paths in zip(inputs, unknown, strict=True)
     ]
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

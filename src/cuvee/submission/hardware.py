@@ -4,13 +4,13 @@ import os
 import platform
 import subprocess
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 
 from cuvee.submission.verdict import Hardware
 from cuvee.version import __version__
+from cuvee.versions import installed_version
 
 LIBRARIES = ("numpy", "numba", "torch", "transformers")
 REPEATS = 3
@@ -77,10 +77,5 @@ def _accelerator() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {name: installed_version(name) for name in LIBRARIES}
+    return {name: version for name, version in versions.items() if version is not None}
