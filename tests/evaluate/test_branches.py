@@ -1,21 +1,16 @@
 """Choices read as branches of one row are as likely as choices read as rows of their own."""
 
-from collections.abc import Callable
-
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from cuvee.evaluate import Prompt, Shot, branches, copies
-from cuvee.evaluate.forward import read
+from cuvee.evaluate.budget import LOGITS_AT_ONCE
 from cuvee.evaluate.likelihoods import Likelihoods
 from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.question import Question, opening
+from cuvee.evaluate.question import Question
 from cuvee.evaluate.shared import SharedStart
-
-from .test_choices import OTHER_MODELS
+from cuvee.evaluate.tokenise import opening
 
 SOME_TOKENS = st.lists(st.integers(0, 255), min_size=1, max_size=6)
 QUESTIONS = st.builds(Question, SOME_TOKENS, st.lists(SOME_TOKENS, min_size=1, max_size=4).map(tuple))
@@ -25,8 +20,8 @@ QUESTIONS = st.builds(Question, SOME_TOKENS, st.lists(SOME_TOKENS, min_size=1, m
 @given(questions=st.lists(QUESTIONS, min_size=1, max_size=5), first_scored=st.booleans())
 def test_both_ways_find_the_same(model: LanguageModel, questions: list[Question], first_scored: bool) -> None:
     asked = [Question(question.prefix, question.choices, first_scored) for question in questions]
-    together = branches.log_likelihoods(model, asked)
-    apart = copies.log_likelihoods(model, asked, SharedStart(model, Prompt()))
+    together = branches.log_likelihoods(model.abilities.network, asked)
+    apart = copies.log_likelihoods(asked, SharedStart(model, Prompt()), logits_at_once=LOGITS_AT_ONCE)
     for row, expected in zip(together, apart, strict=True):
         assert row == pytest.approx(expected, abs=1e-4)
 
@@ -34,8 +29,9 @@ def test_both_ways_find_the_same(model: LanguageModel, questions: list[Question]
 def test_what_was_read_before_is_seen_by_every_branch(model: LanguageModel) -> None:
     start, rest = [9, 8, 7, 6], [Question([5, 4], ([1, 2, 3], [4])), Question([3], ([1, 1], [2, 5, 2]))]
     whole = [Question(start + question.prefix, question.choices) for question in rest]
-    found = branches.log_likelihoods(model, whole, read(model, [start]))
-    for row, expected in zip(found, branches.log_likelihoods(model, whole), strict=True):
+    network = model.abilities.network
+    found = branches.log_likelihoods(network, whole, model.abilities.read_padded([start]))
+    for row, expected in zip(found, branches.log_likelihoods(network, whole), strict=True):
         assert row == pytest.approx(expected, abs=1e-4)
 
 
@@ -48,26 +44,6 @@ def test_logits_that_would_take_too_much_are_computed_in_parts(
     for row, expected in zip(Likelihoods(model, Prompt()).of(questions), whole, strict=True):
         assert row == pytest.approx(expected, abs=1e-4)
         assert row[0] == row[2]
-
-
-@pytest.mark.parametrize("kind", OTHER_MODELS)
-def test_it_is_known_which_models_can(kind: str) -> None:
-    config = AutoConfig.for_model(kind, **OTHER_MODELS[kind], vocab_size=64, bos_token_id=0, pad_token_id=None)
-    torch.manual_seed(0)
-    model = LanguageModel(kind, "d", AutoModelForCausalLM.from_config(config).eval(), None, 64)
-    assert branches.can_branch(model) == (kind in ("mixtral", "gpt2"))
-
-
-def test_a_model_that_ignores_the_mask_is_noticed(make_model: Callable[..., LanguageModel]) -> None:
-    model = make_model()
-    assert branches.can_branch(model)
-
-    def drop_mask(network: object, positional: tuple[object, ...], given: dict[str, object]) -> object:
-        return positional, given | {"attention_mask": None}
-
-    hook = model.network.register_forward_pre_hook(drop_mask, with_kwargs=True)
-    assert not branches.can_branch(model)
-    hook.remove()
 
 
 def test_examples_are_shared_by_branches(model: LanguageModel) -> None:

@@ -14,8 +14,8 @@ from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.choices import Choice, Scoring, check_scoring, choose
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.question import cut_to_fit, split
 from cuvee.evaluate.task import Sample
+from cuvee.evaluate.tokenise import cut_to_fit, split
 
 from .brute_force import choice_scores, log_likelihood
 

@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import torch
+from transformers import MistralConfig, MistralForCausalLM
 
 from cuvee.evaluate import Prompt, Sample, Shot
 from cuvee.evaluate import shared as room
 from cuvee.evaluate.choices import Choice, choose
-from cuvee.evaluate.forward import can_share, read
 from cuvee.evaluate.generate import generate
 from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.question import opening
+from cuvee.evaluate.tokenise import opening
 
 from .brute_force import choice_scores
 
@@ -20,6 +20,13 @@ PROMPT = Prompt(
     few_shot=(Shot("What did the dog do?", "bark"), Shot("And the cat?", "meow loudly")),
     max_new_tokens=6,
 )
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 QUESTIONS = [
     ("Which?", ("A", "B", "C", "D")),
     ("What did the fox do then?", ("run", "run away", "run away fast", "r")),
@@ -61,15 +68,16 @@ def test_the_examples_are_read_once(model: LanguageModel, read_tokens: list[list
     assert with_examples == [start]
 
 
-def test_models_that_look_back_over_a_window_read_all_of_it(model: LanguageModel, read_tokens: list[list[int]]) -> None:
-    config = model.network.config
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "sliding_window", 8, raising=False)
-        patch.setattr(config, "layer_types", ["sliding_attention"] * 2, raising=False)
-        assert not can_share(model)
-        answers(model)
-    start = opening(model, PROMPT)
-    assert sum(starting(row, start) for row in read_tokens) == len(QUESTIONS)
+def test_rows_that_are_longer_than_a_window_are_read_whole(model: LanguageModel) -> None:
+    torch.manual_seed(0)
+    config = MistralConfig(
+        **SIZES, vocab_size=len(model.tokenizer), sliding_window=8, bos_token_id=0, pad_token_id=None
+    )
+    network = MistralForCausalLM(config).eval()
+    windowed = LanguageModel("mistral", "d", network, model.tokenizer, 256)
+    assert not windowed.abilities.shares_start(len(opening(windowed, PROMPT)))
+    for (context, choices), found in zip(QUESTIONS, answers(windowed, 16), strict=True):
+        assert found.scores == pytest.approx(choice_scores(windowed, PROMPT.render(context), choices), abs=1e-4)
 
 
 def starting(row: list[int], start: list[int]) -> bool:
@@ -98,6 +106,6 @@ def test_texts_are_the_same_without_sharing(
 def test_the_start_is_copied_and_stays_as_it_is(model: LanguageModel) -> None:
     rows = model.encode([PROMPT.render(text) for text, _ in QUESTIONS])
     start = room.SharedStart(model, PROMPT)
-    first, again = start.read(rows), start.read(rows)
+    first, again = start.read(rows, follow=0), start.read(rows, follow=0)
     assert torch.equal(first.logits, again.logits)
-    assert first.logits == pytest.approx(read(model, rows).logits, abs=1e-4)
+    assert first.logits == pytest.approx(model.abilities.read(rows).logits, abs=1e-4)

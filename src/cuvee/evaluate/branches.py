@@ -11,45 +11,41 @@ from itertools import chain
 import numpy as np
 import torch
 
-from cuvee.evaluate.forward import Seen, can_share, read_branches
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.forward import Padded, begun
+from cuvee.evaluate.library import Network
 from cuvee.evaluate.question import Question, Tokens, by_question
 
-MASKABLE = ("eager", "sdpa")
 PADDING, PREFIX = -1, 0
-PROBE = Question([0, 1], ([2, 3, 4], [5, 6, 7]))
-
-
-def can_branch(model: LanguageModel) -> bool:
-    """Whether the model's attention heeds such a mask, found by trying: the choices must not see each other."""
-    if not can_share(model) or getattr(model.network.config, "_attn_implementation", None) not in MASKABLE:
-        return False
-    apart = [log_likelihoods(model, [Question(PROBE.prefix, (choice,))])[0][0] for choice in PROBE.choices]
-    together = [log_likelihoods(model, [PROBE], masked=masked)[0] for masked in (True, False)]
-    error, unmasked = np.abs(np.array(together) - apart).max(axis=1)
-    return bool(error <= 0.1 * unmasked)
 
 
 @torch.inference_mode()
-def log_likelihoods(
-    model: LanguageModel, questions: Sequence[Question], before: Seen | None = None, *, masked: bool = True
-) -> list[list[float]]:
+def log_likelihoods(network: Network, questions: Sequence[Question], before: Padded | None = None) -> list[list[float]]:
     """Sum the log-probabilities of the scored tokens of each choice of each question.
 
     With `before`, the one row with which all prefixes begin, the rest of them is read.
+    """
+    logits = branched_logits(network, questions, before).float()
+    row, column, token, choice = np.array(list(scored_places(questions)), np.int64).reshape(-1, 4).T
+    places = torch.from_numpy(row).to(logits.device), torch.from_numpy(column + logits.shape[1]).to(logits.device)
+    found = logits[(*places, torch.from_numpy(token).to(logits.device))] - logits.logsumexp(-1)[places]
+    totals = np.bincount(choice, found.double().cpu().numpy(), sum(len(question.choices) for question in questions))
+    return by_question(totals.tolist(), questions)
+
+
+@torch.inference_mode()
+def branched_logits(network: Network, questions: Sequence[Question], before: Padded | None = None) -> torch.Tensor:
+    """Show each question in one row, and return the logits of its last places, [questions, places, vocabulary].
+
+    The places are those of the last token of the longest prefix and of all behind it.
     """
     start = 0 if before is None else before.width
     width = max(question.tokens for question in questions) - start
     kept = 1 + max(question.tokens - len(question.prefix) for question in questions)
     rows = [_laid_out(question, start, width) for question in questions]
-    ids, positions, branches = torch.tensor(rows, device=model.device).unbind(1)
-    mask = _mask(branches, start, model.network.dtype) if masked else None
-    logits = read_branches(model, ids, positions, mask, before, keep=kept).float()
-    row, column, token, choice = np.array(list(_scored(questions)), np.int64).reshape(-1, 4).T
-    places = torch.from_numpy(row).to(model.device), torch.from_numpy(column + kept).to(model.device)
-    found = logits[(*places, torch.from_numpy(token).to(model.device))] - logits.logsumexp(-1)[places]
-    totals = np.bincount(choice, found.double().cpu().numpy(), sum(len(question.choices) for question in questions))
-    return by_question(totals.tolist(), questions)
+    ids, positions, branches = torch.tensor(rows, device=network.device).unbind(1)
+    mask = _mask(branches, start, network.module.dtype)
+    cache = None if before is None else begun(network, len(rows), before)
+    return network.logits(ids, cache=cache, mask=mask, positions=positions, last=kept)[:, -kept:]
 
 
 def _laid_out(question: Question, start: int, width: int) -> list[Tokens]:
@@ -72,8 +68,11 @@ def _mask(branches: torch.Tensor, start: int, dtype: torch.dtype) -> torch.Tenso
     return nothing.masked_fill(~seen[:, None], torch.finfo(dtype).min)
 
 
-def _scored(questions: Sequence[Question]) -> Iterator[tuple[int, int, int, int]]:
-    """Give the row, the column from the end at which a token is foretold, the token, and the choice that it is of."""
+def scored_places(questions: Sequence[Question]) -> Iterator[tuple[int, int, int, int]]:
+    """Give the row, the column from the end at which a token is foretold, the token, and the choice that it is of.
+
+    Choices are numbered through all questions.
+    """
     count = 0
     for row, question in enumerate(questions):
         end = len(question.prefix) - question.tokens - 1

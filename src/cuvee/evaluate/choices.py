@@ -17,8 +17,9 @@ from cuvee.evaluate.likelihoods import Likelihoods
 from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.question import Question, make_questions
+from cuvee.evaluate.question import Question
 from cuvee.evaluate.task import Sample
+from cuvee.evaluate.tokenise import make_questions
 
 Scoring = Literal["sum", "per_byte", "per_character", "per_token", "letter", "kit"]
 

@@ -9,23 +9,26 @@ import numpy as np
 import torch
 
 from cuvee.evaluate.batches import make_batches
-from cuvee.evaluate.forward import LOGITS_AT_ONCE, Seen, read_on
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.forward import Seen
 from cuvee.evaluate.question import Question, Tokens, by_question
 from cuvee.evaluate.shared import SharedStart
 
 
 @torch.inference_mode()
-def log_likelihoods(model: LanguageModel, questions: Sequence[Question], start: SharedStart) -> list[list[float]]:
-    """Sum the log-probabilities of the scored tokens of each choice of each question."""
-    seen = start.read([question.prefix for question in questions])
+def log_likelihoods(questions: Sequence[Question], start: SharedStart, *, logits_at_once: int) -> list[list[float]]:
+    """Sum the log-probabilities of the scored tokens of each choice of each question.
+
+    Prefixes are read through `start`. No more than `logits_at_once` logits of choices are computed together.
+    """
+    longest = max(question.longest for question in questions)
+    seen = start.read([question.prefix for question in questions], follow=longest - 1)
     owners = [place for place, question in enumerate(questions) for _ in question.choices]
     rows = [choice for question in questions for choice in question.choices]
     totals = np.zeros(len(rows))
     if questions[0].first_scored:
         totals += _first_tokens(seen, owners, rows)
-    for part in _parts(rows, seen.logits.shape[-1]):
-        totals[part] += _later_tokens(model, seen, [owners[row] for row in part], [rows[row] for row in part])
+    for part in _parts(rows, seen.logits.shape[-1], logits_at_once):
+        totals[part] += _later_tokens(seen, [owners[row] for row in part], [rows[row] for row in part])
     return by_question(totals.tolist(), questions)
 
 
@@ -34,23 +37,23 @@ def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarr
     return found.double().cpu().numpy()
 
 
-def _parts(rows: list[Tokens], vocabulary: int) -> Iterator[list[int]]:
+def _parts(rows: list[Tokens], vocabulary: int, logits_at_once: int) -> Iterator[list[int]]:
     """Group the rows with more than one token by length, so that the logits of a group fit into memory."""
     lengths = [(len(row) - 1,) for row in rows]
     longer = [place for place, row in enumerate(rows) if len(row) > 1]
     sizes = [lengths[place] for place in longer]
     costs = [size * vocabulary for (size,) in sizes]
-    for part in make_batches(sizes, costs, batch_size="auto", budget=LOGITS_AT_ONCE):
+    for part in make_batches(sizes, costs, batch_size="auto", budget=logits_at_once):
         yield [longer[place] for place in part]
 
 
-def _later_tokens(model: LanguageModel, seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
+def _later_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
     longest = max(map(len, rows))
-    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    own = seen.select(torch.tensor(owners, device=model.device))
-    logits, _ = read_on(model, own, ids[:, :-1], last_only=False)
+    device = seen.logits.device
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=device)
+    lengths = torch.tensor([len(row) for row in rows], device=device)
+    logits, _ = seen.select(torch.tensor(owners, device=device)).read_on(ids[:, :-1], lengths - 1)
     logits = logits.float()
     chosen = logits.gather(-1, ids[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)
-    scored = torch.arange(1, longest, device=model.device) < lengths[:, None]
+    scored = torch.arange(1, longest, device=device) < lengths[:, None]
     return chosen.double().where(scored, 0.0).sum(-1).cpu().numpy()

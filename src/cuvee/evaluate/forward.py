@@ -1,192 +1,257 @@
-"""Forward passes over rows of different length, with keys and values kept.
+"""Rows of different length shown to a network, and read on from where they were.
 
-Rows are padded on the left, so that the distance between two tokens is the same in every batch: models whose attention
-looks back over a window then see the same tokens whatever the padding. What all rows begin with can be read once, for
-all batches; the padding then stands behind it.
+There are three ways, from fast to plain, with the same answers. `abilities` finds by trying which of them a network
+allows.
 
-An encoder-decoder model reads rows with its encoder, padded on the right, and starts its decoder; what is read on goes
-to the decoder.
+- `Padded`: all rows in one batch with their keys and values kept. Rows are padded on the left, so that the distance
+  between two tokens is the same in every batch: attention over a window then sees the same tokens whatever the padding.
+  What all rows begin with can be read once for all batches; the padding then stands behind it. An encoder reads rows
+  padded on the right, and what is read on goes to the decoder.
+- `Grouped`: rows of equal length in one batch with their keys and values kept, and no padding before them.
+- `Plain`: every row alone from its start, each time. Nothing is kept and nothing padded.
 """
 
-import copy
-import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from transformers import DynamicCache, EncoderDecoderCache
-from transformers.modeling_outputs import BaseModelOutput
 
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.library import Network, select_encoded, select_rows
 
-KEPT_BYTES = 512 * 2**20
-LOGITS_AT_ONCE = 64 * 2**20
-MIN_TOKENS, MAX_TOKENS = 512, 16384
-CPU_WORK = 500 * 10**9  # parameters times tokens: measured with 135 million, where 4 items at once beat 15 by half
+Rows = Sequence[Sequence[int]]
+
+
+class Seen(Protocol):
+    """What a network has seen of some rows; `logits`, [rows, vocabulary], are those after each row's last token."""
+
+    @property
+    def logits(self) -> torch.Tensor: ...
+
+    def select(self, rows: torch.Tensor) -> "Seen":
+        """Pick rows, some perhaps more than once. The original stays as it is."""
+        ...
+
+    def read_on(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[torch.Tensor, "Seen"]:
+        """Show more tokens, [rows, n]; return their logits, [rows, n or 1, vocabulary], and what has been seen then.
+
+        Uses this object up. With `lengths`, rows are padded on the right: logits behind a row's end mean nothing, and
+        nothing may be read after them.
+        """
+        ...
 
 
 @dataclass(frozen=True)
 class Encoded:
     """What the encoder made of each row, and which of it are tokens."""
 
-    hidden: torch.Tensor
+    states: Any
     mask: torch.Tensor
+
+    def select(self, rows: torch.Tensor) -> "Encoded":
+        return Encoded(select_encoded(self.states, rows), self.mask[rows])
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a model has seen: its keys and values, which of them are tokens, and how many tokens each row has.
+class Padded:
+    """One batch with its cache: which places are tokens, and how many tokens each row has.
 
-    `mask` is None where no row is padded. `logits` are those after each row's last token.
+    `mask` is None where no row is padded. `most` is the number of positions that the network has.
     """
 
+    network: Network
     cache: Any
     mask: torch.Tensor | None
     lengths: torch.Tensor
     width: int
     logits: torch.Tensor
+    most: int
     encoded: Encoded | None = None
 
-    def select(self, rows: torch.Tensor) -> "Seen":
-        """Pick rows, some perhaps more than once. The original stays as it is."""
-        cache = _copied(self.cache)
-        cache.batch_select_indices(rows)
+    @staticmethod
+    @torch.inference_mode()
+    def read(network: Network, rows: Rows, most: int, after: "Padded | None" = None) -> "Padded":
+        """Show each row to the network from its start, or after the one row that was seen for all of them."""
+        if network.encoder_decoder:
+            return _encode(network, rows, most)
+        start = 0 if after is None else after.width
+        width = max(map(len, rows))
+        ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
+        lengths = torch.tensor([len(row) for row in rows], device=network.device)
+        columns = torch.arange(width, device=network.device) - (width - lengths)[:, None]
+        mask = None if min(map(len, rows)) == width else (columns >= 0).long()
+        if mask is not None and start:
+            mask = torch.nn.functional.pad(mask, (start, 0), value=1)
+        cache = begun(network, len(rows), after)
+        positions = start + columns.clamp(min=0)
+        logits = network.logits(ids, cache=cache, mask=mask, positions=positions, last=1)
+        return Padded(network, cache, mask, start + lengths, start + width, logits[:, -1].float(), most)
+
+    def select(self, rows: torch.Tensor) -> "Padded":
         mask = None if self.mask is None else self.mask[rows]
-        encoded = self.encoded and Encoded(self.encoded.hidden[rows], self.encoded.mask[rows])
-        return Seen(cache, mask, self.lengths[rows], self.width, self.logits[rows], encoded)
+        encoded = None if self.encoded is None else self.encoded.select(rows)
+        cache = select_rows(self.cache, rows)
+        return Padded(self.network, cache, mask, self.lengths[rows], self.width, self.logits[rows], self.most, encoded)
+
+    @torch.inference_mode()
+    def read_on(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[torch.Tensor, "Padded"]:
+        if self.network.by_token and ids.shape[1] > 1:
+            return self._read_by_token(ids)
+        if self.encoded is not None:
+            logits = self.network.logits(ids, cache=self.cache, mask=self.encoded.mask, encoded=self.encoded.states)
+            return logits, self._grown(None, ids.shape[1], logits)
+        count = ids.shape[1]
+        positions = self.lengths[:, None] + torch.arange(count, device=self.network.device)
+        mask = None if self.mask is None else torch.nn.functional.pad(self.mask, (0, count), value=1)
+        logits = self.network.logits(
+            ids,
+            cache=self.cache,
+            mask=mask,
+            # Padding may run past the last position that the network has an embedding for; nobody looks there.
+            positions=positions.clamp(max=self.most - 1),
+            last=int(last_only),
+        )
+        return logits, self._grown(mask, count, logits)
+
+    def _read_by_token(self, ids: torch.Tensor) -> tuple[torch.Tensor, "Padded"]:
+        seen, columns = self, []
+        for place in range(ids.shape[1]):
+            logits, seen = seen.read_on(ids[:, place : place + 1])
+            columns.append(logits[:, -1:])
+        return torch.cat(columns, dim=1), seen
+
+    def _grown(self, mask: torch.Tensor | None, count: int, logits: torch.Tensor) -> "Padded":
+        lengths, width = self.lengths + count, self.width + count
+        return Padded(self.network, self.cache, mask, lengths, width, logits[:, -1].float(), self.most, self.encoded)
 
 
-def token_budget(model: LanguageModel, cpu_work: int = CPU_WORK) -> int:
-    """How many padded tokens a batch may have: their keys and values stay within half a gigabyte.
-
-    A CPU is busy with a few hundred tokens of a large model, `cpu_work` parameters times tokens; more rows would only
-    bring more padding.
-    """
-    config = model.network.config.get_text_config(decoder=True)
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    kept: int = 2 * config.num_hidden_layers * heads * head_size * model.network.dtype.itemsize
-    busy = cpu_work // model.network.num_parameters() if model.device.type == "cpu" else MAX_TOKENS
-    return max(MIN_TOKENS, min(MAX_TOKENS, KEPT_BYTES // kept, busy))
-
-
-def can_share(model: LanguageModel) -> bool:
-    """Whether rows may stand apart from what they all begin with: positions must be told, and attention see all."""
-    if model.encoder_decoder or "position_ids" not in inspect.signature(model.network.forward).parameters:
-        return False
-    return not any(DynamicCache(config=model.network.config).is_sliding)
-
-
-@torch.inference_mode()
-def read(model: LanguageModel, rows: Sequence[Sequence[int]], after: Seen | None = None) -> Seen:
-    """Show each row to the model from its start, or after the one row that was seen for all of them."""
-    if model.encoder_decoder:
-        return _encode(model, rows)
-    start = 0 if after is None else after.width
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    columns = torch.arange(width, device=model.device) - (width - lengths)[:, None]
-    mask = None if min(map(len, rows)) == width else (columns >= 0).long()
-    if mask is not None and start:
-        mask = torch.nn.functional.pad(mask, (start, 0), value=1)
-    cache = _begun(model, len(rows), after)
-    logits = _forward(model, ids, cache, mask, start + columns.clamp(min=0), keep=1)
-    return Seen(cache, mask, start + lengths, start + width, logits[:, -1].float())
-
-
-@torch.inference_mode()
-def read_on(model: LanguageModel, seen: Seen, ids: torch.Tensor, *, last_only: bool) -> tuple[torch.Tensor, Seen]:
-    """Show more tokens, [rows, n], and return their logits and what has been seen then.
-
-    Uses `seen` up: its keys and values grow. Rows may be padded on the right if nothing is read after them.
-    """
-    if seen.encoded is not None:
-        return _decode(model, seen, seen.encoded, ids)
-    count = ids.shape[1]
-    positions = seen.lengths[:, None] + torch.arange(count, device=model.device)
-    mask = seen.mask if seen.mask is None else torch.nn.functional.pad(seen.mask, (0, count), value=1)
-    # Padding may run past the last position that the model has an embedding for; nobody looks there.
-    logits = _forward(model, ids, seen.cache, mask, positions.clamp(max=model.context_length - 1), keep=int(last_only))
-    return logits, Seen(seen.cache, mask, seen.lengths + count, seen.width + count, logits[:, -1].float())
-
-
-@torch.inference_mode()
-def read_branches(
-    model: LanguageModel,
-    ids: torch.Tensor,
-    positions: torch.Tensor,
-    mask: torch.Tensor | None,
-    after: Seen | None,
-    *,
-    keep: int,
-) -> torch.Tensor:
-    """Show rows of ids to the model at positions of their own, [rows, n], and return the logits of the last `keep`.
-
-    `mask`, [rows, 1, n, what was seen + n], is added to the attention.
-    """
-    return _forward(model, ids, _begun(model, len(ids), after), mask, positions, keep=keep)[:, -keep:]
-
-
-def _begun(model: LanguageModel, rows: int, after: Seen | None) -> Any:
-    """Return a cache for so many rows, empty or with what the one row before them left."""
+def begun(network: Network, rows: int, after: Padded | None) -> Any:
+    """Return an empty cache, or one with what the one row before the rows left."""
     if after is None:
-        return DynamicCache(config=model.network.config)
-    return after.select(torch.zeros(rows, dtype=torch.long, device=model.device)).cache
+        return network.new_cache()
+    return select_rows(after.cache, torch.zeros(rows, dtype=torch.long, device=network.device))
 
 
-def _forward(
-    model: LanguageModel,
-    ids: torch.Tensor,
-    cache: Any,
-    mask: torch.Tensor | None,
-    positions: torch.Tensor,
-    *,
-    keep: int,
-) -> torch.Tensor:
-    offered = {"attention_mask": mask, "position_ids": positions, "logits_to_keep": keep}
-    return _logits(model, {"input_ids": ids, "past_key_values": cache}, offered)
-
-
-def _encode(model: LanguageModel, rows: Sequence[Sequence[int]]) -> Seen:
+def _encode(network: Network, rows: Rows, most: int) -> Padded:
     width = max(map(len, rows))
-    ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=model.device)
-    lengths = torch.tensor([len(row) for row in rows], device=model.device)
-    mask = (torch.arange(width, device=model.device) < lengths[:, None]).long()
-    hidden = model.network.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-    nothing = Seen(cache, None, torch.zeros_like(lengths), 0, hidden[:, 0])
-    start = torch.full((len(rows), 1), model.start_token, device=model.device)
-    return _decode(model, nothing, Encoded(hidden, mask), start)[1]
+    ids = torch.tensor([list(row) + [0] * (width - len(row)) for row in rows], device=network.device)
+    lengths = torch.tensor([len(row) for row in rows], device=network.device)
+    mask = (torch.arange(width, device=network.device) < lengths[:, None]).long()
+    encoded = Encoded(network.encode(ids, mask), mask)
+    no_tokens = torch.zeros_like(lengths)
+    no_logits = torch.zeros(len(rows), 0, device=network.device)
+    unread = Padded(network, network.new_cache(), None, no_tokens, 0, no_logits, most, encoded)
+    start = torch.full((len(rows), 1), network.start_token, device=network.device)
+    return unread.read_on(start)[1]
 
 
-def _decode(model: LanguageModel, seen: Seen, encoded: Encoded, ids: torch.Tensor) -> tuple[torch.Tensor, Seen]:
-    given = {
-        "encoder_outputs": BaseModelOutput(last_hidden_state=encoded.hidden),
-        "attention_mask": encoded.mask,
-        "decoder_input_ids": ids,
-        "past_key_values": seen.cache,
-    }
-    logits = _logits(model, given, {})
-    count = ids.shape[1]
-    return logits, Seen(seen.cache, None, seen.lengths + count, seen.width + count, logits[:, -1].float(), encoded)
+@dataclass(frozen=True)
+class Grouped:
+    """Rows in batches of equal length. `members` are the rows of each batch."""
+
+    members: tuple[torch.Tensor, ...]
+    batches: tuple[Seen, ...]
+
+    @staticmethod
+    def read(rows: Rows, read: Callable[[Rows], Seen], device: torch.device) -> "Grouped":
+        """Show rows to a network by `read`, those of equal length together."""
+        by_length: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            by_length.setdefault(len(row), []).append(place)
+        members = tuple(torch.tensor(places, device=device) for places in by_length.values())
+        batches = tuple(read([rows[place] for place in places]) for places in by_length.values())
+        return Grouped(members, batches)
+
+    @property
+    def logits(self) -> torch.Tensor:
+        return self._joined([batch.logits for batch in self.batches])
+
+    def select(self, rows: torch.Tensor) -> "Grouped":
+        members, batches = [], []
+        for own, batch in zip(self.members, self.batches, strict=True):
+            hits = (rows[:, None] == own[None, :]).nonzero()
+            if len(hits):
+                members.append(hits[:, 0])
+                batches.append(batch.select(hits[:, 1]))
+        return Grouped(tuple(members), tuple(batches))
+
+    def read_on(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[torch.Tensor, "Grouped"]:
+        logits, batches = [], []
+        for own, batch in zip(self.members, self.batches, strict=True):
+            own_lengths = None if lengths is None else lengths[own]
+            own_logits, grown = batch.read_on(ids[own], own_lengths, last_only=last_only)
+            logits.append(own_logits[:, -1:] if last_only else own_logits)
+            batches.append(grown)
+        return self._joined(logits), Grouped(self.members, tuple(batches))
+
+    def _joined(self, tensors: list[torch.Tensor]) -> torch.Tensor:
+        joined = torch.cat(tensors)
+        return joined[torch.argsort(torch.cat(self.members))]
 
 
-def _logits(model: LanguageModel, given: Mapping[str, Any], offered: Mapping[str, Any]) -> torch.Tensor:
-    taken = inspect.signature(model.network.forward).parameters
-    options = {name: value for name, value in offered.items() if name in taken}
-    logits: torch.Tensor = model.network(**given, use_cache=True, **options).logits
-    return logits
+@dataclass(frozen=True)
+class Plain:
+    """Rows of tokens with nothing kept of them. `prompts` are what an encoder reads, for each row."""
+
+    network: Network
+    rows: tuple[tuple[int, ...], ...]
+    logits: torch.Tensor
+    prompts: tuple[tuple[int, ...], ...] | None = None
+
+    @staticmethod
+    def read(network: Network, rows: Rows) -> "Plain":
+        """Show each row to the network alone."""
+        tokens = tuple(map(tuple, rows))
+        if network.encoder_decoder:
+            starts = tuple((network.start_token,) for _ in tokens)
+            return Plain._of(network, starts, tokens)
+        return Plain._of(network, tokens, None)
+
+    @staticmethod
+    def _of(
+        network: Network, rows: tuple[tuple[int, ...], ...], prompts: tuple[tuple[int, ...], ...] | None
+    ) -> "Plain":
+        shown = [(row, None if prompts is None else prompts[place]) for place, row in enumerate(rows)]
+        logits = torch.stack([plain_logits(network, row, prompt)[-1] for row, prompt in shown])
+        return Plain(network, rows, logits.float(), prompts)
+
+    def select(self, rows: torch.Tensor) -> "Plain":
+        places = rows.tolist()
+        prompts = None if self.prompts is None else tuple(self.prompts[place] for place in places)
+        return Plain(self.network, tuple(self.rows[place] for place in places), self.logits[rows], prompts)
+
+    def read_on(
+        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
+    ) -> tuple[torch.Tensor, "Plain"]:
+        count = ids.shape[1]
+        ends = [count] * len(self.rows) if lengths is None else lengths.tolist()
+        grown = tuple((*row, *ids[place, : ends[place]].tolist()) for place, row in enumerate(self.rows))
+        logits = []
+        for place, row in enumerate(grown):
+            prompt = None if self.prompts is None else self.prompts[place]
+            own = plain_logits(self.network, row, prompt)[len(self.rows[place]) :]
+            logits.append(torch.nn.functional.pad(own, (0, 0, 0, count - ends[place])))
+        joined = torch.stack(logits)
+        seen = Plain(self.network, grown, joined[:, -1].float(), self.prompts)
+        return joined[:, -1:] if last_only else joined, seen
 
 
-def _copied(cache: Any) -> Any:
-    """Copy a cache as far as picking rows changes it; the tensors stay shared."""
-    new = copy.copy(cache)
-    if isinstance(cache, EncoderDecoderCache):
-        new.self_attention_cache = _copied(cache.self_attention_cache)
-        new.cross_attention_cache = _copied(cache.cross_attention_cache)
-        new.is_updated = dict(cache.is_updated)
-    else:
-        new.layers = [copy.copy(layer) for layer in cache.layers]
-    return new
+@torch.inference_mode()
+def plain_logits(network: Network, row: Sequence[int], prompt: Sequence[int] | None = None) -> torch.Tensor:
+    """Return the logits at every place of one row, [n, vocabulary]: no cache, no padding, no mask, no other row.
+
+    The row is the decoder's where an encoder reads a `prompt`.
+    """
+    ids = torch.tensor([list(row)], device=network.device)
+    if network.alone_from is not None and not network.encoder_decoder:
+        network.logits(ids[:, :1])  # rotary positions stay as the longest row before has left them, until a short one
+    if prompt is None:
+        return network.logits(ids)[0]
+    encoded = network.encode(torch.tensor([list(prompt)], device=network.device), None)
+    return network.logits(ids, encoded=encoded)[0]

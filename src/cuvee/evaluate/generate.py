@@ -7,14 +7,15 @@ import torch
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.batches import BatchSize, Work, everything
-from cuvee.evaluate.forward import read_on, token_budget
+from cuvee.evaluate.budget import token_budget
 from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.question import Tokens, cut_left
+from cuvee.evaluate.question import Tokens
 from cuvee.evaluate.sampling import Sampler
 from cuvee.evaluate.shared import SharedStart
 from cuvee.evaluate.task import Sample
+from cuvee.evaluate.tokenise import cut_left
 
 LOOK_EVERY = 4  # decoding to look for stop strings costs as much as a step of a small model
 
@@ -82,7 +83,7 @@ def write(
     written: list[Tokens] = [[] for _ in rows]
     active = list(range(len(rows)))  # the row that each line of the batch belongs to
     going = set(active)
-    seen = start.read(rows)
+    seen = start.read(rows, follow=prompt.max_new_tokens)
     for step in range(1, prompt.max_new_tokens + 1):
         if seen.logits.isnan().any():
             raise EvaluationError("the model's output is not a number")
@@ -95,7 +96,7 @@ def write(
         if 2 * len(going) <= len(active):
             lines = torch.tensor([line for line, row in enumerate(active) if row in going], device=model.device)
             seen, tokens, active = seen.select(lines), tokens[lines], sorted(going)
-        _, seen = read_on(model, seen, tokens[:, None], last_only=True)
+        _, seen = seen.read_on(tokens[:, None], last_only=True)
     return written
 
 

@@ -17,8 +17,9 @@ from typing import Literal
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.question import Question, Tokens, cut_to_fit
+from cuvee.evaluate.question import Question, Tokens
 from cuvee.evaluate.task import Sample
+from cuvee.evaluate.tokenise import cut_to_fit
 
 KitStyle = Literal["llama2", "llama3"]
 TOKENIZERS = ("LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer")

@@ -1,11 +1,12 @@
-"""How likely a model finds the choices of questions, computed in the cheaper of the two ways that the model allows."""
+"""How likely a model finds the choices of questions, computed in the cheapest way that the model allows."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cuvee.evaluate import branches, copies
+from cuvee.evaluate import branches, copies, whole
 from cuvee.evaluate.batches import make_batches
-from cuvee.evaluate.forward import CPU_WORK, LOGITS_AT_ONCE, token_budget
+from cuvee.evaluate.budget import CPU_WORK, LOGITS_AT_ONCE, token_budget
+from cuvee.evaluate.library import vocabulary_size
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Question
@@ -24,12 +25,12 @@ class Likelihoods:
     def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
         self._model = model
         self._start = SharedStart(model, prompt)
-        self._can_branch = branches.can_branch(model)
 
     @property
     def budget(self) -> int:
         """What the items of a batch times the cost of the largest should not exceed."""
-        return token_budget(self._model, BRANCHING_WORK if self._can_branch else CPU_WORK)
+        branching = self._model.abilities.branches(1)
+        return token_budget(self._model, BRANCHING_WORK if branching else CPU_WORK)
 
     def cost(self, question: Question) -> int:
         """Return for how many tokens keys and values are kept."""
@@ -45,31 +46,43 @@ class Likelihoods:
             replace(question, choices=tuple(map(list, choices)))
             for question, choices in zip(questions, distinct, strict=True)
         ]
-        totals = self._branched(asked) if all(map(self._branches, asked)) else self._copied(asked)
+        totals = self._computed(asked)
         by_tokens = [dict(zip(choices, row, strict=True)) for choices, row in zip(distinct, totals, strict=True)]
         return [
             [by_tokens[place][tuple(each)] for each in question.choices] for place, question in enumerate(questions)
         ]
 
+    def _computed(self, questions: Sequence[Question]) -> list[list[float]]:
+        if all(map(self._branches, questions)):
+            return self._branched(questions)
+        abilities = self._model.abilities
+        if abilities.way(max(len(question.prefix) + question.longest for question in questions)).name == "plain":
+            return whole.log_likelihoods(abilities.network, questions)
+        return self._copied(questions)
+
     def _branches(self, question: Question) -> bool:
-        return self._can_branch and question.tokens <= MOST_TOKENS
+        return question.tokens <= MOST_TOKENS and self._model.abilities.branches(question.tokens)
 
     def _branched(self, questions: Sequence[Question]) -> list[list[float]]:
-        before = self._start.before([question.prefix for question in questions])
-        behind = [question.tokens - len(question.prefix) + 1 for question in questions]
-        vocabulary = self._model.network.config.get_text_config(decoder=True).vocab_size
+        behind = max(question.tokens - len(question.prefix) for question in questions)
+        before = self._start.before([question.prefix for question in questions], follow=behind)
+        foretold = [question.tokens - len(question.prefix) + 1 for question in questions]
+        network = self._model.abilities.network
+        vocabulary = vocabulary_size(network)
         parts = make_batches(
-            [(tokens,) for tokens in behind],
-            [tokens * vocabulary for tokens in behind],
+            [(tokens,) for tokens in foretold],
+            [tokens * vocabulary for tokens in foretold],
             batch_size="auto",
             budget=LOGITS_AT_ONCE,
         )
         totals: list[list[float]] = [[]] * len(questions)
         for part in parts:
-            found = branches.log_likelihoods(self._model, [questions[place] for place in part], before)
+            found = branches.log_likelihoods(
+                self._model.abilities.network, [questions[place] for place in part], before
+            )
             for place, row in zip(part, found, strict=True):
                 totals[place] = row
         return totals
 
     def _copied(self, questions: Sequence[Question]) -> list[list[float]]:
-        return copies.log_likelihoods(self._model, questions, self._start)
+        return copies.log_likelihoods(questions, self._start, logits_at_once=LOGITS_AT_ONCE)

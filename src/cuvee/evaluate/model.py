@@ -1,35 +1,28 @@
 """A language model with its tokenizer, loaded through transformers from a folder: no network, no code from there."""
 
-import inspect
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from cuvee.evaluate.library import load_network, text_config  # first, for it says which extra is missing
+
+# isort: split
+import jinja2
+import torch
 from blake3 import blake3
 
 from cuvee.checkpoint import weights_digest
-from cuvee.errors import EvaluationError, MissingExtra, RecipeError
+from cuvee.errors import EvaluationError, RecipeError
+from cuvee.evaluate.abilities import Abilities
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.report import REPORT_FILE
 
-try:
-    import torch
-except ImportError as error:
-    raise MissingExtra("eval", missing="torch") from error
-try:
-    import jinja2
-    import transformers
-    from transformers.utils import logging
-except ImportError as error:
-    raise MissingExtra("eval", missing=error.name or "transformers") from error
-
 Device = Literal["auto", "cpu", "cuda", "split"]
 Dtype = Literal["float32", "bfloat16", "float16"]
-OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 NO_LIMIT = 10**9
 TINY_PARAMETERS = 20_000_000
 SMALL_FILES = (".json", ".model", ".txt", ".jinja")
@@ -66,6 +59,17 @@ class LanguageModel:
     def encoder_decoder(self) -> bool:
         """Whether the prompt is read by an encoder and the answer written by a decoder."""
         return bool(getattr(self.network.config, "is_encoder_decoder", False))
+
+    @cached_property
+    def abilities(self) -> Abilities:
+        """What the network can do, found by trying."""
+        return Abilities(
+            self.network,
+            name=self.name,
+            encoder_decoder=self.encoder_decoder,
+            start_token=self.start_token if self.encoder_decoder else 0,
+            most_tokens=self.context_length,
+        )
 
     def render(self, prompt: Prompt, text: str, choices: Sequence[str] = ()) -> str:
         """Return the text that the model reads before its answer, by its chat template if the prompt asks for it."""
@@ -149,14 +153,13 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
         raise RecipeError(f"dtype '{dtype}' is none of {', '.join(get_args(Dtype))}")
     if not (path / "config.json").is_file():
         raise EvaluationError("no model folder: there is no config.json", where=str(path))
-    network, tokenizer = _load(path, getattr(torch, dtype), split=device == "split")
-    _check_keeping(network, path)
+    network, tokenizer = load_network(path, getattr(torch, dtype), split=device == "split")
     return LanguageModel(
         name=str(folder),
         digest=weights_digest(path),
         network=(network if device == "split" else network.to(place)).eval(),
         tokenizer=tokenizer,
-        context_length=_context_length(network.config, tokenizer),
+        context_length=_context_length(network, tokenizer),
         files_digest=files_digest(path),
         tokenizer_class=str(_json(path / "tokenizer_config.json").get("tokenizer_class", "")),
         own_prompt=own_prompt(path),
@@ -203,44 +206,8 @@ def own_prompt(folder: Path) -> Mapping[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _load(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, Any]:
-    if split and find_spec("accelerate") is None:
-        raise MissingExtra("split", missing="accelerate")
-    try:
-        with _quiet():
-            return _network(path, dtype, split=split), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        raise EvaluationError(f"transformers cannot load this model: {error}", where=str(path)) from error
-
-
-def _network(path: Path, dtype: torch.dtype, *, split: bool) -> Any:
-    config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
-    both = getattr(config, "is_encoder_decoder", False)
-    kind = transformers.AutoModelForSeq2SeqLM if both else transformers.AutoModelForCausalLM
-    spread = {"device_map": "auto"} if split else {}
-    return kind.from_pretrained(path, config=config, dtype=dtype, **spread, **OFFLINE)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own."""
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _check_keeping(network: Any, path: Path) -> None:
-    if "past_key_values" not in inspect.signature(network.forward).parameters:
-        kind = network.config.model_type
-        raise EvaluationError(f"{kind} keeps no keys and values, which evaluation shares", where=str(path))
-
-
-def _context_length(config: Any, tokenizer: Any) -> int:
-    text = config.get_text_config(decoder=True)
+def _context_length(network: Any, tokenizer: Any) -> int:
+    text = text_config(network)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(found := getattr(text, name, None), int):
             return found

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from cuvee.evaluate.forward import Seen, can_share, read
+from cuvee.evaluate.forward import Padded, Seen
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.question import Tokens, opening
+from cuvee.evaluate.question import Tokens
+from cuvee.evaluate.tokenise import opening
 
 FEWEST = 16  # for fewer tokens the copies of their keys and values cost more than they save
 
@@ -15,22 +16,28 @@ class SharedStart:
 
     def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
         self._model = model
-        found = opening(model, prompt) if can_share(model) else []
-        self._tokens: Tokens = found if len(found) >= FEWEST else []
-        self._seen: Seen | None = None
+        tokens = [] if model.encoder_decoder else opening(model, prompt)
+        self._tokens: Tokens = tokens if len(tokens) >= FEWEST else []
+        self._seen: Padded | None = None
 
-    def before(self, rows: Sequence[Tokens]) -> Seen | None:
-        """Return what was seen of the start, if every row has it and goes on: the rest of them is to be read."""
+    def before(self, rows: Sequence[Tokens], *, follow: int) -> Padded | None:
+        """Return what was seen of the start, if every row has it and goes on: the rest of them is to be read.
+
+        Up to `follow` tokens are read behind the rows later.
+        """
         count = len(self._tokens)
         if not count or len(rows) == 1 or any(len(row) <= count or row[:count] != self._tokens for row in rows):
             return None
+        abilities = self._model.abilities
+        if not abilities.shares_start(max(map(len, rows)) + follow):
+            return None
         if self._seen is None:
-            self._seen = read(self._model, [self._tokens])
+            self._seen = abilities.read_padded([self._tokens])
         return self._seen
 
-    def read(self, rows: Sequence[Tokens]) -> Seen:
-        """Show rows to the model, their start apart where that is possible."""
-        before = self.before(rows)
+    def read(self, rows: Sequence[Tokens], *, follow: int) -> Seen:
+        """Show rows to the model, their start apart where that is possible; up to `follow` tokens are read later."""
+        before = self.before(rows, follow=follow)
         if before is None:
-            return read(self._model, rows)
-        return read(self._model, [row[before.width :] for row in rows], before)
+            return self._model.abilities.read(rows, follow=follow)
+        return self._model.abilities.read_padded([row[before.width :] for row in rows], before)

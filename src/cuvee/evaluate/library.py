@@ -1,0 +1,305 @@
+"""The one room that knows transformers: it loads networks, calls them and handles their caches.
+
+Keyword names differ between versions of transformers (5.24 calls `cache` what was `past_key_values`), and a network
+swallows a keyword that it does not know without an error. So nothing here reads a signature: `abilities` tries each
+keyword and looks at what the network answers.
+"""
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cuvee.errors import CuveeError, EvaluationError, MissingExtra, PlatformError
+from cuvee.versions import installed_version, is_untested, unknown_version
+
+try:
+    import jinja2  # noqa: F401  # chat templates of tokenizers need it
+    import torch
+    import transformers
+except ModuleNotFoundError as error:
+    raise MissingExtra("eval", missing=error.name or "transformers") from error
+except Exception as error:  # a broken installation fails in any way
+    raise unknown_version("transformers", f"{type(error).__name__}: {error}") from error
+
+OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+CACHE_KEYWORDS = ("cache", "past_key_values", "cache_params")
+"""Names under which a network may take a cache, the newest first."""
+
+Tokens = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A loaded network and the keywords that it was seen to heed.
+
+    `cache_keyword` is None where no keyword hands keys and values on; `takes_positions` and `takes_last_only` say that
+    `position_ids` and `logits_to_keep` are taken; a network that does not take them is called without. `attends_only`
+    says that its cache holds keys and values for every token and nothing else. `by_token` says that a cache is read on
+    from one token at a time. `alone_from` is the length from which rows must be read alone.
+    """
+
+    module: Any = field(repr=False)
+    encoder_decoder: bool
+    start_token: int = 0
+    cache_keyword: str | None = None
+    takes_positions: bool = False
+    takes_last_only: bool = False
+    attends_only: bool = False
+    by_token: bool = False
+    alone_from: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.module.device)
+
+    def new_cache(self) -> Any:
+        """Return an empty cache, with layers of the kinds that the network's config asks for."""
+        if self.encoder_decoder:
+            return transformers.EncoderDecoderCache(transformers.DynamicCache(), transformers.DynamicCache())
+        return transformers.DynamicCache(config=self.module.config)
+
+    def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Any:
+        """Return what the encoder makes of rows of ids: an output of the encoder's own class."""
+        return self.module.get_encoder()(input_ids=ids, attention_mask=mask)
+
+    def logits(
+        self,
+        ids: torch.Tensor,
+        *,
+        cache: Any = None,
+        mask: torch.Tensor | None = None,
+        positions: torch.Tensor | None = None,
+        last: int = 0,
+        encoded: Any = None,
+    ) -> torch.Tensor:
+        """Show rows of ids to the network and return logits, [rows, n, vocabulary].
+
+        `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is what `encode` made of
+        the rows; the ids are the decoder's then, and the mask the encoder's.
+        """
+        inputs: dict[str, Any] = {"use_cache": cache is not None}
+        if mask is not None:
+            inputs["attention_mask"] = mask
+        if positions is not None and self.takes_positions:
+            inputs["position_ids"] = positions
+        if cache is not None:
+            inputs[self.cache_keyword or CACHE_KEYWORDS[0]] = cache
+        if last and self.takes_last_only:
+            inputs["logits_to_keep"] = last
+        if encoded is None:
+            inputs["input_ids"] = ids
+        else:
+            inputs["decoder_input_ids"] = ids
+            inputs["encoder_outputs"] = encoded
+        found: torch.Tensor = self.module(**inputs).logits
+        return found
+
+
+def select_encoded(encoded: Any, rows: torch.Tensor) -> Any:
+    """Return what an encoder made of some rows, each perhaps more than once."""
+    return type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
+
+
+def select_rows(cache: Any, rows: torch.Tensor) -> Any:
+    """Return a cache of some rows, each perhaps more than once. The original stays as it is.
+
+    `reorder_cache` does it for every kind of layer; `batch_select_indices` raises for recurrent ones after it has
+    changed the layers before them.
+    """
+    picked = _copied(cache)
+    picked.reorder_cache(rows)
+    return picked
+
+
+def _copied(value: Any) -> Any:
+    """Copy a cache with its layers and lists; the tensors stay shared, for `reorder_cache` makes new ones."""
+    if isinstance(value, list):
+        return [_copied(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
+        new = copy.copy(value)
+        for name, attribute in vars(value).items():
+            setattr(new, name, _copied(attribute))
+        return new
+    return value
+
+
+def held_bytes(cache: Any) -> int:
+    """Return the size of all tensors in a cache. An empty one may hold some: the length of a window, for one."""
+    return sum(tensor.nbytes for _, tensor in _tensors("", cache))
+
+
+def attends_only(cache: Any, tokens: int) -> bool:
+    """Whether a cache that was filled with one row of `tokens` holds nothing but keys and values for each of them."""
+    shaped = [(name, tensor) for name, tensor in _tensors("", cache) if tensor.dim()]
+    return all(name in ("keys", "values") and tensor.shape[-2] == tokens for name, tensor in shaped)
+
+
+@torch.inference_mode()
+def bytes_kept(network: Network, tokens: Tokens) -> int:
+    """Return how many bytes the network keeps in its cache for a token of a row that it reads."""
+    cache = network.new_cache()
+    ids = torch.tensor([list(tokens)], device=network.device)
+    encoded = network.encode(ids, None) if network.encoder_decoder else None
+    network.logits(ids, cache=cache, encoded=encoded, last=1)
+    return held_bytes(cache) // len(tokens)
+
+
+def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Give each tensor that a cache holds, with the name of the attribute that holds it."""
+    if isinstance(value, torch.Tensor):
+        yield name, value
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(name, item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(name, item)
+    elif type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
+        for attribute, item in vars(value).items():
+            yield from _tensors(attribute, item)
+
+
+def load_network(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, Any]:
+    """Load a network and its tokenizer from a folder, without network access and without code from the folder.
+
+    Raises EvaluationError for a folder that transformers cannot read, PlatformError where transformers itself fails.
+    """
+    if split and find_spec("accelerate") is None:
+        raise MissingExtra("split", missing="accelerate")
+    with blaming(str(path), "load"), _quiet():
+        config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
+        spread = {"device_map": "auto"} if split else {}
+        module = _class_for(config).from_pretrained(path, config=config, dtype=dtype, **spread, **OFFLINE)
+        return module, transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+
+
+def _class_for(config: Any) -> Any:
+    """Return the class that writes text: of a decoder, of an encoder and decoder, or of a model that also sees."""
+    automatic = [
+        (transformers.AutoModelForCausalLM, transformers.MODEL_FOR_CAUSAL_LM_MAPPING),
+        (transformers.AutoModelForImageTextToText, transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
+    ]
+    if getattr(config, "is_encoder_decoder", False):
+        automatic = [(transformers.AutoModelForSeq2SeqLM, transformers.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING)]
+    for loader, classes in automatic:
+        if type(config) in classes:
+            return loader
+    raise EvaluationError(
+        f"'{config.model_type}' is no model that transformers {installed_version('transformers')} writes text with",
+        hint="expected a decoder, an encoder-decoder, or a model that sees or hears and answers in text",
+    )
+
+
+@contextmanager
+def blaming(where: str, verb: str) -> Iterator[None]:
+    """Say whose fault a failure is: that of transformers where it fails on a sound little model too, else `where`'s.
+
+    Raises EvaluationError or PlatformError for whatever the library raises. Memory that runs out passes through.
+    """
+    try:
+        yield
+    except (CuveeError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a model's files can make transformers fail in any way
+        check_library()
+        raise EvaluationError(
+            f"transformers cannot {verb} this model: {first_line(error)}", where=where, hint=_untested_hint()
+        ) from error
+
+
+def check_library() -> None:
+    """Raise PlatformError unless transformers runs a tiny Llama that is made on the spot."""
+    try:
+        sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+        config = transformers.LlamaConfig(**sizes, num_attention_heads=2, num_key_value_heads=2)
+        with torch.inference_mode():
+            logits = transformers.LlamaForCausalLM(config).eval()(input_ids=torch.tensor([[1, 2, 3]])).logits
+        if tuple(logits.shape) != (1, 3, 8) or not bool(logits.isfinite().all()):
+            raise ValueError(f"a Llama gave logits of the shape {tuple(logits.shape)}")
+    except Exception as error:  # a broken installation fails in any way
+        raise library_failure(first_line(error)) from error
+
+
+def library_failure(cause: str) -> PlatformError:
+    """Return the error for an installation of transformers that does not work."""
+    if is_untested("transformers"):
+        return unknown_version("transformers", cause)
+    version = installed_version("transformers")
+    return PlatformError(f"transformers {version} fails on this machine: {cause}", hint="install it anew")
+
+
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of what it says: transformers appends lists of classes."""
+    text = str(error).strip().partition("\n")[0].partition("Model type should be one of")[0]
+    return f"{type(error).__name__}: {text.strip()[:300]}"
+
+
+def _untested_hint() -> str | None:
+    if not is_untested("transformers"):
+        return None
+    return str(unknown_version("transformers", "").message).partition(". It failed")[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers from drawing bars of its own."""
+    logging = transformers.utils.logging
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
+
+
+def text_config(module: Any) -> Any:
+    """Return the config of the part that writes text."""
+    return module.config.get_text_config(decoder=True)
+
+
+WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size")
+
+
+def windows(module: Any) -> list[int]:
+    """Return how far back attention looks, in tokens, for each window or chunk that the config names."""
+    content: Mapping[str, Any] = text_config(module).to_dict()
+    sizes = [content[name] for name in content if name in WINDOWS or name.endswith("_window")]
+    return [size for size in sizes if isinstance(size, int) and not isinstance(size, bool) and size > 0]
+
+
+RESCALED = ("dynamic", "longrope")
+"""Rotary positions that depend on the longest row of a batch once that is longer than those in training."""
+
+
+def alone_from(module: Any) -> int | None:
+    """Return the length from which what a network makes of a row depends on what is read with it, or None.
+
+    Such are rotary positions of the kinds in RESCALED, and experts that drop tokens once they have so many.
+    """
+    config = text_config(module)
+    settings = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    nested = [each for each in settings.values() if isinstance(each, dict)]
+    limits = [int(config.expert_capacity)] if getattr(config, "expert_capacity", None) else []
+    for rope in (settings, *nested):
+        if rope.get("rope_type", rope.get("type")) in RESCALED:
+            limits.append(int(rope.get("original_max_position_embeddings") or config.max_position_embeddings))
+    return min(limits, default=None)
+
+
+def special_tokens(network: Network) -> set[int]:
+    """Return the tokens that the config gives a meaning: padding, ends, places of pictures."""
+    settings = {**network.module.config.to_dict(), **text_config(network.module).to_dict()}
+    named = [value for name, value in settings.items() if "token" in name]
+    return {value for value in named if isinstance(value, int)}
+
+
+def vocabulary_size(network: Network) -> int:
+    """Return how many tokens the network knows."""
+    return int(text_config(network.module).vocab_size)

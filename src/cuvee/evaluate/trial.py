@@ -1,0 +1,187 @@
+"""Each fast way tried beside the plain one, on a few tokens of a loaded network.
+
+The plain way shows whole sequences one at a time: no cache, no padding, no mask. A fast way is right if it gives the
+same logits within what the network's own rounding explains.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from cuvee.evaluate.branches import branched_logits, scored_places
+from cuvee.evaluate.forward import Padded, Rows, Seen, plain_logits
+from cuvee.evaluate.library import (
+    CACHE_KEYWORDS,
+    Network,
+    attends_only,
+    held_bytes,
+    special_tokens,
+    vocabulary_size,
+)
+from cuvee.evaluate.question import Question
+
+LONG, SHORT, CHOICE = 12, 5, 4
+"""Tokens of the longer and of the shorter row that are tried, and of what is read after them."""
+
+START = 4
+"""Tokens that both rows begin with where a start is read once."""
+
+ROUNDING_STEPS = 4
+LEAST_SHARE = 1e-5
+"""Logits may differ by so many rounding steps of the largest one, or by this share of it where that is more."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is tried: a longer and a shorter row, which begin alike or do not, and two choices to read after them."""
+
+    long: list[int]
+    short: list[int]
+    choice: list[int]
+    other: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the longest row of a trial has."""
+        return len(self.long) + len(self.choice) + len(self.other)
+
+
+def make_probe(network: Network, *, long: int = LONG, alike: bool = False) -> Probe:
+    """Choose ordinary tokens: none that pads, ends a text or stands for a picture."""
+    special = special_tokens(network)
+    ordinary = [token for token in range(1, min(vocabulary_size(network), 200)) if token not in special] or [0]
+
+    def tokens(length: int, offset: int) -> list[int]:
+        return [ordinary[(7 * place + place // 5 + offset) % len(ordinary)] for place in range(length)]
+
+    long_row = tokens(long, 0)
+    short_row = [*long_row[:START], *tokens(2, 9)] if alike else tokens(SHORT, 2)
+    return Probe(long_row, short_row, tokens(CHOICE, 4), tokens(CHOICE, 17))
+
+
+def heeded_keywords(network: Network, probe: Probe) -> Network:
+    """Return the network with the keywords that it heeds: its answer counts, for it swallows what it does not know.
+
+    Raises whatever transformers raises for a network that cannot be run without any keyword.
+    """
+    plain = plain_after(network, probe.long, probe.choice)
+    ids = torch.tensor([probe.long], device=network.device)
+    if network.encoder_decoder:
+        with torch.inference_mode():
+            encoded = network.encode(ids, None)
+        return _with_cache(network, torch.tensor([probe.choice], device=network.device), encoded)
+    positions = torch.arange(len(probe.long), device=network.device)[None]
+    positioned = replace(network, takes_positions=True)
+    if _tried(lambda: agree(positioned.logits(ids, positions=positions)[0, -1], plain[0])):
+        network = positioned
+    shortened = replace(network, takes_last_only=True)
+    if _tried(lambda: shortened.logits(ids, last=1).shape[1] == 1):
+        network = shortened
+    return _with_cache(network, ids, None)
+
+
+def _with_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Network:
+    for keyword in CACHE_KEYWORDS:
+        keeping = replace(network, cache_keyword=keyword)
+        cache = _filled_cache(keeping, ids, encoded)
+        if cache is not None:
+            return replace(keeping, attends_only=attends_only(cache, ids.shape[1]))
+    return network
+
+
+@torch.inference_mode()
+def _filled_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Any:
+    """Return what the network has put into a cache, or None where it puts nothing there."""
+    try:
+        cache = network.new_cache()
+        empty = held_bytes(cache)
+        network.logits(ids, cache=cache, encoded=encoded, last=1)
+    except Exception:  # noqa: BLE001  # networks refuse what they cannot do by errors of every kind
+        return None
+    return cache if held_bytes(cache) > empty else None
+
+
+def reads_right(network: Network, probe: Probe, read: Callable[[Rows], Seen]) -> bool:
+    """Whether rows that are read together, picked, and read on give the logits of the plain way.
+
+    What was seen must stay as it is when rows are picked from it and read on.
+    """
+    long = plain_after(network, probe.long, probe.choice)
+    short = plain_after(network, probe.short, probe.choice)
+    part = len(probe.choice) // 2
+    picked = torch.tensor([0, 0, 1], device=network.device)
+    ids = torch.tensor([probe.choice, [*probe.choice[:part], *[0] * part], probe.choice], device=network.device)
+    lengths = torch.tensor([len(probe.choice), part, len(probe.choice)], device=network.device)
+
+    def right() -> bool:
+        seen = read([probe.long, probe.short])
+        logits, _ = seen.select(picked).read_on(ids, lengths)
+        again, _ = seen.select(picked[2:]).read_on(ids[2:], last_only=True)
+        pairs = (
+            (seen.logits[0], long[0]),
+            (seen.logits[1], short[0]),
+            (logits[0], long[1:]),
+            (logits[1, :part], long[1 : part + 1]),
+            (logits[2], short[1:]),
+            (again[0, -1], short[-1]),
+        )
+        return all(agree(found, plain) for found, plain in pairs)
+
+    return _tried(right)
+
+
+def branches_right(network: Network, probe: Probe, before: Padded | None = None) -> bool:
+    """Whether the network heeds our mask in every layer, so that the choices in a row do not see each other.
+
+    Recurrent layers carry their state from one choice to the next whatever the mask says; rounding to 16 bits can hide
+    that, so only networks whose cache holds nothing but keys and values are tried.
+    """
+    if not network.attends_only:
+        return False
+    questions = [Question(probe.long, (probe.choice, probe.other)), Question(probe.short, (probe.choice,))]
+    plain = [plain_after(network, each.prefix, choice) for each in questions for choice in each.choices]
+
+    def right() -> bool:
+        logits = branched_logits(network, questions, before)
+        return all(
+            agree(logits[row, column], plain[choice][place]) for row, column, choice, place in _with_places(questions)
+        )
+
+    return _tried(right)
+
+
+def _with_places(questions: Sequence[Question]) -> Iterator[tuple[int, int, int, int]]:
+    """Give row and column of each logit that is scored, the choice that it is of, and its place in that choice."""
+    places: dict[int, int] = {}
+    for row, column, _, choice in scored_places(questions):
+        place = places.get(choice, 0)
+        places[choice] = place + 1
+        yield row, column, choice, place
+
+
+def plain_after(network: Network, prefix: Sequence[int], choice: Sequence[int]) -> torch.Tensor:
+    """Return the logits after a prefix and after each token of what follows, [1 + n, vocabulary], in the plain way."""
+    if network.encoder_decoder:
+        return plain_logits(network, [network.start_token, *choice], prefix)
+    return plain_logits(network, [*prefix, *choice])[len(prefix) - 1 :]
+
+
+def agree(found: torch.Tensor, plain: torch.Tensor) -> bool:
+    """Whether logits are the same but for the rounding of their type."""
+    share = max(ROUNDING_STEPS * torch.finfo(plain.dtype).eps, LEAST_SHARE)
+    expected = plain.double()
+    spread = (expected - expected.mean(-1, keepdim=True)).abs().max()
+    return bool(((found.double() - expected).abs() <= share * spread).all())
+
+
+@torch.inference_mode()
+def _tried(attempt: Callable[[], bool]) -> bool:
+    """Return what an attempt gives, and False where the network refuses it in any way."""
+    try:
+        return attempt()
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception:  # noqa: BLE001  # as above
+        return False

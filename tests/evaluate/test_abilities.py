@@ -1,0 +1,208 @@
+"""Every fast way gives what the plain way gives, for models that nobody here foresaw, or is not taken."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from cuvee.evaluate import Prompt, Sample, Shot
+from cuvee.evaluate.abilities import Abilities
+from cuvee.evaluate.choices import choose
+from cuvee.evaluate.generate import generate
+from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.tokenise import make_questions
+
+from .conftest import byte_tokenizer
+from .families import FAMILIES, PLACES, make_network
+
+QUESTIONS = [
+    ("Which?", ("A", "B", "C", "D")),
+    ("What did the fox do then?", ("run", "run away", "run away fast", "r")),
+    ("q", ("yes", "no")),
+    ("A longer context with\nseveral lines, and then some more.", ("ü", "x", "a much longer answer")),
+    ("What did the fox do now?", ("sleep", "eat")),
+]
+SAMPLES = [Sample(str(n), text, "multiple_choice", choices) for n, (text, choices) in enumerate(QUESTIONS)]
+PLAIN_PROMPT = Prompt(max_new_tokens=4)
+SHARED_PROMPT = Prompt(template="Q: {input} A:", few_shot=(Shot("What did?", "bark"), Shot("cat?", "meow")))
+
+
+def language_model(network: Any, *, places: int = PLACES) -> LanguageModel:
+    return LanguageModel("made", "d", network, byte_tokenizer(), places)
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest) -> LanguageModel:
+    return language_model(make_network(request.param))
+
+
+@torch.inference_mode()
+def brute_force(model: LanguageModel, prefix: list[int], choice: list[int]) -> float:
+    """Sum the log-probabilities of a choice in the network's own words: one sequence, nothing kept."""
+    if model.network.config.to_dict().get("rope_parameters", {}).get("rope_type") == "dynamic":
+        model.network(torch.tensor([prefix[:1]]))  # forgets how long the rows before were
+    if model.encoder_decoder:
+        row = decoder_row(model, choice[:-1])
+        logits = model.network(torch.tensor([prefix]), use_cache=False, **row).logits[0]
+    else:
+        whole = torch.tensor([[*prefix, *choice[:-1]]])
+        logits = model.network(whole, use_cache=False).logits[0, len(prefix) - 1 :]
+    return float(logits.double().log_softmax(-1)[range(len(choice)), choice].sum())
+
+
+def decoder_row(model: LanguageModel, tokens: list[int]) -> dict[str, torch.Tensor]:
+    if not model.encoder_decoder:
+        return {}
+    return {"decoder_input_ids": torch.tensor([[model.start_token, *tokens]])}
+
+
+def test_choices_are_as_likely_as_by_brute_force(family: LanguageModel) -> None:
+    for prompt in (PLAIN_PROMPT, SHARED_PROMPT):
+        questions = make_questions(family, SAMPLES, prompt)
+        expected = [[brute_force(family, each.prefix, choice) for choice in each.choices] for each in questions]
+        for batch_size in (1, 3, 16):
+            answers = dict(pair for batch in choose(family, SAMPLES, prompt, batch_size=batch_size) for pair in batch)
+            for place, scores in enumerate(expected):
+                assert answers[place].scores == pytest.approx(scores, abs=1e-4)
+
+
+def test_texts_do_not_depend_on_the_batch(family: LanguageModel) -> None:
+    samples = [Sample(str(n), text, "generation") for n, (text, _) in enumerate(QUESTIONS[1:4])]
+    alone, together = (
+        dict(pair for batch in generate(family, samples, PLAIN_PROMPT, batch_size=size) for pair in batch)
+        for size in (1, 3)
+    )
+    assert {n: text.text for n, text in alone.items()} == {n: text.text for n, text in together.items()}
+
+
+def abilities(network: Any) -> Abilities:
+    return language_model(network).abilities
+
+
+def test_what_a_plain_llama_can() -> None:
+    found = abilities(make_network("llama"))
+    assert found.way(PLACES).name == "padded"
+    assert found.branches(PLACES)
+    assert found.shares_start(PLACES)
+
+
+@pytest.mark.parametrize("family_name", ["olmo hybrid", "falcon h1", "lfm 2", "qwen 3 next", "jamba", "mamba 2"])
+def test_layers_that_carry_a_state_share_no_row_with_other_choices(family_name: str) -> None:
+    assert not abilities(make_network(family_name)).branches(20)
+
+
+@pytest.mark.parametrize("family_name", ["mistral, wide window", "gpt-neo", "gemma 2", "llama 4"])
+def test_rows_longer_than_a_window_do_not_branch(family_name: str) -> None:
+    found = abilities(make_network(family_name))
+    assert not found.branches(49)
+    assert not found.shares_start(49)
+
+
+def test_rows_within_a_window_branch() -> None:
+    found = abilities(make_network("mistral, wide window"))
+    assert found.branches(48)
+    assert found.shares_start(48)
+
+
+def test_rows_that_reach_past_a_window_are_tried_anew() -> None:
+    """Here the window does not follow the cache, which nothing shorter than the window can show."""
+    network = make_network("mistral, wide window")
+    assert abilities(network).way(PLACES).name == "padded"
+    for layer in network.model.layers:
+        spoil_long_rows(layer.self_attn)
+    found = abilities(network)
+    assert found.way(48).name == "padded"
+    assert found.way(PLACES).name == "plain"
+
+
+def spoil_long_rows(attention: torch.nn.Module) -> None:
+    def shift(module: Any, positional: Any, keywords: dict[str, Any], output: Any) -> Any:
+        cache = keywords.get("past_key_values", keywords.get("cache"))
+        long = cache is not None and cache.get_seq_length() > 50
+        return (output[0] * 1.5, *output[1:]) if long else output
+
+    attention.register_forward_hook(shift, with_kwargs=True)
+
+
+Plant = Callable[[Any], None]
+
+
+def ignore_mask(network: Any) -> None:
+    """Let one layer of three see everything before a token, whatever the mask says."""
+
+    def drop(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
+        return positional, keywords | {"attention_mask": None}
+
+    network.model.layers[1].self_attn.register_forward_pre_hook(drop, with_kwargs=True)
+
+
+def lose_first_token(network: Any) -> None:
+    """Let one layer of three forget the first token once it is in the cache."""
+
+    def crop(module: Any, positional: Any, keywords: dict[str, Any]) -> None:
+        cache = keywords.get("past_key_values", keywords.get("cache"))
+        if cache is not None and cache.get_seq_length(1) > 1:
+            cache.layers[1].keys[:, :, 0] = 0
+
+    network.model.layers[1].self_attn.register_forward_pre_hook(crop, with_kwargs=True)
+
+
+def count_positions_by_place(network: Any) -> None:
+    """Let positions be the places in the row, whatever is told of them."""
+
+    def forget(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
+        return positional, keywords | {"position_ids": None}
+
+    network.register_forward_pre_hook(forget, with_kwargs=True)
+
+
+def swallow_cache(network: Any) -> None:
+    """Take every name for a cache and use none."""
+
+    def drop(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
+        return positional, {
+            name: value for name, value in keywords.items() if "cache" not in name and "past" not in name
+        }
+
+    network.register_forward_pre_hook(drop, with_kwargs=True)
+
+
+@pytest.mark.parametrize("plant", [ignore_mask, count_positions_by_place])
+def test_a_planted_leak_between_branches_is_noticed(plant: Plant) -> None:
+    network = make_network("llama")
+    assert abilities(network).branches(20)
+    plant(network)
+    assert not abilities(network).branches(20)
+
+
+@pytest.mark.parametrize("plant", [ignore_mask, lose_first_token, swallow_cache])
+def test_a_planted_fault_of_the_cache_is_noticed(plant: Plant) -> None:
+    network = make_network("llama")
+    plant(network)
+    assert abilities(network).way(20).name in ("grouped", "plain")
+
+
+@pytest.mark.parametrize("plant", [ignore_mask, lose_first_token, swallow_cache, count_positions_by_place])
+def test_scores_are_right_whatever_is_planted(plant: Plant) -> None:
+    network = make_network("llama")
+    plant(network)
+    model = language_model(network)
+    questions = make_questions(model, SAMPLES, SHARED_PROMPT)
+    answers = dict(pair for batch in choose(model, SAMPLES, SHARED_PROMPT) for pair in batch)
+    for place, question in enumerate(questions):
+        expected = [brute_force(model, question.prefix, choice) for choice in question.choices]
+        assert answers[place].scores == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sixteen_bits_are_no_reason_to_go_the_plain_way(dtype: torch.dtype) -> None:
+    found = abilities(make_network("llama").to(dtype))
+    assert found.way(PLACES).name == "padded"
+    assert found.branches(PLACES)
+
+
+def test_a_model_that_sees_few_tokens_is_read_in_the_plain_way() -> None:
+    found = language_model(make_network("llama"), places=16).abilities
+    assert found.way(10).name == "plain"
+    assert not found.branches(10)
