@@ -1,6 +1,6 @@
 """From an archive to a verdict: a whole one in the sandbox of this machine, and each way to fail before that."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,10 @@ from cuvee.submission.competition import Competition
 from cuvee.submission.gather import gather
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.lock import make_lock
-from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
+from made_up_library import write_made_up_transformers
 from submission.conftest import packed
 
 AVERAGE = """\
@@ -125,6 +127,43 @@ def test_a_damaged_competition_is_our_failure(competition: Competition, tmp_path
     archive = packed(tmp_path, competition, AVERAGE)
     elsewhere = replace(competition, folder=tmp_path / "nowhere")
     verdict = judge(archive, elsewhere, tmp_path / "work")
+    assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
+    assert not verdict.costs_quota
+
+
+@dataclass(frozen=True)
+class LibraryBefore:
+    """A sandbox whose jobs find another library before the installed one."""
+
+    inner: Sandbox
+    library: Path
+    name: str = "with another library"
+    isolates: bool = True
+
+    def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
+        path = f"{self.library}:{job.environment['PYTHONPATH']}"
+        changed = replace(
+            job, readable=(*job.readable, self.library), environment={**job.environment, "PYTHONPATH": path}
+        )
+        return self.inner.run(changed, limits, hear)
+
+
+def test_a_library_that_nobody_has_tried_costs_a_team_nothing(competition: Competition, tmp_path: Path) -> None:
+    library = write_made_up_transformers(tmp_path / "library")
+    sandbox = LibraryBefore(choose_sandbox(), library)
+    archive = packed(tmp_path, competition, AVERAGE)
+    verdict = judge(archive, competition, tmp_path / "work", private_items=competition.folder, sandbox=sandbox)
+    assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
+    assert "transformers 5.99.0 is not known here; tested: " in verdict.message
+    assert not verdict.costs_quota
+
+
+def test_an_extra_that_the_judge_lacks_costs_a_team_nothing(competition: Competition, tmp_path: Path) -> None:
+    missing = "raise ModuleNotFoundError('no transformers', name='transformers')"
+    library = write_made_up_transformers(tmp_path / "library", missing)
+    sandbox = LibraryBefore(choose_sandbox(), library)
+    archive = packed(tmp_path, competition, AVERAGE)
+    verdict = judge(archive, competition, tmp_path / "work", private_items=competition.folder, sandbox=sandbox)
     assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
     assert not verdict.costs_quota
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cuvee.errors import CuveeError, RecipeError
+from cuvee.errors import CuveeError, MissingExtra, PlatformError, RecipeError
 
 MERGED = "model"
 ANSWERS = "answers"
@@ -77,6 +77,9 @@ def main(arguments: list[str]) -> int:
     kind, place = arguments
     try:
         ORDERS[kind](json.loads(Path(place).read_text(encoding="utf-8")))
+    except MissingExtra as error:  # the judge's machine lacks it, whoever sent the recipe
+        _say({"error": str(error), "code": PlatformError.exit_code})
+        return PlatformError.exit_code
     except CuveeError as error:
         _say({"error": str(error)[:4000], "code": error.exit_code})
         return error.exit_code
