@@ -7,6 +7,8 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
+from python_examples import EXAMPLES, RECIPE
+
 import cuvee
 
 SECTIONS = {
@@ -15,7 +17,7 @@ SECTIONS = {
     "Merge in parts": ("merge_part", "join", "Part", "PartResult"),
     "Arrays in memory": ("merge_tensors", "merge_state_dicts"),
     "Models out of a merge by EMR": ("rebuild",),
-    "Adapters": ("combine_adapters", "apply_adapter", "extract_adapter", "compare_adapters"),
+    "Adapters": ("extract_adapter", "combine_adapters", "apply_adapter", "compare_adapters"),
     "Compare and measure": ("compare", "evaluate", "Comparison", "Report"),
     "Version": ("__version__",),
 }
@@ -23,7 +25,8 @@ WIDEST = 88
 
 INTRO = """`import cuvee` is quick: numpy, torch and the like are imported when something that needs them is first used.
 [Use it from Python](../how-to/use-from-python.md) shows how these go together. What fails as expected raises a kind of
-`cuvee.errors.CuveeError`: see [Exit codes and errors](errors.md#in-python). The examples use the models of the demo:"""
+`cuvee.errors.CuveeError`: see [Exit codes and errors](errors.md#in-python). The examples go on from one another. They
+use the models of the demo, and this recipe:"""
 
 
 def python_page(generated: str) -> str:
@@ -31,6 +34,7 @@ def python_page(generated: str) -> str:
     listed = [name for names in SECTIONS.values() for name in names]
     assert sorted(listed) == sorted(cuvee.__all__), "docs/python_page.py: each name of __all__ belongs in one section"
     parts = ["# Python", generated, INTRO, "```sh\ncuvee demo cuvee-demo\n```"]
+    parts.append(f"```yaml\n# file: recipe.yaml\n{RECIPE}```")
     for title, names in SECTIONS.items():
         parts.append(f"## {title}")
         for name in names:
@@ -48,6 +52,8 @@ def _entry(name: str) -> Iterator[str]:
         value = getattr(value, name)
     yield f"```py\n{_signature(name, value)}\n```"
     yield inspect.getdoc(value) or ""
+    if inspect.isfunction(value):
+        yield f"```python\n{textwrap.dedent(EXAMPLES[name]).strip()}\n```"
 
 
 def _signature(name: str, value: Any) -> str:
@@ -71,7 +77,8 @@ def _fields(source: ast.ClassDef, value: Any) -> Iterator[str]:
             yield f"{node.target.id}: {_plain(node.annotation)}"
     for node in source.body:
         if isinstance(node, ast.FunctionDef) and _is_property(node) and not node.name.startswith("_"):
-            yield f"{node.name}: {_plain(node.returns)}  # computed"
+            summary = (ast.get_docstring(node) or "computed").splitlines()[0]
+            yield f"{node.name}: {_plain(node.returns)}  # {summary}"
 
 
 def _is_property(node: ast.FunctionDef) -> bool:
