@@ -83,13 +83,13 @@ def main() -> None:
         Path("my-recipe.yaml").write_text(recipe("cuvee-demo/models", *TEAMS["Second press"]), encoding="utf-8")
         terminal("terminal.svg", Path("my-recipe.yaml"), "merge", "my-recipe.yaml", "my-blend")
         cuvee("evaluate", "my-blend", "sort", "reverse", "odd", "--against-parents", "--out", "scores")
-        models = [f"cuvee-demo/models/{name}" for name in ("base", "odd", "reverse", "shift", "sort")]
-        cuvee("compare", *models, "--out", "comparison.html")
+        models = ("base", "odd", "reverse", "shift", "sort")
+        cuvee("compare", *models, "--out", f"{folder}/comparison.html", folder=Path("cuvee-demo/models"))
         hold_competition(Path("competition"), Path("site"))
         with browser() as opened:
             screenshot(opened, Path("cuvee-demo/index.html"), "leaderboard")
             screenshot(opened, Path("scores/report.html"), "evaluation")
-            screenshot(opened, Path("comparison.html"), "comparison")
+            screenshot(opened, Path("comparison.html"), "comparison", part="cosine")
             screenshot(opened, Path("site/index.html"), "board")
 
 
@@ -127,18 +127,20 @@ def hold_competition(folder: Path, site: Path) -> None:
         for team, (method, parameters) in TEAMS.items():
             (folder / "mine.yaml").write_text(recipe("models", method, parameters), encoding="utf-8")
             token = posted(f"{address}/api/teams", {"name": team})["token"]
-            cuvee("submission", "send", "mine.yaml", "--wait", folder=folder, CUVEE_SERVER=address, CUVEE_TOKEN=token)
-        cuvee("competition", "export", str(folder), str(site))
+            cuvee("submission", "send", "mine.yaml", folder=folder, CUVEE_SERVER=address, CUVEE_TOKEN=token)
+    cuvee("competition", "work", str(folder), "--once")
+    cuvee("competition", "export", str(folder), str(site))
 
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:
-    """Serve a competition with one worker; yield its address once it answers."""
+    """Serve a competition without workers; yield its address once it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    server = subprocess.Popen([*CUVEE, "competition", "serve", str(folder), "--port", str(port)])
+    command = [*CUVEE, "competition", "serve", str(folder), "--port", str(port), "--workers", "0"]
+    server = subprocess.Popen(command)
     try:
         wait_for(f"{address}/api/competition", server)
         yield address
@@ -176,12 +178,12 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-def screenshot(opened: Browser, page: Path, name: str) -> None:
-    """Take the top of a page, in light and in dark colours."""
+def screenshot(opened: Browser, page: Path, name: str, *, part: str = "") -> None:
+    """Take the top of a page, or of a part of it, in light and in dark colours."""
     for scheme in ("light", "dark"):
         context = opened.new_context(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme=scheme, offline=True)
         tab = context.new_page()
-        tab.goto(page.resolve().as_uri())
+        tab.goto(f"{page.resolve().as_uri()}#{part}")
         keep(f"{name}.png" if scheme == "light" else f"{name}-dark.png", tab.screenshot())
         context.close()
 
