@@ -77,8 +77,9 @@ def _fields(source: ast.ClassDef, value: Any) -> Iterator[str]:
             yield f"{node.target.id}: {_plain(node.annotation)}"
     for node in source.body:
         if isinstance(node, ast.FunctionDef) and _is_property(node) and not node.name.startswith("_"):
-            summary = (ast.get_docstring(node) or "computed").splitlines()[0]
-            yield f"{node.name}: {_plain(node.returns)}  # {summary}"
+            summary = (ast.get_docstring(node) or "").splitlines()
+            yield from (f"# {line}" for line in summary[:1])
+            yield f"{node.name}: {_plain(node.returns)}"
 
 
 def _is_property(node: ast.FunctionDef) -> bool:
