@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lm-eval parity real family docs clean
+.PHONY: demo test lm-eval parity real family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -29,7 +29,16 @@ family: $(VENV)/dev
 	$(BIN)/python models/train.py family
 
 docs: $(VENV)/dev
-	$(BIN)/mkdocs build --strict
+	$(BIN)/python docs/generate.py
+	$(BIN)/zensical build --strict
+
+# Runs every command of README.md and docs/, and writes into the pages what the commands print.
+examples: $(VENV)/dev
+	$(BIN)/pytest tests/docs/test_pages.py --refresh-examples
+
+# Takes the pictures in docs/images again; needs a Chromium, and some minutes.
+pictures: $(VENV)/dev
+	$(BIN)/python docs/pictures.py
 
 # torch first and alone: another package's requirement would fetch the newest build instead of the pinned one.
 $(VENV)/python:

@@ -1,4 +1,8 @@
-"""Writes the generated pages of the reference: `python docs/generate.py`. A test checks that they are up to date."""
+"""Writes the generated parts of the documentation: `python docs/generate.py`. A test checks that they are up to date.
+
+Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
+from the navigation, the chart of the benchmarks from their table.
+"""
 
 import inspect
 from collections.abc import Iterator
@@ -6,13 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from benchmark_chart import chart
+from navigation import home_page, navigation
+from python_page import python_page
 
 from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
 
-REFERENCE = Path(__file__).parent / "reference"
+DOCS = Path(__file__).parent
+FOLDERS = ("reference/methods", "reference/commands")
+"""Folders in which every page is generated."""
+
 GENERATED = "<!-- Written by docs/generate.py; change the code, then run it. -->"
 
 BASES = {
@@ -25,39 +35,73 @@ REPRODUCIBLE = {
     "bits": "the same bytes on every machine",
     "tolerance": "the same bytes on one machine; elsewhere within a tolerance",
 }
+KINDS = {
+    "coefficient": ("Weighted sums", "A number for each model, or for each model and tensor. The fastest."),
+    "element": ("Entry by entry", "Each entry of the task vectors is thinned out, elected or weighed by itself."),
+    "matrix": (
+        "Whole matrices",
+        "Methods by singular values and least squares. They take longer and more memory; see "
+        "[Merge by singular values](../../how-to/merge-matrices.md).",
+    ),
+}
 
 
 def main() -> None:
-    """Write every generated page."""
-    for name, text in pages().items():
-        (REFERENCE / name).write_text(text, encoding="utf-8")
+    """Write every generated file, and remove pages of what is no more."""
+    for name, text in files().items():
+        (DOCS / name).parent.mkdir(parents=True, exist_ok=True)
+        (DOCS / name).write_text(text, encoding="utf-8")
+    for path in leftovers():
+        path.unlink()
 
 
-def pages() -> dict[str, str]:
-    """Return the generated pages by file name."""
-    return {"methods.md": methods_page(), "additions.md": additions_page(), "commands.md": commands_page()}
+def files() -> dict[str, str]:
+    """Return the generated files by their names under docs/."""
+    pages = methods_pages() | commands_pages()
+    return pages | {
+        "reference/additions.md": additions_page(),
+        "reference/python.md": python_page(GENERATED),
+        "index.md": home_page(),
+        "images/benchmarks.svg": chart((DOCS / "benchmarks.md").read_text(encoding="utf-8")),
+        "../mkdocs.yml": navigation(list(pages)),
+    }
 
 
-def methods_page() -> str:
-    """Return one section for each of Cuvée's own methods."""
+def leftovers() -> list[Path]:
+    """List the pages in generated folders that nothing generates any more."""
+    wanted = {DOCS / name for name in files()}
+    return [path for folder in FOLDERS for path in (DOCS / folder).glob("*.md") if path not in wanted]
+
+
+def methods_pages() -> dict[str, str]:
+    """Return a page for each of Cuvée's own methods, and one that lists them."""
     own = [method for method in registry().values() if method.rule.__module__.startswith("cuvee.methods.")]
-    rows = [f"| [`{method.key}`](#{method.key}) | {method.summary} |" for method in own]
+    pages = {f"reference/methods/{method.key}.md": _joined(list(_method(method))) for method in own}
+    return {"reference/methods/index.md": _methods_index(own)} | pages
+
+
+def _methods_index(own: list[Method]) -> str:
     intro = (
         "θ₀ is the base model, θᵢ a model, τᵢ = θᵢ − θ₀ its task vector, wᵢ its weight, λ the setting `lambda`.\n"
         "`normalize` divides by the weights, `rescale` restores the size of what was thinned out, `int8_mask` is "
         "accepted from mergekit and changes nothing.\n"
         "`cuvee methods NAME` shows the same in a terminal. "
-        "Where mergekit and a paper differ, see [Come from mergekit](../how-to/come-from-mergekit.md)."
+        "Where mergekit and a paper differ, see [Come from mergekit](../../how-to/come-from-mergekit.md); how the "
+        "methods fare on one family, with intervals, is on [Which method](../../explanation/which-method.md)."
     )
-    head = ["# Merge methods", GENERATED, intro, "| method | what it does |\n|---|---|\n" + "\n".join(rows)]
-    return _joined([*head, *(part for method in own for part in _method(method))])
+    parts = ["# Merge methods", GENERATED, intro]
+    for kind, (title, meaning) in KINDS.items():
+        rows = [f"| [`{m.key}`]({m.key}.md) | {m.summary} |" for m in own if m.kind == kind]
+        parts += [f"## {title}", meaning, "| method | what it does |\n|---|---|\n" + "\n".join(rows)]
+    return _joined(parts)
 
 
 def _method(method: Method) -> Iterator[str]:
     facts = [f"- Source: {_source(method.paper)}"] if method.paper else []
     facts += [f"- Models: {_count(method)}", f"- Base model: {BASES[method.base]}"]
     facts += [f"- Reproducible: {REPRODUCIBLE[method.reproducible]}"]
-    yield f"## {method.key}"
+    yield f"# {method.key}"
+    yield GENERATED
     yield f"    {method.formula}"
     yield inspect.getdoc(method.rule) or ""
     yield "\n".join(facts)
@@ -123,22 +167,56 @@ def _setting(setting: Setting) -> str:
     return f"| `{setting.name}` | {of} | {default} | {values} |"
 
 
-def commands_page() -> str:
-    """Return one section for each verb of the command line."""
+def commands_pages() -> dict[str, str]:
+    """Return a page for each verb of the command line, or group of verbs, and one that lists them."""
     group: Any = typer.main.get_command(app)
+    pages = {f"reference/commands/{name}.md": _command_page(name, group.commands[name]) for name in group.commands}
+    return {"reference/commands/index.md": _commands_index(group)} | pages
+
+
+def _commands_index(group: Any) -> str:
     intro = (
         "Results go to stdout, progress and talk to stderr. `--json` prints one JSON document to stdout and nothing "
-        "else there.\nExit codes are on the page [Exit codes and errors](errors.md)."
+        "else there.\nExit codes are on the page [Exit codes and errors](../errors.md)."
     )
     common = [p for p in group.params if p.name in ("debug", "version")]
-    parts = ["# Command line", GENERATED, intro, _options(common), "`-h` or `--help` works for every command."]
+    rows: dict[str, list[str]] = {}
     for name, command in leaves(group):
-        parts += [f"## cuvee {name}", command.help, f"    cuvee {_usage(name, command)}"]
-        arguments = [p for p in command.params if p.param_type_name == "argument"]
-        options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
-        parts += [_arguments(arguments)] if arguments else []
-        parts += [_options(options)] if options else []
+        top, *below = name.split()
+        anchor = f"#cuvee-{top}-{below[0]}" if below else ""
+        row = f"| [`cuvee {name}`]({top}.md{anchor}) | {command.help.splitlines()[0]} |"
+        rows.setdefault(_panel(group.commands[top]), []).append(row)
+    parts = ["# Command line", GENERATED, intro, _options(common), "`-h` or `--help` works for every command."]
+    for panel, lines in rows.items():
+        parts += [f"## {panel}"] if panel else []
+        parts += ["| command | what it does |\n|---|---|\n" + "\n".join(lines)]
     return _joined(parts)
+
+
+def _panel(command: Any) -> str:
+    """Return the group of `cuvee --help` that a command stands in."""
+    panel = getattr(command, "rich_help_panel", None)
+    return panel if isinstance(panel, str) else ""
+
+
+def _command_page(name: str, command: Any) -> str:
+    if not hasattr(command, "commands"):
+        return _joined([f"# cuvee {name}", GENERATED, *_command(name, command)])
+    parts = [f"# cuvee {name}", GENERATED, command.help]
+    for whole, verb in leaves(command, f"{name} "):
+        parts += [f"## cuvee {whole}", *_command(whole, verb)]
+    return _joined(parts)
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    yield command.help
+    yield f"    cuvee {_usage(name, command)}"
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    if arguments:
+        yield _arguments(arguments)
+    if options:
+        yield _options(options)
 
 
 def leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:

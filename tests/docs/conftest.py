@@ -2,6 +2,7 @@
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,18 +19,20 @@ def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> DemoCache:
 
 
 @pytest.fixture
-def shell(tmp_path: Path, demo_cache: DemoCache, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    opened = Shell(tmp_path, demo_cache)
+def shell(demo_cache: DemoCache, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
+    """A terminal of 120 columns in a new folder. Its path is short: a terminal breaks long ones in the middle."""
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "120")
+    opened = Shell(folder, demo_cache)
     yield opened
     opened.close()
     monkeypatch.undo()
-    shutil.rmtree(tmp_path)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
-def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
+def local_hub(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
     """A hub with the demo's models as `example/NAME`, the one that pages reach; its cache is the page's own."""
     from huggingface_hub import constants
 
@@ -39,7 +42,8 @@ def local_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Local
         monkeypatch.setattr(constants, "ENDPOINT", hub.address)
         template = hub.address + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub-cache"))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(shell.folder / ".cache" / "huggingface" / "hub"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", "hf_of_the_pages")
+        shell.places[hub.address] = "https://huggingface.co"
         yield hub

@@ -46,7 +46,14 @@ _NAME = re.compile(r"journal-(\d+)-of-(\d+)\.jsonl")
 
 @dataclass(frozen=True)
 class PartResult:
-    """A finished part: its files and tensors, what it took, and which parts are not complete yet."""
+    """A finished part of a merge.
+
+    - `part`: which of how many it is.
+    - `files`: the names of its files of weights; `tensors`: how many tensors are in them.
+    - `figures`: what it took, as of a `MergeResult`.
+    - `missing`: the parts that are not complete yet; without one, `join` makes them a model.
+    - `warnings`: what a reader should know.
+    """
 
     part: Part
     files: tuple[str, ...]

@@ -28,7 +28,14 @@ from cuvee.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A finished merge: where it is, its weights' digest, what it took, what a reader should know."""
+    """A finished merge.
+
+    - `folder`: where the model is.
+    - `digest`: of the weights, in hexadecimal; the same for equal weights.
+    - `figures`: what it took: `seconds`, `bytes_read`, `bytes_written`, `peak_memory_bytes`, and `cast_loss`, the
+      share of the change from the base that the last rounding lost.
+    - `warnings`: what a reader should know.
+    """
 
     folder: Path
     digest: str
@@ -63,13 +70,22 @@ def run_plan(
     """Write the merged model to the folder `out`, which appears complete or not at all.
 
     Models of a hub are downloaded first, once it is known that there is room for them and for the output.
-    A run of the same plan that was stopped is taken up where it was; without `resume` what it left is removed.
-    What surveys of whole models find is kept in the folder `cache`, if there is one, for other merges of the models.
-    With `hash_inputs`, `cuvee.json` has the SHA-256 of every input file; `history` is what it says of earlier stages.
-    With `device` "cuda" tensors are merged whole on a GPU; "auto" does so for methods that need whole matrices, if
-    there is one.
-    `memory_bytes` bounds the private memory of buffers, by default 512 MB, or what the largest matrices need where the
-    method works on whole ones; `chunk` (elements) overrides the size that fits it. Raises
+
+    - `memory_bytes`: the most private memory that buffers take; by default 512 MB, or what the largest matrices need
+      where the method works on whole ones. Less memory changes no byte of the output.
+    - `threads`: how many workers compute.
+    - `shard_bytes`: the largest size of one file of weights.
+    - `chunk`: how many entries of a tensor are read at a time, in place of the number that fits the memory.
+    - `overwrite`: replace an earlier merge in `out`.
+    - `resume`: take up a run of the same plan that was stopped; if false, what it left is removed.
+    - `allow_nonfinite`: let NaN and infinity in the inputs pass.
+    - `hash_inputs`: record the SHA-256 of every input file in `cuvee.json`.
+    - `device`: "cuda" merges tensors whole on a GPU, "auto" does so for methods of whole matrices if there is one.
+    - `progress`: hears what is done; by default nobody does.
+    - `cache`: a folder that keeps what surveys of whole models find, for other merges of the same models.
+    - `history`: what `cuvee.json` says of earlier stages.
+
+    Raises
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
     """

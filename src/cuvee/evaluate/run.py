@@ -50,14 +50,21 @@ def evaluate(
     prompt: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Report:
-    """Evaluate a model, a folder, one already loaded or one of a server, on tasks.
+    """Measure a model on tasks.
 
-    With `out`, the report, a submission and all answers are written there, the answers as they come: a second run
-    computes only what is missing, which is what no run with the same model, item, prompt, dtype, device and scoring has
-    answered. `limit` takes the first items of each task. `prompt` has keys of a prompt that count in place of those of
-    every task, by default those of the recipe that the model was merged by. A loaded model keeps its own device and
-    dtype. A place that cannot be written to raises RecipeError, a full disk OutOfBudget, before the model is loaded
-    where that can be known.
+    - `model`: a folder, a model that `cuvee.evaluate.load_model` has loaded, which keeps its own device and dtype, or
+      one that `cuvee.evaluate.served.open_server` has reached.
+    - `tasks`: names of bundled tasks, files, or `Task`s.
+    - `out`: a folder for the report, a submission and all answers. Answers are written as they come: a second run
+      computes only those that no run with the same model, item, prompt, dtype, device and scoring has given.
+    - `limit`: how many items of each task to take, from the first.
+    - `batch_size`: sequences at a time, or "auto".
+    - `scoring`: how the log-likelihood of a choice is counted; "sum" is that of the whole choice.
+    - `prompt`: keys of a prompt that count in place of those of every task; by default those of the recipe that the
+      model was merged by.
+
+    Raises RecipeError for tasks and settings that are wrong and for a place that cannot be written to, OutOfBudget for
+    a full disk; before the model is loaded where that can be known.
     """
     from cuvee.evaluate.model import LanguageModel, fitting_threads
 

@@ -131,6 +131,7 @@ class Plan:
 
     @property
     def parameters(self) -> int:
+        """How many numbers the output has."""
         return sum(step.elements for step in self.steps)
 
     @property
