@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cuvee.evaluate.parents import AgainstParents
     from cuvee.evaluate.served import Served
     from cuvee.hub import Hub
+    from cuvee.progress import Progress
 
 NAME = "evaluate"
 PAGE, AGAINST, PARENTS = "report.html", "against_parents.json", "parents"
@@ -50,7 +51,7 @@ def command(
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
 
-    def measure(folder: Path, place: Path | None) -> "Report":
+    def measure(folder: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(folder, tasks, out=place, limit=limit, progress=progress, **options)
 
     if model.startswith(("http://", "https://")):
@@ -64,7 +65,7 @@ def command(
     place = loadable_folder(model, hub, progress)
     options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
     if not against_parents:
-        _show(measure(place, out), None, out, as_json)
+        _show(measure(place, out, progress), None, out, as_json)
         return
     (compared,) = evaluate_with_parents(
         [(place, out)], measure, out=out and out / PARENTS, hub=hub, progress=progress, recipe_folder=recipe_folder

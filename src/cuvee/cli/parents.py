@@ -8,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from cuvee.evaluate import Report
     from cuvee.evaluate.parents import AgainstParents
+    from cuvee.progress import Progress
 
 NAME = "parents"
 
@@ -32,11 +33,9 @@ def command(
     from cuvee.evaluate.parents import blends_in, evaluate_with_parents
     from cuvee.hub import Hub
 
-    progress = shown_progress()
-
     options: dict[str, Any] = {"limit": limit, "device": device, "dtype": dtype, "prompt": {}}
 
-    def measure(model: Path, place: Path | None) -> "Report":
+    def measure(model: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(model, tasks, out=place, progress=progress, **options)
 
     compared = evaluate_with_parents(
@@ -44,7 +43,7 @@ def command(
         measure,
         out=out and out / "parents",
         hub=Hub(offline=offline),
-        progress=progress,
+        progress=shown_progress(),
         recipe_folder=recipe_folder,
     )
     if as_json:

@@ -36,6 +36,7 @@ from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
+from cuvee.progress import Within
 from cuvee.recipe.recipe import Recipe
 
 MOST_SHOWN = 12
@@ -70,6 +71,7 @@ def run_part(
     if not 1 <= part.number <= part.count:
         raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
     chosen = Options(**options)
+    chosen = replace(chosen, progress=Within(chosen.progress, f"part {part}"))
     plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
     plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
     workers = Workers(plan, chosen)

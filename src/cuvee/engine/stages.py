@@ -17,6 +17,7 @@ from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.stages import plan_stages, used
+from cuvee.progress import Progress, Silent, Within
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 
@@ -47,21 +48,29 @@ def merge_stages(
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
-    for recipe in recipes[:-1]:
+    for number, recipe in enumerate(recipes[:-1], 1):
         plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
         place = kept / f"{recipe.name}-{_key(plan, options)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
-            run_plan(plan, place, history=_told(history, recipe), **options)
+            heard = _of_stage(number, len(recipes), options)
+            run_plan(plan, place, history=_told(history, recipe), **options | {"progress": heard})
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
     plan = make_plan(last, stages=used(last, made), places=places, hub=hub, custom_code=custom_code)
+    options["progress"] = _of_stage(len(recipes), len(recipes), options)
     result = run_plan(plan, named, overwrite=overwrite, history=_told(history, last), **options)
     if folder is None:
         shutil.rmtree(kept, ignore_errors=True)
         remove_empty(kept)
     return result
+
+
+def _of_stage(number: int, count: int, options: Mapping[str, Any]) -> Progress:
+    """Return progress that says which of how many stages it is of, where there are several."""
+    progress: Progress = options.get("progress") or Silent()
+    return Within(progress, f"stage {number} of {count}") if count > 1 else progress
 
 
 def _key(plan: Plan, options: Mapping[str, Any]) -> str:

@@ -77,6 +77,9 @@ class Workers:
         self.kernels = prepare(options.progress)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
+        self.asked = len(plan.steps)
+        """Steps of this run, and how many of them are done."""
+        self.done = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._own = threading.local()
@@ -84,6 +87,8 @@ class Workers:
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
         left = {step.name for step in steps if step.name not in journal.contents.finished}
+        self.asked = len(steps)
+        self.done = len(steps) - len(left)
         self.progress.start("merge", self._forecast(steps), "bytes")
         self.progress.advance(self._forecast([step for step in steps if step.name not in left]))
         if left or is_measured(self.plan):
@@ -133,7 +138,9 @@ class Workers:
         note(step.name, Finished(digest, loss))
         forecast = readings(step, self._sources(step), self.granted) * _input_bytes(step)
         with self._lock:
+            self.done += 1
             self.progress.advance(max(forecast - blocks.bytes_read, 0))  # surveys may end early
+            self.progress.note(f"{self.done} of {self.asked} tensors")
 
     def _measure(self, context: Context, step: MergeStep) -> Norms:
         return measure_step(step, self._blocks(step), context)

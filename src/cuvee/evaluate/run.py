@@ -73,7 +73,7 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = tuple(judged(task, run.answers(task)) for task in asked) + run.harness(foreign)
+            results = run.judged_tasks(asked) + run.harness(foreign)
     finally:
         progress.finish()
     report = Report(
@@ -170,6 +170,13 @@ class _Run:
             return {"scoring": self.scoring, **self.model.settings()}
         deciding = {"scoring": self.scoring, "dtype": self.model.dtype, "device": self.model.device.type}
         return {**deciding, "kit_style": kit_style(self.model)} if self.scoring == "kit" else deciding
+
+    def judged_tasks(self, tasks: Sequence[Task]) -> tuple[TaskReport, ...]:
+        reports = []
+        for number, task in enumerate(tasks, 1):
+            self.progress.note(f"task {number} of {len(tasks)}, {task.name}")
+            reports.append(judged(task, self.answers(task)))
+        return tuple(reports)
 
     def answers(self, task: Task) -> dict[str, Answer]:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""
