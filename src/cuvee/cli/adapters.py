@@ -129,10 +129,8 @@ def compare(
     from cuvee.cli.progress import shown_progress
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.hub import Hub
-    from cuvee.plan.adapters import adapter_of
 
-    hub, progress = Hub(offline=offline), shown_progress()
-    found = compare_adapters([adapter_of(name, hub, progress).adapter for name in adapters])
+    found = compare_adapters(adapters, hub=Hub(offline=offline), progress=shown_progress())
     if as_json:
         import json
 

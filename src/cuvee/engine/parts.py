@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from cuvee.arguments import as_path, checks_options, refused
 from cuvee.checkpoint.write import (
     CheckpointWriter,
     Shard,
@@ -27,6 +28,7 @@ from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recor
 from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
+from cuvee.engine.options import RunOptions
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
@@ -57,23 +59,31 @@ class PartResult:
     warnings: tuple[str, ...]
 
 
+@checks_options
 def merge_part(
-    recipe: Recipe, out: Path | str, part: Part, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+    recipe: Recipe | Path | str,
+    out: Path | str,
+    part: Part,
+    *,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+    **options: Unpack[RunOptions],
 ) -> PartResult:
-    """Plan a recipe and run one part of it. Options are those of `run_plan`."""
-    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), part, **options)
+    """Plan a recipe, which may be the path of one, and run one part of it. Options are those of `run_plan`."""
+    _check_part(part)
+    place = as_path(out, "out")
+    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), place, part, **options)
 
 
-def run_part(
-    plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, device: str = "cpu", **options: Any
-) -> PartResult:
+@checks_options
+def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptions]) -> PartResult:
     """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
-    if not 1 <= part.number <= part.count:
-        raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
+    out = as_path(out, "out")
+    _check_part(part)
     chosen = Options(**options)
-    chosen = replace(chosen, progress=Within(chosen.progress, f"part {part}"))
-    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
-    plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
+    chosen = replace(chosen, progress=Within(chosen.heard, f"part {part}"))
+    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.heard, overwrite=chosen.overwrite))
+    plan = on_device(plan, device_called(chosen.device, useful=any(step.cut for step in plan.steps)))
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)
@@ -85,7 +95,7 @@ def run_part(
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
             # the record of the first part is the one that counts
-            record = write_record(plan, writer, workers, chosen, hash_inputs=hash_inputs and part.number == 1)
+            record = write_record(plan, writer, workers, chosen, hash_inputs=chosen.hash_inputs and part.number == 1)
             writer.close()
             written = sum(shard.nbytes for shard in shards)
             took = Figures(time.perf_counter() - started, workers.bytes_read, written, peak.bytes(), None)
@@ -95,6 +105,13 @@ def run_part(
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
     warnings = (*plan.warnings, *without_masks(plan, split=True))
     return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings)
+
+
+def _check_part(part: object) -> None:
+    if not isinstance(part, Part):
+        raise refused(part, "part", "a Part", "Part(2, 3) is the second of three")
+    if not 1 <= part.number <= part.count:
+        raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
 
 
 def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
@@ -109,12 +126,13 @@ def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
     return tuple(shard for shard in shards if shard.file in mine)
 
 
+@checks_options
 def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
     """Make the parts in `.OUT.partial` the folder `out`. Neither recipe nor inputs are needed, and no tensor is read.
 
     Raises CheckpointError if parts are missing, not complete, or of different merges.
     """
-    out = Path(out)
+    out = as_path(out, "out")
     bring_back(out)
     refuse_existing(out, overwrite=overwrite)
     parts = _found(out)

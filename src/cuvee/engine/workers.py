@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,8 +55,15 @@ class Options:
     overwrite: bool = False
     resume: bool = True
     allow_nonfinite: bool = False
-    progress: Progress = field(default_factory=Silent)
+    hash_inputs: bool = False
+    device: str = "cpu"
+    progress: Progress | None = None
     cache: Path | None = None
+
+    @property
+    def heard(self) -> Progress:
+        """Where progress goes, if only to nobody."""
+        return self.progress or Silent()
 
 
 class Workers:
@@ -72,9 +79,9 @@ class Workers:
         # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
         self.granted = 0 if options.chunk else memory // self.workers
         self.allow_nonfinite = options.allow_nonfinite
-        self.progress = options.progress
+        self.progress = options.heard
         self.cache = options.cache
-        self.kernels = prepare(options.progress)
+        self.kernels = prepare(options.heard)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
         self.asked = len(plan.steps)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cuvee.arguments import checks_options
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
@@ -28,6 +29,7 @@ from cuvee.plan.names import View, view_as, view_of
 from cuvee.plan.outline import outline
 from cuvee.plan.overlap import Taking, overlap
 from cuvee.plan.plan import MergeStep, Plan
+from cuvee.plan.recipes import as_recipe
 from cuvee.plan.resolve import given_models, open_models
 from cuvee.plan.settings import note_settings
 from cuvee.plan.steps import note_clashes, step_of
@@ -37,8 +39,9 @@ from cuvee.recipe.reference import ModelRef
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
 
+@checks_options
 def make_plan(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
     stages: Mapping[ModelRef, TensorSource] | None = None,
@@ -46,7 +49,9 @@ def make_plan(
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
-    """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
+    """Work out every step of a merge. `recipe` may be the path of a file.
+
+    `models` gives the inputs where they are neither in folders nor on a hub.
 
     `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the folder
     of each model by its reference; then nothing is looked for elsewhere.
@@ -55,7 +60,7 @@ def make_plan(
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
-    hub = hub or Hub()
+    recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
