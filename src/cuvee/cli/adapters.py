@@ -151,12 +151,14 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
         ]
         content = {
             "folder": str(result.folder), "digest": result.digest, "energy_discarded": result.discarded,
-            "seconds": result.seconds, "warnings": list(result.notes), "modules": listed,
+            "seconds": result.seconds, "warnings": list(result.warnings), "notes": list(result.notes), "modules": listed,
         }  # fmt: skip
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for note in result.notes:
-        typer.echo(f"warning: {note}", err=True)
+        typer.echo(f"note: {note}", err=True)
     ranks = [module.rank for module in modules]
     spread = f"ranks {min(ranks)} to {max(ranks)}" if len(set(ranks)) > 1 else f"rank {ranks[0]}" if ranks else ""
     typer.echo(f"{result.folder}: {len(modules)} modules, {spread}, in {result.seconds:.2f} s", err=True)

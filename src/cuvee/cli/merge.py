@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 NAME = "merge"
 
+LEAST_TOLD = 0.05
+"""Seconds of compiling below which nothing is said of it."""
+
 
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
@@ -68,7 +71,7 @@ def print_merge(result: "MergeResult", *, as_json: bool) -> None:
     if as_json:
         typer.echo(_json(asdict(result) | {"folder": str(result.folder)}))
         return
-    _print_took(str(result.folder), result.figures, result.warnings)
+    _print_took(str(result.folder), result.figures, result.warnings, result.notes)
     if result.figures.cast_loss is not None:
         typer.echo(f"the final cast lost {result.figures.cast_loss:.1%} of the change from the base", err=True)
     typer.echo(f"weights digest {result.digest}")
@@ -80,18 +83,23 @@ def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(_json(asdict(result) | {"part": str(result.part), "missing": missing}))
         return
-    _print_took(f"part {result.part} of {out}, {result.tensors} tensors", result.figures, result.warnings)
+    what = f"part {result.part} of {out}, {result.tensors} tensors"
+    _print_took(what, result.figures, result.warnings, result.notes)
     then = f"join them with `cuvee join {out}`"
     typer.echo(f"missing parts: {', '.join(missing)}; then {then}" if missing else f"all parts are there; {then}")
 
 
-def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...]) -> None:
+def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...], notes: tuple[str, ...]) -> None:
     from cuvee.cli.amounts import bytes_text
 
     rate = (figures.bytes_read + figures.bytes_written) / max(figures.seconds, 1e-9)
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"{what}: {bytes_text(figures.bytes_written)} in {figures.seconds:.2f} s", err=True)
+    if figures.compile_seconds >= LEAST_TOLD:
+        typer.echo(f"besides, {figures.compile_seconds:.1f} s to compile kernels for this machine, once", err=True)
     typer.echo(
         f"read {bytes_text(figures.bytes_read)}, {bytes_text(rate)}/s in all, "
         f"peak private memory {bytes_text(figures.peak_memory_bytes)}",

@@ -74,8 +74,8 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
         | {"workers": workers, "memory_bytes": workers * plan.forecast.least_memory_bytes}
         | ({"seconds": seconds.on(workers), "core_seconds": seconds.total} if seconds else {}),
         "config_changes": dict(plan.config_changes),
-        "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
         "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
@@ -134,12 +134,12 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
         console.print(line, markup=False)
     if forecast.bytes_downloaded:
         console.print(f"downloads {bytes_text(forecast.bytes_downloaded)} to {plan.hub.cache_folder}", markup=False)
-    for note in plan.vocabulary.notes:
-        console.print(note, markup=False)
     if plan.config_changes:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False)
     for difference in differences(plan):
         console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")

@@ -4,7 +4,6 @@ A part depends on the plan only, not on other parts. It needs the folder in whic
 """
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from cuvee.checkpoint.write import (
     refuse_existing,
 )
 from cuvee.device import device_called
+from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
@@ -36,6 +36,7 @@ from cuvee.engine.run import MergeResult
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
+from cuvee.kernels import load
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
 from cuvee.progress import Within
@@ -57,6 +58,7 @@ class PartResult:
     figures: Figures
     missing: tuple[Part, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @checks_options
@@ -84,13 +86,13 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
     chosen = replace(chosen, progress=Within(chosen.heard, f"part {part}"))
     plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.heard, overwrite=chosen.overwrite))
     plan = on_device(plan, device_called(chosen.device, useful=any(step.cut for step in plan.steps)))
+    clock = Clock(load())
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
     identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
     place = opened(out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume)
-    started = time.perf_counter()
     with PeakMemory() as peak, place as (writer, journal):
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
@@ -98,13 +100,20 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
             record = write_record(plan, writer, workers, chosen, hash_inputs=chosen.hash_inputs and part.number == 1)
             writer.close()
             written = sum(shard.nbytes for shard in shards)
-            took = Figures(time.perf_counter() - started, workers.bytes_read, written, peak.bytes(), None)
+            took = Figures(
+                seconds=clock.seconds(),
+                compile_seconds=clock.compile_seconds(),
+                bytes_read=workers.bytes_read,
+                bytes_written=written,
+                peak_memory_bytes=peak.bytes(),
+                cast_loss=None,
+            )
             journal.end({"figures": asdict(took), "record": record})
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
     warnings = (*plan.warnings, *without_masks(plan, split=True))
-    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings)
+    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings, plan.notes)
 
 
 def _check_part(part: object) -> None:
@@ -149,7 +158,8 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
             digest = finish(writer, record, finished, figures)
         for journal in journals:
             journal.remove()
-    return MergeResult(out, digest, figures, tuple(record["provenance"]["warnings"]))
+    said = record["provenance"]
+    return MergeResult(out, digest, figures, tuple(said["warnings"]), tuple(said.get("notes", ())))
 
 
 def _parts(count: int) -> list[Part]:
@@ -223,6 +233,7 @@ def _sum(parts: Sequence[Figures]) -> Figures:
     """Add up what the parts took. They may have run one after the other or at once: the seconds are of work."""
     return Figures(
         seconds=sum(part.seconds for part in parts),
+        compile_seconds=sum(part.compile_seconds for part in parts),
         bytes_read=sum(part.bytes_read for part in parts),
         bytes_written=sum(part.bytes_written for part in parts),
         peak_memory_bytes=max(part.peak_memory_bytes for part in parts),

@@ -1,6 +1,5 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Unpack
 from cuvee.arguments import as_path, checks_options, refused
 from cuvee.checkpoint.write import lay_out
 from cuvee.device import device_called
+from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
@@ -21,6 +21,7 @@ from cuvee.engine.provenance import Figures
 from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
+from cuvee.kernels import load
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
 from cuvee.plan.memory import default_memory, fit
@@ -30,12 +31,13 @@ from cuvee.recipe.recipe import Recipe
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A finished merge: where it is, its weights' digest, what it took, what a reader should know."""
+    """A finished merge: where it is, its weights' digest, what it took, what may be lost or wrong, what was decided."""
 
     folder: Path
     digest: str
     figures: Figures
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @checks_options
@@ -108,10 +110,10 @@ def run_plan(
     fit(plan.steps, memory_bytes or default_memory(plan.steps, threads), threads)  # before anything is downloaded
     plan = with_gguf_tokenizer(fetched(plan, out, options.heard, overwrite=overwrite))
     plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
+    clock = Clock(load())
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)
-    started = time.perf_counter()
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
@@ -121,11 +123,12 @@ def run_plan(
             masks = write_masks(plan, writer, threads=workers.workers, progress=options.heard)
             record = with_provenance(record, masks=[asdict(mask) for mask in masks])
         figures = Figures(
-            seconds=time.perf_counter() - started,
+            seconds=clock.seconds(),
+            compile_seconds=clock.compile_seconds(),
             bytes_read=workers.bytes_read,
             bytes_written=sum(shard.nbytes for shard in shards),
             peak_memory_bytes=peak.bytes(),
             cast_loss=cast_loss(record, journal.contents.finished),
         )
         digest = finish(writer, record, journal.contents.finished, figures)
-    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)))
+    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)), plan.notes)

@@ -52,8 +52,8 @@ def transplant(
             frozenset(TOKENIZER_FILES),
             (f"the tokenizer of {donor}, missing rows by {how}",),
         )
-        warnings = (*plan.warnings, *vocabulary.notes)
-        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, warnings=warnings)
+        notes = (*plan.notes, *vocabulary.notes)
+        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, notes=notes)
         options["resume"] = False
         return run_plan(made, out, **options)
 

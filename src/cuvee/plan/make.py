@@ -103,6 +103,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         config_changes=changes,
         forecast=forecast(steps, draft),
         warnings=tuple(draft.warnings),
+        notes=tuple(draft.notes),
         repositories=opening.repositories,
         adapters=opening.adapters,
         hub=hub,
@@ -116,13 +117,15 @@ def _view(draft: Draft) -> Mapping[str, Any]:
     first = view_of(draft.sources[draft.donor])
     views = {m: first if m == draft.donor else view_as(first, source) for m, source in draft.sources.items()}
     for model, view in views.items():
-        draft.warnings += [f"{model}: {note}" for note in getattr(unaligned(view.source), "notes", ())]
-        draft.warnings += [f"{model}: {renaming}, as in {draft.donor}" for renaming in view.renamings]
+        source = unaligned(view.source)
+        draft.warnings += [f"{model}: {warning}" for warning in getattr(source, "warnings", ())]
+        draft.notes += [f"{model}: {note}" for note in getattr(source, "notes", ())]
+        draft.notes += [f"{model}: {renaming}, as in {draft.donor}" for renaming in view.renamings]
     draft.views = views
     if any(draft.unseen.values()):
         return {}  # a head may be among what was not seen
     heads = settle_heads(views, draft.donor)
-    draft.warnings += heads.warnings
+    draft.notes += heads.notes
     draft.problems += heads.problems
     _refuse_unnamed_rows(heads.views, draft)
     draft.views = heads.views
@@ -148,6 +151,7 @@ def _takings(draft: Draft) -> tuple[Taking, ...]:
     found = overlap(draft.recipe, draft.method, draft.views, draft.donor)
     draft.excused = found.excused
     draft.warnings += found.warnings
+    draft.notes += found.notes
     draft.problems += found.problems
     return found.takings
 

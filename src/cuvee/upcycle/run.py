@@ -72,10 +72,11 @@ def upcycle(
     passthrough = replace(passthrough, text=text, seed=recipe.seed)
     plan = make_plan(passthrough, models={passthrough.models()[0]: mixed})
     parents = ", ".join(recipe.models[1:])
-    notes = (f"{len(recipe.experts)} experts, of {parents}: {layout.key}, routers by {recipe.gate_mode}", *_alike(rows))
+    note = f"{len(recipe.experts)} experts, of {parents}: {layout.key}, routers by {recipe.gate_mode}"
+    plan = replace(plan, warnings=(*plan.warnings, *_alike(rows)), notes=(*plan.notes, note))
     # what was planned before is of one input: another recipe with the same shapes must not be gone on with
     options["resume"] = False
-    return run_plan(replace(plan, warnings=(*plan.warnings, *notes)), Path(out), **options)
+    return run_plan(plan, out, **options)
 
 
 def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
