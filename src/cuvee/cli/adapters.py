@@ -151,7 +151,8 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
         ]
         content = {
             "folder": str(result.folder), "digest": result.digest, "energy_discarded": result.discarded,
-            "seconds": result.seconds, "warnings": list(result.warnings), "notes": list(result.notes), "modules": listed,
+            "seconds": result.seconds, "warnings": list(result.warnings), "notes": list(result.notes),
+            "modules": listed,
         }  # fmt: skip
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return

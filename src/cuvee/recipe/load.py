@@ -35,7 +35,8 @@ def read_text(path: Path) -> str:
         with path.open(encoding="utf-8") as opened:
             return opened.read(MAX_CHARACTERS + 1)
     except FileNotFoundError as error:
-        raise RecipeError("cannot read the recipe: there is no such file", where=str(path), hint=nearest(str(path))) from error
+        message = "cannot read the recipe: there is no such file"
+        raise RecipeError(message, where=str(path), hint=nearest(str(path))) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
 
