@@ -9,6 +9,7 @@ import typer
 
 from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
+from cuvee.cli.examples import EXAMPLES
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
 
@@ -138,6 +139,7 @@ def commands_page() -> str:
         options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
         parts += [_arguments(arguments)] if arguments else []
         parts += [_options(options)] if options else []
+        parts += ["Examples:", "\n".join(f"    {example}" for example in EXAMPLES[name])]
     return _joined(parts)
 
 
@@ -165,7 +167,7 @@ def _arguments(arguments: list[Any]) -> str:
 
 
 def _options(options: list[Any]) -> str:
-    rows = [f"| `{p.opts[0]}` | {_default(p)} | {p.help} |" for p in options]
+    rows = [f"| `{' '.join(filter(None, [p.opts[0], p.metavar]))}` | {_default(p)} | {p.help} |" for p in options]
     return "| option | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
 
 

@@ -20,17 +20,23 @@ LEAST_TOLD = 0.05
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    memory: str = typer.Option("", help="Private memory that the merge may take; 512MB, or what whole matrices need."),
-    threads: int = typer.Option(0, min=0, help="Cores to use; 0 for all."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda; auto takes a GPU for whole matrices."),
-    shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    memory: str = typer.Option(
+        "", metavar="SIZE", help="Private memory that the merge may take; 512MB, or what whole matrices need."
+    ),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
+    device: str = typer.Option(
+        "auto", metavar="DEVICE", help="auto, cpu or cuda; auto takes a GPU for whole matrices."
+    ),
+    shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
-    stages: Path | None = typer.Option(None, help="Keep what earlier stages make in this folder, and use it again."),
+    stages: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Keep what earlier stages make in this folder, and use it again."
+    ),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:

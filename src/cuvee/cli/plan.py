@@ -17,8 +17,8 @@ SHOWN_STEPS = 12
 
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
-    memory: str = typer.Option("", help="Say if the merge cannot be done within this."),
-    threads: int = typer.Option(0, min=0, help="Cores to forecast for; 0 for all."),
+    memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
