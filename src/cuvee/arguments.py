@@ -84,12 +84,20 @@ def _folder_hint(value: object) -> str | None:
 @cache
 def _options(function: Callable[..., Any]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
     """Return the names of a function's own parameters, and the types of the options that it hands on."""
-    parameters = inspect.signature(function).parameters.values()
-    own = tuple(p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD))
-    rest = [p.annotation for p in parameters if p.kind is p.VAR_KEYWORD]
-    dictionaries = [argument for annotation in rest for argument in get_args(annotation) if is_typeddict(argument)]
-    handed_on = get_type_hints(dictionaries[0]) if dictionaries else {}
-    return own, handed_on
+    own: list[str] = []
+    handed_on: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            handed_on = _unpacked(parameter.annotation)
+        else:
+            own.append(parameter.name)
+    return tuple(own), handed_on
+
+
+def _unpacked(annotation: Any) -> dict[str, Any]:
+    """Return the options of `**options: Unpack[SomeTypedDict]` with their types; none for other annotations."""
+    (dictionary,) = get_args(annotation) or (None,)
+    return get_type_hints(dictionary) if is_typeddict(dictionary) else {}
 
 
 def _unknown(function: str, name: str, names: Sequence[str]) -> ArgumentError:
@@ -101,14 +109,15 @@ def _unknown(function: str, name: str, names: Sequence[str]) -> ArgumentError:
 def _check_type(function: str, name: str, value: object, annotation: Any) -> None:
     """Check a value of plain types; what else an option takes is for the function to use."""
     types = get_args(annotation) or (annotation,)
-    plain = [_PLAIN.get(kind, kind) for kind in types]
-    if not all(kind in _PLAIN or kind is type(None) for kind in types):
+    if not set(types) <= {*_PLAIN, type(None)}:
         return
-    is_number_for_bool = isinstance(value, bool) and bool not in types
-    if isinstance(value, tuple(plain)) and not is_number_for_bool:
-        return
-    names = " or ".join("None" if kind is type(None) else kind.__name__ for kind in types)
-    raise refused(value, f"{function}(): '{name}'", names)
+    if isinstance(value, bool):
+        fits = bool in types
+    else:
+        fits = isinstance(value, tuple(_PLAIN.get(kind, kind) for kind in types))
+    if not fits:
+        names = ["None" if kind is type(None) else kind.__name__ for kind in types]
+        raise refused(value, f"{function}(): '{name}'", " or ".join(names))
 
 
 def _shown(value: object) -> str:
