@@ -89,7 +89,7 @@ def _bundled(name: str) -> Path:
     guess = closest(name, known)
     meant = f"did you mean '{guess}'? " if guess else ""
     public = ", ".join(task for task in known if not task.endswith("-private"))
-    others = f"a .csv, .jsonl or .yaml file is a task, too, and lm-eval:{name} is lm-eval's"
+    others = "a .csv, .jsonl or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's"
     raise EvaluationError(f"there is no bundled task '{name}'", hint=f"{meant}there are {public}; {others}")
 
 
