@@ -16,6 +16,7 @@ from python_page import python_page
 
 from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
+from cuvee.cli.examples import EXAMPLES
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
 
@@ -217,6 +218,8 @@ def _command(name: str, command: Any) -> Iterator[str]:
         yield _arguments(arguments)
     if options:
         yield _options(options)
+    yield "Examples:"
+    yield "\n".join(f"    {example}" for example in EXAMPLES[name])
 
 
 def leaves(group: Any, before: str = "") -> Iterator[tuple[str, Any]]:
@@ -243,7 +246,7 @@ def _arguments(arguments: list[Any]) -> str:
 
 
 def _options(options: list[Any]) -> str:
-    rows = [f"| `{p.opts[0]}` | {_default(p)} | {p.help} |" for p in options]
+    rows = [f"| `{' '.join(filter(None, [p.opts[0], p.metavar]))}` | {_default(p)} | {p.help} |" for p in options]
     return "| option | default | meaning |\n|---|---|---|\n" + "\n".join(rows)
 
 

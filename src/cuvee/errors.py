@@ -2,6 +2,7 @@
 
 CuveeError                     message for a person; .hint; .where
   RecipeError                  the author's: unknown field, method, setting; out of range; bad gradient
+    ArgumentError              a Python caller's: an option that does not exist, an argument of another type
   CheckpointError              the input's: missing tensor, shape, dtype, quantised, corrupt, not finite
   MethodError                  one tensor's: names method and tensor, keeps the cause
   EvaluationError              a task or a model that cannot be scored
@@ -38,6 +39,10 @@ class RecipeError(CuveeError):
     """The author's mistake. Also raised for wrong arguments of a command."""
 
     exit_code = 2
+
+
+class ArgumentError(RecipeError, TypeError):
+    """A Python caller's mistake, which Python itself would call a TypeError."""
 
 
 class MissingExtra(CuveeError):

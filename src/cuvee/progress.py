@@ -1,4 +1,4 @@
-"""How long work tells what it has done: a protocol of three calls. The default does nothing."""
+"""How long work tells what it has done: a protocol of four calls. The default does nothing."""
 
 from typing import Protocol
 
@@ -11,6 +11,9 @@ class Progress(Protocol):
 
     def advance(self, amount: int) -> None:
         """Say that `amount` more units are done."""
+
+    def note(self, text: str) -> None:
+        """Say in a few words where in the stretch the work is: "12 of 39 tensors"."""
 
     def finish(self) -> None:
         """End the stretch."""
@@ -25,5 +28,28 @@ class Silent:
     def advance(self, amount: int) -> None:
         pass
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
+
+
+class Within:
+    """Progress of one of several like works: every stretch is named with which of them it belongs to."""
+
+    def __init__(self, progress: Progress, which: str) -> None:
+        self._progress = progress
+        self._which = which
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        self._progress.start(f"{self._which}: {what}", total, unit)
+
+    def advance(self, amount: int) -> None:
+        self._progress.advance(amount)
+
+    def note(self, text: str) -> None:
+        self._progress.note(text)
+
+    def finish(self) -> None:
+        self._progress.finish()

@@ -88,6 +88,9 @@ class Interrupted:
         if self.reads < 0:
             raise KeyboardInterrupt
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

@@ -75,6 +75,9 @@ class Stopping:
         if len(read_journal(self.journal).finished) >= self.after:
             raise self.error
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

@@ -11,6 +11,7 @@ import pytest
 
 import cuvee
 from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.cli.merge import print_merge
 from cuvee.engine.run import run_plan
 from cuvee.errors import CheckpointError, CuveeError, OutOfBudget, RecipeError
 from cuvee.kernels import BLOCK
@@ -285,3 +286,41 @@ def test_only_known_companions_come_along_with_a_single_file(tmp_path: Path) -> 
     out = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder
     assert {"tokenizer.json", "generation_config.json"} <= {path.name for path in out.iterdir()}
     assert not (out / "tax-return.txt").exists()
+
+
+def test_compiling_is_told_apart_from_merging(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    native = pytest.importorskip("cuvee.kernels.fused.native")
+    monkeypatch.setattr(native, "_folders", lambda: (tmp_path / "kernels",))
+    monkeypatch.setattr(native, "_functions", {})
+    monkeypatch.setattr("cuvee.kernels.fused.compiled", lambda: True)  # the common ones are compiled as they are used
+    first = merge(family, tmp_path / "first", "linear")
+    again = merge(family, tmp_path / "again", "linear")
+    assert first.figures.compile_seconds > first.figures.seconds > 0
+    assert again.figures.compile_seconds == 0
+    for result in (first, again):
+        print_merge(result, as_json=False)
+    told = [line for line in capsys.readouterr().err.splitlines() if "compile" in line]
+    assert told == [f"besides, {first.figures.compile_seconds:.1f} s to compile kernels for this machine, once"]
+
+
+def test_what_was_decided_is_a_note_and_what_may_be_lost_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = random_weights(0)
+    for name, added in (("a", {}), ("b", {"extra.weight": whole["model.norm.weight"]})):
+        write_model(tmp_path / name, {**whole, **added})
+    more = tmp_path / "c"
+    write_model(more, {name: array for name, array in whole.items() if name != "lm_head.weight"})
+    models = "".join(f"  - model: {tmp_path / name}\n" for name in "abc")
+    text = f"merge_method: linear\nmodels:\n{models}parameters: {{weight: 1}}\nmissing: base\n"
+    result = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "cuvee.json").read_text())
+    print_merge(result, as_json=False)
+    printed = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in printed if line.startswith("warning: ")] == record["warnings"]
+    assert [line.partition(": ")[2] for line in printed if line.startswith("note: ")] == record["notes"]
+    assert record["warnings"] == [f"tensors that only {tmp_path / 'b'} has are left out (1 tensor)"]
+    assert record["notes"] == [f"tensors that {tmp_path / 'c'} lacks are taken from {tmp_path / 'a'} (1 tensor)"]
+    assert (result.warnings, result.notes) == (tuple(record["warnings"]), tuple(record["notes"]))

@@ -49,6 +49,9 @@ class Recorder:
     def advance(self, amount: int) -> None:
         self.steps.append(amount)
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

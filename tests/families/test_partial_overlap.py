@@ -19,7 +19,7 @@ Triple = Callable[[str], list[Path]]
 def merged(out: Path, *models: Path, more: str = "") -> tuple[Path, tuple[str, ...]]:
     listed = ", ".join(f"{{model: {model}}}" for model in models)
     text = f"merge_method: linear\nmodels: [{listed}]\nparameters: {{weight: 1}}\n{more}"
-    return out, cuvee.merge(cuvee.recipe_from_text(text), out).warnings
+    return out, cuvee.merge(cuvee.recipe_from_text(text), out).notes
 
 
 def loaded(kind: Any, folder: Path) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def test_an_encoder_saved_without_its_head_gives_its_part(triple: Triple, tmp_pa
     whole, other = triple("bert")[:2]
     bare = tmp_path / "bare"
     transformers.BertModel.from_pretrained(other, add_pooling_layer=False).save_pretrained(bare)
-    out, warnings = merged(tmp_path / "out", whole, bare, more="missing: base\n")
-    assert warnings[0].startswith(f"{bare}: 37 tensors are matched without the prefix 'bert.'")
+    out, notes = merged(tmp_path / "out", whole, bare, more="missing: base\n")
+    assert notes[0].startswith(f"{bare}: 37 tensors are matched without the prefix 'bert.'")
     kind = transformers.BertForMaskedLM
     result, first, second = (loaded(kind, folder) for folder in (out, whole, other))
     for name, number in result.items():
@@ -57,8 +57,8 @@ def test_an_encoder_saved_without_its_head_gives_its_part(triple: Triple, tmp_pa
 def test_a_language_model_is_merged_into_one_that_sees(triple: Triple, tmp_path: Path) -> None:
     seeing, speaking = triple("llava")[0], tmp_path / "llm"
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**GROUPED)).save_pretrained(speaking)
-    out, warnings = merged(tmp_path / "out", seeing, speaking, more="vision: base\nprojector: base\n")
-    assert "21 tensors are matched without the prefix 'language_model.'" in warnings[0]
+    out, notes = merged(tmp_path / "out", seeing, speaking, more="vision: base\nprojector: base\n")
+    assert "21 tensors are matched without the prefix 'language_model.'" in notes[0]
     result, first = (loaded(type(FAMILIES["llava"]()), folder) for folder in (out, seeing))
     second = loaded(transformers.LlamaForCausalLM, speaking)
     assert set(result) == set(first)

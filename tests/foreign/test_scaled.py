@@ -173,8 +173,8 @@ def test_a_merge_of_fp8_and_plain_models_is_their_average_in_the_configs_type(tm
     }
     text = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
     plan = cuvee.make_plan(cuvee.recipe_from_text(text), models=models)
-    assert "a: 1 tensors are fp8 codes and scales" in plan.warnings[0]
-    assert "1 scales of activations are left out" in plan.warnings[0]
+    assert "a: 1 tensors are fp8 codes and scales" in plan.notes[0]
+    assert "1 scales of activations are left out" in plan.notes[0]
     cuvee.run_plan(plan, tmp_path / "out")
     result = open_checkpoint(tmp_path / "out")
     exact = weight.astype(np.float32) * spread(scale, 4, 3, (8, 6))

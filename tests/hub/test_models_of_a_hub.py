@@ -31,6 +31,9 @@ class Heard:
     def advance(self, amount: int) -> None:
         self.done += amount
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

@@ -88,3 +88,13 @@ def test_whoever_finds_the_code_does_not_import_the_compiler() -> None:
     )
     said = subprocess.run([sys.executable, "-c", use], capture_output=True, text=True, check=True)
     assert said.stdout.split("\n")[0] == "[2.0, 2.0, 2.0] False"
+
+
+def test_compiling_is_timed_and_loading_is_not(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    before = native.compile_seconds()
+    add()
+    compiled = native.compile_seconds()
+    assert compiled > before
+    monkeypatch.setattr(native, "_functions", {})
+    add()
+    assert native.compile_seconds() == compiled

@@ -29,7 +29,7 @@ def test_a_tied_model_lends_its_embedding_and_the_output_is_untied(plan, tied):
     assert head_of(made) == [(model, EMBEDDING if model == tied else HEAD) for model in "ab"]
     assert made.config_changes["tie_word_embeddings"] is False
     other = "b" if tied == "a" else "a"
-    assert made.warnings == (
+    assert made.notes == (
         f"'{HEAD}' is tied to the embedding in {tied} and not in {other}: the output has a head of its own, and its "
         "config says tie_word_embeddings: false",
     )
@@ -51,13 +51,13 @@ def test_tied_models_stay_tied(plan):
     made = plan(LINEAR, {"a": TIED, "b": TIED}, configs(a=True, b=True))
     assert not head_of(made)
     assert "tie_word_embeddings" not in made.config_changes
-    assert not made.warnings
+    assert not made.warnings + made.notes
 
 
 def test_a_head_stored_by_all_though_tied_is_kept_and_untied(plan):
     made = plan(LINEAR, {"a": layered(), "b": layered()}, configs(a=True, b=True))
     assert made.config_changes["tie_word_embeddings"] is False
-    assert made.warnings[0].startswith(f"every model stores '{HEAD}', though a says that it is tied")
+    assert made.notes[0].startswith(f"every model stores '{HEAD}', though a says that it is tied")
 
 
 def test_a_head_that_is_missing_and_not_tied_is_an_error(plan):

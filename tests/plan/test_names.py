@@ -41,7 +41,7 @@ def sources_of(made, step):
 )
 def test_a_prefix_is_mapped_and_said(plan, ours, theirs, said):
     made = plan(LINEAR, {"a": prefixed(ours, layered()), "b": prefixed(theirs, layered())})
-    assert made.warnings == (said,)
+    assert made.notes == (said,)
     for step in made.steps:
         assert sources_of(made, step) == [("a", step.name), ("b", theirs + step.name.removeprefix(ours))]
 
@@ -51,7 +51,7 @@ def test_a_prefix_of_a_part_is_mapped_and_what_is_named_alike_stays(plan):
     theirs = inner(layered()) | {"cls.weight": np.zeros((3, 2), np.float32)}
     made = plan(LINEAR, {"a": ours, "b": theirs})
     assert [len(step.inputs) for step in made.steps] == [2] * len(ours)
-    assert made.warnings == ("b: 8 tensors are matched without the prefix 'bert.', as in a",)
+    assert made.notes == ("b: 8 tensors are matched without the prefix 'bert.', as in a",)
 
 
 def test_slices_map_prefixes_too(plan):

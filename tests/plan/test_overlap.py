@@ -30,7 +30,7 @@ def problems(plan, text, models):
 def test_parts_that_only_the_base_has_are_taken_from_it(plan, chosen):
     made = plan(f"{LINEAR}vision: {chosen}\nprojector: {chosen}\n", {"a": SEEING, "b": layered()})
     assert made_of(made) == {name: (("a", "copy") if name in VISION | JOIN else ("ab", "merge")) for name in SEEING}
-    assert made.warnings == (
+    assert made.notes == (
         "'vision' is taken from a; b lacks it (6 tensors)",
         "'projector' is taken from a; b lacks it (1 tensor)",
     )
@@ -84,12 +84,13 @@ def test_a_tensor_that_only_some_have_follows_the_rule(plan):
 
 
 def test_each_rule_is_said_with_the_number_of_tensors(plan):
-    def warnings(rule, **models):
-        return plan(f"{LINEAR}missing: {rule}\n", models).warnings
+    def said(rule, **models):
+        made = plan(f"{LINEAR}missing: {rule}\n", models)
+        return made.warnings, made.notes
 
-    assert warnings("skip", a=MORE, b=layered()) == ("tensors that only a has are taken from it (1 tensor)",)
-    assert warnings("base", a=MORE, b=layered()) == ("tensors that b lacks are taken from a (1 tensor)",)
-    assert warnings("base", a=layered(), b=MORE) == ("tensors that only b has are left out (1 tensor)",)
+    assert said("skip", a=MORE, b=layered()) == ((), ("tensors that only a has are taken from it (1 tensor)",))
+    assert said("base", a=MORE, b=layered()) == ((), ("tensors that b lacks are taken from a (1 tensor)",))
+    assert said("base", a=layered(), b=MORE) == (("tensors that only b has are left out (1 tensor)",), ())
 
 
 THREE = LINEAR.replace("{model: b}", "{model: b}, {model: c}")
@@ -98,7 +99,7 @@ THREE = LINEAR.replace("{model: b}", "{model: b}, {model: c}")
 def test_several_that_have_a_tensor_are_merged_without_those_that_lack_it(plan):
     made = plan(f"{THREE}missing: skip\n", {"a": MORE, "b": layered(), "c": MORE})
     assert made_of(made)[EXTRA] == ("ac", "merge")
-    assert made.warnings == ("tensors that b lacks are merged without it (1 tensor)",)
+    assert made.notes == ("tensors that b lacks are merged without it (1 tensor)",)
 
 
 def test_without_the_base_task_vectors_cannot_be_made(plan):
@@ -115,7 +116,7 @@ def test_a_buffer_that_only_some_have_follows_the_first_model(plan, has):
     models = {"a": layered(), "b": layered()}
     made = plan(LINEAR, models | {has: layered() | buffer})
     assert (next(iter(buffer)) in made_of(made)) == (has == "a")
-    assert "buffers that" in made.warnings[0]
+    assert "buffers that" in made.notes[0]
 
 
 @pytest.mark.parametrize(

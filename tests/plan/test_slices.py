@@ -151,5 +151,5 @@ def test_a_head_that_the_donor_ties_and_the_last_slice_has_is_written(plan):
     made = plan(passthrough("a [0,2]", "b [0,2]"), {"a": tied, "b": layered()})
     assert made_of(made)["lm_head.weight"] == [("b", "lm_head.weight")]
     assert made.config_changes["tie_word_embeddings"] is False
-    (warning,) = made.warnings
-    assert warning.startswith("'lm_head.weight' is tied to the embedding in a and not in b")
+    (note,) = made.notes
+    assert note.startswith("'lm_head.weight' is tied to the embedding in a and not in b")

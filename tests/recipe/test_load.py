@@ -219,3 +219,9 @@ def test_a_recipe_that_cannot_be_read_is_the_authors_mistake(tmp_path):
     for name in ("missing.yaml", "binary.yaml", "."):
         with pytest.raises(RecipeError, match="cannot read the recipe"):
             cuvee.load_recipe(tmp_path / name)
+
+
+def test_the_recipe_of_a_mixture_names_the_command_for_it() -> None:
+    text = "base_model: a\nexperts:\n  - source_model: b\n    positive_prompts: [x]\n"
+    with pytest.raises(RecipeError, match=r"recipe:2: this is the recipe of a mixture.*\n.*`cuvee upcycle RECIPE OUT`"):
+        cuvee.recipe_from_text(text)

@@ -6,17 +6,36 @@ from pathlib import Path
 import pytest
 
 from cuvee import demo
+from cuvee.progress import Silent
 from cuvee.report import Entry, Leaderboard
 from cuvee.report.leaderboard import verdict_sentence
-from cuvee.showcase import Demo, run_demo
+from cuvee.showcase import Demo, FirstVerdict, run_demo
 from cuvee.showcase.blends import BLENDS
 
 pytest.importorskip("transformers")
 
 
+WHICH_METHOD = Path(__file__).parents[2] / "docs" / "explanation" / "which-method.md"
+
+
+class Heard(Silent):
+    """Remembers what began, and the first verdict among it."""
+
+    def __init__(self) -> None:
+        self.events: list[str | FirstVerdict] = []
+
+    def start(self, what: str, total: int, unit: str) -> None:
+        self.events.append(f"{what}: {total} {unit}")
+
+
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    return run_demo(tmp_path_factory.mktemp("demo") / "out")
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture(scope="module")
+def shown(heard: Heard, tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    return run_demo(tmp_path_factory.mktemp("demo") / "out", progress=heard, first=heard.events.append)
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +58,26 @@ def test_the_blend_chosen_on_public_clearly_beats_the_best_parent_on_private(boa
     assert (board.best_blend, board.best_parent) == (chosen.name, hardest.name)
     assert board.verdict.low > 0
     assert "beats the best parent" in verdict_sentence(board)
+
+
+def test_the_demo_crowns_the_method_that_the_comparison_of_all_methods_crowns(board: Leaderboard) -> None:
+    rows = [line for line in WHICH_METHOD.read_text().splitlines() if line.startswith("| ")]
+    best = rows[1].split("|")[1].strip()
+    (chosen,) = (entry for entry in board.entries if entry.name == board.best_blend)
+    assert (rows[0].split("|")[1].strip(), chosen.method) == ("method", best)
+
+
+def test_a_first_verdict_comes_before_the_other_blends_are_made(heard: Heard, board: Leaderboard) -> None:
+    begun = [event for event in heard.events if not str(event).startswith("compile")]
+    verdict = begun[2]
+    assert isinstance(verdict, FirstVerdict)
+    items, parents = sum(task.n_public for task in board.tasks), len(of_kind(board, "base", "expert"))
+    assert begun[:2] == ["blend: 1 blends", f"first look: {(parents + 1) * items} items"]
+    assert begun[3] == f"blend: {len(BLENDS) - 1} blends"
+    scores = {entry.name: entry.public.value for entry in board.entries}
+    assert verdict.parent == max((entry.name for entry in of_kind(board, "base", "expert")), key=scores.__getitem__)
+    assert verdict.difference.value == pytest.approx(scores[verdict.blend] - scores[verdict.parent])
+    assert "on the public part" in verdict.sentence
 
 
 def test_each_expert_is_the_best_single_model_on_its_own_skill(board: Leaderboard) -> None:

@@ -38,6 +38,7 @@ class Adapted:
         self.config: dict[str, Any] = {**base.config, **self.placed.config_changes}
         self.place: Path | None = base.place
         self.notes: tuple[str, ...] = (*getattr(base, "notes", ()), *self.placed.notes)
+        self.warnings: tuple[str, ...] = self.placed.warnings
         stored: Mapping[str, str] = getattr(base, "meant", {})
         copied = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
         known = {**base.tensors, **copied}

@@ -64,6 +64,7 @@ class Placed:
     origins: Mapping[str, str]
     config_changes: Mapping[str, Any]
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
     def origin(self, name: str) -> str:
         """Return the tensor of the base that is behind one."""
@@ -95,7 +96,7 @@ class _Placer:
         self.structure: Structure = infer(base)
         self.tie: Tie | None = next(iter(self.structure.ties), None)
         self.problems: list[CuveeError] = []
-        self.notes: list[str] = list(base_notes(base, adapter))
+        self.notes: list[str] = []
         self.edits: dict[str, Edit] = {}
         self.copies: dict[str, str] = {}
         self.called: dict[str, str] = {}
@@ -118,9 +119,9 @@ class _Placer:
         for found in plain:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
-        changes = self.untie()
+        changes, warnings = self.untie(), tuple(base_warnings(self.adapter))
         origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
-        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes))
+        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings)
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
@@ -302,8 +303,8 @@ def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
     return tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
 
 
-def base_notes(base: TensorSource, adapter: Adapter) -> Iterator[str]:
-    """Say what a reader should know of the base that the adapter names."""
+def base_warnings(adapter: Adapter) -> Iterator[str]:
+    """Say that the adapter names another base than the one that it can be added to."""
     plain = plain_name(adapter.config.base) if adapter.config.base else None
     if plain is not None:
         yield (

@@ -16,9 +16,9 @@ app = typer.Typer(help="Combine, apply, extract and compare LoRA adapters.", no_
 
 _OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has.")
 _OVERWRITE = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT.")
-_THREADS = typer.Option(0, min=0, help="Cores to use; 0 for all.")
+_THREADS = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all.")
 _JSON = typer.Option(False, "--json", help="Print the result as JSON.")
-_DTYPE = typer.Option("float32", help="Type of the written factors.")
+_DTYPE = typer.Option("float32", metavar="TYPE", help="Type of the written factors.")
 
 
 @app.command("combine")
@@ -26,13 +26,21 @@ def combine(
     adapters: list[str] = typer.Argument(..., metavar="ADAPTER...", help="Folders or org/name[@revision]."),
     out: Path = typer.Option(..., "--out", metavar="OUT", help="The folder to write."),
     weights: str = typer.Option("", metavar="W,W...", help="A weight for each adapter; 1/N each without it."),
-    rank: int | None = typer.Option(None, min=1, help="Largest rank of a module; without it nothing is discarded."),
-    energy: float | None = typer.Option(None, help="Part of each module's energy to keep, such as 0.99."),
-    method: str = typer.Option("task_arithmetic", help="A merge method, legacy_lora_average or lorahub_product."),
-    space: str = typer.Option("", help="dense, knots or core; without it the one that fits the method."),
+    rank: int | None = typer.Option(
+        None, min=1, metavar="N", help="Largest rank of a module; without it nothing is discarded."
+    ),
+    energy: float | None = typer.Option(
+        None, metavar="SHARE", help="Part of each module's energy to keep, such as 0.99."
+    ),
+    method: str = typer.Option(
+        "task_arithmetic", metavar="METHOD", help="A merge method, legacy_lora_average or lorahub_product."
+    ),
+    space: str = typer.Option(
+        "", metavar="NAME", help="dense, knots or core; without it the one that fits the method."
+    ),
     settings: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the method."),
     base: str = typer.Option("", metavar="MODEL", help="The base, for adapters that hold whole tensors."),
-    seed: int = typer.Option(0, min=0, help="What random draws depend on."),
+    seed: int = typer.Option(0, min=0, metavar="N", help="What random draws depend on."),
     dtype: str = _DTYPE,
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
@@ -64,7 +72,7 @@ def apply(
     base: str = typer.Argument(..., metavar="BASE", help="The model that the adapter was trained on."),
     adapter: str = typer.Argument(..., metavar="ADAPTER", help="A folder or org/name[@revision]."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    memory: str = typer.Option("512MB", help="Private memory that it may take."),
+    memory: str = typer.Option("512MB", metavar="SIZE", help="Private memory that it may take."),
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
     offline: bool = _OFFLINE,
@@ -91,9 +99,13 @@ def extract(
     model: str = typer.Argument(..., metavar="MODEL", help="The fine-tuned model."),
     base: str = typer.Argument(..., metavar="BASE", help="The model that it was trained from."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    rank: int | None = typer.Option(None, min=1, help="Rank of each module; 16 if nothing else is said."),
-    energy: float | None = typer.Option(None, help="Part of each module's energy to keep, such as 0.99."),
-    budget: int | None = typer.Option(None, min=1, help="Sum of all ranks, given to the strongest directions."),
+    rank: int | None = typer.Option(None, min=1, metavar="N", help="Rank of each module; 16 if nothing else is said."),
+    energy: float | None = typer.Option(
+        None, metavar="SHARE", help="Part of each module's energy to keep, such as 0.99."
+    ),
+    budget: int | None = typer.Option(
+        None, min=1, metavar="N", help="Sum of all ranks, given to the strongest directions."
+    ),
     embeddings: bool = typer.Option(False, "--embeddings", help="Embeddings and heads get factors, too."),
     skip_rest: bool = typer.Option(False, "--skip-rest", help="Leave out what is no matrix; else it is saved whole."),
     dtype: str = _DTYPE,
@@ -129,10 +141,8 @@ def compare(
     from cuvee.cli.progress import shown_progress
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.hub import Hub
-    from cuvee.plan.adapters import adapter_of
 
-    hub, progress = Hub(offline=offline), shown_progress()
-    found = compare_adapters([adapter_of(name, hub, progress).adapter for name in adapters])
+    found = compare_adapters(adapters, hub=Hub(offline=offline), progress=shown_progress())
     if as_json:
         import json
 
@@ -153,12 +163,15 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
         ]
         content = {
             "folder": str(result.folder), "digest": result.digest, "energy_discarded": result.discarded,
-            "seconds": result.seconds, "warnings": list(result.notes), "modules": listed,
+            "seconds": result.seconds, "warnings": list(result.warnings), "notes": list(result.notes),
+            "modules": listed,
         }  # fmt: skip
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
+    for warning in result.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     for note in result.notes:
-        typer.echo(f"warning: {note}", err=True)
+        typer.echo(f"note: {note}", err=True)
     ranks = [module.rank for module in modules]
     spread = f"ranks {min(ranks)} to {max(ranks)}" if len(set(ranks)) > 1 else f"rank {ranks[0]}" if ranks else ""
     typer.echo(f"{result.folder}: {len(modules)} modules, {spread}, in {result.seconds:.2f} s", err=True)

@@ -31,6 +31,8 @@ from cuvee.cli import (
     upcycle,
     verify,
 )
+from cuvee.cli.examples import epilog_of
+from cuvee.cli.like_mergekit import LikeMergekit
 
 app = typer.Typer(
     name="cuvee",
@@ -40,28 +42,39 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (
-    demo,
-    merge,
-    join,
-    plan,
-    methods,
-    inspect,
-    compare,
-    verify,
-    evaluate,
-    parents,
-    report,
-    doctor,
-    push,
-    upcycle,
-    recipe_schema,
-):
-    app.command(verb.NAME)(verb.command)
+START, MERGE, LOOK, MEASURE, COMPETE = "Start", "Merge", "Look", "Measure", "Compete"
+app.command(demo.NAME, rich_help_panel=START)(demo.command)
+for like_mergekit in (plan, merge):
+    app.command(like_mergekit.NAME, cls=LikeMergekit, rich_help_panel=MERGE)(like_mergekit.command)
+for verb in (join, methods, recipe_schema, upcycle, push):
+    app.command(verb.NAME, rich_help_panel=MERGE)(verb.command)
+for verb in (inspect, compare, verify, doctor):
+    app.command(verb.NAME, rich_help_panel=LOOK)(verb.command)
+for verb in (evaluate, parents, report):
+    app.command(verb.NAME, rich_help_panel=MEASURE)(verb.command)
 competition_server.add_commands(competition.app)
 submission_server.add_commands(submission.app)
-for group in (adapters, tokenizer, task, export, submission, competition):
-    app.add_typer(group.app, name=group.NAME)
+for group, panel in (
+    (adapters, MERGE),
+    (tokenizer, MERGE),
+    (export, MERGE),
+    (task, MEASURE),
+    (submission, COMPETE),
+    (competition, COMPETE),
+):
+    app.add_typer(group.app, name=group.NAME, rich_help_panel=panel)
+
+
+def _add_examples(group: typer.Typer, before: str = "") -> None:
+    """Put each command's examples below its help."""
+    for command in group.registered_commands:
+        command.epilog = epilog_of(f"{before}{command.name}")
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            _add_examples(inner.typer_instance, f"{inner.name} ")
+
+
+_add_examples(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -16,7 +16,7 @@ def command(
     models: list[str] = typer.Argument(..., metavar="MODEL...", help="Models; the first is the base unless --base is."),
     base: str = typer.Option("", metavar="MODEL", help="The model that the others were trained from."),
     page: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write heat maps to this HTML file."),
-    threads: int = typer.Option(0, min=0, help="Workers; 0 for one a core."),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Workers; 0 for one a core."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print every figure, of each tensor too, as JSON."),
 ) -> None:

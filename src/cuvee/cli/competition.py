@@ -14,13 +14,15 @@ app = typer.Typer(help="Run a competition in which people hand in recipes.", no_
 def new(
     folder: Path = typer.Argument(..., metavar="FOLDER", help="The folder to write, new or empty."),
     template: str = typer.Option(
-        "family", help="family: works as it is; original: the NeurIPS 2024 LLM merging competition."
+        "family", metavar="NAME", help="family: works as it is; original: the NeurIPS 2024 LLM merging competition."
     ),
-    seed: str = typer.Option("", help="What private items are drawn from; by default nobody knows it beforehand."),
-    name: str = typer.Option("", help="A short name for addresses; by default the template's."),
-    title: str = typer.Option("", help="What people call it; by default the template's."),
-    opens: str = typer.Option("", help="When it opens, such as 2026-12-01T12:00Z; by default now."),
-    items: int = typer.Option(200, min=1, max=200, help="Items of each part of each task."),
+    seed: str = typer.Option(
+        "", metavar="TEXT", help="What private items are drawn from; by default nobody knows it beforehand."
+    ),
+    name: str = typer.Option("", metavar="NAME", help="A short name for addresses; by default the template's."),
+    title: str = typer.Option("", metavar="TEXT", help="What people call it; by default the template's."),
+    opens: str = typer.Option("", metavar="TIME", help="When it opens, such as 2026-12-01T12:00Z; by default now."),
+    items: int = typer.Option(200, min=1, max=200, metavar="N", help="Items of each part of each task."),
     calibrated: bool = typer.Option(True, help="Measure how fast this machine is; budgets are told in its seconds."),
 ) -> None:
     """Write a competition: rules, budget, phases, tasks, models, baselines, and a key to sign verdicts with."""

@@ -6,9 +6,11 @@ from pathlib import Path
 import typer
 
 FOLDER = typer.Argument(..., metavar="FOLDER", help="The competition's folder, with competition.yaml.")
-DATABASE = typer.Option(None, help="URL of the database, e.g. postgresql://user@host/name; by default a SQLite file.")
-SERVER = typer.Option(None, envvar="CUVEE_SERVER", help="Address of the server, e.g. https://host:8000.")
-TOKEN = typer.Option(None, envvar="CUVEE_TOKEN", help="Token to show the server.")
+DATABASE = typer.Option(
+    None, metavar="URL", help="URL of the database, e.g. postgresql://user@host/name; by default a SQLite file."
+)
+SERVER = typer.Option(None, envvar="CUVEE_SERVER", metavar="URL", help="Address of the server, e.g. https://host:8000.")
+TOKEN = typer.Option(None, envvar="CUVEE_TOKEN", metavar="TOKEN", help="Token to show the server.")
 FINAL_VERBS = ("status", "freeze", "unfreeze", "publish")
 
 
@@ -24,9 +26,9 @@ def add_commands(app: typer.Typer) -> None:
 def serve(
     folder: Path = FOLDER,
     database: str | None = DATABASE,
-    host: str = typer.Option("127.0.0.1", help="Address to listen on."),
-    port: int = typer.Option(8000, min=1, max=65535, help="Port to listen on."),
-    workers: int = typer.Option(1, min=0, help="Worker processes to start beside the server."),
+    host: str = typer.Option("127.0.0.1", metavar="HOST", help="Address to listen on."),
+    port: int = typer.Option(8000, min=1, max=65535, metavar="PORT", help="Port to listen on."),
+    workers: int = typer.Option(1, min=0, metavar="N", help="Worker processes to start beside the server."),
 ) -> None:
     """Serve a competition: pages, API and queue. Where FOLDER is empty or new, one on the bundled family is made."""
     _need_extra()
@@ -46,7 +48,7 @@ def work(
     database: str | None = DATABASE,
     server: str | None = SERVER,
     token: str | None = TOKEN,
-    name: str = typer.Option("worker", help="Name of a worker beside the database."),
+    name: str = typer.Option("worker", metavar="NAME", help="Name of a worker beside the database."),
     once: bool = typer.Option(False, "--once", help="Stop when nothing waits."),
 ) -> None:
     """Judge what waits: beside the database, or with --server and --token on any machine."""

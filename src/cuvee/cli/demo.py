@@ -7,6 +7,7 @@ import typer
 
 if TYPE_CHECKING:
     from cuvee.report import Leaderboard
+    from cuvee.showcase import FirstVerdict
 
 NAME = "demo"
 
@@ -19,12 +20,17 @@ def command(
     from cuvee.cli.progress import shown_progress
     from cuvee.showcase import run_demo
 
-    made = run_demo(out, progress=shown_progress())
+    made = run_demo(out, progress=shown_progress(), first=_print_first)
     if as_json:
         _print_json(made.leaderboard)
         return
     _print(made.leaderboard)
     typer.echo(f"\n{made.page.resolve()} ({made.seconds:.0f} s)")
+
+
+def _print_first(verdict: "FirstVerdict") -> None:
+    typer.echo(f"A first verdict: {verdict.sentence}", err=True)
+    typer.echo("Now the other blends; the ranking is by private items, which no blend is chosen on.", err=True)
 
 
 def _print_json(board: "Leaderboard") -> None:
@@ -42,8 +48,9 @@ def _print(board: "Leaderboard") -> None:
     from cuvee.report.leaderboard import interval, points
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), title="Macro average of all tasks, %", title_justify="left")
-    for column in ("rank", "model", "method"):
+    for column in ("rank", "model"):
         table.add_column(column, no_wrap=True)
+    table.add_column("method")
     for column in ("private", "interval", "public"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
@@ -51,7 +58,8 @@ def _print(board: "Leaderboard") -> None:
         style = "bold" if row.mark else "" if row.kind == "blend" else "dim"
         figures = (points(row.private.value), interval(row.private), points(row.public.value))
         table.add_row(row.rank, row.name, row.method or f"({row.kind})", *figures, row.mark, style=style)
-    console = Console()
+    console = Console(highlight=False)
     console.print(table)
-    console.print("\nRanks are by the private part; models that share ranks are tied. Intervals are of 95 %.")
+    ranks = "Ranks are by the private part; models that share ranks are tied. Intervals are of 95 %."
+    console.print(f"\n{ranks}", soft_wrap=True)
     console.print(verdict_sentence(board), soft_wrap=True)

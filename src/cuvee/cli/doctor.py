@@ -15,11 +15,15 @@ STYLES = {"sound": "green", "doubtful": "yellow", "broken": "bold red"}
 
 def command(
     model: str = typer.Argument(..., metavar="MODEL", help="A model's folder, or its name on a hub."),
-    text: Path | None = typer.Option(None, help="Passages to read, with blank lines between; a few are built in."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
-    recipe_folder: Path | None = typer.Option(None, help="Where the recipe lay, if its parents are not found."),
-    seconds: float = typer.Option(40.0, min=0, help="After these no further parent is taken up."),
+    text: Path | None = typer.Option(
+        None, metavar="FILE", help="Passages to read, with blank lines between; a few are built in."
+    ),
+    device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("float32", metavar="TYPE", help="float32, bfloat16 or float16."),
+    recipe_folder: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Where the recipe lay, if its parents are not found."
+    ),
+    seconds: float = typer.Option(40.0, min=0, metavar="SECONDS", help="After these no further parent is taken up."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print every figure as JSON."),
 ) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cuvee.evaluate.parents import AgainstParents
     from cuvee.evaluate.served import Served
     from cuvee.hub import Hub
+    from cuvee.progress import Progress
 
 NAME = "evaluate"
 PAGE, AGAINST, PARENTS = "report.html", "against_parents.json", "parents"
@@ -20,13 +21,15 @@ def command(
         ..., metavar="MODEL", help="A model's folder, its name on a hub, or a server's http://HOST:PORT/v1[#NAME]."
     ),
     tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A task's file or name, a suite, or lm-eval:NAME."),
-    out: Path | None = typer.Option(None, help="Folder for the report, a page and every answer; a rerun continues."),
-    limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
-    batch_size: str = typer.Option("auto", help="Rows in a batch, or auto."),
-    device: str = typer.Option("auto", help="auto, cpu, cuda, or split over all of them."),
-    dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
+    out: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Folder for the report, a page and every answer; a rerun continues."
+    ),
+    limit: int | None = typer.Option(None, min=1, metavar="N", help="Only the first items of each task."),
+    batch_size: str = typer.Option("auto", metavar="N", help="Rows in a batch, or auto."),
+    device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu, cuda, or split over all of them."),
+    dtype: str = typer.Option("float32", metavar="TYPE", help="float32, bfloat16 or float16."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
-    scoring: str = typer.Option("sum", help="sum, per_byte, per_character, per_token, letter or kit."),
+    scoring: str = typer.Option("sum", metavar="NAME", help="sum, per_byte, per_character, per_token, letter or kit."),
     task_prompts: bool = typer.Option(
         False, "--task-prompts", help="Ask as the tasks say, even if the recipe of MODEL has a prompt."
     ),
@@ -36,7 +39,9 @@ def command(
     probe: str = typer.Option(
         "", metavar="MODEL", help="Of a server: first check a few items against this model in memory."
     ),
-    recipe_folder: Path | None = typer.Option(None, help="Where the recipe lay, if its parents are not found."),
+    recipe_folder: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Where the recipe lay, if its parents are not found."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
@@ -50,7 +55,7 @@ def command(
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
 
-    def measure(folder: Path, place: Path | None) -> "Report":
+    def measure(folder: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(folder, tasks, out=place, limit=limit, progress=progress, **options)
 
     if model.startswith(("http://", "https://")):
@@ -64,7 +69,7 @@ def command(
     place = loadable_folder(model, hub, progress)
     options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
     if not against_parents:
-        _show(measure(place, out), None, out, as_json)
+        _show(measure(place, out, progress), None, out, as_json)
         return
     (compared,) = evaluate_with_parents(
         [(place, out)], measure, out=out and out / PARENTS, hub=hub, progress=progress, recipe_folder=recipe_folder

@@ -18,7 +18,7 @@ def _group() -> None:
 def gguf(
     model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder, a file or org/name."),
     file: Path = typer.Argument(..., metavar="FILE", help="The GGUF file to write."),
-    kind: str = typer.Option("q8_0", "--type", help="How matrices are stored: f16 or q8_0."),
+    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="How matrices are stored: f16 or q8_0."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace FILE if it is there."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),

@@ -13,21 +13,30 @@ if TYPE_CHECKING:
 
 NAME = "merge"
 
+LEAST_TOLD = 0.05
+"""Seconds of compiling below which nothing is said of it."""
+
 
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    memory: str = typer.Option("", help="Private memory that the merge may take; 512MB, or what whole matrices need."),
-    threads: int = typer.Option(0, min=0, help="Cores to use; 0 for all."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda; auto takes a GPU for whole matrices."),
-    shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    memory: str = typer.Option(
+        "", metavar="SIZE", help="Private memory that the merge may take; 512MB, or what whole matrices need."
+    ),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
+    device: str = typer.Option(
+        "auto", metavar="DEVICE", help="auto, cpu or cuda; auto takes a GPU for whole matrices."
+    ),
+    shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
-    stages: Path | None = typer.Option(None, help="Keep what earlier stages make in this folder, and use it again."),
+    stages: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Keep what earlier stages make in this folder, and use it again."
+    ),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -68,7 +77,7 @@ def print_merge(result: "MergeResult", *, as_json: bool) -> None:
     if as_json:
         typer.echo(_json(asdict(result) | {"folder": str(result.folder)}))
         return
-    _print_took(str(result.folder), result.figures, result.warnings)
+    _print_took(str(result.folder), result.figures, result.warnings, result.notes)
     if result.figures.cast_loss is not None:
         typer.echo(f"the final cast lost {result.figures.cast_loss:.1%} of the change from the base", err=True)
     typer.echo(f"weights digest {result.digest}")
@@ -80,18 +89,23 @@ def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(_json(asdict(result) | {"part": str(result.part), "missing": missing}))
         return
-    _print_took(f"part {result.part} of {out}, {result.tensors} tensors", result.figures, result.warnings)
+    what = f"part {result.part} of {out}, {result.tensors} tensors"
+    _print_took(what, result.figures, result.warnings, result.notes)
     then = f"join them with `cuvee join {out}`"
     typer.echo(f"missing parts: {', '.join(missing)}; then {then}" if missing else f"all parts are there; {then}")
 
 
-def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...]) -> None:
+def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...], notes: tuple[str, ...]) -> None:
     from cuvee.cli.amounts import bytes_text
 
     rate = (figures.bytes_read + figures.bytes_written) / max(figures.seconds, 1e-9)
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"{what}: {bytes_text(figures.bytes_written)} in {figures.seconds:.2f} s", err=True)
+    if figures.compile_seconds >= LEAST_TOLD:
+        typer.echo(f"besides, {figures.compile_seconds:.1f} s to compile kernels for this machine, once", err=True)
     typer.echo(
         f"read {bytes_text(figures.bytes_read)}, {bytes_text(rate)}/s in all, "
         f"peak private memory {bytes_text(figures.peak_memory_bytes)}",

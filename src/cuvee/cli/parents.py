@@ -8,6 +8,7 @@ import typer
 if TYPE_CHECKING:
     from cuvee.evaluate import Report
     from cuvee.evaluate.parents import AgainstParents
+    from cuvee.progress import Progress
 
 NAME = "parents"
 
@@ -15,11 +16,13 @@ NAME = "parents"
 def command(
     folder: Path = typer.Argument(..., metavar="FOLDER", help="A blend, or a folder of blends."),
     tasks: list[str] = typer.Argument(..., metavar="TASK...", help="A .csv, .jsonl, task.yaml or a bundled task."),
-    out: Path | None = typer.Option(None, help="Folder for the answers of all; a rerun continues."),
-    limit: int | None = typer.Option(None, min=1, help="Only the first items of each task."),
-    device: str = typer.Option("auto", help="auto, cpu or cuda."),
-    dtype: str = typer.Option("float32", help="float32, bfloat16 or float16."),
-    recipe_folder: Path | None = typer.Option(None, help="Where the recipes lay, if parents are not found."),
+    out: Path | None = typer.Option(None, metavar="FOLDER", help="Folder for the answers of all; a rerun continues."),
+    limit: int | None = typer.Option(None, min=1, metavar="N", help="Only the first items of each task."),
+    device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("float32", metavar="TYPE", help="float32, bfloat16 or float16."),
+    recipe_folder: Path | None = typer.Option(
+        None, metavar="FOLDER", help="Where the recipes lay, if parents are not found."
+    ),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print all differences as JSON."),
 ) -> None:
@@ -32,11 +35,9 @@ def command(
     from cuvee.evaluate.parents import blends_in, evaluate_with_parents
     from cuvee.hub import Hub
 
-    progress = shown_progress()
-
     options: dict[str, Any] = {"limit": limit, "device": device, "dtype": dtype, "prompt": {}}
 
-    def measure(model: Path, place: Path | None) -> "Report":
+    def measure(model: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(model, tasks, out=place, progress=progress, **options)
 
     compared = evaluate_with_parents(
@@ -44,7 +45,7 @@ def command(
         measure,
         out=out and out / "parents",
         hub=Hub(offline=offline),
-        progress=progress,
+        progress=shown_progress(),
         recipe_folder=recipe_folder,
     )
     if as_json:

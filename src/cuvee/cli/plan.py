@@ -17,8 +17,8 @@ SHOWN_STEPS = 12
 
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
-    memory: str = typer.Option("", help="Say if the merge cannot be done within this."),
-    threads: int = typer.Option(0, min=0, help="Cores to forecast for; 0 for all."),
+    memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
@@ -74,8 +74,8 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
         | {"workers": workers, "memory_bytes": workers * plan.forecast.least_memory_bytes}
         | ({"seconds": seconds.on(workers), "core_seconds": seconds.total} if seconds else {}),
         "config_changes": dict(plan.config_changes),
-        "vocabulary": list(plan.vocabulary.notes),
         "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
         "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
@@ -134,12 +134,12 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
         console.print(line, markup=False)
     if forecast.bytes_downloaded:
         console.print(f"downloads {bytes_text(forecast.bytes_downloaded)} to {plan.hub.cache_folder}", markup=False)
-    for note in plan.vocabulary.notes:
-        console.print(note, markup=False)
     if plan.config_changes:
         console.print(f"config.json changes: {dict(plan.config_changes)}", markup=False)
     for warning in plan.warnings:
         console.print(f"warning: {warning}", markup=False)
+    for note in plan.notes:
+        console.print(f"note: {note}", markup=False)
     for difference in differences(plan):
         console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")

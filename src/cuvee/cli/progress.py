@@ -37,14 +37,19 @@ class _Bar:
         )
 
         amounts = (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
-        columns = (TextColumn("{task.description}"), BarColumn(), *amounts, TimeRemainingColumn())
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        what_column = TextColumn("{task.description}", markup=False)
+        note_column = TextColumn("{task.fields[note]}", markup=False)
+        columns = (what_column, BarColumn(bar_width=None), *amounts, note_column, TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True, expand=True)
         self._total = total
-        self._task = self._progress.add_task(what, total=total)
+        self._task = self._progress.add_task(what, total=total, note="")
         self._progress.start()
 
     def advance(self, amount: int) -> None:
         self._progress.advance(self._task, amount)
+
+    def note(self, text: str) -> None:
+        self._progress.update(self._task, note=text)
 
     def finish(self) -> None:
         self._progress.update(self._task, completed=self._total)
@@ -55,7 +60,7 @@ class _Lines:
     """A line at the start, one every few seconds, and one at the end."""
 
     def start(self, what: str, total: int, unit: str) -> None:
-        self._what, self._total, self._done = what, total, 0
+        self._what, self._total, self._done, self._note = what, total, 0, ""
         self._told = time.monotonic()
         print(f"{what}: {total:,} {unit}", file=sys.stderr, flush=True)
 
@@ -63,7 +68,11 @@ class _Lines:
         self._done += amount
         if time.monotonic() - self._told > SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
-            print(f"{self._what}: {self._done / max(self._total, 1):.0%}", file=sys.stderr, flush=True)
+            note = f", {self._note}" if self._note else ""
+            print(f"{self._what}: {self._done / max(self._total, 1):.0%}{note}", file=sys.stderr, flush=True)
+
+    def note(self, text: str) -> None:
+        self._note = text
 
     def finish(self) -> None:
         print(f"{self._what}: done", file=sys.stderr, flush=True)

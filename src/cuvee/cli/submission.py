@@ -15,10 +15,14 @@ NAME = "submission"
 app = typer.Typer(help="Take part in a competition: check, lock, pack and verify.", no_args_is_help=True)
 
 RECIPE = typer.Argument(None, metavar="RECIPE", help="The recipe; nothing for a program.")
-COMPETITION = typer.Option(Path("competition.yaml"), "--competition", "-c", help="The competition's file or folder.")
-METHOD = typer.Option(None, "--method", help="A file with the recipe's own merge method.")
-PROGRAM = typer.Option(None, "--program", help="A folder with a program in place of a recipe.")
-MODELS = typer.Option([], "--model", help="A model that the program reads; may be given several times.")
+COMPETITION = typer.Option(
+    Path("competition.yaml"), "--competition", "-c", metavar="PATH", help="The competition's file or folder."
+)
+METHOD = typer.Option(None, "--method", metavar="FILE", help="A file with the recipe's own merge method.")
+PROGRAM = typer.Option(None, "--program", metavar="FOLDER", help="A folder with a program in place of a recipe.")
+MODELS = typer.Option(
+    [], "--model", metavar="MODEL", help="A model that the program reads; may be given several times."
+)
 OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has.")
 AS_JSON = typer.Option(False, "--json", help="Print as JSON.")
 
@@ -31,7 +35,7 @@ def check(
     program: Path | None = PROGRAM,
     models: list[str] = MODELS,
     verdict: Path | None = typer.Option(
-        None, "--verdict", help="Check a verdict again from what it stores; asks nobody."
+        None, "--verdict", metavar="FILE", help="Check a verdict again from what it stores; asks nobody."
     ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,
@@ -63,11 +67,13 @@ def check(
 @app.command("lock")
 def lock(
     recipe: Path | None = RECIPE,
-    competition: Path | None = typer.Option(None, "--competition", "-c", help="A competition, whose tasks are noted."),
+    competition: Path | None = typer.Option(
+        None, "--competition", "-c", metavar="PATH", help="A competition, whose tasks are noted."
+    ),
     method: Path | None = METHOD,
     program: Path | None = PROGRAM,
     models: list[str] = MODELS,
-    out: Path | None = typer.Option(None, "--out", help="The file to write; by default it is printed."),
+    out: Path | None = typer.Option(None, "--out", metavar="FILE", help="The file to write; by default it is printed."),
     offline: bool = OFFLINE,
 ) -> None:
     """Pin every model of a recipe: its commit, and the size and SHA-256 of each file."""
@@ -89,14 +95,20 @@ def lock(
 @app.command("pack")
 def pack(
     recipe: Path | None = RECIPE,
-    out: Path = typer.Option(Path("submission.tar"), "--out", help="The archive to write."),
+    out: Path = typer.Option(Path("submission.tar"), "--out", metavar="FILE", help="The archive to write."),
     competition: Path = COMPETITION,
-    name: str = typer.Option("", "--name", help="What the board calls it; by default the recipe's file."),
+    name: str = typer.Option(
+        "", "--name", metavar="NAME", help="What the board calls it; by default the recipe's file."
+    ),
     method: Path | None = METHOD,
     program: Path | None = PROGRAM,
     models: list[str] = MODELS,
-    merged: Path | None = typer.Option(None, "--merged", help="The merged model: its digest goes along as a claim."),
-    report: Path | None = typer.Option(None, "--report", help="What `evaluate --out` wrote for the public tasks."),
+    merged: Path | None = typer.Option(
+        None, "--merged", metavar="FOLDER", help="The merged model: its digest goes along as a claim."
+    ),
+    report: Path | None = typer.Option(
+        None, "--report", metavar="FOLDER", help="What `evaluate --out` wrote for the public tasks."
+    ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,
 ) -> None:
@@ -126,14 +138,18 @@ def pack(
 def verify(
     archive: Path = typer.Argument(..., metavar="ARCHIVE", help="What `pack` wrote."),
     competition: Path = COMPETITION,
-    out: Path | None = typer.Option(None, "--out", help="The file to write the verdict to."),
-    against: Path | None = typer.Option(None, "--against", help="An earlier verdict that should come out again."),
-    private_items: Path | None = typer.Option(
-        None, "--private", help="The organiser's: where private paths lead from."
+    out: Path | None = typer.Option(None, "--out", metavar="FILE", help="The file to write the verdict to."),
+    against: Path | None = typer.Option(
+        None, "--against", metavar="FILE", help="An earlier verdict that should come out again."
     ),
-    key: Path | None = typer.Option(None, "--key", help="The organiser's: the private key to sign with."),
+    private_items: Path | None = typer.Option(
+        None, "--private", metavar="FOLDER", help="The organiser's: where private paths lead from."
+    ),
+    key: Path | None = typer.Option(
+        None, "--key", metavar="FILE", help="The organiser's: the private key to sign with."
+    ),
     work: Path | None = typer.Option(
-        None, "--work", help="A new folder to keep the model in; by default none is kept."
+        None, "--work", metavar="FOLDER", help="A new folder to keep the model in; by default none is kept."
     ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,

@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from cuvee.competition.client import Client
 
-SERVER = typer.Option("http://127.0.0.1:8000", envvar="CUVEE_SERVER", help="Address of the server.")
-TOKEN = typer.Option(..., envvar="CUVEE_TOKEN", help="The team's token.", show_default=False)
+SERVER = typer.Option("http://127.0.0.1:8000", envvar="CUVEE_SERVER", metavar="URL", help="Address of the server.")
+TOKEN = typer.Option(..., envvar="CUVEE_TOKEN", metavar="TOKEN", help="The team's token.", show_default=False)
 JSON = typer.Option(False, "--json", help="Print one JSON document.")
 NUMBER = typer.Argument(..., metavar="NUMBER", help="The submission's number.")
 
@@ -28,8 +28,8 @@ def send(
     what: Path = typer.Argument(..., metavar="WHAT", help="An archive of `cuvee submission pack`, or a recipe."),
     server: str = SERVER,
     token: str = TOKEN,
-    title: str = typer.Option("", help="What the board calls it."),
-    competition: Path | None = typer.Option(None, help="competition.yaml; by default the server's."),
+    title: str = typer.Option("", metavar="TEXT", help="What the board calls it."),
+    competition: Path | None = typer.Option(None, metavar="PATH", help="competition.yaml; by default the server's."),
     wait: bool = typer.Option(False, "--wait", help="Wait until it is judged."),
     as_json: bool = JSON,
 ) -> None:

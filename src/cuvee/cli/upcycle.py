@@ -11,8 +11,8 @@ NAME = "upcycle"
 def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="What becomes an expert, in mergekit-moe's words."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
-    threads: int = typer.Option(0, min=0, help="Cores to use; 0 for all."),
-    shard_size: str = typer.Option("5GB", help="Largest size of one file of weights."),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
+    shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,10 @@ import numpy as np
 from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.group import Group
 from cuvee.adapters.low_rank import Product
+from cuvee.arguments import as_reference, checks_options, refused
+from cuvee.hub import Hub
+from cuvee.plan.adapters import adapter_of
+from cuvee.progress import Progress, Silent
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,16 @@ class AdapterComparison:
         return asdict(self)
 
 
-def compare_adapters(adapters: Sequence[Adapter]) -> AdapterComparison:
-    """Compare what adapters change. Raises CheckpointError for those that are not of one base, or not of low rank."""
-    group, count = Group(adapters), len(adapters)
+@checks_options
+def compare_adapters(
+    adapters: Sequence[Adapter | Path | str], *, hub: Hub | None = None, progress: Progress | None = None
+) -> AdapterComparison:
+    """Compare what adapters change: opened ones, or those of folders or `org/name[@revision]`.
+
+    Raises CheckpointError for those that are not of one base, or not of low rank.
+    """
+    opened = _opened(adapters, hub or Hub(), progress or Silent())
+    group, count = Group(opened), len(opened)
     order = [(i, j) for i in range(count) for j in range(i + 1, count)]
     total = np.zeros((count, count))
     shares: dict[tuple[int, int], list[tuple[float, float]]] = {pair: [] for pair in order}
@@ -80,9 +92,20 @@ def compare_adapters(adapters: Sequence[Adapter]) -> AdapterComparison:
         norms = tuple(math.sqrt(max(gram[i, i], 0.0)) for i in range(count))
         cosines = tuple(_cosine(gram, i, j) for i, j in order)
         modules.append(ModuleFigures(module, tuple(product.rank for product in products), norms, cosines))
-    figures = tuple(_figures(adapter, float(total[i, i])) for i, adapter in enumerate(adapters))
+    figures = tuple(_figures(adapter, float(total[i, i])) for i, adapter in enumerate(opened))
     pairs = tuple(_pair(i, j, _cosine(total, i, j), shares[i, j]) for i, j in order)
     return AdapterComparison(figures, pairs, tuple(modules))
+
+
+def _opened(adapters: Sequence[Adapter | Path | str], hub: Hub, progress: Progress) -> list[Adapter]:
+    if isinstance(adapters, str | Path):
+        raise refused(adapters, "adapters", "a list of at least two adapters")
+    opened = []
+    for place, adapter in enumerate(adapters):
+        if not isinstance(adapter, Adapter):
+            adapter = adapter_of(as_reference(adapter, f"adapters[{place}]"), hub, progress).adapter
+        opened.append(adapter)
+    return opened
 
 
 def inner_products(products: Sequence[Product]) -> np.ndarray:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cuvee.arguments import as_reference, as_references, checks_options
 from cuvee.checkpoint import TensorSource
 from cuvee.comparison.figures import Figures, figures
 from cuvee.comparison.groups import (
@@ -83,6 +84,7 @@ class Comparison:
         }
 
 
+@checks_options
 def compare(
     models: Sequence[Path | str],
     *,
@@ -96,7 +98,9 @@ def compare(
     Every model is read once. Tensors that are not in all models, or in other shapes, or that are no weights, are left
     out and listed. Raises CheckpointError for models that cannot be read or have nothing in common.
     """
-    named = [str(model) for model in ([base] if base is not None else []) + list(models)]
+    named = as_references(models, "models")
+    if base is not None:
+        named = [as_reference(base, "base"), *named]
     if len(named) < 2:
         hint = "name another model, or the one that it was trained from with --base"
         raise RecipeError("expected at least two models to compare, found one", hint=hint)

@@ -139,6 +139,9 @@ class _Lease:
         self._check()
         self._done += amount
 
+    def note(self, text: str) -> None:
+        self._check()
+
     def finish(self) -> None:
         self._check()
 

@@ -50,6 +50,7 @@ class Made:
     described: Described
     parents: tuple[Parent, ...]
     modules: tuple[ModuleKept, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     digest: str
 
@@ -70,7 +71,8 @@ def adapter_card(made: Made) -> str:
         if len(made.modules) > MOST_ROWS
         else ""
     )
-    notes = "\n## Notes\n\n" + "\n".join(f"- {note}" for note in made.notes) + "\n" if made.notes else ""
+    known = [*made.notes, *made.warnings]
+    notes = "\n## Notes\n\n" + "\n".join(f"- {note}" for note in known) + "\n" if known else ""
     return f"""{_front(made)}
 # A LoRA adapter
 
@@ -106,7 +108,8 @@ def adapter_record(made: Made, choices: Mapping[str, Any]) -> dict[str, Any]:
             module.module: {"rank": module.rank, "energy": module.energy, "total": module.total, "kept": module.share}
             for module in made.modules
         },
-        "warnings": list(made.notes),
+        "warnings": list(made.warnings),
+        "notes": list(made.notes),
         "versions": {"python": platform.python_version()},
     }
 

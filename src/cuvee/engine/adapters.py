@@ -3,14 +3,16 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from cuvee.adapters import Adapter
 from cuvee.adapters.quantised import plain_name
 from cuvee.addition import language
+from cuvee.arguments import as_path, as_reference, as_references, checks_options, refused
 from cuvee.checkpoint import TensorSource
 from cuvee.engine.combine import AdapterResult, How, combine, needs_base
 from cuvee.engine.extract import Extraction, extract
+from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, merge
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
@@ -21,50 +23,64 @@ from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.reference import ModelRef
 
 
+@checks_options
 def combine_adapters(
-    adapters: Sequence[str],
+    adapters: Sequence[Path | str],
     weights: Sequence[float],
-    out: Path,
+    out: Path | str,
     how: How,
     *,
-    base: str = "",
+    base: Path | str = "",
+    threads: int = 1,
+    overwrite: bool = False,
     hub: Hub | None = None,
     progress: Progress | None = None,
-    **options: Any,
 ) -> AdapterResult:
-    """Combine adapters given by folder or `org/name[@revision]`. Options are those of `combine`.
+    """Combine adapters given by folder or `org/name[@revision]`, weighted and merged as `combine` says.
 
     Where the base is needed and not given, it is the one that the adapters name, if that is on a hub.
     """
+    names, place = as_references(adapters, "adapters"), as_path(out, "out")
+    if not isinstance(how, How):
+        raise refused(how, "how", "a How of cuvee.engine.combine")
     hub, heard = hub or Hub(), progress or Silent()
-    found = [adapter_of(name, hub, heard).adapter for name in adapters]
-    source = model_to_read(base, hub, heard) if base else None
+    found = [adapter_of(name, hub, heard).adapter for name in names]
+    source = model_to_read(as_reference(base, "base"), hub, heard) if base else None
     if source is None and needs_base(found, weights, how):
         source = _named_base(found, hub, heard)
-    return combine(found, weights, out, how, base=source, progress=heard, **options)
+    return combine(found, weights, place, how, base=source, threads=threads, overwrite=overwrite, progress=heard)
 
 
-def apply_adapter(base: str, adapter: str, out: Path, *, hub: Hub | None = None, **options: Any) -> MergeResult:
+@checks_options
+def apply_adapter(
+    base: Path | str, adapter: Path | str, out: Path | str, *, hub: Hub | None = None, **options: Unpack[RunOptions]
+) -> MergeResult:
     """Write a base with an adapter added. Options are those of `run_plan`."""
+    base, adapter = as_reference(base, "base"), as_reference(adapter, "adapter")
     document = {"merge_method": "passthrough", "models": [{"model": f"{base}+{adapter}"}]}
     recipe = parse_recipe(json.dumps(document, indent=1, ensure_ascii=False), language(), source="apply")
     return merge(recipe, out, hub=hub, **options)
 
 
+@checks_options
 def extract_adapter(
-    model: str,
-    base: str,
-    out: Path,
+    model: Path | str,
+    base: Path | str,
+    out: Path | str,
     how: Extraction,
     *,
+    threads: int = 1,
+    overwrite: bool = False,
     hub: Hub | None = None,
     progress: Progress | None = None,
-    **options: Any,
 ) -> AdapterResult:
-    """Extract an adapter of two models given by reference. Options are those of `extract`."""
+    """Extract an adapter of two models, each a folder or a name on a hub, as `extract` says."""
+    names, place = (as_reference(model, "model"), as_reference(base, "base")), as_path(out, "out")
+    if not isinstance(how, Extraction):
+        raise refused(how, "how", "an Extraction of cuvee.engine.extract")
     hub, heard = hub or Hub(), progress or Silent()
-    sources = [model_to_read(name, hub, heard) for name in (model, base)]
-    return extract(sources[0], sources[1], out, how, names=(model, base), progress=heard, **options)
+    tuned, origin = (model_to_read(name, hub, heard) for name in names)
+    return extract(tuned, origin, place, how, names=names, threads=threads, overwrite=overwrite, progress=heard)
 
 
 def _named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> TensorSource | None:

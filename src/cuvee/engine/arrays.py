@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from cuvee.arguments import check_settings, refused
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.engine.blocks import Blocks, Scratch
@@ -51,6 +52,7 @@ def merge_tensors(
     tensors that do not fit.
     """
     known = find_method(method)
+    check_settings(merge_tensors, method, list(known.settings), list(settings))
     _check_words(tensors, names, semantics)
     arrays, origin = [as_numpy(tensor) for tensor in tensors], None if base is None else as_numpy(base)
     stack = [origin, *arrays] if known.base == "endpoint" and origin is not None else arrays
@@ -113,6 +115,8 @@ def merge_by_definition(
 
 def find_method(key: str) -> Method:
     """Return the method of that name. Raises RecipeError with the closest name."""
+    if not isinstance(key, str):
+        raise refused(key, "method", "the name of a method, such as 'ties'")
     if key not in registry():
         guess = closest(key, list(registry()))
         raise RecipeError(f"unknown merge method '{key}'", hint=f"did you mean '{guess}'?" if guess else None)

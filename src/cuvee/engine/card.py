@@ -24,7 +24,7 @@ def model_card(plan: Plan, digest: str, copied: list[str]) -> str:
     kept = ", ".join(f"`{name}`" for name in copied) or "nothing"
     paper = f" ({method.paper})" if method.paper else ""
     conflict = licence_conflict([str(model) for model in plan.models], [fact.licence for fact in facts])
-    notes = [note for note in (*plan.vocabulary.notes, *plan.warnings) if note != conflict]
+    notes = [note for note in (*plan.notes, *plan.warnings) if note != conflict]
     known = f"\n## Notes\n\n{_listed(notes)}\n" if notes else ""
     return f"""{_front(plan, facts)}
 # {_title(plan)}

@@ -40,11 +40,12 @@ MEANS = ("linear", "geometric_median")
 
 @dataclass(frozen=True)
 class AdapterResult:
-    """A written adapter: where it is, its digest, what was kept of each module, what a reader should know."""
+    """A written adapter: where it is, its digest, what was kept of each module, what may be wrong, what was decided."""
 
     folder: Path
     digest: str
     modules: tuple[ModuleKept, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
 
@@ -91,12 +92,12 @@ def combine(
         run = _Run(group, how, file)
         run.mix(weights) if how.method in LEGACY else run.merge(weights, threads, progress or Silent())
         run.complete()
-        notes = (*_notes(group), *run.notes)
+        warnings = (*_warnings(group), *run.warnings)
         modules = tuple(kept for _, kept in sorted(run.kept.items()))
         described = run.described()
-        made = Made(_title(how), described, _parents(adapters, weights), modules, notes, file.digest)
+        made = Made(_title(how), described, _parents(adapters, weights), modules, warnings, (), file.digest)
         file.finish(described, adapter_card(made), adapter_record(made, _choices(how, weights)))
-        return AdapterResult(out, file.digest, modules, notes, time.perf_counter() - started)
+        return AdapterResult(out, file.digest, modules, warnings, (), time.perf_counter() - started)
 
 
 def _cancels_base(weights: Sequence[float], how: How) -> bool:
@@ -138,7 +139,7 @@ class _Run:
         self.how = how
         self.file = file
         self.kept: dict[str, ModuleKept] = {}
-        self.notes: list[str] = []
+        self.warnings: list[str] = []
         file.has_bias = any(adapter.config.lora_bias for adapter in group.adapters)
 
     def merge(self, weights: Sequence[float], threads: int, progress: Progress) -> None:
@@ -162,7 +163,7 @@ class _Run:
 
         Workers(plan, Options(memory_bytes=sys.maxsize, threads=threads)).run_all(write)
         progress.finish()
-        self.notes += [note for note in plan.warnings if "config.json" not in note]
+        self.warnings += [warning for warning in plan.warnings if "config.json" not in warning]
 
     def mix(self, weights: Sequence[float]) -> None:
         """Mix the factors themselves, as names say that are not of merge methods."""
@@ -324,7 +325,7 @@ def _check_wholes(group: Group, how: How) -> None:
                 raise CheckpointError(message, where=other.name)
 
 
-def _notes(group: Group) -> list[str]:
+def _warnings(group: Group) -> list[str]:
     bases = list(dict.fromkeys(adapter.config.base for adapter in group.adapters if adapter.config.base))
     if len(bases) < 2:
         return []

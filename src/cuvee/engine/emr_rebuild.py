@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from blake3 import blake3
 
+from cuvee.arguments import as_path, checks_options
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.checkpoint import Checkpoint
 from cuvee.checkpoint.companions import copy_companions
@@ -21,6 +22,7 @@ from cuvee.progress import Progress, Silent
 from cuvee.version import __version__
 
 
+@checks_options
 def rebuild(
     merged: Path | str,
     mask: Path | str,
@@ -37,14 +39,16 @@ def rebuild(
     merge has written it, rounded once to the merged model's types: where the merge rounded a number by e, they are off
     by the scale times e. Returns the weights' digest. Raises CheckpointError for files that do not belong together.
     """
-    merged, progress = Path(merged), progress or Silent()
-    unified, origin, bits = open_checkpoint(merged), open_checkpoint(Path(base)), open_checkpoint(_mask(merged, mask))
+    merged, mask, place = as_path(merged, "merged"), as_path(mask, "mask"), as_path(out, "out")
+    progress = progress or Silent()
+    unified, origin = open_checkpoint(merged), open_checkpoint(as_path(base, "base"))
+    bits = open_checkpoint(_mask(merged, mask))
     scale = _scale(bits)
     _check(unified, origin, bits)
     tensors = [OutputTensor(spec.name, spec.dtype, spec.shape) for spec in unified.tensors.values()]
     entries = []
     progress.start("rebuild", sum(tensor.nbytes for tensor in tensors), "bytes")
-    with CheckpointWriter(Path(out), lay_out(tensors, shard_bytes), overwrite=overwrite) as writer:
+    with CheckpointWriter(place, lay_out(tensors, shard_bytes), overwrite=overwrite) as writer:
         rebuilder = _Rebuilder(unified, origin, bits, scale, load())
         for tensor in tensors:
             digest = rebuilder.write(tensor, writer)
@@ -59,11 +63,11 @@ def rebuild(
     return str(record["weights_digest"])
 
 
-def _mask(merged: Path, mask: Path | str) -> Path:
+def _mask(merged: Path, mask: Path) -> Path:
     """Find a mask by its path, or by its name in the merged model's folder."""
-    beside = merged / FOLDER / Path(mask).name
-    if Path(mask).is_file() or not beside.is_file():
-        return Path(mask)
+    beside = merged / FOLDER / mask.name
+    if mask.is_file() or not beside.is_file():
+        return mask
     return beside
 
 

@@ -80,11 +80,11 @@ def extract(
             Parent(names[0], "the fine-tuned model", model.fingerprint(), model.place),
             Parent(names[1], "its base", base.fingerprint(), base.place),
         )
-        made = Made("by extracting the difference of two models", described, parents, modules, notes, file.digest)
+        made = Made("by extracting the difference of two models", described, parents, modules, (), notes, file.digest)
         file.finish(
             described, adapter_card(made), adapter_record(made, {"method": "extract", "rank_budget": how.budget})
         )
-    return AdapterResult(out, made.digest, modules, notes, time.perf_counter() - started)
+    return AdapterResult(out, made.digest, modules, (), notes, time.perf_counter() - started)
 
 
 class _Pair:

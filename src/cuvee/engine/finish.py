@@ -77,7 +77,7 @@ def write_record(
         record = with_provenance(record, measured=measured(plan, workers.steps))
     if hash_inputs:
         inputs = record["provenance"]["inputs"]
-        hashed = with_sha256(plan, inputs, threads=options.threads, progress=options.progress)
+        hashed = with_sha256(plan, inputs, threads=options.threads, progress=options.heard)
         record = with_provenance(record, inputs=hashed)
     return record
 

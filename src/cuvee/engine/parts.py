@@ -4,13 +4,13 @@ A part depends on the plan only, not on other parts. It needs the folder in whic
 """
 
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
+from cuvee.arguments import as_path, checks_options, refused
 from cuvee.checkpoint.write import (
     CheckpointWriter,
     Shard,
@@ -21,12 +21,14 @@ from cuvee.checkpoint.write import (
     refuse_existing,
 )
 from cuvee.device import device_called
+from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
 from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
+from cuvee.engine.options import RunOptions
 from cuvee.engine.partial import WHOLE, Part, journal_path, opened
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
@@ -34,8 +36,10 @@ from cuvee.engine.run import MergeResult
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
+from cuvee.kernels import load
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
+from cuvee.progress import Within
 from cuvee.recipe.recipe import Recipe
 
 MOST_SHOWN = 12
@@ -61,45 +65,69 @@ class PartResult:
     figures: Figures
     missing: tuple[Part, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
+@checks_options
 def merge_part(
-    recipe: Recipe, out: Path | str, part: Part, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+    recipe: Recipe | Path | str,
+    out: Path | str,
+    part: Part,
+    *,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+    **options: Unpack[RunOptions],
 ) -> PartResult:
-    """Plan a recipe and run one part of it. Options are those of `run_plan`."""
-    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), part, **options)
+    """Plan a recipe, which may be the path of one, and run one part of it. Options are those of `run_plan`."""
+    _check_part(part)
+    place = as_path(out, "out")
+    return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), place, part, **options)
 
 
-def run_part(
-    plan: Plan, out: Path, part: Part, *, hash_inputs: bool = False, device: str = "cpu", **options: Any
-) -> PartResult:
+@checks_options
+def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptions]) -> PartResult:
     """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
-    if not 1 <= part.number <= part.count:
-        raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
+    out = as_path(out, "out")
+    _check_part(part)
     chosen = Options(**options)
-    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.progress, overwrite=chosen.overwrite))
-    plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
+    chosen = replace(chosen, progress=Within(chosen.heard, f"part {part}"))
+    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.heard, overwrite=chosen.overwrite))
+    plan = on_device(plan, device_called(chosen.device, useful=any(step.cut for step in plan.steps)))
+    clock = Clock(load())
     workers = Workers(plan, chosen)
     everything = lay_out(output_tensors(plan), chosen.shard_bytes)
     shards = share(everything, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
     identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
     place = opened(out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume)
-    started = time.perf_counter()
     with PeakMemory() as peak, place as (writer, journal):
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
             # the record of the first part is the one that counts
-            record = write_record(plan, writer, workers, chosen, hash_inputs=hash_inputs and part.number == 1)
+            record = write_record(plan, writer, workers, chosen, hash_inputs=chosen.hash_inputs and part.number == 1)
             writer.close()
             written = sum(shard.nbytes for shard in shards)
-            took = Figures(time.perf_counter() - started, workers.bytes_read, written, peak.bytes(), None)
+            took = Figures(
+                seconds=clock.seconds(),
+                compile_seconds=clock.compile_seconds(),
+                bytes_read=workers.bytes_read,
+                bytes_written=written,
+                peak_memory_bytes=peak.bytes(),
+                cast_loss=None,
+            )
             journal.end({"figures": asdict(took), "record": record})
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
     warnings = (*plan.warnings, *without_masks(plan, split=True))
-    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings)
+    return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings, plan.notes)
+
+
+def _check_part(part: object) -> None:
+    if not isinstance(part, Part):
+        raise refused(part, "part", "a Part", "Part(2, 3) is the second of three")
+    if not 1 <= part.number <= part.count:
+        raise RecipeError(f"there is no part {part}", hint="parts are 1/3, 2/3 and 3/3, say")
 
 
 def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
@@ -114,12 +142,13 @@ def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
     return tuple(shard for shard in shards if shard.file in mine)
 
 
+@checks_options
 def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
     """Make the parts in `.OUT.partial` the folder `out`. Neither recipe nor inputs are needed, and no tensor is read.
 
     Raises CheckpointError if parts are missing, not complete, or of different merges.
     """
-    out = Path(out)
+    out = as_path(out, "out")
     bring_back(out)
     refuse_existing(out, overwrite=overwrite)
     parts = _found(out)
@@ -136,7 +165,8 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
             digest = finish(writer, record, finished, figures)
         for journal in journals:
             journal.remove()
-    return MergeResult(out, digest, figures, tuple(record["provenance"]["warnings"]))
+    said = record["provenance"]
+    return MergeResult(out, digest, figures, tuple(said["warnings"]), tuple(said.get("notes", ())))
 
 
 def _parts(count: int) -> list[Part]:
@@ -210,6 +240,7 @@ def _sum(parts: Sequence[Figures]) -> Figures:
     """Add up what the parts took. They may have run one after the other or at once: the seconds are of work."""
     return Figures(
         seconds=sum(part.seconds for part in parts),
+        compile_seconds=sum(part.compile_seconds for part in parts),
         bytes_read=sum(part.bytes_read for part in parts),
         bytes_written=sum(part.bytes_written for part in parts),
         peak_memory_bytes=max(part.peak_memory_bytes for part in parts),

@@ -15,14 +15,18 @@ _LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a merge took. `cast_loss` is the length of what the final cast lost, relative to that of the change from
-    the base; None where there is no base or no cast."""
+    """What a merge took. `seconds` are without `compile_seconds`, in which kernels were compiled for this machine.
+
+    `cast_loss` is the length of what the final cast lost, relative to that of the change from the base; None where
+    there is no base or no cast.
+    """
 
     seconds: float
     bytes_read: int
     bytes_written: int
     peak_memory_bytes: int
     cast_loss: float | None
+    compile_seconds: float = 0.0
 
 
 def provenance(plan: Plan) -> dict[str, Any]:
@@ -46,6 +50,7 @@ def provenance(plan: Plan) -> dict[str, Any]:
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),
+        "notes": list(plan.notes),
         "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in _LIBRARIES},
         "figures": None,
     }

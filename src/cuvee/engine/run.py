@@ -1,28 +1,31 @@
 """Runs a plan: workers take steps, tensors go to known offsets, the folder appears when all of it is there."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from cuvee.arguments import as_path, checks_options, refused
 from cuvee.checkpoint.write import lay_out
 from cuvee.device import device_called
+from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
 from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import cast_loss, finish, output_tensors, with_provenance, write_record
 from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import identity_of
+from cuvee.engine.options import RunOptions
 from cuvee.engine.partial import opened
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
 from cuvee.engine.workers import DEFAULT_SHARD, Options, Workers
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
+from cuvee.kernels import load
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
 from cuvee.plan.memory import default_memory, fit
-from cuvee.progress import Progress, Silent
+from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 
 
@@ -32,27 +35,40 @@ class MergeResult:
 
     - `folder`: where the model is.
     - `digest`: of the weights, in hexadecimal; the same for equal weights.
-    - `figures`: what it took: `seconds`, `bytes_read`, `bytes_written`, `peak_memory_bytes`, and `cast_loss`, the
-      share of the change from the base that the last rounding lost.
-    - `warnings`: what a reader should know.
+    - `figures`: what it took: `seconds`, `compile_seconds` for kernels, `bytes_read`, `bytes_written`,
+      `peak_memory_bytes`, and `cast_loss`, the share of the change from the base that the last rounding lost.
+    - `warnings`: what may be lost or wrong.
+    - `notes`: what was decided for the reader.
     """
 
     folder: Path
     digest: str
     figures: Figures
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
+@checks_options
 def merge(
-    recipe: Recipe, out: Path | str, *, hub: Hub | None = None, custom_code: bool = False, **options: Any
+    recipe: Recipe | Path | str,
+    out: Path | str,
+    *,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+    **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Plan and run a recipe. Options are those of `run_plan`."""
-    return run_plan(make_plan(recipe, hub=hub, custom_code=custom_code), Path(out), **options)
+    """Plan and run a recipe, which may be the path of one. Options are those of `run_plan`.
+
+    Raises ArgumentError for an option that does not exist, before anything is planned.
+    """
+    place = as_path(out, "out")
+    return run_plan(make_plan(recipe, hub=hub, custom_code=custom_code), place, **options)
 
 
+@checks_options
 def run_plan(
     plan: Plan,
-    out: Path,
+    out: Path | str,
     *,
     memory_bytes: int | None = None,
     threads: int = 1,
@@ -89,33 +105,47 @@ def run_plan(
     OutOfBudget for too little memory or disk, CheckpointError for bad inputs, MethodError for a method that fails,
     RecipeError if `out` exists or was begun as another merge.
     """
-    named, out = out, out.absolute()
+    if not isinstance(plan, Plan):
+        raise refused(plan, "plan", "a Plan", "`make_plan` makes one of a recipe; `merge` takes the recipe itself")
+    named = as_path(out, "out")
+    out = named.absolute()
     if not out.name:
         raise RecipeError("the output is a folder with a name", where=str(named))
     options = Options(
-        memory_bytes, threads, shard_bytes, chunk, overwrite, resume, allow_nonfinite, progress or Silent(), cache
+        memory_bytes=memory_bytes,
+        threads=threads,
+        shard_bytes=shard_bytes,
+        chunk=chunk,
+        overwrite=overwrite,
+        resume=resume,
+        allow_nonfinite=allow_nonfinite,
+        hash_inputs=hash_inputs,
+        device=device,
+        progress=progress,
+        cache=cache,
     )
     fit(plan.steps, memory_bytes or default_memory(plan.steps, threads), threads)  # before anything is downloaded
-    plan = with_gguf_tokenizer(fetched(plan, out, options.progress, overwrite=overwrite))
+    plan = with_gguf_tokenizer(fetched(plan, out, options.heard, overwrite=overwrite))
     plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
+    clock = Clock(load())
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)
-    started = time.perf_counter()
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
         if history:
             record = with_provenance(record, stages=list(history))
         if has_masks(plan):
-            masks = write_masks(plan, writer, threads=workers.workers, progress=options.progress)
+            masks = write_masks(plan, writer, threads=workers.workers, progress=options.heard)
             record = with_provenance(record, masks=[asdict(mask) for mask in masks])
         figures = Figures(
-            seconds=time.perf_counter() - started,
+            seconds=clock.seconds(),
+            compile_seconds=clock.compile_seconds(),
             bytes_read=workers.bytes_read,
             bytes_written=sum(shard.nbytes for shard in shards),
             peak_memory_bytes=peak.bytes(),
             cast_loss=cast_loss(record, journal.contents.finished),
         )
         digest = finish(writer, record, journal.contents.finished, figures)
-    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)))
+    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)), plan.notes)

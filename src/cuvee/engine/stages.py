@@ -5,66 +5,83 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
+from cuvee.arguments import as_path, checks_options
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.write import lay_out, refuse_existing, remove_empty
 from cuvee.engine.finish import output_tensors
 from cuvee.engine.identity import identity_of
+from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.engine.workers import DEFAULT_SHARD
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
+from cuvee.plan.recipes import as_stages
 from cuvee.plan.stages import plan_stages, used
+from cuvee.progress import Progress, Silent, Within
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 
 _TOLD = ("recipe_digest", "plan_digest", "inputs", "weights_digest", "reproducible")
 
 
+@checks_options
 def merge_stages(
-    recipes: Sequence[Recipe],
+    recipes: Sequence[Recipe] | Recipe | Path | str,
     out: Path | str,
     *,
     folder: Path | None = None,
     places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
-    overwrite: bool = False,
-    **options: Any,
+    **options: Unpack[RunOptions],
 ) -> MergeResult:
     """Merge recipes of which the later ones use the earlier ones; the last one's output is `out`.
+
+    `recipes` may be the path of a file that holds them.
 
     All are planned before the first one runs. The others' outputs go to `folder`, where each has a name with a digest
     of recipe, inputs and layout: what is there already is used again. Without `folder` they go beside the output and
     are removed at the end. `places` is that of `make_plan`; other options are those of `run_plan`.
     """
-    named, out = Path(out), Path(out).absolute()
+    recipes = as_stages(recipes)
+    named = as_path(out, "out")
+    out = named.absolute()
     if len(recipes) > 1:
-        refuse_existing(out, overwrite=overwrite)
+        refuse_existing(out, overwrite=options.get("overwrite", False))
         plan_stages(recipes, places=places, hub=hub, custom_code=custom_code)
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
+    heard = options.get("progress") or Silent()
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
-    for recipe in recipes[:-1]:
+    for number, recipe in enumerate(recipes[:-1], 1):
         plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
         place = kept / f"{recipe.name}-{_key(plan, options)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
-            run_plan(plan, place, history=_told(history, recipe), **options)
+            options["progress"] = _of_stage(number, len(recipes), heard)
+            own: RunOptions = {**options, "overwrite": False}
+            run_plan(plan, place, history=_told(history, recipe), **own)
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
     plan = make_plan(last, stages=used(last, made), places=places, hub=hub, custom_code=custom_code)
-    result = run_plan(plan, named, overwrite=overwrite, history=_told(history, last), **options)
+    options["progress"] = _of_stage(len(recipes), len(recipes), heard)
+    result = run_plan(plan, named, history=_told(history, last), **options)
     if folder is None:
         shutil.rmtree(kept, ignore_errors=True)
         remove_empty(kept)
     return result
 
 
-def _key(plan: Plan, options: Mapping[str, Any]) -> str:
+def _of_stage(number: int, count: int, progress: Progress) -> Progress:
+    """Return progress that says which of how many stages it is of, where there are several."""
+    return Within(progress, f"stage {number} of {count}") if count > 1 else progress
+
+
+def _key(plan: Plan, options: RunOptions) -> str:
     """Return a name for what a plan makes: inputs count by size, time and header, earlier stages by their digest."""
     shards = lay_out(output_tensors(plan), options.get("shard_bytes", DEFAULT_SHARD))
     identity = identity_of(plan, shards, allow_nonfinite=options.get("allow_nonfinite", False))

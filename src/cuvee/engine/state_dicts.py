@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.addition import language
+from cuvee.arguments import check_settings, refused
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.arrays import find_method, plain_value
@@ -52,6 +53,7 @@ def merge_state_dicts(
     Raises RecipeError for settings and CheckpointError for tensors that do not fit.
     """
     known = find_method(method)
+    check_settings(merge_state_dicts, method, list(known.settings), list(settings))
     _check_models(known, models, base, names)
     keys = {"seed": seed, "semantics": semantics, "weights": weights, "post": list(post), "rounding": rounding}
     keys |= {"base_model": str(_BASE)} if base is not None else {}
@@ -113,6 +115,9 @@ def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given
 
 
 def _checkpoint(state: StateDict, whose: str) -> MemoryCheckpoint:
+    if not isinstance(state, Mapping):
+        hint = "`merge` merges models in folders, `merge_tensors` single tensors"
+        raise refused(state, whose, "a mapping of tensors by their names", hint)
     arrays = {name: as_numpy(tensor, name) for name, tensor in state.items()}
     for name, array in arrays.items():
         try:

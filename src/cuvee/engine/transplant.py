@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import yaml
 
+from cuvee.arguments import checks_options
 from cuvee.checkpoint import Checkpoint, TensorSource, TensorSpec, open_checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError
 from cuvee.plan import make_plan
@@ -23,8 +25,9 @@ from cuvee.tokenizers.transplant import Matches, coefficients, combined, match, 
 Approximation = Literal["omp", "subword"]
 
 
+@checks_options
 def transplant(
-    model: Path, donor: Path, out: Path, *, method: Approximation = "omp", k: int = 64, **options: Any
+    model: Path, donor: Path, out: Path, *, method: Approximation = "omp", k: int = 64, **options: Unpack[RunOptions]
 ) -> MergeResult:
     """Give a model the donor's tokenizer. Options are those of `run_plan`.
 
@@ -49,9 +52,10 @@ def transplant(
             frozenset(TOKENIZER_FILES),
             (f"the tokenizer of {donor}, missing rows by {how}",),
         )
-        warnings = (*plan.warnings, *vocabulary.notes)
-        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, warnings=warnings)
-        return run_plan(made, out, **{**options, "resume": False})
+        notes = (*plan.notes, *vocabulary.notes)
+        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, notes=notes)
+        options["resume"] = False
+        return run_plan(made, out, **options)
 
 
 class _Replaced:

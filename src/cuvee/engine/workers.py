@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,8 +55,15 @@ class Options:
     overwrite: bool = False
     resume: bool = True
     allow_nonfinite: bool = False
-    progress: Progress = field(default_factory=Silent)
+    hash_inputs: bool = False
+    device: str = "cpu"
+    progress: Progress | None = None
     cache: Path | None = None
+
+    @property
+    def heard(self) -> Progress:
+        """Where progress goes, if only to nobody."""
+        return self.progress or Silent()
 
 
 class Workers:
@@ -72,11 +79,14 @@ class Workers:
         # with a chunk size of one's own steps are read as often as their surveys ask, whatever would fit
         self.granted = 0 if options.chunk else memory // self.workers
         self.allow_nonfinite = options.allow_nonfinite
-        self.progress = options.progress
+        self.progress = options.heard
         self.cache = options.cache
-        self.kernels = prepare(options.progress)
+        self.kernels = prepare(options.heard)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
+        self.asked = len(plan.steps)
+        """Steps of this run, and how many of them are done."""
+        self.done = 0
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._own = threading.local()
@@ -84,6 +94,8 @@ class Workers:
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
         left = {step.name for step in steps if step.name not in journal.contents.finished}
+        self.asked = len(steps)
+        self.done = len(steps) - len(left)
         self.progress.start("merge", self._forecast(steps), "bytes")
         self.progress.advance(self._forecast([step for step in steps if step.name not in left]))
         if left or is_measured(self.plan):
@@ -133,7 +145,9 @@ class Workers:
         note(step.name, Finished(digest, loss))
         forecast = readings(step, self._sources(step), self.granted) * _input_bytes(step)
         with self._lock:
+            self.done += 1
             self.progress.advance(max(forecast - blocks.bytes_read, 0))  # surveys may end early
+            self.progress.note(f"{self.done} of {self.asked} tensors")
 
     def _measure(self, context: Context, step: MergeStep) -> Norms:
         return measure_step(step, self._blocks(step), context)

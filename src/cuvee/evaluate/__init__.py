@@ -5,6 +5,7 @@ The room itself can be called: `cuvee.evaluate("out", ["task.csv"])` is `cuvee.e
 package and a function of one name cannot both be an attribute of `cuvee`.
 """
 
+import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -59,3 +60,5 @@ class _Callable(ModuleType):
 
 
 sys.modules[__name__].__class__ = _Callable
+__signature__ = inspect.signature(evaluate)
+"""What the room takes when it is called, for help and for editors."""

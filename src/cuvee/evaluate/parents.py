@@ -18,11 +18,11 @@ from cuvee.evaluate.report import Report
 from cuvee.evaluate.statistics import Difference, Gap, paired_difference
 from cuvee.hub import Hub
 from cuvee.plan.resolve import folder_of
-from cuvee.progress import Progress
+from cuvee.progress import Progress, Within
 from cuvee.recipe.reference import parse_reference
 
 RECORD = "cuvee.json"
-Measure = Callable[[Path, Path | None], Report]
+Measure = Callable[[Path, Path | None, Progress], Report]
 """Evaluates the model in a folder, with its output in another."""
 
 FOLDERS_ABOVE = 2
@@ -125,15 +125,20 @@ def evaluate_with_parents(
     `out` is where the parents' output goes, a folder for each. All parents are found before anything is measured.
     """
     families = [parents_of(blend, hub, progress, recipe_folder=recipe_folder) for blend, _ in blends]
+    count = len(blends) + len({parent.folder for parents in families for parent in parents})
     measured: dict[Path, Report] = {}
-    found = []
+    found: list[AgainstParents] = []
+
+    def heard() -> Progress:
+        return Within(progress, f"model {len(found) + len(measured) + 1} of {count}")
+
     for (blend, place), parents in zip(blends, families, strict=True):
-        report = measure(blend, place)
+        report = measure(blend, place, heard())
         if report.macro is None:
             raise EvaluationError("the tasks have no targets to compare a blend and its parents by")
         for parent in parents:
             if parent.folder not in measured:
-                measured[parent.folder] = measure(parent.folder, out and output_of(parent, out))
+                measured[parent.folder] = measure(parent.folder, out and output_of(parent, out), heard())
         reports = [measured[parent.folder] for parent in parents]
         compared = against_parents(report, [parent.reference for parent in parents], reports)
         found.append(replace(compared, folders=tuple(output_of(parent, out) for parent in parents) if out else ()))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cuvee.arguments import as_path, checks_options, refused
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
@@ -37,6 +38,7 @@ SILENT: Progress = Silent()
 HARNESS = "lm-eval:"
 
 
+@checks_options
 def evaluate(
     model: "str | Path | LanguageModel | Served",
     tasks: Sequence[str | Path | Task],
@@ -80,7 +82,7 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = tuple(judged(task, run.answers(task)) for task in asked) + run.harness(foreign)
+            results = run.judged_tasks(asked) + run.harness(foreign)
     finally:
         progress.finish()
     report = Report(
@@ -103,8 +105,13 @@ def evaluate(
 
 def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[str]]:
     """Read our own tasks, and name those that lm-eval has."""
-    if isinstance(tasks, str | Path) or not tasks:
+    if isinstance(tasks, str | Path):
+        raise refused(tasks, "tasks", "a list of tasks", f"[{str(tasks)!r}] is a list of one")
+    if not tasks:
         raise RecipeError("expected a list of at least one task")
+    for place, task in enumerate(tasks):
+        if not isinstance(task, str | Path | Task):
+            raise refused(task, f"tasks[{place}]", "a task's file or name, or a Task")
     foreign = [str(task) for task in tasks if str(task).startswith(HARNESS) and not isinstance(task, Task)]
     ours = [task for task in tasks if isinstance(task, Task) or not str(task).startswith(HARNESS)]
     loaded = [each for task in ours for each in ([task] if isinstance(task, Task) else load_tasks(task))]
@@ -148,7 +155,9 @@ def _loaded_model(
     from cuvee.evaluate.model import LanguageModel, load_model
     from cuvee.evaluate.served import Served
 
-    return model if isinstance(model, LanguageModel | Served) else load_model(model, device=device, dtype=dtype)
+    if isinstance(model, LanguageModel | Served):
+        return model
+    return load_model(as_path(model, "model"), device=device, dtype=dtype)
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,13 @@ class _Run:
             return {"scoring": self.scoring, **self.model.settings()}
         deciding = {"scoring": self.scoring, "dtype": self.model.dtype, "device": self.model.device.type}
         return {**deciding, "kit_style": kit_style(self.model)} if self.scoring == "kit" else deciding
+
+    def judged_tasks(self, tasks: Sequence[Task]) -> tuple[TaskReport, ...]:
+        reports = []
+        for number, task in enumerate(tasks, 1):
+            self.progress.note(f"task {number} of {len(tasks)}, {task.name}")
+            reports.append(judged(task, self.answers(task)))
+        return tuple(reports)
 
     def answers(self, task: Task) -> dict[str, Answer]:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""

@@ -15,6 +15,7 @@ from blake3 import blake3
 from cuvee import demo
 from cuvee.errors import EvaluationError, closest
 from cuvee.evaluate.prompt import Prompt
+from cuvee.nearest import nearest
 
 EvalType = Literal["multiple_choice", "generation"]
 PLAIN = Prompt()
@@ -77,7 +78,7 @@ def load_task(where: str | Path) -> Task:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise EvaluationError("no such task file", where=str(path))
+        raise EvaluationError("no such task file", where=str(path), hint=nearest(str(path)))
     return path
 
 
@@ -86,8 +87,10 @@ def _bundled(name: str) -> Path:
     if name in known:
         return demo.task_file(name)
     guess = closest(name, known)
-    hint = f"did you mean '{guess}'?" if guess else "give a .csv, .jsonl or .yaml file, or the name of a bundled task"
-    raise EvaluationError(f"there is no bundled task '{name}'", hint=hint)
+    meant = f"did you mean '{guess}'? " if guess else ""
+    public = ", ".join(task for task in known if not task.endswith("-private"))
+    others = "a .csv, .jsonl or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's"
+    raise EvaluationError(f"there is no bundled task '{name}'", hint=f"{meant}there are {public}; {others}")
 
 
 def _bare_task(path: Path) -> Task:

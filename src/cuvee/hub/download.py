@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +78,16 @@ def download(hub: Hub, repository: Repository, names: Iterable[str], progress: P
         return
     missing = missing_bytes(repository, wanted)
     refuse_small_disk(hub, missing, repository.shown)
-    stop = threading.Event()
-    teller = _teller(progress, threading.Lock(), stop)
+    stop, lock = threading.Event(), threading.Lock()
+    teller = _teller(progress, lock, stop)
     progress.start(f"downloading {repository.shown}", missing, "bytes")
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         tasks = [pool.submit(_bring, hub, repository, name, teller) for name in wanted]
         try:
-            done, _ = wait(tasks, return_when=FIRST_EXCEPTION)
-            for task in done:
+            for number, task in enumerate(as_completed(tasks), 1):
                 task.result()
+                with lock:
+                    progress.note(f"{number} of {len(tasks)} files")
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)

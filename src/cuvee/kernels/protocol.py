@@ -56,6 +56,9 @@ class Kernels(Protocol):
 
     __name__: str
 
+    def compile_seconds(self) -> float:
+        """Return how long this process has compiled kernels so far."""
+
     def finite(self, raw: np.ndarray) -> bool:
         """Say whether all numbers of an array of any float type are finite."""
 

@@ -19,7 +19,7 @@ MOST_SHOWN = 12
 
 @dataclass
 class Draft:
-    """One recipe, its opened models, and the problems and warnings noted of them.
+    """One recipe, its opened models, and the problems, warnings and notes of them.
 
     `reported` are tensors of which a problem already speaks. `refused`, `lacking`, `shape_clashes`, `type_clashes` and
     `mixed` gather what is said once in the end, however many tensors have it. `excused` are names of which it was
@@ -33,6 +33,7 @@ class Draft:
     excused: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
     problems: list[CuveeError] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     reported: set[tuple[ModelRef, str]] = field(default_factory=set)
     refused: dict[str, list[str]] = field(default_factory=dict)
     lacking: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -48,6 +49,7 @@ class Draft:
         self.unseen = opening.unseen
         self.problems += opening.problems
         self.warnings += self.aligned.warnings
+        self.notes += self.aligned.vocabulary.notes
 
     @property
     def donor(self) -> ModelRef:
@@ -78,7 +80,7 @@ class Draft:
             if len(self.problems) > MOST_SHOWN:
                 more = len(self.problems) - MOST_SHOWN
                 shown.append(type(shown[0])(f"and {more} more like these"))
-            shown += [type(shown[0])(f"besides: {note}") for note in self.warnings]
+            shown += [type(shown[0])(f"besides: {note}") for note in (*self.warnings, *self.notes)]
             raise several(shown)
 
 

@@ -21,7 +21,7 @@ class Heads:
 
     views: Mapping[ModelRef, View]
     changes: Mapping[str, Any]
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     problems: tuple[CuveeError, ...] = ()
 
 

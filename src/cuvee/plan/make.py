@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cuvee.arguments import checks_options
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
@@ -28,6 +29,7 @@ from cuvee.plan.names import View, view_as, view_of
 from cuvee.plan.outline import outline
 from cuvee.plan.overlap import Taking, overlap
 from cuvee.plan.plan import MergeStep, Plan
+from cuvee.plan.recipes import as_recipe
 from cuvee.plan.resolve import given_models, open_models
 from cuvee.plan.settings import note_settings
 from cuvee.plan.steps import note_clashes, step_of
@@ -37,8 +39,9 @@ from cuvee.recipe.reference import ModelRef
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
 
+@checks_options
 def make_plan(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     *,
     models: Mapping[ModelRef, TensorSource] | None = None,
     stages: Mapping[ModelRef, TensorSource] | None = None,
@@ -46,7 +49,9 @@ def make_plan(
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> Plan:
-    """Work out every step of a merge. `models` gives the inputs where they are neither in folders nor on a hub.
+    """Work out every step of a merge. `recipe` may be the path of a file.
+
+    `models` gives the inputs where they are neither in folders nor on a hub.
 
     `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the folder
     of each model by its reference; then nothing is looked for elsewhere.
@@ -55,7 +60,7 @@ def make_plan(
     Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
-    hub = hub or Hub()
+    recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
@@ -98,6 +103,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         config_changes=changes,
         forecast=forecast(steps, draft),
         warnings=tuple(draft.warnings),
+        notes=tuple(draft.notes),
         repositories=opening.repositories,
         adapters=opening.adapters,
         hub=hub,
@@ -111,13 +117,15 @@ def _view(draft: Draft) -> Mapping[str, Any]:
     first = view_of(draft.sources[draft.donor])
     views = {m: first if m == draft.donor else view_as(first, source) for m, source in draft.sources.items()}
     for model, view in views.items():
-        draft.warnings += [f"{model}: {note}" for note in getattr(unaligned(view.source), "notes", ())]
-        draft.warnings += [f"{model}: {renaming}, as in {draft.donor}" for renaming in view.renamings]
+        source = unaligned(view.source)
+        draft.warnings += [f"{model}: {warning}" for warning in getattr(source, "warnings", ())]
+        draft.notes += [f"{model}: {note}" for note in getattr(source, "notes", ())]
+        draft.notes += [f"{model}: {renaming}, as in {draft.donor}" for renaming in view.renamings]
     draft.views = views
     if any(draft.unseen.values()):
         return {}  # a head may be among what was not seen
     heads = settle_heads(views, draft.donor)
-    draft.warnings += heads.warnings
+    draft.notes += heads.notes
     draft.problems += heads.problems
     _refuse_unnamed_rows(heads.views, draft)
     draft.views = heads.views
@@ -143,6 +151,7 @@ def _takings(draft: Draft) -> tuple[Taking, ...]:
     found = overlap(draft.recipe, draft.method, draft.views, draft.donor)
     draft.excused = found.excused
     draft.warnings += found.warnings
+    draft.notes += found.notes
     draft.problems += found.problems
     return found.takings
 

@@ -25,11 +25,15 @@ class Taking:
 
 @dataclass(frozen=True)
 class Overlap:
-    """All output tensors; for each model the names whose presence or absence needs no complaint; what to say."""
+    """All output tensors; for each model the names whose presence or absence needs no complaint; what to say.
+
+    `warnings` are of weights that the output lacks, `notes` of where the others come from.
+    """
 
     takings: tuple[Taking, ...]
     excused: Mapping[ModelRef, frozenset[str]]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...]
     problems: tuple[CuveeError, ...]
 
 
@@ -58,6 +62,7 @@ class _Decider:
         self.views = views
         self.donor = donor
         self.notes: Counter[str] = Counter()
+        self.warnings: Counter[str] = Counter()
         self.excused: dict[ModelRef, set[str]] = {model: set() for model in views}
         self.problems: list[CuveeError] = []
 
@@ -65,11 +70,9 @@ class _Decider:
         owners = {name: model for model in reversed(list(self.views)) for name in self.views[model].called}
         ordered = dict.fromkeys([*self.views[self.donor].called, *(n for v in self.views.values() for n in v.called)])
         takings = [taking for name in ordered if (taking := self.taking(name, owners[name])) is not None]
-        warnings = tuple(
-            f"{note} ({count} {'tensors' if count > 1 else 'tensor'})" for note, count in self.notes.items()
-        )
         excused = {model: frozenset(names) for model, names in self.excused.items()}
-        return Overlap(tuple(takings), excused, warnings, tuple(self.problems))
+        warnings, notes = _counted(self.warnings), _counted(self.notes)
+        return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))
 
     def taking(self, name: str, owner: ModelRef) -> Taking | None:
         """Decide what becomes of one tensor; None if it is not in the output, which the caller or a note says."""
@@ -99,7 +102,7 @@ class _Decider:
             self.problems.append(RecipeError(message, where=self.recipe.source))
             return None
         others = [other for other in self.views if other not in lacking]
-        self.notes[f"'{group}' is taken from {model}: what only {_list(others)} has of it is left out"] += 1
+        self.warnings[f"'{group}' is taken from {model}: what only {_list(others)} has of it is left out"] += 1
         return None
 
     def by_donor(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
@@ -107,7 +110,8 @@ class _Decider:
         what = "buffers" if place.role == "buffer" else "tensors"
         if self.donor in lacking:
             others = [other for other in self.views if other not in lacking]
-            self.notes[f"{what} that only {_list(others)} has are left out"] += 1
+            counter = self.notes if place.role == "buffer" else self.warnings
+            counter[f"{what} that only {_list(others)} has are left out"] += 1
             return None
         self.notes[f"{what} that {_list(lacking)} lacks are taken from {self.donor}"] += 1
         return Taking(name, place, self.donor)
@@ -131,6 +135,10 @@ class _Decider:
     def excuse(self, name: str) -> None:
         for names in self.excused.values():
             names.add(name)
+
+
+def _counted(sentences: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{text} ({count} {'tensors' if count > 1 else 'tensor'})" for text, count in sentences.items())
 
 
 def _list(models: "frozenset[ModelRef] | list[ModelRef]") -> str:

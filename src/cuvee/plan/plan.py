@@ -109,7 +109,8 @@ class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
     `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
-    added to models. `device` is where numbers are calculated.
+    added to models. `device` is where numbers are calculated. `warnings` tell what may be lost or wrong; `notes` tell
+    what was decided and needs nothing done.
     """
 
     recipe: Recipe
@@ -128,6 +129,7 @@ class Plan:
     custom_code: bool = False
     adapters: tuple[FoundAdapter | None, ...] = ()
     device: str = "cpu"
+    notes: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> int:

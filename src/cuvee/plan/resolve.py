@@ -9,6 +9,7 @@ from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.foreign import open_files, open_files_partly, readable
 from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.nearest import nearest
 from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_adapter, readable_base
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
@@ -55,7 +56,8 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
         return beside
     if model.looks_like_hub_name:
         return None
-    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=_looked(folder))
+    hint = "; ".join(filter(None, [nearest(model.path, folder), _looked(folder)]))
+    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
 
 
 def _given(reference: str, given: Mapping[str, Path]) -> Path:
@@ -74,6 +76,8 @@ def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
     try:
         return find_repository(hub, model.path, model.revision)
     except CheckpointError as error:
+        if guess := nearest(model.path, folder):
+            raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=guess) from error
         hint = f"{error.hint}; if you mean a folder: {_looked(folder)}" if error.hint else _looked(folder)
         raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error
 

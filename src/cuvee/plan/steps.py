@@ -133,4 +133,4 @@ def note_clashes(draft: Draft) -> None:
     for kinds, names in draft.mixed.items():
         more = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
         message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
-        draft.warnings.append(message)
+        draft.notes.append(message)

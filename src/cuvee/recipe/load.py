@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import RecipeError, closest
+from cuvee.nearest import nearest
 from cuvee.recipe.additions import read_post, read_weights
 from cuvee.recipe.document import MAX_CHARACTERS, Document, read_documents
 from cuvee.recipe.document import Path as Place
@@ -33,6 +34,9 @@ def read_text(path: Path) -> str:
     try:
         with path.open(encoding="utf-8") as opened:
             return opened.read(MAX_CHARACTERS + 1)
+    except FileNotFoundError as error:
+        message = "cannot read the recipe: there is no such file"
+        raise RecipeError(message, where=str(path), hint=nearest(str(path))) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
 
@@ -51,6 +55,9 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
     known = document.data
+    if "experts" in known and "merge_method" not in known:
+        hint = "`cuvee upcycle RECIPE OUT` makes one; `cuvee merge` and `cuvee plan` take recipes with 'merge_method'"
+        raise RecipeError("this is the recipe of a mixture of experts", where=document.place(("experts",)), hint=hint)
     notes = Notes(document, schema_problems(document, known))
     recipe = _recipe(known, _method(known, language, notes), language, notes, folder)
     notes.stop_at_problems()

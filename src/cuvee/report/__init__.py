@@ -10,6 +10,7 @@ from cuvee.report.leaderboard import (
     Leaderboard,
     Row,
     TaskNote,
+    comparison_sentence,
     rows,
     verdict_sentence,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "Leaderboard",
     "Row",
     "TaskNote",
+    "comparison_sentence",
     "rank_ranges",
     "render_comparison",
     "render_evaluation",

@@ -137,9 +137,13 @@ def rows(leaderboard: Leaderboard) -> tuple[Row, ...]:
 
 def verdict_sentence(leaderboard: Leaderboard) -> str:
     """Say whether the best blend beats the best parent. An interval that touches zero shows nothing."""
-    difference = leaderboard.verdict
     blend, parent = f"Best blend {leaderboard.best_blend}", f"the best parent {leaderboard.best_parent}"
-    interval = f"on the private part (95 % interval {signed(difference.low)} to {signed(difference.high)})"
+    return comparison_sentence(blend, parent, leaderboard.verdict, "private")
+
+
+def comparison_sentence(blend: str, parent: str, difference: Difference, part: str) -> str:
+    """Say whether a blend beats a parent on one part of the tasks."""
+    interval = f"on the {part} part (95 % interval {signed(difference.low)} to {signed(difference.high)})"
     if difference.low > 0:
         return f"{blend} beats {parent} by {signed(difference.value)} points {interval}."
     if difference.high < 0:

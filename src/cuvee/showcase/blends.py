@@ -1,4 +1,8 @@
-"""The recipes of the demo: a handful of methods, each with a few settings a user would try."""
+"""The recipes of the demo: a handful of methods, each with a setting or two that a user would try.
+
+Settings are those that do best on the public part of the tasks, or near them, in docs/explanation/which-method.md. None
+was chosen on the private part.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,31 +12,38 @@ Scalar = float | int | bool
 
 @dataclass(frozen=True)
 class Blend:
-    """One recipe of the demo: the method, what every model is told, and what the merge is told."""
+    """One recipe: the merge method, what every model is told, what the merge is told, and a modifier after it."""
 
     name: str
     method: str
     each: dict[str, Scalar] = field(default_factory=dict)
     whole: dict[str, Scalar] = field(default_factory=dict)
+    post: str = ""
+
+    @property
+    def label(self) -> str:
+        """The method with its modifier, as tables name it."""
+        return f"{self.method} + {self.post}" if self.post else self.method
 
 
 BLENDS = (
     Blend("average", "linear", {"weight": 1.0}),
-    Blend("sum-0.3", "task_arithmetic", {"weight": 1.0}, {"lambda": 0.3}),
     Blend("sum-0.4", "task_arithmetic", {"weight": 1.0}, {"lambda": 0.4}),
     Blend("sum-0.5", "task_arithmetic", {"weight": 1.0}, {"lambda": 0.5}),
     Blend("sum-1.0", "task_arithmetic", {"weight": 1.0}, {"lambda": 1.0}),
+    Blend("boost-0.3", "task_arithmetic", {"weight": 1.0}, {"lambda": 0.3}, "subspace_boost"),
     Blend("ties-50", "ties", {"weight": 1.0, "density": 0.5}),
-    Blend("ties-50-0.6", "ties", {"weight": 1.0, "density": 0.5}, {"lambda": 0.6}),
-    Blend("ties-20", "ties", {"weight": 1.0, "density": 0.2}),
-    Blend("ties-20-0.6", "ties", {"weight": 1.0, "density": 0.2}, {"lambda": 0.6}),
-    Blend("dare-0.3", "dare_linear", {"weight": 1.0, "density": 0.5}, {"lambda": 0.3}),
     Blend("dare-0.4", "dare_linear", {"weight": 1.0, "density": 0.5}, {"lambda": 0.4}),
     Blend("dare-ties-0.4", "dare_ties", {"weight": 1.0, "density": 0.5}, {"lambda": 0.4}),
-    Blend("median", "geometric_median"),
     Blend("median-1.5", "geometric_median", {}, {"lambda": 1.5}),
+    Blend("cart-1.2", "cart", {}, {"lambda": 1.2}),
+    Blend("actmat-0.8", "actmat", {}, {"lambda": 0.8}),
+    Blend("wudi-0.8", "wudi", {}, {"lambda": 0.8}),
+    Blend("tsv-1.0", "tsv_m", {}, {"lambda": 1.0}),
+    Blend("tsv-1.2", "tsv_m", {}, {"lambda": 1.2}),
 )
-"""At least one is meant to fail: adding whole task vectors is too much for a family of this size."""
+"""The first is measured first, for a first verdict: the plainest blend there is. At least one is meant to fail: adding
+whole task vectors is too much for a family of this size."""
 
 
 def recipe_text(blend: Blend, experts: Sequence[str], models: str) -> str:
@@ -46,4 +57,6 @@ def recipe_text(blend: Blend, experts: Sequence[str], models: str) -> str:
     if settings:
         lines.append("parameters:")
         lines += [f"  {name}: {value}" for name, value in settings.items()]
+    if blend.post:
+        lines += ["post:", f"  - {blend.post}"]
     return "\n".join([*lines, "dtype: bfloat16"]) + "\n"

@@ -1,11 +1,12 @@
 """Measured models -> leaderboard: who is best on what, and whether blending was worth it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from cuvee import demo
 from cuvee.evaluate import Report, Score, Task, paired_difference, rank
-from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote
+from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote, comparison_sentence
 from cuvee.report.leaderboard import EntryKind
 
 PRIVATE = "-private"
@@ -14,6 +15,32 @@ COMMANDS = (
     "cuvee merge my-recipe.yaml my-blend",
     "cuvee evaluate my-blend {tasks}",
 )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One model of the demo. `method` and `recipe` (YAML text) are empty for the parents."""
+
+    name: str
+    folder: Path
+    method: str = ""
+    recipe: str = ""
+
+
+@dataclass(frozen=True)
+class FirstVerdict:
+    """The first blend against the parent that is best on the public part, and their difference there."""
+
+    blend: str
+    method: str
+    parent: str
+    difference: Difference
+
+    @property
+    def sentence(self) -> str:
+        """Say whether the blend beats the parent."""
+        blend, parent = f"{self.blend} ({self.method})", f"the best parent, {self.parent},"
+        return comparison_sentence(blend, parent, self.difference, "public")
 
 
 @dataclass(frozen=True)
@@ -26,6 +53,13 @@ class Measured:
     public: Report
     private: Report
     seconds: float | None
+
+
+def first_verdict(blend: Member, parents: Sequence[Member], reports: Mapping[str, Report]) -> FirstVerdict:
+    """Compare one blend, which nothing was chosen on, with the best parent on the same items."""
+    best = max(parents, key=lambda parent: _macro(reports[parent.name]).value)
+    gap = paired_difference(reports[blend.name], reports[best.name]).macro
+    return FirstVerdict(blend.name, blend.method, best.name, Difference(gap.value, gap.low, gap.high))
 
 
 def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: Sequence[Task]) -> Leaderboard:

@@ -2,12 +2,11 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee import demo
-from cuvee.api import load_recipe
 from cuvee.checkpoint.write import write_error
 from cuvee.engine import merge
 from cuvee.errors import RecipeError
@@ -16,7 +15,7 @@ from cuvee.kernels import prepare
 from cuvee.progress import Progress, Silent
 from cuvee.report import Leaderboard, render_page
 from cuvee.showcase.blends import BLENDS, recipe_text
-from cuvee.showcase.board import Measured, leaderboard
+from cuvee.showcase.board import FirstVerdict, Measured, Member, first_verdict, leaderboard
 
 MODELS, RECIPES, OUTPUTS, PAGE = "models", "recipes", "blends", "index.html"
 
@@ -33,15 +32,30 @@ class Demo:
     seconds: float
 
 
-def run_demo(out: Path, *, progress: Progress | None = None) -> Demo:
-    """Blend, measure and rank the bundled family in the folder `out`. Raises RecipeError if it is not the demo's."""
+def run_demo(
+    out: Path, *, progress: Progress | None = None, first: Callable[[FirstVerdict], None] = lambda verdict: None
+) -> Demo:
+    """Blend, measure and rank the bundled family in the folder `out`. Raises RecipeError if it is not the demo's.
+
+    `first` hears of the first blend against the best parent as soon as these are measured on the public part.
+    """
     started = time.perf_counter()
     shown = progress or Silent()
     prepare(shown)
     _prepare(out)
-    names = _copy_family(out)
-    seconds = _merge_all(out, names, shown)
-    board = leaderboard(_measure_all(out, names, seconds, shown), _tasks(public=True), _tasks(public=False))
+    parents, blends = _copy_family(out), _write_recipes(out)
+    public, private = _tasks(public=True), _tasks(public=False)
+    seconds = _merge(blends[:1], shown)
+    reports = _measure([*parents, *blends[:1]], public, shown, "first look")
+    first(first_verdict(blends[0], parents, reports))
+    seconds |= _merge(blends[1:], shown)
+    reports |= _measure(blends[1:], public, shown, "choose, on public items")
+    judged = _measure([*parents, *blends], private, shown, "rank, on private items")
+    measured = []
+    for model in (*parents, *blends):
+        both = reports[model.name], judged[model.name]
+        measured.append(Measured(model.name, model.method, model.recipe, *both, seconds.get(model.name)))
+    board = leaderboard(measured, public, private)
     page = out / PAGE
     page.write_text(render_page(board), encoding="utf-8")
     return Demo(board, page, time.perf_counter() - started)
@@ -61,44 +75,48 @@ def _prepare(out: Path) -> None:
         raise write_error(error, out) from error
 
 
-def _copy_family(out: Path) -> list[str]:
-    names = [demo.BASE, *demo.expert_names()]
-    for name in names:
-        shutil.copytree(demo.model_folder(name), out / MODELS / name)
-    return names
+def _copy_family(out: Path) -> list[Member]:
+    parents = []
+    for name in (demo.BASE, *demo.expert_names()):
+        folder = out / MODELS / name
+        shutil.copytree(demo.model_folder(name), folder)
+        parents.append(Member(name, folder))
+    return parents
 
 
-def _merge_all(out: Path, names: list[str], progress: Progress) -> dict[str, float]:
+def _write_recipes(out: Path) -> list[Member]:
     (out / RECIPES).mkdir()
-    progress.start("blend", len(BLENDS), "blends")
-    seconds = {}
+    blends = []
     for blend in BLENDS:
-        path = out / RECIPES / f"{blend.name}.yaml"
-        path.write_text(recipe_text(blend, names[1:], f"../{MODELS}"), encoding="utf-8")
-        seconds[blend.name] = merge(load_recipe(path), out / OUTPUTS / blend.name).figures.seconds
+        text = recipe_text(blend, demo.expert_names(), f"../{MODELS}")
+        (out / RECIPES / f"{blend.name}.yaml").write_text(text, encoding="utf-8")
+        blends.append(Member(blend.name, out / OUTPUTS / blend.name, blend.label, text))
+    return blends
+
+
+def _merge(blends: Sequence[Member], progress: Progress) -> dict[str, float]:
+    """Merge blends; return the seconds that each took."""
+    progress.start("blend", len(blends), "blends")
+    seconds = {}
+    for blend in blends:
+        progress.note(blend.name)
+        recipe = blend.folder.parents[1] / RECIPES / f"{blend.name}.yaml"
+        seconds[blend.name] = merge(recipe, blend.folder).figures.seconds
         progress.advance(1)
     progress.finish()
     return seconds
 
 
-def _measure_all(out: Path, names: list[str], seconds: dict[str, float], progress: Progress) -> list[Measured]:
-    parents = [(name, out / MODELS / name, "", "") for name in names]
-    texts = {b.name: (out / RECIPES / f"{b.name}.yaml").read_text(encoding="utf-8") for b in BLENDS}
-    blends = [(b.name, out / OUTPUTS / b.name, b.method, texts[b.name]) for b in BLENDS]
-    public, private = _tasks(public=True), _tasks(public=False)
-    items = sum(len(task.samples) for task in (*public, *private))
-    progress.start("measure", items * (len(parents) + len(blends)), "items")
-    measured = []
-    for name, folder, method, recipe in parents + blends:
-        reports = [_report(folder, tasks) for tasks in (public, private)]
-        measured.append(Measured(name, method, recipe, reports[0], reports[1], seconds.get(name)))
+def _measure(models: Sequence[Member], tasks: Sequence[Task], progress: Progress, what: str) -> dict[str, Report]:
+    items = sum(len(task.samples) for task in tasks)
+    progress.start(what, items * len(models), "items")
+    reports = {}
+    for number, model in enumerate(models, 1):
+        progress.note(f"model {number} of {len(models)}, {model.name}")
+        reports[model.name] = evaluate(load_model(model.folder), tasks)
         progress.advance(items)
     progress.finish()
-    return measured
-
-
-def _report(folder: Path, tasks: Sequence[Task]) -> Report:
-    return evaluate(load_model(folder), tasks)
+    return reports
 
 
 def _tasks(*, public: bool) -> list[Task]:

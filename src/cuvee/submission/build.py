@@ -165,6 +165,8 @@ class _Heard:
             amount = max(0, min(content["advance"], self._left))
             self._left -= amount
             self._progress.advance(amount)
+        elif isinstance(content.get("note"), str) and self._open:
+            self._progress.note(content["note"][:100])
         elif content.get("finish") is True:
             self.finish()
         else:

@@ -26,6 +26,9 @@ class _Told:
     def advance(self, amount: int) -> None:
         _say({"advance": amount})
 
+    def note(self, text: str) -> None:
+        _say({"note": text})
+
     def finish(self) -> None:
         _say({"finish": True})
 

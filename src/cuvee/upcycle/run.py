@@ -5,14 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import yaml
 
 from cuvee.addition import language
+from cuvee.arguments import checks_options
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError, RecipeError, several
 from cuvee.foreign import open_files, readable
@@ -45,7 +47,10 @@ class _Piece:
     array: np.ndarray | None = None
 
 
-def upcycle(recipe: Upcycling, text: str, places: Mapping[str, Path], out: Path | str, **options: Any) -> MergeResult:
+@checks_options
+def upcycle(
+    recipe: Upcycling, text: str, places: Mapping[str, Path], out: Path | str, **options: Unpack[RunOptions]
+) -> MergeResult:
     """Put dense models together. `places` has the folder of each model of the recipe; options are those of `run_plan`.
 
     Raises RecipeError for a layout that does not exist or does not fit, CheckpointError for models of other shapes.
@@ -67,9 +72,11 @@ def upcycle(recipe: Upcycling, text: str, places: Mapping[str, Path], out: Path 
     passthrough = replace(passthrough, text=text, seed=recipe.seed)
     plan = make_plan(passthrough, models={passthrough.models()[0]: mixed})
     parents = ", ".join(recipe.models[1:])
-    notes = (f"{len(recipe.experts)} experts, of {parents}: {layout.key}, routers by {recipe.gate_mode}", *_alike(rows))
+    note = f"{len(recipe.experts)} experts, of {parents}: {layout.key}, routers by {recipe.gate_mode}"
+    plan = replace(plan, warnings=(*plan.warnings, *_alike(rows)), notes=(*plan.notes, note))
     # what was planned before is of one input: another recipe with the same shapes must not be gone on with
-    return run_plan(replace(plan, warnings=(*plan.warnings, *notes)), Path(out), **{**options, "resume": False})
+    options["resume"] = False
+    return run_plan(plan, out, **options)
 
 
 def _layout(recipe: Upcycling, base: TensorSource) -> Layout:

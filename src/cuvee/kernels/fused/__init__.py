@@ -14,6 +14,7 @@ import numpy as np
 
 from cuvee.kernels import plain
 from cuvee.kernels.block import Block
+from cuvee.kernels.fused import native
 from cuvee.kernels.fused.native import call, is_kept
 from cuvee.kernels.fused.words import BUCKETS, TILE, known, word, words
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
@@ -266,6 +267,10 @@ def ranks(rows: np.ndarray, out: np.ndarray) -> None:
 def pair_sums(stack: np.ndarray, square: np.ndarray, gram: np.ndarray, both: np.ndarray, opposite: np.ndarray) -> None:
     """Add the sums over pairs of models [1 + models, n] of a type that is `known`, as `pairs.pair_sums` says."""
     call("pairs.pair_sums", words(stack), square, gram, both, opposite, np.empty((len(stack), TILE)))
+
+
+def compile_seconds() -> float:
+    return native.compile_seconds()
 
 
 def compiled() -> bool:

@@ -13,6 +13,7 @@ import struct
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
@@ -50,6 +51,8 @@ _Kinds = tuple[Any, ...]
 _functions: dict[_Kinds, Callable[..., int]] = {}
 _preparing = threading.RLock()
 _engines: list[Any] = []
+_compiling = {"seconds": 0.0}
+"""How long this process has compiled so far. One thread compiles at a time, so that the seconds add up."""
 
 
 def call(kernel: str, *arguments: Any) -> None:
@@ -62,6 +65,11 @@ def call(kernel: str, *arguments: Any) -> None:
     status = function(*slots)
     if status not in _DONE:
         raise PlatformError(f"the compiled kernel '{kernel}' stopped with {status}")
+
+
+def compile_seconds() -> float:
+    """Return how long this process has compiled kernels so far."""
+    return _compiling["seconds"]
 
 
 def is_kept(kernel: str) -> bool:
@@ -156,7 +164,9 @@ def _code(key: _Kinds, arguments: Sequence[Any]) -> bytes:
             digest, code = (folder / file).read_bytes().split(b"\n", 1)
             if digest == _digest(code):
                 return code
+    started = time.perf_counter()
     code = _compiled(key[0], arguments)
+    _compiling["seconds"] += time.perf_counter() - started
     _keep(file, _digest(code) + b"\n" + code)
     return code
 

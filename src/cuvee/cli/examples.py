@@ -1,0 +1,108 @@
+"""Examples for the help of each command: what a person would type, two of each."""
+
+from collections.abc import Mapping
+
+EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "demo": ("cuvee demo cuvee-demo", "cuvee demo /tmp/demo --json > ranking.json"),
+    "plan": ("cuvee plan recipe.yaml", "cuvee plan recipe.yaml --all --memory 2GB"),
+    "merge": ("cuvee merge recipe.yaml blend", "cuvee merge recipe.yaml blend --memory 2GB --threads 4 --overwrite"),
+    "join": ("cuvee join blend", "cuvee join blend --overwrite"),
+    "methods": ("cuvee methods", "cuvee methods ties"),
+    "recipe-schema": ("cuvee recipe-schema", "cuvee recipe-schema > recipe.schema.json"),
+    "upcycle": ("cuvee upcycle experts.yaml mixture", "cuvee upcycle experts.yaml mixture --shard-size 2GB"),
+    "push": ("cuvee push blend me/my-blend", "cuvee push blend me/my-blend --private"),
+    "inspect": ("cuvee inspect models/base", "cuvee inspect models/base/model.safetensors --json"),
+    "compare": ("cuvee compare base expert-1 expert-2", "cuvee compare expert-1 expert-2 --base base --out heat.html"),
+    "verify": ("cuvee verify blend", "cuvee verify me/my-blend --json"),
+    "doctor": ("cuvee doctor blend", "cuvee doctor blend --text passages.txt --device cpu"),
+    "evaluate": (
+        "cuvee evaluate blend sort reverse",
+        "cuvee evaluate blend questions.csv --out scores --against-parents",
+    ),
+    "parents": ("cuvee parents blends sort reverse", "cuvee parents blend questions.csv --out scores --limit 100"),
+    "report": ("cuvee report scores-1 scores-2", "cuvee report scores-1 scores-2 --out report.html"),
+    "adapters combine": (
+        "cuvee adapters combine lora-1 lora-2 --out both",
+        "cuvee adapters combine lora-1 lora-2 --out both --method ties --set density=0.5 --rank 16",
+    ),
+    "adapters apply": (
+        "cuvee adapters apply base lora blend",
+        "cuvee adapters apply org/base org/lora blend --memory 1GB",
+    ),
+    "adapters extract": (
+        "cuvee adapters extract expert base lora --rank 32",
+        "cuvee adapters extract expert base lora --energy 0.99",
+    ),
+    "adapters compare": ("cuvee adapters compare lora-1 lora-2", "cuvee adapters compare lora-1 lora-2 --json"),
+    "tokenizer compare": ("cuvee tokenizer compare base expert", "cuvee tokenizer compare base expert --json"),
+    "tokenizer transplant": (
+        "cuvee tokenizer transplant model donor out",
+        "cuvee tokenizer transplant model donor out --method subword",
+    ),
+    "task list": ("cuvee task list", "cuvee task list --json"),
+    "task check-predictions": (
+        "cuvee task check-predictions submission.csv sort",
+        "cuvee task check-predictions submission.csv questions.csv --json",
+    ),
+    "task export": ("cuvee task export sort lm-eval-tasks", "cuvee task export questions.csv lm-eval-tasks"),
+    "export gguf": ("cuvee export gguf blend blend.gguf", "cuvee export gguf blend blend.gguf --type f16"),
+    "submission check": (
+        "cuvee submission check recipe.yaml -c competition.yaml",
+        "cuvee submission check --program program --model org/base",
+    ),
+    "submission lock": (
+        "cuvee submission lock recipe.yaml",
+        "cuvee submission lock recipe.yaml -c competition.yaml --out lock.json",
+    ),
+    "submission pack": (
+        "cuvee submission pack recipe.yaml",
+        "cuvee submission pack recipe.yaml --out mine.tar --name 'My blend'",
+    ),
+    "submission verify": (
+        "cuvee submission verify submission.tar",
+        "cuvee submission verify submission.tar -c competition.yaml --out verdict.json",
+    ),
+    "submission send": (
+        "cuvee submission send submission.tar --token TOKEN",
+        "cuvee submission send recipe.yaml --server https://host:8000 --token TOKEN --wait",
+    ),
+    "submission status": ("cuvee submission status --token TOKEN", "cuvee submission status 12 --token TOKEN"),
+    "submission logs": ("cuvee submission logs 12 --token TOKEN", "cuvee submission logs 12 --token TOKEN --json"),
+    "submission quota": (
+        "cuvee submission quota --token TOKEN",
+        "cuvee submission quota --server https://host:8000 --token TOKEN",
+    ),
+    "competition new": (
+        "cuvee competition new my-competition",
+        "cuvee competition new my-competition --title 'Blend day' --opens 2026-12-01T12:00Z",
+    ),
+    "competition check": (
+        "cuvee competition check my-competition",
+        "cuvee competition check my-competition/competition.yaml --offline",
+    ),
+    "competition serve": (
+        "cuvee competition serve my-competition",
+        "cuvee competition serve my-competition --port 9000 --workers 2",
+    ),
+    "competition work": (
+        "cuvee competition work my-competition",
+        "cuvee competition work my-competition --server https://host:8000 --token TOKEN",
+    ),
+    "competition token": (
+        "cuvee competition token my-competition organiser ada",
+        "cuvee competition token my-competition worker gpu-1",
+    ),
+    "competition final": (
+        "cuvee competition final my-competition",
+        "cuvee competition final my-competition freeze",
+    ),
+    "competition export": (
+        "cuvee competition export my-competition site",
+        "cuvee competition export my-competition all.json",
+    ),
+}
+
+
+def epilog_of(command: str) -> str:
+    """Return what stands below the help of a command."""
+    return "\n\n".join(["Examples:", *EXAMPLES[command]])
