@@ -21,7 +21,6 @@ import shutil
 import subprocess
 import sys
 import time
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,9 +106,7 @@ def resolved(name: str) -> Path:
     wanted, lock = ENVIRONMENTS / f"{name}.in", ENVIRONMENTS / f"{name}.txt"
     wanted.write_text("\n".join([*library_requirements(), *tool_requirements()]) + "\n", encoding="utf-8")
     python = ("--python-version", platform.python_version())
-    run_uv(
-        "pip", "compile", "--quiet", *python, *SETS[name], *torch_source(), str(wanted), "--output-file", str(lock)
-    )
+    run_uv("pip", "compile", "--quiet", *python, *SETS[name], *torch_source(), str(wanted), "--output-file", str(lock))
     return lock
 
 

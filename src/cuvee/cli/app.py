@@ -68,12 +68,22 @@ for group in (adapters, tokenizer, task, export, submission, competition):
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", help="Show the version."),
+    verbose: bool = typer.Option(
+        False, "--verbose", help="With --version: versions of libraries, and which are tested."
+    ),
 ) -> None:
+    if version and verbose:
+        from cuvee.cli.versions_table import print_versions
+
+        print_versions()
+        raise typer.Exit
     if version:
         from cuvee.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+    if verbose:
+        raise typer.BadParameter("goes with --version", param_hint="--verbose")
 
 
 def main() -> None:
