@@ -218,8 +218,8 @@ INTRODUCTION = """# Versions
 These versions of other people's libraries were tested together on {date}: the lowest that Cuvée admits, those that its
 own tests always run with, and the newest on that day. *Green* says that all tests passed that touch these libraries.
 
-`cuvee --version --verbose` shows the versions that you have beside the tested ones. Others may work. Where one fails and
-was never tested, the error says so.
+`cuvee --version --verbose` shows the versions that you have beside the tested ones. Others may work. Where one fails
+and was never tested, the error says so.
 
 """
 

@@ -68,9 +68,7 @@ for group in (adapters, tokenizer, task, export, submission, competition):
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", help="Show the version."),
-    verbose: bool = typer.Option(
-        False, "--verbose", help="With --version: versions of libraries, and which are tested."
-    ),
+    verbose: bool = typer.Option(False, "--verbose", help="With --version: those of libraries, and the tested ones."),
 ) -> None:
     if version and verbose:
         from cuvee.cli.versions_table import print_versions
