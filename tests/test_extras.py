@@ -76,3 +76,10 @@ def test_an_extra_is_added_from_where_cuvee_came(came_from: dict[str, Any] | Non
 
 def test_the_hint_of_a_checkout_names_it() -> None:
     assert "[eval]'" in install_command("eval")
+
+
+def test_nowhere_is_it_said_that_an_index_has_cuvee() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    pages += [*(ROOT / "examples").rglob("*.md"), *(ROOT / "examples").rglob("*.py"), *PACKAGE.rglob("*.py")]
+    claim = re.compile(r"pip install [^\n.]*'?cuvee(\[[\w,-]+\])?'?(?! @)")
+    assert [str(page) for page in pages if claim.search(page.read_text(encoding="utf-8"))] == []

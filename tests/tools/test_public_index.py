@@ -1,4 +1,4 @@
-"""The check of the public index finds what is not there, by name. Instead of the index there is a folder of packages."""
+"""The check of the public index finds what is not there, by name. A folder of packages stands in for the index."""
 
 import zipfile
 from pathlib import Path
