@@ -50,17 +50,12 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-# torch first and alone: another package's requirement would fetch the newest build instead of the pinned one.
 $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
-	$(BIN)/python tools/install_torch.py
-	@echo "cuvee: installing the rest, about 150 MB to download"
-	$(PIP) --editable '.[eval]'
+	$(BIN)/python tools/install.py eval
 	touch $@
 
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
-	$(BIN)/python tools/install_torch.py
-	@echo "cuvee: installing the rest, about 400 MB to download"
-	$(PIP) --editable '.[dev]'
+	$(BIN)/python tools/install.py dev
 	touch $@
 
 $(RESOLVER)/uv: constraints.txt
@@ -74,6 +69,5 @@ clean:
 LM_EVAL ?= .lm-eval
 lm-eval: $(VENV)/dev
 	$(PYTHON) -m venv $(LM_EVAL)
-	$(LM_EVAL)/bin/python tools/install_torch.py
-	$(LM_EVAL)/bin/python -m pip install '.[lm-eval]' lm-eval==0.4.13
+	$(LM_EVAL)/bin/python tools/install.py lm-eval
 	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py

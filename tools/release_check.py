@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from install_torch import cpu_index_answers, say
+from install import cpu_index_answers, say
 from public_index import ROOT, cleared_environment, uv
 
 sys.path.insert(0, str(ROOT / "tests"))

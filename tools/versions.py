@@ -25,7 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from install_torch import cpu_index_answers, say
+from install import cpu_index_answers, say
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -69,10 +69,11 @@ PYTEST = ("--quiet", "--numprocesses", "2", "-m", "not slow", "-p", "no:cachepro
 def main() -> int:
     """Test the sets that are asked for; return 0 if all passed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sets", nargs="*", choices=[*SETS, []], help="lowest, pinned, newest; all if none is named")
+    parser.add_argument("arguments", nargs="*", help="lowest, pinned, newest, or all if none is named; then pytest's")
     parser.add_argument("--keep", action="store_true", help="leave the environments in .versions/")
-    options, pytest_arguments = parser.parse_known_args()
-    chosen = options.sets or list(SETS)
+    options, flags = parser.parse_known_args()
+    chosen = [argument for argument in options.arguments if argument in SETS] or list(SETS)
+    pytest_arguments = [argument for argument in options.arguments if argument not in SETS] + flags
     tests = pytest_arguments or [f"tests/{room}" for room in ROOMS]
     results = {name: test(name, tests, keep=options.keep) for name in chosen}
     for name, (passed, _) in results.items():

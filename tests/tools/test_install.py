@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 
-import install_torch
+import install
 import pytest
 
 
@@ -32,29 +32,29 @@ def server() -> Iterator[str]:
 
 
 def test_an_index_that_answers_is_used(server: str) -> None:
-    assert install_torch.cpu_index_answers(f"{server}/fast", seconds=10)
+    assert install.cpu_index_answers(f"{server}/fast", seconds=10)
 
 
 def test_an_index_that_takes_too_long_is_given_up(server: str) -> None:
-    assert not install_torch.cpu_index_answers(f"{server}/slow", seconds=0.3)
+    assert not install.cpu_index_answers(f"{server}/slow", seconds=0.3)
 
 
 @pytest.mark.parametrize("index", ["http://127.0.0.1:1", "http://no.such.host.invalid", "no address"])
 def test_an_index_that_is_not_there_is_no_failure(index: str) -> None:
-    assert not install_torch.cpu_index_answers(index, seconds=5)
+    assert not install.cpu_index_answers(index, seconds=5)
 
 
 def test_the_pin_is_read_from_the_constraints() -> None:
-    assert install_torch.pinned_version("a==1\ntorch==2.13.0\ntorchvision==3\n") == "2.13.0"
+    assert install.pinned_version("a==1\ntorch==2.13.0\ntorchvision==3\n") == "2.13.0"
 
 
 def test_constraints_without_torch_are_refused() -> None:
     with pytest.raises(SystemExit, match="torch==VERSION"):
-        install_torch.pinned_version("torchvision==3\n")
+        install.pinned_version("torchvision==3\n")
 
 
 def test_the_build_of_an_installed_release_does_not_count() -> None:
-    assert install_torch.installed_release() == version("torch").partition("+")[0]
+    assert install.installed_release() == version("torch").partition("+")[0]
 
 
 @pytest.mark.parametrize("answers", [True, False])
@@ -65,19 +65,19 @@ def test_where_torch_comes_from(monkeypatch: pytest.MonkeyPatch, answers: bool) 
         asked.append(arguments)
         return 0
 
-    monkeypatch.setattr(install_torch, "installed_release", lambda: None)
-    monkeypatch.setattr(install_torch, "cpu_index_answers", lambda: answers)
-    monkeypatch.setattr(install_torch, "pip_install", pip)
-    monkeypatch.setattr(install_torch.platform, "system", lambda: "Linux")
-    assert install_torch.main() == 0
+    monkeypatch.setattr(install, "installed_release", lambda: None)
+    monkeypatch.setattr(install, "cpu_index_answers", lambda: answers)
+    monkeypatch.setattr(install, "pip_install", pip)
+    monkeypatch.setattr(install.platform, "system", lambda: "Linux")
+    assert install.install_torch() == 0
     assert [("--index-url" in arguments) for arguments in asked] == [answers]
 
 
 def test_what_fails_with_its_own_index_is_tried_with_the_configured_one(monkeypatch: pytest.MonkeyPatch) -> None:
     codes = iter([1, 0])
-    monkeypatch.setattr(install_torch, "installed_release", lambda: None)
-    monkeypatch.setattr(install_torch, "cpu_index_answers", lambda: True)
-    monkeypatch.setattr(install_torch, "pip_install", lambda *_: next(codes))
-    monkeypatch.setattr(install_torch.platform, "system", lambda: "Linux")
-    assert install_torch.main() == 0
+    monkeypatch.setattr(install, "installed_release", lambda: None)
+    monkeypatch.setattr(install, "cpu_index_answers", lambda: True)
+    monkeypatch.setattr(install, "pip_install", lambda *_: next(codes))
+    monkeypatch.setattr(install.platform, "system", lambda: "Linux")
+    assert install.install_torch() == 0
     assert list(codes) == []

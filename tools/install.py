@@ -1,7 +1,8 @@
-"""Installs the pinned torch into the environment whose Python runs this: `.venv/bin/python tools/install_torch.py`.
+"""Installs an extra of the checkout, with our pins, where the Python is that runs this: `python tools/install.py eval`.
 
-On Linux the package index has torch only with CUDA, many times the size of the build for processors, which torch's own
-index has. That index is asked once, for a few seconds; where it does not answer, the configured index's build will do.
+torch comes first and alone: another package's requirement would fetch the newest build instead of the pinned one. On
+Linux the package index has it only with CUDA, many times the size of the build for processors, which torch's own index
+has. That index is asked once, for a few seconds; where it does not answer, the configured index's build will do.
 Standard library only, since nothing else is installed yet.
 """
 
@@ -16,21 +17,31 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
-CONSTRAINTS = Path(__file__).parents[1] / "constraints.txt"
+ROOT = Path(__file__).parents[1]
+CONSTRAINTS = ROOT / "constraints.txt"
 PROBE_SECONDS = 4.0
 SECONDS_BETWEEN_SIGNS = 20.0
 
 CPU_BUILD = "the build for processors, about 200 MB to download; this takes a minute or two"
-INDEX_BUILD = {
-    "Linux": (
-        "as the configured index has it. With CUDA, as the public index has it for Linux, it is about 2.5 GB to "
-        "download and 5 GB on disk; that takes several minutes"
-    ),
-}
+CUDA_BUILD = (
+    "as the configured index has it. With CUDA, as on the public index for Linux, it is about 2.5 GB to download and "
+    "5 GB on disk, and takes several minutes"
+)
 OTHER_SYSTEMS = "about 100 to 200 MB to download; this takes a minute or two"
+SIZE_OF_REST = {"eval": "about 150 MB", "dev": "about 400 MB"}
+SIZE_OF_OTHERS = "some hundred MB"
 
 
-def main() -> int:
+def main(extra: str) -> int:
+    """Install torch, then all else; return the exit code of pip."""
+    code = install_torch()
+    if code:
+        return code
+    say(f"installing cuvee with the extra '{extra}', {SIZE_OF_REST.get(extra, SIZE_OF_OTHERS)} to download")
+    return pip_install("--constraint", str(CONSTRAINTS), "--editable", f"{ROOT}[{extra}]")
+
+
+def install_torch() -> int:
     """Install torch unless it is there; return the exit code of pip."""
     wanted = pinned_version(CONSTRAINTS.read_text(encoding="utf-8"))
     if installed_release() == wanted:
@@ -41,7 +52,8 @@ def main() -> int:
         if pip_install("--no-deps", "--index-url", CPU_INDEX, f"torch=={wanted}") == 0:
             return 0
         say("that did not work; going on with the configured index")
-    say(f"installing torch {wanted}: {INDEX_BUILD.get(platform.system(), OTHER_SYSTEMS)}")
+    build = CUDA_BUILD if platform.system() == "Linux" else OTHER_SYSTEMS
+    say(f"installing torch {wanted}: {build}")
     return pip_install("--constraint", str(CONSTRAINTS), "torch")
 
 
@@ -99,4 +111,4 @@ def say(message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
