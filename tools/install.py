@@ -24,7 +24,7 @@ SECONDS_BETWEEN_SIGNS = 20.0
 
 CPU_BUILD = "the build for processors, about 200 MB to download; this takes a minute or two"
 CUDA_BUILD = (
-    "as the configured index has it. With CUDA, as on the public index for Linux, it is about 2.5 GB to download and "
+    "as the configured index has it. With CUDA, as on the public index for Linux, it is about 2.7 GB to download and "
     "5 GB on disk, and takes several minutes"
 )
 OTHER_SYSTEMS = "about 100 to 200 MB to download; this takes a minute or two"
