@@ -99,7 +99,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
         sys.exit(_report(error, debug))
     finally:
-        gc.freeze()  # what is left goes with the process: looking for garbage in it once more takes a tenth of a second
+        _leave_garbage()
+
+
+def _leave_garbage() -> None:
+    """Leave what is left to the end of the process: to look for garbage once more takes a tenth of a second.
+
+    triton, which torch loads, would report hundreds of its own things as leaked.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _interruption(ended: BaseException) -> KeyboardInterrupt | None:
