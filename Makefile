@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+RESOLVER := .resolver
 
-.PHONY: demo test lm-eval parity real family docs examples pictures clean
+.PHONY: demo test public-index versions release-check lm-eval parity real family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -15,6 +16,18 @@ test: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest --numprocesses 2
+
+# Whether everything that is pinned or promised is on the public index. Installs uv, and nothing else.
+public-index: $(RESOLVER)/uv
+	$(RESOLVER)/bin/python tools/public_index.py
+
+# Tests with the lowest, the pinned and the newest versions of other people's libraries, and writes down which passed.
+versions: $(VENV)/dev
+	$(BIN)/python tools/versions.py
+
+# Builds sdist and wheel, installs the wheel where nothing else is, and runs the demo and the tutorial there.
+release-check: $(VENV)/dev
+	$(BIN)/python tools/release_check.py
 
 # Installs mergekit in an environment of its own at the first time; CUVEE_MERGEKIT names another place for it.
 parity: $(VENV)/dev
@@ -40,25 +53,30 @@ examples: $(VENV)/dev
 pictures: $(VENV)/dev
 	$(BIN)/python docs/pictures.py
 
-# torch first and alone: another package's requirement would fetch the newest build instead of the pinned one.
 $(VENV)/python:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or \
+	  sys.exit("Python 3.11 or newer is needed; make PYTHON=... names another one than " + sys.executable)'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch
 	touch $@
 
 $(VENV)/demo: $(VENV)/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[eval]'
+	$(BIN)/python tools/install.py eval
 	touch $@
 
 $(VENV)/dev: $(VENV)/python pyproject.toml constraints.txt
-	$(PIP) --editable '.[dev]'
+	$(BIN)/python tools/install.py dev
+	touch $@
+
+$(RESOLVER)/uv: constraints.txt
+	$(PYTHON) -m venv $(RESOLVER)
+	$(RESOLVER)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist site
+	rm -rf $(VENV) $(RESOLVER) build dist site
 
 LM_EVAL ?= .lm-eval
 lm-eval: $(VENV)/dev
-	python3 -m venv $(LM_EVAL)
-	$(LM_EVAL)/bin/python -m pip install -q '.[eval]' lm-eval==0.4.13
+	$(PYTHON) -m venv $(LM_EVAL)
+	$(LM_EVAL)/bin/python tools/install.py lm-eval
 	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py

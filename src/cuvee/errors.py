@@ -8,10 +8,12 @@ CuveeError                     message for a person; .hint; .where
   EvaluationError              a task or a model that cannot be scored
   SubmissionError              the participant's: broken archive, rule broken
   PlatformError                ours: disk, budget, store
-  MissingExtra                 "pip install 'cuvee[eval]'"
+  MissingExtra                 an optional package is not installed; the hint installs it
 """
 
 from collections.abc import Sequence
+
+from cuvee.extras import install_command
 
 
 class CuveeError(Exception):
@@ -51,9 +53,7 @@ class MissingExtra(CuveeError):
     exit_code = 2
 
     def __init__(self, extra: str, *, missing: str) -> None:
-        super().__init__(
-            f"this needs the package '{missing}', which is not installed", hint=f"pip install 'cuvee[{extra}]'"
-        )
+        super().__init__(f"this needs the package '{missing}', which is not installed", hint=install_command(extra))
 
 
 class CheckpointError(CuveeError):

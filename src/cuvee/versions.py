@@ -61,5 +61,5 @@ def unknown_version(distribution: str, cause: str) -> PlatformError:
     return PlatformError(
         f"{distribution} {installed_version(distribution)} is not known here; tested: {lowest} to {highest}. "
         f"It failed: {cause}",
-        hint=f"pip install '{distribution}=={highest}', or a newer release of cuvee",
+        hint=f"pip install '{distribution}=={highest}', or wait for a release that has been tried with it",
     )

@@ -23,7 +23,7 @@ SYNTAX = (".venv", "*", "...", "# file: NAME", "# task: NAME", "<!-- output -->"
 SEARCHED = ("src/**/*.py", "tests/**/*.py", "docs/*.py", "pyproject.toml", "Makefile")
 
 _SPAN = re.compile(r"`([^`\n]+)`")
-_ROOM = re.compile(r"^    (?P<room>[a-z_]+(?:\.py|/))  ", re.MULTILINE)
+_ROOM = re.compile(r"^    (?P<room>[a-z_]+(?:\.py|/)) +", re.MULTILINE)
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 

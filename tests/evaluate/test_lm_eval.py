@@ -20,6 +20,7 @@ from cuvee.errors import EvaluationError, MissingExtra
 from cuvee.evaluate import Extraction, Prompt, Sample, Shot, Task, evaluate
 from cuvee.evaluate.export import export_to_lm_eval
 from cuvee.evaluate.model import LanguageModel
+from cuvee.extras import install_command
 
 HERE = Path(__file__).parent
 WORDS = ("run", "run away", "hide", "é", "sleep a very long while", "no", "say “yes”", "漢字", "A", "x y z")
@@ -140,4 +141,4 @@ def test_a_pattern_becomes_a_filter(tmp_path: Path) -> None:
 def test_without_lm_eval_the_extra_is_named(model: LanguageModel) -> None:
     with pytest.raises(MissingExtra) as caught:
         evaluate(model, ["lm-eval:hellaswag"])
-    assert "cuvee[lm-eval]" in str(caught.value.hint)
+    assert caught.value.hint == install_command("lm-eval")

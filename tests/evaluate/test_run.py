@@ -13,6 +13,7 @@ from cuvee.checkpoint import weights_digest
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate import Prompt, Report, Sample, Task, evaluate, load_model, paired_difference
 from cuvee.evaluate.model import LanguageModel
+from cuvee.extras import install_command
 
 from .conftest import byte_tokenizer, save_model
 
@@ -268,4 +269,4 @@ try:
 except Exception as error:
     print(type(error).__name__, error.hint)
 """
-    assert run_python(code) == "MissingExtra pip install 'cuvee[eval]'"
+    assert run_python(code) == f"MissingExtra {install_command('eval')}"

@@ -1,7 +1,6 @@
 """Writes an adapter's folder as PEFT loads it: explicit ranks, a scale of one, and where it came from."""
 
 import json
-import os
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from cuvee.adapters.low_rank import Product
 from cuvee.checkpoint.digest import digest_of_entries, tensor_digest
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out_file, refuse_existing, write_error
+from cuvee.descriptors import read_at, write_at
 
 CHUNK_BYTES = 1 << 22
 
@@ -83,7 +83,7 @@ class AdapterFile:
         view, position = raw.reshape(-1).view(np.uint8).data, start
         try:
             while len(view):
-                count = os.pwrite(self._file.fileno(), view, position)
+                count = write_at(self._file.fileno(), view, position)
                 view, position = view[count:], position + count
         except OSError as error:
             raise write_error(error, self.out) from error
@@ -103,12 +103,19 @@ class AdapterFile:
             for name in names:
                 tensor, start, _ = self._entries[name]
                 for at in range(0, tensor.nbytes, CHUNK_BYTES):
-                    piece = os.pread(self._file.fileno(), min(CHUNK_BYTES, tensor.nbytes - at), start + at)
-                    writer.write(name, at, np.frombuffer(piece, np.uint8))
+                    writer.write(name, at, self._read(start + at, min(CHUNK_BYTES, tensor.nbytes - at)))
             writer.write_file(CONFIG, json.dumps(self._config(described), indent=2) + "\n")
             writer.write_file("README.md", card)
             writer.write_file("cuvee.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
             writer.finish()
+
+    def _read(self, start: int, nbytes: int) -> np.ndarray:
+        raw = np.empty(nbytes, np.uint8)
+        view = raw.data
+        while len(view):
+            count = read_at(self._file.fileno(), [view], start + nbytes - len(view))
+            view = view[count:]
+        return raw
 
     def _config(self, described: Described) -> dict[str, Any]:
         rank = max(self.ranks.values(), default=1)

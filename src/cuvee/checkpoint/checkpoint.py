@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
+from cuvee.descriptors import BINARY, read_at
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
@@ -81,7 +82,7 @@ class Checkpoint:
         views = [part.view(np.uint8).data for part in out if part.size]
         while views:
             try:
-                count = os.preadv(descriptor, views[:_MOST_PARTS], position)
+                count = read_at(descriptor, views[:_MOST_PARTS], position)
             except OSError as error:
                 raise _unreadable(spec.file, error) from error
             if count == 0:
@@ -125,7 +126,7 @@ class Checkpoint:
 
     def _open(self, file: Path) -> int:
         try:
-            descriptor = os.open(file, os.O_RDONLY)
+            descriptor = os.open(file, os.O_RDONLY | BINARY)
         except OSError as error:
             raise _unreadable(file, error) from error
         size = os.fstat(descriptor).st_size

@@ -19,6 +19,7 @@ import numpy as np
 
 from cuvee.checkpoint.checkpoint import INDEX, SINGLE
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.descriptors import BINARY, write_at
 from cuvee.errors import CuveeError, OutOfBudget, PlatformError, RecipeError
 
 ALIGNMENT = 4096
@@ -152,7 +153,7 @@ class CheckpointWriter:
             self._left[name] -= len(view)
         try:
             while len(view):
-                count = os.pwrite(self._descriptors[file], view, position)
+                count = write_at(self._descriptors[file], view, position)
                 view, position = view[count:], position + count
         except OSError as error:
             raise write_error(error, self.out) from error
@@ -201,13 +202,13 @@ class CheckpointWriter:
 
     def _open(self, shard: Shard) -> None:
         ready = self.resume and is_set_out(self.folder, shard)
-        flags = os.O_RDWR | os.O_CREAT | (0 if ready else os.O_TRUNC)
+        flags = os.O_RDWR | os.O_CREAT | BINARY | (0 if ready else os.O_TRUNC)
         descriptor = self._descriptors[shard.file] = os.open(self.folder / shard.file, flags, 0o644)
         if ready:
             return
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, shard.nbytes)
-        os.pwrite(descriptor, shard.header, 0)
+        write_at(descriptor, memoryview(shard.header), 0)
 
     def _index(self) -> str:
         weight_map = {tensor.name: shard.file for shard in self.shards for tensor in shard.tensors}

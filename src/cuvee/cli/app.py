@@ -81,12 +81,20 @@ _add_examples(app)
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", help="Show the version."),
+    verbose: bool = typer.Option(False, "--verbose", help="With --version: those of libraries, and the tested ones."),
 ) -> None:
+    if version and verbose:
+        from cuvee.cli.versions_table import print_versions
+
+        print_versions()
+        raise typer.Exit
     if version:
         from cuvee.version import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+    if verbose:
+        raise typer.BadParameter("goes with --version", param_hint="--verbose")
 
 
 def main() -> None:
@@ -104,7 +112,16 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001  # the door: every failure becomes a message and a code
         sys.exit(_report(error, debug))
     finally:
-        gc.freeze()  # what is left goes with the process: looking for garbage in it once more takes a tenth of a second
+        _leave_garbage()
+
+
+def _leave_garbage() -> None:
+    """Leave what is left to the end of the process: to look for garbage once more takes a tenth of a second.
+
+    triton, which torch loads, would report hundreds of its own things as leaked.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _interruption(ended: BaseException) -> KeyboardInterrupt | None:

@@ -20,6 +20,7 @@ from cuvee.checkpoint.checkpoint import Checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.header import read_header
 from cuvee.checkpoint.write import METADATA, CheckpointWriter, OutputTensor, Shard, lay_out_file, write_error
+from cuvee.descriptors import BINARY, write_at
 from cuvee.kernels import BLOCK, Block, Kernels, load
 from cuvee.plan import MergeStep, Plan
 from cuvee.progress import Progress
@@ -99,13 +100,13 @@ class _File:
     def __init__(self, path: Path, shard: Shard, writer: CheckpointWriter) -> None:
         self.starts: Mapping[str, int] = shard.starts
         self.writer = writer
-        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o644)
+        self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | BINARY, 0o644)
 
     def put(self, data: bytes, position: int) -> None:
         view = memoryview(data)
         try:
             while len(view):
-                count = os.pwrite(self.descriptor, view, position)
+                count = write_at(self.descriptor, view, position)
                 view, position = view[count:], position + count
         except OSError as error:
             raise write_error(error, self.writer.out) from error

@@ -7,6 +7,7 @@ from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.checkpoint.write import partial_folder, refuse_existing
+from cuvee.descriptors import allocated_bytes
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
@@ -67,7 +68,7 @@ def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:
     """Raise OutOfBudget if cache and output have no room, the one or the other or, on one disk, both together."""
     refuse_small_disk(plan.hub, missing)
     begun = [file for file in (partial_folder(out) / "model").glob("*") if file.is_file()]
-    needed = max(0, plan.forecast.bytes_written - sum(file.stat().st_blocks * 512 for file in begun))
+    needed = max(0, plan.forecast.bytes_written - sum(allocated_bytes(file.stat()) for file in begun))
     together = _device(out) == _device(plan.hub.cache_folder)
     free = plan.hub.free_bytes(out.parent) - (missing if together else 0)
     if needed > free:

@@ -5,7 +5,6 @@ byte; the last one that a part of a split merge is complete. A line that a kill 
 holds a lock on the file, so that two merges to one output do not mix.
 """
 
-import fcntl
 import json
 import os
 import threading
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import remove_empty, write_error
+from cuvee.descriptors import BINARY, lock
 from cuvee.engine.step import Loss
 from cuvee.errors import RecipeError
 
@@ -132,6 +132,9 @@ class Journal:
         with suppress(OSError):
             self.path.unlink()
         self.close()
+        if os.name == "nt":  # where an open file cannot be removed
+            with suppress(OSError):
+                self.path.unlink()
         remove_empty(self.path.parent)
 
     def _append(self, said: Mapping[str, Any]) -> None:
@@ -156,7 +159,7 @@ def _open_locked(path: Path) -> int:
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o644)
         except FileNotFoundError:  # the one before us has just removed the folder
             continue
         try:
@@ -173,7 +176,7 @@ def _open_locked(path: Path) -> int:
 
 def _lock(descriptor: int, path: Path) -> None:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(descriptor)
     except BlockingIOError as error:
         hint = "wait for it, or name another output"
         raise RecipeError("another merge is writing this output now", where=str(path.parent), hint=hint) from error

@@ -19,6 +19,7 @@ from cuvee.checkpoint.write import (
     refuse_existing,
     remove_empty,
 )
+from cuvee.descriptors import allocated_bytes
 from cuvee.engine.identity import difference
 from cuvee.engine.journal import Contents, Identity, Journal, read_journal
 from cuvee.errors import OutOfBudget, PlatformError, RecipeError
@@ -143,7 +144,7 @@ def _refused(writer: CheckpointWriter, problem: str) -> RecipeError:
 def _check_disk(writer: CheckpointWriter) -> None:
     needed = sum(shard.nbytes for shard in writer.shards)
     files = [writer.folder / shard.file for shard in writer.shards]
-    there = sum(file.stat().st_blocks * 512 for file in files if file.exists())
+    there = sum(allocated_bytes(file.stat()) for file in files if file.exists())
     free = shutil.disk_usage(writer.partial).free
     if free < max(needed - there, 0) + SPARE_DISK:
         message = f"the output takes {needed / 1e9:.2f} GB and {(free + there) / 1e9:.2f} GB are free"

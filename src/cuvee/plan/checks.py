@@ -3,6 +3,7 @@
 from cuvee.checkpoint.companions import companion_names
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.errors import CheckpointError, RecipeError, closest
+from cuvee.extras import install_command
 from cuvee.plan.agree import name_problems
 from cuvee.plan.draft import Draft
 from cuvee.plan.names import whole_modules_lacking
@@ -106,7 +107,7 @@ def warn_of_lost_tokenizer(draft: Draft) -> None:
     donor = draft.aligned.vocabulary.donor
     if lies_in_gguf(draft.aligned.opening.places[donor]) and not can_read_gguf():
         message = f"the tokenizer in {draft.models[donor]} is not written: that needs transformers"
-        draft.warnings.append(f"{message}, pip install 'cuvee[eval]'")
+        draft.warnings.append(f"{message}, {install_command('eval')}")
 
 
 def warn_of_code(draft: Draft, *, copied: bool) -> None:

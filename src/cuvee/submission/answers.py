@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from cuvee.descriptors import BINARY, NOTHING_ELSE
 from cuvee.errors import SubmissionError
 from cuvee.evaluate import Sample, Task
 from cuvee.evaluate.samples import Answer
@@ -57,7 +58,7 @@ def read_answers(path: Path, task: Task) -> dict[str, Answer]:
 def _lines(path: Path) -> Iterator[bytes]:
     """Read a regular file of limited size; a link or a device in its place is refused."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | BINARY | NOTHING_ELSE)
     except OSError as error:
         raise SubmissionError(f"no answers came out: {error.strerror}", where=path.name) from error
     with os.fdopen(descriptor, "rb") as file:

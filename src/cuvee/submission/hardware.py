@@ -47,7 +47,7 @@ def this_machine() -> Hardware:
     return Hardware(
         processor=_processor(),
         cores=cores(),
-        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        memory_bytes=_memory_bytes(),
         accelerator=_accelerator(),
         system=f"{platform.system()} {platform.machine()}",
         versions={"cuvee": __version__, "python": platform.python_version(), **_versions()},
@@ -56,7 +56,17 @@ def this_machine() -> Hardware:
 
 def cores() -> int:
     """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_bytes() -> int:
+    """Return the main memory; 0 where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return 0
 
 
 def _processor() -> str:

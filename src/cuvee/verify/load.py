@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.extras import install_command
+
 Found = tuple[str, Literal["passed", "failed", "skipped"], str]
 PROMPT = "The"
 TOKENS = 16
@@ -17,7 +19,7 @@ def loads(folder: Path) -> Iterator[Found]:
         import transformers
     except ImportError as error:
         for name in ("loads", "sample"):
-            yield name, "skipped", f"{error.name} is not installed: pip install 'cuvee[eval]'"
+            yield name, "skipped", f"{error.name} is not installed: {install_command('eval')}"
         return
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

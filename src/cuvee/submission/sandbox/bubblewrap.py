@@ -9,9 +9,8 @@ them; `setpriv` becomes nobody; the second builds the walls.
 """
 
 import os
-import resource
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +48,7 @@ class Bubblewrap:
                 give(folder, NOBODY)
         command = self.command(job, limits, as_root=as_root)
         minimal = {"PATH": "/usr/bin:/bin"}
-        return watch(command, limits, job.writable, hear, environment=minimal, prepare=lambda: _set_limits(limits))
+        return watch(command, limits, job.writable, hear, environment=minimal, prepare=_system_limits(limits))
 
     def command(self, job: Job, limits: Limits, *, as_root: bool) -> list[str]:
         """Return the command line that runs a job behind walls."""
@@ -120,12 +119,19 @@ def _accelerators() -> list[Path]:
     return sorted(Path("/dev").glob("nvidia*"))
 
 
-def _set_limits(limits: Limits) -> None:
-    """Set what the system itself can hold a job to; the watch is nearer, this is surer."""
+def _system_limits(limits: Limits) -> Callable[[], None]:
+    """Return what sets the limits that the system itself can hold a job to; the watch is nearer, this is surer."""
+    import resource
+
     processes = limits.processes + SPARE_PROCESSES
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
-    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
-    if not _accelerators():  # their drivers reserve far more than they use
-        most = 2 * limits.memory_bytes + (1 << 30)
-        resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+    most = 2 * limits.memory_bytes + (1 << 30)
+    limit_memory = not _accelerators()  # their drivers reserve far more than they use
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
+        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+        if limit_memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+
+    return limit

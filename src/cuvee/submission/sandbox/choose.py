@@ -1,10 +1,12 @@
 """Which sandbox this machine has: tried out, not guessed."""
 
+import os
 import tempfile
 from functools import cache
 from pathlib import Path
 
 from cuvee.errors import PlatformError
+from cuvee.extras import install_command
 from cuvee.submission.competition import Tier
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.container import find_container
@@ -13,7 +15,7 @@ from cuvee.submission.sandbox.protocol import Job, Limits, Sandbox
 from cuvee.submission.sandbox.runtime import python, python_environment
 
 TRIAL = Limits(seconds=20, memory_bytes=1 << 30, disk_bytes=1 << 20)
-HINT = "pip install 'cuvee[judge]' brings bubblewrap; the machine must allow user namespaces"
+HINT = f"{install_command('judge')} brings bubblewrap; the machine must allow user namespaces"
 
 
 def choose_sandbox(tier: Tier = "recipe") -> Sandbox:
@@ -29,6 +31,8 @@ def choose_sandbox(tier: Tier = "recipe") -> Sandbox:
 @cache
 def isolating_sandbox() -> Sandbox | None:
     """Return a sandbox that works here, or None."""
+    if os.name == "nt":
+        return None  # neither of them runs there
     bubblewrap = find_bubblewrap()
     if bubblewrap is not None and works(bubblewrap):
         return bubblewrap

@@ -1,6 +1,6 @@
 """No walls, only limits: for our own code on data that was checked, where no sandbox is to be had."""
 
-import resource
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job, Limits
@@ -15,8 +15,19 @@ class Plain:
     isolates: bool = False
 
     def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
-        def prepare() -> None:
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
-
+        prepare = _file_limits(limits)
         return watch(job.command, limits, job.writable, hear, environment=job.environment, prepare=prepare)
+
+
+def _file_limits(limits: Limits) -> Callable[[], None] | None:
+    """Return what limits the files of a process from inside, or None where the system has no such limits."""
+    try:
+        import resource
+    except ImportError:
+        return None
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
+
+    return limit

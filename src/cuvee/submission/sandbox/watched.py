@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from cuvee.descriptors import allocated_bytes
 from cuvee.errors import PlatformError
 from cuvee.submission.sandbox.protocol import Ended, Ending, Hear, Limits
 
@@ -103,11 +104,15 @@ def _until_end(process: "subprocess.Popen[bytes]", watched: "_Watched", written:
 
 def kill_tree(process: "subprocess.Popen[bytes]") -> None:
     """Kill a process and all that descend from it, whatever groups and sessions they made; wait for the first."""
-    for pid in [process.pid, *descendants(process.pid)]:
+    tree = descendants(process.pid)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        process.kill()
+    for pid in tree:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if hasattr(os, "killpg"):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -222,7 +227,7 @@ def disk_bytes(folder: Path) -> int:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
             for entry in entries:
                 with contextlib.suppress(OSError):
-                    total += max(entry.stat(follow_symlinks=False).st_blocks * 512, 4096)
+                    total += max(allocated_bytes(entry.stat(follow_symlinks=False)), 4096)
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
     return total
