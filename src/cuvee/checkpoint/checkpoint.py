@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
+from cuvee.checkpoint.sample import Sampled, digest_of_samples, sampled_blocks
+from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
@@ -39,11 +42,20 @@ class TensorSource(Protocol):
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         """Announce a read, so that it can be started early."""
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """Return file name -> size and digest of the header, which identify the input without reading its data."""
+    def files(self) -> dict[str, StoredFile]:
+        """Return file name -> what identifies it. This reads no numbers."""
 
-    def modified(self) -> dict[str, int]:
-        """Return file name -> when it was last changed, in nanoseconds. Nothing for what is no file."""
+
+def sampled_blake3(source: TensorSource, specs: Sequence[TensorSpec]) -> str:
+    """Return the fingerprint of sampled contents of some tensors, in this order."""
+
+    def read(name: str, start: int, out: np.ndarray) -> None:
+        source.read_into(name, start, [out])
+
+    return digest_of_samples(
+        Sampled(spec.name, spec.dtype, spec.shape, spec.nbytes, NUMPY[spec.dtype].itemsize, partial(read, spec.name))
+        for spec in specs
+    )
 
 
 class Checkpoint:
@@ -58,6 +70,7 @@ class Checkpoint:
         """File name -> SHA-256, where it is known without reading the file."""
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
         self._sizes = {header.file: header.size for header in headers}
+        self._samples: dict[Path, str] = {}
         self._descriptors: dict[Path, int] = {}
         self._lock = threading.Lock()
 
@@ -104,18 +117,27 @@ class Checkpoint:
             spec = self.tensors[name]
             os.posix_fadvise(self._descriptor(spec.file), spec.start + start, nbytes, os.POSIX_FADV_WILLNEED)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
         return {
-            header.file.name: {
-                "size": header.size,
-                "header_blake3": blake3(header.raw).hexdigest(),
-                "sha256": self.hashes.get(header.file.name),
-            }
+            header.file.name: StoredFile(
+                header.size,
+                blake3(header.raw).hexdigest(),
+                self.hashes.get(header.file.name),
+                header.file,
+                header.modified_ns,
+                partial(self._sampled, header),
+            )
             for header in self.headers
         }
 
-    def modified(self) -> dict[str, int]:
-        return {header.file.name: header.modified_ns for header in self.headers}
+    def _sampled(self, header: Header) -> str:
+        """Sample a file once, in the order of its data. All reads are announced first, for disks that are far away."""
+        if header.file not in self._samples:
+            for spec in header.tensors:
+                for block in sampled_blocks(spec.nbytes, NUMPY[spec.dtype].itemsize):
+                    self.will_read(spec.name, block.start, block.nbytes)
+            self._samples[header.file] = sampled_blake3(self, header.tensors)
+        return self._samples[header.file]
 
     def _descriptor(self, file: Path) -> int:
         with self._lock:
@@ -157,16 +179,14 @@ class MemoryCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
         digest = blake3()
         for name, array in sorted(self.arrays.items()):
             spec = self.tensors[name]
             digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + array.tobytes())
         size = sum(array.nbytes for array in self.arrays.values())
-        return {"memory": {"size": size, "header_blake3": digest.hexdigest(), "sha256": None}}
-
-    def modified(self) -> dict[str, int]:
-        return {}
+        sample = partial(sampled_blake3, self, list(self.tensors.values()))
+        return {"memory": StoredFile(size, digest.hexdigest(), sample=sample)}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A written model against its `cuvee.json`, its recipe, its parents, and transformers: one check after another."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +10,18 @@ from cuvee.addition import language
 from cuvee.checkpoint import Checkpoint, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of
+from cuvee.checkpoint.stored_file import are_at_hand, changed_files
 from cuvee.errors import CheckpointError, RecipeError
+from cuvee.foreign import readable
 from cuvee.hub import Hub
-from cuvee.plan import Plan, make_plan
+from cuvee.plan import Parent, Plan, make_plan
+from cuvee.plan.resolve import open_model
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import read_recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.upcycle import read_upcycling
+from cuvee.upcycle.run import KIND as MIXTURE
+from cuvee.upcycle.run import mixture_again
 from cuvee.verify.load import loads
 from cuvee.verify.numbers import Numbers, numbers_of
 
@@ -57,12 +63,11 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
     record = _record(folder)
     with open_checkpoint(folder) as written:
         numbers = numbers_of(written, "read the model", progress)
-        plan, missing = _plan(folder, record, hub)
         checks = [
             _digest(written, numbers, record),
             _finite(numbers),
             _counts(written, record),
-            *(_against_plan(written, numbers, record, plan, progress) if plan else _without_parents(missing)),
+            *_against_parents(written, numbers, record, hub, progress),
             *(Check(*found) for found in loads(folder)),
         ]
     digest = _digest_of(written, numbers)
@@ -81,15 +86,6 @@ def _record(folder: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"this is no cuvee.json of a merge: {error!r}", where=str(file)) from error
     found: Mapping[str, Any] = record
     return found
-
-
-def _plan(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, str]:
-    """Plan the recipe anew, if the parents are where it says; or else say what is missing."""
-    try:
-        recipe = read_recipe(folder / "recipe.yaml", language())
-        return make_plan(recipe, hub=hub), ""
-    except (CheckpointError, RecipeError) as error:
-        return None, (error.problems[0] if error.problems else error).message
 
 
 def _digest_of(written: Checkpoint, numbers: Mapping[str, Numbers]) -> str:
@@ -122,47 +118,90 @@ def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
     return Check("counts", "failed", f"cuvee.json says {said}, there are {tensors} and {parameters:,}")
 
 
-def _without_parents(missing: str) -> Iterator[Check]:
-    for name in ("parents", "shapes", "norms"):
-        yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
-
-
-def _against_plan(
-    written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping[str, Any], plan: Plan, progress: Progress
+def _against_parents(
+    written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping[str, Any], hub: Hub, progress: Progress
 ) -> Iterator[Check]:
-    yield _parents(record, plan, progress)
+    """Compare with the parents and the plan, where they are; what is missing is said."""
+    try:
+        plan, parents = _planned(written.path, record, hub)
+    except (CheckpointError, RecipeError) as error:
+        missing = (error.problems[0] if error.problems else error).message
+        for name in ("parents", "shapes", "norms"):
+            yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
+        return
+    yield _parents(record, parents, progress)
+    if plan is None:
+        for name in ("shapes", "norms"):
+            yield Check(name, "skipped", f"there is no recipe to plan: {record.get('command')} made the model")
+        return
+    yield _shapes(written, plan)
+    yield _norms(numbers, plan, progress)
+
+
+def _planned(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, tuple[Parent, ...]]:
+    """Plan anew what made the model: its parents, and the plan if a recipe says it. Raises CuveeError."""
+    if "kind" not in record:
+        plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
+        return plan, plan.parents
+    if record["kind"] != MIXTURE:
+        names = [str(entry["model"]) for entry in record["inputs"]]
+        return None, tuple(_opened(names, folder, hub).values())
+    recipe, text = read_upcycling(folder / "recipe.yaml")
+    plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
+    return plan, plan.parents
+
+
+def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
+    return {name: Parent(name, readable(open_model(name, hub, folder), name)) for name in names}
+
+
+def _shapes(written: Checkpoint, plan: Plan) -> Check:
     planned = {step.name: (step.dtype, step.shape) for step in plan.steps}
     there = {name: (spec.dtype, spec.shape) for name, spec in written.tensors.items()}
     wrong = [name for name in planned | there if planned.get(name) != there.get(name)]
     if wrong:
-        yield Check("shapes", "failed", f"not as planned: {_some(wrong)}")
-    else:
-        yield Check("shapes", "passed", "names, shapes and types are those of the plan")
-    yield _norms(numbers, plan, progress) if all(plan.places) else Check("norms", "skipped", "parents are on a hub")
+        return Check("shapes", "failed", f"not as planned: {_some(wrong)}")
+    return Check("shapes", "passed", "names, shapes and types are those of the plan")
 
 
-def _parents(record: Mapping[str, Any], plan: Plan, progress: Progress) -> Check:
-    """Compare what the inputs are now with what they were: sizes and headers, and hashes where they are known."""
-    said = {given["model"]: given["files"] for given in record["inputs"]}
-    changed, hashed = [], {}
-    for model, source, place in zip(plan.models, plan.sources, plan.places, strict=True):
-        files = said.get(str(model), {})
-        for name, print_ in source.fingerprint().items():
-            before = files.get(name, {})
-            if any(before.get(key) != print_[key] for key in ("size", "header_blake3")):
-                changed.append(f"{model}/{name}")
-            elif before.get("sha256") and place is not None:
-                hashed[place / name if place.is_dir() else place] = before["sha256"]
-    found = sha256_of(list(hashed), progress=progress) if hashed else {}
-    changed += [str(file) for file, digest in hashed.items() if found[file] != digest]
+def _parents(record: Mapping[str, Any], parents: Sequence[Parent], progress: Progress) -> Check:
+    """Compare what the inputs are now with what they were: headers and samples, and hashes where they are noted."""
+    before = {str(entry["model"]): entry["files"] for entry in record["inputs"]}
+    changed: list[str] = []
+    whole: dict[Path, str] = {}
+    hashes, unsampled = 0, 0
+    for parent in parents:
+        files, recorded = parent.source.files(), before.get(parent.name, {})
+        changed += [f"{parent.name}/{name}" for name in changed_files(recorded, files)]
+        for name in recorded.keys() & files.keys():
+            noted, file = recorded[name].get("sha256"), files[name]
+            if noted and file.path is not None:
+                whole[file.path] = noted
+            hashes += bool(noted and (file.path or file.sha256))
+            unsampled += not (recorded[name].get("sampled_blake3") and file.sample)
+    found = sha256_of(list(whole), progress=progress) if whole else {}
+    changed += [str(file) for file, digest in whole.items() if found[file] != digest]
+    changed += [f"{name}, which is no longer a parent" for name in before if name not in {p.name for p in parents}]
     if changed:
         return Check("parents", "failed", f"not those of the merge: {_some(changed)}")
-    how = f"sizes, headers and {len(hashed)} hashes" if hashed else "sizes and headers"
-    return Check("parents", "passed", f"{len(plan.models)} parents are those of the merge, by {how}")
+    return Check("parents", "passed", f"{len(parents)} parents are those of the merge, {_how(hashes, unsampled)}")
+
+
+def _how(hashes: int, unsampled: int) -> str:
+    """Say what files were compared by."""
+    means = ["sizes", "headers"] if unsampled else ["sizes", "headers", "sampled contents"]
+    if hashes:
+        means.append(f"{hashes} hashes")
+    text = f"by {', '.join(means[:-1])} and {means[-1]}"
+    if unsampled and not hashes:
+        return f"{text} only, which all fine-tunes of one base share"
+    return text
 
 
 def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Check:
     """Compare each merged tensor's length with those of the tensors that it is made of."""
+    if not all(are_at_hand(source.files()) for source in plan.sources):
+        return Check("norms", "skipped", "parents are on a hub")
     lengths: dict[tuple[ModelRef, str], float] = {}
     for i, (model, source) in enumerate(zip(plan.models, plan.sources, strict=True)):
         wanted = [g.tensor for s in plan.steps if s.action == "merge" for g in s.all_inputs if g.model == i]
