@@ -92,7 +92,19 @@ def test_a_record_without_samples_is_compared_by_headers_and_verify_says_how_lit
     tune(file_with(here / "a"))
     found = parents(out)
     assert found.state == "passed"
-    assert found.found.endswith("by sizes and headers only, which all fine-tunes of one base share")
+    files = sum(len(entry["files"]) for entry in record["inputs"])
+    assert found.found.endswith(
+        f"by sizes and headers; {files} of the files only by what all fine-tunes of one base share"
+    )
+
+
+def test_verify_finds_a_swapped_parent_of_an_earlier_stage(here: Path) -> None:
+    text = f"name: inner\n{RECIPE}---\n{RECIPE.replace('{model: b}', '{model: inner}')}"
+    out = cuvee.merge_stages(parse_stages(text, language()), here / "out").folder
+    found = parents(out)
+    assert (found.state, found.found[:9]) == ("passed", "3 parents")
+    tune(file_with(here / "b"))
+    assert parents(out).state == "failed"
 
 
 def test_a_single_number_is_found_if_hashes_were_noted(here: Path) -> None:

@@ -38,7 +38,7 @@ class Sampled(NamedTuple):
 
 
 def sampled_blocks(nbytes: int, itemsize: int) -> list[Block]:
-    """Return the blocks of a tensor of so many bytes. They begin at whole numbers, of `itemsize` bytes."""
+    """Return the blocks of a tensor of so many bytes. Each begins where a number of `itemsize` bytes begins."""
     if nbytes <= BLOCKS * BLOCK_BYTES:
         return [Block(0, nbytes)]
     last = nbytes - BLOCK_BYTES

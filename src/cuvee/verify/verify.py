@@ -2,15 +2,15 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.addition import language
-from cuvee.checkpoint import Checkpoint, open_checkpoint
+from cuvee.checkpoint import Checkpoint, StoredFile, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of
-from cuvee.checkpoint.stored_file import are_at_hand, changed_files
+from cuvee.checkpoint.stored_file import Recorded, are_at_hand, changed_files
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
@@ -129,26 +129,34 @@ def _against_parents(
         for name in ("parents", "shapes", "norms"):
             yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
         return
-    yield _parents(record, parents, progress)
+    yield _parents(_recorded(record), parents, progress)
     if plan is None:
+        made = record.get("command", "a recipe in stages")
         for name in ("shapes", "norms"):
-            yield Check(name, "skipped", f"there is no recipe to plan: {record.get('command')} made the model")
+            yield Check(name, "skipped", f"there is no recipe to plan anew: {made} made the model")
         return
     yield _shapes(written, plan)
     yield _norms(numbers, plan, progress)
 
 
 def _planned(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, tuple[Parent, ...]]:
-    """Plan anew what made the model: its parents, and the plan if a recipe says it. Raises CuveeError."""
-    if "kind" not in record:
-        plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
+    """Plan anew what made the model: its parents, and the plan if one recipe says it. Raises CuveeError."""
+    if record.get("kind") == MIXTURE:
+        recipe, text = read_upcycling(folder / "recipe.yaml")
+        plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
         return plan, plan.parents
-    if record["kind"] != MIXTURE:
-        names = [str(entry["model"]) for entry in record["inputs"]]
-        return None, tuple(_opened(names, folder, hub).values())
-    recipe, text = read_upcycling(folder / "recipe.yaml")
-    plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
+    if "kind" in record or "stages" in record:
+        return None, tuple(_opened(list(_recorded(record)), folder, hub).values())
+    plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
     return plan, plan.parents
+
+
+def _recorded(record: Mapping[str, Any]) -> dict[str, Recorded]:
+    """Return the files of each parent as they were, of the parents of earlier stages, too."""
+    stages = record.get("stages", [])
+    made = {stage["name"] for stage in stages}
+    entries = [entry for source in (*stages, record) for entry in source["inputs"]]
+    return {str(entry["model"]): entry["files"] for entry in entries if entry["model"] not in made}
 
 
 def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
@@ -164,38 +172,52 @@ def _shapes(written: Checkpoint, plan: Plan) -> Check:
     return Check("shapes", "passed", "names, shapes and types are those of the plan")
 
 
-def _parents(record: Mapping[str, Any], parents: Sequence[Parent], progress: Progress) -> Check:
+def _parents(before: Mapping[str, Recorded], parents: Sequence[Parent], progress: Progress) -> Check:
     """Compare what the inputs are now with what they were: headers and samples, and hashes where they are noted."""
-    before = {str(entry["model"]): entry["files"] for entry in record["inputs"]}
-    changed: list[str] = []
-    whole: dict[Path, str] = {}
-    hashes, unsampled = 0, 0
+    gone = set(before) - {parent.name for parent in parents}
+    changed = [f"{name}, which is no longer a parent" for name in before if name in gone]
+    compared = _Compared()
     for parent in parents:
-        files, recorded = parent.source.files(), before.get(parent.name, {})
-        changed += [f"{parent.name}/{name}" for name in changed_files(recorded, files)]
-        for name in recorded.keys() & files.keys():
-            noted, file = recorded[name].get("sha256"), files[name]
-            if noted and file.path is not None:
-                whole[file.path] = noted
-            hashes += bool(noted and (file.path or file.sha256))
-            unsampled += not (recorded[name].get("sampled_blake3") and file.sample)
-    found = sha256_of(list(whole), progress=progress) if whole else {}
-    changed += [str(file) for file, digest in whole.items() if found[file] != digest]
-    changed += [f"{name}, which is no longer a parent" for name in before if name not in {p.name for p in parents}]
+        noted, files = before.get(parent.name, {}), parent.source.files()
+        changed += [f"{parent.name}/{name}" for name in changed_files(noted, files)]
+        for name in noted.keys() & files.keys():
+            compared.add(noted[name], files[name])
+    hashes = sha256_of(list(compared.whole), progress=progress) if compared.whole else {}
+    changed += [str(file) for file, sha256 in compared.whole.items() if hashes[file] != sha256]
     if changed:
         return Check("parents", "failed", f"not those of the merge: {_some(changed)}")
-    return Check("parents", "passed", f"{len(parents)} parents are those of the merge, {_how(hashes, unsampled)}")
+    return Check("parents", "passed", f"{len(parents)} parents are those of the merge, {compared.means}")
 
 
-def _how(hashes: int, unsampled: int) -> str:
-    """Say what files were compared by."""
-    means = ["sizes", "headers"] if unsampled else ["sizes", "headers", "sampled contents"]
-    if hashes:
-        means.append(f"{hashes} hashes")
-    text = f"by {', '.join(means[:-1])} and {means[-1]}"
-    if unsampled and not hashes:
-        return f"{text} only, which all fine-tunes of one base share"
-    return text
+@dataclass
+class _Compared:
+    """By what files are compared, as far as the record and the files have it; `whole` are still to be hashed."""
+
+    whole: dict[Path, str] = field(default_factory=dict)
+    sampled: int = 0
+    hashed: int = 0
+    weakly: int = 0
+
+    def add(self, noted: Mapping[str, Any], file: StoredFile) -> None:
+        is_sampled = bool(noted.get("sampled_blake3")) and file.sample is not None
+        is_hashed = bool(noted.get("sha256")) and (file.path is not None or file.sha256 is not None)
+        self.sampled += is_sampled
+        self.hashed += is_hashed
+        self.weakly += not is_sampled and not is_hashed
+        if is_hashed and file.path is not None:
+            self.whole[file.path] = noted["sha256"]
+
+    @property
+    def means(self) -> str:
+        means = ["sizes", "headers"]
+        if self.sampled:
+            means.append("sampled contents")
+        if self.hashed:
+            means.append(f"{self.hashed} hashes")
+        text = f"by {', '.join(means[:-1])} and {means[-1]}"
+        if self.weakly:
+            text += f"; {self.weakly} of the files only by what all fine-tunes of one base share"
+        return text
 
 
 def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Check:
