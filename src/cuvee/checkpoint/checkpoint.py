@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
-from cuvee.checkpoint.sample import Sampled, digest_of_samples, sampled_blocks
+from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
@@ -49,13 +49,16 @@ class TensorSource(Protocol):
 def sampled_blake3(source: TensorSource, specs: Sequence[TensorSpec]) -> str:
     """Return the fingerprint of sampled contents of some tensors, in this order."""
 
-    def read(name: str, start: int, out: np.ndarray) -> None:
-        source.read_into(name, start, [out])
+    def read(name: str, block: Block) -> memoryview:
+        raw = np.empty(block.nbytes, np.uint8)
+        source.read_into(name, block.start, [raw])
+        return raw.data
 
-    return digest_of_samples(
-        Sampled(spec.name, spec.dtype, spec.shape, spec.nbytes, NUMPY[spec.dtype].itemsize, partial(read, spec.name))
-        for spec in specs
-    )
+    return digest_of_samples(_to_sample(spec, partial(read, spec.name)) for spec in specs)
+
+
+def _to_sample(spec: TensorSpec, read: Callable[[Block], bytes | memoryview]) -> Sampled:
+    return Sampled(spec.name, spec.dtype, spec.shape, spec.nbytes, NUMPY[spec.dtype].itemsize, read)
 
 
 class Checkpoint:
@@ -132,11 +135,15 @@ class Checkpoint:
 
     def _sampled(self, header: Header) -> str:
         """Sample a file once, in the order of its data. All reads are announced first, for disks that are far away."""
-        if header.file not in self._samples:
+        if header.file in self._samples:
+            return self._samples[header.file]
+        descriptor = self._descriptor(header.file)
+        if hasattr(os, "posix_fadvise"):
             for spec in header.tensors:
                 for block in sampled_blocks(spec.nbytes, NUMPY[spec.dtype].itemsize):
-                    self.will_read(spec.name, block.start, block.nbytes)
-            self._samples[header.file] = sampled_blake3(self, header.tensors)
+                    os.posix_fadvise(descriptor, spec.start + block.start, block.nbytes, os.POSIX_FADV_WILLNEED)
+        sampled = (_to_sample(spec, partial(_read_block, descriptor, spec)) for spec in header.tensors)
+        self._samples[header.file] = digest_of_samples(sampled)
         return self._samples[header.file]
 
     def _descriptor(self, file: Path) -> int:
@@ -156,6 +163,17 @@ class Checkpoint:
             message = f"the file has changed: it had {self._sizes[file]} bytes when its header was read, now {size}"
             raise CheckpointError(message, where=str(file))
         return descriptor
+
+
+def _read_block(descriptor: int, spec: TensorSpec, block: Block) -> bytes:
+    """Read a few kilobytes: `read_into` costs more than that for each."""
+    try:
+        raw = os.pread(descriptor, block.nbytes, spec.start + block.start)
+    except OSError as error:
+        raise _unreadable(spec.file, error) from error
+    if len(raw) < block.nbytes:
+        raise CheckpointError("the file ended while it was read: it has changed", where=f"{spec.file}: {spec.name}")
+    return raw
 
 
 class MemoryCheckpoint:

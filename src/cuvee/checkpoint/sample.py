@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-import numpy as np
 from blake3 import blake3
 
 BLOCKS = 8
@@ -27,14 +26,14 @@ class Block(NamedTuple):
 
 
 class Sampled(NamedTuple):
-    """A tensor to sample. `read` fills the array with the tensor's bytes from a byte on."""
+    """A tensor to sample. `read` returns a block of its bytes."""
 
     name: str
     dtype: str
     shape: Sequence[int]
     nbytes: int
     itemsize: int
-    read: Callable[[int, np.ndarray], None]
+    read: Callable[[Block], bytes | memoryview]
 
 
 def sampled_blocks(nbytes: int, itemsize: int) -> list[Block]:
@@ -49,12 +48,9 @@ def sampled_blocks(nbytes: int, itemsize: int) -> list[Block]:
 def digest_of_samples(tensors: Iterable[Sampled]) -> str:
     """Return the BLAKE3 of each tensor's name, type and shape, as a line of JSON, and of its blocks after it."""
     digest = blake3()
-    buffer = np.empty(BLOCKS * BLOCK_BYTES, np.uint8)
     for tensor in tensors:
         line = json.dumps([tensor.name, tensor.dtype, list(tensor.shape)])
         digest.update(line.encode() + b"\n")
         for block in sampled_blocks(tensor.nbytes, tensor.itemsize):
-            if block.nbytes:
-                tensor.read(block.start, buffer[: block.nbytes])
-                digest.update(buffer[: block.nbytes].data)
+            digest.update(tensor.read(block))
     return digest.hexdigest()

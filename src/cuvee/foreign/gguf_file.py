@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
-from cuvee.checkpoint.sample import Sampled, digest_of_samples
+from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.foreign.gguf_header import StoredTensor, read_gguf_header
@@ -81,8 +81,8 @@ class GgufCheckpoint:
 
 
 def _sampled(name: str, stored: _Stored) -> Sampled:
-    def read(start: int, out: np.ndarray) -> None:
-        out[:] = stored.rows.reshape(-1)[start : start + out.nbytes]
+    def read(block: Block) -> memoryview:
+        return stored.rows.reshape(-1)[block.start : block.start + block.nbytes].data
 
     return Sampled(name, stored.kind.name, stored.rows.shape, stored.rows.nbytes, 1, read)
 
