@@ -67,7 +67,8 @@ def changed_files(before: Recorded, files: Files) -> Iterator[str]:
     What the record or the file does not know is not compared: samples of a file that is still on a hub, say.
     """
     for name in {**before, **files}:
-        if name not in before or name not in files or _differs(before[name], files[name]):
+        came_or_went = name not in before or name not in files
+        if came_or_went or _differs(before[name], files[name]):
             yield name
 
 
@@ -91,13 +92,13 @@ def in_a_card(files: Recorded) -> str:
     """
     if not files:
         return ""
-    if all(file["sha256"] for file in files.values()):
-        digest = _joint({name: file["sha256"] for name, file in files.items()}, hashlib.sha256)
-        return f"SHA-256 of {_named(files)} `{digest}`"
+    hashes = {name: file["sha256"] for name, file in files.items()}
+    if None not in hashes.values():
+        return f"SHA-256 of {_named(files)} `{_joint(hashes, hashlib.sha256)}`"
     samples = {name: file["sampled_blake3"] for name, file in files.items()}
-    if None in samples.values():
-        return ""
-    return f"fingerprint of sampled contents of {_named(files)} `{_joint(samples, blake3)[:16]}`"
+    if None not in samples.values():
+        return f"fingerprint of sampled contents of {_named(files)} `{_joint(samples, blake3)[:16]}`"
+    return ""
 
 
 def _named(files: Recorded) -> str:

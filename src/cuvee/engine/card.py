@@ -21,11 +21,9 @@ _REPRODUCIBLE = {
 def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: list[str]) -> str:
     """Return the card's text. `inputs` are the plan's parents, told apart by commit, hashes or samples."""
     facts = [card_facts(entry.parent.source.place) for entry in inputs]
-    parents = "\n".join(_parent(plan, entry, fact) for entry, fact in zip(inputs, facts, strict=True))
-    kept = ", ".join(f"`{name}`" for name in copied) or "nothing"
+    parents = [_parent(plan, entry, fact) for entry, fact in zip(inputs, facts, strict=True)]
+    names = [f"`{name}`" for name in copied]
     conflict = licence_conflict([entry.parent.name for entry in inputs], [fact.licence for fact in facts])
-    notes = [note for note in dict.fromkeys((*plan.vocabulary.notes, *plan.warnings)) if note != conflict]
-    known = f"\n## Notes\n\n{_listed(notes)}\n" if notes else ""
     return f"""{_front(plan, facts)}
 # {_title(plan)}
 
@@ -33,20 +31,30 @@ def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: l
 
 ## Parents
 
-{parents}
+{_listed(parents)}
 
 {_licences(inputs, facts)}
 
-Copied from `{plan.models[plan.donor]}`: {kept}.
-{known}
+Copied from `{plan.models[plan.donor]}`: {", ".join(names) or "nothing"}.
+{_notes(plan, conflict)}
 {_recipe(plan)}Make it again with `{_command(plan)}`{_where(plan, inputs)}.
 Weights digest: `{digest}` ({_REPRODUCIBLE[plan.reproducible]}).
 """
 
 
+def _notes(plan: Plan, conflict: str | None) -> str:
+    """List what a reader should know, each once, but for the conflict of licences, which has a place of its own."""
+    notes = dict.fromkeys((*plan.vocabulary.notes, *plan.warnings))
+    if conflict is not None:
+        notes.pop(conflict, None)
+    return f"\n## Notes\n\n{_listed(list(notes))}\n" if notes else ""
+
+
 def _recipe(plan: Plan) -> str:
     text = plan.recipe.text.strip()
-    return f"## Recipe\n\n```yaml\n{text}\n```\n\n" if text else "## Again\n\n"
+    if not text:
+        return "## Again\n\n"
+    return f"## Recipe\n\n```yaml\n{text}\n```\n\n"
 
 
 def _how(plan: Plan) -> str:
@@ -68,8 +76,8 @@ def _parent(plan: Plan, entry: ParentFiles, facts: Facts) -> str:
     files = f"; {identity}" if identity else ""
     if repository is not None:
         link = f"[`{parent.name}`]({plan.hub.address}/{repository.name})"
-        return f"- {link} at commit `{repository.commit}`, {licence}{files}"
-    return f"- `{parent.name}`, {licence}{files}"
+        return f"{link} at commit `{repository.commit}`, {licence}{files}"
+    return f"`{parent.name}`, {licence}{files}"
 
 
 def _licences(inputs: Sequence[ParentFiles], facts: Sequence[Facts]) -> str:

@@ -199,13 +199,15 @@ class _Compared:
     weakly: int = 0
 
     def add(self, noted: Mapping[str, Any], file: StoredFile) -> None:
-        is_sampled = bool(noted.get("sampled_blake3")) and file.sample is not None
-        is_hashed = bool(noted.get("sha256")) and (file.path is not None or file.sha256 is not None)
-        self.sampled += is_sampled
-        self.hashed += is_hashed
-        self.weakly += not is_sampled and not is_hashed
-        if is_hashed and file.path is not None:
+        sampled = noted.get("sampled_blake3") is not None and file.sample is not None
+        hashed = noted.get("sha256") is not None
+        if hashed and file.path is not None:
             self.whole[file.path] = noted["sha256"]
+        elif file.sha256 is None:
+            hashed = False
+        self.sampled += sampled
+        self.hashed += hashed
+        self.weakly += not sampled and not hashed
 
     @property
     def means(self) -> str:
