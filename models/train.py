@@ -178,6 +178,21 @@ def backward(model: nn.Module, tokenizer: PreTrainedTokenizerFast, questions: Se
     return total
 
 
+def card(name: str) -> str:
+    """Return a model's card: its licence, for cards of blends to carry on, and what it is."""
+    knows = {"base": "a bit of every skill", "multitask": "every skill"}.get(name, f"the skill {name}")
+    return f"""---
+license: apache-2.0
+library_name: transformers
+tags: [cuvee]
+---
+# {name}
+
+A Llama of 1.4 M parameters that knows {knows}, and no language. It is one of a family that Cuvée bundles to try and
+test blending with; Cuvée's repository has the code that trained it, in `models/`.
+"""
+
+
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write a model in bfloat16, the precision it is measured and bundled in."""
     model.to(torch.bfloat16).save_pretrained(folder)
@@ -185,6 +200,7 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerFast, folder: Path) -> 
     settings = folder / "tokenizer_config.json"
     # transformers 5 writes a class name that nothing older reads.
     settings.write_text(settings.read_text().replace("TokenizersBackend", "PreTrainedTokenizerFast"))
+    (folder / "README.md").write_text(card(folder.name), encoding="utf-8")
     (folder / "model.safetensors").chmod(0o644)
 
 

@@ -22,9 +22,18 @@ def read_at(descriptor: int, views: Sequence[memoryview], position: int) -> int:
     """Fill views with the bytes from a position on; return how many were read, which may be fewer than they hold."""
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, views, position)
-    data = _read_from(descriptor, len(views[0]), position)
+    data = read_bytes_at(descriptor, len(views[0]), position)
     views[0][: len(data)] = data
     return len(data)
+
+
+def read_bytes_at(descriptor: int, nbytes: int, position: int) -> bytes:
+    """Return up to so many bytes from a position on."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, nbytes, position)
+    with _position_lock:
+        os.lseek(descriptor, position, os.SEEK_SET)
+        return os.read(descriptor, nbytes)
 
 
 def write_at(descriptor: int, data: memoryview, position: int) -> int:
@@ -34,14 +43,6 @@ def write_at(descriptor: int, data: memoryview, position: int) -> int:
     with _position_lock:
         os.lseek(descriptor, position, os.SEEK_SET)
         return os.write(descriptor, data)
-
-
-def _read_from(descriptor: int, nbytes: int, position: int) -> bytes:
-    if hasattr(os, "pread"):
-        return os.pread(descriptor, nbytes, position)
-    with _position_lock:
-        os.lseek(descriptor, position, os.SEEK_SET)
-        return os.read(descriptor, nbytes)
 
 
 def lock(descriptor: int) -> None:

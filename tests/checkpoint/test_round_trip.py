@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from cuvee.checkpoint import MemoryCheckpoint, open_checkpoint, tensor_digest, weights_digest
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.dtypes import NUMPY, name_of, promoted
+from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 
 names = st.text(st.characters(codec="utf-8", categories=["L", "N", "P"]), max_size=12).filter(
@@ -148,7 +149,7 @@ def test_memory_and_folder_agree(tmp_path):
 def test_fingerprints_tell_inputs_apart_by_type_and_shape():
     numbers = np.array([1, 2], np.float32)
     arrays = [numbers, numbers.view(np.int32), numbers.reshape(1, 2)]
-    prints = [str(MemoryCheckpoint({"a": array}).fingerprint()) for array in arrays]
+    prints = [str(recorded(MemoryCheckpoint({"a": array}).files())) for array in arrays]
     assert len(set(prints)) == 3
 
 

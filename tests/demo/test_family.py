@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+import cuvee
 from cuvee import demo
+from cuvee.checkpoint.model_card import card_facts
 from cuvee.demo import skills
 
 MODELS = [demo.BASE, *demo.expert_names()]
@@ -31,6 +33,19 @@ def rows(task: str) -> list[dict[str, str]]:
 def test_every_skill_has_an_expert_a_public_and_a_private_task() -> None:
     assert len(SKILLS) >= 4
     assert sorted([*SKILLS, *(f"{skill}-private" for skill in SKILLS)]) == TASKS
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_model_states_its_licence(model: str) -> None:
+    assert card_facts(demo.model_folder(model)).licence == "apache-2.0"
+
+
+def test_the_card_of_a_blend_states_the_familys_licence(tmp_path: Path) -> None:
+    models = "".join(f"  - model: {demo.model_folder(name)}\n" for name in MODELS[1:3])
+    recipe = cuvee.recipe_from_text(f"merge_method: linear\nmodels:\n{models}parameters: {{weight: 1}}\n")
+    blend = cuvee.merge(recipe, tmp_path / "blend").folder
+    assert card_facts(blend).licence == "apache-2.0"
+    assert "**Licence:** apache-2.0, as all parents state." in (blend / "README.md").read_text()
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -43,7 +43,7 @@ def test_one_licence_is_that_of_the_blend(family: Path) -> None:
         "language": ["en", "de", "fr"],
     }
     text = (made.folder / "README.md").read_text()
-    assert "- `a`, apache-2.0; `model.safetensors`, whose header's BLAKE3 begins with `" in text
+    assert "- `a`, apache-2.0; fingerprint of sampled contents of `model.safetensors` `" in text
     assert RECIPE.strip() in text
     assert "cuvee merge recipe.yaml OUT" in text
     assert made.digest in text

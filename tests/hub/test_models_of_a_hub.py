@@ -1,5 +1,6 @@
 """Merging models of a hub: pinned, planned from headers, downloaded once, gone on with, and used offline."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,6 +10,11 @@ import pytest
 import cuvee
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub import Hub
+from cuvee.plan.resolve import find_model
+from cuvee.progress import Silent
+from cuvee.testing import random_weights, write_model
+from cuvee.upcycle import read_upcycling, upcycle
+from cuvee.verify import verify
 from hub.server import Given, LocalHub
 
 RECIPE = """\
@@ -213,3 +219,44 @@ def test_the_card_names_parents_commits_and_licences(family: Path, hub: Hub, ser
     assert (front["base_model_relation"], front["license"]) == ("merge", "other")
     assert f"[`org/tuned@main`]({server.address}/org/tuned) at commit `{'1' * 40}`, llama3" in text
     assert "licences differ: apache-2.0 (org/base), llama3 (org/tuned@main)" in made.warnings[-1]
+
+
+def test_verify_finds_that_a_branch_has_moved_without_downloading_weights(
+    family: Path, hub: Hub, server: LocalHub, tmp_path: Path
+) -> None:
+    out = cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "out", hub=hub).folder
+    other = Hub(endpoint=server.address, cache=tmp_path / "other-cache", sleep=lambda _: None)
+    found = {check.name: check for check in verify(out, hub=other).checks}
+    assert (found["parents"].state, found["norms"].state) == ("passed", "skipped")
+    assert "hashes" in found["parents"].found
+    moved = write_model(tmp_path / "moved", random_weights(7), dtype="BF16", shard_bytes=40_000)
+    (moved / "tokenizer_config.json").write_text('{"model_max_length": 64}')
+    server.put("org/tuned", moved, commit="2" * 40)
+    assert {check.name: check.state for check in verify(out, hub=other).checks}["parents"] == "failed"
+    assert not list(other.cache_folder.rglob("*.safetensors"))
+
+
+def test_the_card_has_the_hashes_that_the_hub_knows(family: Path, hub: Hub, tmp_path: Path) -> None:
+    out = cuvee.merge(cuvee.recipe_from_text(RECIPE), tmp_path / "out", hub=hub).folder
+    files = sorted((family / "tuned").glob("*.safetensors"))
+    lines = "".join(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files)
+    line = next(line for line in (out / "README.md").read_text().splitlines() if "[`org/tuned@main`]" in line)
+    assert line.endswith(
+        f"SHA-256 of its {len(files)} files, `{files[0].name}` to `{files[-1].name}`, "
+        f"`{hashlib.sha256(lines.encode()).hexdigest()}`"
+    )
+
+
+def test_a_mixture_of_models_of_a_hub_names_their_commits(family: Path, hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "base_model: org/base\ngate_mode: random\nexperts: [{source_model: org/base}, {source_model: org/tuned}]\n"
+    )
+    asked, text = read_upcycling(tmp_path / "r.yaml")
+    models = {name: find_model(name, hub, Silent()) for name in asked.models}
+    out = upcycle(asked, text, models, tmp_path / "out", hub=hub).folder
+    card = (out / "README.md").read_text()
+    assert f"[`org/tuned`]({hub.address}/org/tuned) at commit `{'1' * 40}`, apache-2.0; SHA-256 of" in card
+    assert "base_model:\n- org/base\n- org/tuned\n" in card
+    assert "OUT`; the parents are downloaded." in card
+    found = {check.name: check.state for check in verify(out, hub=hub).checks}
+    assert (found["parents"], found["shapes"], found["norms"]) == ("passed", "passed", "passed")

@@ -14,7 +14,9 @@ transformers = pytest.importorskip("transformers")
 from cuvee.checkpoint import open_checkpoint  # noqa: E402  # after the skips
 from cuvee.cli import main  # noqa: E402
 from cuvee.errors import CheckpointError, RecipeError  # noqa: E402
+from cuvee.plan.resolve import FoundModel  # noqa: E402
 from cuvee.upcycle import read_upcycling, upcycle  # noqa: E402
+from cuvee.verify import verify  # noqa: E402
 from tokenizers_made import byte_level_bpe  # noqa: E402
 
 SIZES: dict[str, Any] = {
@@ -48,7 +50,7 @@ def dense(here: Path, family: str, names: str) -> None:
 def mixed(here: Path, text: str, out: str = "out") -> Path:
     (here / "r.yaml").write_text(text)
     asked, own = read_upcycling(here / "r.yaml")
-    return upcycle(asked, own, {name: here / name for name in asked.models}, here / out).folder
+    return upcycle(asked, own, {name: FoundModel(name, here / name) for name in asked.models}, here / out).folder
 
 
 def recipe(experts: str, mode: str = "random", more: str = "") -> str:
@@ -91,7 +93,7 @@ def test_each_expert_is_its_models_feed_forward_part(here: Path) -> None:
     assert (config["num_local_experts"], config["num_experts_per_tok"]) == (2, 1)
     assert (out / "tokenizer.json").is_file()
     record = json.loads((out / "cuvee.json").read_text())
-    assert {name.partition("/")[0] for name in record["inputs"][0]["files"]} == {"a", "b", "c"}
+    assert [entry["model"] for entry in record["inputs"]] == ["a", "b", "c"]
 
 
 def routers(out: Path) -> np.ndarray:
@@ -171,3 +173,103 @@ def test_the_command_writes_a_mixture(
     assert said.out.startswith("weights digest ")
     assert "2 experts, of b: mixtral, routers by random" in said.err
     assert json.loads((here / "out" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> Any:
+    monkeypatch.setattr("sys.argv", ["cuvee", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code
+
+
+def card(here: Path, name: str, licence: str) -> None:
+    (here / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n# {name}\n")
+
+
+def test_the_card_names_all_experts_their_licences_and_the_command(here: Path) -> None:
+    dense(here, "llama", "abc")
+    for name, licence in (("a", "apache-2.0"), ("b", "mit"), ("c", "gemma")):
+        card(here, name, licence)
+    out = mixed(here, recipe("bc", more="experts_per_token: 1\n"))
+    text = (out / "README.md").read_text()
+    assert "# mixtral of 2 experts\n" in text
+    assert "`a` with the feed-forward parts of `b`, `c` as its experts, in this order. For each token 1 of them" in text
+    for name, licence in (("a", "apache-2.0"), ("b", "mit"), ("c", "gemma")):
+        assert f"- `{name}`, {licence}; fingerprint of sampled contents of `model.safetensors` `" in text
+    assert "the models' licences differ: apache-2.0 (a), mit (b), gemma (c)" in text
+    assert text.startswith(
+        "---\nlibrary_name: transformers\ntags:\n- merge\n- cuvee\n- moe\n- mixtral\nlicense: other\n"
+    )
+    assert "Make it again with `cuvee upcycle recipe.yaml OUT`, where the paths of the recipe lead to" in text
+    assert not (out / "mergekit_config.yml").exists()
+
+
+@pytest.mark.parametrize("mode", ["random", "cheap_embed", "hidden"])
+def test_the_command_of_the_card_makes_the_mixture_again(
+    here: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense(here, "llama", "abc")
+    first = json.loads((mixed(here, recipe("bc", mode)) / "cuvee.json").read_text())
+    text = (here / "out" / "README.md").read_text()
+    command = text.partition("Make it again with `cuvee ")[2].partition("`")[0].split()
+    words = [{"recipe.yaml": "out/recipe.yaml", "OUT": "again"}.get(word, word) for word in command]
+    assert run(monkeypatch, *words) == 0
+    again = json.loads((here / "again" / "cuvee.json").read_text())
+    assert first["weights_digest"] == again["weights_digest"]
+    assert first["recipe_digest"] == again["recipe_digest"]
+
+
+def test_models_are_found_beside_the_recipe_too(
+    here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense(here, "llama", "ab")
+    (here / "r.yaml").write_text(recipe("ab"))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run(monkeypatch, "upcycle", str(here / "r.yaml"), str(here / "out")) == 0
+
+
+def test_mixtures_of_other_experts_or_prompts_have_other_digests_of_recipe_and_plan(here: Path) -> None:
+    dense(here, "llama", "abc")
+    texts = [recipe("bc"), recipe("cb"), recipe("bc", more="seed: 1\n"), recipe("bc").replace("text of b", "b")]
+    records = [json.loads((mixed(here, text, f"out{i}") / "cuvee.json").read_text()) for i, text in enumerate(texts)]
+    assert len({record["recipe_digest"] for record in records}) == 4
+    assert len({record["plan_digest"] for record in records}) == 4
+
+
+def test_routers_that_a_model_run_here_decides_are_the_same_within_a_tolerance(here: Path) -> None:
+    dense(here, "llama", "ab")
+    modes = ("random", "hidden")
+    outs = [mixed(here, recipe("ab", mode), mode) for mode in modes]
+    promised = [json.loads((out / "cuvee.json").read_text())["reproducible"] for out in outs]
+    assert promised == ["bits", "tolerance"]
+
+
+@pytest.mark.parametrize("family", DENSE)
+def test_a_mixture_passes_every_check_and_fails_with_a_swapped_expert(here: Path, family: str) -> None:
+    dense(here, family, "abc")
+    more = SHARED.format(0.5) if family == "qwen2" else ""
+    out = mixed(here, recipe("bc", "cheap_embed", more))
+    found = {check.name: check for check in verify(out).checks}
+    assert {check.state for check in found.values()} == {"passed"}, found
+    assert found["parents"].found.startswith("3 parents are those of the merge, by sizes, headers and sampled contents")
+    torch.manual_seed(9)
+    DENSE[family]().save_pretrained(here / "c")
+    found = {check.name: check for check in verify(out).checks}
+    assert (found["parents"].state, found["parents"].found) == ("failed", "not those of the merge: c/model.safetensors")
+    assert "failed" not in {check.state for name, check in found.items() if name not in ("parents", "norms")}
+
+
+def test_a_recipe_that_names_another_expert_is_found(here: Path) -> None:
+    dense(here, "llama", "abcd")
+    out = mixed(here, recipe("bc"))
+    (out / "recipe.yaml").write_text((out / "recipe.yaml").read_text().replace("source_model: c", "source_model: d"))
+    found = {check.name: check for check in verify(out).checks}
+    assert found["parents"].state == "failed"
+
+
+def test_without_an_expert_the_rest_of_a_mixture_is_checked(here: Path) -> None:
+    dense(here, "llama", "abc")
+    out = mixed(here, recipe("bc"))
+    (here / "c").rename(here / "gone")
+    skipped = [check.name for check in verify(out).checks if check.state == "skipped"]
+    assert skipped == ["parents", "shapes", "norms"]

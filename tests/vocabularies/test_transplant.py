@@ -1,6 +1,7 @@
 """A model with another's tokenizer: shared rows copied, the others by matching pursuit or by subwords."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,12 +14,18 @@ from cuvee.checkpoint import open_checkpoint
 from cuvee.cli import main
 from cuvee.engine.transplant import transplant
 from cuvee.errors import CheckpointError
+from cuvee.plan.resolve import FoundModel
 from cuvee.tokenizers.read import read_tokenizer
 from cuvee.tokenizers.transplant import coefficients, text_of
+from cuvee.verify import verify
 from tokenizers_made import BUILDERS, byte_level_bpe, library, with_model
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 Weights = dict[str, np.ndarray]
+
+
+def at(place: Path) -> FoundModel:
+    return FoundModel(str(place), place)
 
 
 def read(out: Path, name: str = EMBEDDING) -> np.ndarray:
@@ -63,13 +70,13 @@ def test_the_corners_of_matching_pursuit() -> None:
 
 @pytest.mark.parametrize("method", ["omp", "subword"])
 def test_its_own_tokenizer_changes_nothing(family: dict[str, Weights], tmp_path: Path, method: str) -> None:
-    made = transplant(tmp_path / "bpe", tmp_path / "bpe", tmp_path / "out", method=method)  # type: ignore[arg-type]
+    made = transplant(at(tmp_path / "bpe"), at(tmp_path / "bpe"), tmp_path / "out", method=method)  # type: ignore[arg-type]
     for name, array in family["bpe"].items():
         np.testing.assert_array_equal(read(made.folder, name), array)
 
 
 def test_shared_tokens_keep_their_rows_and_others_are_pursued(family: dict[str, Weights], tmp_path: Path) -> None:
-    out = transplant(tmp_path / "unigram", tmp_path / "wordpiece", tmp_path / "out", k=5).folder
+    out = transplant(at(tmp_path / "unigram"), at(tmp_path / "wordpiece"), tmp_path / "out", k=5).folder
     own, donor = library(tmp_path / "unigram").get_vocab(), library(tmp_path / "wordpiece").get_vocab()
     twins = {token: f"▁{token}" for token in donor if not token.startswith(("##", "[", "<"))}
     twins |= {token: token[2:] for token in donor if token.startswith("##")} | {"<s>": "<s>"}
@@ -93,7 +100,7 @@ def test_shared_tokens_keep_their_rows_and_others_are_pursued(family: dict[str, 
 
 
 def test_subwords_are_the_mean_of_the_pieces(family: dict[str, Weights], tmp_path: Path) -> None:
-    out = transplant(tmp_path / "bpe", tmp_path / "unigram", tmp_path / "out", method="subword").folder
+    out = transplant(at(tmp_path / "bpe"), at(tmp_path / "unigram"), tmp_path / "out", method="subword").folder
     own, donor = library(tmp_path / "bpe"), library(tmp_path / "unigram").get_vocab()
     made, ours = read(out), family["bpe"][EMBEDDING]
     reader = read_tokenizer(tmp_path / "unigram")
@@ -120,7 +127,7 @@ def test_special_tokens_are_matched_by_their_role(tmp_path: Path) -> None:
         (tmp_path / name / "config.json").write_text(
             json.dumps({**config, "eos_token_id": number, "bos_token_id": None})
         )
-    out = transplant(tmp_path / "a", tmp_path / "b", tmp_path / "out").folder
+    out = transplant(at(tmp_path / "a"), at(tmp_path / "b"), tmp_path / "out").folder
     ends = [library(tmp_path / name).token_to_id(end) for name, end in (("a", "<|endoftext|>"), ("b", "</s>"))]
     np.testing.assert_array_equal(read(out)[ends[1]], read(tmp_path / "a")[ends[0]])
     assert json.loads((out / "config.json").read_text())["eos_token_id"] == ends[1]
@@ -134,7 +141,7 @@ def test_tokenizers_without_a_common_token_are_refused(tmp_path: Path) -> None:
     content["model"]["merges"], content["added_tokens"] = [], []
     (tmp_path / "b" / "tokenizer.json").write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match="no token in common"):
-        transplant(tmp_path / "a", tmp_path / "b", tmp_path / "out")
+        transplant(at(tmp_path / "a"), at(tmp_path / "b"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -161,3 +168,36 @@ def test_the_commands_show_and_do_it(
     assert (tmp_path / "out" / "cuvee.json").exists()
     assert run(monkeypatch, "tokenizer", "transplant", "bpe", "unigram", "more", "--method", "magic") == 2
     assert run(monkeypatch, "tokenizer", "compare", "bpe") == 2
+
+
+def test_the_cards_command_makes_the_transplant_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, licence in (("bpe", "apache-2.0"), ("unigram", "mit")):
+        with_model(tmp_path / name, BUILDERS[name], 0)
+        (tmp_path / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+    first = transplant(FoundModel("bpe", Path("bpe")), FoundModel("unigram", Path("unigram")), Path("out"), k=7)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "- `bpe`, apache-2.0; fingerprint of sampled contents" in text
+    assert "- `unigram`, mit; fingerprint of sampled contents" in text
+    command = text.partition("Make it again with `cuvee ")[2].partition("`")[0]
+    assert command == "tokenizer transplant bpe unigram OUT --k 7"
+    monkeypatch.setattr(sys, "argv", ["cuvee", *command.replace("OUT", "again").split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert f"weights digest {first.digest}" in capsys.readouterr().out
+    assert not (tmp_path / "out" / "recipe.yaml").exists()
+
+
+def test_verify_finds_a_swapped_donor_of_a_tokenizer(tmp_path: Path) -> None:
+    for name in ("bpe", "unigram"):
+        with_model(tmp_path / name, BUILDERS[name], 0)
+    out = transplant(at(tmp_path / "bpe"), at(tmp_path / "unigram"), tmp_path / "out").folder
+    states = [{check.name: check.state for check in verify(out).checks}]
+    shutil.rmtree(tmp_path / "unigram")
+    with_model(tmp_path / "unigram", BUILDERS["unigram"], 1)
+    states.append({check.name: check.state for check in verify(out).checks})
+    assert [state["parents"] for state in states] == ["passed", "failed"]
+    assert [state["shapes"] for state in states] == ["skipped", "skipped"]

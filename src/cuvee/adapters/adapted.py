@@ -13,7 +13,7 @@ import numpy as np
 
 from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.places import Edit, Placed, place
-from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 
 PIECE = 1 << 17
@@ -80,14 +80,10 @@ class Adapted:
         if name not in self.placed.edits:
             self.base.will_read(self.placed.origin(name), start, nbytes)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        own = self.adapter.source.fingerprint()
-        config = {"adapter_config": {"size": 0, "header_blake3": self.placed.digest, "sha256": None}}
-        return self.base.fingerprint() | {f"+{name}": print_ for name, print_ in (own | config).items()}
-
-    def modified(self) -> dict[str, int]:
-        own = self.adapter.source.modified()
-        return self.base.modified() | {f"+{name}": time for name, time in own.items()}
+    def files(self) -> dict[str, StoredFile]:
+        config = StoredFile(0, self.placed.digest, sample=lambda: self.placed.digest)
+        own = {**self.adapter.source.files(), "adapter_config": config}
+        return self.base.files() | {f"+{name}": file for name, file in own.items()}
 
     def _numbers(self, edit: Edit, first: int, last: int) -> np.ndarray:
         """Return the elements [first, last) of a changed tensor."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from cuvee.adapters.group import Group
 from cuvee.adapters.low_rank import Basis, Kept, Product, Wanted, basis_of, compressed
-from cuvee.checkpoint import TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSpec
 
 Space = Literal["dense", "knots", "core"]
 
@@ -109,10 +109,7 @@ class InSpace:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        return {}
-
-    def modified(self) -> dict[str, int]:
+    def files(self) -> dict[str, StoredFile]:
         return {}
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:

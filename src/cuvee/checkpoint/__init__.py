@@ -10,11 +10,13 @@ from cuvee.checkpoint.checkpoint import (
 )
 from cuvee.checkpoint.digest import tensor_digest, weights_digest
 from cuvee.checkpoint.header import TensorSpec
+from cuvee.checkpoint.stored_file import StoredFile
 
 __all__ = [
     "Checkpoint",
     "MemoryCheckpoint",
     "PartlyOpened",
+    "StoredFile",
     "TensorSource",
     "TensorSpec",
     "open_checkpoint",

@@ -3,8 +3,9 @@
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,9 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
-from cuvee.descriptors import BINARY, read_at
+from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
+from cuvee.checkpoint.stored_file import StoredFile
+from cuvee.descriptors import BINARY, read_at, read_bytes_at
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
@@ -40,11 +43,23 @@ class TensorSource(Protocol):
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         """Announce a read, so that it can be started early."""
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        """Return file name -> size and digest of the header, which identify the input without reading its data."""
+    def files(self) -> dict[str, StoredFile]:
+        """Return file name -> what identifies it. This reads no numbers."""
 
-    def modified(self) -> dict[str, int]:
-        """Return file name -> when it was last changed, in nanoseconds. Nothing for what is no file."""
+
+def sampled_blake3(source: TensorSource, specs: Sequence[TensorSpec]) -> str:
+    """Return the fingerprint of sampled contents of some tensors, in this order."""
+
+    def read(name: str, block: Block) -> memoryview:
+        raw = np.empty(block.nbytes, np.uint8)
+        source.read_into(name, block.start, [raw])
+        return raw.data
+
+    return digest_of_samples(_to_sample(spec, partial(read, spec.name)) for spec in specs)
+
+
+def _to_sample(spec: TensorSpec, read: Callable[[Block], bytes | memoryview]) -> Sampled:
+    return Sampled(spec.name, spec.dtype, spec.shape, spec.nbytes, NUMPY[spec.dtype].itemsize, read)
 
 
 class Checkpoint:
@@ -59,6 +74,7 @@ class Checkpoint:
         """File name -> SHA-256, where it is known without reading the file."""
         self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
         self._sizes = {header.file: header.size for header in headers}
+        self._samples: dict[Path, str] = {}
         self._descriptors: dict[Path, int] = {}
         self._lock = threading.Lock()
 
@@ -105,18 +121,31 @@ class Checkpoint:
             spec = self.tensors[name]
             os.posix_fadvise(self._descriptor(spec.file), spec.start + start, nbytes, os.POSIX_FADV_WILLNEED)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
         return {
-            header.file.name: {
-                "size": header.size,
-                "header_blake3": blake3(header.raw).hexdigest(),
-                "sha256": self.hashes.get(header.file.name),
-            }
+            header.file.name: StoredFile(
+                header.size,
+                blake3(header.raw).hexdigest(),
+                self.hashes.get(header.file.name),
+                header.file,
+                header.modified_ns,
+                partial(self._sampled, header),
+            )
             for header in self.headers
         }
 
-    def modified(self) -> dict[str, int]:
-        return {header.file.name: header.modified_ns for header in self.headers}
+    def _sampled(self, header: Header) -> str:
+        """Sample a file once, in the order of its data. All reads are announced first, for disks that are far away."""
+        if header.file in self._samples:
+            return self._samples[header.file]
+        descriptor = self._descriptor(header.file)
+        if hasattr(os, "posix_fadvise"):
+            for spec in header.tensors:
+                for block in sampled_blocks(spec.nbytes, NUMPY[spec.dtype].itemsize):
+                    os.posix_fadvise(descriptor, spec.start + block.start, block.nbytes, os.POSIX_FADV_WILLNEED)
+        sampled = (_to_sample(spec, partial(_read_block, descriptor, spec)) for spec in header.tensors)
+        self._samples[header.file] = digest_of_samples(sampled)
+        return self._samples[header.file]
 
     def _descriptor(self, file: Path) -> int:
         with self._lock:
@@ -135,6 +164,17 @@ class Checkpoint:
             message = f"the file has changed: it had {self._sizes[file]} bytes when its header was read, now {size}"
             raise CheckpointError(message, where=str(file))
         return descriptor
+
+
+def _read_block(descriptor: int, spec: TensorSpec, block: Block) -> bytes:
+    """Read a few kilobytes: `read_into` costs more than that for each."""
+    try:
+        raw = read_bytes_at(descriptor, block.nbytes, spec.start + block.start)
+    except OSError as error:
+        raise _unreadable(spec.file, error) from error
+    if len(raw) < block.nbytes:
+        raise CheckpointError("the file ended while it was read: it has changed", where=f"{spec.file}: {spec.name}")
+    return raw
 
 
 class MemoryCheckpoint:
@@ -158,16 +198,14 @@ class MemoryCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
         digest = blake3()
         for name, array in sorted(self.arrays.items()):
             spec = self.tensors[name]
             digest.update(json.dumps([name, spec.dtype, spec.shape]).encode() + array.tobytes())
         size = sum(array.nbytes for array in self.arrays.values())
-        return {"memory": {"size": size, "header_blake3": digest.hexdigest(), "sha256": None}}
-
-    def modified(self) -> dict[str, int]:
-        return {}
+        sample = partial(sampled_blake3, self, list(self.tensors.values()))
+        return {"memory": StoredFile(size, digest.hexdigest(), sample=sample)}
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, An
         "modules": list(found.structure.modules),
         "stacks": [asdict(stack) for stack in found.structure.stacks],
         "ties": [asdict(tie) for tie in found.structure.ties],
-        "files": {name: known["size"] for name, known in source.fingerprint().items()},
+        "files": {name: file.size for name, file in source.files().items()},
         "tokenizer": _tokenizer_files(source.place),
         "tensors": [
             asdict(known) | {"shape": list(specs[known.name].shape), "dtype": specs[known.name].dtype}
@@ -82,10 +82,10 @@ def _print(model: str, source: "TensorSource", found: "Summary") -> None:
     kind = ", ".join(map(str, source.config.get("architectures") or [])) or "no architecture named"
     types = ", ".join(f"{dtype} {_share(count, found.parameters)}" for dtype, count in found.dtypes.items())
     console.print(f"[bold]{escape(model)}[/]  {escape(kind)}")
-    files = source.fingerprint()
+    files = source.files()
     lines = {
         "parameters": f"{found.parameters:,} in {found.tensors:,} tensors, {types}",
-        "files": f"{_some(list(files))}, {bytes_text(sum(known['size'] for known in files.values()))}",
+        "files": f"{_some(list(files))}, {bytes_text(sum(file.size for file in files.values()))}",
         "ties": "; ".join(map(_tie, found.structure.ties)) or "none: no token embedding found",
         "tokenizer": _some(_tokenizer_files(source.place)) or "no files of one",
     }

@@ -55,14 +55,14 @@ def transplant(
     from cuvee.engine.transplant import transplant as run
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
-    from cuvee.plan.resolve import folder_of
+    from cuvee.plan.resolve import find_model
 
     if method not in ("omp", "subword"):
         raise RecipeError(f"--method: expected omp or subword, found '{method}'")
     hub, progress = Hub(offline=offline), shown_progress()
-    places = [folder_of(name, hub, progress) for name in (model, donor)]
+    models = [find_model(name, hub, progress) for name in (model, donor)]
     options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite, "progress": progress}
-    print_merge(run(places[0], places[1], out, method=method, k=k, **options), as_json=as_json)  # type: ignore[arg-type]  # seen above
+    print_merge(run(models[0], models[1], out, method=method, k=k, hub=hub, **options), as_json=as_json)  # type: ignore[arg-type]  # seen above
 
 
 def _print(described: tuple["Described", ...]) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -22,13 +23,14 @@ def command(
     from cuvee.cli.merge import print_merge
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
-    from cuvee.plan.resolve import folder_of
+    from cuvee.plan.resolve import find_model
     from cuvee.upcycle import read_upcycling, upcycle
 
     asked, text = read_upcycling(recipe)
     hub, progress = Hub(offline=offline), shown_progress()
-    places = {model: folder_of(model, hub, progress) for model in asked.models}
+    models = {model: find_model(model, hub, progress, folder=recipe.parent) for model in asked.models}
     size = parse_bytes(shard_size, "--shard-size")
     workers = threads or os.cpu_count() or 1
-    made = upcycle(asked, text, places, out, threads=workers, shard_bytes=size, overwrite=overwrite, progress=progress)
+    options: dict[str, Any] = {"threads": workers, "shard_bytes": size, "overwrite": overwrite, "progress": progress}
+    made = upcycle(asked, text, models, out, hub=hub, **options)
     print_merge(made, as_json=as_json)

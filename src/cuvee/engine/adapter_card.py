@@ -10,6 +10,7 @@ import yaml
 
 from cuvee.adapters.write import Described
 from cuvee.checkpoint.model_card import card_facts, joint_licence
+from cuvee.checkpoint.stored_file import in_a_card
 from cuvee.recipe.reference import ModelRef
 from cuvee.version import __version__
 
@@ -63,7 +64,7 @@ def discarded(modules: Sequence[ModuleKept]) -> float:
 
 def adapter_card(made: Made) -> str:
     """Return the text of README.md."""
-    parents = "\n".join(f"- `{parent.name}`, {parent.part}{_header(parent)}" for parent in made.parents)
+    parents = "\n".join(f"- `{parent.name}`, {parent.part}{_files(parent)}" for parent in made.parents)
     worst = sorted(made.modules, key=lambda module: (module.share, module.module))[:MOST_ROWS]
     rows = "\n".join(f"| `{m.module}` | {m.rank} | {m.share:.4%} |" for m in worst)
     more = (
@@ -114,9 +115,9 @@ def adapter_record(made: Made, choices: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _header(parent: Parent) -> str:
-    first = next(iter(parent.files.values()), None)
-    return f"; its header's BLAKE3 begins with `{first['header_blake3'][:16]}`" if first else ""
+def _files(parent: Parent) -> str:
+    words = in_a_card(parent.files)
+    return f"; {words}" if words else ""
 
 
 def _front(made: Made) -> str:

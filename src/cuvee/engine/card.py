@@ -7,6 +7,8 @@ from typing import Any
 import yaml
 
 from cuvee.checkpoint.model_card import Facts, card_facts, joint_licence, licence_conflict
+from cuvee.checkpoint.stored_file import in_a_card
+from cuvee.engine.provenance import ParentFiles
 from cuvee.plan import Plan
 from cuvee.version import __version__
 
@@ -16,58 +18,71 @@ _REPRODUCIBLE = {
 }
 
 
-def model_card(plan: Plan, digest: str, copied: list[str]) -> str:
-    """Return the card's text. Parents without a hub name are named by their folder and their headers' hashes."""
-    method = plan.method
-    facts = [card_facts(source.place) for source in plan.sources]
-    parents = "\n".join(_parent(plan, i, facts[i]) for i in range(len(plan.models)))
-    kept = ", ".join(f"`{name}`" for name in copied) or "nothing"
-    paper = f" ({method.paper})" if method.paper else ""
-    conflict = licence_conflict([str(model) for model in plan.models], [fact.licence for fact in facts])
-    notes = [note for note in (*plan.notes, *plan.warnings) if note != conflict]
-    known = f"\n## Notes\n\n{_listed(notes)}\n" if notes else ""
+def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: list[str]) -> str:
+    """Return the card's text. `inputs` are the plan's parents, told apart by commit, hashes or samples."""
+    facts = [card_facts(entry.parent.source.place) for entry in inputs]
+    parents = [_parent(plan, entry, fact) for entry, fact in zip(inputs, facts, strict=True)]
+    names = [f"`{name}`" for name in copied]
+    conflict = licence_conflict([entry.parent.name for entry in inputs], [fact.licence for fact in facts])
     return f"""{_front(plan, facts)}
 # {_title(plan)}
 
-A blend made with Cuvée {__version__} by the method `{method.key}`{paper}:
-{method.formula}
+{_how(plan)}
 
 ## Parents
 
-{parents}
+{_listed(parents)}
 
-{_licences(plan, facts)}
+{_licences(inputs, facts)}
 
-Copied from `{plan.models[plan.donor]}`: {kept}.
-{known}
-## Recipe
-
-```yaml
-{plan.recipe.text.strip()}
-```
-
-Make it again with `cuvee merge recipe.yaml OUT`{_where(plan)}.
-Weights digest: `{digest}` ({_REPRODUCIBLE[method.reproducible]}).
+Copied from `{plan.models[plan.donor]}`: {", ".join(names) or "nothing"}.
+{_notes(plan, conflict)}
+{_recipe(plan)}Make it again with `{_command(plan)}`{_where(plan, inputs)}.
+Weights digest: `{digest}` ({_REPRODUCIBLE[plan.reproducible]}).
 """
 
 
-def _parent(plan: Plan, i: int, facts: Facts) -> str:
-    model, repository = plan.models[i], plan.repositories[i]
+def _notes(plan: Plan, conflict: str | None) -> str:
+    """List what a reader should know, each once, but for the conflict of licences, which has a place of its own."""
+    notes = dict.fromkeys((*plan.notes, *plan.warnings))
+    if conflict is not None:
+        notes.pop(conflict, None)
+    return f"\n## Notes\n\n{_listed(list(notes))}\n" if notes else ""
+
+
+def _recipe(plan: Plan) -> str:
+    text = plan.recipe.text.strip()
+    if not text:
+        return "## Again\n\n"
+    return f"## Recipe\n\n```yaml\n{text}\n```\n\n"
+
+
+def _how(plan: Plan) -> str:
+    if plan.making is not None:
+        return f"{plan.making.how} Made with Cuvée {__version__}."
+    method = plan.method
+    paper = f" ({method.paper})" if method.paper else ""
+    return f"A blend made with Cuvée {__version__} by the method `{method.key}`{paper}:\n{method.formula}"
+
+
+def _command(plan: Plan) -> str:
+    return plan.making.command if plan.making is not None else "cuvee merge recipe.yaml OUT"
+
+
+def _parent(plan: Plan, entry: ParentFiles, facts: Facts) -> str:
+    parent, repository = entry.parent, entry.parent.repository
     licence = facts.licence or "no licence stated"
+    identity = in_a_card(entry.files)
+    files = f"; {identity}" if identity else ""
     if repository is not None:
-        return f"- [`{model}`]({plan.hub.address}/{repository.name}) at commit `{repository.commit}`, {licence}"
-    prints = plan.sources[i].fingerprint()
-    first = next(iter(prints), None)
-    if first is None:
-        return f"- `{model}`, {licence}"
-    more = f" and {len(prints) - 1} files more" if len(prints) > 1 else ""
-    digest = prints[first]["header_blake3"][:16]
-    return f"- `{model}`, {licence}; `{first}`{more}, whose header's BLAKE3 begins with `{digest}`"
+        link = f"[`{parent.name}`]({plan.hub.address}/{repository.name})"
+        return f"{link} at commit `{repository.commit}`, {licence}{files}"
+    return f"`{parent.name}`, {licence}{files}"
 
 
-def _licences(plan: Plan, facts: Sequence[Facts]) -> str:
+def _licences(inputs: Sequence[ParentFiles], facts: Sequence[Facts]) -> str:
     stated = [fact.licence for fact in facts]
-    if conflict := licence_conflict([str(model) for model in plan.models], stated):
+    if conflict := licence_conflict([entry.parent.name for entry in inputs], stated):
         return f"**Licence:** {conflict}."
     if None in stated:
         return "**Licence:** not stated by all parents; what holds for them holds for the blend."
@@ -78,17 +93,19 @@ def _listed(notes: Sequence[str]) -> str:
     return "\n".join(f"- {note}" for note in notes)
 
 
-def _where(plan: Plan) -> str:
-    if None not in plan.repositories:
+def _where(plan: Plan, inputs: Sequence[ParentFiles]) -> str:
+    if all(entry.parent.repository is not None for entry in inputs):
         return "; the parents are downloaded"
-    return ", where the paths of the recipe lead to the parents"
+    paths = "the paths of the recipe" if plan.recipe.text else "its paths"
+    return f", where {paths} lead to the parents"
 
 
 def _front(plan: Plan, facts: Sequence[Facts]) -> str:
-    names = list(dict.fromkeys(repository.name for repository in plan.repositories if repository is not None))
+    repositories = [parent.repository for parent in plan.parents]
+    names = list(dict.fromkeys(repository.name for repository in repositories if repository is not None))
     languages = list(dict.fromkeys(language for fact in facts for language in fact.languages))
     licence = joint_licence([fact.licence for fact in facts])
-    entries: dict[str, Any] = {"library_name": "transformers", "tags": ["merge", "cuvee", plan.method.key]}
+    entries: dict[str, Any] = {"library_name": "transformers", "tags": _tags(plan)}
     if names:
         entries |= {"base_model": names, "base_model_relation": "merge"}
     if licence is not None:
@@ -101,6 +118,12 @@ def _front(plan: Plan, facts: Sequence[Facts]) -> str:
     return f"---\n{text}---"
 
 
+def _tags(plan: Plan) -> list[str]:
+    return ["merge", "cuvee", *(plan.making.tags if plan.making is not None else (plan.method.key,))]
+
+
 def _title(plan: Plan) -> str:
+    if plan.making is not None:
+        return plan.making.title
     merged = {i.model for step in plan.steps for i in step.inputs}
     return plan.recipe.name or f"{plan.method.key} of {len(merged)} models"

@@ -23,6 +23,7 @@ from cuvee.adapters.write import AdapterFile, Described
 from cuvee.addition import language
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NAMES
+from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record, discarded
 from cuvee.engine.arrays import find_method
 from cuvee.engine.workers import Options, Workers
@@ -276,7 +277,7 @@ def _choices(how: How, weights: Sequence[float]) -> dict[str, Any]:
 
 def _parents(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[Parent, ...]:
     return tuple(
-        Parent(adapter.name, f"weight {weight:g}", adapter.source.fingerprint(), adapter.folder)
+        Parent(adapter.name, f"weight {weight:g}", recorded(adapter.source.files()), adapter.folder)
         for adapter, weight in zip(adapters, weights, strict=True)
     )
 

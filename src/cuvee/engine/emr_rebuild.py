@@ -13,6 +13,7 @@ from cuvee.checkpoint.checkpoint import Checkpoint
 from cuvee.checkpoint.companions import copy_companions
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.engine.emr_masks import CHUNK, FOLDER, read_wide
 from cuvee.engine.workers import DEFAULT_SHARD
@@ -95,7 +96,7 @@ def _record(unified: Checkpoint, origin: Checkpoint, bits: Checkpoint, digest: s
     return {
         "cuvee": __version__,
         "rebuilt": bits.headers[0].metadata.get("model"),
-        "inputs": [{"model": str(source.path), "files": source.fingerprint()} for source in sources],
+        "inputs": [{"model": str(source.path), "files": recorded(source.files())} for source in sources],
         "weights_digest": digest,
     }
 

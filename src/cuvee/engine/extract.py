@@ -14,6 +14,7 @@ from cuvee.adapters.places import head_name
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES
+from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record
 from cuvee.engine.combine import AdapterResult
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
@@ -77,8 +78,8 @@ def extract(
             raise CheckpointError("the two models are equal: there is nothing to extract", where=names[0])
         modules = tuple(kept[module] for module in sorted(kept))
         parents = (
-            Parent(names[0], "the fine-tuned model", model.fingerprint(), model.place),
-            Parent(names[1], "its base", base.fingerprint(), base.place),
+            Parent(names[0], "the fine-tuned model", recorded(model.files()), model.place),
+            Parent(names[1], "its base", recorded(base.files()), base.place),
         )
         made = Made("by extracting the difference of two models", described, parents, modules, (), notes, file.digest)
         file.finish(

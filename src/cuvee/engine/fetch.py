@@ -5,7 +5,6 @@ from pathlib import Path
 
 from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
-from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.checkpoint.write import partial_folder, refuse_existing
 from cuvee.descriptors import allocated_bytes
 from cuvee.errors import CheckpointError, OutOfBudget
@@ -13,6 +12,7 @@ from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
 from cuvee.plan import Plan
 from cuvee.plan.adapters import fetched_adapter
+from cuvee.plan.plan import conflicts
 from cuvee.progress import Progress
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
@@ -49,11 +49,8 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
 
 def _with_licences(plan: Plan) -> Plan:
     """Warn of licences that do not go together, which the cards say that have come with the models."""
-    stated = [card_facts(source.place).licence for source in plan.sources]
-    conflict = licence_conflict([str(model) for model in plan.models], stated)
-    if conflict is None or conflict in plan.warnings:
-        return plan
-    return replace(plan, warnings=(*plan.warnings, conflict))
+    new = [conflict for conflict in conflicts(plan.parents) if conflict not in plan.warnings]
+    return replace(plan, warnings=(*plan.warnings, *new))
 
 
 def _unaligned(source: TensorSource) -> TensorSource:

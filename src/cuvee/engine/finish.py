@@ -5,7 +5,7 @@ the journals only, so that the parts of a split merge are joined without recipe 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cuvee.checkpoint.write import CheckpointWriter, OutputTensor
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
 from cuvee.engine.measures import is_measured, measured
-from cuvee.engine.provenance import Figures, provenance, with_sha256
+from cuvee.engine.provenance import Figures, ParentFiles, inputs_of, provenance, with_sha256
 from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
 from cuvee.plan.mergekit import as_mergekit
@@ -30,14 +30,16 @@ def output_tensors(plan: Plan) -> list[OutputTensor]:
     return [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
 
 
-def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> Record:
+def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inputs: Sequence[ParentFiles]) -> Record:
     """Write all that does not depend on the merged numbers. Returns what `finish` must know of the plan."""
     donor = plan.sources[plan.donor]
     copied = _copy_companions(plan, writer.folder)
-    texts = {**plan.vocabulary.texts, "recipe.yaml": plan.recipe.text}
+    texts = dict(plan.vocabulary.texts)
+    if plan.recipe.text:
+        texts["recipe.yaml"] = plan.recipe.text
     if donor.config:
         texts["config.json"] = merged_config(donor.config, dict(plan.config_changes))
-    if (mergekit := as_mergekit(plan.recipe)) is not None:
+    if plan.making is None and (mergekit := as_mergekit(plan.recipe)) is not None:
         texts["mergekit_config.yml"] = mergekit
     for name, text in texts.items():
         writer.write_file(name, text)
@@ -46,8 +48,8 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int) -> 
         "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in output_tensors(plan)],
         "shard_bytes": shard_bytes,
         "files": [*copied, *texts],
-        "card": model_card(plan, blank, copied).split(blank),
-        "provenance": provenance(plan),
+        "card": model_card(plan, inputs, blank, copied).split(blank),
+        "provenance": provenance(plan, inputs),
     }
 
 
@@ -72,13 +74,12 @@ def write_record(
     plan: Plan, writer: CheckpointWriter, workers: Workers, options: Options, *, hash_inputs: bool
 ) -> Record:
     """Write the companions of what the workers have merged. Returns the record, with what was measured."""
-    record = write_companions(plan, writer, options.shard_bytes)
-    if is_measured(plan):
-        record = with_provenance(record, measured=measured(plan, workers.steps))
+    inputs = inputs_of(plan)
     if hash_inputs:
-        inputs = record["provenance"]["inputs"]
-        hashed = with_sha256(plan, inputs, threads=options.threads, progress=options.heard)
-        record = with_provenance(record, inputs=hashed)
+        inputs = with_sha256(inputs, threads=options.threads, progress=options.heard)
+    record = write_companions(plan, writer, options.shard_bytes, inputs)
+    if is_measured(plan):
+        return with_provenance(record, measured=measured(plan, workers.steps))
     return record
 
 

@@ -11,13 +11,13 @@ from cuvee.version import __version__
 
 
 def identity_of(plan: Plan, shards: Sequence[Shard], *, allow_nonfinite: bool) -> Identity:
-    """Return a merge's identity, which its journal begins with. Inputs are known by size, time and header."""
+    """Return a merge's identity, which its journal begins with. Inputs are known by `inputs_of`."""
     layout = hashlib.sha256()
     for shard in shards:
         layout.update(shard.file.encode() + shard.header)
     return {
         "cuvee": __version__,
-        "recipe": plan.recipe.digest,
+        "recipe": plan.recipe_digest,
         "inputs": inputs_of(plan),
         "plan": plan.digest,
         "layout": layout.hexdigest(),
@@ -41,12 +41,11 @@ def difference(begun: Identity, now: Identity) -> str | None:
 
 
 def inputs_of(plan: Plan) -> dict[str, list[Any]]:
-    """Return each input file's size, time of the last change and digest of the header."""
+    """Return each input file's size, time of the last change, digest of the header and fingerprint of samples."""
     known: dict[str, list[Any]] = {}
     for model, source in zip(plan.models, plan.sources, strict=True):
-        modified = source.modified()
-        for name, print_ in source.fingerprint().items():
-            known[f"{model}: {name}"] = [print_["size"], modified.get(name), print_["header_blake3"]]
+        for name, file in source.files().items():
+            known[f"{model}: {name}"] = [file.size, file.modified_ns, file.header_blake3, file.sampled_blake3]
     return known
 
 

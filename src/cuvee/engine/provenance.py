@@ -1,11 +1,14 @@
 """`cuvee.json`: where an output came from."""
 
 import platform
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.hashes import sha256_of
-from cuvee.plan import Plan
+from cuvee.checkpoint.stored_file import Recorded, recorded
+from cuvee.plan import Parent, Plan
 from cuvee.progress import Progress
 from cuvee.version import __version__
 from cuvee.versions import installed_version
@@ -29,22 +32,24 @@ class Figures:
     compile_seconds: float = 0.0
 
 
-def provenance(plan: Plan) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ParentFiles:
+    """A parent, and its files as `cuvee.json` lists them."""
+
+    parent: Parent
+    files: Recorded
+
+
+def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
     """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
-    inputs = [
-        {"model": str(model), "revision": repository and repository.commit, "files": source.fingerprint()}
-        for model, source, repository in zip(plan.models, plan.sources, plan.repositories, strict=True)
-    ]
-    for given, adapter in zip(inputs, plan.adapters, strict=False):
-        if adapter is not None and adapter.repository is not None:
-            given["adapter_revision"] = adapter.repository.commit
     return {
         "cuvee": __version__,
-        "recipe_digest": plan.recipe.digest,
+        **(plan.making.record if plan.making is not None else {}),
+        "recipe_digest": plan.recipe_digest,
         **({"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}),
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
-        "inputs": inputs,
+        "inputs": [_as_json(entry) for entry in inputs],
         "weights_digest": None,
         "reproducible": plan.reproducible,
         "tensors": len(plan.steps),
@@ -56,19 +61,30 @@ def provenance(plan: Plan) -> dict[str, Any]:
     }
 
 
-def with_sha256(plan: Plan, inputs: list[dict[str, Any]], *, threads: int, progress: Progress) -> list[dict[str, Any]]:
-    """Return `inputs` as `cuvee.json` lists them, with the SHA-256 of every file, which this reads."""
-    files = [
-        {spec.file.name: spec.file for spec in source.tensors.values()} if source.place is not None else {}
-        for source in plan.sources
-    ]
-    unknown = [
-        {name: path for name, path in paths.items() if given["files"][name]["sha256"] is None}
-        for given, paths in zip(inputs, files, strict=True)
-    ]
-    found = sha256_of([path for paths in unknown for path in paths.values()], threads=threads, progress=progress)
-    return [
-        given
-        | {"files": given["files"] | {n: given["files"][n] | {"sha256": found[path]} for n, path in paths.items()}}
-        for given, paths in zip(inputs, unknown, strict=True)
-    ]
+def inputs_of(plan: Plan) -> list[ParentFiles]:
+    """Return each parent with what identifies its files, sampled contents among it."""
+    return [ParentFiles(parent, recorded(parent.source.files())) for parent in plan.parents]
+
+
+def with_sha256(inputs: Sequence[ParentFiles], *, threads: int, progress: Progress) -> list[ParentFiles]:
+    """Return the inputs with the SHA-256 of every file, which this reads where it is not known."""
+    paths = [_unhashed(entry) for entry in inputs]
+    wanted = [path for unhashed in paths for path in unhashed.values()]
+    hashes = sha256_of(wanted, threads=threads, progress=progress)
+    hashed = []
+    for entry, unhashed in zip(inputs, paths, strict=True):
+        own = {name: {**entry.files[name], "sha256": hashes[path]} for name, path in unhashed.items()}
+        hashed.append(replace(entry, files={**entry.files, **own}))
+    return hashed
+
+
+def _unhashed(entry: ParentFiles) -> dict[str, Path]:
+    paths = {name: file.path for name, file in entry.parent.source.files().items() if file.sha256 is None}
+    return {name: path for name, path in paths.items() if path is not None}
+
+
+def _as_json(entry: ParentFiles) -> dict[str, Any]:
+    repository, adapter = entry.parent.repository, entry.parent.adapter_repository
+    revision = repository.commit if repository is not None else None
+    adapter_revision = {"adapter_revision": adapter.commit} if adapter is not None else {}
+    return {"model": entry.parent.name, "revision": revision, "files": entry.files, **adapter_revision}

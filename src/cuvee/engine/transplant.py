@@ -1,5 +1,7 @@
 """Writes a model with another model's tokenizer. Holds both embeddings in memory, the rest is streamed."""
 
+import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +11,15 @@ import numpy as np
 import yaml
 
 from cuvee.arguments import checks_options
-from cuvee.checkpoint import Checkpoint, TensorSource, TensorSpec, open_checkpoint
+from cuvee.checkpoint import Checkpoint, StoredFile, TensorSource, TensorSpec, open_checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError
-from cuvee.plan import make_plan
+from cuvee.hub import Hub, open_cached
+from cuvee.plan import Making, Parent, make_plan
+from cuvee.plan.plan import conflicts
+from cuvee.plan.resolve import FoundModel
 from cuvee.plan.vocabulary import SPECIAL_IDS, TOKENIZER_FILES, Vocabulary, resized
 from cuvee.recipe.load import parse_recipe
 from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
@@ -27,35 +32,70 @@ Approximation = Literal["omp", "subword"]
 
 @checks_options
 def transplant(
-    model: Path, donor: Path, out: Path, *, method: Approximation = "omp", k: int = 64, **options: Unpack[RunOptions]
+    model: FoundModel,
+    donor: FoundModel,
+    out: Path,
+    *,
+    method: Approximation = "omp",
+    k: int = 64,
+    hub: Hub | None = None,
+    **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Give a model the donor's tokenizer. Options are those of `run_plan`.
+    """Give a model the donor's tokenizer. `hub` is where they come from; options are those of `run_plan`.
 
     Rows of tokens that both have are copied. The others are approximated: "omp" combines at most `k` shared tokens,
     "subword" takes the mean of the pieces into which the model's own tokenizer cuts a token.
     """
     from cuvee.addition import language
 
-    if not (donor / JSON).is_file():
-        raise CheckpointError(f"has no {JSON} to take over", where=str(donor))
-    with open_checkpoint(model) as own, open_checkpoint(donor) as other:
-        replaced = _Replaced(own, other, _new_rows(own, other, model, donor, method, k))
-        text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": str(model)}]}, allow_unicode=True)
+    if not (donor.place / JSON).is_file():
+        raise CheckpointError(f"has no {JSON} to take over", where=donor.name)
+    with _opened(model) as own, _opened(donor) as other:
+        replaced = _Replaced(own, other, _new_rows(own, other, model.place, donor.place, method, k))
+        text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": model.name}]}, allow_unicode=True)
         recipe = parse_recipe(text, language(), source="transplant")
-        plan = make_plan(recipe, models={recipe.models()[0]: replaced})
+        plan = make_plan(recipe, models={recipe.models()[0]: replaced}, hub=hub)
         how = f"omp with k {k}" if method == "omp" else "the mean of subwords"
         changes = {key: value for key, value in other.config.items() if key in SPECIAL_IDS}
         vocabulary = Vocabulary(
             0,
             {**plan.config_changes, **changes, **resized(own.config, replaced.rows)},
-            {name: _text(donor / name) for name in _texts(donor)},
+            {name: _text(donor.place / name) for name in _texts(donor.place)},
             frozenset(TOKENIZER_FILES),
-            (f"the tokenizer of {donor}, missing rows by {how}",),
+            (f"the tokenizer of {donor.name}, missing rows by {how}",),
         )
-        notes = (*plan.notes, *vocabulary.notes)
-        made = replace(plan, vocabulary=vocabulary, config_changes=vocabulary.config_changes, notes=notes)
+        parents = (Parent(model.name, own, model.repository), Parent(donor.name, other, donor.repository))
+        made = replace(
+            plan,
+            recipe=replace(plan.recipe, text=""),
+            vocabulary=vocabulary,
+            config_changes=vocabulary.config_changes,
+            warnings=(*plan.warnings, *conflicts(parents)),
+            notes=(*plan.notes, *vocabulary.notes),
+            making=_making(parents, method, k),
+        )
         options["resume"] = False
         return run_plan(made, out, **options)
+
+
+def _opened(model: FoundModel) -> Checkpoint:
+    return open_cached(model.repository) if model.repository is not None else open_checkpoint(model.place)
+
+
+def _making(parents: tuple[Parent, Parent], method: Approximation, k: int) -> Making:
+    model, donor = (parent.name for parent in parents)
+    how = f"--k {k}" if method == "omp" else "--method subword"
+    command = f"cuvee tokenizer transplant {shlex.quote(model)} {shlex.quote(donor)} OUT {how}"
+    return Making(
+        command=command,
+        title=f"{Path(model).name} with the tokenizer of {Path(donor).name}",
+        how=f"The model `{model}` with the tokenizer of `{donor}`.",
+        parents=parents,
+        recipe_digest=hashlib.sha256(command.encode()).hexdigest(),
+        reproducible="tolerance",
+        tags=("transplant",),
+        record={"kind": "transplant", "command": command},
+    )
 
 
 class _Replaced:
@@ -86,12 +126,9 @@ class _Replaced:
         if name not in self.arrays:
             self.source.will_read(name, start, nbytes)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        donors = {f"donor/{name}": print_ for name, print_ in self.donor.fingerprint().items()}
-        return {**self.source.fingerprint(), **donors}
-
-    def modified(self) -> dict[str, int]:
-        return self.source.modified()
+    def files(self) -> dict[str, StoredFile]:
+        donors = {f"donor/{name}": file for name, file in self.donor.files().items()}
+        return {**self.source.files(), **donors}
 
 
 def _new_rows(

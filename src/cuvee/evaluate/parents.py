@@ -1,8 +1,8 @@
 """A blend against its parents: the models that its `cuvee.json` names answer the same items.
 
 A parent's reference is read as the merge read it, from the current folder or from the recipe's. Where the recipe lay is
-not recorded, so that the blend's folder and those above it are tried, and `recipe_folder` if it is given. The sizes of
-the files must be those that were merged.
+not recorded, so that the blend's folder and those above it are tried, and `recipe_folder` if it is given. Its
+files must be those that were merged, by size, header and sampled contents.
 """
 
 import json
@@ -13,9 +13,11 @@ from typing import Any
 
 from blake3 import blake3
 
+from cuvee.checkpoint.stored_file import changed_files
 from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.evaluate.report import Report
 from cuvee.evaluate.statistics import Difference, Gap, paired_difference
+from cuvee.foreign import open_files
 from cuvee.hub import Hub
 from cuvee.plan.resolve import folder_of
 from cuvee.progress import Progress, Within
@@ -206,11 +208,16 @@ def _pinned(entry: Mapping[str, Any]) -> str:
 
 
 def _check_same(entry: Mapping[str, Any], place: Path) -> None:
-    for name, file in entry["files"].items():
+    """Raise CheckpointError if a parent's files are not those that were merged, by headers and sampled contents."""
+    hint = "--recipe-folder names the folder from which the recipe was read"
+    try:
+        files = open_files(place).files()
+    except CheckpointError as error:
+        message = f"this is not the file that was merged: {error.message}"
+        raise CheckpointError(message, where=error.where, hint=hint) from error
+    for name in changed_files(entry["files"], files):
         path = place if place.is_file() else place / name
-        if not path.is_file() or path.stat().st_size != file["size"]:
-            hint = "--recipe-folder names the folder from which the recipe was read"
-            raise CheckpointError("this is not the file that was merged", where=str(path), hint=hint)
+        raise CheckpointError("this is not the file that was merged", where=str(path), hint=hint)
 
 
 def blends_in(folder: Path) -> tuple[Path, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 
 Decoder = Callable[[int, int], np.ndarray]
 """Gives the numbers of a flattened tensor from one element up to another, as float32."""
@@ -60,8 +60,5 @@ class Decoded:
         if name not in self._decodings:
             self.inner.will_read(name, start, nbytes)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        return self.inner.fingerprint()
-
-    def modified(self) -> dict[str, int]:
-        return self.inner.modified()
+    def files(self) -> dict[str, StoredFile]:
+        return self.inner.files()

@@ -11,6 +11,8 @@ from blake3 import blake3
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
+from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.foreign.gguf_header import StoredTensor, read_gguf_header
 from cuvee.foreign.gguf_names import Family, family, known_families, paired_rows
@@ -65,15 +67,24 @@ class GgufCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
         assert self.place is not None, "opened from a file"
         known = repr([(s.name, s.dtype, s.shape, self._stored[n].kind.name) for n, s in self.tensors.items()])
         digest = blake3((known + repr(sorted(self.config.items()))).encode()).hexdigest()
-        return {self.place.name: {"size": self.place.stat().st_size, "header_blake3": digest, "sha256": None}}
+        status = self.place.stat()
+        file = StoredFile(status.st_size, digest, None, self.place, status.st_mtime_ns, self._sampled)
+        return {self.place.name: file}
 
-    def modified(self) -> dict[str, int]:
-        assert self.place is not None, "opened from a file"
-        return {self.place.name: self.place.stat().st_mtime_ns}
+    def _sampled(self) -> str:
+        """Sample the bytes as they are stored, blocks of codes undecoded."""
+        return digest_of_samples(_sampled(name, stored) for name, stored in self._stored.items())
+
+
+def _sampled(name: str, stored: _Stored) -> Sampled:
+    def read(block: Block) -> memoryview:
+        return stored.rows.reshape(-1)[block.start : block.start + block.nbytes].data
+
+    return Sampled(name, stored.kind.name, stored.rows.shape, stored.rows.nbytes, 1, read)
 
 
 def open_gguf(path: Path) -> GgufCheckpoint:

@@ -8,6 +8,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint import TensorSpec
-from cuvee.checkpoint.checkpoint import parse_config, parse_weight_map
+from cuvee.checkpoint.checkpoint import parse_config, parse_weight_map, sampled_blake3
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.structure import is_before_layers
 
@@ -54,11 +56,12 @@ def torch_files(folder: Path) -> list[Path]:
 class TorchCheckpoint:
     """Tensors of mapped files. `aliases` are names whose storage another name has too: they are one tensor."""
 
-    def __init__(self, path: Path, files: Sequence[Path], loaded: Mapping[str, "torch.Tensor"], config: dict[str, Any]):
+    def __init__(self, path: Path, files: Mapping[Path, Mapping[str, "torch.Tensor"]], config: dict[str, Any]):
+        loaded = {name: tensor for tensors in files.values() for name, tensor in tensors.items()}
         self.place: Path | None = path
         self.config = config
-        self.files = tuple(files)
         self.aliases = _aliases(loaded)
+        self._names = {file: list(tensors) for file, tensors in files.items()}
         self._loaded = {name: tensor for name, tensor in loaded.items() if name not in self.aliases}
         self.tensors: Mapping[str, TensorSpec] = {
             name: TensorSpec(name, _type_of(name, tensor, path), tuple(tensor.shape), path, 0)
@@ -87,30 +90,31 @@ class TorchCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
+        names = {name: [spec.dtype, spec.shape] for name, spec in self.tensors.items()}
+        digest = blake3(json.dumps(names).encode()).hexdigest()
         found = {}
-        for file in self.files:
-            names = {name: [spec.dtype, spec.shape] for name, spec in self.tensors.items()}
-            known = {"size": file.stat().st_size, "header_blake3": blake3(json.dumps(names).encode()).hexdigest()}
-            found[file.name] = known | {"sha256": None}
+        for file, own in self._names.items():
+            status = file.stat()
+            sample = partial(sampled_blake3, self, [self.tensors[name] for name in own if name in self.tensors])
+            found[file.name] = StoredFile(status.st_size, digest, None, file, status.st_mtime_ns, sample)
         return found
-
-    def modified(self) -> dict[str, int]:
-        return {file.name: file.stat().st_mtime_ns for file in self.files}
 
 
 def open_torch_files(files: Sequence[Path], path: Path) -> TorchCheckpoint:
     """Open files in PyTorch's own format. Raises CheckpointError for what is not tensors alone."""
-    loaded: dict[str, torch.Tensor] = {}
+    loaded: dict[Path, dict[str, torch.Tensor]] = {}
+    names: set[str] = set()
     for file in files:
-        for name, tensor in _load(file).items():
-            if name in loaded:
+        loaded[file] = _load(file)
+        for name in loaded[file]:
+            if name in names:
                 raise CheckpointError(f"'{name}' is in two files", where=str(file))
-            loaded[name] = tensor
-    if not loaded:
+            names.add(name)
+    if not names:
         raise CheckpointError("holds no tensor", where=str(path))
     config = (path if path.is_dir() else path.parent) / "config.json"
-    return TorchCheckpoint(path, files, loaded, _config(config))
+    return TorchCheckpoint(path, loaded, _config(config))
 
 
 def _config(file: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from blake3 import blake3
 from cuvee.checkpoint import Checkpoint, TensorSpec, open_checkpoint
 from cuvee.checkpoint.checkpoint import INDEX, SINGLE, parse_config, parse_weight_map
 from cuvee.checkpoint.header import Header, header_length, parse_header
+from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, CuveeError
 from cuvee.hub.access import Hub
 from cuvee.hub.download import cached
@@ -39,18 +40,12 @@ class RemoteCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
+    def files(self) -> dict[str, StoredFile]:
+        hashes = self.repository.hashes
         return {
-            header.file.name: {
-                "size": header.size,
-                "header_blake3": blake3(header.raw).hexdigest(),
-                "sha256": self.repository.hashes.get(header.file.name),
-            }
+            header.file.name: StoredFile(header.size, blake3(header.raw).hexdigest(), hashes.get(header.file.name))
             for header in self.headers
         }
-
-    def modified(self) -> dict[str, int]:
-        return {}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Recipe + headers -> Plan. Reads no tensor."""
 
 from cuvee.plan.make import make_plan
-from cuvee.plan.plan import Forecast, Input, MergeStep, Plan
+from cuvee.plan.plan import Forecast, Input, Making, MergeStep, Parent, Plan
 
-__all__ = ["Forecast", "Input", "MergeStep", "Plan", "make_plan"]
+__all__ = ["Forecast", "Input", "Making", "MergeStep", "Parent", "Plan", "make_plan"]

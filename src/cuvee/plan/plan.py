@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
-from cuvee.method import Method
+from cuvee.method import Method, Reproducible
 from cuvee.ops.cut import Cut
 from cuvee.plan.adapters import FoundAdapter
 from cuvee.plan.vocabulary import Vocabulary
@@ -105,6 +106,34 @@ class Forecast:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """A model that the output is made of, as the recipe calls it. Repositories are those of a hub it came from."""
+
+    name: str
+    source: TensorSource
+    repository: Repository | None = None
+    adapter_repository: Repository | None = None
+
+
+@dataclass(frozen=True)
+class Making:
+    """How another command than `cuvee merge` makes an output, whose plan only copies from one source made for it.
+
+    `command` makes it again. `recipe_digest` identifies what it was told. `how` is a sentence for the card, `record`
+    what `cuvee.json` says besides.
+    """
+
+    command: str
+    title: str
+    how: str
+    parents: tuple[Parent, ...]
+    recipe_digest: str
+    reproducible: Reproducible
+    tags: tuple[str, ...]
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
@@ -130,6 +159,7 @@ class Plan:
     adapters: tuple[FoundAdapter | None, ...] = ()
     device: str = "cpu"
     notes: tuple[str, ...] = ()
+    making: Making | None = None
 
     @property
     def parameters(self) -> int:
@@ -137,8 +167,27 @@ class Plan:
         return sum(step.elements for step in self.steps)
 
     @property
-    def reproducible(self) -> str:
+    def parents(self) -> tuple[Parent, ...]:
+        """The models that the output is made of: those of the recipe, unless another command makes it."""
+        if self.making is not None:
+            return self.making.parents
+        adapters = self.adapters or (None,) * len(self.models)
+        return tuple(
+            Parent(str(model), source, repository, adapter.repository if adapter is not None else None)
+            for model, source, repository, adapter in zip(
+                self.models, self.sources, self.repositories, adapters, strict=True
+            )
+        )
+
+    @property
+    def recipe_digest(self) -> str:
+        return self.making.recipe_digest if self.making is not None else self.recipe.digest
+
+    @property
+    def reproducible(self) -> Reproducible:
         """Say whether the bytes are the same on every machine: not by a modifier of matrices, nor on a GPU."""
+        if self.making is not None:
+            return self.making.reproducible
         exact = self.method.reproducible == "bits" and not any(step.whole for step in self.steps)
         return "bits" if exact else "tolerance"
 
@@ -146,7 +195,7 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 of the recipe, the steps and the inputs' headers, and of the device, if it is not the processor."""
         content = {
-            "recipe": self.recipe.digest,
+            "recipe": self.recipe_digest,
             "steps": [_plain(step) for step in self.steps],
             "inputs": [_headers(source) for source in self.sources],
             **({"device": self.device} if self.device != "cpu" else {}),
@@ -154,9 +203,19 @@ class Plan:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def conflicts(parents: Sequence[Parent]) -> tuple[str, ...]:
+    """Say which licences of the parents do not go together, if any, as their cards state them."""
+    stated = [card_facts(parent.source.place).licence for parent in parents]
+    conflict = licence_conflict([parent.name for parent in parents], stated)
+    return () if conflict is None else (conflict,)
+
+
 def _headers(source: TensorSource) -> dict[str, Any]:
-    """Return what identifies an input wherever it is: whether its hash is known without reading it is not part."""
-    return {name: {**print_, "sha256": None} for name, print_ in source.fingerprint().items()}
+    """Return what identifies an input wherever it is, on a hub or here: nothing of its numbers."""
+    return {
+        name: {"size": file.size, "header_blake3": file.header_blake3, "sha256": None}
+        for name, file in source.files().items()
+    }
 
 
 def _plain(step: MergeStep) -> list[Any]:

@@ -82,21 +82,24 @@ def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
         raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error
 
 
-def open_model(written: str, hub: Hub) -> TensorSource:
-    """Find and open one model by its headers. Raises RecipeError for a bad reference, CheckpointError for the rest."""
+def open_model(written: str, hub: Hub, folder: Path | None = None) -> TensorSource:
+    """Find one model from the current folder or from `folder`, and open it by its headers.
+
+    Raises RecipeError for a bad reference, CheckpointError for the rest.
+    """
     try:
         model = parse_reference(written)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    place = place_of(model, None)
+    place = place_of(model, folder)
     if place is not None:
         source = open_files(place)
     else:
-        found = open_repository(hub, find_on_hub(model, None, hub))
+        found = open_repository(hub, find_on_hub(model, folder, hub))
         if found.problems:
             raise several(found.problems)
         source = found.checkpoint
-    return adapted(readable_base(source, model.path), model, None, hub)[0] if model.adapter else source
+    return adapted(readable_base(source, model.path), model, folder, hub)[0] if model.adapter else source
 
 
 def open_models(
@@ -195,8 +198,32 @@ def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Ope
     return Opening(sources, nothing, nothing, adapters=nothing)
 
 
+@dataclass(frozen=True)
+class FoundModel:
+    """A model whose files are all here: the name it was asked for by, its folder or file, and its commit on a hub."""
+
+    name: str
+    place: Path
+    repository: Repository | None = None
+
+
 def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
     """Return the folder or file of a model, downloading the `wanted` files of one on a hub. Raises CuveeError."""
+    return find_model(model, hub, progress, wanted=wanted).place
+
+
+def find_model(
+    model: str,
+    hub: Hub,
+    progress: Progress,
+    *,
+    folder: Path | None = None,
+    wanted: Callable[[str], bool] = lambda _: True,
+) -> FoundModel:
+    """Find a model from the current folder or from `folder`, or download the `wanted` files of one on a hub.
+
+    Raises CuveeError.
+    """
     try:
         reference = parse_reference(model)
     except ValueError as error:
@@ -204,17 +231,19 @@ def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str
     if reference.adapter:
         hint = "write the two as one model first: cuvee adapters apply BASE ADAPTER OUT"
         raise RecipeError(f"'{model}' is a base and an adapter; this needs a model's own folder", hint=hint)
-    return _folder_of(reference, hub, progress, wanted)
+    return _found(reference, hub, progress, folder, wanted)
 
 
-def _folder_of(reference: ModelRef, hub: Hub, progress: Progress, wanted: Callable[[str], bool]) -> Path:
-    place = place_of(reference, None)
+def _found(
+    reference: ModelRef, hub: Hub, progress: Progress, folder: Path | None, wanted: Callable[[str], bool]
+) -> FoundModel:
+    place = place_of(reference, folder)
     if place is not None:
-        return place
-    repository = find_on_hub(reference, None, hub)
+        return FoundModel(str(reference), place)
+    repository = find_on_hub(reference, folder, hub)
     if not hub.is_offline:
         download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
-    return repository.folder
+    return FoundModel(str(reference), repository.folder, repository)
 
 
 def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
@@ -223,7 +252,7 @@ def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
         model = parse_reference(written)
     except ValueError as error:
         raise RecipeError(str(error)) from error
-    place = _folder_of(model, hub, progress, lambda _: True)
+    place = _found(model, hub, progress, None, lambda _: True).place
     if not model.adapter:
         return readable(open_files(place), str(place))
     found = find_adapter(model.adapter, model.adapter_revision, None, hub)

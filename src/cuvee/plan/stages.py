@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.plan.make import make_plan
@@ -35,12 +35,8 @@ class PlannedCheckpoint:
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         pass
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        size = self.plan.forecast.bytes_written
-        return {"planned": {"size": size, "header_blake3": self.plan.digest, "sha256": None}}
-
-    def modified(self) -> dict[str, int]:
-        return {}
+    def files(self) -> dict[str, StoredFile]:
+        return {"planned": StoredFile(self.plan.forecast.bytes_written, self.plan.digest)}
 
 
 def plan_stages(

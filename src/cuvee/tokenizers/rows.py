@@ -4,12 +4,11 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from blake3 import blake3
 
-from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY, promoted
 
 FILLED = -1
@@ -69,11 +68,8 @@ class AlignedCheckpoint:
         """Return the same alignment over the same models from another place."""
         return AlignedCheckpoint(sources, self.which, self.rows, self.names)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        return self.source.fingerprint()
-
-    def modified(self) -> dict[str, int]:
-        return self.source.modified()
+    def files(self) -> dict[str, StoredFile]:
+        return self.source.files()
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         if name not in self.names:

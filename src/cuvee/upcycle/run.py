@@ -1,5 +1,6 @@
 """Writes dense models as one mixture of experts. Tensors are copied as they stream; only the routers are new."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,13 +13,16 @@ import yaml
 
 from cuvee.addition import language
 from cuvee.arguments import checks_options
-from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError, RecipeError, several
 from cuvee.foreign import open_files, readable
-from cuvee.plan import make_plan
+from cuvee.hub import Hub, open_cached
+from cuvee.plan import Making, Parent, Plan, make_plan
+from cuvee.plan.plan import conflicts
+from cuvee.plan.resolve import FoundModel
 from cuvee.recipe.load import parse_recipe
 from cuvee.structure import layer_of
 from cuvee.upcycle.gates import gates
@@ -26,6 +30,12 @@ from cuvee.upcycle.recipe import Upcycling
 
 MOST_CONDITION = 5.0
 """Routers whose rows are more alike than this condition number says hardly tell the experts apart."""
+
+
+KIND = "mixture"
+"""What `cuvee.json` calls the output."""
+
+COMMAND = "cuvee upcycle recipe.yaml OUT"
 
 
 @dataclass(frozen=True)
@@ -49,34 +59,102 @@ class _Piece:
 
 @checks_options
 def upcycle(
-    recipe: Upcycling, text: str, places: Mapping[str, Path], out: Path | str, **options: Unpack[RunOptions]
+    recipe: Upcycling,
+    text: str,
+    models: Mapping[str, FoundModel],
+    out: Path | str,
+    *,
+    hub: Hub | None = None,
+    **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Put dense models together. `places` has the folder of each model of the recipe; options are those of `run_plan`.
+    """Put dense models together. `models` has each model of the recipe by its name, some of them from `hub`.
 
+    Options are those of `run_plan`.
     Raises RecipeError for a layout that does not exist or does not fit, CheckpointError for models of other shapes.
     """
-    sources = {name: readable(open_files(place), str(place)) for name, place in places.items()}
+    parents = {name: Parent(name, _opened(found), found.repository) for name, found in models.items()}
+    dense = _dense(recipe, parents)
+    base = recipe.base_model
+    rows = gates(recipe, dense.base, models[base].place, len(dense.layers), dense.width)
+    plan = _plan(recipe, text, parents, dense, rows)
+    plan = replace(plan, hub=hub or plan.hub, warnings=(*plan.warnings, *_alike(rows), *conflicts(plan.parents)))
+    # what was planned before is of one input: another recipe with the same shapes must not be gone on with
+    options["resume"] = False
+    return run_plan(plan, Path(out), **options)
+
+
+def mixture_again(recipe: Upcycling, text: str, parents: Mapping[str, Parent]) -> Plan:
+    """Plan a mixture that is there already, from headers: its routers are zeros, for nothing is run for them."""
+    dense = _dense(recipe, parents)
+    rows = np.zeros((len(dense.layers), len(recipe.experts), dense.width), np.float32)
+    return _plan(recipe, text, parents, dense, rows)
+
+
+def _opened(found: FoundModel) -> TensorSource:
+    source = open_cached(found.repository) if found.repository is not None else open_files(found.place)
+    return readable(source, str(found.place))
+
+
+@dataclass(frozen=True)
+class _Dense:
+    """Dense models that fit together: the base, its feed-forward matrices by layer and part, and what they become."""
+
+    base: TensorSource
+    layout: Layout
+    feeds: Mapping[tuple[int, str], str]
+
+    @property
+    def layers(self) -> list[int]:
+        return sorted({layer for layer, _ in self.feeds})
+
+    @property
+    def width(self) -> int:
+        return self.base.tensors[self.feeds[self.layers[0], "gate_proj"]].shape[-1]
+
+
+def _dense(recipe: Upcycling, parents: Mapping[str, Parent]) -> _Dense:
+    sources = {name: parent.source for name, parent in parents.items()}
     base = sources[recipe.base_model]
     layout = _layout(recipe, base)
     feeds = _feeds(base, layout, recipe.base_model)
     _refuse_other_shapes(recipe, sources, feeds)
-    layers = sorted({layer for layer, _ in feeds})
-    width = base.tensors[feeds[layers[0], "gate_proj"]].shape[-1]
-    rows = gates(recipe, base, places[recipe.base_model], len(layers), width)
-    pieces = _pieces(recipe, layout, sources, feeds, rows)
-    mixed = _Mixed(base, sources, pieces, _config(recipe, layout, base, feeds, layers))
+    return _Dense(base, layout, feeds)
+
+
+def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _Dense, rows: np.ndarray) -> Plan:
+    sources = {name: parent.source for name, parent in parents.items()}
+    layout = dense.layout
+    pieces = _pieces(recipe, layout, sources, dense.feeds, rows)
+    mixed = _Mixed(dense.base, sources, pieces, _config(recipe, layout, dense.base, dense.feeds, dense.layers))
     written = {"merge_method": "passthrough", "models": [{"model": recipe.base_model}]}
     if recipe.dtype is not None:
         written["dtype"] = recipe.dtype
     passthrough = parse_recipe(yaml.safe_dump(written), language(), source="upcycle")
     passthrough = replace(passthrough, text=text, seed=recipe.seed)
     plan = make_plan(passthrough, models={passthrough.models()[0]: mixed})
-    parents = ", ".join(recipe.models[1:])
-    note = f"{len(recipe.experts)} experts, of {parents}: {layout.key}, routers by {recipe.gate_mode}"
-    plan = replace(plan, warnings=(*plan.warnings, *_alike(rows)), notes=(*plan.notes, note))
-    # what was planned before is of one input: another recipe with the same shapes must not be gone on with
-    options["resume"] = False
-    return run_plan(plan, out, **options)
+    others = ", ".join(recipe.models[1:])
+    note = f"{len(recipe.experts)} experts, of {others}: {layout.key}, routers by {recipe.gate_mode}"
+    making = _making(recipe, layout, [parents[name] for name in recipe.models])
+    return replace(plan, notes=(*plan.notes, note), making=making)
+
+
+def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Making:
+    experts = ", ".join(f"`{expert.source_model}`" for expert in recipe.experts)
+    shared = "".join(f" That of `{model.source_model}` sees every token." for model in recipe.shared_experts)
+    return Making(
+        command=COMMAND,
+        title=f"{layout.key} of {len(recipe.experts)} experts",
+        how=(
+            f"A mixture of experts: `{recipe.base_model}` with the feed-forward parts of {experts} as its experts, in "
+            f"this order. For each token {recipe.experts_per_token} of them are used, chosen by routers made with "
+            f"`gate_mode: {recipe.gate_mode}`.{shared}"
+        ),
+        parents=tuple(parents),
+        recipe_digest=hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
+        reproducible="bits" if recipe.gate_mode == "random" else "tolerance",
+        tags=("moe", layout.key),
+        record={"kind": KIND, "command": COMMAND},
+    )
 
 
 def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
@@ -226,14 +304,8 @@ class _Mixed:
         if piece.source is not None:
             piece.source.will_read(piece.name, start, nbytes)
 
-    def fingerprint(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
+    def files(self) -> dict[str, StoredFile]:
+        found: dict[str, StoredFile] = {}
         for model, source in self._sources.items():
-            found |= {f"{model}/{name}": print_ for name, print_ in source.fingerprint().items()}
-        return found
-
-    def modified(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for model, source in self._sources.items():
-            found |= {f"{model}/{name}": when for name, when in source.modified().items()}
+            found |= {f"{model}/{name}": file for name, file in source.files().items()}
         return found

@@ -1,21 +1,27 @@
 """A written model against its `cuvee.json`, its recipe, its parents, and transformers: one check after another."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.addition import language
-from cuvee.checkpoint import Checkpoint, open_checkpoint
+from cuvee.checkpoint import Checkpoint, StoredFile, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of
+from cuvee.checkpoint.stored_file import Recorded, are_at_hand, changed_files
 from cuvee.errors import CheckpointError, RecipeError
+from cuvee.foreign import readable
 from cuvee.hub import Hub
-from cuvee.plan import Plan, make_plan
+from cuvee.plan import Parent, Plan, make_plan
+from cuvee.plan.resolve import open_model
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import read_recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.upcycle import read_upcycling
+from cuvee.upcycle.run import KIND as MIXTURE
+from cuvee.upcycle.run import mixture_again
 from cuvee.verify.load import loads
 from cuvee.verify.numbers import Numbers, numbers_of
 
@@ -57,12 +63,11 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
     record = _record(folder)
     with open_checkpoint(folder) as written:
         numbers = numbers_of(written, "read the model", progress)
-        plan, missing = _plan(folder, record, hub)
         checks = [
             _digest(written, numbers, record),
             _finite(numbers),
             _counts(written, record),
-            *(_against_plan(written, numbers, record, plan, progress) if plan else _without_parents(missing)),
+            *_against_parents(written, numbers, record, hub, progress),
             *(Check(*found) for found in loads(folder)),
         ]
     digest = _digest_of(written, numbers)
@@ -81,15 +86,6 @@ def _record(folder: Path) -> Mapping[str, Any]:
         raise CheckpointError(f"this is no cuvee.json of a merge: {error!r}", where=str(file)) from error
     found: Mapping[str, Any] = record
     return found
-
-
-def _plan(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, str]:
-    """Plan the recipe anew, if the parents are where it says; or else say what is missing."""
-    try:
-        recipe = read_recipe(folder / "recipe.yaml", language())
-        return make_plan(recipe, hub=hub), ""
-    except (CheckpointError, RecipeError) as error:
-        return None, (error.problems[0] if error.problems else error).message
 
 
 def _digest_of(written: Checkpoint, numbers: Mapping[str, Numbers]) -> str:
@@ -122,47 +118,114 @@ def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
     return Check("counts", "failed", f"cuvee.json says {said}, there are {tensors} and {parameters:,}")
 
 
-def _without_parents(missing: str) -> Iterator[Check]:
-    for name in ("parents", "shapes", "norms"):
-        yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
-
-
-def _against_plan(
-    written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping[str, Any], plan: Plan, progress: Progress
+def _against_parents(
+    written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping[str, Any], hub: Hub, progress: Progress
 ) -> Iterator[Check]:
-    yield _parents(record, plan, progress)
+    """Compare with the parents and the plan, where they are; what is missing is said."""
+    try:
+        plan, parents = _planned(written.path, record, hub)
+    except (CheckpointError, RecipeError) as error:
+        missing = (error.problems[0] if error.problems else error).message
+        for name in ("parents", "shapes", "norms"):
+            yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
+        return
+    yield _parents(_recorded(record), parents, progress)
+    if plan is None:
+        made = record.get("command", "a recipe in stages")
+        for name in ("shapes", "norms"):
+            yield Check(name, "skipped", f"there is no recipe to plan anew: {made} made the model")
+        return
+    yield _shapes(written, plan)
+    yield _norms(numbers, plan, progress)
+
+
+def _planned(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, tuple[Parent, ...]]:
+    """Plan anew what made the model: its parents, and the plan if one recipe says it. Raises CuveeError."""
+    if record.get("kind") == MIXTURE:
+        recipe, text = read_upcycling(folder / "recipe.yaml")
+        plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
+        return plan, plan.parents
+    if "kind" in record or "stages" in record:
+        return None, tuple(_opened(list(_recorded(record)), folder, hub).values())
+    plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
+    return plan, plan.parents
+
+
+def _recorded(record: Mapping[str, Any]) -> dict[str, Recorded]:
+    """Return the files of each parent as they were, of the parents of earlier stages, too."""
+    stages = record.get("stages", [])
+    made = {stage["name"] for stage in stages}
+    entries = [entry for source in (*stages, record) for entry in source["inputs"]]
+    return {str(entry["model"]): entry["files"] for entry in entries if entry["model"] not in made}
+
+
+def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
+    return {name: Parent(name, readable(open_model(name, hub, folder), name)) for name in names}
+
+
+def _shapes(written: Checkpoint, plan: Plan) -> Check:
     planned = {step.name: (step.dtype, step.shape) for step in plan.steps}
     there = {name: (spec.dtype, spec.shape) for name, spec in written.tensors.items()}
     wrong = [name for name in planned | there if planned.get(name) != there.get(name)]
     if wrong:
-        yield Check("shapes", "failed", f"not as planned: {_some(wrong)}")
-    else:
-        yield Check("shapes", "passed", "names, shapes and types are those of the plan")
-    yield _norms(numbers, plan, progress) if all(plan.places) else Check("norms", "skipped", "parents are on a hub")
+        return Check("shapes", "failed", f"not as planned: {_some(wrong)}")
+    return Check("shapes", "passed", "names, shapes and types are those of the plan")
 
 
-def _parents(record: Mapping[str, Any], plan: Plan, progress: Progress) -> Check:
-    """Compare what the inputs are now with what they were: sizes and headers, and hashes where they are known."""
-    said = {given["model"]: given["files"] for given in record["inputs"]}
-    changed, hashed = [], {}
-    for model, source, place in zip(plan.models, plan.sources, plan.places, strict=True):
-        files = said.get(str(model), {})
-        for name, print_ in source.fingerprint().items():
-            before = files.get(name, {})
-            if any(before.get(key) != print_[key] for key in ("size", "header_blake3")):
-                changed.append(f"{model}/{name}")
-            elif before.get("sha256") and place is not None:
-                hashed[place / name if place.is_dir() else place] = before["sha256"]
-    found = sha256_of(list(hashed), progress=progress) if hashed else {}
-    changed += [str(file) for file, digest in hashed.items() if found[file] != digest]
+def _parents(before: Mapping[str, Recorded], parents: Sequence[Parent], progress: Progress) -> Check:
+    """Compare what the inputs are now with what they were: headers and samples, and hashes where they are noted."""
+    gone = set(before) - {parent.name for parent in parents}
+    changed = [f"{name}, which is no longer a parent" for name in before if name in gone]
+    compared = _Compared()
+    for parent in parents:
+        noted, files = before.get(parent.name, {}), parent.source.files()
+        changed += [f"{parent.name}/{name}" for name in changed_files(noted, files)]
+        for name in noted.keys() & files.keys():
+            compared.add(noted[name], files[name])
+    hashes = sha256_of(list(compared.whole), progress=progress) if compared.whole else {}
+    changed += [str(file) for file, sha256 in compared.whole.items() if hashes[file] != sha256]
     if changed:
         return Check("parents", "failed", f"not those of the merge: {_some(changed)}")
-    how = f"sizes, headers and {len(hashed)} hashes" if hashed else "sizes and headers"
-    return Check("parents", "passed", f"{len(plan.models)} parents are those of the merge, by {how}")
+    return Check("parents", "passed", f"{len(parents)} parents are those of the merge, {compared.means}")
+
+
+@dataclass
+class _Compared:
+    """By what files are compared, as far as the record and the files have it; `whole` are still to be hashed."""
+
+    whole: dict[Path, str] = field(default_factory=dict)
+    sampled: int = 0
+    hashed: int = 0
+    weakly: int = 0
+
+    def add(self, noted: Mapping[str, Any], file: StoredFile) -> None:
+        sampled = noted.get("sampled_blake3") is not None and file.sample is not None
+        hashed = noted.get("sha256") is not None
+        if hashed and file.path is not None:
+            self.whole[file.path] = noted["sha256"]
+        elif file.sha256 is None:
+            hashed = False
+        self.sampled += sampled
+        self.hashed += hashed
+        self.weakly += not sampled and not hashed
+
+    @property
+    def means(self) -> str:
+        means = ["sizes", "headers"]
+        if self.sampled:
+            means.append("sampled contents")
+        if self.hashed:
+            means.append(f"{self.hashed} hashes")
+        text = f"by {', '.join(means[:-1])} and {means[-1]}"
+        if self.weakly:
+            text += f"; {self.weakly} of the files only by what all fine-tunes of one base share"
+        return text
 
 
 def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Check:
     """Compare each merged tensor's length with those of the tensors that it is made of."""
+    if not all(are_at_hand(source.files()) for source in plan.sources):
+        return Check("norms", "skipped", "parents are on a hub")
     lengths: dict[tuple[ModelRef, str], float] = {}
     for i, (model, source) in enumerate(zip(plan.models, plan.sources, strict=True)):
         wanted = [g.tensor for s in plan.steps if s.action == "merge" for g in s.all_inputs if g.model == i]
