@@ -81,5 +81,5 @@ def test_the_hint_of_a_checkout_names_it() -> None:
 def test_nowhere_is_it_said_that_an_index_has_cuvee() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     pages += [*(ROOT / "examples").rglob("*.md"), *(ROOT / "examples").rglob("*.py"), *PACKAGE.rglob("*.py")]
-    claim = re.compile(r"pip install [^\n.]*\bcuvee(\[[\w,-]+\])?(?! @)\b")
+    claim = re.compile(r"pip install (--\S+ )*.?cuvee\b(?!\[[^\]]*\] @)")
     assert [str(page) for page in pages if claim.search(page.read_text(encoding="utf-8"))] == []
