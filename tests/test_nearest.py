@@ -14,6 +14,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("base", "sort", "reverse", ".hidden"):
         (tmp_path / "models" / name).mkdir(parents=True)
     (tmp_path / "recipe.yaml").touch()
+    (tmp_path / "questions.csv").touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -28,22 +29,23 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("recipes.yaml", "did you mean 'recipe.yaml'?"),
         ("org/name", None),
         ("zzzz", None),
+        ("question.csv", None),
     ],
 )
 def test_the_hint_names_what_is_like_it(here: Path, path: str, hint: str | None) -> None:
-    assert nearest(path) == hint
+    assert nearest(path, suffixes=(".yaml",)) == hint
 
 
 def test_names_beside_the_recipe_count_too(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     (elsewhere / "experts" / "odd").mkdir(parents=True)
-    assert nearest("experts/od", elsewhere) == "did you mean 'experts/odd'? 'experts' has odd"
+    assert nearest("experts/od", elsewhere, suffixes=()) == "did you mean 'experts/odd'? 'experts' has odd"
 
 
 def test_of_many_names_the_first_are_shown(here: Path) -> None:
     for number in range(20):
         (here / "many" / f"{number:02}").mkdir(parents=True)
-    hint = nearest("many/zzzz")
+    hint = nearest("many/zzzz", suffixes=())
     assert hint is not None
     assert hint.count(",") == MOST_SHOWN - 1
     assert hint.endswith("and 12 more")

@@ -92,10 +92,6 @@ class OutOfBudget(PlatformError):
     exit_code = 75
 
 
-class CuveeWarning(UserWarning):
-    """Something the reader should know; never something that is wrong."""
-
-
 def several(problems: Sequence[CuveeError]) -> CuveeError:
     """Join problems found together into one error of the first one's kind, so that all are shown at once."""
     if len(problems) == 1:

@@ -8,18 +8,21 @@ MOST_SHOWN = 8
 """Names in a hint; more are counted."""
 
 
-def nearest(path: str, folder: Path | None = None) -> str | None:
-    """Return a hint for a path that leads nowhere from here, nor from `folder`; None where nothing is like it."""
+def nearest(path: str, folder: Path | None = None, *, suffixes: tuple[str, ...]) -> str | None:
+    """Return a hint for a path that leads nowhere from here, nor from `folder`; None where nothing is like it.
+
+    What counts are folders, and files that end in one of the `suffixes`.
+    """
     starts = [Path()] if folder is None else [Path(), folder]
-    hints = [_hint(Path(path).expanduser(), start) for start in starts]
+    hints = [_hint(Path(path).expanduser(), start, suffixes) for start in starts]
     return next((hint for hint in hints if hint is not None), None)
 
 
-def _hint(path: Path, start: Path) -> str | None:
+def _hint(path: Path, start: Path, suffixes: tuple[str, ...]) -> str | None:
     parts = path.parts
     depth = _existing(parts, start)
     above, written = start.joinpath(*parts[:depth]), Path(*parts[:depth])
-    names = _names(above)
+    names = _names(above, suffixes)
     guess = closest(parts[depth], names) if depth < len(parts) else None
     if guess is None:
         return f"'{written}' has {_shown(names)}" if depth and names else None
@@ -38,9 +41,10 @@ def _existing(parts: tuple[str, ...], start: Path) -> int:
     return depth
 
 
-def _names(folder: Path) -> list[str]:
+def _names(folder: Path, suffixes: tuple[str, ...]) -> list[str]:
     try:
-        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        return sorted(entry.name for entry in entries if entry.is_dir() or entry.name.endswith(suffixes))
     except OSError:
         return []
 

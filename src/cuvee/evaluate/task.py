@@ -78,7 +78,9 @@ def load_task(where: str | Path) -> Task:
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise EvaluationError("no such task file", where=str(path), hint=nearest(str(path)))
+        raise EvaluationError(
+            "no such task file", where=str(path), hint=nearest(str(path), suffixes=(".csv", ".jsonl", ".yaml", ".yml"))
+        )
     return path
 
 

@@ -15,6 +15,9 @@ from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
 
+WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
+"""Files that can be a model by themselves: what a mistyped name may have meant."""
+
 
 @dataclass(frozen=True)
 class Opening:
@@ -56,7 +59,7 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
         return beside
     if model.looks_like_hub_name:
         return None
-    hint = "; ".join(filter(None, [nearest(model.path, folder), _looked(folder)]))
+    hint = nearest(model.path, folder, suffixes=WEIGHTS) or _looked(folder)
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
 
 
@@ -76,7 +79,7 @@ def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
     try:
         return find_repository(hub, model.path, model.revision)
     except CheckpointError as error:
-        if guess := nearest(model.path, folder):
+        if guess := nearest(model.path, folder, suffixes=WEIGHTS):
             raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=guess) from error
         hint = f"{error.hint}; if you mean a folder: {_looked(folder)}" if error.hint else _looked(folder)
         raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error

@@ -36,7 +36,7 @@ def read_text(path: Path) -> str:
             return opened.read(MAX_CHARACTERS + 1)
     except FileNotFoundError as error:
         message = "cannot read the recipe: there is no such file"
-        raise RecipeError(message, where=str(path), hint=nearest(str(path))) from error
+        raise RecipeError(message, where=str(path), hint=nearest(str(path), suffixes=(".yaml", ".yml"))) from error
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
 
