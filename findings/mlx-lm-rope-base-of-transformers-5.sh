@@ -7,7 +7,7 @@
 # Observed:  Its Llama (and Mistral, Mixtral, Gemma 2, OLMo 2, Phi 3, StarCoder 2 and others) knows the keys of
 #            transformers 4 only, `rope_theta` and `rope_scaling`. Both are missing, the default of the class is taken,
 #            and unknown keys are dropped without a word: a Llama 3.1 saved anew has base 10,000 instead of 500,000 and
-#            no scaling. Short prompts still look fine.
+#            no scaling.
 # Instead:   Write `rope_theta` (and `rope_scaling`) at the top of config.json too before the folder goes to mlx-lm.
 #
 # Seen:
