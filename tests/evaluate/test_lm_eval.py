@@ -116,6 +116,13 @@ def test_a_task_is_written_as_lm_eval_reads_it(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("task", [CHOICES, TEXTS])
+def test_texts_are_taken_from_columns_as_they_are(tmp_path: Path, task: Task) -> None:
+    """What a template gives is evaluated: the target `[1, 2]` becomes a list, and the prompt `7` a place."""
+    written = yaml.safe_load(export_to_lm_eval(task, tmp_path).read_text(encoding="utf-8"))
+    assert (written["doc_to_text"], written["doc_to_target"]) == ("prompt", "target")
+
+
 @pytest.mark.parametrize(
     ("task", "problem"),
     [

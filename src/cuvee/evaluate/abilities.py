@@ -27,6 +27,7 @@ class Abilities:
         self._name = name
         self._bare = Network(module, encoder_decoder, start_token, alone_from=alone_from(module))
         self._most = most_tokens
+        self._windows = windows(module)
         self._ways: dict[int, Way] = {}
 
     @cached_property
@@ -39,7 +40,7 @@ class Abilities:
         """Return the fastest way to read rows of up to `width` tokens, those that are read later among them."""
         if self._stands_alone(width):
             return Way("plain", self.network)
-        reach = max([0, *(window for window in windows(self._bare.module) if window < width)])
+        reach = max([0, *(window for window in self._windows if window < width)])
         if reach not in self._ways:
             self._ways[reach] = self._fastest(reach)
         return self._ways[reach]
@@ -99,7 +100,7 @@ class Abilities:
     def _within_windows(self, width: int) -> bool:
         if self._bare.encoder_decoder or self._stands_alone(width):
             return False
-        return all(width <= window for window in windows(self._bare.module))
+        return all(width <= window for window in self._windows)
 
     @cached_property
     def _branches(self) -> bool:

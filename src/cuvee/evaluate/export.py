@@ -32,8 +32,8 @@ def export_to_lm_eval(task: Task, folder: str | Path) -> Path:
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data.absolute())}},
         "test_split": "test",
-        "doc_to_text": "{{prompt}}",
-        "doc_to_target": "{{target}}",
+        "doc_to_text": "prompt",  # names of columns: lm-eval evaluates what a template gives, "[1, 2]" and "7" above all
+        "doc_to_target": "target",
         "target_delimiter": task.prompt.separator,
         **(_choosing() if choices else _writing(task)),
         "metadata": {"version": 1.0, "cuvee_task_digest": task.digest},
@@ -76,7 +76,6 @@ def _choosing() -> dict[str, Any]:
     return {
         "output_type": "multiple_choice",
         "doc_to_choice": "choices",
-        "doc_to_target": "target",
         "metric_list": [_mean(name) for name in CHOICE_METRICS],
     }
 
