@@ -19,9 +19,11 @@ from cuvee.plan.checks import (
     warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes
+from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
+from cuvee.plan.layers import moved_layers
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
@@ -64,7 +66,9 @@ def make_plan(
 def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     before = len(draft.problems)
     head_changes = _view(draft)
-    outlines = outline(draft.recipe, draft.views, draft.donor, _takings(draft), draft.problems)
+    cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
+    layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
     check_members(draft)
     check_modules(draft)
     clear = len(draft.problems) == before
@@ -86,7 +90,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     warn_of_lost_tokenizer(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
-    changes = config_changes(steps, outlines, head_changes, draft)
+    changes = config_changes(steps, layer_changes, head_changes, draft)
     return Plan(
         recipe=draft.recipe,
         method=draft.method,
