@@ -42,9 +42,7 @@ class Cut:
         return moved or any(depth != len(self.layers) for depth in self.depths.values())
 
 
-def cut_of(
-    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
-) -> Cut | None:
+def cut_of(recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]) -> Cut | None:
     """Work out the cut of a recipe with slices; None without slices or with problems, which are noted."""
     if not recipe.sliced:
         return None

@@ -189,7 +189,9 @@ def _wanted(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[s
                 wanted.setdefault(fact, []).append(values[0])
             else:
                 message = f"layers of {having} differ in '{fact}', of which the config of {lacking} says nothing"
-                draft.problems.append(RecipeError(message, where=draft.recipe.source, hint="stack models of one family"))
+                draft.problems.append(
+                    RecipeError(message, where=draft.recipe.source, hint="stack models of one family")
+                )
                 return None
     return wanted
 

@@ -8,6 +8,7 @@ from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.method import registry
+from cuvee.plan.blocks import with_blocks
 from cuvee.plan.checks import (
     check_measured_weights,
     check_modules,
@@ -59,6 +60,7 @@ def make_plan(
     """
     hub = hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
+    opening = with_blocks(opening, recipe)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
 

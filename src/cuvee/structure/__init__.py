@@ -1,6 +1,6 @@
 """What each tensor is and where, inferred from names, shapes and config: no table of architectures."""
 
-from cuvee.structure.config import text_part
+from cuvee.structure.config import text_config, text_part
 from cuvee.structure.infer import infer
 from cuvee.structure.layer_rules import depth_said
 from cuvee.structure.layers import Layer, Stack, is_before_layers, layer_of, predicts_ahead, stacks
@@ -20,5 +20,6 @@ __all__ = [
     "layer_of",
     "predicts_ahead",
     "stacks",
+    "text_config",
     "text_part",
 ]

@@ -4,14 +4,17 @@ The rules are lines of `layer_rules.json`, each with its source in transformers.
 its layers are all alike, and where needed `blocks` (tensors outside the layers with a block for each layer, and the
 axis on which they lie) and `counts` (lists whose length is the number of layers). A rule has
 
-- `list`: the key of a list with an entry for each layer, which goes before the rule; or `fact`: a name for what it says;
+- `list`: the key of a list with an entry for each layer, which goes before the rule; or `fact`: a name for what is
+  said;
 - `says`: the value for layer `i` of `n`, from keys of the config, `defaults` for those that it lacks;
 - `forced`: what the loader makes of a `value` that the list has;
+- `needs`: a value without which the loader takes no model;
 - `write`: the keys that say the `values` of all layers; or `vary`: the keys whose values are looked for, and of them
   those that are `valid`;
 - `refers`: the values are themselves numbers of layers.
 
-Whatever the family, a list as long as the stack has an entry for each layer, and a dictionary of numbers some of them.
+Besides, a list as long as the stack has an entry for each layer, and a dictionary of numbers some of them; in a known
+family only where its key speaks of layers.
 """
 
 import itertools
@@ -58,6 +61,7 @@ class Rule:
     says: str
     has_list: bool
     forced: str | None = None
+    needs: str | None = None
     write: Mapping[str, str] = field(default_factory=dict)
     vary: tuple[str, ...] = ()
     valid: str = "True"
@@ -79,6 +83,7 @@ class Family:
     rules: tuple[Rule, ...] = ()
     blocks: Mapping[str, int] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class UnwritableError(ValueError):
 
 def family_of(config: Mapping[str, Any]) -> Family:
     """Return the rules for a config of one stack, by its model type."""
-    return _families().get(str(config.get("model_type")), Family(False))
+    return families().get(str(config.get("model_type")), Family(False))
 
 
 def depth_said(config: Mapping[str, Any]) -> int | None:
@@ -126,7 +131,9 @@ def facts(config: Mapping[str, Any], depth: int) -> Facts:
     return Facts(values, frozenset(rule.fact for rule in rules if rule.refers))
 
 
-def rewritten(config: Mapping[str, Any], depth: int, wanted: Mapping[str, Sequence[Any]], layers: int) -> dict[str, Any]:
+def rewritten(
+    config: Mapping[str, Any], depth: int, wanted: Mapping[str, Sequence[Any]], layers: int
+) -> dict[str, Any]:
     """Return the changes after which a config of `depth` layers says of its `layers` layers what is wanted.
 
     As little is changed as can be. Raises UnwritableError for the first fact that cannot be said.
@@ -162,7 +169,10 @@ def stale(config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) ->
         if not (rule.has_list and rule.fact in changes):
             continue
         without = {key: value for key, value in {**config, **changes}.items() if key != rule.fact}
-        derived = facts(without, layers).values[rule.fact]
+        try:
+            derived = facts(without, layers).values[rule.fact]
+        except ExpressionError:
+            continue  # nothing but the list says it
         if list(map(_word, derived)) != list(map(_word, changes[rule.fact])):
             keys += [key for key in rule.keys if key in without and key not in changes and key != rule.fact]
     return list(dict.fromkeys(keys))
@@ -170,21 +180,22 @@ def stale(config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) ->
 
 def _by_rule(rule: Rule, config: Mapping[str, Any], others: Mapping[str, Any], depth: int) -> Iterator[Any]:
     """Give what a rule says of each layer; `others` are the facts that it may use."""
-    listed = config.get(rule.fact) if rule.has_list else None
-    is_listed = isinstance(listed, list) and bool(listed)
-    if is_listed and len(listed) < depth:
+    written = config.get(rule.fact) if rule.has_list else None
+    listed: list[Any] = written if isinstance(written, list) else []
+    if listed and len(listed) < depth:
         raise ExpressionError(f"'{rule.fact}' has {len(listed)} entries for {depth} layers")
+    others = {fact: values for fact, values in others.items() if fact != rule.fact}
     names = {**rule.defaults, **config, **others, "n": depth}
     for i in range(depth):
-        value = _word(listed[i]) if is_listed else evaluate(rule.says, {**names, "i": i})
+        value = _word(listed[i]) if listed else evaluate(rule.says, {**names, "i": i})
         yield value if rule.forced is None else evaluate(rule.forced, {"value": value, "i": i, "n": depth})
 
 
-def _written(
-    rule: Rule, config: Mapping[str, Any], wanted: Mapping[str, Sequence[Any]], layers: int
-) -> dict[str, Any]:
+def _written(rule: Rule, config: Mapping[str, Any], wanted: Mapping[str, Sequence[Any]], layers: int) -> dict[str, Any]:
     """Return the changes with which one rule says what is wanted: none, or those of `write`, or the first found."""
     values = wanted[rule.fact]
+    if rule.needs is not None and rule.needs not in values:
+        raise UnwritableError(rule.fact, f"'{rule.fact}' needs a layer of '{rule.needs}' at the least")
     for changes in _attempts(rule, config, values, layers):
         try:
             said = _by_rule(rule, {**config, **changes}, wanted, layers)
@@ -197,9 +208,7 @@ def _written(
     raise UnwritableError(rule.fact, f"{message}, which {keys or 'the family'} does not give for {layers} layers")
 
 
-def _attempts(
-    rule: Rule, config: Mapping[str, Any], values: Sequence[Any], layers: int
-) -> Iterator[dict[str, Any]]:
+def _attempts(rule: Rule, config: Mapping[str, Any], values: Sequence[Any], layers: int) -> Iterator[dict[str, Any]]:
     if not (rule.has_list and isinstance(config.get(rule.fact), list) and config[rule.fact]):
         yield {}
     if rule.has_list:
@@ -219,8 +228,10 @@ def _by_layer(config: Mapping[str, Any], depth: int) -> list[str]:
 
     What the family's rules read or write is theirs alone.
     """
-    theirs = {key for rule in family_of(config).rules for key in (*rule.keys, *rule.write, *rule.vary)}
-    return [key for key, value in config.items() if key not in theirs and _is_by_layer(key, value, depth)]
+    family = family_of(config)
+    theirs = {key for rule in family.rules for key in (*rule.keys, *rule.write, *rule.vary)}
+    keys = [key for key in config if key not in theirs and (not family.is_known or "layer" in key)]
+    return [key for key in keys if _is_by_layer(key, config[key], depth)]
 
 
 def _is_by_layer(key: str, value: Any, depth: int) -> bool:
@@ -256,14 +267,15 @@ def _shown(values: Sequence[Any]) -> str:
 
 
 @cache
-def _families() -> Mapping[str, Family]:
+def families() -> Mapping[str, Family]:
+    """Return the rules of all families, by model type."""
     lines = json.loads((Path(__file__).parent / "layer_rules.json").read_text(encoding="utf-8"))
     return {name: _family(line) for name, line in lines.items()}
 
 
 def _family(line: Mapping[str, Any]) -> Family:
     rules = tuple(_rule(written) for written in line["rules"])
-    return Family(True, rules, line.get("blocks", {}), tuple(line.get("counts", ())))
+    return Family(True, rules, line.get("blocks", {}), tuple(line.get("counts", ())), line["source"])
 
 
 def _rule(written: Mapping[str, Any]) -> Rule:
@@ -272,6 +284,7 @@ def _rule(written: Mapping[str, Any]) -> Rule:
         says=written["says"],
         has_list="list" in written,
         forced=written.get("forced"),
+        needs=written.get("needs"),
         write=written.get("write", {}),
         vary=tuple(written.get("vary", ())),
         valid=written.get("valid", "True"),
