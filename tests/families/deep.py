@@ -45,10 +45,14 @@ class Deep:
 
 def deep(name: str, *, published: Mapping[str, Any] | None = None, drop: str = "", **config: Any) -> Deep:
     """A model by the start of its class's name, such as "Llama" or "Bert:MaskedLM"."""
-    family, _, task = name.partition(":")
-    kind = f"{family}LMHeadModel" if task == "LMHead" else f"{family}For{task or 'CausalLM'}"
-    settings = f"{family}TextConfig" if hasattr(t, f"{family}TextConfig") else f"{family}Config"
-    return Deep(lambda: getattr(t, kind)(getattr(t, settings)(**config)), published or {}, tuple(drop.split()))
+
+    def make() -> Any:
+        family, _, task = name.partition(":")
+        kind = f"{family}LMHeadModel" if task == "LMHead" else f"{family}For{task or 'CausalLM'}"
+        settings = f"{family}TextConfig" if hasattr(t, f"{family}TextConfig") else f"{family}Config"
+        return getattr(t, kind)(getattr(t, settings)(**config))
+
+    return Deep(make, published or {}, tuple(drop.split()))
 
 
 DEEP: dict[str, Deep] = {

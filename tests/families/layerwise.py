@@ -97,7 +97,7 @@ def _keeping(outputs: list[torch.Tensor], index: int) -> Any:
 def random_ranges(draw: random.Random, depth: int) -> list[tuple[int, int]]:
     """Draw a cut, a repeat or a stack of one to three ranges of layers; often at the places where kinds change."""
     ranges = []
-    for _ in range(draw.choice([1, 2, 2, 3])):
+    for _ in range(draw.choice([1, 1, 2, 2, 3])):
         first = draw.choice([0, 0, draw.randrange(depth)])
         last = draw.choice([depth, depth, draw.randrange(first, depth) + 1])
         ranges.append((first, last))

@@ -18,7 +18,7 @@ Layers = tuple[tuple[ModelRef, int], ...]
 
 
 @dataclass(frozen=True)
-class Cut:
+class StackCut:
     """The layers of the output: for each the layers that it is made of, the base's among them.
 
     `prefix` is the stack's, `part` the key of the config that speaks of it, None for the whole config. `depths` are
@@ -42,7 +42,9 @@ class Cut:
         return moved or any(depth != len(self.layers) for depth in self.depths.values())
 
 
-def cut_of(recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]) -> Cut | None:
+def cut_of(
+    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
+) -> StackCut | None:
     """Work out the cut of a recipe with slices; None without slices or with problems, which are noted."""
     if not recipe.sliced:
         return None
@@ -53,7 +55,7 @@ def cut_of(recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, prob
     depths = {model: _depth(view, prefix, part) for model, view in views.items()}
     if not _ranges_fit(recipe, depths, problems):
         return None
-    return Cut(prefix, part, depths, tuple(_layers(recipe)))
+    return StackCut(prefix, part, depths, tuple(_layers(recipe)))
 
 
 def length(part: Slice) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.plan.cut import Cut
+from cuvee.plan.cut import StackCut
 from cuvee.plan.draft import Draft
 from cuvee.plan.names import View
 from cuvee.recipe.reference import ModelRef
@@ -45,7 +45,7 @@ class _Stack:
     signatures: tuple[Signature, ...]
 
 
-def moved_layers(cut: Cut, draft: Draft) -> dict[str, Any]:
+def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
     """Return how the donor's config changes with the cut, whole parts of it where it has parts.
 
     Notes a problem for what no config can say, and for layers that differ by a rule that is not known.
@@ -64,7 +64,7 @@ def moved_layers(cut: Cut, draft: Draft) -> dict[str, Any]:
     return changes if cut.part is None else {cut.part: {**cut.config_of(config), **changes}}
 
 
-def _stack(model: ModelRef, cut: Cut, draft: Draft) -> _Stack | None:
+def _stack(model: ModelRef, cut: StackCut, draft: Draft) -> _Stack | None:
     """Read what is known of a model's layers; None where it cannot be, or its layers may not be moved: it is noted."""
     config = cut.config_of(draft.sources[model].config)
     depth = cut.depths[model]
@@ -77,7 +77,7 @@ def _stack(model: ModelRef, cut: Cut, draft: Draft) -> _Stack | None:
     return stack if _may_move(model, config, stack, cut, draft) else None
 
 
-def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: Cut, draft: Draft) -> bool:
+def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: StackCut, draft: Draft) -> bool:
     """Say whether all that differs between a model's layers is known; note what is not."""
     family = config.get("model_type") or "of no model_type"
     unlike = _unlike(stack)
@@ -118,7 +118,7 @@ def _unlike(stack: _Stack) -> str | None:
     return None
 
 
-def _signatures(view: View, cut: Cut, depth: int) -> tuple[Signature, ...]:
+def _signatures(view: View, cut: StackCut, depth: int) -> tuple[Signature, ...]:
     tensors: list[set[tuple[str, tuple[int, ...]]]] = [set() for _ in range(depth)]
     for name in view.called:
         layer = layer_of(name)
@@ -127,7 +127,7 @@ def _signatures(view: View, cut: Cut, depth: int) -> tuple[Signature, ...]:
     return tuple(map(frozenset, tensors))
 
 
-def _rewritten(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, Any]:
+def _rewritten(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, Any]:
     """Say of the output's layers what their sources' configs say of them."""
     config = cut.config_of(draft.sources[draft.donor].config)
     if _note_mixed_kinds(cut, stacks, draft):
@@ -150,7 +150,7 @@ def _rewritten(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dic
     return changes
 
 
-def _note_mixed_kinds(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> bool:
+def _note_mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> bool:
     """Note the layers that are merged of layers of different kinds; return whether there are any."""
     mixed = list(_mixed_kinds(cut, stacks))
     for message in mixed[:MOST_SHOWN]:
@@ -159,7 +159,7 @@ def _note_mixed_kinds(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft)
     return bool(mixed)
 
 
-def _mixed_kinds(cut: Cut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[str]:
+def _mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[str]:
     for layers in cut.layers:
         (first, layer), *others = layers
         said = stacks[first].facts.of(layer)
@@ -173,7 +173,7 @@ def _mixed_kinds(cut: Cut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[str]:
                     )
 
 
-def _wanted(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, list[Any]] | None:
+def _wanted(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, list[Any]] | None:
     """Return what must be said of each layer of the output: what the first source's config says of it."""
     own = stacks[draft.donor].facts.values
     wanted: dict[str, list[Any]] = {fact: [] for fact in own}
@@ -196,7 +196,7 @@ def _wanted(cut: Cut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[s
     return wanted
 
 
-def _check_references(cut: Cut, stacks: Mapping[ModelRef, _Stack], said: Facts, draft: Draft) -> None:
+def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], said: Facts, draft: Draft) -> None:
     """Note layers that would use another layer's numbers than in their model."""
     for fact in said.refers:
         for place, layers in enumerate(cut.layers):
@@ -221,7 +221,7 @@ def _without_prediction(config: Mapping[str, Any], draft: Draft) -> dict[str, in
     return {key: 0 for key in PREDICTING if config.get(key)}
 
 
-def _warn_of_depth(changes: Mapping[str, Any], cut: Cut, draft: Draft) -> None:
+def _warn_of_depth(changes: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
     config = cut.config_of(draft.sources[draft.donor].config)
     family = family_of(config)
     counted = any(key in changes for key in (*DEPTH_KEYS, *family.counts))

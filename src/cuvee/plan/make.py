@@ -109,6 +109,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         hub=hub,
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,
+        stack_cut=cut,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.errors import CheckpointError, CuveeError
-from cuvee.plan.cut import Cut, indices, length
+from cuvee.plan.cut import StackCut, indices, length
 from cuvee.plan.names import View
 from cuvee.plan.overlap import Taking
 from cuvee.recipe.recipe import Recipe, Slice
@@ -44,7 +44,7 @@ def outline(
     recipe: Recipe,
     views: Mapping[ModelRef, View],
     donor: ModelRef,
-    cut: Cut | None,
+    cut: StackCut | None,
     takings: Sequence[Taking],
     problems: list[CuveeError],
 ) -> list[Outline]:
@@ -76,7 +76,7 @@ def depth_outside(name: str, recipe: Recipe) -> float:
 
 
 def _sliced(
-    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: Cut, problems: list[CuveeError]
+    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: StackCut, problems: list[CuveeError]
 ) -> list[Outline]:
     shapes = {model: _shape(view.called, cut, model) for model, view in views.items()}
     before = [name for name in shapes[donor].outside if is_before_layers(name)]
@@ -93,7 +93,7 @@ def _sliced(
     return result + _ahead(recipe, views, shapes, cut, problems)
 
 
-def _shape(names: Iterable[str], cut: Cut, model: ModelRef) -> _Shape:
+def _shape(names: Iterable[str], cut: StackCut, model: ModelRef) -> _Shape:
     layers: dict[int, list[str]] = {}
     outside: list[str] = []
     behind: dict[str, Layer | None] = {}
@@ -115,7 +115,7 @@ def _ahead(
     recipe: Recipe,
     views: Mapping[ModelRef, View],
     shapes: Mapping[ModelRef, _Shape],
-    cut: Cut,
+    cut: StackCut,
     problems: list[CuveeError],
 ) -> list[Outline]:
     """List what predicts tokens further ahead: taken from one model, left out, or else of the last slice's models."""

@@ -14,6 +14,7 @@ from cuvee.kernels import BLOCK
 from cuvee.method import Method
 from cuvee.ops.cut import Cut
 from cuvee.plan.adapters import FoundAdapter
+from cuvee.plan.cut import StackCut
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -109,7 +110,7 @@ class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
     `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
-    added to models. `device` is where numbers are calculated.
+    added to models. `device` is where numbers are calculated. `stack_cut` says which layers slices take.
     """
 
     recipe: Recipe
@@ -128,6 +129,7 @@ class Plan:
     custom_code: bool = False
     adapters: tuple[FoundAdapter | None, ...] = ()
     device: str = "cpu"
+    stack_cut: StackCut | None = None
 
     @property
     def parameters(self) -> int:

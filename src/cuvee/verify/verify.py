@@ -16,6 +16,7 @@ from cuvee.plan import Plan, make_plan
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import read_recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.verify.layers import layers
 from cuvee.verify.load import loads
 from cuvee.verify.numbers import Numbers, numbers_of
 
@@ -123,7 +124,7 @@ def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
 
 
 def _without_parents(missing: str) -> Iterator[Check]:
-    for name in ("parents", "shapes", "norms"):
+    for name in ("parents", "shapes", "layers", "norms"):
         yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
 
 
@@ -138,6 +139,7 @@ def _against_plan(
         yield Check("shapes", "failed", f"not as planned: {_some(wrong)}")
     else:
         yield Check("shapes", "passed", "names, shapes and types are those of the plan")
+    yield Check(*layers(written.path, plan))
     yield _norms(numbers, plan, progress) if all(plan.places) else Check("norms", "skipped", "parents are on a hub")
 
 
