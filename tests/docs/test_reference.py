@@ -33,7 +33,7 @@ def commands() -> dict[str, Any]:
     return dict(generator().leaves(group))
 
 
-@pytest.mark.parametrize("name", ["methods.md", "additions.md", "commands.md"])
+@pytest.mark.parametrize("name", ["methods.md", "additions.md", "commands.md", "families.md"])
 def test_generated_pages_are_up_to_date(name: str) -> None:
     written = (DOCS / "reference" / name).read_text(encoding="utf-8")
     assert written == generator().pages()[name], "run `python docs/generate.py`"

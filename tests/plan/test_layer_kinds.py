@@ -128,3 +128,16 @@ def test_what_predicts_ahead_is_not_lost(plan):
 def test_mtp_names_a_model_of_the_recipe(plan, written):
     found = problem(plan, passthrough("a [0,2]") + f"mtp: {written}\n", {"a": ahead()}, {"a": AHEAD})
     assert f"'mtp': expected 'merge' or 'drop' or a model of the recipe, found '{written}'" in str(found)
+
+
+def test_whole_models_may_leave_out_what_predicts_ahead_or_take_it_from_one(plan):
+    models, configs = {"a": ahead(), "b": ahead()}, {"a": AHEAD, "b": AHEAD}
+    text = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
+    made = plan(text + "mtp: drop\n", models, configs)
+    assert made.config_changes["num_nextn_predict_layers"] == 0
+    assert not any(name.startswith("model.layers.2.") for name in made_of(made))
+    assert "'mtp: drop': what predicts tokens further ahead is left out (3 tensors)" in made.warnings
+    assert made_of(plan(text + "mtp: b\n", models, configs))["model.layers.2.mlp.weight"] == [
+        ("b", "model.layers.2.mlp.weight")
+    ]
+    assert len(made_of(plan(text, models, configs))["model.layers.2.mlp.weight"]) == 2

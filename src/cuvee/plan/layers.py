@@ -14,7 +14,7 @@ from cuvee.plan.cut import StackCut
 from cuvee.plan.draft import Draft
 from cuvee.plan.names import View
 from cuvee.recipe.reference import ModelRef
-from cuvee.structure import layer_of
+from cuvee.structure import layer_of, text_part
 from cuvee.structure.expression import ExpressionError
 from cuvee.structure.layer_rules import (
     DEPTH_KEYS,
@@ -59,9 +59,21 @@ def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
         if len(stacks) < len(cut.depths):
             return {}
         changes = _rewritten(cut, stacks, draft)
-    changes |= _without_prediction(cut.config_of(config), draft)
     _warn_of_depth(changes, cut, draft)
+    if not changes:
+        return {}
     return changes if cut.part is None else {cut.part: {**cut.config_of(config), **changes}}
+
+
+def without_prediction(draft: Draft) -> dict[str, Any]:
+    """Return how the donor's config changes when what predicts tokens further ahead is left out."""
+    config = draft.sources[draft.donor].config
+    if draft.recipe.mtp != "drop" or not config:
+        return {}
+    part = text_part(config)
+    own = config if part is None else config[part]
+    changes: dict[str, Any] = {key: 0 for key in PREDICTING if own.get(key)}
+    return changes if part is None or not changes else {part: {**own, **changes}}
 
 
 def _stack(model: ModelRef, cut: StackCut, draft: Draft) -> _Stack | None:
@@ -213,12 +225,6 @@ def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], said: Fa
 
 def _layer(layer: tuple[ModelRef, int]) -> str:
     return f"layer {layer[1]} of {layer[0]}"
-
-
-def _without_prediction(config: Mapping[str, Any], draft: Draft) -> dict[str, int]:
-    if draft.recipe.mtp != "drop":
-        return {}
-    return {key: 0 for key in PREDICTING if config.get(key)}
 
 
 def _warn_of_depth(changes: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:

@@ -19,12 +19,12 @@ from cuvee.plan.checks import (
     warn_of_licences,
     warn_of_lost_tokenizer,
 )
-from cuvee.plan.config import config_changes
+from cuvee.plan.config import config_changes, with_changes
 from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
-from cuvee.plan.layers import moved_layers
+from cuvee.plan.layers import moved_layers, without_prediction
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
@@ -70,6 +70,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     head_changes = _view(draft)
     cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
     layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    layer_changes = with_changes(layer_changes, without_prediction(draft), draft.sources[draft.donor].config)
     outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
     check_members(draft)
     check_modules(draft)
