@@ -141,3 +141,59 @@ def test_whole_models_may_leave_out_what_predicts_ahead_or_take_it_from_one(plan
         ("b", "model.layers.2.mlp.weight")
     ]
     assert len(made_of(plan(text, models, configs))["model.layers.2.mlp.weight"]) == 2
+
+
+SEEING = {"model_type": "gemma3", "text_config": GEMMA, "vision_config": {"num_hidden_layers": 2}}
+
+
+def seeing():
+    """Three layers that speak and two that see."""
+    speaking = {f"language_model.{name}": array for name, array in with_kinds(dense=()).items()}
+    rests = ("mlp.weight", "norm.weight", "attention.weight")
+    names = [f"vision_tower.layers.{layer}.{rest}" for layer in range(2) for rest in rests]
+    names += ["vision_tower.patch_embed.weight", "vision_tower.post_norm.weight"]
+    return speaking | {name: np.zeros((2, 2), np.float32) for name in names}
+
+
+def test_slices_cut_the_language_part_and_the_rest_comes_from_the_first_slice(plan):
+    models, configs = {"a": seeing(), "b": seeing()}, {"a": SEEING, "b": SEEING}
+    made = plan(passthrough("a [1,3]", "b [0,3]"), models, configs)
+    assert made.config_changes["text_config"]["layer_types"] == [
+        "full_attention",
+        "sliding_attention",
+        "sliding_attention",
+        "full_attention",
+        "sliding_attention",
+    ]
+    assert made_of(made)["language_model.model.layers.4.mlp.weight"] == [
+        ("b", "language_model.model.layers.2.mlp.weight")
+    ]
+    assert {model for name, inputs in made_of(made).items() if "vision" in name for model, _ in inputs} == {"a"}
+
+
+def test_a_module_may_be_cut_and_another_merged_whole(plan):
+    models, configs = {"a": seeing(), "b": seeing()}, {"a": SEEING, "b": SEEING}
+    text = """
+merge_method: passthrough
+modules:
+  text_decoder:
+    slices:
+    - sources: [{model: a, layer_range: [0, 3]}]
+    - sources: [{model: a, layer_range: [1, 3]}]
+  vision_tower:
+    models: [{model: b}]
+"""
+    made = made_of(plan(text, models, configs))
+    assert made["language_model.model.layers.3.mlp.weight"] == [("a", "language_model.model.layers.1.mlp.weight")]
+    assert {model for name, inputs in made.items() if "vision" in name for model, _ in inputs} == {"b"}
+
+
+def test_only_the_language_part_is_cut(plan):
+    text = """
+merge_method: passthrough
+modules:
+  language: {models: [{model: a}]}
+  vision: {slices: [{sources: [{model: a, layer_range: [0, 1]}]}]}
+"""
+    found = problem(plan, text, {"a": seeing()}, {"a": SEEING})
+    assert "'slices' cut the layers of the language part only, not of 'vision'" in str(found)

@@ -127,7 +127,7 @@ def test_more_layers_than_any_model_has_are_refused(plan):
 
 def test_a_model_without_layers_cannot_be_sliced(plan):
     found = problem(plan, passthrough("a [0,1]"), {"a": {"x.weight": np.zeros(1, np.float32)}})
-    assert "needs a model with one stack of layers, found none" in str(found)
+    assert "needs a model with one stack of layers, or one for language, found none" in str(found)
 
 
 def test_a_model_with_two_stacks_cannot_be_sliced(plan):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("tokenizers")
 import cuvee  # after the skips
 from cuvee.cli import main
 from cuvee.errors import CheckpointError
+from cuvee.structure import layer_rules
 from cuvee.testing import TINY_LLAMA, random_weights, write_model
 from cuvee.verify import Verification, verify
 from tokenizers_made import byte_level_bpe
@@ -180,3 +182,22 @@ def test_what_transformers_builds_of_a_layer_counts_too(stacked: Path, monkeypat
     found = {check.name: check for check in verify(stacked).checks}
     assert found["layers"].state == "failed"
     assert "sliding" in found["layers"].found
+
+
+def test_a_merge_whose_layers_come_out_otherwise_fails(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule that is off by one is found by the modules that transformers makes of the written config."""
+    file = tmp_path / "m" / "config.json"
+    config = {key: value for key, value in json.loads(file.read_text()).items() if key != "layer_types"}
+    file.write_text(json.dumps(config))
+    known = layer_rules.families()
+    (rule,) = known["gemma2"].rules
+    wrong = replace(known["gemma2"], rules=(replace(rule, says=rule.says.replace("(i + 1)", "i")),))
+    monkeypatch.setattr(layer_rules, "families", lambda: {**known, "gemma2": wrong})
+    recipe = str(stacked / "recipe.yaml")
+    monkeypatch.setattr("sys.argv", ["cuvee", "merge", recipe, str(tmp_path / "wrong")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 3
+    assert "moved layers do not do what they did: layer 0 has" in " ".join(capsys.readouterr().err.split())

@@ -6,6 +6,7 @@ from dataclasses import replace
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import BlockOrder, RecutCheckpoint
 from cuvee.errors import CuveeError, RecipeError
+from cuvee.plan.cut import sliced
 from cuvee.plan.resolve import Opening
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -37,8 +38,8 @@ def _blocks(source: TensorSource) -> dict[str, int]:
 
 def _orders(recipe: Recipe) -> Mapping[ModelRef, tuple[int, ...]] | CuveeError:
     """Return for each model the layers that are taken of it, one for each layer of the output."""
-    listed = [tuple(source.model for source in part.sources) for part in recipe.slices]
-    settings = [(part.settings, [source.settings for source in part.sources]) for part in recipe.slices]
+    listed = [tuple(source.model for source in part.sources) for part in sliced(recipe)]
+    settings = [(part.settings, [source.settings for source in part.sources]) for part in sliced(recipe)]
     if any(models != listed[0] or len(set(models)) < len(models) for models in listed):
         message = "this family has tensors with a block for each layer: slices must name the same models, each once"
         return RecipeError(message, where=recipe.source, hint="stack layers of one model, or merge the models first")
@@ -46,7 +47,7 @@ def _orders(recipe: Recipe) -> Mapping[ModelRef, tuple[int, ...]] | CuveeError:
         message = "this family has tensors with a block for each layer: slices must have the same parameters"
         return RecipeError(message, where=recipe.source)
     orders: dict[ModelRef, list[int]] = {}
-    for part in recipe.slices:
+    for part in sliced(recipe):
         for source in part.sources:
             orders.setdefault(source.model, []).extend(range(*source.layers) if source.layers else ())
     first = orders[listed[0][0]]

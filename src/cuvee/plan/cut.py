@@ -58,6 +58,11 @@ def cut_of(
     return StackCut(prefix, part, depths, tuple(_layers(recipe)))
 
 
+def sliced(recipe: Recipe) -> list[Slice]:
+    """Return the slices of a recipe that take layers; besides them it may have whole modules."""
+    return [part for part in recipe.slices if length(part)]
+
+
 def length(part: Slice) -> int:
     """Return how many layers a slice has."""
     layers = part.sources[0].layers
@@ -70,13 +75,18 @@ def indices(part: Slice, k: int) -> list[int]:
 
 
 def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | None:
+    """Return the stack that slices cut: the only one, or that of the language part."""
     found = stacks(view.called)
     others = [stack.prefix for stack in found[1:] if stack.depth > 1]
     if found and not others:
         return found[0].prefix
+    language = [stack.prefix for stack in view.structure.stacks if stack.module == "language" and stack.depth > 1]
+    if len(language) == 1:
+        return language[0]
     seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
-    message = f"'slices' needs a model with one stack of layers, found {seen} in the tensor names"
-    problems.append(CheckpointError(message, where=str(donor)))
+    message = f"'slices' needs a model with one stack of layers, or one for language, found {seen} in the tensor names"
+    hint = "merge whole 'models', or parts of them with 'modules'" if found else None
+    problems.append(CheckpointError(message, where=str(donor), hint=hint))
     return None
 
 

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cuvee.errors import CheckpointError, CuveeError
-from cuvee.plan.cut import StackCut, indices, length
+from cuvee.plan.cut import StackCut, indices, length, sliced
 from cuvee.plan.names import View
 from cuvee.plan.overlap import Taking
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import Layer, is_before_layers, layer_of, predicts_ahead, stacks
+from cuvee.structure.structure import Module
 
 
 @dataclass(frozen=True)
@@ -79,18 +80,32 @@ def _sliced(
     recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: StackCut, problems: list[CuveeError]
 ) -> list[Outline]:
     shapes = {model: _shape(view.called, cut, model) for model, view in views.items()}
-    before = [name for name in shapes[donor].outside if is_before_layers(name)]
-    after = [name for name in shapes[donor].outside if not is_before_layers(name)]
-    _note_surplus_outside(recipe, shapes, donor, problems)
-    result = [_fixed(name, recipe.slices[0], recipe, views) for name in before]
+    parts = sliced(recipe)
+    modules = {name: _module(views[donor], name) for name in shapes[donor].outside}
+    own = [name for name, module in modules.items() if module == "language"]
+    before = [name for name in own if is_before_layers(name)]
+    after = [name for name in own if not is_before_layers(name)]
+    _note_surplus_outside(parts, shapes, donor, problems)
+    result = [_fixed(name, parts[0], recipe, views) for name in before]
     position = 0
-    for part in recipe.slices:
+    for part in parts:
         for k in range(length(part)):
             rests = _rests(recipe, part, k, shapes, cut.prefix, problems)
             result += [_in_layer(cut.prefix, rest, part, k, position, recipe, views) for rest in rests]
             position += 1
-    result += [_fixed(name, recipe.slices[-1], recipe, views) for name in after]
+    result += [_fixed(name, parts[-1], recipe, views) for name in after]
+    others = [name for name, module in modules.items() if module != "language"]
+    result += [_fixed(name, _part_of(modules[name], recipe), recipe, views) for name in others]
     return result + _ahead(recipe, views, shapes, cut, problems)
+
+
+def _module(view: View, name: str) -> Module:
+    return view.structure.of(view.called[name]).module
+
+
+def _part_of(module: Module, recipe: Recipe) -> Slice:
+    """Return the part of a recipe that another module than the language's is merged by: its own, or the first slice."""
+    return next((part for part in recipe.slices if part.module == module), sliced(recipe)[0])
 
 
 def _shape(names: Iterable[str], cut: StackCut, model: ModelRef) -> _Shape:
@@ -121,7 +136,7 @@ def _ahead(
     """List what predicts tokens further ahead: taken from one model, left out, or else of the last slice's models."""
     if recipe.mtp == "drop":
         return []
-    part = recipe.slices[-1]
+    part = sliced(recipe)[-1]
     first = recipe.mtp or part.sources[0].model
     lost = [model for model, shape in shapes.items() if len(shape.behind) > len(shapes[first].behind)]
     if lost:
@@ -147,11 +162,11 @@ def _of_depth(name: str, layer: Layer | None, depth: int) -> str:
 
 
 def _note_surplus_outside(
-    recipe: Recipe, shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
+    parts: Sequence[Slice], shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
 ) -> None:
     """Embeddings come from the first slice, norm and head from the last: what the donor lacks of them would be lost."""
     known = set(shapes[donor].outside)
-    for part, first in ((recipe.slices[0], True), (recipe.slices[-1], False)):
+    for part, first in ((parts[0], True), (parts[-1], False)):
         for source in part.sources:
             for name in shapes[source.model].outside:
                 if name not in known and is_before_layers(name) == first:
