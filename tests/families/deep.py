@@ -55,6 +55,55 @@ def deep(name: str, *, published: Mapping[str, Any] | None = None, drop: str = "
     return Deep(make, published or {}, tuple(drop.split()))
 
 
+PICTURE: dict[str, Any] = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "image_size": 8,
+    "patch_size": 4,
+}  # fmt: skip
+TURNED = {"rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2], "mrope_interleaved": True}}
+SEEN: dict[str, Any] = {
+    "depth": 2, "hidden_size": 32, "out_hidden_size": 32, "num_heads": 4, "intermediate_size": 48, "patch_size": 4,
+    "num_position_embeddings": 16, "deepstack_visual_indexes": [0],
+}  # fmt: skip
+
+SEEING: dict[str, Deep] = {
+    "gemma 3 that sees": Deep(
+        lambda: t.Gemma3ForConditionalGeneration(
+            t.Gemma3Config(text_config=GROUPED | WINDOW, vision_config=PICTURE, mm_tokens_per_image=1)
+        )
+    ),
+    "qwen 3 vl": Deep(
+        lambda: t.Qwen3VLForConditionalGeneration(
+            t.Qwen3VLConfig(text_config=GROUPED | TURNED, vision_config=SEEN, image_token_id=68, video_token_id=69)
+        )
+    ),
+    "qwen 3.5 that sees": Deep(
+        lambda: t.Qwen3_5ForConditionalGeneration(
+            t.Qwen3_5Config(
+                text_config=GROUPED | DELTA | TURNED, vision_config=SEEN, image_token_id=68, video_token_id=69
+            )
+        )
+    ),
+    "mistral 3": Deep(
+        lambda: t.Mistral3ForConditionalGeneration(
+            t.Mistral3Config(
+                text_config=GROUPED | {"model_type": "mistral"}, image_token_index=68,
+                vision_config=PICTURE | {"model_type": "pixtral"},
+            )
+        )
+    ),
+    "llama 4 that sees": Deep(
+        lambda: t.Llama4ForConditionalGeneration(
+            t.Llama4Config(
+                text_config=GROUPED | {"num_local_experts": 4, "attention_chunk_size": 4, "intermediate_size_mlp": 40},
+                vision_config=PICTURE
+                | {"vision_output_dim": 32, "projector_input_dim": 32, "projector_output_dim": 32},
+                image_token_index=68,
+            )
+        )
+    ),
+}  # fmt: skip
+"""Models that also see: what slices cut is their language part."""
+
 DEEP: dict[str, Deep] = {
     "llama": deep("Llama", **GROUPED),
     "llama with a tied head": deep("Llama", **GROUPED, tie_word_embeddings=True),

@@ -58,7 +58,7 @@ def written(deep: Deep, folder: Path, seed: int = 0) -> Source:
 
 def layer_outputs(model: Any) -> list[torch.Tensor]:
     """Return what each layer makes of the same hidden states."""
-    names = list(model.state_dict())
+    names = [name for name in model.state_dict() if "vision" not in name and "visual" not in name]
     prefix = stacks(names)[0].prefix
     depth = 1 + max(layer.index for name in names if (layer := layer_of(name)) and layer.prefix == prefix)
     outputs: list[torch.Tensor] = [torch.empty(0)] * depth

@@ -15,7 +15,7 @@ import cuvee  # noqa: E402  # after the skip
 from cuvee.errors import CuveeError  # noqa: E402
 from cuvee.structure import layer_rules  # noqa: E402
 
-from .deep import DEEP, LAYERS  # noqa: E402
+from .deep import DEEP, LAYERS, SEEING  # noqa: E402
 from .layerwise import Source, random_ranges, written, wrong_layers  # noqa: E402
 
 RECIPES = 20
@@ -32,7 +32,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
 
     def make(family: str, seed: int = 0) -> Source:
         if (family, seed) not in made:
-            made[family, seed] = written(DEEP[family], tmp_path_factory.mktemp("model") / "m", seed)
+            made[family, seed] = written((DEEP | SEEING)[family], tmp_path_factory.mktemp("model") / "m", seed)
         return made[family, seed]
 
     return make
@@ -50,7 +50,7 @@ def wrongs(source: Source, family: str, folder: Path) -> list[tuple[list[tuple[i
     return results
 
 
-@pytest.mark.parametrize("family", DEEP)
+@pytest.mark.parametrize("family", DEEP | SEEING)
 def test_moved_layers_compute_what_they_did_or_the_recipe_is_refused(family: str, saved: Saved, tmp_path: Path) -> None:
     for ranges, wrong in wrongs(saved(family), family, tmp_path):
         assert not wrong, ranges

@@ -82,7 +82,8 @@ def _sliced(
     shapes = {model: _shape(view.called, cut, model) for model, view in views.items()}
     parts = sliced(recipe)
     modules = {name: _module(views[donor], name) for name in shapes[donor].outside}
-    own = [name for name, module in modules.items() if module == "language"]
+    spoken = {stack.prefix: stack.module for stack in views[donor].structure.stacks}.get(cut.prefix, "language")
+    own = [name for name, module in modules.items() if module == spoken]
     before = [name for name in own if is_before_layers(name)]
     after = [name for name in own if not is_before_layers(name)]
     _note_surplus_outside(parts, shapes, donor, problems)
@@ -94,7 +95,7 @@ def _sliced(
             result += [_in_layer(cut.prefix, rest, part, k, position, recipe, views) for rest in rests]
             position += 1
     result += [_fixed(name, parts[-1], recipe, views) for name in after]
-    others = [name for name, module in modules.items() if module != "language"]
+    others = [name for name, module in modules.items() if module != spoken]
     result += [_fixed(name, _part_of(modules[name], recipe), recipe, views) for name in others]
     return result + _ahead(recipe, views, shapes, cut, problems)
 
