@@ -112,7 +112,7 @@ def stacked(source: Source, ranges: Sequence[tuple[int, int]]) -> "cuvee.Recipe"
 def wrong_layers(source: Source, ranges: Sequence[tuple[int, int]], out: Path) -> list[str] | str:
     """Stack layers; return what is wrong with what comes out, or why the recipe is refused."""
     try:
-        cuvee.merge(stacked(source, ranges), out)
+        cuvee.merge(stacked(source, ranges), out, threads=1)
     except CuveeError as error:
         return str(error)
     model, report = source.loaded(out)

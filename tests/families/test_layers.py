@@ -28,6 +28,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     """Give a saved model of a family, one of several."""
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)  # more only wait for one another: the models are tiny
     made: dict[tuple[str, int], Source] = {}
 
     def make(family: str, seed: int = 0) -> Source:

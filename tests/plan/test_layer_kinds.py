@@ -197,3 +197,11 @@ modules:
 """
     found = problem(plan, text, {"a": seeing()}, {"a": SEEING})
     assert "'slices' cut the layers of the language part only, not of 'vision'" in str(found)
+
+
+def test_other_layers_where_pictures_enter_are_warned_of(plan):
+    config = SEEING | {"vision_config": {"num_hidden_layers": 2, "deepstack_visual_indexes": [0, 1]}}
+    (warning,) = plan(passthrough("a [0,1]", "a [0,3]"), {"a": seeing()}, {"a": config}).warnings
+    assert "enters behind the first 2 layers" in warning
+    assert "layer 1 is another one now" in warning
+    assert plan(passthrough("a [0,3]", "a [0,3]"), {"a": seeing()}, {"a": config}).warnings == ()

@@ -60,6 +60,7 @@ def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
             return {}
         changes = _rewritten(cut, stacks, draft)
     _warn_of_depth(changes, cut, draft)
+    _warn_of_pictures(config, cut, draft)
     if not changes:
         return {}
     return changes if cut.part is None else {cut.part: {**cut.config_of(config), **changes}}
@@ -233,3 +234,14 @@ def _warn_of_depth(changes: Mapping[str, Any], cut: StackCut, draft: Draft) -> N
     counted = any(key in changes for key in (*DEPTH_KEYS, *family.counts))
     if cut.moves and not counted and not draft.problems:
         draft.warnings.append(f"config.json has no layer count of {cut.depths[draft.donor]} to change; check it")
+
+
+def _warn_of_pictures(config: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
+    """Say that pictures enter a model by place (deepstack), where other layers come there."""
+    seeing = config.get("vision_config")
+    entering = seeing.get("deepstack_visual_indexes") if isinstance(seeing, Mapping) else None
+    count = len(entering) if isinstance(entering, list) else 0
+    moved = [place for place, layers in enumerate(cut.layers[:count]) if layers[0][1] != place]
+    if moved:
+        message = f"what is seen in pictures enters behind the first {count} layers (deepstack_visual_indexes)"
+        draft.warnings.append(f"{message}, and layer {moved[0]} is another one now")
