@@ -168,9 +168,10 @@ def test_a_parent_that_does_not_load_is_a_note(blend: Callable[[float], Path], t
     copy = tmp_path / "blend"
     shutil.copytree(blend(0.5), copy)
     record = json.loads((copy / "cuvee.json").read_text())
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    record["inputs"] = [{"model": str(empty), "revision": None, "files": {}}]
+    unknown = tmp_path / "unknown"
+    shutil.copytree(record["inputs"][0]["model"], unknown)
+    (unknown / "config.json").write_text('{"model_type": "imaginary"}')
+    record["inputs"] = [record["inputs"][0] | {"model": str(unknown)}]
     (copy / "cuvee.json").write_text(json.dumps(record))
     found = examine(copy, text=text, device="cpu")
     assert found.parents == ()

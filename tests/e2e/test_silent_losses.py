@@ -79,7 +79,7 @@ def torn_shard(family: Path) -> str:
 MISTAKES: list[tuple[Callable[[Path], str], int, str, str]] = [
     (misspelt_key, 2, "recipe.yaml:4: unknown key 'dtpe'", "did you mean 'dtype'?"),
     (misspelt_method, 2, "recipe.yaml:1: unknown merge method 'dare-ties'", "did you mean 'dare_ties'?"),
-    (missing_folder, 3, "bb: no folder or file 'bb'", "looked in"),
+    (missing_folder, 3, "bb: no folder or file 'bb'", "did you mean 'b'?"),
     (torn_shard, 3, "b/model.safetensors", "copy or download the file again"),
 ]
 

@@ -147,6 +147,9 @@ class Stop:
         if self.journal.exists() and self.journal.read_bytes().count(b"\n") > 2:
             raise KeyboardInterrupt
 
+    def note(self, text: str) -> None:
+        pass
+
     def finish(self) -> None:
         pass
 

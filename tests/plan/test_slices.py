@@ -94,16 +94,20 @@ def test_each_layers_entry_of_the_config_comes_from_the_model_of_the_layer(plan)
 
 
 def test_a_config_that_cannot_be_cut_is_warned_of(plan):
-    configs = {"a": {"layers": 3}, "b": {"num_hidden_layers": 3}}
+    configs = {"a": {"depth": 3}, "b": {"num_hidden_layers": 3}}
     made = plan(passthrough("a [0,1]", "b [0,1]"), {"a": layered(), "b": layered()}, configs)
     assert made.warnings == ("config.json has no layer count of 3 to change; check it",)
+
+
+def test_kinds_of_layers_that_only_one_config_knows_are_refused(plan):
     listed = {"a": {"num_hidden_layers": 3, "layer_types": ["x", "y", "z"]}, "b": {"num_hidden_layers": 3}}
-    made = plan(passthrough("a [0,1]", "b [0,1]"), {"a": layered(), "b": layered()}, listed)
-    assert made.warnings == ("config.json says 'layer_types' of each layer, but not in all models; check it",)
+    found = problem(plan, passthrough("a [0,1]", "b [0,1]"), {"a": layered(), "b": layered()}, listed)
+    assert "layers of a differ in 'layer_types', of which the config of b says nothing" in str(found)
 
 
 def test_models_of_different_depth_can_be_stacked(plan):
-    made = plan(passthrough("a [0,2]", "b [3,5]"), {"a": layered(2), "b": layered(5)})
+    configs = {"a": {"num_hidden_layers": 2}, "b": {"num_hidden_layers": 5}}
+    made = plan(passthrough("a [0,2]", "b [3,5]"), {"a": layered(2), "b": layered(5)}, configs)
     assert made_of(made)["model.layers.3.mlp.weight"] == [("b", "model.layers.4.mlp.weight")]
 
 
@@ -111,7 +115,8 @@ def test_a_range_beyond_the_models_layers_is_refused(plan):
     found = problem(plan, passthrough("a [0,2]", "b [1,4]"))
     assert isinstance(found, RecipeError)
     assert str(found) == (
-        "recipe: slice 1 takes layers [1, 4] of b, which has 3\n  hint: the second number is not included"
+        "recipe: slice 1 takes layers [1, 4] of b, which has 3\n"
+        "  hint: the second number is not included, and layers that predict ahead (MTP) are not counted"
     )
 
 
@@ -122,7 +127,7 @@ def test_more_layers_than_any_model_has_are_refused(plan):
 
 def test_a_model_without_layers_cannot_be_sliced(plan):
     found = problem(plan, passthrough("a [0,1]"), {"a": {"x.weight": np.zeros(1, np.float32)}})
-    assert "needs a model with one stack of layers, found none" in str(found)
+    assert "needs a model with one stack of layers, or one for language, found none" in str(found)
 
 
 def test_a_model_with_two_stacks_cannot_be_sliced(plan):
@@ -134,7 +139,8 @@ def test_a_model_with_two_stacks_cannot_be_sliced(plan):
 
 def test_a_tensor_that_another_layer_lacks_is_told_with_the_closest(plan):
     other = {name: array for name, array in layered().items() if name != "model.layers.2.mlp.weight"}
-    found = problem(plan, linear("a [0,1]", "b [2,3]"), {"a": layered(), "b": other})
+    text = linear("a [0,1]", "b [2,3]") + "unknown_layers: move\n"
+    found = problem(plan, text, {"a": layered(), "b": other})
     assert "b: has no tensor 'model.layers.2.mlp.weight', needed for 'model.layers.0.mlp.weight'" in str(found)
     assert "the closest is 'model.layers." in str(found)
 
@@ -142,8 +148,9 @@ def test_a_tensor_that_another_layer_lacks_is_told_with_the_closest(plan):
 @pytest.mark.parametrize("extra", ["model.layers.2.bias", "model.embed_positions.weight"])
 def test_a_tensor_that_only_one_source_has_is_not_lost_in_silence(plan, extra):
     other = layered() | {extra: np.zeros(2, np.float32)}
-    found = problem(plan, linear("a [2,3]", "b [2,3]"), {"a": layered(), "b": other})
-    assert str(found) == f"b: has a tensor '{extra}', which a lacks: it would be lost"
+    text = linear("a [2,3]", "b [2,3]") + "unknown_layers: move\n"
+    found = problem(plan, text, {"a": layered(), "b": other})
+    assert f"b: has a tensor '{extra}', which a lacks: it would be lost" in str(found)
 
 
 def test_a_head_that_the_donor_ties_and_the_last_slice_has_is_written(plan):

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ pytest.importorskip("tokenizers")
 import cuvee  # after the skips
 from cuvee.cli import main
 from cuvee.errors import CheckpointError
+from cuvee.structure import layer_rules
 from cuvee.testing import TINY_LLAMA, random_weights, write_model
 from cuvee.verify import Verification, verify
 from tokenizers_made import byte_level_bpe
@@ -53,7 +55,17 @@ def change(own: Path, at: Callable[[np.ndarray], None]) -> None:
 def test_a_sound_merge_passes_every_check(merged: Path) -> None:
     found = verify(merged / "out")
     assert set(states(found).values()) == {"passed"}, found.checks
-    assert list(states(found)) == ["digest", "finite", "counts", "parents", "shapes", "norms", "loads", "sample"]
+    assert list(states(found)) == [
+        "digest",
+        "finite",
+        "counts",
+        "parents",
+        "shapes",
+        "layers",
+        "norms",
+        "loads",
+        "sample",
+    ]
     assert not found.failed
     assert found.digest == json.loads((merged / "out" / "cuvee.json").read_text())["weights_digest"]
 
@@ -100,7 +112,7 @@ def test_parents_that_have_changed_are_found(merged: Path, own: Path, tmp_path: 
 def test_without_the_parents_the_rest_is_checked(own: Path) -> None:
     (own / "recipe.yaml").write_text((own / "recipe.yaml").read_text().replace("/a}", "/gone}"))
     found = states(verify(own))
-    assert [name for name, state in found.items() if state == "skipped"] == ["parents", "shapes", "norms"]
+    assert [name for name, state in found.items() if state == "skipped"] == ["parents", "shapes", "layers", "norms"]
     assert not verify(own).failed
 
 
@@ -124,3 +136,68 @@ def test_the_command_exits_with_3_for_what_failed(
     code, said = run(str(own))
     assert code == 3
     assert "the weights have changed" in said
+
+
+@pytest.fixture
+def stacked(tmp_path: Path) -> Path:
+    """A stack of layers of which every other one has a window."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    settings = {
+        "vocab_size": 70, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "head_dim": 8, "sliding_window": 4,
+    }  # fmt: skip
+    Gemma2ForCausalLM(Gemma2Config(**settings)).save_pretrained(tmp_path / "m")
+    source = f"{{model: {tmp_path / 'm'}, layer_range: "
+    slices = f"[{{sources: [{source}[1, 2]}}]}}, {{sources: [{source}[0, 2]}}]}}]"
+    cuvee.merge(cuvee.recipe_from_text(f"merge_method: passthrough\nslices: {slices}\n"), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_layers_that_slices_moved_are_of_their_sources_kinds(stacked: Path) -> None:
+    found = {check.name: check for check in verify(stacked).checks}
+    assert found["layers"].state == "passed"
+    assert (
+        found["layers"].found
+        == "3 layers are of the kinds of their sources, by the rules of its family and transformers"
+    )
+
+
+def test_a_config_that_lies_about_kinds_of_layers_is_found(stacked: Path) -> None:
+    file = stacked / "config.json"
+    config = json.loads(file.read_text())
+    assert config["layer_types"] == ["full_attention", "sliding_attention", "full_attention"]
+    file.write_text(json.dumps(config | {"layer_types": ["full_attention"] * 3}))
+    found = {check.name: check for check in verify(stacked).checks}
+    assert found["layers"].state == "failed"
+    assert found["layers"].found.startswith("layer 1 has layer_types full_attention, its source, layer 0 of ")
+
+
+def test_what_transformers_builds_of_a_layer_counts_too(stacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that is wrong of parent and model alike is found by the modules that transformers makes."""
+    file = stacked / "config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps(config | {"layer_types": ["sliding_attention", "full_attention", "full_attention"]}))
+    monkeypatch.setattr("cuvee.verify.layers._by_rules", lambda _: [{}] * 3)
+    found = {check.name: check for check in verify(stacked).checks}
+    assert found["layers"].state == "failed"
+    assert "sliding" in found["layers"].found
+
+
+def test_a_merge_whose_layers_come_out_otherwise_fails(
+    stacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A rule that is off by one is found by the modules that transformers makes of the written config."""
+    file = tmp_path / "m" / "config.json"
+    config = {key: value for key, value in json.loads(file.read_text()).items() if key != "layer_types"}
+    file.write_text(json.dumps(config))
+    known = layer_rules.families()
+    (rule,) = known["gemma2"].rules
+    wrong = replace(known["gemma2"], rules=(replace(rule, says=rule.says.replace("(i + 1)", "i")),))
+    monkeypatch.setattr(layer_rules, "families", lambda: {**known, "gemma2": wrong})
+    recipe = str(stacked / "recipe.yaml")
+    monkeypatch.setattr("sys.argv", ["cuvee", "merge", recipe, str(tmp_path / "wrong")])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 3
+    assert "moved layers do not do what they did: layer 0 has" in " ".join(capsys.readouterr().err.split())

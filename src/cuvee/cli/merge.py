@@ -68,8 +68,23 @@ def command(
     }
     if part:
         print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)
-    else:
-        print_merge(merge_stages(load_stages(recipe), out, folder=stages, **options), as_json=as_json)
+        return
+    recipes = load_stages(recipe)
+    result = merge_stages(recipes, out, folder=stages, **options)
+    print_merge(result, as_json=as_json)
+    if recipes[-1].sliced:
+        _refuse_other_layers(result.folder)
+
+
+def _refuse_other_layers(folder: Path) -> None:
+    """Raise CheckpointError if a layer that slices moved is of another kind now, by its family's rules and classes."""
+    from cuvee.errors import CheckpointError
+    from cuvee.verify import verify_layers
+
+    check = verify_layers(folder)
+    if check.state == "failed":
+        hint = "do not use the output; keep each layer at its place, or take whole periods of layers"
+        raise CheckpointError(f"moved layers do not do what they did: {check.found}", where=str(folder), hint=hint)
 
 
 def print_merge(result: "MergeResult", *, as_json: bool) -> None:

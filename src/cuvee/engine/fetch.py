@@ -1,10 +1,12 @@
 """Plan of models on a hub -> the same plan of models on the disk."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cuvee.adapters import Adapted
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.checkpoint.write import partial_folder, refuse_existing
 from cuvee.descriptors import allocated_bytes
 from cuvee.errors import CheckpointError, OutOfBudget
@@ -12,6 +14,7 @@ from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
 from cuvee.plan import Plan
 from cuvee.plan.adapters import fetched_adapter
+from cuvee.plan.draft import unaligned
 from cuvee.plan.plan import conflicts
 from cuvee.progress import Progress
 from cuvee.tokenizers.rows import AlignedCheckpoint
@@ -28,7 +31,7 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
     if missing:
         refuse_existing(out, overwrite=overwrite)
         _refuse_small_disks(plan, out, missing)
-    sources, places = [_unaligned(source) for source in plan.sources], list(plan.places)
+    sources, places = [unaligned(source) for source in plan.sources], list(plan.places)
     for i, repository in wanted:
         if not plan.hub.is_offline:
             download(plan.hub, repository, repository.wanted(), progress)
@@ -39,8 +42,7 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
             source = sources[i]
             base = source.base if isinstance(source, Adapted) else source
             sources[i] = Adapted(base, fetched_adapter(plan.hub, adapter, progress).adapter)
-    aligned = [_aligned(planned, own, sources) for planned, own in zip(plan.sources, sources, strict=True)]
-    here = replace(plan, sources=tuple(aligned), places=tuple(places))
+    here = replace(plan, sources=_as_planned(plan.sources, sources), places=tuple(places))
     if here.digest != plan.digest:
         hint = "remove the model from the cache, then try again"
         raise CheckpointError("what was downloaded is not what was planned with", hint=hint)
@@ -53,12 +55,14 @@ def _with_licences(plan: Plan) -> Plan:
     return replace(plan, warnings=(*plan.warnings, *new))
 
 
-def _unaligned(source: TensorSource) -> TensorSource:
-    return source.source if isinstance(source, AlignedCheckpoint) else source
-
-
-def _aligned(planned: TensorSource, own: TensorSource, sources: list[TensorSource]) -> TensorSource:
-    return planned.over(sources) if isinstance(planned, AlignedCheckpoint) else own
+def _as_planned(planned: Sequence[TensorSource], own: Sequence[TensorSource]) -> tuple[TensorSource, ...]:
+    """Read models with the blocks and the rows with which they were planned."""
+    cut = []
+    for before, source in zip(planned, own, strict=True):
+        inner = before.source if isinstance(before, AlignedCheckpoint) else before
+        cut.append(inner.over(source) if isinstance(inner, RecutCheckpoint) else source)
+    pairs = zip(planned, cut, strict=True)
+    return tuple(before.over(cut) if isinstance(before, AlignedCheckpoint) else source for before, source in pairs)
 
 
 def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:

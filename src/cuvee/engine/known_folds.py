@@ -29,7 +29,7 @@ class KnownFolds:
         self.folder = folder
         merges = [step for step in plan.steps if step.action == "merge"]
         steps = [[step.name, step.shape, [[g.model, g.tensor, g.dtype] for g in step.all_inputs]] for step in merges]
-        places = [str(getattr(source, "path", "")) for source in plan.sources]
+        places = [f"{getattr(source, 'path', '')} {getattr(source, 'orders', '')}" for source in plan.sources]
         self._about = [__version__, plan.method.key, inputs_of(plan), places, steps]
 
     def get(self, question: Sequence[object], run: Callable[[], Any]) -> Any:

@@ -32,7 +32,8 @@ def export_to_lm_eval(task: Task, folder: str | Path) -> Path:
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data.absolute())}},
         "test_split": "test",
-        "doc_to_text": "prompt",  # names of columns: lm-eval evaluates what a template gives, "[1, 2]" and "7" above all
+        # Names of columns: lm-eval evaluates what a template gives, and makes a list of "[1, 2]".
+        "doc_to_text": "prompt",
         "doc_to_target": "target",
         "target_delimiter": task.prompt.separator,
         **(_choosing() if choices else _writing(task)),

@@ -8,6 +8,7 @@ from cuvee.adapters.adapter import WEIGHTS
 from cuvee.adapters.config import CONFIG, parse_config
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CheckpointError, RecipeError, several
 from cuvee.foreign import readable
 from cuvee.hub import Hub, Repository, cached, download, find_repository, missing_bytes, open_repository
@@ -68,7 +69,9 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 def held_bytes(source: TensorSource, name: str) -> int:
     """Return what reading a tensor of a model keeps in memory beside what is asked for."""
-    plain = source.source if isinstance(source, AlignedCheckpoint) else source
+    plain = source
+    while isinstance(plain, AlignedCheckpoint | RecutCheckpoint):
+        plain = plain.source
     return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CuveeError, several
 from cuvee.method import Method
 from cuvee.plan.names import View
@@ -85,5 +86,7 @@ class Draft:
 
 
 def unaligned(source: TensorSource) -> TensorSource:
-    """Return a model as it is stored, whatever rows it is read with."""
-    return source.source if isinstance(source, AlignedCheckpoint) else source
+    """Return a model as it is stored, whatever rows and blocks it is read with."""
+    while isinstance(source, AlignedCheckpoint | RecutCheckpoint):
+        source = source.source
+    return source

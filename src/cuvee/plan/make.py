@@ -9,6 +9,7 @@ from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
 from cuvee.method import registry
+from cuvee.plan.blocks import with_blocks
 from cuvee.plan.checks import (
     check_measured_weights,
     check_modules,
@@ -19,10 +20,12 @@ from cuvee.plan.checks import (
     warn_of_licences,
     warn_of_lost_tokenizer,
 )
-from cuvee.plan.config import config_changes
+from cuvee.plan.config import config_changes, with_changes
+from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
+from cuvee.plan.layers import moved_layers, without_prediction
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
@@ -62,6 +65,7 @@ def make_plan(
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
+    opening = with_blocks(opening, recipe)
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
     return _plan(draft, hub, custom_code)
 
@@ -69,7 +73,10 @@ def make_plan(
 def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     before = len(draft.problems)
     head_changes = _view(draft)
-    outlines = outline(draft.recipe, draft.views, draft.donor, _takings(draft), draft.problems)
+    cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
+    layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    layer_changes = with_changes(layer_changes, without_prediction(draft), draft.sources[draft.donor].config)
+    outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
     check_members(draft)
     check_modules(draft)
     clear = len(draft.problems) == before
@@ -91,7 +98,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     warn_of_lost_tokenizer(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
-    changes = config_changes(steps, outlines, head_changes, draft)
+    changes = config_changes(steps, layer_changes, head_changes, draft)
     return Plan(
         recipe=draft.recipe,
         method=draft.method,
@@ -109,6 +116,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         hub=hub,
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,
+        stack_cut=cut,
     )
 
 

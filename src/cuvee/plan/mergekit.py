@@ -43,6 +43,8 @@ def as_mergekit(recipe: Recipe) -> str | None:
         or bool(recipe.stages)
         or bool(recipe.groups)
         or recipe.missing != "fail"
+        or recipe.mtp is not None
+        or recipe.unknown_layers != "refuse"
     )
     own = own or recipe.chat_template in [str(model) for model in recipe.models()]
     if own or recipe.merge_method not in METHODS:

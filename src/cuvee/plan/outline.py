@@ -1,25 +1,24 @@
 """Which output tensors there are, and which tensor of which source each is made of: names only."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.errors import CheckpointError, CuveeError
+from cuvee.plan.cut import StackCut, indices, length, sliced
 from cuvee.plan.names import View
 from cuvee.plan.overlap import Taking
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
-from cuvee.structure import is_before_layers, layer_of, stacks
-
-MOST_LAYERS = 10_000
-"""A recipe of a few lines could ask for millions, whose plan alone would fill the memory."""
+from cuvee.structure import Layer, is_before_layers, layer_of, predicts_ahead, stacks
+from cuvee.structure.structure import Module
 
 
 @dataclass(frozen=True)
 class Outline:
     """One output tensor: its slice, its relative depth, and the name that each of the slice's sources has for it.
 
-    A source that lacks it has None. `base_name` is the base model's name for it. `source_layer` is the layer taken
-    from the first source. `taken` is the one model that it is taken from as it is, with that model's name for it.
+    A source that lacks it has None. `base_name` is the base model's name for it. `taken` is the one model that it is
+    taken from as it is, with that model's name for it.
     """
 
     name: str
@@ -27,32 +26,32 @@ class Outline:
     depth: float
     names: tuple[str | None, ...]
     base_name: str
-    source_layer: int | None = None
     taken: tuple[ModelRef, str] | None = None
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """What a model's names say: for each layer the names within it, and the names outside the layers."""
+    """What a model's names say: for each layer the names within it, the names outside the layers, those behind them.
+
+    `behind` maps the names of what predicts tokens further ahead to the names that it would have with no layer before.
+    """
 
     layers: Mapping[int, tuple[str, ...]]
     outside: tuple[str, ...]
-
-    @property
-    def depth(self) -> int:
-        return 1 + max(self.layers, default=-1)
+    behind: Mapping[str, Layer | None]
 
 
 def outline(
     recipe: Recipe,
     views: Mapping[ModelRef, View],
     donor: ModelRef,
+    cut: StackCut | None,
     takings: Sequence[Taking],
     problems: list[CuveeError],
 ) -> list[Outline]:
-    """List the output tensors in the order of the donor's. Notes problems of layer ranges."""
+    """List the output tensors in the order of the donor's: by the cut, if the recipe has slices, or by the takings."""
     if recipe.sliced:
-        return _sliced(recipe, views, donor, problems)
+        return _sliced(recipe, views, donor, cut, problems) if cut is not None else []
     depths = {stack.prefix: stack.depth for stack in stacks(taking.name for taking in takings)}
     return [_whole(taking, recipe, views, depths) for taking in takings]
 
@@ -78,67 +77,97 @@ def depth_outside(name: str, recipe: Recipe) -> float:
 
 
 def _sliced(
-    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
+    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: StackCut, problems: list[CuveeError]
 ) -> list[Outline]:
-    found = stacks(views[donor].called)
-    others = [stack.prefix for stack in found[1:] if stack.depth > 1]
-    if not found or others:
-        seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
-        message = f"'slices' needs a model with one stack of layers, found {seen} in the tensor names"
-        problems.append(CheckpointError(message, where=str(donor)))
-        return []
-    prefix = found[0].prefix
-    shapes = {model: _shape(view.called, prefix) for model, view in views.items()}
-    if not _ranges_fit(recipe, shapes, problems):
-        return []
-    before = [name for name in shapes[donor].outside if is_before_layers(name)]
-    after = [name for name in shapes[donor].outside if not is_before_layers(name)]
-    _note_surplus_outside(recipe, shapes, donor, problems)
-    result = [_fixed(name, recipe.slices[0], recipe, views) for name in before]
+    shapes = {model: _shape(view.called, cut, model) for model, view in views.items()}
+    parts = sliced(recipe)
+    modules = {name: _module(views[donor], name) for name in shapes[donor].outside}
+    spoken = {stack.prefix: stack.module for stack in views[donor].structure.stacks}.get(cut.prefix, "language")
+    own = [name for name, module in modules.items() if module == spoken]
+    before = [name for name in own if is_before_layers(name)]
+    after = [name for name in own if not is_before_layers(name)]
+    _note_surplus_outside(parts, shapes, donor, problems)
+    result = [_fixed(name, parts[0], recipe, views) for name in before]
     position = 0
-    for part in recipe.slices:
-        for k in range(_length(part)):
-            rests = _rests(recipe, part, k, shapes, prefix, problems)
-            result += [_in_layer(prefix, rest, part, k, position, recipe, views) for rest in rests]
+    for part in parts:
+        for k in range(length(part)):
+            rests = _rests(recipe, part, k, shapes, cut.prefix, problems)
+            result += [_in_layer(cut.prefix, rest, part, k, position, recipe, views) for rest in rests]
             position += 1
-    return result + [_fixed(name, recipe.slices[-1], recipe, views) for name in after]
+    result += [_fixed(name, parts[-1], recipe, views) for name in after]
+    others = [name for name, module in modules.items() if module != spoken]
+    result += [_fixed(name, _part_of(modules[name], recipe), recipe, views) for name in others]
+    return result + _ahead(recipe, views, shapes, cut, problems)
 
 
-def _shape(names: Iterable[str], prefix: str) -> _Shape:
+def _module(view: View, name: str) -> Module:
+    return view.structure.of(view.called[name]).module
+
+
+def _part_of(module: Module, recipe: Recipe) -> Slice:
+    """Return the part of a recipe that another module than the language's is merged by: its own, or the first slice."""
+    return next((part for part in recipe.slices if part.module == module), sliced(recipe)[0])
+
+
+def _shape(names: Iterable[str], cut: StackCut, model: ModelRef) -> _Shape:
     layers: dict[int, list[str]] = {}
-    outside = []
+    outside: list[str] = []
+    behind: dict[str, Layer | None] = {}
     for name in names:
         layer = layer_of(name)
-        if layer is not None and layer.prefix == prefix:
+        in_stack = layer is not None and layer.prefix == cut.prefix
+        if predicts_ahead(name):
+            behind[name] = None
+        elif layer is None or not in_stack:
+            outside.append(name)
+        elif layer.index < cut.depths[model]:
             layers.setdefault(layer.index, []).append(layer.rest)
         else:
-            outside.append(name)
-    return _Shape({index: tuple(rests) for index, rests in layers.items()}, tuple(outside))
+            behind[name] = replace(layer, index=layer.index - cut.depths[model])
+    return _Shape({index: tuple(rests) for index, rests in layers.items()}, tuple(outside), behind)
 
 
-def _ranges_fit(recipe: Recipe, shapes: Mapping[ModelRef, _Shape], problems: list[CuveeError]) -> bool:
-    total = sum(map(_length, recipe.slices))
-    fit = total <= MOST_LAYERS
-    if not fit:
-        message = f"expected at most {MOST_LAYERS} layers in all, found {total}"
-        problems.append(RecipeError(message, where=recipe.source))
-    for i, part in enumerate(recipe.slices):
-        for source in part.sources:
-            depth = shapes[source.model].depth
-            if source.layers and source.layers[1] > depth:
-                fit = False
-                message = f"slice {i} takes layers {list(source.layers)} of {source.model}, which has {depth}"
-                hint = "the second number is not included"
-                problems.append(RecipeError(message, where=recipe.source, hint=hint))
-    return fit
+def _ahead(
+    recipe: Recipe,
+    views: Mapping[ModelRef, View],
+    shapes: Mapping[ModelRef, _Shape],
+    cut: StackCut,
+    problems: list[CuveeError],
+) -> list[Outline]:
+    """List what predicts tokens further ahead: taken from one model, left out, or else of the last slice's models."""
+    if recipe.mtp == "drop":
+        return []
+    part = sliced(recipe)[-1]
+    first = recipe.mtp or part.sources[0].model
+    lost = [model for model, shape in shapes.items() if len(shape.behind) > len(shapes[first].behind)]
+    if lost:
+        ahead = f"layers that predict ahead (MTP: {', '.join(list(shapes[lost[0]].behind)[:1])} ...)"
+        message = f"has {ahead}, which {first} lacks: they would be lost"
+        hint = f"say `mtp: {lost[0]}` to take them from there, or `mtp: drop`"
+        problems.append(CheckpointError(message, where=str(lost[0]), hint=hint))
+    base = part.base_model or recipe.base_model
+    result = []
+    for name, layer in shapes[first].behind.items():
+        called = [_of_depth(name, layer, cut.depths[source.model]) for source in part.sources]
+        names = tuple(_called(views, source.model, own) for source, own in zip(part.sources, called, strict=True))
+        base_name = _called(views, base, _of_depth(name, layer, cut.depths[base])) if base else name
+        taken = (recipe.mtp, _called(views, recipe.mtp, name)) if recipe.mtp else None
+        depth = depth_outside(name, recipe)
+        result.append(Outline(_of_depth(name, layer, len(cut.layers)), part, depth, names, base_name, taken))
+    return result
+
+
+def _of_depth(name: str, layer: Layer | None, depth: int) -> str:
+    """Return the name that what lies behind the layers has in a model of so many layers."""
+    return layer.at(depth + layer.index) if layer is not None else name
 
 
 def _note_surplus_outside(
-    recipe: Recipe, shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
+    parts: Sequence[Slice], shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
 ) -> None:
     """Embeddings come from the first slice, norm and head from the last: what the donor lacks of them would be lost."""
     known = set(shapes[donor].outside)
-    for part, first in ((recipe.slices[0], True), (recipe.slices[-1], False)):
+    for part, first in ((parts[0], True), (parts[-1], False)):
         for source in part.sources:
             for name in shapes[source.model].outside:
                 if name not in known and is_before_layers(name) == first:
@@ -159,26 +188,17 @@ def _rests(
     problems: list[CuveeError],
 ) -> tuple[str, ...]:
     """List the names within the k-th layer of a slice: the first source's. Notes what only others have."""
-    indices = [(source.model, index) for source, index in zip(part.sources, _indices(part, k), strict=True)]
+    layers = [(source.model, index) for source, index in zip(part.sources, indices(part, k), strict=True)]
     base = part.base_model or recipe.base_model
-    if base is not None and base not in dict(indices):
-        indices.append((base, indices[0][1]))
-    first, index = indices[0]
+    if base is not None and base not in dict(layers):
+        layers.append((base, layers[0][1]))
+    first, index = layers[0]
     rests = shapes[first].layers.get(index, ())
-    for model, other in indices[1:]:
+    for model, other in layers[1:]:
         for rest in shapes[model].layers.get(other, ()):
             if rest not in rests:
                 _note_surplus(model, f"{prefix}.{other}.{rest}", first, problems)
     return rests
-
-
-def _length(part: Slice) -> int:
-    layers = part.sources[0].layers
-    return layers[1] - layers[0] if layers else 0
-
-
-def _indices(part: Slice, k: int) -> list[int]:
-    return [(source.layers[0] if source.layers else 0) + k for source in part.sources]
 
 
 def _fixed(name: str, part: Slice, recipe: Recipe, views: Mapping[ModelRef, View]) -> Outline:
@@ -190,14 +210,13 @@ def _fixed(name: str, part: Slice, recipe: Recipe, views: Mapping[ModelRef, View
 def _in_layer(
     prefix: str, rest: str, part: Slice, k: int, position: int, recipe: Recipe, views: Mapping[ModelRef, View]
 ) -> Outline:
-    indices = _indices(part, k)
-    shared = [f"{prefix}.{index}.{rest}" for index in indices]
+    shared = [f"{prefix}.{index}.{rest}" for index in indices(part, k)]
     base = part.base_model or recipe.base_model
     listed = [i for i, source in enumerate(part.sources) if source.model == base]
     base_name = shared[listed[0]] if listed else shared[0]
     names = tuple(_called(views, source.model, name) for source, name in zip(part.sources, shared, strict=True))
     base_name = _called(views, base, base_name) if base else base_name
-    return Outline(f"{prefix}.{position}.{rest}", part, relative_depth(k, _length(part)), names, base_name, indices[0])
+    return Outline(f"{prefix}.{position}.{rest}", part, relative_depth(k, length(part)), names, base_name)
 
 
 def _called(views: Mapping[ModelRef, View], model: ModelRef, name: str) -> str:

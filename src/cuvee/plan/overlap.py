@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cuvee.errors import CuveeError, RecipeError
 from cuvee.method import Method
@@ -10,7 +11,7 @@ from cuvee.plan.names import View
 from cuvee.recipe.groups import Group
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
-from cuvee.structure import TensorPlace
+from cuvee.structure import TensorPlace, depth_said, predicts_ahead, text_config
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,16 @@ def group_of(place: TensorPlace, recipe: Recipe) -> Group | None:
     return next((group for group in (kind, place.module) if group in recipe.groups), None)
 
 
+def is_ahead(place: TensorPlace, view: View) -> bool:
+    """Say whether a tensor is of what predicts tokens further ahead: by its name, or behind the last layer."""
+    if predicts_ahead(place.name):
+        return True
+    if place.layer is None or place.stack is None or place.module != "language":
+        return False
+    depth = depth_said(text_config(view.source.config))
+    return depth is not None and place.layer >= depth
+
+
 class _Decider:
     """Decides tensor by tensor. State: what was decided that a reader must know, counted."""
 
@@ -79,9 +90,11 @@ class _Decider:
         view = self.views[owner]
         place = view.structure.of(view.called[name])
         lacking = frozenset(model for model, other in self.views.items() if name not in other.called)
+        if self.recipe.mtp is not None and is_ahead(place, view):
+            return self.ahead(name, place, self.recipe.mtp, lacking)
         group = group_of(place, self.recipe)
         if group is not None:
-            return self.chosen(name, place, group, lacking)
+            return self.chosen(name, place, group, self.recipe.groups[group], lacking)
         if not lacking:
             return Taking(name, place, None)
         if place.role == "buffer" or self.recipe.missing == "base":
@@ -90,8 +103,23 @@ class _Decider:
             return self.by_those_that_have_it(name, place, lacking)
         return Taking(name, place, None, lacking) if self.donor not in lacking else None
 
-    def chosen(self, name: str, place: TensorPlace, group: Group, lacking: frozenset[ModelRef]) -> Taking | None:
-        model = self.recipe.groups[group]
+    def ahead(
+        self, name: str, place: TensorPlace, policy: ModelRef | Literal["drop"], lacking: frozenset[ModelRef]
+    ) -> Taking | None:
+        if policy != "drop":
+            return self.chosen(name, place, "mtp", policy, lacking)
+        self.excuse(name)
+        self.notes["'mtp: drop': what predicts tokens further ahead is left out"] += 1
+        return None
+
+    def chosen(
+        self,
+        name: str,
+        place: TensorPlace,
+        group: Group | Literal["mtp"],
+        model: ModelRef,
+        lacking: frozenset[ModelRef],
+    ) -> Taking | None:
         self.excuse(name)
         if model not in lacking:
             if lacking:

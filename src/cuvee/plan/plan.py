@@ -15,6 +15,7 @@ from cuvee.kernels import BLOCK
 from cuvee.method import Method, Reproducible
 from cuvee.ops.cut import Cut
 from cuvee.plan.adapters import FoundAdapter
+from cuvee.plan.cut import StackCut
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -139,7 +140,7 @@ class Plan:
 
     `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
     added to models. `device` is where numbers are calculated. `warnings` tell what may be lost or wrong; `notes` tell
-    what was decided and needs nothing done.
+    what was decided and needs nothing done. `stack_cut` says which layers slices take.
     """
 
     recipe: Recipe
@@ -160,6 +161,7 @@ class Plan:
     device: str = "cpu"
     notes: tuple[str, ...] = ()
     making: Making | None = None
+    stack_cut: StackCut | None = None
 
     @property
     def parameters(self) -> int:

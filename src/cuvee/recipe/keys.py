@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
-from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics
+from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers
 from cuvee.recipe.vocabulary import TokenDocument, TokenizerDocument, TokenizerKey
 
 
@@ -77,6 +77,8 @@ class RecipeDocument(_Strict):
     projector: str | None = Field(None, description=_TAKEN)
     encoder: str | None = Field(None, description=_TAKEN)
     decoder: str | None = Field(None, description=_TAKEN)
+    mtp: str | None = Field(None, description="merge, base, a model of the recipe, or drop: layers that predict ahead")
+    unknown_layers: UnknownLayers = Field("refuse", description="of slices in families whose layer rules are not known")
     name: str | None = None
 
 

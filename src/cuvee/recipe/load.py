@@ -98,6 +98,7 @@ def _recipe(
         message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
         notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
     groups = _groups(data, base, slices, notes)
+    mtp = _taken_from("mtp", data.get("mtp"), _known_models(base, slices), ("merge", "drop"), notes)
     if notes.problems:
         return None
     checked = RecipeDocument.model_validate(data)
@@ -123,6 +124,8 @@ def _recipe(
         prompt=None if checked.prompt is None else checked.prompt.model_dump(exclude_unset=True),
         groups=groups,
         missing=checked.missing,
+        mtp="drop" if checked.mtp == "drop" else mtp,
+        unknown_layers=checked.unknown_layers,
         name=checked.name,
         text=notes.document.text,
         source=notes.document.source,
@@ -152,27 +155,40 @@ def _groups(
     data: dict[str, Any], base: ModelRef | None, slices: tuple[Slice, ...], notes: Notes
 ) -> dict[Group, ModelRef]:
     """Read which groups of tensors are taken from one model: its reference or name, or `base`."""
-    sources = [source for part in slices for source in part.sources]
-    known = {str(source.model): source.model for source in sources}
-    known |= {source.name: source.model for source in sources if isinstance(source.name, str)}
-    known |= {str(base): base} if base else {}
-    known |= {"base": base or sources[0].model} if sources else {}
+    known = _known_models(base, slices)
     found: dict[Group, ModelRef] = {}
     for key in ("missing", *GROUPS):
         if data.get("slices") is not None and data.get(key) is not None:
             notes.add((key,), f"'{key}' is for whole 'models', not for 'slices'")
     for group in GROUPS:
-        written = data.get(group)
-        if not isinstance(written, str) or written == "merge":
-            continue
-        if written in known:
-            found[group] = known[written]
-        elif sources:
-            guess = closest(written, ["merge", *known])
-            hint = f"did you mean '{guess}'?" if guess else f"there are: merge, {', '.join(known)}"
-            message = f"'{group}': expected 'merge' or a model of the recipe, found {shown(written)}"
-            notes.add((group,), message, hint)
+        model = _taken_from(group, data.get(group), known, ("merge",), notes)
+        if model is not None:
+            found[group] = model
     return found
+
+
+def _known_models(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[str, ModelRef]:
+    """Return the recipe's models by reference and by name, and what `base` stands for."""
+    sources = [source for part in slices for source in part.sources]
+    known = {str(source.model): source.model for source in sources}
+    known |= {source.name: source.model for source in sources if isinstance(source.name, str)}
+    known |= {str(base): base} if base else {}
+    known |= {"base": base or sources[0].model} if sources else {}
+    return known
+
+
+def _taken_from(
+    key: str, written: Any, known: dict[str, ModelRef], words: tuple[str, ...], notes: Notes
+) -> ModelRef | None:
+    """Read which model a part is taken from; None where it is not said, or one of the `words`."""
+    if not isinstance(written, str) or written in words:
+        return None
+    if written not in known and known:
+        guess = closest(written, [*words, *known])
+        hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join([*words, *known])}"
+        expected = " or ".join(f"'{word}'" for word in words)
+        notes.add((key,), f"'{key}': expected {expected} or a model of the recipe, found {shown(written)}", hint)
+    return known.get(written)
 
 
 def _tokenizer(checked: RecipeDocument, models: set[ModelRef | None], notes: Notes) -> TokenizerChoice | None:

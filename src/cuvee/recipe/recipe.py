@@ -16,6 +16,7 @@ DType = Literal["float16", "bfloat16", "float32", "float64"]
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
 Rounding = Literal["nearest", "stochastic"]
+UnknownLayers = Literal["refuse", "move"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ class Recipe:
     """A merge as written. `models:` is one slice over all layers, with `sliced` false.
 
     `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
+    `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
     `prompt` is what it says of how the output is asked: keys of a task's prompt.
     `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
     """
@@ -75,6 +78,8 @@ class Recipe:
     rounding: Rounding = "nearest"
     groups: Mapping[Group, ModelRef] = field(default_factory=dict)
     missing: Missing = "fail"
+    mtp: ModelRef | Literal["drop"] | None = None
+    unknown_layers: UnknownLayers = "refuse"
     tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
     prompt: Mapping[str, Any] | None = None
@@ -123,7 +128,12 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
 
 def _canonical_overlap(recipe: Recipe) -> dict[str, Any]:
     groups = {group: str(model) for group, model in sorted(recipe.groups.items())}
-    return {"groups": groups or None, "missing": None if recipe.missing == "fail" else recipe.missing}
+    return {
+        "groups": groups or None,
+        "missing": None if recipe.missing == "fail" else recipe.missing,
+        "mtp": None if recipe.mtp is None else str(recipe.mtp),
+        "unknown_layers": None if recipe.unknown_layers == "refuse" else recipe.unknown_layers,
+    }
 
 
 def _canonical_slice(part: Slice) -> dict[str, Any]:

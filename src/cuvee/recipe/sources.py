@@ -56,11 +56,13 @@ def read_modules(data: Any, method: MethodSchema | None, notes: Notes) -> tuple[
         if known not in OURS:
             hint = f"did you mean '{guess}'?" if (guess := closest(name, [*OURS, *MODULES])) else None
             notes.add(("modules", name), f"unknown module {shown(name)}: expected {', '.join(OURS)}", hint)
-        if len(parts) > 1 or any(source.layers for part in parts for source in part.sources):
-            notes.add(("modules", name), "'slices' in one of several modules are not supported: name whole 'models'")
+        if known != "language" and any(source.layers for part in parts for source in part.sources):
+            message = f"'slices' cut the layers of the language part only, not of '{known}'"
+            notes.add(("modules", name), message, "name whole 'models' here")
         result += [replace(part, module=known) for part in parts]
-    first = {source.model for source in result[0].sources} if result else set()
-    if any({source.model for source in part.sources} != first for part in result):
+    whole = [part for part in result if not any(source.layers for source in part.sources)]
+    first = {source.model for source in (whole or result)[0].sources} if result else set()
+    if any({source.model for source in part.sources} != first for part in whole):
         hint = "take a module from one model with `vision: base` and the like, or give a model the weight 0 there"
         notes.add(("modules",), "every module needs the same models", hint)
     return tuple(result)

@@ -24,11 +24,14 @@ def numbers(config: Mapping[str, Any], keys: tuple[str, ...]) -> frozenset[int]:
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the language model's own part of a config: the whole of it where there is no other."""
-    for key in TEXT_PARTS:
-        if isinstance(config.get(key), dict):
-            part: Mapping[str, Any] = config[key]
-            return part
-    return config
+    key = text_part(config)
+    part: Mapping[str, Any] = config if key is None else config[key]
+    return part
+
+
+def text_part(config: Mapping[str, Any]) -> str | None:
+    """Return the key under which a config has the language model's own part; None if it has no such part."""
+    return next((key for key in TEXT_PARTS if isinstance(config.get(key), dict)), None)
 
 
 def number(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:

@@ -10,6 +10,8 @@ _FIRST = ("embed", "wte", "wpe", "shared.weight")
 _LAST = ("embed_out", "unembed")
 """Heads with an embedding's name: GPT-NeoX's, TransformerLens'."""
 
+_AHEAD = re.compile(r"(^|\.)mtp(_\w+)?\.")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -52,3 +54,8 @@ def stacks(names: Iterable[str]) -> tuple[Stack, ...]:
 def is_before_layers(name: str) -> bool:
     """Say whether a tensor outside the layers comes before them (embeddings) rather than after (norm, head)."""
     return any(word in name for word in _FIRST) and not any(word in name for word in _LAST)
+
+
+def predicts_ahead(name: str) -> bool:
+    """Say whether a tensor belongs, by its name, to what predicts tokens further ahead (MTP)."""
+    return _AHEAD.search(name) is not None

@@ -1,5 +1,5 @@
 """Whether a written model is what its `cuvee.json` says, and works."""
 
-from cuvee.verify.verify import Check, Verification, verify
+from cuvee.verify.verify import Check, Verification, verify, verify_layers
 
-__all__ = ["Check", "Verification", "verify"]
+__all__ = ["Check", "Verification", "verify", "verify_layers"]

@@ -11,7 +11,7 @@ from cuvee.checkpoint import Checkpoint, StoredFile, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.checkpoint.stored_file import Recorded, are_at_hand, changed_files
-from cuvee.errors import CheckpointError, RecipeError
+from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
@@ -22,6 +22,7 @@ from cuvee.recipe.reference import ModelRef
 from cuvee.upcycle import read_upcycling
 from cuvee.upcycle.run import KIND as MIXTURE
 from cuvee.upcycle.run import mixture_again
+from cuvee.verify.layers import layers
 from cuvee.verify.load import loads
 from cuvee.verify.numbers import Numbers, numbers_of
 
@@ -72,6 +73,18 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
         ]
     digest = _digest_of(written, numbers)
     return Verification(folder, digest, tuple(checks))
+
+
+def verify_layers(folder: Path | str, *, hub: Hub | None = None) -> Check:
+    """Check only that the layers of a model that a merge wrote are of the kinds of their sources; reads no tensor."""
+    folder = Path(folder)
+    try:
+        plan, _ = _planned(folder, _record(folder), hub or Hub())
+    except (CheckpointError, RecipeError) as error:
+        return Check("layers", "skipped", _unplanned(error))
+    if plan is None:
+        return Check("layers", "skipped", "there is no recipe to plan anew")
+    return Check(*layers(folder, plan))
 
 
 def _record(folder: Path) -> Mapping[str, Any]:
@@ -125,18 +138,23 @@ def _against_parents(
     try:
         plan, parents = _planned(written.path, record, hub)
     except (CheckpointError, RecipeError) as error:
-        missing = (error.problems[0] if error.problems else error).message
-        for name in ("parents", "shapes", "norms"):
-            yield Check(name, "skipped", f"the recipe cannot be planned here: {missing}")
+        for name in ("parents", "shapes", "layers", "norms"):
+            yield Check(name, "skipped", _unplanned(error))
         return
     yield _parents(_recorded(record), parents, progress)
     if plan is None:
         made = record.get("command", "a recipe in stages")
-        for name in ("shapes", "norms"):
+        for name in ("shapes", "layers", "norms"):
             yield Check(name, "skipped", f"there is no recipe to plan anew: {made} made the model")
         return
     yield _shapes(written, plan)
+    yield Check(*layers(written.path, plan))
     yield _norms(numbers, plan, progress)
+
+
+def _unplanned(error: CuveeError) -> str:
+    missing = (error.problems[0] if error.problems else error).message
+    return f"the recipe cannot be planned here: {missing}"
 
 
 def _planned(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, tuple[Parent, ...]]:

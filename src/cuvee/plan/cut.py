@@ -1,0 +1,125 @@
+"""Which layers slices take, of which stack: the cut that all else of a sliced merge follows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.plan.names import View
+from cuvee.recipe.recipe import Recipe, Slice
+from cuvee.recipe.reference import ModelRef
+from cuvee.structure import depth_said, stacks, text_part
+
+MOST_LAYERS = 10_000
+"""A recipe of a few lines could ask for millions, whose plan alone would fill the memory."""
+
+Layers = tuple[tuple[ModelRef, int], ...]
+"""The layers that one layer of the output is made of, each by model and number."""
+
+
+@dataclass(frozen=True)
+class StackCut:
+    """The layers of the output: for each the layers that it is made of, the base's among them.
+
+    `prefix` is the stack's, `part` the key of the config that speaks of it, None for the whole config. `depths` are
+    the models' numbers of layers: what is stored behind them, to predict tokens further ahead, is not counted.
+    """
+
+    prefix: str
+    part: str | None
+    depths: Mapping[ModelRef, int]
+    layers: tuple[Layers, ...]
+
+    def config_of(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a model's config says of the stack."""
+        part: Mapping[str, Any] = config if self.part is None else config.get(self.part, {})
+        return part
+
+    @property
+    def moves(self) -> bool:
+        """Whether a layer comes to another place, or the stack is of another depth."""
+        moved = any(layer != place for place, layers in enumerate(self.layers) for _, layer in layers)
+        return moved or any(depth != len(self.layers) for depth in self.depths.values())
+
+
+def cut_of(
+    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
+) -> StackCut | None:
+    """Work out the cut of a recipe with slices; None without slices or with problems, which are noted."""
+    if not recipe.sliced:
+        return None
+    prefix = _prefix(views[donor], donor, problems)
+    if prefix is None:
+        return None
+    part = text_part(views[donor].source.config)
+    depths = {model: _depth(view, prefix, part) for model, view in views.items()}
+    if not _ranges_fit(recipe, depths, problems):
+        return None
+    return StackCut(prefix, part, depths, tuple(_layers(recipe)))
+
+
+def sliced(recipe: Recipe) -> list[Slice]:
+    """Return the slices of a recipe that take layers; besides them it may have whole modules."""
+    return [part for part in recipe.slices if length(part)]
+
+
+def length(part: Slice) -> int:
+    """Return how many layers a slice has."""
+    layers = part.sources[0].layers
+    return layers[1] - layers[0] if layers else 0
+
+
+def indices(part: Slice, k: int) -> list[int]:
+    """Return the layer that each source of a slice has for its k-th one."""
+    return [(source.layers[0] if source.layers else 0) + k for source in part.sources]
+
+
+def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | None:
+    """Return the stack that slices cut: the only one, or that of the language part."""
+    found = stacks(view.called)
+    others = [stack.prefix for stack in found[1:] if stack.depth > 1]
+    if found and not others:
+        return found[0].prefix
+    language = [stack.prefix for stack in view.structure.stacks if stack.module == "language" and stack.depth > 1]
+    if len(language) == 1:
+        return language[0]
+    seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
+    message = f"'slices' needs a model with one stack of layers, or one for language, found {seen} in the tensor names"
+    hint = "merge whole 'models', or parts of them with 'modules'" if found else None
+    problems.append(CheckpointError(message, where=str(donor), hint=hint))
+    return None
+
+
+def _depth(view: View, prefix: str, part: str | None) -> int:
+    """Count a model's layers: those of its config, if it stores more of them."""
+    stored = {stack.prefix: stack.depth for stack in stacks(view.called)}.get(prefix, 0)
+    config = view.source.config
+    said = depth_said(config if part is None else config.get(part, {}))
+    return stored if said is None else min(said, stored)
+
+
+def _ranges_fit(recipe: Recipe, depths: Mapping[ModelRef, int], problems: list[CuveeError]) -> bool:
+    total = sum(map(length, recipe.slices))
+    fit = total <= MOST_LAYERS
+    if not fit:
+        message = f"expected at most {MOST_LAYERS} layers in all, found {total}"
+        problems.append(RecipeError(message, where=recipe.source))
+    for i, part in enumerate(recipe.slices):
+        for source in part.sources:
+            depth = depths[source.model]
+            if source.layers and source.layers[1] > depth:
+                fit = False
+                message = f"slice {i} takes layers {list(source.layers)} of {source.model}, which has {depth}"
+                hint = "the second number is not included, and layers that predict ahead (MTP) are not counted"
+                problems.append(RecipeError(message, where=recipe.source, hint=hint))
+    return fit
+
+
+def _layers(recipe: Recipe) -> Iterator[Layers]:
+    for part in recipe.slices:
+        base = part.base_model or recipe.base_model
+        for k in range(length(part)):
+            layers = [(source.model, layer) for source, layer in zip(part.sources, indices(part, k), strict=True)]
+            if base is not None and base not in dict(layers):
+                layers.append((base, layers[0][1]))
+            yield tuple(layers)
