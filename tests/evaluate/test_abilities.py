@@ -1,6 +1,5 @@
 """Every fast way gives what the plain way gives, for models that nobody here foresaw, or is not taken."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from cuvee.evaluate.tokenise import make_questions
 
 from .conftest import byte_tokenizer
 from .families import FAMILIES, PLACES, make_network
+from .plants import Plant, count_positions_by_place, ignore_mask, lose_first_token, swallow_cache
 
 QUESTIONS = [
     ("Which?", ("A", "B", "C", "D")),
@@ -113,7 +113,7 @@ def test_rows_that_reach_past_a_window_are_tried_anew() -> None:
         spoil_long_rows(layer.self_attn)
     found = abilities(network)
     assert found.way(48).name == "padded"
-    assert found.way(PLACES).name == "plain"
+    assert found.way(PLACES).name == "alone"
 
 
 def spoil_long_rows(attention: torch.nn.Module) -> None:
@@ -123,49 +123,6 @@ def spoil_long_rows(attention: torch.nn.Module) -> None:
         return (output[0] * 1.5, *output[1:]) if long else output
 
     attention.register_forward_hook(shift, with_kwargs=True)
-
-
-Plant = Callable[[Any], None]
-
-
-def ignore_mask(network: Any) -> None:
-    """Let one layer of three see everything before a token, whatever the mask says."""
-
-    def drop(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
-        return positional, keywords | {"attention_mask": None}
-
-    network.model.layers[1].self_attn.register_forward_pre_hook(drop, with_kwargs=True)
-
-
-def lose_first_token(network: Any) -> None:
-    """Let one layer of three forget the first token once it is in the cache."""
-
-    def crop(module: Any, positional: Any, keywords: dict[str, Any]) -> None:
-        cache = keywords.get("past_key_values", keywords.get("cache"))
-        if cache is not None and cache.get_seq_length(1) > 1:
-            cache.layers[1].keys[:, :, 0] = 0
-
-    network.model.layers[1].self_attn.register_forward_pre_hook(crop, with_kwargs=True)
-
-
-def count_positions_by_place(network: Any) -> None:
-    """Let positions be the places in the row, whatever is told of them."""
-
-    def forget(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
-        return positional, keywords | {"position_ids": None}
-
-    network.register_forward_pre_hook(forget, with_kwargs=True)
-
-
-def swallow_cache(network: Any) -> None:
-    """Take every name for a cache and use none."""
-
-    def drop(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
-        return positional, {
-            name: value for name, value in keywords.items() if "cache" not in name and "past" not in name
-        }
-
-    network.register_forward_pre_hook(drop, with_kwargs=True)
 
 
 @pytest.mark.parametrize("plant", [ignore_mask, count_positions_by_place])
@@ -180,7 +137,7 @@ def test_a_planted_leak_between_branches_is_noticed(plant: Plant) -> None:
 def test_a_planted_fault_of_the_cache_is_noticed(plant: Plant) -> None:
     network = make_network("llama")
     plant(network)
-    assert abilities(network).way(20).name in ("grouped", "plain")
+    assert abilities(network).way(20).name in ("grouped", "alone")
 
 
 @pytest.mark.parametrize("plant", [ignore_mask, lose_first_token, swallow_cache, count_positions_by_place])
@@ -204,5 +161,5 @@ def test_sixteen_bits_are_no_reason_to_go_the_plain_way(dtype: torch.dtype) -> N
 
 def test_a_model_that_sees_few_tokens_is_read_in_the_plain_way() -> None:
     found = language_model(make_network("llama"), places=16).abilities
-    assert found.way(10).name == "plain"
+    assert found.way(10).name == "alone"
     assert not found.branches(10)

@@ -16,6 +16,8 @@ from cuvee.evaluate.model import LanguageModel
 from cuvee.extras import install_command
 
 from .conftest import byte_tokenizer, save_model
+from .families import PLACES, make_network
+from .plants import swallow_cache
 
 CHOICES = Task(
     "choices",
@@ -62,7 +64,7 @@ def lines(folder: Path, task: str) -> list[str]:
 
 
 def steady(report: Report) -> Report:
-    return replace(report, seconds=0.0)
+    return replace(report, seconds=0.0, reading={})
 
 
 def test_the_report_says_what_was_found(model_folder: Path, tmp_path: Path) -> None:
@@ -78,6 +80,23 @@ def test_the_report_says_what_was_found(model_folder: Path, tmp_path: Path) -> N
     assert (texts.scores[0].n, texts.unscored) == (6, 1)
     assert written["notes"] == ["texts: 1 of 7 items have no target and are not scored"]
     assert written["settings"]["scoring"] == "sum"
+
+
+def test_the_report_says_how_items_were_read(model: LanguageModel, tmp_path: Path) -> None:
+    report = evaluate(model, [CHOICES, TEXTS], out=tmp_path)
+    assert report.reading["items"] == {"one row": 10, "padded": 7}
+    assert report.reading["tokens_shown"] >= report.tokens
+    assert json.loads((tmp_path / "report.json").read_text())["reading"] == report.reading
+    again = evaluate(model, [CHOICES, TEXTS], out=tmp_path)
+    assert again.reading == {"items": {}, "tokens_shown": 0}
+
+
+def test_a_model_that_is_read_the_plain_way_is_reported_so() -> None:
+    network = make_network("llama")
+    swallow_cache(network)
+    report = evaluate(LanguageModel("made", "d", network, byte_tokenizer(), PLACES), [TEXTS])
+    assert report.reading["items"] == {"alone": 7}
+    assert "7 of 7 items were read one sequence at a time" in report.notes[0]
 
 
 def test_the_submission_holds_all_predictions_in_order(model_folder: Path, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from typing import Any, Literal, NamedTuple
 from cuvee.evaluate import trial
 from cuvee.evaluate.forward import Grouped, Padded, Plain, Rows, Seen
 from cuvee.evaluate.library import Network, alone_from, blaming, bytes_kept, text_config, windows
+from cuvee.evaluate.reading import Reading
 
 
 class Way(NamedTuple):
     """How rows are read, by the names in `forward`, and the network with the keywords that go with it."""
 
-    name: Literal["padded", "grouped", "plain"]
+    name: Literal["padded", "grouped", "alone"]
     network: Network
 
 
@@ -30,6 +31,11 @@ class Abilities:
         self._windows = windows(module)
         self._ways: dict[int, Way] = {}
 
+    @property
+    def reading(self) -> Reading:
+        """How much was read so far, and by which ways."""
+        return self._bare.reading
+
     @cached_property
     def network(self) -> Network:
         """The network with the keywords that it heeds. Raises EvaluationError for one that cannot run at all."""
@@ -39,7 +45,7 @@ class Abilities:
     def way(self, width: int) -> Way:
         """Return the fastest way to read rows of up to `width` tokens, those that are read later among them."""
         if self._stands_alone(width):
-            return Way("plain", self.network)
+            return Way("alone", self.network)
         reach = max([0, *(window for window in self._windows if window < width)])
         if reach not in self._ways:
             self._ways[reach] = self._fastest(reach)
@@ -84,10 +90,10 @@ class Abilities:
                 for way in (Way("padded", caching), Way("grouped", caching)):
                     if trial.reads_right(network, probe, partial(self._read, way)):
                         return way
-        return Way("plain", network)
+        return Way("alone", network)
 
     def _read(self, way: Way, rows: Rows) -> Seen:
-        if way.name == "plain":
+        if way.name == "alone":
             return Plain.read(way.network, rows)
         padded = partial(Padded.read, way.network, most=self._most)
         if way.name == "padded":

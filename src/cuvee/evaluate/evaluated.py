@@ -80,6 +80,7 @@ def _report(found: Mapping[str, Any], lines: Mapping[str, tuple[Line, ...]]) -> 
         seconds=found["seconds"],
         tokens=found["tokens"],
         notes=tuple(found["notes"]),
+        reading=found.get("reading", {}),
     )
 
 

@@ -64,7 +64,11 @@ def generate(
 
     def compute(batch: list[int]) -> list[Tokens]:
         sampler = Sampler(prompt, [samples[place].id for place in batch])
-        return write(model, [rows[place] for place in batch], prompt, sampler, start)
+        asked = [rows[place] for place in batch]
+        written = write(model, asked, prompt, sampler, start)
+        way = model.abilities.way(max(map(len, asked)) + prompt.max_new_tokens)
+        model.abilities.reading.items[way.name] += len(batch)
+        return written
 
     for batch, written in halving(batches, costs, compute):
         found = []

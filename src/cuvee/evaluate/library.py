@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CuveeError, EvaluationError, MissingExtra, PlatformError
+from cuvee.evaluate.reading import Reading
 from cuvee.versions import installed_version, is_untested, unknown_version
 
 try:
@@ -40,6 +41,7 @@ class Network:
     `position_ids` and `logits_to_keep` are taken; a network that does not take them is called without. `attends_only`
     says that its cache holds keys and values for every token and nothing else. `by_token` says that a cache is read on
     from one token at a time. `alone_from` is the length from which rows must be read alone.
+    `reading` counts what is shown.
     """
 
     module: Any = field(repr=False)
@@ -51,6 +53,7 @@ class Network:
     attends_only: bool = False
     by_token: bool = False
     alone_from: int | None = None
+    reading: Reading = field(default_factory=Reading, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +67,7 @@ class Network:
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Any:
         """Return what the encoder makes of rows of ids: an output of the encoder's own class."""
+        self.reading.shown += ids.numel()
         return self.module.get_encoder()(input_ids=ids, attention_mask=mask)
 
     def logits(
@@ -81,6 +85,7 @@ class Network:
         `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is what `encode` made of
         the rows; the ids are the decoder's then, and the mask the encoder's.
         """
+        self.reading.shown += ids.numel()
         inputs: dict[str, Any] = {"use_cache": cache is not None}
         if mask is not None:
             inputs["attention_mask"] = mask

@@ -10,6 +10,7 @@ from cuvee.evaluate.library import vocabulary_size
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Question
+from cuvee.evaluate.reading import WayTaken
 from cuvee.evaluate.shared import SharedStart
 
 MOST_TOKENS = 4096
@@ -53,12 +54,21 @@ class Likelihoods:
         ]
 
     def _computed(self, questions: Sequence[Question]) -> list[list[float]]:
+        way = self._way(questions)
+        if way == "one row":
+            totals = self._branched(questions)
+        elif way == "alone":
+            totals = whole.log_likelihoods(self._model.abilities.network, questions)
+        else:
+            totals = self._copied(questions)
+        self._model.abilities.reading.items[way] += len(questions)
+        return totals
+
+    def _way(self, questions: Sequence[Question]) -> WayTaken:
         if all(map(self._branches, questions)):
-            return self._branched(questions)
-        abilities = self._model.abilities
-        if abilities.way(max(len(question.prefix) + question.longest for question in questions)).name == "plain":
-            return whole.log_likelihoods(abilities.network, questions)
-        return self._copied(questions)
+            return "one row"
+        width = max(len(question.prefix) + question.longest for question in questions)
+        return self._model.abilities.way(width).name
 
     def _branches(self, question: Question) -> bool:
         return question.tokens <= MOST_TOKENS and self._model.abilities.branches(question.tokens)

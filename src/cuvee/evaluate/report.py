@@ -77,7 +77,7 @@ class Report:
     """Results of one model. `macro` is the weighted average of the main scores, None if nothing could be scored.
 
     `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
-    what a reader of the scores must know.
+    what a reader of the scores must know. `reading` says how this run read the items, and is empty for a served model.
     """
 
     model: str
@@ -88,6 +88,7 @@ class Report:
     seconds: float
     tokens: int
     notes: tuple[str, ...] = ()
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     def task(self, name: str) -> TaskReport:
         """Return the results of one task by its name."""
@@ -104,6 +105,7 @@ class Report:
             "seconds": round(self.seconds, 3),
             "tokens": self.tokens,
             "notes": list(self.notes),
+            "reading": dict(self.reading),
         }
 
     def write(self, folder: Path) -> None:

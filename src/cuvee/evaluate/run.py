@@ -12,6 +12,7 @@ from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
 from cuvee.evaluate.prompt_yaml import as_prompt, written_prompt
+from cuvee.evaluate.reading import Reading
 from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
 from cuvee.evaluate.samples import (
     Answer,
@@ -78,6 +79,8 @@ def evaluate(
     loaded = _loaded_model(model, device, dtype)
     own = loaded.own_prompt if prompt is None and isinstance(loaded, LanguageModel) else prompt or {}
     asked = _asked_by(own, asked, loaded.name)
+    counts = loaded.abilities.reading if isinstance(loaded, LanguageModel) else Reading()
+    before = counts.copy()
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
@@ -85,6 +88,7 @@ def evaluate(
             results = run.judged_tasks(asked) + run.harness(foreign)
     finally:
         progress.finish()
+    reading = counts.since(before)
     report = Report(
         model=loaded.name,
         model_digest=loaded.digest,
@@ -95,8 +99,10 @@ def evaluate(
         tokens=sum(result.tokens for result in results),
         notes=(
             *_prompt_notes(own),
+            *_reading_notes(reading),
             *(note for result in results for note in _notes(result, loaded.context_length)),
         ),
+        reading=reading.to_json(),
     )
     if out is not None:
         report.write(Path(out))
@@ -280,6 +286,15 @@ def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
         tokens=sum(answer.tokens for answer in answers.values()),
         prompt=task.prompt.to_json(),
     )
+
+
+def _reading_notes(reading: Reading) -> Iterator[str]:
+    alone = reading.items["alone"]
+    if alone:
+        yield (
+            f"{alone} of {reading.items.total()} items were read one sequence at a time, each from its start, for in "
+            f"batches this model gives other answers; {reading.shown:,} tokens were computed in all"
+        )
 
 
 def _notes(result: TaskReport, context_length: int) -> Iterator[str]:
