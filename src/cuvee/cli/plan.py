@@ -20,6 +20,7 @@ def command(
     memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
+    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
 ) -> None:
@@ -32,7 +33,7 @@ def command(
     from cuvee.hub import Hub
     from cuvee.plan.stages import plan_stages
 
-    made = plan_stages(load_stages(recipe), hub=Hub(offline=offline))
+    made = plan_stages(load_stages(recipe, strict=strict), hub=Hub(offline=offline))
     threads = threads or os.cpu_count() or 1
     budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
