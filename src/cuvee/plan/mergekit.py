@@ -57,6 +57,8 @@ def as_mergekit(recipe: Recipe) -> str | None:
 
 def differences(plan: Plan) -> tuple[str, ...]:
     """Say what comes out otherwise than of mergekit, for a recipe that mergekit can read; nothing for others."""
+    if plan.making is not None:
+        return plan.making.unlike_mergekit
     return tuple(_differences(plan)) if as_mergekit(plan.recipe) is not None else ()
 
 

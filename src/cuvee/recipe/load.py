@@ -59,7 +59,7 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
     if "experts" in document.data and "merge_method" not in document.data:
-        hint = "`cuvee upcycle RECIPE OUT` makes one; `cuvee merge` and `cuvee plan` take recipes with 'merge_method'"
+        hint = "`cuvee upcycle RECIPE OUT` makes one, and `cuvee plan RECIPE` shows what that would do"
         raise RecipeError("this is the recipe of a mixture of experts", where=document.place(("experts",)), hint=hint)
     document, slips = plain_numbers(document, NUMBERS)
     notes = Notes(document, schema_problems(document, document.data), slips)
