@@ -16,13 +16,13 @@ REASONS = {
         "`tokenizer: union` gives all models the same tokens"
     ),
     "token": (
-        "a token under `tokenizer.tokens` is in no model's vocabulary. mergekit adds it; here it has to be in one of the "
-        "models, or has to be left out"
+        "a token under `tokenizer.tokens` is in no model's vocabulary. mergekit adds it; here it has to be in one of "
+        "the models, or has to be left out"
     ),
     "value": "the method needs a value, and the filter leaves tensors without one; mergekit refuses it too",
     "mixture": (
-        "mergekit makes a DeepSeek or a Qwen 2 mixture of Llama or Mistral models. Here these become a Mixtral, without "
-        "a shared expert"
+        "mergekit makes a DeepSeek or a Qwen 2 mixture of Llama or Mistral models. Here these become a Mixtral, "
+        "without a shared expert"
     ),
 }
 """Why a shape is refused, by the word that the rows have for it."""
@@ -35,8 +35,9 @@ def mergekit_page(generated: str) -> str:
     refused = [row for row in rows if "why" in row]
     passing = [row for row in rows if "passes over" in row]
     intro = (
-        f"mergekit 0.1.5 has {len(rows)} kinds of recipes in its examples, guides and tests. {len(rows) - len(refused)} "
-        f"of them merge here with tiny models in the place of theirs, {len(passing)} with a warning that names a "
+        f"mergekit 0.1.5 has {len(rows)} kinds of recipes in its examples, guides and tests. "
+        f"{len(rows) - len(refused)} of them merge here with tiny models in the place of theirs, "
+        f"{len(passing)} with a warning that names a "
         f"parameter which the method does not take; {len(refused)} are refused. A test merges every one. See "
         "[Come from mergekit](../how-to/come-from-mergekit.md)."
     )
