@@ -1,7 +1,8 @@
 """Writes the generated parts of the documentation: `python docs/generate.py`. A test checks that they are up to date.
 
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
-from the navigation, the chart of the benchmarks from their table.
+from the navigation, the chart of the benchmarks from their table, the page of mergekit's recipes from
+mergekit_recipes.yaml.
 """
 
 import inspect
@@ -11,6 +12,7 @@ from typing import Any
 
 import typer
 from benchmark_chart import chart
+from mergekit_page import mergekit_page
 from navigation import home_page, navigation
 from python_page import python_page
 
@@ -63,6 +65,7 @@ def files() -> dict[str, str]:
     return pages | {
         "reference/additions.md": additions_page(),
         "reference/families.md": families_page(),
+        "reference/mergekit-recipes.md": mergekit_page(GENERATED),
         "reference/python.md": python_page(GENERATED),
         "index.md": home_page(),
         "images/benchmarks.svg": chart((DOCS / "benchmarks.md").read_text(encoding="utf-8")),

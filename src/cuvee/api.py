@@ -7,27 +7,46 @@ from cuvee.arguments import as_path, refused
 from cuvee.plan.recipes import recipe_path
 from cuvee.recipe.load import parse_recipe, read_recipe
 from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.slips import refuse_slips
 from cuvee.recipe.stages import parse_stages, read_stages
 
 
-def load_recipe(path: Path | str) -> Recipe:
-    """Read a recipe file with all methods known. Raises RecipeError that holds every problem with its line."""
-    return read_recipe(recipe_path(path, "the path of a recipe"), language())
+def load_recipe(path: Path | str, *, strict: bool = False) -> Recipe:
+    """Read a recipe file with all methods known. Raises RecipeError that holds every problem with its line.
+
+    With `strict` slips that mergekit lets pass are problems, too: a parameter of another method, a number in quotes.
+    """
+    recipe = read_recipe(recipe_path(path, "the path of a recipe"), language())
+    return _checked((recipe,), strict)[0]
 
 
-def load_stages(path: Path | str) -> tuple[Recipe, ...]:
-    """Read a file of one recipe or of several, of which the later ones use the earlier ones' names as models."""
-    return read_stages(recipe_path(path, "the path of recipes"), language())
+def load_stages(path: Path | str, *, strict: bool = False) -> tuple[Recipe, ...]:
+    """Read a file of one recipe or of several, of which the later ones use the earlier ones' names as models.
+
+    With `strict` slips that mergekit lets pass are problems, too: a parameter of another method, a number in quotes.
+    """
+    return _checked(read_stages(recipe_path(path, "the path of recipes"), language()), strict)
 
 
-def stages_from_text(text: str, *, folder: Path | str | None = None) -> tuple[Recipe, ...]:
+def stages_from_text(text: str, *, folder: Path | str | None = None, strict: bool = False) -> tuple[Recipe, ...]:
     """Read one recipe or several from a string; `folder` is where relative paths are looked up besides this one."""
-    return parse_stages(_text(text), language(), folder=_folder(folder))
+    return _checked(parse_stages(_text(text), language(), folder=_folder(folder)), strict)
 
 
-def recipe_from_text(text: str, *, folder: Path | str | None = None) -> Recipe:
-    """Read a recipe from a string; `folder` is where relative paths are looked up besides the current one."""
-    return parse_recipe(_text(text), language(), folder=_folder(folder))
+def recipe_from_text(text: str, *, folder: Path | str | None = None, strict: bool = False) -> Recipe:
+    """Read a recipe from a string; `folder` is where relative paths are looked up besides the current one.
+
+    With `strict` slips that mergekit lets pass are problems, too: a parameter of another method, a number in quotes.
+    """
+    recipe = parse_recipe(_text(text), language(), folder=_folder(folder))
+    return _checked((recipe,), strict)[0]
+
+
+def _checked(recipes: tuple[Recipe, ...], strict: bool) -> tuple[Recipe, ...]:
+    """Return the recipes. Raises RecipeError for their slips where these count."""
+    if strict:
+        refuse_slips(slip for recipe in recipes for slip in recipe.slips)
+    return recipes
 
 
 def _text(text: object) -> str:

@@ -170,3 +170,35 @@ def test_parts_and_their_join_speak_of_what_is_missing(
     assert json.loads(capsys.readouterr().out)["missing"] == []
     assert run(monkeypatch, "join", "out", "--json") == 0
     assert json.loads(capsys.readouterr().out)["folder"] == "out"
+
+
+SLIPS = """\
+merge_method: slerp
+base_model: base
+models:
+  - model: base
+  - model: a
+    parameters: {weight: 0.5}
+parameters: {t: "0.5"}
+dtype: bfloat16
+"""
+
+
+def test_slips_that_mergekit_passes_over_are_warnings_and_errors_with_strict(
+    family: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (family / "r.yaml").write_text(SLIPS)
+    unused = "'slerp' takes no parameter 'weight'"
+    quoted = "'t' of 'slerp' is a number in quotes"
+    for words in (("merge", "r.yaml", "out"), ("plan", "r.yaml")):
+        assert run(monkeypatch, *words, "--strict") == 2
+        refused = capsys.readouterr().err
+        assert f"r.yaml:6: {unused}" in refused
+        assert f"r.yaml:7: {quoted}" in refused
+        assert not (family / "out").exists()
+    assert run(monkeypatch, "merge", "r.yaml", "out") == 0
+    merged = capsys.readouterr().err
+    assert f"warning: {unused}: it is ignored, as in mergekit (r.yaml:6)" in merged
+    assert f"warning: {quoted}: it is read as one, as in mergekit (r.yaml:7)" in merged
+    assert run(monkeypatch, "plan", "r.yaml", "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)["warnings"]) == 2

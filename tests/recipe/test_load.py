@@ -104,7 +104,16 @@ def test_anchors_work_within_a_recipe():
             HEAD.replace("weight: 1", "density: 2"),
             "recipe:5: 'density' of 'ties': expected a number in [0, 1], found 2",
         ),
-        (HEAD.replace("weight: 1", "weight: '1'"), "recipe:5: 'weight' of 'ties': expected a number, found '1'"),
+        (HEAD.replace("weight: 1", "weight: 'x'"), "recipe:5: 'weight' of 'ties': expected a number, found 'x'"),
+        (HEAD.replace("weight: 1", "weight: '.nan'"), "recipe:5: 'weight' of 'ties': expected a number, found '.nan'"),
+        (
+            HEAD.replace("weight: 1", "density: '2'"),
+            "recipe:5: 'density' of 'ties': expected a number in [0, 1], found 2",
+        ),
+        (
+            HEAD.replace("weight: 1", "dtype: float16"),
+            "recipe:5: 'ties' takes no parameter 'dtype'\n  hint: 'dtype' is a key of the recipe: write it beside",
+        ),
         (
             HEAD.replace("weight: 1", "weight: .nan"),
             "recipe:5: 'weight' of 'ties': expected a finite number, found nan",
@@ -117,7 +126,7 @@ def test_anchors_work_within_a_recipe():
             HEAD.replace("weight: 1", "density: [0.5, 1.5]"),
             "recipe:5: 'density' of 'ties': expected a number in [0, 1], found 1.5",
         ),
-        (HEAD + "parameters: {normalize: 1}\n", "recipe:6: 'normalize' of 'ties': expected true or false, found 1"),
+        (HEAD + "parameters: {normalize: 2}\n", "recipe:6: 'normalize' of 'ties': expected true or false, found 2"),
         (
             HEAD.replace("weight: 1", "weight: []"),
             "recipe:5: 'weight': expected at least one value, found an empty list",
@@ -148,7 +157,15 @@ def test_anchors_work_within_a_recipe():
         ("null\n", "recipe:1: expected a mapping with 'merge_method' and 'models'"),
         ("merge_method: [ties]\nmodels: [{model: a}]\n", "recipe:1: 'merge_method': input should be a valid string"),
         ("merge_method: linear\nmodels: {model: a}\n", "recipe:2: 'models': input should be a valid list"),
-        ("merge_method: linear\nmodels: [a]\n", "recipe:2: 'models.0'"),
+        (
+            "merge_method: linear\nmodels: [a]\n",
+            "recipe:2: 'models.0': expected 'name: value' lines, found 'a'\n  hint: write `- model: a`",
+        ),
+        (
+            "merge_method: passthrough\nslices: [{sources: [a]}]\n",
+            "recipe:2: 'slices.0.sources.0': expected 'name: value' lines, found 'a'\n  hint: write `- model: a`",
+        ),
+        ("merge_method: passthrough\nslices: [3]\n", "recipe:2: 'slices.0': expected 'name: value' lines, found 3"),
         (
             "merge_method: linear\nmodels: [{model: a}]\nparameters: [1]\n",
             "recipe:3: 'parameters': expected 'name: value'",

@@ -107,7 +107,7 @@ def test_what_the_reader_accepts_the_schema_accepts(text):
 @pytest.mark.parametrize("text", BAD)
 def test_what_the_reader_refuses_the_schema_refuses(text):
     with pytest.raises(RecipeError):
-        cuvee.recipe_from_text(text)
+        cuvee.recipe_from_text(text, strict=True)
     assert not VALIDATOR.is_valid(read_document(text, "r.yaml").data)
 
 

@@ -14,8 +14,10 @@ transformers = pytest.importorskip("transformers")
 from cuvee.checkpoint import open_checkpoint  # noqa: E402  # after the skips
 from cuvee.cli import main  # noqa: E402
 from cuvee.errors import CheckpointError, RecipeError  # noqa: E402
+from cuvee.hub import Hub  # noqa: E402
+from cuvee.plan.mergekit import differences  # noqa: E402
 from cuvee.plan.resolve import FoundModel  # noqa: E402
-from cuvee.upcycle import read_upcycling, upcycle  # noqa: E402
+from cuvee.upcycle import plan_mixture, read_upcycling, upcycle  # noqa: E402
 from cuvee.verify import verify  # noqa: E402
 from tokenizers_made import byte_level_bpe  # noqa: E402
 
@@ -147,7 +149,20 @@ def test_random_routers_follow_from_the_seed(here: Path) -> None:
         (recipe("aa", more="experts_per_token: 3\n"), RecipeError, "'experts_per_token' is 3, and there are 2"),
         (recipe("aa", "hidden").replace("'text of a'", ""), RecipeError, "needs 'positive_prompts' for each expert"),
         (recipe("aa", more="architecture: qwen3_moe\n"), RecipeError, "'qwen3_moe' does not fit models of the type"),
+        (recipe("aa", more="architecture: deepseek\n"), RecipeError, "hint: leave it out, or write mixtral"),
         (recipe("aa", more=SHARED.format(1)), RecipeError, "'mixtral' has no 'shared_experts'"),
+        (
+            recipe("aa").replace("positive_prompts: ['text of a']", "noise_scale: -1"),
+            RecipeError,
+            "noise_scale.*greater",
+        ),
+        (recipe("aa").replace("positive", "positiv"), RecipeError, "hint: did you mean 'positive_prompts'"),
+        ("base_model: a\nexperts: [a, a]\n", RecipeError, "found 'a'\n  hint: write `- source_model: a`"),
+        (
+            "base_model: a\nexperts: [{source_model: a, weight: 1}, {source_model: a}]\n",
+            RecipeError,
+            "hint: there are: ",
+        ),
         (recipe("az"), CheckpointError, "'model.layers.0.mlp.down_proj.weight' is of shape"),
     ],
 )
@@ -274,3 +289,167 @@ def test_without_an_expert_the_rest_of_a_mixture_is_checked(here: Path) -> None:
     (here / "c").rename(here / "gone")
     skipped = [check.name for check in verify(out).checks if check.state == "skipped"]
     assert skipped == ["parents", "shapes", "layers", "norms"]
+
+
+def expert(out: Path, part: str, layer: int = 0, which: int = 0) -> np.ndarray:
+    with open_checkpoint(out) as made:
+        return made.read(f"model.layers.{layer}.block_sparse_moe.experts.{which}.{part}.weight").astype(np.float32)
+
+
+def test_an_experts_residual_scale_multiplies_what_it_adds_to_the_stream_only(here: Path) -> None:
+    dense(here, "llama", "abc")
+    out = mixed(here, recipe("bc").replace("model: b,", "model: b, residual_scale: '0.25',"))
+    with open_checkpoint(here / "b") as own:
+        np.testing.assert_array_equal(expert(out, "w2"), 0.25 * own.read("model.layers.0.mlp.down_proj.weight"))
+        np.testing.assert_array_equal(expert(out, "w1"), own.read("model.layers.0.mlp.gate_proj.weight"))
+
+
+def test_noise_is_normal_of_the_scale_asked_for_and_follows_from_the_seed(here: Path) -> None:
+    dense(here, "llama", "abc")
+    noisy = recipe("bb", more="seed: SEED\n").replace("source_model: b", "source_model: b, noise_scale: 0.5")
+    outs = [mixed(here, noisy.replace("SEED", seed), f"out{i}") for i, seed in enumerate("112")]
+    with open_checkpoint(here / "b") as own:
+        clean = {w: own.read(f"model.layers.0.mlp.{p}.weight") for w, p in (("w1", "gate_proj"), ("w2", "down_proj"))}
+    noise = np.stack([expert(outs[0], "w1", which=i) - clean["w1"] for i in range(2)])
+    assert abs(noise.mean()) < 0.02
+    assert abs(noise.std() - 0.5) < 0.02
+    assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.1
+    assert (expert(outs[0], "w2") != clean["w2"]).all()
+    np.testing.assert_array_equal(expert(outs[0], "w1"), expert(outs[1], "w1"))
+    assert (expert(outs[0], "w1") != expert(outs[2], "w1")).all()
+
+
+def test_noise_is_the_same_however_a_tensor_is_read(here: Path) -> None:
+    dense(here, "llama", "ab")
+    (here / "r.yaml").write_text(recipe("ab").replace("source_model: b", "source_model: b, noise_scale: 1"))
+    asked, text = read_upcycling(here / "r.yaml")
+    source = plan_mixture(asked, text, folder=here, hub=Hub(offline=True)).sources[0]
+    name = "model.layers.0.block_sparse_moe.experts.1.w1.weight"
+    whole, parts = np.empty(48 * 32, np.float32), [np.empty(size, np.float32) for size in (7, 1000, 529)]
+    source.read_into(name, 0, [whole])
+    source.read_into(name, 0, parts[:2])
+    source.read_into(name, 4 * 1007, parts[2:])
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+def test_uniform_routers_lie_within_the_bound_of_a_new_linear_map(here: Path) -> None:
+    dense(here, "llama", "ab")
+    rows = routers(mixed(here, recipe("ab", "uniform_random")))
+    bound = 32**-0.5
+    assert abs(rows).max() <= bound
+    assert abs(rows.std() - bound / 3**0.5) < 0.2 * bound
+
+
+def test_averaged_hidden_routers_are_the_mean_over_each_prompts_own_tokens(here: Path) -> None:
+    dense(here, "llama", "abc")
+    text = recipe("bc", "hidden_avg").replace("['text of b']", "['text of b', 'a longer text that has more tokens']")
+    rows = routers(mixed(here, text))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "a")
+    model = transformers.AutoModelForCausalLM.from_pretrained(here / "a", dtype=torch.float32)
+    means = []
+    with torch.no_grad():
+        for prompt in ("text of b", "a longer text that has more tokens"):
+            states = model(**tokenizer(prompt, return_tensors="pt"), output_hidden_states=True).hidden_states
+            means.append(torch.stack(states[:2])[:, 0].mean(dim=1).numpy())
+    expected = np.mean(means, axis=0)
+    expected /= np.linalg.norm(expected, axis=-1, keepdims=True)
+    np.testing.assert_allclose(rows[:, 0], expected, atol=1e-5)
+
+
+def test_the_last_hidden_state_has_two_names(here: Path) -> None:
+    dense(here, "llama", "ab")
+    one, other = (routers(mixed(here, recipe("ab", mode), mode)) for mode in ("hidden", "hidden_last"))
+    np.testing.assert_array_equal(one, other)
+
+
+def test_the_prompts_of_a_shared_expert_are_its_gate(here: Path) -> None:
+    dense(here, "qwen2", "abc")
+    shared = "shared_experts: [{source_model: a, positive_prompts: [all], residual_scale: 0.1}]\n"
+    out = mixed(here, recipe("bc", "cheap_embed", shared))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "a")
+    with open_checkpoint(here / "a") as base, open_checkpoint(out) as made:
+        mean = base.read("model.embed_tokens.weight").astype(np.float64)[tokenizer("all")["input_ids"]].mean(0)
+        gate = made.read("model.layers.1.mlp.shared_expert_gate.weight")
+        np.testing.assert_allclose(gate, mean[None] / np.linalg.norm(mean), atol=1e-6)
+        assert made.read("model.layers.1.mlp.gate.weight").shape == (2, 32)
+    assert logits(out)[0] == "Qwen2MoeForCausalLM"
+
+
+@pytest.mark.parametrize(
+    ("family", "words"),
+    [
+        ("llama", ("Mixtral", "mixtral", "mix")),
+        ("qwen3", ("qwen", "qwen3", "Qwen3 MoE", "qwen3_moe")),
+        ("qwen2", ("qwen", "Qwen MoE", "qwen2_moe")),
+    ],
+)
+def test_an_architecture_may_be_named_as_mergekit_names_it(here: Path, family: str, words: tuple[str, ...]) -> None:
+    dense(here, family, "a")
+    more = SHARED.format(0.5) if family == "qwen2" else ""
+    for word in words:
+        (here / "r.yaml").write_text(recipe("aa", more=f"{more}architecture: {word}\n"))
+        asked, text = read_upcycling(here / "r.yaml")
+        assert plan_mixture(asked, text, folder=here, hub=Hub(offline=True)).making is not None
+
+
+def test_empty_keys_are_as_if_they_were_not_there(here: Path) -> None:
+    dense(here, "llama", "ab")
+    text = recipe("ab")
+    plain = mixed(here, text, "plain")
+    empty = text.replace("positive_prompts", "noise_scale: , residual_scale: , negative_prompts: , positive_prompts")
+    out = mixed(here, f"{empty}shared_experts:\narchitecture:\ndtype:\n", "empty")
+    assert (
+        json.loads((out / "cuvee.json").read_text())["weights_digest"]
+        == (json.loads((plain / "cuvee.json").read_text())["weights_digest"])
+    )
+
+
+def said(here: Path, text: str) -> str:
+    (here / "r.yaml").write_text(text)
+    asked, own = read_upcycling(here / "r.yaml")
+    return " | ".join(differences(plan_mixture(asked, own, folder=here, hub=Hub(offline=True))))
+
+
+def test_the_plan_says_what_is_unlike_mergekit(here: Path) -> None:
+    dense(here, "llama", "abc")
+    assert "other random rows" in said(here, recipe("bc"))
+    assert "other noise" in said(here, recipe("bc").replace("source_model: b", "source_model: b, noise_scale: 1"))
+    two = recipe("bc", "hidden_avg").replace("['text of b']", "['text of b', x]")
+    assert "counts the padding" in said(here, two)
+    assert "counts the padding" not in said(here, recipe("bc", "hidden_avg"))
+    assert "sums all tokens" in said(here, two.replace("hidden_avg", "cheap_embed"))
+    negative = recipe("bc", "cheap_embed").replace(
+        "positive_prompts", "negative_prompts: [nothing], positive_prompts", 1
+    )
+    assert "unit length before" in said(here, negative)
+    assert "sums all tokens" not in said(here, negative)
+
+
+def test_the_start_token_is_spoken_of_where_the_tokenizer_does_not_put_it_there_itself(here: Path) -> None:
+    dense(here, "llama", "abc")
+    start = "mergekit puts the start token"
+    assert start not in said(here, recipe("bc", "cheap_embed"))
+    settings = json.loads((here / "a" / "tokenizer_config.json").read_text())
+    (here / "a" / "tokenizer_config.json").write_text(json.dumps(settings | {"bos_token": "<s>"}))
+    assert start in said(here, recipe("bc", "cheap_embed"))
+    content = json.loads((here / "a" / "tokenizer.json").read_text())
+    pieces = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    content["post_processor"] = {"type": "TemplateProcessing", "single": pieces, "pair": [], "special_tokens": {}}
+    (here / "a" / "tokenizer.json").write_text(json.dumps(content))
+    assert start not in said(here, recipe("bc", "cheap_embed"))
+
+
+def test_the_command_plan_shows_a_mixture_and_strict_refuses_its_slips(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense(here, "llama", "ab")
+    (here / "r.yaml").write_text(recipe("ab", more="experts_per_token: '2'\n"))
+    assert run(monkeypatch, "plan", "r.yaml") == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "mixtral of 2 experts" in shown
+    assert "unlike mergekit: other random rows" in shown
+    assert "warning: 'experts_per_token' is a number in quotes" in shown
+    for words in (("plan", "r.yaml"), ("upcycle", "r.yaml", "out")):
+        assert run(monkeypatch, *words, "--strict") == 2
+        assert "r.yaml:6: 'experts_per_token' is a number in quotes" in capsys.readouterr().err
+    assert not (here / "out").exists()

@@ -37,6 +37,7 @@ def command(
     stages: Path | None = typer.Option(
         None, metavar="FOLDER", help="Keep what earlier stages make in this folder, and use it again."
     ),
+    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -67,9 +68,10 @@ def command(
         "cache": cache_folder() / "surveys",
     }
     if part:
-        print_part(merge_part(load_recipe(recipe), out, parse_part(part, "--part"), **options), out, as_json=as_json)
+        whole = load_recipe(recipe, strict=strict)
+        print_part(merge_part(whole, out, parse_part(part, "--part"), **options), out, as_json=as_json)
         return
-    recipes = load_stages(recipe)
+    recipes = load_stages(recipe, strict=strict)
     result = merge_stages(recipes, out, folder=stages, **options)
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:

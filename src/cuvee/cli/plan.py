@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from cuvee.hub import Hub
     from cuvee.plan import MergeStep, Plan
     from cuvee.recipe.recipe import Chosen
 
@@ -20,19 +21,20 @@ def command(
     memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
+    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
 ) -> None:
     """Show what `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor.
 
+    Of a mixture of experts it shows what `cuvee upcycle` would do.
+
     Of models on a hub it asks for headers and small files only.
     """
-    from cuvee.api import load_stages
     from cuvee.cli.amounts import parse_bytes
     from cuvee.hub import Hub
-    from cuvee.plan.stages import plan_stages
 
-    made = plan_stages(load_stages(recipe), hub=Hub(offline=offline))
+    made = _plans(recipe, Hub(offline=offline), strict=strict)
     threads = threads or os.cpu_count() or 1
     budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
@@ -48,6 +50,21 @@ def command(
                 f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
             )
         _print(plan, all_steps, _workers(plan, budget, threads))
+
+
+def _plans(recipe: Path, hub: "Hub", *, strict: bool) -> tuple["Plan", ...]:
+    """Plan what the recipe is of: a merge, several in stages, or a mixture of experts."""
+    from cuvee.api import load_stages
+    from cuvee.plan.stages import plan_stages
+    from cuvee.recipe.slips import refuse_slips
+    from cuvee.upcycle import is_mixture, plan_mixture, read_upcycling
+
+    if not is_mixture(recipe):
+        return plan_stages(load_stages(recipe, strict=strict), hub=hub)
+    asked, text = read_upcycling(recipe)
+    if strict:
+        refuse_slips(asked.slips)
+    return (plan_mixture(asked, text, folder=recipe.parent, hub=hub),)
 
 
 def _workers(plan: "Plan", budget: int | None, threads: int) -> int:
@@ -105,10 +122,11 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
 
     console = Console()
     forecast = plan.forecast
-    console.print(f"[bold]{plan.method.key}[/]  {escape(plan.method.formula)}")
-    for i, model in enumerate(plan.models):
+    title = escape(plan.method.formula)
+    console.print(f"[bold]{plan.making.title}[/]" if plan.making else f"[bold]{plan.method.key}[/]  {title}")
+    for i, place in enumerate(_places(plan)):
         roles = "  (config and tokenizer come from here)" if i == plan.donor else ""
-        console.print(f"  {model}  ->  {_place(plan, i)}{roles}", markup=False)
+        console.print(f"  {place}{roles}", markup=False)
     if plan.recipe.weights is not None:
         console.print(f"weights: {_chosen(plan.recipe.weights)}", markup=False)
     for chosen in plan.recipe.post:
@@ -168,6 +186,16 @@ def _matrices(plan: "Plan", workers: int) -> Iterator[str]:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _places(plan: "Plan") -> Iterator[str]:
+    """Say of each model where it is: of the experts for a mixture, which is a copy of one source made of them."""
+    if plan.making is not None:
+        for parent in plan.making.parents:
+            yield f"{parent.name}  ->  {parent.source.place or 'on the hub'}"
+        return
+    for i, model in enumerate(plan.models):
+        yield f"{model}  ->  {_place(plan, i)}"
 
 
 def _place(plan: "Plan", i: int) -> str:

@@ -15,6 +15,7 @@ def command(
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
     shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
+    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
@@ -24,9 +25,12 @@ def command(
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
     from cuvee.plan.resolve import find_model
+    from cuvee.recipe.slips import refuse_slips
     from cuvee.upcycle import read_upcycling, upcycle
 
     asked, text = read_upcycling(recipe)
+    if strict:
+        refuse_slips(asked.slips)
     hub, progress = Hub(offline=offline), shown_progress()
     models = {model: find_model(model, hub, progress, folder=recipe.parent) for model in asked.models}
     size = parse_bytes(shard_size, "--shard-size")

@@ -20,15 +20,16 @@ Found = Mapping[str, Supplied]
 
 def random_keys(step: MergeStep, seed: int) -> tuple[tuple[int, int], ...]:
     """Return what the draws of each model's tensor depend on: seed, model, occurrence and tensor, nothing else."""
-    return tuple(_key(str(seed), given.identity, str(given.occurrence), step.name) for given in step.inputs)
+    return tuple(random_key(str(seed), given.identity, str(given.occurrence), step.name) for given in step.inputs)
 
 
 def rounding_key(step: MergeStep, seed: int) -> tuple[int, int]:
     """Return what the draws of random rounding depend on: seed and output tensor."""
-    return _key(str(seed), "rounding", step.name)
+    return random_key(str(seed), "rounding", step.name)
 
 
-def _key(*words: str) -> tuple[int, int]:
+def random_key(*words: str) -> tuple[int, int]:
+    """Return the two 32-bit halves of a key that follows from the words, for draws by `Kernels.uniform`."""
     digest = blake3("\0".join(words).encode()).digest(8)
     return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:], "little")
 

@@ -12,6 +12,7 @@ from cuvee.plan.names import View
 from cuvee.plan.vocabulary import Aligned
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.slips import warnings_of
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
 
 MOST_SHOWN = 12
@@ -49,7 +50,7 @@ class Draft:
         self.index = {model: i for i, model in enumerate(self.models)}
         self.unseen = opening.unseen
         self.problems += opening.problems
-        self.warnings += self.aligned.warnings
+        self.warnings += [*warnings_of(self.recipe.slips), *self.aligned.warnings]
         self.notes += self.aligned.vocabulary.notes
 
     @property

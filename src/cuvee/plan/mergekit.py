@@ -5,14 +5,8 @@ from collections.abc import Iterator
 import yaml
 
 from cuvee.plan.plan import Plan
+from cuvee.recipe.language import MERGEKIT_METHODS
 from cuvee.recipe.recipe import Recipe
-
-METHODS = (
-    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
-    "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
-    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
-)  # fmt: skip
-"""Methods of ours that mergekit has under the same key."""
 
 OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt")
 
@@ -47,7 +41,7 @@ def as_mergekit(recipe: Recipe) -> str | None:
         or recipe.unknown_layers != "refuse"
     )
     own = own or recipe.chat_template in [str(model) for model in recipe.models()]
-    if own or recipe.merge_method not in METHODS:
+    if own or recipe.merge_method not in MERGEKIT_METHODS:
         return None
     left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in OUR_KEYS}
     if isinstance(left.get("tokenizer"), str):
@@ -57,6 +51,8 @@ def as_mergekit(recipe: Recipe) -> str | None:
 
 def differences(plan: Plan) -> tuple[str, ...]:
     """Say what comes out otherwise than of mergekit, for a recipe that mergekit can read; nothing for others."""
+    if plan.making is not None:
+        return plan.making.unlike_mergekit
     return tuple(_differences(plan)) if as_mergekit(plan.recipe) is not None else ()
 
 

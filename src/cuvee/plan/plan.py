@@ -121,7 +121,7 @@ class Making:
     """How another command than `cuvee merge` makes an output, whose plan only copies from one source made for it.
 
     `command` makes it again. `recipe_digest` identifies what it was told. `how` is a sentence for the card, `record`
-    what `cuvee.json` says besides.
+    what `cuvee.json` says besides. `unlike_mergekit` says in which ways mergekit's output would be another.
     """
 
     command: str
@@ -132,6 +132,7 @@ class Making:
     reproducible: Reproducible
     tags: tuple[str, ...]
     record: Mapping[str, Any]
+    unlike_mergekit: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Every key that a recipe file may have, and the type of its value."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
@@ -43,6 +43,13 @@ class _Module(_Strict):
     parameters: dict[str, Any] | None = None
 
 
+def _without_torch(written: Any) -> Any:
+    """Let `torch.bfloat16` be `bfloat16`, as mergekit does."""
+    return written.removeprefix("torch.") if isinstance(written, str) else written
+
+
+WrittenDType = Annotated[DType, BeforeValidator(_without_torch)]
+
 _TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
 
 
@@ -55,8 +62,8 @@ class RecipeDocument(_Strict):
     modules: dict[str, _Module] | None = Field(None, min_length=1, description="parts of a model, each merged its way")
     base_model: str | None = None
     parameters: dict[str, Any] | None = None
-    dtype: DType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
-    out_dtype: DType | None = None
+    dtype: WrittenDType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
+    out_dtype: WrittenDType | None = None
     compute_dtype: ComputeDType = Field("float32", description="as_loaded rounds inputs and task vectors to dtype")
     semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
     seed: int = Field(0, ge=0, lt=2**63)

@@ -32,6 +32,13 @@ class AdditionSchema(Protocol):
 
 Additions = Mapping[str, AdditionSchema]
 
+MERGEKIT_METHODS = (
+    "linear", "slerp", "task_arithmetic", "ties", "dare_linear", "dare_ties", "passthrough", "nuslerp",
+    "multislerp", "karcher", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce", "model_stock",
+    "nearswap", "arcee_fusion", "ram", "ramplus_tl",
+)  # fmt: skip
+"""Methods that mergekit 0.1.5 has under the same key."""
+
 
 @dataclass(frozen=True)
 class Language:
@@ -40,3 +47,10 @@ class Language:
     methods: Mapping[str, MethodSchema]
     weight_rules: Additions
     modifiers: Additions
+
+    def parameters_elsewhere(self, method: MethodSchema) -> frozenset[str]:
+        """Return the parameters of all methods of mergekit, if the method is one of them; else none."""
+        theirs = [self.methods[key] for key in MERGEKIT_METHODS if key in self.methods]
+        if not any(method is other for other in theirs):
+            return frozenset()
+        return frozenset(name for other in theirs for name in other.settings)

@@ -20,8 +20,12 @@ from cuvee.recipe.problems import Notes, schema_problems
 from cuvee.recipe.recipe import Chosen, Recipe, Slice
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.shown import shown
+from cuvee.recipe.slips import plain_numbers
 from cuvee.recipe.sources import read_model, read_slices
 from cuvee.recipe.vocabulary import TokenizerChoice, models_named, read_choice
+
+NUMBERS = ("layer_range", "pad_to_multiple_of", "token_id")
+"""Keys besides parameters that hold numbers in recipes for mergekit, which reads them in quotes, too."""
 
 
 def read_recipe(path: Path, language: Language) -> Recipe:
@@ -54,12 +58,15 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
     """Check one document. Raises RecipeError that holds every problem with its line."""
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
-    known = document.data
-    if "experts" in known and "merge_method" not in known:
-        hint = "`cuvee upcycle RECIPE OUT` makes one; `cuvee merge` and `cuvee plan` take recipes with 'merge_method'"
+    if "experts" in document.data and "merge_method" not in document.data:
+        hint = "`cuvee upcycle RECIPE OUT` makes one, and `cuvee plan RECIPE` shows what that would do"
         raise RecipeError("this is the recipe of a mixture of experts", where=document.place(("experts",)), hint=hint)
-    notes = Notes(document, schema_problems(document, known))
-    recipe = _recipe(known, _method(known, language, notes), language, notes, folder)
+    document, slips = plain_numbers(document, NUMBERS)
+    notes = Notes(document, schema_problems(document, document.data), slips)
+    method = _method(document.data, language, notes)
+    if method is not None:
+        notes.elsewhere = language.parameters_elsewhere(method)
+    recipe = _recipe(document.data, method, language, notes, folder)
     notes.stop_at_problems()
     assert recipe is not None, "a recipe without problems is read"
     return recipe
@@ -127,6 +134,7 @@ def _recipe(
         mtp="drop" if checked.mtp == "drop" else mtp,
         unknown_layers=checked.unknown_layers,
         name=checked.name,
+        slips=notes.slips_in_order(),
         text=notes.document.text,
         source=notes.document.source,
         folder=folder,

@@ -5,10 +5,12 @@ from typing import Any
 
 from cuvee.errors import closest
 from cuvee.recipe.document import Path as Place
+from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.language import MethodSchema
 from cuvee.recipe.problems import Notes
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
 from cuvee.recipe.shown import shown
+from cuvee.recipe.slips import UNQUOTED, WITHOUT_QUOTES, plain_scalars
 
 
 def read_settings(written: Any, place: Place, method: MethodSchema | None, notes: Notes, *, own: bool) -> Settings:
@@ -25,14 +27,20 @@ def read_settings(written: Any, place: Place, method: MethodSchema | None, notes
 def _value(name: str, written: Any, place: Place, method: MethodSchema, notes: Notes, *, own: bool) -> Value | None:
     key = notes.document.data["merge_method"]
     setting = method.settings.get(name)
+    if setting is None and name in notes.elsewhere:
+        _pass_over(name, key, method.settings, place, notes)
+        return None
     if setting is None:
         note_unknown(name, key, method.settings, place, notes)
         return None
     if own and not setting.per_model:
         hint = "set it under the recipe's own 'parameters'"
         notes.add(place, f"'{name}' is one number for the whole merge; a model cannot set its own", hint)
+    plain, changed = plain_scalars(written, setting)
+    if changed:
+        _note_type(setting, key, place, notes)
     try:
-        value = parse_value(written)
+        value = parse_value(plain)
     except ValueError as error:
         notes.add(place, f"'{name}': {error}")
         return None
@@ -43,8 +51,26 @@ def _value(name: str, written: Any, place: Place, method: MethodSchema, notes: N
     return tuple(Choice(tuple(map(setting.plain, choice.stops)), choice.filter) for choice in value)
 
 
+def _pass_over(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
+    """Note that another method takes the parameter, and that it has no effect in this one."""
+    guess = closest(name, list(settings))
+    hint = f"did you mean '{guess}'?" if guess else "leave it out"
+    notes.add_slip(place, f"'{key}' takes no parameter '{name}'", "it is ignored, as in mergekit", hint)
+
+
+def _note_type(setting: Setting, key: str, place: Place, notes: Notes) -> None:
+    """Note that a value was read as the setting's type, though it is written as another."""
+    if setting.kind == "boolean":
+        message, hint = f"'{setting.name}' of '{key}' is not written as true or false", "write true or false"
+        notes.add_slip(place, message, "it is read as the one that it means, as in mergekit", hint)
+        return
+    notes.add_slip(place, f"'{setting.name}' of '{key}' is a number in quotes", UNQUOTED, WITHOUT_QUOTES)
+
+
 def note_unknown(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
     """Note that what has the key takes no parameter of that name, with the closest one."""
     guess = closest(name, list(settings))
     hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(settings) or 'none'}"
+    if guess is None and name in RecipeDocument.model_fields:
+        hint = f"'{name}' is a key of the recipe: write it beside 'merge_method'"
     notes.add(place, f"'{key}' takes no parameter {shown(name)}", hint)

@@ -11,6 +11,7 @@ from cuvee.recipe.document import Document
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.keys import RecipeDocument, fields_at
 from cuvee.recipe.shown import shown
+from cuvee.recipe.slips import Slip
 
 MOST_SHOWN = 30
 """Problems in one message; more are counted."""
@@ -18,14 +19,27 @@ MOST_SHOWN = 30
 
 @dataclass
 class Notes:
-    """A document and the problems noted of it so far."""
+    """A document, the problems noted of it so far, and the slips that do no harm.
+
+    `elsewhere` are parameters that other methods take and that mergekit passes over here.
+    """
 
     document: Document
     problems: list[CuveeError] = field(default_factory=list)
+    slips: list[Slip] = field(default_factory=list)
+    elsewhere: frozenset[str] = frozenset()
 
     def add(self, place: Place, message: str, hint: str | None = None) -> None:
         """Note a problem with the thing at a place of the document."""
         self.problems.append(RecipeError(message, where=self.document.place(place), hint=hint))
+
+    def add_slip(self, place: Place, message: str, treatment: str, hint: str) -> None:
+        """Note a slip that does no harm, with what becomes of it and how to write it right."""
+        self.slips.append(Slip(self.document.place(place), message, treatment, hint))
+
+    def slips_in_order(self) -> tuple[Slip, ...]:
+        """Return the slips in the order of the lines."""
+        return tuple(sorted(self.slips, key=_line))
 
     def stop_at_problems(self) -> None:
         """Raise RecipeError that holds every problem, in the order of the lines."""
@@ -38,7 +52,7 @@ def _few(problems: list[CuveeError]) -> list[CuveeError]:
     return [*problems[:MOST_SHOWN], RecipeError(f"and {more} more")] if more > 0 else problems
 
 
-def _line(problem: CuveeError) -> int:
+def _line(problem: CuveeError | Slip) -> int:
     return int((problem.where or ":0").rpartition(":")[2] or 0)
 
 
@@ -61,10 +75,10 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
         guess = closest(str(place[-1]), fields_at(place[:-1]))
         hint = f"did you mean '{guess}'?" if guess else None
         return RecipeError(f"unknown key {shown(what)}", where=where, hint=hint)
+    if detail["type"] in ("model_type", "dict_type"):
+        return _not_a_mapping(place, detail["input"], where)
     if detail["type"] == "missing":
         return RecipeError(f"'{what}' is missing", where=where)
-    if place[-1] == "parameters" and isinstance(detail["input"], list):
-        return RecipeError(f"'{what}': expected 'name: value' lines, found a list", where=where)
     if detail["type"] == "value_error":
         return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
     guess = None
@@ -74,6 +88,15 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
     hint = f"did you mean '{guess}'?" if guess else None
     found = shown(detail["input"])
     return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found}", where=where, hint=hint)
+
+
+def _not_a_mapping(place: Place, written: Any, where: str) -> CuveeError:
+    """Say that keys were expected; of a model's bare name also how it is written."""
+    what = ".".join(map(str, place))
+    hint = None
+    if isinstance(written, str) and place[-2:-1] in (("models",), ("sources",)):
+        hint = f"write `- model: {written}`"
+    return RecipeError(f"'{what}': expected 'name: value' lines, found {shown(written)}", where=where, hint=hint)
 
 
 def _lowered(message: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cuvee.recipe.groups import Group, Missing
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
+from cuvee.recipe.slips import Slip
 from cuvee.recipe.vocabulary import TokenizerChoice, canonical_choice
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
@@ -60,6 +61,7 @@ class Recipe:
     `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
     `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
     `prompt` is what it says of how the output is asked: keys of a task's prompt.
+    `slips` are mistakes that change nothing: mergekit passes over them, and so does the merge, with a warning.
     `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
     """
 
@@ -85,6 +87,7 @@ class Recipe:
     prompt: Mapping[str, Any] | None = None
     name: str | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
+    slips: tuple[Slip, ...] = ()
     text: str = ""
     source: str = "recipe"
     folder: Path | None = None

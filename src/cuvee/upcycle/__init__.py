@@ -1,6 +1,6 @@
 """Dense models of one shape put together as the experts of one model."""
 
-from cuvee.upcycle.recipe import Upcycling, read_upcycling
-from cuvee.upcycle.run import upcycle
+from cuvee.upcycle.recipe import Upcycling, is_mixture, read_upcycling
+from cuvee.upcycle.run import plan_mixture, upcycle
 
-__all__ = ["Upcycling", "read_upcycling", "upcycle"]
+__all__ = ["Upcycling", "is_mixture", "plan_mixture", "read_upcycling", "upcycle"]

@@ -1,4 +1,4 @@
-"""The routers' rows: one for each expert and layer, of unit length but where they are random."""
+"""The rows of routers and gates: one for each expert and layer, of unit length but where they are random."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,24 +12,33 @@ from cuvee.structure import is_before_layers
 from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.check import built
 from cuvee.tokenizers.read import JSON, read_tokenizer
-from cuvee.upcycle.recipe import Expert, Upcycling
+from cuvee.upcycle.recipe import DRAWN, Expert, Upcycling
 
 Seen = Callable[[str], np.ndarray]
 """What a text looks like to a model: a direction, or one for each layer."""
 
 
 def gates(recipe: Upcycling, base: TensorSource, place: Path, layers: int, width: int) -> np.ndarray:
-    """Return [layers, experts, width] in float32. Raises CheckpointError, or MissingExtra."""
-    if recipe.gate_mode == "random":
-        shape = (len(recipe.experts), width)
-        drawn = [np.random.default_rng([recipe.seed, layer]).standard_normal(shape) for layer in range(layers)]
-        return np.stack(drawn).astype(np.float32)
+    """Return [layers, gated experts, width] in float32. Raises CheckpointError, or MissingExtra."""
+    if recipe.gate_mode in DRAWN:
+        return np.stack([_drawn(recipe, layer, width) for layer in range(layers)]).astype(np.float32)
     if recipe.gate_mode == "cheap_embed":
-        rows = np.stack([_directed(_embedded(base, place), expert) for expert in recipe.experts])
+        embedded = _embedded(base, place)
+        rows = np.stack([_directed(embedded, expert) for expert in recipe.gated])
         return np.repeat(rows[None], layers, axis=0).astype(np.float32)
-    states = _hidden_states(place)
-    found = [_directed(states, expert) for expert in recipe.experts]
-    return np.stack(found, axis=1)[:layers].astype(np.float32)
+    states = _hidden_states(place, average=recipe.gate_mode == "hidden_avg")
+    directions = [_directed(states, expert) for expert in recipe.gated]
+    return np.stack(directions, axis=1)[:layers].astype(np.float32)
+
+
+def _drawn(recipe: Upcycling, layer: int, width: int) -> np.ndarray:
+    """Draw a layer's rows: of a normal distribution, or as torch draws a new linear map of this width."""
+    generator = np.random.default_rng([recipe.seed, layer])
+    shape = (len(recipe.gated), width)
+    if recipe.gate_mode == "uniform_random":
+        bound = width**-0.5
+        return generator.uniform(-bound, bound, shape)
+    return generator.standard_normal(shape)
 
 
 def _directed(seen: Seen, expert: Expert) -> np.ndarray:
@@ -61,8 +70,8 @@ def _embedded(base: TensorSource, place: Path) -> Seen:
     return lambda text: np.asarray(table[library.encode(text).ids].mean(axis=0))
 
 
-def _hidden_states(place: Path) -> Seen:
-    """Return the state that enters each layer at a text's last token: [layers, width]."""
+def _hidden_states(place: Path, *, average: bool) -> Seen:
+    """Return the state that enters each layer, at a text's last token or on average over all: [layers, width]."""
     try:
         import torch
         import transformers
@@ -79,6 +88,8 @@ def _hidden_states(place: Path) -> Seen:
     def seen(text: str) -> np.ndarray:
         with torch.no_grad():
             out = network(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
-        return np.stack([state[0, -1].numpy() for state in out.hidden_states[:-1]]).astype(np.float64)
+        states = torch.stack(out.hidden_states[:-1])[:, 0].double()
+        reduced = states.mean(dim=1) if average else states[:, -1]
+        return np.asarray(reduced.numpy())
 
     return seen

@@ -1,48 +1,73 @@
 """A recipe for a mixture of experts, in the words of mergekit-moe, read strictly."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
 from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.document import Document, read_document
+from cuvee.recipe.document import Document, read_document, read_documents
+from cuvee.recipe.keys import WrittenDType
 from cuvee.recipe.load import read_text
-from cuvee.recipe.recipe import DType
+from cuvee.recipe.shown import shown
+from cuvee.recipe.slips import Slip, plain_numbers
 
-GateMode = Literal["random", "cheap_embed", "hidden"]
+GateMode = Literal["random", "uniform_random", "cheap_embed", "hidden", "hidden_last", "hidden_avg"]
+DRAWN = ("random", "uniform_random")
+"""Modes that draw the routers and look at no prompts."""
+
+NUMBERS = ("experts_per_token", "residual_scale", "noise_scale", "seed")
+"""Keys with a number, which mergekit-moe reads in quotes, too."""
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+def _or_none(written: Any) -> Any:
+    """Let an empty key be an empty list."""
+    return [] if written is None else written
+
+
+Prompts = Annotated[list[str], BeforeValidator(_or_none)]
+
+
 class Expert(_Strict):
-    """A dense model whose feed-forward parts become one expert, and the texts that it is for."""
+    """A dense model whose feed-forward parts become one expert, and the texts that it is for.
+
+    `residual_scale` multiplies what they add to the stream. `noise_scale` is the standard deviation of normal noise
+    that is added to their numbers.
+    """
 
     source_model: str
-    positive_prompts: list[str] = Field(default_factory=list)
-    negative_prompts: list[str] = Field(default_factory=list)
-
-
-class SharedExpert(_Strict):
-    """A dense model whose feed-forward parts see every token; `residual_scale` multiplies what they add."""
-
-    source_model: str
-    residual_scale: float = 1.0
+    positive_prompts: Prompts = Field(default_factory=list)
+    negative_prompts: Prompts = Field(default_factory=list)
+    residual_scale: float | None = Field(None, allow_inf_nan=False)
+    noise_scale: float | None = Field(None, ge=0, allow_inf_nan=False)
 
 
 class Upcycling(_Strict):
-    """What becomes of dense models: all but the experts comes from the base model."""
+    """What becomes of dense models: all but the experts comes from the base model. Shared experts see every token."""
 
     base_model: str
     experts: list[Expert] = Field(min_length=2)
-    shared_experts: list[SharedExpert] = Field(default_factory=list, max_length=1)
+    shared_experts: Annotated[list[Expert], BeforeValidator(_or_none)] = Field(default_factory=list, max_length=1)
     gate_mode: GateMode = "hidden"
     experts_per_token: int = Field(2, ge=1)
     architecture: str | None = None
-    dtype: DType | None = None
+    dtype: WrittenDType | None = None
     seed: int = Field(0, ge=0, lt=2**63)
+    _slips: tuple[Slip, ...] = PrivateAttr(())
+
+    @property
+    def slips(self) -> tuple[Slip, ...]:
+        """Mistakes that change nothing, as those of other recipes."""
+        return self._slips
+
+    @property
+    def gated(self) -> tuple[Expert, ...]:
+        """The experts that have a row in a router or a gate: all of `experts`, and shared ones with prompts."""
+        return (*self.experts, *(shared for shared in self.shared_experts if shared.positive_prompts))
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -52,41 +77,57 @@ class Upcycling(_Strict):
         return tuple(dict.fromkeys([self.base_model, *named]))
 
 
-_KINDS: dict[str, type[BaseModel]] = {"experts": Expert, "shared_experts": SharedExpert}
+def is_mixture(path: Path) -> bool:
+    """Say whether a file is the recipe of a mixture, and not of a merge. Raises RecipeError for what is no YAML."""
+    document, *others = read_documents(read_text(path), str(path))
+    keys = document.data if isinstance(document.data, dict) else {}
+    return not others and "experts" in keys and "merge_method" not in keys
 
 
 def read_upcycling(path: Path) -> tuple[Upcycling, str]:
     """Read a file; returns its text, too. Raises RecipeError that holds every problem with its line."""
     text = read_text(path)
-    document = read_document(text, str(path))
+    document, slips = plain_numbers(read_document(text, str(path)), NUMBERS)
     try:
-        found = Upcycling.model_validate(document.data)
+        recipe = Upcycling.model_validate(document.data)
     except ValidationError as error:
         raise several([_translated(detail, document) for detail in error.errors()]) from error
-    problems = list(_problems(found, document))
+    problems = list(_problems(recipe, document))
     if problems:
         raise several(problems)
-    return found, text
+    recipe._slips = tuple(slips)
+    return recipe, text
 
 
 def _translated(detail: Any, document: Document) -> CuveeError:
     place = tuple(detail["loc"])
     what, where = ".".join(map(str, place)), document.place(place)
     if detail["type"] == "extra_forbidden":
-        kind = _KINDS.get(str(place[0]), Upcycling) if len(place) > 1 else Upcycling
+        kind = Expert if len(place) > 1 else Upcycling
         guess = closest(str(place[-1]), list(kind.model_fields))
-        return RecipeError(f"unknown key '{what}'", where=where, hint=f"did you mean '{guess}'?" if guess else None)
+        known = ", ".join(kind.model_fields)
+        hint = f"did you mean '{guess}'?" if guess else f"there are: {known}"
+        return RecipeError(f"unknown key '{what}'", where=where, hint=hint)
+    if detail["type"] == "model_type":
+        written = detail["input"]
+        message = f"'{what}': expected 'name: value' lines, found {shown(written)}"
+        model = f"write `- source_model: {written}`" if isinstance(written, str) else None
+        return RecipeError(message, where=where, hint=model)
     return RecipeError(f"'{what}': {detail['msg'][:1].lower()}{detail['msg'][1:]}", where=where)
 
 
-def _problems(found: Upcycling, document: Document) -> list[CuveeError]:
+def _problems(recipe: Upcycling, document: Document) -> list[CuveeError]:
     problems: list[CuveeError] = []
-    if found.experts_per_token > len(found.experts):
-        message = f"'experts_per_token' is {found.experts_per_token}, and there are {len(found.experts)} experts"
+    if recipe.experts_per_token > len(recipe.experts):
+        message = f"'experts_per_token' is {recipe.experts_per_token}, and there are {len(recipe.experts)} experts"
         problems.append(RecipeError(message, where=document.place(("experts_per_token",))))
-    for i, expert in enumerate(found.experts):
-        if found.gate_mode != "random" and not expert.positive_prompts:
+    for i, expert in enumerate(recipe.experts):
+        if recipe.gate_mode not in DRAWN and not expert.positive_prompts:
             hint = "or use gate_mode: random, which needs training"
-            message = f"gate_mode: {found.gate_mode} needs 'positive_prompts' for each expert"
+            message = f"gate_mode: {recipe.gate_mode} needs 'positive_prompts' for each expert"
             problems.append(RecipeError(message, where=document.place(("experts", i)), hint=hint))
+    for i, shared in enumerate(recipe.shared_experts):
+        if shared.negative_prompts and not shared.positive_prompts:
+            message = "'negative_prompts' of a shared expert need 'positive_prompts', too"
+            problems.append(RecipeError(message, where=document.place(("shared_experts", i))))
     return problems

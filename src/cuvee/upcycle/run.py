@@ -17,16 +17,20 @@ from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
+from cuvee.engine.surveys import random_key
 from cuvee.errors import CheckpointError, RecipeError, several
 from cuvee.foreign import open_files, readable
 from cuvee.hub import Hub, open_cached
+from cuvee.kernels import load
 from cuvee.plan import Making, Parent, Plan, make_plan
 from cuvee.plan.plan import conflicts
-from cuvee.plan.resolve import FoundModel
+from cuvee.plan.resolve import FoundModel, open_model
 from cuvee.recipe.load import parse_recipe
+from cuvee.recipe.slips import warnings_of
 from cuvee.structure import layer_of
 from cuvee.upcycle.gates import gates
-from cuvee.upcycle.recipe import Upcycling
+from cuvee.upcycle.mergekit import differences
+from cuvee.upcycle.recipe import DRAWN, Expert, Upcycling
 
 MOST_CONDITION = 5.0
 """Routers whose rows are more alike than this condition number says hardly tell the experts apart."""
@@ -46,15 +50,30 @@ class Layout:
     dense: tuple[str, ...]
     said: Mapping[str, Any]
 
+    def is_called(self, architecture: str) -> bool:
+        """Say whether a recipe's `architecture` means it: its key, or the beginning of mergekit's name for it."""
+        word = architecture.lower()
+        return word == self.key or str(self.said["mergekit"]).lower().startswith(word)
+
 
 @dataclass(frozen=True)
 class _Piece:
-    """A tensor of the output: that of a source, scaled, or an array."""
+    """A tensor of the output: that of a source, with noise and scaled, or an array.
+
+    `noise` is the standard deviation of what is added; `key` is what its draws depend on.
+    """
 
     source: TensorSource | None
     name: str
     scale: float = 1.0
+    noise: float = 0.0
+    key: tuple[int, int] = (0, 0)
     array: np.ndarray | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether the source's numbers are not taken as they are."""
+        return self.scale != 1.0 or self.noise != 0.0
 
 
 @checks_options
@@ -77,16 +96,29 @@ def upcycle(
     base = recipe.base_model
     rows = gates(recipe, dense.base, models[base].place, len(dense.layers), dense.width)
     plan = _plan(recipe, text, parents, dense, rows)
-    plan = replace(plan, hub=hub or plan.hub, warnings=(*plan.warnings, *_alike(rows), *conflicts(plan.parents)))
+    alike = _alike(rows[:, : len(recipe.experts)])
+    plan = replace(plan, hub=hub or plan.hub, warnings=(*plan.warnings, *alike, *conflicts(plan.parents)))
     # what was planned before is of one input: another recipe with the same shapes must not be gone on with
     options["resume"] = False
     return run_plan(plan, Path(out), **options)
 
 
+def plan_mixture(recipe: Upcycling, text: str, *, folder: Path, hub: Hub) -> Plan:
+    """Plan a mixture from the headers of its models, which are looked for as a merge's are. No router is made.
+
+    Raises RecipeError and CheckpointError as `upcycle` does.
+    """
+    parents = {}
+    for name in recipe.models:
+        parents[name] = Parent(name, readable(open_model(name, hub, folder), name))
+    plan = mixture_again(recipe, text, parents)
+    return replace(plan, hub=hub, warnings=(*plan.warnings, *conflicts(plan.parents)))
+
+
 def mixture_again(recipe: Upcycling, text: str, parents: Mapping[str, Parent]) -> Plan:
     """Plan a mixture that is there already, from headers: its routers are zeros, for nothing is run for them."""
     dense = _dense(recipe, parents)
-    rows = np.zeros((len(dense.layers), len(recipe.experts), dense.width), np.float32)
+    rows = np.zeros((len(dense.layers), len(recipe.gated), dense.width), np.float32)
     return _plan(recipe, text, parents, dense, rows)
 
 
@@ -135,7 +167,9 @@ def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _D
     others = ", ".join(recipe.models[1:])
     note = f"{len(recipe.experts)} experts, of {others}: {layout.key}, routers by {recipe.gate_mode}"
     making = _making(recipe, layout, [parents[name] for name in recipe.models])
-    return replace(plan, notes=(*plan.notes, note), making=making)
+    making = replace(making, unlike_mergekit=tuple(differences(recipe, layout.key, dense.base)))
+    warnings = (*warnings_of(recipe.slips), *plan.warnings)
+    return replace(plan, notes=(*plan.notes, note), warnings=warnings, making=making)
 
 
 def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Making:
@@ -151,10 +185,14 @@ def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Mak
         ),
         parents=tuple(parents),
         recipe_digest=hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
-        reproducible="bits" if recipe.gate_mode == "random" else "tolerance",
+        reproducible="bits" if recipe.gate_mode in DRAWN and not _adds_noise(recipe) else "tolerance",
         tags=("moe", layout.key),
         record={"kind": KIND, "command": COMMAND},
     )
+
+
+def _adds_noise(recipe: Upcycling) -> bool:
+    return any(expert.noise_scale for expert in (*recipe.experts, *recipe.shared_experts))
 
 
 def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
@@ -164,13 +202,20 @@ def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
         known = ", ".join(kind for layout in _layouts() for kind in layout.dense)
         message = f"models of the type '{dense}' have no mixture here; those of the types {known} have"
         raise CheckpointError(message, where=recipe.base_model)
-    if recipe.architecture not in (None, *(layout.key for layout in fitting)):
-        message = f"'{recipe.architecture}' does not fit models of the type '{dense}'"
-        raise RecipeError(message, hint=f"expected {', '.join(layout.key for layout in fitting)}")
     layout = fitting[0]
-    if bool(recipe.shared_experts) != ("shared" in layout.said):
-        needs = "needs one of 'shared_experts'" if "shared" in layout.said else "has no 'shared_experts'"
-        raise RecipeError(f"a mixture of the kind '{layout.key}' {needs}")
+    if recipe.architecture is not None and not layout.is_called(recipe.architecture):
+        message = f"'architecture': '{recipe.architecture}' does not fit models of the type '{dense}'"
+        raise RecipeError(
+            message, hint=f"leave it out, or write {layout.key}: such models become no other mixture here"
+        )
+    if recipe.shared_experts and "shared" not in layout.said:
+        with_shared = ", ".join(kind for layout in _layouts() if "shared" in layout.said for kind in layout.dense)
+        message = f"a mixture of the kind '{layout.key}' has no 'shared_experts'"
+        hint = f"leave them out: only models of the type {with_shared} become a mixture with a shared expert here"
+        raise RecipeError(message, hint=hint)
+    if "shared" in layout.said and not recipe.shared_experts:
+        hint = "name one model, the base for example, with a small 'residual_scale'"
+        raise RecipeError(f"a mixture of the kind '{layout.key}' needs one of 'shared_experts'", hint=hint)
     return layout
 
 
@@ -228,14 +273,25 @@ def _pieces(
         prefix = name.partition("mlp.")[0]
         word = said["parts"][part]
         for i, expert in enumerate(recipe.experts):
-            pieces[prefix + said["expert"].format(expert=i, part=word)] = _Piece(sources[expert.source_model], name)
+            new = prefix + said["expert"].format(expert=i, part=word)
+            pieces[new] = _expert_piece(expert, sources[expert.source_model], name, new, recipe.seed)
         for shared in recipe.shared_experts:
-            scale = shared.residual_scale if part == "down_proj" else 1.0
-            pieces[prefix + said["shared"].format(part=word)] = _Piece(sources[shared.source_model], name, scale)
-        pieces[prefix + said["router"]] = _Piece(None, "", array=rows[layer])
+            new = prefix + said["shared"].format(part=word)
+            pieces[new] = _expert_piece(shared, sources[shared.source_model], name, new, recipe.seed)
+        count = len(recipe.experts)
+        pieces[prefix + said["router"]] = _Piece(None, "", array=rows[layer, :count])
         if recipe.shared_experts:
-            pieces[prefix + said["shared_router"]] = _Piece(None, "", array=np.zeros((1, rows.shape[2]), np.float32))
+            gate = rows[layer, count:] if shared.positive_prompts else np.zeros((1, rows.shape[2]), np.float32)
+            pieces[prefix + said["shared_router"]] = _Piece(None, "", array=gate)
     return pieces
+
+
+def _expert_piece(expert: Expert, source: TensorSource, name: str, new: str, seed: int) -> _Piece:
+    """Return one matrix of an expert: its last one, which writes to the stream, is scaled."""
+    writes = name.split(".")[-2] == "down_proj"
+    scale = 1.0 if expert.residual_scale is None or not writes else expert.residual_scale
+    key = random_key(str(seed), "noise", new)
+    return _Piece(source, name, scale, expert.noise_scale or 0.0, key)
 
 
 def _config(
@@ -260,6 +316,26 @@ def _alike(rows: np.ndarray) -> tuple[str, ...]:
     if worst <= MOST_CONDITION:
         return ()
     return (f"the routers' rows are much alike (condition number {worst:.1f}): use prompts that differ more",)
+
+
+def _change(piece: _Piece, first: int, out: Sequence[np.ndarray]) -> None:
+    """Add noise to numbers and scale them, in float32; `first` is the place in the tensor at which they begin."""
+    for numbers in out:
+        changed = numbers.astype(np.float32)
+        if piece.noise:
+            changed += np.float32(piece.noise) * _normal(piece.key, first, numbers.size)
+        numbers[:] = (changed * np.float32(piece.scale)).astype(numbers.dtype)
+        first += numbers.size
+
+
+def _normal(key: tuple[int, int], first: int, count: int) -> np.ndarray:
+    """Draw from the normal distribution, by Box and Muller: each number follows from the key and its place alone."""
+    draws = np.empty((2, count), np.float32)
+    kernels = load()
+    kernels.uniform(key, first, draws[0])
+    kernels.uniform((key[1], key[0]), first, draws[1])
+    normal: np.ndarray = np.sqrt(-2 * np.log1p(-draws[0])) * np.cos(np.float32(2 * np.pi) * draws[1])
+    return normal
 
 
 class _Mixed:
@@ -288,10 +364,8 @@ class _Mixed:
         piece, dtype = self._pieces[name], NUMPY[self.tensors[name].dtype]
         if piece.source is not None:
             piece.source.read_into(piece.name, start, out)
-            if piece.scale != 1.0:
-                for part in out:
-                    numbers = part.view(np.uint8).view(dtype)
-                    numbers[:] = (numbers.astype(np.float32) * np.float32(piece.scale)).astype(dtype)
+            if piece.changes:
+                _change(piece, start // dtype.itemsize, [part.view(np.uint8).view(dtype) for part in out])
             return
         assert piece.array is not None, "a piece has a source or an array"
         raw = np.ascontiguousarray(piece.array.astype(dtype)).reshape(-1).view(np.uint8)
