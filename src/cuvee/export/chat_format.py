@@ -1,6 +1,6 @@
 """A chat template as the texts around messages, found by rendering it: what Ollama can say of it.
 
-Ollama's own templates are Go's. One is made only if it gives, for some conversations, just what the Jinja template gives.
+Ollama's own templates are Go's. One is made only if it gives for some conversations just what the Jinja template does.
 """
 
 import json
@@ -20,8 +20,8 @@ _NOW = "@@now@@"
 class ChatFormat:
     """Texts around messages. Those around the system's are None if the template takes no such message.
 
-    `opening` comes before a first message of the user's, `user` before a later one; a first message that comes behind the
-    system's has `system_after` before it. `prompt` asks for an answer.
+    `opening` comes before a first message of the user's, `user` before a later one. Behind the system's message it is
+    `system_after` instead. `prompt` asks for an answer.
     """
 
     system_before: str | None

@@ -1,7 +1,7 @@
 """A BPE of pieces, as SentencePiece has it, in GGUF's words: a score for each piece instead of merges.
 
-llama.cpp joins two neighbours whenever the vocabulary has what they make, and what has the highest score first. Merges say
-the same only if every such pair is among them, and the pairs that make one piece stand together.
+llama.cpp joins two neighbours whenever the vocabulary has what they make, the highest score first. Merges say the same
+only if every such pair is among them, and the pairs that make one piece stand together.
 """
 
 import json
@@ -51,10 +51,10 @@ def _prepends(content: Mapping[str, Any], tokenizer: Tokenizer, notes: list[str]
 
 
 def _replaces_spaces(step: Mapping[str, Any]) -> bool:
-    """Say whether a step does no more than llama.cpp does: writes spaces as ▁, or cuts at spaces that are none by then."""
+    """Say whether a step only writes spaces as ▁, as llama.cpp does, or cuts at spaces that are none by then."""
     if step["type"] == "Replace":
-        return step["pattern"] == {"String": " "} and step["content"] == SPACE
-    return step["type"] == "Split" and step["pattern"] == {"String": " "}
+        return bool(step["pattern"] == {"String": " "} and step["content"] == SPACE)
+    return bool(step["type"] == "Split" and step["pattern"] == {"String": " "})
 
 
 def _shown(step: Mapping[str, Any]) -> str:

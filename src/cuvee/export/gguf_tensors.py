@@ -101,7 +101,7 @@ def _are_equal(source: TensorSource, one: TensorSpec, other: TensorSpec) -> bool
         pieces = [np.empty(min(_COMPARED_BYTES, one.nbytes - start), np.uint8) for _ in (one, other)]
         source.read_into(one.name, start, pieces[:1])
         source.read_into(other.name, start, pieces[1:])
-        if not np.array_equal(*pieces):
+        if not np.array_equal(pieces[0], pieces[1]):
             return False
     return True
 

@@ -20,8 +20,24 @@ from cuvee.tokenizers.read import JSON, SETTINGS, Tokenizer, parse_tokenizer, re
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 
 ENDS_BY_NAME = frozenset(
-    "<|eot_id|> <|im_end|> <|end|> <|return|> <|call|> <end_of_turn> <|endoftext|> </s> <|eom_id|> <EOT> [EOT] [EOS] "
-    "<|end_of_text|> <end_of_utterance> <eos> <turn|>".split()
+    [
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eom_id|>",
+        "<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+        "<eos>",
+        "<turn|>",
+    ]
 )
 """Texts of tokens at which llama.cpp ends whatever the file says."""
 
@@ -191,7 +207,7 @@ def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: l
     first, last = _around(files.content, tokenizer)
     ends = end_tokens(files, config)
     eos = _named(files, config, "eos")
-    if ends and eos not in ends:
+    if eos is None and ends:
         eos = ends[0]
     eos = eos if last is None else last
     numbers = {

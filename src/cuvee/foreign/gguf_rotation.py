@@ -49,7 +49,7 @@ class Rotation:
 def rotation_to_gguf(config: Mapping[str, Any], known: Family, defaults: Mapping[str, Any], where: str) -> Rotation:
     """Return how a GGUF file says the rotary embedding of a config that has `head_dim`.
 
-    `defaults` has the bases where the config has none. Raises CheckpointError for what llama.cpp would compute otherwise.
+    `defaults` has the bases where the config has none. Raises CheckpointError for what llama.cpp lacks.
     """
     written = config.get("rope_scaling") or config.get("rope_parameters") or {}
     bases = {key: config.get(key) or base for key, base in defaults.items()}
@@ -146,7 +146,7 @@ def _magnitude(factor: float, scale: float = 1.0) -> float:
 
 
 def llama3_factors(written: Mapping[str, float], head_dim: int) -> np.ndarray:
-    """Return by what Llama 3's scaling divides each frequency: 1 for short waves, `factor` for long, between in between."""
+    """Return by what Llama 3's scaling divides each frequency: 1 for short waves, `factor` for long."""
     frequencies = written["rope_theta"] ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     turns = written["original_max_position_embeddings"] * frequencies / (2 * math.pi)
     low, high = written["low_freq_factor"], written["high_freq_factor"]
