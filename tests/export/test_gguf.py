@@ -112,10 +112,13 @@ def test_what_a_gguf_file_cannot_say_is_refused(tiny: Tiny, tmp_path):
     scaled = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 8.0}
     with pytest.raises(CheckpointError, match="rotary embedding of the kind 'dynamic'"):
         export_gguf(changed(folder, tmp_path / "b", rope_parameters=scaled), tmp_path / "m.gguf")
-    with pytest.raises(
-        CheckpointError, match=r"feedforward_layernorm.weight' and 3 more has no place .* would be lost"
-    ):
+    with pytest.raises(CheckpointError, match="'attn_logit_softcapping' and 3 more is not known for llama models"):
         export_gguf(changed(tiny("gemma2"), tmp_path / "c", model_type="llama"), tmp_path / "m.gguf")
+    config = json.loads((folder / "config.json").read_text())
+    gemma = shutil.copytree(tiny("gemma2"), tmp_path / "d")
+    (gemma / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"feedforward_layernorm.weight' and 3 more has no place .* be lost"):
+        export_gguf(gemma, tmp_path / "m.gguf")
     assert not list(tmp_path.glob("*.gguf*"))
 
 

@@ -107,7 +107,7 @@ def _are_equal(source: TensorSource, one: TensorSpec, other: TensorSpec) -> bool
 
 
 def _check_complete(specs: Mapping[str, TensorSpec], config: Mapping[str, Any], known: Family, place: Path) -> None:
-    """Raise CheckpointError unless these are just the tensors of the config's model: llama.cpp would not load others."""
+    """Raise CheckpointError unless these are the tensors of the config's model: llama.cpp loads no others."""
     expected = known.expected_names(config)
     missing = [name for name in sorted(expected - specs.keys()) if name != HEAD]
     strange = sorted(specs.keys() - expected)

@@ -1,7 +1,7 @@
 """A tokenizer.json in GGUF's words: `gpt2` for BPE over bytes, `llama` for BPE as SentencePiece has it.
 
-What llama.cpp does with a text is in `src/llama-vocab.cpp`. What it would do otherwise on ordinary texts is refused; what
-differs on rare ones is a note.
+What llama.cpp does with a text is in `src/llama-vocab.cpp`. What it would do otherwise on ordinary texts is refused,
+and what differs on rare ones is a note.
 """
 
 import json
