@@ -233,7 +233,7 @@ def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: l
 
 
 def end_tokens(files: TokenizerFiles, config: Mapping[str, Any]) -> list[int]:
-    """Return the numbers of the tokens at which transformers ends a text: generation_config.json's, or config.json's."""
+    """Return the numbers of the tokens at which transformers ends a text, by generation_config.json or config.json."""
     written = files.generation.get("eos_token_id", config.get("eos_token_id"))
     numbers = written if isinstance(written, list) else [written]
     return [number for number in numbers if type(number) is int and number in files.tokenizer.ids.values()]

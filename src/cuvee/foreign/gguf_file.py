@@ -260,7 +260,7 @@ def windows_from_gguf(own: Mapping[str, Any], known: Family, config: Mapping[str
 
 
 def _switches(known: Family, names: Collection[str], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what in the config brings the biases that are there. Raises CheckpointError if some of them are missing."""
+    """Return what in the config brings the biases that are there. Raises CheckpointError if some are missing."""
     biases = {name for name in names if name.endswith(".bias")}
     switches = {known.switch_of(name): True for name in sorted(biases)}
     found = {switch: True for switch in switches if switch not in (None, ALWAYS)}

@@ -48,7 +48,7 @@ class Family:
         return _renamed(own, {theirs: ours for ours, theirs in self.tensors.items()})
 
     def expected_names(self, config: Mapping[str, Any]) -> set[str]:
-        """Return transformers' names of all tensors of a model with a config, the head among them where there may be one."""
+        """Return transformers' names of all tensors of a model with a config, a head of its own among them."""
         modules = [
             module.replace("*", str(layer))
             for module in self.tensors.values()

@@ -1,8 +1,8 @@
 """Rotary embeddings as transformers' configs and as GGUF files say them: bases, and how positions are scaled.
 
-llama.cpp computes linear scaling and YaRN from keys, and Llama 3's from the tensor `rope_freqs.weight`, by whose numbers
-it divides the frequencies. What it reads was tried with llama.cpp b11549; the formulas of transformers are those of
-`modeling_rope_utils.py`.
+llama.cpp computes linear scaling and YaRN from keys, and Llama 3's from the tensor `rope_freqs.weight`, by whose
+numbers it divides the frequencies. What it reads was tried with llama.cpp b11549; the formulas of transformers are
+those of `modeling_rope_utils.py`.
 """
 
 import math
@@ -16,6 +16,9 @@ from cuvee.errors import CheckpointError
 from cuvee.foreign.gguf_names import Family
 
 FACTORS = "rope_freqs.weight"
+
+LOCAL_BASE = 10000.0
+"""By which every llama.cpp turns the layers of Gemma 3 that have a window."""
 
 FULL, WINDOW = "full_attention", "sliding_attention"
 
@@ -74,7 +77,12 @@ def _by_kind_of_layer(config: Mapping[str, Any], known: Family, bases: Mapping[s
         raise CheckpointError(message, where=where, hint=hint)
     rotation = _rotation({"rope_theta": bases["rope_theta"], **full}, config, known, where)
     local = _rotation({"rope_theta": bases["rope_local_base_freq"], **window}, config, known, where)
-    return Rotation({**rotation.settings, "rope.freq_base_swa": local.settings["rope.freq_base"]}, rotation.factors)
+    base = local.settings["rope.freq_base"]
+    if base != LOCAL_BASE:
+        message = f"config.json: the layers with a window are turned by the base {base:g}, not {LOCAL_BASE:g}"
+        hint = "only newer releases of llama.cpp read another one from a file; older ones would compute another model"
+        raise CheckpointError(message, where=where, hint=hint)
+    return Rotation({**rotation.settings, "rope.freq_base_swa": base}, rotation.factors)
 
 
 def _kind(written: Mapping[str, Any]) -> str:
@@ -168,7 +176,7 @@ def rotation_from_gguf(
         raise CheckpointError(message, where=where)
     if known.key != "gemma3":
         return full
-    local = {"rope_type": "default", "rope_theta": float(settings.get("rope.freq_base_swa", 10000.0))}
+    local = {"rope_type": "default", "rope_theta": float(settings.get("rope.freq_base_swa", LOCAL_BASE))}
     return {FULL: full, WINDOW: local}
 
 
