@@ -12,10 +12,10 @@ pytest.importorskip("gguf")
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from cuvee.errors import RecipeError  # noqa: E402  # after the skips
-from cuvee.export import export_gguf  # noqa: E402
-from cuvee.export.chat_format import chat_format  # noqa: E402
-from cuvee.tokenizers.chat import NAMED  # noqa: E402
+from cuvee.errors import RecipeError  # after the skips
+from cuvee.export import export_gguf
+from cuvee.export.chat_format import chat_format
+from cuvee.tokenizers.chat import NAMED
 
 CHATML = NAMED["chatml"]
 QWEN = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are kind.<|im_end|>\n{% endif %}" + CHATML
