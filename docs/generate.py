@@ -6,6 +6,7 @@ mergekit_recipes.yaml.
 """
 
 import inspect
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from python_page import python_page
 from cuvee.addition import Addition, modifiers, weight_rules
 from cuvee.cli.app import app
 from cuvee.cli.examples import EXAMPLES
+from cuvee.export.gguf_settings import ConfigKey, config_keys
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
 from cuvee.structure.layer_rules import Family, Rule, families
@@ -39,6 +41,20 @@ REPRODUCIBLE = {
     "bits": "the same bytes on every machine",
     "tolerance": "the same bytes on one machine; elsewhere within a tolerance",
 }
+RULE_TEXTS = {
+    "heads_fill_hidden": "only `hidden_size` / `num_attention_heads`",
+    "window_over_context": "no window, or one over the whole context",
+    "window_by_switch": "no window in any layer, or one over the whole context",
+    "full_attention": "only `full_attention`, where a window does not reach over the whole context",
+    "window_layers": "written as `attention.sliding_window_pattern`; at least one layer has a window",
+    "query_scale": "only `head_dim`; `hidden_size` / `num_attention_heads` in the largest model, told by its layers",
+    "optional": "written as `final_logit_softcapping` if there is one",
+    "every_fourth_unrotated": "every fourth layer unrotated",
+    "rotation": "written, as far as [said here](../how-to/export-to-gguf.md#how-positions-are-scaled)",
+    "tie": "no head of its own if tied; one that is there must then be the embedding",
+}
+"""What the rules of gguf_settings.py come to."""
+
 KINDS = {
     "coefficient": ("Weighted sums", "A number for each model, or for each model and tensor. The fastest."),
     "element": ("Entry by entry", "Each entry of the task vectors is thinned out, elected or weighed by itself."),
@@ -66,11 +82,35 @@ def files() -> dict[str, str]:
         "reference/additions.md": additions_page(),
         "reference/families.md": families_page(),
         "reference/mergekit-recipes.md": mergekit_page(GENERATED),
+        "reference/gguf.md": gguf_page(),
         "reference/python.md": python_page(GENERATED),
         "index.md": home_page(),
         "images/benchmarks.svg": chart((DOCS / "benchmarks.md").read_text(encoding="utf-8")),
         "../mkdocs.yml": navigation(list(pages)),
     }
+
+
+def gguf_page() -> str:
+    """Return the page that lists what an exported GGUF file says of a config.json."""
+    rows = ["| key | types | a GGUF file | without the key | in llama.cpp |", "|---|---|---|---|---|"]
+    for entry in config_keys():
+        kinds = "all" if entry.types is None else ", ".join(entry.types)
+        absent = "" if entry.absent is None else f"`{json.dumps(entry.absent)}`"
+        rows.append(f"| `{entry.key}` | {kinds} | {_in_gguf(entry)} | {absent} | {entry.source} |")
+    text = (
+        "`cuvee export gguf` writes what llama.cpp reads, and refuses by name what it would compute otherwise. These\n"
+        "are all keys of a `config.json` that are known; any other is refused, unless it is null or begins with `_`.\n"
+        "*Free* keys change nothing that is computed. Each type was compared with llama.cpp b11549.\n"
+    )
+    return f"# GGUF\n\n{GENERATED}\n\n{text}\n" + "\n".join(rows) + "\n"
+
+
+def _in_gguf(entry: ConfigKey) -> str:
+    if entry.allowed is not None:
+        return "only " + ", ".join(f"`{json.dumps(value)}`" for value in entry.allowed)
+    if entry.rule in RULE_TEXTS:
+        return RULE_TEXTS[entry.rule]
+    return "free" if entry.written is None else f"written as `{entry.written}`"
 
 
 def families_page() -> str:

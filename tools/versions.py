@@ -54,6 +54,7 @@ TEST_TOOLS = (
     "pytest",
     "pytest-xdist",
     "schemathesis",
+    "xllamacpp",
 )
 """What the tests themselves need: always as pinned, since nobody who uses cuvee has it."""
 

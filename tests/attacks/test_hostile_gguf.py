@@ -76,7 +76,7 @@ HUGE = 1 << 62
         (whole(()), "the GGUF architecture 'None' is not known"),
         (whole((ARCHITECTURE,), ()), "holds no tensor"),
         (whole((ARCHITECTURE,), (tensor(b"x\x1b[2J"),)), "cannot be printed"),
-        (whole((ARCHITECTURE,), (tensor(b"rope_freqs.weight"),)), "has no place in a llama model"),
+        (whole((ARCHITECTURE,), (tensor(b"rope_freqs.weight"),)), "no scaling that is known"),
         (whole((ARCHITECTURE,), (tensor(), tensor())), "has no place in a llama model"),
         (whole((ARCHITECTURE,), (tensor(axes=1 << 30),)), "axes, at most 4"),
         (whole((ARCHITECTURE,), (tensor(sizes=(HUGE, HUGE)),)), "has the sizes"),

@@ -32,6 +32,7 @@ def pieces_bpe() -> str:
     made.train_from_iterator(TEXT, trainer)
     content = json.loads(made.to_str())
     content["added_tokens"] = content["added_tokens"][:3]
+    content["model"]["merges"] = all_merges(content["model"]["vocab"])
     content["post_processor"] = {
         "type": "TemplateProcessing",
         "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
@@ -39,6 +40,16 @@ def pieces_bpe() -> str:
         "special_tokens": {"<s>": {"id": "<s>", "ids": [1], "tokens": ["<s>"]}},
     }
     return json.dumps(content)
+
+
+def all_merges(vocabulary: dict[str, int]) -> list[list[str]]:
+    """Return every pair that makes a piece, the older piece first, as converters of SentencePiece's models do."""
+    return [
+        [piece[:at], piece[at:]]
+        for piece in sorted(vocabulary, key=vocabulary.__getitem__)
+        for at in range(1, len(piece))
+        if piece[:at] in vocabulary and piece[at:] in vocabulary and not piece.startswith("<")
+    ]
 
 
 TOKENIZERS: dict[str, Callable[[], tuple[str, dict[str, object]]]] = {

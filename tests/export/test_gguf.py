@@ -4,6 +4,7 @@ import importlib.util
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import cuvee  # noqa: E402  # after the skips
 from cuvee.checkpoint import open_checkpoint  # noqa: E402
 from cuvee.errors import CheckpointError, RecipeError  # noqa: E402
 from cuvee.export import export_gguf  # noqa: E402
-from cuvee.export.gguf_tokenizer import split_name  # noqa: E402
+from cuvee.export.gguf_splits import split_name  # noqa: E402
 from cuvee.foreign import open_files  # noqa: E402
 
 Tiny = Callable[..., Path]
@@ -87,12 +88,14 @@ def test_ways_to_cut_texts_have_llama_cpps_names():
     digits = {"type": "Digits", "individual_digits": True}
     words = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     words += r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    split = {"type": "Split", "pattern": {"Regex": words}}
-    assert split_name({"type": "ByteLevel", "use_regex": True}) == "gpt-2"
-    assert split_name({"type": "Sequence", "pretokenizers": [digits, {"type": "ByteLevel"}]}) == "smollm"
-    assert split_name({"type": "Sequence", "pretokenizers": [split, level]}) == "qwen2"
-    assert split_name({"type": "Sequence", "pretokenizers": [{**split, "pattern": {"Regex": "x"}}, level]}) is None
-    assert split_name(None) is None
+    split = {"type": "Split", "pattern": {"Regex": words}, "behavior": "Isolated"}
+    name = partial(split_name, ignores_merges=False)
+    assert name({"type": "ByteLevel", "use_regex": True}) == "gpt-2"
+    assert name({"type": "Sequence", "pretokenizers": [digits, {"type": "ByteLevel"}]}) == "smollm"
+    assert name({"type": "Sequence", "pretokenizers": [split, level]}) == "qwen2"
+    assert name({"type": "Sequence", "pretokenizers": [{**split, "pattern": {"Regex": "x"}}, level]}) is None
+    assert name({"type": "ByteLevel", "add_prefix_space": True}) is None
+    assert name(None) is None
 
 
 def changed(folder: Path, out: Path, **config: Any) -> Path:
@@ -106,13 +109,16 @@ def test_what_a_gguf_file_cannot_say_is_refused(tiny: Tiny, tmp_path):
     folder = tiny("llama")
     with pytest.raises(CheckpointError, match="models of the type 'starcoder2' cannot be written as GGUF"):
         export_gguf(changed(folder, tmp_path / "a", model_type="starcoder2"), tmp_path / "m.gguf")
-    scaled = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}
-    with pytest.raises(CheckpointError, match="rotary embedding of the kind 'llama3'"):
+    scaled = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 8.0}
+    with pytest.raises(CheckpointError, match="rotary embedding of the kind 'dynamic'"):
         export_gguf(changed(folder, tmp_path / "b", rope_parameters=scaled), tmp_path / "m.gguf")
-    with pytest.raises(
-        CheckpointError, match=r"feedforward_layernorm.weight' and 3 more has no place .* would be lost"
-    ):
+    with pytest.raises(CheckpointError, match="'attn_logit_softcapping' and 3 more is not known for llama models"):
         export_gguf(changed(tiny("gemma2"), tmp_path / "c", model_type="llama"), tmp_path / "m.gguf")
+    config = json.loads((folder / "config.json").read_text())
+    gemma = shutil.copytree(tiny("gemma2"), tmp_path / "d")
+    (gemma / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"feedforward_layernorm.weight' and 3 more has no place .* be lost"):
+        export_gguf(gemma, tmp_path / "m.gguf")
     assert not list(tmp_path.glob("*.gguf*"))
 
 

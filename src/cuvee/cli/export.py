@@ -1,6 +1,7 @@
 """cuvee export: a model in the form of another program."""
 
 from pathlib import Path
+from typing import get_args
 
 import typer
 
@@ -18,7 +19,14 @@ def _group() -> None:
 def gguf(
     model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder, a file or org/name."),
     file: Path = typer.Argument(..., metavar="FILE", help="The GGUF file to write."),
-    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="How matrices are stored: f16 or q8_0."),
+    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="How matrices are stored: f32, f16 or q8_0."),
+    split: str = typer.Option(
+        None,
+        "--split",
+        metavar="NAME",
+        help="What llama.cpp is to call how the tokenizer cuts texts; by default found.",
+    ),
+    ollama: bool = typer.Option(False, "--ollama", help="Write a Modelfile for Ollama beside FILE."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace FILE if it is there."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
@@ -27,21 +35,31 @@ def gguf(
     from cuvee.cli.amounts import bytes_text
     from cuvee.cli.progress import shown_progress
     from cuvee.errors import RecipeError
-    from cuvee.export import export_gguf
+    from cuvee.export import Kind, export_gguf
     from cuvee.hub import Hub
     from cuvee.plan.resolve import folder_of
 
-    if kind not in ("f16", "q8_0"):
-        raise RecipeError(f"--type: expected f16 or q8_0, found '{kind}'")
+    if kind not in get_args(Kind):
+        raise RecipeError(f"--type: expected {', '.join(get_args(Kind))}, found '{kind}'")
     progress = shown_progress()
     place = folder_of(model, Hub(offline=offline), progress)
-    made = export_gguf(place, file, kind, overwrite=overwrite, progress=progress)  # type: ignore[arg-type]  # seen above
+    made = export_gguf(
+        place,
+        file,
+        kind,  # type: ignore[arg-type]  # seen above
+        split=split,
+        ollama=ollama,
+        overwrite=overwrite,
+        progress=progress,
+    )
     if as_json:
         import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps(asdict(made) | {"file": str(made.file)}, indent=2))
+        typer.echo(json.dumps(asdict(made), indent=2, default=str))
         return
     for note in made.notes:
         typer.echo(f"warning: {note}", err=True)
     typer.echo(f"{made.file}: {made.tensors} tensors, {made.kind}, {bytes_text(made.nbytes)}")
+    if made.modelfile is not None:
+        typer.echo(f"{made.modelfile}: ollama create NAME -f {made.modelfile}")

@@ -4,31 +4,33 @@ Names and layouts are those of `foreign.gguf_names`, with which such files are r
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from cuvee.checkpoint import TensorSource, TensorSpec
-from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
+from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.write import write_error
 from cuvee.errors import CheckpointError, MissingExtra, RecipeError
+from cuvee.export.gguf_pooling import pooling_settings
 from cuvee.export.gguf_settings import model_settings
-from cuvee.export.gguf_tokenizer import tokenizer_settings
+from cuvee.export.gguf_tensors import FILE_TYPES, GgufTensor, Kind, gguf_tensors, is_bare, read_numbers
+from cuvee.export.gguf_tokenizer import tokenizer_files, tokenizer_settings
+from cuvee.export.modelfile import modelfile
 from cuvee.foreign import open_files, readable
-from cuvee.foreign.gguf_names import Family, family_of, known_families, paired_rows
+from cuvee.foreign.gguf_names import Family, family_of, known_families
+from cuvee.foreign.gguf_rotation import FACTORS
 from cuvee.progress import Progress, Silent
 from cuvee.structure.vocabulary import vocabulary_rows
 
-Kind = Literal["f16", "q8_0"]
-FILE_TYPES = {"f16": 1, "q8_0": 7}
-"""What GGUF calls a file whose matrices are of a kind."""
-
 PIECE_ELEMENTS = 1 << 22
 """Numbers of a matrix that are held at a time, but for those whose rows change places."""
+
+TELLING_NAMES = ("phi-3", "phi3", "modern-bert")
+"""Names of models by which llama.cpp treats special tokens in another way (src/llama-vocab.cpp: model_name)."""
 
 
 @dataclass(frozen=True)
@@ -40,63 +42,77 @@ class Exported:
     tensors: int
     nbytes: int
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A tensor as it is written: its names, its type, and the order of its rows where they change places."""
-
-    name: str
-    spec: TensorSpec
-    kind: Any
-    nbytes: int
-    order: np.ndarray | None
-    offset: int
+    modelfile: Path | None = None
 
 
 def export_gguf(
-    place: Path, file: Path, kind: Kind = "q8_0", *, overwrite: bool = False, progress: Progress | None = None
+    place: Path,
+    file: Path,
+    kind: Kind = "q8_0",
+    *,
+    split: str | None = None,
+    ollama: bool = False,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write the model in a folder or file as GGUF. The file appears complete or not at all.
 
-    Raises RecipeError if it exists, CheckpointError for a model that has no form in GGUF as known here.
+    `split` is what llama.cpp calls the way to cut texts into words, for a tokenizer whose own way has no name there.
+    `ollama` writes a Modelfile beside it.
+    Raises RecipeError if the file exists, CheckpointError for a model that llama.cpp would compute otherwise.
     """
     try:
         import gguf
     except ImportError as error:
         raise MissingExtra("gguf", missing="gguf") from error
 
-    if file.exists() and not overwrite:
-        raise RecipeError("the output exists already", where=str(file), hint="name another, or use --overwrite")
+    beside = file.with_name("Modelfile") if ollama else None
+    for output in (file, beside):
+        if output is not None and output.exists() and not overwrite:
+            raise RecipeError("the output exists already", where=str(output), hint="name another, or use --overwrite")
     source = readable(open_files(place), str(place))
     known = _family(source, place)
     notes: list[str] = []
-    tensors = _laid_out(source, known, kind, place, notes)
-    rows = vocabulary_rows(source.tensors, source.config)
+    model = model_settings(source.config, known, place)
+    heads = {
+        "q_proj": model.settings[f"{known.key}.attention.head_count"],
+        "k_proj": model.settings[f"{known.key}.attention.head_count_kv"],
+    }
+    tensors = gguf_tensors(source, known, kind, heads, place, notes)
+    files = tokenizer_files(place)
+    rows = vocabulary_rows(source.tensors, source.config) or 0
     settings = {
-        **model_settings(source.config, known, place),
-        "general.name": place.stem if place.is_file() else place.name,
+        **model.settings,
+        f"{known.key}.vocab_size": rows,
+        **pooling_settings(place, known, is_bare(source), notes),
+        "general.name": shown_name(place),
         "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
-        **tokenizer_settings(place, source.config, rows or 0, notes),
+        **tokenizer_settings(files, source.config, rows, notes, split),
     }
+    about = modelfile(file, files, source.config, notes) if beside is not None else None
+    factors = {} if model.rotation.factors is None else {FACTORS: model.rotation.factors}
     partial = file.with_name(f".{file.name}.partial")
     writer = gguf.GGUFWriter(partial, known.key)
     for key, value in settings.items():
         _add(writer, key, value)
+    for name, numbers in factors.items():
+        writer.add_tensor_info(name, numbers.shape, numbers.dtype, numbers.nbytes)
     for tensor in tensors:
         writer.add_tensor_info(
             tensor.name, tensor.spec.shape, np.dtype(np.float32), tensor.nbytes, raw_dtype=tensor.kind
         )
     try:
-        _write(writer, source, tensors, progress or Silent())
+        _write(writer, source, factors, tensors, progress or Silent())
         os.replace(partial, file)
+        if beside is not None and about is not None:
+            beside.write_text(about, encoding="utf-8")
     except OSError as error:
         raise write_error(error, file) from error
     finally:
         with suppress(OSError):
             partial.unlink()
-    return Exported(file, kind, len(tensors), file.stat().st_size, tuple(notes))
+    return Exported(file, kind, len(factors) + len(tensors), file.stat().st_size, tuple(notes), beside)
 
 
 def _family(source: TensorSource, place: Path) -> Family:
@@ -109,51 +125,22 @@ def _family(source: TensorSource, place: Path) -> Family:
     return known
 
 
-def _laid_out(source: TensorSource, known: Family, kind: Kind, place: Path, notes: list[str]) -> list[_Written]:
-    """Name every tensor as GGUF does and choose its type. Raises CheckpointError if one has no name there."""
-    unknown = [
-        name
-        for name, spec in source.tensors.items()
-        if known.gguf_name(name) is None or spec.dtype not in MERGEABLE or len(spec.shape) > 2
-    ]
-    if unknown:
-        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
-        message = f"'{unknown[0]}'{more} has no place in a GGUF file of the type '{known.key}': it would be lost"
-        raise CheckpointError(message, where=str(place))
-    narrow = [name for name, spec in source.tensors.items() if _kind(spec, kind) != _kind_wanted(spec, kind)]
-    if narrow:
-        notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and are written as F16: {narrow[0]}")
-    return [_written(name, spec, known, source, kind, place) for name, spec in source.tensors.items()]
+def shown_name(place: Path) -> str:
+    """Return a model's name, changed where llama.cpp would read more out of it."""
+    name = place.stem if place.is_file() else place.name
+    for telling in TELLING_NAMES:
+        if telling in name.lower():
+            return name.replace("-", " ").replace("3", " 3") if "phi" in telling else name.replace("-", " ")
+    return name
 
 
-def _kind_wanted(spec: TensorSpec, kind: Kind) -> str:
-    return kind.upper() if len(spec.shape) == 2 else "F32"
-
-
-def _kind(spec: TensorSpec, kind: Kind) -> str:
-    wanted = _kind_wanted(spec, kind)
-    return "F16" if wanted == "Q8_0" and spec.shape[-1] % 32 else wanted
-
-
-def _written(name: str, spec: TensorSpec, known: Family, source: TensorSource, kind: Kind, place: Path) -> _Written:
-    import gguf
-
-    chosen = gguf.GGMLQuantizationType[_kind(spec, kind)]
-    block, block_bytes = gguf.GGML_QUANT_SIZES[chosen]
-    order = None
-    if known.rotated_rows and (".q_proj." in name or ".k_proj." in name):
-        key = "num_attention_heads" if ".q_proj." in name else "num_key_value_heads"
-        heads = source.config.get(key) or source.config.get("num_attention_heads")
-        if type(heads) is not int or heads < 1 or spec.shape[0] % (2 * heads):
-            raise CheckpointError(f"'{name}' of {spec.shape[0]} rows does not fit {heads} heads", where=str(place))
-        order = paired_rows(spec.shape[0], heads)
-    offset = known.norm_offset if name.endswith("norm.weight") else 0
-    gguf_name = known.gguf_name(name)
-    assert gguf_name is not None, "seen when the tensors were laid out"
-    return _Written(gguf_name, spec, chosen, spec.elements // block * block_bytes, order, offset)
-
-
-def _write(writer: Any, source: TensorSource, tensors: list[_Written], progress: Progress) -> None:
+def _write(
+    writer: Any,
+    source: TensorSource,
+    factors: Mapping[str, np.ndarray],
+    tensors: list[GgufTensor],
+    progress: Progress,
+) -> None:
     """Write header and tensors. The writer of `gguf` takes whole tensors only, so pieces go to its file."""
     progress.start("writing the GGUF file", sum(tensor.nbytes for tensor in tensors), "bytes")
     writer.write_header_to_file()
@@ -161,6 +148,9 @@ def _write(writer: Any, source: TensorSource, tensors: list[_Written], progress:
     writer.write_ti_data_to_file()
     (file,) = writer.fout
     try:
+        for numbers in factors.values():
+            writer.write_padding(file, file.tell())
+            file.write(numbers.tobytes())
         for tensor in tensors:
             writer.write_padding(file, file.tell())
             for piece in _pieces(source, tensor):
@@ -172,28 +162,26 @@ def _write(writer: Any, source: TensorSource, tensors: list[_Written], progress:
     progress.finish()
 
 
-def _pieces(source: TensorSource, tensor: _Written) -> Iterator[np.ndarray]:
-    """Give a tensor's bytes, rows by rows."""
+def _pieces(source: TensorSource, tensor: GgufTensor) -> Iterator[np.ndarray]:
+    """Give a tensor's bytes, rows by rows. Raises CheckpointError for numbers that the type cannot hold."""
     import gguf
 
     shape = tensor.spec.shape
     rows, width = (shape[0], shape[1]) if len(shape) == 2 else (1, tensor.spec.elements)
     step = rows if tensor.order is not None else max(1, PIECE_ELEMENTS // width)
+    largest = float(np.finfo(np.float16).max) * {"F16": 1, "Q8_0": 127}.get(tensor.kind.name, np.inf)
     for first in range(0, rows, step):
-        piece = _read(source, tensor.spec, first * width, min(step, rows - first) * width).reshape(-1, width)
+        piece = read_numbers(source, tensor.spec, first * width, min(step, rows - first) * width).reshape(-1, width)
         if tensor.order is not None:
             piece = piece.reshape(shape)[tensor.order].reshape(-1, width)
         if tensor.offset:
             piece = piece + np.float32(tensor.offset)
         if not np.isfinite(piece).all():
             raise CheckpointError(f"'{tensor.spec.name}' holds NaN or infinity")
+        if np.abs(piece).max(initial=0) > largest:
+            hint = "write it with --type f32"
+            raise CheckpointError(f"'{tensor.spec.name}' holds numbers too large for {tensor.kind.name}", hint=hint)
         yield gguf.quantize(piece, tensor.kind)
-
-
-def _read(source: TensorSource, spec: TensorSpec, start: int, elements: int) -> np.ndarray:
-    raw = np.empty(elements, NUMPY[spec.dtype])
-    source.read_into(spec.name, start * raw.itemsize, [raw])
-    return raw.astype(np.float32)
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

@@ -1,47 +1,264 @@
-"""A config.json in GGUF's words. What llama.cpp would compute otherwise than transformers is refused."""
+"""A config.json in GGUF's words. What llama.cpp would compute otherwise than transformers is refused by name.
 
-from collections.abc import Mapping
+`gguf_config.jsonl` lists every key of a config.json that is known, by the types of models that have it, one a line:
+
+- `written`: the GGUF key, without the architecture's name, that says it.
+- `allowed`: the only values that llama.cpp computes. It reads no key for it.
+- `rule`: the function below that decides.
+- `free`: it changes nothing that is computed.
+- `absent`: what transformers takes where the config has no such key. `source`: where llama.cpp has it.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CheckpointError
 from cuvee.foreign.gguf_names import Family
+from cuvee.foreign.gguf_rotation import FULL, WINDOW, Rotation, rotation_to_gguf
 
-NEEDED = ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads")
+WINDOW_PATTERN = "attention.sliding_window_pattern"
+
+LARGEST = {"gemma2": 46, "gemma3_text": 62}
+"""The number of layers by which llama.cpp knows the 27B model, whose queries are scaled otherwise."""
+
+FLOATS = (
+    "attention.layer_norm_rms_epsilon", "attn_logit_softcapping", "final_logit_softcapping", "attention.scale",
+    "embedding_scale", "residual_scale", "logit_scale",
+)  # fmt: skip
+"""Keys whose values GGUF holds as floats; those of rotary embeddings apart, the others are whole numbers."""
 
 
-def model_settings(config: Mapping[str, Any], known: Family, place: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ConfigKey:
+    """A key of config.json, and what a GGUF file of some types can say of it."""
+
+    key: str
+    types: tuple[str, ...] | None
+    absent: Any
+    written: str | None
+    allowed: tuple[Any, ...] | None
+    rule: str | None
+    source: str
+
+    def is_of(self, model_type: str) -> bool:
+        return self.types is None or model_type in self.types
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A config with transformers' own values where it has none, and what to say in errors."""
+
+    values: Mapping[str, Any]
+    known: Family
+    where: str
+
+    def refusal(self, key: str, computed: str) -> CheckpointError:
+        message = f"config.json: '{key}' is {_shortened(self.values.get(key))}, and llama.cpp computes {computed}"
+        hint = f"a GGUF file of the type '{self.known.key}' cannot say it: the export would be another model"
+        return CheckpointError(message, where=self.where, hint=hint)
+
+    @property
+    def layers(self) -> int:
+        return int(self.values["num_hidden_layers"])
+
+    @property
+    def window_covers_context(self) -> bool:
+        """Whether no token of the model's own context lies outside the window."""
+        window = self.values.get("sliding_window")
+        return window is None or (type(window) is int and window >= self.values["max_position_embeddings"])
+
+
+@dataclass(frozen=True)
+class GgufSettings:
+    """What a GGUF file says of a model, by whole keys, and the factors of its frequencies if there are any."""
+
+    settings: Mapping[str, Any]
+    rotation: Rotation
+
+
+@cache
+def config_keys() -> tuple[ConfigKey, ...]:
+    """Return the list of known keys."""
+    text = (Path(__file__).parent / "gguf_config.jsonl").read_text(encoding="utf-8")
+    return tuple(_config_key(json.loads(line)) for line in text.splitlines())
+
+
+def _config_key(entry: Mapping[str, Any]) -> ConfigKey:
+    return ConfigKey(
+        key=entry["key"],
+        types=None if entry["types"] == "*" else tuple(entry["types"]),
+        absent=entry.get("absent"),
+        written=entry.get("written"),
+        allowed=tuple(entry["allowed"]) if "allowed" in entry else None,
+        rule=entry.get("rule"),
+        source=entry["source"],
+    )
+
+
+def model_settings(config: Mapping[str, Any], known: Family, place: Path) -> GgufSettings:
     """Return GGUF's settings of a model. Raises CheckpointError for what cannot be said there."""
-    for key in NEEDED:
-        if type(config.get(key)) is not int:
+    keys = {entry.key: entry for entry in config_keys() if entry.is_of(known.model_type)}
+    _check_known(config, keys, known, place)
+    values = {key: config.get(key, entry.absent) for key, entry in keys.items()}
+    values["num_key_value_heads"] = values["num_key_value_heads"] or values["num_attention_heads"]
+    model = _Model(values, known, str(place))
+    for key in ("num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"):
+        if type(values[key]) is not int or values[key] < 1:
             raise CheckpointError(f"config.json has no '{key}', which a GGUF file needs", where=str(place))
-    rotation = _rotation(config, place)
-    flat = {**config, **rotation, "head_dim": _head_width(config)}
-    flat["num_key_value_heads"] = config.get("num_key_value_heads") or config["num_attention_heads"]
+    values["head_dim"] = values["head_dim"] or values["hidden_size"] // values["num_attention_heads"]
     settings: dict[str, Any] = {}
-    for theirs, ours in known.config.items():
-        value = flat.get(ours)
-        if value is not None:
-            settings[f"{known.key}.{theirs}"] = value
-    settings[f"{known.key}.attention.value_length"] = flat["head_dim"]
-    settings[f"{known.key}.rope.dimension_count"] = flat["head_dim"]
-    return settings
+    for entry in keys.values():
+        settings |= _said(entry, model)
+    rotation = _rotation(keys, model)
+    settings |= rotation.settings
+    for key in ("attention.key_length", "attention.value_length", "rope.dimension_count"):
+        settings[key] = values["head_dim"]
+    return GgufSettings({f"{known.key}.{key}": value for key, value in settings.items()}, rotation)
 
 
-def _head_width(config: Mapping[str, Any]) -> int:
-    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+def _check_known(config: Mapping[str, Any], keys: Mapping[str, ConfigKey], known: Family, place: Path) -> None:
+    """Raise CheckpointError for keys that are not in the list: one of them may change what the model computes."""
+    unknown = [key for key, value in config.items() if key not in keys and value is not None and key[:1] != "_"]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        message = f"config.json: '{unknown[0]}'{more} is not known for {known.model_type} models"
+        hint = "llama.cpp would run the model without it; take it out of config.json if transformers does not read it"
+        raise CheckpointError(message, where=str(place), hint=hint)
 
 
-def _rotation(config: Mapping[str, Any], place: Path) -> dict[str, Any]:
-    """Return the base of the rotary embedding. Raises CheckpointError for one that is scaled."""
-    said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    if any(isinstance(value, Mapping) for value in said.values()):
-        said = next((value for key, value in said.items() if key == "full_attention"), {})
-    kind = said.get("rope_type") or said.get("type") or "default"
-    if kind != "default":
-        hint = "llama.cpp's own convert_hf_to_gguf.py knows it"
-        raise CheckpointError(
-            f"a rotary embedding of the kind '{kind}' is not written here", where=str(place), hint=hint
-        )
-    base = said.get("rope_theta") or config.get("rope_theta")
-    return {"rope_theta": float(base)} if base else {}
+def _said(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    """Check a value, and return what the file says of it."""
+    value = model.values[entry.key]
+    if entry.rule is not None:
+        return RULES[entry.rule](entry, model)
+    if entry.allowed is not None:
+        if not any(_is_same(value, allowed) for allowed in entry.allowed):
+            raise model.refusal(entry.key, " or ".join(_shortened(allowed) for allowed in entry.allowed))
+        return {}
+    if entry.written is None:
+        return {}
+    return {entry.written: _number(entry, value, model)}
+
+
+def _is_same(value: Any, allowed: Any) -> bool:
+    """Compare so that 1 is 1.0 and not True."""
+    return bool(value == allowed) and isinstance(value, bool) == isinstance(allowed, bool)
+
+
+def _number(entry: ConfigKey, value: Any, model: _Model) -> float | int:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or value <= 0 or (entry.written not in FLOATS and value != int(value)):
+        raise model.refusal(entry.key, "with a positive number")
+    return float(value) if entry.written in FLOATS else int(value)
+
+
+def _rotation(keys: Mapping[str, ConfigKey], model: _Model) -> Rotation:
+    bases = {key: keys[key].absent for key in ("rope_theta", "rope_local_base_freq") if key in keys}
+    return rotation_to_gguf(model.values, model.known, bases, model.where)
+
+
+def _heads_fill_hidden(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    width = model.values["hidden_size"] / model.values["num_attention_heads"]
+    if model.values["head_dim"] != width:
+        raise model.refusal("head_dim", f"hidden_size / num_attention_heads, {width:g}")
+    return {}
+
+
+def _window_over_context(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    if not model.window_covers_context:
+        raise model.refusal("sliding_window", f"over the whole context ({model.values['max_position_embeddings']})")
+    return {}
+
+
+def _window_by_switch(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    values = model.values
+    if not values["use_sliding_window"] or model.window_covers_context or values["layer_types"] is not None:
+        return {}
+    if values.get("max_window_layers", 0) < model.layers:
+        raise model.refusal("use_sliding_window", "over the whole context in every layer")
+    return {}
+
+
+def _full_attention(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    kinds = {str(kind) for kind in model.values["layer_types"] or ()}
+    covered = {WINDOW} if model.window_covers_context and model.values.get("sliding_window") is not None else set()
+    if kinds - {FULL} - covered:
+        raise model.refusal("layer_types", f"'{FULL}' in every layer")
+    return {}
+
+
+def _window_layers(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    """Say which layers have a window. A file must have some that do, or a window of 0 if none has."""
+    if entry.key != "layer_types":
+        return {}
+    pattern = window_layers(model.values, model.known.model_type)
+    if pattern is None or len(pattern) != model.layers:
+        raise model.refusal("layer_types", f"'{FULL}' or '{WINDOW}' in each of {model.layers} layers")
+    if not any(pattern):
+        raise model.refusal("layer_types", f"'{WINDOW}' in at least one layer")
+    return {WINDOW_PATTERN: pattern}
+
+
+def window_layers(values: Mapping[str, Any], model_type: str) -> list[bool] | None:
+    """Return for each layer whether it has a window; None if the config names other kinds."""
+    kinds = values["layer_types"]
+    if kinds is not None:
+        return [kind == WINDOW for kind in kinds] if all(kind in (FULL, WINDOW) for kind in kinds) else None
+    period = 2 if model_type == "gemma2" else values["sliding_window_pattern"]
+    if type(period) is not int or period < 1:
+        return None
+    return [bool((layer + 1) % period) for layer in range(values["num_hidden_layers"])]
+
+
+def _query_scale(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    values = model.values
+    width, computed = values["head_dim"], "head_dim"
+    if model.layers == LARGEST[model.known.model_type]:
+        width, computed = values["hidden_size"] // values["num_attention_heads"], "hidden_size / num_attention_heads"
+    if values["query_pre_attn_scalar"] != width:
+        raise model.refusal("query_pre_attn_scalar", f"with {computed}, {width}")
+    return {}
+
+
+def _optional(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    value = model.values[entry.key]
+    if value is None or entry.written is None:
+        return {}
+    return {entry.written: _number(entry, value, model)}
+
+
+def _every_fourth_unrotated(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    rotated = model.values["no_rope_layers"]
+    if rotated is None and model.values["no_rope_layer_interval"] == 4:
+        return {}
+    if rotated != [int((layer + 1) % 4 != 0) for layer in range(model.layers)]:
+        raise model.refusal(entry.key, "every fourth layer without rotation")
+    return {}
+
+
+def _elsewhere(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    """Leave the value to who knows more: the rotary embedding is one thing of several keys, ties need the tensors."""
+    return {}
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+RULES: Mapping[str, Callable[[ConfigKey, _Model], dict[str, Any]]] = {
+    "heads_fill_hidden": _heads_fill_hidden,
+    "window_over_context": _window_over_context,
+    "window_by_switch": _window_by_switch,
+    "full_attention": _full_attention,
+    "window_layers": _window_layers,
+    "query_scale": _query_scale,
+    "optional": _optional,
+    "every_fourth_unrotated": _every_fourth_unrotated,
+    "rotation": _elsewhere,
+    "tie": _elsewhere,
+}

@@ -1,159 +1,275 @@
-"""A tokenizer.json in GGUF's words: `gpt2` for BPE over bytes, `llama` for BPE as SentencePiece has it."""
+"""A tokenizer.json in GGUF's words: `gpt2` for BPE over bytes, `llama` for BPE as SentencePiece has it.
+
+What llama.cpp does with a text is in `src/llama-vocab.cpp`. What it would do otherwise on ordinary texts is refused,
+and what differs on rare ones is a note.
+"""
 
 import json
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CheckpointError
-from cuvee.tokenizers.chat import chat_template
+from cuvee.export.gguf_pieces import pieces_settings
+from cuvee.export.gguf_splits import chosen_split, no_name, split_name
+from cuvee.tokenizers.chat import chat_template, other_templates
 from cuvee.tokenizers.gguf import lies_in_gguf, tokenizer_texts
 from cuvee.tokenizers.read import JSON, SETTINGS, Tokenizer, parse_tokenizer, read_tokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
-SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
-"""transformers' words for special tokens, and GGUF's."""
+
+ENDS_BY_NAME = frozenset(
+    [
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "</s>",
+        "<|eom_id|>",
+        "<EOT>",
+        "[EOT]",
+        "[EOS]",
+        "<|end_of_text|>",
+        "<end_of_utterance>",
+        "<eos>",
+        "<turn|>",
+    ]
+)
+"""Texts of tokens at which llama.cpp ends whatever the file says."""
 
 
-def tokenizer_settings(place: Path, config: Mapping[str, Any], rows: int, notes: list[str]) -> dict[str, Any]:
-    """Return GGUF's settings of a model's tokenizer, with a token for each row of the embedding."""
-    found = _found(place)
-    if found is None:
+@dataclass(frozen=True)
+class TokenizerFiles:
+    """What a model's folder says of its tokenizer."""
+
+    tokenizer: Tokenizer
+    settings: Mapping[str, Any]
+    template: str | None
+    named_templates: Mapping[str, str]
+    generation: Mapping[str, Any]
+
+    @property
+    def content(self) -> Mapping[str, Any]:
+        return self.tokenizer.content or {}
+
+    @property
+    def text_before(self) -> str | None:
+        """The token that the tokenizer puts before every text."""
+        number = _around(self.content, self.tokenizer)[0]
+        return next((token for token, i in self.tokenizer.ids.items() if i == number), None)
+
+    def special_text(self, word: str) -> str | None:
+        """Return what tokenizer_config.json calls its `bos`, `eos`, `unk` or `pad` token."""
+        token = self.settings.get(f"{word}_token")
+        text = token.get("content") if isinstance(token, dict) else token
+        return text if isinstance(text, str) else None
+
+
+def tokenizer_settings(
+    files: TokenizerFiles | None, config: Mapping[str, Any], rows: int, notes: list[str], split: str | None = None
+) -> dict[str, Any]:
+    """Return GGUF's settings of a model's tokenizer, with a token for each row of the embedding.
+
+    Raises CheckpointError for a tokenizer that llama.cpp would not be equal to, unless `split` names how to cut texts.
+    """
+    if files is None:
         notes.append("the model has no tokenizer.json: the file can be run with numbers of tokens only")
         return {"tokenizer.ggml.model": "no_vocab"}
-    tokenizer, said, template = found
+    tokenizer = files.tokenizer
     if tokenizer.size > rows:
         message = f"the tokenizer has {tokenizer.size} tokens, and the embedding {rows} rows"
         raise CheckpointError(message, where=tokenizer.where)
-    content = tokenizer.content or {}
-    settings = _byte_level(tokenizer, content, notes) if tokenizer.is_byte_level else _pieces(tokenizer, content)
-    names = {number: token for token, number in tokenizer.ids.items()}
-    kinds = [_kind(names.get(i), tokenizer, content) for i in range(rows)]
+    _check_model(tokenizer)
+    settings = _byte_level(files, notes, split) if tokenizer.is_byte_level else pieces_settings(tokenizer, notes)
+    _note_stripping(tokenizer, notes)
+    names = token_names(tokenizer, rows)
+    by_number = {number: token for token, number in tokenizer.ids.items()}
     settings |= {
-        "tokenizer.ggml.tokens": [names.get(i, f"[PAD{i}]") for i in range(rows)],
-        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.tokens": names,
+        "tokenizer.ggml.token_type": [_kind(by_number.get(i), tokenizer) for i in range(rows)],
+        **_special_settings(files, config, notes),
+        **_templates(files),
     }
-    ids = _special_ids(tokenizer, said, config)
-    settings |= {f"tokenizer.ggml.{SPECIAL[word]}_token_id": number for word, number in ids.items()}
-    settings |= {
-        f"tokenizer.ggml.add_{word}_token": _adds(word, ids.get(word), said, content) for word in ("bos", "eos")
-    }
-    if template is not None:
-        settings["tokenizer.chat_template"] = template
-    if settings["tokenizer.ggml.model"] == "llama":
-        scores = _scores(tokenizer, content)
-        settings["tokenizer.ggml.scores"] = [scores.get(names.get(i, ""), 0.0) for i in range(rows)]
+    if "tokenizer.ggml.scores" in settings:
+        scores = settings["tokenizer.ggml.scores"]
+        settings["tokenizer.ggml.scores"] = [scores.get(name, 0.0) for name in names]
     return settings
 
 
-def _found(place: Path) -> tuple[Tokenizer, Mapping[str, Any], str | None] | None:
-    """Return a model's tokenizer, its tokenizer_config.json and its chat template; None if it has no tokenizer.json."""
+def tokenizer_files(place: Path) -> TokenizerFiles | None:
+    """Read a model's tokenizer with what stands beside it; None if it has no tokenizer.json."""
     if lies_in_gguf(place):
         texts = tokenizer_texts(place)
-        said = json.loads(texts.get(SETTINGS, "{}"))
-        template = texts.get("chat_template.jinja", said.get("chat_template"))
-        return parse_tokenizer(json.loads(texts[JSON]), str(place)), said, template
+        settings = json.loads(texts.get(SETTINGS, "{}"))
+        template = texts.get("chat_template.jinja", settings.get("chat_template"))
+        return TokenizerFiles(parse_tokenizer(json.loads(texts[JSON]), str(place)), settings, template, {}, {})
     folder = place if place.is_dir() else place.parent
     if not (folder / JSON).is_file():
         return None
-    settings = folder / SETTINGS
-    said = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-    return read_tokenizer(folder), said, chat_template(folder)
+    return TokenizerFiles(
+        read_tokenizer(folder),
+        _json(folder / SETTINGS),
+        chat_template(folder),
+        other_templates(folder),
+        _json(folder / "generation_config.json"),
+    )
 
 
-def _byte_level(tokenizer: Tokenizer, content: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _json(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        return {}
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}
+
+
+def token_names(tokenizer: Tokenizer, rows: int) -> list[str]:
+    """Return a text for each row of the embedding, no two alike: llama.cpp loads no other file."""
+    by_number = {number: token for token, number in tokenizer.ids.items()}
+    names = []
+    for i in range(rows):
+        name = by_number.get(i, f"[PAD{i}]")
+        while i not in by_number and name in tokenizer.ids:
+            name = f"[{name}]"
+        names.append(name)
+    if len(set(names)) < rows or "" in names:
+        raise CheckpointError("two tokens of the tokenizer have one number or text", where=tokenizer.where)
+    return names
+
+
+def _check_model(tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError for what llama.cpp's BPE does not have."""
+    model = (tokenizer.content or {})["model"]
     if tokenizer.kind != "BPE":
         raise CheckpointError(
             f"a tokenizer of the kind {tokenizer.kind} has no form in GGUF here", where=tokenizer.where
         )
+    for key in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key):
+            message = f"the tokenizer has a '{key}' ({model[key]!r}), which llama.cpp does not know"
+            raise CheckpointError(message, where=tokenizer.where)
+
+
+def _byte_level(files: TokenizerFiles, notes: list[str], split: str | None) -> dict[str, Any]:
+    content = files.content
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
-    split = split_name(content.get("pre_tokenizer"))
-    if split is None:
-        notes.append("how the tokenizer cuts texts into words has no name in GGUF: llama.cpp will cut as GPT-2 does")
-    return {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": split or "default",
-        "tokenizer.ggml.merges": merges,
-    }
+    ignores = bool(content["model"].get("ignore_merges"))
+    name = split_name(content.get("pre_tokenizer"), ignores_merges=ignores)
+    if split is not None:
+        if name not in (None, split):
+            notes.append(f"the tokenizer cuts texts as '{name}' does; the file says '{split}'")
+        name = chosen_split(split)
+    if name is None:
+        raise no_name(files.tokenizer.where)
+    _check_normalizer(content.get("normalizer"), files.tokenizer.where, notes)
+    return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": name, "tokenizer.ggml.merges": merges}
 
 
-def split_name(written: Mapping[str, Any] | None) -> str | None:
-    """Return what llama.cpp calls a way to cut texts before the merges; None if it has no name known here."""
-    steps = (written or {}).get("pretokenizers") or ([written] if written else [])
-    kinds = [step.get("type") for step in steps]
-    cuts_itself = bool(steps) and steps[-1].get("use_regex", True)
-    if kinds == ["ByteLevel"] and cuts_itself:
-        return "gpt-2"
-    if kinds == ["Digits", "ByteLevel"] and cuts_itself and steps[0].get("individual_digits"):
-        return "smollm"
-    if kinds == ["Split", "ByteLevel"] and not cuts_itself:
-        pattern = steps[0].get("pattern", {}).get("Regex")
-        return next((name for name, known in _splits().items() if known == pattern), None)
-    return None
+def _check_normalizer(normalizer: Mapping[str, Any] | None, where: str, notes: list[str]) -> None:
+    steps = (normalizer or {}).get("normalizers") or ([normalizer] if normalizer else [])
+    kinds = [step["type"] for step in steps]
+    if kinds == ["NFC"]:
+        notes.append(
+            "llama.cpp does not put letters and accents together (NFC) as the tokenizer does: type é as one sign"
+        )
+    elif kinds:
+        raise CheckpointError(f"the tokenizer changes texts by {kinds[0]}, and llama.cpp does not", where=where)
 
 
-@cache
-def _splits() -> dict[str, str]:
-    found: dict[str, str] = json.loads((Path(__file__).parent / "gguf_splits.json").read_text(encoding="utf-8"))
-    return found
+def _note_stripping(tokenizer: Tokenizer, notes: list[str]) -> None:
+    stripping = [
+        token
+        for token, entry in tokenizer.added.items()
+        if entry.get("lstrip") or entry.get("rstrip") or entry.get("single_word")
+    ]
+    if stripping:
+        more = f" and {len(stripping) - 1} more tokens" if len(stripping) > 1 else ""
+        notes.append(f"llama.cpp does not look at the spaces beside '{stripping[0]}'{more}, as the tokenizer does")
 
 
-def _pieces(tokenizer: Tokenizer, content: Mapping[str, Any]) -> dict[str, Any]:
-    if tokenizer.kind != "BPE" or not content["model"].get("byte_fallback"):
-        message = f"a tokenizer of the kind {tokenizer.kind} without bytes has no form in GGUF here"
-        raise CheckpointError(message, where=tokenizer.where)
-    return {"tokenizer.ggml.model": "llama", "tokenizer.ggml.add_space_prefix": _prepends(content)}
-
-
-def _prepends(content: Mapping[str, Any]) -> bool:
-    """Say whether a space is put before a text."""
-    text = json.dumps([content.get("normalizer"), content.get("pre_tokenizer")])
-    return '"Prepend"' in text or '"prepend_scheme": "first"' in text or '"prepend_scheme": "always"' in text
-
-
-def _scores(tokenizer: Tokenizer, content: Mapping[str, Any]) -> dict[str, float]:
-    """Return a score for each token that a merge makes: llama.cpp merges what has the highest first."""
-    scores: dict[str, float] = {}
-    for rank, merge in enumerate(content["model"]["merges"]):
-        made = merge.replace(" ", "", 1) if isinstance(merge, str) else "".join(merge)
-        scores.setdefault(made, -float(rank))
-    return scores
-
-
-def _kind(token: str | None, tokenizer: Tokenizer, content: Mapping[str, Any]) -> int:
+def _kind(token: str | None, tokenizer: Tokenizer) -> int:
     if token is None:
         return UNUSED
+    if token == (tokenizer.content or {})["model"].get("unk_token"):
+        return UNKNOWN
     if token in tokenizer.added:
         return CONTROL if tokenizer.added[token].get("special", True) else USER_DEFINED
-    if token == content["model"].get("unk_token"):
-        return UNKNOWN
     is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
     return BYTE if is_byte and not tokenizer.is_byte_level else NORMAL
 
 
-def _special_ids(tokenizer: Tokenizer, said: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:
-    """Return the numbers of the special tokens: as the tokenizer names them, or else as the config does."""
-    ids = {}
-    for word in SPECIAL:
-        token = said.get(f"{word}_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        number = tokenizer.ids.get(text) if isinstance(text, str) else config.get(f"{word}_token_id")
-        number = number[0] if isinstance(number, list) and number else number
-        if type(number) is int and number >= 0:
-            ids[word] = number
-    return ids
+def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+    """Return the numbers of special tokens, and which llama.cpp puts before and after every text."""
+    tokenizer = files.tokenizer
+    first, last = _around(files.content, tokenizer)
+    ends = end_tokens(files, config)
+    eos = _named(files, config, "eos")
+    if eos is None and ends:
+        eos = ends[0]
+    eos = eos if last is None else last
+    numbers = {
+        "bos": _named(files, config, "bos") if first is None else first,
+        "eos": eos,
+        "unknown": _named(files, config, "unk"),
+        "padding": _named(files, config, "pad"),
+    }
+    texts = {number: token for token, number in tokenizer.ids.items()}
+    others = [number for number in ends if number != eos]
+    free = [number for number in others if texts.get(number) not in ENDS_BY_NAME]
+    if len(free) > 2:
+        notes.append(
+            f"llama.cpp takes two more tokens at which texts end: '{texts.get(free[2])}' is none of them there"
+        )
+    numbers |= dict(zip(("eot", "eom"), free or others[:1], strict=False))
+    settings: dict[str, Any] = {
+        f"tokenizer.ggml.{word}_token_id": number for word, number in numbers.items() if number is not None
+    }
+    settings["tokenizer.ggml.add_bos_token"] = first is not None
+    settings["tokenizer.ggml.add_eos_token"] = last is not None
+    return settings
 
 
-def _adds(word: str, number: int | None, said: Mapping[str, Any], content: Mapping[str, Any]) -> bool:
-    """Say whether the first or last token is put to every text."""
-    if number is None:
-        return False
-    told = said.get(f"add_{word}_token")
-    if isinstance(told, bool):
-        return told
+def end_tokens(files: TokenizerFiles, config: Mapping[str, Any]) -> list[int]:
+    """Return the numbers of the tokens at which transformers ends a text, by generation_config.json or config.json."""
+    written = files.generation.get("eos_token_id", config.get("eos_token_id"))
+    numbers = written if isinstance(written, list) else [written]
+    return [number for number in numbers if type(number) is int and number in files.tokenizer.ids.values()]
+
+
+def _named(files: TokenizerFiles, config: Mapping[str, Any], word: str) -> int | None:
+    """Return the number of a special token: as the tokenizer names it, or else as the config does."""
+    text = files.special_text(word)
+    number = files.tokenizer.ids.get(text) if text is not None else config.get(f"{word}_token_id")
+    number = number[0] if isinstance(number, list) and number else number
+    return number if type(number) is int and number >= 0 else None
+
+
+def _around(content: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[int | None, int | None]:
+    """Return the tokens before and after every text. Raises CheckpointError if they are more than one each.
+
+    The template of tokenizer.json alone decides: transformers 5 does not heed `add_bos_token` beside it.
+    """
     processor = content.get("post_processor") or {}
     steps = processor.get("processors") or [processor]
-    template: list[Any] = next((step["single"] for step in steps if step.get("type") == "TemplateProcessing"), [])
-    end = template[:1] if word == "bos" else template[-1:]
-    return any("SpecialToken" in part for part in end)
+    template: Sequence[Any] = next((step["single"] for step in steps if step.get("type") == "TemplateProcessing"), [])
+    kinds = ["Sequence" in part for part in template] or [True]
+    before, after = template[: kinds.index(True)], template[kinds.index(True) + 1 :]
+    if len(before) > 1 or len(after) > 1 or kinds.count(True) != 1:
+        message = "the tokenizer puts several tokens before or after a text, llama.cpp one at most"
+        raise CheckpointError(message, where=tokenizer.where)
+    return _number_of(before, tokenizer), _number_of(after, tokenizer)
+
+
+def _number_of(parts: Sequence[Mapping[str, Any]], tokenizer: Tokenizer) -> int | None:
+    return tokenizer.ids[parts[0]["SpecialToken"]["id"]] if parts else None
+
+
+def _templates(files: TokenizerFiles) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if files.named_templates:
+        settings["tokenizer.chat_templates"] = list(files.named_templates)
+    settings |= {f"tokenizer.chat_template.{name}": text for name, text in files.named_templates.items()}
+    return settings | ({} if files.template is None else {"tokenizer.chat_template": files.template})

@@ -1,7 +1,7 @@
 """GGUF files, read with the package `gguf`: names, axes and layouts of transformers, quantised blocks as float32."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,33 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
-from cuvee.foreign.gguf_header import StoredTensor, read_gguf_header
-from cuvee.foreign.gguf_names import Family, family, known_families, paired_rows
+from cuvee.foreign.gguf_header import GgufHeader, StoredTensor, read_gguf_header
+from cuvee.foreign.gguf_names import ALWAYS, Family, family, known_families, paired_rows
+from cuvee.foreign.gguf_rotation import FACTORS, FULL, WINDOW, rotation_from_gguf
 from cuvee.recipe.shown import shown
 
 _PLAIN = ("F64", "F32", "F16", "BF16")
 _SPECIAL = {
     "bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "padding_token_id": "pad_token_id",
 }  # fmt: skip
+
+WINDOW_PATTERN = "attention.sliding_window_pattern"
+
+UNDERSTOOD = (
+    "attention.value_length", "rope.dimension_count", "attention.causal", "expert_count", "expert_used_count",
+    "rope.freq_base", "rope.freq_base_swa", "rope.scale_linear", "rope.scaling.type", "rope.scaling.factor",
+    "rope.scaling.attn_factor", "rope.scaling.original_context_length", WINDOW_PATTERN,
+)  # fmt: skip
+"""Settings that are looked at besides those with a word in the config."""
+
+UNREAD = ("attention.sliding_window", "attention.scale", "rope.scaling.finetuned", "pooling_type", "tensor_data_layout")
+"""Settings that change nothing in llama.cpp for the types that are known, other than those whose config has them."""
+
+_PERIODS = {"gemma2": 2, "gemma3": 6}
+"""Which layer llama.cpp gives no window where the file does not say: every second, every sixth."""
+
+_LARGEST = {"gemma2": 46, "gemma3": 62}
+"""The number of layers by which llama.cpp knows the 27B models, whose queries are scaled by hidden_size / heads."""
 
 
 @dataclass(frozen=True)
@@ -96,13 +115,15 @@ def open_gguf(path: Path) -> GgufCheckpoint:
     if known is None:
         hint = f"known are {', '.join(known_families())}"
         raise CheckpointError(f"the GGUF architecture {shown(key)} is not known", where=str(path), hint=hint)
-    tokens = header.lengths.get("tokenizer.ggml.tokens")
-    config = _config(known, settings, tokens, any(tensor.name == "output.weight" for tensor in header.tensors))
+    raw = np.memmap(path, np.uint8, "r")
+    names = [name for tensor in header.tensors if (name := known.own_name(tensor.name)) is not None]
+    config = _config(known, header, names, _factors(header, raw, path), path)
     stored: dict[str, _Stored] = {}
     specs: dict[str, TensorSpec] = {}
     taken: dict[int, int] = {}
-    raw = np.memmap(path, np.uint8, "r")
     for tensor in header.tensors:
+        if tensor.name == FACTORS:
+            continue
         name = known.own_name(tensor.name)
         if name is None or name in specs:
             message = f"the GGUF tensor {shown(tensor.name)} has no place in a {known.model_type} model as known here"
@@ -118,6 +139,15 @@ def open_gguf(path: Path) -> GgufCheckpoint:
         what = "tensors overlap" if specs else "holds no tensor"
         raise CheckpointError(what, where=str(path))
     return GgufCheckpoint(path, stored, specs, config)
+
+
+def _factors(header: GgufHeader, raw: np.ndarray, path: Path) -> np.ndarray | None:
+    """Return the numbers that divide the frequencies of positions; None if there are none."""
+    for tensor in header.tensors:
+        if tensor.name == FACTORS:
+            rows, kind = _rows(raw, tensor, path)
+            return _numbers(rows, kind).reshape(-1).astype(np.float32)
+    return None
 
 
 def _rows(raw: np.ndarray, tensor: StoredTensor, path: Path) -> tuple[np.ndarray, Any]:
@@ -167,17 +197,78 @@ def _numbers(rows: np.ndarray, kind: Any) -> np.ndarray:
     return np.asarray(gguf.dequantize(np.ascontiguousarray(rows), kind), np.float32)
 
 
-def _config(known: Family, fields: Mapping[str, Any], tokens: int | None, has_head: bool) -> dict[str, Any]:
-    """Return the config that transformers needs."""
+def _config(
+    known: Family, header: GgufHeader, names: Collection[str], factors: np.ndarray | None, path: Path
+) -> dict[str, Any]:
+    """Return the config that transformers needs. Raises CheckpointError for settings that it could not say."""
+    fields = header.settings
+    prefix = f"{fields['general.architecture']}."
+    own = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
+    arrays = {key.removeprefix(prefix): value for key, value in header.arrays.items() if key.startswith(prefix)}
     config: dict[str, Any] = {"architectures": [known.architecture], "model_type": known.model_type, "dtype": "float32"}
-    for gguf, own in known.config.items():
-        value = fields.get(f"{fields['general.architecture']}.{gguf}")
-        if value is not None:
-            config[own] = value
+    config |= {ours: own[gguf] for gguf, ours in known.config.items() if own.get(gguf) is not None}
     config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
+    config |= known.constants
+    if "head_dim" not in config and config.get("num_attention_heads"):
+        config["head_dim"] = config.get("hidden_size", 0) // config["num_attention_heads"]
+    _check_settings(known, own, [*header.lengths], prefix, config, path)
+    config["rope_parameters"] = rotation_from_gguf(own, factors, known, config.get("head_dim", 0), str(path))
+    config |= windows_from_gguf({**own, **arrays}, known, config)
+    config |= _switches(known, names, config, path)
+    tokens = header.lengths.get("tokenizer.ggml.tokens")
     if tokens is not None:
         config["vocab_size"] = tokens
     config |= {
-        own: fields[f"tokenizer.ggml.{gguf}"] for gguf, own in _SPECIAL.items() if f"tokenizer.ggml.{gguf}" in fields
+        ours: fields[f"tokenizer.ggml.{gguf}"] for gguf, ours in _SPECIAL.items() if f"tokenizer.ggml.{gguf}" in fields
     }
-    return config | dict(known.constants) | {"tie_word_embeddings": not has_head}
+    return config | {"tie_word_embeddings": "lm_head.weight" not in names}
+
+
+def _check_settings(
+    known: Family, own: Mapping[str, Any], arrays: Sequence[str], prefix: str, config: Mapping[str, Any], path: Path
+) -> None:
+    """Raise CheckpointError for what is not known: a model without it would be another one."""
+    strange = [key for key in own if key not in (*known.config, *UNDERSTOOD, *UNREAD)]
+    strange += [key for key in arrays if key.startswith(prefix) and not key.endswith(WINDOW_PATTERN)]
+    if strange:
+        message = f"the setting {shown(strange[0])} is not known for {known.model_type} models: it would be lost"
+        raise CheckpointError(message, where=str(path))
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if own.get(key, config.get("head_dim")) != config.get("head_dim"):
+            message = f"'{key}' is {own[key]}, and a head has {config.get('head_dim')} numbers"
+            raise CheckpointError(message, where=str(path))
+    if own.get("attention.causal", True) is not True or own.get("expert_count", 0) != 0:
+        raise CheckpointError(f"is no plain {known.model_type} model: its attention or experts differ", where=str(path))
+
+
+def windows_from_gguf(own: Mapping[str, Any], known: Family, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return transformers' words for windows and scales that llama.cpp takes by itself where the file is silent."""
+    if known.key not in _PERIODS:
+        return {}
+    layers = int(config.get("num_hidden_layers", 0))
+    period = own.get(WINDOW_PATTERN, _PERIODS[known.key])
+    has_window = period if isinstance(period, tuple) else [bool((i + 1) % max(1, period)) for i in range(layers)]
+    heads = config.get("num_attention_heads") or 1
+    width = config["hidden_size"] // heads if layers == _LARGEST[known.key] else config["head_dim"]
+    defaults = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window": 4096}
+    return {
+        **(defaults if known.key == "gemma2" else {}),
+        **{key: value for key, value in config.items() if key in defaults},
+        "layer_types": [WINDOW if window else FULL for window in has_window],
+        "query_pre_attn_scalar": width,
+    }
+
+
+def _switches(known: Family, names: Collection[str], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Return what in the config brings the biases that are there. Raises CheckpointError if some are missing."""
+    biases = {name for name in names if name.endswith(".bias")}
+    switches = {known.switch_of(name): True for name in sorted(biases)}
+    found = {switch: True for switch in switches if switch not in (None, ALWAYS)}
+    if "num_hidden_layers" not in config:
+        return dict(found)
+    expected = {name for name in known.expected_names({**config, **found}) if name.endswith(".bias")}
+    if biases != expected:
+        name = min(biases ^ expected)
+        message = f"some layers have biases, but '{name}' has none: {known.model_type} models have all or none"
+        raise CheckpointError(message, where=str(path))
+    return dict(found)

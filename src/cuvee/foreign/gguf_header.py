@@ -18,6 +18,8 @@ from cuvee.recipe.shown import shown
 MAX_AXES = 4
 MAX_NAME = 1000
 MAX_NESTING = 4
+MAX_KEPT = 1024
+"""Longest array of numbers whose entries are kept: a model has fewer layers."""
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _TEXT, _ARRAY = 8, 9
@@ -35,10 +37,11 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Settings (an array by its length alone), tensors in the order of the file, and where the header ends."""
+    """Settings, lengths of all arrays, entries of short ones, tensors in the order of the file, and where it ends."""
 
     settings: Mapping[str, Any]
     lengths: Mapping[str, int]
+    arrays: Mapping[str, tuple[Any, ...]]
     tensors: tuple[StoredTensor, ...]
     size: int
 
@@ -69,13 +72,16 @@ class _Reader:
         tensors, pairs = self.count("tensors", 24), self.count("settings", 12)
         settings: dict[str, Any] = {}
         lengths: dict[str, int] = {}
+        arrays: dict[str, tuple[Any, ...]] = {}
         for _ in range(pairs):
             key = self.text()
             if key in settings or key in lengths:
                 raise self.error(f"the setting {shown(key)} is there twice")
             kind = self.number("I")
             if kind == _ARRAY:
+                begin = self.at
                 lengths[key] = self.skip_array(0)
+                arrays |= self.kept(key, begin, lengths[key])
             else:
                 settings[key] = self.value(kind)
         infos = [self.tensor() for _ in range(tensors)]
@@ -83,7 +89,7 @@ class _Reader:
         if type(alignment) is not int or not 0 < alignment <= 1 << 20 or alignment & (alignment - 1):
             raise self.error(f"the alignment {shown(alignment)} is no power of two")
         begin = -(-self.at // alignment) * alignment
-        return GgufHeader(settings, lengths, tuple(_placed(infos, begin)), len(self.raw))
+        return GgufHeader(settings, lengths, arrays, tuple(_placed(infos, begin)), len(self.raw))
 
     def error(self, message: str) -> CheckpointError:
         return CheckpointError(f"not a sound GGUF file: {message}", where=str(self.file))
@@ -132,6 +138,13 @@ class _Reader:
         else:
             raise self.error(f"an array has the unknown type {kind}")
         return length
+
+    def kept(self, key: str, begin: int, length: int) -> dict[str, tuple[Any, ...]]:
+        """Return the entries of a short array of numbers that has just been passed."""
+        (kind,) = struct.unpack("<I", self.raw[begin : begin + 4])
+        if kind not in _SCALARS or length > MAX_KEPT:
+            return {}
+        return {key: struct.unpack(f"<{length}{_SCALARS[kind]}", self.raw[begin + 12 : self.at])}
 
     def tensor(self) -> StoredTensor:
         name = self.text()

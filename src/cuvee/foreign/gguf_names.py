@@ -12,13 +12,17 @@ import numpy as np
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
+ALWAYS = "always"
+"""The switch of biases that every model of a family has."""
+
 
 @dataclass(frozen=True)
 class Family:
     """One architecture of GGUF: its key, the config's words for it, and how its tensors are laid out.
 
     `rotated_rows`: the rows of query and key are in pairs, where transformers has halves. `norm_offset` is added to the
-    weights of norms. `tensors` and `config` map GGUF's words to transformers'.
+    weights of norms. `tensors` and `config` map GGUF's words to transformers'. `biases` are the modules with a bias, by
+    the switch in the config that brings them. `scalings` are the kinds of scaled rotary embedding that both compute.
     """
 
     key: str
@@ -29,14 +33,42 @@ class Family:
     constants: Mapping[str, Any]
     tensors: Mapping[str, str]
     config: Mapping[str, str]
+    biases: Mapping[str, tuple[str, ...]]
+    scalings: tuple[str, ...]
 
     def own_name(self, gguf: str) -> str | None:
         """Return transformers' name of a GGUF tensor; None if it is not known."""
-        return _renamed(gguf, self.tensors)
+        own = _renamed(gguf, self.tensors)
+        return own if own is not None and self._has(own) else None
 
     def gguf_name(self, own: str) -> str | None:
         """Return GGUF's name of a transformers tensor; None if it is not known."""
+        if not self._has(own):
+            return None
         return _renamed(own, {theirs: ours for ours, theirs in self.tensors.items()})
+
+    def expected_names(self, config: Mapping[str, Any]) -> set[str]:
+        """Return transformers' names of all tensors of a model with a config, a head of its own among them."""
+        modules = [
+            module.replace("*", str(layer))
+            for module in self.tensors.values()
+            for layer in range(config["num_hidden_layers"] if "*" in module else 1)
+        ]
+        biased = [
+            module
+            for switch, parts in self.biases.items()
+            for module in modules
+            if module.rpartition(".")[2] in parts and (switch == ALWAYS or config.get(switch))
+        ]
+        return {f"{module}.weight" for module in modules} | {f"{module}.bias" for module in biased}
+
+    def switch_of(self, own: str) -> str | None:
+        """Return what in the config brings a bias; None for one that no model of the family has."""
+        part = own.removesuffix(".bias").rpartition(".")[2]
+        return next((switch for switch, parts in self.biases.items() if part in parts), None)
+
+    def _has(self, own: str) -> bool:
+        return not own.endswith(".bias") or self.switch_of(own) is not None
 
 
 def family(key: str) -> Family | None:
@@ -72,16 +104,22 @@ def _renamed(name: str, table: Mapping[str, str]) -> str | None:
 def _families() -> dict[str, Family]:
     text = (Path(__file__).parent / "gguf_families.json").read_text(encoding="utf-8")
     data = json.loads(text)
-    return {
-        key: Family(
-            key=said.get("written_as", key),
-            model_type=said["model_type"],
-            architecture=said["architecture"],
-            rotated_rows=said.get("rotated_rows", False),
-            norm_offset=said.get("norm_offset", 0),
-            constants=said.get("constants", {}),
-            tensors={**data["tensors"], **said.get("tensors", {})},
-            config=data["config"],
-        )
-        for key, said in data["families"].items()
-    }
+    return {key: _family(key, entry, data) for key, entry in data["families"].items()}
+
+
+def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Family:
+    tensors: dict[str, str | None] = dict(data["tensors"])
+    for group in entry.get("groups", ()):
+        tensors |= data["groups"][group]
+    return Family(
+        key=entry.get("written_as", key),
+        model_type=entry["model_type"],
+        architecture=entry["architecture"],
+        rotated_rows=entry.get("rotated_rows", False),
+        norm_offset=entry.get("norm_offset", 0),
+        constants=entry.get("constants", {}),
+        tensors={ours: theirs for ours, theirs in tensors.items() if theirs is not None},
+        config={**data["config"], **entry.get("config", {})},
+        biases={switch: tuple(parts) for switch, parts in entry.get("biases", {}).items()},
+        scalings=tuple(entry.get("scalings", ())),
+    )

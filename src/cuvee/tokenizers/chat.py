@@ -33,6 +33,17 @@ def chat_template(folder: Path) -> str | None:
     return None
 
 
+def other_templates(folder: Path) -> dict[str, str]:
+    """Return a model's chat templates beside the usual one, by name."""
+    templates = {}
+    written = _settings(folder / SETTINGS).get("chat_template") if (folder / SETTINGS).is_file() else None
+    for entry in written if isinstance(written, list) else ():
+        templates[str(entry["name"])] = str(entry["template"])
+    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
+        templates[file.stem] = file.read_text(encoding="utf-8")
+    return {name: template for name, template in templates.items() if name != "default"}
+
+
 def chosen_template(written: str, names: Sequence[str], folders: Sequence[Path]) -> str:
     """Return the template that a recipe asks for: the commonest, one of a model, a known one, or the text itself."""
     if written == "auto":

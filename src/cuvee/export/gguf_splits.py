@@ -1,0 +1,61 @@
+"""How a byte-level tokenizer cuts texts into words before its merges, in llama.cpp's names for it.
+
+`gguf_splits.json` has those whose token numbers were compared with llama.cpp's own, from `src/llama-vocab.cpp`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cuvee.errors import CheckpointError, RecipeError
+
+OTHER_SPLITS = (
+    "bailingmoe", "bloom", "chatglm-bpe", "codeshell", "command-r", "deepseek-coder", "deepseek-llm", "deepseek-v3",
+    "default", "exaone", "falcon", "gpt3-finnish", "hunyuan", "jais", "kimi-k2", "minerva-7b", "mpt", "olmo",
+    "poro-chat", "refact", "seed-coder", "smaug-bpe", "stablelm2", "starcoder", "superbpe", "trillion", "viking",
+)  # fmt: skip
+"""Names that llama.cpp knows besides. Who uses such a tokenizer can name it."""
+
+
+def split_name(written: Mapping[str, Any] | None, *, ignores_merges: bool) -> str | None:
+    """Return what llama.cpp calls a way to cut texts before the merges; None if it has no name known here."""
+    steps = (written or {}).get("pretokenizers") or ([written] if written else [])
+    for entry in _splits():
+        if entry["ignore_merges"] == ignores_merges and _is_split(steps, entry):
+            return str(entry["name"])
+    return None
+
+
+def _is_split(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
+    kinds = [step.get("type") for step in steps]
+    if kinds == [] or any(step.get("add_prefix_space") for step in steps):
+        return False
+    cuts_itself = steps[-1].get("use_regex", True)
+    if entry["steps"] != ["Split"]:
+        digits_alone = kinds[0] != "Digits" or steps[0].get("individual_digits")
+        return kinds == entry["steps"] and bool(cuts_itself and digits_alone)
+    if kinds != ["Split", "ByteLevel"] or cuts_itself or steps[0].get("invert"):
+        return False
+    return steps[0].get("behavior") == "Isolated" and steps[0].get("pattern") == {"Regex": entry["pattern"]}
+
+
+def chosen_split(name: str) -> str:
+    """Check a name that somebody gives. Raises RecipeError."""
+    names = sorted({str(entry["name"]) for entry in _splits()} | set(OTHER_SPLITS))
+    if name not in names:
+        raise RecipeError(f"llama.cpp has no way to cut texts called '{name}'", hint=f"known are {', '.join(names)}")
+    return name
+
+
+def no_name(where: str) -> CheckpointError:
+    """Say that a tokenizer's way has no name."""
+    message = "how the tokenizer cuts texts into words has no name in llama.cpp: the tokens would be others"
+    hint = "--split NAME writes the nearest one, such as gpt-2; compare the numbers of tokens before you trust the file"
+    return CheckpointError(message, where=where, hint=hint)
+
+
+@cache
+def _splits() -> tuple[Mapping[str, Any], ...]:
+    return tuple(json.loads((Path(__file__).parent / "gguf_splits.json").read_text(encoding="utf-8")))

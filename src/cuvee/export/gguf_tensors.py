@@ -1,0 +1,163 @@
+"""A model's tensors as a GGUF file has them: their names, types, the order of their rows. None is lost or made up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
+from cuvee.errors import CheckpointError
+from cuvee.foreign.gguf_names import Family, paired_rows
+
+Kind = Literal["f32", "f16", "q8_0"]
+FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
+"""What GGUF calls a file whose matrices are of a kind."""
+
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+TIED = ("gemma", "gemma2", "gemma3_text", "smollm3")
+"""Types that are tied where config.json does not say."""
+
+_COMPARED_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """A tensor as it is written: its name, its type, and the order of its rows where they change places."""
+
+    name: str
+    spec: TensorSpec
+    kind: Any
+    nbytes: int
+    order: np.ndarray | None
+    offset: int
+
+
+def gguf_tensors(
+    source: TensorSource, known: Family, kind: Kind, heads: Mapping[str, int], place: Path, notes: list[str]
+) -> list[GgufTensor]:
+    """Name every tensor as GGUF does and choose its type. `heads` are those of `q_proj` and `k_proj`.
+
+    Raises CheckpointError if one has no name there, one is missing, or the head is not what the config says.
+    """
+    specs = {_whole_name(name, source.tensors): spec for name, spec in source.tensors.items()}
+    _check_names(specs, known, place)
+    if _head_is_copy(specs, source, known, place):
+        notes.append("the head is the embedding, and is written once")
+        specs.pop(HEAD)
+    _check_complete(specs, source.config, known, place)
+    narrow = [name for name, spec in specs.items() if _kind(spec, kind) != _kind_wanted(spec, kind)]
+    if narrow:
+        notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and are written as F16: {narrow[0]}")
+    return [_gguf_tensor(name, spec, known, heads, kind, place) for name, spec in specs.items()]
+
+
+def is_bare(source: TensorSource) -> bool:
+    """Say whether these are the tensors of a model without a head, as embedding models are saved: without `model.`."""
+    return EMBEDDING.removeprefix("model.") in source.tensors
+
+
+def _whole_name(name: str, tensors: Mapping[str, TensorSpec]) -> str:
+    if EMBEDDING.removeprefix("model.") in tensors and not name.startswith(("model.", HEAD)):
+        return f"model.{name}"
+    return name
+
+
+def _check_names(specs: Mapping[str, TensorSpec], known: Family, place: Path) -> None:
+    unknown = [
+        name
+        for name, spec in specs.items()
+        if name != HEAD and (known.gguf_name(name) is None or spec.dtype not in MERGEABLE or len(spec.shape) > 2)
+    ]
+    if unknown:
+        more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
+        message = f"'{unknown[0]}'{more} has no place in a GGUF file of the type '{known.key}': it would be lost"
+        raise CheckpointError(message, where=str(place))
+
+
+def _head_is_copy(specs: Mapping[str, TensorSpec], source: TensorSource, known: Family, place: Path) -> bool:
+    """Say whether the head need not be written. Raises CheckpointError if the config ties it to other numbers."""
+    tied = source.config.get("tie_word_embeddings", known.model_type in TIED)
+    if HEAD not in specs:
+        if tied or is_bare(source):
+            return False
+        message = f"config.json ties no head to the embedding, and there is no '{HEAD}'"
+        raise CheckpointError(message, where=str(place), hint="llama.cpp would take the embedding for it")
+    if not tied:
+        return False
+    if not _are_equal(source, specs[EMBEDDING], specs[HEAD]):
+        message = f"config.json ties the head to the embedding, but '{HEAD}' holds other numbers"
+        raise CheckpointError(message, where=str(place), hint="set 'tie_word_embeddings' to what was meant")
+    return True
+
+
+def _are_equal(source: TensorSource, one: TensorSpec, other: TensorSpec) -> bool:
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    for start in range(0, one.nbytes, _COMPARED_BYTES):
+        pieces = [np.empty(min(_COMPARED_BYTES, one.nbytes - start), np.uint8) for _ in (one, other)]
+        source.read_into(one.name, start, pieces[:1])
+        source.read_into(other.name, start, pieces[1:])
+        if not np.array_equal(pieces[0], pieces[1]):
+            return False
+    return True
+
+
+def _check_complete(specs: Mapping[str, TensorSpec], config: Mapping[str, Any], known: Family, place: Path) -> None:
+    """Raise CheckpointError unless these are the tensors of the config's model: llama.cpp loads no others."""
+    expected = known.expected_names(config)
+    missing = [name for name in sorted(expected - specs.keys()) if name != HEAD]
+    strange = sorted(specs.keys() - expected)
+    if missing:
+        raise CheckpointError(f"by config.json the model has '{missing[0]}', which is not there", where=str(place))
+    if strange:
+        message = f"by config.json the model has no '{strange[0]}', which is there: transformers would leave it out"
+        raise CheckpointError(message, where=str(place))
+
+
+def _kind_wanted(spec: TensorSpec, kind: Kind) -> str:
+    return kind.upper() if len(spec.shape) == 2 else "F32"
+
+
+def _kind(spec: TensorSpec, kind: Kind) -> str:
+    wanted = _kind_wanted(spec, kind)
+    return "F16" if wanted == "Q8_0" and spec.shape[-1] % 32 else wanted
+
+
+def _gguf_tensor(
+    name: str, spec: TensorSpec, known: Family, heads: Mapping[str, int], kind: Kind, place: Path
+) -> GgufTensor:
+    import gguf
+
+    chosen = gguf.GGMLQuantizationType[_kind(spec, kind)]
+    block, block_bytes = gguf.GGML_QUANT_SIZES[chosen]
+    gguf_name = known.gguf_name(name)
+    assert gguf_name is not None, "seen when the names were checked"
+    return GgufTensor(
+        gguf_name,
+        spec,
+        chosen,
+        spec.elements // block * block_bytes,
+        _order(name, spec, heads, place) if known.rotated_rows else None,
+        known.norm_offset if name.endswith("norm.weight") else 0,
+    )
+
+
+def _order(name: str, spec: TensorSpec, heads: Mapping[str, int], place: Path) -> np.ndarray | None:
+    """Return the order of the rows of query and key. Raises CheckpointError if they are not those of so many heads."""
+    count = heads.get(name.split(".")[-2])
+    if count is None:
+        return None
+    if spec.shape[0] % (2 * count):
+        raise CheckpointError(f"'{name}' of {spec.shape[0]} rows does not fit {count} heads", where=str(place))
+    return paired_rows(spec.shape[0], count)
+
+
+def read_numbers(source: TensorSource, spec: TensorSpec, start: int, elements: int) -> np.ndarray:
+    """Return some numbers of a flattened tensor as float32."""
+    raw = np.empty(elements, NUMPY[spec.dtype])
+    source.read_into(spec.name, start * raw.itemsize, [raw])
+    return raw.astype(np.float32)

@@ -1,0 +1,55 @@
+"""A Modelfile, by which Ollama makes a model of a GGUF file: https://docs.ollama.com/modelfile."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cuvee.export.chat_format import chat_format
+from cuvee.export.gguf_tokenizer import TokenizerFiles, end_tokens
+
+SAMPLING = {
+    "temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p",
+    "repetition_penalty": "repeat_penalty",
+}  # fmt: skip
+"""transformers' words in generation_config.json, and Ollama's."""
+
+
+def modelfile(file: Path, files: TokenizerFiles | None, config: Mapping[str, Any], notes: list[str]) -> str:
+    """Return the text: where the weights are, the chat template in Go's words, ends, and how to sample."""
+    lines = [f"FROM ./{file.name}"]
+    if files is None:
+        return lines[0] + "\n"
+    template = _template(files, notes)
+    if template is not None:
+        lines.append(f'TEMPLATE """{template}"""')
+    texts = {number: token for token, number in files.tokenizer.ids.items()}
+    lines += [f"PARAMETER stop {json.dumps(texts[i], ensure_ascii=False)}" for i in end_tokens(files, config)]
+    lines += _sampling(files.generation)
+    return "\n".join(lines) + "\n"
+
+
+def _template(files: TokenizerFiles, notes: list[str]) -> str | None:
+    if files.template is None:
+        return None
+    special = {
+        f"{word}_token": text for word in ("bos", "eos", "unk", "pad") if (text := files.special_text(word)) is not None
+    }
+    found = chat_format(files.template, special, leave_out=files.text_before or "")
+    if found is None:
+        notes.append("the chat template says more than Ollama's can: the Modelfile has none, and Ollama guesses")
+        return None
+    return found.go_template()
+
+
+def _sampling(generation: Mapping[str, Any]) -> list[str]:
+    if generation.get("do_sample") is False:
+        return ["PARAMETER temperature 0"]
+    return [
+        f"PARAMETER {theirs} {generation[ours]}" for ours, theirs in SAMPLING.items() if _is_number(generation, ours)
+    ]
+
+
+def _is_number(generation: Mapping[str, Any], key: str) -> bool:
+    value = generation.get(key)
+    return isinstance(value, int | float) and not isinstance(value, bool)
