@@ -91,6 +91,19 @@ def test_integer_buffers_are_copied_not_averaged(plan):
     assert {step.action for step in made.steps} == {"merge", "copy"}
 
 
+def test_what_batch_norms_have_counted_and_seen_is_said_to_be_no_weight(plan):
+    norm = {"norm.running_mean": np.zeros(2, np.float32), "norm.num_batches_tracked": np.asarray(3)}
+    made = plan(LINEAR, {"a": layered() | norm, "b": layered() | norm})
+    assert {step.name: step.action for step in made.steps if step.name in norm} == {
+        "norm.running_mean": "average",
+        "norm.num_batches_tracked": "copy",
+    }
+    assert made.notes == (
+        "the means and variances that batch norms have seen are averaged by the models' weights (1 tensor)",
+        "counters of training steps are taken from a (1 tensor)",
+    )
+
+
 def test_a_buffer_that_is_a_weight_elsewhere_is_refused(plan):
     models = {"a": layered() | {"x": np.zeros(1, np.int64)}, "b": layered() | {"x": np.zeros(1, np.float32)}}
     assert problems(plan, models) == ["'x' is of different types: I64 in a, F32 in b"]

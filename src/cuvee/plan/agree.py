@@ -1,6 +1,6 @@
 """Whether the tensors of two models are the same by name, said shortly where they are not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cuvee.errors import CheckpointError, CuveeError, closest
 from cuvee.structure import layer_of, stacks
@@ -44,6 +44,11 @@ def few(clashes: Sequence[str], kind: str) -> list[CuveeError]:
     if len(clashes) > MOST_NAMED:
         problems.append(CheckpointError(f"and {len(clashes) - MOST_NAMED} tensors more have {kind}"))
     return problems
+
+
+def counted(sentences: Mapping[str, int]) -> tuple[str, ...]:
+    """Return each sentence with the number of tensors that it is about."""
+    return tuple(f"{text} ({count} {'tensors' if count > 1 else 'tensor'})" for text, count in sentences.items())
 
 
 def _depths(names: Sequence[str]) -> dict[str, int]:

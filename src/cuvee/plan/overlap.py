@@ -7,6 +7,7 @@ from typing import Literal
 
 from cuvee.errors import CuveeError, RecipeError
 from cuvee.method import Method
+from cuvee.plan.agree import counted
 from cuvee.plan.names import View
 from cuvee.recipe.groups import Group
 from cuvee.recipe.recipe import Recipe
@@ -82,7 +83,7 @@ class _Decider:
         ordered = dict.fromkeys([*self.views[self.donor].called, *(n for v in self.views.values() for n in v.called)])
         takings = [taking for name in ordered if (taking := self.taking(name, owners[name])) is not None]
         excused = {model: frozenset(names) for model, names in self.excused.items()}
-        warnings, notes = _counted(self.warnings), _counted(self.notes)
+        warnings, notes = counted(self.warnings), counted(self.notes)
         return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))
 
     def taking(self, name: str, owner: ModelRef) -> Taking | None:
@@ -163,10 +164,6 @@ class _Decider:
     def excuse(self, name: str) -> None:
         for names in self.excused.values():
             names.add(name)
-
-
-def _counted(sentences: Counter[str]) -> tuple[str, ...]:
-    return tuple(f"{text} ({count} {'tensors' if count > 1 else 'tensor'})" for text, count in sentences.items())
 
 
 def _list(models: "frozenset[ModelRef] | list[ModelRef]") -> str:
