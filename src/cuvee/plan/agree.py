@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from cuvee.errors import CheckpointError, CuveeError, closest
-from cuvee.structure import layer_of, stacks
+from cuvee.structure import layer_of, predicts_ahead, stacks
 
 MOST_NAMED = 3
 """Tensors named for one model; more are counted."""
@@ -28,14 +28,22 @@ def name_problems(
     spare = [name for name in surplus if not _beyond(name, kept)]
     for name in loose[:MOST_NAMED]:
         guess = closest(name, spare)
-        meant = f"did you mean '{guess}'?" if guess else None
-        problems.append(CheckpointError(f"has no tensor '{name}', which {expected_of} has", where=model, hint=meant))
+        hint = f"did you mean '{guess}'? Else {_way_out(name)}" if guess else _way_out(name)
+        problems.append(CheckpointError(f"has no tensor '{name}', which {expected_of} has", where=model, hint=hint))
     if len(loose) > MOST_NAMED:
         problems.append(CheckpointError(f"lacks {len(loose)} tensors of {expected_of} in all", where=model))
     for name in spare[:MOST_NAMED] if not loose else ():
         message = f"has a tensor '{name}', which {expected_of} lacks: it would be lost"
-        problems.append(CheckpointError(message, where=model))
+        problems.append(CheckpointError(message, where=model, hint=_way_out(name)))
     return missing, problems
+
+
+def _way_out(name: str) -> str:
+    """Say which keys of a recipe decide what becomes of a tensor that only some models have."""
+    ways = "`missing: base` goes by the base model, or else the first; `missing: skip` by the models that have it"
+    if predicts_ahead(name):
+        return f"`mtp: MODEL` takes what predicts ahead from a model, `mtp: drop` leaves it out; {ways}"
+    return ways
 
 
 def few(clashes: Sequence[str], kind: str) -> list[CuveeError]:

@@ -87,7 +87,7 @@ class _Decider:
         return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))
 
     def taking(self, name: str, owner: ModelRef) -> Taking | None:
-        """Decide what becomes of one tensor; None if it is not in the output, which the caller or a note says."""
+        """Decide what becomes of one tensor; None if it is not in the output, which `check_names` or a note says."""
         view = self.views[owner]
         place = view.structure.of(view.called[name])
         lacking = frozenset(model for model, other in self.views.items() if name not in other.called)
@@ -102,7 +102,7 @@ class _Decider:
             return self.by_donor(name, place, lacking)
         if self.recipe.missing == "skip":
             return self.by_those_that_have_it(name, place, lacking)
-        return Taking(name, place, None, lacking) if self.donor not in lacking else None
+        return None
 
     def ahead(
         self, name: str, place: TensorPlace, policy: ModelRef | Literal["drop"], lacking: frozenset[ModelRef]
