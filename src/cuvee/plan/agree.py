@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from cuvee.errors import CheckpointError, CuveeError, closest
 from cuvee.structure import layer_of, predicts_ahead, stacks
+from cuvee.structure.task_heads import task_head
 
 MOST_NAMED = 3
 """Tensors named for one model; more are counted."""
@@ -43,12 +44,14 @@ def _way_out(name: str) -> str:
     ways = "`missing: base` goes by the base model, or else the first; `missing: skip` by the models that have it"
     if predicts_ahead(name):
         return f"`mtp: MODEL` takes what predicts ahead from a model, `mtp: drop` leaves it out; {ways}"
+    if task_head(name) is not None:
+        return f"`head: MODEL` takes such heads from one model; {ways}"
     return ways
 
 
-def few(clashes: Sequence[str], kind: str) -> list[CuveeError]:
-    """Return a problem for each of the first clashes, and one that counts the rest."""
-    problems: list[CuveeError] = [CheckpointError(clash) for clash in clashes[:MOST_NAMED]]
+def few(clashes: Sequence[CuveeError], kind: str) -> list[CuveeError]:
+    """Return the first clashes, and a problem that counts the rest."""
+    problems = list(clashes[:MOST_NAMED])
     if len(clashes) > MOST_NAMED:
         problems.append(CheckpointError(f"and {len(clashes) - MOST_NAMED} tensors more have {kind}"))
     return problems

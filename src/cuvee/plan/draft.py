@@ -38,8 +38,8 @@ class Draft:
     reported: set[tuple[ModelRef, str]] = field(default_factory=set)
     refused: dict[str, list[str]] = field(default_factory=dict)
     lacking: Counter[tuple[str, str]] = field(default_factory=Counter)
-    shape_clashes: list[str] = field(default_factory=list)
-    type_clashes: list[str] = field(default_factory=list)
+    shape_clashes: list[CuveeError] = field(default_factory=list)
+    type_clashes: list[CuveeError] = field(default_factory=list)
     mixed: dict[str, list[str]] = field(default_factory=dict)
     decided: Counter[str] = field(default_factory=Counter)
 

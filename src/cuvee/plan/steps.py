@@ -18,6 +18,7 @@ from cuvee.plan.settings import rule_accepts, settings_of, shares
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure.roles import is_counter, is_running_statistic
+from cuvee.structure.task_heads import has_tokens, task_head
 
 STATISTICS = "the means and variances that batch norms have seen are averaged by the models' weights"
 
@@ -49,7 +50,7 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
     if any(spec.dtype not in MERGEABLE for spec in found):
         if len({spec.dtype for spec in found}) > 1:
             kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
-            draft.type_clashes.append(f"'{out.name}' is of different types: {kinds}")
+            draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
         return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
     settings, scale = settings_of(out, members, draft)
     _note_mixed(out, needed, draft)
@@ -115,8 +116,15 @@ def _shapes_agree(out: Outline, needed: Needed, specs: list[TensorSpec], draft: 
     if len({spec.shape for spec in specs}) == 1:
         return True
     shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
-    draft.shape_clashes.append(f"'{out.name}' has different shapes: {shapes}")
+    message, hint = f"'{out.name}' has different shapes: {shapes}", None
+    if not draft.recipe.sliced and _is_of_head(out.name, draft):
+        hint = "`head: base`, or `head: MODEL`, takes such heads from one model"
+    draft.shape_clashes.append(CheckpointError(message, hint=hint))
     return False
+
+
+def _is_of_head(name: str, draft: Draft) -> bool:
+    return task_head(name, has_tokens=has_tokens(draft.sources[draft.donor].config)) is not None
 
 
 def _inputs(members: list[Member], specs: list[TensorSpec], draft: Draft) -> tuple[Input, ...]:
