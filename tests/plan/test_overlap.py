@@ -39,9 +39,9 @@ def test_parts_that_only_the_base_has_are_taken_from_it(plan, chosen):
 def test_a_part_that_a_model_lacks_is_an_error_that_names_the_choice(plan):
     assert problems(plan, LINEAR, {"a": SEEING, "b": layered()}) == [
         "b: has nothing of the vision part that a has (6 tensors)\n"
-        "  hint: say which model it comes from, for example `vision: base`",
+        "  hint: say which model it comes from, for example `vision: base`, or `missing: base` for all such tensors",
         "b: has nothing of the projector part that a has (1 tensors)\n"
-        "  hint: say which model it comes from, for example `projector: base`",
+        "  hint: say which model it comes from, for example `projector: base`, or `missing: base` for all such tensors",
     ]
 
 
@@ -91,6 +91,33 @@ def test_each_rule_is_said_with_the_number_of_tensors(plan):
     assert said("skip", a=MORE, b=layered()) == ((), ("tensors that only a has are taken from it (1 tensor)",))
     assert said("base", a=MORE, b=layered()) == ((), ("tensors that b lacks are taken from a (1 tensor)",))
     assert said("base", a=layered(), b=MORE) == (("tensors that only b has are left out (1 tensor)",), ())
+
+
+ARITHMETIC = (
+    "merge_method: task_arithmetic\nbase_model: base\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
+)
+
+
+@pytest.mark.parametrize("extra", ["mtp.fc.weight", "model.mtp_block.norm.weight", "model.extra.weight", EXTRA])
+@pytest.mark.parametrize("method", ["task_arithmetic", "ties", "iso_c", "linear"])
+def test_what_only_the_base_has_is_an_error_that_names_the_keys(plan, method, extra):
+    text = ARITHMETIC.replace("task_arithmetic", method)
+    models = {"base": layered() | {extra: np.zeros(3, np.float32)}, "a": layered(), "b": layered()}
+    found = problems(plan, text, models)
+    assert [problem.partition("\n")[0] for problem in found] == [
+        f"{model}: has no tensor '{extra}', which base has" for model in "ab"
+    ]
+    assert all("`missing: base`" in problem and "`missing: skip`" in problem for problem in found)
+    assert all(("`mtp: drop`" in problem) == ("mtp" in extra) for problem in found)
+    for way in ("missing: base", "missing: skip"):
+        assert made_of(plan(f"{text}{way}\n", models))[extra] == ("base", "copy")
+
+
+def test_what_the_base_lacks_is_an_error_that_names_the_keys(plan):
+    models = {"base": layered(), "a": MORE, "b": MORE}
+    found = problems(plan, ARITHMETIC, models)
+    assert all("it would be lost" in problem and "`missing: base`" in problem for problem in found)
+    assert EXTRA not in made_of(plan(f"{ARITHMETIC}missing: base\n", models))
 
 
 THREE = LINEAR.replace("{model: b}", "{model: b}, {model: c}")

@@ -10,6 +10,7 @@ from .conftest import layered
 
 LINEAR = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
 MATRIX = "model.layers.1.mlp.weight"
+WAYS = "`missing: base` goes by the base model, or else the first; `missing: skip` by the models that have it"
 
 
 def without(*names):
@@ -30,7 +31,7 @@ def dtypes(plan, text, *kinds):
 def test_a_missing_tensor_is_named_with_the_closest_there_is(plan):
     other = without(MATRIX) | {"model.layers.1.mpl.weight": np.zeros((2, 2), np.float32)}
     assert problems(plan, {"a": layered(), "b": other}) == [
-        f"b: has no tensor '{MATRIX}', which a has\n  hint: did you mean 'model.layers.1.mpl.weight'?"
+        f"b: has no tensor '{MATRIX}', which a has\n  hint: did you mean 'model.layers.1.mpl.weight'? Else {WAYS}"
     ]
 
 
@@ -43,7 +44,7 @@ def test_many_missing_tensors_are_counted(plan):
 def test_a_surplus_tensor_is_not_dropped_in_silence(plan):
     more = layered() | {"model.layers.0.bias": np.zeros(2, np.float32)}
     assert problems(plan, {"a": layered(), "b": more}) == [
-        "b: has a tensor 'model.layers.0.bias', which a lacks: it would be lost"
+        f"b: has a tensor 'model.layers.0.bias', which a lacks: it would be lost\n  hint: {WAYS}"
     ]
 
 
@@ -89,6 +90,19 @@ def test_integer_buffers_are_copied_not_averaged(plan):
     (step,) = [step for step in made.steps if step.name == "model.position_ids"]
     assert (step.action, step.dtype, len(step.inputs)) == ("copy", "I64", 2)
     assert {step.action for step in made.steps} == {"merge", "copy"}
+
+
+def test_what_batch_norms_have_counted_and_seen_is_said_to_be_no_weight(plan):
+    norm = {"norm.running_mean": np.zeros(2, np.float32), "norm.num_batches_tracked": np.asarray(3)}
+    made = plan(LINEAR, {"a": layered() | norm, "b": layered() | norm})
+    assert {step.name: step.action for step in made.steps if step.name in norm} == {
+        "norm.running_mean": "average",
+        "norm.num_batches_tracked": "copy",
+    }
+    assert made.notes == (
+        "the means and variances that batch norms have seen are averaged by the models' weights (1 tensor)",
+        "counters of training steps are taken from a (1 tensor)",
+    )
 
 
 def test_a_buffer_that_is_a_weight_elsewhere_is_refused(plan):

@@ -214,6 +214,8 @@ def _does(plan: "Plan", step: "MergeStep") -> str:
     if step.cut is not None:
         count = len(list(step.cut.places()))
         return f"merges {len(step.inputs)} as {f'{count} matrices' if count > 1 else 'a matrix'}"
+    if step.action == "average":
+        return f"averages {len(step.inputs)}"
     if step.action == "merge":
         return f"merges {len(step.inputs)}{' into the base' if step.base else ''}"
     only = len(step.inputs) == 1 and step.base is None

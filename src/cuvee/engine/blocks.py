@@ -72,7 +72,7 @@ class Blocks:
         self.count_bytes = count_bytes
         self._kept = kept or self.chunk >= step.elements
         self._kinds = [NUMPY[given.dtype] for given in step.all_inputs]
-        self._kind = _common(self._kinds, dtype) if step.action == "merge" else self._kinds[0]
+        self._kind = _common(self._kinds, dtype) if step.action != "copy" else self._kinds[0]
         self._rows = scratch.take(len(self._kinds) * (step.elements if self._kept else self.chunk), self._kind)
         self.room = max(0, spare + self._rows.nbytes - scratch.nbytes)
         """Bytes of the worker's share that nobody takes."""
@@ -138,7 +138,7 @@ class Blocks:
         nbytes = (last - first) * sum(kind.itemsize for kind in self._kinds)
         self.bytes_read += nbytes
         self.count_bytes(nbytes)
-        if self.step.action == "merge" and first >= self._checked_up_to and not self.trusting:
+        if self.step.action != "copy" and first >= self._checked_up_to and not self.trusting:
             self._check(first, last)
         self._read_up_to = last
         self._checked_up_to = max(self._checked_up_to, last)

@@ -48,7 +48,8 @@ def merge_state_dicts(
     tensors' names are what random draws depend on.
 
     All models need the same names and shapes. The result has the names, the order and the types of the first model's
-    tensors; it is on their device, and of their library. Integers are copied, and must be equal in all models.
+    tensors; it is on their device, and of their library. Integers are copied, and must be equal in all models, but for
+    counters of training steps, which are the base's or the first model's.
 
     Raises RecipeError for settings and CheckpointError for tensors that do not fit.
     """

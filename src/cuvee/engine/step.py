@@ -113,7 +113,7 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
 
 
 def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    rule = _Rule(step, context, _found(step, blocks, context), blocks)
+    rule = _writer(step, blocks, context)
     dtype = NUMPY[step.dtype]
     out = np.empty(blocks.chunk, dtype)
     digest, loss = blake3(), np.zeros(2)
@@ -130,6 +130,12 @@ def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tup
         digest.update(raw.data)
         sink(first * dtype.itemsize, raw)
     return digest.hexdigest(), Loss(*map(float, loss))
+
+
+def _writer(step: MergeStep, blocks: Blocks, context: Context) -> "_Writer":
+    if step.action == "average":
+        return _Average(step)
+    return _Rule(step, context, _found(step, blocks, context), blocks)
 
 
 def _measure(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
@@ -151,6 +157,23 @@ def _found(step: MergeStep, blocks: Blocks, context: Context) -> Found:
 def _stepwise(blocks: Blocks, context: Context) -> Stepwise | None:
     """Return the rule that takes the place of the method's own where 16 bits are computed in, if there is one."""
     return context.method.stepwise if context.device is None and blocks.dtype.itemsize == 2 else None
+
+
+class _Writer(Protocol):
+    """Makes the merged tensor's numbers."""
+
+    def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
+        """Write them for a block, rounded to the output's type."""
+
+
+class _Average:
+    """The weighted mean of the inputs, for what is no weight that a method could merge."""
+
+    def __init__(self, step: MergeStep) -> None:
+        self.weight = np.asarray(step.settings["weight"], np.float64)
+
+    def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
+        block.kernels.combine(block, self.weight, 1.0, False, cast, loss)
 
 
 class _Rule:

@@ -1,9 +1,10 @@
 """Whether the tensors of two models are the same by name, said shortly where they are not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cuvee.errors import CheckpointError, CuveeError, closest
-from cuvee.structure import layer_of, stacks
+from cuvee.structure import layer_of, predicts_ahead, stacks
+from cuvee.structure.task_heads import task_head
 
 MOST_NAMED = 3
 """Tensors named for one model; more are counted."""
@@ -28,22 +29,37 @@ def name_problems(
     spare = [name for name in surplus if not _beyond(name, kept)]
     for name in loose[:MOST_NAMED]:
         guess = closest(name, spare)
-        meant = f"did you mean '{guess}'?" if guess else None
-        problems.append(CheckpointError(f"has no tensor '{name}', which {expected_of} has", where=model, hint=meant))
+        hint = f"did you mean '{guess}'? Else {_way_out(name)}" if guess else _way_out(name)
+        problems.append(CheckpointError(f"has no tensor '{name}', which {expected_of} has", where=model, hint=hint))
     if len(loose) > MOST_NAMED:
         problems.append(CheckpointError(f"lacks {len(loose)} tensors of {expected_of} in all", where=model))
     for name in spare[:MOST_NAMED] if not loose else ():
         message = f"has a tensor '{name}', which {expected_of} lacks: it would be lost"
-        problems.append(CheckpointError(message, where=model))
+        problems.append(CheckpointError(message, where=model, hint=_way_out(name)))
     return missing, problems
 
 
-def few(clashes: Sequence[str], kind: str) -> list[CuveeError]:
-    """Return a problem for each of the first clashes, and one that counts the rest."""
-    problems: list[CuveeError] = [CheckpointError(clash) for clash in clashes[:MOST_NAMED]]
+def _way_out(name: str) -> str:
+    """Say which keys of a recipe decide what becomes of a tensor that only some models have."""
+    ways = "`missing: base` goes by the base model, or else the first; `missing: skip` by the models that have it"
+    if predicts_ahead(name):
+        return f"`mtp: MODEL` takes what predicts ahead from a model, `mtp: drop` leaves it out; {ways}"
+    if task_head(name) is not None:
+        return f"`head: MODEL` takes such heads from one model; {ways}"
+    return ways
+
+
+def few(clashes: Sequence[CuveeError], kind: str) -> list[CuveeError]:
+    """Return the first clashes, and a problem that counts the rest."""
+    problems = list(clashes[:MOST_NAMED])
     if len(clashes) > MOST_NAMED:
         problems.append(CheckpointError(f"and {len(clashes) - MOST_NAMED} tensors more have {kind}"))
     return problems
+
+
+def counted(sentences: Mapping[str, int]) -> tuple[str, ...]:
+    """Return each sentence with the number of tensors that it is about."""
+    return tuple(f"{text} ({count} {'tensors' if count > 1 else 'tensor'})" for text, count in sentences.items())
 
 
 def _depths(names: Sequence[str]) -> dict[str, int]:

@@ -22,7 +22,9 @@ def check_names(draft: Draft) -> None:
         found = [name for name in draft.names(model) if name not in excused]
         for module, lacking in whole_modules_lacking(draft.views[donor], draft.views[model], expected):
             message = f"has nothing of the {module} part that {donor} has ({len(lacking)} tensors)"
-            hint = f"say which model it comes from, for example `{module}: base`"
+            hint = (
+                f"say which model it comes from, for example `{module}: base`, or `missing: base` for all such tensors"
+            )
             draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
             draft.reported |= {(model, name) for name in lacking}
             expected = [name for name in expected if name not in lacking]

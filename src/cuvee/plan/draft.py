@@ -24,8 +24,8 @@ class Draft:
     """One recipe, its opened models, and the problems, warnings and notes of them.
 
     `reported` are tensors of which a problem already speaks. `refused`, `lacking`, `shape_clashes`, `type_clashes` and
-    `mixed` gather what is said once in the end, however many tensors have it. `excused` are names of which it was
-    decided what becomes of them, though not every model has them.
+    `mixed` and `decided` gather what is said once in the end, however many tensors have it. `excused` are names of
+    which it was decided what becomes of them, though not every model has them.
     """
 
     recipe: Recipe
@@ -39,9 +39,10 @@ class Draft:
     reported: set[tuple[ModelRef, str]] = field(default_factory=set)
     refused: dict[str, list[str]] = field(default_factory=dict)
     lacking: Counter[tuple[str, str]] = field(default_factory=Counter)
-    shape_clashes: list[str] = field(default_factory=list)
-    type_clashes: list[str] = field(default_factory=list)
+    shape_clashes: list[CuveeError] = field(default_factory=list)
+    type_clashes: list[CuveeError] = field(default_factory=list)
     mixed: dict[str, list[str]] = field(default_factory=dict)
+    decided: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         opening = self.aligned.opening

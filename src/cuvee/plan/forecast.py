@@ -21,7 +21,7 @@ def forecast(steps: list[MergeStep], draft: Draft) -> Forecast:
 
 def _surveying(step: MergeStep, draft: Draft) -> int:
     """Return how often a step's inputs are read before they are merged."""
-    if step.action == "copy":
+    if step.action != "merge":
         return 0
     whole = draft.method.surveying(draft.recipe.semantics, step.settings, whole_model=True)
     sources = [draft.sources[draft.models[i.model]] for i in step.all_inputs]

@@ -36,6 +36,7 @@ from cuvee.plan.recipes import as_recipe
 from cuvee.plan.resolve import given_models, open_models
 from cuvee.plan.settings import note_settings
 from cuvee.plan.steps import note_clashes, step_of
+from cuvee.plan.task_heads import changes_by_head
 from cuvee.plan.vocabulary import with_one_vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -75,6 +76,9 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     head_changes = _view(draft)
     cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
     layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    head_changes = with_changes(
+        head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), draft.sources[draft.donor].config
+    )
     layer_changes = with_changes(layer_changes, without_prediction(draft), draft.sources[draft.donor].config)
     outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
     check_members(draft)

@@ -117,7 +117,7 @@ def on_device(plan: Plan, device: str) -> Plan:
 
 
 def _in_one_piece(step: MergeStep) -> MergeStep:
-    if step.action == "copy" or step.whole:
+    if step.action != "merge" or step.whole:
         return step
     width = 8 if any(given.dtype == "F64" for given in step.all_inputs) else 4
     held = (len(step.inputs) + 1) * step.elements * width

@@ -37,6 +37,7 @@ def as_mergekit(recipe: Recipe) -> str | None:
         or bool(recipe.stages)
         or bool(recipe.groups)
         or recipe.missing != "fail"
+        or recipe.head is not None
         or recipe.mtp is not None
         or recipe.unknown_layers != "refuse"
     )

@@ -7,11 +7,14 @@ from typing import Literal
 
 from cuvee.errors import CuveeError, RecipeError
 from cuvee.method import Method
+from cuvee.plan.agree import counted
 from cuvee.plan.names import View
+from cuvee.plan.task_heads import head_owners
 from cuvee.recipe.groups import Group
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import TensorPlace, depth_said, predicts_ahead, text_config
+from cuvee.structure.task_heads import has_tokens, task_head
 
 
 @dataclass(frozen=True)
@@ -76,22 +79,31 @@ class _Decider:
         self.warnings: Counter[str] = Counter()
         self.excused: dict[ModelRef, set[str]] = {model: set() for model in views}
         self.problems: list[CuveeError] = []
+        self.has_tokens = has_tokens(views[donor].source.config)
+        self.heads: Mapping[str, ModelRef] = {}
+        try:
+            self.heads = head_owners(recipe, views)
+        except RecipeError as error:
+            self.problems.append(error)
 
     def decide(self) -> Overlap:
         owners = {name: model for model in reversed(list(self.views)) for name in self.views[model].called}
         ordered = dict.fromkeys([*self.views[self.donor].called, *(n for v in self.views.values() for n in v.called)])
         takings = [taking for name in ordered if (taking := self.taking(name, owners[name])) is not None]
         excused = {model: frozenset(names) for model, names in self.excused.items()}
-        warnings, notes = _counted(self.warnings), _counted(self.notes)
+        warnings, notes = counted(self.warnings), counted(self.notes)
         return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))
 
     def taking(self, name: str, owner: ModelRef) -> Taking | None:
-        """Decide what becomes of one tensor; None if it is not in the output, which the caller or a note says."""
+        """Decide what becomes of one tensor; None if it is not in the output, which `check_names` or a note says."""
         view = self.views[owner]
         place = view.structure.of(view.called[name])
         lacking = frozenset(model for model, other in self.views.items() if name not in other.called)
         if self.recipe.mtp is not None and is_ahead(place, view):
             return self.ahead(name, place, self.recipe.mtp, lacking)
+        head = task_head(name, has_tokens=self.has_tokens) if self.heads else None
+        if head is not None and head in self.heads:
+            return self.of_head(name, place, head, lacking)
         group = group_of(place, self.recipe)
         if group is not None:
             return self.chosen(name, place, group, self.recipe.groups[group], lacking)
@@ -101,7 +113,7 @@ class _Decider:
             return self.by_donor(name, place, lacking)
         if self.recipe.missing == "skip":
             return self.by_those_that_have_it(name, place, lacking)
-        return Taking(name, place, None, lacking) if self.donor not in lacking else None
+        return None
 
     def ahead(
         self, name: str, place: TensorPlace, policy: ModelRef | Literal["drop"], lacking: frozenset[ModelRef]
@@ -111,6 +123,16 @@ class _Decider:
         self.excuse(name)
         self.notes["'mtp: drop': what predicts tokens further ahead is left out"] += 1
         return None
+
+    def of_head(self, name: str, place: TensorPlace, head: str, lacking: frozenset[ModelRef]) -> Taking | None:
+        self.excuse(name)
+        model = self.heads[head]
+        if model in lacking:
+            others = [other for other in self.views if other not in lacking]
+            self.warnings[f"'head' is taken from {model}: '{head}', which only {_list(others)} has, is left out"] += 1
+            return None
+        self.notes[f"the head '{head}' is taken from {model}"] += 1
+        return Taking(name, place, model)
 
     def chosen(
         self,
@@ -163,10 +185,6 @@ class _Decider:
     def excuse(self, name: str) -> None:
         for names in self.excused.values():
             names.add(name)
-
-
-def _counted(sentences: Counter[str]) -> tuple[str, ...]:
-    return tuple(f"{text} ({count} {'tensors' if count > 1 else 'tensor'})" for text, count in sentences.items())
 
 
 def _list(models: "frozenset[ModelRef] | list[ModelRef]") -> str:

@@ -21,7 +21,7 @@ from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.tokenizers.rows import RowMap
 
-Action = Literal["merge", "copy"]
+Action = Literal["merge", "average", "copy"]
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,11 @@ class MergeStep:
     """One output tensor: what it is made of and with which numbers.
 
     `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
-    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). `unit` is
-    how many elements the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model,
-    `surveying` how often at most they read this tensor. With `cut` it is done on whole matrices;
-    what is `whole` is done in one piece. `in_kernels`: its rule needs no arrays of its own.
+    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). An
+    "average" is the sum of the inputs times the `weight` of each, whatever the method does. `unit` is how many elements
+    the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model, `surveying` how
+    often at most they read this tensor. With `cut` it is done on whole matrices; what is `whole` is done in one piece.
+    `in_kernels`: its rule needs no arrays of its own.
     """
 
     name: str

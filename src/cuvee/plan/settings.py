@@ -75,6 +75,29 @@ def rule_accepts(step: MergeStep, draft: Draft) -> bool:
     return True
 
 
+def shares(settings: Mapping[str, Any], scale: float, models: int, *, has_base: bool) -> tuple[float, ...]:
+    """Return the shares that models have in a plain mean, which add up to 1, by the weights that a method gives them.
+
+    With a base, whose share comes last, it has what the weights and the `scale` of the change leave of 1. Models share
+    equally where a method has no weights, where they have yet to be measured, and where one of them is negative.
+    """
+    weights = _plain_weights(settings, models)
+    total = weights.sum()
+    if not has_base:
+        return tuple((weights / total).tolist())
+    used = min(1.0, max(scale, 0.0) * (1.0 if settings.get("normalize") else float(total)))
+    return (*(weights / total * used).tolist(), 1.0 - used)
+
+
+def _plain_weights(settings: Mapping[str, Any], models: int) -> np.ndarray:
+    weights = settings.get("weight")
+    if isinstance(weights, tuple) and min(weights) >= 0 and sum(weights) > 0:
+        return np.asarray(weights, np.float64)
+    if "t" in settings and models == 2:
+        return np.asarray([1.0 - settings["t"], settings["t"]])
+    return np.full(models, 1.0 / models)
+
+
 def measures_weights(recipe: Recipe) -> bool:
     """Say whether a rule finds the weights by measuring the models."""
     chosen = recipe.weights

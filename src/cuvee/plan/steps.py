@@ -7,16 +7,20 @@ from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, promoted
 from cuvee.errors import CheckpointError, closest
 from cuvee.plan.adapters import held_bytes
-from cuvee.plan.agree import few
+from cuvee.plan.agree import counted, few
 from cuvee.plan.draft import MOST_SHOWN, Draft
 from cuvee.plan.matrices import as_matrices
 from cuvee.plan.members import Member, members_of
 from cuvee.plan.memory import counts_of_whole_model, loaded_dtype
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
-from cuvee.plan.settings import rule_accepts, settings_of
+from cuvee.plan.settings import rule_accepts, settings_of, shares
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.structure.roles import is_counter, is_running_statistic
+from cuvee.structure.task_heads import has_tokens, task_head
+
+STATISTICS = "the means and variances that batch norms have seen are averaged by the models' weights"
 
 Needed = list[tuple[ModelRef, str]]
 """The models of a step and their names for its tensor, the base last where the method subtracts it."""
@@ -41,16 +45,23 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
     if base is not None:
         rows = draft.row_map(base, out.base_name)
         base_input = Input(draft.index[base], out.base_name, found[-1].dtype, rows=rows)
+    if all(is_counter(spec) for spec in found):
+        return _counter(out, needed, draft)
     if any(spec.dtype not in MERGEABLE for spec in found):
         if len({spec.dtype for spec in found}) > 1:
             kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
-            draft.type_clashes.append(f"'{out.name}' is of different types: {kinds}")
+            draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
         return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
     settings, scale = settings_of(out, members, draft)
     _note_mixed(out, needed, draft)
     if base is None and scale != 1:
         draft.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
     dtype = _output_dtype(recipe, [draft.stored_dtype(model, tensor) for model, tensor in needed])
+    if is_running_statistic(out.name):
+        draft.decided[STATISTICS] += 1
+        averaged = (*inputs, base_input) if base_input is not None else inputs
+        weight = shares(settings, scale, len(inputs), has_base=base_input is not None)
+        return MergeStep(out.name, dtype, found[0].shape, "average", averaged, None, {"weight": weight})
     shape, semantics = found[0].shape, recipe.semantics
     unit = method.unit(shape, semantics, settings)
     holds = method.holds(len(members), shape, semantics, settings)
@@ -83,6 +94,13 @@ def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep |
     return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
 
 
+def _counter(out: Outline, needed: Needed, draft: Draft) -> MergeStep | None:
+    """Take a counter from the donor, or else from the first model: no two trainings count the same."""
+    model, tensor = next((pair for pair in needed if pair[0] == draft.donor), needed[0])
+    draft.decided[f"counters of training steps are taken from {model}"] += 1
+    return _taken(out.name, model, tensor, draft)
+
+
 def _spec(model: ModelRef, tensor: str, out: str, draft: Draft) -> TensorSpec | None:
     spec = draft.sources[model].tensors.get(tensor)
     known = (model, tensor) in draft.reported or tensor in draft.unseen.get(model, ())
@@ -98,8 +116,15 @@ def _shapes_agree(out: Outline, needed: Needed, specs: list[TensorSpec], draft: 
     if len({spec.shape for spec in specs}) == 1:
         return True
     shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
-    draft.shape_clashes.append(f"'{out.name}' has different shapes: {shapes}")
+    message, hint = f"'{out.name}' has different shapes: {shapes}", None
+    if not draft.recipe.sliced and _is_of_head(out.name, draft):
+        hint = "`head: base`, or `head: MODEL`, takes such heads from one model"
+    draft.shape_clashes.append(CheckpointError(message, hint=hint))
     return False
+
+
+def _is_of_head(name: str, draft: Draft) -> bool:
+    return task_head(name, has_tokens=has_tokens(draft.sources[draft.donor].config)) is not None
 
 
 def _inputs(members: list[Member], specs: list[TensorSpec], draft: Draft) -> tuple[Input, ...]:
@@ -128,9 +153,10 @@ def _output_dtype(recipe: Recipe, dtypes: list[str]) -> str:
 
 
 def note_clashes(draft: Draft) -> None:
-    """Say of how many tensors shapes or types do not fit, naming the first ones; and where types are mixed."""
+    """Say of how many tensors shapes or types do not fit, naming the first ones; and what was decided for some."""
     draft.problems += few(draft.shape_clashes, "different shapes") + few(draft.type_clashes, "different types")
     for kinds, names in draft.mixed.items():
         more = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
         message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
         draft.notes.append(message)
+    draft.notes += counted(draft.decided)

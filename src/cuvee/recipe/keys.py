@@ -84,6 +84,9 @@ class RecipeDocument(_Strict):
     projector: str | None = Field(None, description=_TAKEN)
     encoder: str | None = Field(None, description=_TAKEN)
     decoder: str | None = Field(None, description=_TAKEN)
+    head: str | None = Field(
+        None, description="merge, base, a model of the recipe, or keep: heads that predict no tokens"
+    )
     mtp: str | None = Field(None, description="merge, base, a model of the recipe, or drop: layers that predict ahead")
     unknown_layers: UnknownLayers = Field("refuse", description="of slices in families whose layer rules are not known")
     name: str | None = None

@@ -105,6 +105,7 @@ def _recipe(
         message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
         notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
     groups = _groups(data, base, slices, notes)
+    head = _taken_from("head", data.get("head"), _known_models(base, slices), ("merge", "keep"), notes)
     mtp = _taken_from("mtp", data.get("mtp"), _known_models(base, slices), ("merge", "drop"), notes)
     if notes.problems:
         return None
@@ -131,6 +132,7 @@ def _recipe(
         prompt=None if checked.prompt is None else checked.prompt.model_dump(exclude_unset=True),
         groups=groups,
         missing=checked.missing,
+        head="keep" if checked.head == "keep" else head,
         mtp="drop" if checked.mtp == "drop" else mtp,
         unknown_layers=checked.unknown_layers,
         name=checked.name,
@@ -165,7 +167,7 @@ def _groups(
     """Read which groups of tensors are taken from one model: its reference or name, or `base`."""
     known = _known_models(base, slices)
     found: dict[Group, ModelRef] = {}
-    for key in ("missing", *GROUPS):
+    for key in ("missing", "head", *GROUPS):
         if data.get("slices") is not None and data.get(key) is not None:
             notes.add((key,), f"'{key}' is for whole 'models', not for 'slices'")
     for group in GROUPS:

@@ -58,6 +58,7 @@ class Recipe:
     """A merge as written. `models:` is one slice over all layers, with `sliced` false.
 
     `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
+    `head` is the model that classifiers, value and reward heads are taken from; None merges them as the rest.
     `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
     `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
     `prompt` is what it says of how the output is asked: keys of a task's prompt.
@@ -80,6 +81,7 @@ class Recipe:
     rounding: Rounding = "nearest"
     groups: Mapping[Group, ModelRef] = field(default_factory=dict)
     missing: Missing = "fail"
+    head: ModelRef | Literal["keep"] | None = None
     mtp: ModelRef | Literal["drop"] | None = None
     unknown_layers: UnknownLayers = "refuse"
     tokenizer: TokenizerChoice | None = None
@@ -134,6 +136,7 @@ def _canonical_overlap(recipe: Recipe) -> dict[str, Any]:
     return {
         "groups": groups or None,
         "missing": None if recipe.missing == "fail" else recipe.missing,
+        "head": None if recipe.head is None else str(recipe.head),
         "mtp": None if recipe.mtp is None else str(recipe.mtp),
         "unknown_layers": None if recipe.unknown_layers == "refuse" else recipe.unknown_layers,
     }

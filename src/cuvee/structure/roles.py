@@ -11,6 +11,8 @@ from cuvee.structure.structure import Role
 
 _NORM = re.compile(r"norm|layrnorm|(^|[._])ln([._\d]|$)|(^|[._])ln_|[._]gamma$", re.IGNORECASE)
 _BUFFER = re.compile(r"inv_freq|rotary_emb\.|position_ids|running_(mean|var)|masked_bias|num_batches|attn_mask", re.I)
+_COUNTER = re.compile(r"(^|[._])(num_(batches_tracked|updates|steps|samples)|n_updates|(global_)?steps?|counter)$")
+_RUNNING = re.compile(r"(^|[._])running_(mean|var)$")
 _EMBEDDING = re.compile(r"embed|(^|\.)w[tp]e\.|(^|\.)shared\.|token|probe|newline|position", re.IGNORECASE)
 _HEAD = re.compile(r"(^|[._])(lm_?head|head|embed_out|unembed|output|proj_out|classifier|score|qa_outputs|decoder)$")
 _PROJECTION = re.compile(r"weight$|proj\w*$|(^|\.)w\d$|kernel$")
@@ -48,6 +50,16 @@ def stacked_experts(spec: TensorSpec, said: frozenset[int]) -> int | None:
         return None
     is_stack = "expert" in spec.name or (spec.shape[0] in said and _PROJECTION.search(spec.name))
     return spec.shape[0] if is_stack else None
+
+
+def is_counter(spec: TensorSpec) -> bool:
+    """Say whether a tensor counts steps of a training, such as those of a batch norm: it says nothing of weights."""
+    return spec.dtype not in MERGEABLE and spec.elements == 1 and _COUNTER.search(spec.name) is not None
+
+
+def is_running_statistic(name: str) -> bool:
+    """Say whether a tensor holds the means or variances that a batch norm has seen."""
+    return _RUNNING.search(name) is not None
 
 
 def role_of(spec: TensorSpec, layer: Layer | None, expert: int | None, around: Surroundings) -> Role:

@@ -1,0 +1,35 @@
+"""The labels that a classifier's outputs stand for, as a config.json has them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_UNNAMED = re.compile(r"LABEL_\d+", re.IGNORECASE)
+"""What transformers writes where nobody named the labels."""
+
+KEYS = ("id2label", "label2id", "num_labels", "problem_type")
+"""Keys of a config that speak of labels."""
+
+
+def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the labels by the number of their output; nothing where the config does not name them, or not all."""
+    written = config.get("id2label")
+    if not isinstance(written, Mapping):
+        return ()
+    by_number = {str(number): label for number, label in written.items()}
+    names = [by_number.get(str(number)) for number in range(len(by_number))]
+    return tuple(map(str, names)) if None not in names else ()
+
+
+def are_named(labels: tuple[str, ...]) -> bool:
+    """Say whether labels have names, other than those that transformers gives by number."""
+    return bool(labels) and not all(_UNNAMED.fullmatch(label) for label in labels)
+
+
+def order_of(labels: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
+    """Return where each of the `wanted` labels is among others, whatever their case; None if they are not the same."""
+    plain = [label.strip().casefold() for label in labels]
+    sought = [label.strip().casefold() for label in wanted]
+    if len(set(plain)) < len(plain) or sorted(plain) != sorted(sought):
+        return None
+    return tuple(plain.index(label) for label in sought)
