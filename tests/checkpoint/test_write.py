@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cuvee.checkpoint import open_checkpoint
-from cuvee.checkpoint.companions import companion_files, copy_companions
+from cuvee.checkpoint.companions import copy_companions
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.errors import OutOfBudget, PlatformError, RecipeError
 
@@ -142,20 +142,11 @@ def test_a_full_disk_is_out_of_budget_and_leaves_nothing(tmp_path):
         source.mkdir()
         (source / "tokenizer.json").write_text("x" * (1 << 17), encoding="utf-8")
         with pytest.raises(OutOfBudget):
-            copy_companions(source, disk)
+            copy_companions(source, disk, ())
         (disk / "tokenizer.json").unlink()
         assert everything(disk) == []
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_companions_are_all_but_weights_and_what_a_merge_writes_anew(tmp_path):
-    kept = ["chat_template.jinja", "generation_config.json", "modeling_x.py", "tokenizer.json", "vocab.txt"]
-    left = ["config.json", "cuvee.json", "README.md", ".gitattributes", "x.bin", "model.safetensors.index.json"]
-    for name in kept + left:
-        (tmp_path / name).touch()
-    (tmp_path / "original").mkdir()
-    assert [file.name for file in companion_files(tmp_path)] == kept
 
 
 def test_links_to_companions_are_followed(tmp_path):
@@ -163,7 +154,7 @@ def test_links_to_companions_are_followed(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "blob").write_text("{}", encoding="utf-8")
     (tmp_path / "donor" / "tokenizer.json").symlink_to("../blob")
-    assert copy_companions(tmp_path / "donor", tmp_path / "out") == ["tokenizer.json"]
+    assert copy_companions(tmp_path / "donor", tmp_path / "out", ()) == ["tokenizer.json"]
     assert not (tmp_path / "out" / "tokenizer.json").is_symlink()
 
 

@@ -161,6 +161,7 @@ class CheckpointWriter:
     def write_file(self, name: str, text: str) -> None:
         """Write a text file beside the shards."""
         try:
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text, encoding="utf-8")
         except OSError as error:
             raise write_error(error, self.out) from error
@@ -229,7 +230,7 @@ class CheckpointWriter:
         for shard in self.shards:
             with suppress(OSError):
                 (self.folder / shard.file).unlink()
-        if not any(self.folder.glob("*.safetensors")):
+        if not any(self.folder.rglob("*.safetensors")):
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self.partial)
 

@@ -5,8 +5,6 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from cuvee.checkpoint import TensorSource
     from cuvee.structure.structure import Blocks, Tie
     from cuvee.structure.summary import Row, Summary
@@ -56,7 +54,7 @@ def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, An
         "stacks": [asdict(stack) for stack in found.structure.stacks],
         "ties": [asdict(tie) for tie in found.structure.ties],
         "files": {name: file.size for name, file in source.files().items()},
-        "tokenizer": _tokenizer_files(source.place),
+        "tokenizer": _tokenizer_files(source),
         "tensors": [
             asdict(known) | {"shape": list(specs[known.name].shape), "dtype": specs[known.name].dtype}
             for known in found.structure
@@ -64,12 +62,12 @@ def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, An
     }
 
 
-def _tokenizer_files(place: "Path | None") -> list[str]:
-    from cuvee.checkpoint.companions import companion_files
+def _tokenizer_files(source: "TensorSource") -> list[str]:
+    from cuvee.checkpoint.companions import companions_of
 
     words = ("token", "vocab", "merges", "spiece", "special_tokens", "chat_template")
-    files = companion_files(place) if place is not None else []
-    return [file.name for file in files if any(word in file.name for word in words)]
+    names = companions_of(source.place, source.files()).copied if source.place is not None else ()
+    return [name for name in names if any(word in name for word in words)]
 
 
 def _print(model: str, source: "TensorSource", found: "Summary") -> None:
@@ -87,7 +85,7 @@ def _print(model: str, source: "TensorSource", found: "Summary") -> None:
         "parameters": f"{found.parameters:,} in {found.tensors:,} tensors, {types}",
         "files": f"{_some(list(files))}, {bytes_text(sum(file.size for file in files.values()))}",
         "ties": "; ".join(map(_tie, found.structure.ties)) or "none: no token embedding found",
-        "tokenizer": _some(_tokenizer_files(source.place)) or "no files of one",
+        "tokenizer": _some(_tokenizer_files(source)) or "no files of one",
     }
     for word, text in lines.items():
         console.print(f"  [dim]{word:<11}[/]{escape(text)}", soft_wrap=True)

@@ -55,7 +55,7 @@ def rebuild(
             digest = rebuilder.write(tensor, writer)
             entries.append((tensor.name, tensor.dtype, tensor.shape, digest))
             progress.advance(tensor.nbytes)
-        copy_companions(merged, writer.folder)
+        copy_companions(merged, writer.folder, unified.files())
         writer.write_file("config.json", json.dumps(unified.config, indent=2) + "\n")
         record = _record(unified, origin, bits, digest_of_entries(entries))
         writer.write_file("cuvee.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")

@@ -12,7 +12,7 @@ from typing import Any
 
 from cuvee.checkpoint.companions import copy_companions, merged_config
 from cuvee.checkpoint.digest import digest_of_entries
-from cuvee.checkpoint.write import CheckpointWriter, OutputTensor
+from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, remove_empty
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
 from cuvee.engine.measures import is_measured, measured
@@ -21,6 +21,7 @@ from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
 from cuvee.plan.mergekit import as_mergekit
 from cuvee.plan.vocabulary import is_tokenizer_file
+from cuvee.tokenizers.read import TEMPLATE, is_template_file
 
 Record = Mapping[str, Any]
 
@@ -56,18 +57,21 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inp
 def _copy_companions(plan: Plan, folder: Path) -> list[str]:
     """Copy the donor's companions, but for the tokenizer's if it is another model's or made anew."""
     vocabulary = plan.vocabulary
-    place, other = plan.sources[plan.donor].place, plan.sources[vocabulary.donor].place
+    donor, keeper = plan.sources[plan.donor], plan.sources[vocabulary.donor]
+    place, other = donor.place, keeper.place
     if place is None or other is None:
         return []
     replaced = {*vocabulary.texts, *vocabulary.dropped}
 
     def kept(name: str) -> bool:
-        return name not in replaced and (plan.custom_code or not name.endswith(".py"))
+        if name in replaced or (is_template_file(name) and TEMPLATE in replaced):
+            return False
+        return plan.custom_code or not name.endswith(".py")
 
     if vocabulary.donor == plan.donor:
-        return copy_companions(place, folder, wanted=kept)
-    copied = copy_companions(place, folder, wanted=lambda name: kept(name) and not is_tokenizer_file(name))
-    return copied + copy_companions(other, folder, wanted=lambda name: kept(name) and is_tokenizer_file(name))
+        return copy_companions(place, folder, donor.files(), wanted=kept)
+    copied = copy_companions(place, folder, donor.files(), wanted=lambda n: kept(n) and not is_tokenizer_file(n))
+    return copied + copy_companions(other, folder, keeper.files(), wanted=lambda n: kept(n) and is_tokenizer_file(n))
 
 
 def write_record(
@@ -114,7 +118,10 @@ def finish(writer: CheckpointWriter, record: Record, finished: Mapping[str, Fini
 
 def _remove_strays(writer: CheckpointWriter, record: Record) -> None:
     """Remove what an earlier run left and this one does not write: a companion that the donor no longer has."""
-    known = {*record["files"], *(shard.file for shard in writer.shards)}
-    for file in writer.folder.iterdir():
-        if file.name not in known and file.is_file():
+    masks = record["provenance"].get("masks", ())
+    known = {*record["files"], *(shard.file for shard in writer.shards), *(mask["file"] for mask in masks)}
+    for file in sorted(writer.folder.rglob("*"), reverse=True):  # what is in a folder before the folder
+        if file.is_dir():
+            remove_empty(file)
+        elif file.relative_to(writer.folder).as_posix() not in known:
             file.unlink()

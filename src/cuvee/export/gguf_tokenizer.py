@@ -13,7 +13,7 @@ from typing import Any
 from cuvee.errors import CheckpointError
 from cuvee.export.gguf_pieces import pieces_settings
 from cuvee.export.gguf_splits import chosen_split, no_name, split_name
-from cuvee.tokenizers.chat import chat_template, other_templates
+from cuvee.tokenizers.chat import chat_template, chat_templates
 from cuvee.tokenizers.gguf import lies_in_gguf, tokenizer_texts
 from cuvee.tokenizers.read import JSON, SETTINGS, Tokenizer, parse_tokenizer, read_tokenizer
 
@@ -114,7 +114,7 @@ def tokenizer_files(place: Path) -> TokenizerFiles | None:
         read_tokenizer(folder),
         _json(folder / SETTINGS),
         chat_template(folder),
-        other_templates(folder),
+        chat_templates(folder).others,
         _json(folder / "generation_config.json"),
     )
 

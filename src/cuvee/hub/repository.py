@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee.checkpoint.checkpoint import INDEX
-from cuvee.checkpoint.companions import is_companion
+from cuvee.checkpoint.companions import sort_out
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
 
@@ -51,8 +51,9 @@ class Repository:
 
     def wanted(self) -> list[str]:
         """List the files that a copy of the model needs: config, weights, companions, the card for its licence."""
-        kept = [name for name in self.files if is_companion(name) or name in KEPT]
-        return kept + [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
+        weights = [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
+        kept = [name for name in self.files if name in KEPT]
+        return [*sort_out(self.files, weights).copied, *kept, *weights]
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -96,9 +97,9 @@ def _in_cache(hub: Hub, name: str, revision: str | None) -> Repository:
     if commit is None or not folder.is_dir():
         hint = "run it once without --offline (and without HF_HUB_OFFLINE)"
         raise CheckpointError(f"not in the cache {hub.cache_folder}, and offline", where=where, hint=hint)
-    files = {
-        path.name: RemoteFile(path.name, path.stat().st_size, path.resolve().name)
-        for path in sorted(folder.iterdir())
-        if path.is_file()
-    }
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            own = path.relative_to(folder).as_posix()
+            files[own] = RemoteFile(own, path.stat().st_size, path.resolve().name)
     return Repository(name, revision, commit, files, folder)

@@ -42,7 +42,7 @@ def push(hub: Hub, folder: Path, name: str, *, private: bool = False, progress: 
         hint = "write a README.md; a merge has one"
         raise CheckpointError(f"has no card, {CARD}", where=str(folder), hint=hint)
     api = HfApi(endpoint=hub.endpoint)
-    size = sum(file.stat().st_size for file in folder.iterdir() if file.is_file())
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     progress.start(f"uploading {name}", size, "bytes")
     hub.patiently(lambda: api.create_repo(name, private=private or None, exist_ok=True), name)
     message = f"Upload {folder.resolve().name}"

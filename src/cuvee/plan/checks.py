@@ -1,6 +1,6 @@
 """What can be wrong with a plan as a whole, and what its reader should be told."""
 
-from cuvee.checkpoint.companions import companion_names
+from cuvee.checkpoint.companions import Companions, companions_of, in_words, sort_out
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.extras import install_command
@@ -114,9 +114,24 @@ def warn_of_lost_tokenizer(draft: Draft) -> None:
 
 def warn_of_code(draft: Draft, *, copied: bool) -> None:
     """Code of a model is copied only if asked for: it runs where the output is loaded."""
-    repository, place = draft.aligned.opening.repositories[0], draft.aligned.opening.places[0]
-    files = repository.files if repository is not None else companion_names(place) if place is not None else []
-    code = [name for name in files if name.endswith(".py") and "/" not in name]
+    code = [name for name in _companions(draft).copied if name.endswith(".py")]
     if code and not copied:
         message = f"{draft.donor} brings code of its own ({', '.join(code)}), which is not copied"
         draft.warnings.append(f"{message}; --custom-code copies it")
+
+
+def note_what_is_left_out(draft: Draft) -> None:
+    """Name the files and sub-folders of the donor that the output will lack."""
+    if text := in_words(_companions(draft)):
+        draft.notes.append(f"left out of what {draft.donor} has: {text}")
+
+
+def _companions(draft: Draft) -> Companions:
+    """Sort out the donor's files; of an earlier stage, which is not made yet, nothing is known."""
+    if str(draft.donor) in draft.recipe.stages:
+        return Companions()
+    repository, place = draft.aligned.opening.repositories[0], draft.aligned.opening.places[0]
+    merged = draft.sources[draft.donor].files()
+    if repository is not None:
+        return sort_out(repository.files, merged)
+    return companions_of(place, merged) if place is not None else Companions()

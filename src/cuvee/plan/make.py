@@ -15,6 +15,7 @@ from cuvee.plan.checks import (
     check_modules,
     check_names,
     check_whole_model_settings,
+    note_what_is_left_out,
     warn_of_code,
     warn_of_idle_filters,
     warn_of_licences,
@@ -100,6 +101,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     warn_of_licences(draft)
     warn_of_code(draft, copied=custom_code)
     warn_of_lost_tokenizer(draft)
+    note_what_is_left_out(draft)
     steps = _modified(steps, draft)
     opening = draft.aligned.opening
     changes = config_changes(steps, layer_changes, head_changes, draft)

@@ -71,5 +71,7 @@ def _differences(plan: Plan) -> Iterator[str]:
     listed = [key for key, value in plan.config_changes.items() if isinstance(value, list)]
     if recipe.sliced and listed:
         yield f"what config.json lists by layer is cut along: {', '.join(listed)}"
+    if recipe.chat_template in ("alpaca", "llama3", "mistral", "exaone"):
+        yield f"chat_template: {recipe.chat_template} has the blanks of the format's definition; mergekit's has others"
     if recipe.tokenizer is not None and recipe.tokenizer.pad_to_multiple_of is None:
         yield "padding rows of the embedding are kept; mergekit cuts them"

@@ -21,11 +21,11 @@ from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.vocabulary import TokenizerChoice, TokenRule
 from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.align import Filling, Party, padded_rows, row_maps, same_tokens_maps
-from cuvee.tokenizers.chat import chat_template, chosen_template, without_template
+from cuvee.tokenizers.chat import chat_template, chat_templates, chosen_templates, without_template
 from cuvee.tokenizers.check import check_union
 from cuvee.tokenizers.compare import compare, in_words
 from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf, tokenizer_texts
-from cuvee.tokenizers.read import FILES, JSON, SETTINGS, TEMPLATE, Tokenizer, read_tokenizer
+from cuvee.tokenizers.read import FILES, JSON, SETTINGS, TEMPLATE, Tokenizer, is_template_file, read_tokenizer
 from cuvee.tokenizers.report import Described, describe_all
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
 from cuvee.tokenizers.union import Union, join
@@ -93,8 +93,8 @@ class _Family:
         if repository is None:
             message = "'tokenizer' and 'chat_template' need models in folders or on a hub"
             raise RecipeError(message, where=str(self.models[which]))
-        for name in TOKENIZER_FILES:
-            if name in repository.files:
+        for name in repository.files:
+            if name in TOKENIZER_FILES or is_template_file(name):
                 cached(self.hub, repository, name)
         return repository.folder
 
@@ -271,12 +271,22 @@ class _Family:
     def with_template(self, vocabulary: Vocabulary, written: str) -> Vocabulary:
         folders = [self.folder(which) for which in range(len(self.models))]
         try:
-            template = chosen_template(written, [str(model) for model in self.models], folders)
+            names = [str(model) for model in self.models]
+            chosen = chosen_templates(written, names, folders, beside=self.recipe.folder)
         except RecipeError as error:
             raise RecipeError(error.message, where=self.recipe.source, hint=error.hint) from error
-        settings = without_template(folders[vocabulary.donor] / SETTINGS)
-        texts = {**({SETTINGS: settings} if settings else {}), **vocabulary.texts, TEMPLATE: template}
-        return replace(vocabulary, texts=texts, dropped=vocabulary.dropped | {"chat_template.json"})
+        file = folders[vocabulary.donor] / SETTINGS
+        texts = {**vocabulary.texts, **chosen.files}
+        if SETTINGS in texts or file.is_file():
+            texts[SETTINGS] = without_template(texts.get(SETTINGS) or file.read_text(encoding="utf-8"))
+        notes = list(chosen.notes)
+        lost = [name for name in chat_templates(folders[vocabulary.donor]).others if name not in chosen.others]
+        if lost:
+            notes.append(
+                f"chat templates of {self.models[vocabulary.donor]} are replaced: {', '.join(lost)} is left out"
+            )
+        dropped = vocabulary.dropped | {"chat_template.json"}
+        return replace(vocabulary, texts=texts, dropped=dropped, notes=(*vocabulary.notes, *notes))
 
 
 def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
@@ -297,7 +307,7 @@ def _some(numbers: Sequence[int]) -> str:
 
 def is_tokenizer_file(name: str) -> bool:
     """Say whether a companion belongs to the tokenizer."""
-    return name in TOKENIZER_FILES or name.endswith(".model")
+    return name in TOKENIZER_FILES or name.endswith(".model") or is_template_file(name)
 
 
 def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:

@@ -72,7 +72,9 @@ class RecipeDocument(_Strict):
     rounding: Rounding = Field("nearest", description="of the numbers written; stochastic is right on average")
     tokenizer: TokenizerKey = Field(None, description="union, base or one of the models")
     tokenizer_source: str | None = Field(None, description="mergekit's older form of tokenizer")
-    chat_template: str | None = Field(None, description="auto, chatml, one of the models, or a Jinja template")
+    chat_template: str | None = Field(
+        None, description="auto, the name of a known one, one of the models, or a Jinja template"
+    )
     prompt: WrittenPrompt | None = Field(None, description="how the output is asked, in place of a task's prompt")
     missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
     embeddings: str | None = Field(None, description=_TAKEN)

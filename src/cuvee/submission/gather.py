@@ -211,6 +211,7 @@ def _copied(locked: LockedModel, cache: Path, target: Path) -> Path:
     target.mkdir(parents=True)
     for name in locked.files:
         source = (cache / name).resolve()
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source, target / name)
         except OSError:

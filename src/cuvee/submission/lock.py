@@ -11,10 +11,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from cuvee.checkpoint.checkpoint import INDEX
-from cuvee.checkpoint.companions import companion_names
+from cuvee.checkpoint.companions import companions_of
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.hub import Hub, Repository, cached
@@ -33,11 +33,22 @@ CARDS = ("README.md", "LICENSE")
 MOST_MODELS = 200
 MOST_FILES = 2000
 
+
+def inside(name: str) -> str:
+    """Refuse a name that leads out of the folder."""
+    if any(part in (".", "..") for part in name.split("/")):
+        raise ValueError("expected a file within the model's folder")
+    return name
+
+
 _strict = with_config(ConfigDict(extra="forbid", strict=True))
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
 HubName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}$")]
-FileName = Annotated[str, Field(pattern=r"^[^/\\\x00-\x1f]{1,255}$")]
+FileName = Annotated[
+    str, Field(pattern=r"^[^/\\\x00-\x1f]+(/[^/\\\x00-\x1f]+)*$", max_length=255), AfterValidator(inside)
+]
+"""A file of a model's folder or of a sub-folder of it."""
 
 
 @_strict
@@ -155,7 +166,9 @@ def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progr
     found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
     reference = f"+{model.adapter_text}"
     if found.repository is None:
-        files = {name: file for name, file in locked_files(found.place, progress).items() if name in WANTED}
+        files = _hashed(
+            found.place, [name for name in WANTED if name not in CARDS and (found.place / name).is_file()], progress
+        )
         return LockedModel(reference, files)
     files = remote_files(hub, found.repository, WANTED)
     return LockedModel(reference, files, found.repository.name, found.repository.commit)
@@ -170,13 +183,17 @@ def remote_files(hub: Hub, repository: Repository, names: Iterable[str]) -> dict
 def locked_files(place: Path, progress: Progress | None = None) -> dict[str, LockedFile]:
     """Return size and hash of what a merge reads of a folder or a file: weights, config, companions."""
     if not place.is_dir():
-        paths = [place]
-    else:
-        kept = [name for name in ("config.json", INDEX) if (place / name).is_file()]
-        paths = [*sorted(place.glob("*.safetensors")), *(place / name for name in (*kept, *companion_names(place)))]
-        paths = sorted(path for path in set(paths) if path.name not in CARDS)
+        return _hashed(place.parent, [place.name], progress)
+    weights = [file.name for file in place.glob("*.safetensors")]
+    kept = [name for name in ("config.json", INDEX) if (place / name).is_file()]
+    names = {*weights, *kept, *companions_of(place, weights).copied}
+    return _hashed(place, sorted(name for name in names if name not in CARDS), progress)
+
+
+def _hashed(folder: Path, names: Sequence[str], progress: Progress | None) -> dict[str, LockedFile]:
+    paths = [folder / name for name in names]
     hashes = sha256_of(paths, progress=progress)
-    return {path.name: LockedFile(path.stat().st_size, hashes[path]) for path in paths}
+    return {name: LockedFile((folder / name).stat().st_size, hashes[folder / name]) for name in names}
 
 
 def method_digest(keys: str) -> str | None:

@@ -2,78 +2,169 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
-from cuvee.errors import CheckpointError, RecipeError
-from cuvee.tokenizers.read import SETTINGS, TEMPLATE
+from cuvee.errors import CheckpointError, RecipeError, closest
+from cuvee.extras import install_command
+from cuvee.tokenizers.read import SETTINGS, TEMPLATE, TEMPLATES
 
-NAMED = {
-    "chatml": (
-        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + "
-        "'<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
-    ),
-}
+LONGEST_NAME = 100
+"""A text without Jinja is taken for a mistyped name up to so many characters."""
 
-SHORTEST = 20
-"""A shorter text is a name and no template, as in mergekit."""
+
+@dataclass(frozen=True)
+class ChatTemplates:
+    """A tokenizer's chat templates: the usual one, None if there is none, and others by name."""
+
+    usual: str | None = None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The chat templates of an output, and what a reader should know of the choice."""
+
+    usual: str
+    others: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Return file name -> text, as transformers keeps them."""
+        return {TEMPLATE: self.usual} | {f"{TEMPLATES}/{name}.jinja": text for name, text in self.others.items()}
+
+
+@cache
+def named_templates() -> Mapping[str, str]:
+    """Return the templates that a recipe calls by name: those of mergekit's names, by each format's definition."""
+    folder = resources.files("cuvee.tokenizers") / "templates"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".jinja"): file.read_text(encoding="utf-8") for file in files}
 
 
 def chat_template(folder: Path) -> str | None:
-    """Return a model's chat template, wherever it stands; None if it has none."""
-    if (folder / TEMPLATE).is_file():
-        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    """Return a model's usual chat template, wherever it stands; None if it has none."""
+    return chat_templates(folder).usual
+
+
+def chat_templates(folder: Path) -> ChatTemplates:
+    """Return all chat templates of a tokenizer. Files of their own go before what the settings say, as they load."""
+    usual = _text(folder / TEMPLATE) if (folder / TEMPLATE).is_file() else None
+    others = {file.stem: _text(file) for file in sorted((folder / TEMPLATES).glob("*.jinja"))}
+    if usual is not None or others:
+        return ChatTemplates(usual, others)
     for name in ("chat_template.json", SETTINGS):
-        if (folder / name).is_file():
-            found = _settings(folder / name).get("chat_template")
-            if isinstance(found, list):  # several by name, of which one is the usual one
-                found = next((entry["template"] for entry in found if entry.get("name") == "default"), None)
-            if isinstance(found, str):
-                return found
-    return None
+        if (folder / name).is_file() and (found := _settings(folder / name).get("chat_template")) is not None:
+            return _by_name(found, folder / name)
+    return ChatTemplates()
 
 
-def other_templates(folder: Path) -> dict[str, str]:
-    """Return a model's chat templates beside the usual one, by name."""
-    templates = {}
-    written = _settings(folder / SETTINGS).get("chat_template") if (folder / SETTINGS).is_file() else None
-    for entry in written if isinstance(written, list) else ():
-        templates[str(entry["name"])] = str(entry["template"])
-    for file in sorted((folder / "additional_chat_templates").glob("*.jinja")):
-        templates[file.stem] = file.read_text(encoding="utf-8")
-    return {name: template for name, template in templates.items() if name != "default"}
+def chosen_templates(
+    written: str, names: Sequence[str], folders: Sequence[Path], *, beside: Path | None = None
+) -> Chosen:
+    """Return the templates that a recipe asks for: the commonest, a model's, a known one, or the text itself.
 
-
-def chosen_template(written: str, names: Sequence[str], folders: Sequence[Path]) -> str:
-    """Return the template that a recipe asks for: the commonest, one of a model, a known one, or the text itself."""
+    `beside` is the recipe's folder. Raises RecipeError for a text that is no template.
+    """
     if written == "auto":
-        found = [template for folder in folders if (template := chat_template(folder)) is not None]
-        if not found:
-            raise CheckpointError("'chat_template: auto' finds none: no model has a chat template")
-        return Counter(found).most_common(1)[0][0]
+        return _commonest([chat_templates(folder) for folder in folders])
     if written in names:
-        folder = folders[names.index(written)]
-        template = chat_template(folder)
-        if template is None:
+        templates = chat_templates(folders[names.index(written)])
+        if templates.usual is None:
             raise CheckpointError("has no chat template", where=written)
-        return template
-    if written in NAMED:
-        return NAMED[written]
-    if len(written) < SHORTEST:
-        hint = f"expected auto, {', '.join(NAMED)}, one of the recipe's models, or a Jinja template"
-        raise RecipeError(f"unknown chat template '{written}'", hint=hint)
-    return written
+        return Chosen(templates.usual, templates.others)
+    if written in named_templates():
+        return Chosen(named_templates()[written])
+    return Chosen(written, notes=_checked(written, beside))
 
 
-def without_template(settings: Path) -> str | None:
-    """Return tokenizer_config.json without its chat template, which would compete with the file; None for none."""
-    if not settings.is_file():
-        return None
-    found = _settings(settings)
+def _commonest(models: Sequence[ChatTemplates]) -> Chosen:
+    """Return the templates of the first model that has the commonest usual one; blanks at its ends do not count."""
+    having = [(model.usual, model) for model in models if model.usual is not None]
+    if not having:
+        raise CheckpointError("'chat_template: auto' finds none: no model has a chat template")
+    best = Counter(usual.strip() for usual, _ in having).most_common(1)[0][0]
+    usual, model = next((usual, model) for usual, model in having if usual.strip() == best)
+    return Chosen(usual, model.others)
+
+
+def _checked(written: str, beside: Path | None) -> tuple[str, ...]:
+    """Raise RecipeError unless a text is a Jinja template. Returns what was not checked."""
+    expected = f"expected auto, {', '.join(named_templates())}, one of the recipe's models, or a Jinja template"
+    if "{{" in written or "{%" in written:
+        return _parsed(written)
+    if _is_path(written, beside):
+        hint = "write the text itself: `chat_template: |`, and the file's lines indented below"
+        raise RecipeError(f"'chat_template' is a file's path, {written!r}: expected the template's text", hint=hint)
+    if "\n" in written or len(written) > LONGEST_NAME:
+        message = "'chat_template' is no Jinja template: nothing in it is between '{{ }}' or '{% %}'"
+        raise RecipeError(message, hint=expected)
+    guess = closest(written, [*named_templates(), "auto"])
+    meant = f"did you mean '{guess}'? " if guess else ""
+    raise RecipeError(f"unknown chat template '{written}'", hint=f"{meant}{expected}")
+
+
+def _is_path(written: str, beside: Path | None) -> bool:
+    if written.endswith((".jinja", ".jinja2", ".j2", ".json", ".txt")):
+        return True
+    try:
+        return any((folder / written).is_file() for folder in (Path(), beside) if folder is not None)
+    except (OSError, ValueError):  # too long for a path, or no path at all
+        return False
+
+
+def _parsed(written: str) -> tuple[str, ...]:
+    """Raise RecipeError for what the template engine cannot read, with its own words and the line."""
+    try:
+        from jinja2 import TemplateSyntaxError
+
+        from cuvee.tokenizers.jinja import environment
+    except ImportError:
+        return (f"whether 'chat_template' is right Jinja was not checked: that needs {install_command('eval')}",)
+    try:
+        environment().parse(written)
+    except TemplateSyntaxError as error:
+        raise RecipeError(f"'chat_template' is no Jinja template: line {error.lineno}: {error.message}") from error
+    return ()
+
+
+def without_template(settings: str) -> str:
+    """Return the text of a tokenizer_config.json without its chat templates, which would compete with the files."""
+    found = json.loads(settings)
     if "chat_template" not in found:
-        return None
+        return settings
     kept = {key: value for key, value in found.items() if key != "chat_template"}
     return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+
+
+def _by_name(found: object, file: Path) -> ChatTemplates:
+    """Read what a settings file says: one text, a list of names and texts, or a mapping of them."""
+    if isinstance(found, str):
+        return ChatTemplates(found)
+    try:
+        listed = {e["name"]: e["template"] for e in found} if isinstance(found, list) else dict(found)  # type: ignore[call-overload]
+        known = {_file_name(name): str(text) for name, text in listed.items()}
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f"'chat_template' cannot be read: {error!r}", where=str(file)) from error
+    return ChatTemplates(known.pop("default", None), known)
+
+
+def _file_name(name: object) -> str:
+    """Return a template's name, which becomes a file's. Raises ValueError."""
+    if not isinstance(name, str) or Path(name).name != name or not name.isprintable():
+        raise ValueError(f"a template is called {name!r}")
+    return name
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read the chat template: {error}", where=str(file)) from error
 
 
 def _settings(file: Path) -> dict[str, object]:

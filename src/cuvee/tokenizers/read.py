@@ -15,6 +15,8 @@ FILES = (JSON, "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "ad
 
 SETTINGS = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
+TEMPLATES = "additional_chat_templates"
+"""Where transformers keeps chat templates besides the usual one: NAME.jinja."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ class Tokenizer:
         content = self.content or {}
         parts = (content.get("pre_tokenizer"), content.get("decoder"))
         return any("ByteLevel" in json.dumps(part) for part in parts) or (self.content is None and "Ġ" in self.ids)
+
+
+def is_template_file(name: str) -> bool:
+    """Say whether a companion is a chat template besides the usual one."""
+    return name.startswith(f"{TEMPLATES}/") and name.endswith(".jinja")
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

@@ -49,8 +49,10 @@ def layers(folder: Path, plan: Plan) -> Found:
             how.append("transformers")
     except ExpressionError as error:
         return "layers", "failed", f"config.json does not fit its family: {error}"
+    except FileNotFoundError:
+        return "layers", "skipped", "there is no config.json"
     except (ValueError, KeyError, OSError) as error:
-        return "layers", "skipped", f"configs cannot be compared: {error!r}"
+        return "layers", "skipped", f"configs cannot be compared: {error.args[0] if error.args else error!r}"
     if wrong:
         more = f" and {len(wrong) - MOST_SHOWN} more" if len(wrong) > MOST_SHOWN else ""
         return "layers", "failed", "; ".join(wrong[:MOST_SHOWN]) + more
@@ -90,7 +92,7 @@ def _by_rules(folder: Path) -> list[dict[str, Any]]:
     own = config if part is None else config[part]
     depth = depth_said(own)
     if depth is None:
-        raise KeyError("no number of layers")
+        raise KeyError("config.json says no number of layers")
     known = facts(own, depth)
     return [known.of(layer) for layer in range(depth)]
 

@@ -36,7 +36,7 @@ def numbers_of(
 
 
 def _numbers(source: TensorSource, spec: TensorSpec, buffer: np.ndarray, progress: Progress, digests: bool) -> Numbers:
-    digest, squares = blake3(), 0.0
+    digest, squares, finite = blake3(), 0.0, True
     for start in range(0, spec.nbytes, CHUNK_BYTES):
         part = buffer[: min(CHUNK_BYTES, spec.nbytes - start)]
         source.read_into(spec.name, start, [part])
@@ -44,6 +44,8 @@ def _numbers(source: TensorSource, spec: TensorSpec, buffer: np.ndarray, progres
             digest.update(part.data)
         if spec.dtype in MERGEABLE:
             numbers = part.view(NUMPY[spec.dtype]).astype(np.float64)
-            squares += float(numbers @ numbers)
+            with np.errstate(over="ignore"):  # of float64 near its largest number
+                squares += float(numbers @ numbers)
+            finite = finite and bool(np.isfinite(numbers).all())
         progress.advance(part.nbytes)
-    return Numbers(digest.hexdigest() if digests else "", math.sqrt(squares), math.isfinite(squares))
+    return Numbers(digest.hexdigest() if digests else "", math.sqrt(squares), finite)

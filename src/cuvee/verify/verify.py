@@ -1,6 +1,7 @@
 """A written model against its `cuvee.json`, its recipe, its parents, and transformers: one check after another."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from cuvee.checkpoint import Checkpoint, StoredFile, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.checkpoint.stored_file import Recorded, are_at_hand, changed_files
-from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
@@ -30,6 +31,9 @@ State = Literal["passed", "failed", "skipped"]
 
 SMALLEST_RATIO, LARGEST_RATIO = 0.1, 10.0
 """A merged tensor that is so much shorter than the shortest parent's, or longer than the longest, is suspect."""
+
+FEW_ENTRIES = 256
+"""Of a tensor with fewer entries the parents' may cancel: opposite signs are then nothing unlikely."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,15 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
     """
     folder, hub, progress = Path(folder), hub or Hub(), progress or Silent()
     record = _record(folder)
+    planned = _plan_anew(folder, record, hub)
     with open_checkpoint(folder) as written:
         numbers = numbers_of(written, "read the model", progress)
         checks = [
             _digest(written, numbers, record),
-            _finite(numbers),
+            _finite(numbers, planned, progress),
             _counts(written, record),
-            *_against_parents(written, numbers, record, hub, progress),
-            *(Check(*found) for found in loads(folder)),
+            *_against_parents(written, numbers, record, planned, progress),
+            *(Check(*found) for found in loads(folder, planned.folders)),
         ]
     digest = _digest_of(written, numbers)
     return Verification(folder, digest, tuple(checks))
@@ -78,13 +83,10 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
 def verify_layers(folder: Path | str, *, hub: Hub | None = None) -> Check:
     """Check only that the layers of a model that a merge wrote are of the kinds of their sources; reads no tensor."""
     folder = Path(folder)
-    try:
-        plan, _ = _planned(folder, _record(folder), hub or Hub())
-    except (CheckpointError, RecipeError) as error:
-        return Check("layers", "skipped", _unplanned(error))
-    if plan is None:
-        return Check("layers", "skipped", "there is no recipe to plan anew")
-    return Check(*layers(folder, plan))
+    planned = _plan_anew(folder, _record(folder), hub or Hub())
+    if planned.plan is None:
+        return Check("layers", "skipped", planned.unplanned)
+    return Check(*layers(folder, planned.plan))
 
 
 def _record(folder: Path) -> Mapping[str, Any]:
@@ -115,11 +117,28 @@ def _digest(written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping
     )
 
 
-def _finite(numbers: Mapping[str, Numbers]) -> Check:
+def _finite(numbers: Mapping[str, Numbers], planned: "_Planned", progress: Progress) -> Check:
+    """Look for what is no number; where all parents have some of it in a tensor too, it is theirs."""
     bad = [name for name, found in numbers.items() if not found.finite]
     if not bad:
         return Check("finite", "passed", f"no NaN and no infinity in {len(numbers)} tensors")
-    return Check("finite", "failed", f"NaN or infinity in {_some(bad)}")
+    own = [name for name in bad if not _is_so_in_all_parents(name, planned, progress)]
+    if not own:
+        return Check("finite", "passed", f"NaN or infinity only where all parents have it, too: {_some(bad)}")
+    return Check("finite", "failed", f"NaN or infinity in {_some(own)}")
+
+
+def _is_so_in_all_parents(name: str, planned: "_Planned", progress: Progress) -> bool:
+    """Say whether there is NaN or infinity in all tensors that one is made of."""
+    plan = planned.plan
+    step = next((step for step in plan.steps if step.name == name), None) if plan is not None else None
+    if plan is None or step is None:
+        return False
+    sources = [(plan.sources[given.model], given.tensor) for given in step.all_inputs]
+    if not all(are_at_hand(source.files()) for source, _ in sources):
+        return False
+    found = [numbers_of(s, f"read {tensor}", progress, only=[tensor], digests=False)[tensor] for s, tensor in sources]
+    return not any(numbers.finite for numbers in found)
 
 
 def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
@@ -132,41 +151,60 @@ def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
 
 
 def _against_parents(
-    written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping[str, Any], hub: Hub, progress: Progress
+    written: Checkpoint,
+    numbers: Mapping[str, Numbers],
+    record: Mapping[str, Any],
+    planned: "_Planned",
+    progress: Progress,
 ) -> Iterator[Check]:
     """Compare with the parents and the plan, where they are; what is missing is said."""
-    try:
-        plan, parents = _planned(written.path, record, hub)
-    except (CheckpointError, RecipeError) as error:
-        for name in ("parents", "shapes", "layers", "norms"):
-            yield Check(name, "skipped", _unplanned(error))
-        return
-    yield _parents(_recorded(record), parents, progress)
-    if plan is None:
-        made = record.get("command", "a recipe in stages")
+    if planned.parents is None:
+        yield Check("parents", "skipped", planned.unplanned)
+    else:
+        yield _parents(_recorded(record), planned.parents, progress)
+    if planned.plan is None:
         for name in ("shapes", "layers", "norms"):
-            yield Check(name, "skipped", f"there is no recipe to plan anew: {made} made the model")
+            yield Check(name, "skipped", planned.unplanned)
         return
-    yield _shapes(written, plan)
-    yield Check(*layers(written.path, plan))
-    yield _norms(numbers, plan, progress)
+    yield _shapes(written, planned.plan)
+    yield Check(*layers(written.path, planned.plan))
+    yield _norms(numbers, planned.plan, progress)
 
 
-def _unplanned(error: CuveeError) -> str:
-    missing = (error.problems[0] if error.problems else error).message
-    return f"the recipe cannot be planned here: {missing}"
+@dataclass(frozen=True)
+class _Planned:
+    """What made the model, as far as it is here: the plan, if one recipe says it, and the parents.
+
+    `unplanned` says why there is no plan.
+    """
+
+    plan: Plan | None = None
+    parents: tuple[Parent, ...] | None = None
+    unplanned: str = ""
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """The folders of all parents, none if one is not in a folder of its own."""
+        places = [parent.source.place for parent in self.parents or () if "+" not in parent.name]
+        folders = tuple(place for place in places if place is not None and place.is_dir())
+        return folders if len(folders) == len(self.parents or ()) else ()
 
 
-def _planned(folder: Path, record: Mapping[str, Any], hub: Hub) -> tuple[Plan | None, tuple[Parent, ...]]:
-    """Plan anew what made the model: its parents, and the plan if one recipe says it. Raises CuveeError."""
-    if record.get("kind") == MIXTURE:
-        recipe, text = read_upcycling(folder / "recipe.yaml")
-        plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
-        return plan, plan.parents
-    if "kind" in record or "stages" in record:
-        return None, tuple(_opened(list(_recorded(record)), folder, hub).values())
-    plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
-    return plan, plan.parents
+def _plan_anew(folder: Path, record: Mapping[str, Any], hub: Hub) -> _Planned:
+    try:
+        if record.get("kind") == MIXTURE:
+            recipe, text = read_upcycling(folder / "recipe.yaml")
+            plan = mixture_again(recipe, text, _opened(recipe.models, folder, hub))
+            return _Planned(plan, plan.parents)
+        if "kind" in record or "stages" in record:
+            made = record.get("command", "a recipe in stages")
+            parents = tuple(_opened(list(_recorded(record)), folder, hub).values())
+            return _Planned(None, parents, f"there is no recipe to plan anew: {made} made the model")
+        plan = make_plan(read_recipe(folder / "recipe.yaml", language()), hub=hub)
+        return _Planned(plan, plan.parents)
+    except (CheckpointError, RecipeError) as error:
+        missing = (error.problems[0] if error.problems else error).message
+        return _Planned(unplanned=f"the recipe cannot be planned here: {missing}")
 
 
 def _recorded(record: Mapping[str, Any]) -> dict[str, Recorded]:
@@ -249,19 +287,22 @@ def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Ch
         wanted = [g.tensor for s in plan.steps if s.action == "merge" for g in s.all_inputs if g.model == i]
         found = numbers_of(source, f"read {model}", progress, only=wanted, digests=False)
         lengths |= {(model, name): number.norm for name, number in found.items()}
-    suspect, ratios = [], []
+    suspect, ratios, cancelled = [], [], 0
     for step in plan.steps:
         own = [lengths[plan.models[g.model], g.tensor] for g in step.all_inputs] if step.action == "merge" else []
-        if not own or not max(own) or step.name not in numbers:
+        if not own or not max(own) or step.name not in numbers or not all(map(math.isfinite, own)):
             continue
         norm = numbers[step.name].norm
         ratios.append(norm / max(own))
-        if not min(own) * SMALLEST_RATIO <= norm <= max(own) * LARGEST_RATIO:
+        if norm < min(own) * SMALLEST_RATIO and step.elements < FEW_ENTRIES:
+            cancelled += 1
+        elif not min(own) * SMALLEST_RATIO <= norm <= max(own) * LARGEST_RATIO:
             suspect.append(f"{step.name} ({ratios[-1]:.2g} times)")
     if suspect:
         return Check("norms", "failed", f"far from the parents' lengths: {_some(suspect)}")
     span = f"{min(ratios):.3g} to {max(ratios):.3g} times the longest parent's" if ratios else "nothing is merged"
-    return Check("norms", "passed", f"the tensors' lengths are {span}")
+    tiny = f"; {cancelled} tiny ones nearly cancel" if cancelled else ""
+    return Check("norms", "passed", f"the tensors' lengths are {span}{tiny}")
 
 
 def _some(names: list[str]) -> str:

@@ -1,0 +1,24 @@
+"""The template engine with the tags that chat templates may use, to see whether a text is one. Nothing is rendered."""
+
+from jinja2 import nodes
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+
+class Generation(Extension):
+    """`{% generation %}`, with which transformers marks what a model has said."""
+
+    tags = {"generation"}  # noqa: RUF012  # as the class above has it
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        """Read the block as if the tags were not there."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def environment() -> ImmutableSandboxedEnvironment:
+    """Return an engine that reads what transformers reads."""
+    return ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
