@@ -15,9 +15,9 @@ pytest.importorskip("transformers")
 from cuvee.errors import RecipeError  # after the skips
 from cuvee.export import export_gguf
 from cuvee.export.chat_format import chat_format
-from cuvee.tokenizers.chat import NAMED
+from cuvee.tokenizers.chat import named_templates
 
-CHATML = NAMED["chatml"]
+CHATML = named_templates()["chatml"]
 QWEN = "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are kind.<|im_end|>\n{% endif %}" + CHATML
 GEMMA = (
     "{{ bos_token }}{% set s = messages[0]['role'] == 'system' %}{% set first = messages[0]['content'] + '\n\n' if s %}"
