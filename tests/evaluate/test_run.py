@@ -64,7 +64,7 @@ def lines(folder: Path, task: str) -> list[str]:
 
 
 def steady(report: Report) -> Report:
-    return replace(report, seconds=0.0, reading={})
+    return replace(report, seconds=0.0)
 
 
 def test_the_report_says_what_was_found(model_folder: Path, tmp_path: Path) -> None:

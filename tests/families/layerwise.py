@@ -70,7 +70,9 @@ def layer_outputs(model: Any) -> list[torch.Tensor]:
         handles.append(module.register_forward_hook(_keeping(outputs, index)))
     ids = torch.arange(3, 3 + TOKENS)[None]
     with torch.no_grad():
-        model(ids, use_cache=False) if "use_cache" in inspect.signature(model.forward).parameters else model(ids)
+        # transformers 5.24.0 cannot run a Llama 4 that sees without pictures; its part for the language it can.
+        writer = getattr(model, "language_model", model)
+        writer(ids, use_cache=False) if "use_cache" in inspect.signature(writer.forward).parameters else writer(ids)
     for handle in handles:
         handle.remove()
     return outputs

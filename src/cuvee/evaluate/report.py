@@ -77,7 +77,8 @@ class Report:
     """Results of one model. `macro` is the weighted average of the main scores, None if nothing could be scored.
 
     `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
-    what a reader of the scores must know. `reading` says how this run read the items, and is empty for a served model.
+    what a reader of the scores must know. `reading` says how this run read the items, and does not count when reports
+    are compared.
     """
 
     model: str
@@ -88,7 +89,7 @@ class Report:
     seconds: float
     tokens: int
     notes: tuple[str, ...] = ()
-    reading: Mapping[str, Any] = field(default_factory=dict)
+    reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
     def task(self, name: str) -> TaskReport:
         """Return the results of one task by its name."""
