@@ -20,9 +20,13 @@ def demo_cache(tmp_path_factory: pytest.TempPathFactory) -> DemoCache:
 
 @pytest.fixture
 def shell(demo_cache: DemoCache, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shell]:
-    """A terminal of 120 columns in a new folder. Its path is short: a terminal breaks long ones in the middle."""
+    """A terminal of 120 columns in a new folder, with a cache of its own: what earlier merges found is not at hand.
+
+    Its path is short: a terminal breaks long ones in the middle.
+    """
     folder = Path(tempfile.mkdtemp())
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("CUVEE_CACHE", str(folder / ".cache" / "cuvee"))
     monkeypatch.setenv("COLUMNS", "120")
     opened = Shell(folder, demo_cache)
     yield opened

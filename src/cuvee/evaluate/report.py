@@ -77,7 +77,8 @@ class Report:
     """Results of one model. `macro` is the weighted average of the main scores, None if nothing could be scored.
 
     `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
-    what a reader of the scores must know. `reading` says how this run read the items, and does not count when reports are compared.
+    what a reader of the scores must know. `reading` says how this run read the items, and does not count when reports
+    are compared.
     """
 
     model: str

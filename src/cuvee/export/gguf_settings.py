@@ -17,13 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CheckpointError
-from cuvee.foreign.gguf_names import Family
+from cuvee.foreign.gguf_names import LARGEST, WINDOW_PATTERN, Family
 from cuvee.foreign.gguf_rotation import FULL, WINDOW, Rotation, rotation_to_gguf
-
-WINDOW_PATTERN = "attention.sliding_window_pattern"
-
-LARGEST = {"gemma2": 46, "gemma3_text": 62}
-"""The number of layers by which llama.cpp knows the 27B model, whose queries are scaled otherwise."""
 
 FLOATS = (
     "attention.layer_norm_rms_epsilon", "attn_logit_softcapping", "final_logit_softcapping", "attention.scale",
@@ -217,7 +212,7 @@ def window_layers(values: Mapping[str, Any], model_type: str) -> list[bool] | No
 def _query_scale(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     values = model.values
     width, computed = values["head_dim"], "head_dim"
-    if model.layers == LARGEST[model.known.model_type]:
+    if model.layers == LARGEST[model.known.key]:
         width, computed = values["hidden_size"] // values["num_attention_heads"], "hidden_size / num_attention_heads"
     if values["query_pre_attn_scalar"] != width:
         raise model.refusal("query_pre_attn_scalar", f"with {computed}, {width}")

@@ -21,24 +21,33 @@ OTHER_SPLITS = (
 
 def split_name(written: Mapping[str, Any] | None, *, ignores_merges: bool) -> str | None:
     """Return what llama.cpp calls a way to cut texts before the merges; None if it has no name known here."""
-    steps = (written or {}).get("pretokenizers") or ([written] if written else [])
+    if not written:
+        return None
+    steps = written.get("pretokenizers") or [written]
+    if any(step.get("add_prefix_space") for step in steps):
+        return None
     for entry in _splits():
-        if entry["ignore_merges"] == ignores_merges and _is_split(steps, entry):
+        fits = _cuts_by_pattern if entry["steps"] == ["Split"] else _cuts_by_steps
+        if entry["ignore_merges"] == ignores_merges and fits(steps, entry):
             return str(entry["name"])
     return None
 
 
-def _is_split(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
-    kinds = [step.get("type") for step in steps]
-    if kinds == [] or any(step.get("add_prefix_space") for step in steps):
+def _cuts_by_pattern(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
+    """Say whether a tokenizer cuts by the entry's pattern, and byte-level letters cut nothing more."""
+    if [step.get("type") for step in steps] != ["Split", "ByteLevel"]:
         return False
-    cuts_itself = steps[-1].get("use_regex", True)
-    if entry["steps"] != ["Split"]:
-        digits_alone = kinds[0] != "Digits" or steps[0].get("individual_digits")
-        return kinds == entry["steps"] and bool(cuts_itself and digits_alone)
-    if kinds != ["Split", "ByteLevel"] or cuts_itself or steps[0].get("invert"):
+    split, letters = steps
+    if split.get("invert") or letters.get("use_regex", True):
         return False
-    return steps[0].get("behavior") == "Isolated" and steps[0].get("pattern") == {"Regex": entry["pattern"]}
+    return split.get("behavior") == "Isolated" and split.get("pattern") == {"Regex": entry["pattern"]}
+
+
+def _cuts_by_steps(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
+    """Say whether a tokenizer has the entry's steps, of which the last cuts by GPT-2's own pattern."""
+    if [step.get("type") for step in steps] != entry["steps"] or not steps[-1].get("use_regex", True):
+        return False
+    return steps[0].get("type") != "Digits" or bool(steps[0].get("individual_digits"))
 
 
 def chosen_split(name: str) -> str:

@@ -67,15 +67,15 @@ def _whole_name(name: str, tensors: Mapping[str, TensorSpec]) -> str:
 
 
 def _check_names(specs: Mapping[str, TensorSpec], known: Family, place: Path) -> None:
-    unknown = [
-        name
-        for name, spec in specs.items()
-        if name != HEAD and (known.gguf_name(name) is None or spec.dtype not in MERGEABLE or len(spec.shape) > 2)
-    ]
+    unknown = [name for name, spec in specs.items() if name != HEAD and not _has_place(name, spec, known)]
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         message = f"'{unknown[0]}'{more} has no place in a GGUF file of the type '{known.key}': it would be lost"
         raise CheckpointError(message, where=str(place))
+
+
+def _has_place(name: str, spec: TensorSpec, known: Family) -> bool:
+    return known.gguf_name(name) is not None and spec.dtype in MERGEABLE and len(spec.shape) <= 2
 
 
 def _head_is_copy(specs: Mapping[str, TensorSpec], source: TensorSource, known: Family, place: Path) -> bool:

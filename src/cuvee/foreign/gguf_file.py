@@ -15,7 +15,7 @@ from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.foreign.gguf_header import GgufHeader, StoredTensor, read_gguf_header
-from cuvee.foreign.gguf_names import ALWAYS, Family, family, known_families, paired_rows
+from cuvee.foreign.gguf_names import ALWAYS, LARGEST, WINDOW_PATTERN, Family, family, known_families, paired_rows
 from cuvee.foreign.gguf_rotation import FACTORS, FULL, WINDOW, rotation_from_gguf
 from cuvee.recipe.shown import shown
 
@@ -23,8 +23,6 @@ _PLAIN = ("F64", "F32", "F16", "BF16")
 _SPECIAL = {
     "bos_token_id": "bos_token_id", "eos_token_id": "eos_token_id", "padding_token_id": "pad_token_id",
 }  # fmt: skip
-
-WINDOW_PATTERN = "attention.sliding_window_pattern"
 
 UNDERSTOOD = (
     "attention.value_length", "rope.dimension_count", "attention.causal", "expert_count", "expert_used_count",
@@ -38,9 +36,6 @@ UNREAD = ("attention.sliding_window", "attention.scale", "rope.scaling.finetuned
 
 _PERIODS = {"gemma2": 2, "gemma3": 6}
 """Which layer llama.cpp gives no window where the file does not say: every second, every sixth."""
-
-_LARGEST = {"gemma2": 46, "gemma3": 62}
-"""The number of layers by which llama.cpp knows the 27B models, whose queries are scaled by hidden_size / heads."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +244,7 @@ def windows_from_gguf(own: Mapping[str, Any], known: Family, config: Mapping[str
     period = own.get(WINDOW_PATTERN, _PERIODS[known.key])
     has_window = period if isinstance(period, tuple) else [bool((i + 1) % max(1, period)) for i in range(layers)]
     heads = config.get("num_attention_heads") or 1
-    width = config["hidden_size"] // heads if layers == _LARGEST[known.key] else config["head_dim"]
+    width = config["hidden_size"] // heads if layers == LARGEST[known.key] else config["head_dim"]
     defaults = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window": 4096}
     return {
         **(defaults if known.key == "gemma2" else {}),

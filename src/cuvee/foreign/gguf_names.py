@@ -15,6 +15,12 @@ _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 ALWAYS = "always"
 """The switch of biases that every model of a family has."""
 
+WINDOW_PATTERN = "attention.sliding_window_pattern"
+"""The setting that says which layers see a window only, without the family's key before it."""
+
+LARGEST = {"gemma2": 46, "gemma3": 62}
+"""The number of layers by which llama.cpp knows the 27B models, whose queries are scaled by hidden_size / heads."""
+
 
 @dataclass(frozen=True)
 class Family:

@@ -56,7 +56,8 @@ def _orders(recipe: Recipe) -> Mapping[ModelRef, tuple[int, ...]] | CuveeError:
 
 def _recut(source: TensorSource, axes: Mapping[str, int], order: tuple[int, ...]) -> TensorSource:
     depth = depth_said(text_config(source.config))
-    fits = depth is not None and all(source.tensors[name].shape[axis] % depth == 0 for name, axis in axes.items())
-    if not axes or depth is None or not fits or max(order) >= depth:
+    if not axes or depth is None or max(order) >= depth:
+        return source
+    if any(source.tensors[name].shape[axis] % depth for name, axis in axes.items()):
         return source
     return RecutCheckpoint(source, {name: BlockOrder(axis, depth, order) for name, axis in axes.items()})

@@ -28,26 +28,37 @@ OF_METHOD = {
 
 def as_mergekit(recipe: Recipe) -> str | None:
     """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
-    named = any(source.name for part in recipe.slices for source in part.sources)
-    own = recipe.semantics != "mergekit" or recipe.compute_dtype != "float32" or recipe.seed or recipe.name or named
-    own = own or recipe.weights is not None or bool(recipe.post) or recipe.rounding != "nearest"
-    own = (
-        own
-        or any(part.module for part in recipe.slices)
-        or bool(recipe.stages)
-        or bool(recipe.groups)
-        or recipe.missing != "fail"
-        or recipe.head is not None
-        or recipe.mtp is not None
-        or recipe.unknown_layers != "refuse"
-    )
-    own = own or recipe.chat_template in [str(model) for model in recipe.models()]
-    if own or recipe.merge_method not in MERGEKIT_METHODS:
+    if _says_more(recipe):
         return None
     left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in OUR_KEYS}
     if isinstance(left.get("tokenizer"), str):
         left["tokenizer"] = {"source": left["tokenizer"]}
     return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
+
+
+def _says_more(recipe: Recipe) -> bool:
+    """Say whether a recipe has something that mergekit lacks."""
+    sources = [source for part in recipe.slices for source in part.sources]
+    extensions = (
+        recipe.merge_method not in MERGEKIT_METHODS,
+        recipe.semantics != "mergekit",
+        recipe.compute_dtype != "float32",
+        recipe.rounding != "nearest",
+        recipe.missing != "fail",
+        recipe.unknown_layers != "refuse",
+        recipe.head is not None,
+        recipe.mtp is not None,
+        recipe.weights is not None,
+        bool(recipe.seed),
+        bool(recipe.name),
+        bool(recipe.post),
+        bool(recipe.stages),
+        bool(recipe.groups),
+        any(source.name for source in sources),
+        any(part.module for part in recipe.slices),
+        recipe.chat_template in [str(model) for model in recipe.models()],
+    )
+    return any(extensions)
 
 
 def differences(plan: Plan) -> tuple[str, ...]:

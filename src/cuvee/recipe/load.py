@@ -181,9 +181,13 @@ def _known_models(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[str,
     """Return the recipe's models by reference and by name, and what `base` stands for."""
     sources = [source for part in slices for source in part.sources]
     known = {str(source.model): source.model for source in sources}
-    known |= {source.name: source.model for source in sources if isinstance(source.name, str)}
-    known |= {str(base): base} if base else {}
-    known |= {"base": base or sources[0].model} if sources else {}
+    for source in sources:
+        if isinstance(source.name, str):
+            known[source.name] = source.model
+    if base is not None:
+        known[str(base)] = base
+    if sources:
+        known["base"] = base or sources[0].model
     return known
 
 
