@@ -2,7 +2,7 @@
 
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
 from the navigation, the chart of the benchmarks from their table, the page of mergekit's recipes from
-mergekit_recipes.yaml.
+mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured.
 """
 
 import inspect
@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 from benchmark_chart import chart
+from families_page import families_page
 from mergekit_page import mergekit_page
 from navigation import home_page, navigation
 from python_page import python_page
@@ -23,7 +24,6 @@ from cuvee.cli.examples import EXAMPLES
 from cuvee.export.gguf_settings import ConfigKey, config_keys
 from cuvee.method import Method, registry
 from cuvee.recipe.setting import Setting
-from cuvee.structure.layer_rules import Family, Rule, families
 
 DOCS = Path(__file__).parent
 FOLDERS = ("reference/methods", "reference/commands")
@@ -80,7 +80,7 @@ def files() -> dict[str, str]:
     pages = methods_pages() | commands_pages()
     return pages | {
         "reference/additions.md": additions_page(),
-        "reference/families.md": families_page(),
+        "reference/families.md": families_page(GENERATED),
         "reference/mergekit-recipes.md": mergekit_page(GENERATED),
         "reference/gguf.md": gguf_page(),
         "reference/python.md": python_page(GENERATED),
@@ -111,49 +111,6 @@ def _in_gguf(entry: ConfigKey) -> str:
     if entry.rule in RULE_TEXTS:
         return RULE_TEXTS[entry.rule]
     return "free" if entry.written is None else f"written as `{entry.written}`"
-
-
-def families_page() -> str:
-    """Return what becomes of each family's layers when slices move them."""
-    intro = (
-        "Any model is merged, whatever its family: tensors are matched by name and shape. `slices` also move layers,\n"
-        "and a config says by their place what they are. Of these families it is known how: the output's config says\n"
-        "the same of each layer at its new place, or the recipe is refused. The family is the `model_type` of the\n"
-        "config, or of its part for the language. The last column names the file of transformers 5.23 that has the\n"
-        "rule. See [Stack layers](../how-to/stack-layers.md#layers-that-are-not-alike)."
-    )
-    columns = ("family", "layers differ in", "stack", "refused", "merge", "modules", "rule from")
-    head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
-    rows = [_family_row(name, family) for name, family in sorted(families().items())]
-    last = (
-        "Of any other family layers are moved if they look alike: they have the same tensors, and no key of the\n"
-        "config seems to speak of layers. Else they may stay at their places only, unless the recipe says\n"
-        "`unknown_layers: move`."
-    )
-    return _joined(["# Families", GENERATED, intro, "\n".join([head, *rows]), last])
-
-
-def _family_row(name: str, family: Family) -> str:
-    differ = ", ".join(dict.fromkeys(rule.fact for rule in family.rules if not rule.refers)) or "nothing"
-    bound = [rule for rule in family.rules if not rule.has_list and not rule.refers]
-    fixed = [rule.fact for rule in bound if not rule.write and not rule.vary]
-    keys = [f"`{key}`" for rule in bound for key in (*rule.vary, *rule.write) if not _says_any(rule)]
-    stack = "any layers in any order"
-    refused = "nothing"
-    if keys:
-        stack, refused = "layers in an order that the config can say", f"what {', '.join(keys)} cannot say"
-    if fixed:
-        stack, refused = "layers that keep what they differ in", f"another {' or '.join(fixed)}"
-    if family.blocks:
-        stack += "; blocks of tensors by layer follow"
-    modules = "as the language part" if name.endswith("_text") else "the whole model"
-    return f"| `{name}` | {differ} | {stack} | {refused} | yes | {modules} | `{family.source}` |"
-
-
-def _says_any(rule: Rule) -> bool:
-    """Say whether what a rule writes names each layer, so that any order can be said."""
-    lists = ("values", "[[values, 1]]", "where(values)", "where_not(values)")
-    return any(text in lists for text in rule.write.values())
 
 
 def leftovers() -> list[Path]:

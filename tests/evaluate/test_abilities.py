@@ -1,35 +1,22 @@
 """Every fast way gives what the plain way gives, for models that nobody here foresaw, or is not taken."""
 
+import json
 from typing import Any
 
 import pytest
 import torch
+import transformers
 
-from cuvee.evaluate import Prompt, Sample, Shot
+from cuvee.evaluate import Sample
 from cuvee.evaluate.abilities import Abilities
 from cuvee.evaluate.choices import choose
 from cuvee.evaluate.generate import generate
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.tokenise import make_questions
 
-from .conftest import byte_tokenizer
 from .families import FAMILIES, PLACES, make_network
 from .plants import Plant, count_positions_by_place, ignore_mask, lose_first_token, swallow_cache
-
-QUESTIONS = [
-    ("Which?", ("A", "B", "C", "D")),
-    ("What did the fox do then?", ("run", "run away", "run away fast", "r")),
-    ("q", ("yes", "no")),
-    ("A longer context with\nseveral lines, and then some more.", ("ü", "x", "a much longer answer")),
-    ("What did the fox do now?", ("sleep", "eat")),
-]
-SAMPLES = [Sample(str(n), text, "multiple_choice", choices) for n, (text, choices) in enumerate(QUESTIONS)]
-PLAIN_PROMPT = Prompt(max_new_tokens=4)
-SHARED_PROMPT = Prompt(template="Q: {input} A:", few_shot=(Shot("What did?", "bark"), Shot("cat?", "meow")))
-
-
-def language_model(network: Any, *, places: int = PLACES) -> LanguageModel:
-    return LanguageModel("made", "d", network, byte_tokenizer(), places)
+from .ways import PLAIN_PROMPT, QUESTIONS, RECORD, SAMPLES, SHARED_PROMPT, language_model, ways_of
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
@@ -65,6 +52,14 @@ def test_choices_are_as_likely_as_by_brute_force(family: LanguageModel) -> None:
             answers = dict(pair for batch in choose(family, SAMPLES, prompt, batch_size=batch_size) for pair in batch)
             for place, scores in enumerate(expected):
                 assert answers[place].scores == pytest.approx(scores, abs=1e-4)
+
+
+def test_questions_are_read_the_way_that_the_docs_say(family: LanguageModel, request: pytest.FixtureRequest) -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    if record["transformers"] != transformers.__version__:
+        pytest.skip("another release of transformers may allow other ways")
+    name = request.node.callspec.params["family"]
+    assert ways_of(family) == record["families"][name], "run `PYTHONPATH=tests python -m evaluate.ways`"
 
 
 def test_texts_do_not_depend_on_the_batch(family: LanguageModel) -> None:

@@ -22,6 +22,9 @@ from cuvee.evaluate.export import export_to_lm_eval
 from cuvee.evaluate.model import LanguageModel
 from cuvee.extras import install_command
 
+from .conftest import byte_tokenizer, save_model
+from .lm_eval_kinds import GROUPS, KINDS, write_kinds
+
 HERE = Path(__file__).parent
 WORDS = ("run", "run away", "hide", "é", "sleep a very long while", "no", "say “yes”", "漢字", "A", "x y z")
 
@@ -59,12 +62,16 @@ def theirs(lm_eval_python: str, model_folder: Path, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp("exported")
     for task in (CHOICES, TEXTS):
         export_to_lm_eval(task, folder)
+    return answer_of(lm_eval_python, "lm_eval_driver.py", model_folder, folder, "choices", "texts")
+
+
+def answer_of(python: str, driver: str, model: Path, folder: Path, *names: str) -> Any:
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HOME": str(folder / "cache")}
-    paths = {"PYTHONPATH": os.pathsep.join(path for path in (str(HERE.parents[1] / "src"),) if path)}
-    command = [lm_eval_python, str(HERE / "lm_eval_driver.py"), str(model_folder), str(folder), "choices", "texts"]
+    paths = {"PYTHONPATH": str(HERE.parents[1] / "src")}
+    command = [python, str(HERE / driver), str(model), str(folder), *names]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **offline, **paths}, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(done.stdout)
 
 
 def lines(model: LanguageModel, task: Task, out: Path, scoring: str = "sum") -> list[dict[str, Any]]:
@@ -101,6 +108,86 @@ def test_their_results_are_in_our_report(theirs: Any) -> None:
     assert list(found) == ["acc", "acc_norm", "acc_bytes"]
     assert found["acc"]["n"] == 300
     assert found["acc"]["low"] < found["acc"]["value"] < found["acc"]["high"]
+
+
+@pytest.fixture(scope="module")
+def compared(lm_eval_python: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What lm-eval itself, and lm-eval through us, find for each kind of task file, and which names it knows."""
+    folder = tmp_path_factory.mktemp("kinds")
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = (
+        "{{ bos_token }}{% for message in messages %}<{{ message.role }}>{{ message.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}<assistant>{% endif %}"
+    )
+    model = save_model(folder / "model", tokenizer, max_position_embeddings=512)
+    write_kinds(folder / "tasks")
+    return answer_of(lm_eval_python, "lm_eval_kinds_driver.py", model, folder / "tasks")
+
+
+@pytest.fixture(scope="module")
+def kinds(compared: Any) -> Any:
+    return compared["kinds"]
+
+
+def test_names_of_lm_eval_are_known_without_a_prefix(compared: Any) -> None:
+    assert compared["names"] == {"mmlu": True, "gsm8k": True, "no_such_task": False}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, *GROUPS])
+def test_each_kind_of_task_file_has_lm_eval_s_numbers(kinds: Any, kind: str) -> None:
+    theirs, ours = kinds[kind]["theirs"], kinds[kind]["ours"]
+    for name, task in ours["tasks"].items():
+        expected = figures_of(theirs["results"][name])
+        measured = task["metrics"] | task["figures"]
+        assert task["n"] == theirs["n-samples"][name]["effective"]
+        assert_equal_figures(measured, expected)
+
+
+@pytest.mark.parametrize("group", list(GROUPS))
+def test_groups_have_lm_eval_s_numbers(kinds: Any, group: str) -> None:
+    theirs, ours = kinds[group]["theirs"], kinds[group]["ours"]
+    assert_equal_figures(ours["groups"][group], figures_of(theirs["groups"][group]))
+    assert ours["macro"]["value"] == pytest.approx(theirs["groups"][group]["acc,none"], abs=1e-9)
+
+
+def test_two_filters_give_two_scores_of_all_items(kinds: Any) -> None:
+    task = kinds["filters"]["ours"]["tasks"]["filters"]
+    assert list(task["metrics"]) == ["exact_match,strict", "exact_match,flexible"]
+    assert [score["n"] for score in task["metrics"].values()] == [30, 30]
+    assert task["metrics"]["exact_match,strict"]["value"] == 0
+    assert 0 < task["metrics"]["exact_match,flexible"]["value"] < 1
+
+
+def test_what_is_no_share_is_in_no_macro_average(kinds: Any) -> None:
+    ours = kinds["bits_per_byte"]["ours"]
+    assert ours["macro"] is None
+    assert list(ours["tasks"]["bits_per_byte"]["figures"]) == ["word_perplexity", "byte_perplexity", "bits_per_byte"]
+    assert ours["notes"] == [
+        "asked as the model's recipe or the caller says, not as the tasks do: chat_template",
+        "bits_per_byte: word_perplexity, byte_perplexity, bits_per_byte: of the whole task, not in the macro average",
+    ]
+
+
+def figures_of(results: dict[str, Any]) -> dict[str, tuple[float, float | None]]:
+    """Return value and standard error by the name that our report gives a metric."""
+    keys = [key for key in results if "," in key and "_stderr," not in key]
+    several = len({key.split(",")[1] for key in keys}) > 1
+    figures = {}
+    for key in keys:
+        metric, chosen = key.split(",")
+        error = results[f"{metric}_stderr,{chosen}"]
+        figures[key if several else metric] = (results[key], None if error == "N/A" else error)
+    return figures
+
+
+def assert_equal_figures(measured: dict[str, Any], expected: dict[str, tuple[float, float | None]]) -> None:
+    assert measured.keys() == expected.keys()
+    for metric, (value, error) in expected.items():
+        assert measured[metric]["value"] == pytest.approx(value, rel=1e-6, abs=1e-6), metric
+        if error is None:
+            assert measured[metric]["standard_error"] is None
+        else:
+            assert measured[metric]["standard_error"] == pytest.approx(error, rel=1e-6, abs=1e-6), metric
 
 
 def test_a_task_is_written_as_lm_eval_reads_it(tmp_path: Path) -> None:
@@ -149,3 +236,10 @@ def test_without_lm_eval_the_extra_is_named(model: LanguageModel) -> None:
     with pytest.raises(MissingExtra) as caught:
         evaluate(model, ["lm-eval:hellaswag"])
     assert caught.value.hint == install_command("lm-eval")
+
+
+@pytest.mark.skipif(find_spec("lm_eval") is not None, reason="lm-eval is installed here")
+def test_for_an_unknown_task_it_is_said_how_lm_eval_s_are_installed(model: LanguageModel) -> None:
+    with pytest.raises(EvaluationError) as caught:
+        evaluate(model, ["mmlu"])
+    assert install_command("lm-eval") in str(caught.value.hint)

@@ -145,10 +145,13 @@ def _print(report: "Report") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from cuvee.cli.scores_table import score_table
+    from cuvee.cli.scores_table import figures_table, score_table
 
     console = Console()
     console.print(score_table(report))
+    if figures := figures_table(report):
+        console.print()
+        console.print(figures)
     for note in report.notes:
         console.print(Text(f"note: {note}"))
 

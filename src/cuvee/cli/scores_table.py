@@ -27,6 +27,18 @@ def score_table(report: "Report") -> Table:
     return table
 
 
+def figures_table(report: "Report") -> Table | None:
+    """Show what is said of whole tasks and of groups, on the scale of each metric; None where nothing is."""
+    figures = [*(figure for task in report.tasks for figure in task.figures), *report.groups]
+    if not figures:
+        return None
+    table = _table("task or group", "metric", right=("items", "value", "standard error"))
+    for figure in figures:
+        error = "-" if figure.standard_error is None else f"{figure.standard_error:.4g}"
+        table.add_row(*map(Text, (figure.task, figure.metric, str(figure.n), f"{figure.value:.4g}", error)))
+    return table
+
+
 def ranking_table(ranking: "Ranking", names: Sequence[str]) -> Table:
     """Show the models by their macro average with plausible ranks and ties."""
     table = _table("rank", "model", right=("average", "95 % interval", "best of all"))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, Score, TaskReport
+from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Figure, Item, Report, Score, TaskReport
 from cuvee.evaluate.samples import samples_file
 
 ANEW = "evaluate the model again with --out"
@@ -81,6 +81,7 @@ def _report(found: Mapping[str, Any], lines: Mapping[str, tuple[Line, ...]]) -> 
         tokens=found["tokens"],
         notes=tuple(found["notes"]),
         reading=found.get("reading", {}),
+        groups=tuple(figure for name, metrics in found.get("groups", {}).items() for figure in _figures(name, metrics)),
     )
 
 
@@ -96,4 +97,9 @@ def _task(name: str, task: Mapping[str, Any], lines: tuple[Line, ...]) -> TaskRe
         truncated=task["truncated"],
         tokens=task["tokens"],
         prompt=task["prompt"],
+        figures=_figures(name, task.get("figures", {})),
     )
+
+
+def _figures(name: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
+    return tuple(Figure(name, metric, **figures) for metric, figures in metrics.items())

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,24 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A value of a whole task or group that is no mean of its items' scores: perplexity, BLEU, the average of a group.
+
+    It has the scale of its metric, and counts in no macro average. `standard_error` is None where nobody knows it.
+    """
+
+    task: str
+    metric: str
+    n: int
+    value: float
+    standard_error: float | None
+
+    def figures(self) -> dict[str, Any]:
+        """Return the numbers alone."""
+        return {"n": self.n, "value": self.value, "standard_error": self.standard_error}
+
+
+@dataclass(frozen=True)
 class Item:
     """One answer. `score` is that of the task's main metric, None where the target is not known."""
 
@@ -49,7 +67,7 @@ class TaskReport:
     """Results of one task. `scores` follow the task's metrics, the main one first; empty if no target is known.
 
     `truncated` items were too long for the model and were cut on the left. `prompt` is what the task's prompt changes
-    of the defaults.
+    of the defaults. `figures` are of metrics that no item has a share of.
     """
 
     task: str
@@ -60,6 +78,7 @@ class TaskReport:
     truncated: int
     tokens: int
     prompt: Mapping[str, Any] = field(default_factory=dict)
+    figures: tuple[Figure, ...] = ()
 
     @property
     def main(self) -> Score | None:
@@ -78,7 +97,7 @@ class Report:
 
     `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
     what a reader of the scores must know. `reading` says how this run read the items, and does not count when reports
-    are compared.
+    are compared. `groups` are what lm-eval says of its groups of tasks.
     """
 
     model: str
@@ -90,6 +109,7 @@ class Report:
     tokens: int
     notes: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    groups: tuple[Figure, ...] = ()
 
     def task(self, name: str) -> TaskReport:
         """Return the results of one task by its name."""
@@ -107,6 +127,7 @@ class Report:
             "tokens": self.tokens,
             "notes": list(self.notes),
             "reading": dict(self.reading),
+            "groups": _by_task(self.groups),
         }
 
     def write(self, folder: Path) -> None:
@@ -136,7 +157,15 @@ def _task_json(task: TaskReport) -> dict[str, Any]:
         "tokens": task.tokens,
         "prompt": dict(task.prompt),
         "metrics": {score.metric: score.figures() for score in task.scores},
+        "figures": {figure.metric: figure.figures() for figure in task.figures},
     }
+
+
+def _by_task(figures: Sequence[Figure]) -> dict[str, dict[str, Any]]:
+    by_task: dict[str, dict[str, Any]] = {}
+    for figure in figures:
+        by_task.setdefault(figure.task, {})[figure.metric] = figure.figures()
+    return by_task
 
 
 def _replace(path: Path, text: str) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cuvee import demo
 from cuvee.arguments import as_path, checks_options, refused
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
+from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.prompt_yaml import as_prompt, written_prompt
 from cuvee.evaluate.reading import Reading
 from cuvee.evaluate.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
@@ -25,13 +27,14 @@ from cuvee.evaluate.samples import (
     sample_line,
     samples_file,
 )
-from cuvee.evaluate.suite import load_tasks
+from cuvee.evaluate.suite import SUFFIXES, load_tasks
 from cuvee.evaluate.task import Sample, Task
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cuvee.evaluate.batches import BatchSize
     from cuvee.evaluate.choices import Scoring
+    from cuvee.evaluate.harness import Harnessed
     from cuvee.evaluate.model import Device, Dtype, LanguageModel
     from cuvee.evaluate.served import Served
 
@@ -85,9 +88,11 @@ def evaluate(
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
     try:
         with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = run.judged_tasks(asked) + run.harness(foreign)
+            results = run.judged_tasks(asked)
+            harnessed = run.harness(foreign, as_prompt(written_prompt(own, loaded.name), Prompt()))
     finally:
         progress.finish()
+    results += harnessed.tasks
     reading = counts.since(before)
     report = Report(
         model=loaded.name,
@@ -101,8 +106,10 @@ def evaluate(
             *_prompt_notes(own),
             *_reading_notes(reading),
             *(note for result in results for note in _notes(result, loaded.context_length)),
+            *harnessed.notes,
         ),
         reading=reading.to_json(),
+        groups=harnessed.groups,
     )
     if out is not None:
         report.write(Path(out))
@@ -118,8 +125,8 @@ def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[
     for place, task in enumerate(tasks):
         if not isinstance(task, str | Path | Task):
             raise refused(task, f"tasks[{place}]", "a task's file or name, or a Task")
-    foreign = [str(task) for task in tasks if str(task).startswith(HARNESS) and not isinstance(task, Task)]
-    ours = [task for task in tasks if isinstance(task, Task) or not str(task).startswith(HARNESS)]
+    foreign = [_name_at_lm_eval(task) for task in tasks]
+    ours = [task for task, name in zip(tasks, foreign, strict=True) if name is None]
     loaded = [each for task in ours for each in ([task] if isinstance(task, Task) else load_tasks(task))]
     names = [task.name for task in loaded]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -127,7 +134,21 @@ def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[
         raise RecipeError(
             f"two tasks are named '{twice[0]}'", hint="a data file without task.yaml is named by its file"
         )
-    return loaded, foreign
+    return loaded, [name for name in foreign if name is not None]
+
+
+def _name_at_lm_eval(task: str | Path | Task) -> str | None:
+    """Return what lm-eval calls a task: what follows `lm-eval:`, or a name that only lm-eval has; None for ours."""
+    if isinstance(task, Task):
+        return None
+    name = str(task)
+    if name.startswith(HARNESS):
+        return name.removeprefix(HARNESS)
+    if name in demo.task_names() or Path(name).suffix in SUFFIXES:
+        return None
+    from cuvee.evaluate.harness import is_a_task_of_lm_eval
+
+    return name if is_a_task_of_lm_eval(name) else None
 
 
 def _asked_by(given: Mapping[str, Any], tasks: Sequence[Task], where: str) -> list[Task]:
@@ -234,18 +255,18 @@ class _Run:
             model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
         )
 
-    def harness(self, names: Sequence[str]) -> tuple[TaskReport, ...]:
+    def harness(self, names: Sequence[str], prompt: Prompt) -> "Harnessed":
         """Let lm-eval run its own tasks."""
-        if not names:
-            return ()
-        from cuvee.evaluate.harness import run_lm_eval
+        from cuvee.evaluate.harness import Harnessed, run_lm_eval
         from cuvee.evaluate.served import Served
 
+        if not names:
+            return Harnessed((), (), ())
         if isinstance(self.model, Served):
             raise RecipeError("lm-eval's own tasks need a model in memory", hint="give its folder")
-
-        found = run_lm_eval(self.model, names, limit=self.limit, batch_size=self.batch_size, out=self.folder)
-        return tuple(found)
+        return run_lm_eval(
+            self.model, names, limit=self.limit, batch_size=self.batch_size, prompt=prompt, out=self.folder
+        )
 
     def _keys(self, task: Task) -> dict[str, str]:
         model = f"{self.model.digest} {self.model.files_digest}"
@@ -303,7 +324,10 @@ def _notes(result: TaskReport, context_length: int) -> Iterator[str]:
         yield f"{result.task}: {result.truncated} of {n} items were cut on the left to fit {context_length} tokens"
     if blank := sum(item.prediction == "" for item in result.items):
         yield f"{result.task}: {blank} of {n} predictions are blank"
-    if result.unscored == n:
+    if result.figures:
+        metrics = ", ".join(figure.metric for figure in result.figures)
+        yield f"{result.task}: {metrics}: of the whole task, not in the macro average"
+    if result.unscored == n and not result.figures:
         yield f"{result.task}: no targets; predictions only, not in the macro average"
-    elif result.unscored:
+    elif 0 < result.unscored < n:
         yield f"{result.task}: {result.unscored} of {n} items have no target and are not scored"

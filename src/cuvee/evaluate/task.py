@@ -7,6 +7,7 @@ A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundl
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from blake3 import blake3
 from cuvee import demo
 from cuvee.errors import EvaluationError, closest
 from cuvee.evaluate.prompt import Prompt
+from cuvee.extras import install_command
 from cuvee.nearest import nearest
 
 EvalType = Literal["multiple_choice", "generation"]
@@ -91,8 +93,12 @@ def _bundled(name: str) -> Path:
     guess = closest(name, known)
     meant = f"did you mean '{guess}'? " if guess else ""
     public = ", ".join(task for task in known if not task.endswith("-private"))
-    others = "a .csv, .jsonl or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's"
+    others = f"a .csv, .jsonl or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's{_to_install()}"
     raise EvaluationError(f"there is no bundled task '{name}'", hint=f"{meant}there are {public}; {others}")
+
+
+def _to_install() -> str:
+    return "" if find_spec("lm_eval") else f", which `{install_command('lm-eval')}` installs"
 
 
 def _bare_task(path: Path) -> Task:
