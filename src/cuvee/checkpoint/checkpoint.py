@@ -14,14 +14,13 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
+from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.descriptors import BINARY, read_at, read_bytes_at
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""
 
@@ -232,12 +231,18 @@ def open_partly(path: Path) -> PartlyOpened:
     """Open what can be opened of a folder or file. Raises CheckpointError if nothing of it can be known."""
     if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
-    files = [path] if path.is_file() else _weight_files(path)
+    config = _config(path)
+    start = path
+    if path.is_dir():
+        start = path / start_of_weights([file.name for file in path.iterdir()], config, str(path))
+    index = start if start.suffix == ".json" else None
+    weight_map = _weight_map(index) if index is not None else {}
+    files = [path / shard for shard in dict.fromkeys(weight_map.values())] or [start]
     headers: list[Header] = []
     missing = [file.name for file in files if not file.is_file()]
     problems: list[CuveeError] = []
     if missing:
-        problems.append(CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(path)))
+        problems.append(CheckpointError(f"missing {', '.join(missing)}, named by {start.name}", where=str(path)))
     for file in files:
         if file.name in missing:
             continue
@@ -247,34 +252,16 @@ def open_partly(path: Path) -> PartlyOpened:
             problems.append(error)
     if not headers:
         raise several(problems)
-    checkpoint = Checkpoint(path, tuple(headers), _config(path))
+    checkpoint = Checkpoint(path, tuple(headers), config)
     _check_unique(headers)
-    indexed = _weight_map(path / INDEX) if path.is_dir() and (path / INDEX).exists() else {}
     read = {header.file.name for header in headers}
-    unseen = frozenset(name for name, shard in indexed.items() if shard not in read)
-    if indexed:
-        seen = {name: shard for name, shard in indexed.items() if name not in unseen}
-        problems += _index_problems(path / INDEX, seen, checkpoint)
+    unseen = frozenset(name for name, shard in weight_map.items() if shard not in read)
+    if index is not None:
+        seen = {name: shard for name, shard in weight_map.items() if name not in unseen}
+        problems += _index_problems(index, seen, checkpoint)
     if not checkpoint.tensors:
         raise CheckpointError("holds no tensor", where=str(path))
     return PartlyOpened(checkpoint, tuple(problems), unseen)
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / SINGLE).exists() and (folder / INDEX).exists():
-        raise CheckpointError(f"found both {SINGLE} and {INDEX}; which one counts?", where=str(folder))
-    if (folder / SINGLE).exists():
-        return [folder / SINGLE]
-    if (folder / INDEX).exists():
-        return [folder / shard for shard in dict.fromkeys(_weight_map(folder / INDEX).values())]
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) == 1:
-        return found
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".safetensors"))
-    hint = f"it holds {', '.join(others)}; convert it to safetensors" if others else "is it a model's folder?"
-    if len(found) > 1:
-        hint = f"it holds {', '.join(others)} and no index that says which belong together"
-    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=str(folder), hint=hint)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -323,7 +310,7 @@ def _index_problems(index: Path, weight_map: Mapping[str, str], checkpoint: Chec
             )
     for name, spec in checkpoint.tensors.items():
         if name not in weight_map:
-            problems.append(CheckpointError(f"'{name}' is not in {INDEX}", where=str(spec.file)))
+            problems.append(CheckpointError(f"'{name}' is not in {index.name}", where=str(spec.file)))
     if len(problems) > MOST_SHOWN:
         problems[MOST_SHOWN:] = [CheckpointError(f"and {len(problems) - MOST_SHOWN} more", where=str(index))]
     return problems

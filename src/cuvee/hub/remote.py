@@ -10,8 +10,9 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint import Checkpoint, TensorSpec, open_checkpoint
-from cuvee.checkpoint.checkpoint import INDEX, SINGLE, parse_config, parse_weight_map
+from cuvee.checkpoint.checkpoint import parse_config, parse_weight_map
 from cuvee.checkpoint.header import Header, header_length, parse_header
+from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, CuveeError
 from cuvee.hub.access import Hub
@@ -64,12 +65,15 @@ def open_repository(hub: Hub, repository: Repository) -> Opened:
     """
     if hub.is_offline:
         return Opened(open_cached(repository))
-    weights, weight_map = _weights(hub, repository)
+    config = _config(hub, repository)
+    start = start_of_weights([name for name in repository.files if "/" not in name], config, repository.shown)
+    weight_map = _weight_map(hub, repository, start) if start.endswith(".json") else {}
+    weights = list(dict.fromkeys(weight_map.values())) or [start]
     if repository.has("config.json") and all(repository.has(name) for name in weights):
         return Opened(open_cached(repository))
     there = [name for name in weights if name in repository.files]
     problems: list[CuveeError] = [
-        CheckpointError(f"missing {name}, named by {INDEX}", where=repository.shown)
+        CheckpointError(f"missing {name}, named by {start}", where=repository.shown)
         for name in weights
         if name not in repository.files
     ]
@@ -77,8 +81,8 @@ def open_repository(hub: Hub, repository: Repository) -> Opened:
         found = list(pool.map(lambda name: _header(hub, repository, name), there))
     problems += [header for header in found if isinstance(header, CuveeError)]
     headers = tuple(header for header in found if isinstance(header, Header))
-    checkpoint = RemoteCheckpoint(repository, headers, _config(hub, repository))
-    problems += _index_problems(weight_map, checkpoint)
+    checkpoint = RemoteCheckpoint(repository, headers, config)
+    problems += _index_problems(start, weight_map, checkpoint)
     unread = {*weights} - {header.file.name for header in headers}
     return Opened(checkpoint, tuple(problems), frozenset(n for n, file in weight_map.items() if file in unread))
 
@@ -90,22 +94,9 @@ def open_cached(repository: Repository) -> Checkpoint:
     return checkpoint
 
 
-def _weights(hub: Hub, repository: Repository) -> tuple[list[str], Mapping[str, str]]:
-    """Return the names of the files of weights, and what the index says if there is one."""
-    names = repository.files
-    if SINGLE in names and INDEX in names:
-        message = f"found both {SINGLE} and {INDEX}; which one counts?"
-        raise CheckpointError(message, where=repository.shown)
-    if INDEX in names:
-        index = cached(hub, repository, INDEX)
-        weight_map = parse_weight_map(index.read_text(encoding="utf-8"), Path(repository.shown) / INDEX)
-        return list(dict.fromkeys(weight_map.values())), weight_map
-    found = [name for name in names if "/" not in name and name.endswith(".safetensors")]
-    if SINGLE in names or len(found) == 1:
-        return ([SINGLE] if SINGLE in names else found), {}
-    others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf", ".safetensors")))
-    hint = f"it holds {', '.join(others[:4])}" if others else "is it a model?"
-    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=repository.shown, hint=hint)
+def _weight_map(hub: Hub, repository: Repository, index: str) -> Mapping[str, str]:
+    text = cached(hub, repository, index).read_text(encoding="utf-8")
+    return parse_weight_map(text, Path(repository.shown) / index)
 
 
 def _config(hub: Hub, repository: Repository) -> dict[str, Any]:
@@ -155,7 +146,7 @@ def _ask_range(hub: Hub, repository: Repository, name: str, start: int, end: int
     return received[start - first : end - first]
 
 
-def _index_problems(weight_map: Mapping[str, str], checkpoint: RemoteCheckpoint) -> list[CuveeError]:
+def _index_problems(index: str, weight_map: Mapping[str, str], checkpoint: RemoteCheckpoint) -> list[CuveeError]:
     """Say where the index and the files that could be read disagree."""
     read = {header.file.name for header in checkpoint.headers}
     astray = [
@@ -170,5 +161,5 @@ def _index_problems(weight_map: Mapping[str, str], checkpoint: RemoteCheckpoint)
         message = f"'{astray[0]}' is not in {weight_map[astray[0]]}, where the index has it ({len(astray)} such)"
         problems.append(CheckpointError(message, where=where))
     if surplus:
-        problems.append(CheckpointError(f"'{surplus[0]}' is not in {INDEX} ({len(surplus)} such)", where=where))
+        problems.append(CheckpointError(f"'{surplus[0]}' is not in {index} ({len(surplus)} such)", where=where))
     return problems

@@ -3,14 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from cuvee.checkpoint.checkpoint import INDEX
 from cuvee.checkpoint.companions import sort_out
+from cuvee.checkpoint.naming import INDICES
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
 
-KEPT = ("config.json", "README.md", INDEX, "cuvee.json", "recipe.yaml")
+KEPT = ("config.json", "README.md", INDICES, "cuvee.json", "recipe.yaml")
 """What a copy of a model has besides weights and companions."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -52,7 +53,7 @@ class Repository:
     def wanted(self) -> list[str]:
         """List the files that a copy of the model needs: config, weights, companions, the card for its licence."""
         weights = [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
-        kept = [name for name in self.files if name in KEPT]
+        kept = [name for name in self.files if "/" not in name and any(fnmatch(name, kept) for kept in KEPT)]
         return [*sort_out(self.files, weights).copied, *kept, *weights]
 
     @property

@@ -13,9 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from cuvee.checkpoint.checkpoint import INDEX
 from cuvee.checkpoint.companions import companions_of
 from cuvee.checkpoint.hashes import sha256_of
+from cuvee.checkpoint.naming import INDICES
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.hub import Hub, Repository, cached
 from cuvee.method import registry
@@ -185,7 +185,8 @@ def locked_files(place: Path, progress: Progress | None = None) -> dict[str, Loc
     if not place.is_dir():
         return _hashed(place.parent, [place.name], progress)
     weights = [file.name for file in place.glob("*.safetensors")]
-    kept = [name for name in ("config.json", INDEX) if (place / name).is_file()]
+    kept = ["config.json"] if (place / "config.json").is_file() else []
+    kept += [file.name for file in place.glob(INDICES)]
     names = {*weights, *kept, *companions_of(place, weights).copied}
     return _hashed(place, sorted(name for name in names if name not in CARDS), progress)
 
