@@ -3,7 +3,7 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 from blake3 import blake3
 
-from cuvee.checkpoint.dtypes import NUMPY, name_of
+from cuvee.checkpoint.companions import files_below
+from cuvee.checkpoint.dtypes import COUNTS, MERGEABLE, NUMPY, name_of
+from cuvee.checkpoint.folders import folders_on_disk
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
 from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
@@ -64,8 +66,12 @@ def _to_sample(spec: TensorSpec, read: Callable[[Block], bytes | memoryview]) ->
 class Checkpoint:
     """A safetensors folder or file. Reads by position from any thread; holds one descriptor a file."""
 
-    def __init__(self, path: Path, headers: tuple[Header, ...], config: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, headers: tuple[Header, ...], config: dict[str, Any], others: tuple[str, ...] = ()
+    ) -> None:
         self.path = path
+        self.others = others
+        """The sub-folders with weights that nothing in the model names as a part of it."""
         self.headers = headers
         self.config = config
         self.place: Path | None = path
@@ -85,6 +91,14 @@ class Checkpoint:
 
     def __del__(self) -> None:
         self.close()
+
+    def without(self, folders: Collection[str]) -> "Checkpoint":
+        """Return the model without what is in some of its sub-folders."""
+        headers = tuple(header for header in self.headers if header.folder not in folders)
+        others = tuple(folder for folder in self.others if folder not in folders)
+        checkpoint = Checkpoint(self.path, headers, self.config, others)
+        checkpoint.hashes = self.hashes
+        return checkpoint
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():
@@ -122,10 +136,10 @@ class Checkpoint:
 
     def files(self) -> dict[str, StoredFile]:
         return {
-            header.file.name: StoredFile(
+            header.name: StoredFile(
                 header.size,
                 blake3(header.raw).hexdigest(),
-                self.hashes.get(header.file.name),
+                self.hashes.get(header.name),
                 header.file,
                 header.modified_ns,
                 partial(self._sampled, header),
@@ -232,17 +246,71 @@ def open_partly(path: Path) -> PartlyOpened:
     if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
     config = _config(path)
-    start = path
-    if path.is_dir():
-        start = path / start_of_weights([file.name for file in path.iterdir()], config, str(path))
-    index = start if start.suffix == ".json" else None
+    if path.is_file():
+        return _joined(path, [_open_files("", [path], None)], config)
+    folders = folders_on_disk(path, files_below(path))
+    opened = [_open_folder(path, folder, config if folder == "" else {}) for folder in folders.declared]
+    names = {spec.name for folder in opened for spec in _all_tensors(folder.headers)}
+    others = [other for folder in folders.others if (other := _open_other(path, folder, names)) is not None]
+    return _joined(path, [*opened, *others], config, tuple(other.folder for other in others))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What could be opened of one folder of a model, as `PartlyOpened` is of the whole."""
+
+    folder: str
+    headers: tuple[Header, ...]
+    problems: tuple[CuveeError, ...]
+    unseen: frozenset[str]
+
+
+def _joined(
+    path: Path, folders: Sequence[_Opened], config: dict[str, Any], others: tuple[str, ...] = ()
+) -> PartlyOpened:
+    headers = tuple(header for folder in folders for header in folder.headers)
+    problems = tuple(problem for folder in folders for problem in folder.problems)
+    if not headers:
+        raise several(problems)
+    _check_unique(headers)
+    checkpoint = Checkpoint(path, headers, config, others)
+    if not checkpoint.tensors:
+        raise CheckpointError("holds no tensor", where=str(path))
+    return PartlyOpened(checkpoint, problems, frozenset(name for folder in folders for name in folder.unseen))
+
+
+def _open_folder(path: Path, folder: str, config: Mapping[str, Any]) -> _Opened:
+    place = path / folder
+    start = place / start_of_weights([file.name for file in place.iterdir()], config, str(place))
+    if start.suffix != ".json":
+        return _open_files(folder, [start], None)
+    return _open_files(folder, [], start)
+
+
+def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | None:
+    """Open a sub-folder that nothing names, if it has a network of its own: not a copy of the model, nor codes."""
+    try:
+        opened = _open_folder(path, folder, {})
+    except CheckpointError:
+        return None
+    specs = [spec for header in opened.headers for spec in header.tensors]
+    is_copy = any(spec.name.removeprefix(folder) in names for spec in specs)
+    if opened.problems or is_copy or any(spec.dtype not in (*MERGEABLE, *COUNTS) for spec in specs):
+        return None
+    return opened
+
+
+def _open_files(folder: str, files: Sequence[Path], index: Path | None) -> _Opened:
+    """Open the files of one folder, those of its index if there is one."""
     weight_map = _weight_map(index) if index is not None else {}
-    files = [path / shard for shard in dict.fromkeys(weight_map.values())] or [start]
+    if index is not None:
+        files = [index.with_name(shard) for shard in dict.fromkeys(weight_map.values())]
     headers: list[Header] = []
-    missing = [file.name for file in files if not file.is_file()]
     problems: list[CuveeError] = []
-    if missing:
-        problems.append(CheckpointError(f"missing {', '.join(missing)}, named by {start.name}", where=str(path)))
+    missing = [file.name for file in files if not file.is_file()]
+    if index is not None and missing:
+        message = f"missing {', '.join(missing)}, named by {index.name}"
+        problems.append(CheckpointError(message, where=str(index.parent)))
     for file in files:
         if file.name in missing:
             continue
@@ -250,18 +318,17 @@ def open_partly(path: Path) -> PartlyOpened:
             headers.append(read_header(file))
         except CheckpointError as error:
             problems.append(error)
-    if not headers:
-        raise several(problems)
-    checkpoint = Checkpoint(path, tuple(headers), config)
-    _check_unique(headers)
     read = {header.file.name for header in headers}
     unseen = frozenset(name for name, shard in weight_map.items() if shard not in read)
-    if index is not None:
+    if index is not None and headers:
         seen = {name: shard for name, shard in weight_map.items() if name not in unseen}
-        problems += _index_problems(index, seen, checkpoint)
-    if not checkpoint.tensors:
-        raise CheckpointError("holds no tensor", where=str(path))
-    return PartlyOpened(checkpoint, tuple(problems), unseen)
+        problems += _index_problems(index, seen, headers)
+    return _Opened(
+        folder,
+        tuple(header.within(folder) for header in headers),
+        tuple(problems),
+        frozenset(folder + name for name in unseen),
+    )
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -288,7 +355,7 @@ def parse_weight_map(text: str, index: Path) -> dict[str, str]:
     return names
 
 
-def _check_unique(headers: list[Header]) -> None:
+def _check_unique(headers: Sequence[Header]) -> None:
     seen: dict[str, Path] = {}
     for spec in _all_tensors(headers):
         if spec.name in seen:
@@ -296,19 +363,20 @@ def _check_unique(headers: list[Header]) -> None:
         seen[spec.name] = spec.file
 
 
-def _all_tensors(headers: list[Header]) -> Iterator[TensorSpec]:
+def _all_tensors(headers: Sequence[Header]) -> Iterator[TensorSpec]:
     return (spec for header in headers for spec in header.tensors)
 
 
-def _index_problems(index: Path, weight_map: Mapping[str, str], checkpoint: Checkpoint) -> list[CuveeError]:
+def _index_problems(index: Path, weight_map: Mapping[str, str], headers: Sequence[Header]) -> list[CuveeError]:
     problems: list[CuveeError] = []
+    tensors = {spec.name: spec for spec in _all_tensors(headers)}
     for name, shard in weight_map.items():
-        spec = checkpoint.tensors.get(name)
+        spec = tensors.get(name)
         if spec is None or spec.file.name != shard:
             problems.append(
                 CheckpointError(f"{shown(name)} is not in {shard}, where the index has it", where=str(index))
             )
-    for name, spec in checkpoint.tensors.items():
+    for name, spec in tensors.items():
         if name not in weight_map:
             problems.append(CheckpointError(f"'{name}' is not in {index.name}", where=str(spec.file)))
     if len(problems) > MOST_SHOWN:

@@ -25,6 +25,9 @@ NUMPY: dict[str, np.dtype] = {
 MERGEABLE = ("F64", "F32", "F16", "BF16")
 """Types whose numbers are weights. Eight-bit floats are codes that need a scale."""
 
+COUNTS = ("I64", "I32", "BOOL")
+"""Types of buffers that hold counts, positions or masks. Narrower integers are codes, too, in most files."""
+
 NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 """Recipe and config.json name -> header name."""
 

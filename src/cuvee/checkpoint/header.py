@@ -7,7 +7,7 @@ without gap or overlap (https://github.com/huggingface/safetensors#format).
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,17 @@ class Header:
     raw: bytes
     size: int
     modified_ns: int
+    folder: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name within the model's folder."""
+        return self.folder + self.file.name
+
+    def within(self, folder: str) -> "Header":
+        """Return the header of a file in a sub-folder, whose tensors are called by it: `2_Dense/linear.weight`."""
+        tensors = tuple(replace(spec, name=folder + spec.name) for spec in self.tensors)
+        return replace(self, tensors=tensors, folder=folder)
 
 
 def read_header(file: Path) -> Header:

@@ -62,7 +62,7 @@ class FileNames:
 
 
 Layout = Mapping[str, FileNames]
-"""How files of weights are called, by sub-folder; the folder itself is the empty text."""
+"""How files of weights are called, by sub-folder with a slash at its end; the model's own is the empty text."""
 
 PLAIN: Layout = {"": FileNames()}
 
@@ -128,7 +128,8 @@ def layout_of(files: Iterable[str], config: Mapping[str, Any], dtype: str | None
     """
     by_folder: dict[str, set[FileNames]] = {"": set()}
     for file in files:
-        folder, _, own = file.rpartition("/")
+        own = file.rpartition("/")[2]
+        folder = file[: len(file) - len(own)]
         if own.endswith(".safetensors"):
             by_folder.setdefault(folder, set()).add(_names_of_file(own))
     return {folder: _written(names, config if folder == "" else {}, dtype) for folder, names in by_folder.items()}

@@ -47,8 +47,8 @@ class OutputTensor:
 class Shard:
     """One file to be written: its name, its tensors in order, its header, and where each tensor starts.
 
-    `folder` is the sub-folder that the file is in, with a slash at its end; in the file its tensors are called without
-    it. `index` is the file that lists the tensors of a folder with several files.
+    `folder` is the sub-folder that the file is in, with a slash at its end; in the file tensors are called without it.
+    `index` is the file that lists the tensors of a folder with several files.
     """
 
     file: str
@@ -80,21 +80,19 @@ def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int, layout: Layout = 
 
 def folder_of(name: str, layout: Layout) -> str:
     """Return the sub-folder that a tensor is written to, the deepest that its name begins with."""
-    folders = [folder for folder in layout if folder and name.startswith(f"{folder}/")]
-    return max(folders, key=len, default="")
+    return max((folder for folder in layout if name.startswith(folder)), key=len, default="")
 
 
 def _lay_out_folder(
     folder: str, tensors: Sequence[OutputTensor], shard_bytes: int, names: FileNames
 ) -> Iterator[Shard]:
     groups = _groups(tensors, shard_bytes)
-    inside = f"{folder}/" if folder else ""
     if len(groups) == 1:
-        yield lay_out_file(f"{inside}{names.single}", groups[0], folder=inside)
+        yield lay_out_file(f"{folder}{names.single}", groups[0], folder=folder)
         return
     for number, group in enumerate(groups, 1):
-        shard = lay_out_file(f"{inside}{names.shard(number, len(groups))}", group, folder=inside)
-        yield replace(shard, index=f"{inside}{names.index}")
+        shard = lay_out_file(f"{folder}{names.shard(number, len(groups))}", group, folder=folder)
+        yield replace(shard, index=f"{folder}{names.index}")
 
 
 def _groups(tensors: Sequence[OutputTensor], shard_bytes: int) -> list[list[OutputTensor]]:
