@@ -13,7 +13,7 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint.companions import files_below
-from cuvee.checkpoint.dtypes import COUNTS, MERGEABLE, NUMPY, name_of
+from cuvee.checkpoint.dtypes import COUNTS, MERGEABLE, NUMPY, PACKED, name_of
 from cuvee.checkpoint.folders import folders_on_disk
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
 from cuvee.checkpoint.naming import start_of_weights
@@ -123,11 +123,11 @@ class Checkpoint:
                 views[0] = views[0][count:]
 
     def read(self, name: str) -> np.ndarray:
-        """Read one whole tensor."""
+        """Read one whole tensor; flat bytes where numbers share them."""
         spec = self.tensors[name]
         raw = np.empty(spec.nbytes, np.uint8)
         self.read_into(name, 0, [raw])
-        return raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
+        return raw if spec.dtype in PACKED else raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         if hasattr(os, "posix_fadvise"):

@@ -6,7 +6,6 @@ that folder is renamed. What else is in `.OUT.partial` belongs to whoever takes 
 
 import errno
 import json
-import math
 import os
 import shutil
 import threading
@@ -17,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.dtypes import NUMPY, entries
 from cuvee.checkpoint.naming import PLAIN, FileNames, Layout
 from cuvee.descriptors import BINARY, write_at
 from cuvee.errors import CuveeError, OutOfBudget, PlatformError, RecipeError
@@ -36,7 +35,7 @@ class OutputTensor:
 
     @property
     def elements(self) -> int:
-        return math.prod(self.shape)
+        return entries(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:
