@@ -4,8 +4,9 @@ import json
 import os
 import threading
 from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -247,12 +248,17 @@ def open_partly(path: Path) -> PartlyOpened:
         raise CheckpointError("no such folder or file", where=str(path))
     config = _config(path)
     if path.is_file():
-        return _joined(path, [_open_files("", [path], None)], config)
+        return _joined(path, [_open_files("", [path])], config)
     folders = folders_on_disk(path, files_below(path))
     opened = [_open_folder(path, folder, config if folder == "" else {}) for folder in folders.declared]
-    names = {spec.name for folder in opened for spec in _all_tensors(folder.headers)}
-    others = [other for folder in folders.others if (other := _open_other(path, folder, names)) is not None]
-    return _joined(path, [*opened, *others], config, tuple(other.folder for other in others))
+    names = {spec.name for folder in opened for spec in folder.tensors}
+    others: list[str] = []
+    for folder in folders.others:
+        other = _open_other(path, folder, names)
+        if other is not None:
+            opened.append(other)
+            others.append(folder)
+    return _joined(path, opened, config, tuple(others))
 
 
 @dataclass(frozen=True)
@@ -262,29 +268,47 @@ class _Opened:
     folder: str
     headers: tuple[Header, ...]
     problems: tuple[CuveeError, ...]
-    unseen: frozenset[str]
+    unseen: tuple[str, ...]
+
+    @property
+    def tensors(self) -> list[TensorSpec]:
+        return list(_all_tensors(self.headers))
 
 
 def _joined(
     path: Path, folders: Sequence[_Opened], config: dict[str, Any], others: tuple[str, ...] = ()
 ) -> PartlyOpened:
-    headers = tuple(header for folder in folders for header in folder.headers)
-    problems = tuple(problem for folder in folders for problem in folder.problems)
+    headers = tuple(chain.from_iterable(folder.headers for folder in folders))
+    problems = tuple(chain.from_iterable(folder.problems for folder in folders))
+    unseen = frozenset(chain.from_iterable(folder.unseen for folder in folders))
     if not headers:
         raise several(problems)
     _check_unique(headers)
     checkpoint = Checkpoint(path, headers, config, others)
     if not checkpoint.tensors:
         raise CheckpointError("holds no tensor", where=str(path))
-    return PartlyOpened(checkpoint, problems, frozenset(name for folder in folders for name in folder.unseen))
+    return PartlyOpened(checkpoint, problems, unseen)
 
 
 def _open_folder(path: Path, folder: str, config: Mapping[str, Any]) -> _Opened:
     place = path / folder
     start = place / start_of_weights([file.name for file in place.iterdir()], config, str(place))
     if start.suffix != ".json":
-        return _open_files(folder, [start], None)
-    return _open_files(folder, [], start)
+        return _open_files(folder, [start])
+    weight_map = _weight_map(start)
+    files = [place / shard for shard in dict.fromkeys(weight_map.values())]
+    missing = [file.name for file in files if not file.is_file()]
+    opened = _open_files(folder, [file for file in files if file.name not in missing])
+    problems = list(opened.problems)
+    if missing:
+        message = f"missing {', '.join(missing)}, named by {start.name}"
+        problems.insert(0, CheckpointError(message, where=str(place)))
+    read = {header.file.name for header in opened.headers}
+    seen = {folder + name: shard for name, shard in weight_map.items() if shard in read}
+    if read:
+        problems += _index_problems(start, seen, opened)
+    unseen = tuple(folder + name for name, shard in weight_map.items() if shard not in read)
+    return replace(opened, problems=tuple(problems), unseen=unseen)
 
 
 def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | None:
@@ -293,42 +317,20 @@ def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | Non
         opened = _open_folder(path, folder, {})
     except CheckpointError:
         return None
-    specs = [spec for header in opened.headers for spec in header.tensors]
-    is_copy = any(spec.name.removeprefix(folder) in names for spec in specs)
-    if opened.problems or is_copy or any(spec.dtype not in (*MERGEABLE, *COUNTS) for spec in specs):
-        return None
-    return opened
+    is_copy = any(spec.name.removeprefix(folder) in names for spec in opened.tensors)
+    has_codes = any(spec.dtype not in (*MERGEABLE, *COUNTS) for spec in opened.tensors)
+    return None if opened.problems or is_copy or has_codes else opened
 
 
-def _open_files(folder: str, files: Sequence[Path], index: Path | None) -> _Opened:
-    """Open the files of one folder, those of its index if there is one."""
-    weight_map = _weight_map(index) if index is not None else {}
-    if index is not None:
-        files = [index.with_name(shard) for shard in dict.fromkeys(weight_map.values())]
+def _open_files(folder: str, files: Sequence[Path]) -> _Opened:
     headers: list[Header] = []
     problems: list[CuveeError] = []
-    missing = [file.name for file in files if not file.is_file()]
-    if index is not None and missing:
-        message = f"missing {', '.join(missing)}, named by {index.name}"
-        problems.append(CheckpointError(message, where=str(index.parent)))
     for file in files:
-        if file.name in missing:
-            continue
         try:
-            headers.append(read_header(file))
+            headers.append(read_header(file).within(folder))
         except CheckpointError as error:
             problems.append(error)
-    read = {header.file.name for header in headers}
-    unseen = frozenset(name for name, shard in weight_map.items() if shard not in read)
-    if index is not None and headers:
-        seen = {name: shard for name, shard in weight_map.items() if name not in unseen}
-        problems += _index_problems(index, seen, headers)
-    return _Opened(
-        folder,
-        tuple(header.within(folder) for header in headers),
-        tuple(problems),
-        frozenset(folder + name for name in unseen),
-    )
+    return _Opened(folder, tuple(headers), tuple(problems), ())
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -367,9 +369,9 @@ def _all_tensors(headers: Sequence[Header]) -> Iterator[TensorSpec]:
     return (spec for header in headers for spec in header.tensors)
 
 
-def _index_problems(index: Path, weight_map: Mapping[str, str], headers: Sequence[Header]) -> list[CuveeError]:
+def _index_problems(index: Path, weight_map: Mapping[str, str], opened: _Opened) -> list[CuveeError]:
     problems: list[CuveeError] = []
-    tensors = {spec.name: spec for spec in _all_tensors(headers)}
+    tensors = {spec.name: spec for spec in opened.tensors}
     for name, shard in weight_map.items():
         spec = tensors.get(name)
         if spec is None or spec.file.name != shard:

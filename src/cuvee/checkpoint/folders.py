@@ -42,19 +42,32 @@ def weight_folders(names: Iterable[str], read: Callable[[str], str], where: str)
     for name in names:
         folder, own = split(name)
         files.setdefault(folder, []).append(own)
-    named = _named(files[""], read, where)
-    for folder in named:
-        _refuse_unread(folder, files.get(folder, []), read, where)
-    declared = [f for f in files if any(f.startswith(part) for part in named) and _has_weights(files[f])]
-    if PIPELINE in files[""] and not _has_weights(files[""]):
+    parts = _named(files[""], read, where)
+    for part in parts:
+        _refuse_unread(part, files.get(part, []), read, where)
+    declared: list[str] = []
+    others: list[str] = []
+    for folder in sorted(files):
+        if folder == "" or not _has_weights(files[folder]):
+            continue
+        if folder.startswith(parts):
+            declared.append(folder)
+        elif not _is_skipped(folder, files[folder]):
+            others.append(folder)
+    if not _has_weights(files[""]):
+        _refuse_without_own(files[""], bool(declared), where)
+    if _has_weights(files[""]) or not declared:
+        declared.insert(0, "")
+    return WeightFolders(tuple(declared), tuple(others))
+
+
+def _refuse_without_own(files: Sequence[str], has_parts: bool, where: str) -> None:
+    """Raise CheckpointError for a model without safetensors of its own that is a pipeline, or not in one format."""
+    if PIPELINE in files:
         hint = "merge its parts one by one: name the sub-folders"
         raise CheckpointError(f"this is a pipeline of diffusers, by its {PIPELINE}", where=where, hint=hint)
-    if _has_weights(files[""]) or not declared:
-        declared = ["", *declared]
-    elif _unread(files[""]):
-        raise _not_read("", _unread(files[""]), where)
-    others = [f for f in files if f and f not in declared and _has_weights(files[f]) and not _is_skipped(f, files[f])]
-    return WeightFolders(tuple(sorted(declared)), tuple(sorted(others)))
+    if has_parts and _unread(files):
+        raise _not_read("", _unread(files), where)
 
 
 def folders_on_disk(folder: Path, names: Iterable[str]) -> WeightFolders:
@@ -65,7 +78,8 @@ def folders_on_disk(folder: Path, names: Iterable[str]) -> WeightFolders:
 def refuse_folders_of_weights(folder: Path, names: Iterable[str]) -> None:
     """Raise CheckpointError if a model that is not in safetensors has sub-folders with weights, too."""
     files = list(names)
-    for part in _named([name for name in files if "/" not in name], lambda name: _text(folder / name), str(folder)):
+    own = [name for name in files if "/" not in name]
+    for part in _named(own, lambda name: _text(folder / name), str(folder)):
         weights = [name for name in files if name.startswith(part) and name.endswith(WEIGHTS)]
         if weights:
             raise _not_read(part, weights, str(folder))
@@ -77,17 +91,22 @@ def split(name: str) -> tuple[str, str]:
     return name[: len(name) - len(own)], own
 
 
-def _named(files: Sequence[str], read: Callable[[str], str], where: str) -> list[str]:
+def _named(files: Sequence[str], read: Callable[[str], str], where: str) -> tuple[str, ...]:
     """List the sub-folders that a model names as parts of itself."""
     paths: list[Any] = []
     if MODULES in files:
         modules = _json(read(MODULES), f"{where}/{MODULES}")
-        paths += [module.get("path") for module in modules if isinstance(module, dict)]
+        paths += _paths(modules)
     if ROUTER in files:
         router = _json(read(ROUTER), f"{where}/{ROUTER}")
         paths += list(router.get("types", {})) if isinstance(router, dict) else []
-    cleaned = [path.strip("/") for path in paths if isinstance(path, str)]
-    return list(dict.fromkeys(f"{path}/" for path in cleaned if path))
+    folders = [path.strip("/") for path in paths if isinstance(path, str)]
+    return tuple(f"{folder}/" for folder in dict.fromkeys(folders) if folder)
+
+
+def _paths(modules: Any) -> list[Any]:
+    entries = modules if isinstance(modules, list) else []
+    return [entry.get("path") for entry in entries if isinstance(entry, dict)]
 
 
 def _refuse_unread(folder: str, files: Sequence[str], read: Callable[[str], str], where: str) -> None:

@@ -73,19 +73,30 @@ def start_of_weights(files: Collection[str], config: Mapping[str, Any], where: s
     The config decides between the names of transformers and of diffusers, and a plain name goes before its variants.
     Raises CheckpointError if there is no such file, or if two are equally good.
     """
+    starts = _starts(files)
     named = config.get(EXPLICIT)
-    if isinstance(named, str) and named in files and _names_of_start(named) is not None:
-        return named
-    starts = {file: names for file in sorted(files) if (names := _names_of_start(file)) is not None}
+    if named in starts:
+        return str(named)
     for stem in _stems(config):
         same = [file for file, names in starts.items() if names.stem == stem]
-        plain = [file for file in same if starts[file].variant is None]
         if same:
+            plain = [file for file in same if starts[file].variant is None]
             return _only(plain or same, where)
-    others = [file for file in starts if file.endswith(".json")] or list(starts)  # an index may list the others
+    indices = [file for file in starts if file.endswith(".json")]
+    others = indices or list(starts)  # what else there is, an index may list
     if len(others) == 1:
         return others[0]
     raise _nothing_stands_out(files, where)
+
+
+def _starts(files: Iterable[str]) -> dict[str, FileNames]:
+    """Return the indices and single files among others, with the names that they stand for."""
+    starts: dict[str, FileNames] = {}
+    for file in sorted(files):
+        names = _names_of_start(file)
+        if names is not None:
+            starts[file] = names
+    return starts
 
 
 def _only(files: Sequence[str], where: str) -> str:

@@ -1,6 +1,6 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -196,18 +196,21 @@ def with_shared_folders(sources: Mapping[ModelRef, TensorSource]) -> dict[ModelR
 
     They are then left out as other files of weights are. All models have one if names and shapes in it are the same.
     """
-    checkpoints = {model: source for model, source in sources.items() if isinstance(source, Checkpoint)}
-    others = {folder for checkpoint in checkpoints.values() for folder in checkpoint.others}
-    dropped = [folder for folder in others if not _all_have(folder, list(sources.values()))]
-    shortened = {model: checkpoint.without(dropped) for model, checkpoint in checkpoints.items() if checkpoint.others}
-    return {**sources, **shortened}
+    shared = dict(sources)
+    for model, source in sources.items():
+        if isinstance(source, Checkpoint) and source.others:
+            alone = [folder for folder in source.others if not _all_have(folder, sources.values())]
+            shared[model] = source.without(alone)
+    return shared
 
 
-def _all_have(folder: str, sources: Sequence[TensorSource]) -> bool:
-    shapes = [
-        {name: spec.shape for name, spec in source.tensors.items() if name.startswith(folder)} for source in sources
-    ]
+def _all_have(folder: str, sources: Iterable[TensorSource]) -> bool:
+    shapes = [_shapes_in(folder, source) for source in sources]
     return all(own == shapes[0] for own in shapes)
+
+
+def _shapes_in(folder: str, source: TensorSource) -> dict[str, tuple[int, ...]]:
+    return {name: spec.shape for name, spec in source.tensors.items() if name.startswith(folder)}
 
 
 def refuse_two_names(
