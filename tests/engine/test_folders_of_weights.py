@@ -9,10 +9,13 @@ import pytest
 
 import cuvee
 from cuvee.checkpoint import open_checkpoint
+from cuvee.engine.extract import Extraction, extract
 from cuvee.engine.parts import Part, join, run_part
 from cuvee.errors import CheckpointError
+from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.testing import random_weights, write_model
+from cuvee.upcycle import plan_mixture, read_upcycling
 from cuvee.verify import verify
 
 MODULES = [
@@ -194,3 +197,27 @@ def test_a_model_of_named_parts_alone_is_merged(tmp_path: Path) -> None:
     out = merged(tmp_path / "out", *folders)
     assert numbers(out / "0_StaticEmbedding" / "model.safetensors") == {"embedding.weight": 1.5}
     assert not (out / "model.safetensors").exists()
+
+
+def test_a_mixture_and_an_adapter_have_no_place_for_sub_folders(models: list[Path], tmp_path: Path) -> None:
+    expected = "has weights in sub-folders, 2_Dense/, for which"
+    experts = "".join(f"- source_model: {model}\n" for model in models)
+    text = f"base_model: {models[0]}\ngate_mode: random\nexperts:\n{experts}"
+    (tmp_path / "mixture.yaml").write_text(text)
+    recipe, text = read_upcycling(tmp_path / "mixture.yaml")
+    with pytest.raises(CheckpointError, match=f"{expected} a mixture"):
+        plan_mixture(recipe, text, folder=tmp_path, hub=Hub())
+    base, model = map(open_checkpoint, models)
+    with pytest.raises(CheckpointError, match=f"{expected} an adapter"):
+        extract(model, base, tmp_path / "adapter", Extraction(), names=("m2", "m1"))
+
+
+def test_an_adapter_is_added_to_a_base_with_sub_folders(models: list[Path], tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", random_weights(1))
+    tuned = write_model(tmp_path / "tuned", random_weights(4, base=random_weights(1)))
+    with open_checkpoint(tuned) as model, open_checkpoint(base) as plain:
+        extract(model, plain, tmp_path / "adapter", Extraction(), names=("tuned", "base"))
+    text = f"merge_method: passthrough\nmodels: [{{model: {models[0]}+{tmp_path / 'adapter'}}}]\n"
+    out = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "out").folder
+    assert numbers(out / "2_Dense" / "model.safetensors") == {"linear.weight": 1, "linear.bias": 1}
+    assert (out / "model.safetensors").is_file()

@@ -85,6 +85,18 @@ def refuse_folders_of_weights(folder: Path, names: Iterable[str]) -> None:
             raise _not_read(part, weights, str(folder))
 
 
+def refuse_sub_folders(files: Iterable[str], where: str, output: str) -> None:
+    """Raise CheckpointError for a model that has weights in sub-folders, where the `output` can have none.
+
+    `files` are the names of its files of weights.
+    """
+    folders = sorted({split(file)[0] for file in files} - {""})
+    if folders:
+        message = f"has weights in sub-folders, {', '.join(folders)}, for which {output} has no place"
+        hint = "copy the model's own folder without them, and without the file that names them"
+        raise CheckpointError(message, where=where, hint=hint)
+
+
 def split(name: str) -> tuple[str, str]:
     """Split a file's or tensor's name into its folder, with the slash, and its own name there."""
     own = name.rpartition("/")[2]
