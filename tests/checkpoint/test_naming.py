@@ -55,6 +55,7 @@ def test_a_file_that_the_config_names_is_opened() -> None:
     config = {**TRANSFORMERS, "transformers_weights": "other.safetensors"}
     assert start("model.safetensors", "other.safetensors", config=config) == "other.safetensors"
     assert start("model.safetensors", config=config) == "model.safetensors"
+    assert start("model.safetensors", config={"transformers_weights": []}) == "model.safetensors"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16
 WORDS = {header: word for word, header in NAMES.items()}
 
 
-def entries(dtype: str, shape: Sequence[int]) -> int:
+def entry_count(dtype: str, shape: Sequence[int]) -> int:
     """Return how many entries of NumPy's type a tensor is stored in: its numbers, or bytes where they share them."""
     numbers = math.prod(shape)
     return -(-numbers * PACKED[dtype] // 8) if dtype in PACKED else numbers

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cuvee.checkpoint.dtypes import NUMPY, PACKED, entries
+from cuvee.checkpoint.dtypes import NUMPY, PACKED, entry_count
 from cuvee.errors import CheckpointError
 from cuvee.recipe.shown import shown
 
@@ -36,7 +36,7 @@ class TensorSpec:
 
     @property
     def elements(self) -> int:
-        return entries(self.dtype, self.shape)
+        return entry_count(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:

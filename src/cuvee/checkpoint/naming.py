@@ -75,8 +75,8 @@ def start_of_weights(files: Collection[str], config: Mapping[str, Any], where: s
     """
     starts = _starts(files)
     named = config.get(EXPLICIT)
-    if named in starts:
-        return str(named)
+    if isinstance(named, str) and named in starts:
+        return named
     for stem in _stems(config):
         same = [file for file, names in starts.items() if names.stem == stem]
         if same:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cuvee.checkpoint.dtypes import NUMPY, entries
+from cuvee.checkpoint.dtypes import NUMPY, entry_count
 from cuvee.checkpoint.naming import PLAIN, FileNames, Layout
 from cuvee.descriptors import BINARY, write_at
 from cuvee.errors import CuveeError, OutOfBudget, PlatformError, RecipeError
@@ -35,7 +35,7 @@ class OutputTensor:
 
     @property
     def elements(self) -> int:
-        return entries(self.dtype, self.shape)
+        return entry_count(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
-from cuvee.checkpoint.dtypes import entries
+from cuvee.checkpoint.dtypes import entry_count
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.checkpoint.naming import Layout, layout_of
 from cuvee.hub import Hub, Repository
@@ -89,7 +89,7 @@ class MergeStep:
 
     @property
     def elements(self) -> int:
-        return entries(self.dtype, self.shape)
+        return entry_count(self.dtype, self.shape)
 
     @cached_property
     def all_inputs(self) -> tuple[Input, ...]:
