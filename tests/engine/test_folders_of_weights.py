@@ -14,6 +14,7 @@ from cuvee.engine.parts import Part, join, run_part
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
+from cuvee.submission.lock import locked_files
 from cuvee.testing import random_weights, write_model
 from cuvee.upcycle import plan_mixture, read_upcycling
 from cuvee.verify import verify
@@ -189,14 +190,30 @@ def test_a_pipeline_of_diffusers_is_refused_and_told_its_parts(tmp_path: Path) -
         plan_of(tmp_path / "m1", tmp_path / "m2")
 
 
-def test_a_model_of_named_parts_alone_is_merged(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("modules.json", '[{"path": "0_StaticEmbedding"}]'),
+        ("router_config.json", '{"types": {"0_StaticEmbedding": "sentence_transformers.models.StaticEmbedding"}}'),
+    ],
+)
+def test_a_model_of_named_parts_alone_is_merged(file: str, text: str, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("m1", "m2")]
     for number, folder in enumerate(folders, 1):
         network(folder / "0_StaticEmbedding", number, names=("embedding.weight",))
-        (folder / "modules.json").write_text(json.dumps([{"path": "0_StaticEmbedding"}]))
+        (folder / file).write_text(text)
     out = merged(tmp_path / "out", *folders)
     assert numbers(out / "0_StaticEmbedding" / "model.safetensors") == {"embedding.weight": 1.5}
     assert not (out / "model.safetensors").exists()
+
+
+def test_a_lock_holds_the_weights_of_sub_folders_that_a_merge_reads(models: list[Path]) -> None:
+    copy_into(models[0], models[0] / "checkpoint-500")
+    network(models[0] / "projector", 1, names=("fc.weight",))
+    locked = locked_files(models[0])
+    assert {"model.safetensors", "2_Dense/model.safetensors", "2_Dense/config.json", "modules.json"} <= locked.keys()
+    assert "projector/model.safetensors" in locked
+    assert "checkpoint-500/model.safetensors" not in locked
 
 
 def test_a_mixture_and_an_adapter_have_no_place_for_sub_folders(models: list[Path], tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.companions import companions_of, files_below
 from cuvee.checkpoint.folders import ENDING, folders_on_disk, split
 from cuvee.checkpoint.hashes import sha256_of
@@ -188,7 +189,10 @@ def locked_files(place: Path, progress: Progress | None = None) -> dict[str, Loc
         return _hashed(place.parent, [place.name], progress)
     files = files_below(place)
     folders = folders_on_disk(place, files)
-    own = [name for name in files if split(name)[0] in (*folders.declared, *folders.others)]
+    read = {*folders.declared}
+    if folders.others:
+        read |= {*open_checkpoint(place).others}
+    own = [name for name in files if split(name)[0] in read]
     weights = [name for name in own if name.endswith(ENDING)]
     kept = [name for name in own if name == "config.json" or fnmatch(name, INDICES)]
     names = {*weights, *kept, *companions_of(place, weights).copied}
