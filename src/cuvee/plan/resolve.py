@@ -162,7 +162,7 @@ def open_models(
             problems.extend(error.problems or (error,))
     opened: list[TensorSource] = []
     adapters: list[FoundAdapter | None] = []
-    shared = with_shared_folders({model: one.source for model, one in stored.items()})
+    shared = with_shared_folders({model: own.source for model, own in stored.items()})
     for model, source in shared.items():
         adapter = None
         place = stored[model].place
@@ -179,8 +179,8 @@ def open_models(
         opened.append(source)
     if len(opened) < len(recipe.models()):
         raise several(problems)
-    places = [one.place for one in stored.values()]
-    repositories = [one.repository for one in stored.values()]
+    places = [own.place for own in stored.values()]
+    repositories = [own.repository for own in stored.values()]
     refuse_two_names(recipe, places, repositories, adapters, stages)
     missing = sum(_missing(hub, repository) for repository in repositories if repository is not None)
     missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
