@@ -59,7 +59,7 @@ def test_an_honest_file_passes(tmp_path):
         ({"a": None}, "expected dtype, shape and data_offsets"),
         ({"a": {"dtype": "F32"}}, "expected dtype, shape and data_offsets"),
         ({"a": {**HONEST["a"], "more": 1}}, "expected dtype, shape and data_offsets"),
-        (entry(dtype="F4"), "unknown number type 'F4'"),
+        (entry(dtype="F5"), "unknown number type 'F5'"),
         (entry(dtype="f32"), "unknown number type 'f32'"),
         (entry(dtype=["F32"]), "unknown number type ['F32']"),
         (entry(dtype={}), "unknown number type {}"),

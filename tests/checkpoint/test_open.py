@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from cuvee.checkpoint import open_checkpoint
-from cuvee.checkpoint.checkpoint import INDEX, SINGLE
+from cuvee.checkpoint.naming import FileNames
 from cuvee.errors import CheckpointError
 from cuvee.testing import write_model
 
 WEIGHTS = {"a": np.ones(4, np.float32), "b": np.ones(3, np.float32)}
+INDEX, SINGLE = FileNames().index, FileNames().single
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 
 

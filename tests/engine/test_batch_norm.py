@@ -44,7 +44,7 @@ def test_counters_are_those_of_the_base_or_else_of_the_first_model(counter):
 
 def test_integers_that_are_no_counters_must_still_be_equal():
     models = [{"position_ids": np.arange(4)}, {"position_ids": np.arange(4)[::-1]}]
-    with pytest.raises(CheckpointError, match="holds I64, which cannot be merged, and the inputs differ in it"):
+    with pytest.raises(CheckpointError, match="holds I64, integers, which cannot be merged, and the inputs differ"):
         cuvee.merge_state_dicts("linear", models, weight=1)
 
 

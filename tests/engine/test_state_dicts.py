@@ -89,7 +89,7 @@ def test_integers_are_copied_if_equal() -> None:
     [
         ({"c": np.zeros(1, np.float32)}, "has a tensor 'c', which model 0 lacks"),
         ({"a": np.zeros(3, np.float32)}, r"'a' has different shapes: \[2\] in model 0, \[3\] in model 1"),
-        ({"a": np.zeros(2, np.complex64)}, "'a' is complex64, which cannot be merged"),
+        ({"a": np.zeros(2, np.complex128)}, "'a' is complex128, which cannot be merged"),
         ({"a": [1.0, 2.0]}, "'a': expected a NumPy array or a torch tensor, found list"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_file_can_be_named_itself(tmp_path, name):
         ([torch.ones(2)], "expected tensors by name, found list"),
         ({"x": 3}, "expected tensors by name, found int under 'x'"),
         ({}, "holds no tensor"),
-        ({"x": torch.ones(2, dtype=torch.complex64)}, "'x' is complex64, which cannot be merged"),
+        ({"x": torch.ones(2, dtype=torch.complex128)}, "'x' is complex128, which cannot be merged"),
         ({"x": torch.eye(2).to_sparse()}, "'x' is not a plain tensor"),
     ],
 )

@@ -80,7 +80,8 @@ class LocalHub:
         return f"http://127.0.0.1:{self.port}"
 
     def put(self, name: str, folder: Path, **options: Any) -> Repo:
-        files: dict[str, Content] = {file.name: Given(file.read_bytes()) for file in sorted(folder.iterdir())}
+        paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        files: dict[str, Content] = {path.relative_to(folder).as_posix(): Given(path.read_bytes()) for path in paths}
         self.repos[name] = Repo(files, **options)
         return self.repos[name]
 

@@ -5,9 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cuvee
+from cuvee.checkpoint import open_checkpoint
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub import Hub
 from cuvee.plan.resolve import find_model
@@ -57,6 +59,40 @@ def test_a_merge_from_the_hub_equals_one_from_folders(family: Path, hub: Hub, tm
     hashes = [file["sha256"] for given in record["inputs"] for file in given["files"].values()]
     assert all(len(known) == 64 for known in hashes)
     assert (tmp_path / "out" / "tokenizer_config.json").exists()
+
+
+@pytest.fixture
+def sentence_family(family: Path, server: LocalHub) -> Path:
+    """The family as SentenceTransformers with a dense layer, and with files that are no part of the models."""
+    for number, name in enumerate(("base", "tuned")):
+        folder = family / name
+        (folder / "modules.json").write_text('[{"path": ""}, {"path": "2_Dense"}]')
+        write_model(
+            folder / "2_Dense", {"linear.weight": np.full((4, 8), number, np.float32)}, config={"in_features": 8}
+        )
+        write_model(folder / "checkpoint-1", {"other": np.zeros(4, np.float32)})
+        (folder / "model.fp16.safetensors").write_bytes(b"another form")
+        server.put(f"org/{name}", folder, commit=f"{number}" * 40)
+    return family
+
+
+def test_sub_folders_with_weights_come_from_the_hub_and_other_weights_do_not(
+    sentence_family: Path, hub: Hub, server: LocalHub, tmp_path: Path
+) -> None:
+    recipe = cuvee.recipe_from_text(RECIPE)
+    before = cuvee.make_plan(recipe, hub=hub)
+    assert any("checkpoint-1/" in note and "model.fp16.safetensors" in note for note in before.notes)
+    result = cuvee.merge(recipe, tmp_path / "out", hub=hub)
+    assert open_checkpoint(tmp_path / "out" / "2_Dense").read("linear.weight").mean() == 0.5
+    assert (tmp_path / "out" / "2_Dense" / "config.json").is_file()
+    downloaded = {path.name for path in hub.cache_folder.rglob("*.safetensors")}
+    assert "model.fp16.safetensors" not in downloaded
+    assert not list(hub.cache_folder.rglob("checkpoint-1"))
+    assert cuvee.make_plan(recipe, hub=hub).digest == before.digest
+    for snapshot in hub.cache_folder.glob("models--*/snapshots/*"):  # as another program would have brought it
+        write_model(snapshot / "projector", {"fc.weight": np.zeros(4, np.float32)})
+    offline = Hub(offline=True, endpoint=server.address, cache=hub.cache)
+    assert cuvee.merge(recipe, tmp_path / "offline", hub=offline).digest == result.digest
 
 
 def test_a_plan_downloads_no_weights(family: Path, hub: Hub, server: LocalHub) -> None:

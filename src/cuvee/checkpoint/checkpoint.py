@@ -3,25 +3,27 @@
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from blake3 import blake3
 
-from cuvee.checkpoint.dtypes import NUMPY, name_of
+from cuvee.checkpoint.companions import files_below
+from cuvee.checkpoint.dtypes import COUNTS, MERGEABLE, NUMPY, PACKED, name_of
+from cuvee.checkpoint.folders import folders_on_disk
 from cuvee.checkpoint.header import Header, TensorSpec, read_header
+from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.descriptors import BINARY, read_at, read_bytes_at
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""
 
@@ -65,8 +67,12 @@ def _to_sample(spec: TensorSpec, read: Callable[[Block], bytes | memoryview]) ->
 class Checkpoint:
     """A safetensors folder or file. Reads by position from any thread; holds one descriptor a file."""
 
-    def __init__(self, path: Path, headers: tuple[Header, ...], config: dict[str, Any]) -> None:
+    def __init__(
+        self, path: Path, headers: tuple[Header, ...], config: dict[str, Any], others: tuple[str, ...] = ()
+    ) -> None:
         self.path = path
+        self.others = others
+        """The sub-folders with weights that nothing in the model names as a part of it."""
         self.headers = headers
         self.config = config
         self.place: Path | None = path
@@ -86,6 +92,14 @@ class Checkpoint:
 
     def __del__(self) -> None:
         self.close()
+
+    def without(self, folders: Collection[str]) -> "Checkpoint":
+        """Return the model without what is in some of its sub-folders."""
+        headers = tuple(header for header in self.headers if header.folder not in folders)
+        others = tuple(folder for folder in self.others if folder not in folders)
+        checkpoint = Checkpoint(self.path, headers, self.config, others)
+        checkpoint.hashes = self.hashes
+        return checkpoint
 
     def close(self) -> None:
         for descriptor in self._descriptors.values():
@@ -110,11 +124,11 @@ class Checkpoint:
                 views[0] = views[0][count:]
 
     def read(self, name: str) -> np.ndarray:
-        """Read one whole tensor."""
+        """Read one whole tensor; flat bytes where numbers share them."""
         spec = self.tensors[name]
         raw = np.empty(spec.nbytes, np.uint8)
         self.read_into(name, 0, [raw])
-        return raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
+        return raw if spec.dtype in PACKED else raw.view(NUMPY[spec.dtype]).reshape(spec.shape)
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         if hasattr(os, "posix_fadvise"):
@@ -123,10 +137,10 @@ class Checkpoint:
 
     def files(self) -> dict[str, StoredFile]:
         return {
-            header.file.name: StoredFile(
+            header.name: StoredFile(
                 header.size,
                 blake3(header.raw).hexdigest(),
-                self.hashes.get(header.file.name),
+                self.hashes.get(header.name),
                 header.file,
                 header.modified_ns,
                 partial(self._sampled, header),
@@ -232,49 +246,91 @@ def open_partly(path: Path) -> PartlyOpened:
     """Open what can be opened of a folder or file. Raises CheckpointError if nothing of it can be known."""
     if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
-    files = [path] if path.is_file() else _weight_files(path)
-    headers: list[Header] = []
-    missing = [file.name for file in files if not file.is_file()]
-    problems: list[CuveeError] = []
-    if missing:
-        problems.append(CheckpointError(f"missing {', '.join(missing)}, named by {INDEX}", where=str(path)))
-    for file in files:
-        if file.name in missing:
-            continue
-        try:
-            headers.append(read_header(file))
-        except CheckpointError as error:
-            problems.append(error)
+    config = _config(path)
+    if path.is_file():
+        return _joined(path, [_open_files("", [path])], config)
+    folders = folders_on_disk(path, files_below(path))
+    opened = [_open_folder(path, folder, config if folder == "" else {}) for folder in folders.declared]
+    names = {spec.name for folder in opened for spec in folder.tensors}
+    others: list[str] = []
+    for folder in folders.others:
+        other = _open_other(path, folder, names)
+        if other is not None:
+            opened.append(other)
+            others.append(folder)
+    return _joined(path, opened, config, tuple(others))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What could be opened of one folder of a model, as `PartlyOpened` is of the whole."""
+
+    folder: str
+    headers: tuple[Header, ...]
+    problems: tuple[CuveeError, ...]
+    unseen: tuple[str, ...]
+
+    @property
+    def tensors(self) -> list[TensorSpec]:
+        return list(_all_tensors(self.headers))
+
+
+def _joined(
+    path: Path, folders: Sequence[_Opened], config: dict[str, Any], others: tuple[str, ...] = ()
+) -> PartlyOpened:
+    headers = tuple(chain.from_iterable(folder.headers for folder in folders))
+    problems = tuple(chain.from_iterable(folder.problems for folder in folders))
+    unseen = frozenset(chain.from_iterable(folder.unseen for folder in folders))
     if not headers:
         raise several(problems)
-    checkpoint = Checkpoint(path, tuple(headers), _config(path))
     _check_unique(headers)
-    indexed = _weight_map(path / INDEX) if path.is_dir() and (path / INDEX).exists() else {}
-    read = {header.file.name for header in headers}
-    unseen = frozenset(name for name, shard in indexed.items() if shard not in read)
-    if indexed:
-        seen = {name: shard for name, shard in indexed.items() if name not in unseen}
-        problems += _index_problems(path / INDEX, seen, checkpoint)
+    checkpoint = Checkpoint(path, headers, config, others)
     if not checkpoint.tensors:
         raise CheckpointError("holds no tensor", where=str(path))
-    return PartlyOpened(checkpoint, tuple(problems), unseen)
+    return PartlyOpened(checkpoint, problems, unseen)
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    if (folder / SINGLE).exists() and (folder / INDEX).exists():
-        raise CheckpointError(f"found both {SINGLE} and {INDEX}; which one counts?", where=str(folder))
-    if (folder / SINGLE).exists():
-        return [folder / SINGLE]
-    if (folder / INDEX).exists():
-        return [folder / shard for shard in dict.fromkeys(_weight_map(folder / INDEX).values())]
-    found = sorted(folder.glob("*.safetensors"))
-    if len(found) == 1:
-        return found
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth", ".gguf", ".safetensors"))
-    hint = f"it holds {', '.join(others)}; convert it to safetensors" if others else "is it a model's folder?"
-    if len(found) > 1:
-        hint = f"it holds {', '.join(others)} and no index that says which belong together"
-    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=str(folder), hint=hint)
+def _open_folder(path: Path, folder: str, config: Mapping[str, Any]) -> _Opened:
+    place = path / folder
+    start = place / start_of_weights([file.name for file in place.iterdir()], config, str(place))
+    if start.suffix != ".json":
+        return _open_files(folder, [start])
+    weight_map = _weight_map(start)
+    files = [place / shard for shard in dict.fromkeys(weight_map.values())]
+    missing = [file.name for file in files if not file.is_file()]
+    opened = _open_files(folder, [file for file in files if file.name not in missing])
+    problems = list(opened.problems)
+    if missing:
+        message = f"missing {', '.join(missing)}, named by {start.name}"
+        problems.insert(0, CheckpointError(message, where=str(place)))
+    read = {header.file.name for header in opened.headers}
+    seen = {folder + name: shard for name, shard in weight_map.items() if shard in read}
+    if read:
+        problems += _index_problems(start, seen, opened)
+    unseen = tuple(folder + name for name, shard in weight_map.items() if shard not in read)
+    return replace(opened, problems=tuple(problems), unseen=unseen)
+
+
+def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | None:
+    """Open a sub-folder that nothing names, if it has a network of its own: not a copy of the model, nor codes."""
+    try:
+        opened = _open_folder(path, folder, {})
+    except CheckpointError:
+        return None
+    is_copy = any(spec.name.removeprefix(folder) in names for spec in opened.tensors)
+    has_codes = any(spec.dtype not in (*MERGEABLE, *COUNTS) for spec in opened.tensors)
+    return None if opened.problems or is_copy or has_codes else opened
+
+
+def _open_files(folder: str, files: Sequence[Path]) -> _Opened:
+    headers: list[Header] = []
+    problems: list[CuveeError] = []
+    for file in files:
+        try:
+            headers.append(read_header(file).within(folder))
+        except CheckpointError as error:
+            problems.append(error)
+    return _Opened(folder, tuple(headers), tuple(problems), ())
 
 
 def _weight_map(index: Path) -> dict[str, str]:
@@ -301,7 +357,7 @@ def parse_weight_map(text: str, index: Path) -> dict[str, str]:
     return names
 
 
-def _check_unique(headers: list[Header]) -> None:
+def _check_unique(headers: Sequence[Header]) -> None:
     seen: dict[str, Path] = {}
     for spec in _all_tensors(headers):
         if spec.name in seen:
@@ -309,21 +365,22 @@ def _check_unique(headers: list[Header]) -> None:
         seen[spec.name] = spec.file
 
 
-def _all_tensors(headers: list[Header]) -> Iterator[TensorSpec]:
+def _all_tensors(headers: Sequence[Header]) -> Iterator[TensorSpec]:
     return (spec for header in headers for spec in header.tensors)
 
 
-def _index_problems(index: Path, weight_map: Mapping[str, str], checkpoint: Checkpoint) -> list[CuveeError]:
+def _index_problems(index: Path, weight_map: Mapping[str, str], opened: _Opened) -> list[CuveeError]:
     problems: list[CuveeError] = []
+    tensors = {spec.name: spec for spec in opened.tensors}
     for name, shard in weight_map.items():
-        spec = checkpoint.tensors.get(name)
+        spec = tensors.get(name)
         if spec is None or spec.file.name != shard:
             problems.append(
                 CheckpointError(f"{shown(name)} is not in {shard}, where the index has it", where=str(index))
             )
-    for name, spec in checkpoint.tensors.items():
+    for name, spec in tensors.items():
         if name not in weight_map:
-            problems.append(CheckpointError(f"'{name}' is not in {INDEX}", where=str(spec.file)))
+            problems.append(CheckpointError(f"'{name}' is not in {index.name}", where=str(spec.file)))
     if len(problems) > MOST_SHOWN:
         problems[MOST_SHOWN:] = [CheckpointError(f"and {len(problems) - MOST_SHOWN} more", where=str(index))]
     return problems

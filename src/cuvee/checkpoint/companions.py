@@ -60,7 +60,7 @@ def companions_of(place: Path, merged: Collection[str]) -> Companions:
         beside = (file.name for file in place.parent.iterdir() if any(file.match(pattern) for pattern in KNOWN))
         return Companions(sort_out(beside, ()).copied)
     links: dict[str, str] = {}
-    names = list(_walked(place, "", links))
+    names = _walked(place, "", links)
     sorted_out = sort_out(names, merged)
     return Companions(sorted_out.copied, {**sorted_out.left_out, **links})
 
@@ -111,6 +111,11 @@ def in_words(companions: Companions) -> str | None:
 def merged_config(config: dict[str, Any], changes: dict[str, Any]) -> str:
     """Return the donor's config.json with `changes`; nothing else is touched."""
     return json.dumps({**config, **changes}, indent=2, ensure_ascii=False) + "\n"
+
+
+def files_below(folder: Path) -> list[str]:
+    """List the names of all files of a model's folder. Hidden folders and links to folders are not entered."""
+    return list(_walked(folder, "", {}))
 
 
 def is_hidden(part: str) -> bool:

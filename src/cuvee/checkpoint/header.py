@@ -7,11 +7,11 @@ without gap or overlap (https://github.com/huggingface/safetensors#format).
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.dtypes import NUMPY, PACKED, entry_count
 from cuvee.errors import CheckpointError
 from cuvee.recipe.shown import shown
 
@@ -36,7 +36,7 @@ class TensorSpec:
 
     @property
     def elements(self) -> int:
-        return math.prod(self.shape)
+        return entry_count(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -53,6 +53,17 @@ class Header:
     raw: bytes
     size: int
     modified_ns: int
+    folder: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name within the model's folder."""
+        return self.folder + self.file.name
+
+    def within(self, folder: str) -> "Header":
+        """Return the header of a file in a sub-folder, whose tensors are called by it: `2_Dense/linear.weight`."""
+        tensors = tuple(replace(spec, name=folder + spec.name) for spec in self.tensors)
+        return replace(self, tensors=tensors, folder=folder)
 
 
 def read_header(file: Path) -> Header:
@@ -124,6 +135,9 @@ def _tensor(name: str, entry: Any, file: Path, data_start: int) -> TensorSpec:
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise CheckpointError(f"expected [first, last) as data_offsets, found {shown(offsets)}", where=where)
     spec = TensorSpec(name, dtype, tuple(shape), file, data_start + offsets[0])
+    if dtype in PACKED and math.prod(shape) * PACKED[dtype] % 8:
+        message = f"shape {shown(shape)} of {dtype} does not fill whole bytes"
+        raise CheckpointError(message, where=where)
     if offsets[1] - offsets[0] != spec.nbytes:
         takes, has = shown(spec.nbytes), offsets[1] - offsets[0]
         message = f"shape {shown(shape)} of {dtype} takes {takes} bytes; the header gives it {has}"

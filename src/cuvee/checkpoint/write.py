@@ -6,19 +6,18 @@ that folder is renamed. What else is in `.OUT.partial` belongs to whoever takes 
 
 import errno
 import json
-import math
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cuvee.checkpoint.checkpoint import INDEX, SINGLE
-from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.dtypes import NUMPY, entry_count
+from cuvee.checkpoint.naming import PLAIN, FileNames, Layout
 from cuvee.descriptors import BINARY, write_at
 from cuvee.errors import CuveeError, OutOfBudget, PlatformError, RecipeError
 
@@ -36,7 +35,7 @@ class OutputTensor:
 
     @property
     def elements(self) -> int:
-        return math.prod(self.shape)
+        return entry_count(self.dtype, self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -45,21 +44,57 @@ class OutputTensor:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file to be written: its name, its tensors in order, its header, and where each tensor starts."""
+    """One file to be written: its name, its tensors in order, its header, and where each tensor starts.
+
+    `folder` is the sub-folder that the file is in, with a slash at its end; in the file tensors are called without it.
+    `index` is the file that lists the tensors of a folder with several files.
+    """
 
     file: str
     tensors: tuple[OutputTensor, ...]
     header: bytes
     starts: dict[str, int]
     nbytes: int
+    folder: str = ""
+    index: str | None = None
 
 
 METADATA = {"format": "pt"}
 """What transformers wants in every file."""
 
 
-def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, ...]:
-    """Cut the tensors, in order, into shards of at most `shard_bytes` (one tensor at least)."""
+def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int, layout: Layout = PLAIN) -> tuple[Shard, ...]:
+    """Cut the tensors of each folder, in order, into shards of at most `shard_bytes` (one tensor at least).
+
+    A tensor whose name begins with a sub-folder of the layout, `2_Dense/linear.weight`, is written to a file there.
+    """
+    by_folder: dict[str, list[OutputTensor]] = {}
+    for tensor in tensors:
+        by_folder.setdefault(folder_of(tensor.name, layout), []).append(tensor)
+    shards: list[Shard] = []
+    for folder, own in by_folder.items():
+        shards += _lay_out_folder(folder, own, shard_bytes, layout.get(folder, FileNames()))
+    return tuple(shards)
+
+
+def folder_of(name: str, layout: Layout) -> str:
+    """Return the sub-folder that a tensor is written to, the deepest that its name begins with."""
+    return max((folder for folder in layout if name.startswith(folder)), key=len, default="")
+
+
+def _lay_out_folder(
+    folder: str, tensors: Sequence[OutputTensor], shard_bytes: int, names: FileNames
+) -> Iterator[Shard]:
+    groups = _groups(tensors, shard_bytes)
+    if len(groups) == 1:
+        yield lay_out_file(f"{folder}{names.single}", groups[0], folder=folder)
+        return
+    for number, group in enumerate(groups, 1):
+        shard = lay_out_file(f"{folder}{names.shard(number, len(groups))}", group, folder=folder)
+        yield replace(shard, index=f"{folder}{names.index}")
+
+
+def _groups(tensors: Sequence[OutputTensor], shard_bytes: int) -> list[list[OutputTensor]]:
     groups: list[list[OutputTensor]] = [[]]
     filled = 0
     for tensor in tensors:
@@ -68,19 +103,20 @@ def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int) -> tuple[Shard, .
             filled = 0
         groups[-1].append(tensor)
         filled += tensor.nbytes
-    total = len(groups)
-    names = [f"model-{i + 1:05d}-of-{total:05d}.safetensors" for i in range(total)] if total > 1 else [SINGLE]
-    return tuple(lay_out_file(name, group) for name, group in zip(names, groups, strict=True))
+    return groups
 
 
-def lay_out_file(file: str, unordered: Sequence[OutputTensor], metadata: Mapping[str, str] = METADATA) -> Shard:
+def lay_out_file(
+    file: str, unordered: Sequence[OutputTensor], metadata: Mapping[str, str] = METADATA, *, folder: str = ""
+) -> Shard:
     """Lay out one file. Wide types come first, so that every tensor starts at a multiple of its numbers' size."""
     tensors = sorted(unordered, key=lambda tensor: -NUMPY[tensor.dtype].itemsize)
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     position = 0
     for tensor in tensors:
         span = [position, position + tensor.nbytes]
-        entries[tensor.name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": span}
+        own = tensor.name.removeprefix(folder)
+        entries[own] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": span}
         position = span[1]
     text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-(len(text) + 8) % ALIGNMENT)
@@ -90,7 +126,7 @@ def lay_out_file(file: str, unordered: Sequence[OutputTensor], metadata: Mapping
     for tensor in tensors:
         starts[tensor.name] = at
         at += tensor.nbytes
-    return Shard(file, tuple(tensors), header, starts, at)
+    return Shard(file, tuple(tensors), header, starts, at, folder)
 
 
 def partial_folder(out: Path) -> Path:
@@ -187,8 +223,8 @@ class CheckpointWriter:
         # No fsync, which would take longer than the merge: a killed process leaves nothing that looks finished, and
         # after a power cut the weights digest tells.
         self.close()
-        if len(self.shards) > 1:
-            self.write_file(INDEX, self._index())
+        for index in dict.fromkeys(shard.index for shard in self.shards if shard.index is not None):
+            self.write_file(index, _index_text([shard for shard in self.shards if shard.index == index]))
         refuse_existing(self.out, overwrite=self.overwrite)  # it may have appeared since the start
         try:
             replaced = _replaced(self.out)
@@ -204,21 +240,13 @@ class CheckpointWriter:
     def _open(self, shard: Shard) -> None:
         ready = self.resume and is_set_out(self.folder, shard)
         flags = os.O_RDWR | os.O_CREAT | BINARY | (0 if ready else os.O_TRUNC)
+        (self.folder / shard.file).parent.mkdir(parents=True, exist_ok=True)
         descriptor = self._descriptors[shard.file] = os.open(self.folder / shard.file, flags, 0o644)
         if ready:
             return
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(descriptor, 0, shard.nbytes)
         write_at(descriptor, memoryview(shard.header), 0)
-
-    def _index(self) -> str:
-        weight_map = {tensor.name: shard.file for shard in self.shards for tensor in shard.tensors}
-        tensors = [tensor for shard in self.shards for tensor in shard.tensors]
-        metadata = {
-            "total_size": sum(tensor.nbytes for tensor in tensors),
-            "total_parameters": sum(tensor.elements for tensor in tensors),
-        }
-        return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
 
     def leave(self) -> None:
         """Close the shards and remove them, unless they are to be kept."""
@@ -233,6 +261,20 @@ class CheckpointWriter:
         if not any(self.folder.rglob("*.safetensors")):
             shutil.rmtree(self.folder, ignore_errors=True)
         remove_empty(self.partial)
+
+
+def _index_text(shards: Sequence[Shard]) -> str:
+    """Return the index of the files of one folder, in which names are those within the folder."""
+    tensors = [tensor for shard in shards for tensor in shard.tensors]
+    metadata = {
+        "total_size": sum(tensor.nbytes for tensor in tensors),
+        "total_parameters": sum(tensor.elements for tensor in tensors),
+    }
+    weight_map: dict[str, str] = {}
+    for shard in shards:
+        file = shard.file.removeprefix(shard.folder)
+        weight_map |= {tensor.name.removeprefix(shard.folder): file for tensor in shard.tensors}
+    return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
 
 
 def is_set_out(folder: Path, shard: Shard) -> bool:

@@ -59,7 +59,7 @@ def write_masks(plan: Plan, writer: CheckpointWriter, *, threads: int, progress:
     steps = _merges(plan)
     models = _models(steps[0])
     shards = [_shard(plan, model, position, scale=0.0) for position, model in enumerate(models)]
-    headers = tuple(read_header(writer.folder / shard.file) for shard in writer.shards)
+    headers = tuple(read_header(writer.folder / shard.file).within(shard.folder) for shard in writer.shards)
     progress.start("masks", sum(step.elements for step in steps), "entries")
     with Checkpoint(writer.folder, headers, {}) as unified, _opened(writer, shards) as files:
         masks = _Masks(plan.sources, unified, files, load())

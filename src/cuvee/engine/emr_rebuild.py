@@ -13,6 +13,7 @@ from cuvee.checkpoint.checkpoint import Checkpoint
 from cuvee.checkpoint.companions import copy_companions
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.naming import layout_of
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.engine.emr_masks import CHUNK, FOLDER, read_wide
@@ -49,7 +50,8 @@ def rebuild(
     tensors = [OutputTensor(spec.name, spec.dtype, spec.shape) for spec in unified.tensors.values()]
     entries = []
     progress.start("rebuild", sum(tensor.nbytes for tensor in tensors), "bytes")
-    with CheckpointWriter(place, lay_out(tensors, shard_bytes), overwrite=overwrite) as writer:
+    layout = layout_of(unified.files(), unified.config, None)
+    with CheckpointWriter(place, lay_out(tensors, shard_bytes, layout), overwrite=overwrite) as writer:
         rebuilder = _Rebuilder(unified, origin, bits, scale, load())
         for tensor in tensors:
             digest = rebuilder.write(tensor, writer)

@@ -14,6 +14,7 @@ from cuvee.adapters.places import head_name
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES
+from cuvee.checkpoint.folders import refuse_sub_folders
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record
 from cuvee.engine.combine import AdapterResult
@@ -58,6 +59,8 @@ def extract(
     Raises CheckpointError where the two differ in more than their numbers.
     """
     _check(how)
+    refuse_sub_folders(model.files(), names[0], "an adapter")
+    refuse_sub_folders(base.files(), names[1], "an adapter")
     started, heard = time.perf_counter(), progress or Silent()
     pair = _Pair(base, model, names)
     with AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite) as file, one_thread_a_matrix():

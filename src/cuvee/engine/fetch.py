@@ -11,7 +11,7 @@ from cuvee.checkpoint.write import partial_folder, refuse_existing
 from cuvee.descriptors import allocated_bytes
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.foreign import readable
-from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk
+from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk, weight_names
 from cuvee.plan import Plan
 from cuvee.plan.adapters import fetched_adapter
 from cuvee.plan.draft import unaligned
@@ -22,19 +22,23 @@ from cuvee.tokenizers.rows import AlignedCheckpoint
 
 def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Plan:
     """Download what a plan needs and the cache lacks, once there is room for it and the output. Raises CuveeError."""
-    wanted = [(i, repository) for i, repository in enumerate(plan.repositories) if repository is not None]
+    wanted = [
+        (i, repository, repository.wanted(weight_names(plan.hub, repository)))
+        for i, repository in enumerate(plan.repositories)
+        if repository is not None
+    ]
     remote = [adapter for adapter in plan.adapters if adapter is not None and adapter.repository is not None]
     if not wanted and not remote:
         return plan
-    missing = sum(missing_bytes(repository, repository.wanted()) for _, repository in wanted)
+    missing = sum(missing_bytes(repository, names) for _, repository, names in wanted)
     missing += sum(adapter.missing_bytes for adapter in remote)
     if missing:
         refuse_existing(out, overwrite=overwrite)
         _refuse_small_disks(plan, out, missing)
     sources, places = [unaligned(source) for source in plan.sources], list(plan.places)
-    for i, repository in wanted:
+    for i, repository, names in wanted:
         if not plan.hub.is_offline:
-            download(plan.hub, repository, repository.wanted(), progress)
+            download(plan.hub, repository, names, progress)
         sources[i] = readable(open_cached(repository), repository.shown)
         places[i] = repository.folder
     for i, adapter in enumerate(plan.adapters):

@@ -12,6 +12,7 @@ from typing import Any
 
 from cuvee.checkpoint.companions import copy_companions, merged_config
 from cuvee.checkpoint.digest import digest_of_entries
+from cuvee.checkpoint.naming import FileNames, Layout
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, remove_empty
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
@@ -48,6 +49,7 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inp
     return {
         "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in output_tensors(plan)],
         "shard_bytes": shard_bytes,
+        "layout": {folder: [names.stem, names.variant] for folder, names in plan.layout.items()},
         "files": [*copied, *texts],
         "card": model_card(plan, inputs, blank, copied).split(blank),
         "provenance": provenance(plan, inputs),
@@ -95,6 +97,11 @@ def with_provenance(record: Record, **said: Any) -> Record:
 def recorded_tensors(record: Record) -> list[OutputTensor]:
     """List what the plan of a record writes."""
     return [OutputTensor(name, dtype, tuple(shape)) for name, dtype, shape in record["tensors"]]
+
+
+def recorded_layout(record: Record) -> Layout:
+    """Return how the files of the plan of a record are called."""
+    return {folder: FileNames(stem, variant) for folder, (stem, variant) in record["layout"].items()}
 
 
 def cast_loss(record: Record, finished: Mapping[str, Finished]) -> float | None:

@@ -24,7 +24,15 @@ from cuvee.device import device_called
 from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.fetch import fetched
-from cuvee.engine.finish import Record, cast_loss, finish, output_tensors, recorded_tensors, write_record
+from cuvee.engine.finish import (
+    Record,
+    cast_loss,
+    finish,
+    output_tensors,
+    recorded_layout,
+    recorded_tensors,
+    write_record,
+)
 from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import difference, identity_of
 from cuvee.engine.journal import Finished, Journal, read_journal
@@ -95,7 +103,7 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
     plan = on_device(plan, device_called(chosen.device, useful=any(step.cut for step in plan.steps)))
     clock = Clock(load())
     workers = Workers(plan, chosen)
-    everything = lay_out(output_tensors(plan), chosen.shard_bytes)
+    everything = lay_out(output_tensors(plan), chosen.shard_bytes, plan.layout)
     shards = share(everything, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
     identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
@@ -155,7 +163,7 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
     with ExitStack() as stack:
         journals = [stack.enter_context(closing(Journal(journal_path(out, part)))) for part in parts]
         record, finished = _checked(out, parts, journals)
-        shards = lay_out(recorded_tensors(record), record["shard_bytes"])
+        shards = lay_out(recorded_tensors(record), record["shard_bytes"], recorded_layout(record))
         figures = replace(_sum([_figures(journal) for journal in journals]), cast_loss=cast_loss(record, finished))
         writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
         writer.keep = True

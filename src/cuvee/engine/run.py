@@ -129,7 +129,7 @@ def run_plan(
     plan = on_device(plan, device_called(device, useful=any(step.cut for step in plan.steps)))
     clock = Clock(load())
     workers = Workers(plan, options)
-    shards = lay_out(output_tensors(plan), shard_bytes)
+    shards = lay_out(output_tensors(plan), shard_bytes, plan.layout)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)
     with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
         workers.run(plan.steps, writer, journal)

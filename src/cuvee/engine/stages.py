@@ -83,7 +83,7 @@ def _of_stage(number: int, count: int, progress: Progress) -> Progress:
 
 def _key(plan: Plan, options: RunOptions) -> str:
     """Return a name for what a plan makes: inputs count by size, time and header, earlier stages by their digest."""
-    shards = lay_out(output_tensors(plan), options.get("shard_bytes", DEFAULT_SHARD))
+    shards = lay_out(output_tensors(plan), options.get("shard_bytes", DEFAULT_SHARD), plan.layout)
     identity = identity_of(plan, shards, allow_nonfinite=options.get("allow_nonfinite", False))
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 

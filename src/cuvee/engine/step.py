@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from blake3 import blake3
 
-from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.dtypes import NUMPY, kind_of
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.definition import defined_change
@@ -104,7 +104,8 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
         position = first * NUMPY[step.dtype].itemsize
         for rows in blocks.raw(first, last):
             if (rows[1:] != rows[0]).any():
-                message = f"'{step.name}' holds {step.dtype}, which cannot be merged, and the inputs differ in it"
+                holds = f"holds {step.dtype}, {kind_of(step.dtype)}"
+                message = f"'{step.name}' {holds}, which cannot be merged, and the inputs differ in it"
                 raise CheckpointError(message, where=step.name)
             digest.update(rows[0].data)
             sink(position, rows[0])

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from cuvee.checkpoint import TensorSource, open_checkpoint, open_partly
+from cuvee.checkpoint.companions import WEIGHTS, files_below
+from cuvee.checkpoint.folders import MODULES, PIPELINE, ROUTER, refuse_folders_of_weights
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.foreign.scaled import dequantised, is_exact
 from cuvee.foreign.schemes import scheme_of
@@ -23,10 +25,22 @@ def open_files_partly(path: Path) -> tuple[TensorSource, tuple[CuveeError, ...],
 
     Raises CheckpointError if nothing of it can be known.
     """
-    if path.suffix == ".safetensors" or (path.is_dir() and any(path.glob("*.safetensors*"))):
+    if path.suffix == ".safetensors" or (path.is_dir() and _is_of_safetensors(path)):
         opened = open_partly(path)
         return opened.checkpoint, opened.problems, opened.unseen
     return _open_foreign(path), (), frozenset()
+
+
+def _is_of_safetensors(folder: Path) -> bool:
+    """Say whether a folder has weights in safetensors, itself or only in sub-folders that it names as its parts."""
+    if any(folder.glob("*.safetensors*")):
+        return True
+    if not any((folder / name).is_file() for name in (MODULES, ROUTER, PIPELINE)):
+        return False
+    if any(file.name.endswith(WEIGHTS) for file in folder.iterdir()):
+        refuse_folders_of_weights(folder, files_below(folder))
+        return False
+    return True
 
 
 def _open_foreign(path: Path) -> TensorSource:

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuvee.checkpoint import TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import PACKED
+
+_OF_BUFFERS = ("F8_E8M0", *PACKED)
+"""Types that are codes in the names of weights and in stacks of experts, and may be those of buffers elsewhere."""
 
 _BY_TENSORS: tuple[tuple[str, str], ...] = (
     (r"\.(absmax|quant_map|nested_absmax|SCB)$|quant_state\.bitsandbytes", "bitsandbytes"),
@@ -79,4 +83,6 @@ def _is_packed(name: str, tensors: Mapping[str, TensorSpec]) -> bool:
 
 def _is_code(spec: TensorSpec) -> bool:
     last = spec.name.rpartition(".")[2]
+    if spec.dtype in _OF_BUFFERS:
+        return "weight" in last or len(spec.shape) >= 3
     return spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32", "U32") and "weight" in last)

@@ -3,7 +3,7 @@
 from cuvee.hub.access import Hub
 from cuvee.hub.download import cached, download, missing_bytes, refuse_small_disk
 from cuvee.hub.facts import HubFacts, hub_facts, is_absent
-from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository
+from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository, weight_names
 from cuvee.hub.repository import RemoteFile, Repository, find_repository
 from cuvee.hub.upload import Pushed, push
 
@@ -24,4 +24,5 @@ __all__ = [
     "open_repository",
     "push",
     "refuse_small_disk",
+    "weight_names",
 ]

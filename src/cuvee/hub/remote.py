@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.checkpoint import Checkpoint, TensorSpec, open_checkpoint
-from cuvee.checkpoint.checkpoint import INDEX, SINGLE, parse_config, parse_weight_map
+from cuvee.checkpoint.checkpoint import parse_config, parse_weight_map
+from cuvee.checkpoint.folders import ENDING, split, weight_folders
 from cuvee.checkpoint.header import Header, header_length, parse_header
+from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, CuveeError
 from cuvee.hub.access import Hub
@@ -43,7 +46,7 @@ class RemoteCheckpoint:
     def files(self) -> dict[str, StoredFile]:
         hashes = self.repository.hashes
         return {
-            header.file.name: StoredFile(header.size, blake3(header.raw).hexdigest(), hashes.get(header.file.name))
+            header.name: StoredFile(header.size, blake3(header.raw).hexdigest(), hashes.get(header.name))
             for header in self.headers
         }
 
@@ -64,55 +67,79 @@ def open_repository(hub: Hub, repository: Repository) -> Opened:
     """
     if hub.is_offline:
         return Opened(open_cached(repository))
-    weights, weight_map = _weights(hub, repository)
+    parts = _parts(hub, repository)
+    config = _config(hub, repository)
+    weights = [name for part in parts for name in part.files]
     if repository.has("config.json") and all(repository.has(name) for name in weights):
         return Opened(open_cached(repository))
     there = [name for name in weights if name in repository.files]
     problems: list[CuveeError] = [
-        CheckpointError(f"missing {name}, named by {INDEX}", where=repository.shown)
-        for name in weights
+        CheckpointError(f"missing {name}, named by {part.start}", where=repository.shown)
+        for part in parts
+        for name in part.files
         if name not in repository.files
     ]
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         found = list(pool.map(lambda name: _header(hub, repository, name), there))
     problems += [header for header in found if isinstance(header, CuveeError)]
     headers = tuple(header for header in found if isinstance(header, Header))
-    checkpoint = RemoteCheckpoint(repository, headers, _config(hub, repository))
-    problems += _index_problems(weight_map, checkpoint)
-    unread = {*weights} - {header.file.name for header in headers}
-    return Opened(checkpoint, tuple(problems), frozenset(n for n, file in weight_map.items() if file in unread))
+    checkpoint = RemoteCheckpoint(repository, headers, config)
+    for part in parts:
+        problems += _index_problems(part, checkpoint)
+    unread = {*weights} - {header.name for header in headers}
+    unseen = [name for part in parts for name, file in part.weight_map.items() if file in unread]
+    return Opened(checkpoint, tuple(problems), frozenset(unseen))
+
+
+def weight_names(hub: Hub, repository: Repository) -> list[str]:
+    """List the files that a model's numbers are read from; none if they are not in safetensors."""
+    if not any(name.endswith(ENDING) for name in repository.files):
+        return []
+    return [name for part in _parts(hub, repository) for name in part.files]
 
 
 def open_cached(repository: Repository) -> Checkpoint:
-    """Open a model in the cache."""
+    """Open a model in the cache, with the sub-folders that are downloaded: those that it names as its parts."""
     checkpoint = open_checkpoint(repository.folder)
+    checkpoint = checkpoint.without(checkpoint.others)
     checkpoint.hashes = repository.hashes
     return checkpoint
 
 
-def _weights(hub: Hub, repository: Repository) -> tuple[list[str], Mapping[str, str]]:
-    """Return the names of the files of weights, and what the index says if there is one."""
-    names = repository.files
-    if SINGLE in names and INDEX in names:
-        message = f"found both {SINGLE} and {INDEX}; which one counts?"
-        raise CheckpointError(message, where=repository.shown)
-    if INDEX in names:
-        index = cached(hub, repository, INDEX)
-        weight_map = parse_weight_map(index.read_text(encoding="utf-8"), Path(repository.shown) / INDEX)
-        return list(dict.fromkeys(weight_map.values())), weight_map
-    found = [name for name in names if "/" not in name and name.endswith(".safetensors")]
-    if SINGLE in names or len(found) == 1:
-        return ([SINGLE] if SINGLE in names else found), {}
-    others = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".gguf", ".safetensors")))
-    hint = f"it holds {', '.join(others[:4])}" if others else "is it a model?"
-    raise CheckpointError(f"expected {SINGLE} or {INDEX}, found neither", where=repository.shown, hint=hint)
+@dataclass(frozen=True)
+class _Part:
+    """The files of weights of one folder, and what their index says if there is one. Names are those in the whole."""
+
+    start: str
+    files: tuple[str, ...]
+    weight_map: Mapping[str, str]
+
+
+def _parts(hub: Hub, repository: Repository) -> list[_Part]:
+    """Find the files of weights of a model, and of the sub-folders that it names as its parts."""
+    folders = weight_folders(repository.files, partial(_text, hub, repository), repository.shown)
+    return [_part(hub, repository, folder) for folder in folders.declared]
+
+
+def _part(hub: Hub, repository: Repository, folder: str) -> _Part:
+    own = [split(name)[1] for name in repository.files if split(name)[0] == folder]
+    config = _config(hub, repository) if folder == "" else {}
+    start = folder + start_of_weights(own, config, f"{repository.shown}/{folder}".rstrip("/"))
+    if not start.endswith(".json"):
+        return _Part(start, (start,), {})
+    weight_map = parse_weight_map(_text(hub, repository, start), Path(repository.shown) / start)
+    weight_map = {folder + name: folder + file for name, file in weight_map.items()}
+    return _Part(start, tuple(dict.fromkeys(weight_map.values())), weight_map)
+
+
+def _text(hub: Hub, repository: Repository, name: str) -> str:
+    return cached(hub, repository, name).read_text(encoding="utf-8")
 
 
 def _config(hub: Hub, repository: Repository) -> dict[str, Any]:
     if "config.json" not in repository.files:
         return {}
-    text = cached(hub, repository, "config.json").read_text(encoding="utf-8")
-    return parse_config(text, Path(repository.shown) / "config.json")
+    return parse_config(_text(hub, repository, "config.json"), Path(repository.shown) / "config.json")
 
 
 def _header(hub: Hub, repository: Repository, name: str) -> Header | CuveeError:
@@ -125,7 +152,7 @@ def _header(hub: Hub, repository: Repository, name: str) -> Header | CuveeError:
         raw = start[8 : 8 + length]
         if len(raw) < length:
             raw += _range(hub, repository, name, 8 + len(raw), 8 + length)
-        return parse_header(raw, file.size, where)
+        return parse_header(raw, file.size, where).within(split(name)[0])
     except CuveeError as error:
         return error
 
@@ -155,20 +182,18 @@ def _ask_range(hub: Hub, repository: Repository, name: str, start: int, end: int
     return received[start - first : end - first]
 
 
-def _index_problems(weight_map: Mapping[str, str], checkpoint: RemoteCheckpoint) -> list[CuveeError]:
+def _index_problems(part: _Part, checkpoint: RemoteCheckpoint) -> list[CuveeError]:
     """Say where the index and the files that could be read disagree."""
-    read = {header.file.name for header in checkpoint.headers}
-    astray = [
-        name
-        for name, file in weight_map.items()
-        if file in read and (name not in checkpoint.tensors or checkpoint.tensors[name].file.name != file)
-    ]
-    surplus = [name for name in checkpoint.tensors if weight_map and name not in weight_map]
+    headers = {header.name: header for header in checkpoint.headers if header.name in part.files}
+    there = {spec.name: file for file, header in headers.items() for spec in header.tensors}
+    weight_map = part.weight_map
+    astray = [name for name, file in weight_map.items() if file in headers and there.get(name) != file]
+    surplus = [name for name in there if weight_map and name not in weight_map]
     where = checkpoint.repository.shown
     problems: list[CuveeError] = []
     if astray:
         message = f"'{astray[0]}' is not in {weight_map[astray[0]]}, where the index has it ({len(astray)} such)"
         problems.append(CheckpointError(message, where=where))
     if surplus:
-        problems.append(CheckpointError(f"'{surplus[0]}' is not in {INDEX} ({len(surplus)} such)", where=where))
+        problems.append(CheckpointError(f"'{surplus[0]}' is not in {part.start} ({len(surplus)} such)", where=where))
     return problems

@@ -1,17 +1,19 @@
 """A model on a hub at one commit: its name resolved once, its files listed, what of it is in the cache."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
-from cuvee.checkpoint.checkpoint import INDEX
 from cuvee.checkpoint.companions import sort_out
+from cuvee.checkpoint.folders import split
+from cuvee.checkpoint.naming import INDICES
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
 
-KEPT = ("config.json", "README.md", INDEX, "cuvee.json", "recipe.yaml")
-"""What a copy of a model has besides weights and companions."""
+KEPT = ("config.json", "README.md", "cuvee.json", "recipe.yaml")
+"""What a copy of a model has besides weights, their indices and companions."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _REVISION = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
@@ -49,10 +51,14 @@ class Repository:
         """Say whether a file is in the cache."""
         return (self.folder / name).exists()
 
-    def wanted(self) -> list[str]:
-        """List the files that a copy of the model needs: config, weights, companions, the card for its licence."""
-        weights = [name for name in self.files if name.endswith(".safetensors") and "/" not in name]
-        kept = [name for name in self.files if name in KEPT]
+    def wanted(self, weights: Collection[str]) -> list[str]:
+        """List the files that a copy of the model needs: config, companions, the card for its licence, and `weights`.
+
+        `weights` are the names of the files whose numbers are merged.
+        """
+        folders = {"", *(split(name)[0] for name in weights)}
+        own = [name for name in self.files if split(name)[0] in folders]
+        kept = [name for name in own if name in KEPT or fnmatch(name, INDICES)]
         return [*sort_out(self.files, weights).copied, *kept, *weights]
 
     @property

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cuvee.checkpoint.dtypes import WORDS
+from cuvee.checkpoint.naming import EXPLICIT, is_of_diffusers
 from cuvee.plan.draft import Draft
 from cuvee.plan.plan import MergeStep
 
@@ -21,7 +22,11 @@ def config_changes(
     changes: dict[str, Any] = {}
     if written:
         word = WORDS[written.most_common(1)[0][0]]
-        changes = {key: word for key in ("dtype", "torch_dtype") if key in config} or {"dtype": word}
+        changes = {key: word for key in ("dtype", "torch_dtype") if key in config}
+        if not changes and not is_of_diffusers(config):  # diffusers makes no model of a config with keys it lacks
+            changes = {"dtype": word}
+    if config.get(EXPLICIT) is not None:
+        changes[EXPLICIT] = None  # the output's files have the names that transformers looks for by itself
     changes = with_changes(changes, layer_changes, config)
     changes = with_changes(changes, head_changes, config)
     return with_changes(changes, draft.aligned.vocabulary.config_changes, config)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.dtypes import entry_count
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
+from cuvee.checkpoint.naming import Layout, layout_of
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
 from cuvee.method import Method, Reproducible
@@ -86,10 +89,7 @@ class MergeStep:
 
     @property
     def elements(self) -> int:
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return entry_count(self.dtype, self.shape)
 
     @cached_property
     def all_inputs(self) -> tuple[Input, ...]:
@@ -169,6 +169,17 @@ class Plan:
     def parameters(self) -> int:
         """How many numbers the output has."""
         return sum(step.elements for step in self.steps)
+
+    @property
+    def layout(self) -> Layout:
+        """How the files of weights are called, by sub-folder: as the donor's, where its library looks for them."""
+        donor = self.sources[self.donor]
+        is_file = donor.place is not None and not donor.place.is_dir()
+        sizes: Counter[str] = Counter()
+        for step in self.steps:
+            sizes[step.dtype] += step.elements
+        main = max(sizes, key=sizes.__getitem__, default=None)
+        return layout_of(() if is_file else donor.files(), donor.config, main)
 
     @property
     def parents(self) -> tuple[Parent, ...]:

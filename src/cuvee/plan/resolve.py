@@ -1,14 +1,23 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cuvee.adapters import Adapted
-from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint import Checkpoint, TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.foreign import open_files, open_files_partly, readable
-from cuvee.hub import Hub, Repository, download, find_repository, missing_bytes, open_repository, refuse_small_disk
+from cuvee.hub import (
+    Hub,
+    Repository,
+    download,
+    find_repository,
+    missing_bytes,
+    open_repository,
+    refuse_small_disk,
+    weight_names,
+)
 from cuvee.nearest import nearest
 from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_adapter, readable_base
 from cuvee.progress import Progress
@@ -36,6 +45,15 @@ class Opening:
     adapters: tuple[FoundAdapter | None, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """A model as it is stored: nothing decoded, and without its adapter."""
+
+    source: TensorSource
+    place: Path | None
+    repository: Repository | None = None
+
+
 def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     """Find a model on the disk: from the current folder, as mergekit does, or else from the recipe's.
 
@@ -61,6 +79,10 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
         return None
     hint = nearest(model.path, folder, suffixes=WEIGHTS) or _looked(folder)
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+
+
+def _missing(hub: Hub, repository: Repository) -> int:
+    return missing_bytes(repository, repository.wanted(weight_names(hub, repository)))
 
 
 def _given(reference: str, given: Mapping[str, Path]) -> Path:
@@ -118,58 +140,77 @@ def open_models(
     "+" and all.
     """
     stages = stages or {}
-    places: list[Path | None] = []
-    opened: list[TensorSource] = []
-    repositories: list[Repository | None] = []
+    stored: dict[ModelRef, _Stored] = {}
     problems: list[CuveeError] = []
     unseen: dict[ModelRef, frozenset[str]] = {}
-    adapters: list[FoundAdapter | None] = []
     for model in recipe.models():
         if model in stages:
-            places.append(stages[model].place)
-            opened.append(stages[model])
-            repositories.append(None)
-            adapters.append(None)
+            stored[model] = _Stored(stages[model], stages[model].place)
             continue
         try:
-            place, repository = place_of(model, recipe.folder) if given is None else _given(str(model), given), None
+            place = place_of(model, recipe.folder) if given is None else _given(str(model), given)
             if place is not None:
                 source, wrong, unseen[model] = open_files_partly(place)
+                stored[model] = _Stored(source, place)
             else:
                 repository = find_on_hub(model, recipe.folder, hub)
                 found = open_repository(hub, repository)
                 source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
-                place = source.place
+                stored[model] = _Stored(source, source.place, repository)
             problems += wrong
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
-            continue
+    opened: list[TensorSource] = []
+    adapters: list[FoundAdapter | None] = []
+    shared = with_shared_folders({model: own.source for model, own in stored.items()})
+    for model, source in shared.items():
         adapter = None
+        place = stored[model].place
         try:
-            source = (
-                readable_base(source, str(place or model.path))
-                if model.adapter
-                else readable(source, str(place or model))
-            )
             if model.adapter:
+                source = readable_base(source, str(place or model.path))
                 place_of_adapter = None if given is None else _given(f"+{model.adapter_text}", given)
                 source, adapter = adapted(source, model, recipe.folder, hub, place_of_adapter)
+            elif model not in stages:
+                source = readable(source, str(place or model))
         except CheckpointError as error:
             problems.extend(error.problems or (error,))
         adapters.append(adapter)
-        places.append(place)
         opened.append(source)
-        repositories.append(repository)
     if len(opened) < len(recipe.models()):
         raise several(problems)
+    places = [own.place for own in stored.values()]
+    repositories = [own.repository for own in stored.values()]
     refuse_two_names(recipe, places, repositories, adapters, stages)
-    missing = sum(missing_bytes(repository, repository.wanted()) for repository in repositories if repository)
+    missing = sum(_missing(hub, repository) for repository in repositories if repository is not None)
     missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
     try:
         refuse_small_disk(hub, missing)
     except CuveeError as error:
         problems.append(error)
     return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen, tuple(adapters))
+
+
+def with_shared_folders(sources: Mapping[ModelRef, TensorSource]) -> dict[ModelRef, TensorSource]:
+    """Return the models without sub-folders of weights that nothing names as parts and that not all models have.
+
+    They are then left out as other files of weights are. All models have one if names and shapes in it are the same.
+    """
+    shared = dict(sources)
+    for model, source in sources.items():
+        if isinstance(source, Checkpoint) and source.others:
+            alone = [folder for folder in source.others if not _all_have(folder, sources.values())]
+            shared[model] = source.without(alone)
+    return shared
+
+
+def _all_have(folder: str, sources: Iterable[TensorSource]) -> bool:
+    shapes = [_shapes_in(folder, source) for source in sources]
+    return all(own == shapes[0] for own in shapes)
+
+
+def _shapes_in(folder: str, source: TensorSource) -> dict[str, tuple[int, ...]]:
+    return {name: spec.shape for name, spec in source.tensors.items() if name.startswith(folder)}
 
 
 def refuse_two_names(
@@ -245,7 +286,8 @@ def _found(
         return FoundModel(str(reference), place)
     repository = find_on_hub(reference, folder, hub)
     if not hub.is_offline:
-        download(hub, repository, [name for name in repository.wanted() if wanted(name)], progress)
+        names = repository.wanted(weight_names(hub, repository))
+        download(hub, repository, [name for name in names if wanted(name)], progress)
     return FoundModel(str(reference), repository.folder, repository)
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from cuvee.checkpoint import TensorSpec
-from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, promoted
+from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, kind_of, promoted
 from cuvee.errors import CheckpointError, closest
 from cuvee.plan.adapters import held_bytes
 from cuvee.plan.agree import counted, few
@@ -51,6 +51,8 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
         if len({spec.dtype for spec in found}) > 1:
             kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
             draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
+        if len(needed) > 1 and kind_of(found[0].dtype) != "integers":
+            draft.decided[_copied(found[0].dtype)] += 1
         return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
     settings, scale = settings_of(out, members, draft)
     _note_mixed(out, needed, draft)
@@ -92,6 +94,10 @@ def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep |
         return None
     given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions)
     return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
+
+
+def _copied(dtype: str) -> str:
+    return f"{dtype}, {kind_of(dtype)}, is copied where all models have the same, and refused where they differ"
 
 
 def _counter(out: Outline, needed: Needed, draft: Draft) -> MergeStep | None:

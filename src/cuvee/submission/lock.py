@@ -8,16 +8,19 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from cuvee.checkpoint.checkpoint import INDEX
-from cuvee.checkpoint.companions import companions_of
+from cuvee.checkpoint import open_checkpoint
+from cuvee.checkpoint.companions import companions_of, files_below
+from cuvee.checkpoint.folders import ENDING, folders_on_disk, split
 from cuvee.checkpoint.hashes import sha256_of
+from cuvee.checkpoint.naming import INDICES
 from cuvee.errors import CheckpointError, SubmissionError
-from cuvee.hub import Hub, Repository, cached
+from cuvee.hub import Hub, Repository, cached, weight_names
 from cuvee.method import registry
 from cuvee.plan.adapters import WANTED, find_adapter
 from cuvee.plan.resolve import find_on_hub, place_of
@@ -155,7 +158,7 @@ def lock_model(model: ModelRef, folder: Path | None, hub: Hub, progress: Progres
     place = place_of(model, folder)
     if place is None:
         repository = find_on_hub(model, folder, hub)
-        files = remote_files(hub, repository, repository.wanted())
+        files = remote_files(hub, repository, repository.wanted(weight_names(hub, repository)))
         return LockedModel(str(model), files, repository.name, repository.commit, adapter)
     return LockedModel(str(model), locked_files(place, progress), adapter=adapter)
 
@@ -184,8 +187,14 @@ def locked_files(place: Path, progress: Progress | None = None) -> dict[str, Loc
     """Return size and hash of what a merge reads of a folder or a file: weights, config, companions."""
     if not place.is_dir():
         return _hashed(place.parent, [place.name], progress)
-    weights = [file.name for file in place.glob("*.safetensors")]
-    kept = [name for name in ("config.json", INDEX) if (place / name).is_file()]
+    files = files_below(place)
+    folders = folders_on_disk(place, files)
+    read = {*folders.declared}
+    if folders.others:
+        read |= {*open_checkpoint(place).others}
+    own = [name for name in files if split(name)[0] in read]
+    weights = [name for name in own if name.endswith(ENDING)]
+    kept = [name for name in own if name == "config.json" or fnmatch(name, INDICES)]
     names = {*weights, *kept, *companions_of(place, weights).copied}
     return _hashed(place, sorted(name for name in names if name not in CARDS), progress)
 

@@ -15,6 +15,7 @@ from cuvee.addition import language
 from cuvee.arguments import checks_options
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.checkpoint.folders import refuse_sub_folders
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.engine.surveys import random_key
@@ -146,6 +147,8 @@ class _Dense:
 
 def _dense(recipe: Upcycling, parents: Mapping[str, Parent]) -> _Dense:
     sources = {name: parent.source for name, parent in parents.items()}
+    for name, source in sources.items():
+        refuse_sub_folders(source.files(), name, "a mixture")
     base = sources[recipe.base_model]
     layout = _layout(recipe, base)
     feeds = _feeds(base, layout, recipe.base_model)

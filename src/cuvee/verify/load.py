@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.checkpoint.naming import start_of_weights, variant_of
 from cuvee.extras import install_command
 
 Found = tuple[str, Literal["passed", "failed", "skipped"], str]
@@ -76,11 +77,25 @@ def _loaded(folder: Path) -> tuple[Any, dict[str, set[str]]]:
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    kind = getattr(transformers, _class_named(_config(folder) or {}) or "AutoModel")
+    config = _config(folder) or {}
+    kind = getattr(transformers, _class_named(config) or "AutoModel")
     network, reports = kind.from_pretrained(
-        folder, output_loading_info=True, local_files_only=True, trust_remote_code=False, dtype="auto"
+        folder,
+        output_loading_info=True,
+        local_files_only=True,
+        trust_remote_code=False,
+        dtype="auto",
+        variant=_variant(folder, config),
     )
     return network, {key: set(map(str, names)) for key, names in reports.items() if names}
+
+
+def _variant(folder: Path, config: Mapping[str, Any]) -> str | None:
+    """Return the variant that the weights are called after, which transformers must be told."""
+    files = [file.name for file in folder.iterdir()]
+    if not any(file.endswith(".safetensors") for file in files):
+        return None
+    return variant_of(start_of_weights(files, config, str(folder)))
 
 
 def _whole(kind: str, astray: Mapping[str, set[str]], parents: Sequence[Path]) -> Found:
