@@ -22,6 +22,7 @@ from cuvee.plan.checks import (
     warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes, with_changes
+from cuvee.plan.configs import check_configs
 from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
@@ -77,6 +78,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     head_changes = _view(draft)
     cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
     layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    check_configs(draft, cut)
     head_changes = with_changes(
         head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), draft.sources[draft.donor].config
     )
