@@ -27,6 +27,7 @@ from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
+from cuvee.plan.labels import with_one_order
 from cuvee.plan.layers import moved_layers, without_prediction
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
@@ -68,8 +69,10 @@ def make_plan(
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
-    opening = with_blocks(opening, recipe)
-    draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
+    labelled = with_one_order(recipe, with_blocks(opening, recipe))
+    draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
+    draft.notes += labelled.notes
+    draft.warnings += labelled.warnings
     return _plan(draft, hub, custom_code)
 
 
