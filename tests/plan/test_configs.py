@@ -33,8 +33,8 @@ def test_each_difference_is_said_once_with_both_values_and_what_becomes_of_it(pl
     assert made.warnings == (
         "config.json: rope_theta is 10000 in a, and 1000000 in b, c",
         "config.json: hidden_act is silu in a, and gelu in c",
-        "the output computes by the config.json of a, which these settings of the others do not fit: check what comes "
-        "out, or merge models that agree (`unlike_configs: refuse` makes this an error)",
+        "the output keeps the settings of a, with which the others were not trained: check what comes out, or merge "
+        "models that agree (`unlike_configs: refuse` makes this an error)",
     )
     assert "rope_theta" not in made.config_changes
 

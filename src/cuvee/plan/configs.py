@@ -46,8 +46,8 @@ def unlike(donor: str, configs: Mapping[str, Mapping[str, Any]], *, layers: bool
 def advice(donor: str) -> str:
     """Say what becomes of differences that change what is computed, and what can be done."""
     return (
-        f"the output computes by the config.json of {donor}, which these settings of the others do not fit: check what "
-        "comes out, or merge models that agree"
+        f"the output keeps the settings of {donor}, with which the others were not trained: check what comes out, or "
+        "merge models that agree"
     )
 
 
