@@ -45,7 +45,7 @@ def line(kind: type[Any]) -> dict[str, Any]:
     settings = {key: value for key, value in defaults.items() if decides(key) and not isinstance(value, Mapping)}
     rope = example.get("rope_parameters")
     if rope:
-        settings["rope_parameters"] = rope
+        settings["rope_parameters"] = dict(sorted(rope.items()))  # some classes have kinds of layers in a set
     parts = {key: value["model_type"] for key, value in example.items() if _is_part(value)}
     names = {name: key for name, key in kind.attribute_map.items() if key in settings}
     content = {"settings": settings, "parts": parts, "names": names}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,9 @@ from cuvee.structure.layer_rules import family_of  # noqa: E402
 from cuvee.structure.settings import LENGTHS, Difference, decides, differences  # noqa: E402
 
 from .zoo import FAMILIES  # noqa: E402
+
+OLDER = [json.loads(line) for line in Path(__file__).with_name("older_configs.jsonl").read_text("utf-8").splitlines()]
+"""Configs as models of the hub have them, most in the words of transformers 4."""
 
 
 def saved(config: Any) -> dict[str, Any]:
@@ -60,6 +64,14 @@ def test_another_value_of_a_setting_is_one_difference(config: Any) -> None:
         if key not in fields - rules or changed == whole or again(config, changed) in (None, whole):
             continue
         assert differences(whole, changed) == [Difference(key, value, changed[key], key not in LENGTHS)]
+
+
+@pytest.mark.parametrize("older", OLDER, ids=lambda config: config["model_type"])
+def test_a_config_in_older_words_is_like_what_transformers_writes_for_it(older: dict[str, Any]) -> None:
+    config = transformers.AutoConfig.for_model(**json.loads(json.dumps(older)))
+    for newer in (saved(config), short(config)):
+        assert differences(older, newer) == []
+        assert differences(newer, older) == []
 
 
 def another(value: Any) -> Any:

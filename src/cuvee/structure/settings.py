@@ -27,7 +27,7 @@ NOT_STATED = "not stated"
 DERIVED = ("num_key_value_heads", "num_kv_heads", "head_dim")
 """Settings that follow from others where they are left out; `_derived` says how."""
 
-LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "seq_length", "max_length")
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "seq_length")
 """How long a text the model is meant for; where that decides anything, `rope_settings` has it."""
 
 _SIZES = (
@@ -41,7 +41,7 @@ _SIZES = (
 _GENERATION = (
     "bad_words_ids", "begin_suppress_tokens", "diversity_penalty", "do_sample", "early_stopping",
     "encoder_no_repeat_ngram_size", "exponential_decay_length_penalty", "forced_decoder_ids", "length_penalty",
-    "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
+    "max_length", "min_length", "no_repeat_ngram_size", "num_beam_groups", "num_beams", "num_return_sequences",
     "remove_invalid_values", "repetition_penalty", "suppress_tokens", "temperature", "top_k", "top_p", "typical_p",
 )  # fmt: skip
 """How texts are drawn: older configs have what generation_config.json has now."""
@@ -172,6 +172,8 @@ def _in_settings(first: _Part, second: _Part, rope: tuple[dict[str, Any], dict[s
         theirs = two.get(key, second.besides.get(key, None if second.is_whole else NOT_STATED))
         if key in DERIVED and own != theirs:
             own, theirs = own or first.derived.get(key), theirs or second.derived.get(key)
+            if own is None or theirs is None:
+                continue  # the config lacks the width, too; the shapes of the tensors and the heads say it
         if key in first.unused | second.unused or _same(own, theirs):
             continue
         is_stated = NOT_STATED not in (own, theirs)
