@@ -7,8 +7,8 @@ for each model type, written by `tools/config_defaults.py`. Of other families on
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ NOT_STATED = "not stated"
 """In place of a value that a config leaves out, where the family's default is not known."""
 
 DERIVED = ("num_key_value_heads", "num_kv_heads", "head_dim")
-"""Settings that follow from others where they are left out; `_derived` says how."""
+"""Settings that follow from others where they are left out; `_derived` says how, if it knows these."""
 
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "seq_length")
 """How long a text the model is meant for; where that decides anything, `rope_settings` has it."""
@@ -158,27 +158,39 @@ def _in_part(
     own: Mapping[str, Any], theirs: Mapping[str, Any], path: str, own_type: str, their_type: str, layers: bool
 ) -> Iterator[Difference]:
     first, second = _part(own, own_type), _part(theirs, their_type)
-    rope = (spread(first.rope, second.rope), spread(second.rope, first.rope))
-    for difference in _in_settings(first, second, rope):
-        yield Difference(path + difference.key, difference.own, difference.theirs, difference.changes)
-    for difference in _in_layers(first, second) if layers else ():
-        yield Difference(path + difference.key, difference.own, difference.theirs, difference.changes)
+    unlike = [*_in_settings(first, second), *_in_besides(first, second)]
+    if layers:
+        unlike += _in_layers(first, second)
+    for difference in unlike:
+        yield replace(difference, key=path + difference.key)
 
 
-def _in_settings(first: _Part, second: _Part, rope: tuple[dict[str, Any], dict[str, Any]]) -> Iterator[Difference]:
-    one, two = {**first.settings, **rope[0]}, {**second.settings, **rope[1]}
+def _in_settings(first: _Part, second: _Part) -> Iterator[Difference]:
+    one = {**first.settings, **spread(first.rope, second.rope)}
+    two = {**second.settings, **spread(second.rope, first.rope)}
     for key in dict.fromkeys([*one, *two]):
-        own = one.get(key, first.besides.get(key, None if first.is_whole else NOT_STATED))
-        theirs = two.get(key, second.besides.get(key, None if second.is_whole else NOT_STATED))
-        if key in DERIVED and own != theirs:
-            own, theirs = own or first.derived.get(key), theirs or second.derived.get(key)
-            if own is None or theirs is None:
-                continue  # the config lacks the width, too; the shapes of the tensors and the heads say it
+        if key in DERIVED and one.get(key) is None and two.get(key) is None:
+            continue  # both follow from the heads, which are compared
+        own, theirs = _value(key, one, first), _value(key, two, second)
         if key in first.unused | second.unused or _same(own, theirs):
             continue
-        is_stated = NOT_STATED not in (own, theirs)
-        if is_stated or (_plain(own) is not None and _plain(theirs) is not None):
-            yield Difference(key, own, theirs, is_stated and key not in LENGTHS)
+        if NOT_STATED not in (own, theirs):
+            yield Difference(key, own, theirs, key not in LENGTHS)
+        elif key not in DERIVED and _plain(own) is not None and _plain(theirs) is not None:
+            yield Difference(key, own, theirs, changes=False)
+
+
+def _value(key: str, settings: Mapping[str, Any], part: _Part) -> Any:
+    """Return what a setting is in a part: stated, usual, or derived from others."""
+    value = settings.get(key, part.besides.get(key))
+    if value is not None:
+        return value
+    if key in DERIVED:
+        return part.derived.get(key, NOT_STATED)
+    return None if part.is_whole or key in settings else NOT_STATED
+
+
+def _in_besides(first: _Part, second: _Part) -> Iterator[Difference]:
     for key, own in first.besides.items():
         if key in second.besides and not _same(own, second.besides[key]):
             yield Difference(key, own, second.besides[key], changes=key in DERIVED)
@@ -187,13 +199,21 @@ def _in_settings(first: _Part, second: _Part, rope: tuple[dict[str, Any], dict[s
 def _in_layers(first: _Part, second: _Part) -> Iterator[Difference]:
     for key in dict.fromkeys([*first.layers, *second.layers]):
         own, theirs = first.layers.get(key), second.layers.get(key)
-        if own is None or theirs is None:
+        if own is not None and theirs is not None:
+            yield from _in_kinds(key, own, theirs)
+        elif len(set(map(str, own or theirs or ()))) > 1:
             yield Difference(key, own or NOT_STATED, theirs or NOT_STATED, changes=False)
-            continue
-        unlike = [layer for layer, values in enumerate(zip(own, theirs, strict=False)) if not _same(*values)]
-        if unlike and len(own) == len(theirs):
-            more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
-            yield Difference(f"{key} of layer {unlike[0]}{more}", own[unlike[0]], theirs[unlike[0]])
+
+
+def _in_kinds(key: str, own: tuple[Any, ...], theirs: tuple[Any, ...]) -> Iterator[Difference]:
+    """Give the first layer for which two configs say otherwise; stacks of other depths are not compared."""
+    if len(own) != len(theirs):
+        return
+    unlike = [layer for layer in range(len(own)) if not _same(own[layer], theirs[layer])]
+    if unlike:
+        first = unlike[0]
+        more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
+        yield Difference(f"{key} of layer {first}{more}", own[first], theirs[first])
 
 
 def _part(config: Mapping[str, Any], model_type: str) -> _Part:
@@ -204,18 +224,19 @@ def _part(config: Mapping[str, Any], model_type: str) -> _Part:
     layers = _layers({**config, "model_type": model_type})
     idle = {key for key in stated if not decides(key)} | set(ROPE) | _spoken_for(model_type, layers)
     read = is_known and "auto_map" not in config
-    settings = {key: value for key, value in family.settings.items() if value is not None and key not in idle}
-    besides: dict[str, Any] = {}
-    for key, value in stated.items():
-        if key in idle:
-            continue
-        target = besides if read and key not in family.settings else settings
-        target[key] = value
+    known = {key: value for key, value in stated.items() if key in family.settings or not read}
+    usual_settings = {key: value for key, value in family.settings.items() if value is not None}
+    settings = _without({**usual_settings, **known}, idle)
+    besides = _without({key: value for key, value in stated.items() if key not in known}, idle)
     layers = {key: values for key, values in layers.items() if _is_of_layers(key, config, family if read else None)}
     usual = family.settings.get("rope_parameters") or {}
     rope = rope_settings(config, usual) if usual or not read else {}
     unused = frozenset(_without_use(settings, layers))
     return _Part(settings, rope, layers, besides, unused, _derived(settings, config), read)
+
+
+def _without(settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def _is_of_layers(key: str, config: Mapping[str, Any], family: _Family | None) -> bool:
@@ -280,11 +301,13 @@ def _same(own: Any, theirs: Any) -> bool:
 
 def _plain(value: Any) -> Any:
     """Return None for all that says "none"."""
-    if value is None or value is False or value in ([], {}, ()):
+    if value in (None, [], {}, ()) or value is False:
         return None
+    if isinstance(value, str):
+        return _ACTIVATIONS.get(value, value)
     if isinstance(value, Mapping) and set(value) == {"__float__"}:
         return float(value["__float__"])  # as transformers 5 writes an infinity
-    return _ACTIVATIONS.get(value, value) if isinstance(value, str) else value
+    return value
 
 
 def _is_part(key: str, value: Any) -> bool:
