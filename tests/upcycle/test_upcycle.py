@@ -453,3 +453,13 @@ def test_the_command_plan_shows_a_mixture_and_strict_refuses_its_slips(
         assert run(monkeypatch, *words, "--strict") == 2
         assert "r.yaml:6: 'experts_per_token' is a number in quotes" in capsys.readouterr().err
     assert not (here / "out").exists()
+
+
+def test_an_expert_that_computes_otherwise_than_the_base_is_told(here: Path) -> None:
+    dense(here, "llama", "ab")
+    config = json.loads((here / "b" / "config.json").read_text())
+    (here / "b" / "config.json").write_text(json.dumps({**config, "hidden_act": "gelu"}))
+    (here / "r.yaml").write_text(recipe("ab"))
+    asked, text = read_upcycling(here / "r.yaml")
+    warnings = plan_mixture(asked, text, folder=here, hub=Hub(offline=True)).warnings
+    assert any(warning.startswith("config.json: hidden_act is silu in a, and gelu in b") for warning in warnings)

@@ -16,6 +16,7 @@ from blake3 import blake3
 
 from cuvee.engine.identity import inputs_of
 from cuvee.plan import Plan
+from cuvee.plan.plan import Input
 from cuvee.version import __version__
 
 MOST_KEPT = 64
@@ -28,7 +29,7 @@ class KnownFolds:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
         merges = [step for step in plan.steps if step.action == "merge"]
-        steps = [[step.name, step.shape, [[g.model, g.tensor, g.dtype] for g in step.all_inputs]] for step in merges]
+        steps = [[step.name, step.shape, list(map(_input, step.all_inputs))] for step in merges]
         places = [f"{getattr(source, 'path', '')} {getattr(source, 'orders', '')}" for source in plan.sources]
         self._about = [__version__, plan.method.key, inputs_of(plan), places, steps]
 
@@ -52,6 +53,10 @@ class KnownFolds:
         kept = sorted(self.folder.glob("*.npy"), key=lambda path: path.stat().st_mtime)
         for old in kept[:-MOST_KEPT]:
             old.unlink(missing_ok=True)
+
+
+def _input(given: Input) -> list[Any]:
+    return [given.model, given.tensor, given.dtype, given.rows.digest if given.rows is not None else None]
 
 
 def _plain(value: Any) -> Any:

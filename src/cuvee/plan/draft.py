@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CuveeError, several
@@ -67,8 +69,16 @@ class Draft:
         return [*self.views[model].called, *sorted(self.unseen.get(model, ()))]
 
     def row_map(self, model: ModelRef, tensor: str) -> RowMap | None:
+        """Return which rows of a tensor are read: for tokens, or for labels; None if all are, in their order."""
         source = self.sources[model]
-        return source.rows if isinstance(source, AlignedCheckpoint) and tensor in source.names else None
+        if isinstance(source, AlignedCheckpoint):
+            if tensor in source.names:
+                return source.rows
+            source = source.source
+        order = source.orders.get(tensor) if isinstance(source, RecutCheckpoint) else None
+        if order is None or order.axis or order.blocks != source.tensors[tensor].shape[0]:
+            return None
+        return RowMap(np.array(order.order), {}, 0)
 
     def stored_dtype(self, model: ModelRef, tensor: str) -> str:
         """Return a tensor's type in its file, whatever it is read as; for codes the type that they stand for."""

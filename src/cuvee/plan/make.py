@@ -22,10 +22,12 @@ from cuvee.plan.checks import (
     warn_of_lost_tokenizer,
 )
 from cuvee.plan.config import config_changes, with_changes
+from cuvee.plan.configs import check_configs
 from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
+from cuvee.plan.labels import with_one_order
 from cuvee.plan.layers import moved_layers, without_prediction
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
@@ -67,8 +69,10 @@ def make_plan(
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
-    opening = with_blocks(opening, recipe)
-    draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, opening, hub))
+    labelled = with_one_order(recipe, with_blocks(opening, recipe))
+    draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
+    draft.notes += labelled.notes
+    draft.warnings += labelled.warnings
     return _plan(draft, hub, custom_code)
 
 
@@ -77,6 +81,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     head_changes = _view(draft)
     cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
     layer_changes = moved_layers(cut, draft) if cut is not None else {}
+    check_configs(draft, cut)
     head_changes = with_changes(
         head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), draft.sources[draft.donor].config
     )

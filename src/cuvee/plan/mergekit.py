@@ -8,7 +8,7 @@ from cuvee.plan.plan import Plan
 from cuvee.recipe.language import MERGEKIT_METHODS
 from cuvee.recipe.recipe import Recipe
 
-OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt")
+OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt", "unlike_configs")
 
 RANDOM = ("dare_linear", "dare_ties", "della", "della_linear")
 

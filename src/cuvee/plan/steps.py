@@ -92,7 +92,8 @@ def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep |
     spec = _spec(model, tensor, name, draft)
     if spec is None:
         return None
-    given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions)
+    rows = draft.row_map(model, tensor)
+    given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
     return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
-from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers
+from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers, UnlikeConfigs
 from cuvee.recipe.vocabulary import TokenDocument, TokenizerDocument, TokenizerKey
 
 
@@ -91,6 +91,7 @@ class RecipeDocument(_Strict):
     )
     mtp: str | None = Field(None, description="merge, base, a model of the recipe, or drop: layers that predict ahead")
     unknown_layers: UnknownLayers = Field("refuse", description="of slices in families whose layer rules are not known")
+    unlike_configs: UnlikeConfigs = Field("keep", description="of models whose config.json compute otherwise")
     name: str | None = None
 
 

@@ -135,6 +135,7 @@ def _recipe(
         head="keep" if checked.head == "keep" else head,
         mtp="drop" if checked.mtp == "drop" else mtp,
         unknown_layers=checked.unknown_layers,
+        unlike_configs=checked.unlike_configs,
         name=checked.name,
         slips=notes.slips_in_order(),
         text=notes.document.text,

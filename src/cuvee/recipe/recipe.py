@@ -18,6 +18,7 @@ ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
 Rounding = Literal["nearest", "stochastic"]
 UnknownLayers = Literal["refuse", "move"]
+UnlikeConfigs = Literal["keep", "refuse"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Recipe:
     `head` is the model that classifiers, value and reward heads are taken from; None merges them as the rest.
     `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
     `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
+    `unlike_configs` says whether models may be merged whose configs compute otherwise.
     `prompt` is what it says of how the output is asked: keys of a task's prompt.
     `slips` are mistakes that change nothing: mergekit passes over them, and so does the merge, with a warning.
     `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
@@ -84,6 +86,7 @@ class Recipe:
     head: ModelRef | Literal["keep"] | None = None
     mtp: ModelRef | Literal["drop"] | None = None
     unknown_layers: UnknownLayers = "refuse"
+    unlike_configs: UnlikeConfigs = "keep"
     tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
     prompt: Mapping[str, Any] | None = None
@@ -139,6 +142,7 @@ def _canonical_overlap(recipe: Recipe) -> dict[str, Any]:
         "head": None if recipe.head is None else str(recipe.head),
         "mtp": None if recipe.mtp is None else str(recipe.mtp),
         "unknown_layers": None if recipe.unknown_layers == "refuse" else recipe.unknown_layers,
+        "unlike_configs": None if recipe.unlike_configs == "keep" else recipe.unlike_configs,
     }
 
 

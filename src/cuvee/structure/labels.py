@@ -27,7 +27,7 @@ def are_named(labels: tuple[str, ...]) -> bool:
 
 
 def order_of(labels: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
-    """Return where each of the `wanted` labels is among others, whatever their case; None if they are not the same."""
+    """Return where each of the `wanted` labels is among others, in whatever case; None if they are not the same."""
     plain = [label.strip().casefold() for label in labels]
     sought = [label.strip().casefold() for label in wanted]
     if len(set(plain)) < len(plain) or sorted(plain) != sorted(sought):

@@ -32,8 +32,8 @@ from cuvee.structure.expression import ExpressionError, evaluate, names_in
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 """Where a config.json may have its layer count."""
 
-NOT_BY_LAYER = ("architectures", "bos_token_id", "eos_token_id", "pad_token_id", "time_step_limit")
-"""Lists in a config.json whose length says nothing, even where it is that of the layers."""
+NOT_BY_LAYER = ("architectures", "bos_token_id", "eos_token_id", "id2label", "pad_token_id", "time_step_limit")
+"""Lists and dictionaries in a config.json that say nothing of layers, even where they are as long as the stack."""
 
 SAME = {
     "mamba": "linear_attention",

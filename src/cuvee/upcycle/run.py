@@ -24,6 +24,7 @@ from cuvee.foreign import open_files, readable
 from cuvee.hub import Hub, open_cached
 from cuvee.kernels import load
 from cuvee.plan import Making, Parent, Plan, make_plan
+from cuvee.plan.configs import advice, unlike
 from cuvee.plan.plan import conflicts
 from cuvee.plan.resolve import FoundModel, open_model
 from cuvee.recipe.load import parse_recipe
@@ -171,8 +172,11 @@ def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _D
     note = f"{len(recipe.experts)} experts, of {others}: {layout.key}, routers by {recipe.gate_mode}"
     making = _making(recipe, layout, [parents[name] for name in recipe.models])
     making = replace(making, unlike_mergekit=tuple(differences(recipe, layout.key, dense.base)))
-    warnings = (*warnings_of(recipe.slips), *plan.warnings)
-    return replace(plan, notes=(*plan.notes, note), warnings=warnings, making=making)
+    configs = unlike(recipe.base_model, {name: source.config for name, source in sources.items()})
+    warnings = (*warnings_of(recipe.slips), *plan.warnings, *configs.changing)
+    if configs.changing:
+        warnings = (*warnings, advice(recipe.base_model))
+    return replace(plan, notes=(*plan.notes, note, *configs.others), warnings=warnings, making=making)
 
 
 def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Making:

@@ -1,0 +1,84 @@
+"""Models whose config.json differ in what is computed: each difference is said, with what becomes of it."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cuvee.errors import RecipeError
+from cuvee.plan.cut import StackCut
+from cuvee.plan.draft import Draft
+from cuvee.structure.settings import NOT_STATED, differences
+
+MOST_SHOWN = 12
+"""Differences of each kind; more are counted."""
+
+MOST_CHARACTERS = 80
+"""Of a value."""
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """Sentences on settings that differ: those that change what is computed, and those that may not."""
+
+    changing: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def unlike(donor: str, configs: Mapping[str, Mapping[str, Any]], *, layers: bool = True) -> Unlike:
+    """Compare the configs of models, by name, with that of the one whose config the output gets.
+
+    `layers` says whether the kinds of layers are compared, too. Models without a config are passed over.
+    """
+    models: dict[tuple[bool, str, str, str], list[str]] = {}
+    for model, config in configs.items():
+        if model == donor or not config or not configs[donor]:
+            continue
+        for difference in differences(configs[donor], config, layers=layers):
+            values = _shown(difference.own), _shown(difference.theirs)
+            models.setdefault((difference.changes, difference.key, *values), []).append(model)
+    sentences: dict[bool, list[str]] = {True: [], False: []}
+    for (changes, key, own, theirs), others in models.items():
+        sentences[changes].append(f"config.json: {key} is {own} in {donor}, and {theirs} in {', '.join(others)}")
+    return Unlike(_few(sentences[True]), _few(sentences[False]))
+
+
+def advice(donor: str) -> str:
+    """Say what becomes of differences that change what is computed, and what can be done."""
+    return (
+        f"the output keeps the settings of {donor}, with which the others were not trained: check what comes out, or "
+        "merge models that agree"
+    )
+
+
+def check_configs(draft: Draft, cut: StackCut | None) -> None:
+    """Note every setting in which a model's config differs from the donor's; by the recipe it may be a problem."""
+    donor = str(draft.donor)
+    configs = {str(model): source.config for model, source in draft.sources.items()}
+    moves = cut is not None and cut.moves  # then the kinds of layers move, too: `moved_layers` has seen to them
+    sentences = unlike(donor, configs, layers=not moves)
+    draft.notes += [f"{sentence}; the output keeps the first" for sentence in sentences.others]
+    if draft.recipe.unlike_configs == "refuse":
+        hint = f"leave the model out, or say `unlike_configs: keep` to go by the config.json of {donor}"
+        problems = [RecipeError(text, where=draft.recipe.source, hint=hint) for text in sentences.changing]
+        draft.problems += problems
+    elif sentences.changing:
+        draft.warnings += [*sentences.changing, f"{advice(donor)} (`unlike_configs: refuse` makes this an error)"]
+
+
+def _few(sentences: list[str]) -> tuple[str, ...]:
+    more = len(sentences) - MOST_SHOWN
+    if more <= 0:
+        return tuple(sentences)
+    return (*sentences[:MOST_SHOWN], f"config.json: {more} more settings differ")
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if value == NOT_STATED or (isinstance(value, str) and value.isprintable()):
+        return str(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    text = json.dumps(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
