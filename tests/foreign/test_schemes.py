@@ -70,5 +70,17 @@ def test_codes_without_a_config_are_refused_though_they_have_scales():
     assert f"(I8 of unknown meaning, by '{LAYER}.weight')" in refusal(codes)
 
 
-def test_an_adapter_is_no_model():
-    assert "this is an adapter (LoRA), not a model" in refusal({f"{LAYER}.lora_A.weight": np.ones((4, 4), np.float32)})
+@pytest.mark.parametrize("prefix", ["", "base_model.model."])
+def test_an_adapter_is_no_model(prefix: str):
+    names = [f"{prefix}{LAYER}.lora_A.weight", f"{prefix}{LAYER}.lora_B.weight"]
+    if prefix:
+        names.append(f"{prefix}lm_head.modules_to_save.weight")
+    adapter = MemoryCheckpoint({name: np.ones((4, 4), np.float32) for name in names}, None)
+    with pytest.raises(CheckpointError, match="this is an adapter"):
+        readable(adapter, "m")
+
+
+def test_a_model_that_keeps_adapters_inside_is_a_model():
+    names = ["model.norm.weight", f"{LAYER}.base_layer.weight", f"{LAYER}.lora_A.vision.weight"]
+    model = MemoryCheckpoint({name: np.ones((4, 4), np.float32) for name in names}, None)
+    assert readable(model, "m") is model

@@ -30,6 +30,7 @@ from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
 from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Chosen, Rounding
+from cuvee.structure.roles import is_factor
 
 Sink = Callable[[int, np.ndarray], None]
 """Takes the bytes of the output tensor from a byte position on."""
@@ -104,13 +105,24 @@ def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
         position = first * NUMPY[step.dtype].itemsize
         for rows in blocks.raw(first, last):
             if (rows[1:] != rows[0]).any():
-                holds = f"holds {step.dtype}, {kind_of(step.dtype)}"
-                message = f"'{step.name}' {holds}, which cannot be merged, and the inputs differ in it"
-                raise CheckpointError(message, where=step.name)
+                raise _unequal(step)
             digest.update(rows[0].data)
             sink(position, rows[0])
             position += rows[0].size
     return digest.hexdigest()
+
+
+def _unequal(step: MergeStep) -> CheckpointError:
+    if is_factor(step.name):
+        message = f"'{step.name}' is a factor of an adapter inside the checkpoint, and the inputs differ in it"
+        hint = (
+            "fold the adapter into the weights before (PEFT's merge_and_unload), or save the model without it and name "
+            "the adapter in the recipe as MODEL+ADAPTER"
+        )
+        return CheckpointError(message, where=step.name, hint=hint)
+    holds = f"holds {step.dtype}, {kind_of(step.dtype)}"
+    message = f"'{step.name}' {holds}, which cannot be merged, and the inputs differ in it"
+    return CheckpointError(message, where=step.name)
 
 
 def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:

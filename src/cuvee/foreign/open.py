@@ -8,6 +8,10 @@ from cuvee.checkpoint.folders import MODULES, PIPELINE, ROUTER, refuse_folders_o
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.foreign.scaled import dequantised, is_exact
 from cuvee.foreign.schemes import scheme_of
+from cuvee.structure.roles import is_factor
+
+OF_PEFT = "base_model.model."
+"""What names begin with in a file of PEFT, those of layers that were trained as a whole among them."""
 
 _TORCH = (".bin", ".pt", ".pth")
 
@@ -75,10 +79,10 @@ def _open_folder(folder: Path) -> TensorSource:
 
 def readable(source: TensorSource, where: str) -> TensorSource:
     """Return a checkpoint of numbers that can be merged. Raises CheckpointError for adapters and unknown codes."""
-    adapter = next((name for name in source.tensors if ".lora_A." in name or ".lora_B." in name), None)
-    if adapter is not None:
+    factor = next((name for name in source.tensors if is_factor(name)), None)
+    if factor is not None and _is_adapter(source):
         hint = "name its base before it: base+adapter"
-        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{adapter}'", where=where, hint=hint)
+        raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{factor}'", where=where, hint=hint)
     scheme = scheme_of(source)
     if scheme is None:
         return source
@@ -86,3 +90,8 @@ def readable(source: TensorSource, where: str) -> TensorSource:
         return dequantised(source, scheme)
     hint = "merge the unquantised model and quantise the result"
     raise CheckpointError(f"its weights are quantised ({scheme}): codes, not numbers", where=where, hint=hint)
+
+
+def _is_adapter(source: TensorSource) -> bool:
+    """Say whether factors are all that a file has, besides whole layers under PEFT's prefix. Some models keep them."""
+    return all(is_factor(name) or name.startswith(OF_PEFT) or name.endswith(".alpha") for name in source.tensors)

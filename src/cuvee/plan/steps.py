@@ -17,10 +17,15 @@ from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import rule_accepts, settings_of, shares
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
-from cuvee.structure.roles import is_counter, is_running_statistic
+from cuvee.structure.roles import is_counter, is_factor, is_running_statistic
 from cuvee.structure.task_heads import has_tokens, task_head
 
 STATISTICS = "the means and variances that batch norms have seen are averaged by the models' weights"
+
+FACTORS = (
+    "factors of an adapter inside the checkpoint are copied where all models have the same, and refused where they "
+    "differ: what they multiply to is not the product of their means"
+)
 
 Needed = list[tuple[ModelRef, str]]
 """The models of a step and their names for its tensor, the base last where the method subtracts it."""
@@ -47,13 +52,13 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
         base_input = Input(draft.index[base], out.base_name, found[-1].dtype, rows=rows)
     if all(is_counter(spec) for spec in found):
         return _counter(out, needed, draft)
+    if len(needed) > 1 and is_factor(out.name):
+        draft.decided[FACTORS] += 1
+        return _copy_of_equals(out, needed, found, inputs, base_input, draft)
     if any(spec.dtype not in MERGEABLE for spec in found):
-        if len({spec.dtype for spec in found}) > 1:
-            kinds = ", ".join(f"{s.dtype} in {m}" for (m, _), s in zip(needed, found, strict=True))
-            draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
         if len(needed) > 1 and kind_of(found[0].dtype) != "integers":
             draft.decided[_copied(found[0].dtype)] += 1
-        return MergeStep(out.name, found[0].dtype, found[0].shape, "copy", inputs, base_input, {})
+        return _copy_of_equals(out, needed, found, inputs, base_input, draft)
     settings, scale = settings_of(out, members, draft)
     _note_mixed(out, needed, draft)
     if base is None and scale != 1:
@@ -95,6 +100,21 @@ def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep |
     rows = draft.row_map(model, tensor)
     given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
     return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
+
+
+def _copy_of_equals(
+    out: Outline,
+    needed: Needed,
+    specs: list[TensorSpec],
+    inputs: tuple[Input, ...],
+    base_input: Input | None,
+    draft: Draft,
+) -> MergeStep:
+    """Take a tensor from the first model, once the merge sees that all have the same."""
+    if len({spec.dtype for spec in specs}) > 1:
+        kinds = ", ".join(f"{spec.dtype} in {model}" for (model, _), spec in zip(needed, specs, strict=True))
+        draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
+    return MergeStep(out.name, specs[0].dtype, specs[0].shape, "copy", inputs, base_input, {})
 
 
 def _copied(dtype: str) -> str:

@@ -13,6 +13,12 @@ _NORM = re.compile(r"norm|layrnorm|(^|[._])ln([._\d]|$)|(^|[._])ln_|[._]gamma$",
 _BUFFER = re.compile(r"inv_freq|rotary_emb\.|position_ids|running_(mean|var)|masked_bias|num_batches|attn_mask", re.I)
 _COUNTER = re.compile(r"(^|[._])(num_(batches_tracked|updates|steps|samples)|n_updates|(global_)?steps?|counter)$")
 _RUNNING = re.compile(r"(^|[._])running_(mean|var)$")
+_FACTOR = re.compile(
+    r"(^|\.)(lora_(A|B|embedding_A|embedding_B|magnitude_vector)|hada_w[12]_[ab]|hada_t[12]|lokr_(w[12](_[ab])?|t2)"
+    r"|ia3_l|vera_lambda_[bd]|oft_[rR]|boft_[RS])(\.|$)"
+)
+"""What PEFT calls the parts of an adapter in a layer, in its `tuners`."""
+
 _EMBEDDING = re.compile(r"embed|(^|\.)w[tp]e\.|(^|\.)shared\.|token|probe|newline|position", re.IGNORECASE)
 _HEAD = re.compile(r"(^|[._])(lm_?head|head|embed_out|unembed|output|proj_out|classifier|score|qa_outputs|decoder)$")
 _PROJECTION = re.compile(r"weight$|proj\w*$|(^|\.)w\d$|kernel$")
@@ -60,6 +66,11 @@ def is_counter(spec: TensorSpec) -> bool:
 def is_running_statistic(name: str) -> bool:
     """Say whether a tensor holds the means or variances that a batch norm has seen."""
     return _RUNNING.search(name) is not None
+
+
+def is_factor(name: str) -> bool:
+    """Say whether a tensor is a part of an adapter kept inside the checkpoint, which acts through products only."""
+    return _FACTOR.search(name) is not None
 
 
 def role_of(spec: TensorSpec, layer: Layer | None, expert: int | None, around: Surroundings) -> Role:
