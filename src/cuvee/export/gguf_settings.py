@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CheckpointError
-from cuvee.foreign.gguf_names import LARGEST, WINDOW_PATTERN, Family
+from cuvee.foreign.gguf_names import WINDOW_PATTERN, Family
 from cuvee.foreign.gguf_rotation import FULL, WINDOW, Rotation, rotation_to_gguf
 
 FLOATS = (
@@ -190,7 +190,7 @@ def _window_layers(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     """Say which layers have a window. A file must have some that do, or a window of 0 if none has."""
     if entry.key != "layer_types":
         return {}
-    pattern = window_layers(model.values, model.known.model_type)
+    pattern = window_layers(model.values, model.known)
     if pattern is None or len(pattern) != model.layers:
         raise model.refusal("layer_types", f"'{FULL}' or '{WINDOW}' in each of {model.layers} layers")
     if not any(pattern):
@@ -198,12 +198,12 @@ def _window_layers(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     return {WINDOW_PATTERN: pattern}
 
 
-def window_layers(values: Mapping[str, Any], model_type: str) -> list[bool] | None:
+def window_layers(values: Mapping[str, Any], known: Family) -> list[bool] | None:
     """Return for each layer whether it has a window; None if the config names other kinds."""
     kinds = values["layer_types"]
     if kinds is not None:
         return [kind == WINDOW for kind in kinds] if all(kind in (FULL, WINDOW) for kind in kinds) else None
-    period = 2 if model_type == "gemma2" else values["sliding_window_pattern"]
+    period = values.get("sliding_window_pattern", known.window_period)
     if type(period) is not int or period < 1:
         return None
     return [bool((layer + 1) % period) for layer in range(values["num_hidden_layers"])]
@@ -212,7 +212,7 @@ def window_layers(values: Mapping[str, Any], model_type: str) -> list[bool] | No
 def _query_scale(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     values = model.values
     width, computed = values["head_dim"], "head_dim"
-    if model.layers == LARGEST[model.known.key]:
+    if model.layers == model.known.largest:
         width, computed = values["hidden_size"] // values["num_attention_heads"], "hidden_size / num_attention_heads"
     if values["query_pre_attn_scalar"] != width:
         raise model.refusal("query_pre_attn_scalar", f"with {computed}, {width}")

@@ -18,9 +18,6 @@ FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
-TIED = ("gemma", "gemma2", "gemma3_text", "smollm3")
-"""Types that are tied where config.json does not say."""
-
 _COMPARED_BYTES = 1 << 24
 
 
@@ -80,7 +77,7 @@ def _has_place(name: str, spec: TensorSpec, known: Family) -> bool:
 
 def _head_is_copy(specs: Mapping[str, TensorSpec], source: TensorSource, known: Family, place: Path) -> bool:
     """Say whether the head need not be written. Raises CheckpointError if the config ties it to other numbers."""
-    tied = source.config.get("tie_word_embeddings", known.model_type in TIED)
+    tied = source.config.get("tie_word_embeddings", known.tied)
     if HEAD not in specs:
         if tied or is_bare(source):
             return False

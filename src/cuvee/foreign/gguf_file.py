@@ -15,7 +15,7 @@ from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.foreign.gguf_header import GgufHeader, StoredTensor, read_gguf_header
-from cuvee.foreign.gguf_names import ALWAYS, LARGEST, WINDOW_PATTERN, Family, family, known_families, paired_rows
+from cuvee.foreign.gguf_names import ALWAYS, WINDOW_PATTERN, Family, family, known_families, paired_rows
 from cuvee.foreign.gguf_rotation import FACTORS, FULL, WINDOW, rotation_from_gguf
 from cuvee.recipe.shown import shown
 
@@ -33,9 +33,6 @@ UNDERSTOOD = (
 
 UNREAD = ("attention.sliding_window", "attention.scale", "rope.scaling.finetuned", "pooling_type", "tensor_data_layout")
 """Settings that change nothing in llama.cpp for the types that are known, other than those whose config has them."""
-
-_PERIODS = {"gemma2": 2, "gemma3": 6}
-"""Which layer llama.cpp gives no window where the file does not say: every second, every sixth."""
 
 
 @dataclass(frozen=True)
@@ -238,17 +235,16 @@ def _check_settings(
 
 def windows_from_gguf(own: Mapping[str, Any], known: Family, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return transformers' words for windows and scales that llama.cpp takes by itself where the file is silent."""
-    if known.key not in _PERIODS:
+    if known.window_period is None:
         return {}
     layers = int(config.get("num_hidden_layers", 0))
-    period = own.get(WINDOW_PATTERN, _PERIODS[known.key])
+    period = own.get(WINDOW_PATTERN, known.window_period)
     has_window = period if isinstance(period, tuple) else [bool((i + 1) % max(1, period)) for i in range(layers)]
     heads = config.get("num_attention_heads") or 1
-    width = config["hidden_size"] // heads if layers == LARGEST[known.key] else config["head_dim"]
-    defaults = {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0, "sliding_window": 4096}
+    width = config["hidden_size"] // heads if layers == known.largest else config["head_dim"]
     return {
-        **(defaults if known.key == "gemma2" else {}),
-        **{key: value for key, value in config.items() if key in defaults},
+        **known.unsaid,
+        **{key: value for key, value in config.items() if key in known.unsaid},
         "layer_types": [WINDOW if window else FULL for window in has_window],
         "query_pre_attn_scalar": width,
     }

@@ -18,9 +18,6 @@ ALWAYS = "always"
 WINDOW_PATTERN = "attention.sliding_window_pattern"
 """The setting that says which layers see a window only, without the family's key before it."""
 
-LARGEST = {"gemma2": 46, "gemma3": 62}
-"""The number of layers by which llama.cpp knows the 27B models, whose queries are scaled by hidden_size / heads."""
-
 
 @dataclass(frozen=True)
 class Family:
@@ -29,6 +26,10 @@ class Family:
     `rotated_rows`: the rows of query and key are in pairs, where transformers has halves. `norm_offset` is added to the
     weights of norms. `tensors` and `config` map GGUF's words to transformers'. `biases` are the modules with a bias, by
     the switch in the config that brings them. `scalings` are the kinds of scaled rotary embedding that both compute.
+
+    Where the config does not say, the head is `tied`. Where a file of GGUF does not say, llama.cpp takes what is in
+    `unsaid`, and every layer but each `window_period`-th has a window. A model with the `largest` number of layers has
+    queries scaled by hidden_size / heads, and one with `local_rotation` a rotary base of its own in those windows.
     """
 
     key: str
@@ -41,6 +42,11 @@ class Family:
     config: Mapping[str, str]
     biases: Mapping[str, tuple[str, ...]]
     scalings: tuple[str, ...]
+    tied: bool
+    unsaid: Mapping[str, Any]
+    window_period: int | None
+    largest: int | None
+    local_rotation: bool
 
     def own_name(self, gguf: str) -> str | None:
         """Return transformers' name of a GGUF tensor; None if it is not known."""
@@ -128,4 +134,9 @@ def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Fami
         config={**data["config"], **entry.get("config", {})},
         biases={switch: tuple(parts) for switch, parts in entry.get("biases", {}).items()},
         scalings=tuple(entry.get("scalings", ())),
+        tied=entry.get("tied", False),
+        unsaid=entry.get("unsaid", {}),
+        window_period=entry.get("window_period"),
+        largest=entry.get("largest"),
+        local_rotation=entry.get("local_rotation", False),
     )

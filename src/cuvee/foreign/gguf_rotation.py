@@ -174,7 +174,7 @@ def rotation_from_gguf(
     if full["rope_type"] != "default" and full["rope_type"] not in known.scalings:
         message = f"scales positions by '{full['rope_type']}', which is not known for {known.model_type} models"
         raise CheckpointError(message, where=where)
-    if known.key != "gemma3":
+    if not known.local_rotation:
         return full
     local = {"rope_type": "default", "rope_theta": float(settings.get("rope.freq_base_swa", LOCAL_BASE))}
     return {FULL: full, WINDOW: local}
