@@ -9,12 +9,9 @@ from cuvee.checkpoint import TensorSource
 from cuvee.tokenizers.read import JSON, SETTINGS
 from cuvee.upcycle.recipe import DRAWN, Upcycling
 
-STACKED = ("mixtral", "qwen3_moe")
-"""Kinds whose experts mergekit writes as transformers 5 holds them, all of a layer in one tensor."""
 
-
-def differences(recipe: Upcycling, kind: str, base: TensorSource) -> Iterator[str]:
-    """Say in which ways mergekit's mixture of the same recipe differs."""
+def differences(recipe: Upcycling, layout: Mapping[str, Any], base: TensorSource) -> Iterator[str]:
+    """Say in which ways mergekit's mixture of the same recipe and `layout`, an entry of layouts.json, differs."""
     if recipe.gate_mode in DRAWN:
         yield f"other random rows: they follow from `seed: {recipe.seed}` and are the same every time"
     else:
@@ -23,9 +20,9 @@ def differences(recipe: Upcycling, kind: str, base: TensorSource) -> Iterator[st
         yield "without prompts the shared expert's gate is zeros, one half for each token; mergekit draws it or refuses"
     if any(expert.noise_scale for expert in (*recipe.experts, *recipe.shared_experts)):
         yield f"other noise: it follows from `seed: {recipe.seed}`, and is added in float32 and rounded once"
-    if kind != "qwen3_moe" and _has_window(base.config):
+    if not layout.get("mergekit_keeps_window") and _has_window(base.config):
         yield "the base's sliding window stays in config.json; mergekit removes it"
-    if kind in STACKED:
+    if layout.get("mergekit_stacks_experts"):
         yield "each expert's matrices are tensors of their own, as published models have them; mergekit stacks them"
     yield "the tokenizer is the base's as it is; mergekit makes its start token the padding, on the left"
 

@@ -171,7 +171,7 @@ def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _D
     others = ", ".join(recipe.models[1:])
     note = f"{len(recipe.experts)} experts, of {others}: {layout.key}, routers by {recipe.gate_mode}"
     making = _making(recipe, layout, [parents[name] for name in recipe.models])
-    making = replace(making, unlike_mergekit=tuple(differences(recipe, layout.key, dense.base)))
+    making = replace(making, unlike_mergekit=tuple(differences(recipe, layout.said, dense.base)))
     configs = unlike(recipe.base_model, {name: source.config for name, source in sources.items()})
     warnings = (*warnings_of(recipe.slips), *plan.warnings, *configs.changing)
     if configs.changing:
