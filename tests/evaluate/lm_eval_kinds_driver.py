@@ -21,6 +21,8 @@ from lm_eval_kinds import CHAT, GROUPS, KINDS  # beside this file, which is no p
 from cuvee.evaluate import evaluate, harness, load_model
 
 ROWS, BOOTSTRAPS = 4, 1000
+AGAIN = "bits_per_byte"
+"""What is asked again of the model in other types of numbers, once where the first answers are kept."""
 
 
 def main() -> None:
@@ -39,8 +41,13 @@ def main() -> None:
             out=folder / "out" / name,
         )
         found[name] = {"theirs": theirs, "ours": report.to_json()}
+    rough = load_model(model, device="cpu", dtype="bfloat16")
+    again = {
+        place.name: evaluate(rough, [f"lm-eval:{folder / AGAIN}.yaml"], batch_size=ROWS, out=place).to_json()["tasks"]
+        for place in (folder / "out" / AGAIN, folder / "out" / "anew")
+    }
     names = {name: harness.is_a_task_of_lm_eval(name) for name in ("mmlu", "gsm8k", "no_such_task")}
-    print(json.dumps({"kinds": found, "names": names}))
+    print(json.dumps({"kinds": found, "names": names, "again": again}))
 
 
 def directly(model: str, folder: Path, name: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Every fast way gives what the plain way gives, for models that nobody here foresaw, or is not taken."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,6 +61,12 @@ def test_questions_are_read_the_way_that_the_docs_say(family: LanguageModel, req
         pytest.skip("another release of transformers may allow other ways")
     name = request.node.callspec.params["family"]
     assert ways_of(family) == record["families"][name], "run `PYTHONPATH=tests python -m evaluate.ways`"
+
+
+def test_the_record_is_of_the_pinned_release() -> None:
+    record = json.loads(RECORD.read_text(encoding="utf-8"))
+    pins = (Path(__file__).parents[2] / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert f"transformers=={record['transformers']}" in pins
 
 
 def test_texts_do_not_depend_on_the_batch(family: LanguageModel) -> None:

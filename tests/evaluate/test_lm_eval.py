@@ -133,6 +133,13 @@ def test_names_of_lm_eval_are_known_without_a_prefix(compared: Any) -> None:
     assert compared["names"] == {"mmlu": True, "gsm8k": True, "no_such_task": False}
 
 
+def test_answers_in_other_types_of_numbers_are_not_taken_for_those_asked(compared: Any, kinds: Any) -> None:
+    first = kinds["bits_per_byte"]["ours"]["tasks"]["bits_per_byte"]["figures"]
+    again, anew = (compared["again"][place]["bits_per_byte"]["figures"] for place in ("bits_per_byte", "anew"))
+    assert again == anew
+    assert again != first
+
+
 @pytest.mark.parametrize("kind", [*KINDS, *GROUPS])
 def test_each_kind_of_task_file_has_lm_eval_s_numbers(kinds: Any, kind: str) -> None:
     theirs, ours = kinds[kind]["theirs"], kinds[kind]["ours"]

@@ -8,7 +8,7 @@ such as perplexity or BLEU, and of groups, value and standard error are lm-eval'
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +26,6 @@ from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.report import Figure, Item, TaskReport
 from cuvee.evaluate.samples import ScoredChoice, rewrite
 
-PREFIX = "lm-eval:"
 ROWS_ON_A_CPU = 16
 """lm-eval finds the largest batch by trying batches of 64 rows of full length, which takes minutes without a GPU."""
 
@@ -61,9 +60,10 @@ def run_lm_eval(
     prompt: Prompt | None = None,
     out: Path | None = None,
 ) -> Harnessed:
-    """Run tasks of lm-eval on a loaded model. With `out`, samples are written, and finished requests kept for a rerun.
+    """Run tasks of lm-eval, by `names` or files, on a loaded model.
 
-    Of a `prompt`, lm-eval takes the chat template and the system text.
+    With `out`, samples are written, and finished requests kept for a rerun of the same model, types of numbers and
+    device. Of a `prompt`, lm-eval takes the chat template and the system text.
 
     Raises MissingExtra without lm-eval, and EvaluationError for a task that it does not know or cannot load.
     """
@@ -72,11 +72,9 @@ def run_lm_eval(
         from lm_eval.models.huggingface import HFLM
     except ImportError as error:
         raise MissingExtra("lm-eval", missing=error.name or "lm_eval") from error
-    asked = [_named(name.removeprefix(PREFIX)) for name in names]
+    asked = [_named(name) for name in names]
     prompt = prompt or Prompt()
-    cache = None if out is None else out / "lm-eval" / model.digest[:16]
-    if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
+    cache = None if out is None else _requests_kept(model, out)
     try:
         with redirect_stdout(sys.stderr):
             manager = _task_manager(asked)
@@ -93,7 +91,7 @@ def run_lm_eval(
                 limit=limit,
                 log_samples=True,
                 bootstrap_iters=BOOTSTRAP_SAMPLES,
-                use_cache=None if cache is None else str(cache),
+                use_cache=cache,
                 apply_chat_template=prompt.chat_template,
                 system_instruction=prompt.system,
                 task_manager=manager,
@@ -102,17 +100,28 @@ def run_lm_eval(
         raise EvaluationError(f"lm-eval cannot run {', '.join(name for name, _ in asked)}: {error}") from error
     weights = _weights([name for name, _ in asked], found, manager)
     results = [_results(model, name, found, weights[name]) for name in found["samples"]]
-    for result in results if out is not None else ():
-        rewrite(Path(str(out)), result.report.task, result.lines, [])
-    return Harnessed(
-        tasks=tuple(result.report for result in results),
-        groups=tuple(figure for name in found.get("groups", {}) for figure in _group_figures(name, found)),
-        notes=tuple(
-            f"{result.report.task}: lm-eval gives no number for {', '.join(result.no_numbers)}"
-            for result in results
-            if result.no_numbers
-        ),
-    )
+    if out is not None:
+        for result in results:
+            rewrite(out, result.report.task, result.lines, [])
+    groups: list[Figure] = []
+    for name in found.get("groups", {}):
+        groups += _group_figures(name, found)
+    tasks = tuple(result.report for result in results)
+    return Harnessed(tasks, tuple(groups), tuple(_notes(results)))
+
+
+def _requests_kept(model: LanguageModel, out: Path) -> str:
+    """Return the start of the name of lm-eval's file of answers: what they depend on besides the requests."""
+    settings = (model.digest[:16], model.files_digest[:16], model.dtype, model.device.type)
+    folder = out / "lm-eval"
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / "-".join(settings))
+
+
+def _notes(results: Sequence[_Results]) -> Iterator[str]:
+    for result in results:
+        if result.no_numbers:
+            yield f"{result.report.task}: lm-eval gives no number for {', '.join(result.no_numbers)}"
 
 
 def _task_manager(asked: Sequence[tuple[str, Path | None]]) -> Any:

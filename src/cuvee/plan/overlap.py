@@ -88,8 +88,14 @@ class _Decider:
 
     def decide(self) -> Overlap:
         owners = {name: model for model in reversed(list(self.views)) for name in self.views[model].called}
-        ordered = dict.fromkeys([*self.views[self.donor].called, *(n for v in self.views.values() for n in v.called)])
-        takings = [taking for name in ordered if (taking := self.taking(name, owners[name])) is not None]
+        ordered = dict.fromkeys(self.views[self.donor].called)
+        for view in self.views.values():
+            ordered |= dict.fromkeys(view.called)
+        takings = []
+        for name in ordered:
+            taking = self.taking(name, owners[name])
+            if taking is not None:
+                takings.append(taking)
         excused = {model: frozenset(names) for model, names in self.excused.items()}
         warnings, notes = counted(self.warnings), counted(self.notes)
         return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.extras import install_command
@@ -141,13 +142,14 @@ def without_template(settings: str) -> str:
     return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
 
 
-def _by_name(found: object, file: Path) -> ChatTemplates:
+def _by_name(found: Any, file: Path) -> ChatTemplates:
     """Read what a settings file says: one text, a list of names and texts, or a mapping of them."""
     if isinstance(found, str):
         return ChatTemplates(found)
     try:
-        listed = {e["name"]: e["template"] for e in found} if isinstance(found, list) else dict(found)  # type: ignore[call-overload]
-        known = {_file_name(name): str(text) for name, text in listed.items()}
+        if isinstance(found, list):
+            found = {entry["name"]: entry["template"] for entry in found}
+        known = {_file_name(name): str(text) for name, text in dict(found).items()}
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"'chat_template' cannot be read: {error!r}", where=str(file)) from error
     return ChatTemplates(known.pop("default", None), known)
