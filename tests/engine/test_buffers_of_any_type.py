@@ -11,9 +11,10 @@ from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY, PACKED, kind_of
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.errors import CheckpointError
-from cuvee.plan import Plan, make_plan
 from cuvee.structure.summary import summary
 from cuvee.verify import verify
+
+from .conftest import mean_of
 
 SHAPE = (4, 8)
 OTHERS = sorted(set(NUMPY) - set(MERGEABLE))
@@ -32,17 +33,12 @@ def write(folder: Path, dtype: str, content: int, number: float = 1, name: str =
     return folder
 
 
-def plan_of(*folders: Path) -> Plan:
-    models = "".join(f"- {{model: {folder}, parameters: {{weight: 0.5}}}}\n" for folder in folders)
-    return make_plan(cuvee.recipe_from_text(f"merge_method: linear\nmodels:\n{models}"))
-
-
 @pytest.mark.parametrize("dtype", OF_BUFFERS)
 def test_a_buffer_that_all_models_have_alike_is_copied_and_what_is_no_integer_is_told(
     dtype: str, tmp_path: Path
 ) -> None:
     models = [write(tmp_path / f"m{number}", dtype, 1, number) for number in (1, 2)]
-    plan = plan_of(*models)
+    plan = mean_of(*models)
     notes = [note for note in plan.notes if f"{dtype}, {kind_of(dtype)}, is copied" in note]
     assert len(notes) == (0 if kind_of(dtype) == "integers" else 1)
     out = cuvee.run_plan(plan, tmp_path / "out").folder
@@ -59,7 +55,7 @@ def test_a_buffer_in_which_models_differ_is_refused_as_what_it_is(dtype: str, tm
     models = [write(tmp_path / f"m{content}", dtype, content) for content in (0, 1)]
     expected = rf"'rope\.table' holds {dtype}, {kind_of(dtype)}, which cannot be merged, and the inputs differ in it"
     with pytest.raises(CheckpointError, match=expected):
-        cuvee.run_plan(plan_of(*models), tmp_path / "out")
+        cuvee.run_plan(mean_of(*models), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -67,7 +63,7 @@ def test_a_buffer_in_which_models_differ_is_refused_as_what_it_is(dtype: str, tm
 def test_codes_of_weights_are_refused_before_anything_is_read(dtype: str, tmp_path: Path) -> None:
     models = [write(tmp_path / f"m{number}", dtype, 1, number, name="fc.weight") for number in (1, 2)]
     with pytest.raises(CheckpointError, match=f"quantised \\({dtype} of unknown meaning, by 'fc.weight'\\): codes"):
-        plan_of(*models)
+        mean_of(*models)
 
 
 @pytest.mark.parametrize("dtype", OTHERS)

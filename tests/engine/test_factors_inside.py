@@ -10,7 +10,8 @@ import cuvee
 from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.errors import CheckpointError
-from cuvee.plan import Plan, make_plan
+
+from .conftest import mean_of
 
 LAYER = "model.layers.0.self_attn.qkv_proj"
 FACTORS = [
@@ -38,14 +39,9 @@ def write(folder: Path, factor: str, number: float, content: float) -> Path:
     return folder
 
 
-def plan_of(*folders: Path) -> Plan:
-    models = "".join(f"- {{model: {folder}, parameters: {{weight: 0.5}}}}\n" for folder in folders)
-    return make_plan(cuvee.recipe_from_text(f"merge_method: linear\nmodels:\n{models}"))
-
-
 @pytest.mark.parametrize("factor", FACTORS)
 def test_equal_factors_are_copied_and_the_weights_beside_them_merged(factor: str, tmp_path: Path) -> None:
-    plan = plan_of(write(tmp_path / "a", factor, 1, 7), write(tmp_path / "b", factor, 3, 7))
+    plan = mean_of(write(tmp_path / "a", factor, 1, 7), write(tmp_path / "b", factor, 3, 7))
     assert any("factors of an adapter" in note for note in plan.notes)
     out = cuvee.run_plan(plan, tmp_path / "out").folder
     with open_checkpoint(out) as written:
@@ -55,7 +51,7 @@ def test_equal_factors_are_copied_and_the_weights_beside_them_merged(factor: str
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_factors_that_differ_are_refused_by_name(factor: str, tmp_path: Path) -> None:
-    plan = plan_of(write(tmp_path / "a", factor, 1, 7), write(tmp_path / "b", factor, 3, 8))
+    plan = mean_of(write(tmp_path / "a", factor, 1, 7), write(tmp_path / "b", factor, 3, 8))
     with pytest.raises(CheckpointError, match="is a factor of an adapter inside the checkpoint") as caught:
         cuvee.run_plan(plan, tmp_path / "out")
     assert factor in str(caught.value)
@@ -65,6 +61,6 @@ def test_factors_that_differ_are_refused_by_name(factor: str, tmp_path: Path) ->
 
 def test_other_names_are_no_factors(tmp_path: Path) -> None:
     name = "model.layers.0.flora_A_proj.weight"
-    plan = plan_of(write(tmp_path / "a", name, 1, 7), write(tmp_path / "b", name, 3, 9))
+    plan = mean_of(write(tmp_path / "a", name, 1, 7), write(tmp_path / "b", name, 3, 9))
     with open_checkpoint(cuvee.run_plan(plan, tmp_path / "out").folder) as written:
         assert (written.read(name) == 8).all()
