@@ -31,6 +31,11 @@ class LlamaCpp:
         params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
         self._server = xllamacpp.Server(params)
+        self._wait_for_its_loop("embedding" if pooling else "completion")
+
+    def _wait_for_its_loop(self, path: str) -> None:
+        """Let the loop of the server's thread answer once: closed before that has begun, a server waits for ever."""
+        self.ask(path, content="a", prompt="a", n_predict=1)
 
     def log_probabilities(self, tokens: Sequence[int], vocabulary: int) -> np.ndarray:
         """Return the logarithm of the probability of each token of the vocabulary to come next.
