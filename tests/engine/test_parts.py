@@ -178,6 +178,25 @@ def test_a_lost_file_of_a_part_is_seen_and_made_anew(family: Path, tmp_path: Pat
     assert contents(out) == whole
 
 
+def test_a_part_that_is_damaged_is_not_joined_and_is_merged_again(
+    family: Path, tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    make(family, out, "1/2", "2/2")
+    file = max((tmp_path / ".out.partial" / "model").glob("*.safetensors"))
+    with file.open("r+b") as opened:
+        opened.seek(-1, 2)
+        last = opened.read(1)[0]
+        opened.seek(-1, 2)
+        opened.write(bytes([last ^ 1]))
+    with pytest.raises(CheckpointError, match=r"is not what part ./2 has written"):
+        join(out)
+    results = [make(family, out, number) for number in ("1/2", "2/2")]
+    assert sum("had changed on the disk" in warning for result in results for warning in result.warnings) == 1
+    join(out)
+    assert contents(out) == whole
+
+
 def test_a_part_that_does_not_exist_is_refused(family: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no part 4/3"):
         make(family, tmp_path / "out", "4/3")

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.checkpoint import weights_digest
 from cuvee.engine.journal import Journal, read_journal
 from cuvee.engine.run import run_plan
 from cuvee.errors import CheckpointError, CuveeError, OutOfBudget, RecipeError
@@ -251,6 +252,95 @@ def test_a_changed_input_is_refused_and_named(models: Path, tmp_path: Path) -> N
         assert merge(models, tmp_path / "out", resume=False).folder.exists()
     finally:
         os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def spoil(partial: Path, tensor: str, shards: str = "*.safetensors") -> None:
+    """Flip a bit in the middle of a tensor in the files of a stopped merge."""
+    for path in sorted((partial / "model").glob(shards)):
+        size = int.from_bytes(path.read_bytes()[:8], "little")
+        header = json.loads(path.read_bytes()[8 : 8 + size])
+        if tensor in header:
+            first, last = header[tensor]["data_offsets"]
+            with path.open("r+b") as file:
+                file.seek(8 + size + (first + last) // 2)
+                byte = file.read(1)[0]
+                file.seek(-1, os.SEEK_CUR)
+                file.write(bytes([byte ^ 1]))
+
+
+def test_a_finished_tensor_that_is_damaged_is_merged_again(
+    models: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    partial = stopped(models, tmp_path / "out", 5)
+    first = next(iter(read_journal(partial / "journal.jsonl").finished))
+    spoil(partial, first)
+    result = merge(models, tmp_path / "out")
+    assert any(f"'{first}' had changed on the disk" in warning for warning in result.warnings)
+    assert contents(tmp_path / "out") == uninterrupted
+    assert result.digest == weights_digest(tmp_path / "out")
+
+
+@pytest.fixture
+def own_models(models: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(models, tmp_path / "own"))
+
+
+def other_numbers(file: Path) -> None:
+    """Write finite numbers over some of a file's, in place."""
+    with file.open("r+b") as opened:
+        opened.seek(-4096, os.SEEK_END)
+        opened.write(b"\x00\x3f" * 2048)
+
+
+def put_back(file: Path) -> None:
+    copy = file.with_suffix(".copy")
+    shutil.copy2(file, copy)
+    copy.rename(file)
+
+
+def with_its_time_set_back(file: Path) -> None:
+    status = file.stat()
+    other_numbers(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+CHANGES = {
+    "it was written to": other_numbers,
+    "another file is in its place": put_back,
+    "its time set back": with_its_time_set_back,
+    "it has": lambda file: os.truncate(file, file.stat().st_size + 1),
+    "the file is gone": Path.unlink,
+}
+
+
+class Changing(Stopping):
+    """Changes an input once a tensor is finished."""
+
+    change: Any = None
+
+    def advance(self, amount: int) -> None:
+        if self.change and len(read_journal(self.journal).finished) >= self.after:
+            self.change()
+            self.change = None
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_an_input_that_changes_during_the_merge_is_seen(said: str, own_models: Path, tmp_path: Path) -> None:
+    watching = Changing(tmp_path / "out", 1, KeyboardInterrupt())
+    watching.change = lambda: CHANGES[said](own_models / "a" / "model.safetensors")
+    with pytest.raises(CheckpointError, match=said) as caught:
+        merge(own_models, tmp_path / "out", progress=watching)
+    assert caught.value.exit_code == 3
+    assert "a/model.safetensors" in str(caught.value.where)
+    assert watching.change is None
+    assert os.listdir(tmp_path) == ["own"]
+
+
+def test_an_input_that_is_linked_elsewhere_during_the_merge_is_the_same(own_models: Path, tmp_path: Path) -> None:
+    watching = Changing(tmp_path / "out", 1, KeyboardInterrupt())
+    watching.change = lambda: os.link(own_models / "a" / "model.safetensors", tmp_path / "link")
+    assert merge(own_models, tmp_path / "out", progress=watching).folder.exists()
+    assert watching.change is None
 
 
 def test_two_merges_to_one_output_do_not_mix(models: Path, tmp_path: Path, uninterrupted: dict[str, Any]) -> None:

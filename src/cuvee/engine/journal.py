@@ -78,11 +78,14 @@ def _take(contents: Contents, line: bytes) -> None:
 class Journal:
     """A journal that is being written, locked until it is closed; `contents` is what it says so far.
 
+    `damaged` are tensors that it called finished and whose bytes were others when they were read back.
+
     Raises RecipeError if another merge holds the lock.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged: tuple[str, ...] = ()
         self._guard = threading.Lock()
         try:
             self._descriptor = _open_locked(path)
@@ -119,6 +122,14 @@ class Journal:
         self.begin(identity)
         for name, done in kept.items():
             self.add(name, done)
+
+    def warnings(self) -> tuple[str, ...]:
+        """Say that tensors had to be merged again, if any had."""
+        if not self.damaged:
+            return ()
+        count = len(self.damaged)
+        which = f"'{self.damaged[0]}'" if count == 1 else f"{count} tensors, '{self.damaged[0]}' first,"
+        return (f"{which} had changed on the disk since an earlier run wrote it; merged again: is the disk sound?",)
 
     def close(self) -> None:
         """Let go of the lock."""

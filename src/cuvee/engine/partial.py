@@ -22,7 +22,9 @@ from cuvee.checkpoint.write import (
 from cuvee.descriptors import allocated_bytes
 from cuvee.engine.identity import difference
 from cuvee.engine.journal import Contents, Identity, Journal, read_journal
+from cuvee.engine.vouched import damaged_tensors
 from cuvee.errors import OutOfBudget, PlatformError, RecipeError
+from cuvee.progress import Progress
 
 SPARE_DISK = 16_000_000
 """Bytes beyond the weights that must be free: headers, companions, file system."""
@@ -56,8 +58,11 @@ def opened(
     part: Part | None = None,
     overwrite: bool = False,
     resume: bool = True,
+    progress: Progress,
 ) -> Iterator[tuple[CheckpointWriter, Journal]]:
     """Open the folder to write `shards`. At the end all of it goes, unless `writer.keep` is set.
+
+    What an earlier run has finished is read back first; `journal.damaged` are the tensors that are to be merged again.
 
     After an interruption or a failure of the machine it stays if a tensor is finished, and the error says so. Raises
     RecipeError for what was begun with another recipe, other inputs or another layout.
@@ -69,6 +74,7 @@ def opened(
     try:
         try:
             _take_up(writer, journal, identity, part, resume)
+            _drop_damaged(writer, journal, progress)
             bring_back(out)
             refuse_existing(out, overwrite=overwrite)
             _check_disk(writer)
@@ -116,6 +122,14 @@ def _take_up(writer: CheckpointWriter, journal: Journal, identity: Identity, par
     journal.keep_only({tensor.name for shard in ready for tensor in shard.tensors})
     if journal.contents.identity is None:
         journal.begin(identity)
+
+
+def _drop_damaged(writer: CheckpointWriter, journal: Journal, progress: Progress) -> None:
+    """Forget finished tensors whose bytes on the disk are no longer those that were written."""
+    finished = journal.contents.finished
+    journal.damaged = tuple(damaged_tensors(writer.folder, writer.shards, finished, progress))
+    if journal.damaged:
+        journal.keep_only(finished.keys() - set(journal.damaged))
 
 
 def _check_others(writer: CheckpointWriter, own: Path, identity: Identity, part: Part | None, resume: bool) -> None:

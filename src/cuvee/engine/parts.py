@@ -41,6 +41,7 @@ from cuvee.engine.partial import WHOLE, Part, journal_path, opened
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.provenance import Figures
 from cuvee.engine.run import MergeResult
+from cuvee.engine.vouched import damaged_tensors
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
@@ -107,12 +108,15 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
     shards = share(everything, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
     identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
-    place = opened(out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume)
+    place = opened(
+        out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume, progress=chosen.heard
+    )
     with PeakMemory() as peak, place as (writer, journal):
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
             # the record of the first part is the one that counts
             record = write_record(plan, writer, workers, chosen, hash_inputs=chosen.hash_inputs and part.number == 1)
+            workers.inputs.check()
             writer.close()
             written = sum(shard.nbytes for shard in shards)
             took = Figures(
@@ -127,7 +131,7 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))
-    warnings = (*plan.warnings, *without_masks(plan, split=True))
+    warnings = (*plan.warnings, *without_masks(plan, split=True), *journal.warnings())
     return PartResult(part, tuple(shard.file for shard in shards), len(names), figures, missing, warnings, plan.notes)
 
 
@@ -152,9 +156,10 @@ def share(shards: Sequence[Shard], part: Part) -> tuple[Shard, ...]:
 
 @checks_options
 def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
-    """Make the parts in `.OUT.partial` the folder `out`. Neither recipe nor inputs are needed, and no tensor is read.
+    """Make the parts in `.OUT.partial` the folder `out`. Neither recipe nor inputs are needed.
 
-    Raises CheckpointError if parts are missing, not complete, or of different merges.
+    Raises CheckpointError if parts are missing, not complete, or of different merges, and if a tensor's bytes, which
+    are all read back, are not those that its part wrote.
     """
     out = as_path(out, "out")
     bring_back(out)
@@ -169,6 +174,7 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
         writer.keep = True
         writer.take_as_written(finished)
         _check_files(writer)
+        _check_bytes(writer, journals, parts)
         with writer:
             digest = finish(writer, record, finished, figures)
         for journal in journals:
@@ -236,6 +242,15 @@ def _check_files(writer: CheckpointWriter) -> None:
     if lost:
         hint = "give the command of its part again: it makes what is missing"
         raise CheckpointError(f"{lost[0]} is not what its part has written", where=str(writer.folder), hint=hint)
+
+
+def _check_bytes(writer: CheckpointWriter, journals: Sequence[Journal], parts: Sequence[Part]) -> None:
+    for part, journal in zip(parts, journals, strict=True):
+        damaged = damaged_tensors(writer.folder, writer.shards, journal.contents.finished)
+        if damaged:
+            message = f"'{damaged[0]}' is not what part {part} has written"
+            hint = "is the disk sound? The command of this part merges again what is damaged"
+            raise CheckpointError(message, where=str(writer.folder), hint=hint)
 
 
 def _figures(journal: Journal) -> Figures:

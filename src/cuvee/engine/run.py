@@ -131,7 +131,8 @@ def run_plan(
     workers = Workers(plan, options)
     shards = lay_out(output_tensors(plan), shard_bytes, plan.layout)
     identity = identity_of(plan, shards, allow_nonfinite=allow_nonfinite)
-    with PeakMemory() as peak, opened(out, shards, identity, overwrite=overwrite, resume=resume) as (writer, journal):
+    place = opened(out, shards, identity, overwrite=overwrite, resume=resume, progress=options.heard)
+    with PeakMemory() as peak, place as (writer, journal):
         workers.run(plan.steps, writer, journal)
         record = write_record(plan, writer, workers, options, hash_inputs=hash_inputs)
         if history:
@@ -147,5 +148,7 @@ def run_plan(
             peak_memory_bytes=peak.bytes(),
             cast_loss=cast_loss(record, journal.contents.finished),
         )
+        workers.inputs.check()
         digest = finish(writer, record, journal.contents.finished, figures)
-    return MergeResult(named, digest, figures, (*plan.warnings, *without_masks(plan, split=False)), plan.notes)
+    warnings = (*plan.warnings, *without_masks(plan, split=False), *journal.warnings())
+    return MergeResult(named, digest, figures, warnings, plan.notes)

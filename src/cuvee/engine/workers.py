@@ -22,6 +22,7 @@ from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
+from cuvee.engine.unchanged import InputFiles
 from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
@@ -71,6 +72,7 @@ class Workers:
 
     def __init__(self, plan: Plan, options: Options) -> None:
         self.plan = plan
+        self.inputs = InputFiles(plan.sources)
         self.steps = plan.steps
         """The plan's steps; once run, with what was measured."""
         memory = default_memory(plan.steps, options.threads) if options.memory_bytes is None else options.memory_bytes
@@ -103,8 +105,9 @@ class Workers:
         self.progress.finish()
 
     def run_all(self, write: Write) -> None:
-        """Run all steps and hand their bytes to `write`."""
+        """Run all steps and hand their bytes to `write`. Raises CheckpointError if an input changed meanwhile."""
         self._run({step.name for step in self.plan.steps}, write, lambda name, finished: None)
+        self.inputs.check()
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         """Run the steps of these names. What is measured over the whole model is measured first."""
