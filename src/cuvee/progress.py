@@ -1,6 +1,6 @@
 """How long work tells what it has done: a protocol of four calls. The default does nothing."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class Progress(Protocol):
@@ -17,6 +17,14 @@ class Progress(Protocol):
 
     def finish(self) -> None:
         """End the stretch."""
+
+
+@runtime_checkable
+class Stoppable(Protocol):
+    """Progress that can stop the work at moments at which there is nothing to say."""
+
+    def check(self) -> None:
+        """Raise to stop the work."""
 
 
 class Silent:

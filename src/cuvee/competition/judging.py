@@ -1,17 +1,20 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from cuvee.competition.runs import HIDDEN
-from cuvee.progress import Progress
+from cuvee.errors import PlatformError
+from cuvee.progress import Progress, Silent
 from cuvee.submission.competition import Competition
+from cuvee.submission.control import judge_a_parent
 from cuvee.submission.hardware import calibrate, this_machine
-from cuvee.submission.judge import judge
+from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
-from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sandbox import Sandbox, choose_sandbox
 from cuvee.submission.verdict import Verdict
 
 
@@ -20,6 +23,7 @@ class Bench:
     """Judges submissions of one competition on this machine. Private items are measured in final runs only."""
 
     competition: Competition
+    _first_answers: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def calibration_seconds(self) -> float:
@@ -27,9 +31,16 @@ class Bench:
         return calibrate()
 
     def self_test(self) -> Mapping[str, str]:
-        """Look that the sandbox works and that all tasks are there. Raises CuveeError if this machine cannot judge."""
+        """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.
+
+        The answers must be those of the first test, and so must be what they are made with: library and hardware.
+        """
         sandbox = choose_sandbox(max(self.competition.rules.tiers, key=("recipe", "plugin", "program").index))
         load_parts(self.competition, self.competition.folder)
+        answers = self._answers_of_a_parent(sandbox)
+        first = self._first_answers.setdefault(self.competition.digest, answers)
+        if answers != first:
+            raise PlatformError("a model of the competition answers otherwise here than at this worker's start")
         machine = this_machine()
         return {
             "processor": machine.processor[:100],
@@ -38,6 +49,11 @@ class Bench:
             "sandbox": type(sandbox).__name__,
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
+
+    def _answers_of_a_parent(self, sandbox: Sandbox) -> str:
+        limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
+        with tempfile.TemporaryDirectory(prefix="cuvee-control-", ignore_cleanup_errors=True) as folder:
+            return judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
 
     def __call__(self, archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
         return judge(

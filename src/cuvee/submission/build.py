@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import open_checkpoint, weights_digest
-from cuvee.errors import CheckpointError, PlatformError, SubmissionError
+from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.evaluate import Task
-from cuvee.progress import Progress
+from cuvee.progress import Progress, Stoppable
 from cuvee.submission import inside
 from cuvee.submission.answers import write_without_targets
+from cuvee.submission.cleaned import cleaned
 from cuvee.submission.facts import code_in
 from cuvee.submission.hardware import cores
 from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
@@ -41,6 +42,15 @@ class Rejection(Exception):
     def __init__(self, reason: Reason, message: str, log: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.message = message
+        self.log = log
+
+
+class Unclear(Exception):
+    """Our own code failed on what the submission brought, and nobody knows yet whose fault that is."""
+
+    def __init__(self, message: str, log: str = "") -> None:
+        super().__init__(message)
         self.message = message
         self.log = log
 
@@ -72,7 +82,7 @@ def merge_inside(
     workdir: Path,
     progress: Progress,
 ) -> Built:
-    """Merge a submission's recipe in a sandbox. Raises Rejection, or PlatformError for what is ours."""
+    """Merge a submission's recipe in a sandbox. Raises Rejection, Unclear, or PlatformError for what is ours."""
     given, out = workdir / "submission", workdir / "merge"
     out.mkdir(parents=True)
     for name, data in submission.files.items():
@@ -94,14 +104,13 @@ def merge_inside(
     _refuse("merging", ended, said, trusted=trusted)
     folder = out / inside.MERGED
     parameters = _look(folder, trusted=trusted)
-    warnings = tuple(str(each) for each in said.get("warnings", []))[:50]
-    return Built(folder, weights_digest(folder), parameters, warnings, ended)
+    return Built(folder, weights_digest(folder), parameters, said.warnings, ended)
 
 
 def answer_inside(
     model: Path, tasks: Mapping[str, Task], sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
 ) -> Answered:
-    """Let a model answer tasks, without their targets, in a sandbox. Raises Rejection, or PlatformError."""
+    """Let a model answer tasks, without their targets, in a sandbox. Raises Rejection, Unclear, or PlatformError."""
     questions, out = workdir / "questions", workdir / "evaluation"
     out.mkdir(parents=True)
     order = {
@@ -126,8 +135,8 @@ def _run(
     progress: Progress,
     *,
     program: Path | None = None,
-) -> tuple[Ended, Mapping[str, Any]]:
-    """Run one order, by our code or by a participant's `program`; return how it ended and what it said last."""
+) -> tuple[Ended, "Said"]:
+    """Run one order, by our code or by a participant's `program`; return how it ended and what it said."""
     place = workdir / f"{kind}.json"
     place.write_text(json.dumps(order), encoding="utf-8")
     heard = _Heard(progress)
@@ -143,16 +152,33 @@ def _run(
     return ended, heard.said
 
 
+MOST_WARNINGS = 50
+
+
+@dataclass
+class Said:
+    """What a job said besides its progress: an error, and warnings. All of it is text that was cleaned."""
+
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+
 class _Heard:
-    """Takes lines of JSON from the job: progress, and what it says at the end. Anything else is dropped."""
+    """Takes lines of JSON from the job: progress, and what it says at the end. Anything else is dropped.
+
+    An empty line is a moment at which nothing came: whoever hears the progress may stop the job then, too.
+    """
 
     def __init__(self, progress: Progress) -> None:
-        self.said: dict[str, Any] = {}
+        self.said = Said()
         self._progress = progress
         self._open = False
         self._left = 0
 
     def line(self, line: bytes) -> None:
+        if not line:
+            self._tick()
+            return
         try:
             content = json.loads(line)
         except (ValueError, RecursionError):
@@ -166,11 +192,22 @@ class _Heard:
             self._left -= amount
             self._progress.advance(amount)
         elif isinstance(content.get("note"), str) and self._open:
-            self._progress.note(content["note"][:100])
+            self._progress.note(cleaned(content["note"], 100))
         elif content.get("finish") is True:
             self.finish()
         else:
-            self.said.update({key: content[key] for key in ("error", "code", "warnings") if key in content})
+            self._keep(content)
+
+    def _tick(self) -> None:
+        if isinstance(self._progress, Stoppable):
+            self._progress.check()
+
+    def _keep(self, content: Mapping[str, Any]) -> None:
+        if "error" in content:
+            self.said.error = cleaned(content["error"])
+        warnings = content.get("warnings")
+        if isinstance(warnings, list):
+            self.said.warnings = tuple(cleaned(warning) for warning in warnings[:MOST_WARNINGS])
 
     def finish(self) -> None:
         if self._open:
@@ -182,26 +219,28 @@ class _Heard:
         total, unit = content.get("total"), content.get("unit")
         if type(total) is int and 0 <= total < 1 << 62 and isinstance(unit, str):
             self._open, self._left = True, total
-            self._progress.start(content["start"][:100], total, unit[:20])
+            self._progress.start(cleaned(content["start"], 100), total, cleaned(unit, 20))
 
 
-def _refuse(what: str, ended: Ended, said: Mapping[str, Any], *, trusted: bool) -> None:
-    """Raise for a job that did not end well: Rejection for the participant's fault, PlatformError for ours.
+def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
+    """Raise for a job that did not end well.
 
-    A job of `trusted` code says itself whose fault it is; one with the participant's code is the participant's.
+    What our code, which is `trusted`, says of recipe, inputs and budget is the participant's matter, and so is every
+    failure of the participant's own code. Any other failure of our code is unclear.
     """
     if ended.ending == "finished":
         return
     if ended.ending != "crash":
         raise Rejection(ended.ending, f"{what} was stopped: over the budget's {ended.ending}", ended.log)
-    message = str(said.get("error", ""))[:4000]
+    message = said.error
     code = ended.code if message else None
     if code == FULL:
         raise Rejection("memory" if "memory" in message else "disk", f"{what} failed: {message}", ended.log)
     if code in (AUTHORS, INPUTS):
         raise Rejection("recipe", f"{what} failed: {message}", ended.log)
     if trusted:
-        raise PlatformError(f"{what} failed: {message or ended.log[-2000:] or f'exit code {ended.code}'}")
+        told = message or ended.log[-2000:] or f"exit code {ended.code}"
+        raise Unclear(f"{what} failed: {told}", ended.log)
     raise Rejection("crash", f"{what} failed with exit code {ended.code}", ended.log)
 
 
@@ -214,7 +253,7 @@ def _look(folder: Path, *, trusted: bool) -> int:
             config = checkpoint.config
     except (SubmissionError, CheckpointError) as error:
         if trusted:
-            raise PlatformError(f"the merge gave no model: {error}") from error
+            raise Unclear(f"the merge gave no model: {error}") from error
         raise Rejection("output", f"what came out is no model: {error}") from error
     if code := code_in(files, {"config.json": config}):
         raise Rejection("output", f"the model brings code: {code[0]}")

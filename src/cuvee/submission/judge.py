@@ -1,19 +1,22 @@
 """Judges a submission: rules, a merge from the leaves, measures, a verdict. The one function that a worker calls."""
 
+import errno
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cuvee.api import stages_from_text
-from cuvee.errors import CuveeError, PlatformError, RecipeError, SubmissionError
+from cuvee.errors import PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.document import read_document
-from cuvee.submission.build import Answered, Built, Rejection, answer_inside, merge_inside
+from cuvee.submission.build import Answered, Built, Rejection, Unclear, answer_inside, merge_inside
 from cuvee.submission.claim import compare_with_claim, read_claim
+from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Budget, Competition
+from cuvee.submission.control import judge_a_parent
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
@@ -21,9 +24,13 @@ from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
-from cuvee.submission.verdict import Figures, Finding, Verdict
+from cuvee.submission.verdict import Figures, Finding, Reason, Verdict
 
 SILENT: Progress = Silent()
+
+LONGEST_LOG = 64_000
+CONTROL = "control"
+"""The folder in which a control is judged."""
 
 
 def judge(
@@ -45,23 +52,42 @@ def judge(
     `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
 
     What is wrong with the submission or with the platform is in the verdict; nothing but an interruption is raised.
+    Where our own code fails and it is not known why, a model of the competition is judged as a control: if that fails
+    too, the failure is ours, and else it is the submission's.
     """
     empty = Verdict("errored", "", competition.name, competition.digest, datetime.now(UTC))
     try:
         submission = read_archive(archive)
     except SubmissionError as error:
-        return replace(empty, outcome="rejected", reason="archive", message=str(error))
+        return _cleaned(replace(empty, outcome="rejected", reason="archive", message=str(error)))
     case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
     try:
-        return case.judged(private_items, hub or Hub(), sandbox, calibration_seconds)
+        return _cleaned(case.judged(private_items, hub or Hub(), sandbox, calibration_seconds))
     except Rejection as rejection:
-        verdict = replace(case.verdict, outcome="rejected", reason=rejection.reason, message=rejection.message)
-        return replace(verdict, log=rejection.log)
-    except CuveeError as error:
-        return replace(case.verdict, outcome="errored", reason="infrastructure", message=str(error))
-    except Exception as error:  # noqa: BLE001  # the door: a defect of ours is never the participant's fault
-        message = f"this is a defect of cuvee: {type(error).__name__}: {error}"
-        return replace(case.verdict, outcome="errored", reason="infrastructure", message=message)
+        return _cleaned(case.rejected(rejection.reason, rejection.message, rejection.log))
+    except PlatformError as error:
+        return _cleaned(case.errored(str(error)))
+    except Unclear as failure:
+        return _cleaned(case.blamed(failure.message, failure.log, sandbox))
+    except Exception as error:  # noqa: BLE001  # the door: whatever goes wrong here must become a verdict
+        if _is_of_the_machine(error):
+            return _cleaned(case.errored(f"{type(error).__name__}: {error}"))
+        return _cleaned(case.blamed(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
+
+
+MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Say whether an error tells of this machine: its memory, its disk, its descriptors."""
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in MACHINE_ERRORS)
+
+
+def _cleaned(verdict: Verdict) -> Verdict:
+    """Return a verdict whose texts can be stored and shown, whatever a job or a file name said."""
+    findings = tuple(replace(finding, message=cleaned(finding.message)) for finding in verdict.findings)
+    log = cleaned(verdict.log, LONGEST_LOG)
+    return replace(verdict, message=cleaned(verdict.message), findings=findings, log=log)
 
 
 @dataclass
@@ -104,6 +130,25 @@ class _Case:
             reproduction=self.compared(built, measured),
             log=built.ended.log,
         )
+
+    def rejected(self, reason: Reason, message: str, log: str = "") -> Verdict:
+        """Return the verdict of a failure that is the participant's."""
+        return replace(self.verdict, outcome="rejected", reason=reason, message=message, log=log)
+
+    def errored(self, message: str) -> Verdict:
+        """Return the verdict of a failure that is ours."""
+        return replace(self.verdict, outcome="errored", reason="infrastructure", message=message)
+
+    def blamed(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a failure that may be anybody's: a model of the competition tells whose."""
+        try:
+            chosen = sandbox or choose_sandbox(self.submission.tier)
+            limits = Pace.of(self.competition.budget, None).limits(0.0)
+            judge_a_parent(self.competition, chosen, limits, self.workdir / CONTROL, self.progress)
+        except PlatformError as error:
+            return self.errored(f"{message}; {error.message}")
+        told = "a model of the competition is judged here without fault; the organiser can have this judged again"
+        return self.rejected("crash", f"{message}; {told}", log)
 
     def read(self) -> Lock:
         """Read recipe and lock, and see that one belongs to the other."""

@@ -107,13 +107,20 @@ def read_archive(path: Path | str, limits: Limits = DEFAULT) -> Submission:
 
 
 def strict_json(data: bytes, where: str) -> Any:
-    """Read JSON of at most MAX_JSON_DEPTH levels without NaN and repeated keys. Raises SubmissionError."""
+    """Read JSON of at most MAX_JSON_DEPTH levels without NaN, repeated keys and half characters.
+
+    Raises SubmissionError.
+    """
     try:
         found = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise SubmissionError(f"not JSON: {str(error)[:200]}", where=where) from error
     if _deeper_than(found, MAX_JSON_DEPTH):
         raise SubmissionError(f"JSON of more than {MAX_JSON_DEPTH} levels", where=where)
+    try:
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise SubmissionError("JSON with half a character, which no text can hold", where=where) from error
     return found
 
 

@@ -9,7 +9,7 @@ Ending = Literal["finished", "crash", "time", "memory", "disk", "processes", "lo
 """`crash` is a command that failed or was stopped by a signal; the rest but `finished` are limits."""
 
 Hear = Callable[[bytes], None]
-"""Takes a line that the job has written to its standard output."""
+"""Takes a line that the job has written to its standard output, and an empty one now and then. May raise to stop it."""
 
 
 @dataclass(frozen=True)

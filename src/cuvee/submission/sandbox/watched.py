@@ -16,6 +16,7 @@ from typing import IO
 
 from cuvee.descriptors import allocated_bytes
 from cuvee.errors import PlatformError
+from cuvee.submission.cleaned import cleaned
 from cuvee.submission.sandbox.protocol import Ended, Ending, Hear, Limits
 
 WATCH_SECONDS = 0.05
@@ -67,7 +68,7 @@ def watch(
         reader.start()
     watched = _Watched(process.pid, limits, writable, started)
     try:
-        ending = _until_end(process, watched, written)
+        ending = _until_end(process, watched, written, hear)
     finally:
         kill_tree(process)
         if stop is not None:
@@ -87,8 +88,12 @@ def watch(
     )
 
 
-def _until_end(process: "subprocess.Popen[bytes]", watched: "_Watched", written: "_Written") -> Ending:
+def _until_end(process: "subprocess.Popen[bytes]", watched: "_Watched", written: "_Written", hear: Hear) -> Ending:
+    """Wait for the end of a process or a limit. Raises what `hear` raises, also for the empty line of a silent job."""
     while True:
+        if written.stopped is not None:
+            raise written.stopped
+        hear(b"")
         try:
             process.wait(WATCH_SECONDS)
         except subprocess.TimeoutExpired:
@@ -121,6 +126,7 @@ class _Written:
 
     def __init__(self, most: int) -> None:
         self.too_much = threading.Event()
+        self.stopped: BaseException | None = None
         self._most = most
         self._count = 0
         self._lock = threading.Lock()
@@ -132,8 +138,16 @@ class _Written:
             line += piece
             *whole, rest = line.split(b"\n")
             for each in whole:
-                hear(bytes(each))
+                if each and self.stopped is None:
+                    self._tell(hear, bytes(each))
             line = bytearray(rest[-LONGEST_LINE:])
+
+    def _tell(self, hear: Hear, line: bytes) -> None:
+        """Hand a line to who hears it. What that raises stops the job; the pipe is read on, so that nobody waits."""
+        try:
+            hear(line)
+        except BaseException as error:  # noqa: BLE001  # raised again where the job is watched
+            self.stopped = error
 
     def read_tail(self, pipe: IO[bytes]) -> None:
         for piece in self._pieces(pipe):
@@ -141,8 +155,7 @@ class _Written:
 
     def tail(self) -> str:
         """Return the end of what was written, without control characters."""
-        text = bytes(self._tail).decode("utf-8", "replace")
-        return "".join(each for each in text if each.isprintable() or each in "\n\t")
+        return cleaned(bytes(self._tail).decode("utf-8", "replace"), LOG_TAIL)
 
     def _pieces(self, pipe: IO[bytes]) -> Iterator[bytes]:
         """Yield what comes; once it is too much it is read, so that nobody waits, and dropped."""

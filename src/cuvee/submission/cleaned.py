@@ -1,0 +1,17 @@
+"""Text that a job wrote, made fit to be shown, stored and sent: it may be anything at all."""
+
+from typing import Any
+
+LONGEST = 4000
+"""Characters of a message."""
+
+
+def cleaned(text: Any, most: int = LONGEST) -> str:
+    """Return a text as valid Unicode without control characters, at most `most` characters of it.
+
+    New lines and tabs stay. What is no text becomes the empty one.
+    """
+    if not isinstance(text, str):
+        return ""
+    valid = text[:most].encode("utf-8", "replace").decode("utf-8")
+    return "".join(character for character in valid if character.isprintable() or character in "\n\t")

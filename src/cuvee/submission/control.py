@@ -1,0 +1,50 @@
+"""A control: one of the competition's own models judged here, to see whether this machine can judge at all.
+
+Where a submission fails and nobody knows why, the control tells whose fault it is. It takes the way that submissions
+take: a merge of one model in a sandbox, and answers to a few items of each task in another.
+"""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from cuvee.errors import CuveeError, PlatformError
+from cuvee.progress import Progress
+from cuvee.submission.build import Rejection, Unclear, answer_inside, merge_inside
+from cuvee.submission.competition import Competition
+from cuvee.submission.measure import Parts, load_parts, measure
+from cuvee.submission.pack import RECIPE, Manifest, Submission
+from cuvee.submission.sandbox import Limits, Sandbox
+from cuvee.version import __version__
+
+ITEMS = 2
+"""Of each task."""
+
+
+def judge_a_parent(
+    competition: Competition, sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
+) -> str:
+    """Judge the competition's first model on a few public items; return the digest of its answers.
+
+    Raises PlatformError if that fails, for whatever reason: then this machine cannot judge.
+    """
+    if not competition.models:
+        raise PlatformError("the competition has no model of its own to judge as a control")
+    place = (competition.folder / competition.models[0].folder).absolute()
+    recipe = f"merge_method: passthrough\nmodels:\n  - model: {json.dumps(str(place))}\n"
+    manifest = Manifest("control", "recipe", competition.name, __version__, {})
+    submission = Submission(manifest, {RECIPE: recipe.encode()})
+    try:
+        parts = _few_items(load_parts(competition, None))
+        built = merge_inside(submission, {str(place): place}, sandbox, limits, workdir, progress)
+        answered = answer_inside(built.folder, parts.asked(), sandbox, limits, workdir, progress)
+        return measure(parts, answered.folder).predictions_digest
+    except (Rejection, Unclear) as failure:
+        raise PlatformError(f"a model of the competition cannot be judged here: {failure}") from failure
+    except (CuveeError, OSError) as error:
+        raise PlatformError(f"a model of the competition cannot be judged here: {error}") from error
+
+
+def _few_items(parts: Parts) -> Parts:
+    few = {name: replace(task, samples=task.samples[:ITEMS]) for name, task in parts.public.items()}
+    return Parts(few, {})

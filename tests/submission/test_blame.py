@@ -1,0 +1,239 @@
+"""Whose fault a failure is: what a job says and leaves can be anything, and never makes it ours."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cuvee.errors import PlatformError
+from cuvee.submission.cleaned import cleaned
+from cuvee.submission.competition import Competition
+from cuvee.submission.judge import CONTROL, judge
+from cuvee.submission.removal import remove_tree
+from cuvee.submission.sandbox import Limits
+from cuvee.submission.sandbox.protocol import Ended, Hear, Job
+from cuvee.submission.verdict import Verdict
+from submission.conftest import packed
+
+RECIPE = """\
+merge_method: linear
+models:
+  - model: ../models/sort
+  - model: ../models/odd
+parameters:
+  weight: 1.0
+dtype: bfloat16
+"""
+
+Spoil = Callable[[Path], None]
+
+
+@dataclass
+class Scripted:
+    """A sandbox whose jobs leave a model and answers as sound jobs do, and then what a test wants beside that.
+
+    Nothing runs: whoever reads what a job leaves is tested, hundreds of times. `spoil_model` and `spoil_answers` change
+    what the submission's jobs leave, `lines` is what these say, `codes` how they end. Jobs of the control are sound,
+    unless the machine is `broken`.
+    """
+
+    model: Path
+    spoil_model: Spoil = lambda folder: None
+    spoil_answers: Spoil = lambda folder: None
+    lines: tuple[bytes, ...] = ()
+    codes: dict[str, int] = field(default_factory=dict)
+    broken: bool = False
+    name: str = "scripted"
+    isolates: bool = True
+
+    def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
+        control = CONTROL in job.writable.parts
+        kind = job.writable.name
+        order = json.loads(Path(job.command[-1]).read_text())
+        if kind == "merge":
+            shutil.copytree(self.model, job.writable / "model")
+        else:
+            self._answer(order, job.writable / "answers/samples")
+        if control:
+            return _ended(1 if self.broken else 0)
+        (self.spoil_model if kind == "merge" else self.spoil_answers)(job.writable)
+        for line in self.lines:
+            hear(line)
+        return _ended(self.codes.get(kind, 0))
+
+    def _answer(self, order: dict[str, Any], folder: Path) -> None:
+        folder.mkdir(parents=True)
+        for task in map(Path, order["tasks"]):
+            rows = map(json.loads, task.with_suffix(".jsonl").read_text().splitlines())
+            answers = [
+                {"id": row["id"], "prediction": 0 if "answer_choices" in row else "x", "tokens": 1, "cut": 0}
+                for row in rows
+            ]
+            (folder / f"{task.stem}.jsonl").write_text("\n".join(map(json.dumps, answers)) + "\n")
+
+
+def _ended(code: int) -> Ended:
+    return Ended("crash" if code else "finished", code, 1.0, 1 << 20, 1 << 20, "the end of a log" if code else "")
+
+
+@pytest.fixture(scope="module")
+def archive(competition: Competition, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return packed(tmp_path_factory.mktemp("packed"), competition, RECIPE)
+
+
+@pytest.fixture
+def judged(competition: Competition, archive: Path, tmp_path: Path) -> Callable[..., Verdict]:
+    """Judge the archive in a scripted sandbox, in a folder of its own each time."""
+
+    def run(**script: Any) -> Verdict:
+        number = sum(1 for _ in tmp_path.iterdir())
+        sandbox = Scripted(competition.folder / "models/sort", **script)
+        workdir = tmp_path / str(number)
+        verdict = judge(archive, competition, workdir, sandbox=sandbox, private_items=competition.folder)
+        remove_tree(workdir)
+        sent = json.dumps(verdict.to_json(), ensure_ascii=False).encode()
+        assert Verdict.from_json(json.loads(sent)) == verdict, "what is sent is what was found"
+        return verdict
+
+    return run
+
+
+def test_sound_jobs_are_accepted(judged: Callable[..., Verdict]) -> None:
+    assert judged().outcome == "accepted"
+
+
+@pytest.mark.parametrize("kind", ["merge", "evaluation"])
+def test_our_code_that_fails_is_the_submissions_matter_where_a_parent_passes(
+    kind: str, judged: Callable[..., Verdict]
+) -> None:
+    verdict = judged(codes={kind: 1})
+    assert (verdict.outcome, verdict.reason) == ("rejected", "crash")
+    assert "a model of the competition is judged here without fault" in verdict.message
+    assert verdict.log == "the end of a log"
+
+
+@pytest.mark.parametrize("kind", ["merge", "evaluation"])
+def test_a_machine_that_fails_on_a_parent_too_blames_nobody(kind: str, judged: Callable[..., Verdict]) -> None:
+    verdict = judged(codes={kind: 1}, broken=True)
+    assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
+    assert "a model of the competition cannot be judged here" in verdict.message
+    assert not verdict.costs_quota
+
+
+def test_a_sandbox_that_does_not_start_is_our_matter(judged: Callable[..., Verdict]) -> None:
+    def gone(folder: Path) -> None:
+        raise PlatformError("the sandbox does not start")
+
+    assert judged(spoil_model=gone).outcome == "errored"
+
+
+def test_a_full_disk_of_ours_is_our_matter(judged: Callable[..., Verdict]) -> None:
+    def full(folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    assert judged(spoil_model=full).outcome == "errored"
+
+
+def test_a_file_name_that_is_no_text_is_rejected_and_can_be_told(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(spoil_model=lambda folder: os.symlink("/", os.fsencode(folder / "model") + b"/\xff\xfe"))
+    assert verdict.outcome == "rejected"
+
+
+JUNK: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("\ud800\x00\x1b["),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=5,
+)
+SAYINGS = st.dictionaries(
+    st.sampled_from(["error", "warnings", "code", "start", "advance", "note", "finish", "total", "unit"]), JUNK
+).map(lambda said: json.dumps(said).encode())
+LINES = st.lists(st.binary(max_size=20) | SAYINGS, max_size=4).map(tuple)
+MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+BYTES = st.binary(max_size=40) | JUNK.map(lambda junk: json.dumps(junk).encode())
+
+
+def overwrites(files: tuple[str, ...], folder: str) -> st.SearchStrategy[Spoil]:
+    """Draw what writes junk over a file, removes it, or puts a folder or a link in its place."""
+
+    def made(file: str, way: str, data: bytes) -> Spoil:
+        def spoil(out: Path) -> None:
+            path = out / folder / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if way != "append":
+                path.unlink(missing_ok=True)
+            if way == "folder":
+                path.mkdir()
+            elif way == "link":
+                path.symlink_to("/etc/passwd")
+            elif way != "remove":
+                with path.open("ab") as file_:
+                    file_.write(data)
+
+        return spoil
+
+    return st.builds(
+        made, st.sampled_from(files), st.sampled_from(["write", "append", "remove", "folder", "link"]), BYTES
+    )
+
+
+ANSWER_FILES = tuple(f"{part}.{name}.jsonl" for part in ("public", "private") for name in ("odd", "sort"))
+
+
+@settings(
+    deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(
+    lines=LINES,
+    spoil_model=st.just(lambda folder: None) | overwrites(MODEL_FILES, "model"),
+    spoil_answers=st.just(lambda folder: None) | overwrites(ANSWER_FILES, "answers/samples"),
+    codes=st.dictionaries(st.sampled_from(["merge", "evaluation"]), st.sampled_from([0, 1, 2, 3, 70, 75, -9])),
+)
+def test_whatever_a_job_says_and_leaves_no_run_is_our_failure(
+    judged: Callable[..., Verdict], lines: Any, spoil_model: Spoil, spoil_answers: Spoil, codes: dict[str, int]
+) -> None:
+    verdict = judged(lines=lines, spoil_model=spoil_model, spoil_answers=spoil_answers, codes=codes)
+    assert verdict.outcome in ("accepted", "rejected"), verdict.message
+
+
+@given(st.text() | st.text(st.characters(categories=["Cs", "Cc", "L"])))
+def test_cleaned_text_can_be_sent_and_shown(text: str) -> None:
+    clean = cleaned(text, 10)
+    assert len(clean) <= 10
+    clean.encode()
+    assert all(character.isprintable() or character in "\n\t" for character in clean)
+    assert cleaned(clean, 10) == clean
+
+
+def test_a_folder_of_any_depth_is_removed_and_links_are_not_followed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("stays")
+    top = tmp_path / "top"
+    top.mkdir()
+    (top / "link").symlink_to(kept)
+    inner = os.open(top, os.O_RDONLY)
+    for level in range(3000):
+        os.mkdir("d" * 200, dir_fd=inner)
+        below = os.open("d" * 200, os.O_RDONLY, dir_fd=inner)
+        os.close(inner)
+        inner = below
+        if level % 500 == 0:
+            os.close(os.open("file", os.O_CREAT, dir_fd=inner))
+    os.close(inner)
+    remove_tree(top)
+    assert not top.exists()
+    assert (kept / "file").read_text() == "stays"
+
+
+def test_a_limit_of_the_budget_stays_what_it_is(judged: Callable[..., Verdict]) -> None:
+    lines = (json.dumps({"error": "the buffers take more memory"}).encode(),)
+    verdict = judged(lines=lines, codes={"merge": 75})
+    assert (verdict.outcome, verdict.reason) == ("rejected", "memory")
+    assert replace(verdict, message="").costs_quota
