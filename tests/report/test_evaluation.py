@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cuvee.errors import EvaluationError
+from cuvee.evaluate.report import Figure
 from cuvee.report import render_evaluation, short_names
 from cuvee.report.evaluation import probability
 
@@ -59,6 +60,17 @@ def test_a_single_model_has_no_differences_and_no_ranks() -> None:
     assert page.open == []
     assert "Differences" not in page.text
     assert "Ranks" not in page.text
+
+
+def test_figures_of_whole_tasks_and_groups_show_on_their_own_scale() -> None:
+    perplexity = Figure("wiki", "word_perplexity", 62, 14.25391, 0.0317)
+    group = Figure("mmlu", "acc", 300, 0.4125, None)
+    told = replace(STRONG, report=replace(STRONG.report, groups=(perplexity, group)))
+    page = Page(render_evaluation([told, WEAK]))
+    assert page.open == []
+    assert "wiki word_perplexity 14.25 ± 0.0317 62 items –" in " ".join(page.text.split())
+    assert "mmlu acc 0.4125 300 items –" in " ".join(page.text.split())
+    assert "Figures" not in Page(render_evaluation([WEAK])).text
 
 
 def test_the_data_hold_every_item_and_every_answer(page: Page) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from cuvee.report.evaluation import probability
+from cuvee.report.evaluation import number, probability
 from cuvee.report.leaderboard import signed
 
 if TYPE_CHECKING:
@@ -29,13 +29,12 @@ def score_table(report: "Report") -> Table:
 
 def figures_table(report: "Report") -> Table | None:
     """Show what is said of whole tasks and of groups, on the scale of each metric; None where nothing is."""
-    figures = [*(figure for task in report.tasks for figure in task.figures), *report.groups]
-    if not figures:
+    if not report.figures:
         return None
     table = _table("task or group", "metric", right=("items", "value", "standard error"))
-    for figure in figures:
-        error = "-" if figure.standard_error is None else f"{figure.standard_error:.4g}"
-        table.add_row(*map(Text, (figure.task, figure.metric, str(figure.n), f"{figure.value:.4g}", error)))
+    for figure in report.figures:
+        error = "-" if figure.standard_error is None else number(figure.standard_error)
+        table.add_row(*map(Text, (figure.task, figure.metric, str(figure.n), number(figure.value), error)))
     return table
 
 

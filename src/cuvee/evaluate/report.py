@@ -111,6 +111,11 @@ class Report:
     reading: Mapping[str, Any] = field(default_factory=dict, compare=False)
     groups: tuple[Figure, ...] = ()
 
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """Return what is said of whole tasks, task by task, and then of groups."""
+        return (*(figure for task in self.tasks for figure in task.figures), *self.groups)
+
     def task(self, name: str) -> TaskReport:
         """Return the results of one task by its name."""
         return next(task for task in self.tasks if task.task == name)

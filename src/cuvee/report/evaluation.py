@@ -12,6 +12,7 @@ from typing import Any
 
 from cuvee.evaluate import Gap, Ranking, Report, Score, rank
 from cuvee.evaluate.evaluated import Evaluated, Line
+from cuvee.evaluate.report import Figure
 from cuvee.report.leaderboard import points, signed
 from cuvee.report.page import Scale, duration
 from cuvee.report.template import render, shipped, stylesheet
@@ -29,6 +30,18 @@ class Group:
     title: str
     metric: str
     scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A metric of a whole task, or of a group of tasks, on a scale of its own, and its figure for each model.
+
+    None stands for a model whose report has no such figure.
+    """
+
+    title: str
+    metric: str
+    figures: tuple[Figure | None, ...]
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,7 @@ def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ())
         "reports": reports,
         "summary": summary(reports),
         "groups": groups(reports),
+        "measures": measures(reports),
         "contrasts": contrasts(ranking) if ranking else (),
         "ranking": ranking,
         "scale": BAR,
@@ -61,7 +75,7 @@ def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ())
         "script": shipped("evaluation.js"),
     }
     filters: dict[str, Callable[..., str]] = {
-        "points": points, "signed": signed, "duration": duration, "sure": probability
+        "points": points, "signed": signed, "duration": duration, "sure": probability, "number": number
     }  # fmt: skip
     return render("evaluation.html.j2", values, filters)
 
@@ -96,6 +110,13 @@ def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
     return tuple(found)
 
 
+def measures(reports: Sequence[Report]) -> tuple[Measure, ...]:
+    """Return what is said of whole tasks and of groups: perplexity, BLEU, the averages of groups."""
+    by_report = [{(figure.task, figure.metric): figure for figure in report.figures} for report in reports]
+    titles = dict.fromkeys(title for figures in by_report for title in figures)
+    return tuple(Measure(*title, tuple(figures.get(title) for figures in by_report)) for title in titles)
+
+
 def contrasts(ranking: Ranking) -> tuple[Contrast, ...]:
     """Return how the first model differs from the others, on average and task by task."""
     others = ranking.differences[0][1:]
@@ -112,6 +133,11 @@ def settings(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
     lines.append(("time", [duration(report.seconds) for report in reports]))
     lines.append(("weights", [report.model_digest[:16] for report in reports]))
     return lines
+
+
+def number(value: float) -> str:
+    """Write a number of any scale with four digits."""
+    return f"{value:.4g}"
 
 
 def probability(share: float) -> str:
