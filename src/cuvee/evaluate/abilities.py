@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from cuvee.evaluate import trial
 from cuvee.evaluate.forward import Grouped, Padded, Plain, Rows, Seen
-from cuvee.evaluate.library import Network, alone_from, blaming, bytes_kept, text_config, windows
+from cuvee.evaluate.library import Network, alone_from, blaming, text_config, windows
 from cuvee.evaluate.reading import Reading
 
 
@@ -30,6 +30,7 @@ class Abilities:
         self._most = most_tokens
         self._windows = windows(module)
         self._ways: dict[int, Way] = {}
+        self._answers: trial.Answers = {}
 
     @property
     def reading(self) -> Reading:
@@ -60,11 +61,18 @@ class Abilities:
         return Padded.read(self.network, rows, self._most, after)
 
     def branches(self, width: int) -> bool:
-        """Whether the choices of a question may stand behind each other in one row of `width` tokens, under a mask.
+        """Whether questions and their choices may stand behind each other in a row of `width` tokens, under a mask.
 
         Windows are counted by place in the row, so that a row which is longer than one goes another way.
         """
         return self._within_windows(width) and self._branches
+
+    @property
+    def widest_row(self) -> int:
+        """How many tokens a row may have in which several questions branch; 0 where none may."""
+        alone = [] if self._bare.alone_from is None else [self._bare.alone_from - 1]
+        widest = min([self._most, *self._windows, *alone])
+        return widest if self.branches(widest) else 0
 
     def shares_start(self, width: int) -> bool:
         """Whether rows of `width` tokens in all may be padded behind a start that was read once for all of them."""
@@ -76,14 +84,17 @@ class Abilities:
         if self.network.cache_keyword is None:
             config = text_config(self._bare.module)
             return int(config.hidden_size * config.num_hidden_layers * self._bare.module.dtype.itemsize)
-        return max(1, bytes_kept(self.network, self._probe.long))
+        return max(1, self.network.kept_bytes)
 
     @cached_property
     def _probe(self) -> trial.Probe:
-        return trial.make_probe(self._bare)
+        return self._make_probe()
+
+    def _make_probe(self, *, long: int = trial.LONG, alike: bool = False) -> trial.Probe:
+        return trial.make_probe(self._bare, self._answers, long=long, alike=alike)
 
     def _fastest(self, reach: int) -> Way:
-        probe = trial.make_probe(self._bare, long=reach + trial.LONG)
+        probe = self._make_probe(long=reach + trial.LONG)
         network = self.network
         if probe.tokens <= self._most and network.cache_keyword is not None:
             for caching in (network, replace(network, by_token=True)):
@@ -115,7 +126,7 @@ class Abilities:
 
     @cached_property
     def _shares_start(self) -> bool:
-        probe = trial.make_probe(self._bare, alike=True)
+        probe = self._make_probe(alike=True)
         if probe.tokens > self._most or self.way(probe.tokens) != Way("padded", self.network):
             return False
         start = self.read_padded([probe.long[: trial.START]])

@@ -1,6 +1,6 @@
-"""Batches of rows of about equal length, the longest first: the largest need of memory comes first, not last."""
+"""Batches of rows of about equal length. The largest need of memory comes first, not last."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,25 +10,36 @@ BatchSize = int | Literal["auto"]
 MAX_ITEMS = 256
 
 
-def make_batches(
-    lengths: Sequence[tuple[int, ...]], costs: Sequence[int], *, batch_size: BatchSize, budget: int
-) -> list[list[int]]:
-    """Group indices by length. `auto` fills a batch while its items times its largest cost stay within `budget`.
+@dataclass(frozen=True)
+class Unit:
+    """Items that are computed together: their places, how long they are, and what they cost."""
 
-    The batches depend on nothing but the arguments, so a run that continues another meets the same ones.
+    places: tuple[int, ...]
+    length: tuple[int, ...]
+    cost: int
+
+
+def make_batches(units: Sequence[Unit], *, batch_size: BatchSize, budget: int) -> list[list[int]]:
+    """Group units of like length, and return the places of each group's items; what needs most memory comes first.
+
+    A batch has at most `batch_size` items. `auto` fills it while its units times their largest cost stay within
+    `budget`. The batches depend on nothing but the arguments, so a run that continues another meets the same ones.
     """
     most = MAX_ITEMS if batch_size == "auto" else batch_size
-    order = sorted(range(len(lengths)), key=lambda index: (*(-size for size in lengths[index]), index))
-    batches: list[list[int]] = []
-    largest = 0
-    for index in order:
-        largest = max(largest, costs[index])
-        full = not batches or len(batches[-1]) == most
-        if full or (batch_size == "auto" and (len(batches[-1]) + 1) * largest > budget):
-            batches.append([])
-            largest = costs[index]
-        batches[-1].append(index)
-    return batches
+    batches: list[list[Unit]] = []
+    for unit in sorted(units, key=lambda each: (*(-size for size in each.length), each.places)):
+        batch = [*batches[-1], unit] if batches else []
+        too_many = sum(len(each.places) for each in batch) > most
+        too_much = batch_size == "auto" and _needed(batch) > budget
+        if not batch or too_many or too_much:
+            batches.append([unit])
+        else:
+            batches[-1] = batch
+    return [[place for unit in batch for place in unit.places] for batch in sorted(batches, key=_needed, reverse=True)]
+
+
+def _needed(batch: Sequence[Unit]) -> int:
+    return len(batch) * max((unit.cost for unit in batch), default=0)
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,9 @@ class Work:
         """Return all items, each once."""
         return sorted({*self.rest, *(place for group in self.groups for place in group)})
 
-    def batches(
-        self, lengths: Mapping[int, tuple[int, ...]], costs: Mapping[int, int], *, batch_size: BatchSize, budget: int
-    ) -> list[list[int]]:
-        """Return the groups, and then batches of the rest; `lengths` and `costs` are by item."""
-        made = make_batches(
-            [lengths[place] for place in self.rest],
-            [costs[place] for place in self.rest],
-            batch_size=batch_size,
-            budget=budget,
-        )
-        return [*map(list, self.groups), *([self.rest[place] for place in batch] for batch in made)]
+    def batches(self, units: Sequence[Unit], *, batch_size: BatchSize, budget: int) -> list[list[int]]:
+        """Return the groups, and then batches of the units that the rest was put into."""
+        return [*map(list, self.groups), *make_batches(units, batch_size=batch_size, budget=budget)]
 
 
 def everything(count: int) -> Work:

@@ -66,12 +66,8 @@ def choose(
     questions = dict(zip(places, made, strict=True))
     likelihoods = Likelihoods(model, prompt)
     costs = {place: likelihoods.cost(each) for place, each in questions.items()}
-    batches = asked.batches(
-        {place: (len(each.prefix), each.longest) for place, each in questions.items()},
-        costs,
-        batch_size=batch_size,
-        budget=likelihoods.budget,
-    )
+    units = likelihoods.units({place: questions[place] for place in asked.rest}, batch_size)
+    batches = asked.batches(units, batch_size=batch_size, budget=likelihoods.budget)
     found = halving(batches, costs, lambda batch: likelihoods.of([questions[place] for place in batch]))
     for batch, totals in found:
         rows = zip(batch, totals, strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from cuvee.evaluate.batches import make_batches
+from cuvee.evaluate.batches import Unit, make_batches
 from cuvee.evaluate.forward import Seen
 from cuvee.evaluate.question import Question, Tokens, by_question
 from cuvee.evaluate.shared import SharedStart
@@ -39,12 +39,9 @@ def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarr
 
 def _parts(rows: list[Tokens], vocabulary: int, logits_at_once: int) -> Iterator[list[int]]:
     """Group the rows with more than one token by length, so that the logits of a group fit into memory."""
-    lengths = [(len(row) - 1,) for row in rows]
     longer = [place for place, row in enumerate(rows) if len(row) > 1]
-    sizes = [lengths[place] for place in longer]
-    costs = [size * vocabulary for (size,) in sizes]
-    for part in make_batches(sizes, costs, batch_size="auto", budget=logits_at_once):
-        yield [longer[place] for place in part]
+    units = [Unit((place,), (len(rows[place]) - 1,), (len(rows[place]) - 1) * vocabulary) for place in longer]
+    yield from make_batches(units, batch_size="auto", budget=logits_at_once)
 
 
 def _later_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.batches import BatchSize, Work, everything
+from cuvee.evaluate.batches import BatchSize, Unit, Work, everything
 from cuvee.evaluate.budget import token_budget
 from cuvee.evaluate.memory import halving
 from cuvee.evaluate.model import LanguageModel
@@ -57,8 +57,8 @@ def generate(
     whole = [row or [model.start_token] for row in model.encode(texts, chat=prompt.chat_template)]
     rows = {place: cut_left(model, row, room) for place, row in zip(places, whole, strict=True)}
     costs = {place: len(row) + prompt.max_new_tokens for place, row in rows.items()}
-    lengths = {place: (len(row),) for place, row in rows.items()}
-    batches = asked.batches(lengths, costs, batch_size=batch_size, budget=token_budget(model))
+    units = [Unit((place,), (len(rows[place]),), costs[place]) for place in asked.rest]
+    batches = asked.batches(units, batch_size=batch_size, budget=token_budget(model))
     start = SharedStart(model, prompt)
     known = {place: (text, len(row)) for place, text, row in zip(places, texts, whole, strict=True)}
 

@@ -39,7 +39,8 @@ class Network:
 
     `cache_keyword` is None where no keyword hands keys and values on; `takes_positions` and `takes_last_only` say that
     `position_ids` and `logits_to_keep` are taken; a network that does not take them is called without. `attends_only`
-    says that its cache holds keys and values for every token and nothing else. `by_token` says that a cache is read on
+    says that its cache holds keys and values for every token and nothing else, `kept_bytes` how large it is for a token
+    of a row that was read. `by_token` says that a cache is read on
     from one token at a time. `alone_from` is the length from which rows must be read alone.
     `reading` counts what is shown.
     """
@@ -51,6 +52,7 @@ class Network:
     takes_positions: bool = False
     takes_last_only: bool = False
     attends_only: bool = False
+    kept_bytes: int = 0
     by_token: bool = False
     alone_from: int | None = None
     reading: Reading = field(default_factory=Reading, compare=False, repr=False)
@@ -143,16 +145,6 @@ def attends_only(cache: Any, tokens: int) -> bool:
     """Whether a cache that was filled with one row of `tokens` holds nothing but keys and values for each of them."""
     shaped = [(name, tensor) for name, tensor in _tensors("", cache) if tensor.dim()]
     return all(name in ("keys", "values") and tensor.shape[-2] == tokens for name, tensor in shaped)
-
-
-@torch.inference_mode()
-def bytes_kept(network: Network, tokens: Tokens) -> int:
-    """Return how many bytes the network keeps in its cache for a token of a row that it reads."""
-    cache = network.new_cache()
-    ids = torch.tensor([list(tokens)], device=network.device)
-    encoded = network.encode(ids, None) if network.encoder_decoder else None
-    network.logits(ids, cache=cache, encoded=encoded, last=1)
-    return held_bytes(cache) // len(tokens)
 
 
 def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:

@@ -1,10 +1,10 @@
 """How likely a model finds the choices of questions, computed in the cheapest way that the model allows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from cuvee.evaluate import branches, copies, whole
-from cuvee.evaluate.batches import make_batches
+from cuvee.evaluate.batches import MAX_ITEMS, BatchSize, Unit, make_batches
 from cuvee.evaluate.budget import CPU_WORK, LOGITS_AT_ONCE, token_budget
 from cuvee.evaluate.library import vocabulary_size
 from cuvee.evaluate.model import LanguageModel
@@ -12,9 +12,13 @@ from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.question import Question
 from cuvee.evaluate.reading import WayTaken
 from cuvee.evaluate.shared import SharedStart
+from cuvee.evaluate.stems import in_rows, row_of
 
 MOST_TOKENS = 4096
 """Of a row that branches: its mask has the square of that, 64 MB."""
+
+MOST_SHARED = 512
+"""Tokens of a row with several questions: what attention costs grows with the square of them."""
 
 BRANCHING_WORK = 160 * 10**9
 """Parameters times tokens that fill a CPU: with 135 million, 1200 tokens at once took a tenth less time than 2000."""
@@ -39,6 +43,20 @@ class Likelihoods:
             return question.tokens
         copied = len(question.choices) if question.longest > 1 else 1
         return copied * (len(question.prefix) + question.longest)
+
+    def units(self, questions: Mapping[int, Question], batch_size: BatchSize) -> list[Unit]:
+        """Return what is computed together, by place: questions that share a row, and those that have one alone."""
+        places = [place for place, question in questions.items() if self._branches(question)]
+        branching = [questions[place] for place in places]
+        units = []
+        for group in self._rows(branching, self._start.width, batch_size):
+            row = row_of(branching, group)
+            foretold = row.foretelling > len(row.questions)
+            units.append(Unit(tuple(places[each] for each in group), (foretold, row.tokens), row.tokens))
+        for place in questions.keys() - set(places):
+            question = questions[place]
+            units.append(Unit((place,), (len(question.prefix), question.longest), self.cost(question)))
+        return units
 
     def of(self, questions: Sequence[Question]) -> list[list[float]]:
         """Return the log-likelihood of each choice, of questions computed in one batch. Equal choices have the same."""
@@ -76,23 +94,25 @@ class Likelihoods:
     def _branched(self, questions: Sequence[Question]) -> list[list[float]]:
         behind = max(question.tokens - len(question.prefix) for question in questions)
         before = self._start.before([question.prefix for question in questions], follow=behind)
-        foretold = [question.tokens - len(question.prefix) + 1 for question in questions]
+        grouped = self._rows(questions, 0 if before is None else before.width)
+        rows = [row_of(questions, places) for places in grouped]
         network = self._model.abilities.network
         vocabulary = vocabulary_size(network)
-        parts = make_batches(
-            [(tokens,) for tokens in foretold],
-            [tokens * vocabulary for tokens in foretold],
-            batch_size="auto",
-            budget=LOGITS_AT_ONCE,
-        )
+        units = [Unit((number,), (row.foretelling,), row.foretelling * vocabulary) for number, row in enumerate(rows)]
+        parts = make_batches(units, batch_size="auto", budget=LOGITS_AT_ONCE)
         totals: list[list[float]] = [[]] * len(questions)
         for part in parts:
-            found = branches.log_likelihoods(
-                self._model.abilities.network, [questions[place] for place in part], before
-            )
-            for place, row in zip(part, found, strict=True):
-                totals[place] = row
+            found = branches.log_likelihoods(network, [rows[number] for number in part], before)
+            places = [place for number in part for place in grouped[number]]
+            for place, row_totals in zip(places, found, strict=True):
+                totals[place] = row_totals
         return totals
+
+    def _rows(self, questions: Sequence[Question], start: int, batch_size: BatchSize = "auto") -> list[list[int]]:
+        """Put questions that all branch into rows, after `start` tokens that were read for all."""
+        most_items = MAX_ITEMS if batch_size == "auto" else batch_size
+        most_tokens = min(MOST_SHARED, self._model.abilities.widest_row)
+        return in_rows(questions, most_tokens, most_items, start)
 
     def _copied(self, questions: Sequence[Question]) -> list[list[float]]:
         return copies.log_likelihoods(questions, self._start, logits_at_once=LOGITS_AT_ONCE)

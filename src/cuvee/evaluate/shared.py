@@ -20,12 +20,17 @@ class SharedStart:
         self._tokens: Tokens = tokens if len(tokens) >= FEWEST else []
         self._seen: Padded | None = None
 
+    @property
+    def width(self) -> int:
+        """How many tokens all rows begin with; 0 where they are not worth it."""
+        return len(self._tokens)
+
     def before(self, rows: Sequence[Tokens], *, follow: int) -> Padded | None:
         """Return what was seen of the start, if every row has it and goes on: the rest of them is to be read.
 
         Up to `follow` tokens are read behind the rows later.
         """
-        count = len(self._tokens)
+        count = self.width
         if not count or len(rows) == 1 or any(len(row) <= count or row[:count] != self._tokens for row in rows):
             return None
         abilities = self._model.abilities

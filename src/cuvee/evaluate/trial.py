@@ -5,7 +5,7 @@ same logits within what the network's own rounding explains.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from cuvee.evaluate.library import (
     vocabulary_size,
 )
 from cuvee.evaluate.question import Question
+from cuvee.evaluate.stems import Row
 
 LONG, SHORT, CHOICE = 12, 5, 4
 """Tokens of the longer and of the shorter row that are tried, and of what is read after them."""
@@ -33,22 +34,44 @@ LEAST_SHARE = 1e-5
 """Logits may differ by so many rounding steps of the largest one, or by this share of it where that is more."""
 
 
+Answers = dict[tuple[int, ...], torch.Tensor]
+"""Logits of the plain way by the tokens of a row, kept, as several trials ask for the same."""
+
+
 @dataclass(frozen=True)
 class Probe:
-    """What is tried: a longer and a shorter row, which begin alike or do not, and two choices to read after them."""
+    """What is tried: a longer and a shorter row, which begin alike or do not, and two choices to read after them.
+
+    `answers` keeps what the plain way gave.
+    """
 
     long: list[int]
     short: list[int]
     choice: list[int]
     other: list[int]
+    answers: Answers = field(default_factory=dict, compare=False, repr=False)
+
+    def plain_after(self, network: Network, prefix: Sequence[int], choice: Sequence[int]) -> torch.Tensor:
+        """Return the logits after a prefix and after each token of what follows, by the plain way."""
+        row = (*prefix, -1, *choice)
+        if row not in self.answers:
+            self.answers[row] = plain_after(network, prefix, choice)
+        return self.answers[row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """Two questions that begin alike in one row, and one of them alone in another, which is shorter."""
+        stem = len(self.long) - 2
+        begun_alike = Question([*self.long[:stem], *self.short[-1:]], (self.other,))
+        return [Row((Question(self.long, (self.choice, self.other)), begun_alike), stem), Row((begun_alike,))]
 
     @property
     def tokens(self) -> int:
         """How many tokens the longest row of a trial has."""
-        return len(self.long) + len(self.choice) + len(self.other)
+        return max(row.tokens for row in self.rows)
 
 
-def make_probe(network: Network, *, long: int = LONG, alike: bool = False) -> Probe:
+def make_probe(network: Network, answers: Answers, *, long: int = LONG, alike: bool = False) -> Probe:
     """Choose ordinary tokens: none that pads, ends a text or stands for a picture."""
     special = special_tokens(network)
     ordinary = [token for token in range(1, min(vocabulary_size(network), 200)) if token not in special] or [0]
@@ -58,7 +81,7 @@ def make_probe(network: Network, *, long: int = LONG, alike: bool = False) -> Pr
 
     long_row = tokens(long, 0)
     short_row = [*long_row[:START], *tokens(2, 9)] if alike else tokens(SHORT, 2)
-    return Probe(long_row, short_row, tokens(CHOICE, 4), tokens(CHOICE, 17))
+    return Probe(long_row, short_row, tokens(CHOICE, 4), tokens(CHOICE, 17), answers)
 
 
 def heeded_keywords(network: Network, probe: Probe) -> Network:
@@ -66,15 +89,37 @@ def heeded_keywords(network: Network, probe: Probe) -> Network:
 
     Raises whatever transformers raises for a network that cannot be run without any keyword.
     """
-    plain = plain_after(network, probe.long, probe.choice)
+    plain = probe.plain_after(network, probe.long, probe.choice)
     ids = torch.tensor([probe.long], device=network.device)
     if network.encoder_decoder:
         with torch.inference_mode():
             encoded = network.encode(ids, None)
-        return _with_cache(network, torch.tensor([probe.choice], device=network.device), encoded)
-    positions = torch.arange(len(probe.long), device=network.device)[None]
+        return _with_cache(network, ids, encoded)
+    return _with_all_keywords(network, ids, plain[0]) or _with_each_keyword(network, ids, plain[0])
+
+
+@torch.inference_mode()
+def _with_all_keywords(network: Network, ids: torch.Tensor, plain: torch.Tensor) -> Network | None:
+    """Try all keywords at once, which most networks heed; None where one of them is not heeded."""
+    positions = torch.arange(ids.shape[1], device=network.device)[None]
+    for keyword in CACHE_KEYWORDS:
+        heeding = replace(network, takes_positions=True, takes_last_only=True, cache_keyword=keyword)
+        try:
+            cache = heeding.new_cache()
+            empty = held_bytes(cache)
+            logits = heeding.logits(ids, cache=cache, positions=positions, last=1)
+        except Exception:  # noqa: BLE001  # networks refuse what they cannot do by errors of every kind
+            continue
+        if held_bytes(cache) > empty and logits.shape[1] == 1 and agree(logits[0, -1], plain):
+            return _keeping(heeding, cache, ids)
+    return None
+
+
+def _with_each_keyword(network: Network, ids: torch.Tensor, plain: torch.Tensor) -> Network:
+    """Try one keyword after the other."""
+    positions = torch.arange(ids.shape[1], device=network.device)[None]
     positioned = replace(network, takes_positions=True)
-    if _tried(lambda: agree(positioned.logits(ids, positions=positions)[0, -1], plain[0])):
+    if _tried(lambda: agree(positioned.logits(ids, positions=positions)[0, -1], plain)):
         network = positioned
     shortened = replace(network, takes_last_only=True)
     if _tried(lambda: shortened.logits(ids, last=1).shape[1] == 1):
@@ -87,8 +132,14 @@ def _with_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Network:
         keeping = replace(network, cache_keyword=keyword)
         cache = _filled_cache(keeping, ids, encoded)
         if cache is not None:
-            return replace(keeping, attends_only=attends_only(cache, ids.shape[1]))
+            return _keeping(keeping, cache, ids)
     return network
+
+
+def _keeping(network: Network, cache: Any, ids: torch.Tensor) -> Network:
+    """Return a network with what its cache, filled with one row, shows of it."""
+    tokens = ids.shape[1]
+    return replace(network, attends_only=attends_only(cache, tokens), kept_bytes=held_bytes(cache) // tokens)
 
 
 @torch.inference_mode()
@@ -98,7 +149,7 @@ def _filled_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Any:
         cache = network.new_cache()
         empty = held_bytes(cache)
         network.logits(ids, cache=cache, encoded=encoded, last=1)
-    except Exception:  # noqa: BLE001  # networks refuse what they cannot do by errors of every kind
+    except Exception:  # noqa: BLE001  # as above
         return None
     return cache if held_bytes(cache) > empty else None
 
@@ -108,8 +159,8 @@ def reads_right(network: Network, probe: Probe, read: Callable[[Rows], Seen]) ->
 
     What was seen must stay as it is when rows are picked from it and read on.
     """
-    long = plain_after(network, probe.long, probe.choice)
-    short = plain_after(network, probe.short, probe.choice)
+    long = probe.plain_after(network, probe.long, probe.choice)
+    short = probe.plain_after(network, probe.short, probe.choice)
     part = len(probe.choice) // 2
     picked = torch.tensor([0, 0, 1], device=network.device)
     ids = torch.tensor([probe.choice, [*probe.choice[:part], *[0] * part], probe.choice], device=network.device)
@@ -140,22 +191,23 @@ def branches_right(network: Network, probe: Probe, before: Padded | None = None)
     """
     if not network.attends_only:
         return False
-    questions = [Question(probe.long, (probe.choice, probe.other)), Question(probe.short, (probe.choice,))]
-    plain = [plain_after(network, each.prefix, choice) for each in questions for choice in each.choices]
+    rows = probe.rows
+    questions = [question for row in rows for question in row.questions]
+    plain = [probe.plain_after(network, each.prefix, choice) for each in questions for choice in each.choices]
 
     def right() -> bool:
-        logits = branched_logits(network, questions, before)
+        logits = branched_logits(network, rows, before)
         return all(
-            agree(logits[row, column], plain[choice][place]) for row, column, choice, place in _with_places(questions)
+            agree(logits[row, column], plain[choice][place]) for row, column, choice, place in _with_places(rows)
         )
 
     return _tried(right)
 
 
-def _with_places(questions: Sequence[Question]) -> Iterator[tuple[int, int, int, int]]:
+def _with_places(rows: Sequence[Row]) -> Iterator[tuple[int, int, int, int]]:
     """Give row and column of each logit that is scored, the choice that it is of, and its place in that choice."""
     places: dict[int, int] = {}
-    for row, column, _, choice in scored_places(questions):
+    for row, column, _, choice in scored_places(rows):
         place = places.get(choice, 0)
         places[choice] = place + 1
         yield row, column, choice, place
