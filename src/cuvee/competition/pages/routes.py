@@ -94,7 +94,9 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
 @routes.get("/guide")
 def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """How to take part, and the rules."""
-    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"))
+    with service.database.read() as connection:
+        record = head(connection)
+    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), record=record)
 
 
 @routes.get("/teams/{team_id}")
