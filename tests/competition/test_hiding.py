@@ -1,14 +1,16 @@
 """Whoever is hidden is nowhere, whenever it is done: not on the board, not in the final ranking and its files."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from competition.made import Clock, tiny_competition, verdict
+from competition.made import ORGANISER, Clock, tiny_competition, verdict
 from competition.serving import FakeJudge, Served, serve
+from cuvee.competition import final
 from cuvee.competition.database import Database
 from cuvee.competition.dump import dump
 from cuvee.competition.site import write_site
@@ -136,6 +138,20 @@ def test_a_team_that_is_shown_again_after_the_freeze_is_judged_or_named(everywhe
     assert publish(served) == {"count": 2}
     late = served.ask("organiser", "POST", "/api/organiser/submissions/2/rerun?purpose=final")
     assert late.status_code == 409, "what is published stands"
+
+
+def test_hiding_waits_for_a_publication_that_is_under_way_and_ranks_again(everywhere: Served) -> None:
+    served = everywhere
+    ready_to_publish(served)
+    service = served.service
+    thread = threading.Thread(target=hide, args=(served, "teams", 1))
+    with service.database.write() as connection:
+        assert final.publish(connection, ORGANISER, service.competition, service.now()) == 2
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive(), "whoever is hidden now would be missed by both"
+    thread.join(timeout=60)
+    assert places(served) == [(1, [1, 1], "Coopers", 3)]
 
 
 DAMAGE = {

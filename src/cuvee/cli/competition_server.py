@@ -112,8 +112,10 @@ def export(
     out: Path = typer.Argument(..., metavar="OUT", help="Folder for the site, or a .json file for everything."),
     database: str | None = DATABASE,
 ) -> None:
-    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser, and check
-    that no line of its audit log was changed."""
+    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser.
+
+    With the whole database the audit log is checked: the command fails where a line was changed or taken out.
+    """
     _need_extra()
     from cuvee.competition.local import open_service
 

@@ -60,6 +60,8 @@ class QueuedView(BaseModel):
 
 
 class AuditView(BaseModel):
+    """A line of the audit log. `digest` is the SHA-256 of the line and of the digest before it."""
+
     id: int
     at: datetime
     role: str
@@ -67,6 +69,7 @@ class AuditView(BaseModel):
     action: str
     subject: str
     details: dict[str, Any]
+    digest: str
 
 
 class CountView(BaseModel):
