@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from competition.made import ORGANISER, Clock, tiny_competition, verdict
 from competition.serving import FakeJudge, Served, serve
-from cuvee.competition import final
 from cuvee.competition.database import Database
 from cuvee.competition.dump import dump
+from cuvee.competition.hiding import hide_team
 from cuvee.competition.site import write_site
 from cuvee.competition.tables import private_results, submissions, teams
 from cuvee.submission.verdict import Verdict
@@ -140,16 +140,16 @@ def test_a_team_that_is_shown_again_after_the_freeze_is_judged_or_named(everywhe
     assert late.status_code == 409, "what is published stands"
 
 
-def test_hiding_waits_for_a_publication_that_is_under_way_and_ranks_again(everywhere: Served) -> None:
+def test_a_publication_beside_an_act_of_hiding_ranks_whoever_is_left(everywhere: Served) -> None:
     served = everywhere
     ready_to_publish(served)
     service = served.service
-    thread = threading.Thread(target=hide, args=(served, "teams", 1))
+    thread = threading.Thread(target=publish, args=(served,))
     with service.database.write() as connection:
-        assert final.publish(connection, ORGANISER, service.competition, service.now()) == 2
+        hide_team(connection, ORGANISER, 1, True, service.competition, service.now())
         thread.start()
         thread.join(timeout=0.5)
-        assert thread.is_alive(), "whoever is hidden now would be missed by both"
+        assert thread.is_alive()
     thread.join(timeout=60)
     assert places(served) == [(1, [1, 1], "Coopers", 3)]
 
