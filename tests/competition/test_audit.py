@@ -14,9 +14,10 @@ from competition.made import ORGANISER, Clock, tiny_competition
 from competition.serving import Served, serve
 from cuvee.cli.app import app
 from cuvee.competition import audit
-from cuvee.competition.database import Database, open_database, sqlite_url
+from cuvee.competition.database import Database, _engine, _upgrade, open_database, sqlite_url
 from cuvee.competition.locks import is_postgres
 from cuvee.competition.site import write_site
+from cuvee.competition.tables import audit as audit_table
 
 
 @pytest.fixture
@@ -134,33 +135,38 @@ def test_many_at_once_make_one_chain(database: Database, clock: Clock) -> None:
     assert (chain.lines, chain.broken, chain.unprotected) == (60, "", "")
 
 
-def as_the_first_version_made_it(database: Database) -> None:
-    """Take the digests away, and set the triggers as they were."""
-    without_triggers(database)
-    with database.write() as connection:
-        connection.execute(sa.text("ALTER TABLE audit DROP COLUMN digest"))
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
-        if is_postgres(connection):
-            event = "BEFORE UPDATE OR DELETE OR TRUNCATE ON audit FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse()"
-            connection.execute(sa.text(f"CREATE TRIGGER audit_append_only {event}"))
-            return
-        for verb in ("update", "delete"):
-            refusal = "BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-            connection.execute(sa.text(f"CREATE TRIGGER audit_no_{verb} BEFORE {verb} ON audit {refusal}"))
+OLD_LINES = sa.table(
+    "audit",
+    *(sa.column(name, audit_table.c[name].type) for name in ("at", "role", "actor", "action", "subject", "details")),
+)
 
 
-def test_lines_of_a_database_from_before_are_chained(url: str, clock: Clock) -> None:
-    opened = open_database(url)
-    with opened.write() as connection:
-        audit.record(connection, ORGANISER, "frozen", "tiny", clock(), submissions=[1, 2])
-        audit.record(connection, ORGANISER, "published", "tiny", clock())
-    head = look(opened).head
-    as_the_first_version_made_it(opened)
-    opened.close()
+def by_the_first_version(url: str) -> Database:
+    """Make a database as the first version of the tables was."""
+    database = Database(_engine(url))
+    with database.engine.begin() as connection:
+        if is_postgres(connection):  # the tests' databases come with the newest tables
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+    _upgrade(database, "0001")
+    return database
+
+
+def test_lines_of_a_database_from_before_are_chained_and_guarded(url: str, clock: Clock) -> None:
+    old = by_the_first_version(url)
+    line = {"at": clock(), "role": "organiser", "actor": "organiser", "subject": "tiny"}
+    lines = [
+        {**line, "action": "frozen", "details": {"submissions": [1]}},
+        {**line, "action": "published", "details": {}},
+    ]
+    with old.write() as connection:
+        connection.execute(OLD_LINES.insert(), lines)
+    old.close()
     upgraded = open_database(url)
     chain = look(upgraded)
     assert chain.is_whole, str(chain)
-    assert chain.head == head
+    first = audit.line_digest(audit.START, lines[0])
+    assert chain.head == audit.Head(2, audit.line_digest(first, lines[1]))
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), upgraded.write() as connection:
         connection.execute(sa.text("UPDATE audit SET actor = 'nobody'"))
     upgraded.close()

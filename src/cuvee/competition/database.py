@@ -112,7 +112,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _upgrade(database: Database) -> None:
+def _upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -123,7 +123,7 @@ def _upgrade(database: Database) -> None:
         hold(connection, SCHEMA)
         _check_is_known(connection, config)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
 
 
 def _check_is_known(connection: Connection, config: "Config") -> None:
