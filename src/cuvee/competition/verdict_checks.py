@@ -32,7 +32,10 @@ Scores = PublicScores | PrivateScores
 
 
 def check_content(verdict: Verdict, competition: Competition, purpose: str) -> None:
-    """Check what the verdict alone tells. Raises Refusal 'bad_verdict' that says what does not fit."""
+    """Check what the verdict alone tells. Raises Refusal 'bad_verdict' that says what does not fit.
+
+    The first problem ends the look: what comes after it need not be sound enough to be averaged.
+    """
     for problem in _content_problems(verdict, competition, purpose):
         raise _refusal(problem)
 
@@ -65,19 +68,23 @@ def _content_problems(verdict: Verdict, competition: Competition, purpose: str) 
 
 
 def _accepted_problems(verdict: Verdict, competition: Competition, purpose: str) -> Iterator[str]:
-    hidden = [task for task in competition.tasks if task.private is not None]
     if verdict.public is None or verdict.figures is None:
         yield "an accepted verdict needs public scores and figures"
         return
-    if purpose == PUBLIC and verdict.private is not None:
-        yield "a public run brings no private scores, and this has some"
-        return
-    if purpose == HIDDEN and hidden and verdict.private is None:
-        yield "a final run brings private scores, and this has none"
+    hidden = [task for task in competition.tasks if task.private is not None]
+    yield from _purpose_problems(verdict, purpose, hidden)
     yield from _figure_problems(verdict.figures)
     yield from _score_problems("public", verdict.public, competition.tasks)
     if verdict.private is not None:
         yield from _score_problems("private", verdict.private, hidden)
+
+
+def _purpose_problems(verdict: Verdict, purpose: str, hidden: Sequence[CompetitionTask]) -> Iterator[str]:
+    has_private = verdict.private is not None
+    if purpose == PUBLIC and has_private:
+        yield "a public run brings no private scores, and this has some"
+    if purpose == HIDDEN and hidden and not has_private:
+        yield "a final run brings private scores, and this has none"
 
 
 def _score_problems(part: str, scores: Scores, tasks: Sequence[CompetitionTask]) -> Iterator[str]:
@@ -86,18 +93,20 @@ def _score_problems(part: str, scores: Scores, tasks: Sequence[CompetitionTask])
     if sorted(scores.items) != names or measured != names:
         yield f"{part} scores are of {_listed(scores.items)}; the tasks are {_listed(names)}"
         return
-    for task in tasks:
-        yield from _item_problems(part, task.name, scores.items[task.name])
     by_name = {score.task: score for score in scores.tasks}
     for task in tasks:
-        score = by_name[task.name]
-        if task.metrics and score.metric != task.metrics[0]:
-            yield f"the {part} score of '{task.name}' is by '{score.metric}', not by '{task.metrics[0]}'"
-        if _differs(score, mean(scores.items[task.name])):
-            yield f"the {part} score of '{task.name}' is not that of its items"
+        yield from _item_problems(part, task.name, scores.items[task.name])
+        yield from _task_problems(part, task, by_name[task.name], scores.items[task.name])
     items = [scores.items[task.name] for task in tasks]
     if _differs(scores.macro, average(items, [task.weight for task in tasks])):
         yield f"the {part} average is not that of the items"
+
+
+def _task_problems(part: str, task: CompetitionTask, score: Score, items: Sequence[float]) -> Iterator[str]:
+    if task.metrics and score.metric != task.metrics[0]:
+        yield f"the {part} score of '{task.name}' is by '{score.metric}', not by '{task.metrics[0]}'"
+    if _differs(score, mean(items)):
+        yield f"the {part} score of '{task.name}' is not that of its items"
 
 
 def _item_problems(part: str, task: str, items: Sequence[float]) -> Iterator[str]:
