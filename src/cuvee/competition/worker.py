@@ -97,7 +97,7 @@ class Worker:
         except Abandoned:
             log.info("run %d is no longer ours", job.run_id)
         except Refusal as refusal:
-            if refusal.code not in ("lease_lost", "bad_verdict"):
+            if refusal.code != "lease_lost":
                 raise
             log.info("run %d is no longer ours: %s", job.run_id, refusal.message)
         except Exception as error:  # noqa: BLE001  # the door: a defect of ours must not leave the run hanging
