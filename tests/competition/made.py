@@ -1,6 +1,7 @@
 """A competition, verdicts and a clock for tests of the organiser's side."""
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def verdict(
     seconds: float = 2.0,
     judged: datetime = NOON,
 ) -> Verdict:
-    """Make what a judge would say."""
+    """Make what a judge would say of some submission; `fitted` makes it one of a certain run."""
     accepted = outcome == "accepted"
     figures = Figures(1.0, 1.0, 1.0, seconds, 200 << 20, 10 << 20, 5000, 12_000_000, "bubblewrap", HARDWARE)
     return Verdict(
@@ -116,3 +117,9 @@ def verdict(
         figures=figures if accepted else None,
         log=log,
     )
+
+
+def fitted(verdict: Verdict, submission: str, purpose: str, competition: Competition) -> Verdict:
+    """Return the verdict as that of a submission, by its digest, in a run of some purpose."""
+    private = verdict.private if purpose == "final" else None
+    return replace(verdict, submission=submission, competition_digest=competition.digest, private=private)

@@ -3,13 +3,13 @@
 import hashlib
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 from fastapi.testclient import TestClient
 
-from competition.made import ORGANISER, Clock, verdict
+from competition.made import ORGANISER, Clock, fitted, tiny_competition, verdict
 from cuvee.competition.actors import Actor, new_token
 from cuvee.competition.app import make_app
 from cuvee.competition.beside import DatabaseSource
@@ -18,10 +18,10 @@ from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 from cuvee.competition.teams import new_team
-from cuvee.competition.worker import Worker
+from cuvee.competition.worker import Judge, Worker
 from cuvee.progress import Progress
 from cuvee.submission.competition import Competition
-from cuvee.submission.pack import make_archive
+from cuvee.submission.pack import make_archive, read_archive
 from cuvee.submission.verdict import Verdict
 
 RECIPE = "merge_method: linear\nmodels:\n  - model: models/a\n    parameters: {weight: WEIGHT}\n  - model: models/b\n"
@@ -53,9 +53,20 @@ class Served:
         return int(answer.json()["id"])
 
     def judge_all(self, judge: "FakeJudge | None" = None, name: str = "beside") -> int:
-        """Let a worker beside the database judge whatever waits."""
-        source = DatabaseSource(self.service, Actor(Role.WORKER, name))
-        return Worker(source, judge or FakeJudge(), dict).run(threading.Event(), once=True)
+        """Let a worker beside the database judge whatever waits. What the judge says is made to fit its run."""
+        source, competition = DatabaseSource(self.service, Actor(Role.WORKER, name)), self.service.competition
+        chosen = judge or FakeJudge()
+
+        def fits(archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
+            said = chosen(archive, workdir, purpose, progress)
+            return fitted(said, read_archive(archive).digest, purpose, competition)
+
+        return self.work(fits, source)
+
+    def work(self, judge: Judge, source: DatabaseSource | None = None) -> int:
+        """Let a worker hand in whatever the judge says."""
+        beside = source or DatabaseSource(self.service, Actor(Role.WORKER, "beside"))
+        return Worker(beside, judge, dict).run(threading.Event(), once=True)
 
     def page(self, who: str | None, path: str, **options: object) -> httpx2.Response:
         """Open a page in somebody's name."""
@@ -72,6 +83,7 @@ class FakeJudge:
     """Judges by the archive's hash: the same archive always gets the same verdict."""
 
     private_seed: int = 1
+    competition: Competition = field(default_factory=tiny_competition)
 
     def __call__(self, archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
         seed = int.from_bytes(hashlib.sha256(archive.read_bytes()).digest()[:4], "big")
@@ -79,7 +91,8 @@ class FakeJudge:
         progress.advance(1)
         progress.finish()
         skill, seconds = 0.3 + 0.5 * (seed % 101) / 100, 1 + seed % 7
-        return verdict(skill, seed, private_seed=self.private_seed, seconds=seconds)
+        said = verdict(skill, seed, private_seed=self.private_seed, seconds=seconds)
+        return fitted(said, read_archive(archive).digest, purpose, self.competition)
 
 
 def archive(name: str = "mine", weight: float = 1.0) -> bytes:

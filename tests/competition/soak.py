@@ -249,7 +249,7 @@ def work_part(port: int, token: str) -> None:
     """Be a worker on another machine; one whose server is away waits for it."""
     from cuvee.competition.worker import Worker
 
-    judge, stop = FakeJudge(), threading.Event()
+    judge, stop = FakeJudge(competition=always_open()), threading.Event()
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(random.random() * 0.1)

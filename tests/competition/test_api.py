@@ -1,19 +1,26 @@
 """From an archive to a place on the board through the API, and what is refused on the way."""
 
+import asyncio
+import io
 import threading
 from datetime import UTC, datetime, timedelta
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 
-from competition.made import Clock, tiny_competition, verdict
+from competition.made import ORGANISER, Clock, tiny_competition, verdict
 from competition.serving import FakeJudge, Served, archive, serve
+from cuvee.competition.app import make_app
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
+from cuvee.competition.service import Service
+from cuvee.competition.teams import new_team
 from cuvee.competition.worker import Worker
 from cuvee.errors import PlatformError
-from cuvee.submission.archive import write_archive
+from cuvee.submission.archive import parse_archive, write_archive
+from cuvee.submission.pack import make_archive
 
 
 @pytest.fixture
@@ -117,6 +124,53 @@ def test_the_deadline_is_the_servers_clock(sqlite: Database, seconds: int, taken
         assert (answer.status_code == 201) is taken
         if not taken:
             assert answer.json()["error"]["code"] == "closed"
+
+
+def test_an_upload_that_begins_before_the_deadline_and_ends_after_it_is_late(sqlite: Database) -> None:
+    closes = datetime(2026, 7, 1, tzinfo=UTC)
+    for seconds, status in ((0.5, 201), (1.5, 409)):
+        clock = Clock(closes - timedelta(seconds=1))
+        app = make_app(Service(sqlite, tiny_competition(), Limits(), clock))
+        with sqlite.write() as connection:
+            _, token = new_team(connection, ORGANISER, f"Slow {seconds}", clock())
+        assert asyncio.run(_sent_slowly(app, token, clock, seconds)) == status
+
+
+async def _sent_slowly(app: FastAPI, token: str, clock: Clock, seconds: float) -> int:
+    """Send an archive in two pieces, the second one later. Return the status of the answer."""
+    content = archive()
+    pieces = iter([content[:1], content[1:]])
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        piece = next(pieces, b"")
+        is_last = piece != content[:1]
+        if is_last:
+            clock.advance(seconds=seconds)
+        return {"type": "http.request", "body": piece, "more_body": not is_last}
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(int(str(message["status"])))
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+        "path": "/api/submissions", "raw_path": b"/api/submissions", "query_string": b"", "root_path": "",
+        "headers": [(b"authorization", f"Bearer {token}".encode())], "client": ("127.0.0.1", 1), "server": ("x", 80),
+    }  # fmt: skip
+    await app(scope, receive, send)  # type: ignore[arg-type]  # as ASGI says
+    return statuses[0]
+
+
+def test_half_of_a_character_in_a_lock_is_refused_with_a_message(served: Served) -> None:
+    files = parse_archive(io.BytesIO(archive()), "the archive")
+    lock = files["lock.json"].replace(b"models/a", b"models/\\ud800")
+    content = make_archive("mine", "recipe", "tiny", {"recipe.yaml": files["recipe.yaml"], "lock.json": lock})
+    answer = served.ask("team", "POST", "/api/submissions", content=content)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert (error["code"], error["message"]) == ("bad_archive", "lock.json holds half of a character: '\\ud800'")
+    assert served.ask("team", "GET", "/api/quota").json()["used_today"] == 0
 
 
 def test_the_quota_of_a_day_is_kept_and_comes_back(sqlite: Database, clock: Clock) -> None:

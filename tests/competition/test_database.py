@@ -32,6 +32,15 @@ def test_a_database_that_cannot_be_opened_is_one_clear_error(url: str) -> None:
         open_database(url)
 
 
+def test_a_database_of_a_newer_version_is_one_clear_error(url: str) -> None:
+    opened = open_database(url)
+    with opened.write() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999_later'"))
+    opened.close()
+    with pytest.raises(PlatformError, match=r"made by a newer version of cuvee.*'9999_later'"):
+        open_database(url)
+
+
 def test_every_state_is_reached_and_left_by_a_move_and_ends_are_left_by_the_organiser_alone() -> None:
     assert {end for _, end in MOVES} == set(State)
     assert {start for start, _ in MOVES} == set(State)

@@ -5,17 +5,21 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from competition.made import ORGANISER, Clock, tiny_competition, verdict
-from cuvee.competition import queue, results, submissions
+from competition.made import ORGANISER, Clock, fitted, tiny_competition, verdict
+from competition.serving import archive
+from cuvee.competition import final, queue, results, submissions
 from cuvee.competition.actors import Actor
 from cuvee.competition.database import Database
+from cuvee.competition.inbox import submission_digest
 from cuvee.competition.limits import Limits
 from cuvee.competition.quotas import quota
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import run_of
+from cuvee.competition.service import Service
 from cuvee.competition.states import Role, State
-from cuvee.competition.tables import moves, public_results, runs
+from cuvee.competition.tables import archives, moves, public_results, runs
 from cuvee.competition.teams import new_team
+from cuvee.submission.verdict import Verdict
 
 LIMITS = Limits()
 ALICE, BOB = Actor(Role.WORKER, "alice"), Actor(Role.WORKER, "bob")
@@ -29,7 +33,7 @@ def team(database: Database, clock: Clock, name: str = "Vintners") -> Actor:
 
 
 def send(database: Database, by: Actor, clock: Clock, key: str = "a") -> int:
-    received = submissions.Received(b"archive " + key.encode(), "recipe", ["one", "two"], f"try {key}", key)
+    received = submissions.Received(archive(f"try {key}"), "recipe", ["one", "two"], f"try {key}", key)
     with database.write() as connection:
         return submissions.receive(connection, by, received, COMPETITION, LIMITS, clock())
 
@@ -40,8 +44,19 @@ def claim(database: Database, worker: Actor, clock: Clock) -> queue.Job | None:
 
 
 def finish(database: Database, worker: Actor, job: queue.Job, clock: Clock, skill: float = 0.6) -> State:
-    with database.write() as connection:
-        return results.finish(connection, worker, job.run_id, job.fence, verdict(skill), COMPETITION, LIMITS, clock())
+    return results.finish(service(database, clock), worker, job.run_id, job.fence, said(database, job, skill))
+
+
+def service(database: Database, clock: Clock) -> Service:
+    return Service(database, COMPETITION, LIMITS, clock)
+
+
+def said(database: Database, job: queue.Job, skill: float = 0.6) -> Verdict:
+    """Make the verdict of a right judge."""
+    with database.read() as connection:
+        content = connection.execute(sa.select(archives.c.content).where(archives.c.digest == job.archive_digest))
+        digest = submission_digest(content.scalar_one())
+    return fitted(verdict(skill), digest, job.purpose, COMPETITION)
 
 
 def state(database: Database, submission_id: int) -> State:
@@ -215,7 +230,50 @@ def test_only_waiting_runs_are_free_to_cancel(database: Database, clock: Clock) 
     assert used(database, by, clock) == 1, "the one that a worker had begun"
 
 
+def test_a_submission_and_a_freeze_at_once_end_one_after_the_other(database: Database, clock: Clock) -> None:
+    """The one that comes second sees what the first has done."""
+    by = team(database, clock)
+    refused: list[str] = []
+
+    def late() -> None:
+        try:
+            send(database, by, clock)
+        except Refusal as refusal:
+            refused.append(refusal.code)
+
+    thread = threading.Thread(target=late)
+    with database.write() as connection:
+        final.freeze(connection, ORGANISER, COMPETITION, clock())
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive(), "the submission waits until it is known whether all is frozen"
+    thread.join(timeout=60)
+    assert refused == ["closed"]
+
+
+def test_a_freeze_waits_for_a_submission_that_is_being_taken(database: Database, clock: Clock) -> None:
+    by = team(database, clock)
+    refused: list[str] = []
+
+    def freeze() -> None:
+        try:
+            with database.write() as connection:
+                final.freeze(connection, ORGANISER, COMPETITION, clock())
+        except Refusal as refusal:
+            refused.append(refusal.message)
+
+    thread = threading.Thread(target=freeze)
+    received = submissions.Received(archive("a"), "recipe", [], "a", "a")
+    with database.write() as connection:
+        submissions.receive(connection, by, received, COMPETITION, LIMITS, clock())
+        thread.start()
+        thread.join(timeout=0.5)
+        assert thread.is_alive(), "the freeze waits for what is being taken"
+    thread.join(timeout=60)
+    assert refused == ["1 runs are still under way"]
+
+
 def _finish_and_fail(database: Database, job: queue.Job, clock: Clock) -> None:
     with database.write() as connection:
-        results.finish(connection, ALICE, job.run_id, job.fence, verdict(), COMPETITION, LIMITS, clock())
+        results.take(connection, ALICE, job.run_id, job.fence, said(database, job), service(database, clock))
         raise RuntimeError("power cut")

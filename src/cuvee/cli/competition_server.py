@@ -112,18 +112,27 @@ def export(
     out: Path = typer.Argument(..., metavar="OUT", help="Folder for the site, or a .json file for everything."),
     database: str | None = DATABASE,
 ) -> None:
-    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser."""
+    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser.
+
+    With the whole database the audit log is checked: the command fails where a line was changed or taken out.
+    """
     _need_extra()
     from cuvee.competition.local import open_service
 
     service = open_service(folder, database)
     if out.suffix == ".json":
+        from cuvee.competition.audit import look_at_chain
         from cuvee.competition.dump import dump
+        from cuvee.errors import PlatformError
 
         with service.database.read() as connection:
             content = json.dumps(dump(connection), indent=1, ensure_ascii=False)
+            chain = look_at_chain(connection)
         out.write_text(content, encoding="utf-8")
         typer.echo(f"{out}: everything, private scores too", err=True)
+        if not chain.is_whole:
+            raise PlatformError(str(chain), hint="compare with a backup or an earlier export")
+        typer.echo(chain, err=True)
         return
     from cuvee.competition.site import write_site
 

@@ -46,18 +46,7 @@ class DatabaseSource:
             raise PlatformError(f"the database is away: {error.orig}") from error
 
     def finish(self, job: Job, verdict: Verdict) -> None:
-        service = self.service
-        with service.database.write() as connection:
-            results.finish(
-                connection,
-                self.worker,
-                job.run_id,
-                job.fence,
-                verdict,
-                service.competition,
-                service.limits,
-                service.now(),
-            )
+        results.finish(self.service, self.worker, job.run_id, job.fence, verdict)
 
     def give_up(self, job: Job, reason: str) -> None:
         service = self.service

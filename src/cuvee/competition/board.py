@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection, Row
 from cuvee.competition.comparisons import Bounds, Items, all_differences, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.revision import revision
+from cuvee.competition.shown import is_shown
 from cuvee.competition.tables import public_results, submissions, teams
 from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report import Figure
@@ -149,7 +150,7 @@ def _best_of_each_team(phase: str) -> sa.Select[Any]:
         )
         .join(public_results, public_results.c.submission_id == submissions.c.id)
         .join(teams, teams.c.id == submissions.c.team_id)
-        .where(submissions.c.phase == phase, public_results.c.released, ~submissions.c.hidden, ~teams.c.hidden)
+        .where(submissions.c.phase == phase, public_results.c.released, is_shown())
         .subquery()
     )
     return (

@@ -83,18 +83,18 @@ class Finished(Held):
 
 
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
-    """Read the body, at most as much as may be sent; the time that counts is that of its first byte."""
+    """Read the body, at most as much as may be sent; the time that counts is that of its last byte."""
     service = service_of(request)
-    at, most, content = service.now(), service.limits.archive_bytes, bytearray()
+    most, content = service.limits.archive_bytes, bytearray()
     async for piece in request.stream():
         content += piece
         if len(content) > most:
             raise Refusal("too_large", f"more than {most} bytes were sent")
-    yield SentArchive(bytes(content), at)
+    yield SentArchive(bytes(content), service.now())
 
 
 class SentArchive:
-    """An archive as it came, and when."""
+    """An archive as it came, and when all of it was there."""
 
     def __init__(self, content: bytes, at: datetime) -> None:
         self.content = content

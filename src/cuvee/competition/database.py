@@ -4,20 +4,27 @@ Two ways in, so that no transaction is half a write: `read()` sees one snapshot,
 transaction on SQLite takes the write lock when it begins (BEGIN IMMEDIATE), so it never fails half-way for a lock.
 """
 
+import logging
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
+from cuvee.competition import audit
+from cuvee.competition.locks import SCHEMA, hold, is_postgres
 from cuvee.errors import PlatformError
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
 SECONDS_TO_WAIT_FOR_A_LOCK = 30
-ADVISORY_LOCK = 0x43757665  # one number that all our servers agree on
+
+log = logging.getLogger("cuvee.competition")
 
 
 class Database:
@@ -37,9 +44,15 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Write in one transaction: all of it, or nothing if an error leaves the block."""
-        with self.engine.connect().execution_options(writes=True) as connection, connection.begin():
+        """Write in one transaction: all of it, or nothing if an error leaves the block.
+
+        The lines of the audit log that it records are written at its end.
+        """
+        lines: list[dict[str, Any]] = []
+        options = {"writes": True, audit.PENDING: lines}
+        with self.engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
+            audit.append(connection, lines)
 
     def close(self) -> None:
         """Give all connections back."""
@@ -47,10 +60,17 @@ class Database:
 
 
 def open_database(url: str) -> Database:
-    """Open the database at an SQLAlchemy URL and bring its tables up to date."""
+    """Open the database at an SQLAlchemy URL and bring its tables up to date.
+
+    Raises PlatformError for one that cannot be opened or was made by a newer version. One whose audit log is not
+    guarded any more is opened, with a warning in the log.
+    """
     database = Database(_engine(url))
     try:
         _upgrade(database)
+        with database.read() as connection:
+            if audit.unprotected(connection):
+                log.warning("%s", audit.look_at_chain(connection))
     except DBAPIError as error:
         raise PlatformError(
             f"the database cannot be opened: {error.orig}",
@@ -62,11 +82,6 @@ def open_database(url: str) -> Database:
 def sqlite_url(path: Path) -> str:
     """Return the URL of a SQLite file."""
     return f"sqlite:///{path}"
-
-
-def is_postgres(connection: Connection) -> bool:
-    """Tell whether rows can be locked one by one."""
-    return connection.dialect.name == "postgresql"
 
 
 def _engine(url: str) -> Engine:
@@ -97,9 +112,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _upgrade(database: Database) -> None:
-    import logging
-
+def _upgrade(database: Database, revision: str = "head") -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -107,7 +120,22 @@ def _upgrade(database: Database) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.write() as connection:
-        if is_postgres(connection):
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(ADVISORY_LOCK)))
+        hold(connection, SCHEMA)
+        _check_is_known(connection, config)
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
+
+
+def _check_is_known(connection: Connection, config: "Config") -> None:
+    """Refuse a database whose tables a version of ours has made that this one does not know."""
+    from alembic.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    newer = sorted(set(MigrationContext.configure(connection).get_current_heads()) - known)
+    if newer:
+        raise PlatformError(
+            f"the database was made by a newer version of cuvee: this one does not know its tables '{newer[0]}'",
+            where=connection.engine.url.render_as_string(hide_password=True),
+            hint="install the version that made it, or a newer one",
+        )

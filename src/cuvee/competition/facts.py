@@ -1,13 +1,28 @@
-"""Single facts of a competition that its organiser sets: that it is frozen, that the final ranking is published."""
+"""Single facts of a competition that its organiser sets: that it is frozen, that the final ranking is published.
+
+Who acts because a fact is set, or because it is not, looks and acts in one transaction and holds the facts until it
+ends.
+"""
 
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cuvee.competition.locks import FACTS, hold, hold_shared
 from cuvee.competition.tables import facts
 
 FROZEN, PUBLISHED = "frozen", "published"
+
+
+def hold_facts(connection: Connection) -> None:
+    """Let nobody change a fact until this transaction ends. Many may hold the facts together."""
+    hold_shared(connection, FACTS)
+
+
+def hold_facts_alone(connection: Connection) -> None:
+    """Wait until nobody holds the facts, and hold them alone until this transaction ends."""
+    hold(connection, FACTS)
 
 
 def fact(connection: Connection, name: str) -> Any | None:

@@ -1,28 +1,36 @@
 """The final ranking: freeze, judge what was chosen once more on the private parts, publish.
 
 Before `publish` nothing of the private parts is in any table that participants' views read; `publish` copies the
-figures there. The order is by the private score; the gap to the public score is published with it.
+figures there. The order is by the private score; the gap to the public score is published with it. Who is hidden has no
+place, and the ranking is made again when somebody is hidden after it is out.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
-from cuvee.competition.comparisons import ranks
-from cuvee.competition.facts import FROZEN, PUBLISHED, fact, set_fact, unset_fact
-from cuvee.competition.private import private_scores
+from cuvee.competition.facts import (
+    FROZEN,
+    PUBLISHED,
+    fact,
+    hold_facts,
+    hold_facts_alone,
+    set_fact,
+    unset_fact,
+)
+from cuvee.competition.final_places import left_out, write_places
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
 from cuvee.competition.runs import HIDDEN, PUBLIC, again, move, new_run
+from cuvee.competition.shown import is_shown
 from cuvee.competition.states import FINAL, State
 from cuvee.competition.submissions import selections
-from cuvee.competition.tables import final_scores, public_results, runs, submissions, teams
+from cuvee.competition.tables import public_results, runs, submissions, teams
 from cuvee.submission.competition import Competition
 
 
@@ -45,6 +53,7 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
 
     Parents and baselines are ranked beside them. Return how many runs were queued.
     """
+    hold_facts_alone(connection)
     if fact(connection, FROZEN) is not None:
         raise Refusal("wrong_state", "the final ranking is being made already")
     under_way = connection.execute(
@@ -67,10 +76,11 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
 
 def unfreeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
     """Take submissions again: the final runs are taken back. Not possible once one has begun. Return how many."""
+    hold_facts_alone(connection)
     begun = connection.execute(
         sa.select(runs.c.id).where(runs.c.purpose == HIDDEN, runs.c.state != State.QUEUED.value)
     ).first()
-    if fact(connection, FROZEN) is None or begun:
+    if fact(connection, FROZEN) is None or begun or fact(connection, PUBLISHED) is not None:
         raise Refusal("wrong_state", "nothing is frozen, or the final runs have begun")
     unset_fact(connection, FROZEN)
     waiting = connection.execute(sa.select(runs.c.id).where(runs.c.purpose == HIDDEN)).scalars().all()
@@ -87,7 +97,7 @@ def chosen_submissions(connection: Connection, at_most: int) -> list[int]:
         .join(public_results, public_results.c.submission_id == submissions.c.id)
         .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
         .join(teams, teams.c.id == submissions.c.team_id)
-        .where(runs.c.state == State.SCORED.value, ~submissions.c.hidden, ~teams.c.hidden)
+        .where(runs.c.state == State.SCORED.value, is_shown())
         .order_by(submissions.c.team_id, public_results.c.value.desc(), submissions.c.id)
     ).all()
     by_team: dict[int, list[Any]] = {}
@@ -111,7 +121,11 @@ def finals(connection: Connection) -> Finals:
 
 
 def publish(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
-    """Publish the final ranking: each team by the better of its chosen submissions. Return how many places it has."""
+    """Publish the final ranking: each team by the better of its chosen submissions. Return how many places it has.
+
+    Raises Refusal, with the teams' names, unless every shown team was judged and every score that counts is whole.
+    """
+    hold_facts_alone(connection)
     state = finals(connection)
     if state.published:
         raise Refusal("wrong_state", "the final ranking is published already")
@@ -119,61 +133,55 @@ def publish(connection: Connection, organiser: Actor, competition: Competition, 
         raise Refusal("wrong_state", f"the final runs are not all over: {state.states}", hint="freeze first, then wait")
     if state.states.get(State.ERRORED.value):
         raise Refusal("wrong_state", "some final runs stopped by our failure", hint="run them again, or cancel them")
-    best = _best_of_each_team(connection, private_scores(connection, HIDDEN))
-    places = _places(best, competition)
-    if places:
-        connection.execute(final_scores.insert(), places)
+    _check_all_were_judged(connection, competition)
+    places = write_places(connection, competition)
     set_fact(connection, PUBLISHED, now.isoformat())
-    audit.record(connection, organiser, "published", competition.name, now, places=len(places))
+    without = left_out(connection)
+    audit.record(connection, organiser, "published", competition.name, now, places=places, left_out=without)
     changed(connection)
-    return len(places)
+    return places
 
 
-@dataclass(frozen=True)
-class _Scored:
-    row: Row[Any]
-    kind: str
-    public_value: float
+def rank_again(connection: Connection, organiser: Actor, competition: Competition, now: datetime, *, why: str) -> None:
+    """Make a ranking that is out anew, after `why`; before it is out there is nothing to do."""
+    if fact(connection, PUBLISHED) is None:
+        return
+    places = write_places(connection, competition)
+    audit.record(connection, organiser, "ranked again", competition.name, now, places=places, why=why)
 
 
-def _best_of_each_team(connection: Connection, scored: Sequence[Row[Any]]) -> list[_Scored]:
-    known = {
-        row.id: row
-        for row in connection.execute(
-            sa.select(submissions.c.id, submissions.c.team_id, teams.c.kind, public_results.c.value)
-            .join(teams, teams.c.id == submissions.c.team_id)
-            .join(public_results, public_results.c.submission_id == submissions.c.id)
-        )
-    }
-    best: dict[int, _Scored] = {}
-    for row in sorted(scored, key=lambda each: (-each.value, each.submission_id)):
-        of = known[row.submission_id]
-        best.setdefault(of.team_id, _Scored(row, of.kind, of.value))
-    return sorted(best.values(), key=lambda each: (-each.row.value, each.row.submission_id))
+def rerun(
+    connection: Connection, organiser: Actor, submission_id: int, competition: Competition, now: datetime
+) -> None:
+    """Judge a submission for the final ranking once more, or for the first time if its team was hidden before."""
+    hold_facts(connection)
+    if fact(connection, FROZEN) is None:
+        raise Refusal("wrong_state", "nothing is frozen yet", hint="freeze first")
+    if fact(connection, PUBLISHED) is not None:
+        raise Refusal("wrong_state", "the final ranking is published; what it says stands")
+    earlier = connection.execute(
+        sa.select(runs.c.id).where(runs.c.submission_id == submission_id, runs.c.purpose == HIDDEN)
+    ).scalar()
+    if earlier is not None:
+        again(connection, earlier, organiser, now)
+        return
+    if submission_id not in chosen_submissions(connection, selections(competition)):
+        raise Refusal("wrong_state", f"submission {submission_id} is not chosen for the final ranking")
+    new_run(connection, submission_id, HIDDEN, organiser, now)
+    audit.record(connection, organiser, "run queued", f"submission {submission_id}", now, purpose=HIDDEN)
 
 
-def _places(best: Sequence[_Scored], competition: Competition) -> list[dict[str, Any]]:
-    """Rank participants with ranges; parents and baselines have a place in the order but the rank 0."""
-    weights = {task.name: task.weight for task in competition.tasks if task.private}
-    competing = [each for each in best if each.kind == "participant"]
-    ranges = dict(
-        zip(
-            (e.row.submission_id for e in competing),
-            ranks([e.row.item_scores for e in competing], weights),
-            strict=True,
-        )
-    )
-    return [
-        {
-            "submission_id": each.row.submission_id,
-            "place": place,
-            "rank_low": ranges.get(each.row.submission_id, (0, 0))[0],
-            "rank_high": ranges.get(each.row.submission_id, (0, 0))[1],
-            "value": each.row.value,
-            "low": each.row.low,
-            "high": each.row.high,
-            "public_value": each.public_value,
-            "tasks": each.row.tasks,
-        }
-        for place, each in enumerate(best, start=1)
-    ]
+def _check_all_were_judged(connection: Connection, competition: Competition) -> None:
+    """Refuse where a team is shown now that was not when the submissions were chosen."""
+    judged = sa.select(submissions.c.team_id).join(runs, runs.c.submission_id == submissions.c.id)
+    chosen = chosen_submissions(connection, selections(competition))
+    missing = connection.execute(
+        sa.select(teams.c.name, submissions.c.id)
+        .join(submissions, submissions.c.team_id == teams.c.id)
+        .where(submissions.c.id.in_(chosen), submissions.c.team_id.not_in(judged.where(runs.c.purpose == HIDDEN)))
+        .order_by(submissions.c.id)
+    ).all()
+    if missing:
+        named = ", ".join(f"{row.name} (submission {row.id})" for row in missing)
+        hint = "judge them for the final ranking, or hide them"
+        raise Refusal("wrong_state", f"some were not judged for the final ranking: {named}", hint=hint)

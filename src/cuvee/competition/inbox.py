@@ -1,5 +1,8 @@
 """An archive as it was sent -> what the database keeps of it."""
 
+import hashlib
+import io
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -7,7 +10,10 @@ from typing import Any
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.submissions import Received
 from cuvee.errors import CuveeError
-from cuvee.submission.pack import read_archive
+from cuvee.submission.archive import parse_archive
+from cuvee.submission.pack import LOCK, MANIFEST, read_archive
+
+PACK = "make archives with `cuvee submission pack`"
 
 
 def opened(content: bytes, title: str, request_key: str) -> Received:
@@ -18,12 +24,27 @@ def opened(content: bytes, title: str, request_key: str) -> Received:
         try:
             submission = read_archive(place)
             recipe, models = submission.recipe_text, references(submission.lock)
-        except (CuveeError, UnicodeDecodeError) as error:
-            message = error.message if isinstance(error, CuveeError) else "the recipe is not UTF-8"
-            raise Refusal("bad_archive", message, hint="make archives with `cuvee submission pack`") from error
+            _check_text(submission.lock, LOCK)
+        except CuveeError as error:
+            raise Refusal("bad_archive", error.message, hint=PACK) from error
     if "\0" in recipe:
         raise Refusal("bad_archive", "the recipe holds a zero byte")
     return Received(content, recipe, models, title or submission.name, request_key)
+
+
+def submission_digest(content: bytes) -> str:
+    """Return the digest by which a verdict names the submission of an archive that was taken in: of its manifest."""
+    files = parse_archive(io.BytesIO(content), "the archive")
+    return hashlib.sha256(files[MANIFEST]).hexdigest()
+
+
+def _check_text(document: Any, name: str) -> None:
+    """Refuse JSON with an escape for half of a character: no database keeps it and no answer can say it."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = ascii(error.object[error.start])
+        raise Refusal("bad_archive", f"{name} holds half of a character: {half}", hint=PACK) from error
 
 
 def references(lock: Any) -> list[str]:

@@ -17,8 +17,7 @@ def keep_private(
     connection: Connection, submission_id: int, purpose: str, scores: PrivateScores, now: datetime
 ) -> None:
     """Keep what a run found on the private parts, in place of what an earlier one did."""
-    here = (private_results.c.submission_id == submission_id, private_results.c.purpose == purpose)
-    connection.execute(private_results.delete().where(*here))
+    drop_private(connection, submission_id, purpose)
     connection.execute(
         private_results.insert().values(
             submission_id=submission_id,
@@ -31,6 +30,25 @@ def keep_private(
             received_at=now,
         )
     )
+
+
+def drop_private(connection: Connection, submission_id: int, purpose: str) -> None:
+    """Forget what an earlier run found: the newest one says something else."""
+    connection.execute(
+        private_results.delete().where(
+            private_results.c.submission_id == submission_id, private_results.c.purpose == purpose
+        )
+    )
+
+
+def private_counts(connection: Connection, submission_id: int, purpose: str) -> dict[str, int]:
+    """Return how many private items each task of a run has; nothing where it has no private scores."""
+    items = connection.execute(
+        sa.select(private_results.c.item_scores).where(
+            private_results.c.submission_id == submission_id, private_results.c.purpose == purpose
+        )
+    ).scalar()
+    return {task: len(scores) for task, scores in (items or {}).items()}
 
 
 def private_scores(connection: Connection, purpose: str) -> Sequence[Row[Any]]:

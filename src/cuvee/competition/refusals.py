@@ -16,6 +16,7 @@ Code = Literal[
     "name_taken",
     "wrong_state",
     "lease_lost",
+    "bad_verdict",
     "bad_request",
 ]
 
@@ -31,6 +32,7 @@ STATUS: dict[Code, int] = {
     "name_taken": 409,
     "wrong_state": 409,
     "lease_lost": 409,
+    "bad_verdict": 422,
     "bad_request": 422,
 }
 

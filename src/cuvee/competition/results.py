@@ -1,4 +1,4 @@
-"""A worker's verdict becomes a state, a result and a log, in one transaction, once."""
+"""A worker's verdict is checked, and becomes a state, a result and a log, in one transaction, once."""
 
 import hashlib
 import json
@@ -10,42 +10,57 @@ from sqlalchemy.engine import Connection
 
 from cuvee.competition.actors import Actor
 from cuvee.competition.ladder import is_released
-from cuvee.competition.limits import Limits
-from cuvee.competition.private import keep_private
+from cuvee.competition.private import drop_private, keep_private
 from cuvee.competition.queue import give_up, held, keep_log
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC, move
+from cuvee.competition.service import Service
 from cuvee.competition.states import State
-from cuvee.competition.tables import public_results, submissions, verdicts, workers
+from cuvee.competition.tables import public_results, runs, submissions, verdicts, workers
+from cuvee.competition.verdict_checks import check_bound, check_content
 from cuvee.submission.competition import Competition
 from cuvee.submission.verdict import PublicVerdict, Verdict
 
 REFUSED = frozenset({"rules", "archive", "claim"})
 
 
-def finish(
-    connection: Connection,
-    worker: Actor,
-    run_id: int,
-    fence: int,
-    verdict: Verdict,
-    competition: Competition,
-    limits: Limits,
-    now: datetime,
-) -> State:
-    """Take a verdict for a run that the worker holds. The same verdict again changes nothing."""
+def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Verdict) -> State:
+    """Take a verdict for a run that the worker holds. The same verdict again changes nothing.
+
+    Raises Refusal 'bad_verdict' for one that does not fit the run. That attempt is over then, at nobody's cost: the run
+    waits for another, and after a few it is our failure, for the organiser to look at.
+    """
+    try:
+        if verdict.outcome != "errored":
+            check_content(verdict, service.competition, _purpose(service, run_id))
+        with service.database.write() as connection:
+            return take(connection, worker, run_id, fence, verdict, service)
+    except Refusal as refusal:
+        if refusal.code != "bad_verdict":
+            raise
+        with service.database.write() as connection:
+            give_up(connection, worker, run_id, fence, service.limits, service.now(), refusal.message)
+        raise
+
+
+def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict: Verdict, service: Service) -> State:
+    """Take a verdict whose content is checked, in one transaction."""
+    now = service.now()
     row = held(connection, worker, run_id, fence)
     key = result_key(verdict)
     if row.result_key == key:
         return State(row.state)
     if State(row.state) is not State.RUNNING:
         raise Refusal("lease_lost", f"run {run_id} is {row.state}; its result is not wanted", hint="claim another")
-    keep_log(connection, run_id, row.attempt, verdict.log)
     if verdict.outcome == "errored":
-        return give_up(connection, worker, run_id, fence, limits, now, verdict.message)
+        keep_log(connection, run_id, row.attempt, verdict.log)
+        return give_up(connection, worker, run_id, fence, service.limits, now, verdict.message)
+    check_bound(connection, row, verdict)
+    keep_log(connection, run_id, row.attempt, verdict.log)
     _keep_verdict(connection, row.submission_id, row.purpose, verdict.for_participants(), now)
+    _drop_scores(connection, row.submission_id, row.purpose)
     if verdict.outcome == "accepted":
-        _keep_scores(connection, row.submission_id, row.purpose, verdict, competition, now)
+        _keep_scores(connection, row.submission_id, row.purpose, verdict, service.competition, now)
     end = state_of(verdict)
     values = {"reason_code": verdict.reason or "", "reason": verdict.message, "result_key": key}
     move(connection, run_id, end, worker, now, why=verdict.message or end.value, **values)
@@ -53,6 +68,14 @@ def finish(
         workers.update().where(workers.c.name == worker.name).values(judged=workers.c.judged + 1, failures=0)
     )
     return end
+
+
+def _purpose(service: Service, run_id: int) -> str:
+    with service.database.read() as connection:
+        purpose = connection.execute(sa.select(runs.c.purpose).where(runs.c.id == run_id)).scalar()
+    if purpose is None:
+        raise Refusal("lease_lost", f"there is no run {run_id}", hint="claim another")
+    return str(purpose)
 
 
 def state_of(verdict: Verdict) -> State:
@@ -81,6 +104,13 @@ def _keep_verdict(
     )
 
 
+def _drop_scores(connection: Connection, submission_id: int, purpose: str) -> None:
+    """Forget the scores of an earlier run of the same purpose: this verdict stands in their place."""
+    drop_private(connection, submission_id, purpose)
+    if purpose == PUBLIC:
+        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
+
+
 def _keep_scores(
     connection: Connection, submission_id: int, purpose: str, verdict: Verdict, competition: Competition, now: datetime
 ) -> None:
@@ -89,10 +119,9 @@ def _keep_scores(
     if purpose != PUBLIC:
         return
     public, figures = verdict.public, verdict.figures
-    if public is None or figures is None:
-        raise Refusal("bad_request", "an accepted verdict needs public scores and figures")
+    assert public is not None, "checked before"
+    assert figures is not None, "checked before"
     items = {task: list(values) for task, values in public.items.items()}
-    connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
     phase = connection.execute(sa.select(submissions.c.phase).where(submissions.c.id == submission_id)).scalar_one()
     connection.execute(
         public_results.insert().values(

@@ -1,5 +1,6 @@
 """Runs a competition: the server with its local workers, or a worker alone."""
 
+import logging
 import signal
 import sys
 import threading
@@ -9,9 +10,12 @@ import uvicorn
 
 from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
+from cuvee.competition.audit import look_at_chain
 from cuvee.competition.local import Workers, open_service, prepare
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
+
+log = logging.getLogger("cuvee.competition")
 
 
 def serve(
@@ -28,8 +32,15 @@ def serve(
 
 
 def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
-    """Open a competition, with its first entries; return it and the file of the organiser's token."""
+    """Open a competition, with its first entries; return it and the file of the organiser's token.
+
+    An audit log that was changed keeps nobody from it, but is told.
+    """
     service = open_service(folder, database_url)
+    with service.database.read() as connection:
+        chain = look_at_chain(connection)
+    if chain.broken:
+        log.warning("%s", chain)
     return service, prepare(service)
 
 

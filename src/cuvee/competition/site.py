@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cuvee.competition.actors import VISITOR
+from cuvee.competition.audit import head
 from cuvee.competition.board import make_board
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.pages.board_page import Choice, arranged, bar
@@ -30,6 +31,7 @@ def _pages(service: Service) -> dict[str, str]:
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
+        record = head(connection)
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -44,7 +46,7 @@ def _pages(service: Service) -> dict[str, str]:
         "phase": phase,
         "bar": lambda figure: bar(figure, all_rows.scale),
     }
-    guide = {"meaning": MEANING, "address": "https://the-server"}
+    guide = {"meaning": MEANING, "address": "https://the-server", "record": record}
     made = {
         "index.html": text("board", {**common, **board_values}, static_site=True),
         "final.html": text("final", {**common, "final": final}, static_site=True),

@@ -12,9 +12,9 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
-from cuvee.competition.database import is_postgres
-from cuvee.competition.facts import FROZEN, fact
+from cuvee.competition.facts import FROZEN, fact, hold_facts
 from cuvee.competition.limits import Limits
+from cuvee.competition.locks import is_postgres
 from cuvee.competition.names import checked_name
 from cuvee.competition.quotas import quota
 from cuvee.competition.refusals import Refusal
@@ -47,7 +47,9 @@ def receive(
     """Take a submission into the queue and return its number.
 
     The same request sent twice is one submission: a client that lost the answer sends it again with the same key.
+    Nobody freezes between the look at the phase and the end of the transaction.
     """
+    hold_facts(connection)
     team_id = _lock_team(connection, team)
     earlier = connection.execute(
         sa.select(submissions.c.id, submissions.c.archive_digest).where(
@@ -114,6 +116,7 @@ def select(
 ) -> None:
     """Choose a submission for the final ranking, or no longer."""
     row = owned(connection, actor, submission_id)
+    hold_facts(connection)
     if fact(connection, FROZEN) is not None:
         raise Refusal("closed", "the final ranking is being made; the choice stands")
     if run_of(connection, submission_id).state != State.SCORED:
@@ -135,21 +138,15 @@ def selections(competition: Competition) -> int:
     return next((phase.selections for phase in competition.phases if phase.selections), 1)
 
 
-def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime, purpose: str = PUBLIC) -> None:
+def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:
     """Judge a submission again. It costs no quota; the result that it has stays until the new one is there."""
-    again(connection, run_of(connection, submission_id, purpose).id, organiser, now)
+    again(connection, run_of(connection, submission_id).id, organiser, now)
 
 
 def give_back(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:
     """Let a submission count against no quota."""
     _change(connection, submission_id, given_back=True)
     audit.record(connection, organiser, "quota given back", f"submission {submission_id}", now)
-
-
-def hide(connection: Connection, organiser: Actor, submission_id: int, hidden: bool, now: datetime) -> None:
-    """Take a submission off the public pages, or put it back."""
-    _change(connection, submission_id, hidden=hidden)
-    audit.record(connection, organiser, "hidden" if hidden else "shown", f"submission {submission_id}", now)
 
 
 def annotate(connection: Connection, organiser: Actor, submission_id: int, note: str, now: datetime) -> None:

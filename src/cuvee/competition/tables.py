@@ -243,4 +243,5 @@ audit = Table(
     Column("action", String(40), nullable=False),
     Column("subject", String(80), nullable=False),
     Column("details", JSON, nullable=False),
+    Column("digest", String(64), nullable=False, server_default=""),
 )

@@ -11,7 +11,6 @@ from cuvee.competition.actors import Actor, new_token
 from cuvee.competition.audit import record
 from cuvee.competition.names import checked_name, name_key
 from cuvee.competition.refusals import Refusal
-from cuvee.competition.revision import changed
 from cuvee.competition.states import Role
 from cuvee.competition.tables import teams
 
@@ -38,15 +37,3 @@ def new_team(
     ).scalar_one()
     record(connection, by, "team made", f"team {team_id}", now, name=shown, kind=kind)
     return team_id, new_token(connection, by, Role.TEAM, shown, now, team_id=team_id)
-
-
-def hide_team(connection: Connection, by: Actor, team_id: int, hidden: bool, now: datetime) -> None:
-    """Take a team off the public pages, or put it back."""
-    _update(connection, team_id, hidden=hidden)
-    record(connection, by, "team hidden" if hidden else "team shown", f"team {team_id}", now)
-
-
-def _update(connection: Connection, team_id: int, **values: bool | str) -> None:
-    if not connection.execute(teams.update().where(teams.c.id == team_id).values(**values)).rowcount:
-        raise Refusal("not_found", f"there is no team {team_id}")
-    changed(connection)

@@ -16,6 +16,7 @@ from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.queue import positions
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC
+from cuvee.competition.shown import is_shown
 from cuvee.competition.states import MEANING, Role, State
 from cuvee.competition.tables import (
     archives,
@@ -166,6 +167,7 @@ def final_view(connection: Connection) -> FinalView:
         sa.select(final_scores, submissions.c.title, teams.c.id.label("team_id"), teams.c.name, teams.c.kind)
         .join(submissions, submissions.c.id == final_scores.c.submission_id)
         .join(teams, teams.c.id == submissions.c.team_id)
+        .where(is_shown())
         .order_by(final_scores.c.place)
     ).all()
     return FinalView(published=fact(connection, PUBLISHED) is not None, places=[_final_place(row) for row in found])
@@ -178,7 +180,7 @@ def submission_view(
     row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
     if row is not None and _is_own(actor, row):
         return _own(connection, actor, row, competition)
-    if row is None or row.hidden or row.team_hidden or not row.released or row.state != State.SCORED:
+    if row is None or not row.is_shown or not row.released or row.state != State.SCORED:
         raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
     return SubmissionView(**_shared(row, show_score=True, recipe=fact(connection, PUBLISHED) is not None))
 
@@ -194,9 +196,7 @@ def submission_views(
         query = query.where(submissions.c.id < before)
     own = actor.role is Role.ORGANISER or (actor.role is Role.TEAM and team_id == actor.team_id)
     if not own:
-        query = query.where(
-            ~submissions.c.hidden, ~teams.c.hidden, public_results.c.released, runs.c.state == State.SCORED.value
-        )
+        query = query.where(is_shown(), public_results.c.released, runs.c.state == State.SCORED.value)
     published = fact(connection, PUBLISHED) is not None
     return [
         SubmissionView(**_shared(row, show_score=_shows_score(actor, row), recipe=published or _is_own(actor, row)))
@@ -248,7 +248,7 @@ def _submissions() -> sa.Select[Any]:
             teams.c.name.label("team_name"),
             teams.c.kind.label("team_kind"),
             teams.c.note.label("team_note"),
-            teams.c.hidden.label("team_hidden"),
+            is_shown().label("is_shown"),
             runs.c.id.label("run_id"),
             *(
                 runs.c[name]

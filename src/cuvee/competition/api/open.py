@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
 
+from cuvee.competition import audit
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.board import Board
@@ -47,6 +48,13 @@ class TaskView(BaseModel):
     in_final: bool
 
 
+class AuditHeadView(BaseModel):
+    """The newest line of the audit log. Its digest stands for all lines up to it, so keep it to check them later."""
+
+    line: int
+    digest: str
+
+
 class CompetitionView(BaseModel):
     """The competition as its file says; `text` is the file itself and `digest` its SHA-256."""
 
@@ -59,6 +67,7 @@ class CompetitionView(BaseModel):
     phases: list[PhaseView]
     tasks: list[TaskView]
     public_key: str | None
+    audit_head: AuditHeadView
     text: str
 
 
@@ -81,6 +90,8 @@ def health(service: Serves, _actor: Asks) -> HealthView:
 def competition(service: Serves, _actor: Asks) -> CompetitionView:
     """Show the competition: phases, tasks, rules."""
     of, now = service.competition, service.now()
+    with service.database.read() as connection:
+        head = audit.head(connection)
     return CompetitionView(
         name=of.name,
         title=of.title,
@@ -105,6 +116,7 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
         ],
         tasks=[TaskView(name=task.name, weight=task.weight, in_final=task.private is not None) for task in of.tasks],
         public_key=of.public_key,
+        audit_head=AuditHeadView(line=head.line, digest=head.digest),
         text=of.text,
     )
 

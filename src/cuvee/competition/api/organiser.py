@@ -14,11 +14,12 @@ from cuvee.competition.audit import lines
 from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
+from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.states import Role
 from cuvee.competition.tables import runs, teams
-from cuvee.competition.teams import hide_team, new_team
+from cuvee.competition.teams import new_team
 from cuvee.competition.views import OwnSubmissionView, SubmissionView, TeamView, submission_view, team_view
 from cuvee.competition.workforce import known_workers
 
@@ -59,6 +60,8 @@ class QueuedView(BaseModel):
 
 
 class AuditView(BaseModel):
+    """A line of the audit log. `digest` is the SHA-256 of the line and of the digest before it."""
+
     id: int
     at: datetime
     role: str
@@ -66,6 +69,7 @@ class AuditView(BaseModel):
     action: str
     subject: str
     details: dict[str, Any]
+    digest: str
 
 
 class CountView(BaseModel):
@@ -90,7 +94,10 @@ def rerun(
 ) -> SubmissionView:
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:
-        submissions.rerun(connection, actor, submission_id, service.now(), purpose)
+        if purpose == PUBLIC:
+            submissions.rerun(connection, actor, submission_id, service.now())
+        else:
+            final.rerun(connection, actor, submission_id, service.competition, service.now())
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -106,7 +113,7 @@ def give_back(service: Serves, actor: Asks, submission_id: Number) -> Submission
 def hide(service: Serves, actor: Asks, submission_id: Number, body: Hidden) -> SubmissionView:
     """Take a submission off the public pages, or put it back."""
     with service.database.write() as connection:
-        submissions.hide(connection, actor, submission_id, body.hidden, service.now())
+        hide_submission(connection, actor, submission_id, body.hidden, service.competition, service.now())
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -130,7 +137,7 @@ def invite(service: Serves, actor: Asks, body: NewTeam) -> MadeTeamView:
 def hide_a_team(service: Serves, actor: Asks, team_id: Number, body: Hidden) -> TeamView:
     """Take a team off the public pages, or put it back."""
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, body.hidden, service.now())
+        hide_team(connection, actor, team_id, body.hidden, service.competition, service.now())
         return team_view(connection, actor, team_id)
 
 

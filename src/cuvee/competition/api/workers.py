@@ -65,12 +65,8 @@ def renew(service: Serves, actor: Asks, run_id: Number, body: Renewal) -> StateV
 
 @routes.post("/api/worker/runs/{run_id}/finish", response_model=StateView)
 def finish(service: Serves, actor: Asks, run_id: Number, body: Finished) -> StateView:
-    """Hand in a verdict. The same one again changes nothing."""
-    with service.database.write() as connection:
-        state = results.finish(
-            connection, actor, run_id, body.fence, body.verdict, service.competition, service.limits, service.now()
-        )
-    return StateView(state=state)
+    """Hand in a verdict. The same one again changes nothing; one that does not fit its run ends the attempt."""
+    return StateView(state=results.finish(service, actor, run_id, body.fence, body.verdict))
 
 
 @routes.post("/api/worker/runs/{run_id}/give-up", response_model=StateView)

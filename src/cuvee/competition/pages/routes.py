@@ -12,16 +12,16 @@ from cuvee.competition.access import COOKIE, Asks, Serves
 from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_token
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
-from cuvee.competition.audit import lines
+from cuvee.competition.audit import head, lines
 from cuvee.competition.bodies import Number
 from cuvee.competition.duplicates import duplicates
+from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
 from cuvee.competition.tables import runs, teams
-from cuvee.competition.teams import hide_team
 from cuvee.competition.views import (
     OwnSubmissionView,
     final_view,
@@ -94,7 +94,9 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
 @routes.get("/guide")
 def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """How to take part, and the rules."""
-    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"))
+    with service.database.read() as connection:
+        record = head(connection)
+    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), record=record)
 
 
 @routes.get("/teams/{team_id}")
@@ -236,10 +238,8 @@ def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form:
                 submissions.cancel(connection, actor, submission_id, service.now())
             case "give-back":
                 submissions.give_back(connection, actor, submission_id, service.now())
-            case "hide":
-                submissions.hide(connection, actor, submission_id, True, service.now())
-            case "show":
-                submissions.hide(connection, actor, submission_id, False, service.now())
+            case "hide" | "show" as verb:
+                hide_submission(connection, actor, submission_id, verb == "hide", service.competition, service.now())
             case "annotate":
                 note = str(form.get("note", ""))[:2000].replace("\0", "")
                 submissions.annotate(connection, actor, submission_id, note, service.now())
@@ -251,8 +251,9 @@ def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form:
 @routes.post("/organiser/teams/{team_id}")
 def act_on_team(service: Serves, actor: Asks, team_id: Number, form: Form) -> Response:
     """Hide a team or show it."""
+    hidden = form.get("verb") == "hide"
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, form.get("verb") == "hide", service.now())
+        hide_team(connection, actor, team_id, hidden, service.competition, service.now())
     return _go("/organiser")
 
 
