@@ -164,7 +164,9 @@ def test_code_never_runs_without_walls(plugin: Submission, competition: Competit
 def test_no_sandbox_is_chosen_for_code_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from cuvee.submission.sandbox import choose
 
-    monkeypatch.setattr(choose, "isolating_sandbox", lambda: None)
+    monkeypatch.setattr(
+        choose, "find_walls", lambda: choose.Walls(None, None, {"sandbox": "bubblewrap is not installed"})
+    )
     assert choose.choose_sandbox("recipe").name == "none"
     with pytest.raises(PlatformError, match="the tier 'plugin' brings code"):
         choose.choose_sandbox("plugin")

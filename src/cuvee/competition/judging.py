@@ -1,5 +1,6 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,12 +8,15 @@ from pathlib import Path
 
 from cuvee.competition.runs import HIDDEN
 from cuvee.progress import Progress
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import TIERS, Competition
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.judge import judge
 from cuvee.submission.measure import load_parts
 from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sandbox.choose import find_walls
 from cuvee.submission.verdict import Verdict
+
+log = logging.getLogger("cuvee.competition.judging")
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Bench:
 
     def self_test(self) -> Mapping[str, str]:
         """Look that the sandbox works and that all tasks are there. Raises CuveeError if this machine cannot judge."""
-        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=("recipe", "plugin", "program").index))
+        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=TIERS.index), self.competition.without)
+        for note in find_walls().notes():
+            log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
         machine = this_machine()
         return {
@@ -36,6 +42,7 @@ class Bench:
             "cores": str(machine.cores),
             "accelerator": machine.accelerator or "none",
             "sandbox": type(sandbox).__name__,
+            "lacks": ", ".join(find_walls().lacks) or "nothing",
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
 

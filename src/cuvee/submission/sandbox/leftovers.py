@@ -1,0 +1,139 @@
+"""What would be left on this machine if we died now: noted in a file, and cleaned up in any case.
+
+A note is a file that its maker holds locked. Its number is nobody else's while it is held, so it is also the source of
+users for jobs. Three clean up: the maker at the end; the keeper, a process of its own, at once when the maker dies; and
+whoever takes the number next, or sweeps, if the keeper died as well.
+"""
+
+import contextlib
+import json
+import os
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cuvee.descriptors import NOTHING_ELSE, lock
+from cuvee.errors import PlatformError
+from cuvee.submission.sandbox import keeper
+
+MOST_NOTES = 10_000
+ROOT_NOTES = Path("/run/cuvee")
+
+
+@dataclass(frozen=True)
+class Note:
+    """A note that is held. `number` is below MOST_NOTES, and no other process on this machine holds it."""
+
+    number: int
+    _descriptor: int
+    _keeper: "subprocess.Popen[bytes]"
+
+    def add_process(self, pid: int) -> None:
+        """Let the keeper know of the first process of a job."""
+        _tell(self._keeper, {"process": [pid, keeper.start_time(pid)]})
+
+
+@contextlib.contextmanager
+def noted(*, groups: Sequence[Path] = (), mounts: Sequence[Path] = ()) -> Iterator[Note]:
+    """Note control groups and mounts before they are made; at the end they are ended, removed and unmounted.
+
+    Raises PlatformError if there is no room for notes.
+    """
+    content = {"groups": [str(group) for group in groups], "mounts": [str(mount) for mount in mounts]}
+    number, descriptor = _free_note()
+    try:
+        _fill(descriptor, content)
+        guard = _start_keeper(content)
+        try:
+            yield Note(number, descriptor, guard)
+        finally:
+            if keeper.clean(content):
+                _fill(descriptor, {})
+            _end_keeper(guard)
+    finally:
+        os.close(descriptor)
+
+
+def sweep() -> None:
+    """Clean up what makers of notes, dead without a keeper, left behind. Notes that are held stay as they are."""
+    folder = notes_folder()
+    for place in sorted(folder.glob("*.json")) if folder.is_dir() else ():
+        descriptor = _held(place)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def notes_folder() -> Path:
+    """Return the folder of this user's notes."""
+    user = os.geteuid()
+    return ROOT_NOTES if user == 0 else Path(tempfile.gettempdir()) / f"cuvee-notes-{user}"
+
+
+def _free_note() -> tuple[int, int]:
+    folder = notes_folder()
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise PlatformError(f"no notes on running jobs can be kept: {error}", where=str(folder)) from error
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PlatformError("the folder for notes on running jobs can be written by others", where=str(folder))
+    for number in range(MOST_NOTES):
+        descriptor = _held(folder / f"{number}.json")
+        if descriptor is not None:
+            return number, descriptor
+    raise PlatformError(f"{MOST_NOTES} jobs run on this machine; there is no number left", where=str(folder))
+
+
+def _held(place: Path) -> int | None:
+    """Lock a note, clean up what it names, and return its descriptor; None if it is held or cannot be cleaned."""
+    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | NOTHING_ELSE, 0o600)
+    try:
+        lock(descriptor)
+        content = os.read(descriptor, 1 << 16)
+        if not content or keeper.clean(json.loads(content)):
+            _fill(descriptor, {})
+            return descriptor
+    except BlockingIOError:
+        pass
+    os.close(descriptor)
+    return None
+
+
+def _fill(descriptor: int, content: Mapping[str, Any]) -> None:
+    os.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    os.write(descriptor, json.dumps(content).encode())
+
+
+def _start_keeper(content: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-I", "-S", keeper.__file__]
+    guard = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        cwd="/",
+        start_new_session=True,  # so that what ends our terminal or group does not end it
+    )
+    _tell(guard, content)
+    return guard
+
+
+def _tell(guard: "subprocess.Popen[bytes]", content: Mapping[str, Any]) -> None:
+    assert guard.stdin is not None, "it is a pipe"
+    guard.stdin.write(json.dumps(content).encode() + b"\n")
+    guard.stdin.flush()
+
+
+def _end_keeper(guard: "subprocess.Popen[bytes]") -> None:
+    assert guard.stdin is not None, "it is a pipe"
+    with contextlib.suppress(BrokenPipeError):
+        guard.stdin.close()
+    guard.wait()
