@@ -58,16 +58,25 @@ def find_mount() -> Mount:
     """Return what mounts limited file systems on this machine, tried out. Raises NoFileSystem."""
     if os.geteuid() != 0:
         raise NoFileSystem("only root can mount one")
-    reasons = []
+    reasons: list[str] = []
     for mount in (mount_image, mount_tmpfs):
-        try:
-            with tempfile.TemporaryDirectory() as folder, limited_folder(Path(folder) / "out", 1 << 20, mount=mount):
-                (Path(folder) / "out/file").write_bytes(b"x")
-        except PlatformError as error:
-            reasons.append(error.message)
-        else:
+        reason = cannot_mount(mount)
+        if reason is None:
             return mount
+        reasons.append(reason)
     raise NoFileSystem("; ".join(reasons))
+
+
+def cannot_mount(mount: Mount) -> str | None:
+    """Return why a file system cannot be mounted on this machine; None if it can."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out"
+        try:
+            with limited_folder(out, 1 << 20, mount=mount):
+                (out / "file").write_bytes(b"x")
+        except PlatformError as error:
+            return error.message
+    return None
 
 
 def mount_image(folder: Path, disk_bytes: int) -> None:
