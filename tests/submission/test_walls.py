@@ -16,7 +16,7 @@ import pytest
 
 from cuvee.errors import PlatformError
 from cuvee.submission.sandbox import Bubblewrap, Ended, Job, Limits, choose, keeper, seccomp
-from cuvee.submission.sandbox.bubblewrap import FIRST_USER, find_bubblewrap, has_own_users
+from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.cgroup import Tree, group_of_job, made
 from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
 from cuvee.submission.sandbox.filesystem import (
@@ -27,7 +27,7 @@ from cuvee.submission.sandbox.filesystem import (
     mount_tmpfs,
     used_bytes,
 )
-from cuvee.submission.sandbox.leftovers import noted, sweep
+from cuvee.submission.sandbox.leftovers import FIRST_USER, has_own_users, noted, sweep
 from cuvee.submission.sandbox.runtime import python, python_environment, runtime_folders
 
 LIMITS = Limits(seconds=30, memory_bytes=64 << 20, disk_bytes=8 << 20, processes=30)
@@ -278,10 +278,15 @@ def wait_until(holds: Callable[[], bool], seconds: float = SECONDS_OVER) -> bool
     return holds()
 
 
-def test_a_job_dies_with_its_watcher(sandbox: Bubblewrap, walls: Walls, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_group", [True, False])
+def test_a_job_dies_with_its_watcher(sandbox: Bubblewrap, walls: Walls, tmp_path: Path, *, has_group: bool) -> None:
+    if has_group and sandbox.tree is None:
+        pytest.skip(f"no control group here: {walls.lacks['cgroup']}")
+    chosen = sandbox if has_group else replace(sandbox, tree=None)
+
     def watch_a_job() -> None:
         with limited_folder(tmp_path / "out", 1 << 20, mount=walls.mount):
-            run(sandbox, tmp_path / "out", "import time; time.sleep(60)")
+            run(chosen, tmp_path / "out", "import time; time.sleep(60)")
 
     watcher = multiprocessing.get_context("fork").Process(target=watch_a_job)
     watcher.start()
@@ -299,24 +304,21 @@ def test_a_job_dies_with_its_watcher(sandbox: Bubblewrap, walls: Walls, tmp_path
 
 def test_a_sweep_ends_what_a_dead_watcher_and_its_dead_keeper_left(tree: Tree, tmp_path: Path) -> None:
     group = group_of_job(tree)
-    keepers = multiprocessing.get_context("fork").Queue()
 
     def leave() -> None:
-        with noted(groups=group.folders) as note:
+        with noted(groups=group.folders):
             group.make(64 << 20, 10)
-            keepers.put(note._keeper.pid)
             group.join()
             time.sleep(60)
 
     watcher = multiprocessing.get_context("fork").Process(target=leave)
     watcher.start()
-    keeper_pid = keepers.get(timeout=10)
-    assert wait_until(lambda: bool(keeper.processes(group.memory)))
-    os.kill(keeper_pid, signal.SIGKILL)
     assert watcher.pid is not None
-    inside = keeper.processes(group.memory)
+    assert wait_until(lambda: keeper.processes(group.memory) == [watcher.pid])
+    for child in Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)
     sweep()
-    assert keeper.processes(group.memory) == inside, "its note is held"
+    assert keeper.processes(group.memory) == [watcher.pid], "its note is held"
     os.kill(watcher.pid, signal.SIGKILL)
     watcher.join()
     sweep()

@@ -13,23 +13,19 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from cuvee.errors import PlatformError
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
 from cuvee.submission.sandbox.filesystem import SPARE_BYTES, is_in_memory
-from cuvee.submission.sandbox.leftovers import MOST_NOTES, Note, noted
+from cuvee.submission.sandbox.leftovers import Note, noted
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job, Limits
 from cuvee.submission.sandbox.runtime import runtime_folders
 from cuvee.submission.sandbox.seccomp import filter_program
 from cuvee.submission.sandbox.watched import watch
 
 NOBODY = 65534
-FIRST_USER = 2_000_000_000
-"""Users of jobs have numbers from here on, which no other account has."""
-
 SCRATCH_BYTES = 64 << 20
 """Room in /tmp and in /dev/shm, each."""
 
@@ -73,7 +69,6 @@ class Bubblewrap:
                 prepare=_system_limits(limits, limit_processes=group is None),
                 group=group,
                 descriptors=() if filter_descriptor is None else (filter_descriptor,),
-                began=note.add_process if note else None,
             )
 
     def command(self, job: Job, limits: Limits, *, user: int | None, filter_descriptor: int | None = None) -> list[str]:
@@ -89,30 +84,20 @@ class Bubblewrap:
         return [*outer, "--dev-bind", "/dev", "/dev", "--", str(self.setpriv), *become, *inner]
 
     def _noted(self, group: Group | None, stack: contextlib.ExitStack) -> Note | None:
-        """Note what would outlive us: a group, or, as it changes its user, any job of root."""
-        if group is None and os.geteuid() != 0:
+        """Note what would outlive us: a group, or any job of root, which loses its tie to us as it changes its user."""
+        as_root = os.geteuid() == 0
+        if group is None and not as_root:
             return None
-        return stack.enter_context(noted(groups=group.folders if group else ()))
+        return stack.enter_context(noted(groups=group.folders if group else (), has_user=as_root))
 
     def _give_folders(self, job: Job, note: Note | None) -> int | None:
         """Give a job's folders to the user that it runs as; None for our own."""
         if os.geteuid() != 0:
             return None
-        user = FIRST_USER + note.number if note and has_own_users() else NOBODY
+        user = note.user if note and note.user else NOBODY
         for folder in (job.writable, *job.overlays):
             give(folder, user)
         return user
-
-
-@cache
-def has_own_users() -> bool:
-    """Say whether root has a range of users for jobs: it may be root of a container with few."""
-    last = FIRST_USER + MOST_NOTES
-    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
-        first, _, count = map(int, line.split())
-        if first <= FIRST_USER and last <= first + count:
-            return True
-    return False
 
 
 def find_bubblewrap() -> Bubblewrap | None:

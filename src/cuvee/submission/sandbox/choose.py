@@ -10,11 +10,11 @@ from pathlib import Path
 from cuvee.errors import PlatformError
 from cuvee.extras import install_command
 from cuvee.submission.competition import TIERS, Tier, Wall
-from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap, has_own_users
+from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from cuvee.submission.sandbox.cgroup import NoGroup, Tree, find_tree
 from cuvee.submission.sandbox.container import find_container
 from cuvee.submission.sandbox.filesystem import Mount, NoFileSystem, find_mount
-from cuvee.submission.sandbox.leftovers import sweep
+from cuvee.submission.sandbox.leftovers import has_own_users, sweep
 from cuvee.submission.sandbox.plain import Plain
 from cuvee.submission.sandbox.protocol import Job, Limits, Sandbox
 from cuvee.submission.sandbox.runtime import python, python_environment

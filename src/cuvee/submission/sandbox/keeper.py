@@ -1,8 +1,8 @@
 """Ends what a dead watcher leaves running: a process of its own that reads a pipe to its end, and then cleans up.
 
-It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. Each line that it
-reads is JSON of what there is to clean: `process` as [number, start time], `groups` and `mounts` as paths. The watcher
-cleans up by itself when all goes well; then the keeper finds nothing to do.
+It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. What it reads is
+JSON of what there is to clean: `groups` and `mounts` as paths, and the `user` of a job. The watcher cleans up by itself
+when all goes well; then the keeper finds nothing to do.
 """
 
 import contextlib
@@ -20,12 +20,13 @@ PATIENCE_SECONDS = 10.0
 """How long killed processes may take to be gone."""
 
 PAUSE_SECONDS = 0.005
+PATHS = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 
 
 def clean(note: Mapping[str, Any]) -> bool:
     """End and remove what a note names; say whether nothing is left. What is gone already is no fault."""
-    if "process" in note:
-        end_process(*note["process"])
+    if "user" in note:
+        end_user(note["user"])
     groups = [Path(group) for group in note.get("groups", ())]
     end_groups(groups)
     gone = [remove_group(group) for group in groups]
@@ -33,41 +34,10 @@ def clean(note: Mapping[str, Any]) -> bool:
     return all(gone) and all(unmounted)
 
 
-def end_process(pid: int, started: int) -> None:
-    """Kill a process and its descendants, unless its number is another one's by now."""
-    if start_time(pid) != started:
-        return
-    for each in [pid, *descendants(pid)]:
-        kill(each)
-
-
-def start_time(pid: int) -> int | None:
-    """Return when a process began, in ticks since the machine did; None for no process."""
-    try:
-        after_name = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]
-    except OSError:
-        return None
-    return int(after_name.split()[19])
-
-
-def descendants(pid: int) -> list[int]:
-    """List the processes that descend from one, as far as they can be seen now."""
-    found, waiting = [], [pid]
-    while waiting:
-        below = _children(waiting.pop())
-        found += below
-        waiting += below
-    return found
-
-
-def _children(pid: int) -> list[int]:
-    """List the children of all threads of a process; those of a thread that ended are with another one."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError):
-                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
-    return found
+def end_user(user: int) -> None:
+    """Kill all processes of a user. It must be one that nobody else is."""
+    become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    subprocess.run([*become, "sh", "-c", "kill -KILL -1"], capture_output=True, check=False, env=PATHS)
 
 
 def kill(pid: int) -> None:
@@ -128,15 +98,13 @@ def unmount(folder: Path) -> bool:
     """Unmount a folder, at once for its path, for open files when they are closed."""
     if not os.path.ismount(folder):
         return True
-    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False)
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False, env=PATHS)
     return not os.path.ismount(folder)
 
 
 def main() -> None:
-    """Read notes until the watcher is gone, then clean up what they name."""
-    notes = [json.loads(line) for line in sys.stdin if line.strip()]
-    for note in notes:
-        clean(note)
+    """Read a note, which ends when the watcher is gone, then clean up what it names."""
+    clean(json.load(sys.stdin))
 
 
 if __name__ == "__main__":

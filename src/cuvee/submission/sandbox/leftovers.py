@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +24,38 @@ from cuvee.submission.sandbox import keeper
 
 MOST_NOTES = 10_000
 ROOT_NOTES = Path("/run/cuvee")
+FIRST_USER = 2_000_000_000
+"""Users of jobs have numbers from here on, which no other account has."""
 
 
 @dataclass(frozen=True)
 class Note:
-    """A note that is held. `number` is below MOST_NOTES, and no other process on this machine holds it."""
+    """A note that is held. `number` is below MOST_NOTES, and no other process on this machine holds it.
+
+    `user` is for a job, whose processes are all that it ever has; None where there are no such users.
+    """
 
     number: int
-    _descriptor: int
-    _keeper: "subprocess.Popen[bytes]"
-
-    def add_process(self, pid: int) -> None:
-        """Let the keeper know of the first process of a job."""
-        _tell(self._keeper, {"process": [pid, keeper.start_time(pid)]})
+    user: int | None = None
 
 
 @contextlib.contextmanager
-def noted(*, groups: Sequence[Path] = (), mounts: Sequence[Path] = ()) -> Iterator[Note]:
+def noted(*, groups: Sequence[Path] = (), mounts: Sequence[Path] = (), has_user: bool = False) -> Iterator[Note]:
     """Note control groups and mounts before they are made; at the end they are ended, removed and unmounted.
 
-    Raises PlatformError if there is no room for notes.
+    With `has_user`, for root, the note has a user, whose processes are ended, too. Raises PlatformError if there is no
+    room for notes.
     """
-    content = {"groups": [str(group) for group in groups], "mounts": [str(mount) for mount in mounts]}
+    content: dict[str, Any] = {"groups": [str(group) for group in groups], "mounts": [str(mount) for mount in mounts]}
     number, descriptor = _free_note()
+    user = FIRST_USER + number if has_user and has_own_users() else None
+    if user is not None:
+        content["user"] = user
     try:
         _fill(descriptor, content)
         guard = _start_keeper(content)
         try:
-            yield Note(number, descriptor, guard)
+            yield Note(number, user)
         finally:
             if keeper.clean(content):
                 _fill(descriptor, {})
@@ -66,6 +71,17 @@ def sweep() -> None:
         descriptor = _held(place)
         if descriptor is not None:
             os.close(descriptor)
+
+
+@cache
+def has_own_users() -> bool:
+    """Say whether root has a range of users for jobs: it may be root of a container with few."""
+    last = FIRST_USER + MOST_NOTES
+    for line in Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines():
+        first, _, count = map(int, line.split())
+        if first <= FIRST_USER and last <= first + count:
+            return True
+    return False
 
 
 def notes_folder() -> Path:
@@ -118,18 +134,14 @@ def _start_keeper(content: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"},
+        env=keeper.PATHS,
         cwd="/",
         start_new_session=True,  # so that what ends our terminal or group does not end it
     )
-    _tell(guard, content)
-    return guard
-
-
-def _tell(guard: "subprocess.Popen[bytes]", content: Mapping[str, Any]) -> None:
     assert guard.stdin is not None, "it is a pipe"
-    guard.stdin.write(json.dumps(content).encode() + b"\n")
+    guard.stdin.write(json.dumps(content).encode())
     guard.stdin.flush()
+    return guard
 
 
 def _end_keeper(guard: "subprocess.Popen[bytes]") -> None:

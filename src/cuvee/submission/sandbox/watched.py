@@ -18,7 +18,6 @@ from cuvee.descriptors import allocated_bytes
 from cuvee.errors import PlatformError
 from cuvee.submission.sandbox.cgroup import Group
 from cuvee.submission.sandbox.filesystem import is_in_memory, is_limited, used_bytes
-from cuvee.submission.sandbox.keeper import descendants
 from cuvee.submission.sandbox.protocol import Ended, Ending, Hear, Limits
 
 WATCH_SECONDS = 0.05
@@ -42,12 +41,11 @@ def watch(
     stop: Callable[[], None] | None = None,
     group: Group | None = None,
     descriptors: Sequence[int] = (),
-    began: Callable[[int], None] | None = None,
 ) -> Ended:
     """Run a command to its end or to one of the limits. `prepare` runs in the new process before the command.
 
     `stop` is called besides killing the process, for a command that only asks another program to run the job. The
-    command runs in the `group`, which must be made, inherits the `descriptors`, and `began` hears its number.
+    command runs in the `group`, which must be made, and inherits the `descriptors`.
     """
     started = time.monotonic()
 
@@ -82,8 +80,6 @@ def watch(
         reader.start()
     watched = _Watched(process.pid, limits, writable, started, group)
     try:
-        if began is not None:
-            began(process.pid)
         ending = _until_end(process, watched, written)
     finally:
         kill_tree(process)
@@ -224,6 +220,26 @@ class _Watched:
         if self.disk > self._limits.disk_bytes:
             return "disk"
         return "time" if time.monotonic() - self._started > self._limits.seconds else None
+
+
+def descendants(pid: int) -> list[int]:
+    """List the processes that descend from one, as far as they can be seen now."""
+    found, waiting = [], [pid]
+    while waiting:
+        below = _children(waiting.pop())
+        found += below
+        waiting += below
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """List the children of all threads of a process; those of a thread that ended are with another one."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError):
+                found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_bytes().split())
+    return found
 
 
 def private_bytes(pid: int) -> int:
