@@ -17,7 +17,7 @@ import pytest
 from cuvee.errors import PlatformError
 from cuvee.submission.sandbox import Bubblewrap, Ended, Job, Limits, choose, keeper, seccomp
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
-from cuvee.submission.sandbox.cgroup import Tree, group_of_job, made
+from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
 from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
 from cuvee.submission.sandbox.filesystem import (
     cannot_mount,
@@ -302,7 +302,9 @@ def test_a_job_dies_with_its_watcher(sandbox: Bubblewrap, walls: Walls, tmp_path
     assert sandbox.tree is None or wait_until(lambda: not groups_left(sandbox.tree))
 
 
-def test_a_sweep_ends_what_a_dead_watcher_and_its_dead_keeper_left(tree: Tree, tmp_path: Path) -> None:
+@pytest.fixture
+def left(tree: Tree) -> Iterator[tuple[Group, int, int]]:
+    """A group that a process has made, noted and entered; the process; its keeper."""
     group = group_of_job(tree)
 
     def leave() -> None:
@@ -314,15 +316,33 @@ def test_a_sweep_ends_what_a_dead_watcher_and_its_dead_keeper_left(tree: Tree, t
     watcher = multiprocessing.get_context("fork").Process(target=leave)
     watcher.start()
     assert watcher.pid is not None
-    assert wait_until(lambda: keeper.processes(group.memory) == [watcher.pid])
-    for child in Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children").read_text().split():
-        os.kill(int(child), signal.SIGKILL)
-    sweep()
-    assert keeper.processes(group.memory) == [watcher.pid], "its note is held"
-    os.kill(watcher.pid, signal.SIGKILL)
+    assert wait_until(lambda: keeper.processes(group.unified or group.memory) == [watcher.pid])
+    children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children").read_text(encoding="ascii")
+    yield group, watcher.pid, int(children)
+    watcher.kill()
     watcher.join()
+
+
+def test_a_sweep_ends_what_a_dead_watcher_and_its_dead_keeper_left(left: tuple[Group, int, int]) -> None:
+    group, watcher, guard = left
+    os.kill(guard, signal.SIGKILL)
+    sweep()
+    assert keeper.processes(group.memory) == [watcher], "its note is held"
+    os.kill(watcher, signal.SIGKILL)
+    os.waitpid(watcher, 0)
     sweep()
     assert not group.memory.exists()
+
+
+def test_a_number_is_taken_until_its_keeper_is_done(left: tuple[Group, int, int]) -> None:
+    group, watcher, guard = left
+    os.kill(guard, signal.SIGSTOP)
+    os.kill(watcher, signal.SIGKILL)
+    os.waitpid(watcher, 0)
+    sweep()
+    assert group.memory.exists()
+    os.kill(guard, signal.SIGCONT)
+    assert wait_until(lambda: not group.memory.exists())
 
 
 def test_two_notes_have_two_numbers() -> None:

@@ -53,7 +53,7 @@ def noted(*, groups: Sequence[Path] = (), mounts: Sequence[Path] = (), has_user:
         content["user"] = user
     try:
         _fill(descriptor, content)
-        guard = _start_keeper(content)
+        guard = _start_keeper(content, descriptor)
         try:
             yield Note(number, user)
         finally:
@@ -127,7 +127,8 @@ def _fill(descriptor: int, content: Mapping[str, Any]) -> None:
     os.write(descriptor, json.dumps(content).encode())
 
 
-def _start_keeper(content: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
+def _start_keeper(content: Mapping[str, Any], descriptor: int) -> "subprocess.Popen[bytes]":
+    """Start a keeper. It inherits the note, which stays held until it is done, so nobody takes the number before."""
     command = [sys.executable, "-I", "-S", keeper.__file__]
     guard = subprocess.Popen(
         command,
@@ -136,6 +137,7 @@ def _start_keeper(content: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
         stderr=subprocess.DEVNULL,
         env=keeper.PATHS,
         cwd="/",
+        pass_fds=(descriptor,),
         start_new_session=True,  # so that what ends our terminal or group does not end it
     )
     assert guard.stdin is not None, "it is a pipe"

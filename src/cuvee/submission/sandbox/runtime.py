@@ -15,10 +15,14 @@ def runtime_folders() -> list[Path]:
     venv = [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")] if _in_venv() else []
     libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     wanted = [Path("/usr"), Path(sys.base_prefix), *venv, *libraries, PACKAGE, Path("/etc/ld.so.cache")]
-    known = [place for place in wanted if place.exists() and not place.is_symlink()]
-    names = [Path(os.path.abspath(place)) for place in known if ".." not in place.parts]
-    there = dict.fromkeys([*names, *(place.resolve() for place in known)])
-    return [place for place in there if not any(other != place and place.is_relative_to(other) for other in there)]
+    folders: dict[Path, None] = {}
+    for place in wanted:
+        if not place.exists() or place.is_symlink():
+            continue
+        if ".." not in place.parts:
+            folders[Path(os.path.abspath(place))] = None
+        folders[place.resolve()] = None
+    return [place for place in folders if not folders.keys() & set(place.parents)]
 
 
 def python(*arguments: str) -> tuple[str, ...]:
