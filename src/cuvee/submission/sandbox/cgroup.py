@@ -1,8 +1,8 @@
 """Control groups of Linux: the kernel holds all that a job takes, mapped or not, to one limit.
 
 Version 2 has one tree of groups, version 1 a tree for each resource; a machine may have both. A group of a job is made
-below that of this process, so limits of ours hold for jobs, too. The first process of a job joins before it runs
-anything of the job, and what it starts is in the group by itself.
+below that of this process, or the nearest above it that can limit others, so limits from there on hold for jobs, too.
+The first process of a job joins before it runs anything of the job, and what it starts is in the group by itself.
 """
 
 import contextlib
@@ -16,6 +16,7 @@ from typing import Literal
 
 from cuvee.submission.sandbox import keeper
 
+CONTROLLERS = {"memory", "pids"}
 OURS = "cuvee-workers"
 """A group for the processes of a delegated group, which may hold none itself once it gives controllers on."""
 
@@ -191,13 +192,19 @@ class _Mounts:
         return Tree(memory, processes, self.own(""), 1)
 
     def second(self) -> Tree | None:
-        """Return our group in version 2 if it can give controllers to groups below it."""
+        """Return the group in version 2 that is nearest to ours and gives controllers to groups below it."""
         own = self.own("")
-        if own is not None and own.name == OURS:
-            own = own.parent  # another process of ours has moved us
-        if own is None or not {"memory", "pids"} <= _words(own / "cgroup.controllers"):
+        if own is None or not _words(own / "cgroup.controllers") >= CONTROLLERS:
             return None
+        if own.name == OURS:
+            own = own.parent  # another process of ours has moved us
         _give_controllers(own)
+        top = self.mounts[""][0]
+        for group in (own, *own.parents):
+            if _words(group / "cgroup.subtree_control") >= CONTROLLERS:
+                return Tree(group, group, group, 2)
+            if group == top:
+                break
         return Tree(own, own, own, 2)
 
 
@@ -217,7 +224,7 @@ def _give_controllers(own: Path) -> None:
 
 
 def _have_controllers(own: Path) -> bool:
-    given = {"memory", "pids"} <= _words(own / "cgroup.subtree_control")
+    given = _words(own / "cgroup.subtree_control") >= CONTROLLERS
     return given or keeper.write(own / "cgroup.subtree_control", "+memory +pids")
 
 
