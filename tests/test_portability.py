@@ -30,7 +30,12 @@ GUARDED = {
     "descriptors.py": {"fcntl", "pread", "preadv", "pwrite", "st_blocks"},
     "submission/hardware.py": {"sched_getaffinity", "sysconf"},
     "submission/sandbox/bubblewrap.py": {"chown", "geteuid", "resource"},  # Linux alone has it
+    "submission/sandbox/cgroup.py": {"geteuid"},
+    "submission/sandbox/choose.py": {"geteuid"},
     "submission/sandbox/container.py": {"geteuid"},
+    "submission/sandbox/filesystem.py": {"geteuid", "statvfs"},
+    "submission/sandbox/keeper.py": {"SIGKILL"},
+    "submission/sandbox/leftovers.py": {"geteuid"},
     "submission/sandbox/plain.py": {"resource"},
     "submission/sandbox/watched.py": {"SIGKILL", "killpg"},
 }

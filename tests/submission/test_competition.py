@@ -58,6 +58,7 @@ def test_a_folder_with_something_in_it_is_left_alone(competition: Competition) -
         ("version: 1\n", "version: 2\n", "the changelog ends at version 1"),
         ("hub: false", "remote_code: always", "rules.remote_code"),
         ("tiers: [recipe]", "tiers: [anything]", "rules.tiers.0"),
+        ("version: 1\n", "version: 1\nwithout: [sandbox]\n", r"without.0: .*'cgroup' or 'filesystem'"),
         ("public: tasks/sort.yaml", "public: ../sort.yaml", "a path within the competition's folder"),
         ("public: tasks/sort.yaml", "public: /tasks/sort.yaml", "a path within the competition's folder"),
         ("private: private/tasks/sort.yaml", "private: tasks/sort.yaml", "the private part is the public one"),
@@ -71,6 +72,11 @@ def test_a_mistake_is_told_with_its_line(text: str, tmp_path: Path, old: str, ne
     assert old in text
     with pytest.raises(RecipeError, match=message):
         load_competition(written(tmp_path, text.replace(old, new, 1)))
+
+
+def test_an_organiser_names_the_walls_that_may_be_lacking(text: str, tmp_path: Path) -> None:
+    waived = load_competition(written(tmp_path, f"{text}without: [cgroup, filesystem]\n"))
+    assert waived.without == ("cgroup", "filesystem")
 
 
 def test_phases_follow_one_another(text: str, tmp_path: Path) -> None:

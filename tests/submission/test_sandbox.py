@@ -40,8 +40,8 @@ def test_a_container_has_no_network_no_rights_and_limits(tmp_path: Path) -> None
 
 def test_only_root_needs_two_rounds(tmp_path: Path) -> None:
     bubblewrap = Bubblewrap(Path("/usr/bin/bwrap"), Path("/usr/bin/setpriv"))
-    twice = bubblewrap.command(job(tmp_path), LIMITS, as_root=True)
-    once = bubblewrap.command(job(tmp_path), LIMITS, as_root=False)
+    twice = bubblewrap.command(job(tmp_path), LIMITS, user=12345)
+    once = bubblewrap.command(job(tmp_path), LIMITS, user=None)
     assert twice.count("/usr/bin/bwrap") == 2
     assert once.count("/usr/bin/bwrap") == 1
     assert "/usr/bin/setpriv" not in once
@@ -56,7 +56,7 @@ def test_one_round_works_by_itself(tmp_path: Path) -> None:
         pytest.skip("no bubblewrap on this machine")
     heard: list[bytes] = []
     program = "import socket; open('x', 'w'); print([n for _, n in socket.if_nameindex()])"
-    command = bubblewrap.command(job(tmp_path, program), LIMITS, as_root=False)
+    command = bubblewrap.command(job(tmp_path, program), LIMITS, user=None)
     ended = watch(command, LIMITS, tmp_path, heard.append, environment={"PATH": "/usr/bin:/bin"})
     assert (ended.ending, ended.log) == ("finished", "")
     assert heard == [b"['lo']"]

@@ -17,8 +17,10 @@ from cuvee.submission.gather import places
 from cuvee.submission.judge import judge
 from cuvee.submission.lock import read_lock
 from cuvee.submission.pack import LOCK, Submission, read_archive
-from cuvee.submission.sandbox import Limits, Plain, Sandbox
+from cuvee.submission.sandbox import Job, Limits, Plain, Sandbox
 from cuvee.submission.sandbox.choose import isolating_sandbox
+from cuvee.submission.sandbox.leftovers import noted
+from cuvee.submission.sandbox.runtime import python, python_environment
 
 LIMITS = Limits(seconds=60, memory_bytes=2 << 30, disk_bytes=100 << 20)
 METHOD = '''
@@ -121,6 +123,20 @@ def test_a_program_builds_a_model_from_the_models_of_its_lock(
     assert found == weights_digest(competition.folder / "models/sort")
 
 
+def test_a_model_that_only_its_maker_could_read_is_read_by_the_next_job(
+    competition: Competition, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    closed = "import os\nos.umask(0o077)\n" + PROGRAM + "os.chmod(order['output'] + '/model/config.json', 0)\n"
+    built(program(competition, tmp_path, closed), competition, sandbox, tmp_path / "work")
+    model, out = tmp_path / "work/merge/model", tmp_path / "out"
+    out.mkdir()
+    text = f"for name in ('config.json', 'model.safetensors'): open(f'{model}/{{name}}', 'rb').read()"
+    job = Job(python("-c", text), (model,), out, environment=python_environment())
+    with noted(), noted():  # so that the next job has another user
+        ended = sandbox.run(job, LIMITS, lambda line: None)
+    assert ended.ending == "finished", ended.log
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -164,7 +180,9 @@ def test_code_never_runs_without_walls(plugin: Submission, competition: Competit
 def test_no_sandbox_is_chosen_for_code_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from cuvee.submission.sandbox import choose
 
-    monkeypatch.setattr(choose, "isolating_sandbox", lambda: None)
+    monkeypatch.setattr(
+        choose, "find_walls", lambda: choose.Walls(None, None, {"sandbox": "bubblewrap is not installed"})
+    )
     assert choose.choose_sandbox("recipe").name == "none"
     with pytest.raises(PlatformError, match="the tier 'plugin' brings code"):
         choose.choose_sandbox("plugin")

@@ -1,5 +1,6 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from pathlib import Path
 from cuvee.competition.runs import HIDDEN
 from cuvee.errors import PlatformError
 from cuvee.progress import Progress, Silent
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import TIERS, Competition
 from cuvee.submission.control import judge_a_parent
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
 from cuvee.submission.sandbox import Sandbox, choose_sandbox
+from cuvee.submission.sandbox.choose import find_walls
 from cuvee.submission.verdict import Verdict
+
+log = logging.getLogger("cuvee.competition.judging")
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,9 @@ class Bench:
 
         The answers must be those of the first test, and so must be what they are made with: library and hardware.
         """
-        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=("recipe", "plugin", "program").index))
+        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=TIERS.index), self.competition.without)
+        for note in find_walls().notes():
+            log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
         answers = self._answers_of_a_parent(sandbox)
         first = self._first_answers.setdefault(self.competition.digest, answers)
@@ -47,6 +53,7 @@ class Bench:
             "cores": str(machine.cores),
             "accelerator": machine.accelerator or "none",
             "sandbox": type(sandbox).__name__,
+            "lacks": ", ".join(find_walls().lacks) or "nothing",
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
 

@@ -6,7 +6,7 @@ The merge of a submission with code and the questions never meet: the second job
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ MEMORY_SHARE = 0.6
 
 MAIN = "main.py"
 """A program's first file. It is told the order's file and writes a model's folder, MERGED, to the order's output."""
+
+MERGE, EVALUATION = "merge", "evaluation"
+"""Folders in the work folder that the two jobs write to. They may be there, empty and of limited size."""
 
 AUTHORS, INPUTS, FULL = 2, 3, 75
 MOST_FILES = 2000
@@ -83,8 +86,8 @@ def merge_inside(
     progress: Progress,
 ) -> Built:
     """Merge a submission's recipe in a sandbox. Raises Rejection, Unclear, or PlatformError for what is ours."""
-    given, out = workdir / "submission", workdir / "merge"
-    out.mkdir(parents=True)
+    given, out = workdir / "submission", workdir / MERGE
+    out.mkdir(parents=True, exist_ok=True)
     for name, data in submission.files.items():
         (given / name).parent.mkdir(parents=True, exist_ok=True)
         (given / name).write_bytes(data)
@@ -111,8 +114,8 @@ def answer_inside(
     model: Path, tasks: Mapping[str, Task], sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
 ) -> Answered:
     """Let a model answer tasks, without their targets, in a sandbox. Raises Rejection, Unclear, or PlatformError."""
-    questions, out = workdir / "questions", workdir / "evaluation"
-    out.mkdir(parents=True)
+    questions, out = workdir / "questions", workdir / EVALUATION
+    out.mkdir(parents=True, exist_ok=True)
     order = {
         "model": str(model),
         "tasks": write_without_targets(tasks, questions),
@@ -248,6 +251,7 @@ def _look(folder: Path, *, trusted: bool) -> int:
     """Check what came out: plain files, headers that hold together, no code. Return the number of parameters."""
     try:
         files = plain_files(folder)
+        _make_readable(folder, files)
         with open_checkpoint(folder) as checkpoint:
             counted = sum(spec.elements for spec in checkpoint.tensors.values())
             config = checkpoint.config
@@ -258,6 +262,16 @@ def _look(folder: Path, *, trusted: bool) -> int:
     if code := code_in(files, {"config.json": config}):
         raise Rejection("output", f"the model brings code: {code[0]}")
     return counted
+
+
+def _make_readable(folder: Path, files: Iterable[str]) -> None:
+    """Let the next job read files of the last one, whose user may be another. They are plain files, and it is dead."""
+    for name in files:
+        path = folder / name
+        path.chmod(0o644)
+        for parent in (path.parent, *path.parent.parents):
+            if parent.is_relative_to(folder):
+                parent.chmod(0o755)
 
 
 def plain_files(folder: Path) -> dict[str, int]:

@@ -15,6 +15,9 @@ Tier = Literal["recipe", "plugin", "program"]
 
 TIERS: tuple[Tier, ...] = ("recipe", "plugin", "program")
 
+Wall = Literal["cgroup", "filesystem"]
+"""What holds code on the judge's machine besides the sandbox: the kernel's limits on memory and processes, on disk."""
+
 Policy = Literal["allow", "note", "deny"]
 Part = Literal["public", "private"]
 Feedback = Literal["scores", "ladder", "none"]
@@ -176,7 +179,8 @@ class Teams:
 class Competition:
     """A competition at one version of its file. `folder` is where the paths in it lead from; `text` is the file.
 
-    `public_key` checks the signatures of verdicts; None where the organiser signs nothing.
+    `public_key` checks the signatures of verdicts; None where the organiser signs nothing. `without` names the walls
+    that a machine which judges code may lack.
     """
 
     name: str
@@ -194,6 +198,7 @@ class Competition:
     description: str
     text: str
     folder: Path
+    without: tuple[Wall, ...] = ()
 
     @property
     def digest(self) -> str:

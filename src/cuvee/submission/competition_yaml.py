@@ -30,6 +30,7 @@ from cuvee.submission.competition import (
     Teams,
     TieBreak,
     Tier,
+    Wall,
 )
 
 T = TypeVar("T")
@@ -188,6 +189,7 @@ class CompetitionDocument(_Strict):
     models: list[_Model] = []
     ranking: _Ranking = _Ranking()
     teams: _Teams = _Teams()
+    without: list[Wall] = []
     public_key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
 
 
@@ -331,6 +333,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
         description=written.description,
         text=text,
         folder=folder,
+        without=tuple(written.without),
     )
 
 

@@ -1,7 +1,8 @@
 """Judges a submission: rules, a merge from the leaves, measures, a verdict. The one function that a worker calls."""
 
 import errno
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.document import read_document
-from cuvee.submission.build import Answered, Built, Rejection, Unclear, answer_inside, merge_inside
+from cuvee.submission.build import (
+    EVALUATION,
+    MERGE,
+    Answered,
+    Built,
+    Rejection,
+    Unclear,
+    answer_inside,
+    merge_inside,
+)
 from cuvee.submission.claim import compare_with_claim, read_claim
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Budget, Competition
@@ -24,6 +34,8 @@ from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.sandbox.choose import find_walls
+from cuvee.submission.sandbox.filesystem import limited_folder
 from cuvee.submission.verdict import Figures, Finding, Reason, Verdict
 
 SILENT: Progress = Silent()
@@ -46,7 +58,7 @@ def judge(
 ) -> Verdict:
     """Check the rules, build the model again from its leaves, measure it, and say what came out.
 
-    `workdir` is an empty or new folder that takes the model and all scratch; the caller removes it. `private_items` is
+    `workdir` is an empty or new folder that takes all scratch; the caller removes it. `private_items` is
     the folder that the private paths of the competition lead from (`competition.folder` for the organiser); without it
     only public parts are measured. Labels never enter a sandbox: answers come out and are scored here. Without a
     `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
@@ -62,7 +74,8 @@ def judge(
         return _cleaned(replace(empty, outcome="rejected", reason="archive", message=str(error)))
     case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
     try:
-        return _cleaned(case.judged(private_items, hub or Hub(), sandbox, calibration_seconds))
+        with case.folders:
+            return _cleaned(case.judged(private_items, hub or Hub(), sandbox, calibration_seconds))
     except Rejection as rejection:
         return _cleaned(case.rejected(rejection.reason, rejection.message, rejection.log))
     except PlatformError as error:
@@ -92,20 +105,24 @@ def _cleaned(verdict: Verdict) -> Verdict:
 
 @dataclass
 class _Case:
-    """One judgement under way: `verdict` is what is known so far, and is what is left if it stops."""
+    """One judgement under way: `verdict` is what is known so far, and is what is left if it stops.
+
+    `folders` holds the file systems that jobs write to, which are gone when it closes.
+    """
 
     submission: Submission
     competition: Competition
     workdir: Path
     progress: Progress
     verdict: Verdict
+    folders: ExitStack = field(default_factory=ExitStack)
 
     def judged(
         self, private_items: Path | None, hub: Hub, sandbox: Sandbox | None, calibration: float | None
     ) -> Verdict:
         lock = self.read()
         self.check(lock, hub)
-        sandbox = sandbox or choose_sandbox(self.submission.tier)
+        sandbox = sandbox or choose_sandbox(self.submission.tier, self.competition.without)
         if self.submission.tier != "recipe" and not sandbox.isolates:
             raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
         parts = load_parts(self.competition, private_items)
@@ -113,6 +130,7 @@ class _Case:
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
         limits = pace.limits(0.0)
+        self.limit_folders(limits)
         built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
         self.note_model(built)
         limits = pace.limits(built.ended.seconds)
@@ -142,13 +160,19 @@ class _Case:
     def blamed(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
         """Return the verdict of a failure that may be anybody's: a model of the competition tells whose."""
         try:
-            chosen = sandbox or choose_sandbox(self.submission.tier)
+            chosen = sandbox or choose_sandbox(self.submission.tier, self.competition.without)
             limits = Pace.of(self.competition.budget, None).limits(0.0)
             judge_a_parent(self.competition, chosen, limits, self.workdir / CONTROL, self.progress)
         except PlatformError as error:
             return self.errored(f"{message}; {error.message}")
         told = "a model of the competition is judged here without fault; the organiser can have this judged again"
         return self.rejected("crash", f"{message}; {told}", log)
+
+    def limit_folders(self, limits: Limits) -> None:
+        """Make the folders that jobs write to, of limited size where this machine can."""
+        mount = find_walls().mount
+        for name in (MERGE, EVALUATION):
+            self.folders.enter_context(limited_folder(self.workdir / name, limits.disk_bytes, mount=mount))
 
     def read(self) -> Lock:
         """Read recipe and lock, and see that one belongs to the other."""

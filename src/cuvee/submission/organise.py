@@ -10,6 +10,7 @@ from cuvee.submission.assemble import Entry, check_entry
 from cuvee.submission.competition import Competition
 from cuvee.submission.measure import Parts, load_parts
 from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sandbox.choose import find_walls
 from cuvee.submission.sign import public_key, read_key
 from cuvee.submission.template import KEY
 
@@ -40,7 +41,7 @@ def check_competition(competition: Competition, hub: Hub) -> Overview:
     problems += _shared_items(parts)
     public, private = (sum(len(task.samples) for task in part.values()) for part in (parts.public, parts.private))
     sandbox = choose_sandbox().name
-    notes = tuple(_notes(competition, sandbox))
+    notes = tuple(_notes(competition))
     return Overview(public, private, len(competition.models), sandbox, tuple(problems), notes)
 
 
@@ -89,9 +90,8 @@ def _shared_items(parts: Parts) -> Iterator[CuveeError]:
             yield RecipeError(f"{shared} items of the private part are in the public one", where=f"task '{name}'")
 
 
-def _notes(competition: Competition, sandbox: str) -> Iterator[str]:
-    if sandbox == "none":
-        yield "no sandbox works here: only recipes are run, without walls"
+def _notes(competition: Competition) -> Iterator[str]:
+    yield from find_walls().notes(competition.rules.tiers)
     if competition.public_key is None:
         yield "no public key: verdicts are not signed"
     without = [task.name for task in competition.tasks if task.private is None]

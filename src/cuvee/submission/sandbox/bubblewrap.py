@@ -3,11 +3,12 @@
 Inside there is a system that cannot be written to, an interpreter, what the job may read, and one writable folder; no
 network, no other processes, no capabilities, no further namespaces, nothing of our environment.
 
-Started by root, the job still is nobody: real root keeps its rights over files, and no limit on processes holds for
-it. Then there are two rounds. The first, as root, only lays out the folders, for nobody need not be able to walk to
-them; `setpriv` becomes nobody; the second builds the walls.
+Started by root, the job still is an unprivileged user, one of its own: real root keeps its rights over files, and no
+limit on processes holds for it. Then there are two rounds. The first, as root, only lays out the folders, for that user
+need not be able to walk to them; `setpriv` becomes the user; the second builds the walls.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +16,13 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from cuvee.errors import PlatformError
+from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
+from cuvee.submission.sandbox.filesystem import SPARE_BYTES, is_in_memory
+from cuvee.submission.sandbox.leftovers import Note, noted
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job, Limits
 from cuvee.submission.sandbox.runtime import runtime_folders
+from cuvee.submission.sandbox.seccomp import filter_program
 from cuvee.submission.sandbox.watched import watch
 
 NOBODY = 65534
@@ -24,7 +30,7 @@ SCRATCH_BYTES = 64 << 20
 """Room in /tmp and in /dev/shm, each."""
 
 SPARE_PROCESSES = 32
-"""The system refuses only what is beyond the watched limit, so that it is seen who went over it."""
+"""The system refuses only what is beyond the watched limit, so that it is seen who went over it. It counts threads."""
 
 WALLS = (
     "--unshare-user", "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try",
@@ -34,32 +40,64 @@ WALLS = (
 
 @dataclass(frozen=True)
 class Bubblewrap:
-    """Runs jobs with the given `bwrap`; `setpriv` is needed by root alone."""
+    """Runs jobs with the given `bwrap`; `setpriv` is needed by root alone.
+
+    With a `tree` each job has a control group. `filters` says whether system calls are filtered.
+    """
 
     bwrap: Path
     setpriv: Path | None = None
+    tree: Tree | None = None
+    filters: bool = False
     name: str = "bubblewrap"
     isolates: bool = True
 
     def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
-        as_root = os.geteuid() == 0
-        if as_root:
-            for folder in (job.writable, *job.overlays):
-                give(folder, NOBODY)
-        command = self.command(job, limits, as_root=as_root)
-        minimal = {"PATH": "/usr/bin:/bin"}
-        return watch(command, limits, job.writable, hear, environment=minimal, prepare=_system_limits(limits))
+        with contextlib.ExitStack() as stack:
+            group = group_of_job(self.tree) if self.tree else None
+            note = self._noted(group, stack)
+            if group is not None:
+                _enter(group, job, limits, stack)
+            user = self._give_folders(job, note)
+            filter_descriptor = stack.enter_context(_filter()) if self.filters else None
+            return watch(
+                self.command(job, limits, user=user, filter_descriptor=filter_descriptor),
+                limits,
+                job.writable,
+                hear,
+                environment={"PATH": "/usr/bin:/bin"},
+                prepare=_system_limits(limits, limit_processes=group is None),
+                group=group,
+                descriptors=() if filter_descriptor is None else (filter_descriptor,),
+            )
 
-    def command(self, job: Job, limits: Limits, *, as_root: bool) -> list[str]:
-        """Return the command line that runs a job behind walls."""
+    def command(self, job: Job, limits: Limits, *, user: int | None, filter_descriptor: int | None = None) -> list[str]:
+        """Return the command line that runs a job behind walls; as `user` if root runs it."""
         readable = sorted({*runtime_folders(), *job.readable})
-        seen = replace(job, overlays={place: place for place in job.overlays.values()}) if as_root else job
-        inner = [str(self.bwrap), *_walls(seen, readable, limits), "--", *job.command]
-        if not as_root:
+        seen = job if user is None else replace(job, overlays={place: place for place in job.overlays.values()})
+        filtered = [] if filter_descriptor is None else ["--seccomp", str(filter_descriptor)]
+        inner = [str(self.bwrap), *_walls(seen, readable, limits), *filtered, "--", *job.command]
+        if user is None:
             return inner
         outer = [str(self.bwrap), "--die-with-parent", *_layout(job, readable), "--bind", "/proc", "/proc"]
-        nobody = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--inh-caps=-all", "--no-new-privs"]
-        return [*outer, "--dev-bind", "/dev", "/dev", "--", str(self.setpriv), *nobody, *inner]
+        become = ["--reuid", str(user), "--regid", str(user), "--clear-groups", "--inh-caps=-all", "--no-new-privs"]
+        return [*outer, "--dev-bind", "/dev", "/dev", "--", str(self.setpriv), *become, *inner]
+
+    def _noted(self, group: Group | None, stack: contextlib.ExitStack) -> Note | None:
+        """Note what would outlive us: a group, or any job of root, which loses its tie to us as it changes its user."""
+        as_root = os.geteuid() == 0
+        if group is None and not as_root:
+            return None
+        return stack.enter_context(noted(groups=group.folders if group else (), has_user=as_root))
+
+    def _give_folders(self, job: Job, note: Note | None) -> int | None:
+        """Give a job's folders to the user that it runs as; None for our own."""
+        if os.geteuid() != 0:
+            return None
+        user = note.user if note and note.user else NOBODY
+        for folder in (job.writable, *job.overlays):
+            give(folder, user)
+        return user
 
 
 def find_bubblewrap() -> Bubblewrap | None:
@@ -80,6 +118,28 @@ def give(folder: Path, user: int) -> None:
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
             os.chown(os.path.join(place, name), user, user, follow_symlinks=False)
+
+
+def _enter(group: Group, job: Job, limits: Limits, stack: contextlib.ExitStack) -> None:
+    memory = limits.memory_bytes
+    if is_in_memory(job.writable):
+        memory += limits.disk_bytes + SPARE_BYTES
+    try:
+        stack.enter_context(made(group, memory, limits.processes + SPARE_PROCESSES))
+    except OSError as error:
+        raise PlatformError(f"no control group can be made: {error}") from error
+
+
+@contextlib.contextmanager
+def _filter() -> Iterator[int]:
+    """Yield a descriptor that the filter of system calls can be read from, once."""
+    reading, writing = os.pipe()
+    try:
+        os.write(writing, filter_program())  # far less than a pipe holds
+        os.close(writing)
+        yield reading
+    finally:
+        os.close(reading)
 
 
 def _layout(job: Job, readable: Iterable[Path]) -> list[str]:
@@ -119,8 +179,11 @@ def _accelerators() -> list[Path]:
     return sorted(Path("/dev").glob("nvidia*"))
 
 
-def _system_limits(limits: Limits) -> Callable[[], None]:
-    """Return what sets the limits that the system itself can hold a job to; the watch is nearer, this is surer."""
+def _system_limits(limits: Limits, *, limit_processes: bool) -> Callable[[], None]:
+    """Return what sets the limits that the system holds a single process or user to.
+
+    A group refuses processes by itself, and it says so, which this limit does not.
+    """
     import resource
 
     processes = limits.processes + SPARE_PROCESSES
@@ -130,7 +193,8 @@ def _system_limits(limits: Limits) -> Callable[[], None]:
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.disk_bytes, limits.disk_bytes))
-        resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+        if limit_processes:
+            resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
         if limit_memory:
             resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 

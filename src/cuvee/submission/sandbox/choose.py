@@ -1,53 +1,149 @@
-"""Which sandbox this machine has: tried out, not guessed."""
+"""Which sandbox this machine has, and what of it the kernel holds: tried out, not guessed."""
 
 import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from cuvee.errors import PlatformError
 from cuvee.extras import install_command
-from cuvee.submission.competition import Tier
-from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
+from cuvee.submission.competition import TIERS, Tier, Wall
+from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
+from cuvee.submission.sandbox.cgroup import NoGroup, Tree, find_tree
 from cuvee.submission.sandbox.container import find_container
+from cuvee.submission.sandbox.filesystem import Mount, NoFileSystem, find_mount
+from cuvee.submission.sandbox.leftovers import has_own_users, sweep
 from cuvee.submission.sandbox.plain import Plain
 from cuvee.submission.sandbox.protocol import Job, Limits, Sandbox
 from cuvee.submission.sandbox.runtime import python, python_environment
+from cuvee.submission.sandbox.seccomp import can_filter
 
 TRIAL = Limits(seconds=20, memory_bytes=1 << 30, disk_bytes=1 << 20)
 HINT = f"{install_command('judge')} brings bubblewrap; the machine must allow user namespaces"
+WITHOUT_HINT = (
+    "let root run the worker, or systemd with Delegate=yes; an organiser who can do without writes it under 'without' "
+    "in competition.yaml"
+)
 
 
-def choose_sandbox(tier: Tier = "recipe") -> Sandbox:
-    """Return the best sandbox there is. Raises PlatformError if a tier with code would run without walls."""
-    found = isolating_sandbox()
-    if found is not None:
-        return found
-    if tier != "recipe":
-        raise PlatformError(f"there is no sandbox here, and the tier '{tier}' brings code", hint=HINT)
-    return Plain()
+@dataclass(frozen=True)
+class Walls:
+    """What holds jobs on this machine. `lacks` says for each thing that is not there why.
+
+    It may name `sandbox`, `cgroup`, `filesystem`, `user` and `seccomp`.
+    """
+
+    sandbox: Sandbox | None
+    mount: Mount | None
+    lacks: dict[str, str]
+
+    def notes(self, tiers: Sequence[Tier] = TIERS) -> Iterator[str]:
+        """Yield a sentence for each thing that this machine lacks; for recipes alone a sandbox is enough."""
+        for name, reason in self.lacks.items():
+            if name == "sandbox" or set(tiers) != {"recipe"}:
+                yield f"no {LACKING[name]}: {reason}"
+
+
+LACKING = {
+    "sandbox": "sandbox works here, so recipes are judged without walls",
+    "cgroup": "control group for each job, so its memory and processes are only watched",
+    "filesystem": "limited file system for each job, so its disk is only watched",
+    "user": "user for each job, so all are 'nobody'",
+    "seccomp": "filter of system calls",
+}
+
+
+def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = ()) -> Sandbox:
+    """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
+
+    Raises PlatformError if a tier with code would run with less than that.
+    """
+    walls = find_walls()
+    if tier == "recipe":
+        return walls.sandbox or Plain()
+    if walls.sandbox is None:
+        reason = walls.lacks["sandbox"]
+        raise PlatformError(f"there is no sandbox here, and the tier '{tier}' brings code: {reason}", hint=HINT)
+    needed: tuple[Wall, ...] = ("cgroup", "filesystem")
+    lacking = [f"{name} ({walls.lacks[name]})" for name in needed if name in walls.lacks and name not in without]
+    if lacking:
+        message = f"the tier '{tier}' brings code, and this machine lacks {', '.join(lacking)}"
+        raise PlatformError(message, hint=WITHOUT_HINT)
+    return walls.sandbox
+
+
+def isolating_sandbox() -> Sandbox | None:
+    """Return a sandbox that works here, or None."""
+    return find_walls().sandbox
 
 
 @cache
-def isolating_sandbox() -> Sandbox | None:
-    """Return a sandbox that works here, or None."""
+def find_walls() -> Walls:
+    """Return what holds jobs on this machine. The first time it also cleans up what dead processes of ours left."""
     if os.name == "nt":
-        return None  # neither of them runs there
+        return Walls(None, None, {"sandbox": "Windows has none that we use"})
+    sweep()
+    lacks: dict[str, str] = {}
+    tree, mount = _tree(lacks), _mount(lacks)
     bubblewrap = find_bubblewrap()
-    if bubblewrap is not None and works(bubblewrap):
-        return bubblewrap
+    if bubblewrap is None:
+        lacks["sandbox"] = "bubblewrap is not installed"
+    else:
+        tried = _tried(bubblewrap, tree, lacks)
+        if tried is not None:
+            return Walls(tried, mount, lacks)
     container = find_container()
-    return container if container is not None and works(container) else None
+    if container is None or failure(container) is not None:
+        return Walls(None, mount, lacks)
+    del lacks["sandbox"]  # an engine holds memory and processes by groups of its own
+    return Walls(container, mount, {name: reason for name, reason in lacks.items() if name == "filesystem"})
 
 
-def works(sandbox: Sandbox) -> bool:
-    """Say whether a sandbox runs our interpreter and keeps it from the network."""
+def _tree(lacks: dict[str, str]) -> Tree | None:
+    try:
+        return find_tree()
+    except NoGroup as error:
+        lacks["cgroup"] = str(error)
+        return None
+
+
+def _mount(lacks: dict[str, str]) -> Mount | None:
+    try:
+        return find_mount()
+    except NoFileSystem as error:
+        lacks["filesystem"] = str(error)
+        return None
+
+
+def _tried(bubblewrap: Bubblewrap, tree: Tree | None, lacks: dict[str, str]) -> Bubblewrap | None:
+    """Return bubblewrap with all that works here, or None."""
+    if os.geteuid() == 0 and not has_own_users():
+        lacks["user"] = "root of this container has no users for them"
+    filtered = replace(bubblewrap, tree=tree, filters=True)
+    if can_filter() and failure(filtered) is None:
+        return filtered
+    plain = replace(bubblewrap, tree=tree)
+    reason = failure(plain)
+    if reason is not None:
+        lacks["sandbox"] = f"bubblewrap does not work: {reason}"
+        return None
+    lacks["seccomp"] = "this system does not take ours"
+    return plain
+
+
+def failure(sandbox: Sandbox) -> str | None:
+    """Return why a sandbox does not run our interpreter or does not keep it from the network; None if it does."""
     with tempfile.TemporaryDirectory() as folder:
         job = Job(python("-c", _PROBE), (), Path(folder), environment=python_environment())
         try:
-            return sandbox.run(job, TRIAL, lambda line: None).ending == "finished"
-        except PlatformError:
-            return False
+            ended = sandbox.run(job, TRIAL, lambda line: None)
+        except PlatformError as error:
+            return error.message
+    if ended.ending == "finished":
+        return None
+    return ended.log.strip()[-300:] or f"the trial ended with '{ended.ending}'"
 
 
 _PROBE = (

@@ -40,7 +40,11 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a job ended. `log` is the end of its standard error; nothing of the job runs any more."""
+    """How a job ended. `log` is the end of its standard error; nothing of the job runs any more.
+
+    Memory does not count copies of files that the system can drop. `cpu_seconds` are those of all processors and all
+    processes together; None where no control group counts them.
+    """
 
     ending: Ending
     code: int | None
@@ -48,6 +52,7 @@ class Ended:
     peak_memory_bytes: int
     disk_bytes: int
     log: str
+    cpu_seconds: float | None = None
 
 
 class Sandbox(Protocol):

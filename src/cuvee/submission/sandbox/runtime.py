@@ -11,17 +11,25 @@ PACKAGE = Path(cuvee.__file__).resolve().parent
 
 
 def runtime_folders() -> list[Path]:
-    """List the folders and files that a job may read besides its own."""
+    """List the folders and files that a job may read besides its own: by the names we know, and by their real ones."""
     venv = [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")] if _in_venv() else []
     libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     wanted = [Path("/usr"), Path(sys.base_prefix), *venv, *libraries, PACKAGE, Path("/etc/ld.so.cache")]
-    there = dict.fromkeys(Path(os.path.abspath(place)) for place in wanted if place.exists() and not place.is_symlink())
-    return [place for place in there if not any(other != place and place.is_relative_to(other) for other in there)]
+    folders: dict[Path, None] = {}
+    for place in wanted:
+        if not place.exists() or place.is_symlink():
+            continue
+        if ".." not in place.parts:
+            folders[Path(os.path.abspath(place))] = None
+        folders[place.resolve()] = None
+    return [place for place in folders if not folders.keys() & set(place.parents)]
 
 
 def python(*arguments: str) -> tuple[str, ...]:
     """Return the command that runs this interpreter without looking at anybody's settings."""
-    return (sys.executable, "-B", "-s", *arguments)
+    interpreter = Path(sys.executable)
+    real = interpreter.parent.resolve() / interpreter.name  # the link itself tells Python of its virtual environment
+    return (str(real), "-B", "-s", *arguments)
 
 
 def python_environment() -> dict[str, str]:

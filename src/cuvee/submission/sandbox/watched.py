@@ -1,7 +1,7 @@
 """A command watched from outside: seconds, memory, disk, processes and what it writes; killed with all it started.
 
-Works without control groups: a thread looks at the tree of processes every few hundredths of a second. What the
-command itself says of its use is not asked.
+A thread looks every few hundredths of a second: at the control group and the file system that hold the command, where
+it has them, and else at the tree of processes and at the folder. What the command itself says of its use is not asked.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from typing import IO
 from cuvee.descriptors import allocated_bytes
 from cuvee.errors import PlatformError
 from cuvee.submission.cleaned import cleaned
+from cuvee.submission.sandbox.cgroup import Group
+from cuvee.submission.sandbox.filesystem import is_in_memory, is_limited, used_bytes
 from cuvee.submission.sandbox.protocol import Ended, Ending, Hear, Limits
 
 WATCH_SECONDS = 0.05
@@ -38,12 +40,22 @@ def watch(
     environment: Mapping[str, str],
     prepare: Callable[[], None] | None = None,
     stop: Callable[[], None] | None = None,
+    group: Group | None = None,
+    descriptors: Sequence[int] = (),
 ) -> Ended:
     """Run a command to its end or to one of the limits. `prepare` runs in the new process before the command.
 
-    `stop` is called besides killing the process, for a command that only asks another program to run the job.
+    `stop` is called besides killing the process, for a command that only asks another program to run the job. The
+    command runs in the `group`, which must be made, and inherits the `descriptors`.
     """
     started = time.monotonic()
+
+    def enter() -> None:  # nothing but system calls, in a process that execs at once
+        if group is not None:
+            group.join()
+        if prepare is not None:
+            prepare()
+
     try:
         process = subprocess.Popen(
             list(command),
@@ -53,7 +65,8 @@ def watch(
             env=dict(environment),
             cwd=writable,
             start_new_session=True,
-            preexec_fn=prepare,  # nothing but system calls, in a process that execs at once
+            pass_fds=descriptors,
+            preexec_fn=enter if group or prepare else None,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise PlatformError(f"the sandbox does not start: {error}", where=command[0]) from error
@@ -66,11 +79,13 @@ def watch(
     ]
     for reader in readers:
         reader.start()
-    watched = _Watched(process.pid, limits, writable, started)
+    watched = _Watched(process.pid, limits, writable, started, group)
     try:
         ending = _until_end(process, watched, written, hear)
     finally:
         kill_tree(process)
+        if group is not None:
+            group.end()
         if stop is not None:
             stop()
         for reader in readers:
@@ -85,6 +100,7 @@ def watch(
         watched.peak_memory,
         watched.disk,
         written.tail(),
+        group.cpu_seconds() if group else None,
     )
 
 
@@ -169,35 +185,50 @@ class _Written:
 
 
 class _Watched:
-    """What a tree of processes takes."""
+    """What a command takes, with all that it started."""
 
-    def __init__(self, pid: int, limits: Limits, writable: Path, started: float) -> None:
+    def __init__(self, pid: int, limits: Limits, writable: Path, started: float, group: Group | None) -> None:
         self._pid = pid
         self._limits = limits
         self._writable = writable
         self._started = started
+        self._group = group
+        self._limited = is_limited(writable)
+        self._in_memory = is_in_memory(writable)
         self._looks = 0
         self._memory = self._processes = 0
         self.peak_memory = 0
         self.disk = 0
 
     def look(self) -> None:
-        tree = [self._pid, *descendants(self._pid)]
-        self._processes = len(tree)
-        self._memory = sum(private_bytes(pid) for pid in tree)
+        if self._group is not None:
+            self._look_at_group(self._group)
+        else:
+            tree = [self._pid, *descendants(self._pid)]
+            self._processes = len(tree)
+            self._memory = sum(private_bytes(pid) for pid in tree)
         self.peak_memory = max(self.peak_memory, self._memory)
         self._looks += 1
-        if self._looks % DISK_EVERY == 0:
+        if self._limited or self._looks % DISK_EVERY == 0:
             self.look_at_disk()
 
+    def _look_at_group(self, group: Group) -> None:
+        self._processes = group.members()
+        self._memory = group.memory_bytes()
+        if self._in_memory:
+            self._memory -= used_bytes(self._writable)  # these are the job's disk
+
     def look_at_disk(self) -> None:
-        self.disk = max(self.disk, disk_bytes(self._writable))
+        used = used_bytes(self._writable) if self._limited else disk_bytes(self._writable)
+        self.disk = max(self.disk, used)
 
     def over(self) -> Ending | None:
         """Return the limit that is passed, if any."""
-        if self._memory > self._limits.memory_bytes:
+        verdict = self._group.verdict() if self._group else None
+        if self._memory > self._limits.memory_bytes or verdict == "memory":
+            self.peak_memory = max(self.peak_memory, self._limits.memory_bytes)
             return "memory"
-        if self._processes > self._limits.processes:
+        if self._processes > self._limits.processes or verdict == "processes":
             return "processes"
         if self.disk > self._limits.disk_bytes:
             return "disk"

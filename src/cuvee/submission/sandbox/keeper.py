@@ -1,0 +1,111 @@
+"""Ends what a dead watcher leaves running: a process of its own that reads a pipe to its end, and then cleans up.
+
+It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. What it reads is
+JSON of what there is to clean: `groups` and `mounts` as paths, and the `user` of a job. The watcher cleans up by itself
+when all goes well; then the keeper finds nothing to do.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+PATIENCE_SECONDS = 10.0
+"""How long killed processes may take to be gone."""
+
+PAUSE_SECONDS = 0.005
+PATHS = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
+
+
+def clean(note: Mapping[str, Any]) -> bool:
+    """End and remove what a note names; say whether nothing is left. What is gone already is no fault."""
+    if "user" in note:
+        end_user(note["user"])
+    groups = [Path(group) for group in note.get("groups", ())]
+    end_groups(groups)
+    gone = [remove_group(group) for group in groups]
+    unmounted = [unmount(Path(mount)) for mount in note.get("mounts", ())]
+    return all(gone) and all(unmounted)
+
+
+def end_user(user: int) -> None:
+    """Kill all processes of a user. It must be one that nobody else is."""
+    become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
+    subprocess.run([*become, "sh", "-c", "kill -KILL -1"], capture_output=True, check=False, env=PATHS)
+
+
+def kill(pid: int) -> None:
+    """Kill a process if it is there and ours."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def end_groups(groups: Iterable[Path]) -> None:
+    """Kill all processes of control groups and wait until they are gone; no new one can start meanwhile."""
+    there = [group for group in groups if group.is_dir()]
+    for group in there:
+        write(group / "pids.max", "0")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while any(processes(group) for group in there) and time.monotonic() < deadline:
+        for group in there:
+            write(group / "cgroup.kill", "1")
+            for pid in processes(group):
+                kill(pid)
+        time.sleep(PAUSE_SECONDS)
+
+
+def processes(group: Path) -> list[int]:
+    """List the processes of a control group; none if it is gone."""
+    try:
+        return [int(line) for line in (group / "cgroup.procs").read_bytes().split()]
+    except OSError:
+        return []
+
+
+def write(file: Path, text: str) -> bool:
+    """Write to a file of a control group; say whether it is there and takes it."""
+    try:
+        descriptor = os.open(file, os.O_WRONLY)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, text.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def remove_group(group: Path) -> bool:
+    """Remove an empty control group; the system may need a moment after its last process."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while group.is_dir() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return True
+        time.sleep(PAUSE_SECONDS)
+    return not group.is_dir()
+
+
+def unmount(folder: Path) -> bool:
+    """Unmount a folder, at once for its path, for open files when they are closed."""
+    if not os.path.ismount(folder):
+        return True
+    subprocess.run(["umount", "--lazy", str(folder)], capture_output=True, check=False, env=PATHS)
+    return not os.path.ismount(folder)
+
+
+def main() -> None:
+    """Read a note, which ends when the watcher is gone, then clean up what it names."""
+    clean(json.load(sys.stdin))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,453 @@
+"""What the kernel holds jobs to: each way round a watch ends at its limit, by name, and leaves nothing."""
+
+import multiprocessing
+import os
+import platform
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cuvee.errors import PlatformError
+from cuvee.submission.sandbox import Bubblewrap, Ended, Job, Limits, choose, keeper, seccomp
+from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
+from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
+from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
+from cuvee.submission.sandbox.filesystem import (
+    cannot_mount,
+    is_limited,
+    limited_folder,
+    mount_image,
+    mount_tmpfs,
+    used_bytes,
+)
+from cuvee.submission.sandbox.leftovers import FIRST_USER, has_own_users, noted, sweep
+from cuvee.submission.sandbox.runtime import python, python_environment, runtime_folders
+
+LIMITS = Limits(seconds=30, memory_bytes=64 << 20, disk_bytes=8 << 20, processes=30)
+SECONDS_OVER = 2
+MARK = f"cuvee-test-walls-{os.getpid()}"
+
+
+@pytest.fixture(scope="module")
+def walls() -> Walls:
+    return find_walls()
+
+
+@pytest.fixture(scope="module")
+def sandbox(walls: Walls) -> Bubblewrap:
+    if not isinstance(walls.sandbox, Bubblewrap):
+        pytest.skip(f"bubblewrap does not work here: {walls.lacks.get('sandbox')}")
+    return walls.sandbox
+
+
+@pytest.fixture(scope="module")
+def tree(sandbox: Bubblewrap, walls: Walls) -> Tree:
+    if sandbox.tree is None:
+        pytest.skip(f"no control group here: {walls.lacks['cgroup']}")
+    return sandbox.tree
+
+
+@pytest.fixture
+def limited(walls: Walls, tmp_path: Path) -> Iterator[Path]:
+    """A folder of limited size."""
+    if walls.mount is None:
+        pytest.skip(f"no limited file system here: {walls.lacks['filesystem']}")
+    with limited_folder(tmp_path / "limited", LIMITS.disk_bytes, mount=walls.mount):
+        yield tmp_path / "limited"
+
+
+def run(sandbox: Bubblewrap, out: Path, program: str, limits: Limits = LIMITS) -> Ended:
+    """Run a program that says how far it is. One that does not end by itself is ended soon after its last word."""
+    out.mkdir(exist_ok=True)
+    heard = [time.monotonic()]
+    job = Job(python("-c", f"# {MARK}\n{program}"), (), out, environment=python_environment())
+    ended = sandbox.run(job, limits, lambda line: heard.append(time.monotonic()))
+    assert ended.ending in ("finished", "crash") or time.monotonic() - heard[-1] < SECONDS_OVER
+    return ended
+
+
+def left_running() -> list[int]:
+    """List the processes of our programs."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if MARK.encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+def groups_left(tree: Tree) -> list[Path]:
+    return [*tree.memory.glob("cuvee-job-*"), *tree.processes.glob("cuvee-job-*")]
+
+
+FILES_IN_MEMORY = """
+import os, time
+held = []
+for i in range(150):
+    held.append(os.memfd_create('held'))
+    os.write(held[-1], bytes(1 << 20))
+    print(i, flush=True)
+time.sleep(60)
+"""
+SHARED_MAPS_DROPPED = """
+import mmap, time
+held = []
+for i in range(150):
+    held.append(mmap.mmap(-1, 1 << 20))
+    held[-1].write(b'x' * (1 << 20))
+    held[-1].madvise(mmap.MADV_DONTNEED)
+    print(i, flush=True)
+time.sleep(60)
+"""
+MANY_PROCESSES_EACH_SMALL = """
+import os, time
+for i in range(4): os.fork()
+held = os.memfd_create('held')
+for i in range(6): os.write(held, bytes(1 << 20))
+print(i, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("program", [FILES_IN_MEMORY, SHARED_MAPS_DROPPED, MANY_PROCESSES_EACH_SMALL])
+def test_memory_that_no_process_shows_is_held(sandbox: Bubblewrap, tree: Tree, tmp_path: Path, program: str) -> None:
+    ended = run(sandbox, tmp_path / "out", program)
+    assert ended.ending == "memory"
+    assert not left_running()
+    assert not groups_left(tree)
+
+
+FILL = """
+import os, time
+def fill(folder):
+    try:
+        for i in range(30):
+            with open(os.path.join(folder, str(i)), 'wb') as file: file.write(bytes(1 << 20))
+            print(i, flush=True)
+    except OSError as error:
+        assert error.errno == 28, error
+    time.sleep(60)
+"""
+UNLINKED = """
+import os, time
+held = []
+try:
+    for i in range(30):
+        held.append(open('file', 'wb', buffering=0))
+        os.unlink('file')
+        held[-1].write(bytes(1 << 20))
+        print(i, flush=True)
+except OSError as error:
+    assert error.errno == 28, error
+time.sleep(60)
+"""
+DEEP = FILL + "for i in range(40):\n    os.mkdir('d' * 200)\n    os.chdir('d' * 200)\nfill('.')"
+UNREADABLE = FILL + "os.mkdir('dark', 0o300)\nfill('dark')"
+MANY_EMPTY_FILES = """
+import time
+try:
+    for i in range(200_000):
+        open(f'{i}', 'w').close()
+        if i % 100 == 0: print(i, flush=True)
+except OSError as error:
+    assert error.errno == 28, error
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("program", [UNLINKED, DEEP, UNREADABLE, MANY_EMPTY_FILES])
+def test_disk_that_no_walk_shows_is_held(sandbox: Bubblewrap, limited: Path, program: str) -> None:
+    ended = run(sandbox, limited, program)
+    assert ended.ending == "disk"
+    assert ended.disk_bytes < 2 * LIMITS.disk_bytes
+    assert not left_running()
+
+
+def test_memory_is_held_while_there_are_many_files(sandbox: Bubblewrap, tree: Tree, limited: Path) -> None:
+    program = "for i in range(1500): open(f'{i}', 'w').close()\n" + FILES_IN_MEMORY
+    assert run(sandbox, limited, program).ending == "memory"
+
+
+@pytest.mark.parametrize("mount", [mount_image, mount_tmpfs])
+def test_a_limited_folder_holds_what_it_says_and_is_gone_at_the_end(
+    tmp_path: Path, mount: Callable[[Path, int], None]
+) -> None:
+    reason = cannot_mount(mount)
+    if reason is not None:
+        pytest.skip(f"this file system cannot be mounted here: {reason}")
+    folder = tmp_path / "out"
+    with limited_folder(folder, 8 << 20, mount=mount):
+        assert list(folder.iterdir()) == []
+        (folder / "fits").write_bytes(bytes(8 << 20))
+        with pytest.raises(OSError, match="No space left"):
+            (folder / "does not").write_bytes(bytes(8 << 20))
+        assert 8 << 20 < used_bytes(folder) < 10 << 20
+    assert not is_limited(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert list(folder.iterdir()) == []
+
+
+def test_output_in_memory_counts_as_disk_not_as_memory(
+    sandbox: Bubblewrap, tree: Tree, walls: Walls, tmp_path: Path
+) -> None:
+    if walls.mount is None:
+        pytest.skip(f"no limited file system here: {walls.lacks['filesystem']}")
+    out, limits = tmp_path / "out", replace(LIMITS, disk_bytes=60 << 20)
+    with limited_folder(out, limits.disk_bytes, mount=mount_tmpfs):
+        program = "open('file', 'wb').write(bytes(50 << 20)); import time; time.sleep(0.3)"
+        ended = run(sandbox, out, program, limits)
+        assert ended.ending == "finished", ended.log
+        assert ended.peak_memory_bytes < 64 << 20
+        assert 50 << 20 <= ended.disk_bytes < 60 << 20
+        assert run(sandbox, out, FILES_IN_MEMORY, limits).ending == "memory"
+
+
+THREADS = """
+import threading, time, sys
+def start(count):
+    for i in range(count):
+        threading.Thread(target=time.sleep, args=(1.5,), daemon=True).start()
+"""
+
+
+def test_jobs_at_once_have_users_and_threads_of_their_own(sandbox: Bubblewrap, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or not has_own_users():
+        pytest.skip("only root has users to give")
+    limits = replace(LIMITS, processes=60)  # and 32 more threads
+    endings: dict[str, Ended] = {}
+
+    def work(name: str) -> None:
+        endings[name] = run(sandbox, tmp_path / name, THREADS + "open('file', 'w')\nstart(70)\ntime.sleep(1)", limits)
+
+    jobs = [threading.Thread(target=work, args=(name,)) for name in ("one", "another")]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert {name: (ended.ending, ended.log) for name, ended in endings.items()} == {
+        "one": ("finished", ""),
+        "another": ("finished", ""),
+    }
+    users = {(tmp_path / name / "file").stat().st_uid for name in endings}
+    assert len(users) == 2
+    assert min(users) >= FIRST_USER
+
+
+def test_a_job_with_more_threads_than_it_may_have_ends_by_name(sandbox: Bubblewrap, tree: Tree, tmp_path: Path) -> None:
+    program = THREADS + "\ntry: start(200)\nexcept RuntimeError: print(1, flush=True)\ntime.sleep(60)"
+    assert run(sandbox, tmp_path / "out", program).ending == "processes"
+
+
+def test_memory_and_seconds_of_the_processor_are_those_of_the_job(
+    sandbox: Bubblewrap, tree: Tree, tmp_path: Path
+) -> None:
+    program = """
+import os, time
+held = b'x' * (30 << 20)
+if os.fork() == 0:
+    until = time.process_time() + 0.3
+    while time.process_time() < until: pass
+    os._exit(0)
+os.wait()
+time.sleep(0.2)
+"""
+    ended = run(sandbox, tmp_path / "out", program)
+    assert ended.ending == "finished", ended.log
+    assert 30 << 20 < ended.peak_memory_bytes < 60 << 20
+    assert ended.cpu_seconds is not None
+    assert 0.3 <= ended.cpu_seconds < 5
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = SECONDS_OVER) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if holds():
+            return True
+        time.sleep(0.01)
+    return holds()
+
+
+@pytest.mark.parametrize("has_group", [True, False])
+def test_a_job_dies_with_its_watcher(sandbox: Bubblewrap, walls: Walls, tmp_path: Path, *, has_group: bool) -> None:
+    if has_group and sandbox.tree is None:
+        pytest.skip(f"no control group here: {walls.lacks['cgroup']}")
+    chosen = sandbox if has_group else replace(sandbox, tree=None)
+
+    def watch_a_job() -> None:
+        with limited_folder(tmp_path / "out", 1 << 20, mount=walls.mount):
+            run(chosen, tmp_path / "out", "import time; time.sleep(60)")
+
+    watcher = multiprocessing.get_context("fork").Process(target=watch_a_job)
+    watcher.start()
+    try:
+        assert wait_until(lambda: len(left_running()) >= 2, 10)
+        time.sleep(0.3)
+    finally:
+        assert watcher.pid is not None
+        os.kill(watcher.pid, signal.SIGKILL)
+        watcher.join()
+    assert wait_until(lambda: not left_running())
+    assert wait_until(lambda: not is_limited(tmp_path / "out"))
+    assert sandbox.tree is None or wait_until(lambda: not groups_left(sandbox.tree))
+
+
+@pytest.fixture
+def left(tree: Tree) -> Iterator[tuple[Group, int, int]]:
+    """A group that a process has made, noted and entered; the process; its keeper."""
+    group = group_of_job(tree)
+
+    def leave() -> None:
+        with noted(groups=group.folders):
+            group.make(64 << 20, 10)
+            group.join()
+            time.sleep(60)
+
+    watcher = multiprocessing.get_context("fork").Process(target=leave)
+    watcher.start()
+    assert watcher.pid is not None
+    assert wait_until(lambda: keeper.processes(group.unified or group.memory) == [watcher.pid])
+    children = Path(f"/proc/{watcher.pid}/task/{watcher.pid}/children").read_text(encoding="ascii")
+    yield group, watcher.pid, int(children)
+    watcher.kill()
+    watcher.join()
+
+
+def test_a_sweep_ends_what_a_dead_watcher_and_its_dead_keeper_left(left: tuple[Group, int, int]) -> None:
+    group, watcher, guard = left
+    os.kill(guard, signal.SIGKILL)
+    sweep()
+    assert keeper.processes(group.memory) == [watcher], "its note is held"
+    os.kill(watcher, signal.SIGKILL)
+    os.waitpid(watcher, 0)
+    sweep()
+    assert not group.memory.exists()
+
+
+def test_a_number_is_taken_until_its_keeper_is_done(left: tuple[Group, int, int]) -> None:
+    group, watcher, guard = left
+    os.kill(guard, signal.SIGSTOP)
+    os.kill(watcher, signal.SIGKILL)
+    os.waitpid(watcher, 0)
+    sweep()
+    assert group.memory.exists()
+    os.kill(guard, signal.SIGCONT)
+    assert wait_until(lambda: not group.memory.exists())
+
+
+def test_two_notes_have_two_numbers() -> None:
+    if os.name == "nt":
+        pytest.skip("Windows has no users by number")
+    with noted() as one, noted() as another:
+        assert one.number != another.number
+
+
+def test_a_group_ends_what_is_in_it(tree: Tree) -> None:
+    group = group_of_job(tree)
+    with made(group, 64 << 20, 10):
+        child = os.fork()
+        if child == 0:
+            group.join()
+            time.sleep(60)
+            os._exit(0)
+        assert wait_until(lambda: group.members() == 1)
+        group.end()
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert not groups_left(tree)
+
+
+def test_calls_that_reach_beyond_a_job_are_refused(sandbox: Bubblewrap, tmp_path: Path) -> None:
+    if not sandbox.filters:
+        pytest.skip("this system takes no filter of calls")
+    column = 0 if platform.machine() == "x86_64" else 1
+    names = ("io_uring_setup", "userfaultfd", "keyctl", "add_key", "request_key", "memfd_secret", "bpf")
+    numbers = {name: seccomp.CALLS[name][column] for name in names}
+    personality = seccomp.PERSONALITY[seccomp.MACHINES[platform.machine()]]
+    program = f"""
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+def refused(number, *arguments):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *map(ctypes.c_ulong, arguments)) == -1 and ctypes.get_errno() == 1
+allowed = [name for name, number in {numbers!r}.items() if not refused(number, 0, 0, 0, 0, 0)]
+assert not allowed, allowed
+assert refused({personality}, 0x0040000)
+assert not refused({personality}, 0xffffffff)
+assert refused({seccomp.CALLS["ptrace"][column]}, 0, 0, 0, 0)
+"""
+    ended = run(sandbox, tmp_path / "out", program)
+    assert ended.ending == "finished", ended.log
+
+
+def outcome(program: bytes, architecture: int, number: int, argument: int = 0) -> int:
+    """Follow a program as the kernel does; return what it gives back."""
+    steps = list(struct.iter_unpack("=HBBI", program))
+    data = struct.pack("=iIQ6Q", number, architecture, 0, argument, 0, 0, 0, 0, 0)
+    word, position = 0, 0
+    while True:
+        code, yes, no, value = steps[position]
+        position += 1
+        if code == seccomp.RETURN:
+            return value
+        if code == seccomp.LOAD:
+            (word,) = struct.unpack_from("=I", data, value)
+        else:
+            holds = word == value if code == seccomp.EQUAL else word >= value
+            position += yes if holds else no
+
+
+@pytest.mark.parametrize("machine", seccomp.MACHINES)
+def test_the_filter_refuses_its_list_and_nothing_else(machine: str) -> None:
+    program, architecture = seccomp.filter_program(machine), seccomp.MACHINES[machine]
+    column = 0 if machine == "x86_64" else 1
+    listed = {call[column] for call in seccomp.CALLS.values()}
+    if machine == "x86_64":
+        listed |= set(seccomp.X86_ONLY.values())
+    refused = {n for n in range(500) if outcome(program, architecture, n) == seccomp.REFUSE}
+    assert refused == listed
+    assert outcome(program, architecture, 0) == seccomp.ALLOW
+    assert outcome(program, 0x40000003, 0) == seccomp.REFUSE, "another processor's calls"
+    personality = seccomp.PERSONALITY[architecture]
+    assert outcome(program, architecture, personality, 0xFFFFFFFF) == seccomp.ALLOW
+    assert outcome(program, architecture, personality, 0x40000) == seccomp.REFUSE
+    x32 = outcome(program, architecture, 0x40000000)
+    assert x32 == (seccomp.REFUSE if machine == "x86_64" else seccomp.ALLOW)
+
+
+def test_an_interpreter_by_a_roundabout_path_is_found_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    bubblewrap = find_bubblewrap()
+    if bubblewrap is None or failure(bubblewrap) is not None:
+        pytest.skip("no bubblewrap works on this machine")
+    interpreter = Path(sys.executable)
+    monkeypatch.setattr(sys, "executable", f"{interpreter.parent}/../{interpreter.parent.name}/{interpreter.name}")
+    monkeypatch.setattr(sys, "prefix", f"{sys.prefix}/bin/..")
+    assert ".." not in python()[0]
+    assert not any(".." in place.parts for place in runtime_folders())
+    assert failure(bubblewrap) is None
+
+
+def test_code_does_not_open_where_something_is_lacking_that_no_organiser_waived(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lacking = Walls(Bubblewrap(Path("bwrap")), None, {"cgroup": "not writable", "filesystem": "only root can"})
+    monkeypatch.setattr(choose, "find_walls", lambda: lacking)
+    with pytest.raises(PlatformError, match=r"cgroup \(not writable\), filesystem \(only root can\)"):
+        choose_sandbox("plugin")
+    with pytest.raises(PlatformError, match=r"lacks filesystem \(only root can\)"):
+        choose_sandbox("program", ("cgroup",))
+    assert choose_sandbox("program", ("cgroup", "filesystem")) is lacking.sandbox
+    assert choose_sandbox("recipe") is lacking.sandbox
+    assert list(lacking.notes()) == [
+        "no control group for each job, so its memory and processes are only watched: not writable",
+        "no limited file system for each job, so its disk is only watched: only root can",
+    ]
