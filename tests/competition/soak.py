@@ -237,12 +237,10 @@ def _wait_for(port: int) -> None:
 
 def serve_part(url: str, port: int) -> None:
     """Be the server."""
-    import uvicorn
+    from cuvee.competition.run import server_of
 
-    from cuvee.competition.app import make_app
-
-    app = make_app(Service(open_database(url), always_open(), LIMITS))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+    service = Service(open_database(url), always_open(), LIMITS)
+    server_of(service, host="127.0.0.1", port=port, log_level="error").run()
 
 
 def work_part(port: int, token: str) -> None:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from cuvee.competition import queue
 from cuvee.competition.access import check_table, who_asks
 from cuvee.competition.api import errors, open, organiser, teams, workers
+from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
 from cuvee.competition.service import Service
@@ -52,6 +53,7 @@ def make_app(service: Service) -> FastAPI:
         app.include_router(router)
     for kind in (CuveeError, RequestValidationError, HTTPException, IntegrityError, OperationalError):
         app.add_exception_handler(kind, _answer_failure)
+    app.add_middleware(Door, service=service, answer=_answer_failure)
     app.middleware("http")(_add_headers)
     return app
 

@@ -8,7 +8,6 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cuvee.competition.access import service_of
-from cuvee.competition.refusals import Refusal
 from cuvee.submission.verdict import Verdict
 
 LARGEST_NUMBER = 2**31 - 1
@@ -83,14 +82,9 @@ class Finished(Held):
 
 
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
-    """Read the body, at most as much as may be sent; the time that counts is that of its first byte."""
-    service = service_of(request)
-    at, most, content = service.now(), service.limits.archive_bytes, bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > most:
-            raise Refusal("too_large", f"more than {most} bytes were sent")
-    yield SentArchive(bytes(content), at)
+    """Read the body; the time that counts is that of its first byte."""
+    at = service_of(request).now()
+    yield SentArchive(await request.body(), at)
 
 
 class SentArchive:

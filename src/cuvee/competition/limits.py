@@ -9,11 +9,23 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Limits:
-    """A run is held for `lease` at a time. `teams_per_hour` bounds how many teams may register by themselves."""
+    """A run is held for `lease` at a time. `teams_per_hour` bounds how many teams may register by themselves.
+
+    Bodies: `json_bytes` for JSON and forms, `archive_bytes` for submissions, `verdict_bytes` for what workers hand in.
+    A request's head comes within `head_seconds`, its body within `body_seconds` more.
+
+    `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
+    """
 
     lease: timedelta = timedelta(seconds=60)
     attempts_at_most: int = 3
     archive_bytes: int = 4_000_000
+    json_bytes: int = 1_000_000
+    verdict_bytes: int = 16_000_000
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    connections_per_address: int = 256
+    proxies: tuple[str, ...] = ()
     teams_per_hour: int = 60
 
 

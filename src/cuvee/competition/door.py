@@ -1,0 +1,119 @@
+"""The door of the server: who asks is known before a body is read, and a body is counted and timed while it comes.
+
+This is an ASGI middleware because FastAPI reads and parses the body of a request before it asks a route's dependencies.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from sqlalchemy.exc import OperationalError
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cuvee.competition.access import ADMITTED, Admitted, Line, admit, line_of
+from cuvee.competition.limits import Limits
+from cuvee.competition.refusals import Refusal
+from cuvee.competition.service import Service
+from cuvee.errors import CuveeError
+
+Answer = Callable[[Request, Exception], Awaitable[Response]]
+
+
+class Door:
+    """Lets a request in with its actor, or answers it. `answer` turns a refusal into a response."""
+
+    def __init__(self, app: ASGIApp, service: Service, answer: Answer) -> None:
+        self._app = app
+        self._service = service
+        self._answer = answer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request, limits = Request(scope), self._service.limits
+        line = line_of(scope["method"], scope["path"])
+        body = Body(request, receive, send, most_bytes(line, limits), limits.body_seconds)
+        try:
+            if line is not None:
+                actor = await run_in_threadpool(admit, request, self._service, line)
+                scope[ADMITTED] = Admitted(actor, line)
+            body.check_declared_size()
+        except (CuveeError, OperationalError) as error:
+            response = await self._answer(request, error)
+            await response(scope, body.receive, body.send)
+            return
+        await self._app(scope, body.receive, body.send)
+
+
+class Body:
+    """A request's body on its way in: at most so many bytes, and all of it within so many seconds."""
+
+    def __init__(self, request: Request, receive: Receive, send: Send, most: int, seconds: float) -> None:
+        self._receive = receive
+        self._send = send
+        self._most = most
+        self._seconds = seconds
+        self._deadline = anyio.current_time() + seconds
+        self._count = 0
+        self._declared = _declared_size(request)
+        self._is_over = self._declared == 0
+
+    def check_declared_size(self) -> None:
+        """Refuse a body that says itself that it is too large."""
+        if self._declared is not None and self._declared > self._most:
+            raise Refusal("too_large", self._too_large())
+
+    async def receive(self) -> Message:
+        """Hand on the next piece. Raises HTTPException 413 or 408, which FastAPI lets through."""
+        if self._is_over:
+            return await self._receive()
+        left = self._deadline - anyio.current_time()
+        if left <= 0:
+            raise self._too_slow()
+        try:
+            with anyio.fail_after(left):
+                message = await self._receive()
+        except TimeoutError:
+            raise self._too_slow() from None
+        self._count += len(message.get("body", b""))
+        if self._count > self._most:
+            raise HTTPException(413, self._too_large())
+        self._is_over = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand on the answer; one that goes out before the body has come ends the connection."""
+        if message["type"] == "http.response.start" and not self._is_over:
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        await self._send(message)
+
+    def _too_large(self) -> str:
+        return f"the body has more than the {self._most} bytes that may be sent here"
+
+    def _too_slow(self) -> HTTPException:
+        return HTTPException(408, f"the body did not come within {self._seconds:g} seconds")
+
+
+def most_bytes(line: Line | None, limits: Limits) -> int:
+    """Return how large the body of a request may be."""
+    match line:
+        case ("POST", "/api/submissions"):
+            return limits.archive_bytes
+        case ("POST", "/me/send"):
+            return limits.archive_bytes + limits.json_bytes  # the other fields of the form
+        case ("POST", "/api/worker/runs/{run_id}/finish"):
+            return limits.verdict_bytes
+        case _:
+            return limits.json_bytes
+
+
+def _declared_size(request: Request) -> int | None:
+    """Return what Content-Length says: 0 where there is no body, None where it comes in pieces of any number."""
+    if "transfer-encoding" in request.headers:
+        return None
+    length = request.headers.get("content-length", "0")
+    return int(length) if length.isascii() and length.isdigit() else None
