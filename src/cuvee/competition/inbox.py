@@ -7,6 +7,7 @@ from typing import Any
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.submissions import Received
 from cuvee.errors import CuveeError
+from cuvee.recipe.document import MAX_CHARACTERS
 from cuvee.submission.pack import read_archive
 
 
@@ -21,6 +22,10 @@ def opened(content: bytes, title: str, request_key: str) -> Received:
         except (CuveeError, UnicodeDecodeError) as error:
             message = error.message if isinstance(error, CuveeError) else "the recipe is not UTF-8"
             raise Refusal("bad_archive", message, hint="make archives with `cuvee submission pack`") from error
+    if len(recipe) > MAX_CHARACTERS:
+        raise Refusal(
+            "bad_archive", f"the recipe has {len(recipe)} characters; recipes are read up to {MAX_CHARACTERS}"
+        )
     if "\0" in recipe:
         raise Refusal("bad_archive", "the recipe holds a zero byte")
     return Received(content, recipe, models, title or submission.name, request_key)

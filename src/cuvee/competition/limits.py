@@ -11,6 +11,8 @@ Clock = Callable[[], datetime]
 class Limits:
     """A run is held for `lease` at a time. `teams_per_hour` bounds how many teams may register by themselves.
 
+    The archives and recipes of a team hold at most `team_bytes` in the database.
+
     Bodies: `json_bytes` for JSON and forms, `archive_bytes` for submissions, `verdict_bytes` for what workers hand in.
     A request's head comes within `head_seconds`, its body within `body_seconds` more.
 
@@ -20,6 +22,7 @@ class Limits:
     lease: timedelta = timedelta(seconds=60)
     attempts_at_most: int = 3
     archive_bytes: int = 4_000_000
+    team_bytes: int = 200_000_000
     json_bytes: int = 1_000_000
     verdict_bytes: int = 16_000_000
     head_seconds: float = 10.0
