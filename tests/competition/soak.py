@@ -36,7 +36,13 @@ from cuvee.competition.tables import audit, moves, public_results, runs, submiss
 from cuvee.competition.teams import new_team
 from cuvee.errors import CuveeError
 
-LIMITS = Limits(lease=timedelta(seconds=2), attempts_at_most=20, teams_per_hour=10**6)
+LIMITS = Limits(
+    lease=timedelta(seconds=2),
+    attempts_at_most=20,
+    teams_per_hour=10**6,
+    sends_per_hour=10**6,
+    what_ifs_per_minute=10**6,
+)
 
 
 def always_open() -> Any:

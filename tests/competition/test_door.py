@@ -9,14 +9,18 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
 from competition.made import Clock, tiny_competition
 from competition.serving import Served, archive, serve
+from cuvee.competition.buckets import MOST_BUCKETS, Buckets, Rate
 from cuvee.competition.database import Database, sqlite_url
 from cuvee.competition.limits import Limits
+from cuvee.competition.refusals import Refusal
 from cuvee.competition.run import server_of
 
 PATIENCE = 60.0
@@ -198,3 +202,97 @@ def peak_bytes(process: int) -> int:
     found = re.search(r"VmHWM:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) * 1024
+
+
+def test_many_registrations_of_one_visitor_lock_nobody_else_out(served: Served) -> None:
+    noisy, honest = from_address(served, "192.0.2.1"), from_address(served, "192.0.2.2")
+    codes = [noisy.post("/api/teams", json={"name": f"noise {nth}"}).status_code for nth in range(70)]
+    assert codes == [201] * 30 + [429] * 40
+    assert noisy.post("/join", data={"name": "by form"}).status_code == 429, "the form counts as well"
+    assert honest.post("/api/teams", json={"name": "honest"}).status_code == 201
+    served.clock.advance(minutes=2)
+    again = [noisy.post("/api/teams", json={"name": "later"}).status_code for _ in range(2)]
+    assert again == [201, 429], "two minutes bring one of thirty an hour"
+
+
+def test_a_refusal_says_when_to_try_again(sqlite: Database, clock: Clock) -> None:
+    for served in serve(sqlite, clock, tiny_competition(), Limits(teams_per_hour=1)):
+        visitor = from_address(served, "192.0.2.1")
+        visitor.post("/api/teams", json={"name": "first"})
+        problem = visitor.post("/api/teams", json={"name": "second"}).json()["error"]
+        assert problem["code"] == "too_many"
+        assert problem["message"] == "too many registrations: 1 in an hour are as many as may be"
+        assert problem["hint"] == "try again in 3600 seconds"
+
+
+def test_addresses_of_one_network_of_the_new_kind_are_one_visitor(sqlite: Database, clock: Clock) -> None:
+    for served in serve(sqlite, clock, tiny_competition(), Limits(teams_per_hour=1)):
+        first, neighbour, other = (
+            from_address(served, address) for address in ("2001:db8::1", "2001:db8::ffff", "2001:db8:1::1")
+        )
+        codes = [
+            visitor.post("/api/teams", json={"name": f"of {nth}"}).status_code
+            for nth, visitor in enumerate((first, neighbour, other))
+        ]
+        assert codes == [201, 429, 201]
+
+
+def test_a_team_that_sends_too_often_waits_and_the_others_do_not(sqlite: Database, clock: Clock) -> None:
+    for served in serve(sqlite, clock, tiny_competition(), Limits(sends_per_hour=2)):
+        codes = [
+            served.ask(who, "POST", "/api/submissions", content=archive(f"{who}-{nth}")).status_code
+            for who in ("team", "other")
+            for nth in range(3)
+        ]
+        assert codes == [201, 201, 429] * 2
+
+
+@pytest.mark.parametrize("path", ["/sign-in", "/?w.sums=WEIGHT"])
+def test_signing_in_and_other_weights_are_counted_by_address(sqlite: Database, clock: Clock, path: str) -> None:
+    limits = Limits(sign_ins_per_hour=2, what_ifs_per_minute=2)
+    for served in serve(sqlite, clock, tiny_competition(), limits):
+        noisy, honest = from_address(served, "192.0.2.1"), from_address(served, "192.0.2.2")
+        codes = [act(visitor, path, nth) for visitor in (noisy, honest) for nth in range(3)]
+        assert codes[:3] == codes[3:]
+        assert codes[2] == 429
+        assert 429 not in codes[:2]
+        assert noisy.get("/").status_code == 200
+
+
+def act(visitor: TestClient, path: str, nth: int) -> int:
+    if path == "/sign-in":
+        return visitor.post(path, data={"token": "wrong"}).status_code
+    return visitor.get(path.replace("WEIGHT", str(nth))).status_code
+
+
+def from_address(served: Served, address: str) -> TestClient:
+    """Ask from an address of one's own."""
+    return TestClient(served.http.app, client=(address, 50_000), follow_redirects=False)
+
+
+@pytest.mark.parametrize(("proxies", "codes"), [((), [201, 429]), (("127.0.0.0/8",), [201, 201])])
+def test_a_header_on_the_address_counts_only_from_our_proxies(
+    sqlite: Database, clock: Clock, proxies: tuple[str, ...], codes: list[int]
+) -> None:
+    import httpx2
+
+    for served in serve(sqlite, clock, tiny_competition(), Limits(teams_per_hour=1, proxies=proxies)):
+        with listening(served) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE) as client:
+            seen = [
+                client.post(
+                    "/api/teams", json={"name": f"of {address}"}, headers={"X-Forwarded-For": f"198.51.100.9, {address}"}
+                ).status_code
+                for address in ("192.0.2.1", "192.0.2.2")
+            ]
+            assert seen == codes
+            spoofed = {"X-Forwarded-For": "203.0.113.5, 192.0.2.1"}
+            assert client.post("/api/teams", json={"name": "spoofed"}, headers=spoofed).status_code == 429
+
+
+def test_the_buckets_of_a_server_are_bounded() -> None:
+    buckets, rate, clock = Buckets(), Rate("tries", 1, timedelta(hours=1)), Clock()
+    for nth in range(MOST_BUCKETS + 100):
+        buckets.take(rate, str(nth), clock())
+    assert len(buckets._levels) == MOST_BUCKETS
+    with pytest.raises(Refusal, match="too many tries"):
+        buckets.take(rate, str(MOST_BUCKETS), clock())

@@ -1,4 +1,5 @@
-"""The door of the server: who asks is known before a body is read, and a body is counted and timed while it comes.
+"""The door of the server: who asks, and how often, is known before a body is read, and a body is counted and timed
+while it comes.
 
 This is an ASGI middleware because FastAPI reads and parses the body of a request before it asks a route's dependencies.
 """
@@ -14,7 +15,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cuvee.competition.access import ADMITTED, Admitted, Line, admit, line_of
+from cuvee.competition.buckets import Buckets
 from cuvee.competition.limits import Limits
+from cuvee.competition.rates import counted
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.errors import CuveeError
@@ -29,6 +32,7 @@ class Door:
         self._app = app
         self._service = service
         self._answer = answer
+        self._buckets = Buckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -39,14 +43,20 @@ class Door:
         body = Body(request, receive, send, most_bytes(line, limits), limits.body_seconds)
         try:
             if line is not None:
-                actor = await run_in_threadpool(admit, request, self._service, line)
-                scope[ADMITTED] = Admitted(actor, line)
+                scope[ADMITTED] = await run_in_threadpool(self._admitted, request, line)
             body.check_declared_size()
         except (CuveeError, OperationalError) as error:
             response = await self._answer(request, error)
             await response(scope, body.receive, body.send)
             return
         await self._app(scope, body.receive, body.send)
+
+    def _admitted(self, request: Request, line: Line) -> Admitted:
+        """Find out who asks, and count what is counted."""
+        actor = admit(request, self._service, line)
+        for rate, whose in counted(request, line, actor, self._service.limits):
+            self._buckets.take(rate, whose, self._service.now())
+        return Admitted(actor, line)
 
 
 class Body:

@@ -9,12 +9,15 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Limits:
-    """A run is held for `lease` at a time. `teams_per_hour` bounds how many teams may register by themselves.
+    """A run is held for `lease` at a time, and tried `attempts_at_most` times.
 
     The archives and recipes of a team hold at most `team_bytes` in the database.
 
     Bodies: `json_bytes` for JSON and forms, `archive_bytes` for submissions, `verdict_bytes` for what workers hand in.
     A request's head comes within `head_seconds`, its body within `body_seconds` more.
+
+    One address registers at most `teams_per_hour`, signs in `sign_ins_per_hour` times and sees the board by other
+    weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`.
 
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
     """
@@ -29,7 +32,10 @@ class Limits:
     body_seconds: float = 60.0
     connections_per_address: int = 256
     proxies: tuple[str, ...] = ()
-    teams_per_hour: int = 60
+    teams_per_hour: int = 30
+    sign_ins_per_hour: int = 60
+    sends_per_hour: int = 120
+    what_ifs_per_minute: int = 120
 
 
 def utc_now() -> datetime:

@@ -1,6 +1,6 @@
 """What everybody may ask: the competition, the board, the final ranking, teams; and registration."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,7 +14,6 @@ from cuvee.competition.bodies import NewTeam, Number
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
-from cuvee.competition.tables import teams
 from cuvee.competition.teams import new_team
 from cuvee.competition.views import BoardView, FinalView, TeamView, board_view, final_view, team_view
 from cuvee.version import __version__
@@ -160,17 +159,12 @@ def board_of(service: Service, phase: str | None) -> Board:
 
 
 def register(service: Service, actor: Actor, name: str, members: list[str]) -> MadeTeam:
-    """Register a team by itself: not too many an hour, not too many members."""
+    """Register a team by itself: not too many members."""
     rules, now = service.competition.teams, service.now()
     if rules.registration != "open":
         raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
     if len(members) > rules.max_members:
         raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
     with service.database.write() as connection:
-        recent = connection.execute(
-            sa.select(sa.func.count()).where(teams.c.created_at > now - timedelta(hours=1))
-        ).scalar_one()
-        if recent >= service.limits.teams_per_hour:
-            raise Refusal("quota_used", "too many teams were made in the last hour", hint="try again later")
         team_id, token = new_team(connection, actor, name, now, members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
