@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
-from cuvee.competition.actors import VISITOR, Actor, actor_of
+from cuvee.competition.actors import VISITOR, Actor, actor_of, signed_in
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
@@ -157,20 +157,21 @@ def _is_api(request: Request) -> bool:
 
 
 def _signed_in(request: Request, service: Service) -> Actor:
-    if _is_api(request):
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else ""
-    else:
-        token = request.cookies.get(COOKIE, "")
-    if not token:
+    shown = _bearer(request) if _is_api(request) else request.cookies.get(COOKIE, "")
+    if not shown:
         return VISITOR
-    try:
-        with service.database.read() as connection:
-            return actor_of(connection, token, service.now())
-    except Refusal:
+    with service.database.read() as connection:
         if _is_api(request):
-            raise
-        return VISITOR  # a page with an old cookie is a page for visitors
+            return actor_of(connection, shown, service.now())
+        try:
+            return signed_in(connection, shown, service.now())
+        except Refusal:
+            return VISITOR  # a page with an old cookie is a page for visitors
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _check_same_site(request: Request) -> None:

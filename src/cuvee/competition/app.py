@@ -30,6 +30,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+HSTS = "max-age=31536000"
 
 log = logging.getLogger("cuvee.competition")
 
@@ -68,6 +69,8 @@ async def _add_headers(request: Request, call_next: "pages.CallNext") -> Respons
     response: Response = await call_next(request)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.app.state.service.limits.https:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     if not request.url.path.startswith("/static/"):
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -20,6 +20,7 @@ class Limits:
     weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`.
 
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
+    With `https` visitors come by HTTPS alone: cookies and browsers are told so.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -32,6 +33,7 @@ class Limits:
     body_seconds: float = 60.0
     connections_per_address: int = 256
     proxies: tuple[str, ...] = ()
+    https: bool = False
     teams_per_hour: int = 30
     sign_ins_per_hour: int = 60
     sends_per_hour: int = 120

@@ -9,7 +9,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
-from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_token
+from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_session
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import lines
@@ -147,7 +147,8 @@ def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response
         )
     except Refusal as refusal:
         return page(request, "join", actor, status=refusal.status, token=None, problem=refusal, name=name[:80])
-    signed = Actor(Role.TEAM, made.team.name, made.team.id)
+    with service.database.read() as connection:
+        signed = actor_of(connection, made.token, service.now())
     answer = page(request, "join", signed, token=made.token, problem=None, name=made.team.name)
     return _sign_in(request, service, answer, signed)
 
@@ -176,7 +177,7 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
 def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
     """Forget who it is."""
     with service.database.write() as connection:
-        end_session(connection, actor, service.now())
+        end_session(connection, actor)
     answer = _go("/")
     answer.delete_cookie(COOKIE)
     return answer
@@ -294,14 +295,11 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
 
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
-    now = service.now()
     with service.database.write() as connection:
-        token = new_token(
-            connection, found, found.role, f"session of {found.name}", now, team_id=found.team_id, lasts=SESSION
-        )
-    secure = request.url.scheme == "https"
+        session = new_session(connection, found, service.now())
+    secure = service.limits.https or request.url.scheme == "https"
     age = int(SESSION.total_seconds())
-    answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=secure)
+    answer.set_cookie(COOKIE, session, max_age=age, httponly=True, samesite="strict", secure=secure)
     return answer
 
 
