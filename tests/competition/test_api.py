@@ -174,6 +174,45 @@ def test_names_that_look_alike_are_one_name(served: Served) -> None:
     assert hidden.json()["error"]["code"] == "bad_name"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["v\u0131ntners", "ᴠintners", "Ꮩintners", "ᐯintners", "V1ntners", "vlntners", "VINTNERS",
+     "Vіntnеrs", "vinтners", "VINТNЕRS", "𝐕intners", "v i n t n e r s", "Víntnèrs"],
+)  # fmt: skip
+def test_names_are_compared_by_unicodes_table(served: Served, name: str) -> None:
+    from cuvee.competition.names import name_key
+
+    if name_key(name) != name_key("Vintners"):
+        pytest.fail(f"{name!a} has the key {name_key(name)!a}")
+    assert served.ask(None, "POST", "/api/teams", json={"name": name}).json()["error"]["code"] == "name_taken"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("Coopers", "Cօօpers"), ("Coopers", "C0٥pers"), ("modem", "rnodern"), ("YES", "ΥΕЅ")]
+)
+def test_pairs_that_look_alike_have_one_key(first: str, second: str) -> None:
+    from cuvee.competition.names import name_key
+
+    assert name_key(first) == name_key(second)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Vintners", "Coopers"), ("équipe 2", "équipe 3"), ("北京", "東京")])
+def test_other_names_have_other_keys(first: str, second: str) -> None:
+    from cuvee.competition.names import name_key
+
+    assert name_key(first) != name_key(second)
+
+
+@pytest.mark.parametrize(
+    "name", ["Organiser", "the organizers", "Jury", "jurу", "0rganiser", "ADMIN", "a d m i n", "Cuvée staff", "Aⅾmin"]
+)
+def test_nobody_takes_a_name_of_those_who_run_the_competition(served: Served, name: str) -> None:
+    refused = served.ask(None, "POST", "/api/teams", json={"name": name}).json()["error"]
+    assert refused["code"] == "bad_name"
+    assert "of those who run the competition" in refused["message"]
+    assert served.ask("organiser", "POST", "/api/organiser/teams", json={"name": name}).status_code == 201
+
+
 def test_formulas_do_not_reach_a_spreadsheet(served: Served) -> None:
     served.send(title="=HYPERLINK(1)")
     served.judge_all()
