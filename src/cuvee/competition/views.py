@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition.actors import Actor
-from cuvee.competition.board import Board, Entry, Place
+from cuvee.competition.board import Board, Entry, Place, find_ranks
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.queue import positions
 from cuvee.competition.refusals import Refusal
@@ -156,6 +156,7 @@ class FinalView(View):
 
 def board_view(board: Board) -> BoardView:
     """Show a board."""
+    find_ranks(board.places)
     places = [_place_view(number, place) for number, place in enumerate(board.places, start=1)]
     return BoardView(phase=board.phase, weights=dict(board.weights), best_parent=board.best_parent, places=places)
 

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from cuvee.competition.board import Board, Entry, Place, pareto_front, with_weights
+from cuvee.competition.board import Board, Entry, Place, find_ranks, pareto_front
 from cuvee.report import Figure
-from cuvee.submission.competition import TieBreak
 
 ROWS_PER_PAGE = 100
 MOST_PAGES = 10_000
@@ -105,7 +104,7 @@ class Shown:
 
 
 def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence[str]) -> Choice:
-    """Read what the reader chose."""
+    """Read what the reader chose. Weights are rounded to hundredths, so that readers share boards."""
     weights = {task: _weight(query.get(WEIGHT + task)) for task in tasks if WEIGHT + task in query}
     sort = query.get("sort", "score")
     known = sort in ORDERS or sort in {f"task.{task}" for task in tasks}
@@ -122,22 +121,19 @@ def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence
     )
 
 
-def arranged(
-    board: Board, choice: Choice, tie_breaks: Sequence[TieBreak], *, rows_per_page: int = ROWS_PER_PAGE
-) -> Shown:
+def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
     """Choose and order the rows to show."""
-    what_if = choice.weights is not None and dict(choice.weights) != dict(board.weights)
-    if what_if and choice.weights is not None:
-        board = with_weights(board, {**board.weights, **choice.weights}, tie_breaks)
     rows = [(number, place) for number, place in enumerate(board.places, start=1) if _is_wanted(place.entry, choice)]
     if choice.sort != "score":
         rows.sort(key=lambda row: _key(choice.sort, row[1].entry))
     if choice.reverse:
         rows.reverse()
     first = (choice.page - 1) * rows_per_page
+    shown = tuple(rows[first : first + rows_per_page])
+    find_ranks([place for _, place in shown])
     highest = max((place.entry.score.high for place in board.places), default=1.0)
     return Shown(
-        rows=tuple(rows[first : first + rows_per_page]),
+        rows=shown,
         found=len(rows),
         pages=max(1, -(-len(rows) // rows_per_page)),
         what_if=what_if,
@@ -202,7 +198,7 @@ def _weight(text: str | None) -> float:
         weight = float(text or 0)
     except ValueError:
         return 0.0
-    return min(weight, 1000.0) if weight > 0 else 0.0  # NaN is not above zero
+    return round(min(weight, 1000.0), 2) if weight > 0 else 0.0  # NaN is not above zero
 
 
 def _round_ticks(most: float) -> list[float]:

@@ -14,6 +14,7 @@ from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import lines
 from cuvee.competition.bodies import Number
+from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
@@ -63,9 +64,12 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     of = service.competition
     phases = [phase.name for phase in of.phases if phase.scores == "public"] or [of.phases[0].name]
     choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
-    shown = arranged(service.boards.board(choice.phase), choice, of.ranking.tie_breaks)
+    weights = {task.name: task.weight for task in of.tasks}
+    boards = service.boards
+    chosen = boards.what_if(choice.phase, {**weights, **choice.weights}) if choice.weights else boards.board(choice.phase)
+    shown = arranged(chosen, choice, what_if=dict(chosen.weights) != weights)
     with service.database.read() as connection:
-        published = final_view(connection).published
+        published = fact(connection, PUBLISHED) is not None
     return page(
         request,
         "board",
@@ -74,7 +78,7 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         shown=shown,
         phases=phases,
         published=published,
-        best_parent=service.boards.board(choice.phase).best_parent,
+        best_parent=chosen.best_parent,
         phase=next(phase for phase in of.phases if phase.name == choice.phase),
         bar=lambda figure: bar(figure, shown.scale),
     )

@@ -29,7 +29,7 @@ def _renew_keys() -> None:
     connection = op.get_bind()
     teams = sa.table("teams", sa.column("id"), sa.column("name"), sa.column("key"))
     rows = connection.execute(sa.select(teams.c.id, teams.c.name).order_by(teams.c.id)).all()
-    connection.execute(teams.update().values(key=sa.func.concat("#", teams.c.id)))
+    connection.execute(teams.update().values(key=sa.literal("#") + sa.cast(teams.c.id, sa.String)))
     used = set()
     for row in rows:
         key = name_key(row.name)
