@@ -38,6 +38,12 @@ class NewTeam(Body):
     members: Annotated[list[Line], Field(max_length=50)] = []
 
 
+class Joining(NewTeam):
+    """Who registers by itself may need the code of an invitation."""
+
+    invitation: Line = ""
+
+
 class Chosen(Body):
     chosen: bool
 

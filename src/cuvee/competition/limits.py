@@ -20,7 +20,8 @@ class Limits:
     weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`.
 
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
-    With `https` visitors come by HTTPS alone: cookies and browsers are told so.
+    With `https` visitors come by HTTPS alone: cookies and browsers are told so. Who registers a team must know the
+    code `invitation`, if there is one.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -34,6 +35,7 @@ class Limits:
     connections_per_address: int = 256
     proxies: tuple[str, ...] = ()
     https: bool = False
+    invitation: str = ""
     teams_per_hour: int = 30
     sign_ins_per_hour: int = 60
     sends_per_hour: int = 120

@@ -1,5 +1,6 @@
 """What everybody may ask: the competition, the board, the final ranking, teams; and registration."""
 
+import secrets
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.board import Board
-from cuvee.competition.bodies import NewTeam, Number
+from cuvee.competition.bodies import Joining, Number
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
@@ -135,9 +136,9 @@ def final_as_csv(service: Serves, _actor: Asks) -> Response:
 
 
 @routes.post("/api/teams", response_model=MadeTeam, status_code=201)
-def join(service: Serves, actor: Asks, body: NewTeam) -> MadeTeam:
+def join(service: Serves, actor: Asks, body: Joining) -> MadeTeam:
     """Register a team, where registration is open."""
-    return register(service, actor, body.name, body.members)
+    return register(service, actor, body.name, body.members, body.invitation)
 
 
 @routes.get("/api/teams/{team_id}", response_model=TeamView)
@@ -158,11 +159,14 @@ def board_of(service: Service, phase: str | None) -> Board:
     return service.boards.board(chosen)
 
 
-def register(service: Service, actor: Actor, name: str, members: list[str]) -> MadeTeam:
-    """Register a team by itself: not too many members."""
+def register(service: Service, actor: Actor, name: str, members: list[str], invitation: str) -> MadeTeam:
+    """Register a team by itself: not too many members, and with the code of the invitation where there is one."""
     rules, now = service.competition.teams, service.now()
     if rules.registration != "open":
         raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
+    code = service.limits.invitation
+    if code and not secrets.compare_digest(invitation.encode(), code.encode()):
+        raise Refusal("not_allowed", "this is not the code of the invitation", hint="ask the organiser for the code")
     if len(members) > rules.max_members:
         raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
     with service.database.write() as connection:

@@ -138,22 +138,23 @@ def select(service: Serves, actor: Asks, submission_id: Number, form: Form) -> R
 @routes.get("/join")
 def join_form(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """The form to register a team."""
-    return page(request, "join", actor, token=None, problem=None, name="")
+    return _join(request, service, actor, None, "")
 
 
 @routes.post("/join")
 def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
     """Register a team, show its token once, and sign it in."""
-    name = str(form.get("name", ""))
+    name, members = str(form.get("name", "")), str(form.get("members", "")).split(",")
+    invitation = str(form.get("invitation", ""))
     try:
-        made = register(
-            service, actor, name, [each for each in str(form.get("members", "")).split(",") if each.strip()]
-        )
+        made = register(service, actor, name, [member for member in members if member.strip()], invitation)
     except Refusal as refusal:
-        return page(request, "join", actor, status=refusal.status, token=None, problem=refusal, name=name[:80])
+        return _join(request, service, actor, refusal, name[:80])
     with service.database.read() as connection:
         signed = actor_of(connection, made.token, service.now())
-    answer = page(request, "join", signed, token=made.token, problem=None, name=made.team.name)
+    answer = page(
+        request, "join", signed, token=made.token, problem=None, name=made.team.name, asks_for_invitation=False
+    )
     return _sign_in(request, service, answer, signed)
 
 
@@ -288,6 +289,19 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
             except Refusal:
                 log = None
     return page(request, template, actor, sent=shown, own=isinstance(shown, OwnSubmissionView), log=log)
+
+
+def _join(request: Request, service: Service, actor: Actor, problem: Refusal | None, name: str) -> HTMLResponse:
+    return page(
+        request,
+        "join",
+        actor,
+        status=problem.status if problem else 200,
+        token=None,
+        problem=problem,
+        name=name,
+        asks_for_invitation=bool(service.limits.invitation),
+    )
 
 
 def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None) -> HTMLResponse:
