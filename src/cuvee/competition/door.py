@@ -40,16 +40,16 @@ class Door:
             return
         request, limits = Request(scope), self._service.limits
         line = line_of(scope["method"], scope["path"])
-        body = Body(request, receive, send, most_bytes(line, limits), limits.body_seconds)
+        body = Body(request, receive, most_bytes(line, limits), limits.body_seconds)
         try:
             if line is not None:
                 scope[ADMITTED] = await run_in_threadpool(self._admitted, request, line)
             body.check_declared_size()
         except (CuveeError, OperationalError) as error:
             response = await self._answer(request, error)
-            await response(scope, body.receive, body.send)
+            await response(scope, body.receive, send)
             return
-        await self._app(scope, body.receive, body.send)
+        await self._app(scope, body.receive, send)
 
     def _admitted(self, request: Request, line: Line) -> Admitted:
         """Find out who asks, and count what is counted."""
@@ -60,11 +60,13 @@ class Door:
 
 
 class Body:
-    """A request's body on its way in: at most so many bytes, and all of it within so many seconds."""
+    """A request's body on its way in: at most so many bytes, and all of it within so many seconds.
 
-    def __init__(self, request: Request, receive: Receive, send: Send, most: int, seconds: float) -> None:
+    The server throws away what still comes after an answer, until the connection has waited too long for a head.
+    """
+
+    def __init__(self, request: Request, receive: Receive, most: int, seconds: float) -> None:
         self._receive = receive
-        self._send = send
         self._most = most
         self._seconds = seconds
         self._deadline = anyio.current_time() + seconds
@@ -94,12 +96,6 @@ class Body:
             raise HTTPException(413, self._too_large())
         self._is_over = not message.get("more_body", False)
         return message
-
-    async def send(self, message: Message) -> None:
-        """Hand on the answer; one that goes out before the body has come ends the connection."""
-        if message["type"] == "http.response.start" and not self._is_over:
-            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
-        await self._send(message)
 
     def _too_large(self) -> str:
         return f"the body has more than the {self._most} bytes that may be sent here"
