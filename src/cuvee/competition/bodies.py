@@ -88,13 +88,13 @@ class Finished(Held):
 
 
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
-    """Read the body; the time that counts is that of its first byte."""
-    at = service_of(request).now()
-    yield SentArchive(await request.body(), at)
+    """Read the body; the time that counts is that of its last byte."""
+    content = await request.body()
+    yield SentArchive(content, service_of(request).now())
 
 
 class SentArchive:
-    """An archive as it came, and when."""
+    """An archive as it came, and when all of it was there."""
 
     def __init__(self, content: bytes, at: datetime) -> None:
         self.content = content
