@@ -35,9 +35,7 @@ def test_a_database_of_the_first_shape_is_brought_up_to_date(empty: str) -> None
         teams = (1, "Vintners", "vintners"), (2, "Ꮩintners", "ꮩintners"), (3, "Ill Wine", "illwine")
         for number, name, key in teams:
             connection.execute(
-                sa.text(
-                    "INSERT INTO teams (id, name, key, members, created_at) VALUES (:id, :name, :key, '[]', :now)"
-                ),
+                sa.text("INSERT INTO teams (id, name, key, members, created_at) VALUES (:id, :name, :key, '[]', :now)"),
                 {"id": number, "name": name, "key": key, "now": "2026-01-01 00:00:00+00:00"},
             )
         for digest, expires in (("a", None), ("b", "2030-01-01 00:00:00+00:00")):

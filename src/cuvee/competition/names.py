@@ -15,9 +15,28 @@ LOOKALIKES = str.maketrans(
     "abbreznnkmhopctyxbijsdqwabyeiknoptuxw",
 )
 LIKE_EACH_OTHER = str.maketrans("i1|0", "lllo")
-RESERVED = frozenset(
-    "admin administrator cuvee host judge jury moderator official organiser organizer organisers organizers "
-    "organisation organization root server staff support sysadmin system webmaster".split()
+RESERVED = (
+    "admin",
+    "administrator",
+    "cuvee",
+    "host",
+    "judge",
+    "jury",
+    "moderator",
+    "official",
+    "organisation",
+    "organiser",
+    "organisers",
+    "organization",
+    "organizer",
+    "organizers",
+    "root",
+    "server",
+    "staff",
+    "support",
+    "sysadmin",
+    "system",
+    "webmaster",
 )
 """Words of those who run a competition. No team may take one into its name."""
 
@@ -37,11 +56,13 @@ def checked_name(text: str) -> str:
 
 def check_not_reserved(name: str) -> None:
     """Refuse a name that looks like one of the organiser's."""
-    words = [*re.split(r"[\W_]+", unicodedata.normalize("NFKC", name)), name]
-    keys = {name_key(word) for word in words if word}
-    reserved = next((word for word in sorted(RESERVED) if name_key(word) in keys), None)
-    if reserved is not None:
-        raise Refusal("bad_name", f"'{reserved}' is a word of those who run the competition", hint="take another name")
+    words = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name))
+    keys = {name_key(text) for text in (name, *words) if text}
+    for reserved in RESERVED:
+        if name_key(reserved) in keys:
+            raise Refusal(
+                "bad_name", f"'{reserved}' is a word of those who run the competition", hint="take another name"
+            )
 
 
 def name_key(name: str) -> str:
@@ -68,11 +89,11 @@ def _confusables() -> dict[int, str]:
     A letter that is not in it looks like its other case.
     """
     text = (resources.files("cuvee.competition") / "confusables.txt").read_text(encoding="utf-8")
-    pairs = [line.split(" ", 1) for line in text.splitlines() if not line.startswith("#")]
-    listed = {ord(character): latin for latin, characters in pairs for character in characters}
-    table = dict(listed)
-    for code, latin in listed.items():
-        for other in (chr(code).lower(), chr(code).upper()):
-            if len(other) == 1:
-                table.setdefault(ord(other), latin)
-    return table
+    listed: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            latin, characters = line.split(" ", 1)
+            listed.update(dict.fromkeys(characters, latin))
+    other_cases = {character.swapcase(): latin for character, latin in listed.items()}
+    table = {**other_cases, **listed}
+    return {ord(character): latin for character, latin in table.items() if len(character) == 1}

@@ -1,10 +1,10 @@
 """`server.yaml` in a competition's private folder: what its organiser sets of the server. All of it may be left out.
 
-    proxies: [10.0.0.0/8]      # whose X-Forwarded-For and X-Forwarded-Proto count
-    https: true                # visitors come by HTTPS: cookies are Secure, and browsers are told by HSTS
-    invitation: a-secret-code  # who registers a team must know it
-    team_storage: 200MB        # archives and recipes of a team
-    teams_per_hour: 30         # registrations of one address, and so on
+proxies: [10.0.0.0/8]      # whose X-Forwarded-For and X-Forwarded-Proto count
+https: true                # visitors come by HTTPS: cookies are Secure, and browsers are told by HSTS
+invitation: a-secret-code  # who registers a team must know it
+team_storage: 200MB        # archives and recipes of a team
+teams_per_hour: 30         # registrations of one address, and so on
 """
 
 import ipaddress

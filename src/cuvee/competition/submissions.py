@@ -145,8 +145,7 @@ def selections(competition: Competition) -> int:
 
 def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime, purpose: str = PUBLIC) -> None:
     """Judge a submission again. It costs no quota; the result that it has stays until the new one is there."""
-    digest = submission(connection, submission_id).archive_digest
-    if not connection.execute(sa.select(sa.func.length(archives.c.content)).where(archives.c.digest == digest)).scalar():
+    if not _has_archive(connection, submission_id):
         raise Refusal(
             "wrong_state", "its archive was dropped when it was cancelled", hint="let the team send it once more"
         )
@@ -176,7 +175,9 @@ def enter(connection: Connection, by: Actor, team_id: int, received: Received, p
     insert = postgresql.insert if is_postgres(connection) else sqlite.insert
     kept = insert(archives).values(digest=received.digest, content=received.content, received_at=now)
     dropped = archives.c.content == DROPPED
-    connection.execute(kept.on_conflict_do_update(["digest"], set_={"content": received.content}, where=dropped))
+    connection.execute(
+        kept.on_conflict_do_update(index_elements=["digest"], set_={"content": received.content}, where=dropped)
+    )
     submission_id: int = connection.execute(
         submissions.insert()
         .values(
@@ -214,6 +215,12 @@ def _drop(connection: Connection, submission_id: int) -> None:
     ).first()
     if needed is None:
         connection.execute(archives.update().where(archives.c.digest == digest).values(content=DROPPED))
+
+
+def _has_archive(connection: Connection, submission_id: int) -> bool:
+    digest = submission(connection, submission_id).archive_digest
+    size = sa.select(sa.func.length(archives.c.content)).where(archives.c.digest == digest)
+    return bool(connection.execute(size).scalar_one())
 
 
 def _lock_team(connection: Connection, team: Actor) -> int:
