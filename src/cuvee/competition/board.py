@@ -9,7 +9,7 @@ A board is computed once for all readers. Its entries are compared with each oth
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -61,11 +61,15 @@ class Ranges:
         self._rivals: Indexes = np.array(participants, dtype=np.intp)
         self._weights = weights
         self._known: dict[int, tuple[int, int]] = {}
+        self._lock = threading.Lock()
 
     def find(self, entries: Iterable[int]) -> None:
         """Compute the ranks of several entries at once."""
-        missing = [entry for entry in entries if entry in self._participants and entry not in self._known]
-        if missing:
+        wanted = self._participants.intersection(entries)
+        if wanted <= self._known.keys():
+            return
+        with self._lock:
+            missing = sorted(wanted - self._known.keys())
             rows = np.array(missing, dtype=np.intp)
             self._known.update(zip(missing, self._scores.ranks(rows, self._rivals, self._weights), strict=True))
 
@@ -102,7 +106,8 @@ class Place:
 class Board:
     """All rows of a phase, best first. `weights` are those of the tasks that it is ordered by.
 
-    `entries` and `scores` are the same for all weights, in one order.
+    `entries` and `scores` are the same for all weights, in one order. `texts` keeps the board as it was written, by
+    format, which takes longer than all else with thousands of teams; who writes one holds the lock.
     """
 
     phase: str
@@ -112,6 +117,8 @@ class Board:
     best_parent: str
     entries: tuple[Entry, ...]
     scores: Scores
+    texts: dict[str, str] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
 
 def find_ranks(places: Sequence[Place]) -> None:
@@ -155,6 +162,8 @@ class Boards:
     def what_if(self, phase: str, weights: Mapping[str, float]) -> Board:
         """Return the present board of a phase as other weights of the tasks would order it."""
         board = self.board(phase)
+        if weights == board.weights:
+            return board
         key = (phase, tuple(weights.get(task, 0.0) for task in board.weights))
         with self._lock:
             other = self._what_ifs.pop(key, None)
@@ -188,6 +197,8 @@ def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequenc
     share = {task: max(0.0, weights.get(task, 0.0)) for task in board.weights}
     if sum(share.values()) <= 0 or share == dict(board.weights):
         return board
+    if not board.entries:
+        return replace(board, weights=share, texts={})
     averages = board.scores.averages(share)
     figures = zip(averages.value.tolist(), averages.low.tolist(), averages.high.tolist(), strict=True)
     entries = [replace(entry, score=Figure(*figure)) for entry, figure in zip(board.entries, figures, strict=True)]
@@ -207,7 +218,8 @@ def _ordered(board: Board, tie_breaks: Sequence[TieBreak]) -> Board:
     participants = [number for number, entry in enumerate(entries) if entry.kind == PARTICIPANT]
     ranges = Ranges(board.scores, participants, board.weights)
     places = tuple(Place(entries[number], number, against[number], ranges) for number in order)
-    return replace(board, places=places, best_parent="" if parent is None else entries[parent].team)
+    best_parent = "" if parent is None else entries[parent].team
+    return replace(board, places=places, best_parent=best_parent, texts={})
 
 
 def pareto_front(places: Sequence[Place], cost: Callable[[Entry], float]) -> tuple[Place, ...]:

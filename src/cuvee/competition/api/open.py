@@ -1,6 +1,7 @@
 """What everybody may ask: the competition, the board, the final ranking, teams; and registration."""
 
 import secrets
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -110,15 +111,16 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
 
 
 @routes.get("/api/board", response_model=BoardView)
-def board(service: Serves, _actor: Asks, phase: str | None = None) -> BoardView:
+def board(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Show the board of a phase: by default the first one's."""
-    return board_view(board_of(service, phase))
+    text = _written(board_of(service, phase), "json", BoardView.model_dump_json)
+    return Response(text, media_type="application/json")
 
 
 @routes.get("/api/board.csv", response_class=Response, responses=CSV)
 def board_as_csv(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Return the board as a table for spreadsheets."""
-    return Response(board_csv(board_view(board_of(service, phase))), media_type="text/csv")
+    return Response(_written(board_of(service, phase), "csv", board_csv), media_type="text/csv")
 
 
 @routes.get("/api/final", response_model=FinalView)
@@ -172,3 +174,11 @@ def register(service: Service, actor: Actor, name: str, members: list[str], invi
     with service.database.write() as connection:
         team_id, token = new_team(connection, actor, name, now, members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
+
+
+def _written(board: Board, form: str, write: Callable[[BoardView], str]) -> str:
+    """Write a board once for all who ask for it."""
+    with board.lock:
+        if form not in board.texts:
+            board.texts[form] = write(board_view(board))
+        return board.texts[form]

@@ -14,8 +14,8 @@ from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import lines
 from cuvee.competition.bodies import Number
-from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.duplicates import duplicates
+from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
@@ -65,8 +65,7 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     phases = [phase.name for phase in of.phases if phase.scores == "public"] or [of.phases[0].name]
     choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
     weights = {task.name: task.weight for task in of.tasks}
-    boards = service.boards
-    chosen = boards.what_if(choice.phase, {**weights, **choice.weights}) if choice.weights else boards.board(choice.phase)
+    chosen = service.boards.what_if(choice.phase, {**weights, **(choice.weights or {})})
     shown = arranged(chosen, choice, what_if=dict(chosen.weights) != weights)
     with service.database.read() as connection:
         published = fact(connection, PUBLISHED) is not None
