@@ -271,6 +271,33 @@ def test_a_team_that_sends_too_often_waits_and_the_others_do_not(sqlite: Databas
         assert codes == [201, 201, 429] * 2
 
 
+def test_a_team_has_only_so_many_archives_on_their_way(sqlite: Database, clock: Clock) -> None:
+    for served in serve(sqlite, clock, tiny_competition(), Limits(sends_at_once=2)):
+        authorized = f"Authorization: Bearer {served.tokens['team']}"
+        content = archive()
+        asked = head("POST", "/api/submissions", authorized, f"Content-Length: {len(content)}")
+        with listening(served) as port, contextlib.ExitStack() as stack:
+            slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2)]
+            for connection in slow:
+                connection.sendall(asked + content[:10])
+            no_archive = asked + bytes(len(content))
+            while (refused := ask(port, no_archive))[0] == 422:  # until the server has seen both
+                time.sleep(0.02)
+            assert refused[0] == 429
+            assert "2 archives of the team are on their way already" in refused[1]
+            for connection in slow:
+                connection.sendall(content[10:])
+                assert answer(connection)[0] == 201
+            assert ask(port, asked + content)[0] == 201
+
+
+def test_a_proxy_that_nobody_has_named_is_told_once(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(2):
+        served.http.get("/", headers={"X-Forwarded-For": "192.0.2.1"})
+    assert [line for line in caplog.messages if "name it in private/server.yaml" in line] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
 @pytest.mark.parametrize("path", ["/sign-in", "/?w.sums=WEIGHT"])
 def test_signing_in_and_other_weights_are_counted_by_address(sqlite: Database, clock: Clock, path: str) -> None:
     limits = Limits(sign_ins_per_hour=2, what_ifs_per_minute=2)

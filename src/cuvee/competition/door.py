@@ -4,7 +4,10 @@ while it comes.
 This is an ASGI middleware because FastAPI reads and parses the body of a request before it asks a route's dependencies.
 """
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 from sqlalchemy.exc import OperationalError
@@ -17,10 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cuvee.competition.access import ADMITTED, Admitted, Line, admit, line_of
 from cuvee.competition.buckets import Buckets
 from cuvee.competition.limits import Limits
-from cuvee.competition.rates import counted
+from cuvee.competition.rates import SEND, counted
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.errors import CuveeError
+
+log = logging.getLogger("cuvee.competition")
 
 Answer = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -33,6 +38,8 @@ class Door:
         self._service = service
         self._answer = answer
         self._buckets = Buckets()
+        self._sending: Counter[int | None] = Counter()
+        self._warned = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,18 +52,49 @@ class Door:
             if line is not None:
                 scope[ADMITTED] = await run_in_threadpool(self._admitted, request, line)
             body.check_declared_size()
+            with self._one_of_few(scope.get(ADMITTED)):
+                await self._app(scope, body.receive, send)
         except (CuveeError, OperationalError) as error:
             response = await self._answer(request, error)
             await response(scope, body.receive, send)
+
+    @contextmanager
+    def _one_of_few(self, admitted: Admitted | None) -> Iterator[None]:
+        """Let a team send only so many archives at the same time, as each is in memory while it comes."""
+        if admitted is None or admitted.line not in SEND:
+            yield
             return
-        await self._app(scope, body.receive, send)
+        team = admitted.actor.team_id
+        if self._sending[team] >= self._service.limits.sends_at_once:
+            raise Refusal("too_many", f"{self._sending[team]} archives of the team are on their way already")
+        self._sending[team] += 1
+        try:
+            yield
+        finally:
+            self._sending[team] -= 1
+            if not self._sending[team]:
+                del self._sending[team]
 
     def _admitted(self, request: Request, line: Line) -> Admitted:
         """Find out who asks, and count what is counted."""
+        self._warn_of_proxy(request)
         actor = admit(request, self._service, line)
         for rate, whose in counted(request, line, actor, self._service.limits):
             self._buckets.take(rate, whose, self._service.now())
         return Admitted(actor, line)
+
+    def _warn_of_proxy(self, request: Request) -> None:
+        """Say once that a proxy's visitors count as one: its organiser may not know of server.yaml."""
+        if self._warned or self._service.limits.proxies or "x-forwarded-for" not in request.headers:
+            return
+        self._warned = True
+        address = request.client.host if request.client else "nowhere"
+        log.warning(
+            "a request from %s says that it was forwarded, and is not believed: all visitors behind a proxy count as "
+            "one. If that is your proxy, name it in private/server.yaml: 'proxies: [%s]'",
+            address,
+            address,
+        )
 
 
 class Body:
@@ -80,7 +118,7 @@ class Body:
             raise Refusal("too_large", self._too_large())
 
     async def receive(self) -> Message:
-        """Hand on the next piece. Raises HTTPException 413 or 408, which FastAPI lets through."""
+        """Hand on the next piece. Raises HTTPException 413, 408 or 400, which FastAPI lets through."""
         if self._is_over:
             return await self._receive()
         left = self._deadline - anyio.current_time()
@@ -91,6 +129,8 @@ class Body:
                 message = await self._receive()
         except TimeoutError:
             raise self._too_slow() from None
+        if message["type"] == "http.disconnect":
+            raise HTTPException(400, "the connection ended before the body did")
         self._count += len(message.get("body", b""))
         if self._count > self._most:
             raise HTTPException(413, self._too_large())

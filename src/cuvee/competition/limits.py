@@ -17,7 +17,7 @@ class Limits:
     A request's head comes within `head_seconds`, its body within `body_seconds` more.
 
     One address registers at most `teams_per_hour`, signs in `sign_ins_per_hour` times and sees the board by other
-    weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`.
+    weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`, and `sends_at_once`.
 
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
     With `https` visitors come by HTTPS alone: cookies and browsers are told so. Who registers a team must know the
@@ -39,6 +39,7 @@ class Limits:
     teams_per_hour: int = 30
     sign_ins_per_hour: int = 60
     sends_per_hour: int = 120
+    sends_at_once: int = 10
     what_ifs_per_minute: int = 120
 
 
