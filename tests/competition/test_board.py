@@ -118,7 +118,7 @@ def test_other_weights_give_another_order() -> None:
     board = arrange([first, second], WEIGHTS, ["earlier"], phase="open", revision=0)
     assert [place.entry.submission_id for place in board.places] == [2, 1]
     other = with_weights(board, {"capitals": 3.0, "sums": 1.0}, ["earlier"])
-    assert [(place.entry.submission_id, place.entry.score.value) for place in other.places] == [(1, 0.75), (2, 0.25)]
+    assert [(place.entry.submission_id, place.score.value) for place in other.places] == [(1, 0.75), (2, 0.25)]
     assert with_weights(board, {"capitals": 0.0, "sums": 0.0}, ["earlier"]) is board
 
 
@@ -139,7 +139,7 @@ def test_other_weights_score_as_each_entry_alone() -> None:
     board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
     weights = {"capitals": 0.3, "sums": 0.7}
     for place in with_weights(board, weights, ["earlier"]).places:
-        alone, shown = weighted_score(place.entry.items, weights), place.entry.score
+        alone, shown = weighted_score(place.entry.items, weights), place.score
         assert (shown.value, shown.low, shown.high) == pytest.approx((alone.value, alone.low, alone.high))
 
 

@@ -26,14 +26,17 @@ from cuvee.submission.competition import Competition, TieBreak
 
 PARTICIPANT = "participant"
 MOST_WHAT_IFS = 16
-"""Boards by other weights that are kept; with 3000 teams each takes about 2 MB."""
+"""Boards by other weights that are kept; with 3000 teams each takes about 1 MB."""
 
 Comparison = Literal["better", "worse", "unclear", ""]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A team's best submission of a phase. `entries` counts all that the team has on the board's phase."""
+    """A team's best submission of a phase, with its score by the competition's weights.
+
+    `entries` counts all that the team has on the board's phase.
+    """
 
     submission_id: int
     team_id: int
@@ -81,13 +84,13 @@ class Ranges:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One row: an entry, how it stands to the best parent, and its plausible ranks (parents and baselines have none).
-
-    `number` is that of the entry among those of the board.
+    """One row: an entry, its score by the board's weights, how it stands to the best parent, and its plausible ranks
+    (parents and baselines have none). `number` is that of the entry among those of the board.
     """
 
     entry: Entry
     number: int
+    score: Figure
     against_parent: Comparison
     ranges: Ranges
 
@@ -189,7 +192,8 @@ def arrange(
     """Order entries by score and tie-breaks; how sure the order is comes out where somebody looks."""
     tasks = [task for task in weights if entries and task in entries[0].items]
     scores = Scores([entry.items for entry in entries], tasks)
-    return _ordered(Board(phase, revision, weights, (), "", tuple(entries), scores), tie_breaks)
+    board = Board(phase, revision, weights, (), "", tuple(entries), scores)
+    return _ordered(board, [entry.score for entry in entries], tie_breaks)
 
 
 def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequence[TieBreak]) -> Board:
@@ -197,27 +201,22 @@ def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequenc
     share = {task: max(0.0, weights.get(task, 0.0)) for task in board.weights}
     if sum(share.values()) <= 0 or share == dict(board.weights):
         return board
-    if not board.entries:
-        return replace(board, weights=share, texts={})
-    averages = board.scores.averages(share)
-    figures = zip(averages.value.tolist(), averages.low.tolist(), averages.high.tolist(), strict=True)
-    entries = [replace(entry, score=Figure(*figure)) for entry, figure in zip(board.entries, figures, strict=True)]
-    return _ordered(replace(board, weights=share, entries=tuple(entries)), tie_breaks)
+    return _ordered(replace(board, weights=share), board.scores.averages(share), tie_breaks)
 
 
-def _ordered(board: Board, tie_breaks: Sequence[TieBreak]) -> Board:
-    """Fill in the places of a board."""
+def _ordered(board: Board, figures: Sequence[Figure], tie_breaks: Sequence[TieBreak]) -> Board:
+    """Fill in the places of a board by the score of each entry."""
     entries = board.entries
 
     def key(number: int) -> tuple[float, ...]:
-        return (-round(entries[number].score.value, 12), *_tie_keys(entries[number], tie_breaks))
+        return (-round(figures[number].value, 12), *_tie_keys(entries[number], tie_breaks))
 
     order = sorted(range(len(entries)), key=key)
     parent = next((number for number in order if entries[number].kind == "parent"), None)
     against = _against(board, parent)
     participants = [number for number, entry in enumerate(entries) if entry.kind == PARTICIPANT]
     ranges = Ranges(board.scores, participants, board.weights)
-    places = tuple(Place(entries[number], number, against[number], ranges) for number in order)
+    places = tuple(Place(entries[number], number, figures[number], against[number], ranges) for number in order)
     best_parent = "" if parent is None else entries[parent].team
     return replace(board, places=places, best_parent=best_parent, texts={})
 
@@ -225,8 +224,8 @@ def _ordered(board: Board, tie_breaks: Sequence[TieBreak]) -> Board:
 def pareto_front(places: Sequence[Place], cost: Callable[[Entry], float]) -> tuple[Place, ...]:
     """Return the rows that no other row beats in score without costing more, cheapest first."""
     front: list[Place] = []
-    for place in sorted(places, key=lambda each: (cost(each.entry), -each.entry.score.value)):
-        if not front or place.entry.score.value > front[-1].entry.score.value:
+    for place in sorted(places, key=lambda each: (cost(each.entry), -each.score.value)):
+        if not front or place.score.value > front[-1].score.value:
             front.append(place)
     return tuple(front)
 

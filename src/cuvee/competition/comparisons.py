@@ -64,8 +64,10 @@ class Scores:
         low, high = np.minimum(middle - Z * error, value), np.maximum(middle + Z * error, value)
         return Bounds(value, error, low, high)
 
-    def averages(self, weights: Mapping[str, float]) -> Bounds:
-        """Average each entry's tasks by weights: vectors of values, standard errors and 95 % intervals within 0..1."""
+    def averages(self, weights: Mapping[str, float]) -> list[Figure]:
+        """Average each entry's tasks by weights, with the 95 % intervals, which stay within 0..1."""
+        if not self._count:
+            return []
         value, middle, variance = (np.zeros(self._count) for _ in range(3))
         for task, share in _shares(weights).items():
             n = self._items[task].shape[1]
@@ -76,7 +78,8 @@ class Scores:
             variance += share**2 * ((self._squares[task] + UNSEEN) / items - centre**2) / (items + 1)
         error = np.sqrt(variance)
         low, high = np.minimum(middle - Z * error, value), np.maximum(middle + Z * error, value)
-        return Bounds(value, error, np.maximum(low, 0.0), np.minimum(high, 1.0))
+        low, high = np.maximum(low, 0.0), np.minimum(high, 1.0)
+        return [Figure(*figure) for figure in zip(value.tolist(), low.tolist(), high.tolist(), strict=True)]
 
     def ranks(self, rows: Indexes, rivals: Indexes, weights: Mapping[str, float]) -> list[tuple[int, int]]:
         """Return the best and the worst plausible rank of the entries `rows` among `rivals`, of which they are some."""
@@ -105,8 +108,7 @@ def ranks(entries: Sequence[Items], weights: Mapping[str, float]) -> tuple[tuple
 
 def weighted_score(entry: Items, weights: Mapping[str, float]) -> Figure:
     """Average an entry's tasks by weights, with its 95 % interval."""
-    bounds = Scores([entry], _shares(weights)).averages(weights)
-    return Figure(float(bounds.value[0]), float(bounds.low[0]), float(bounds.high[0]))
+    return Scores([entry], _shares(weights)).averages(weights)[0]
 
 
 def _shares(weights: Mapping[str, float]) -> dict[str, float]:

@@ -356,7 +356,7 @@ def _place_view(number: int, place: Place) -> PlaceView:
         team=TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind)),
         submission=entry.submission_id,
         title=entry.title,
-        score=FigureView(value=entry.score.value, low=entry.score.low, high=entry.score.high),
+        score=FigureView(value=place.score.value, low=place.score.low, high=place.score.high),
         tasks={name: FigureView(value=f.value, low=f.low, high=f.high) for name, f in entry.tasks.items()},
         against_best_parent=place.against_parent,
         cost=_cost(entry),

@@ -131,7 +131,7 @@ def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_pa
     first = (choice.page - 1) * rows_per_page
     shown = tuple(rows[first : first + rows_per_page])
     find_ranks([place for _, place in shown])
-    highest = max((place.entry.score.high for place in board.places), default=1.0)
+    highest = max((place.score.high for place in board.places), default=1.0)
     return Shown(
         rows=shown,
         found=len(rows),
@@ -148,7 +148,7 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
     if len(places) < 2:
         return None
     front = pareto_front(places, lambda entry: entry.seconds)
-    low, high = _round_range([place.entry.score for place in places])
+    low, high = _round_range([place.score for place in places])
     most = max(place.entry.seconds for place in places) * 1.08 or 1.0
     left, right, top, bottom = 44, width - 12, 12, height - 34
 
@@ -159,8 +159,8 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
         return round(bottom - (bottom - top) * (score - low) / (high - low), 1)
 
     on_front = {place.entry.submission_id for place in front}
-    dots = tuple(Dot(x(p.entry.seconds), y(p.entry.score.value), p, p.entry.submission_id in on_front) for p in places)
-    steps = [(x(place.entry.seconds), y(place.entry.score.value)) for place in front]
+    dots = tuple(Dot(x(p.entry.seconds), y(p.score.value), p, p.entry.submission_id in on_front) for p in places)
+    steps = [(x(place.entry.seconds), y(place.score.value)) for place in front]
     line = f"M{steps[0][0]} {bottom}V{steps[0][1]}" + "".join(f"H{px}V{py}" for px, py in steps[1:]) + f"H{right}"
     return Plot(
         width,
