@@ -47,8 +47,16 @@ def listening(served: Served) -> Iterator[int]:
 @pytest.fixture
 def hurried(sqlite: Database, clock: Clock) -> Iterator[tuple[Served, int]]:
     """A server that waits a second for a head and for a body."""
-    limits = Limits(head_seconds=1, body_seconds=1, connections_per_address=5)
+    limits = Limits(head_seconds=1, body_seconds=1)
     for served in serve(sqlite, clock, tiny_competition(), limits):
+        with listening(served) as port:
+            yield served, port
+
+
+@pytest.fixture
+def usual(sqlite: Database, clock: Clock) -> Iterator[tuple[Served, int]]:
+    """A server as it is without settings."""
+    for served in serve(sqlite, clock, tiny_competition()):
         with listening(served) as port:
             yield served, port
 
@@ -93,15 +101,15 @@ IN_PIECES = ("Content-Type: application/json", "Transfer-Encoding: chunked")
     ],
 )
 def test_a_large_body_is_refused_by_who_asks_and_then_while_it_comes(
-    hurried: tuple[Served, int], path: str, headers: tuple[str, ...], status: int, code: str
+    usual: tuple[Served, int], path: str, headers: tuple[str, ...], status: int, code: str
 ) -> None:
-    _, port = hurried
+    _, port = usual
     seen, text = ask(port, head("POST", path, *headers), pieces=80)
     assert (seen, json.loads(text)["error"]["code"]) == (status, code)
 
 
-def test_a_large_form_is_refused_with_a_page(hurried: tuple[Served, int]) -> None:
-    served, port = hurried
+def test_a_large_form_is_refused_with_a_page(usual: tuple[Served, int]) -> None:
+    served, port = usual
     form = ("Content-Type: multipart/form-data; boundary=B", "Transfer-Encoding: chunked")
     file = b'--B\r\nContent-Disposition: form-data; name="archive"; filename="a"\r\n\r\n'
     beginning = head("POST", "/me/send", f"Cookie: cuvee={served.tokens['team']}", *form)
@@ -152,17 +160,18 @@ def test_a_head_that_does_not_come_ends_the_connection(hurried: tuple[Served, in
         stop.set()
 
 
-def test_one_address_holds_so_many_connections_and_no_more(hurried: tuple[Served, int]) -> None:
-    _, port = hurried
+def test_one_address_holds_so_many_connections_and_no_more(sqlite: Database, clock: Clock) -> None:
     asked = head("GET", "/api/health", "Connection: close")
-    with contextlib.ExitStack() as stack:
-        held = [stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)) for _ in range(5)]
-        while not is_turned_away(port, asked):  # the server has seen all five by then
-            time.sleep(0.02)
-        held[0].sendall(asked)
-        assert answer(held[0])[0] == 200, "those that it has go on"
-    while is_turned_away(port, asked):
-        time.sleep(0.02)
+    for served in serve(sqlite, clock, tiny_competition(), Limits(connections_per_address=5)):
+        with listening(served) as port:
+            with contextlib.ExitStack() as stack:
+                held = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(5)]
+                while not is_turned_away(port, asked):  # the server has seen all five by then
+                    time.sleep(0.02)
+                held[0].sendall(asked)
+                assert answer(held[0])[0] == 200, "those that it has go on"
+            while is_turned_away(port, asked):
+                time.sleep(0.02)
 
 
 def send_for_long(connection: socket.socket) -> None:
@@ -187,10 +196,10 @@ def send_slowly(connection: socket.socket, piece: bytes, stop: threading.Event) 
             connection.sendall(piece)
 
 
-def test_honest_requests_pass_over_one_connection(hurried: tuple[Served, int]) -> None:
+def test_honest_requests_pass_over_one_connection(usual: tuple[Served, int]) -> None:
     import httpx2
 
-    served, port = hurried
+    served, port = usual
     headers = {"Authorization": f"Bearer {served.tokens['team']}"}
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, headers=headers) as client:
         sent = client.post("/api/submissions", content=archive())
@@ -275,18 +284,19 @@ def test_a_team_has_only_so_many_archives_on_their_way(sqlite: Database, clock: 
     for served in serve(sqlite, clock, tiny_competition(), Limits(sends_at_once=2)):
         authorized = f"Authorization: Bearer {served.tokens['team']}"
         content = archive()
-        asked = head("POST", "/api/submissions", authorized, f"Content-Length: {len(content)}")
+        length = f"Content-Length: {len(content)}"
+        asked = head("POST", "/api/submissions", authorized, length)
         with listening(served) as port, contextlib.ExitStack() as stack:
             slow = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(2)]
             for connection in slow:
-                connection.sendall(asked + content[:10])
-            no_archive = asked + bytes(len(content))
-            while (refused := ask(port, no_archive))[0] == 422:  # until the server has seen both
-                time.sleep(0.02)
-            assert refused[0] == 429
-            assert "2 archives of the team are on their way already" in refused[1]
+                connection.settimeout(PATIENCE)
+                connection.sendall(head("POST", "/api/submissions", authorized, length, "Expect: 100-continue"))
+                assert connection.recv(1000).startswith(b"HTTP/1.1 100"), "the server waits for the body"
+            status, text = ask(port, asked + content)
+            assert status == 429
+            assert "2 archives of the team are on their way already" in text
             for connection in slow:
-                connection.sendall(content[10:])
+                connection.sendall(content)
                 assert answer(connection)[0] == 201
             assert ask(port, asked + content)[0] == 201
 
