@@ -41,6 +41,17 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return server.set(database=name).render_as_string(hide_password=False)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a database without tables."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path / "empty.db")
+    server = sa.engine.make_url(request.getfixturevalue("postgres"))
+    name = f"empty_{abs(hash(str(tmp_path))):x}"
+    _create(server, name)
+    return server.set(database=name).render_as_string(hide_password=False)
+
+
 @pytest.fixture
 def database(url: str) -> Iterator[Database]:
     opened = open_database(url)

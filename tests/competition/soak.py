@@ -36,7 +36,13 @@ from cuvee.competition.tables import audit, moves, public_results, runs, submiss
 from cuvee.competition.teams import new_team
 from cuvee.errors import CuveeError
 
-LIMITS = Limits(lease=timedelta(seconds=2), attempts_at_most=20, teams_per_hour=10**6)
+LIMITS = Limits(
+    lease=timedelta(seconds=2),
+    attempts_at_most=20,
+    teams_per_hour=10**6,
+    sends_per_hour=10**6,
+    what_ifs_per_minute=10**6,
+)
 
 
 def always_open() -> Any:
@@ -237,12 +243,10 @@ def _wait_for(port: int) -> None:
 
 def serve_part(url: str, port: int) -> None:
     """Be the server."""
-    import uvicorn
+    from cuvee.competition.run import server_of
 
-    from cuvee.competition.app import make_app
-
-    app = make_app(Service(open_database(url), always_open(), LIMITS))
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error")
+    service = Service(open_database(url), always_open(), LIMITS)
+    server_of(service, host="127.0.0.1", port=port, log_level="error").run()
 
 
 def work_part(port: int, token: str) -> None:

@@ -3,10 +3,18 @@
 import sys
 
 import pytest
+import sqlalchemy as sa
+from fastapi.testclient import TestClient
 
-from competition.serving import Served
+from competition.made import Clock, tiny_competition
+from competition.serving import Served, serve
 from cuvee.competition.access import ACCESS
+from cuvee.competition.actors import MOST_SESSIONS
+from cuvee.competition.database import Database
+from cuvee.competition.limits import Limits
+from cuvee.competition.local import make_token
 from cuvee.competition.states import Role
+from cuvee.competition.tables import tokens
 
 PEOPLE = {"team": Role.TEAM, "worker": Role.WORKER, "organiser": Role.ORGANISER, None: Role.VISITOR}
 REFUSED = {401, 403}
@@ -114,6 +122,62 @@ def test_a_replaced_token_and_its_sessions_end(served: Served) -> None:
     assert served.ask("team", "GET", "/api/me").status_code == 401
     assert served.http.get("/me").headers["location"].startswith("/sign-in")
     assert served.http.get("/api/me", headers={"Authorization": f"Bearer {answer.json()['token']}"}).status_code == 200
+
+
+def test_an_organisers_token_that_is_replaced_takes_its_sessions_with_it(database: Database, clock: Clock) -> None:
+    for served in serve(database, clock, tiny_competition()):
+        thief = TestClient(served.http.app, follow_redirects=False)
+        thief.post("/sign-in", data={"token": served.tokens["organiser"]})
+        assert thief.get("/organiser").status_code == 200
+        new = make_token(served.service, Role.ORGANISER, "organiser")
+        assert thief.get("/organiser").headers["location"].startswith("/sign-in")
+        assert session_rows(served) == 0
+        answer = thief.get("/api/organiser/export", headers={"Authorization": f"Bearer {new}"})
+        assert answer.status_code == 200
+
+
+def test_the_value_of_a_session_is_no_token(served: Served) -> None:
+    served.http.post("/sign-in", data={"token": served.tokens["organiser"]})
+    session = served.http.cookies["cuvee"]
+    bearer = {"Authorization": f"Bearer {session}"}
+    assert served.http.get("/api/organiser/export", headers=bearer).status_code == 401
+    assert served.http.post("/sign-in", data={"token": session}).status_code == 401, "nor does it make more sessions"
+
+
+def test_sessions_that_are_over_leave_no_rows(database: Database, clock: Clock) -> None:
+    for served in serve(database, clock, tiny_competition()):
+        lines = len(served.ask("organiser", "GET", "/api/organiser/audit").json())
+        for _ in range(25):
+            served.http.post("/sign-in", data={"token": served.tokens["team"]})
+        assert session_rows(served) == MOST_SESSIONS
+        assert served.http.get("/me").status_code == 200, "the newest one stays"
+        assert len(served.ask("organiser", "GET", "/api/organiser/audit").json()) == lines
+        served.http.post("/sign-out")
+        assert session_rows(served) == MOST_SESSIONS - 1
+        served.clock.advance(hours=13)
+        served.http.post("/sign-in", data={"token": served.tokens["other"]})
+        assert session_rows(served) == 1
+
+
+def test_what_an_organiser_does_by_a_session_is_told_in_its_name(served: Served) -> None:
+    served.http.post("/sign-in", data={"token": served.tokens["organiser"]})
+    served.http.post(f"/organiser/teams/{served.teams['team']}", data={"verb": "hide"})
+    line = served.ask("organiser", "GET", "/api/organiser/audit").json()[-1]
+    assert (line["action"], line["actor"]) == ("team hidden", "organiser")
+
+
+@pytest.mark.parametrize("https", [False, True])
+def test_behind_https_cookies_and_browsers_are_told_so(sqlite: Database, clock: Clock, https: bool) -> None:
+    for served in serve(sqlite, clock, tiny_competition(), Limits(https=https)):
+        answer = served.http.post("/sign-in", data={"token": served.tokens["team"]})
+        assert ("Secure" in answer.headers["set-cookie"]) is https
+        assert ("strict-transport-security" in answer.headers) is https
+
+
+def session_rows(served: Served) -> int:
+    with served.service.database.read() as connection:
+        rows = sa.select(sa.func.count()).select_from(tokens).where(tokens.c.parent_id.is_not(None))
+        return int(connection.execute(rows).scalar_one())
 
 
 def test_a_session_ends_by_itself(served: Served) -> None:

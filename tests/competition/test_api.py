@@ -228,6 +228,45 @@ def test_names_that_look_alike_are_one_name(served: Served) -> None:
     assert hidden.json()["error"]["code"] == "bad_name"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["v\u0131ntners", "ᴠintners", "Ꮩintners", "ᐯintners", "V1ntners", "vlntners", "VINTNERS",
+     "Vіntnеrs", "vinтners", "VINТNЕRS", "𝐕intners", "v i n t n e r s", "Víntnèrs"],
+)  # fmt: skip
+def test_names_are_compared_by_unicodes_table(served: Served, name: str) -> None:
+    from cuvee.competition.names import name_key
+
+    if name_key(name) != name_key("Vintners"):
+        pytest.fail(f"{name!a} has the key {name_key(name)!a}")
+    assert served.ask(None, "POST", "/api/teams", json={"name": name}).json()["error"]["code"] == "name_taken"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("Coopers", "Cօօpers"), ("Coopers", "C0٥pers"), ("modem", "rnodern"), ("YES", "ΥΕЅ")]
+)
+def test_pairs_that_look_alike_have_one_key(first: str, second: str) -> None:
+    from cuvee.competition.names import name_key
+
+    assert name_key(first) == name_key(second)
+
+
+@pytest.mark.parametrize(("first", "second"), [("Vintners", "Coopers"), ("équipe 2", "équipe 3"), ("北京", "東京")])
+def test_other_names_have_other_keys(first: str, second: str) -> None:
+    from cuvee.competition.names import name_key
+
+    assert name_key(first) != name_key(second)
+
+
+@pytest.mark.parametrize(
+    "name", ["Organiser", "the organizers", "Jury", "jurу", "0rganiser", "ADMIN", "a d m i n", "Cuvée staff", "Aⅾmin"]
+)
+def test_nobody_takes_a_name_of_those_who_run_the_competition(served: Served, name: str) -> None:
+    refused = served.ask(None, "POST", "/api/teams", json={"name": name}).json()["error"]
+    assert refused["code"] == "bad_name"
+    assert "of those who run the competition" in refused["message"]
+    assert served.ask("organiser", "POST", "/api/organiser/teams", json={"name": name}).status_code == 201
+
+
 def test_formulas_do_not_reach_a_spreadsheet(served: Served) -> None:
     served.send(title="=HYPERLINK(1)")
     served.judge_all()
@@ -278,3 +317,77 @@ def test_the_audit_log_cannot_be_changed(database: Database, clock: Clock) -> No
         for change in (audit.update().values(actor="nobody"), audit.delete()):
             with pytest.raises(sa.exc.DBAPIError, match="append-only"), database.write() as connection:
                 connection.execute(change)
+
+
+def test_a_cancelled_submission_leaves_nothing_but_its_line(everywhere: Served) -> None:
+    for nth in range(3):
+        number = everywhere.send(title="again", weight=7.0)
+        assert stored(everywhere) > 0
+        answer = everywhere.ask("team", "POST", f"/api/submissions/{number}/cancel")
+        assert (answer.json()["state"], answer.json()["recipe"]) == ("cancelled", ""), nth
+        assert stored(everywhere) == 0
+    assert everywhere.ask("team", "GET", f"/api/submissions/{number}/archive").status_code == 404
+    refused = everywhere.ask("organiser", "POST", f"/api/organiser/submissions/{number}/rerun")
+    assert "was dropped when it was cancelled" in refused.json()["error"]["message"]
+
+
+def test_what_another_submission_needs_outlives_a_cancelled_one(everywhere: Served) -> None:
+    cancelled, kept = everywhere.send("team", "same"), everywhere.send("other", "same")
+    everywhere.ask("team", "POST", f"/api/submissions/{cancelled}/cancel")
+    assert everywhere.ask("other", "GET", f"/api/submissions/{kept}/archive").content == archive("same")
+    assert everywhere.judge_all() == 1
+    everywhere.ask("organiser", "POST", f"/api/organiser/submissions/{kept}/rerun")
+    everywhere.ask("other", "POST", f"/api/submissions/{kept}/cancel")
+    assert everywhere.ask("other", "GET", f"/api/submissions/{kept}/archive").content == archive("same"), "has a score"
+
+
+def test_a_worker_whose_run_was_cancelled_gets_no_archive(everywhere: Served) -> None:
+    from cuvee.competition.refusals import Refusal
+
+    number = everywhere.send()
+    client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
+    source = ServerSource(client, everywhere.service.competition.digest)
+    source.hello(ready=True, reason="", hardware={})
+    job = source.claim()
+    assert job is not None
+    everywhere.ask("team", "POST", f"/api/submissions/{number}/cancel")
+    with pytest.raises(Refusal, match="was cancelled") as refused:
+        source.archive(job)
+    assert refused.value.code == "lease_lost"
+
+
+def test_what_a_team_stores_is_bounded(database: Database, clock: Clock) -> None:
+    most = 3 * len(archive()) + 2000
+    for served in serve(database, clock, tiny_competition(), Limits(team_bytes=most)):
+        codes = []
+        for nth in range(5):
+            content = archive(f"try {nth}", nth + 2.0)
+            codes.append(served.ask("team", "POST", "/api/submissions", content=content).status_code)
+        assert codes == [201, 201, 201, 429, 429]
+        assert stored(served) <= most
+        assert served.ask("other", "POST", "/api/submissions", content=archive("try 0", 2.0)).status_code == 201
+        served.ask("team", "POST", "/api/submissions/2/cancel")
+        assert served.ask("team", "POST", "/api/submissions", content=archive("room again")).status_code == 201
+
+
+def test_a_recipe_longer_than_recipes_are_read_is_refused_on_arrival(served: Served) -> None:
+    from cuvee.submission.pack import make_archive
+
+    long = make_archive("long", "recipe", "tiny", {"recipe.yaml": b"# " + b"x" * 2_000_000, "lock.json": b"{}"})
+    answer = served.ask("team", "POST", "/api/submissions", content=long)
+    assert answer.status_code == 422
+    assert "the recipe has 2000002 characters" in answer.json()["error"]["message"]
+
+
+def test_lists_come_without_recipes(served: Served) -> None:
+    number = served.send()
+    assert [each["recipe"] for each in served.ask("team", "GET", "/api/submissions").json()] == [None]
+    assert served.ask("team", "GET", f"/api/submissions/{number}").json()["recipe"].startswith("merge_method")
+
+
+def stored(served: Served) -> int:
+    """Count the bytes of the first team's archives and recipes."""
+    from cuvee.competition.quotas import stored_bytes
+
+    with served.service.database.read() as connection:
+        return stored_bytes(connection, served.teams["team"])

@@ -9,10 +9,20 @@ from hypothesis import strategies as st
 
 from competition.made import NOON, TASKS, Clock, items_of, tiny_competition, verdict
 from competition.serving import Served, serve
-from cuvee.competition.board import Entry, arrange, pareto_front, with_weights
-from cuvee.competition.comparisons import Items, all_differences, ranks, weighted_score
+from cuvee.competition.board import (
+    MOST_WHAT_IFS,
+    Boards,
+    Entry,
+    arrange,
+    find_ranks,
+    pareto_front,
+    with_weights,
+)
+from cuvee.competition.comparisons import Bounds, Indexes, Items, Scores, all_differences, ranks, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
+from cuvee.competition.pages.board_page import Choice, arranged, read_choice
+from cuvee.evaluate.ranking import rank_ranges
 from cuvee.evaluate.statistics import average, average_difference
 
 WEIGHTS = {"capitals": 1.0, "sums": 2.0}
@@ -108,8 +118,84 @@ def test_other_weights_give_another_order() -> None:
     board = arrange([first, second], WEIGHTS, ["earlier"], phase="open", revision=0)
     assert [place.entry.submission_id for place in board.places] == [2, 1]
     other = with_weights(board, {"capitals": 3.0, "sums": 1.0}, ["earlier"])
-    assert [(place.entry.submission_id, place.entry.score.value) for place in other.places] == [(1, 0.75), (2, 0.25)]
+    assert [(place.entry.submission_id, place.score.value) for place in other.places] == [(1, 0.75), (2, 0.25)]
     assert with_weights(board, {"capitals": 0.0, "sums": 0.0}, ["earlier"]) is board
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 12))
+def test_ranks_of_some_rows_are_those_of_all_pairs(seed: int, count: int) -> None:
+    entries = [entry(n, items_of(0.3 + 0.05 * (n % 9), seed + n)) for n in range(1, count + 1)]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    bounds = all_differences([place.entry.items for place in board.places], WEIGHTS)
+    expected = rank_ranges(bounds.low, bounds.high)
+    assert board.places[-1].ranks == expected[-1], "one row alone"
+    find_ranks(board.places)
+    assert tuple(place.ranks for place in board.places) == expected
+
+
+def test_other_weights_score_as_each_entry_alone() -> None:
+    entries = [entry(n, items_of(0.5, n)) for n in range(1, 6)]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    weights = {"capitals": 0.3, "sums": 0.7}
+    for place in with_weights(board, weights, ["earlier"]).places:
+        alone, shown = weighted_score(place.entry.items, weights), place.score
+        assert (shown.value, shown.low, shown.high) == pytest.approx((alone.value, alone.low, alone.high))
+
+
+def test_a_page_compares_no_more_rows_than_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [entry(n, items_of(0.5, n % 50)) for n in range(1, 301)]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    compared: list[int] = []
+    differences = Scores.differences
+
+    def counted(self: Scores, rows: Indexes, columns: Indexes, weights: dict[str, float]) -> Bounds:
+        compared.append(len(rows))
+        return differences(self, rows, columns, weights)
+
+    monkeypatch.setattr(Scores, "differences", counted)
+    shown = arranged(board, Choice("open", sort="team"))
+    assert [place.rank for _, place in shown.rows]
+    assert compared == [100]
+
+
+def test_many_readers_at_once_compute_a_board_once(sqlite: Database, clock: Clock) -> None:
+    import threading
+
+    for served in serve(sqlite, clock, tiny_competition()):
+        for who in ("team", "other"):
+            served.send(who, who)
+        served.judge_all()
+        boards = served.service.boards
+        seen: dict[str, set[int]] = {"board": set(), "what if": set()}
+
+        def look(boards: Boards = boards, seen: dict[str, set[int]] = seen) -> None:
+            seen["board"].add(id(boards.board("open")))
+            seen["what if"].add(id(boards.what_if("open", {"capitals": 5.0, "sums": 1.0})))
+
+        threads = [threading.Thread(target=look) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [len(each) for each in seen.values()] == [1, 1]
+        first = boards.what_if("open", {"capitals": 5.0, "sums": 1.0})
+        served.send("team", "another", key="c")
+        served.judge_all()
+        later = boards.what_if("open", {"capitals": 5.0, "sums": 1.0})
+        assert later.revision > first.revision
+
+
+def test_boards_by_other_weights_are_kept_by_hundredths_and_not_for_ever(served: Served) -> None:
+    served.send()
+    served.judge_all()
+    tasks = ["capitals", "sums"]
+    choices = [read_choice({"w.sums": text}, ["open"], tasks).weights for text in ("1.001", "1.0", "1.004")]
+    assert choices == [{"sums": 1.0}] * 3
+    boards = served.service.boards
+    for nth in range(MOST_WHAT_IFS + 5):
+        boards.what_if("open", {"capitals": 1.0, "sums": 3.0 + nth})
+    assert len(boards._what_ifs) == MOST_WHAT_IFS
 
 
 def test_the_front_joins_what_no_cheaper_one_beats() -> None:

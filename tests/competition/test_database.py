@@ -1,6 +1,7 @@
 """The database's shape, and its states as one table."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -24,6 +25,47 @@ def test_opening_again_changes_nothing(url: str) -> None:
         with opened.read() as connection:
             assert connection.execute(sa.text("SELECT value FROM counters")).scalars().all() == [0]
         opened.close()
+
+
+def test_a_database_of_the_first_shape_is_brought_up_to_date(empty: str) -> None:
+    """Tokens stay, and sessions, which hung on nothing, are over. Names are compared by what they look like now."""
+    engine = sa.create_engine(empty)
+    with engine.begin() as connection:
+        bring_to(connection, "0001")
+        teams = (1, "Vintners", "vintners"), (2, "Ꮩintners", "ꮩintners"), (3, "Ill Wine", "illwine")
+        for number, name, key in teams:
+            connection.execute(
+                sa.text("INSERT INTO teams (id, name, key, members, created_at) VALUES (:id, :name, :key, '[]', :now)"),
+                {"id": number, "name": name, "key": key, "now": "2026-01-01 00:00:00+00:00"},
+            )
+        for digest, expires in (("a", None), ("b", "2030-01-01 00:00:00+00:00")):
+            connection.execute(
+                sa.text(
+                    "INSERT INTO tokens (digest, role, team_id, label, created_at, expires_at) "
+                    "VALUES (:digest, 'team', 1, 'x', '2026-01-01 00:00:00+00:00', :expires)"
+                ),
+                {"digest": digest, "expires": expires},
+            )
+    engine.dispose()
+    opened = open_database(empty)
+    with opened.read() as connection:
+        assert connection.execute(sa.text("SELECT digest, parent_id FROM tokens")).all() == [("a", None)]
+        keys = connection.execute(sa.text("SELECT key FROM teams ORDER BY id")).scalars().all()
+        assert keys == ["vlntners", "vlntners#2", "lllwlne"]
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    opened.close()
+
+
+def bring_to(connection: sa.Connection, shape: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    from cuvee.competition import migrations
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
+    config.attributes["connection"] = connection
+    command.upgrade(config, shape)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "sqlite:////no/such/folder/x.db"])

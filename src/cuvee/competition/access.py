@@ -3,17 +3,22 @@ start. What a team may see of *which* submission is decided where it is read.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
-from cuvee.competition.actors import VISITOR, Actor, actor_of
+from cuvee.competition.actors import VISITOR, Actor, actor_of, signed_in
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 
 COOKIE = "cuvee"
+ADMITTED = "cuvee.admitted"
+"""Where a request's scope holds whom the door let in, and by which line of the table."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER})
@@ -88,6 +93,38 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
 }
 
 
+Line = tuple[str, str]
+"""A line of the table: a method and the path of a route."""
+
+PATTERNS = [(line, compile_path(line[1])[0]) for line in ACCESS]
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Who was let in, by which line of the table."""
+
+    actor: Actor
+    line: Line
+
+
+def line_of(method: str, path: str) -> Line | None:
+    """Return the line of the table that says who may ask for a path; None where there is no such route."""
+    return next((line for line, pattern in PATTERNS if line[0] == method and pattern.match(path)), None)
+
+
+def admit(request: Request, service: Service, line: Line) -> Actor:
+    """Return the actor by the request's token, if the table lets that role use this route.
+
+    The API reads the Authorization header alone, pages the cookie alone: no other site's form can use the API.
+    """
+    actor, allowed = _signed_in(request, service), ACCESS[line]
+    if actor.role not in allowed:
+        actor.needs(*sorted(allowed))
+    if not _is_api(request) and request.method not in SAFE_METHODS:
+        _check_same_site(request)
+    return actor
+
+
 def service_of(request: Request) -> Service:
     """Return what the application was made with."""
     service: Service = request.app.state.service
@@ -95,18 +132,12 @@ def service_of(request: Request) -> Service:
 
 
 def who_asks(request: Request) -> Actor:
-    """Return the actor by the request's token, if the table lets that role use this route.
-
-    The API reads the Authorization header alone, pages the cookie alone: no other site's form can use the API.
-    """
-    service, route = service_of(request), request.scope["route"]
-    actor = _signed_in(request, service)
-    allowed = ACCESS[(request.method, route.path)]
-    if actor.role not in allowed:
-        actor.needs(*sorted(allowed))
-    if not _is_api(request) and request.method not in SAFE_METHODS:
-        _check_same_site(request)
-    return actor
+    """Return whom the door let in. A route that the door took for another one is not served."""
+    admitted: Admitted | None = request.scope.get(ADMITTED)
+    line = (request.method, request.scope["route"].path)
+    if admitted is None or admitted.line != line:
+        raise AssertionError(f"the door let nobody in to {line}")
+    return admitted.actor
 
 
 Asks = Annotated[Actor, Depends(who_asks)]
@@ -126,20 +157,21 @@ def _is_api(request: Request) -> bool:
 
 
 def _signed_in(request: Request, service: Service) -> Actor:
-    if _is_api(request):
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        token = token.strip() if scheme.lower() == "bearer" else ""
-    else:
-        token = request.cookies.get(COOKIE, "")
-    if not token:
+    shown = _bearer(request) if _is_api(request) else request.cookies.get(COOKIE, "")
+    if not shown:
         return VISITOR
-    try:
-        with service.database.read() as connection:
-            return actor_of(connection, token, service.now())
-    except Refusal:
+    with service.database.read() as connection:
         if _is_api(request):
-            raise
-        return VISITOR  # a page with an old cookie is a page for visitors
+            return actor_of(connection, shown, service.now())
+        try:
+            return signed_in(connection, shown, service.now())
+        except Refusal:
+            return VISITOR  # a page with an old cookie is a page for visitors
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _check_same_site(request: Request) -> None:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from cuvee.competition import queue
 from cuvee.competition.access import check_table, who_asks
 from cuvee.competition.api import errors, open, organiser, teams, workers
+from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
 from cuvee.competition.service import Service
@@ -29,6 +30,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+HSTS = "max-age=31536000"
 
 log = logging.getLogger("cuvee.competition")
 
@@ -52,6 +54,7 @@ def make_app(service: Service) -> FastAPI:
         app.include_router(router)
     for kind in (CuveeError, RequestValidationError, HTTPException, IntegrityError, OperationalError):
         app.add_exception_handler(kind, _answer_failure)
+    app.add_middleware(Door, service=service, answer=_answer_failure)
     app.middleware("http")(_add_headers)
     return app
 
@@ -66,6 +69,8 @@ async def _add_headers(request: Request, call_next: "pages.CallNext") -> Respons
     response: Response = await call_next(request)
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    if request.app.state.service.limits.https:
+        response.headers.setdefault("Strict-Transport-Security", HSTS)
     if not request.url.path.startswith("/static/"):
         response.headers.setdefault("Cache-Control", "no-store")
     return response

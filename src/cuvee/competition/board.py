@@ -2,10 +2,14 @@
 
 Built from public results alone. Ranks are ranges: an entry counts as better than another only where the interval of
 their paired difference excludes zero. Parents and baselines stand in the order but take no rank.
+
+A board is computed once for all readers. Its entries are compared with each other only where somebody looks at them.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
@@ -13,22 +17,27 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cuvee.competition.comparisons import Bounds, Items, all_differences, weighted_score
+from cuvee.competition.comparisons import Indexes, Items, Scores
 from cuvee.competition.database import Database
 from cuvee.competition.revision import revision
 from cuvee.competition.shown import is_shown
 from cuvee.competition.tables import public_results, submissions, teams
-from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report import Figure
 from cuvee.submission.competition import Competition, TieBreak
 
 PARTICIPANT = "participant"
+MOST_WHAT_IFS = 16
+"""Boards by other weights that are kept; with 3000 teams each takes about 1 MB."""
+
 Comparison = Literal["better", "worse", "unclear", ""]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """A team's best submission of a phase. `entries` counts all that the team has on the board's phase."""
+    """A team's best submission of a phase, with its score by the competition's weights.
+
+    `entries` counts all that the team has on the board's phase.
+    """
 
     submission_id: int
     team_id: int
@@ -47,13 +56,49 @@ class Entry:
     entries: int
 
 
-@dataclass(frozen=True)
+class Ranges:
+    """The plausible ranks of a board's participants, by the number of their entry, computed when somebody looks."""
+
+    def __init__(self, scores: Scores, participants: Sequence[int], weights: Mapping[str, float]) -> None:
+        self._scores = scores
+        self._participants = frozenset(participants)
+        self._rivals: Indexes = np.array(participants, dtype=np.intp)
+        self._weights = weights
+        self._known: dict[int, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def find(self, entries: Iterable[int]) -> None:
+        """Compute the ranks of several entries at once."""
+        wanted = self._participants.intersection(entries)
+        if wanted <= self._known.keys():
+            return
+        with self._lock:
+            missing = sorted(wanted - self._known.keys())
+            rows = np.array(missing, dtype=np.intp)
+            self._known.update(zip(missing, self._scores.ranks(rows, self._rivals, self._weights), strict=True))
+
+    def of(self, entry: int) -> tuple[int, int] | None:
+        """Return the best and the worst plausible rank of an entry; None for one that takes no rank."""
+        self.find([entry])
+        return self._known.get(entry)
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
-    """One row: an entry, its plausible ranks (parents and baselines have none), how it stands to the best parent."""
+    """One row: an entry, its score by the board's weights, how it stands to the best parent, and its plausible ranks
+    (parents and baselines have none). `number` is that of the entry among those of the board.
+    """
 
     entry: Entry
-    ranks: tuple[int, int] | None
+    number: int
+    score: Figure
     against_parent: Comparison
+    ranges: Ranges
+
+    @property
+    def ranks(self) -> tuple[int, int] | None:
+        """Return the best and the worst plausible rank."""
+        return self.ranges.of(self.number)
 
     @property
     def rank(self) -> str:
@@ -61,15 +106,29 @@ class Place:
         return shown_rank(self.ranks)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Board:
-    """All rows of a phase, best first. `weights` are those of the tasks that it is ordered by."""
+    """All rows of a phase, best first. `weights` are those of the tasks that it is ordered by.
+
+    `entries` and `scores` are the same for all weights, in one order. `texts` keeps the board as it was written, by
+    format, which takes longer than all else with thousands of teams; who writes one holds the lock.
+    """
 
     phase: str
     revision: int
     weights: Mapping[str, float]
     places: tuple[Place, ...]
     best_parent: str
+    entries: tuple[Entry, ...]
+    scores: Scores
+    texts: dict[str, str] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def find_ranks(places: Sequence[Place]) -> None:
+    """Compute the ranks of rows of one board at once, before they are shown one by one."""
+    if places:
+        places[0].ranges.find(place.number for place in places)
 
 
 def shown_rank(ranks: tuple[int, int] | None) -> str:
@@ -81,60 +140,93 @@ def shown_rank(ranks: tuple[int, int] | None) -> str:
 
 
 class Boards:
-    """The boards of a database, each computed once for every revision of its contents."""
+    """The boards of a database, each computed once for every revision of its contents, however many ask at once."""
 
     def __init__(self, database: Database, competition: Competition) -> None:
         self._database = database
         self._competition = competition
-        self._known: dict[str, Board] = {}
+        self._lock = threading.Lock()
+        self._boards: dict[str, Board] = {}
+        self._what_ifs: OrderedDict[tuple[str, tuple[float, ...]], Board] = OrderedDict()
 
     def board(self, phase: str) -> Board:
         """Return the present board of a phase."""
         with self._database.read() as connection:
             now = revision(connection)
-            known = self._known.get(phase)
-            if known is None or known.revision != now:
-                known = make_board(connection, self._competition, phase)
-                self._known[phase] = known
-        return known
+        board = self._boards.get(phase)
+        if board is not None and board.revision == now:
+            return board
+        with self._lock, self._database.read() as connection:
+            board = self._boards.get(phase)
+            if board is None or board.revision != revision(connection):
+                board = make_board(connection, self._competition, phase)
+                self._boards[phase] = board
+        return board
+
+    def what_if(self, phase: str, weights: Mapping[str, float]) -> Board:
+        """Return the present board of a phase as other weights of the tasks would order it."""
+        board = self.board(phase)
+        if weights == board.weights:
+            return board
+        key = (phase, tuple(weights.get(task, 0.0) for task in board.weights))
+        with self._lock:
+            other = self._what_ifs.pop(key, None)
+            if other is None or other.revision != board.revision:
+                other = with_weights(board, weights, self._competition.ranking.tie_breaks)
+            self._what_ifs[key] = other
+            if len(self._what_ifs) > MOST_WHAT_IFS:
+                self._what_ifs.popitem(last=False)
+        return other
 
 
 def make_board(connection: Connection, competition: Competition, phase: str) -> Board:
     """Read and rank a phase's entries."""
     weights = {task.name: task.weight for task in competition.tasks}
-    entries = [_entry(row, weights) for row in connection.execute(_best_of_each_team(phase)).all()]
-    comparable = [entry for entry in entries if _fits(entry, entries)]
+    entries = [_entry(row, weights) for row in connection.execute(_best_of_each_team(phase))]
+    comparable = _comparable(entries)
     return arrange(comparable, weights, competition.ranking.tie_breaks, phase=phase, revision=revision(connection))
 
 
 def arrange(
     entries: Sequence[Entry], weights: Mapping[str, float], tie_breaks: Sequence[TieBreak], *, phase: str, revision: int
 ) -> Board:
-    """Order entries by score and tie-breaks, and compute how sure the order is."""
-    ordered = sorted(entries, key=lambda entry: (-round(entry.score.value, 12), *_tie_keys(entry, tie_breaks)))
-    parent = next((index for index, entry in enumerate(ordered) if entry.kind == "parent"), None)
-    bounds = all_differences([entry.items for entry in ordered], weights)
-    ranges = _ranges(ordered, bounds)
-    places = tuple(
-        Place(entry, ranges.get(index), _against(bounds, index, parent)) for index, entry in enumerate(ordered)
-    )
-    return Board(phase, revision, weights, places, "" if parent is None else ordered[parent].team)
+    """Order entries by score and tie-breaks; how sure the order is comes out where somebody looks."""
+    tasks = [task for task in weights if entries and task in entries[0].items]
+    scores = Scores([entry.items for entry in entries], tasks)
+    board = Board(phase, revision, weights, (), "", tuple(entries), scores)
+    return _ordered(board, [entry.score for entry in entries], tie_breaks)
 
 
 def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequence[TieBreak]) -> Board:
     """Answer "what if the tasks had other weights": the same entries, scored and ordered anew."""
     share = {task: max(0.0, weights.get(task, 0.0)) for task in board.weights}
-    if sum(share.values()) <= 0:
+    if sum(share.values()) <= 0 or share == dict(board.weights):
         return board
-    entries = [replace(place.entry, score=weighted_score(place.entry.items, share)) for place in board.places]
-    return arrange(entries, share, tie_breaks, phase=board.phase, revision=board.revision)
+    return _ordered(replace(board, weights=share), board.scores.averages(share), tie_breaks)
+
+
+def _ordered(board: Board, figures: Sequence[Figure], tie_breaks: Sequence[TieBreak]) -> Board:
+    """Fill in the places of a board by the score of each entry."""
+    entries = board.entries
+
+    def key(number: int) -> tuple[float, ...]:
+        return (-round(figures[number].value, 12), *_tie_keys(entries[number], tie_breaks))
+
+    order = sorted(range(len(entries)), key=key)
+    parent = next((number for number in order if entries[number].kind == "parent"), None)
+    against = _against(board, parent)
+    participants = [number for number, entry in enumerate(entries) if entry.kind == PARTICIPANT]
+    ranges = Ranges(board.scores, participants, board.weights)
+    places = tuple(Place(entries[number], number, figures[number], against[number], ranges) for number in order)
+    best_parent = "" if parent is None else entries[parent].team
+    return replace(board, places=places, best_parent=best_parent, texts={})
 
 
 def pareto_front(places: Sequence[Place], cost: Callable[[Entry], float]) -> tuple[Place, ...]:
     """Return the rows that no other row beats in score without costing more, cheapest first."""
     front: list[Place] = []
-    for place in sorted(places, key=lambda each: (cost(each.entry), -each.entry.score.value)):
-        if not front or place.entry.score.value > front[-1].entry.score.value:
+    for place in sorted(places, key=lambda each: (cost(each.entry), -each.score.value)):
+        if not front or place.score.value > front[-1].score.value:
             front.append(place)
     return tuple(front)
 
@@ -173,7 +265,7 @@ def _entry(row: Row[Any], weights: Mapping[str, float]) -> Entry:
         note=found[submissions.c.note],
         score=Figure(row.value, row.low, row.high),
         tasks={task: Figure(f["value"], f["low"], f["high"]) for task, f in row.tasks.items() if task in weights},
-        items=row.item_scores,
+        items={task: np.array(scores, dtype=np.float64) for task, scores in row.item_scores.items()},
         seconds=row.seconds,
         memory_bytes=row.memory_bytes,
         tokens=row.tokens,
@@ -183,10 +275,17 @@ def _entry(row: Row[Any], weights: Mapping[str, float]) -> Entry:
     )
 
 
-def _fits(entry: Entry, entries: Sequence[Entry]) -> bool:
+def _comparable(entries: Sequence[Entry]) -> list[Entry]:
     """Leave out what was scored on other items than the newest: it cannot be compared before it is judged again."""
-    newest = max(entries, key=lambda each: each.submission_id)
-    return {t: len(v) for t, v in entry.items.items()} == {t: len(v) for t, v in newest.items.items()}
+    newest = max(entries, key=lambda entry: entry.submission_id, default=None)
+    if newest is None:
+        return []
+    counts = _item_counts(newest)
+    return [entry for entry in entries if _item_counts(entry) == counts]
+
+
+def _item_counts(entry: Entry) -> dict[str, int]:
+    return {task: len(scores) for task, scores in entry.items.items()}
 
 
 def _tie_keys(entry: Entry, tie_breaks: Sequence[TieBreak]) -> tuple[float, ...]:
@@ -199,18 +298,14 @@ def _tie_keys(entry: Entry, tie_breaks: Sequence[TieBreak]) -> tuple[float, ...]
     return (*(keys[name] for name in tie_breaks), entry.submission_id)
 
 
-def _ranges(entries: Sequence[Entry], bounds: Bounds) -> dict[int, tuple[int, int]]:
-    """Rank those that compete; the others are left out of the count."""
-    competing = [index for index, entry in enumerate(entries) if entry.kind == PARTICIPANT]
-    if not competing:
-        return {}
-    chosen = np.ix_(competing, competing)
-    return dict(zip(competing, rank_ranges(bounds.low[chosen], bounds.high[chosen]), strict=True))
-
-
-def _against(bounds: Bounds, index: int, parent: int | None) -> Comparison:
-    """Compare an entry with the best parent on the same items."""
-    if parent is None or index == parent:
-        return ""
-    low, high = float(bounds.low[index, parent]), float(bounds.high[index, parent])
-    return "better" if low > 0 else "worse" if high < 0 else "unclear"
+def _against(board: Board, parent: int | None) -> list[Comparison]:
+    """Compare each entry with the best parent on the same items."""
+    comparisons: list[Comparison] = [""] * len(board.entries)
+    if parent is None:
+        return comparisons
+    everybody = np.arange(len(board.entries))
+    bounds = board.scores.differences(everybody, np.array([parent]), board.weights)
+    for number, (low, high) in enumerate(zip(bounds.low[:, 0], bounds.high[:, 0], strict=True)):
+        if number != parent:
+            comparisons[number] = "better" if low > 0 else "worse" if high < 0 else "unclear"
+    return comparisons

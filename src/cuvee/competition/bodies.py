@@ -8,7 +8,6 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cuvee.competition.access import service_of
-from cuvee.competition.refusals import Refusal
 from cuvee.submission.verdict import Verdict
 
 LARGEST_NUMBER = 2**31 - 1
@@ -37,6 +36,12 @@ class Body(BaseModel):
 class NewTeam(Body):
     name: Line
     members: Annotated[list[Line], Field(max_length=50)] = []
+
+
+class Joining(NewTeam):
+    """Who registers by itself may need the code of an invitation."""
+
+    invitation: Line = ""
 
 
 class Chosen(Body):
@@ -83,14 +88,9 @@ class Finished(Held):
 
 
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
-    """Read the body, at most as much as may be sent; the time that counts is that of its last byte."""
-    service = service_of(request)
-    most, content = service.limits.archive_bytes, bytearray()
-    async for piece in request.stream():
-        content += piece
-        if len(content) > most:
-            raise Refusal("too_large", f"more than {most} bytes were sent")
-    yield SentArchive(bytes(content), service.now())
+    """Read the body; the time that counts is that of its last byte."""
+    content = await request.body()
+    yield SentArchive(content, service_of(request).now())
 
 
 class SentArchive:

@@ -9,12 +9,38 @@ Clock = Callable[[], datetime]
 
 @dataclass(frozen=True)
 class Limits:
-    """A run is held for `lease` at a time. `teams_per_hour` bounds how many teams may register by themselves."""
+    """A run is held for `lease` at a time, and tried `attempts_at_most` times.
+
+    The archives and recipes of a team hold at most `team_bytes` in the database.
+
+    Bodies: `json_bytes` for JSON and forms, `archive_bytes` for submissions, `verdict_bytes` for what workers hand in.
+    A request's head comes within `head_seconds`, its body within `body_seconds` more.
+
+    One address registers at most `teams_per_hour`, signs in `sign_ins_per_hour` times and sees the board by other
+    weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`, and `sends_at_once`.
+
+    `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
+    With `https` visitors come by HTTPS alone: cookies and browsers are told so. Who registers a team must know the
+    code `invitation`, if there is one.
+    """
 
     lease: timedelta = timedelta(seconds=60)
     attempts_at_most: int = 3
     archive_bytes: int = 4_000_000
-    teams_per_hour: int = 60
+    team_bytes: int = 200_000_000
+    json_bytes: int = 1_000_000
+    verdict_bytes: int = 16_000_000
+    head_seconds: float = 10.0
+    body_seconds: float = 60.0
+    connections_per_address: int = 256
+    proxies: tuple[str, ...] = ()
+    https: bool = False
+    invitation: str = ""
+    teams_per_hour: int = 30
+    sign_ins_per_hour: int = 60
+    sends_per_hour: int = 120
+    sends_at_once: int = 10
+    what_ifs_per_minute: int = 120
 
 
 def utc_now() -> datetime:

@@ -13,6 +13,8 @@ from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.limits import Limits, utc_now
 from cuvee.competition.seeds import enter_seeds
 from cuvee.competition.service import Service
+from cuvee.competition.settings import FILE as FILE_OF_SERVER
+from cuvee.competition.settings import read_limits
 from cuvee.competition.states import Role
 from cuvee.submission.competition import FILE, load_competition
 from cuvee.submission.template import new_competition
@@ -27,13 +29,13 @@ LONGEST_PAUSE = 60.0
 
 
 def open_service(folder: Path, database_url: str | None = None, limits: Limits | None = None) -> Service:
-    """Open a competition: by default with a SQLite file in its private folder."""
+    """Open a competition: by default with a SQLite file, and the limits of a file, in its private folder."""
     competition = load_competition(folder)
     if database_url is None:
         private = folder.absolute() / PRIVATE
         private.mkdir(mode=0o700, exist_ok=True)
         database_url = sqlite_url(private / DATABASE)
-    return Service(open_database(database_url), competition, limits or Limits())
+    return Service(open_database(database_url), competition, limits or read_limits(folder / PRIVATE / FILE_OF_SERVER))
 
 
 def begin(folder: Path) -> bool:

@@ -2,15 +2,43 @@
 
 import re
 import unicodedata
+from functools import cache
+from importlib import resources
 
 from cuvee.competition.refusals import Refusal
 
 LONGEST = 40
+LONGEST_KEY = 190
 LOOKALIKES = str.maketrans(
-    # Cyrillic and Greek letters, and digits, that read as Latin letters
-    "абвгезийкмнорстухьіјѕԁԛԝαβγεικνορτυχω01|",
-    "abbreznnkmhopctyxbijsdqwabyeiknoptuxwoll",
+    # small Cyrillic and Greek letters that read as Latin ones, beside those of Unicode's table
+    "абвгезийкмнорстухьіјѕԁԛԝαβγεικνορτυχω",
+    "abbreznnkmhopctyxbijsdqwabyeiknoptuxw",
 )
+LIKE_EACH_OTHER = str.maketrans("i1|0", "lllo")
+RESERVED = (
+    "admin",
+    "administrator",
+    "cuvee",
+    "host",
+    "judge",
+    "jury",
+    "moderator",
+    "official",
+    "organisation",
+    "organiser",
+    "organisers",
+    "organization",
+    "organizer",
+    "organizers",
+    "root",
+    "server",
+    "staff",
+    "support",
+    "sysadmin",
+    "system",
+    "webmaster",
+)
+"""Words of those who run a competition. No team may take one into its name."""
 
 
 def checked_name(text: str) -> str:
@@ -26,8 +54,46 @@ def checked_name(text: str) -> str:
     return name
 
 
+def check_not_reserved(name: str) -> None:
+    """Refuse a name that looks like one of the organiser's."""
+    words = re.split(r"[\W_]+", unicodedata.normalize("NFKC", name))
+    keys = {name_key(text) for text in (name, *words) if text}
+    for reserved in RESERVED:
+        if name_key(reserved) in keys:
+            raise Refusal(
+                "bad_name", f"'{reserved}' is a word of those who run the competition", hint="take another name"
+            )
+
+
 def name_key(name: str) -> str:
-    """Return what two names share that look alike: no case, accents, width, spaces or borrowed letters."""
-    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
-    letters = "".join(c for c in plain if not unicodedata.combining(c)).translate(LOOKALIKES)
-    return re.sub(r"[\W_]+", "", letters) or letters
+    """Return what two names share that look alike: no case, accents, width, spaces or borrowed letters.
+
+    Letters are looked up before their case is folded, too: a Greek capital Upsilon looks like Y, a small one like u.
+    """
+    table = _confusables()
+    letters = _without_accents(name).translate(table)
+    folded = _without_accents(letters.casefold()).translate(table).casefold()
+    alike = folded.translate(LOOKALIKES).translate(LIKE_EACH_OTHER).replace("rn", "m").replace("vv", "w")
+    return (re.sub(r"[\W_]+", "", alike) or alike)[:LONGEST_KEY]
+
+
+def _without_accents(text: str) -> str:
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text))
+    return "".join(c for c in plain if not unicodedata.combining(c))
+
+
+@cache
+def _confusables() -> dict[int, str]:
+    """Read the table of characters that look like Latin letters and digits: their code points -> the letters.
+
+    A letter that is not in it looks like its other case.
+    """
+    text = (resources.files("cuvee.competition") / "confusables.txt").read_text(encoding="utf-8")
+    listed: dict[str, str] = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            latin, characters = line.split(" ", 1)
+            listed.update(dict.fromkeys(characters, latin))
+    other_cases = {character.swapcase(): latin for character, latin in listed.items()}
+    table = {**other_cases, **listed}
+    return {ord(character): latin for character, latin in table.items() if len(character) == 1}

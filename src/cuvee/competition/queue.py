@@ -120,13 +120,16 @@ def keep_log(connection: Connection, run_id: int, attempt: int, text: str) -> No
 def archive_of(connection: Connection, worker: Actor, run_id: int, fence: int) -> bytes:
     """Return the archive that a worker is to judge."""
     row = held(connection, worker, run_id, fence)
-    return bytes(
+    content = bytes(
         connection.execute(
             sa.select(archives.c.content)
             .join(submissions, submissions.c.archive_digest == archives.c.digest)
             .where(submissions.c.id == row.submission_id)
         ).scalar_one()
     )
+    if not content:
+        raise Refusal("lease_lost", f"run {run_id} was cancelled", hint="drop it and claim another")
+    return content
 
 
 def positions(connection: Connection) -> dict[int, int]:

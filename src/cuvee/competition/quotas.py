@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cuvee.amounts import bytes_text
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import State, uses_quota
-from cuvee.competition.tables import runs, submissions
+from cuvee.competition.tables import archives, runs, submissions
 from cuvee.submission.competition import Phase
 
 
@@ -73,3 +74,23 @@ def quota(connection: Connection, team_id: int, phase: Phase, now: datetime) -> 
         waiting=sum(row.state in (State.QUEUED, State.RUNNING) for row in found),
         next_day=day + timedelta(days=1),
     )
+
+
+def check_room(connection: Connection, team_id: int, more: int, most: int) -> None:
+    """Refuse `more` bytes of a team that would then have more than `most` in the database."""
+    stored = stored_bytes(connection, team_id)
+    if stored + more > most:
+        raise Refusal(
+            "quota_used",
+            f"the team's submissions hold {bytes_text(stored)}; with this one they would hold more than "
+            f"{bytes_text(most)}",
+            hint="cancel submissions that wait, or send smaller archives",
+        )
+
+
+def stored_bytes(connection: Connection, team_id: int) -> int:
+    """Count what a team's archives and recipes take in the database: the same archive once."""
+    theirs = sa.select(submissions.c.archive_digest).where(submissions.c.team_id == team_id)
+    in_archives = sa.select(sa.func.sum(sa.func.length(archives.c.content))).where(archives.c.digest.in_(theirs))
+    in_recipes = sa.select(sa.func.sum(sa.func.length(submissions.c.recipe))).where(submissions.c.team_id == team_id)
+    return sum(int(connection.execute(query).scalar() or 0) for query in (in_archives, in_recipes))

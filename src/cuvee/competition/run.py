@@ -1,5 +1,6 @@
 """Runs a competition: the server with its local workers, or a worker alone."""
 
+import contextlib
 import logging
 import signal
 import sys
@@ -7,10 +8,12 @@ import threading
 from pathlib import Path
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
 
 from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
 from cuvee.competition.audit import look_at_chain
+from cuvee.competition.connections import connection_class
 from cuvee.competition.local import Workers, open_service, prepare
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
@@ -26,9 +29,29 @@ def serve(
     arguments = ["--database", database_url] if database_url else []
     # uvicorn, once it has closed, raises the signal again: it must end this process by way of the workers
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    with Workers(folder, workers, arguments):
-        uvicorn.run(make_app(service), host=host, port=port, log_level=log_level)
+    server = server_of(service, host=host, port=port, log_level=log_level)
+    with Workers(folder, workers, arguments), contextlib.suppress(KeyboardInterrupt):
+        server.run()
     service.database.close()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def server_of(service: Service, *, host: str, port: int, log_level: str = "warning") -> uvicorn.Server:
+    """Return the server of a competition. It believes no header on where a visitor is but those of our proxies."""
+    limits = service.limits
+    config = uvicorn.Config(
+        make_app(service),
+        host=host,
+        port=port,
+        log_level=log_level,
+        http=connection_class(limits),
+        ws="none",
+        proxy_headers=bool(limits.proxies),
+        forwarded_allow_ips=list(limits.proxies),
+        server_header=False,
+    )
+    return uvicorn.Server(config)
 
 
 def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:

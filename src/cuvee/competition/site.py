@@ -36,7 +36,7 @@ def _pages(service: Service) -> dict[str, str]:
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
     choice = Choice(phase.name)
-    all_rows = arranged(board, choice, of.ranking.tie_breaks, rows_per_page=max(1, len(board.places)))
+    all_rows = arranged(board, choice, rows_per_page=max(1, len(board.places)))
     board_values = {
         "choice": choice,
         "shown": all_rows,

@@ -16,13 +16,16 @@ from cuvee.competition.facts import FROZEN, fact, hold_facts
 from cuvee.competition.limits import Limits
 from cuvee.competition.locks import is_postgres
 from cuvee.competition.names import checked_name
-from cuvee.competition.quotas import quota
+from cuvee.competition.quotas import check_room, quota
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
 from cuvee.competition.runs import PUBLIC, again, move, new_run, run_of
 from cuvee.competition.states import Role, State
-from cuvee.competition.tables import archives, submissions, teams
+from cuvee.competition.tables import archives, public_results, runs, submissions, teams
 from cuvee.submission.competition import Competition, Phase
+
+DROPPED = b""
+"""The content of an archive that nobody needs any more."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def receive(
         raise Refusal("too_large", f"the archive has {len(received.content)} bytes; {limits.archive_bytes} may be sent")
     phase = open_phase(connection, competition, now)
     quota(connection, team_id, phase, now).check()
+    check_room(connection, team_id, len(received.content) + len(received.recipe), limits.team_bytes)
     return enter(connection, team, team_id, received, phase.name, now)
 
 
@@ -97,7 +101,10 @@ def owned(connection: Connection, actor: Actor, submission_id: int) -> Row[Any]:
 
 
 def cancel(connection: Connection, actor: Actor, submission_id: int, now: datetime) -> None:
-    """Take a submission out of the queue, or stop its run: the worker learns of it at its next heartbeat."""
+    """Take a submission out of the queue, or stop its run: the worker learns of it at its next heartbeat.
+
+    What it holds is dropped, unless it has a result from an earlier run.
+    """
     owned(connection, actor, submission_id)
     move(
         connection,
@@ -109,6 +116,7 @@ def cancel(connection: Connection, actor: Actor, submission_id: int, now: dateti
         reason_code="cancelled",
         reason=f"cancelled by the {actor.role}",
     )
+    _drop(connection, submission_id)
 
 
 def select(
@@ -140,6 +148,10 @@ def selections(competition: Competition) -> int:
 
 def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:
     """Judge a submission again. It costs no quota; the result that it has stays until the new one is there."""
+    if not _has_archive(connection, submission_id):
+        raise Refusal(
+            "wrong_state", "its archive was dropped when it was cancelled", hint="let the team send it once more"
+        )
     again(connection, run_of(connection, submission_id).id, organiser, now)
 
 
@@ -159,7 +171,10 @@ def enter(connection: Connection, by: Actor, team_id: int, received: Received, p
     """Keep an archive and put it in the queue, whatever phases and quotas say. Return its number."""
     insert = postgresql.insert if is_postgres(connection) else sqlite.insert
     kept = insert(archives).values(digest=received.digest, content=received.content, received_at=now)
-    connection.execute(kept.on_conflict_do_nothing())
+    dropped = archives.c.content == DROPPED
+    connection.execute(
+        kept.on_conflict_do_update(index_elements=["digest"], set_={"content": received.content}, where=dropped)
+    )
     submission_id: int = connection.execute(
         submissions.insert()
         .values(
@@ -177,6 +192,32 @@ def enter(connection: Connection, by: Actor, team_id: int, received: Received, p
     new_run(connection, submission_id, PUBLIC, by, now)
     audit.record(connection, by, "submitted", f"submission {submission_id}", now, archive=received.digest, phase=phase)
     return submission_id
+
+
+def _drop(connection: Connection, submission_id: int) -> None:
+    """Forget the recipe of a cancelled submission, and its archive if no other submission needs the same."""
+    if connection.execute(sa.select(public_results).where(public_results.c.submission_id == submission_id)).first():
+        return
+    digest = submission(connection, submission_id).archive_digest
+    connection.execute(submissions.update().where(submissions.c.id == submission_id).values(recipe="", lineage=[]))
+    connection.execute(sa.select(archives.c.digest).where(archives.c.digest == digest).with_for_update())
+    needed = connection.execute(
+        sa.select(submissions.c.id)
+        .join(runs, runs.c.submission_id == submissions.c.id)
+        .join(public_results, public_results.c.submission_id == submissions.c.id, isouter=True)
+        .where(
+            submissions.c.archive_digest == digest,
+            sa.or_(runs.c.state != State.CANCELLED.value, public_results.c.submission_id.is_not(None)),
+        )
+    ).first()
+    if needed is None:
+        connection.execute(archives.update().where(archives.c.digest == digest).values(content=DROPPED))
+
+
+def _has_archive(connection: Connection, submission_id: int) -> bool:
+    digest = submission(connection, submission_id).archive_digest
+    size = sa.select(sa.func.length(archives.c.content)).where(archives.c.digest == digest)
+    return bool(connection.execute(size).scalar_one())
 
 
 def _lock_team(connection: Connection, team: Actor) -> int:

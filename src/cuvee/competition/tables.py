@@ -77,6 +77,7 @@ tokens = Table(
     Column("digest", String(64), nullable=False, unique=True),
     Column("role", String(20), nullable=False),
     Column("team_id", ForeignKey("teams.id"), nullable=True),
+    Column("parent_id", ForeignKey("tokens.id"), nullable=True, index=True),
     Column("label", String(80), nullable=False),
     Column("created_at", Moment, nullable=False),
     Column("expires_at", Moment, nullable=True),

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from cuvee.competition.actors import Actor, new_token
 from cuvee.competition.audit import record
-from cuvee.competition.names import checked_name, name_key
+from cuvee.competition.names import check_not_reserved, checked_name, name_key
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import Role
 from cuvee.competition.tables import teams
@@ -28,6 +28,8 @@ def new_team(
 ) -> tuple[int, str]:
     """Register a team. Return its number and its token, which is shown this once."""
     shown = checked_name(name)
+    if by.role is not Role.ORGANISER:
+        check_not_reserved(shown)
     key = name_key(shown)
     if connection.execute(sa.select(teams.c.id).where(teams.c.key == key)).first():
         raise Refusal("name_taken", f"a team with a name like '{shown}' is there already", hint="take another name")

@@ -2,7 +2,7 @@
 fills them cannot reach one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition.actors import Actor
-from cuvee.competition.board import Board, Entry, Place
+from cuvee.competition.board import Board, Entry, Place, find_ranks
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.queue import positions
 from cuvee.competition.refusals import Refusal
@@ -65,7 +65,7 @@ class CostView(View):
 
 
 class SubmissionView(View):
-    """A submission as everybody may see it."""
+    """A submission as everybody may see it. Lists come without recipes."""
 
     id: int
     team: TeamView
@@ -157,6 +157,7 @@ class FinalView(View):
 
 def board_view(board: Board) -> BoardView:
     """Show a board."""
+    find_ranks(board.places)
     places = [_place_view(number, place) for number, place in enumerate(board.places, start=1)]
     return BoardView(phase=board.phase, weights=dict(board.weights), best_parent=board.best_parent, places=places)
 
@@ -189,7 +190,7 @@ def submission_views(
     connection: Connection, actor: Actor, *, team_id: int | None, limit: int, before: int | None = None
 ) -> list[SubmissionView]:
     """List submissions, newest first: of a team, or all that the actor may see."""
-    query = _submissions().order_by(submissions.c.id.desc()).limit(limit)
+    query = _submissions(LISTED).order_by(submissions.c.id.desc()).limit(limit)
     if team_id is not None:
         query = query.where(submissions.c.team_id == team_id)
     if before is not None:
@@ -197,9 +198,8 @@ def submission_views(
     own = actor.role is Role.ORGANISER or (actor.role is Role.TEAM and team_id == actor.team_id)
     if not own:
         query = query.where(is_shown(), public_results.c.released, runs.c.state == State.SCORED.value)
-    published = fact(connection, PUBLISHED) is not None
     return [
-        SubmissionView(**_shared(row, show_score=_shows_score(actor, row), recipe=published or _is_own(actor, row)))
+        SubmissionView(**_shared(row, show_score=_shows_score(actor, row), recipe=False))
         for row in connection.execute(query)
     ]
 
@@ -238,13 +238,19 @@ def archive_content(connection: Connection, actor: Actor, submission_id: int) ->
     if row is None or not _is_own(actor, row):
         raise Refusal("not_found", f"there is no submission {submission_id} of yours")
     found = connection.execute(sa.select(archives.c.content).where(archives.c.digest == row.archive_digest))
-    return bytes(found.scalar_one())
+    content = bytes(found.scalar_one())
+    if not content:
+        raise Refusal("not_found", f"the archive of submission {submission_id} was dropped when it was cancelled")
+    return content
 
 
-def _submissions() -> sa.Select[Any]:
+LISTED = tuple(column for column in submissions.c if column.name not in ("recipe", "lineage"))
+
+
+def _submissions(columns: Iterable[sa.Column[Any]] = submissions.c) -> sa.Select[Any]:
     return (
         sa.select(
-            submissions,
+            *columns,
             teams.c.name.label("team_name"),
             teams.c.kind.label("team_kind"),
             teams.c.note.label("team_note"),
@@ -350,7 +356,7 @@ def _place_view(number: int, place: Place) -> PlaceView:
         team=TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind)),
         submission=entry.submission_id,
         title=entry.title,
-        score=FigureView(value=entry.score.value, low=entry.score.low, high=entry.score.high),
+        score=FigureView(value=place.score.value, low=place.score.low, high=place.score.high),
         tasks={name: FigureView(value=f.value, low=f.low, high=f.high) for name, f in entry.tasks.items()},
         against_best_parent=place.against_parent,
         cost=_cost(entry),

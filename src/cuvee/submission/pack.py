@@ -120,7 +120,8 @@ def strict_json(data: bytes, where: str) -> Any:
     try:
         json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        raise SubmissionError("JSON with half a character, which no text can hold", where=where) from error
+        half = ascii(error.object[error.start])
+        raise SubmissionError(f"{where} holds half of a character: {half}", where=where) from error
     return found
 
 

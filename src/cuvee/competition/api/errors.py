@@ -13,7 +13,7 @@ from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import CuveeError
 
 BY_EXIT_CODE = {2: 422, 3: 409, 4: 403, 70: 503, 75: 507}
-CODES = {404: "not_found", 405: "bad_request", 400: "bad_request"}
+CODES = {404: "not_found", 405: "bad_request", 400: "bad_request", 408: "too_slow", 413: "too_large"}
 
 
 class Problem(BaseModel):

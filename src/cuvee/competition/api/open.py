@@ -1,6 +1,8 @@
 """What everybody may ask: the competition, the board, the final ranking, teams; and registration."""
 
-from datetime import datetime, timedelta
+import secrets
+from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,11 +13,10 @@ from cuvee.competition import audit
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.board import Board
-from cuvee.competition.bodies import NewTeam, Number
+from cuvee.competition.bodies import Joining, Number
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
-from cuvee.competition.tables import teams
 from cuvee.competition.teams import new_team
 from cuvee.competition.views import BoardView, FinalView, TeamView, board_view, final_view, team_view
 from cuvee.version import __version__
@@ -122,15 +123,16 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
 
 
 @routes.get("/api/board", response_model=BoardView)
-def board(service: Serves, _actor: Asks, phase: str | None = None) -> BoardView:
+def board(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Show the board of a phase: by default the first one's."""
-    return board_view(board_of(service, phase))
+    text = _written(board_of(service, phase), "json", BoardView.model_dump_json)
+    return Response(text, media_type="application/json")
 
 
 @routes.get("/api/board.csv", response_class=Response, responses=CSV)
 def board_as_csv(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Return the board as a table for spreadsheets."""
-    return Response(board_csv(board_view(board_of(service, phase))), media_type="text/csv")
+    return Response(_written(board_of(service, phase), "csv", board_csv), media_type="text/csv")
 
 
 @routes.get("/api/final", response_model=FinalView)
@@ -148,9 +150,9 @@ def final_as_csv(service: Serves, _actor: Asks) -> Response:
 
 
 @routes.post("/api/teams", response_model=MadeTeam, status_code=201)
-def join(service: Serves, actor: Asks, body: NewTeam) -> MadeTeam:
+def join(service: Serves, actor: Asks, body: Joining) -> MadeTeam:
     """Register a team, where registration is open."""
-    return register(service, actor, body.name, body.members)
+    return register(service, actor, body.name, body.members, body.invitation)
 
 
 @routes.get("/api/teams/{team_id}", response_model=TeamView)
@@ -171,18 +173,24 @@ def board_of(service: Service, phase: str | None) -> Board:
     return service.boards.board(chosen)
 
 
-def register(service: Service, actor: Actor, name: str, members: list[str]) -> MadeTeam:
-    """Register a team by itself: not too many an hour, not too many members."""
+def register(service: Service, actor: Actor, name: str, members: list[str], invitation: str) -> MadeTeam:
+    """Register a team by itself: not too many members, and with the code of the invitation where there is one."""
     rules, now = service.competition.teams, service.now()
     if rules.registration != "open":
         raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
+    code = service.limits.invitation
+    if code and not secrets.compare_digest(invitation.encode(), code.encode()):
+        raise Refusal("not_allowed", "this is not the code of the invitation", hint="ask the organiser for the code")
     if len(members) > rules.max_members:
         raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
     with service.database.write() as connection:
-        recent = connection.execute(
-            sa.select(sa.func.count()).where(teams.c.created_at > now - timedelta(hours=1))
-        ).scalar_one()
-        if recent >= service.limits.teams_per_hour:
-            raise Refusal("quota_used", "too many teams were made in the last hour", hint="try again later")
         team_id, token = new_team(connection, actor, name, now, members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
+
+
+def _written(board: Board, form: str, write: Callable[[BoardView], str]) -> str:
+    """Write a board once for all who ask for it."""
+    with board.lock:
+        if form not in board.texts:
+            board.texts[form] = write(board_view(board))
+        return board.texts[form]

@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from cuvee.competition.board import Board, Entry, Place, pareto_front, with_weights
+from cuvee.competition.board import Board, Entry, Place, find_ranks, pareto_front
 from cuvee.report import Figure
-from cuvee.submission.competition import TieBreak
 
 ROWS_PER_PAGE = 100
 MOST_PAGES = 10_000
@@ -105,7 +104,7 @@ class Shown:
 
 
 def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence[str]) -> Choice:
-    """Read what the reader chose."""
+    """Read what the reader chose. Weights are rounded to hundredths, so that readers share boards."""
     weights = {task: _weight(query.get(WEIGHT + task)) for task in tasks if WEIGHT + task in query}
     sort = query.get("sort", "score")
     known = sort in ORDERS or sort in {f"task.{task}" for task in tasks}
@@ -122,22 +121,19 @@ def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence
     )
 
 
-def arranged(
-    board: Board, choice: Choice, tie_breaks: Sequence[TieBreak], *, rows_per_page: int = ROWS_PER_PAGE
-) -> Shown:
+def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
     """Choose and order the rows to show."""
-    what_if = choice.weights is not None and dict(choice.weights) != dict(board.weights)
-    if what_if and choice.weights is not None:
-        board = with_weights(board, {**board.weights, **choice.weights}, tie_breaks)
     rows = [(number, place) for number, place in enumerate(board.places, start=1) if _is_wanted(place.entry, choice)]
     if choice.sort != "score":
         rows.sort(key=lambda row: _key(choice.sort, row[1].entry))
     if choice.reverse:
         rows.reverse()
     first = (choice.page - 1) * rows_per_page
-    highest = max((place.entry.score.high for place in board.places), default=1.0)
+    shown = tuple(rows[first : first + rows_per_page])
+    find_ranks([place for _, place in shown])
+    highest = max((place.score.high for place in board.places), default=1.0)
     return Shown(
-        rows=tuple(rows[first : first + rows_per_page]),
+        rows=shown,
         found=len(rows),
         pages=max(1, -(-len(rows) // rows_per_page)),
         what_if=what_if,
@@ -152,7 +148,7 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
     if len(places) < 2:
         return None
     front = pareto_front(places, lambda entry: entry.seconds)
-    low, high = _round_range([place.entry.score for place in places])
+    low, high = _round_range([place.score for place in places])
     most = max(place.entry.seconds for place in places) * 1.08 or 1.0
     left, right, top, bottom = 44, width - 12, 12, height - 34
 
@@ -163,8 +159,8 @@ def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot |
         return round(bottom - (bottom - top) * (score - low) / (high - low), 1)
 
     on_front = {place.entry.submission_id for place in front}
-    dots = tuple(Dot(x(p.entry.seconds), y(p.entry.score.value), p, p.entry.submission_id in on_front) for p in places)
-    steps = [(x(place.entry.seconds), y(place.entry.score.value)) for place in front]
+    dots = tuple(Dot(x(p.entry.seconds), y(p.score.value), p, p.entry.submission_id in on_front) for p in places)
+    steps = [(x(place.entry.seconds), y(place.score.value)) for place in front]
     line = f"M{steps[0][0]} {bottom}V{steps[0][1]}" + "".join(f"H{px}V{py}" for px, py in steps[1:]) + f"H{right}"
     return Plot(
         width,
@@ -202,7 +198,7 @@ def _weight(text: str | None) -> float:
         weight = float(text or 0)
     except ValueError:
         return 0.0
-    return min(weight, 1000.0) if weight > 0 else 0.0  # NaN is not above zero
+    return round(min(weight, 1000.0), 2) if weight > 0 else 0.0  # NaN is not above zero
 
 
 def _round_ticks(most: float) -> list[float]:

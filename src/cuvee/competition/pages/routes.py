@@ -9,12 +9,13 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
-from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_token
+from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_session
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
 from cuvee.competition.bodies import Number
 from cuvee.competition.duplicates import duplicates
+from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
@@ -34,7 +35,7 @@ from cuvee.competition.workforce import known_workers
 from cuvee.report.template import shipped as shipped_look
 
 CallNext = Callable[[Request], Awaitable[Response]]
-MOST_FORM_BYTES = 100_000
+MOST_FIELD_BYTES = 100_000
 
 routes = APIRouter(include_in_schema=False)
 STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -46,12 +47,8 @@ STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
 
 
 async def sent_form(request: Request) -> Any:
-    """Read a form; a file in it may be as large as an archive."""
-    service: Service = request.app.state.service
-    length = request.headers.get("content-length", "")
-    if not length.isdigit() or int(length) > service.limits.archive_bytes + MOST_FORM_BYTES:
-        raise Refusal("too_large", "the form is too large, or does not say its size")
-    async with request.form(max_files=1, max_fields=20, max_part_size=MOST_FORM_BYTES) as form:
+    """Read a form. The door bounds the whole; a field that is no file has at most MOST_FIELD_BYTES."""
+    async with request.form(max_files=1, max_fields=20, max_part_size=MOST_FIELD_BYTES) as form:
         content = {}
         for name, value in form.items():
             content[name] = value if isinstance(value, str) else await value.read()
@@ -67,9 +64,11 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     of = service.competition
     phases = [phase.name for phase in of.phases if phase.scores == "public"] or [of.phases[0].name]
     choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
-    shown = arranged(service.boards.board(choice.phase), choice, of.ranking.tie_breaks)
+    weights = {task.name: task.weight for task in of.tasks}
+    chosen = service.boards.what_if(choice.phase, {**weights, **(choice.weights or {})})
+    shown = arranged(chosen, choice, what_if=dict(chosen.weights) != weights)
     with service.database.read() as connection:
-        published = final_view(connection).published
+        published = fact(connection, PUBLISHED) is not None
     return page(
         request,
         "board",
@@ -78,7 +77,7 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         shown=shown,
         phases=phases,
         published=published,
-        best_parent=service.boards.board(choice.phase).best_parent,
+        best_parent=chosen.best_parent,
         phase=next(phase for phase in of.phases if phase.name == choice.phase),
         bar=lambda figure: bar(figure, shown.scale),
     )
@@ -140,21 +139,23 @@ def select(service: Serves, actor: Asks, submission_id: Number, form: Form) -> R
 @routes.get("/join")
 def join_form(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """The form to register a team."""
-    return page(request, "join", actor, token=None, problem=None, name="")
+    return _join(request, service, actor, None, "")
 
 
 @routes.post("/join")
 def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
     """Register a team, show its token once, and sign it in."""
-    name = str(form.get("name", ""))
+    name, members = str(form.get("name", "")), str(form.get("members", "")).split(",")
+    invitation = str(form.get("invitation", ""))
     try:
-        made = register(
-            service, actor, name, [each for each in str(form.get("members", "")).split(",") if each.strip()]
-        )
+        made = register(service, actor, name, [member for member in members if member.strip()], invitation)
     except Refusal as refusal:
-        return page(request, "join", actor, status=refusal.status, token=None, problem=refusal, name=name[:80])
-    signed = Actor(Role.TEAM, made.team.name, made.team.id)
-    answer = page(request, "join", signed, token=made.token, problem=None, name=made.team.name)
+        return _join(request, service, actor, refusal, name[:80])
+    with service.database.read() as connection:
+        signed = actor_of(connection, made.token, service.now())
+    answer = page(
+        request, "join", signed, token=made.token, problem=None, name=made.team.name, asks_for_invitation=False
+    )
     return _sign_in(request, service, answer, signed)
 
 
@@ -182,7 +183,7 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
 def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
     """Forget who it is."""
     with service.database.write() as connection:
-        end_session(connection, actor, service.now())
+        end_session(connection, actor)
     answer = _go("/")
     answer.delete_cookie(COOKIE)
     return answer
@@ -290,6 +291,19 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
     return page(request, template, actor, sent=shown, own=isinstance(shown, OwnSubmissionView), log=log)
 
 
+def _join(request: Request, service: Service, actor: Actor, problem: Refusal | None, name: str) -> HTMLResponse:
+    return page(
+        request,
+        "join",
+        actor,
+        status=problem.status if problem else 200,
+        token=None,
+        problem=problem,
+        name=name,
+        asks_for_invitation=bool(service.limits.invitation),
+    )
+
+
 def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None) -> HTMLResponse:
     with service.database.read() as connection:
         sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
@@ -299,14 +313,11 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
 
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
-    now = service.now()
     with service.database.write() as connection:
-        token = new_token(
-            connection, found, found.role, f"session of {found.name}", now, team_id=found.team_id, lasts=SESSION
-        )
-    secure = request.url.scheme == "https"
+        session = new_session(connection, found, service.now())
+    secure = service.limits.https or request.url.scheme == "https"
     age = int(SESSION.total_seconds())
-    answer.set_cookie(COOKIE, token, max_age=age, httponly=True, samesite="strict", secure=secure)
+    answer.set_cookie(COOKIE, session, max_age=age, httponly=True, samesite="strict", secure=secure)
     return answer
 
 

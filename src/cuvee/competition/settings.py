@@ -1,0 +1,77 @@
+"""`server.yaml` in a competition's private folder: what its organiser sets of the server. All of it may be left out.
+
+proxies: [10.0.0.0/8]      # whose X-Forwarded-For and X-Forwarded-Proto count
+https: true                # visitors come by HTTPS: cookies are Secure, and browsers are told by HSTS
+invitation: a-secret-code  # who registers a team must know it
+team_storage: 200MB        # archives and recipes of a team
+teams_per_hour: 30         # registrations of one address, and so on
+"""
+
+import ipaddress
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from cuvee.amounts import bytes_of
+from cuvee.competition.limits import Limits
+from cuvee.errors import RecipeError, several
+
+FILE = "server.yaml"
+
+
+def _network(text: str) -> str:
+    return str(ipaddress.ip_network(text))
+
+
+def _amount(text: str) -> str:
+    bytes_of(text)
+    return text
+
+
+Count = Annotated[int, Field(ge=1, le=10**6)]
+
+
+class Settings(BaseModel):
+    """What the file may say."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    proxies: list[Annotated[str, AfterValidator(_network)]] = []
+    https: bool = False
+    invitation: Annotated[str, Field(max_length=120)] = ""
+    team_storage: Annotated[str, AfterValidator(_amount)] | None = None
+    teams_per_hour: Count | None = None
+    sign_ins_per_hour: Count | None = None
+    sends_per_hour: Count | None = None
+    what_ifs_per_minute: Count | None = None
+    connections_per_address: Count | None = None
+
+
+def read_limits(path: Path) -> Limits:
+    """Read the limits that an organiser has set. Raises RecipeError that holds every problem of the file."""
+    if not path.exists():
+        return Limits()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        settings = Settings.model_validate({} if content is None else content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"this is no YAML: {error}", where=str(path)) from error
+    except ValidationError as error:
+        raise several([_problem(path, problem["loc"], problem["msg"]) for problem in error.errors()]) from error
+    return _limits(settings)
+
+
+def _limits(settings: Settings) -> Limits:
+    counts = settings.model_dump(exclude_none=True, exclude={"proxies", "team_storage"})
+    limits = replace(Limits(), proxies=tuple(settings.proxies), **counts)
+    if settings.team_storage is None:
+        return limits
+    return replace(limits, team_bytes=bytes_of(settings.team_storage))
+
+
+def _problem(path: Path, place: tuple[int | str, ...], message: str) -> RecipeError:
+    where = ".".join(str(part) for part in place)
+    return RecipeError(f"{where}: {message}" if where else message, where=str(path))
