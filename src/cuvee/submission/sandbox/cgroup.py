@@ -121,8 +121,8 @@ def made(group: Group, memory_bytes: int, processes: int) -> Iterator[Group]:
 
 
 def group_of_job(tree: Tree) -> Group:
-    """Return a group for a job, not made yet, under a name that no other has."""
-    return Group(tree, f"cuvee-job-{uuid.uuid4().hex}")
+    """Return a group for a job, not made yet, under a name that no other has and that tells who watches it."""
+    return Group(tree, f"cuvee-job-{os.getpid()}-{uuid.uuid4().hex}")
 
 
 def find_tree() -> Tree:
