@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,7 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.submissions import Received
 from cuvee.errors import CuveeError
 from cuvee.submission.archive import parse_archive
-from cuvee.submission.pack import LOCK, MANIFEST, read_archive
-
-PACK = "make archives with `cuvee submission pack`"
+from cuvee.submission.pack import MANIFEST, read_archive
 
 
 def opened(content: bytes, title: str, request_key: str) -> Received:
@@ -24,9 +21,8 @@ def opened(content: bytes, title: str, request_key: str) -> Received:
         try:
             submission = read_archive(place)
             recipe, models = submission.recipe_text, references(submission.lock)
-            _check_text(submission.lock, LOCK)
         except CuveeError as error:
-            raise Refusal("bad_archive", error.message, hint=PACK) from error
+            raise Refusal("bad_archive", error.message, hint="make archives with `cuvee submission pack`") from error
     if "\0" in recipe:
         raise Refusal("bad_archive", "the recipe holds a zero byte")
     return Received(content, recipe, models, title or submission.name, request_key)
@@ -36,15 +32,6 @@ def submission_digest(content: bytes) -> str:
     """Return the digest by which a verdict names the submission of an archive that was taken in: of its manifest."""
     files = parse_archive(io.BytesIO(content), "the archive")
     return hashlib.sha256(files[MANIFEST]).hexdigest()
-
-
-def _check_text(document: Any, name: str) -> None:
-    """Refuse JSON with an escape for half of a character: no database keeps it and no answer can say it."""
-    try:
-        json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = ascii(error.object[error.start])
-        raise Refusal("bad_archive", f"{name} holds half of a character: {half}", hint=PACK) from error
 
 
 def references(lock: Any) -> list[str]:
