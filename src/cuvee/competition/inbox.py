@@ -12,6 +12,8 @@ from cuvee.errors import CuveeError
 from cuvee.submission.archive import parse_archive
 from cuvee.submission.pack import MANIFEST, read_archive
 
+PACK = "make archives with `cuvee submission pack`"
+
 
 def opened(content: bytes, title: str, request_key: str) -> Received:
     """Read an archive that a stranger sent. Raises Refusal 'bad_archive' for one that cannot be judged."""
@@ -22,7 +24,7 @@ def opened(content: bytes, title: str, request_key: str) -> Received:
             submission = read_archive(place)
             recipe, models = submission.recipe_text, references(submission.lock)
         except CuveeError as error:
-            raise Refusal("bad_archive", error.message, hint="make archives with `cuvee submission pack`") from error
+            raise Refusal("bad_archive", error.message, hint=PACK) from error
     if "\0" in recipe:
         raise Refusal("bad_archive", "the recipe holds a zero byte")
     return Received(content, recipe, models, title or submission.name, request_key)
