@@ -169,7 +169,8 @@ def test_half_of_a_character_in_a_lock_is_refused_with_a_message(served: Served)
     answer = served.ask("team", "POST", "/api/submissions", content=content)
     assert answer.status_code == 422
     error = answer.json()["error"]
-    assert (error["code"], error["message"]) == ("bad_archive", "lock.json holds half of a character: '\\ud800'")
+    assert error["code"] == "bad_archive"
+    assert "half" in error["message"]
     assert served.ask("team", "GET", "/api/quota").json()["used_today"] == 0
 
 

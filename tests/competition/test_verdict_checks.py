@@ -12,8 +12,11 @@ import pytest
 
 from competition.made import HARDWARE, Clock, fitted, items_of, scores_of, tiny_competition, verdict
 from competition.serving import FakeJudge, Served, serve
+from cuvee.competition.actors import Actor
+from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
+from cuvee.competition.states import Role
 from cuvee.competition.worker import Worker
 from cuvee.evaluate.samples import Answer
 from cuvee.evaluate.statistics import as_score, average, mean
@@ -169,8 +172,9 @@ def test_the_answer_names_what_does_not_fit_also_where_numbers_are_none(served: 
 def test_a_verdict_that_never_fits_ends_as_our_failure_at_no_cost(everywhere: Served) -> None:
     served = everywhere
     served.send()
-    for _ in range(served.service.limits.attempts_at_most):
-        assert served.work(judge_that(with_macro(value=42.0))) == 1
+    for attempt in range(served.service.limits.attempts_at_most):
+        source = DatabaseSource(served.service, Actor(Role.WORKER, f"worker-{attempt}"))
+        assert served.work(judge_that(with_macro(value=42.0)), source) == 1
         served.clock.advance(minutes=5)
     assert state(served)["state"] == "errored"
     assert served.ask("team", "GET", "/api/quota").json()["used_today"] == 0
@@ -208,7 +212,7 @@ def test_a_final_run_brings_private_scores_of_the_same_weights(everywhere: Serve
     for change, message in changes:
         served.work(judge_that(change))
         log = served.ask("organiser", "GET", "/api/organiser/audit").json()
-        assert message in log[-1]["details"]["why"]
+        assert message in [line["details"]["why"] for line in log if line["action"] == "run queued"][-1]
         served.clock.advance(minutes=5)
     served.work(bits)
     assert served.ask("organiser", "GET", "/api/organiser/finals").json()["states"] == {"scored": 1}

@@ -18,9 +18,12 @@ FAILURES_AT_MOST = 3
 def greet(
     connection: Connection, worker: Actor, now: datetime, *, ready: bool, reason: str, hardware: Mapping[str, str]
 ) -> None:
-    """Take a worker into service, or out of it."""
-    values = {"ready": ready, "reason": reason, "seen_at": now, "hardware": dict(hardware), "failures": 0}
-    known = connection.execute(workers.update().where(workers.c.name == worker.name).values(**values)).rowcount
+    """Take a worker into service, or out of it. One that is in service already keeps its count of failures."""
+    values = {"ready": ready, "reason": reason, "seen_at": now, "hardware": dict(hardware)}
+    was_in_service = sa.and_(workers.c.ready, sa.literal(ready))
+    failures = sa.case((was_in_service, workers.c.failures), else_=0)
+    this_one = workers.update().where(workers.c.name == worker.name)
+    known = connection.execute(this_one.values(**values, failures=failures)).rowcount
     if not known:
         connection.execute(workers.insert().values(name=worker.name, **values))
     audit.record(connection, worker, "worker in" if ready else "worker out", worker.name, now, reason=reason)
