@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from cuvee.errors import PlatformError
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Competition
+from cuvee.submission.control import whole_model
 from cuvee.submission.judge import CONTROL, judge
 from cuvee.submission.removal import remove_tree
 from cuvee.submission.sandbox import Limits
@@ -125,6 +126,17 @@ def test_a_machine_that_fails_on_a_parent_too_blames_nobody(kind: str, judged: C
     assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
     assert "a model of the competition cannot be judged here" in verdict.message
     assert not verdict.costs_quota
+
+
+def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, tmp_path: Path) -> None:
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}")
+    first = replace(competition.models[0], folder=str(adapter))
+    assert whole_model(replace(competition, models=(first,))) is None
+    assert whole_model(replace(competition, models=())) is None
+    whole = competition.models[1].folder
+    assert whole_model(replace(competition, models=(first, *competition.models[1:]))) == competition.folder / whole
 
 
 def test_a_sandbox_that_does_not_start_is_our_matter(judged: Callable[..., Verdict]) -> None:

@@ -11,7 +11,7 @@ from cuvee.competition.runs import HIDDEN
 from cuvee.errors import PlatformError
 from cuvee.progress import Progress, Silent
 from cuvee.submission.competition import TIERS, Competition
-from cuvee.submission.control import judge_a_parent
+from cuvee.submission.control import judge_a_parent, whole_model
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
@@ -43,10 +43,7 @@ class Bench:
         for note in find_walls().notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
-        answers = self._answers_of_a_parent(sandbox)
-        first = self._first_answers.setdefault(self.competition.digest, answers)
-        if answers != first:
-            raise PlatformError("a model of the competition answers otherwise here than at this worker's start")
+        self._judge_a_parent(sandbox)
         machine = this_machine()
         return {
             "processor": machine.processor[:100],
@@ -57,10 +54,17 @@ class Bench:
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
 
-    def _answers_of_a_parent(self, sandbox: Sandbox) -> str:
+    def _judge_a_parent(self, sandbox: Sandbox) -> None:
+        """Judge a model of the competition, where it has a whole one, and see that it answers as it did at first."""
+        if whole_model(self.competition) is None:
+            log.warning("the competition has no whole model of its own, so this worker's test judges none")
+            return
         limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
         with tempfile.TemporaryDirectory(prefix="cuvee-control-", ignore_cleanup_errors=True) as folder:
-            return judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
+            answers = judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
+        first = self._first_answers.setdefault(self.competition.digest, answers)
+        if answers != first:
+            raise PlatformError("a model of the competition answers otherwise here than at this worker's start")
 
     def __call__(self, archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
         return judge(

@@ -12,6 +12,7 @@ from cuvee.errors import CuveeError, PlatformError
 from cuvee.progress import Progress
 from cuvee.submission.build import Rejection, Unclear, answer_inside, merge_inside
 from cuvee.submission.competition import Competition
+from cuvee.submission.facts import ADAPTER_CONFIG
 from cuvee.submission.measure import Parts, load_parts, measure
 from cuvee.submission.pack import RECIPE, Manifest, Submission
 from cuvee.submission.sandbox import Limits, Sandbox
@@ -24,13 +25,14 @@ ITEMS = 2
 def judge_a_parent(
     competition: Competition, sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
 ) -> str:
-    """Judge the competition's first model on a few public items; return the digest of its answers.
+    """Judge a whole model of the competition's on a few public items; return the digest of its answers.
 
-    Raises PlatformError if that fails, for whatever reason: then this machine cannot judge.
+    Raises PlatformError if that fails, for whatever reason: then this machine cannot judge. It is raised, too, where
+    the competition has no whole model.
     """
-    if not competition.models:
-        raise PlatformError("the competition has no model of its own to judge as a control")
-    place = (competition.folder / competition.models[0].folder).absolute()
+    place = whole_model(competition)
+    if place is None:
+        raise PlatformError("the competition has no model of its own that could be judged in its place")
     recipe = f"merge_method: passthrough\nmodels:\n  - model: {json.dumps(str(place))}\n"
     manifest = Manifest("control", "recipe", competition.name, __version__, {})
     submission = Submission(manifest, {RECIPE: recipe.encode()})
@@ -43,6 +45,15 @@ def judge_a_parent(
         raise PlatformError(f"a model of the competition cannot be judged here: {failure}") from failure
     except (CuveeError, OSError) as error:
         raise PlatformError(f"a model of the competition cannot be judged here: {error}") from error
+
+
+def whole_model(competition: Competition) -> Path | None:
+    """Return the folder of the competition's first model that is no adapter; None where it has none."""
+    for model in competition.models:
+        place = (competition.folder / model.folder).absolute()
+        if not (place / ADAPTER_CONFIG).exists():
+            return place
+    return None
 
 
 def _few_items(parts: Parts) -> Parts:
