@@ -1,4 +1,4 @@
-"""cuvee competition serve, work, token, final, export: the organiser's server."""
+"""cuvee competition serve, work, token, final, export, backup, restore: the organiser's server."""
 
 import json
 from pathlib import Path
@@ -21,6 +21,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command("token")(token)
     app.command("final")(final)
     app.command("export")(export)
+    app.command("backup")(backup)
+    app.command("restore")(restore)
 
 
 def serve(
@@ -137,6 +139,39 @@ def export(
     from cuvee.competition.site import write_site
 
     typer.echo(f"{write_site(service, out)} files in {out}", err=True)
+
+
+def backup(
+    folder: Path = FOLDER,
+    out: Path = typer.Argument(..., metavar="OUT", help="File to write, e.g. monday.tar."),
+    database: str | None = DATABASE,
+) -> None:
+    """Keep a competition in one file: its database as it is now, its tasks and private files, and no models.
+
+    The server may go on meanwhile. The file holds private items and scores: keep it as you keep the private folder.
+    """
+    _need_extra()
+    from cuvee.competition.backup import write_backup
+    from cuvee.competition.local import open_service
+
+    service = open_service(folder, database)
+    with service.database.read() as connection:
+        kept = write_backup(connection, service.competition, out, service.now())
+    typer.echo(f"{out}: {sum(kept.rows.values())} rows of {len(kept.rows)} tables, audit log up to {kept.audit_head}")
+
+
+def restore(
+    backup: Path = typer.Argument(..., metavar="BACKUP", help="File that `competition backup` has written."),
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="Where the competition's files go; models may be there."),
+    database: str | None = DATABASE,
+) -> None:
+    """Put a backup into a folder and an empty database, of either kind. Models are put back by hand."""
+    _need_extra()
+    from cuvee.competition.backup import restore_backup
+    from cuvee.competition.local import database_of
+
+    kept = restore_backup(backup, folder, database or database_of(folder))
+    typer.echo(f"{folder}: {sum(kept.rows.values())} rows, as they were at {kept.made_at}")
 
 
 def _need_extra() -> None:

@@ -100,6 +100,14 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee competition export my-competition site",
         "cuvee competition export my-competition all.json",
     ),
+    "competition backup": (
+        "cuvee competition backup my-competition monday.tar",
+        "cuvee competition backup my-competition monday.tar --database postgresql://user@host/name",
+    ),
+    "competition restore": (
+        "cuvee competition restore monday.tar my-competition",
+        "cuvee competition restore monday.tar my-competition --database postgresql://user@host/name",
+    ),
 }
 
 

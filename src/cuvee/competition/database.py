@@ -84,6 +84,13 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def revision_of(connection: Connection) -> str:
+    """Return the revision of the tables; nothing where there are none."""
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision() or ""
+
+
 def _engine(url: str) -> Engine:
     try:
         parsed = sa.engine.make_url(url)

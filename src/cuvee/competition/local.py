@@ -31,11 +31,15 @@ LONGEST_PAUSE = 60.0
 def open_service(folder: Path, database_url: str | None = None, limits: Limits | None = None) -> Service:
     """Open a competition: by default with a SQLite file, and the limits of a file, in its private folder."""
     competition = load_competition(folder)
-    if database_url is None:
-        private = folder.absolute() / PRIVATE
-        private.mkdir(mode=0o700, exist_ok=True)
-        database_url = sqlite_url(private / DATABASE)
-    return Service(open_database(database_url), competition, limits or read_limits(folder / PRIVATE / FILE_OF_SERVER))
+    database = open_database(database_url or database_of(folder))
+    return Service(database, competition, limits or read_limits(folder / PRIVATE / FILE_OF_SERVER))
+
+
+def database_of(folder: Path) -> str:
+    """Return the URL of the SQLite file in a competition's private folder, which is made."""
+    private = folder.absolute() / PRIVATE
+    private.mkdir(mode=0o700, exist_ok=True, parents=True)
+    return sqlite_url(private / DATABASE)
 
 
 def begin(folder: Path) -> bool:
