@@ -158,6 +158,29 @@ def test_a_file_name_that_is_no_text_is_rejected_and_can_be_told(judged: Callabl
     assert verdict.outcome == "rejected"
 
 
+def with_a_hole(name: str, size: int) -> Spoil:
+    """Make a file that says it is large and takes no room."""
+
+    def spoil(out: Path) -> None:
+        with (out / "model" / name).open("ab") as file:
+            file.truncate(size)
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "reason"),
+    [
+        ("config.json", 100 << 20, "output"),
+        ("tokenizer.json", 200 << 20, "output"),
+        ("model-00009.safetensors", 1 << 40, "disk"),
+    ],
+)
+def test_files_with_holes_are_not_read(name: str, size: int, reason: str, judged: Callable[..., Verdict]) -> None:
+    verdict = judged(spoil_model=with_a_hole(name, size))
+    assert (verdict.outcome, verdict.reason) == ("rejected", reason)
+
+
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("\ud800\x00\x1b["),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),

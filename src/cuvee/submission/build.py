@@ -38,6 +38,12 @@ MERGE, EVALUATION = "merge", "evaluation"
 AUTHORS, INPUTS, FULL = 2, 3, 75
 MOST_FILES = 2000
 
+MOST_JSON_BYTES = 10 << 20
+MOST_LISTING_BYTES = 128 << 20
+"""Of a file that lists a whole vocabulary or all tensors."""
+
+LISTINGS = ("tokenizer.json", "vocab.json", ".index.json")
+
 
 class Rejection(Exception):
     """The submission cannot go on, for a reason that is the participant's."""
@@ -106,7 +112,7 @@ def merge_inside(
     ended, said = _run("merge", order, readable, out, sandbox, limits, workdir, progress, program=program)
     _refuse("merging", ended, said, trusted=trusted)
     folder = out / inside.MERGED
-    parameters = _look(folder, trusted=trusted)
+    parameters = _look(folder, limits.disk_bytes, trusted=trusted)
     return Built(folder, weights_digest(folder), parameters, said.warnings, ended)
 
 
@@ -247,10 +253,11 @@ def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
     raise Rejection("crash", f"{what} failed with exit code {ended.code}", ended.log)
 
 
-def _look(folder: Path, *, trusted: bool) -> int:
+def _look(folder: Path, disk_bytes: int, *, trusted: bool) -> int:
     """Check what came out: plain files, headers that hold together, no code. Return the number of parameters."""
     try:
         files = plain_files(folder)
+        _check_sizes(files, disk_bytes)
         _make_readable(folder, files)
         with open_checkpoint(folder) as checkpoint:
             counted = sum(spec.elements for spec in checkpoint.tensors.values())
@@ -272,6 +279,21 @@ def _make_readable(folder: Path, files: Iterable[str]) -> None:
         for parent in (path.parent, *path.parent.parents):
             if parent.is_relative_to(folder):
                 parent.chmod(0o755)
+
+
+def _check_sizes(files: Mapping[str, int], disk_bytes: int) -> None:
+    """Refuse files that say they are larger than the disk they were written to, and JSON that is too large to read.
+
+    A file with holes takes little of a disk, and as much time and memory of ours to read as its size says.
+    """
+    total = sum(files.values())
+    if total > disk_bytes:
+        message = f"the model's files say they have {total:,} bytes; the budget's disk has {disk_bytes:,}"
+        raise Rejection("disk", message)
+    for name, size in files.items():
+        most = MOST_LISTING_BYTES if name.endswith(LISTINGS) else MOST_JSON_BYTES
+        if name.endswith(".json") and size > most:
+            raise Rejection("output", f"'{name}' has {size:,} bytes; at most {most:,} are read")
 
 
 def plain_files(folder: Path) -> dict[str, int]:
