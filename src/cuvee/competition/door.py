@@ -4,12 +4,12 @@ while it comes.
 This is an ASGI middleware because FastAPI reads and parses the body of a request before it asks a route's dependencies.
 """
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
-import anyio
 from sqlalchemy.exc import OperationalError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -107,7 +107,7 @@ class Body:
         self._receive = receive
         self._most = most
         self._seconds = seconds
-        self._deadline = anyio.current_time() + seconds
+        self._deadline = asyncio.get_running_loop().time() + seconds
         self._count = 0
         self._declared = _declared_size(request)
         self._is_over = self._declared == 0
@@ -121,11 +121,11 @@ class Body:
         """Hand on the next piece. Raises HTTPException 413, 408 or 400, which FastAPI lets through."""
         if self._is_over:
             return await self._receive()
-        left = self._deadline - anyio.current_time()
+        left = self._deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise self._too_slow()
         try:
-            with anyio.fail_after(left):
+            async with asyncio.timeout(left):
                 message = await self._receive()
         except TimeoutError:
             raise self._too_slow() from None
