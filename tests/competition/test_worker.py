@@ -116,6 +116,15 @@ def test_a_job_ends_soon_after_nobody_wants_it(speaks: bool, tmp_path: Path) -> 
     assert time.monotonic() - started < 5
 
 
+def test_what_the_last_line_of_a_job_raises_is_not_lost(tmp_path: Path) -> None:
+    def hear(line: bytes) -> None:
+        if line:
+            raise Abandoned
+
+    with pytest.raises(Abandoned):
+        watch((sys.executable, "-c", "print('{}')"), Limits(60, 1 << 30, 1 << 30), tmp_path, hear, environment={})
+
+
 def test_a_verdict_that_the_server_refuses_is_given_up_and_the_worker_tests_itself() -> None:
     def refuse() -> None:
         raise Refusal("bad_request", "this is no verdict")

@@ -90,6 +90,8 @@ def watch(
             stop()
         for reader in readers:
             reader.join(AFTERMATH_SECONDS)
+    if written.stopped is not None:  # by the last lines of a command that has ended
+        raise written.stopped
     watched.look_at_disk()
     if ending == "finished" and watched.over() is not None:
         ending = watched.over() or ending
