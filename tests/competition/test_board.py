@@ -159,6 +159,14 @@ def test_a_page_compares_no_more_rows_than_it_shows(monkeypatch: pytest.MonkeyPa
     assert compared == [100]
 
 
+@pytest.mark.parametrize(
+    ("written", "page"),
+    [("3", 3), ("007", 7), ("0", 1), ("", 1), ("-2", 1), ("²", 1), ("99999999", 10_000), ("9" * 5000, 10_000)],
+)
+def test_any_text_is_some_page(written: str, page: int) -> None:
+    assert read_choice({"page": written}, ["open"], TASKS).page == page
+
+
 def test_many_readers_at_once_compute_a_board_once(sqlite: Database, clock: Clock) -> None:
     import threading
 

@@ -10,6 +10,7 @@ from cuvee.report import Figure
 
 ROWS_PER_PAGE = 100
 MOST_PAGES = 10_000
+KINDS = ("participant", "parent", "baseline")
 PLOTTED = 400
 WEIGHT = "w."
 
@@ -106,19 +107,30 @@ class Shown:
 def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence[str]) -> Choice:
     """Read what the reader chose. Weights are rounded to hundredths, so that readers share boards."""
     weights = {task: _weight(query.get(WEIGHT + task)) for task in tasks if WEIGHT + task in query}
-    sort = query.get("sort", "score")
-    known = sort in ORDERS or sort in {f"task.{task}" for task in tasks}
-    phase = query.get("phase", "")
-    page = query.get("page", "1")
+    orders = [*ORDERS, *(f"task.{task}" for task in tasks)]
     return Choice(
-        phase=phase if phase in phases else phases[0],
-        sort=sort if known else "score",
+        phase=_one_of(phases, query.get("phase", ""), phases[0]),
+        sort=_one_of(orders, query.get("sort", ""), "score"),
         reverse=query.get("reverse") == "1",
-        kind=query.get("kind", "") if query.get("kind") in ("participant", "parent", "baseline") else "",
+        kind=_one_of(KINDS, query.get("kind", ""), ""),
         find=query.get("find", "")[:40].strip(),
         weights=weights or None,
-        page=min(int(page), MOST_PAGES) if page.isascii() and page.isdigit() and int(page[:6]) > 0 else 1,
+        page=_page_number(query.get("page", "1")),
     )
+
+
+def _one_of(known: Sequence[str], written: str, otherwise: str) -> str:
+    return written if written in known else otherwise
+
+
+def _page_number(written: str) -> int:
+    """Read the number of a page; the first for what is none, the last that there may be for one too large."""
+    if not (written.isascii() and written.isdigit()):
+        return 1
+    digits = written.lstrip("0")
+    if len(digits) > len(str(MOST_PAGES)):  # it may be too long to be read as a number
+        return MOST_PAGES
+    return min(int(digits or "1"), MOST_PAGES)
 
 
 def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
