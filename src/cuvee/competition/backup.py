@@ -13,17 +13,20 @@ import io
 import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
 from cuvee.competition.database import Database, open_database, revision_of
+from cuvee.competition.dump import plain_row
 from cuvee.competition.locks import is_postgres
 from cuvee.competition.tables import Moment, counters, metadata
 from cuvee.errors import CheckpointError, RecipeError
@@ -34,7 +37,8 @@ RECORD = "backup.json"
 TABLES = "tables/"
 FILES = "folder/"
 LEFT_OUT = (".db", ".db-wal", ".db-shm", ".db-journal")
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = 16
+"""An archive, which is one value of a row, may have megabytes."""
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,28 @@ def write_backup(connection: Connection, competition: Competition, out: Path, no
 def _write(connection: Connection, competition: Competition, archive: tarfile.TarFile, now: datetime) -> Backup:
     rows: dict[str, int] = {}
     for table in metadata.sorted_tables:
-        lines = [_line(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()]
-        rows[table.name] = len(lines)
-        _add(archive, f"{TABLES}{table.name}.jsonl", b"".join(lines))
+        with tempfile.TemporaryFile() as lines:
+            rows[table.name] = _write_rows(connection, table, lines)
+            _add(archive, f"{TABLES}{table.name}.jsonl", lines)
     for name, path in small_files(competition):
-        _add(archive, FILES + name, path.read_bytes())
+        with path.open("rb") as file:
+            _add(archive, FILES + name, file)
     head = audit.head(connection).digest
     backup = Backup(revision_of(connection), competition.digest, now.astimezone(UTC).isoformat(), head, rows)
     record = {"format": FORMAT, **vars(backup), "rows": rows}
-    _add(archive, RECORD, json.dumps(record, indent=1).encode())
+    _add(archive, RECORD, io.BytesIO(json.dumps(record, indent=1).encode()))
     return backup
+
+
+def _write_rows(connection: Connection, table: sa.Table, lines: IO[bytes]) -> int:
+    """Write a table's rows, a line each, few of them in memory at a time. Return how many there are."""
+    count = 0
+    query = sa.select(table).order_by(*table.primary_key).execution_options(yield_per=ROWS_AT_ONCE)
+    for row in connection.execute(query).mappings():
+        text = json.dumps(plain_row(row), ensure_ascii=False, separators=(",", ":"))
+        lines.write(text.encode() + b"\n")
+        count += 1
+    return count
 
 
 def small_files(competition: Competition) -> Iterator[tuple[str, Path]]:
@@ -90,21 +106,12 @@ def small_files(competition: Competition) -> Iterator[tuple[str, Path]]:
             yield path.relative_to(competition.folder).as_posix(), path
 
 
-def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+def _add(archive: tarfile.TarFile, name: str, file: IO[bytes]) -> None:
+    """Add all that a file holds under a name, readable by the owner alone."""
     member = tarfile.TarInfo(name)
-    member.size, member.mode = len(data), 0o600
-    archive.addfile(member, io.BytesIO(data))
-
-
-def _line(row: sa.RowMapping) -> bytes:
-    plain = {str(name): _plain(value) for name, value in row.items()}
-    return json.dumps(plain, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+    member.size, member.mode = file.seek(0, os.SEEK_END), 0o600
+    file.seek(0)
+    archive.addfile(member, file)
 
 
 def restore_backup(place: Path, folder: Path, database_url: str) -> Backup:
@@ -130,20 +137,20 @@ def restore_backup(place: Path, folder: Path, database_url: str) -> Backup:
 
 
 def _read_record(archive: tarfile.TarFile, place: Path) -> Backup:
-    record = json.loads(_content(archive, RECORD, place))
+    record = json.loads(_opened(archive, RECORD, place).read())
     if record.pop("format", None) != FORMAT:
         raise CheckpointError("this is no backup that this version reads", where=str(place))
     return Backup(**record)
 
 
-def _content(archive: tarfile.TarFile, name: str, place: Path) -> bytes:
+def _opened(archive: tarfile.TarFile, name: str, place: Path) -> IO[bytes]:
     try:
         file = archive.extractfile(name)
     except KeyError:
         file = None
     if file is None:
         raise CheckpointError(f"there is no {name}: this is no backup, or not all of it", where=str(place))
-    return file.read()
+    return file
 
 
 def _check_is_fit(database: Database, backup: Backup, place: Path) -> None:
@@ -186,13 +193,14 @@ def _insert_rows(archive: tarfile.TarFile, database: Database, backup: Backup, p
     with database.write() as connection:
         connection.execute(counters.delete())  # a new database begins with one that stands at 0
         for table in metadata.sorted_tables:
-            lines = _content(archive, f"{TABLES}{table.name}.jsonl", place).splitlines()
-            if len(lines) != backup.rows.get(table.name):
-                raise CheckpointError(f"{table.name} has {len(lines)} rows, not all of them", where=str(place))
-            for start in range(0, len(lines), ROWS_AT_ONCE):
-                rows = [_row(table, json.loads(line)) for line in lines[start : start + ROWS_AT_ONCE]]
-                connection.execute(table.insert(), rows)
-            if lines and is_postgres(connection):
+            count = 0
+            with _opened(archive, f"{TABLES}{table.name}.jsonl", place) as lines:
+                while some := list(islice(lines, ROWS_AT_ONCE)):
+                    connection.execute(table.insert(), [_row(table, json.loads(line)) for line in some])
+                    count += len(some)
+            if count != backup.rows.get(table.name):
+                raise CheckpointError(f"{table.name} has {count} rows, not all of them", where=str(place))
+            if count and is_postgres(connection):
                 _go_on_counting(connection, table)
         if audit.head(connection).digest != backup.audit_head:
             raise CheckpointError("the audit log does not end as the backup says", where=str(place))

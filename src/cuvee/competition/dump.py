@@ -18,14 +18,15 @@ def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables but those of archives and tokens."""
     return {
         table.name: [
-            _plain(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+            plain_row(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
         ]
         for table in metadata.sorted_tables
         if table.name not in LEFT_OUT
     }
 
 
-def _plain(row: sa.RowMapping) -> dict[str, Any]:
+def plain_row(row: sa.RowMapping) -> dict[str, Any]:
+    """Return a row as JSON can hold it: moments in ISO's form, bytes in base64."""
     return {str(name): _value(value) for name, value in row.items()}
 
 
