@@ -11,6 +11,17 @@ from cuvee.submission.lock import make_lock
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.template import new_competition
 
+AVERAGE = """\
+merge_method: linear
+models:
+  - model: ../models/sort
+  - model: ../models/odd
+parameters:
+  weight: 1.0
+dtype: bfloat16
+"""
+"""A recipe of two of the competition's models, from beside its baselines."""
+
 OPENED = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 

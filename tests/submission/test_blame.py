@@ -21,17 +21,7 @@ from cuvee.submission.removal import remove_tree
 from cuvee.submission.sandbox import Limits
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
-from submission.conftest import packed
-
-RECIPE = """\
-merge_method: linear
-models:
-  - model: ../models/sort
-  - model: ../models/odd
-parameters:
-  weight: 1.0
-dtype: bfloat16
-"""
+from submission.conftest import AVERAGE, packed
 
 Spoil = Callable[[Path], None]
 
@@ -86,7 +76,7 @@ def _ended(code: int) -> Ended:
 
 @pytest.fixture(scope="module")
 def archive(competition: Competition, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("packed"), competition, RECIPE)
+    return packed(tmp_path_factory.mktemp("packed"), competition, AVERAGE)
 
 
 @pytest.fixture

@@ -16,17 +16,7 @@ from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
 from made_up_library import write_made_up_transformers
-from submission.conftest import packed
-
-AVERAGE = """\
-merge_method: linear
-models:
-  - model: ../models/sort
-  - model: ../models/odd
-parameters:
-  weight: 1.0
-dtype: bfloat16
-"""
+from submission.conftest import AVERAGE, packed
 
 
 @pytest.fixture(scope="module")
