@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.api import recipe_from_text
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import FILE, Competition, load_competition
 from cuvee.submission.lock import make_lock
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.template import new_competition
@@ -22,6 +22,9 @@ dtype: bfloat16
 """
 """A recipe of two of the competition's models, from beside its baselines."""
 
+WAIVED = "without: [sandbox]\n"
+"""Tests judge recipes of their own, which need no walls on a machine that has none."""
+
 OPENED = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
 
@@ -29,13 +32,16 @@ OPENED = datetime(2026, 11, 1, 12, tzinfo=UTC)
 def competition(tmp_path_factory: pytest.TempPathFactory) -> Competition:
     """Eight private items a task; nobody writes to its folder."""
     folder = tmp_path_factory.mktemp("competition") / "family"
-    return new_competition(folder, "a secret of the tests", now=OPENED, items=8)
+    new_competition(folder, "a secret of the tests", now=OPENED, items=8)
+    with (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write(WAIVED)
+    return load_competition(folder)
 
 
 @pytest.fixture
 def text(competition: Competition) -> str:
-    """The text of its file."""
-    return competition.text
+    """The text of its file, as the template writes it."""
+    return competition.text.removesuffix(WAIVED)
 
 
 def written(folder: Path, text: str) -> Path:

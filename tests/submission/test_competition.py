@@ -58,7 +58,7 @@ def test_a_folder_with_something_in_it_is_left_alone(competition: Competition) -
         ("version: 1\n", "version: 2\n", "the changelog ends at version 1"),
         ("hub: false", "remote_code: always", "rules.remote_code"),
         ("tiers: [recipe]", "tiers: [anything]", "rules.tiers.0"),
-        ("version: 1\n", "version: 1\nwithout: [sandbox]\n", r"without.0: .*'cgroup' or 'filesystem'"),
+        ("version: 1\n", "version: 1\nwithout: [walls]\n", r"without.0: .*'sandbox', 'cgroup' or 'filesystem'"),
         ("public: tasks/sort.yaml", "public: ../sort.yaml", "a path within the competition's folder"),
         ("public: tasks/sort.yaml", "public: /tasks/sort.yaml", "a path within the competition's folder"),
         ("private: private/tasks/sort.yaml", "private: tasks/sort.yaml", "the private part is the public one"),
@@ -77,6 +77,13 @@ def test_a_mistake_is_told_with_its_line(text: str, tmp_path: Path, old: str, ne
 def test_an_organiser_names_the_walls_that_may_be_lacking(text: str, tmp_path: Path) -> None:
     waived = load_competition(written(tmp_path, f"{text}without: [cgroup, filesystem]\n"))
     assert waived.without == ("cgroup", "filesystem")
+    assert load_competition(written(tmp_path, f"{text}without: [sandbox]\n")).without == ("sandbox",)
+
+
+def test_no_organiser_lets_code_run_without_a_sandbox(text: str, tmp_path: Path) -> None:
+    code = text.replace("tiers: [recipe]", "tiers: [recipe, plugin]")
+    with pytest.raises(RecipeError, match=r"a tier brings code.*\n  hint: take 'sandbox' out"):
+        load_competition(written(tmp_path, f"{code}without: [sandbox]\n"))
 
 
 def test_phases_follow_one_another(text: str, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Tiers with code: a method file and a program run in the sandbox and nowhere else."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cuvee.api import load_stages
 from cuvee.checkpoint import weights_digest
+from cuvee.competition.judging import Bench
 from cuvee.engine import merge_stages
 from cuvee.errors import PlatformError
 from cuvee.hub import Hub
@@ -17,10 +19,12 @@ from cuvee.submission.gather import places
 from cuvee.submission.judge import judge
 from cuvee.submission.lock import read_lock
 from cuvee.submission.pack import LOCK, Submission, read_archive
-from cuvee.submission.sandbox import Job, Limits, Plain, Sandbox
-from cuvee.submission.sandbox.choose import isolating_sandbox
+from cuvee.submission.sandbox import Job, Limits, Plain, Sandbox, choose
+from cuvee.submission.sandbox.choose import Walls, choose_sandbox, isolating_sandbox
 from cuvee.submission.sandbox.leftovers import noted
 from cuvee.submission.sandbox.runtime import python, python_environment
+from cuvee.submission.verify import verify_in
+from submission.conftest import AVERAGE, packed
 
 LIMITS = Limits(seconds=60, memory_bytes=2 << 30, disk_bytes=100 << 20)
 METHOD = '''
@@ -169,20 +173,48 @@ def test_a_competition_without_the_tier_takes_no_code(
 
 
 def test_code_never_runs_without_walls(plugin: Submission, competition: Competition, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     opened = replace(competition, rules=replace(competition.rules, tiers=("recipe", "plugin")))
     verdict = judge(tmp_path / "a.tar", opened, tmp_path / "work", sandbox=Plain())
     assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
     assert "has no walls" in verdict.message
 
 
-def test_no_sandbox_is_chosen_for_code_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cuvee.submission.sandbox import choose
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without any sandbox."""
+    nothing = Walls(None, None, {"sandbox": "bubblewrap is not installed"})
+    monkeypatch.setattr(choose, "find_walls", lambda: nothing)
 
-    monkeypatch.setattr(
-        choose, "find_walls", lambda: choose.Walls(None, None, {"sandbox": "bubblewrap is not installed"})
-    )
-    assert choose.choose_sandbox("recipe").name == "none"
+
+@pytest.mark.usefixtures("bare")
+def test_no_sandbox_is_chosen_for_code_where_there_is_none() -> None:
     with pytest.raises(PlatformError, match="the tier 'plugin' brings code"):
-        choose.choose_sandbox("plugin")
+        choose_sandbox("plugin", ("sandbox", "cgroup", "filesystem"))
+
+
+@pytest.mark.usefixtures("bare")
+def test_recipes_run_without_a_sandbox_only_where_that_is_written() -> None:
+    expected = "there is no sandbox here, and jobs run in one: bubblewrap is not installed"
+    with pytest.raises(PlatformError, match=expected) as caught:
+        choose_sandbox("recipe")
+    assert caught.value.hint is not None
+    assert "without: [sandbox]" in caught.value.hint
+    assert choose_sandbox("recipe", ("sandbox",)).name == "none"
+
+
+@pytest.mark.usefixtures("bare")
+def test_a_worker_without_a_sandbox_does_not_open(competition: Competition) -> None:
+    with pytest.raises(PlatformError, match="there is no sandbox here"):
+        Bench(replace(competition, without=())).self_test()
+
+
+@pytest.mark.usefixtures("bare")
+def test_who_judges_at_home_writes_it_out(competition: Competition, tmp_path: Path) -> None:
+    archive, strict = packed(tmp_path, competition, AVERAGE), replace(competition, without=())
+    refused = verify_in(None, archive, strict)
+    assert (refused.outcome, refused.reason) == ("errored", "infrastructure")
+    assert "there is no sandbox here" in refused.message
+    verdict = verify_in(None, archive, strict, without=("sandbox",))
+    assert verdict.outcome == "accepted", verdict.message
+    assert verdict.figures is not None
+    assert verdict.figures.sandbox == "none"

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.errors import PlatformError
-from cuvee.submission.sandbox import Bubblewrap, Ended, Job, Limits, choose, keeper, seccomp
+from cuvee.submission.sandbox import Bubblewrap, Container, Ended, Job, Limits, choose, keeper, seccomp
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
 from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
@@ -441,6 +441,16 @@ def test_an_interpreter_by_a_roundabout_path_is_found_inside(monkeypatch: pytest
     assert ".." not in python()[0]
     assert not any(".." in place.parts for place in runtime_folders())
     assert failure(bubblewrap) is None
+
+
+def test_a_worker_says_why_another_sandbox_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "find_bubblewrap", lambda: None)
+    monkeypatch.setattr(choose, "find_container", lambda: Container(Path("/usr/bin/podman")))
+    monkeypatch.setattr(choose, "failure", lambda sandbox: None)
+    walls = find_walls.__wrapped__()
+    assert isinstance(walls.sandbox, Container)
+    expected = "no bubblewrap works here, so a container engine runs the jobs: bubblewrap is not installed"
+    assert expected in walls.notes(["recipe"])
 
 
 def test_code_does_not_open_where_something_is_lacking_that_no_organiser_waived(

@@ -151,20 +151,28 @@ def verify(
     work: Path | None = typer.Option(
         None, "--work", metavar="FOLDER", help="A new folder to keep the model in; by default none is kept."
     ),
+    without: list[str] = typer.Option(
+        [],
+        "--without",
+        metavar="WALL",
+        help="A wall that may be lacking here: sandbox, for recipes that you trust; cgroup or filesystem, for code. "
+        "May be given several times.",
+    ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,
 ) -> None:
     """Build a submission's model again within the budget, measure it, compare, and write a verdict. Anyone can."""
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition import load_competition, read_wall
     from cuvee.submission.sign import read_key
     from cuvee.submission.verify import as_text, read_verdict, reproduced, signed_verdict, verify_in
 
     opened = load_competition(competition)
     signing = read_key(key) if key is not None else None
     earlier = read_verdict(against, opened) if against is not None else None
-    options: dict[str, Any] = {"private_items": private_items, "hub": Hub(offline=offline)}
+    walls = [read_wall(name) for name in without]
+    options: dict[str, Any] = {"private_items": private_items, "hub": Hub(offline=offline), "without": walls}
     verdict = verify_in(work, archive, opened, earlier=earlier, progress=shown_progress(), **options)
     told = verdict.for_participants()
     document = signed_verdict(told, signing) if signing is not None else told.to_json()

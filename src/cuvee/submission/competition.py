@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
+
+from cuvee.errors import RecipeError
 
 Tier = Literal["recipe", "plugin", "program"]
 """Who writes code that runs: nobody; one method file; a whole program. Each includes those before it."""
 
 TIERS: tuple[Tier, ...] = ("recipe", "plugin", "program")
 
-Wall = Literal["cgroup", "filesystem"]
-"""What holds code on the judge's machine besides the sandbox: the kernel's limits on memory and processes, on disk."""
+Wall = Literal["sandbox", "cgroup", "filesystem"]
+"""What holds a job on the judge's machine: walls around it, the kernel's limits on memory and processes, on disk."""
 
 Policy = Literal["allow", "note", "deny"]
 Part = Literal["public", "private"]
@@ -212,6 +214,15 @@ class Competition:
     def task(self, name: str) -> CompetitionTask:
         """Return a task by its name."""
         return next(task for task in self.tasks if task.name == name)
+
+
+def read_wall(name: str) -> Wall:
+    """Read the name of a wall as a command is given it. Raises RecipeError for any other name."""
+    for wall in get_args(Wall):
+        if name == wall:
+            return cast("Wall", wall)
+    walls = ", ".join(get_args(Wall))
+    raise RecipeError(f"there is no wall {name!r}", hint=f"expected one of {walls}")
 
 
 def load_competition(path: Path | str) -> Competition:

@@ -272,6 +272,10 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
         if task.private is not None and task.private == task.public:
             message = "the private part is the public one"
             yield RecipeError(message, where=document.place(("tasks", i, "private")))
+    if "sandbox" in written.without and written.rules.tiers != ["recipe"]:
+        message = "'without' has 'sandbox', and a tier brings code, which runs in a sandbox or not at all"
+        hint = "take 'sandbox' out, or let 'rules.tiers' be [recipe]"
+        yield RecipeError(message, where=document.place(("without",)), hint=hint)
     shows_private = any(phase.scores == "private" for phase in written.phases)
     if shows_private and not any(task.private for task in written.tasks):
         yield RecipeError(

@@ -9,7 +9,7 @@ from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, check_entry
 from cuvee.submission.competition import Competition
 from cuvee.submission.measure import Parts, load_parts
-from cuvee.submission.sandbox import choose_sandbox
+from cuvee.submission.sandbox import Plain
 from cuvee.submission.sandbox.choose import find_walls
 from cuvee.submission.sign import public_key, read_key
 from cuvee.submission.template import KEY
@@ -40,9 +40,10 @@ def check_competition(competition: Competition, hub: Hub) -> Overview:
         problems.append(RecipeError(error.message, where=error.where))
     problems += _shared_items(parts)
     public, private = (sum(len(task.samples) for task in part.values()) for part in (parts.public, parts.private))
-    sandbox = choose_sandbox().name
+    sandbox = find_walls().sandbox
     notes = tuple(_notes(competition))
-    return Overview(public, private, len(competition.models), sandbox, tuple(problems), notes)
+    name = sandbox.name if sandbox else Plain().name
+    return Overview(public, private, len(competition.models), name, tuple(problems), notes)
 
 
 def _model_problems(competition: Competition) -> Iterator[CuveeError]:

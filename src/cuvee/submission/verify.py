@@ -5,6 +5,7 @@ Anyone can: without the organiser's private items only public parts are measured
 
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from cuvee.errors import RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.progress import Progress, Silent
 from cuvee.submission.claim import PREDICTIONS_TOLERANCE, SCORES_TOLERANCE
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import Competition, Wall
 from cuvee.submission.evidence import Evidence
 from cuvee.submission.judge import judge
 from cuvee.submission.pack import strict_json
@@ -34,8 +35,13 @@ def verify(
     private_items: Path | None = None,
     hub: Hub | None = None,
     progress: Progress | None = None,
+    without: Sequence[Wall] = (),
 ) -> Verdict:
-    """Judge a submission, and say whether an `earlier` verdict comes out again."""
+    """Judge a submission, and say whether an `earlier` verdict comes out again.
+
+    `without` names walls that this machine may lack besides those that the competition lets go.
+    """
+    competition = replace(competition, without=(*competition.without, *without))
     verdict = judge(archive, competition, workdir, progress=progress or Silent(), private_items=private_items, hub=hub)
     if earlier is None or verdict.outcome != "accepted":
         return verdict

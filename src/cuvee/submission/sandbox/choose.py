@@ -22,6 +22,10 @@ from cuvee.submission.sandbox.seccomp import can_filter
 
 TRIAL = Limits(seconds=20, memory_bytes=1 << 30, disk_bytes=1 << 20)
 HINT = f"{install_command('judge')} brings bubblewrap; the machine must allow user namespaces"
+RECIPE_HINT = (
+    f"{HINT}. An organiser who trusts all recipes writes 'without: [sandbox]' in competition.yaml; "
+    "who judges a recipe at home can say --without sandbox"
+)
 WITHOUT_HINT = (
     "let root run the worker, or systemd with Delegate=yes; an organiser who can do without writes it under 'without' "
     "in competition.yaml"
@@ -32,7 +36,7 @@ WITHOUT_HINT = (
 class Walls:
     """What holds jobs on this machine. `lacks` says for each thing that is not there why.
 
-    It may name `sandbox`, `cgroup`, `filesystem`, `user` and `seccomp`.
+    It may name `sandbox`, `bubblewrap`, `cgroup`, `filesystem`, `user` and `seccomp`.
     """
 
     sandbox: Sandbox | None
@@ -42,12 +46,13 @@ class Walls:
     def notes(self, tiers: Sequence[Tier] = TIERS) -> Iterator[str]:
         """Yield a sentence for each thing that this machine lacks; for recipes alone a sandbox is enough."""
         for name, reason in self.lacks.items():
-            if name == "sandbox" or set(tiers) != {"recipe"}:
+            if name in ("sandbox", "bubblewrap") or set(tiers) != {"recipe"}:
                 yield f"no {LACKING[name]}: {reason}"
 
 
 LACKING = {
-    "sandbox": "sandbox works here, so recipes are judged without walls",
+    "sandbox": "sandbox works here, so no job has walls",
+    "bubblewrap": "bubblewrap works here, so a container engine runs the jobs",
     "cgroup": "control group for each job, so its memory and processes are only watched",
     "filesystem": "limited file system for each job, so its disk is only watched",
     "user": "user for each job, so all are 'nobody'",
@@ -58,14 +63,19 @@ LACKING = {
 def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = ()) -> Sandbox:
     """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
 
-    Raises PlatformError if a tier with code would run with less than that.
+    Recipes may run without any where `without` has 'sandbox'. Raises PlatformError if a job would run with less.
     """
     walls = find_walls()
-    if tier == "recipe":
-        return walls.sandbox or Plain()
-    if walls.sandbox is None:
+    if walls.sandbox is None and tier != "recipe":
         reason = walls.lacks["sandbox"]
         raise PlatformError(f"there is no sandbox here, and the tier '{tier}' brings code: {reason}", hint=HINT)
+    if walls.sandbox is None and "sandbox" not in without:
+        reason = walls.lacks["sandbox"]
+        raise PlatformError(f"there is no sandbox here, and jobs run in one: {reason}", hint=RECIPE_HINT)
+    if walls.sandbox is None:
+        return Plain()
+    if tier == "recipe":
+        return walls.sandbox
     needed: tuple[Wall, ...] = ("cgroup", "filesystem")
     lacking = [f"{name} ({walls.lacks[name]})" for name in needed if name in walls.lacks and name not in without]
     if lacking:
@@ -97,8 +107,9 @@ def find_walls() -> Walls:
     container = find_container()
     if container is None or failure(container) is not None:
         return Walls(None, mount, lacks)
-    del lacks["sandbox"]  # an engine holds memory and processes by groups of its own
-    return Walls(container, mount, {name: reason for name, reason in lacks.items() if name == "filesystem"})
+    held = {"bubblewrap": lacks["sandbox"]}  # an engine holds memory and processes by groups of its own
+    held |= {name: reason for name, reason in lacks.items() if name == "filesystem"}
+    return Walls(container, mount, held)
 
 
 def _tree(lacks: dict[str, str]) -> Tree | None:
