@@ -183,7 +183,7 @@ def test_code_never_runs_without_walls(plugin: Submission, competition: Competit
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any sandbox."""
     nothing = Walls(None, None, {"sandbox": "bubblewrap is not installed"})
-    monkeypatch.setattr(choose, "find_walls", lambda: nothing)
+    monkeypatch.setattr(choose, "find_walls", lambda scratch: nothing)
 
 
 @pytest.mark.usefixtures("bare")
@@ -206,6 +206,14 @@ def test_recipes_run_without_a_sandbox_only_where_that_is_written() -> None:
 def test_a_worker_without_a_sandbox_does_not_open(competition: Competition) -> None:
     with pytest.raises(PlatformError, match="there is no sandbox here"):
         Bench(replace(competition, without=())).self_test()
+
+
+def test_a_worker_tries_the_folder_that_jobs_will_write_to(competition: Competition, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PlatformError, match="nothing can be written to the folder for scratch"):
+        Bench(competition, tmp_path / "file").self_test()
+    Bench(competition, tmp_path / "scratch").self_test()
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 @pytest.mark.usefixtures("bare")

@@ -5,6 +5,7 @@ import os
 import platform
 import signal
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.errors import PlatformError
+from cuvee.submission.build import limited_work
 from cuvee.submission.sandbox import Bubblewrap, Container, Ended, Job, Limits, choose, keeper, seccomp
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
@@ -190,7 +192,7 @@ def test_memory_is_held_while_there_are_many_files(sandbox: Bubblewrap, tree: Tr
 def test_a_limited_folder_holds_what_it_says_and_is_gone_at_the_end(
     tmp_path: Path, mount: Callable[[Path, int], None]
 ) -> None:
-    reason = cannot_mount(mount)
+    reason = cannot_mount(mount, tmp_path)
     if reason is not None:
         pytest.skip(f"this file system cannot be mounted here: {reason}")
     folder = tmp_path / "out"
@@ -203,6 +205,35 @@ def test_a_limited_folder_holds_what_it_says_and_is_gone_at_the_end(
     assert not is_limited(folder)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture
+def cramped(walls: Walls, tmp_path: Path) -> Iterator[Path]:
+    """A folder whose own file system has no room for an image."""
+    if walls.mount is None:
+        pytest.skip(f"no limited file system here: {walls.lacks['filesystem']}")
+    folder = tmp_path / "cramped"
+    folder.mkdir()
+    with noted(mounts=[folder]):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "cuvee-test", folder], check=True)
+        yield folder
+
+
+def test_a_folder_that_takes_no_image_has_memory_mounted_in_it_and_the_worker_says_so(cramped: Path) -> None:
+    walls = find_walls(cramped)
+    assert walls.mount is mount_tmpfs
+    assert walls.lacks["image"].startswith(f"in {cramped}: no limited file system can be mounted: ")
+    assert any("so what jobs write is in memory" in note for note in walls.notes())
+    with limited_work(cramped / "work", 8 << 20):
+        (cramped / "work/merge/fits").write_bytes(bytes(8 << 20))
+    assert not any((cramped / "work/merge").iterdir())
+
+
+def test_a_folder_for_scratch_that_takes_nothing_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(PlatformError, match="nothing can be written to the folder for scratch") as caught:
+        find_walls(tmp_path / "file")
+    assert caught.value.where == str(tmp_path / "file")
 
 
 def test_output_in_memory_counts_as_disk_not_as_memory(
@@ -441,23 +472,24 @@ def test_an_interpreter_by_a_roundabout_path_is_found_inside(monkeypatch: pytest
     assert ".." not in python()[0]
     assert not any(".." in place.parts for place in runtime_folders())
     assert failure(bubblewrap) is None
+    assert isinstance(choose._find_sandbox.__wrapped__().sandbox, Bubblewrap)
 
 
 def test_a_worker_says_why_another_sandbox_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_bubblewrap", lambda: None)
     monkeypatch.setattr(choose, "find_container", lambda: Container(Path("/usr/bin/podman")))
     monkeypatch.setattr(choose, "failure", lambda sandbox: None)
-    walls = find_walls.__wrapped__()
-    assert isinstance(walls.sandbox, Container)
+    found = choose._find_sandbox.__wrapped__()
+    assert isinstance(found.sandbox, Container)
     expected = "no bubblewrap works here, so a container engine runs the jobs: bubblewrap is not installed"
-    assert expected in walls.notes(["recipe"])
+    assert list(Walls(found.sandbox, None, found.lacks).notes(["recipe"])) == [expected]
 
 
 def test_code_does_not_open_where_something_is_lacking_that_no_organiser_waived(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lacking = Walls(Bubblewrap(Path("bwrap")), None, {"cgroup": "not writable", "filesystem": "only root can"})
-    monkeypatch.setattr(choose, "find_walls", lambda: lacking)
+    monkeypatch.setattr(choose, "find_walls", lambda scratch: lacking)
     with pytest.raises(PlatformError, match=r"cgroup \(not writable\), filesystem \(only root can\)"):
         choose_sandbox("plugin")
     with pytest.raises(PlatformError, match=r"lacks filesystem \(only root can\)"):

@@ -52,6 +52,9 @@ def work(
     token: str | None = TOKEN,
     name: str = typer.Option("worker", metavar="NAME", help="Name of a worker beside the database."),
     once: bool = typer.Option(False, "--once", help="Stop when nothing waits."),
+    scratch: Path | None = typer.Option(
+        None, "--scratch", metavar="FOLDER", help="Where jobs write; by default the system's temporary folder."
+    ),
 ) -> None:
     """Judge what waits: beside the database, or with --server and --token on any machine."""
     _need_extra()
@@ -62,11 +65,11 @@ def work(
     if server is not None and token is not None:
         from cuvee.competition.remote import work_for
 
-        count = work_for(folder, server, token, once=once)
+        count = work_for(folder, server, token, once=once, scratch=scratch)
     else:
         from cuvee.competition.run import work_beside
 
-        count = work_beside(folder, database, name, once=once)
+        count = work_beside(folder, database, name, once=once, scratch=scratch)
     typer.echo(f"worked on {count} {'run' if count == 1 else 'runs'}", err=True)
 
 

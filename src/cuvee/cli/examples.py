@@ -61,7 +61,6 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "submission verify": (
         "cuvee submission verify submission.tar",
         "cuvee submission verify submission.tar -c competition.yaml --out verdict.json",
-        "cuvee submission verify submission.tar --without sandbox",
     ),
     "submission send": (
         "cuvee submission send submission.tar --token TOKEN",

@@ -24,9 +24,13 @@ log = logging.getLogger("cuvee.competition.judging")
 
 @dataclass(frozen=True)
 class Bench:
-    """Judges submissions of one competition on this machine. Private items are measured in final runs only."""
+    """Judges submissions of one competition on this machine. Private items are measured in final runs only.
+
+    `scratch` is the folder that jobs write below; None is the system's temporary folder.
+    """
 
     competition: Competition
+    scratch: Path | None = None
     _first_answers: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -34,13 +38,19 @@ class Bench:
         """How long the reference work takes here."""
         return calibrate()
 
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        """What all submissions are judged in. Raises PlatformError if the competition takes nothing that is here."""
+        tier = max(self.competition.rules.tiers, key=TIERS.index)
+        return choose_sandbox(tier, self.competition.without, scratch=self.scratch)
+
     def self_test(self) -> Mapping[str, str]:
         """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.
 
         The answers must be those of the first test, and so must be what they are made with: library and hardware.
         """
-        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=TIERS.index), self.competition.without)
-        for note in find_walls().notes():
+        sandbox, walls = self.sandbox, find_walls(self.scratch)
+        for note in walls.notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
         self._judge_a_parent(sandbox)
@@ -50,7 +60,7 @@ class Bench:
             "cores": str(machine.cores),
             "accelerator": machine.accelerator or "none",
             "sandbox": type(sandbox).__name__,
-            "lacks": ", ".join(find_walls().lacks) or "nothing",
+            "lacks": ", ".join(walls.lacks) or "nothing",
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
 
@@ -60,7 +70,9 @@ class Bench:
             log.warning("the competition has no whole model of its own, so this worker's test judges none")
             return
         limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
-        with tempfile.TemporaryDirectory(prefix="cuvee-control-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(
+            prefix="cuvee-control-", dir=self.scratch, ignore_cleanup_errors=True
+        ) as folder:
             answers = judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
         first = self._first_answers.setdefault(self.competition.digest, answers)
         if answers != first:
@@ -73,5 +85,6 @@ class Bench:
             workdir,
             progress=progress,
             private_items=self.competition.folder if purpose == HIDDEN else None,
+            sandbox=self.sandbox,
             calibration_seconds=self.calibration_seconds,
         )

@@ -8,11 +8,11 @@ from cuvee.competition.worker import Worker
 from cuvee.submission.competition import load_competition
 
 
-def work_for(folder: Path, server: str, token: str, *, once: bool) -> int:
-    """Work for a server until interrupted. Return how many runs were worked on."""
+def work_for(folder: Path, server: str, token: str, *, once: bool, scratch: Path | None = None) -> int:
+    """Work for a server until interrupted, with jobs in the `scratch` folder. Return how many runs were worked on."""
     import threading
 
     competition = load_competition(folder)
-    bench = Bench(competition)
+    bench = Bench(competition, scratch)
     source = ServerSource(Client(server, token), competition.digest)
-    return Worker(source, bench, bench.self_test).run(threading.Event(), once=once)
+    return Worker(source, bench, bench.self_test, scratch).run(threading.Event(), once=once)

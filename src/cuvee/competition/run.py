@@ -67,16 +67,16 @@ def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
     return service, prepare(service)
 
 
-def work_beside(folder: Path, database_url: str | None, name: str, *, once: bool) -> int:
-    """Work beside the database. Return how many runs were worked on."""
+def work_beside(folder: Path, database_url: str | None, name: str, *, once: bool, scratch: Path | None = None) -> int:
+    """Work beside the database, with jobs in the `scratch` folder. Return how many runs were worked on."""
     from cuvee.competition.beside import DatabaseSource
     from cuvee.competition.judging import Bench
     from cuvee.competition.worker import Worker
 
     service = open_service(folder, database_url)
-    bench = Bench(service.competition)
+    bench = Bench(service.competition, scratch)
     source = DatabaseSource(service, Actor(Role.WORKER, name))
-    return Worker(source, bench, bench.self_test).run(stopped_by_signals(), once=once)
+    return Worker(source, bench, bench.self_test, scratch).run(stopped_by_signals(), once=once)
 
 
 def stopped_by_signals() -> threading.Event:

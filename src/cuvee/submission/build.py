@@ -6,7 +6,8 @@ The merge of a submission with code and the questions never meet: the second job
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from cuvee.submission.facts import code_in
 from cuvee.submission.hardware import cores
 from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
+from cuvee.submission.sandbox.choose import find_walls
+from cuvee.submission.sandbox.filesystem import limited_folder
 from cuvee.submission.sandbox.kernels import kernel_cache
 from cuvee.submission.sandbox.runtime import python, python_environment
 from cuvee.submission.verdict import Reason
@@ -81,6 +84,17 @@ class Answered:
 
     folder: Path
     ended: Ended
+
+
+@contextmanager
+def limited_work(workdir: Path, disk_bytes: int) -> Iterator[None]:
+    """Make the folders that the two jobs write to, of limited size where this machine can. Raises PlatformError."""
+    mount = find_walls(workdir).mount
+    with (
+        limited_folder(workdir / MERGE, disk_bytes, mount=mount),
+        limited_folder(workdir / EVALUATION, disk_bytes, mount=mount),
+    ):
+        yield
 
 
 def merge_inside(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cuvee.errors import CuveeError, PlatformError
 from cuvee.progress import Progress
-from cuvee.submission.build import Rejection, Unclear, answer_inside, merge_inside
+from cuvee.submission.build import Rejection, Unclear, answer_inside, limited_work, merge_inside
 from cuvee.submission.competition import Competition
 from cuvee.submission.facts import ADAPTER_CONFIG
 from cuvee.submission.measure import Parts, load_parts, measure
@@ -38,9 +38,10 @@ def judge_a_parent(
     submission = Submission(manifest, {RECIPE: recipe.encode()})
     try:
         parts = _few_items(load_parts(competition, None))
-        built = merge_inside(submission, {str(place): place}, sandbox, limits, workdir, progress)
-        answered = answer_inside(built.folder, parts.asked(), sandbox, limits, workdir, progress)
-        return measure(parts, answered.folder).predictions_digest
+        with limited_work(workdir, limits.disk_bytes):
+            built = merge_inside(submission, {str(place): place}, sandbox, limits, workdir, progress)
+            answered = answer_inside(built.folder, parts.asked(), sandbox, limits, workdir, progress)
+            return measure(parts, answered.folder).predictions_digest
     except (Rejection, Unclear) as failure:
         raise PlatformError(f"a model of the competition cannot be judged here: {failure}") from failure
     except (CuveeError, OSError) as error:

@@ -14,13 +14,12 @@ from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.document import read_document
 from cuvee.submission.build import (
-    EVALUATION,
-    MERGE,
     Answered,
     Built,
     Rejection,
     Unclear,
     answer_inside,
+    limited_work,
     merge_inside,
 )
 from cuvee.submission.claim import compare_with_claim, read_claim
@@ -34,8 +33,6 @@ from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
-from cuvee.submission.sandbox.choose import find_walls
-from cuvee.submission.sandbox.filesystem import limited_folder
 from cuvee.submission.verdict import Figures, Finding, Reason, Verdict
 
 SILENT: Progress = Silent()
@@ -122,7 +119,7 @@ class _Case:
     ) -> Verdict:
         lock = self.read()
         self.check(lock, hub)
-        sandbox = sandbox or choose_sandbox(self.submission.tier, self.competition.without)
+        sandbox = sandbox or self.chosen_sandbox()
         if self.submission.tier != "recipe" and not sandbox.isolates:
             raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
         parts = load_parts(self.competition, private_items)
@@ -130,7 +127,7 @@ class _Case:
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
         limits = pace.limits(0.0)
-        self.limit_folders(limits)
+        self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes))
         built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
         self.note_model(built)
         limits = pace.limits(built.ended.seconds)
@@ -160,7 +157,7 @@ class _Case:
     def blamed(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
         """Return the verdict of a failure that may be anybody's: a model of the competition tells whose."""
         try:
-            chosen = sandbox or choose_sandbox(self.submission.tier, self.competition.without)
+            chosen = sandbox or self.chosen_sandbox()
             limits = Pace.of(self.competition.budget, None).limits(0.0)
             judge_a_parent(self.competition, chosen, limits, self.workdir / CONTROL, self.progress)
         except PlatformError as error:
@@ -168,11 +165,8 @@ class _Case:
         told = "a model of the competition is judged here without fault; the organiser can have this judged again"
         return self.rejected("crash", f"{message}; {told}", log)
 
-    def limit_folders(self, limits: Limits) -> None:
-        """Make the folders that jobs write to, of limited size where this machine can."""
-        mount = find_walls().mount
-        for name in (MERGE, EVALUATION):
-            self.folders.enter_context(limited_folder(self.workdir / name, limits.disk_bytes, mount=mount))
+    def chosen_sandbox(self) -> Sandbox:
+        return choose_sandbox(self.submission.tier, self.competition.without, scratch=self.workdir)
 
     def read(self) -> Lock:
         """Read recipe and lock, and see that one belongs to the other."""

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ from cuvee.submission.competition import TIERS, Tier, Wall
 from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from cuvee.submission.sandbox.cgroup import NoGroup, Tree, find_tree
 from cuvee.submission.sandbox.container import find_container
-from cuvee.submission.sandbox.filesystem import Mount, NoFileSystem, find_mount
+from cuvee.submission.sandbox.filesystem import Mount, look_at_scratch
 from cuvee.submission.sandbox.leftovers import has_own_users, sweep
 from cuvee.submission.sandbox.plain import Plain
 from cuvee.submission.sandbox.protocol import Job, Limits, Sandbox
@@ -36,12 +36,13 @@ WITHOUT_HINT = (
 class Walls:
     """What holds jobs on this machine. `lacks` says for each thing that is not there why.
 
-    It may name `sandbox`, `bubblewrap`, `cgroup`, `filesystem`, `user` and `seccomp`.
+    It may name `sandbox`, `bubblewrap`, `cgroup`, `filesystem`, `image`, `user` and `seccomp`. `mount` is for the
+    folder that was asked about.
     """
 
     sandbox: Sandbox | None
     mount: Mount | None
-    lacks: dict[str, str]
+    lacks: Mapping[str, str]
 
     def notes(self, tiers: Sequence[Tier] = TIERS) -> Iterator[str]:
         """Yield a sentence for each thing that this machine lacks; for recipes alone a sandbox is enough."""
@@ -55,17 +56,19 @@ LACKING = {
     "bubblewrap": "bubblewrap works here, so a container engine runs the jobs",
     "cgroup": "control group for each job, so its memory and processes are only watched",
     "filesystem": "limited file system for each job, so its disk is only watched",
+    "image": "image of a file system in the folder for scratch, so what jobs write is in memory",
     "user": "user for each job, so all are 'nobody'",
     "seccomp": "filter of system calls",
 }
 
 
-def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = ()) -> Sandbox:
+def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = (), *, scratch: Path | None = None) -> Sandbox:
     """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
 
-    Recipes may run without any where `without` has 'sandbox'. Raises PlatformError if a job would run with less.
+    Recipes may run without any where `without` has 'sandbox'. `scratch` is where jobs will write; None is the system's
+    temporary folder. Raises PlatformError if a job would run with less.
     """
-    walls = find_walls()
+    walls = find_walls(scratch)
     if walls.sandbox is None and tier != "recipe":
         reason = walls.lacks["sandbox"]
         raise PlatformError(f"there is no sandbox here, and the tier '{tier}' brings code: {reason}", hint=HINT)
@@ -89,27 +92,43 @@ def isolating_sandbox() -> Sandbox | None:
     return find_walls().sandbox
 
 
-@cache
-def find_walls() -> Walls:
-    """Return what holds jobs on this machine. The first time it also cleans up what dead processes of ours left."""
+def find_walls(scratch: Path | None = None) -> Walls:
+    """Return what holds jobs that write to folders in `scratch`, by default the system's temporary folder.
+
+    The first time it also cleans up what dead processes of ours left. Raises PlatformError if nothing can be written
+    there.
+    """
     if os.name == "nt":
         return Walls(None, None, {"sandbox": "Windows has none that we use"})
+    found = _find_sandbox()
+    disk = look_at_scratch(scratch or Path(tempfile.gettempdir()))
+    return Walls(found.sandbox, disk.mount, {**found.lacks, **disk.lacks})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The sandbox of this machine, and what it lacks."""
+
+    sandbox: Sandbox | None
+    lacks: Mapping[str, str]
+
+
+@cache
+def _find_sandbox() -> _Found:
     sweep()
     lacks: dict[str, str] = {}
-    tree, mount = _tree(lacks), _mount(lacks)
+    tree = _tree(lacks)
     bubblewrap = find_bubblewrap()
     if bubblewrap is None:
         lacks["sandbox"] = "bubblewrap is not installed"
     else:
         tried = _tried(bubblewrap, tree, lacks)
         if tried is not None:
-            return Walls(tried, mount, lacks)
+            return _Found(tried, lacks)
     container = find_container()
     if container is None or failure(container) is not None:
-        return Walls(None, mount, lacks)
-    held = {"bubblewrap": lacks["sandbox"]}  # an engine holds memory and processes by groups of its own
-    held |= {name: reason for name, reason in lacks.items() if name == "filesystem"}
-    return Walls(container, mount, held)
+        return _Found(None, lacks)
+    return _Found(container, {"bubblewrap": lacks["sandbox"]})  # an engine has groups of its own
 
 
 def _tree(lacks: dict[str, str]) -> Tree | None:
@@ -117,14 +136,6 @@ def _tree(lacks: dict[str, str]) -> Tree | None:
         return find_tree()
     except NoGroup as error:
         lacks["cgroup"] = str(error)
-        return None
-
-
-def _mount(lacks: dict[str, str]) -> Mount | None:
-    try:
-        return find_mount()
-    except NoFileSystem as error:
-        lacks["filesystem"] = str(error)
         return None
 
 

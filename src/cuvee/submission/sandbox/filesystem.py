@@ -8,7 +8,8 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -31,8 +32,15 @@ Mount = Callable[[Path, int], None]
 """Mounts a file system that holds so many bytes on a folder. Raises OSError or SubprocessError."""
 
 
-class NoFileSystem(Exception):
-    """No file system of limited size can be mounted here, for the reason that the message names."""
+@dataclass(frozen=True)
+class Scratch:
+    """What a folder for scratch can have mounted in it; `mount` is None where that is nothing.
+
+    `lacks` says why not: `image` for an image in the folder's own file system, `filesystem` for anything at all.
+    """
+
+    mount: Mount | None
+    lacks: Mapping[str, str]
 
 
 @contextlib.contextmanager
@@ -53,29 +61,51 @@ def limited_folder(folder: Path, disk_bytes: int, *, mount: Mount | None) -> Ite
         yield
 
 
+def look_at_scratch(folder: Path) -> Scratch:
+    """Find out what can be mounted in a folder for scratch, which is made: tried out, once for each file system.
+
+    Raises PlatformError if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            device = folder.stat().st_dev
+    except OSError as error:
+        message = f"nothing can be written to the folder for scratch: {error.strerror}"
+        raise PlatformError(message, where=str(folder), hint="name another one") from error
+    return _scratch_on(_Disk(device, folder))
+
+
+@dataclass(frozen=True)
+class _Disk:
+    """A file system by its number; any folder of it will do to try it out."""
+
+    device: int
+    folder: Path = field(compare=False)
+
+
 @cache
-def find_mount() -> Mount:
-    """Return what mounts limited file systems on this machine, tried out. Raises NoFileSystem."""
+def _scratch_on(disk: _Disk) -> Scratch:
     if os.geteuid() != 0:
-        raise NoFileSystem("only root can mount one")
-    reasons: list[str] = []
-    for mount in (mount_image, mount_tmpfs):
-        reason = cannot_mount(mount)
-        if reason is None:
-            return mount
-        reasons.append(reason)
-    raise NoFileSystem("; ".join(reasons))
+        return Scratch(None, {"filesystem": "only root can mount one"})
+    no_image = cannot_mount(mount_image, disk.folder)
+    if no_image is None:
+        return Scratch(mount_image, {})
+    no_tmpfs = cannot_mount(mount_tmpfs, disk.folder)
+    if no_tmpfs is None:
+        return Scratch(mount_tmpfs, {"image": no_image})
+    return Scratch(None, {"filesystem": f"{no_image}; {no_tmpfs}"})
 
 
-def cannot_mount(mount: Mount) -> str | None:
-    """Return why a file system cannot be mounted on this machine; None if it can."""
-    with tempfile.TemporaryDirectory() as folder:
+def cannot_mount(mount: Mount, scratch: Path) -> str | None:
+    """Return why a file system cannot be mounted in a folder; None if it can."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
         out = Path(folder) / "out"
         try:
             with limited_folder(out, 1 << 20, mount=mount):
                 (out / "file").write_bytes(b"x")
         except PlatformError as error:
-            return error.message
+            return f"in {scratch}: {error.message}"
     return None
 
 
