@@ -42,6 +42,7 @@ def entry(number: int, items: Items, *, seconds: float = 1.0, kind: str = "parti
         tasks=tasks,
         items=items,
         seconds=seconds,
+        cpu_seconds=None,
         memory_bytes=1,
         tokens=1,
         parameters=1,

@@ -101,6 +101,7 @@ MISFITS: dict[str, tuple[Change, str]] = {
     "an item that is no number": (with_item(math.inf), "public.items.sums.59 is not a finite number"),
     "endless seconds": (with_figures(normalised_seconds=math.inf), "figures.normalised_seconds is not a finite"),
     "seconds below zero": (with_figures(merge_seconds=-1.0), "figures.merge_seconds is -1"),
+    "processors below zero": (with_figures(normalised_cpu_seconds=-1.0), "figures.normalised_cpu_seconds is -1"),
     "more bytes than there are": (with_figures(peak_memory_bytes=2**63), "figures.peak_memory_bytes is no count"),
 }
 

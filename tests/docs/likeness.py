@@ -18,6 +18,7 @@ ON_REQUEST = {
     "digest": r"\b[0-9a-f]{16,}\b",
     "memory": r"\b\d+(?:\.\d+)? [kMGT]?B\b",
     "sandbox": r"sandbox: .*",
+    "processors": r"<seconds> of processors|processors not measured",
 }
 """What a page names in a comment before a block: <!-- varies: digest -->."""
 

@@ -54,6 +54,7 @@ def test_a_folder_with_something_in_it_is_left_alone(competition: Competition) -
     [
         ("max_models: 10", "max_modells: 10", ":13: unknown key 'rules.max_modells'\n  hint: .*max_models"),
         ("seconds: 600", "seconds: 0", "budget.seconds: input should be greater than 0"),
+        ("tokens: 5000000", "cpu_seconds: -1", "budget.cpu_seconds: input should be greater than 0"),
         ("memory: 6GB", "memory: lots", "budget.memory: expected an amount such as 512MB"),
         ("version: 1\n", "version: 2\n", "the changelog ends at version 1"),
         ("hub: false", "remote_code: always", "rules.remote_code"),

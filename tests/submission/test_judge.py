@@ -13,6 +13,7 @@ from cuvee.submission.gather import gather
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.lock import make_lock
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.sandbox.choose import find_walls
 from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
 from made_up_library import write_made_up_transformers
@@ -43,6 +44,9 @@ def test_the_figures_say_what_was_taken_and_where(verdict: Verdict) -> None:
     assert figures.sandbox == choose_sandbox().name
     assert figures.peak_memory_bytes > 50_000_000
     assert figures.tokens > 0
+    measured = not {"cgroup", "cpu"} & find_walls().lacks.keys()
+    assert (figures.normalised_cpu_seconds is not None) is measured
+    assert figures.normalised_cpu_seconds is None or figures.normalised_cpu_seconds > 1
     assert figures.hardware.versions["torch"]
 
 
@@ -163,6 +167,22 @@ def test_the_budget_grows_on_a_slower_machine(competition: Competition) -> None:
     assert Pace.of(budget, 1.0).limits(20.0).seconds == pytest.approx(180.0)
     assert Pace.of(budget, 0.25).limits(20.0).seconds == pytest.approx(30.0)
     assert Pace.of(replace(budget, calibration_seconds=None), None).limits(20.0).seconds == pytest.approx(80.0)
+
+
+def test_the_second_job_has_the_cpu_seconds_that_the_first_has_left(competition: Competition) -> None:
+    budget = replace(competition.budget, cpu_seconds=60.0, calibration_seconds=0.5)
+    assert Pace.of(budget, 1.0).limits(0.0).cpu_seconds == pytest.approx(120.0)
+    assert Pace.of(budget, 1.0).limits(5.0, 30.0).cpu_seconds == pytest.approx(90.0)
+    assert Pace.of(replace(budget, cpu_seconds=None), 1.0).limits(5.0, 30.0).cpu_seconds is None
+
+
+def test_a_submission_over_its_cpu_seconds_is_rejected_by_name(competition: Competition, tmp_path: Path) -> None:
+    if {"sandbox", "cgroup", "cpu"} & find_walls().lacks.keys():
+        pytest.skip("nothing counts them here")
+    short = replace(competition, budget=replace(competition.budget, cpu_seconds=0.5, calibration_seconds=None))
+    verdict = judge(packed(tmp_path, short, AVERAGE), short, tmp_path / "work")
+    assert (verdict.outcome, verdict.reason) == ("rejected", "cpu")
+    assert "over the budget's cpu" in verdict.message
 
 
 def _replaced(archive: Path, recipe: str) -> bytes:

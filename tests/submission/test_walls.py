@@ -97,7 +97,8 @@ def left_running() -> list[int]:
 def groups_left(tree: Tree, watcher: int) -> list[Path]:
     """List the groups of jobs that a process watches; others may judge on this machine, too."""
     name = f"cuvee-job-{watcher}-*"
-    return [*tree.memory.glob(name), *tree.processes.glob(name)]
+    trees = (tree.memory, tree.processes, tree.unified, tree.accounts)
+    return [group for folder in trees if folder for group in folder.glob(name)]
 
 
 FILES_IN_MEMORY = """
@@ -305,6 +306,63 @@ time.sleep(0.2)
     assert 30 << 20 < ended.peak_memory_bytes < 60 << 20
     assert ended.cpu_seconds is not None
     assert 0.3 <= ended.cpu_seconds < 5
+    assert ended.held_memory_bytes is None or ended.held_memory_bytes >= ended.peak_memory_bytes
+
+
+ALL_PROCESSORS = """
+import os
+for i in range(3): os.fork()
+print(1, flush=True)
+while True: pass
+"""
+
+
+def test_a_job_with_more_cpu_seconds_than_it_may_have_ends_by_name(
+    sandbox: Bubblewrap, tree: Tree, tmp_path: Path
+) -> None:
+    ended = run(sandbox, tmp_path / "out", ALL_PROCESSORS, replace(LIMITS, cpu_seconds=0.6))
+    assert ended.ending == "cpu"
+    assert ended.cpu_seconds is not None
+    assert 0.6 < ended.cpu_seconds < 3
+    assert not left_running()
+
+
+SLEEPERS_THAT_WORKED = """
+import os, time
+print(0, flush=True)
+for i in range(4):
+    if os.fork() == 0:
+        until = time.process_time() + 0.3
+        while time.process_time() < until: pass
+        os._exit(0)
+for i in range(4):
+    os.wait()
+    print(i, flush=True)
+"""
+
+
+def test_cpu_seconds_of_processes_that_are_gone_count(sandbox: Bubblewrap, tree: Tree, tmp_path: Path) -> None:
+    ended = run(sandbox, tmp_path / "out", SLEEPERS_THAT_WORKED, replace(LIMITS, cpu_seconds=1.1))
+    assert ended.ending == "cpu"
+
+
+def test_a_job_without_a_group_says_that_nothing_was_measured(sandbox: Bubblewrap, tmp_path: Path) -> None:
+    ended = run(replace(sandbox, tree=None), tmp_path / "out", "sum(range(1_000_000))")
+    assert (ended.ending, ended.cpu_seconds, ended.held_memory_bytes) == ("finished", None, None)
+
+
+@pytest.mark.parametrize("lacks", [{"cgroup": "not writable"}, {"cpu": "podman tells none"}])
+def test_a_budget_of_cpu_seconds_is_refused_where_nothing_counts_them(
+    monkeypatch: pytest.MonkeyPatch, lacks: dict[str, str]
+) -> None:
+    walls = Walls(Bubblewrap(Path("bwrap")), None, lacks)
+    monkeypatch.setattr(choose, "find_walls", lambda scratch: walls)
+    ((name, reason),) = lacks.items()
+    expected = rf"the budget has 'cpu_seconds', and nothing counts them here: no {name} \({reason}\)"
+    with pytest.raises(PlatformError, match=expected):
+        choose_sandbox("recipe", counts_cpu=True)
+    assert choose_sandbox("recipe", ("cgroup",), counts_cpu=True) is walls.sandbox
+    assert choose_sandbox("recipe") is walls.sandbox
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = SECONDS_OVER) -> bool:

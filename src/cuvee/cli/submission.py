@@ -219,6 +219,12 @@ def _print_findings(findings: "tuple[Finding, ...]") -> None:
     typer.echo(f"{passed} checks passed, {len(shown) - failed} with a note, {failed} failed")
 
 
+def _processors(seconds: float | None) -> str:
+    if seconds is None:
+        return "processors not measured"
+    return f"{seconds:.0f} s of processors"
+
+
 def _print_verdict(verdict: "Verdict") -> None:
     from cuvee.cli.amounts import bytes_text
 
@@ -232,8 +238,13 @@ def _print_verdict(verdict: "Verdict") -> None:
             typer.echo(f"{part} score {macro.value:.1%} ({macro.low:.1%} to {macro.high:.1%}) on {macro.n} items")
     figures, found = verdict.figures, verdict.reproduction
     if figures is not None:
-        took = f"{figures.normalised_seconds:.0f} s of the budget, {bytes_text(figures.peak_memory_bytes)} of memory"
-        typer.echo(f"took {took}, {figures.tokens:,} tokens; sandbox: {figures.sandbox}")
+        took = [
+            f"{figures.normalised_seconds:.0f} s of the budget",
+            _processors(figures.normalised_cpu_seconds),
+            f"{bytes_text(figures.peak_memory_bytes)} of memory",
+            f"{figures.tokens:,} tokens",
+        ]
+        typer.echo(f"took {', '.join(took)}; sandbox: {figures.sandbox}")
     if found is not None:
         words = {name: getattr(found, name).replace("_", " ") for name in ("weights", "predictions", "scores")}
         typer.echo(", ".join(f"{name} {word}" for name, word in words.items()))

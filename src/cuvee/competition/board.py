@@ -49,6 +49,7 @@ class Entry:
     tasks: Mapping[str, Figure]
     items: Items
     seconds: float
+    cpu_seconds: float | None
     memory_bytes: int
     tokens: int
     parameters: int
@@ -267,6 +268,7 @@ def _entry(row: Row[Any], weights: Mapping[str, float]) -> Entry:
         tasks={task: Figure(f["value"], f["low"], f["high"]) for task, f in row.tasks.items() if task in weights},
         items={task: np.array(scores, dtype=np.float64) for task, scores in row.item_scores.items()},
         seconds=row.seconds,
+        cpu_seconds=row.cpu_seconds,
         memory_bytes=row.memory_bytes,
         tokens=row.tokens,
         parameters=row.parameters,

@@ -15,13 +15,14 @@ def board_csv(board: BoardView) -> str:
     """Write a board as CSV."""
     tasks = list(board.weights)
     head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
-    tail = ["against_best_parent", "seconds", "memory_bytes", "tokens", "parameters", "entries", "submitted_at"]
+    tail = ["against_best_parent", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"]
+    tail += ["entries", "submitted_at"]
     rows = [
         [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
         + [place.score.value, place.score.low, place.score.high]
         + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
-        + [place.against_best_parent, place.cost.seconds, place.cost.memory_bytes, place.cost.tokens]
-        + [place.cost.parameters, place.entries, place.submitted_at.isoformat()]
+        + [place.against_best_parent, place.cost.seconds, place.cost.cpu_seconds, place.cost.memory_bytes]
+        + [place.cost.tokens, place.cost.parameters, place.entries, place.submitted_at.isoformat()]
         for place in board.places
     ]
     return _csv([*head, *tasks, *tail], rows)

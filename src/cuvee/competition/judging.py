@@ -42,7 +42,8 @@ class Bench:
     def sandbox(self) -> Sandbox:
         """What all submissions are judged in. Raises PlatformError if the competition takes nothing that is here."""
         tier = max(self.competition.rules.tiers, key=TIERS.index)
-        return choose_sandbox(tier, self.competition.without, scratch=self.scratch)
+        counts_cpu = self.competition.budget.cpu_seconds is not None
+        return choose_sandbox(tier, self.competition.without, scratch=self.scratch, counts_cpu=counts_cpu)
 
     def self_test(self) -> Mapping[str, str]:
         """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.

@@ -133,6 +133,7 @@ def _keep_scores(
             tasks={score.task: score.figures() | {"metric": score.metric} for score in public.tasks},
             item_scores=items,
             seconds=figures.normalised_seconds,
+            cpu_seconds=figures.normalised_cpu_seconds,
             memory_bytes=figures.peak_memory_bytes,
             tokens=figures.tokens,
             parameters=figures.parameters,

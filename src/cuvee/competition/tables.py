@@ -157,6 +157,7 @@ public_results = Table(
     Column("tasks", JSON, nullable=False),
     Column("item_scores", JSON, nullable=False),
     Column("seconds", Float, nullable=False),
+    Column("cpu_seconds", Float, nullable=True),
     Column("memory_bytes", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("parameters", BigInteger, nullable=False),

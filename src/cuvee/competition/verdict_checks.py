@@ -129,13 +129,14 @@ def _differs(score: Score, estimate: Estimate) -> bool:
 
 
 def _figure_problems(figures: Figures) -> Iterator[str]:
-    for name in ("merge_seconds", "evaluate_seconds", "normalised_seconds", "calibration_seconds"):
+    names = ("merge_seconds", "evaluate_seconds", "normalised_seconds", "calibration_seconds")
+    for name in (*names, "normalised_cpu_seconds"):
         seconds = getattr(figures, name)
         if seconds is not None and not 0 <= seconds <= LARGEST_SECONDS:
             yield f"figures.{name} is {seconds:g}"
-    for name in ("peak_memory_bytes", "disk_bytes", "tokens", "parameters"):
+    for name in ("peak_memory_bytes", "held_memory_bytes", "disk_bytes", "tokens", "parameters"):
         count = getattr(figures, name)
-        if not 0 <= count <= LARGEST_COUNT:
+        if count is not None and not 0 <= count <= LARGEST_COUNT:
             yield f"figures.{name} is no count that a database keeps"
 
 

@@ -56,9 +56,13 @@ class TeamView(View):
 
 
 class CostView(View):
-    """What judging took: seconds of the reference machine, bytes, tokens, parameters of the result."""
+    """What judging took: seconds of the reference machine, bytes, tokens, parameters of the result.
+
+    `cpu_seconds` are those of all processors together, also of the reference machine; null where nobody measured them.
+    """
 
     seconds: float
+    cpu_seconds: float | None
     memory_bytes: int
     tokens: int
     parameters: int
@@ -261,7 +265,7 @@ def _submissions(columns: Iterable[sa.Column[Any]] = submissions.c) -> sa.Select
                 for name in ("state", "reason_code", "reason", "attempt", "progress", "started_at", "finished_at")
             ),
             *(public_results.c[name] for name in ("value", "low", "high", "released", "tasks", "weights_digest")),
-            *(public_results.c[name] for name in ("seconds", "memory_bytes", "tokens", "parameters")),
+            *(public_results.c[name] for name in CostView.model_fields),
         )
         .join(teams, teams.c.id == submissions.c.team_id)
         .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
@@ -345,7 +349,7 @@ def _figures(tasks: Mapping[str, Mapping[str, float]]) -> dict[str, FigureView]:
 
 
 def _cost(row: Row[Any] | Entry) -> CostView:
-    return CostView(seconds=row.seconds, memory_bytes=row.memory_bytes, tokens=row.tokens, parameters=row.parameters)
+    return CostView(**{name: getattr(row, name) for name in CostView.model_fields})
 
 
 def _place_view(number: int, place: Place) -> PlaceView:

@@ -90,6 +90,7 @@ class Rules:
 class Budget:
     """What judging one submission may take. Seconds are those of a machine that calibrates in `calibration_seconds`.
 
+    `cpu_seconds` are those of all processors together, and count beside the clock's; None is no limit on them.
     `log_bytes` and `processes` bound what code in the sandbox may write and start.
     """
 
@@ -101,6 +102,7 @@ class Budget:
     calibration_seconds: float | None = None
     processes: int = 256
     log_bytes: int = 1 << 20
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)

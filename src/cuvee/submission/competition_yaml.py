@@ -120,6 +120,7 @@ class _Rules(_Strict):
 
 class _Budget(_Strict):
     seconds: Positive
+    cpu_seconds: Positive | None = Field(default=None, description="of all processors together, beside the clock's")
     memory: Bytes
     disk: Bytes
     tokens: Count | None = None
@@ -321,6 +322,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             calibration_seconds=budget.calibration_seconds,
             processes=budget.processes,
             log_bytes=budget.log,
+            cpu_seconds=budget.cpu_seconds,
         ),
         phases=tuple(_phase(phase) for phase in written.phases),
         tasks=tuple(

@@ -130,7 +130,7 @@ class _Case:
         self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes))
         built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
         self.note_model(built)
-        limits = pace.limits(built.ended.seconds)
+        limits = pace.limits(built.ended.seconds, built.ended.cpu_seconds or 0.0)
         answered = answer_inside(built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress)
         measured = measure(parts, answered.folder)
         figures = _figures(built, answered, measured, pace, sandbox)
@@ -166,7 +166,12 @@ class _Case:
         return self.rejected("crash", f"{message}; {told}", log)
 
     def chosen_sandbox(self) -> Sandbox:
-        return choose_sandbox(self.submission.tier, self.competition.without, scratch=self.workdir)
+        return choose_sandbox(
+            self.submission.tier,
+            self.competition.without,
+            scratch=self.workdir,
+            counts_cpu=self.competition.budget.cpu_seconds is not None,
+        )
 
     def read(self) -> Lock:
         """Read recipe and lock, and see that one belongs to the other."""
@@ -254,11 +259,23 @@ class Pace:
         found = calibrate() if calibration is None else calibration
         return cls(budget, found, found / budget.calibration_seconds)
 
-    def limits(self, spent_seconds: float) -> Limits:
-        """Return the limits of the next job after some seconds are spent."""
-        left = max(1.0, self.budget.seconds * self.slower - spent_seconds)
+    def limits(self, spent_seconds: float, spent_cpu_seconds: float = 0.0) -> Limits:
+        """Return the limits of the next job after some seconds are spent, by the clock and of processors."""
         budget = self.budget
-        return Limits(left, budget.memory_bytes, budget.disk_bytes, budget.processes, budget.log_bytes)
+        left_cpu = None
+        if budget.cpu_seconds is not None:
+            left_cpu = self._left(budget.cpu_seconds, spent_cpu_seconds)
+        return Limits(
+            self._left(budget.seconds, spent_seconds),
+            budget.memory_bytes,
+            budget.disk_bytes,
+            budget.processes,
+            budget.log_bytes,
+            left_cpu,
+        )
+
+    def _left(self, seconds: float, spent: float) -> float:
+        return max(1.0, seconds * self.slower - spent)
 
 
 def _keep_tokens(budget: Budget, measured: Measured) -> None:
@@ -268,6 +285,9 @@ def _keep_tokens(budget: Budget, measured: Measured) -> None:
 
 def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, sandbox: Sandbox) -> Figures:
     seconds = built.ended.seconds + answered.ended.seconds
+    jobs = (built.ended, answered.ended)
+    cpu_seconds = [job.cpu_seconds for job in jobs if job.cpu_seconds is not None]
+    held = [job.held_memory_bytes for job in jobs if job.held_memory_bytes is not None]
     return Figures(
         merge_seconds=built.ended.seconds,
         evaluate_seconds=answered.ended.seconds,
@@ -279,6 +299,8 @@ def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, s
         parameters=built.parameters,
         sandbox=sandbox.name,
         hardware=this_machine(),
+        normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if len(cpu_seconds) == len(jobs) else None,
+        held_memory_bytes=max(held) if len(held) == len(jobs) else None,
     )
 
 

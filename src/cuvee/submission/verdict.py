@@ -28,6 +28,7 @@ Reason = Literal[
     "archive",  # not a submission that can be read
     "recipe",  # it does not plan or does not merge
     "time",  # over the budget's seconds
+    "cpu",  # over the budget's cpu_seconds
     "memory",
     "disk",
     "tokens",
@@ -93,7 +94,12 @@ class Hardware:
 @dataclass(frozen=True)
 class Figures:
     """What judging took. `normalised_seconds` is what the budget counts: the seconds that the reference machine would
-    have taken. `sandbox` names the sandbox that the work ran in."""
+    have taken. `sandbox` names the sandbox that the work ran in.
+
+    `normalised_cpu_seconds` are those of all processors together, as the budget counts them. `peak_memory_bytes` leaves
+    out copies of files that the system can drop, `held_memory_bytes` counts them and also short peaks. Both are None
+    where no control group has measured them.
+    """
 
     merge_seconds: float
     evaluate_seconds: float
@@ -105,6 +111,8 @@ class Figures:
     parameters: int
     sandbox: str
     hardware: Hardware
+    normalised_cpu_seconds: float | None = None
+    held_memory_bytes: int | None = None
 
 
 @_strict

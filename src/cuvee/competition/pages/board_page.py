@@ -18,6 +18,7 @@ ORDERS: dict[str, Callable[[Entry], float | str]] = {
     "score": lambda entry: -entry.score.value,
     "team": lambda entry: entry.team.casefold(),
     "seconds": lambda entry: entry.seconds,
+    "cpu": lambda entry: math.inf if entry.cpu_seconds is None else entry.cpu_seconds,
     "memory": lambda entry: entry.memory_bytes,
     "tokens": lambda entry: entry.tokens,
     "entries": lambda entry: -entry.entries,

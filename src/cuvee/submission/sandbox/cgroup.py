@@ -10,7 +10,7 @@ import os
 import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,13 +29,20 @@ class NoGroup(Exception):
 class Tree:
     """Groups below which those of jobs are made: one for memory, one for processes, one that can kill and count.
 
-    All three are the same in version 2. `unified` is None where there is version 1 alone.
+    All are the same in version 2. `unified` is None where there is version 1 alone; there `accounts` counts the
+    processor's seconds, and is None where it takes no groups of ours.
     """
 
     memory: Path
     processes: Path
     unified: Path | None
     version: Literal[1, 2]
+    accounts: Path | None = None
+
+    @property
+    def counts_cpu(self) -> bool:
+        """Say whether the processor's seconds of a job are counted."""
+        return self.unified is not None or self.accounts is not None
 
 
 class Group:
@@ -46,12 +53,14 @@ class Group:
         self.memory = tree.memory / name
         self.processes = tree.processes / name
         self.unified = tree.unified / name if tree.unified else None
+        self.accounts = tree.accounts / name if tree.accounts else None
         self._joining: list[int] = []
 
     @property
     def folders(self) -> list[Path]:
         """The group's folders, each once."""
-        return list(dict.fromkeys(folder for folder in (self.memory, self.processes, self.unified) if folder))
+        folders = (self.memory, self.processes, self.unified, self.accounts)
+        return list(dict.fromkeys(folder for folder in folders if folder))
 
     def make(self, memory_bytes: int, processes: int) -> None:
         """Make the group with its limits. Raises OSError."""
@@ -93,11 +102,20 @@ class Group:
         statistics = _numbers(self.memory / "memory.stat")
         return _number(self.memory / "memory.usage_in_bytes") - statistics["total_cache"] + statistics["total_shmem"]
 
+    def held_memory_bytes(self) -> int | None:
+        """Return the most memory that the group has ever held, copies of files too; None where it is not told."""
+        name = "memory.peak" if self.version == 2 else "memory.max_usage_in_bytes"
+        if not (self.memory / name).exists():
+            return None
+        return _number(self.memory / name)
+
     def cpu_seconds(self) -> float | None:
         """Return the processor's seconds that the group has used; None where nothing counts them."""
-        if self.unified is None:
-            return None
-        return _numbers(self.unified / "cpu.stat")["usage_usec"] / 1e6
+        if self.accounts is not None:
+            return _number(self.accounts / "cpuacct.usage") / 1e9
+        if self.unified is not None:
+            return _numbers(self.unified / "cpu.stat")["usage_usec"] / 1e6
+        return None
 
     def verdict(self) -> Literal["memory", "processes"] | None:
         """Return the limit at which the kernel has stopped the job, if any."""
@@ -129,9 +147,10 @@ def find_tree() -> Tree:
     """Return where groups of jobs can be made, tried out. Raises NoGroup."""
     mounts = _Mounts.read()
     reasons: list[str] = []
-    for tree in (mounts.second(), mounts.first()):
-        if tree is None:
+    for whole in (mounts.second(), mounts.first()):
+        if whole is None:
             continue
+        tree = _without_what_takes_no_groups(whole)
         try:
             _try(tree)
         except (OSError, subprocess.SubprocessError, KeyError) as error:
@@ -141,11 +160,31 @@ def find_tree() -> Tree:
     raise NoGroup("; ".join(reasons) or "there are no controllers for memory and processes")
 
 
+def _without_what_takes_no_groups(tree: Tree) -> Tree:
+    """Leave out the trees of version 1 that we can do without and may not make groups in."""
+    if tree.accounts is not None and not _takes_groups(tree.accounts):
+        return replace(tree, accounts=None)
+    return tree
+
+
+def _takes_groups(folder: Path) -> bool:
+    trial = folder / f"cuvee-trial-{os.getpid()}-{uuid.uuid4().hex}"
+    try:
+        trial.mkdir()
+        os.close(os.open(trial / "cgroup.procs", os.O_WRONLY))
+    except OSError:
+        return False
+    finally:
+        keeper.remove_group(trial)
+    return True
+
+
 def _try(tree: Tree) -> None:
     """Run a process in a group and read all that is read of one."""
     with made(group_of_job(tree), 64 << 20, 16) as group:
         subprocess.run(["/bin/true"], preexec_fn=group.join, check=True, timeout=10)
         group.memory_bytes()
+        group.held_memory_bytes()
         group.cpu_seconds()
         group.verdict()
 
@@ -189,7 +228,7 @@ class _Mounts:
         memory, processes = self.own("memory"), self.own("pids")
         if memory is None or processes is None:
             return None
-        return Tree(memory, processes, self.own(""), 1)
+        return Tree(memory, processes, self.own(""), 1, self.own("cpuacct"))
 
     def second(self) -> Tree | None:
         """Return the group in version 2 that is nearest to ours and gives controllers to groups below it."""

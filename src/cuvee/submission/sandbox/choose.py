@@ -36,8 +36,8 @@ WITHOUT_HINT = (
 class Walls:
     """What holds jobs on this machine. `lacks` says for each thing that is not there why.
 
-    It may name `sandbox`, `bubblewrap`, `cgroup`, `filesystem`, `image`, `user` and `seccomp`. `mount` is for the
-    folder that was asked about.
+    It may name `sandbox`, `bubblewrap`, `cgroup`, `cpu`, `filesystem`, `image`, `user` and `seccomp`. `mount` is for
+    the folder that was asked about.
     """
 
     sandbox: Sandbox | None
@@ -54,6 +54,7 @@ class Walls:
 LACKING = {
     "sandbox": "sandbox works here, so no job has walls",
     "bubblewrap": "bubblewrap works here, so a container engine runs the jobs",
+    "cpu": "count of the processor's seconds of a job",
     "cgroup": "control group for each job, so its memory and processes are only watched",
     "filesystem": "limited file system for each job, so its disk is only watched",
     "image": "image of a file system in the folder for scratch, so what jobs write is in memory",
@@ -62,11 +63,14 @@ LACKING = {
 }
 
 
-def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = (), *, scratch: Path | None = None) -> Sandbox:
+def choose_sandbox(
+    tier: Tier = "recipe", without: Sequence[Wall] = (), *, scratch: Path | None = None, counts_cpu: bool = False
+) -> Sandbox:
     """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
 
     Recipes may run without any where `without` has 'sandbox'. `scratch` is where jobs will write; None is the system's
-    temporary folder. Raises PlatformError if a job would run with less.
+    temporary folder. With `counts_cpu` the budget has CPU seconds, which need a control group. Raises PlatformError if
+    a job would run with less.
     """
     walls = find_walls(scratch)
     if walls.sandbox is None and tier != "recipe":
@@ -75,6 +79,8 @@ def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = (), *, scrat
     if walls.sandbox is None and "sandbox" not in without:
         reason = walls.lacks["sandbox"]
         raise PlatformError(f"there is no sandbox here, and jobs run in one: {reason}", hint=RECIPE_HINT)
+    if counts_cpu and "cgroup" not in without:
+        _check_counting(walls)
     if walls.sandbox is None:
         return Plain()
     if tier == "recipe":
@@ -85,6 +91,14 @@ def choose_sandbox(tier: Tier = "recipe", without: Sequence[Wall] = (), *, scrat
         message = f"the tier '{tier}' brings code, and this machine lacks {', '.join(lacking)}"
         raise PlatformError(message, hint=WITHOUT_HINT)
     return walls.sandbox
+
+
+def _check_counting(walls: Walls) -> None:
+    """Raise PlatformError where nobody would know how many CPU seconds a job takes."""
+    for name in ("sandbox", "cgroup", "cpu"):
+        if name in walls.lacks:
+            message = f"the budget has 'cpu_seconds', and nothing counts them here: no {name} ({walls.lacks[name]})"
+            raise PlatformError(message, hint=f"{WITHOUT_HINT}: [cgroup]; then nothing holds them here")
 
 
 def isolating_sandbox() -> Sandbox | None:
@@ -128,15 +142,19 @@ def _find_sandbox() -> _Found:
     container = find_container()
     if container is None or failure(container) is not None:
         return _Found(None, lacks)
-    return _Found(container, {"bubblewrap": lacks["sandbox"]})  # an engine has groups of its own
+    # an engine has groups of its own, and does not tell us at the end what they have counted
+    return _Found(container, {"bubblewrap": lacks["sandbox"], "cpu": f"{container.name} tells none"})
 
 
 def _tree(lacks: dict[str, str]) -> Tree | None:
     try:
-        return find_tree()
+        tree = find_tree()
     except NoGroup as error:
         lacks["cgroup"] = str(error)
         return None
+    if not tree.counts_cpu:
+        lacks["cpu"] = "there is no controller 'cpuacct' that takes our groups"
+    return tree
 
 
 def _tried(bubblewrap: Bubblewrap, tree: Tree | None, lacks: dict[str, str]) -> Bubblewrap | None:

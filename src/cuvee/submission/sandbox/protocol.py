@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-Ending = Literal["finished", "crash", "time", "memory", "disk", "processes", "log"]
+Ending = Literal["finished", "crash", "time", "cpu", "memory", "disk", "processes", "log"]
 """`crash` is a command that failed or was stopped by a signal; the rest but `finished` are limits."""
 
 Hear = Callable[[bytes], None]
@@ -29,21 +29,27 @@ class Job:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may take. `log_bytes` counts both outputs together."""
+    """What a job may take. `log_bytes` counts both outputs together.
+
+    `cpu_seconds` are those of all processors and processes together; None is no limit. Only a sandbox whose jobs have
+    control groups holds them.
+    """
 
     seconds: float
     memory_bytes: int
     disk_bytes: int
     processes: int = 256
     log_bytes: int = 1 << 20
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class Ended:
     """How a job ended. `log` is the end of its standard error; nothing of the job runs any more.
 
-    Memory does not count copies of files that the system can drop. `cpu_seconds` are those of all processors and all
-    processes together; None where no control group counts them.
+    `peak_memory_bytes` does not count copies of files that the system can drop; `held_memory_bytes` does, and is the
+    most that the control group has ever held, also between two looks. `cpu_seconds` are those of all processors and all
+    processes together. Both are None where no control group counts them.
     """
 
     ending: Ending
@@ -53,6 +59,7 @@ class Ended:
     disk_bytes: int
     log: str
     cpu_seconds: float | None = None
+    held_memory_bytes: int | None = None
 
 
 class Sandbox(Protocol):

@@ -93,6 +93,7 @@ def watch(
     if written.stopped is not None:  # by the last lines of a command that has ended
         raise written.stopped
     watched.look_at_disk()
+    watched.look_at_cpu()
     if ending == "finished" and watched.over() is not None:
         ending = watched.over() or ending
     return Ended(
@@ -102,7 +103,8 @@ def watch(
         watched.peak_memory,
         watched.disk,
         written.tail(),
-        group.cpu_seconds() if group else None,
+        watched.cpu_seconds,
+        group.held_memory_bytes() if group else None,
     )
 
 
@@ -201,6 +203,7 @@ class _Watched:
         self._memory = self._processes = 0
         self.peak_memory = 0
         self.disk = 0
+        self.cpu_seconds: float | None = None
 
     def look(self) -> None:
         if self._group is not None:
@@ -210,6 +213,7 @@ class _Watched:
             self._processes = len(tree)
             self._memory = sum(private_bytes(pid) for pid in tree)
         self.peak_memory = max(self.peak_memory, self._memory)
+        self.look_at_cpu()
         self._looks += 1
         if self._limited or self._looks % DISK_EVERY == 0:
             self.look_at_disk()
@@ -224,6 +228,10 @@ class _Watched:
         used = used_bytes(self._writable) if self._limited else disk_bytes(self._writable)
         self.disk = max(self.disk, used)
 
+    def look_at_cpu(self) -> None:
+        if self._group is not None:
+            self.cpu_seconds = self._group.cpu_seconds()
+
     def over(self) -> Ending | None:
         """Return the limit that is passed, if any."""
         verdict = self._group.verdict() if self._group else None
@@ -234,6 +242,9 @@ class _Watched:
             return "processes"
         if self.disk > self._limits.disk_bytes:
             return "disk"
+        most_cpu = self._limits.cpu_seconds
+        if most_cpu is not None and self.cpu_seconds is not None and self.cpu_seconds > most_cpu:
+            return "cpu"
         return "time" if time.monotonic() - self._started > self._limits.seconds else None
 
 
