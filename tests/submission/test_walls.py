@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from cuvee.errors import PlatformError
+from cuvee.errors import PlatformError, RecipeError
 from cuvee.submission.build import limited_work
-from cuvee.submission.sandbox import Bubblewrap, Container, Ended, Job, Limits, choose, keeper, seccomp
+from cuvee.submission.cores import read_cores, use_cores
+from cuvee.submission.sandbox import Bubblewrap, Container, Ended, Job, Limits, cgroup, choose, keeper, seccomp
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
 from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
@@ -74,10 +75,13 @@ def run(sandbox: Bubblewrap, out: Path, program: str, limits: Limits = LIMITS) -
         if line:  # a silent job is heard of by empty ones
             heard.append(time.monotonic())
 
-    job = Job(python("-c", f"# {MARK}\n{program}"), (), out, environment=python_environment())
-    ended = sandbox.run(job, limits, hear)
+    ended = sandbox.run(job_of(program, out), limits, hear)
     assert ended.ending in ("finished", "crash") or time.monotonic() - heard[-1] < SECONDS_OVER
     return ended
+
+
+def job_of(program: str, out: Path) -> Job:
+    return Job(python("-c", f"# {MARK}\n{program}"), (), out, environment=python_environment())
 
 
 def left_running() -> list[int]:
@@ -97,7 +101,7 @@ def left_running() -> list[int]:
 def groups_left(tree: Tree, watcher: int) -> list[Path]:
     """List the groups of jobs that a process watches; others may judge on this machine, too."""
     name = f"cuvee-job-{watcher}-*"
-    trees = (tree.memory, tree.processes, tree.unified, tree.accounts)
+    trees = (tree.memory, tree.processes, tree.unified, tree.accounts, tree.cpu, tree.cpuset)
     return [group for folder in trees if folder for group in folder.glob(name)]
 
 
@@ -312,7 +316,6 @@ time.sleep(0.2)
 ALL_PROCESSORS = """
 import os
 for i in range(3): os.fork()
-print(1, flush=True)
 while True: pass
 """
 
@@ -320,29 +323,27 @@ while True: pass
 def test_a_job_with_more_cpu_seconds_than_it_may_have_ends_by_name(
     sandbox: Bubblewrap, tree: Tree, tmp_path: Path
 ) -> None:
-    ended = run(sandbox, tmp_path / "out", ALL_PROCESSORS, replace(LIMITS, cpu_seconds=0.6))
+    ended = sandbox.run(job_of(ALL_PROCESSORS, tmp_path), replace(LIMITS, cpu_seconds=0.6), lambda line: None)
     assert ended.ending == "cpu"
     assert ended.cpu_seconds is not None
     assert 0.6 < ended.cpu_seconds < 3
     assert not left_running()
 
 
-SLEEPERS_THAT_WORKED = """
+PROCESSES_THAT_WORKED = """
 import os, time
-print(0, flush=True)
 for i in range(4):
     if os.fork() == 0:
         until = time.process_time() + 0.3
         while time.process_time() < until: pass
         os._exit(0)
-for i in range(4):
-    os.wait()
-    print(i, flush=True)
+for i in range(4): os.wait()
 """
 
 
 def test_cpu_seconds_of_processes_that_are_gone_count(sandbox: Bubblewrap, tree: Tree, tmp_path: Path) -> None:
-    ended = run(sandbox, tmp_path / "out", SLEEPERS_THAT_WORKED, replace(LIMITS, cpu_seconds=1.1))
+    job = job_of(PROCESSES_THAT_WORKED, tmp_path)
+    ended = sandbox.run(job, replace(LIMITS, cpu_seconds=1.1), lambda line: None)
     assert ended.ending == "cpu"
 
 
@@ -363,6 +364,78 @@ def test_a_budget_of_cpu_seconds_is_refused_where_nothing_counts_them(
         choose_sandbox("recipe", counts_cpu=True)
     assert choose_sandbox("recipe", ("cgroup",), counts_cpu=True) is walls.sandbox
     assert choose_sandbox("recipe") is walls.sandbox
+
+
+TAKES_ALL_CORES = """
+import os, time
+os.sched_setaffinity(0, range(os.cpu_count()))
+print(*os.sched_getaffinity(0), flush=True)
+for i in range(3): os.fork()
+until = time.monotonic() + 1
+while time.monotonic() < until: pass
+"""
+
+
+@pytest.fixture
+def one_core() -> Iterator[int]:
+    """Keep this process to one of its cores."""
+    before = os.sched_getaffinity(0)
+    if len(before) == 1:
+        pytest.skip("this machine has one core only")
+    core = max(before)
+    use_cores(frozenset({core}))
+    yield core
+    use_cores_again(before)
+
+
+def use_cores_again(cores: set[int]) -> None:
+    """Let every thread have more cores again, which `use_cores` does not."""
+    for thread in os.listdir("/proc/self/task"):
+        os.sched_setaffinity(int(thread), cores)
+
+
+def test_a_job_cannot_leave_the_cores_of_its_worker(
+    sandbox: Bubblewrap, tree: Tree, one_core: int, tmp_path: Path
+) -> None:
+    if tree.cpuset is None:
+        pytest.skip("nothing holds jobs to cores here")
+    heard: list[bytes] = []
+    ended = sandbox.run(job_of(TAKES_ALL_CORES, tmp_path), LIMITS, heard.append)
+    assert ended.ending == "finished", ended.log
+    assert b"".join(heard) == str(one_core).encode()
+    assert not groups_left(tree, os.getpid())
+
+
+def test_a_job_gets_no_more_of_the_processors_than_its_worker_has_cores(
+    sandbox: Bubblewrap, tree: Tree, one_core: int, tmp_path: Path
+) -> None:
+    if tree.cpu is None:
+        pytest.skip("nothing bounds processors here")
+    ended = run(replace(sandbox, tree=replace(tree, cpuset=None)), tmp_path / "out", TAKES_ALL_CORES)
+    assert ended.ending == "finished", ended.log
+    assert ended.cpu_seconds is not None
+    assert ended.cpu_seconds < 1.2 * ended.seconds + 0.2
+
+
+def test_a_tree_is_used_without_what_takes_no_groups(tree: Tree, tmp_path: Path) -> None:
+    if tree.version == 2:
+        pytest.skip("version 2 has one tree")
+    (tmp_path / "file").write_text("no folder")
+    broken = replace(tree, cpu=tmp_path / "file", cpuset=tmp_path / "file", accounts=tmp_path / "file")
+    assert cgroup._without_what_fails(broken) == replace(tree, cpu=None, cpuset=None, accounts=None)
+    assert cgroup._without_what_fails(tree) == tree
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,", "-1", "0--1"])
+def test_a_list_of_cores_is_read_strictly(text: str) -> None:
+    assert read_cores("0-2,5") == {0, 1, 2, 5}
+    with pytest.raises(RecipeError, match="expected a list of cores"):
+        read_cores(text)
+
+
+def test_cores_that_are_not_there_are_refused() -> None:
+    with pytest.raises(RecipeError, match="this machine gives us the cores 0"):
+        use_cores(frozenset({100_000}))
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = SECONDS_OVER) -> bool:

@@ -55,6 +55,9 @@ def work(
     scratch: Path | None = typer.Option(
         None, "--scratch", metavar="FOLDER", help="Where jobs write; by default the system's temporary folder."
     ),
+    cores: str = typer.Option(
+        "", "--cores", metavar="LIST", help="Cores that this worker and its jobs keep to, such as 0-3; by default all."
+    ),
 ) -> None:
     """Judge what waits: beside the database, or with --server and --token on any machine."""
     _need_extra()
@@ -62,6 +65,10 @@ def work(
 
     if server is not None and token is None:
         raise RecipeError("a worker for a server needs a token", hint="cuvee competition token FOLDER worker NAME")
+    if cores:
+        from cuvee.submission.cores import read_cores, use_cores
+
+        use_cores(read_cores(cores))
     if server is not None and token is not None:
         from cuvee.competition.remote import work_for
 

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cuvee.errors import PlatformError
+from cuvee.submission.cores import own_cores
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
 from cuvee.submission.sandbox.filesystem import SPARE_BYTES, is_in_memory
 from cuvee.submission.sandbox.leftovers import Note, noted
@@ -54,7 +55,7 @@ class Bubblewrap:
 
     def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
         with contextlib.ExitStack() as stack:
-            group = group_of_job(self.tree) if self.tree else None
+            group = group_of_job(self.tree, own_cores()) if self.tree else None
             note = self._noted(group, stack)
             if group is not None:
                 _enter(group, job, limits, stack)

@@ -14,9 +14,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from cuvee.submission.cores import written_cores
 from cuvee.submission.sandbox import keeper
 
 CONTROLLERS = {"memory", "pids"}
+BESIDES = ("cpu", "cpuset")
+"""Controllers that version 2 may give on besides."""
+
+OPTIONAL = ("accounts", "cpu", "cpuset")
+"""Fields of a tree that may be None."""
+
+PERIOD_MICROSECONDS = 100_000
+"""Of a quota, which is a share of it times the number of cores. It is the kernel's own default."""
+
 OURS = "cuvee-workers"
 """A group for the processes of a delegated group, which may hold none itself once it gives controllers on."""
 
@@ -30,7 +40,8 @@ class Tree:
     """Groups below which those of jobs are made: one for memory, one for processes, one that can kill and count.
 
     All are the same in version 2. `unified` is None where there is version 1 alone; there `accounts` counts the
-    processor's seconds, and is None where it takes no groups of ours.
+    processor's seconds. `cpu` shares processors out fairly and bounds them, `cpuset` holds jobs to some cores. Each of
+    these three is None where it takes no groups of ours.
     """
 
     memory: Path
@@ -38,6 +49,8 @@ class Tree:
     unified: Path | None
     version: Literal[1, 2]
     accounts: Path | None = None
+    cpu: Path | None = None
+    cpuset: Path | None = None
 
     @property
     def counts_cpu(self) -> bool:
@@ -46,20 +59,26 @@ class Tree:
 
 
 class Group:
-    """The control group of one job. Make it with `made`, which also removes it."""
+    """The control group of one job, which is held to some `cores`, or to none in particular.
 
-    def __init__(self, tree: Tree, name: str) -> None:
+    Make it with `made`, which also removes it.
+    """
+
+    def __init__(self, tree: Tree, name: str, cores: frozenset[int] | None = None) -> None:
+        self.cores = cores
         self.version = tree.version
         self.memory = tree.memory / name
         self.processes = tree.processes / name
         self.unified = tree.unified / name if tree.unified else None
         self.accounts = tree.accounts / name if tree.accounts else None
+        self.cpu = tree.cpu / name if tree.cpu else None
+        self.cpuset = tree.cpuset / name if tree.cpuset and cores else None
         self._joining: list[int] = []
 
     @property
     def folders(self) -> list[Path]:
         """The group's folders, each once."""
-        folders = (self.memory, self.processes, self.unified, self.accounts)
+        folders = (self.memory, self.processes, self.unified, self.accounts, self.cpu, self.cpuset)
         return list(dict.fromkeys(folder for folder in folders if folder))
 
     def make(self, memory_bytes: int, processes: int) -> None:
@@ -74,7 +93,23 @@ class Group:
             (self.memory / "memory.limit_in_bytes").write_text(str(memory_bytes))
             keeper.write(self.memory / "memory.memsw.limit_in_bytes", str(memory_bytes))
         (self.processes / "pids.max").write_text(str(processes))
+        if self.cores is not None:
+            self._hold_to(self.cores)
         self._joining = [os.open(folder / "cgroup.procs", os.O_WRONLY) for folder in self.folders]
+
+    def _hold_to(self, cores: frozenset[int]) -> None:
+        quota = len(cores) * PERIOD_MICROSECONDS
+        if self.cpu is not None and self.version == 2:
+            (self.cpu / "cpu.max").write_text(f"{quota} {PERIOD_MICROSECONDS}")
+        elif self.cpu is not None:
+            (self.cpu / "cpu.cfs_period_us").write_text(str(PERIOD_MICROSECONDS))
+            (self.cpu / "cpu.cfs_quota_us").write_text(str(quota))
+        if self.cpuset is None:
+            return
+        (self.cpuset / "cpuset.cpus").write_text(written_cores(cores))
+        if self.version == 1:  # a new group has no memory to begin with, and takes nobody then
+            nodes = (self.cpuset.parent / "cpuset.effective_mems").read_text(encoding="ascii")
+            (self.cpuset / "cpuset.mems").write_text(nodes)
 
     def join(self) -> None:
         """Put the calling process into the group: system calls alone, for a process that is about to run a command."""
@@ -138,9 +173,9 @@ def made(group: Group, memory_bytes: int, processes: int) -> Iterator[Group]:
             keeper.remove_group(folder)
 
 
-def group_of_job(tree: Tree) -> Group:
+def group_of_job(tree: Tree, cores: frozenset[int] | None = None) -> Group:
     """Return a group for a job, not made yet, under a name that no other has and that tells who watches it."""
-    return Group(tree, f"cuvee-job-{os.getpid()}-{uuid.uuid4().hex}")
+    return Group(tree, f"cuvee-job-{os.getpid()}-{uuid.uuid4().hex}", cores)
 
 
 def find_tree() -> Tree:
@@ -150,7 +185,7 @@ def find_tree() -> Tree:
     for whole in (mounts.second(), mounts.first()):
         if whole is None:
             continue
-        tree = _without_what_takes_no_groups(whole)
+        tree = _without_what_fails(whole)
         try:
             _try(tree)
         except (OSError, subprocess.SubprocessError, KeyError) as error:
@@ -160,28 +195,22 @@ def find_tree() -> Tree:
     raise NoGroup("; ".join(reasons) or "there are no controllers for memory and processes")
 
 
-def _without_what_takes_no_groups(tree: Tree) -> Tree:
-    """Leave out the trees of version 1 that we can do without and may not make groups in."""
-    if tree.accounts is not None and not _takes_groups(tree.accounts):
-        return replace(tree, accounts=None)
-    return tree
-
-
-def _takes_groups(folder: Path) -> bool:
-    trial = folder / f"cuvee-trial-{os.getpid()}-{uuid.uuid4().hex}"
-    try:
-        trial.mkdir()
-        os.close(os.open(trial / "cgroup.procs", os.O_WRONLY))
-    except OSError:
-        return False
-    finally:
-        keeper.remove_group(trial)
-    return True
+def _without_what_fails(tree: Tree) -> Tree:
+    """Leave out the trees that we can do without, and that do not work where the others are left out."""
+    bare = replace(tree, accounts=None, cpu=None, cpuset=None)
+    working = bare
+    for name in OPTIONAL:
+        place = {name: getattr(tree, name)}
+        with contextlib.suppress(OSError, subprocess.SubprocessError, KeyError):
+            _try(replace(bare, **place))
+            working = replace(working, **place)
+    return working
 
 
 def _try(tree: Tree) -> None:
-    """Run a process in a group and read all that is read of one."""
-    with made(group_of_job(tree), 64 << 20, 16) as group:
+    """Run a process in a group, held to all our cores, and read all that is read of one."""
+    cores = frozenset(os.sched_getaffinity(0))
+    with made(group_of_job(tree, cores), 64 << 20, 16) as group:
         subprocess.run(["/bin/true"], preexec_fn=group.join, check=True, timeout=10)
         group.memory_bytes()
         group.held_memory_bytes()
@@ -228,7 +257,7 @@ class _Mounts:
         memory, processes = self.own("memory"), self.own("pids")
         if memory is None or processes is None:
             return None
-        return Tree(memory, processes, self.own(""), 1, self.own("cpuacct"))
+        return Tree(memory, processes, self.own(""), 1, self.own("cpuacct"), self.own("cpu"), self.own("cpuset"))
 
     def second(self) -> Tree | None:
         """Return the group in version 2 that is nearest to ours and gives controllers to groups below it."""
@@ -238,10 +267,13 @@ class _Mounts:
         if own.name == OURS:
             own = own.parent  # another process of ours has moved us
         _give_controllers(own)
+        _give_others(own)
         top = self.mounts[""][0]
         for group in (own, *own.parents):
-            if _words(group / "cgroup.subtree_control") >= CONTROLLERS:
-                return Tree(group, group, group, 2)
+            given = _words(group / "cgroup.subtree_control")
+            if given >= CONTROLLERS:
+                cpu, cpuset = (group if name in given else None for name in BESIDES)
+                return Tree(group, group, group, 2, cpu=cpu, cpuset=cpuset)
             if group == top:
                 break
         return Tree(own, own, own, 2)
@@ -260,6 +292,13 @@ def _give_controllers(own: Path) -> None:
         for pid in keeper.processes(inner):
             keeper.write(own / "cgroup.procs", str(pid))
         keeper.remove_group(inner)
+
+
+def _give_others(own: Path) -> None:
+    """Let groups below ours have the controllers, too, that we can do without."""
+    if _have_controllers(own) and _delegated(own):
+        for name in BESIDES:
+            keeper.write(own / "cgroup.subtree_control", f"+{name}")
 
 
 def _have_controllers(own: Path) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cuvee.errors import PlatformError
 from cuvee.extras import install_command
 from cuvee.submission.competition import TIERS, Tier, Wall
+from cuvee.submission.cores import own_cores
 from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
 from cuvee.submission.sandbox.cgroup import NoGroup, Tree, find_tree
 from cuvee.submission.sandbox.container import find_container
@@ -36,8 +37,8 @@ WITHOUT_HINT = (
 class Walls:
     """What holds jobs on this machine. `lacks` says for each thing that is not there why.
 
-    It may name `sandbox`, `bubblewrap`, `cgroup`, `cpu`, `filesystem`, `image`, `user` and `seccomp`. `mount` is for
-    the folder that was asked about.
+    It may name `sandbox`, `bubblewrap`, `cgroup`, `cpu`, `cores`, `filesystem`, `image`, `user` and `seccomp`. `mount`
+    is for the folder that was asked about.
     """
 
     sandbox: Sandbox | None
@@ -55,6 +56,7 @@ LACKING = {
     "sandbox": "sandbox works here, so no job has walls",
     "bubblewrap": "bubblewrap works here, so a container engine runs the jobs",
     "cpu": "count of the processor's seconds of a job",
+    "cores": "group that holds jobs to this worker's cores, so a job with code can leave them",
     "cgroup": "control group for each job, so its memory and processes are only watched",
     "filesystem": "limited file system for each job, so its disk is only watched",
     "image": "image of a file system in the folder for scratch, so what jobs write is in memory",
@@ -154,6 +156,8 @@ def _tree(lacks: dict[str, str]) -> Tree | None:
         return None
     if not tree.counts_cpu:
         lacks["cpu"] = "there is no controller 'cpuacct' that takes our groups"
+    if own_cores() is not None and tree.cpuset is None:
+        lacks["cores"] = "there is no controller 'cpuset' that takes our groups"
     return tree
 
 
