@@ -1,12 +1,17 @@
 """What a sandbox is asked to do, for each backend; and figures of the machine."""
 
+import multiprocessing
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from cuvee.errors import PlatformError
 from cuvee.submission.hardware import calibrate, this_machine
-from cuvee.submission.sandbox import Container, Job, Limits, Plain
+from cuvee.submission.sandbox import Container, Job, Limits, Plain, container, keeper
 from cuvee.submission.sandbox.bubblewrap import Bubblewrap, find_bubblewrap
+from cuvee.submission.sandbox.choose import Host, choose_sandbox
 from cuvee.submission.sandbox.runtime import PACKAGE, python, python_environment, runtime_folders
 from cuvee.submission.sandbox.watched import watch
 
@@ -28,6 +33,9 @@ def test_a_container_has_no_network_no_rights_and_limits(tmp_path: Path) -> None
         f"--memory-swap={1 << 30}",
         "--pids-limit=40",
         f"--ulimit=fsize={1 << 20}",
+        f"--tmpfs=/tmp:rw,nosuid,nodev,size={1 << 20},mode=1777",
+        f"--shm-size={1 << 20}",
+        "--rm",
         "--name=called",
         f"--volume={PACKAGE}:{PACKAGE}:ro",
         f"--volume={tmp_path}:{tmp_path}",
@@ -36,6 +44,95 @@ def test_a_container_has_no_network_no_rights_and_limits(tmp_path: Path) -> None
     user = next(flag for flag in command if flag.startswith("--user="))
     assert user != "--user=0:0"
     assert command[-len(job(tmp_path).command) :] == list(job(tmp_path).command)
+
+
+def test_each_engine_takes_a_runtime_in_its_own_way(tmp_path: Path) -> None:
+    docker = Container(Path("/usr/bin/docker"), runtime="runsc")
+    podman = Container(Path("/usr/bin/podman"), runtime="kata")
+    assert docker.command(job(tmp_path), LIMITS, "called")[:4] == ["/usr/bin/docker", "run", "--runtime=runsc", "--rm"]
+    expected = ["/usr/bin/podman", "--runtime=kata", "run", "--read-only-tmpfs=false", "--rm"]
+    assert podman.command(job(tmp_path), LIMITS, "called")[:5] == expected
+    assert (docker.name, podman.name) == ("docker with runsc", "podman with kata")
+
+
+def test_a_container_has_the_cores_of_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "own_cores", lambda: frozenset({2, 0}))
+    command = Container(Path("/usr/bin/docker")).command(job(tmp_path), LIMITS, "called")
+    assert "--cpuset-cpus=0,2" in command
+    assert "--cpus=2" in command
+    monkeypatch.setattr(container, "own_cores", lambda: None)
+    assert not any("cpus" in flag for flag in Container(Path("docker")).command(job(tmp_path), LIMITS, "called"))
+
+
+def test_a_runtime_without_an_engine_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    expected = "jobs cannot run by the runtime 'a-runtime': neither docker nor podman answers"
+    with pytest.raises(PlatformError, match=expected):
+        choose_sandbox("recipe", ("sandbox",), host=Host(runtime="a-runtime"))
+
+
+ENGINE = """#!/bin/sh
+echo "$@" >> "$(dirname "$0")/asked"
+case "$1" in
+info) exit 0 ;;
+run) OUTCOME ;;
+rm) echo "Error: No such container: $3" >&2; exit 1 ;;
+esac
+"""
+"""Stands in for docker, which no test machine need have: it notes what it is asked."""
+
+
+def engine(folder: Path, outcome: str) -> Path:
+    program = folder / "docker"
+    program.write_text(ENGINE.replace("OUTCOME", outcome))
+    program.chmod(0o755)
+    return program
+
+
+def test_a_runtime_that_the_engine_lacks_is_refused_with_its_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    engine(tmp_path, "echo 'unknown or invalid runtime name: no-such-runtime' >&2; exit 125")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    expected = "docker with no-such-runtime does not work: unknown or invalid runtime name: no-such-runtime"
+    with pytest.raises(PlatformError, match=expected):
+        choose_sandbox("recipe", ("sandbox",), host=Host(runtime="no-such-runtime"))
+    assert "--runtime=no-such-runtime" in (tmp_path / "asked").read_text()
+
+
+def test_a_container_dies_with_its_watcher(tmp_path: Path) -> None:
+    program = engine(tmp_path, "exec sleep 60")
+    out = tmp_path / "out"
+    out.mkdir()
+    asked = tmp_path / "asked"
+
+    def watch_a_container() -> None:
+        Container(program).run(job(out), LIMITS, lambda line: None)
+
+    watcher = multiprocessing.get_context("fork").Process(target=watch_a_container)
+    watcher.start()
+    try:
+        assert soon(lambda: asked.exists() and "--name=" in asked.read_text())
+    finally:
+        watcher.kill()
+        watcher.join()
+    name = next(word for word in asked.read_text().split() if word.startswith("--name=")).removeprefix("--name=")
+    assert soon(lambda: f"rm --force {name}" in asked.read_text())
+
+
+def test_a_container_whose_engine_is_away_is_removed_later(tmp_path: Path) -> None:
+    container = {"engine": str(tmp_path / "docker"), "name": "called", "environment": {}}
+    assert not keeper.clean({"containers": [container]})
+    engine(tmp_path, "exit 0")
+    assert keeper.clean({"containers": [container]})
+    assert (tmp_path / "asked").read_text() == "rm --force called\n"
+
+
+def soon(holds: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return holds()
 
 
 def test_only_root_needs_two_rounds(tmp_path: Path) -> None:

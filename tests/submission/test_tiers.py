@@ -20,7 +20,7 @@ from cuvee.submission.judge import judge
 from cuvee.submission.lock import read_lock
 from cuvee.submission.pack import LOCK, Submission, read_archive
 from cuvee.submission.sandbox import Job, Limits, Plain, Sandbox, choose
-from cuvee.submission.sandbox.choose import Walls, choose_sandbox, isolating_sandbox
+from cuvee.submission.sandbox.choose import Host, Walls, choose_sandbox, isolating_sandbox
 from cuvee.submission.sandbox.leftovers import noted
 from cuvee.submission.sandbox.runtime import python, python_environment
 from cuvee.submission.verify import verify_in
@@ -183,7 +183,7 @@ def test_code_never_runs_without_walls(plugin: Submission, competition: Competit
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any sandbox."""
     nothing = Walls(None, None, {"sandbox": "bubblewrap is not installed"})
-    monkeypatch.setattr(choose, "find_walls", lambda scratch: nothing)
+    monkeypatch.setattr(choose, "find_walls", lambda host: nothing)
 
 
 @pytest.mark.usefixtures("bare")
@@ -211,8 +211,8 @@ def test_a_worker_without_a_sandbox_does_not_open(competition: Competition) -> N
 def test_a_worker_tries_the_folder_that_jobs_will_write_to(competition: Competition, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(PlatformError, match="nothing can be written to the folder for scratch"):
-        Bench(competition, tmp_path / "file").self_test()
-    Bench(competition, tmp_path / "scratch").self_test()
+        Bench(competition, Host(tmp_path / "file")).self_test()
+    Bench(competition, Host(tmp_path / "scratch")).self_test()
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

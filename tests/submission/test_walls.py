@@ -21,7 +21,7 @@ from cuvee.submission.cores import read_cores, use_cores
 from cuvee.submission.sandbox import Bubblewrap, Container, Ended, Job, Limits, cgroup, choose, keeper, seccomp
 from cuvee.submission.sandbox.bubblewrap import find_bubblewrap
 from cuvee.submission.sandbox.cgroup import Group, Tree, group_of_job, made
-from cuvee.submission.sandbox.choose import Walls, choose_sandbox, failure, find_walls
+from cuvee.submission.sandbox.choose import Host, Walls, choose_sandbox, failure, find_walls
 from cuvee.submission.sandbox.filesystem import (
     cannot_mount,
     is_limited,
@@ -225,7 +225,7 @@ def cramped(walls: Walls, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_folder_that_takes_no_image_has_memory_mounted_in_it_and_the_worker_says_so(cramped: Path) -> None:
-    walls = find_walls(cramped)
+    walls = find_walls(Host(cramped))
     assert walls.mount is mount_tmpfs
     assert walls.lacks["image"].startswith(f"in {cramped}: no limited file system can be mounted: ")
     assert any("so what jobs write is in memory" in note for note in walls.notes())
@@ -237,7 +237,7 @@ def test_a_folder_that_takes_no_image_has_memory_mounted_in_it_and_the_worker_sa
 def test_a_folder_for_scratch_that_takes_nothing_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(PlatformError, match="nothing can be written to the folder for scratch") as caught:
-        find_walls(tmp_path / "file")
+        find_walls(Host(tmp_path / "file"))
     assert caught.value.where == str(tmp_path / "file")
 
 
@@ -357,7 +357,7 @@ def test_a_budget_of_cpu_seconds_is_refused_where_nothing_counts_them(
     monkeypatch: pytest.MonkeyPatch, lacks: dict[str, str]
 ) -> None:
     walls = Walls(Bubblewrap(Path("bwrap")), None, lacks)
-    monkeypatch.setattr(choose, "find_walls", lambda scratch: walls)
+    monkeypatch.setattr(choose, "find_walls", lambda host: walls)
     ((name, reason),) = lacks.items()
     expected = rf"the budget has 'cpu_seconds', and nothing counts them here: no {name} \({reason}\)"
     with pytest.raises(PlatformError, match=expected):
@@ -603,14 +603,14 @@ def test_an_interpreter_by_a_roundabout_path_is_found_inside(monkeypatch: pytest
     assert ".." not in python()[0]
     assert not any(".." in place.parts for place in runtime_folders())
     assert failure(bubblewrap) is None
-    assert isinstance(choose._find_sandbox.__wrapped__().sandbox, Bubblewrap)
+    assert isinstance(choose._find_sandbox.__wrapped__(None).sandbox, Bubblewrap)
 
 
 def test_a_worker_says_why_another_sandbox_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "find_bubblewrap", lambda: None)
-    monkeypatch.setattr(choose, "find_container", lambda: Container(Path("/usr/bin/podman")))
+    monkeypatch.setattr(choose, "find_container", lambda runtime: Container(Path("/usr/bin/podman")))
     monkeypatch.setattr(choose, "failure", lambda sandbox: None)
-    found = choose._find_sandbox.__wrapped__()
+    found = choose._find_sandbox.__wrapped__(None)
     assert isinstance(found.sandbox, Container)
     expected = "no bubblewrap works here, so a container engine runs the jobs: bubblewrap is not installed"
     assert list(Walls(found.sandbox, None, found.lacks).notes(["recipe"])) == [expected]
@@ -620,7 +620,7 @@ def test_code_does_not_open_where_something_is_lacking_that_no_organiser_waived(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lacking = Walls(Bubblewrap(Path("bwrap")), None, {"cgroup": "not writable", "filesystem": "only root can"})
-    monkeypatch.setattr(choose, "find_walls", lambda scratch: lacking)
+    monkeypatch.setattr(choose, "find_walls", lambda host: lacking)
     with pytest.raises(PlatformError, match=r"cgroup \(not writable\), filesystem \(only root can\)"):
         choose_sandbox("plugin")
     with pytest.raises(PlatformError, match=r"lacks filesystem \(only root can\)"):

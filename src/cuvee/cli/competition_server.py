@@ -55,6 +55,12 @@ def work(
     scratch: Path | None = typer.Option(
         None, "--scratch", metavar="FOLDER", help="Where jobs write; by default the system's temporary folder."
     ),
+    runtime: str = typer.Option(
+        "",
+        "--runtime",
+        metavar="NAME",
+        help="Run jobs in containers of docker or podman by this runtime, such as runsc (gVisor) or kata.",
+    ),
     cores: str = typer.Option(
         "", "--cores", metavar="LIST", help="Cores that this worker and its jobs keep to, such as 0-3; by default all."
     ),
@@ -65,6 +71,9 @@ def work(
 
     if server is not None and token is None:
         raise RecipeError("a worker for a server needs a token", hint="cuvee competition token FOLDER worker NAME")
+    from cuvee.submission.sandbox.choose import Host
+
+    host = Host(scratch, runtime or None)
     if cores:
         from cuvee.submission.cores import read_cores, use_cores
 
@@ -72,11 +81,11 @@ def work(
     if server is not None and token is not None:
         from cuvee.competition.remote import work_for
 
-        count = work_for(folder, server, token, once=once, scratch=scratch)
+        count = work_for(folder, server, token, host, once=once)
     else:
         from cuvee.competition.run import work_beside
 
-        count = work_beside(folder, database, name, once=once, scratch=scratch)
+        count = work_beside(folder, database, name, host, once=once)
     typer.echo(f"worked on {count} {'run' if count == 1 else 'runs'}", err=True)
 
 

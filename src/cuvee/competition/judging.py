@@ -16,7 +16,7 @@ from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
 from cuvee.submission.sandbox import Sandbox, choose_sandbox
-from cuvee.submission.sandbox.choose import find_walls
+from cuvee.submission.sandbox.choose import Host, find_walls
 from cuvee.submission.verdict import Verdict
 
 log = logging.getLogger("cuvee.competition.judging")
@@ -26,11 +26,11 @@ log = logging.getLogger("cuvee.competition.judging")
 class Bench:
     """Judges submissions of one competition on this machine. Private items are measured in final runs only.
 
-    `scratch` is the folder that jobs write below; None is the system's temporary folder.
+    `host` is what the worker is told of its machine.
     """
 
     competition: Competition
-    scratch: Path | None = None
+    host: Host = field(default_factory=Host)
     _first_answers: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -43,14 +43,14 @@ class Bench:
         """What all submissions are judged in. Raises PlatformError if the competition takes nothing that is here."""
         tier = max(self.competition.rules.tiers, key=TIERS.index)
         counts_cpu = self.competition.budget.cpu_seconds is not None
-        return choose_sandbox(tier, self.competition.without, scratch=self.scratch, counts_cpu=counts_cpu)
+        return choose_sandbox(tier, self.competition.without, host=self.host, counts_cpu=counts_cpu)
 
     def self_test(self) -> Mapping[str, str]:
         """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.
 
         The answers must be those of the first test, and so must be what they are made with: library and hardware.
         """
-        sandbox, walls = self.sandbox, find_walls(self.scratch)
+        sandbox, walls = self.sandbox, find_walls(self.host)
         for note in walls.notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
@@ -60,7 +60,7 @@ class Bench:
             "processor": machine.processor[:100],
             "cores": str(machine.cores),
             "accelerator": machine.accelerator or "none",
-            "sandbox": type(sandbox).__name__,
+            "sandbox": sandbox.name,
             "lacks": ", ".join(walls.lacks) or "nothing",
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
@@ -72,7 +72,7 @@ class Bench:
             return
         limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
         with tempfile.TemporaryDirectory(
-            prefix="cuvee-control-", dir=self.scratch, ignore_cleanup_errors=True
+            prefix="cuvee-control-", dir=self.host.scratch, ignore_cleanup_errors=True
         ) as folder:
             answers = judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
         first = self._first_answers.setdefault(self.competition.digest, answers)

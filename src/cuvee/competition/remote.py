@@ -6,13 +6,14 @@ from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.judging import Bench
 from cuvee.competition.worker import Worker
 from cuvee.submission.competition import load_competition
+from cuvee.submission.sandbox.choose import Host
 
 
-def work_for(folder: Path, server: str, token: str, *, once: bool, scratch: Path | None = None) -> int:
-    """Work for a server until interrupted, with jobs in the `scratch` folder. Return how many runs were worked on."""
+def work_for(folder: Path, server: str, token: str, host: Host, *, once: bool) -> int:
+    """Work for a server until interrupted. Return how many runs were worked on."""
     import threading
 
     competition = load_competition(folder)
-    bench = Bench(competition, scratch)
+    bench = Bench(competition, host)
     source = ServerSource(Client(server, token), competition.digest)
-    return Worker(source, bench, bench.self_test, scratch).run(threading.Event(), once=once)
+    return Worker(source, bench, bench.self_test, host.scratch).run(threading.Event(), once=once)

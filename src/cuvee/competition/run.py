@@ -17,6 +17,7 @@ from cuvee.competition.connections import connection_class
 from cuvee.competition.local import Workers, open_service, prepare
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
+from cuvee.submission.sandbox.choose import Host
 
 log = logging.getLogger("cuvee.competition")
 
@@ -67,16 +68,16 @@ def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
     return service, prepare(service)
 
 
-def work_beside(folder: Path, database_url: str | None, name: str, *, once: bool, scratch: Path | None = None) -> int:
-    """Work beside the database, with jobs in the `scratch` folder. Return how many runs were worked on."""
+def work_beside(folder: Path, database_url: str | None, name: str, host: Host, *, once: bool) -> int:
+    """Work beside the database. Return how many runs were worked on."""
     from cuvee.competition.beside import DatabaseSource
     from cuvee.competition.judging import Bench
     from cuvee.competition.worker import Worker
 
     service = open_service(folder, database_url)
-    bench = Bench(service.competition, scratch)
+    bench = Bench(service.competition, host)
     source = DatabaseSource(service, Actor(Role.WORKER, name))
-    return Worker(source, bench, bench.self_test, scratch).run(stopped_by_signals(), once=once)
+    return Worker(source, bench, bench.self_test, host.scratch).run(stopped_by_signals(), once=once)
 
 
 def stopped_by_signals() -> threading.Event:

@@ -23,8 +23,7 @@ from cuvee.submission.facts import code_in
 from cuvee.submission.hardware import cores
 from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
-from cuvee.submission.sandbox.choose import find_walls
-from cuvee.submission.sandbox.filesystem import limited_folder
+from cuvee.submission.sandbox.filesystem import limited_folder, look_at_scratch
 from cuvee.submission.sandbox.kernels import kernel_cache
 from cuvee.submission.sandbox.runtime import python, python_environment
 from cuvee.submission.verdict import Reason
@@ -89,7 +88,7 @@ class Answered:
 @contextmanager
 def limited_work(workdir: Path, disk_bytes: int) -> Iterator[None]:
     """Make the folders that the two jobs write to, of limited size where this machine can. Raises PlatformError."""
-    mount = find_walls(workdir).mount
+    mount = look_at_scratch(workdir).mount
     with (
         limited_folder(workdir / MERGE, disk_bytes, mount=mount),
         limited_folder(workdir / EVALUATION, disk_bytes, mount=mount),

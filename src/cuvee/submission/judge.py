@@ -33,6 +33,7 @@ from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.sandbox.choose import Host
 from cuvee.submission.verdict import Figures, Finding, Reason, Verdict
 
 SILENT: Progress = Silent()
@@ -169,7 +170,7 @@ class _Case:
         return choose_sandbox(
             self.submission.tier,
             self.competition.without,
-            scratch=self.workdir,
+            host=Host(self.workdir),
             counts_cpu=self.competition.budget.cpu_seconds is not None,
         )
 

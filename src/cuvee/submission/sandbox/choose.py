@@ -34,6 +34,17 @@ WITHOUT_HINT = (
 
 
 @dataclass(frozen=True)
+class Host:
+    """What a worker is told of its machine: where jobs write, and by which runtime of a container engine they run.
+
+    None stands for the system's temporary folder, and for the best sandbox there is.
+    """
+
+    scratch: Path | None = None
+    runtime: str | None = None
+
+
+@dataclass(frozen=True)
 class Walls:
     """What holds jobs on this machine. `lacks` says for each thing that is not there why.
 
@@ -66,15 +77,17 @@ LACKING = {
 
 
 def choose_sandbox(
-    tier: Tier = "recipe", without: Sequence[Wall] = (), *, scratch: Path | None = None, counts_cpu: bool = False
+    tier: Tier = "recipe", without: Sequence[Wall] = (), *, host: Host = Host(), counts_cpu: bool = False
 ) -> Sandbox:
     """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
 
-    Recipes may run without any where `without` has 'sandbox'. `scratch` is where jobs will write; None is the system's
-    temporary folder. With `counts_cpu` the budget has CPU seconds, which need a control group. Raises PlatformError if
-    a job would run with less.
+    Recipes may run without any where `without` has 'sandbox', unless the host names a runtime. With `counts_cpu` the
+    budget has CPU seconds, which need a control group. Raises PlatformError if a job would run with less.
     """
-    walls = find_walls(scratch)
+    walls = find_walls(host)
+    if walls.sandbox is None and host.runtime is not None:
+        message = f"jobs cannot run by the runtime '{host.runtime}': {walls.lacks['sandbox']}"
+        raise PlatformError(message, hint="install it, and name it to the engine; or leave --runtime out")
     if walls.sandbox is None and tier != "recipe":
         reason = walls.lacks["sandbox"]
         raise PlatformError(f"there is no sandbox here, and the tier '{tier}' brings code: {reason}", hint=HINT)
@@ -108,16 +121,16 @@ def isolating_sandbox() -> Sandbox | None:
     return find_walls().sandbox
 
 
-def find_walls(scratch: Path | None = None) -> Walls:
-    """Return what holds jobs that write to folders in `scratch`, by default the system's temporary folder.
+def find_walls(host: Host = Host()) -> Walls:
+    """Return what holds jobs on a host.
 
     The first time it also cleans up what dead processes of ours left. Raises PlatformError if nothing can be written
-    there.
+    to the host's folder.
     """
     if os.name == "nt":
         return Walls(None, None, {"sandbox": "Windows has none that we use"})
-    found = _find_sandbox()
-    disk = look_at_scratch(scratch or Path(tempfile.gettempdir()))
+    found = _find_sandbox(host.runtime)
+    disk = look_at_scratch(host.scratch or Path(tempfile.gettempdir()))
     return Walls(found.sandbox, disk.mount, {**found.lacks, **disk.lacks})
 
 
@@ -130,9 +143,11 @@ class _Found:
 
 
 @cache
-def _find_sandbox() -> _Found:
+def _find_sandbox(runtime: str | None) -> _Found:
     sweep()
     lacks: dict[str, str] = {}
+    if runtime is not None:
+        return _container(runtime, lacks)
     tree = _tree(lacks)
     bubblewrap = find_bubblewrap()
     if bubblewrap is None:
@@ -141,11 +156,22 @@ def _find_sandbox() -> _Found:
         tried = _tried(bubblewrap, tree, lacks)
         if tried is not None:
             return _Found(tried, lacks)
-    container = find_container()
-    if container is None or failure(container) is not None:
-        return _Found(None, lacks)
-    # an engine has groups of its own, and does not tell us at the end what they have counted
-    return _Found(container, {"bubblewrap": lacks["sandbox"], "cpu": f"{container.name} tells none"})
+    lacks["bubblewrap"] = lacks.pop("sandbox")
+    return _container(None, lacks)
+
+
+def _container(runtime: str | None, lacks: Mapping[str, str]) -> _Found:
+    """Return a container engine where one works; it holds memory and processes by groups of its own."""
+    before = lacks.get("bubblewrap")
+    container = find_container(runtime)
+    reason = "neither docker nor podman answers" if container is None else failure(container)
+    if container is not None and reason is None:
+        held = {"bubblewrap": before} if before else {}
+        return _Found(container, {**held, "cpu": f"{container.name} does not tell us what it has counted"})
+    if container is not None:
+        reason = f"{container.name} does not work: {reason}"
+    reasons = "; ".join(text for text in (before, reason) if text)
+    return _Found(None, {name: text for name, text in lacks.items() if name != "bubblewrap"} | {"sandbox": reasons})
 
 
 def _tree(lacks: dict[str, str]) -> Tree | None:

@@ -86,7 +86,7 @@ class _Disk:
 
 @cache
 def _scratch_on(disk: _Disk) -> Scratch:
-    if os.geteuid() != 0:
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return Scratch(None, {"filesystem": "only root can mount one"})
     no_image = cannot_mount(mount_image, disk.folder)
     if no_image is None:

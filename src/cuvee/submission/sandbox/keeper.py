@@ -1,8 +1,9 @@
 """Ends what a dead watcher leaves running: a process of its own that reads a pipe to its end, and then cleans up.
 
 It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. What it reads is
-JSON of what there is to clean: `groups` and `mounts` as paths, and the `user` of a job. The watcher cleans up by itself
-when all goes well; then the keeper finds nothing to do.
+JSON of what there is to clean: `groups` and `mounts` as paths, the `user` of a job, and `containers`, each with its
+`engine`, its `name` and the `environment` that the engine needs. The watcher cleans up by itself when all goes well;
+then the keeper finds nothing to do.
 """
 
 import contextlib
@@ -20,6 +21,11 @@ PATIENCE_SECONDS = 10.0
 """How long killed processes may take to be gone."""
 
 PAUSE_SECONDS = 0.005
+ENGINE_SECONDS = 60.0
+SECOND_LOOK_SECONDS = 5.0
+NO_CONTAINER = ("no such container", "no container with")
+"""What docker and podman say, in small letters, of a container that is not there."""
+
 PATHS = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 
 
@@ -30,8 +36,9 @@ def clean(note: Mapping[str, Any]) -> bool:
     groups = [Path(group) for group in note.get("groups", ())]
     end_groups(groups)
     gone = [remove_group(group) for group in groups]
+    removed = [remove_container(container) for container in note.get("containers", ())]
     unmounted = [unmount(Path(mount)) for mount in note.get("mounts", ())]
-    return all(gone) and all(unmounted)
+    return all(gone) and all(removed) and all(unmounted)
 
 
 def end_user(user: int) -> None:
@@ -102,9 +109,28 @@ def unmount(folder: Path) -> bool:
     return not os.path.ismount(folder)
 
 
+def remove_container(container: Mapping[str, Any]) -> bool:
+    """Kill and remove a container; say whether it is gone. An engine that does not answer may still run it."""
+    command = [container["engine"], "rm", "--force", container["name"]]
+    environment = {**PATHS, **container["environment"]}
+    try:
+        asked = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=ENGINE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    words = asked.stderr.decode("utf-8", "replace").lower()
+    return asked.returncode == 0 or any(phrase in words for phrase in NO_CONTAINER)
+
+
 def main() -> None:
-    """Read a note, which ends when the watcher is gone, then clean up what it names."""
-    clean(json.load(sys.stdin))
+    """Read a note, which ends when the watcher is gone, then clean up what it names.
+
+    An engine that was asked for a container just before may make it only now.
+    """
+    note = json.load(sys.stdin)
+    clean(note)
+    if note.get("containers"):
+        time.sleep(SECOND_LOOK_SECONDS)
+        clean(note)
 
 
 if __name__ == "__main__":

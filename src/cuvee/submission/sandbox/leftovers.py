@@ -39,14 +39,36 @@ class Note:
     user: int | None = None
 
 
+@dataclass(frozen=True)
+class Contained:
+    """A container by its name, the engine that runs it, and what of our environment the engine needs."""
+
+    engine: Path
+    name: str
+    environment: Mapping[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"engine": str(self.engine), "name": self.name, "environment": dict(self.environment)}
+
+
 @contextlib.contextmanager
-def noted(*, groups: Sequence[Path] = (), mounts: Sequence[Path] = (), has_user: bool = False) -> Iterator[Note]:
-    """Note control groups and mounts before they are made; at the end they are ended, removed and unmounted.
+def noted(
+    *,
+    groups: Sequence[Path] = (),
+    mounts: Sequence[Path] = (),
+    containers: Sequence[Contained] = (),
+    has_user: bool = False,
+) -> Iterator[Note]:
+    """Note groups, mounts and containers before they are made; at the end they are ended, removed and unmounted.
 
     With `has_user`, for root, the note has a user, whose processes are ended, too. Raises PlatformError if there is no
     room for notes.
     """
-    content: dict[str, Any] = {"groups": [str(group) for group in groups], "mounts": [str(mount) for mount in mounts]}
+    content: dict[str, Any] = {
+        "groups": [str(group) for group in groups],
+        "mounts": [str(mount) for mount in mounts],
+        "containers": [container.to_json() for container in containers],
+    }
     number, descriptor = _free_note()
     user = FIRST_USER + number if has_user and has_own_users() else None
     if user is not None:
