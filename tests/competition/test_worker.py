@@ -16,6 +16,7 @@ from cuvee.errors import PlatformError
 from cuvee.progress import Progress, Stoppable
 from cuvee.submission.sandbox import Limits
 from cuvee.submission.sandbox.watched import watch
+from cuvee.submission.scratch import MARK, PREFIX
 from cuvee.submission.verdict import Verdict
 
 from .made import verdict
@@ -150,6 +151,23 @@ def test_a_worker_that_fails_its_test_after_a_failure_of_ours_takes_no_more() ->
         work(source, lambda *judged: errored, once)
     assert source.finished == 1
     assert source.hellos == [True, False]
+
+
+def test_a_worker_removes_at_its_start_what_a_dead_one_has_left(tmp_path: Path) -> None:
+    left = tmp_path / f"{PREFIX}of-a-dead-one"
+    (left / "work").mkdir(parents=True, mode=0o755)
+    (left / MARK).touch()
+    kept = tmp_path / "of somebody else"
+    kept.mkdir()
+    Worker(Listed(jobs=0), lambda *judged: verdict(0.5), dict, tmp_path).run(threading.Event(), once=True)
+    assert list(tmp_path.iterdir()) == [kept]
+
+
+def test_a_worker_that_has_no_folder_to_judge_in_gives_the_run_up(tmp_path: Path) -> None:
+    source = Listed(jobs=1)
+    Worker(source, lambda *judged: verdict(0.5), dict, tmp_path / "nowhere").run(threading.Event(), once=True)
+    assert source.finished == 0
+    assert "No such file or directory" in source.given_up[0]
 
 
 def test_a_worker_tests_itself_again_after_a_while() -> None:

@@ -1,7 +1,6 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +16,7 @@ from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
 from cuvee.submission.sandbox import Sandbox, choose_sandbox
 from cuvee.submission.sandbox.choose import Host, find_walls
+from cuvee.submission.scratch import own_folder
 from cuvee.submission.verdict import Verdict
 
 log = logging.getLogger("cuvee.competition.judging")
@@ -71,10 +71,8 @@ class Bench:
             log.warning("the competition has no whole model of its own, so this worker's test judges none")
             return
         limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
-        with tempfile.TemporaryDirectory(
-            prefix="cuvee-control-", dir=self.host.scratch, ignore_cleanup_errors=True
-        ) as folder:
-            answers = judge_a_parent(self.competition, sandbox, limits, Path(folder), Silent())
+        with own_folder(self.host.scratch) as folder:
+            answers = judge_a_parent(self.competition, sandbox, limits, folder / "work", Silent())
         first = self._first_answers.setdefault(self.competition.digest, answers)
         if answers != first:
             raise PlatformError("a model of the competition answers otherwise here than at this worker's start")

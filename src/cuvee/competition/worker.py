@@ -6,7 +6,6 @@ in a row) takes itself out instead of using up the attempts of others' submissio
 """
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from cuvee.competition.refusals import Refusal
 from cuvee.errors import CuveeError, PlatformError
 from cuvee.progress import Progress
 from cuvee.submission.cleaned import cleaned
-from cuvee.submission.removal import remove_tree
+from cuvee.submission.scratch import own_folder, sweep_scratch
 from cuvee.submission.verdict import Verdict
 
 log = logging.getLogger("cuvee.competition.worker")
@@ -72,6 +71,8 @@ class Worker:
 
         Raises PlatformError if the worker is taken out, by itself or by the server.
         """
+        for folder in sweep_scratch(self.scratch):
+            log.info("removed %s, which a worker that died has left", folder)
         self._greet()
         tested = time.monotonic()
         worked = 0
@@ -104,13 +105,13 @@ class Worker:
     def _work(self, job: Job) -> bool:
         """Judge a run and hand the verdict in. Return whether nothing failed that is ours."""
         lease = _Lease(self.source, job)
-        folder = Path(tempfile.mkdtemp(prefix="cuvee-judge-", dir=self.scratch))
         try:
-            archive = folder / "submission.tar"
-            archive.write_bytes(self.source.archive(job))
-            with lease:
-                verdict = self.judge(archive, folder / "work", job.purpose, lease)
-            self.source.finish(job, verdict)
+            with own_folder(self.scratch) as folder:
+                archive = folder / "submission.tar"
+                archive.write_bytes(self.source.archive(job))
+                with lease:
+                    verdict = self.judge(archive, folder / "work", job.purpose, lease)
+                self.source.finish(job, verdict)
         except Abandoned:
             log.info("run %d is no longer ours", job.run_id)
         except Exception as error:  # noqa: BLE001  # the door: a defect of ours must not leave the run hanging
@@ -121,8 +122,6 @@ class Worker:
             return False
         else:
             return verdict.outcome != "errored"
-        finally:
-            remove_tree(folder)
         return True
 
     def _give_up(self, job: Job, reason: str) -> None:

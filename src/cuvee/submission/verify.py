@@ -4,7 +4,6 @@ Anyone can: without the organiser's private items only public parts are measured
 """
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from cuvee.submission.evidence import Evidence
 from cuvee.submission.judge import judge
 from cuvee.submission.pack import strict_json
 from cuvee.submission.rules import check_rules
+from cuvee.submission.scratch import own_folder
 from cuvee.submission.sign import checked, signed
 from cuvee.submission.verdict import Agreement, Finding, PublicVerdict, Reproduction, Verdict
 
@@ -56,8 +56,8 @@ def verify_in(work: Path | None, archive: Path, competition: Competition, **opti
         if work.exists():
             raise RecipeError("the folder is there already", where=str(work), hint="name a new one")
         return verify(archive, competition, work, **options)
-    with tempfile.TemporaryDirectory(prefix="cuvee-") as folder:
-        return verify(archive, competition, Path(folder) / "work", **options)
+    with own_folder(None) as folder:
+        return verify(archive, competition, folder / "work", **options)
 
 
 def check_again(verdict: PublicVerdict, competition: Competition) -> tuple[Evidence, tuple[Finding, ...]]:
