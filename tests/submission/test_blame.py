@@ -2,9 +2,8 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,66 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cuvee.errors import PlatformError
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Competition
 from cuvee.submission.control import whole_model
-from cuvee.submission.judge import CONTROL, judge
+from cuvee.submission.judge import judge
 from cuvee.submission.removal import remove_tree
-from cuvee.submission.sandbox import Limits
-from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
-
-Spoil = Callable[[Path], None]
-
-
-@dataclass
-class Scripted:
-    """A sandbox whose jobs leave a model and answers as sound jobs do, and then what a test wants beside that.
-
-    Nothing runs: whoever reads what a job leaves is tested, hundreds of times. `spoil_model` and `spoil_answers` change
-    what the submission's jobs leave, `lines` is what these say, `codes` how they end. Jobs of the control are sound,
-    unless the machine is `broken`.
-    """
-
-    model: Path
-    spoil_model: Spoil = lambda folder: None
-    spoil_answers: Spoil = lambda folder: None
-    lines: tuple[bytes, ...] = ()
-    codes: dict[str, int] = field(default_factory=dict)
-    broken: bool = False
-    name: str = "scripted"
-    isolates: bool = True
-
-    def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
-        control = CONTROL in job.writable.parts
-        kind = job.writable.name
-        order = json.loads(Path(job.command[-1]).read_text())
-        if kind == "merge":
-            shutil.copytree(self.model, job.writable / "model")
-        else:
-            self._answer(order, job.writable / "answers/samples")
-        if control:
-            return _ended(1 if self.broken else 0)
-        (self.spoil_model if kind == "merge" else self.spoil_answers)(job.writable)
-        for line in self.lines:
-            hear(line)
-        return _ended(self.codes.get(kind, 0))
-
-    def _answer(self, order: dict[str, Any], folder: Path) -> None:
-        folder.mkdir(parents=True)
-        for task in map(Path, order["tasks"]):
-            rows = map(json.loads, task.with_suffix(".jsonl").read_text().splitlines())
-            answers = [
-                {"id": row["id"], "prediction": 0 if "answer_choices" in row else "x", "tokens": 1, "cut": 0}
-                for row in rows
-            ]
-            (folder / f"{task.stem}.jsonl").write_text("\n".join(map(json.dumps, answers)) + "\n")
-
-
-def _ended(code: int) -> Ended:
-    return Ended("crash" if code else "finished", code, 1.0, 1 << 20, 1 << 20, "the end of a log" if code else "")
+from submission.scripted import FAULTS, Fault, Scripted, Spoil
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +57,16 @@ def test_our_code_that_fails_is_the_submissions_matter_where_a_parent_passes(
     assert verdict.log == "the end of a log"
 
 
-@pytest.mark.parametrize("kind", ["merge", "evaluation"])
-def test_a_machine_that_fails_on_a_parent_too_blames_nobody(kind: str, judged: Callable[..., Verdict]) -> None:
-    verdict = judged(codes={kind: 1}, broken=True)
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if "otherwise" not in fault])
+def test_a_machine_that_fails_blames_nobody(fault: Fault, judged: Callable[..., Verdict]) -> None:
+    verdict = judged(fault=fault)
     assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
-    assert "a model of the competition cannot be judged here" in verdict.message
     assert not verdict.costs_quota
+
+
+def test_what_our_code_says_of_a_submission_counts_where_a_parent_passes(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(codes={"evaluation": 3}, lines=(json.dumps({"error": "no tokenizer"}).encode(),))
+    assert (verdict.outcome, verdict.reason) == ("rejected", "recipe")
 
 
 def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, tmp_path: Path) -> None:
@@ -127,20 +78,6 @@ def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, t
     assert whole_model(replace(competition, models=())) is None
     whole = competition.models[1].folder
     assert whole_model(replace(competition, models=(first, *competition.models[1:]))) == competition.folder / whole
-
-
-def test_a_sandbox_that_does_not_start_is_our_matter(judged: Callable[..., Verdict]) -> None:
-    def gone(folder: Path) -> None:
-        raise PlatformError("the sandbox does not start")
-
-    assert judged(spoil_model=gone).outcome == "errored"
-
-
-def test_a_full_disk_of_ours_is_our_matter(judged: Callable[..., Verdict]) -> None:
-    def full(folder: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    assert judged(spoil_model=full).outcome == "errored"
 
 
 def test_a_file_name_that_is_no_text_is_rejected_and_can_be_told(judged: Callable[..., Verdict]) -> None:

@@ -44,7 +44,7 @@ def send(
             typer.echo(f"{sent['state']}{place} {sent['progress']}".rstrip(), err=True)
     _print(sent, as_json)
     if wait and sent["state"] != "scored":
-        raise typer.Exit(70 if sent["state"] == "errored" else 4)
+        raise typer.Exit(70 if sent["state"] in ("errored", "suspect") else 4)
 
 
 def status(

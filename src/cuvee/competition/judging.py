@@ -24,9 +24,13 @@ log = logging.getLogger("cuvee.competition.judging")
 
 @dataclass(frozen=True)
 class Bench:
-    """Judges submissions of one competition on this machine. Private items are measured in final runs only."""
+    """Judges submissions of one competition on this machine. Private items are measured in final runs only.
+
+    Without a `sandbox` the best one of this machine is taken, anew each time.
+    """
 
     competition: Competition
+    sandbox: Sandbox | None = None
     _first_answers: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -39,7 +43,8 @@ class Bench:
 
         The answers must be those of the first test, and so must be what they are made with: library and hardware.
         """
-        sandbox = choose_sandbox(max(self.competition.rules.tiers, key=TIERS.index), self.competition.without)
+        tier = max(self.competition.rules.tiers, key=TIERS.index)
+        sandbox = self.sandbox or choose_sandbox(tier, self.competition.without)
         for note in find_walls().notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
@@ -73,5 +78,6 @@ class Bench:
             workdir,
             progress=progress,
             private_items=self.competition.folder if purpose == HIDDEN else None,
+            sandbox=self.sandbox,
             calibration_seconds=self.calibration_seconds,
         )

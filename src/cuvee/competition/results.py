@@ -57,8 +57,8 @@ def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict
         return give_up(connection, worker, run_id, fence, service.limits, now, verdict.message)
     check_bound(connection, row, verdict)
     keep_log(connection, run_id, row.attempt, verdict.log)
+    drop_verdict(connection, row.submission_id, row.purpose)
     _keep_verdict(connection, row.submission_id, row.purpose, verdict.for_participants(), now)
-    _drop_scores(connection, row.submission_id, row.purpose)
     if verdict.outcome == "accepted":
         _keep_scores(connection, row.submission_id, row.purpose, verdict, service.competition, now)
     end = state_of(verdict)
@@ -90,6 +90,16 @@ def result_key(verdict: Verdict) -> str:
     return hashlib.sha256(json.dumps(verdict.to_json(), sort_keys=True).encode()).hexdigest()
 
 
+def drop_verdict(connection: Connection, submission_id: int, purpose: str) -> None:
+    """Forget what a run of this purpose found, scores and all: a newer verdict comes, or nobody believes this one."""
+    connection.execute(
+        verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
+    )
+    drop_private(connection, submission_id, purpose)
+    if purpose == PUBLIC:
+        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
+
+
 def _keep_verdict(
     connection: Connection, submission_id: int, purpose: str, verdict: PublicVerdict, now: datetime
 ) -> None:
@@ -97,18 +107,8 @@ def _keep_verdict(
     if content["public"] is not None:
         content["public"].pop("items")
     connection.execute(
-        verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
-    )
-    connection.execute(
         verdicts.insert().values(submission_id=submission_id, purpose=purpose, content=content, received_at=now)
     )
-
-
-def _drop_scores(connection: Connection, submission_id: int, purpose: str) -> None:
-    """Forget the scores of an earlier run of the same purpose: this verdict stands in their place."""
-    drop_private(connection, submission_id, purpose)
-    if purpose == PUBLIC:
-        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
 
 
 def _keep_scores(

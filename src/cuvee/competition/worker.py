@@ -2,7 +2,8 @@
 
 While it judges, a second thread renews the lease. A lost lease stops the judging at its next step; whatever it would
 still say is refused by the fencing number. A worker that cannot judge (its self-test fails, or it fails several times
-in a row) takes itself out instead of using up the attempts of others' submissions.
+in a row) takes itself out instead of using up the attempts of others' submissions. The server then takes back what it
+judged since its last passed test.
 """
 
 import logging
@@ -43,6 +44,9 @@ class Source(Protocol):
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None: ...
 
+    def failed(self, reason: str) -> None:
+        """Say that the worker's test of itself has failed: it takes itself out, and what it judged is taken back."""
+
     def claim(self) -> Job | None: ...
 
     def archive(self, job: Job) -> bytes: ...
@@ -56,7 +60,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker. `self_test` raises CuveeError if this machine cannot judge.
+    """One worker. `self_test` raises an error if this machine cannot judge.
 
     The test is made at the start, every `seconds_between_tests`, and after each failure that is ours.
     """
@@ -96,20 +100,17 @@ class Worker:
     def _greet(self) -> None:
         try:
             hardware = self.self_test()
-        except CuveeError as error:
-            self.source.hello(ready=False, reason=cleaned(error.message, LONGEST_REASON), hardware={})
-            raise PlatformError(f"this worker takes itself out: {error.message}", hint=error.hint) from error
+        except Exception as error:  # the door: a machine that cannot even test itself must say so, too
+            reason = error.message if isinstance(error, CuveeError) else f"{type(error).__name__}: {error}"
+            self.source.failed(cleaned(reason, LONGEST_REASON))
+            hint = error.hint if isinstance(error, CuveeError) else "mend its cause and start the worker again"
+            raise PlatformError(f"this worker takes itself out: {reason}", hint=hint) from error
         self.source.hello(ready=True, reason="", hardware=hardware)
 
     def _work(self, job: Job) -> bool:
         """Judge a run and hand the verdict in. Return whether nothing failed that is ours."""
-        lease = _Lease(self.source, job)
-        folder = Path(tempfile.mkdtemp(prefix="cuvee-judge-", dir=self.scratch))
         try:
-            archive = folder / "submission.tar"
-            archive.write_bytes(self.source.archive(job))
-            with lease:
-                verdict = self.judge(archive, folder / "work", job.purpose, lease)
+            verdict = self._judged(job)
             self.source.finish(job, verdict)
         except Abandoned:
             log.info("run %d is no longer ours", job.run_id)
@@ -121,9 +122,17 @@ class Worker:
             return False
         else:
             return verdict.outcome != "errored"
+        return True
+
+    def _judged(self, job: Job) -> Verdict:
+        folder = Path(tempfile.mkdtemp(prefix="cuvee-judge-", dir=self.scratch))
+        try:
+            archive = folder / "submission.tar"
+            archive.write_bytes(self.source.archive(job))
+            with _Lease(self.source, job) as lease:
+                return self.judge(archive, folder / "work", job.purpose, lease)
         finally:
             remove_tree(folder)
-        return True
 
     def _give_up(self, job: Job, reason: str) -> None:
         told = cleaned(reason, LONGEST_REASON)

@@ -22,6 +22,7 @@ from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
+from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.views import (
     OwnSubmissionView,
@@ -216,6 +217,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             request,
             "organiser",
             actor,
+            alarms=open_alarms(connection),
             finals=final.finals(connection),
             workers=known_workers(connection),
             waiting=connection.execute(
@@ -226,6 +228,25 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             duplicates=duplicates(connection),
             audit=lines(connection, limit=50, newest_first=True),
         )
+
+
+@routes.get("/organiser/alarms")
+def alarms(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The part of the organiser's page that tells of workers which failed their test."""
+    with service.database.read() as connection:
+        return page(request, "alarms", actor, alarms=open_alarms(connection))
+
+
+@routes.post("/organiser/alarms/{alarm_id}")
+def act_on_alarm(service: Serves, actor: Asks, alarm_id: Number, form: Form) -> Response:
+    """Judge an alarm's suspect runs again, or close it."""
+    verbs = {"rerun": judge_suspects_again, "close": close_alarm}
+    verb = verbs.get(str(form.get("verb")))
+    if verb is None:
+        raise Refusal("bad_request", "expected rerun or close")
+    with service.database.write() as connection:
+        verb(connection, actor, alarm_id, service.now())
+    return _go("/organiser")
 
 
 @routes.post("/organiser/submissions/{submission_id}")
