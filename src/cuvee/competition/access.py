@@ -47,6 +47,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/submissions/{submission_id}/cancel"): OWNERS,
     ("POST", "/api/submissions/{submission_id}/select"): OWNERS,
     ("POST", "/api/organiser/submissions/{submission_id}/rerun"): ORGANISER,
+    ("POST", "/api/organiser/submissions/{submission_id}/reject"): ORGANISER,
     ("POST", "/api/organiser/submissions/{submission_id}/give-back"): ORGANISER,
     ("POST", "/api/organiser/submissions/{submission_id}/hide"): ORGANISER,
     ("POST", "/api/organiser/submissions/{submission_id}/annotate"): ORGANISER,

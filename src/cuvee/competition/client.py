@@ -21,7 +21,7 @@ from cuvee.submission.verdict import Verdict
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRY_AGAIN = frozenset({502, 503, 504})
-OVER = frozenset({"scored", "rejected", "failed", "errored", "cancelled", "suspect"})
+OVER = frozenset({"scored", "rejected", "failed", "errored", "cancelled", "suspect", "quarantined"})
 
 
 @dataclass(frozen=True)

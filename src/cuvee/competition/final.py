@@ -173,10 +173,10 @@ def _check_nothing_is_open(connection: Connection) -> None:
     under_way = _count(connection, UNDER_WAY)
     if under_way:
         raise Refusal("wrong_state", f"{under_way} runs are still under way", hint="wait for them, or cancel them")
-    suspect = _count(connection, {State.SUSPECT})
-    if suspect:
-        message = f"{suspect} runs are suspect: a worker that failed its test has judged them"
-        raise Refusal("wrong_state", message, hint="judge them again, or cancel them")
+    open_runs = _count(connection, {State.SUSPECT, State.QUARANTINED})
+    if open_runs:
+        message = f"{open_runs} runs are suspect or quarantined: whether they have a score is not decided"
+        raise Refusal("wrong_state", message, hint="judge them again, reject or cancel them")
 
 
 def _count(connection: Connection, states: Iterable[State]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cuvee.competition import audit
 from cuvee.competition.actors import Actor
 from cuvee.competition.ladder import is_released
 from cuvee.competition.private import drop_private, keep_private
@@ -64,6 +65,8 @@ def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict
     end = state_of(verdict)
     values = {"reason_code": verdict.reason or "", "reason": verdict.message, "result_key": key}
     move(connection, run_id, end, worker, now, why=verdict.message or end.value, **values)
+    if end is State.QUARANTINED:
+        audit.record(connection, worker, "alert", f"submission {row.submission_id}", now, reason=verdict.message)
     connection.execute(
         workers.update().where(workers.c.name == worker.name).values(judged=workers.c.judged + 1, failures=0)
     )
@@ -82,6 +85,8 @@ def state_of(verdict: Verdict) -> State:
     """Return where a verdict ends a run: whose fault it is decides."""
     if verdict.outcome == "accepted":
         return State.SCORED
+    if verdict.outcome == "quarantined":
+        return State.QUARANTINED
     return State.REJECTED if verdict.reason in REFUSED else State.FAILED
 
 

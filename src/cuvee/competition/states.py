@@ -1,8 +1,10 @@
 """The states of a run, and the one table of allowed moves between them.
 
 A submission has one run for the public board and, if it is selected, one for the final ranking. Whose fault an end is
-decides its state: the participant's (`rejected`, `failed`), nobody's (`cancelled`) or ours (`errored`). What a worker
-judged that then failed its own test is judged again, or is `suspect` until the organiser says so.
+decides its state: the participant's (`rejected`, `failed`), nobody's (`cancelled`) or ours (`errored`).
+
+What a worker judged that then failed its own test is judged again, or is `suspect` until the organiser says so. Where
+our code failed on a submission, and not on a model of the competition, it is `quarantined`: the organiser decides.
 """
 
 from enum import StrEnum
@@ -19,6 +21,7 @@ class State(StrEnum):
     ERRORED = "errored"
     CANCELLED = "cancelled"
     SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
 
 
 class Role(StrEnum):
@@ -40,6 +43,7 @@ MEANING = {
     State.ERRORED: "stopped by a failure of ours; costs no quota",
     State.CANCELLED: "taken back",
     State.SUSPECT: "judged by a machine that failed its own test; the organiser has it judged again, at no cost",
+    State.QUARANTINED: "our code failed on it, and the organiser looks at it; counts until the organiser gives it back",
 }
 
 MOVES: dict[tuple[State, State], frozenset[Role]] = {
@@ -60,6 +64,11 @@ MOVES: dict[tuple[State, State], frozenset[Role]] = {
     (State.ERRORED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
     (State.ERRORED, State.SUSPECT): frozenset({Role.QUEUE}),
     (State.CANCELLED, State.QUEUED): frozenset({Role.ORGANISER}),
+    (State.RUNNING, State.QUARANTINED): frozenset({Role.WORKER}),
+    (State.QUARANTINED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.QUARANTINED, State.FAILED): frozenset({Role.ORGANISER}),
+    (State.QUARANTINED, State.SUSPECT): frozenset({Role.QUEUE}),
+    (State.QUARANTINED, State.CANCELLED): frozenset({Role.TEAM, Role.ORGANISER}),
     (State.SUSPECT, State.QUEUED): frozenset({Role.ORGANISER}),
     (State.SUSPECT, State.CANCELLED): frozenset({Role.TEAM, Role.ORGANISER}),
 }

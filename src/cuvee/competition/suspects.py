@@ -1,4 +1,5 @@
-"""Runs that a worker may have spoiled, and the alarms that tell the organiser.
+"""Runs that the organiser has to look at: those that a worker may have spoiled, with the alarms that tell of it, and
+those that are quarantined.
 
 A worker tests itself now and then. When a test fails, nobody knows since when something was wrong: all that the worker
 has judged since the last test that it passed is taken back, at no cost, and judged by another worker. Where there is no
@@ -20,9 +21,9 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.results import drop_verdict
 from cuvee.competition.runs import PUBLIC, again, move
 from cuvee.competition.states import State
-from cuvee.competition.tables import alarms, runs, submissions, workers
+from cuvee.competition.tables import alarms, runs, submissions, teams, workers
 
-SPOILED = (State.SCORED, State.REJECTED, State.FAILED, State.ERRORED)
+SPOILED = (State.SCORED, State.REJECTED, State.FAILED, State.ERRORED, State.QUARANTINED)
 """Where a worker leaves runs that it has judged, or failed to judge too often."""
 
 SEEN_WITHIN = timedelta(minutes=10)
@@ -66,6 +67,17 @@ def open_alarms(connection: Connection) -> Sequence[Row[Any]]:
     )
     query = sa.select(alarms, waiting.label("waiting")).where(alarms.c.closed_at.is_(None))
     return connection.execute(query.order_by(alarms.c.at.desc(), alarms.c.id.desc())).all()
+
+
+def quarantined(connection: Connection) -> Sequence[Row[Any]]:
+    """List the runs that wait for the organiser to decide whose fault a failure is, longest wait first."""
+    return connection.execute(
+        sa.select(runs, submissions.c.title, teams.c.name.label("team"))
+        .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(runs.c.state == State.QUARANTINED.value)
+        .order_by(runs.c.finished_at, runs.c.id)
+    ).all()
 
 
 def judge_suspects_again(connection: Connection, organiser: Actor, alarm_id: int, now: datetime) -> int:

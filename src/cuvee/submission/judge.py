@@ -64,8 +64,9 @@ def judge(
     `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
 
     What is wrong with the submission or with the platform is in the verdict; nothing but an interruption is raised.
-    Where a job fails, or our own code for an unknown reason, a model of the competition is judged as a control: if that
-    fails too, the failure is ours, and else it is the submission's.
+    Where a job fails, or our own code for an unknown reason, a model of the competition is judged as a control. If that
+    fails too, the failure is ours. If it does not, the job's failure is the submission's; where our own code failed on
+    what no code of the participant had made, or outside the sandbox, it is `quarantined` for the organiser.
     """
     empty = Verdict("errored", "", competition.name, competition.digest, datetime.now(UTC))
     try:
@@ -81,11 +82,11 @@ def judge(
     except PlatformError as error:
         return _cleaned(case.errored(str(error)))
     except Unclear as failure:
-        return _cleaned(case.blamed(failure.message, failure.log, sandbox))
+        return _cleaned(case.unclear(failure, sandbox))
     except Exception as error:  # noqa: BLE001  # the door: whatever goes wrong here must become a verdict
         if _is_of_the_machine(error):
             return _cleaned(case.errored(f"{type(error).__name__}: {error}"))
-        return _cleaned(case.blamed(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
+        return _cleaned(case.quarantined(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
 
 
 OF_JOBS = frozenset({"crash", "recipe", "output"})
@@ -182,13 +183,24 @@ class _Case:
             return error.message
         return ""
 
-    def blamed(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
-        """Return the verdict of a failure that may be anybody's: a model of the competition tells whose."""
+    def unclear(self, failure: Unclear, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a job of ours that failed and does not say why.
+
+        Code of the participant can leave a model on purpose that our code fails on, so that is the participant's.
+        """
+        if self.submission.tier == "recipe":
+            return self.quarantined(failure.message, failure.log, sandbox)
+        told = "a model of the competition is judged here without fault"
+        return self.refused(Rejection("crash", f"{failure.message}; {told}", failure.log), sandbox)
+
+    def quarantined(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a failure of our own code: the organiser's to decide, unless this machine is broken."""
         trouble = self.trouble(sandbox)
         if trouble:
             return self.errored(f"{message}; {trouble}")
-        told = "a model of the competition is judged here without fault; the organiser can have this judged again"
-        return self.rejected("crash", f"{message}; {told}", log)
+        told = "a model of the competition is judged here without fault, so the organiser looks at this"
+        message = f"{message}; {told}"
+        return replace(self.verdict, outcome="quarantined", reason="crash", message=message, log=log)
 
     def limit_folders(self, limits: Limits) -> None:
         """Make the folders that jobs write to, of limited size where this machine can."""

@@ -25,6 +25,7 @@ from cuvee.competition.views import OwnSubmissionView, SubmissionView, TeamView,
 from cuvee.competition.workforce import known_workers
 
 routes = APIRouter(prefix="/api/organiser", tags=["organiser"])
+Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 
 
 class TokenView(BaseModel):
@@ -101,18 +102,21 @@ class FinalsView(BaseModel):
 
 
 @routes.post("/submissions/{submission_id}/rerun", response_model=OwnSubmissionView)
-def rerun(
-    service: Serves,
-    actor: Asks,
-    submission_id: Number,
-    purpose: Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")] = PUBLIC,
-) -> SubmissionView:
+def rerun(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SubmissionView:
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:
         if purpose == PUBLIC:
             submissions.rerun(connection, actor, submission_id, service.now())
         else:
             final.rerun(connection, actor, submission_id, service.competition, service.now())
+        return submission_view(connection, actor, submission_id, service.competition)
+
+
+@routes.post("/submissions/{submission_id}/reject", response_model=OwnSubmissionView)
+def reject(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SubmissionView:
+    """Reject a quarantined submission as a crash. Its quota counts, unless it is given back."""
+    with service.database.write() as connection:
+        submissions.reject(connection, actor, submission_id, purpose, service.now())
         return submission_view(connection, actor, submission_id, service.competition)
 
 

@@ -20,9 +20,10 @@ from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
-from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms
+from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.views import (
     OwnSubmissionView,
@@ -218,6 +219,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "organiser",
             actor,
             alarms=open_alarms(connection),
+            quarantined=quarantined(connection),
             finals=final.finals(connection),
             workers=known_workers(connection),
             waiting=connection.execute(
@@ -256,6 +258,11 @@ def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form:
         match form.get("verb"):
             case "rerun":
                 submissions.rerun(connection, actor, submission_id, service.now())
+            case "rerun-final":
+                final.rerun(connection, actor, submission_id, service.competition, service.now())
+            case "reject" | "reject-final" as verb:
+                purpose = PUBLIC if verb == "reject" else HIDDEN
+                submissions.reject(connection, actor, submission_id, purpose, service.now())
             case "cancel":
                 submissions.cancel(connection, actor, submission_id, service.now())
             case "give-back":
