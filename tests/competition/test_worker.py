@@ -39,6 +39,9 @@ class Listed:
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
         self.hellos.append(ready)
 
+    def failed(self, reason: str) -> None:
+        self.hellos.append(False)
+
     def claim(self) -> Job | None:
         self.jobs -= 1
         return JOB if self.jobs >= 0 else None

@@ -2,9 +2,8 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,82 +11,42 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cuvee.errors import PlatformError
+from cuvee.hub import Hub
+from cuvee.submission.assemble import Entry, pack_entry
 from cuvee.submission.cleaned import cleaned
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.control import whole_model
-from cuvee.submission.judge import CONTROL, judge
+from cuvee.submission.judge import judge
 from cuvee.submission.removal import remove_tree
-from cuvee.submission.sandbox import Limits
-from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
+from submission.scripted import FAULTS, Fault, Scripted, Spoil
 
-Spoil = Callable[[Path], None]
-
-
-@dataclass
-class Scripted:
-    """A sandbox whose jobs leave a model and answers as sound jobs do, and then what a test wants beside that.
-
-    Nothing runs: whoever reads what a job leaves is tested, hundreds of times. `spoil_model` and `spoil_answers` change
-    what the submission's jobs leave, `lines` is what these say, `codes` how they end. Jobs of the control are sound,
-    unless the machine is `broken`.
-    """
-
-    model: Path
-    spoil_model: Spoil = lambda folder: None
-    spoil_answers: Spoil = lambda folder: None
-    lines: tuple[bytes, ...] = ()
-    codes: dict[str, int] = field(default_factory=dict)
-    broken: bool = False
-    name: str = "scripted"
-    isolates: bool = True
-
-    def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
-        control = CONTROL in job.writable.parts
-        kind = job.writable.name
-        order = json.loads(Path(job.command[-1]).read_text())
-        if kind == "merge":
-            shutil.copytree(self.model, job.writable / "model")
-        else:
-            self._answer(order, job.writable / "answers/samples")
-        if control:
-            return _ended(1 if self.broken else 0)
-        (self.spoil_model if kind == "merge" else self.spoil_answers)(job.writable)
-        for line in self.lines:
-            hear(line)
-        return _ended(self.codes.get(kind, 0))
-
-    def _answer(self, order: dict[str, Any], folder: Path) -> None:
-        folder.mkdir(parents=True)
-        for task in map(Path, order["tasks"]):
-            rows = map(json.loads, task.with_suffix(".jsonl").read_text().splitlines())
-            answers = [
-                {"id": row["id"], "prediction": 0 if "answer_choices" in row else "x", "tokens": 1, "cut": 0}
-                for row in rows
-            ]
-            (folder / f"{task.stem}.jsonl").write_text("\n".join(map(json.dumps, answers)) + "\n")
-
-
-def _ended(code: int) -> Ended:
-    return Ended("crash" if code else "finished", code, 1.0, 1 << 20, 1 << 20, "the end of a log" if code else "")
+Archives = dict[Tier, Path]
 
 
 @pytest.fixture(scope="module")
-def archive(competition: Competition, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return packed(tmp_path_factory.mktemp("packed"), competition, AVERAGE)
+def archives(competition: Competition, tmp_path_factory: pytest.TempPathFactory) -> Archives:
+    """A submission of our code alone, and one that brings a program."""
+    folder = tmp_path_factory.mktemp("packed")
+    program = folder / "program"
+    program.mkdir()
+    (program / "main.py").write_text("the script of the sandbox says what it does")
+    entry = Entry(program=program, models=(str(competition.folder / "models/sort"),))
+    (folder / "program.tar").write_bytes(pack_entry(entry, competition, name="mine", hub=Hub(offline=True)))
+    return {"recipe": packed(folder, competition, AVERAGE), "program": folder / "program.tar"}
 
 
 @pytest.fixture
-def judged(competition: Competition, archive: Path, tmp_path: Path) -> Callable[..., Verdict]:
-    """Judge the archive in a scripted sandbox, in a folder of its own each time."""
+def judged(competition: Competition, archives: Archives, tmp_path: Path) -> Callable[..., Verdict]:
+    """Judge an archive in a scripted sandbox, in a folder of its own each time."""
+    for_all = replace(competition, rules=replace(competition.rules, tiers=("recipe", "program")))
 
-    def run(**script: Any) -> Verdict:
+    def run(tier: Tier = "recipe", **script: Any) -> Verdict:
         number = sum(1 for _ in tmp_path.iterdir())
         sandbox = Scripted(competition.folder / "models/sort", **script)
         workdir = tmp_path / str(number)
-        verdict = judge(archive, competition, workdir, sandbox=sandbox, private_items=competition.folder)
+        verdict = judge(archives[tier], for_all, workdir, sandbox=sandbox, private_items=competition.folder)
         remove_tree(workdir)
         sent = json.dumps(verdict.to_json(), ensure_ascii=False).encode()
         assert Verdict.from_json(json.loads(sent)) == verdict, "what is sent is what was found"
@@ -101,21 +60,45 @@ def test_sound_jobs_are_accepted(judged: Callable[..., Verdict]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["merge", "evaluation"])
-def test_our_code_that_fails_is_the_submissions_matter_where_a_parent_passes(
+def test_our_code_that_fails_where_a_parent_passes_is_for_the_organiser(
     kind: str, judged: Callable[..., Verdict]
 ) -> None:
     verdict = judged(codes={kind: 1})
-    assert (verdict.outcome, verdict.reason) == ("rejected", "crash")
+    assert (verdict.outcome, verdict.reason) == ("quarantined", "crash")
     assert "a model of the competition is judged here without fault" in verdict.message
     assert verdict.log == "the end of a log"
+    assert verdict.costs_quota
 
 
 @pytest.mark.parametrize("kind", ["merge", "evaluation"])
-def test_a_machine_that_fails_on_a_parent_too_blames_nobody(kind: str, judged: Callable[..., Verdict]) -> None:
-    verdict = judged(codes={kind: 1}, broken=True)
+def test_a_program_and_what_it_leaves_crash_at_its_own_cost(kind: str, judged: Callable[..., Verdict]) -> None:
+    verdict = judged("program", codes={kind: 1})
+    assert (verdict.outcome, verdict.reason) == ("rejected", "crash")
+    assert verdict.log == "the end of a log"
+
+
+@pytest.mark.parametrize("tier", ["recipe", "program"])
+def test_this_process_failing_over_what_a_job_left_is_for_the_organiser(
+    tier: Tier, judged: Callable[..., Verdict]
+) -> None:
+    def unexpected(folder: Path) -> None:
+        raise TypeError("an int where a list was expected")
+
+    verdict = judged(tier, spoil_model=unexpected)
+    assert (verdict.outcome, verdict.reason) == ("quarantined", "crash")
+    assert "TypeError: an int where a list was expected" in verdict.message
+
+
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if "otherwise" not in fault])
+def test_a_machine_that_fails_blames_nobody(fault: Fault, judged: Callable[..., Verdict]) -> None:
+    verdict = judged(fault=fault)
     assert (verdict.outcome, verdict.reason) == ("errored", "infrastructure")
-    assert "a model of the competition cannot be judged here" in verdict.message
     assert not verdict.costs_quota
+
+
+def test_what_our_code_says_of_a_submission_counts_where_a_parent_passes(judged: Callable[..., Verdict]) -> None:
+    verdict = judged(codes={"evaluation": 3}, lines=(json.dumps({"error": "no tokenizer"}).encode(),))
+    assert (verdict.outcome, verdict.reason) == ("rejected", "recipe")
 
 
 def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, tmp_path: Path) -> None:
@@ -129,22 +112,11 @@ def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, t
     assert whole_model(replace(competition, models=(first, *competition.models[1:]))) == competition.folder / whole
 
 
-def test_a_sandbox_that_does_not_start_is_our_matter(judged: Callable[..., Verdict]) -> None:
-    def gone(folder: Path) -> None:
-        raise PlatformError("the sandbox does not start")
-
-    assert judged(spoil_model=gone).outcome == "errored"
-
-
-def test_a_full_disk_of_ours_is_our_matter(judged: Callable[..., Verdict]) -> None:
-    def full(folder: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    assert judged(spoil_model=full).outcome == "errored"
-
-
 def test_a_file_name_that_is_no_text_is_rejected_and_can_be_told(judged: Callable[..., Verdict]) -> None:
-    verdict = judged(spoil_model=lambda folder: os.symlink("/", os.fsencode(folder / "model") + b"/\xff\xfe"))
+    def spoil(folder: Path) -> None:
+        os.symlink("/", os.fsencode(folder / "model") + b"/\xff\xfe")
+
+    verdict = judged("program", spoil_model=spoil)
     assert verdict.outcome == "rejected"
 
 
@@ -215,16 +187,23 @@ ANSWER_FILES = tuple(f"{part}.{name}.jsonl" for part in ("public", "private") fo
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 @given(
+    tier=st.sampled_from(["recipe", "program"]),
     lines=LINES,
     spoil_model=st.just(lambda folder: None) | overwrites(MODEL_FILES, "model"),
     spoil_answers=st.just(lambda folder: None) | overwrites(ANSWER_FILES, "answers/samples"),
     codes=st.dictionaries(st.sampled_from(["merge", "evaluation"]), st.sampled_from([0, 1, 2, 3, 70, 75, -9])),
 )
 def test_whatever_a_job_says_and_leaves_no_run_is_our_failure(
-    judged: Callable[..., Verdict], lines: Any, spoil_model: Spoil, spoil_answers: Spoil, codes: dict[str, int]
+    judged: Callable[..., Verdict],
+    tier: Tier,
+    lines: Any,
+    spoil_model: Spoil,
+    spoil_answers: Spoil,
+    codes: dict[str, int],
 ) -> None:
-    verdict = judged(lines=lines, spoil_model=spoil_model, spoil_answers=spoil_answers, codes=codes)
-    assert verdict.outcome in ("accepted", "rejected"), verdict.message
+    verdict = judged(tier, lines=lines, spoil_model=spoil_model, spoil_answers=spoil_answers, codes=codes)
+    assert verdict.outcome in ("accepted", "rejected", "quarantined"), verdict.message
+    assert verdict.costs_quota
 
 
 @given(st.text() | st.text(st.characters(categories=["Cs", "Cc", "L"])))

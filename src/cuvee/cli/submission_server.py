@@ -44,7 +44,11 @@ def send(
             typer.echo(f"{sent['state']}{place} {sent['progress']}".rstrip(), err=True)
     _print(sent, as_json)
     if wait and sent["state"] != "scored":
-        raise typer.Exit(70 if sent["state"] == "errored" else 4)
+        raise typer.Exit(70 if sent["state"] in OURS else 4)
+
+
+OURS = frozenset({"errored", "suspect", "quarantined"})
+"""The states of a run that our side has to end."""
 
 
 def status(

@@ -9,7 +9,7 @@ from cuvee.competition import queue, results
 from cuvee.competition.actors import Actor
 from cuvee.competition.job import Job
 from cuvee.competition.service import Service
-from cuvee.competition.workforce import greet, is_ready
+from cuvee.competition.workforce import greet, is_ready, take_out
 from cuvee.errors import PlatformError
 from cuvee.submission.verdict import Verdict
 
@@ -24,6 +24,10 @@ class DatabaseSource:
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
         with self.service.database.write() as connection:
             greet(connection, self.worker, self.service.now(), ready=ready, reason=reason, hardware=hardware)
+
+    def failed(self, reason: str) -> None:
+        with self.service.database.write() as connection:
+            take_out(connection, self.worker, self.service.now(), reason=reason)
 
     def claim(self) -> Job | None:
         with self.service.database.write() as connection:

@@ -61,9 +61,10 @@ class NewWorker(Body):
 
 
 class Hello(Body):
-    """What a worker says of itself. `ready` is false when it takes itself out."""
+    """What a worker says of itself. `ready` is false where it takes itself out, `failed` true where its test failed."""
 
     ready: bool
+    failed: bool = False
     reason: Text = ""
     competition_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     hardware: Annotated[dict[Line, Line], Field(max_length=30)] = {}

@@ -21,7 +21,7 @@ from cuvee.submission.verdict import Verdict
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
 TRY_AGAIN = frozenset({502, 503, 504})
-OVER = frozenset({"scored", "rejected", "failed", "errored", "cancelled"})
+OVER = frozenset({"scored", "rejected", "failed", "errored", "cancelled", "suspect", "quarantined"})
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,10 @@ class ServerSource:
     competition_digest: str
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
-        body = {
-            "ready": ready,
-            "reason": reason,
-            "hardware": dict(hardware),
-            "competition_digest": self.competition_digest,
-        }
-        self.client._ask("POST", "/api/worker/hello", json=body)
+        self._say_hello({"ready": ready, "reason": reason, "hardware": dict(hardware)})
+
+    def failed(self, reason: str) -> None:
+        self._say_hello({"ready": False, "failed": True, "reason": reason})
 
     def claim(self) -> Job | None:
         found = self.client._ask("POST", "/api/worker/claim")
@@ -136,6 +133,9 @@ class ServerSource:
 
     def give_up(self, job: Job, reason: str) -> None:
         self._write(job, "give-up", {"reason": reason})
+
+    def _say_hello(self, body: Mapping[str, Any]) -> None:
+        self.client._ask("POST", "/api/worker/hello", json={**body, "competition_digest": self.competition_digest})
 
     def _write(self, job: Job, verb: str, body: Mapping[str, Any], tries: int = TRIES) -> None:
         path = f"/api/worker/runs/{job.run_id}/{verb}"

@@ -5,6 +5,7 @@ figures there. The order is by the private score; the gap to the public score is
 place, and the ranking is made again when somebody is hidden after it is out.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,7 +29,7 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
 from cuvee.competition.runs import HIDDEN, PUBLIC, again, move, new_run
 from cuvee.competition.shown import is_shown
-from cuvee.competition.states import FINAL, State
+from cuvee.competition.states import FINAL, UNDER_WAY, State
 from cuvee.competition.submissions import selections
 from cuvee.competition.tables import public_results, runs, submissions, teams
 from cuvee.submission.competition import Competition
@@ -56,11 +57,7 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
     hold_facts_alone(connection)
     if fact(connection, FROZEN) is not None:
         raise Refusal("wrong_state", "the final ranking is being made already")
-    under_way = connection.execute(
-        sa.select(sa.func.count()).where(runs.c.state.in_([State.QUEUED.value, State.RUNNING.value]))
-    ).scalar_one()
-    if under_way:
-        raise Refusal("wrong_state", f"{under_way} runs are still under way", hint="wait for them, or cancel them")
+    _check_nothing_is_open(connection)
     set_fact(connection, FROZEN, now.isoformat())
     chosen = chosen_submissions(connection, selections(competition))
     earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
@@ -169,6 +166,22 @@ def rerun(
         raise Refusal("wrong_state", f"submission {submission_id} is not chosen for the final ranking")
     new_run(connection, submission_id, HIDDEN, organiser, now)
     audit.record(connection, organiser, "run queued", f"submission {submission_id}", now, purpose=HIDDEN)
+
+
+def _check_nothing_is_open(connection: Connection) -> None:
+    """Refuse to freeze before every run is over: who waits for a verdict may have chosen that submission."""
+    under_way = _count(connection, UNDER_WAY)
+    if under_way:
+        raise Refusal("wrong_state", f"{under_way} runs are still under way", hint="wait for them, or cancel them")
+    open_runs = _count(connection, {State.SUSPECT, State.QUARANTINED})
+    if open_runs:
+        message = f"{open_runs} runs are suspect or quarantined: whether they have a score is not decided"
+        raise Refusal("wrong_state", message, hint="judge them again, reject or cancel them")
+
+
+def _count(connection: Connection, states: Iterable[State]) -> int:
+    values = [state.value for state in states]
+    return int(connection.execute(sa.select(sa.func.count()).where(runs.c.state.in_(values))).scalar_one())
 
 
 def _check_all_were_judged(connection: Connection, competition: Competition) -> None:

@@ -26,11 +26,13 @@ log = logging.getLogger("cuvee.competition.judging")
 class Bench:
     """Judges submissions of one competition on this machine. Private items are measured in final runs only.
 
-    `host` is what the worker is told of its machine.
+    `host` is what the worker is told of its machine. Without a `sandbox` the best one of this machine is taken, anew
+    each time.
     """
 
     competition: Competition
     host: Host = field(default_factory=Host)
+    sandbox: Sandbox | None = None
     _first_answers: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -38,9 +40,10 @@ class Bench:
         """How long the reference work takes here."""
         return calibrate()
 
-    @cached_property
-    def sandbox(self) -> Sandbox:
-        """What all submissions are judged in. Raises PlatformError if the competition takes nothing that is here."""
+    def _chosen_sandbox(self) -> Sandbox:
+        """Return what submissions are judged in. Raises PlatformError if the competition takes nothing that is here."""
+        if self.sandbox is not None:
+            return self.sandbox
         tier = max(self.competition.rules.tiers, key=TIERS.index)
         counts_cpu = self.competition.budget.cpu_seconds is not None
         return choose_sandbox(tier, self.competition.without, host=self.host, counts_cpu=counts_cpu)
@@ -50,7 +53,7 @@ class Bench:
 
         The answers must be those of the first test, and so must be what they are made with: library and hardware.
         """
-        sandbox, walls = self.sandbox, find_walls(self.host)
+        sandbox, walls = self._chosen_sandbox(), find_walls(self.host)
         for note in walls.notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
@@ -84,6 +87,6 @@ class Bench:
             workdir,
             progress=progress,
             private_items=self.competition.folder if purpose == HIDDEN else None,
-            sandbox=self.sandbox,
+            sandbox=self._chosen_sandbox(),
             calibration_seconds=self.calibration_seconds,
         )

@@ -37,6 +37,7 @@ def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) 
     if run_id is None:
         return None
     fence = connection.execute(sa.select(runs.c.fence).where(runs.c.id == run_id)).scalar_one() + 1
+    tests = connection.execute(sa.select(workers.c.tests_passed).where(workers.c.name == worker.name)).scalar()
     row = move(
         connection,
         run_id,
@@ -46,6 +47,7 @@ def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) 
         fence=fence,
         attempt=runs.c.attempt + 1,
         worker=worker.name,
+        after_test=tests,
         lease_until=now + limits.lease,
         started_at=sa.func.coalesce(runs.c.started_at, sa.bindparam("begun", now, type_=runs.c.started_at.type)),
         reason_code="",

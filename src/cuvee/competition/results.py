@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cuvee.competition import audit
 from cuvee.competition.actors import Actor
 from cuvee.competition.ladder import is_released
 from cuvee.competition.private import drop_private, keep_private
@@ -57,13 +58,15 @@ def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict
         return give_up(connection, worker, run_id, fence, service.limits, now, verdict.message)
     check_bound(connection, row, verdict)
     keep_log(connection, run_id, row.attempt, verdict.log)
+    drop_verdict(connection, row.submission_id, row.purpose)
     _keep_verdict(connection, row.submission_id, row.purpose, verdict.for_participants(), now)
-    _drop_scores(connection, row.submission_id, row.purpose)
     if verdict.outcome == "accepted":
         _keep_scores(connection, row.submission_id, row.purpose, verdict, service.competition, now)
     end = state_of(verdict)
     values = {"reason_code": verdict.reason or "", "reason": verdict.message, "result_key": key}
     move(connection, run_id, end, worker, now, why=verdict.message or end.value, **values)
+    if end is State.QUARANTINED:
+        audit.record(connection, worker, "alert", f"submission {row.submission_id}", now, reason=verdict.message)
     connection.execute(
         workers.update().where(workers.c.name == worker.name).values(judged=workers.c.judged + 1, failures=0)
     )
@@ -82,12 +85,24 @@ def state_of(verdict: Verdict) -> State:
     """Return where a verdict ends a run: whose fault it is decides."""
     if verdict.outcome == "accepted":
         return State.SCORED
+    if verdict.outcome == "quarantined":
+        return State.QUARANTINED
     return State.REJECTED if verdict.reason in REFUSED else State.FAILED
 
 
 def result_key(verdict: Verdict) -> str:
     """Hash a verdict, so that one that was sent twice is known."""
     return hashlib.sha256(json.dumps(verdict.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def drop_verdict(connection: Connection, submission_id: int, purpose: str) -> None:
+    """Forget what a run of this purpose found, scores and all: a newer verdict comes, or nobody believes this one."""
+    connection.execute(
+        verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
+    )
+    drop_private(connection, submission_id, purpose)
+    if purpose == PUBLIC:
+        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
 
 
 def _keep_verdict(
@@ -97,18 +112,8 @@ def _keep_verdict(
     if content["public"] is not None:
         content["public"].pop("items")
     connection.execute(
-        verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
-    )
-    connection.execute(
         verdicts.insert().values(submission_id=submission_id, purpose=purpose, content=content, received_at=now)
     )
-
-
-def _drop_scores(connection: Connection, submission_id: int, purpose: str) -> None:
-    """Forget the scores of an earlier run of the same purpose: this verdict stands in their place."""
-    drop_private(connection, submission_id, purpose)
-    if purpose == PUBLIC:
-        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
 
 
 def _keep_scores(

@@ -10,7 +10,7 @@ from cuvee.competition import audit
 from cuvee.competition.actors import Actor
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
-from cuvee.competition.states import FINAL, Role, State, may_move
+from cuvee.competition.states import UNDER_WAY, Role, State, may_move
 from cuvee.competition.tables import moves, runs
 
 PUBLIC, HIDDEN = "public", "final"
@@ -26,7 +26,7 @@ def move(
     start = State(row.state)
     if not may_move(start, end, by.role):
         raise Refusal("wrong_state", f"a {by.role} cannot move what is {start} to {end}")
-    if end in FINAL:
+    if end not in UNDER_WAY:
         values = {"finished_at": now, "lease_until": None, "progress": "", **values}
     moved = connection.execute(
         runs.update()
@@ -56,7 +56,7 @@ def new_run(connection: Connection, submission_id: int, purpose: str, by: Actor,
     return run_id
 
 
-def again(connection: Connection, run_id: int, by: Actor, now: datetime) -> None:
+def again(connection: Connection, run_id: int, by: Actor, now: datetime, *, why: str = "judged again") -> None:
     """Put a run that is over in the queue once more, as if it were new."""
     move(
         connection,
@@ -64,7 +64,7 @@ def again(connection: Connection, run_id: int, by: Actor, now: datetime) -> None
         State.QUEUED,
         by,
         now,
-        why="judged again",
+        why=why,
         attempt=0,
         lease_until=None,
         queued_at=now,

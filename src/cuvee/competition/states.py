@@ -2,6 +2,9 @@
 
 A submission has one run for the public board and, if it is selected, one for the final ranking. Whose fault an end is
 decides its state: the participant's (`rejected`, `failed`), nobody's (`cancelled`) or ours (`errored`).
+
+What a worker judged that then failed its own test is judged again, or is `suspect` until the organiser says so. Where
+our code failed on a submission, and not on a model of the competition, it is `quarantined`: the organiser decides.
 """
 
 from enum import StrEnum
@@ -17,10 +20,12 @@ class State(StrEnum):
     FAILED = "failed"
     ERRORED = "errored"
     CANCELLED = "cancelled"
+    SUSPECT = "suspect"
+    QUARANTINED = "quarantined"
 
 
 class Role(StrEnum):
-    """Who acts. `queue` is the server itself, when a lease runs out."""
+    """Who acts. `queue` is the server itself, when a lease runs out or a worker fails its own test."""
 
     VISITOR = "visitor"
     TEAM = "team"
@@ -37,6 +42,8 @@ MEANING = {
     State.FAILED: "does not run to its end within the budget",
     State.ERRORED: "stopped by a failure of ours; costs no quota",
     State.CANCELLED: "taken back",
+    State.SUSPECT: "judged by a machine that failed its own test; the organiser has it judged again, at no cost",
+    State.QUARANTINED: "our code failed on it, and the organiser looks at it; counts until the organiser gives it back",
 }
 
 MOVES: dict[tuple[State, State], frozenset[Role]] = {
@@ -48,14 +55,29 @@ MOVES: dict[tuple[State, State], frozenset[Role]] = {
     (State.RUNNING, State.QUEUED): frozenset({Role.WORKER, Role.QUEUE, Role.ORGANISER}),
     (State.RUNNING, State.ERRORED): frozenset({Role.WORKER, Role.QUEUE}),
     (State.RUNNING, State.CANCELLED): frozenset({Role.TEAM, Role.ORGANISER}),
-    (State.SCORED, State.QUEUED): frozenset({Role.ORGANISER}),
-    (State.REJECTED, State.QUEUED): frozenset({Role.ORGANISER}),
-    (State.FAILED, State.QUEUED): frozenset({Role.ORGANISER}),
-    (State.ERRORED, State.QUEUED): frozenset({Role.ORGANISER}),
+    (State.SCORED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.SCORED, State.SUSPECT): frozenset({Role.QUEUE}),
+    (State.REJECTED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.REJECTED, State.SUSPECT): frozenset({Role.QUEUE}),
+    (State.FAILED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.FAILED, State.SUSPECT): frozenset({Role.QUEUE}),
+    (State.ERRORED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.ERRORED, State.SUSPECT): frozenset({Role.QUEUE}),
     (State.CANCELLED, State.QUEUED): frozenset({Role.ORGANISER}),
+    (State.RUNNING, State.QUARANTINED): frozenset({Role.WORKER}),
+    (State.QUARANTINED, State.QUEUED): frozenset({Role.ORGANISER, Role.QUEUE}),
+    (State.QUARANTINED, State.FAILED): frozenset({Role.ORGANISER}),
+    (State.QUARANTINED, State.SUSPECT): frozenset({Role.QUEUE}),
+    (State.QUARANTINED, State.CANCELLED): frozenset({Role.TEAM, Role.ORGANISER}),
+    (State.SUSPECT, State.QUEUED): frozenset({Role.ORGANISER}),
+    (State.SUSPECT, State.CANCELLED): frozenset({Role.TEAM, Role.ORGANISER}),
 }
 
+UNDER_WAY = frozenset({State.QUEUED, State.RUNNING})
+"""The states that a worker will end."""
+
 FINAL = frozenset({State.SCORED, State.REJECTED, State.FAILED, State.ERRORED, State.CANCELLED})
+"""The states that wait for nobody."""
 
 
 def may_move(start: State, end: State, by: Role) -> bool:
@@ -68,6 +90,6 @@ def uses_quota(state: State, *, started: bool, given_back: bool) -> bool:
 
     Our failures never do, nor what was cancelled before a worker had begun it, nor what an organiser gave back.
     """
-    if given_back or state is State.ERRORED:
+    if given_back or state in (State.ERRORED, State.SUSPECT):
         return False
     return started if state is State.CANCELLED else True

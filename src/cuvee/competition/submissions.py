@@ -155,6 +155,15 @@ def rerun(connection: Connection, organiser: Actor, submission_id: int, now: dat
     again(connection, run_of(connection, submission_id).id, organiser, now)
 
 
+def reject(connection: Connection, organiser: Actor, submission_id: int, purpose: str, now: datetime) -> None:
+    """Decide that a quarantined run failed through the submission's fault, as a crash. Its quota counts on."""
+    run = run_of(connection, submission_id, purpose)
+    if State(run.state) is not State.QUARANTINED:
+        raise Refusal("wrong_state", f"only a quarantined submission is rejected by hand; this one is {run.state}")
+    why = "rejected as a crash by the organiser"
+    move(connection, run.id, State.FAILED, organiser, now, why=why, reason=f"{run.reason}; {why}")
+
+
 def give_back(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:
     """Let a submission count against no quota."""
     _change(connection, submission_id, given_back=True)

@@ -123,6 +123,7 @@ runs = Table(
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("worker", String(80), nullable=True),
+    Column("after_test", Integer, nullable=True),
     Column("lease_until", Moment, nullable=True),
     Column("queued_at", Moment, nullable=False),
     Column("not_before", Moment, nullable=False),
@@ -218,7 +219,21 @@ workers = Table(
     Column("seen_at", Moment, nullable=False),
     Column("judged", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
+    Column("tests_passed", Integer, nullable=False, server_default="0"),
     Column("hardware", JSON, nullable=False),
+)
+
+alarms = Table(
+    "alarms",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("worker", String(80), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("queued", Integer, nullable=False),
+    Column("suspect", Integer, nullable=False),
+    Column("standing", Integer, nullable=False),
+    Column("closed_at", Moment, nullable=True),
 )
 
 facts = Table(

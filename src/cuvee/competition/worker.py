@@ -2,7 +2,8 @@
 
 While it judges, a second thread renews the lease. A lost lease stops the judging at its next step; whatever it would
 still say is refused by the fencing number. A worker that cannot judge (its self-test fails, or it fails several times
-in a row) takes itself out instead of using up the attempts of others' submissions.
+in a row) takes itself out instead of using up the attempts of others' submissions. The server then takes back what it
+judged since its last passed test.
 """
 
 import logging
@@ -42,6 +43,9 @@ class Source(Protocol):
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None: ...
 
+    def failed(self, reason: str) -> None:
+        """Say that the worker's test of itself has failed: it takes itself out, and what it judged is taken back."""
+
     def claim(self) -> Job | None: ...
 
     def archive(self, job: Job) -> bytes: ...
@@ -55,7 +59,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker. `self_test` raises CuveeError if this machine cannot judge.
+    """One worker. `self_test` raises an error if this machine cannot judge.
 
     The test is made at the start, every `seconds_between_tests`, and after each failure that is ours.
     """
@@ -97,21 +101,18 @@ class Worker:
     def _greet(self) -> None:
         try:
             hardware = self.self_test()
-        except CuveeError as error:
-            self.source.hello(ready=False, reason=cleaned(error.message, LONGEST_REASON), hardware={})
-            raise PlatformError(f"this worker takes itself out: {error.message}", hint=error.hint) from error
+        except Exception as error:  # the door: a machine that cannot even test itself must say so, too
+            reason = error.message if isinstance(error, CuveeError) else f"{type(error).__name__}: {error}"
+            self.source.failed(cleaned(reason, LONGEST_REASON))
+            hint = error.hint if isinstance(error, CuveeError) else "mend its cause and start the worker again"
+            raise PlatformError(f"this worker takes itself out: {reason}", hint=hint) from error
         self.source.hello(ready=True, reason="", hardware=hardware)
 
     def _work(self, job: Job) -> bool:
         """Judge a run and hand the verdict in. Return whether nothing failed that is ours."""
-        lease = _Lease(self.source, job)
         try:
-            with own_folder(self.scratch) as folder:
-                archive = folder / "submission.tar"
-                archive.write_bytes(self.source.archive(job))
-                with lease:
-                    verdict = self.judge(archive, folder / "work", job.purpose, lease)
-                self.source.finish(job, verdict)
+            verdict = self._judged(job)
+            self.source.finish(job, verdict)
         except Abandoned:
             log.info("run %d is no longer ours", job.run_id)
         except Exception as error:  # noqa: BLE001  # the door: a defect of ours must not leave the run hanging
@@ -123,6 +124,13 @@ class Worker:
         else:
             return verdict.outcome != "errored"
         return True
+
+    def _judged(self, job: Job) -> Verdict:
+        with own_folder(self.scratch) as folder:
+            archive = folder / "submission.tar"
+            archive.write_bytes(self.source.archive(job))
+            with _Lease(self.source, job) as lease:
+                return self.judge(archive, folder / "work", job.purpose, lease)
 
     def _give_up(self, job: Job, reason: str) -> None:
         told = cleaned(reason, LONGEST_REASON)

@@ -1,4 +1,4 @@
-"""The workers that the server knows: which are in service, which took themselves out, and why."""
+"""The workers that the server knows: which are in service, which are out, and why."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,6 +9,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
+from cuvee.competition.suspects import TakenBack, take_back
 from cuvee.competition.tables import workers
 
 FAILURES_AT_MOST = 3
@@ -18,15 +19,25 @@ FAILURES_AT_MOST = 3
 def greet(
     connection: Connection, worker: Actor, now: datetime, *, ready: bool, reason: str, hardware: Mapping[str, str]
 ) -> None:
-    """Take a worker into service, or out of it. One that is in service already keeps its count of failures."""
+    """Take a worker that has passed its test into service, or another one out of it.
+
+    One that is in service already keeps its count of failures.
+    """
     values = {"ready": ready, "reason": reason, "seen_at": now, "hardware": dict(hardware)}
     was_in_service = sa.and_(workers.c.ready, sa.literal(ready))
     failures = sa.case((was_in_service, workers.c.failures), else_=0)
+    tests = workers.c.tests_passed + int(ready)
     this_one = workers.update().where(workers.c.name == worker.name)
-    known = connection.execute(this_one.values(**values, failures=failures)).rowcount
+    known = connection.execute(this_one.values(**values, failures=failures, tests_passed=tests)).rowcount
     if not known:
-        connection.execute(workers.insert().values(name=worker.name, **values))
+        connection.execute(workers.insert().values(name=worker.name, tests_passed=int(ready), **values))
     audit.record(connection, worker, "worker in" if ready else "worker out", worker.name, now, reason=reason)
+
+
+def take_out(connection: Connection, worker: Actor, now: datetime, *, reason: str) -> TakenBack:
+    """Take a worker that has failed its test out of service, and take back what it judged since it last passed."""
+    greet(connection, worker, now, ready=False, reason=reason, hardware={})
+    return take_back(connection, worker, reason, now)
 
 
 def is_ready(connection: Connection, worker: Actor, now: datetime) -> bool:

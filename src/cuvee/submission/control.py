@@ -42,10 +42,11 @@ def judge_a_parent(
             built = merge_inside(submission, {str(place): place}, sandbox, limits, workdir, progress)
             answered = answer_inside(built.folder, parts.asked(), sandbox, limits, workdir, progress)
             return measure(parts, answered.folder).predictions_digest
-    except (Rejection, Unclear) as failure:
+    except (Rejection, Unclear, CuveeError) as failure:
         raise PlatformError(f"a model of the competition cannot be judged here: {failure}") from failure
-    except (CuveeError, OSError) as error:
-        raise PlatformError(f"a model of the competition cannot be judged here: {error}") from error
+    except Exception as error:  # a door: a model of the competition fails for no reason but this machine's
+        message = f"a model of the competition cannot be judged here: {type(error).__name__}: {error}"
+        raise PlatformError(message) from error
 
 
 def whole_model(competition: Competition) -> Path | None:

@@ -25,7 +25,7 @@ from cuvee.submission.build import (
 from cuvee.submission.claim import compare_with_claim, read_claim
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Budget, Competition
-from cuvee.submission.control import judge_a_parent
+from cuvee.submission.control import judge_a_parent, whole_model
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
@@ -62,8 +62,9 @@ def judge(
     `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
 
     What is wrong with the submission or with the platform is in the verdict; nothing but an interruption is raised.
-    Where our own code fails and it is not known why, a model of the competition is judged as a control: if that fails
-    too, the failure is ours, and else it is the submission's.
+    Where a job fails, or our own code for an unknown reason, a model of the competition is judged as a control. If that
+    fails too, the failure is ours. If it does not, the job's failure is the submission's; where our own code failed on
+    what no code of the participant had made, or outside the sandbox, it is `quarantined` for the organiser.
     """
     empty = Verdict("errored", "", competition.name, competition.digest, datetime.now(UTC))
     try:
@@ -75,16 +76,19 @@ def judge(
         with case.folders:
             return _cleaned(case.judged(private_items, hub or Hub(), sandbox, calibration_seconds))
     except Rejection as rejection:
-        return _cleaned(case.rejected(rejection.reason, rejection.message, rejection.log))
+        return _cleaned(case.refused(rejection, sandbox))
     except PlatformError as error:
         return _cleaned(case.errored(str(error)))
     except Unclear as failure:
-        return _cleaned(case.blamed(failure.message, failure.log, sandbox))
+        return _cleaned(case.unclear(failure, sandbox))
     except Exception as error:  # noqa: BLE001  # the door: whatever goes wrong here must become a verdict
         if _is_of_the_machine(error):
             return _cleaned(case.errored(f"{type(error).__name__}: {error}"))
-        return _cleaned(case.blamed(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
+        return _cleaned(case.quarantined(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
 
+
+OF_JOBS = frozenset({"crash", "recipe", "output"})
+"""Reasons that a library which fails on this machine can give to jobs, besides the submission."""
 
 MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE})
 
@@ -105,7 +109,7 @@ def _cleaned(verdict: Verdict) -> Verdict:
 class _Case:
     """One judgement under way: `verdict` is what is known so far, and is what is left if it stops.
 
-    `folders` holds the file systems that jobs write to, which are gone when it closes.
+    `folders` holds the file systems that jobs write to, which are gone when it closes. `began` says whether a job did.
     """
 
     submission: Submission
@@ -114,6 +118,7 @@ class _Case:
     progress: Progress
     verdict: Verdict
     folders: ExitStack = field(default_factory=ExitStack)
+    began: bool = False
 
     def judged(
         self, private_items: Path | None, hub: Hub, sandbox: Sandbox | None, calibration: float | None
@@ -129,6 +134,7 @@ class _Case:
         pace = Pace.of(self.competition.budget, calibration)
         limits = pace.limits(0.0)
         self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes))
+        self.began = True
         built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
         self.note_model(built)
         limits = pace.limits(built.ended.seconds, built.ended.cpu_seconds or 0.0)
@@ -155,16 +161,44 @@ class _Case:
         """Return the verdict of a failure that is ours."""
         return replace(self.verdict, outcome="errored", reason="infrastructure", message=message)
 
-    def blamed(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
-        """Return the verdict of a failure that may be anybody's: a model of the competition tells whose."""
+    def refused(self, rejection: Rejection, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a rejection. What a job did is the participant's only where a model of the competition
+        is judged without fault; a competition without one of its own has to believe its jobs.
+        """
+        may_be_ours = self.began and rejection.reason in OF_JOBS and whole_model(self.competition) is not None
+        trouble = self.trouble(sandbox) if may_be_ours else ""
+        if trouble:
+            return self.errored(f"{rejection.message}; {trouble}")
+        return self.rejected(rejection.reason, rejection.message, rejection.log)
+
+    def trouble(self, sandbox: Sandbox | None) -> str:
+        """Judge a model of the competition here, and say why that fails; nothing if it does not."""
         try:
             chosen = sandbox or self.chosen_sandbox()
             limits = Pace.of(self.competition.budget, None).limits(0.0)
             judge_a_parent(self.competition, chosen, limits, self.workdir / CONTROL, self.progress)
         except PlatformError as error:
-            return self.errored(f"{message}; {error.message}")
-        told = "a model of the competition is judged here without fault; the organiser can have this judged again"
-        return self.rejected("crash", f"{message}; {told}", log)
+            return error.message
+        return ""
+
+    def unclear(self, failure: Unclear, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a job of ours that failed and does not say why.
+
+        Code of the participant can leave a model on purpose that our code fails on, so that is the participant's.
+        """
+        if self.submission.tier == "recipe":
+            return self.quarantined(failure.message, failure.log, sandbox)
+        told = "a model of the competition is judged here without fault"
+        return self.refused(Rejection("crash", f"{failure.message}; {told}", failure.log), sandbox)
+
+    def quarantined(self, message: str, log: str, sandbox: Sandbox | None) -> Verdict:
+        """Return the verdict of a failure of our own code: the organiser's to decide, unless this machine is broken."""
+        trouble = self.trouble(sandbox)
+        if trouble:
+            return self.errored(f"{message}; {trouble}")
+        told = "a model of the competition is judged here without fault, so the organiser looks at this"
+        message = f"{message}; {told}"
+        return replace(self.verdict, outcome="quarantined", reason="crash", message=message, log=log)
 
     def chosen_sandbox(self) -> Sandbox:
         return choose_sandbox(

@@ -1,8 +1,9 @@
 """`Verdict`: what a judge found of a submission, as data that travels as JSON.
 
-accepted   it was built, measured and keeps the rules
-rejected   for a reason that is the participant's: rules, budget, a recipe that fails
-errored    for a reason that is the platform's: it costs no quota and is tried again
+accepted     it was built, measured and keeps the rules
+rejected     for a reason that is the participant's: rules, budget, a recipe that fails
+errored      for a reason that is the platform's: it costs no quota and is tried again
+quarantined  our code failed on it and not on a model of the competition: the organiser decides whose fault that is
 
 Public and private scores are of separate types, and `PublicVerdict`, which is what participants may see, has no place
 for private ones.
@@ -21,7 +22,7 @@ from cuvee.submission.evidence import Evidence
 
 T = TypeVar("T")
 
-Outcome = Literal["accepted", "rejected", "errored"]
+Outcome = Literal["accepted", "rejected", "errored", "quarantined"]
 
 Reason = Literal[
     "rules",  # a rule is broken: see the findings
@@ -168,7 +169,7 @@ class PublicVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """All that a judge found. `submission` and `competition_digest` say of what; `predictions_digest` is that of the
-    answers to the public parts. Of an errored or rejected submission what is not known is None."""
+    answers to the public parts. Of a submission that is not accepted what is not known is None."""
 
     outcome: Outcome
     submission: str

@@ -18,12 +18,14 @@ from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.states import Role
+from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.teams import new_team
 from cuvee.competition.views import OwnSubmissionView, SubmissionView, TeamView, submission_view, team_view
 from cuvee.competition.workforce import known_workers
 
 routes = APIRouter(prefix="/api/organiser", tags=["organiser"])
+Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 
 
 class TokenView(BaseModel):
@@ -45,6 +47,20 @@ class WorkerView(BaseModel):
     judged: int
     failures: int
     hardware: dict[str, str]
+
+
+class AlarmView(BaseModel):
+    """A worker failed its test: how many of its runs went back to the queue or became suspect, or stand because the
+    final ranking is out. `waiting` are those that are still suspect."""
+
+    id: int
+    at: datetime
+    worker: str
+    reason: str
+    queued: int
+    suspect: int
+    standing: int
+    waiting: int
 
 
 class QueuedView(BaseModel):
@@ -86,18 +102,21 @@ class FinalsView(BaseModel):
 
 
 @routes.post("/submissions/{submission_id}/rerun", response_model=OwnSubmissionView)
-def rerun(
-    service: Serves,
-    actor: Asks,
-    submission_id: Number,
-    purpose: Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")] = PUBLIC,
-) -> SubmissionView:
+def rerun(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SubmissionView:
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:
         if purpose == PUBLIC:
             submissions.rerun(connection, actor, submission_id, service.now())
         else:
             final.rerun(connection, actor, submission_id, service.competition, service.now())
+        return submission_view(connection, actor, submission_id, service.competition)
+
+
+@routes.post("/submissions/{submission_id}/reject", response_model=OwnSubmissionView)
+def reject(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SubmissionView:
+    """Reject a quarantined submission as a crash. Its quota counts, unless it is given back."""
+    with service.database.write() as connection:
+        submissions.reject(connection, actor, submission_id, purpose, service.now())
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -172,6 +191,29 @@ def revoke_worker(service: Serves, actor: Asks, name: Annotated[Label, Path()]) 
     """End a worker's tokens. Its run goes back to the queue when its lease is over."""
     with service.database.write() as connection:
         return CountView(count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name))
+
+
+@routes.get("/alarms", response_model=list[AlarmView])
+def list_alarms(service: Serves, _actor: Asks) -> list[AlarmView]:
+    """List the workers that failed their test, and what became of the runs that they had judged."""
+    with service.database.read() as connection:
+        names = AlarmView.model_fields
+        return [AlarmView(**{name: row._mapping[name] for name in names}) for row in open_alarms(connection)]
+
+
+@routes.post("/alarms/{alarm_id}/rerun", response_model=CountView)
+def rerun_suspects(service: Serves, actor: Asks, alarm_id: Number) -> CountView:
+    """Judge again what an alarm's worker left suspect. Returns how many runs that is."""
+    with service.database.write() as connection:
+        return CountView(count=judge_suspects_again(connection, actor, alarm_id, service.now()))
+
+
+@routes.post("/alarms/{alarm_id}/close", response_model=list[AlarmView])
+def close_one_alarm(service: Serves, actor: Asks, alarm_id: Number) -> list[AlarmView]:
+    """Take an alarm off the list. Returns those that are left."""
+    with service.database.write() as connection:
+        close_alarm(connection, actor, alarm_id, service.now())
+    return list_alarms(service, actor)
 
 
 @routes.get("/queue", response_model=list[QueuedView])

@@ -11,7 +11,7 @@ from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, N
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import State
-from cuvee.competition.workforce import greet, is_ready
+from cuvee.competition.workforce import greet, is_ready, take_out
 
 routes = APIRouter(tags=["workers"])
 
@@ -27,11 +27,19 @@ class WelcomeView(BaseModel):
 
 @routes.post("/api/worker/hello", response_model=WelcomeView)
 def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
-    """Sign a worker in, or out: a worker that is not ready is given nothing."""
+    """Sign a worker in, or out: a worker that is not ready is given nothing.
+
+    What a worker that has failed its test judged since its last passed one is taken back.
+    """
+    if body.ready and body.failed:
+        raise Refusal("bad_request", "a worker that has failed its test is not ready")
     if body.ready and body.competition_digest != service.competition.digest:
         raise Refusal("bad_request", "the worker has another version of competition.yaml", hint="copy the server's")
     with service.database.write() as connection:
-        greet(connection, actor, service.now(), ready=body.ready, reason=body.reason, hardware=body.hardware)
+        if body.failed:
+            take_out(connection, actor, service.now(), reason=body.reason)
+        else:
+            greet(connection, actor, service.now(), ready=body.ready, reason=body.reason, hardware=body.hardware)
     return WelcomeView(now=service.now(), lease_seconds=service.limits.lease.total_seconds())
 
 

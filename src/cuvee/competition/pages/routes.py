@@ -20,8 +20,10 @@ from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
+from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.views import (
     OwnSubmissionView,
@@ -216,6 +218,8 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             request,
             "organiser",
             actor,
+            alarms=open_alarms(connection),
+            quarantined=quarantined(connection),
             finals=final.finals(connection),
             workers=known_workers(connection),
             waiting=connection.execute(
@@ -228,6 +232,25 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         )
 
 
+@routes.get("/organiser/alarms")
+def alarms(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """The part of the organiser's page that tells of workers which failed their test."""
+    with service.database.read() as connection:
+        return page(request, "alarms", actor, alarms=open_alarms(connection))
+
+
+@routes.post("/organiser/alarms/{alarm_id}")
+def act_on_alarm(service: Serves, actor: Asks, alarm_id: Number, form: Form) -> Response:
+    """Judge an alarm's suspect runs again, or close it."""
+    verbs = {"rerun": judge_suspects_again, "close": close_alarm}
+    verb = verbs.get(str(form.get("verb")))
+    if verb is None:
+        raise Refusal("bad_request", "expected rerun or close")
+    with service.database.write() as connection:
+        verb(connection, actor, alarm_id, service.now())
+    return _go("/organiser")
+
+
 @routes.post("/organiser/submissions/{submission_id}")
 def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form: Form) -> Response:
     """One of the organiser's verbs, from a form."""
@@ -235,6 +258,11 @@ def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form:
         match form.get("verb"):
             case "rerun":
                 submissions.rerun(connection, actor, submission_id, service.now())
+            case "rerun-final":
+                final.rerun(connection, actor, submission_id, service.competition, service.now())
+            case "reject" | "reject-final" as verb:
+                purpose = PUBLIC if verb == "reject" else HIDDEN
+                submissions.reject(connection, actor, submission_id, purpose, service.now())
             case "cancel":
                 submissions.cancel(connection, actor, submission_id, service.now())
             case "give-back":
