@@ -100,7 +100,9 @@ def verdict(
 ) -> Verdict:
     """Make what a judge would say of some submission; `fitted` makes it one of a certain run."""
     accepted = outcome == "accepted"
-    figures = Figures(1.0, 1.0, 1.0, seconds, 200 << 20, 10 << 20, 5000, 12_000_000, "bubblewrap", HARDWARE)
+    counts = (200 << 20, 10 << 20, 5000, 12_000_000)
+    measured = {"normalised_cpu_seconds": 1.5 * seconds, "held_memory_bytes": 300 << 20}
+    figures = Figures(1.0, 1.0, 1.0, seconds, *counts, "bubblewrap", HARDWARE, **measured)
     return Verdict(
         outcome=outcome,
         submission="0" * 64,

@@ -8,9 +8,11 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from cuvee.competition.database import Database, open_database
+from competition.made import ORGANISER, Clock
+from cuvee.competition.database import Database, _engine, open_database
 from cuvee.competition.states import FINAL, MOVES, Role, State, may_move, uses_quota
-from cuvee.competition.tables import metadata
+from cuvee.competition.tables import archives, metadata, public_results, submissions
+from cuvee.competition.teams import new_team
 from cuvee.errors import PlatformError
 
 
@@ -25,6 +27,32 @@ def test_opening_again_changes_nothing(url: str) -> None:
         with opened.read() as connection:
             assert connection.execute(sa.text("SELECT value FROM counters")).scalars().all() == [0]
         opened.close()
+
+
+OLD_RESULT = """
+INSERT INTO public_results (
+  submission_id, value, low, high, released, tasks, item_scores, seconds, memory_bytes, tokens, parameters,
+  weights_digest, predictions_digest
+) VALUES (1, 0.5, 0.4, 0.6, true, '{}', '{}', 2.0, 3000, 4, 5, 'a', 'b')
+"""
+
+
+def test_results_from_before_keep_their_figures_and_have_no_cpu_seconds(empty: str, clock: Clock) -> None:
+    database = Database(_engine(empty))
+    with database.engine.begin() as connection:
+        bring_to(connection, "0003_sessions")
+    sent = {"phase": "open", "title": "mine", "request_key": "a", "recipe": "", "lineage": [], "submitted_at": clock()}
+    with database.write() as connection:
+        team, _ = new_team(connection, ORGANISER, "Vintners", clock())
+        connection.execute(archives.insert().values(digest="a", content=b"", received_at=clock()))
+        connection.execute(submissions.insert().values(id=1, team_id=team, archive_digest="a", **sent))
+        connection.execute(sa.text(OLD_RESULT))
+    database.close()
+    upgraded = open_database(empty)
+    with upgraded.read() as connection:
+        row = connection.execute(sa.select(public_results)).one()
+    upgraded.close()
+    assert (row.seconds, row.memory_bytes, row.cpu_seconds) == (2.0, 3000, None)
 
 
 def test_a_database_of_the_first_shape_is_brought_up_to_date(empty: str) -> None:

@@ -5,16 +5,19 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
 
 from competition.filled import fill
 from competition.made import Clock, tiny_competition
-from competition.serving import Served, serve
+from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.site import write_site
+from cuvee.submission.verdict import Verdict
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -66,6 +69,21 @@ def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:
     assert "Ordered by weights of your own" in site.page(None, "/?w.capitals=5&w.sums=0").text
     for odd in ("?page=999999", "?sort=nothing&reverse=x", "?w.capitals=nan&w.sums=-1", "?phase=final", "?page=²"):
         assert site.page(None, "/" + odd).status_code == 200
+
+
+def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Served) -> None:
+    def unmeasured(*judged: Any) -> Verdict:
+        said = FakeJudge()(*judged)
+        assert said.figures is not None
+        return replace(said, figures=replace(said.figures, normalised_cpu_seconds=None, peak_memory_bytes=None))
+
+    number = served.send()
+    served.judge_all(unmeasured)
+    assert "processors not measured, memory not measured" in served.page("team", f"/submissions/{number}").text
+    for order in ("memory", "cpu"):
+        assert served.page(None, f"/?sort={order}").text.count('<td class="number quiet">–</td>') == 2
+    cost = served.ask(None, "GET", f"/api/submissions/{number}").json()["cost"]
+    assert (cost["cpu_seconds"], cost["memory_bytes"]) == (None, None)
 
 
 def test_a_teams_own_page_shows_rules_lineage_and_history(site: Served) -> None:

@@ -1,6 +1,7 @@
 """What a sandbox is asked to do, for each backend; and figures of the machine."""
 
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +119,15 @@ def test_a_container_dies_with_its_watcher(tmp_path: Path) -> None:
         watcher.join()
     name = next(word for word in asked.read_text().split() if word.startswith("--name=")).removeprefix("--name=")
     assert soon(lambda: f"rm --force {name}" in asked.read_text())
+
+
+def test_nobody_takes_an_engines_client_for_the_job(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    held = "x = bytearray(b'x' * (300 << 20)); import time; time.sleep(0.5)"
+    program = engine(tmp_path, f'exec {sys.executable} -c "{held}"')
+    ended = Container(program).run(job(out), Limits(30, 100 << 20, 1 << 20, 40), lambda line: None)
+    assert (ended.ending, ended.peak_memory_bytes, ended.cpu_seconds) == ("finished", None, None)
 
 
 def test_a_container_whose_engine_is_away_is_removed_later(tmp_path: Path) -> None:

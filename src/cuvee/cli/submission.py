@@ -225,9 +225,15 @@ def _processors(seconds: float | None) -> str:
     return f"{seconds:.0f} s of processors"
 
 
-def _print_verdict(verdict: "Verdict") -> None:
+def _memory(number_of_bytes: int | None) -> str:
     from cuvee.cli.amounts import bytes_text
 
+    if number_of_bytes is None:
+        return "memory not measured"
+    return f"{bytes_text(number_of_bytes)} of memory"
+
+
+def _print_verdict(verdict: "Verdict") -> None:
     _print_findings(verdict.findings)
     if verdict.reason is not None:
         typer.echo(f"{verdict.outcome} ({verdict.reason}): {verdict.message}")
@@ -241,7 +247,7 @@ def _print_verdict(verdict: "Verdict") -> None:
         took = [
             f"{figures.normalised_seconds:.0f} s of the budget",
             _processors(figures.normalised_cpu_seconds),
-            f"{bytes_text(figures.peak_memory_bytes)} of memory",
+            _memory(figures.peak_memory_bytes),
             f"{figures.tokens:,} tokens",
         ]
         typer.echo(f"took {', '.join(took)}; sandbox: {figures.sandbox}")

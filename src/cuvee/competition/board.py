@@ -50,7 +50,7 @@ class Entry:
     items: Items
     seconds: float
     cpu_seconds: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     tokens: int
     parameters: int
     submitted_at: datetime

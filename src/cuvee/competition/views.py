@@ -58,12 +58,13 @@ class TeamView(View):
 class CostView(View):
     """What judging took: seconds of the reference machine, bytes, tokens, parameters of the result.
 
-    `cpu_seconds` are those of all processors together, also of the reference machine; null where nobody measured them.
+    `cpu_seconds` are those of all processors together, also of the reference machine. These and the bytes are null
+    where nobody measured them.
     """
 
     seconds: float
     cpu_seconds: float | None
-    memory_bytes: int
+    memory_bytes: int | None
     tokens: int
     parameters: int
 

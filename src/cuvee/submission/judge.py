@@ -1,6 +1,7 @@
 """Judges a submission: rules, a merge from the leaves, measures, a verdict. The one function that a worker calls."""
 
 import errno
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -322,21 +323,26 @@ def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, s
     seconds = built.ended.seconds + answered.ended.seconds
     jobs = (built.ended, answered.ended)
     cpu_seconds = [job.cpu_seconds for job in jobs if job.cpu_seconds is not None]
-    held = [job.held_memory_bytes for job in jobs if job.held_memory_bytes is not None]
     return Figures(
         merge_seconds=built.ended.seconds,
         evaluate_seconds=answered.ended.seconds,
         calibration_seconds=pace.calibration_seconds,
         normalised_seconds=seconds / pace.slower,
-        peak_memory_bytes=max(built.ended.peak_memory_bytes, answered.ended.peak_memory_bytes),
+        peak_memory_bytes=_most([job.peak_memory_bytes for job in jobs]),
         disk_bytes=max(built.ended.disk_bytes, answered.ended.disk_bytes),
         tokens=measured.tokens,
         parameters=built.parameters,
         sandbox=sandbox.name,
         hardware=this_machine(),
         normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if len(cpu_seconds) == len(jobs) else None,
-        held_memory_bytes=max(held) if len(held) == len(jobs) else None,
+        held_memory_bytes=_most([job.held_memory_bytes for job in jobs]),
     )
+
+
+def _most(counts: Sequence[int | None]) -> int | None:
+    """Return the largest count; None where one was not measured."""
+    measured = [count for count in counts if count is not None]
+    return max(measured) if len(measured) == len(counts) else None
 
 
 def _method_of(text: str) -> str:

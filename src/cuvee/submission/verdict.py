@@ -98,15 +98,15 @@ class Figures:
     have taken. `sandbox` names the sandbox that the work ran in.
 
     `normalised_cpu_seconds` are those of all processors together, as the budget counts them. `peak_memory_bytes` leaves
-    out copies of files that the system can drop, `held_memory_bytes` counts them and also short peaks. Both are None
-    where no control group has measured them.
+    out copies of files that the system can drop, `held_memory_bytes` counts them and also short peaks. Each is None
+    where nobody has measured it.
     """
 
     merge_seconds: float
     evaluate_seconds: float
     calibration_seconds: float | None
     normalised_seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     disk_bytes: int
     tokens: int
     parameters: int

@@ -19,7 +19,7 @@ ORDERS: dict[str, Callable[[Entry], float | str]] = {
     "team": lambda entry: entry.team.casefold(),
     "seconds": lambda entry: entry.seconds,
     "cpu": lambda entry: math.inf if entry.cpu_seconds is None else entry.cpu_seconds,
-    "memory": lambda entry: entry.memory_bytes,
+    "memory": lambda entry: math.inf if entry.memory_bytes is None else entry.memory_bytes,
     "tokens": lambda entry: entry.tokens,
     "entries": lambda entry: -entry.entries,
     "submitted": lambda entry: entry.submitted_at.timestamp(),

@@ -47,7 +47,8 @@ class Limits:
 class Ended:
     """How a job ended. `log` is the end of its standard error; nothing of the job runs any more.
 
-    `peak_memory_bytes` does not count copies of files that the system can drop; `held_memory_bytes` does, and is the
+    `peak_memory_bytes` does not count copies of files that the system can drop, and is None where another program runs
+    the job, which holds its memory and does not tell it. `held_memory_bytes` counts such copies, and is the
     most that the control group has ever held, also between two looks. `cpu_seconds` are those of all processors and all
     processes together. Both are None where no control group counts them.
     """
@@ -55,7 +56,7 @@ class Ended:
     ending: Ending
     code: int | None
     seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     disk_bytes: int
     log: str
     cpu_seconds: float | None = None

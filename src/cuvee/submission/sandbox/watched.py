@@ -45,8 +45,9 @@ def watch(
 ) -> Ended:
     """Run a command to its end or to one of the limits. `prepare` runs in the new process before the command.
 
-    `stop` is called besides killing the process, for a command that only asks another program to run the job. The
-    command runs in the `group`, which must be made, and inherits the `descriptors`.
+    `stop` is called besides killing the process, for a command that only asks another program to run the job, whose
+    memory and processes are then that program's to hold and nobody's to measure. The command runs in the `group`,
+    which must be made, and inherits the `descriptors`.
     """
     started = time.monotonic()
 
@@ -79,7 +80,7 @@ def watch(
     ]
     for reader in readers:
         reader.start()
-    watched = _Watched(process.pid, limits, writable, started, group)
+    watched = _Watched(process.pid, limits, writable, started, group, measures=stop is None)
     try:
         ending = _until_end(process, watched, written, hear)
     finally:
@@ -100,7 +101,7 @@ def watch(
         ending if ending != "finished" or process.returncode == 0 else "crash",
         process.returncode,
         time.monotonic() - started,
-        watched.peak_memory,
+        watched.peak_memory if stop is None else None,
         watched.disk,
         written.tail(),
         watched.cpu_seconds,
@@ -191,8 +192,11 @@ class _Written:
 class _Watched:
     """What a command takes, with all that it started."""
 
-    def __init__(self, pid: int, limits: Limits, writable: Path, started: float, group: Group | None) -> None:
+    def __init__(
+        self, pid: int, limits: Limits, writable: Path, started: float, group: Group | None, *, measures: bool
+    ) -> None:
         self._pid = pid
+        self._measures = measures
         self._limits = limits
         self._writable = writable
         self._started = started
@@ -208,7 +212,7 @@ class _Watched:
     def look(self) -> None:
         if self._group is not None:
             self._look_at_group(self._group)
-        else:
+        elif self._measures:
             tree = [self._pid, *descendants(self._pid)]
             self._processes = len(tree)
             self._memory = sum(private_bytes(pid) for pid in tree)

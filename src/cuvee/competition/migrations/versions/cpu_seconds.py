@@ -1,4 +1,7 @@
-"""Results have the processors' seconds beside the clock's. Of earlier ones nobody has measured any."""
+"""Results have the processors' seconds beside the clock's. Of earlier ones nobody has measured any.
+
+The memory of a job may be unknown, too: a container engine does not tell it.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,5 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column."""
-    op.add_column("public_results", sa.Column("cpu_seconds", sa.Float(), nullable=True))
+    """Add the column, and let the other be empty."""
+    with op.batch_alter_table("public_results") as table:
+        table.add_column(sa.Column("cpu_seconds", sa.Float(), nullable=True))
+        table.alter_column("memory_bytes", existing_type=sa.BigInteger(), nullable=True)
