@@ -16,6 +16,7 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.judging import Bench
 from cuvee.competition.states import Role
@@ -121,13 +122,13 @@ def test_the_organiser_has_the_alarm_at_once(opened: Served, source: Source, fam
     assert opened.clock() - went_bad < MINUTE
     page = opened.page("organiser", "/organiser").text
     assert "The worker far-away failed its own test" in page
-    assert "2 of its runs were taken back" in page
+    assert "Runs taken back, with their quota: 2." in page
     assert 'hx-trigger="every 15s"' in page, "an open page shows the next alarm within a minute"
 
 
 def test_another_worker_judges_what_a_bad_host_has_judged(opened: Served, source: Source, family: Competition) -> None:
     other = DatabaseSource(opened.service, Actor(Role.WORKER, "other"))
-    other.hello(ready=True, reason="", hardware={})
+    other.enter(Fitness())
     work_until_out(source, family, "a library that crashes")
     assert set(states(opened)) == {"queued"}
     opened.clock.advance(minutes=1)
@@ -143,7 +144,7 @@ def test_answers_that_change_are_found_by_the_hourly_test(opened: Served, source
     bench = Bench(family, sandbox)
     worker = Worker(source, FailsAfter(bench, sandbox, 0, "a library that answers otherwise"), bench.self_test)
     tested = worker.self_test()
-    source.hello(ready=True, reason="", hardware=tested)
+    source.enter(tested)
     for _ in range(SENT):
         worker._work(claimed(source))
     assert set(states(opened)) == {"scored"}
