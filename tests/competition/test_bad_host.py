@@ -2,7 +2,6 @@
 back. The real judge, queue and pages; the sandbox is scripted, and so is the machine's fault.
 """
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -29,8 +28,6 @@ from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
 from submission.scripted import FAULTS, Fault, Scripted
 
-pytestmark = pytest.mark.usefixtures("scratch")
-
 MINUTE = timedelta(minutes=1)
 SENT = 4
 
@@ -43,22 +40,16 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Competition:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
-
-@pytest.fixture
-def opened(database: Database, clock: Clock, family: Competition) -> Iterator[Served]:
+def opened(database: Database, clock: Clock, family: Competition, tmp_path: Path) -> Iterator[Served]:
     """The family's competition with some submissions of a team."""
     for served in serve(database, clock, family):
-        send_some(served)
+        send_some(served, tmp_path)
         yield served
 
 
-def send_some(served: Served) -> None:
-    folder, family = Path(tempfile.gettempdir()), served.service.competition
+def send_some(served: Served, folder: Path) -> None:
     for number in range(SENT):
-        content = packed(folder, family, AVERAGE, name=f"try-{number}").read_bytes()
+        content = packed(folder, served.service.competition, AVERAGE, name=f"try-{number}").read_bytes()
         assert served.ask("team", "POST", "/api/submissions", content=content).status_code == 201
 
 
@@ -104,9 +95,11 @@ def sent(served: Served) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if "otherwise" not in fault])
-def test_a_bad_host_blames_nobody(sqlite: Database, clock: Clock, family: Competition, fault: Fault) -> None:
+def test_a_bad_host_blames_nobody(
+    sqlite: Database, clock: Clock, family: Competition, fault: Fault, tmp_path: Path
+) -> None:
     for served in serve(sqlite, clock, family):
-        send_some(served)
+        send_some(served, tmp_path)
         source = DatabaseSource(served.service, Actor(Role.WORKER, "far-away"))
         work_until_out(source, family, fault)
         assert states(served) == ["queued", "queued", "suspect", "suspect"]
