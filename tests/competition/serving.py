@@ -14,6 +14,7 @@ from cuvee.competition.actors import Actor, new_token
 from cuvee.competition.app import make_app
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
@@ -66,7 +67,7 @@ class Served:
     def work(self, judge: Judge, source: DatabaseSource | None = None) -> int:
         """Let a worker hand in whatever the judge says."""
         beside = source or DatabaseSource(self.service, Actor(Role.WORKER, "beside"))
-        return Worker(beside, judge, dict).run(threading.Event(), once=True)
+        return Worker(beside, judge, Fitness).run(threading.Event(), once=True)
 
     def page(self, who: str | None, path: str, **options: object) -> httpx2.Response:
         """Open a page in somebody's name."""

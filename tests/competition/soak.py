@@ -29,6 +29,7 @@ from competition.serving import FakeJudge, archive
 from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database, open_database, sqlite_url
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.limits import Limits, utc_now
 from cuvee.competition.service import Service
 from cuvee.competition.states import FINAL, Role, State, uses_quota
@@ -262,7 +263,7 @@ def work_part(port: int, token: str) -> None:
     while True:
         try:
             source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest)
-            Worker(source, slowly, dict).run(stop)
+            Worker(source, slowly, Fitness).run(stop)
         except CuveeError:
             time.sleep(0.3)
 

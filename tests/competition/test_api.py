@@ -14,6 +14,7 @@ from competition.serving import FakeJudge, Served, archive, serve
 from cuvee.competition.app import make_app
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.teams import new_team
@@ -47,7 +48,7 @@ def test_a_worker_on_another_machine_does_the_same(everywhere: Served) -> None:
     number = everywhere.send()
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
     source = ServerSource(client, everywhere.service.competition.digest)
-    assert Worker(source, FakeJudge(), lambda: {"cores": "2"}).run(threading.Event(), once=True) == 1
+    assert Worker(source, FakeJudge(), lambda: Fitness({"cores": "2"})).run(threading.Event(), once=True) == 1
     assert everywhere.ask("team", "GET", f"/api/submissions/{number}").json()["state"] == "scored"
     workers = everywhere.ask("organiser", "GET", "/api/organiser/workers").json()
     assert [(worker["name"], worker["judged"]) for worker in workers] == [("far-away", 1)]
@@ -56,7 +57,7 @@ def test_a_worker_on_another_machine_does_the_same(everywhere: Served) -> None:
 def test_a_worker_with_another_competition_file_is_sent_away(served: Served) -> None:
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
     with pytest.raises(Exception, match=r"another version of competition\.yaml"):
-        Worker(ServerSource(client, "0" * 64), FakeJudge(), dict).run(threading.Event(), once=True)
+        Worker(ServerSource(client, "0" * 64), FakeJudge(), Fitness).run(threading.Event(), once=True)
 
 
 def test_a_worker_that_fails_again_and_again_takes_itself_out(served: Served) -> None:
@@ -348,7 +349,7 @@ def test_a_worker_whose_run_was_cancelled_gets_no_archive(everywhere: Served) ->
     number = everywhere.send()
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
     source = ServerSource(client, everywhere.service.competition.digest)
-    source.hello(ready=True, reason="", hardware={})
+    source.enter(Fitness())
     job = source.claim()
     assert job is not None
     everywhere.ask("team", "POST", f"/api/submissions/{number}/cancel")

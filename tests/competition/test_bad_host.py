@@ -2,7 +2,6 @@
 back. The real judge, queue and pages; the sandbox is scripted, and so is the machine's fault.
 """
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,6 +15,7 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.judging import Bench
 from cuvee.competition.states import Role
@@ -27,8 +27,6 @@ from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
 from submission.scripted import FAULTS, Fault, Scripted
-
-pytestmark = pytest.mark.usefixtures("scratch")
 
 MINUTE = timedelta(minutes=1)
 SENT = 4
@@ -42,22 +40,16 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Competition:
 
 
 @pytest.fixture
-def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-
-
-@pytest.fixture
-def opened(database: Database, clock: Clock, family: Competition) -> Iterator[Served]:
+def opened(database: Database, clock: Clock, family: Competition, tmp_path: Path) -> Iterator[Served]:
     """The family's competition with some submissions of a team."""
     for served in serve(database, clock, family):
-        send_some(served)
+        send_some(served, tmp_path)
         yield served
 
 
-def send_some(served: Served) -> None:
-    folder, family = Path(tempfile.gettempdir()), served.service.competition
+def send_some(served: Served, folder: Path) -> None:
     for number in range(SENT):
-        content = packed(folder, family, AVERAGE, name=f"try-{number}").read_bytes()
+        content = packed(folder, served.service.competition, AVERAGE, name=f"try-{number}").read_bytes()
         assert served.ask("team", "POST", "/api/submissions", content=content).status_code == 201
 
 
@@ -103,9 +95,11 @@ def sent(served: Served) -> list[dict[str, object]]:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if "otherwise" not in fault])
-def test_a_bad_host_blames_nobody(sqlite: Database, clock: Clock, family: Competition, fault: Fault) -> None:
+def test_a_bad_host_blames_nobody(
+    sqlite: Database, clock: Clock, family: Competition, fault: Fault, tmp_path: Path
+) -> None:
     for served in serve(sqlite, clock, family):
-        send_some(served)
+        send_some(served, tmp_path)
         source = DatabaseSource(served.service, Actor(Role.WORKER, "far-away"))
         work_until_out(source, family, fault)
         assert states(served) == ["queued", "queued", "suspect", "suspect"]
@@ -121,13 +115,13 @@ def test_the_organiser_has_the_alarm_at_once(opened: Served, source: Source, fam
     assert opened.clock() - went_bad < MINUTE
     page = opened.page("organiser", "/organiser").text
     assert "The worker far-away failed its own test" in page
-    assert "2 of its runs were taken back" in page
+    assert "Runs taken back, with their quota: 2." in page
     assert 'hx-trigger="every 15s"' in page, "an open page shows the next alarm within a minute"
 
 
 def test_another_worker_judges_what_a_bad_host_has_judged(opened: Served, source: Source, family: Competition) -> None:
     other = DatabaseSource(opened.service, Actor(Role.WORKER, "other"))
-    other.hello(ready=True, reason="", hardware={})
+    other.enter(Fitness())
     work_until_out(source, family, "a library that crashes")
     assert set(states(opened)) == {"queued"}
     opened.clock.advance(minutes=1)
@@ -143,7 +137,7 @@ def test_answers_that_change_are_found_by_the_hourly_test(opened: Served, source
     bench = Bench(family, sandbox)
     worker = Worker(source, FailsAfter(bench, sandbox, 0, "a library that answers otherwise"), bench.self_test)
     tested = worker.self_test()
-    source.hello(ready=True, reason="", hardware=tested)
+    source.enter(tested)
     for _ in range(SENT):
         worker._work(claimed(source))
     assert set(states(opened)) == {"scored"}

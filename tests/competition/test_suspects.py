@@ -11,6 +11,7 @@ from cuvee.competition import audit
 from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.states import Role
 from cuvee.competition.tables import moves, private_results, public_results, verdicts
 
@@ -79,7 +80,7 @@ def test_what_was_found_is_forgotten_and_the_log_says_all(everywhere: Served) ->
 def test_with_another_worker_in_service_it_goes_back_to_the_queue(everywhere: Served) -> None:
     number = everywhere.send()
     everywhere.judge_all()
-    worker(everywhere, "other").hello(ready=True, reason="", hardware={})
+    worker(everywhere, "other").enter(Fitness())
     worker(everywhere).failed("a disk is full")
     assert state(everywhere, number) == "queued"
     assert everywhere.judge_all(FakeJudge(), "other") == 1
@@ -89,7 +90,7 @@ def test_with_another_worker_in_service_it_goes_back_to_the_queue(everywhere: Se
 
 def test_a_worker_that_nobody_has_seen_for_long_is_no_other(everywhere: Served) -> None:
     number = everywhere.send()
-    worker(everywhere, "other").hello(ready=True, reason="", hardware={})
+    worker(everywhere, "other").enter(Fitness())
     everywhere.judge_all()
     everywhere.clock.advance(hours=1)
     worker(everywhere).failed("a disk is full")

@@ -16,6 +16,7 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.states import Role
 from cuvee.competition.worker import Worker
 from cuvee.evaluate.samples import Answer
@@ -145,11 +146,11 @@ def test_the_same_is_refused_over_http_and_the_worker_goes_on(everywhere: Served
     served.send()
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
     source = ServerSource(client, served.service.competition.digest)
-    assert Worker(source, judge_that(change), dict).run(threading.Event(), once=True) == 1
+    assert Worker(source, judge_that(change), Fitness).run(threading.Event(), once=True) == 1
     assert message in state(served)["reason"]
-    assert Worker(source, FakeJudge(), dict).run(threading.Event(), once=True) == 0, "it waits before the next try"
+    assert Worker(source, FakeJudge(), Fitness).run(threading.Event(), once=True) == 0, "it waits before the next try"
     served.clock.advance(minutes=1)
-    assert Worker(source, FakeJudge(), dict).run(threading.Event(), once=True) == 1
+    assert Worker(source, FakeJudge(), Fitness).run(threading.Event(), once=True) == 1
     assert state(served)["state"] == "scored"
 
 

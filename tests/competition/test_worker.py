@@ -3,12 +3,13 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.worker import Abandoned, Worker
@@ -36,8 +37,12 @@ class Listed:
     finished: int = 0
     given_up: list[str] = field(default_factory=list)
 
-    def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
-        self.hellos.append(ready)
+    def enter(self, fitness: Fitness) -> str:
+        self.hellos.append(True)
+        return ""
+
+    def leave(self, reason: str) -> None:
+        self.hellos.append(False)
 
     def failed(self, reason: str) -> None:
         self.hellos.append(False)
@@ -65,7 +70,7 @@ def lost(count: int) -> None:
     raise Refusal("lease_lost", "it is another's")
 
 
-def work(source: Listed, judge: Callable[..., Verdict], self_test: Callable[[], Mapping[str, str]] = dict) -> int:
+def work(source: Listed, judge: Callable[..., Verdict], self_test: Callable[[], Fitness] = Fitness) -> int:
     return Worker(source, judge, self_test).run(threading.Event(), once=True)
 
 
@@ -140,9 +145,9 @@ def test_a_verdict_that_the_server_refuses_is_given_up_and_the_worker_tests_itse
 
 
 def test_a_worker_that_fails_its_test_after_a_failure_of_ours_takes_no_more() -> None:
-    tests = iter([{}, None])
+    tests = iter([Fitness(), None])
 
-    def once() -> Mapping[str, str]:
+    def once() -> Fitness:
         found = next(tests)
         if found is None:
             raise PlatformError("a model of the competition cannot be judged here")
@@ -175,6 +180,6 @@ def test_a_worker_that_has_no_folder_to_judge_in_gives_the_run_up(tmp_path: Path
 
 def test_a_worker_tests_itself_again_after_a_while() -> None:
     source = Listed(jobs=3)
-    worker = Worker(source, lambda *judged: verdict(0.5), dict, seconds_between_tests=0.0)
+    worker = Worker(source, lambda *judged: verdict(0.5), Fitness, seconds_between_tests=0.0)
     assert worker.run(threading.Event(), once=True) == 3
     assert source.hellos.count(True) >= 4

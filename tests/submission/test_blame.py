@@ -108,8 +108,7 @@ def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, t
     first = replace(competition.models[0], folder=str(adapter))
     assert whole_model(replace(competition, models=(first,))) is None
     assert whole_model(replace(competition, models=())) is None
-    whole = competition.models[1].folder
-    assert whole_model(replace(competition, models=(first, *competition.models[1:]))) == competition.folder / whole
+    assert whole_model(replace(competition, models=(first, *competition.models[1:]))) == competition.models[1]
 
 
 def test_a_file_name_that_is_no_text_is_rejected_and_can_be_told(judged: Callable[..., Verdict]) -> None:

@@ -1,15 +1,15 @@
 """A worker beside the database: it claims and finishes without a server between."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy.exc import OperationalError
 
 from cuvee.competition import queue, results
 from cuvee.competition.actors import Actor
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.service import Service
-from cuvee.competition.workforce import greet, is_ready, take_out
+from cuvee.competition.workforce import enter, is_ready, leave, take_out
 from cuvee.errors import PlatformError
 from cuvee.submission.verdict import Verdict
 
@@ -21,9 +21,14 @@ class DatabaseSource:
     service: Service
     worker: Actor
 
-    def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
+    def enter(self, fitness: Fitness) -> str:
+        service = self.service
+        with service.database.write() as connection:
+            return enter(connection, self.worker, fitness, service.competition.digest, service.now())
+
+    def leave(self, reason: str) -> None:
         with self.service.database.write() as connection:
-            greet(connection, self.worker, self.service.now(), ready=ready, reason=reason, hardware=hardware)
+            leave(connection, self.worker, self.service.now(), reason=reason)
 
     def failed(self, reason: str) -> None:
         with self.service.database.write() as connection:

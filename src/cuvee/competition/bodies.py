@@ -8,6 +8,7 @@ from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cuvee.competition.access import service_of
+from cuvee.submission.expected import ControlScore
 from cuvee.submission.verdict import Verdict
 
 LARGEST_NUMBER = 2**31 - 1
@@ -60,6 +61,23 @@ class NewWorker(Body):
     name: Label
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Control(Body):
+    """What a model of the competition scores on a worker's machine."""
+
+    model: Line
+    items: Annotated[dict[Line, Annotated[list[Share], Field(min_length=1, max_length=100)]], Field(max_length=200)]
+    answers: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    versions: Annotated[dict[Line, Line], Field(max_length=30)]
+
+    def score(self) -> ControlScore:
+        """Return it as the rest of the code takes it."""
+        items = {task: tuple(scores) for task, scores in self.items.items()}
+        return ControlScore(self.model, items, self.answers, self.versions)
+
+
 class Hello(Body):
     """What a worker says of itself. `ready` is false where it takes itself out, `failed` true where its test failed."""
 
@@ -68,6 +86,7 @@ class Hello(Body):
     reason: Text = ""
     competition_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     hardware: Annotated[dict[Line, Line], Field(max_length=30)] = {}
+    control: Control | None = None
 
 
 class Held(Body):

@@ -8,11 +8,12 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import httpx2
 
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import PlatformError, RecipeError
@@ -111,8 +112,12 @@ class ServerSource:
     client: Client
     competition_digest: str
 
-    def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
-        self._say_hello({"ready": ready, "reason": reason, "hardware": dict(hardware)})
+    def enter(self, fitness: Fitness) -> str:
+        control = None if fitness.control is None else asdict(fitness.control)
+        return self._say_hello({"ready": True, "hardware": dict(fitness.hardware), "control": control})
+
+    def leave(self, reason: str) -> None:
+        self._say_hello({"ready": False, "reason": reason})
 
     def failed(self, reason: str) -> None:
         self._say_hello({"ready": False, "failed": True, "reason": reason})
@@ -134,8 +139,9 @@ class ServerSource:
     def give_up(self, job: Job, reason: str) -> None:
         self._write(job, "give-up", {"reason": reason})
 
-    def _say_hello(self, body: Mapping[str, Any]) -> None:
-        self.client._ask("POST", "/api/worker/hello", json={**body, "competition_digest": self.competition_digest})
+    def _say_hello(self, body: Mapping[str, Any]) -> str:
+        body = {**body, "competition_digest": self.competition_digest}
+        return str(self.client._ask("POST", "/api/worker/hello", json=body)["objection"])
 
     def _write(self, job: Job, verb: str, body: Mapping[str, Any], tries: int = TRIES) -> None:
         path = f"/api/worker/runs/{job.run_id}/{verb}"

@@ -1,4 +1,5 @@
-"""Single facts of a competition that its organiser sets: that it is frozen, that the final ranking is published.
+"""Single facts of a competition: that it is frozen, that the final ranking is published, which score is expected of a
+worker's test.
 
 Who acts because a fact is set, or because it is not, looks and acts in one transaction and holds the facts until it
 ends.
@@ -12,7 +13,7 @@ from sqlalchemy.engine import Connection
 from cuvee.competition.locks import FACTS, hold, hold_shared
 from cuvee.competition.tables import facts
 
-FROZEN, PUBLISHED = "frozen", "published"
+FROZEN, PUBLISHED, EXPECTED = "frozen", "published", "expected_score"
 
 
 def hold_facts(connection: Connection) -> None:

@@ -1,16 +1,17 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.runs import HIDDEN
 from cuvee.errors import PlatformError
 from cuvee.progress import Progress, Silent
 from cuvee.submission.competition import TIERS, Competition
-from cuvee.submission.control import judge_a_parent, whole_model
+from cuvee.submission.control import ENOUGH, judge_a_parent, whole_model
+from cuvee.submission.expected import ControlScore
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.judge import Pace, judge
 from cuvee.submission.measure import load_parts
@@ -48,18 +49,18 @@ class Bench:
         counts_cpu = self.competition.budget.cpu_seconds is not None
         return choose_sandbox(tier, self.competition.without, host=self.host, counts_cpu=counts_cpu)
 
-    def self_test(self) -> Mapping[str, str]:
+    def self_test(self) -> Fitness:
         """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.
 
-        The answers must be those of the first test, and so must be what they are made with: library and hardware.
+        The answers must be those of this worker's first test; whether its score is the expected one, the server says.
         """
         sandbox, walls = self._chosen_sandbox(), find_walls(self.host)
         for note in walls.notes():
             log.warning("%s", note)
         load_parts(self.competition, self.competition.folder)
-        self._judge_a_parent(sandbox)
+        control = self._judge_a_parent(sandbox)
         machine = this_machine()
-        return {
+        hardware = {
             "processor": machine.processor[:100],
             "cores": str(machine.cores),
             "accelerator": machine.accelerator or "none",
@@ -67,18 +68,20 @@ class Bench:
             "lacks": ", ".join(walls.lacks) or "nothing",
             "calibration_seconds": f"{self.calibration_seconds:.4g}",
         }
+        return Fitness(hardware, control)
 
-    def _judge_a_parent(self, sandbox: Sandbox) -> None:
+    def _judge_a_parent(self, sandbox: Sandbox) -> ControlScore | None:
         """Judge a model of the competition, where it has a whole one, and see that it answers as it did at first."""
         if whole_model(self.competition) is None:
             log.warning("the competition has no whole model of its own, so this worker's test judges none")
-            return
+            return None
         limits = Pace.of(self.competition.budget, self.calibration_seconds).limits(0.0)
         with own_folder(self.host.scratch) as folder:
-            answers = judge_a_parent(self.competition, sandbox, limits, folder / "work", Silent())
-        first = self._first_answers.setdefault(self.competition.digest, answers)
-        if answers != first:
+            control = judge_a_parent(self.competition, sandbox, limits, folder / "work", Silent(), items=ENOUGH)
+        first = self._first_answers.setdefault(self.competition.digest, control.answers)
+        if control.answers != first:
             raise PlatformError("a model of the competition answers otherwise here than at this worker's start")
+        return control
 
     def __call__(self, archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
         return judge(

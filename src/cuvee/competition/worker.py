@@ -9,11 +9,12 @@ judged since its last passed test.
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
 from cuvee.errors import CuveeError, PlatformError
@@ -41,7 +42,10 @@ class Abandoned(KeyboardInterrupt):
 class Source(Protocol):
     """Where runs come from and verdicts go to: the database itself, or a server."""
 
-    def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None: ...
+    def enter(self, fitness: Fitness) -> str:
+        """Say that the worker has passed its test. Return why it is not taken into service; nothing if it is."""
+
+    def leave(self, reason: str) -> None: ...
 
     def failed(self, reason: str) -> None:
         """Say that the worker's test of itself has failed: it takes itself out, and what it judged is taken back."""
@@ -66,7 +70,7 @@ class Worker:
 
     source: Source
     judge: Judge
-    self_test: Callable[[], Mapping[str, str]]
+    self_test: Callable[[], Fitness]
     scratch: Path | None = None
     seconds_between_tests: float = SECONDS_BETWEEN_TESTS
 
@@ -95,18 +99,21 @@ class Worker:
             if not sound:
                 self._greet()
                 tested = time.monotonic()
-        self.source.hello(ready=False, reason="stopped", hardware={})
+        self.source.leave("stopped")
         return worked
 
     def _greet(self) -> None:
         try:
-            hardware = self.self_test()
+            fitness = self.self_test()
         except Exception as error:  # the door: a machine that cannot even test itself must say so, too
             reason = error.message if isinstance(error, CuveeError) else f"{type(error).__name__}: {error}"
             self.source.failed(cleaned(reason, LONGEST_REASON))
             hint = error.hint if isinstance(error, CuveeError) else "mend its cause and start the worker again"
             raise PlatformError(f"this worker takes itself out: {reason}", hint=hint) from error
-        self.source.hello(ready=True, reason="", hardware=hardware)
+        objection = self.source.enter(fitness)
+        if objection:
+            hint = "mend this machine, or let the organiser forget the expected score if that is wrong"
+            raise PlatformError(f"this worker is taken out: {objection}", hint=hint)
 
     def _work(self, job: Job) -> bool:
         """Judge a run and hand the verdict in. Return whether nothing failed that is ours."""

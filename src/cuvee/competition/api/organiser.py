@@ -14,6 +14,7 @@ from cuvee.competition.audit import lines
 from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
+from cuvee.competition.expected import expected, forget
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
@@ -23,6 +24,7 @@ from cuvee.competition.tables import runs, teams
 from cuvee.competition.teams import new_team
 from cuvee.competition.views import OwnSubmissionView, SubmissionView, TeamView, submission_view, team_view
 from cuvee.competition.workforce import known_workers
+from cuvee.submission.expected import TOLERANCE
 
 routes = APIRouter(prefix="/api/organiser", tags=["organiser"])
 Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
@@ -61,6 +63,18 @@ class AlarmView(BaseModel):
     suspect: int
     standing: int
     waiting: int
+
+
+class ExpectedView(BaseModel):
+    """What each worker's test must find: the scores of a model of the competition, and who recorded them."""
+
+    model: str
+    scores: dict[str, float]
+    tolerance: float
+    versions: dict[str, str]
+    competition_digest: str
+    worker: str
+    at: datetime
 
 
 class QueuedView(BaseModel):
@@ -191,6 +205,33 @@ def revoke_worker(service: Serves, actor: Asks, name: Annotated[Label, Path()]) 
     """End a worker's tokens. Its run goes back to the queue when its lease is over."""
     with service.database.write() as connection:
         return CountView(count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name))
+
+
+@routes.get("/expected", response_model=ExpectedView | None)
+def show_expected(service: Serves, _actor: Asks) -> ExpectedView | None:
+    """Show what each worker's test must find; null before the first worker came into service."""
+    with service.database.read() as connection:
+        wanted = expected(connection)
+    if wanted is None:
+        return None
+    control = wanted.control
+    return ExpectedView(
+        model=control.model,
+        scores={task: control.score(task) for task in control.items},
+        tolerance=TOLERANCE,
+        versions=dict(control.versions),
+        competition_digest=wanted.competition_digest,
+        worker=wanted.worker,
+        at=wanted.at,
+    )
+
+
+@routes.post("/expected/forget", response_model=ExpectedView | None)
+def forget_expected(service: Serves, actor: Asks) -> ExpectedView | None:
+    """Let the next worker that tests itself record anew what all must find. Returns what is expected now: null."""
+    with service.database.write() as connection:
+        forget(connection, actor, service.now())
+    return show_expected(service, actor)
 
 
 @routes.get("/alarms", response_model=list[AlarmView])

@@ -4,14 +4,18 @@ from datetime import datetime
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel
+from sqlalchemy.engine import Connection
 
 from cuvee.competition import queue, results
 from cuvee.competition.access import Asks, Serves
+from cuvee.competition.actors import Actor
 from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, Number, Renewal
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.service import Service
 from cuvee.competition.states import State
-from cuvee.competition.workforce import greet, is_ready, take_out
+from cuvee.competition.workforce import enter, is_ready, leave, take_out
 
 routes = APIRouter(tags=["workers"])
 
@@ -21,7 +25,10 @@ class StateView(BaseModel):
 
 
 class WelcomeView(BaseModel):
+    """`objection` says why a worker that is ready is not taken into service; it is empty where it is."""
+
     now: datetime
+    objection: str
     lease_seconds: float
 
 
@@ -29,18 +36,29 @@ class WelcomeView(BaseModel):
 def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
     """Sign a worker in, or out: a worker that is not ready is given nothing.
 
-    What a worker that has failed its test judged since its last passed one is taken back.
+    What a worker that has failed its test, or that scores otherwise than expected, judged since its last passed one is
+    taken back.
     """
     if body.ready and body.failed:
         raise Refusal("bad_request", "a worker that has failed its test is not ready")
     if body.ready and body.competition_digest != service.competition.digest:
         raise Refusal("bad_request", "the worker has another version of competition.yaml", hint="copy the server's")
     with service.database.write() as connection:
-        if body.failed:
-            take_out(connection, actor, service.now(), reason=body.reason)
-        else:
-            greet(connection, actor, service.now(), ready=body.ready, reason=body.reason, hardware=body.hardware)
-    return WelcomeView(now=service.now(), lease_seconds=service.limits.lease.total_seconds())
+        objection = _greeted(connection, service, actor, body)
+    lease = service.limits.lease.total_seconds()
+    return WelcomeView(now=service.now(), objection=objection, lease_seconds=lease)
+
+
+def _greeted(connection: Connection, service: Service, worker: Actor, hello: Hello) -> str:
+    if hello.failed:
+        take_out(connection, worker, service.now(), reason=hello.reason)
+        return ""
+    if not hello.ready:
+        leave(connection, worker, service.now(), reason=hello.reason)
+        return ""
+    control = None if hello.control is None else hello.control.score()
+    fitness = Fitness(hello.hardware, control)
+    return enter(connection, worker, fitness, hello.competition_digest, service.now())
 
 
 @routes.post("/api/worker/claim", response_model=Job | None)

@@ -15,6 +15,7 @@ from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
 from cuvee.competition.bodies import Number
 from cuvee.competition.duplicates import duplicates
+from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
@@ -35,6 +36,7 @@ from cuvee.competition.views import (
 )
 from cuvee.competition.workforce import known_workers
 from cuvee.report.template import shipped as shipped_look
+from cuvee.submission.expected import TOLERANCE
 
 CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FIELD_BYTES = 100_000
@@ -221,6 +223,8 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             alarms=open_alarms(connection),
             quarantined=quarantined(connection),
             finals=final.finals(connection),
+            expected=expected(connection),
+            tolerance=TOLERANCE,
             workers=known_workers(connection),
             waiting=connection.execute(
                 sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at).limit(100)
@@ -248,6 +252,16 @@ def act_on_alarm(service: Serves, actor: Asks, alarm_id: Number, form: Form) -> 
         raise Refusal("bad_request", "expected rerun or close")
     with service.database.write() as connection:
         verb(connection, actor, alarm_id, service.now())
+    return _go("/organiser")
+
+
+@routes.post("/organiser/expected")
+def forget_expected(service: Serves, actor: Asks, form: Form) -> Response:
+    """Let the next worker record anew what a test must find."""
+    if form.get("verb") != "forget":
+        raise Refusal("bad_request", "expected the verb forget")
+    with service.database.write() as connection:
+        forget(connection, actor, service.now())
     return _go("/organiser")
 
 
