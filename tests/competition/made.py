@@ -62,8 +62,11 @@ class Clock:
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
 
-    def __call__(self) -> datetime:
+    def __call__(self, connection: object = None) -> datetime:
         return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
     def advance(self, **amount: float) -> None:
         self.now += timedelta(**amount)

@@ -104,7 +104,7 @@ def archive(name: str = "mine", weight: float = 1.0) -> bytes:
 
 def serve(database: Database, clock: Clock, competition: Competition, limits: Limits | None = None) -> Iterator[Served]:
     """Serve a competition in this process."""
-    service = Service(database, competition, limits or Limits(), clock)
+    service = Service(database, competition, limits or Limits(), clock, clock.seconds)
     with database.write() as connection:
         team, token = new_team(connection, ORGANISER, "Vintners", clock())
         other, other_token = new_team(connection, ORGANISER, "Coopers", clock())

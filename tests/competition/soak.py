@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from competition.serving import FakeJudge, archive
 from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database, open_database, sqlite_url
-from cuvee.competition.limits import Limits, utc_now
+from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.states import FINAL, Role, State, uses_quota
 from cuvee.competition.tables import audit, moves, public_results, runs, submissions
@@ -43,6 +43,10 @@ LIMITS = Limits(
     sends_per_hour=10**6,
     what_ifs_per_minute=10**6,
 )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def always_open() -> Any:

@@ -103,7 +103,7 @@ def final(
     service = open_service(folder, database)
     with service.database.write() as connection:
         if verb != "status":
-            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now())
+            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now(connection))
         state = finals.finals(connection)
     document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
     typer.echo(json.dumps(document))

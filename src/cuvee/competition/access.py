@@ -162,9 +162,9 @@ def _signed_in(request: Request, service: Service) -> Actor:
         return VISITOR
     with service.database.read() as connection:
         if _is_api(request):
-            return actor_of(connection, shown, service.now())
+            return actor_of(connection, shown, service.now(connection))
         try:
-            return signed_in(connection, shown, service.now())
+            return signed_in(connection, shown, service.now(connection))
         except Refusal:
             return VISITOR  # a page with an old cookie is a page for visitors
 

@@ -23,12 +23,13 @@ class DatabaseSource:
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
         with self.service.database.write() as connection:
-            greet(connection, self.worker, self.service.now(), ready=ready, reason=reason, hardware=hardware)
+            greet(connection, self.worker, self.service.now(connection), ready=ready, reason=reason, hardware=hardware)
 
     def claim(self) -> Job | None:
         with self.service.database.write() as connection:
-            ready = is_ready(connection, self.worker, self.service.now())
-            job = queue.claim(connection, self.worker, self.service.limits, self.service.now()) if ready else None
+            now = self.service.now(connection)
+            ready = is_ready(connection, self.worker, now)
+            job = queue.claim(connection, self.worker, self.service.limits, now) if ready else None
         if not ready:
             raise PlatformError("this worker is out of service", hint="restart it once its cause is mended")
         return job
@@ -41,7 +42,8 @@ class DatabaseSource:
         service = self.service
         try:
             with service.database.write() as connection:
-                queue.renew(connection, self.worker, job.run_id, job.fence, service.limits, service.now(), progress)
+                now = service.now(connection)
+                queue.renew(connection, self.worker, job.run_id, job.fence, service.limits, now, progress)
         except OperationalError as error:
             raise PlatformError(f"the database is away: {error.orig}") from error
 
@@ -51,4 +53,5 @@ class DatabaseSource:
     def give_up(self, job: Job, reason: str) -> None:
         service = self.service
         with service.database.write() as connection:
-            queue.give_up(connection, self.worker, job.run_id, job.fence, service.limits, service.now(), reason)
+            now = service.now(connection)
+            queue.give_up(connection, self.worker, job.run_id, job.fence, service.limits, now, reason)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from cuvee.competition.access import service_of
 from cuvee.submission.verdict import Verdict
@@ -90,7 +91,7 @@ class Finished(Held):
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
     """Read the body; the time that counts is that of its last byte."""
     content = await request.body()
-    yield SentArchive(content, service_of(request).now())
+    yield SentArchive(content, await run_in_threadpool(service_of(request).now))
 
 
 class SentArchive:

@@ -39,13 +39,13 @@ def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Ve
         if refusal.code != "bad_verdict":
             raise
         with service.database.write() as connection:
-            give_up(connection, worker, run_id, fence, service.limits, service.now(), refusal.message)
+            give_up(connection, worker, run_id, fence, service.limits, service.now(connection), refusal.message)
         raise
 
 
 def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict: Verdict, service: Service) -> State:
     """Take a verdict whose content is checked, in one transaction."""
-    now = service.now()
+    now = service.now(connection)
     row = held(connection, worker, run_id, fence)
     key = result_key(verdict)
     if row.result_key == key:

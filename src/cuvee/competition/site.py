@@ -26,12 +26,12 @@ def write_site(service: Service, folder: Path) -> int:
 
 def _pages(service: Service) -> dict[str, str]:
     of = service.competition
-    common = {"competition": of, "actor": VISITOR, "now": service.now(), "path": ""}
+    common = {"competition": of, "actor": VISITOR, "path": ""}
     phase = next((each for each in of.phases if each.scores == "public"), of.phases[0])
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
-        record = head(connection)
+        record, now = head(connection), service.now(connection)
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -46,7 +46,7 @@ def _pages(service: Service) -> dict[str, str]:
         "phase": phase,
         "bar": lambda figure: bar(figure, all_rows.scale),
     }
-    guide = {"meaning": MEANING, "address": "https://the-server", "record": record}
+    guide = {"meaning": MEANING, "address": "https://the-server", "record": record, "now": now}
     made = {
         "index.html": text("board", {**common, **board_values}, static_site=True),
         "final.html": text("final", {**common, "final": final}, static_site=True),

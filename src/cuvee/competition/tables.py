@@ -124,6 +124,7 @@ runs = Table(
     Column("fence", Integer, nullable=False, server_default="0"),
     Column("worker", String(80), nullable=True),
     Column("lease_until", Moment, nullable=True),
+    Column("overdue", Boolean, nullable=False, server_default=false()),
     Column("queued_at", Moment, nullable=False),
     Column("not_before", Moment, nullable=False),
     Column("started_at", Moment, nullable=True),

@@ -90,9 +90,9 @@ def health(service: Serves, _actor: Asks) -> HealthView:
 @routes.get("/api/competition", response_model=CompetitionView)
 def competition(service: Serves, _actor: Asks) -> CompetitionView:
     """Show the competition: phases, tasks, rules."""
-    of, now = service.competition, service.now()
+    of = service.competition
     with service.database.read() as connection:
-        head = audit.head(connection)
+        head, now = audit.head(connection), service.now(connection)
     return CompetitionView(
         name=of.name,
         title=of.title,
@@ -175,7 +175,7 @@ def board_of(service: Service, phase: str | None) -> Board:
 
 def register(service: Service, actor: Actor, name: str, members: list[str], invitation: str) -> MadeTeam:
     """Register a team by itself: not too many members, and with the code of the invitation where there is one."""
-    rules, now = service.competition.teams, service.now()
+    rules = service.competition.teams
     if rules.registration != "open":
         raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
     code = service.limits.invitation
@@ -184,7 +184,7 @@ def register(service: Service, actor: Actor, name: str, members: list[str], invi
     if len(members) > rules.max_members:
         raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
     with service.database.write() as connection:
-        team_id, token = new_team(connection, actor, name, now, members=members)
+        team_id, token = new_team(connection, actor, name, service.now(connection), members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
 
 

@@ -95,9 +95,9 @@ def rerun(
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:
         if purpose == PUBLIC:
-            submissions.rerun(connection, actor, submission_id, service.now())
+            submissions.rerun(connection, actor, submission_id, service.now(connection))
         else:
-            final.rerun(connection, actor, submission_id, service.competition, service.now())
+            final.rerun(connection, actor, submission_id, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -105,7 +105,7 @@ def rerun(
 def give_back(service: Serves, actor: Asks, submission_id: Number) -> SubmissionView:
     """Give a team its quota back for a submission."""
     with service.database.write() as connection:
-        submissions.give_back(connection, actor, submission_id, service.now())
+        submissions.give_back(connection, actor, submission_id, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -113,7 +113,7 @@ def give_back(service: Serves, actor: Asks, submission_id: Number) -> Submission
 def hide(service: Serves, actor: Asks, submission_id: Number, body: Hidden) -> SubmissionView:
     """Take a submission off the public pages, or put it back."""
     with service.database.write() as connection:
-        hide_submission(connection, actor, submission_id, body.hidden, service.competition, service.now())
+        hide_submission(connection, actor, submission_id, body.hidden, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -121,7 +121,7 @@ def hide(service: Serves, actor: Asks, submission_id: Number, body: Hidden) -> S
 def annotate(service: Serves, actor: Asks, submission_id: Number, body: Note) -> SubmissionView:
     """Set the note that stands beside a submission."""
     with service.database.write() as connection:
-        submissions.annotate(connection, actor, submission_id, body.note, service.now())
+        submissions.annotate(connection, actor, submission_id, body.note, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -129,7 +129,7 @@ def annotate(service: Serves, actor: Asks, submission_id: Number, body: Note) ->
 def invite(service: Serves, actor: Asks, body: NewTeam) -> MadeTeamView:
     """Register a team, also where registration is not open."""
     with service.database.write() as connection:
-        team_id, token = new_team(connection, actor, body.name, service.now(), members=body.members)
+        team_id, token = new_team(connection, actor, body.name, service.now(connection), members=body.members)
         return MadeTeamView(team=team_view(connection, actor, team_id), token=token)
 
 
@@ -137,7 +137,7 @@ def invite(service: Serves, actor: Asks, body: NewTeam) -> MadeTeamView:
 def hide_a_team(service: Serves, actor: Asks, team_id: Number, body: Hidden) -> TeamView:
     """Take a team off the public pages, or put it back."""
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, body.hidden, service.competition, service.now())
+        hide_team(connection, actor, team_id, body.hidden, service.competition, service.now(connection))
         return team_view(connection, actor, team_id)
 
 
@@ -148,8 +148,8 @@ def replace_token(service: Serves, actor: Asks, team_id: Number) -> TokenView:
         name = connection.execute(sa.select(teams.c.name).where(teams.c.id == team_id)).scalar()
         if name is None:
             raise Refusal("not_found", f"there is no team {team_id}")
-        revoke(connection, actor, service.now(), role=Role.TEAM, team_id=team_id, label=name)
-        return TokenView(token=new_token(connection, actor, Role.TEAM, name, service.now(), team_id=team_id))
+        revoke(connection, actor, service.now(connection), role=Role.TEAM, team_id=team_id, label=name)
+        return TokenView(token=new_token(connection, actor, Role.TEAM, name, service.now(connection), team_id=team_id))
 
 
 @routes.get("/workers", response_model=list[WorkerView])
@@ -163,15 +163,17 @@ def list_workers(service: Serves, _actor: Asks) -> list[WorkerView]:
 def new_worker(service: Serves, actor: Asks, body: NewWorker) -> TokenView:
     """Make a token for a worker on any machine."""
     with service.database.write() as connection:
-        revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=body.name)
-        return TokenView(token=new_token(connection, actor, Role.WORKER, body.name, service.now()))
+        revoke(connection, actor, service.now(connection), role=Role.WORKER, team_id=None, label=body.name)
+        return TokenView(token=new_token(connection, actor, Role.WORKER, body.name, service.now(connection)))
 
 
 @routes.post("/workers/{name}/revoke", response_model=CountView)
 def revoke_worker(service: Serves, actor: Asks, name: Annotated[Label, Path()]) -> CountView:
     """End a worker's tokens. Its run goes back to the queue when its lease is over."""
     with service.database.write() as connection:
-        return CountView(count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name))
+        return CountView(
+            count=revoke(connection, actor, service.now(connection), role=Role.WORKER, team_id=None, label=name)
+        )
 
 
 @routes.get("/queue", response_model=list[QueuedView])
@@ -223,21 +225,21 @@ def show_finals(service: Serves, _actor: Asks) -> FinalsView:
 def freeze(service: Serves, actor: Asks) -> CountView:
     """Take no more submissions, and judge the chosen ones for the final ranking. Returns how many."""
     with service.database.write() as connection:
-        return CountView(count=final.freeze(connection, actor, service.competition, service.now()))
+        return CountView(count=final.freeze(connection, actor, service.competition, service.now(connection)))
 
 
 @routes.post("/unfreeze", response_model=CountView)
 def unfreeze(service: Serves, actor: Asks) -> CountView:
     """Take submissions again, as long as no final run has begun."""
     with service.database.write() as connection:
-        return CountView(count=final.unfreeze(connection, actor, service.competition, service.now()))
+        return CountView(count=final.unfreeze(connection, actor, service.competition, service.now(connection)))
 
 
 @routes.post("/publish", response_model=CountView)
 def publish(service: Serves, actor: Asks) -> CountView:
     """Publish the final ranking. Returns how many places it has."""
     with service.database.write() as connection:
-        return CountView(count=final.publish(connection, actor, service.competition, service.now()))
+        return CountView(count=final.publish(connection, actor, service.competition, service.now(connection)))
 
 
 def finals_view(found: final.Finals) -> FinalsView:

@@ -133,7 +133,7 @@ def archive(service: Serves, actor: Asks, submission_id: Number) -> Response:
 def cancel(service: Serves, actor: Asks, submission_id: Number) -> SubmissionView:
     """Take a submission back. While it waits, that costs no quota."""
     with service.database.write() as connection:
-        submissions.cancel(connection, actor, submission_id, service.now())
+        submissions.cancel(connection, actor, submission_id, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -141,7 +141,7 @@ def cancel(service: Serves, actor: Asks, submission_id: Number) -> SubmissionVie
 def select(service: Serves, actor: Asks, submission_id: Number, body: Chosen) -> SubmissionView:
     """Choose a submission for the final ranking, or no longer."""
     with service.database.write() as connection:
-        submissions.select(connection, actor, submission_id, body.chosen, service.competition, service.now())
+        submissions.select(connection, actor, submission_id, body.chosen, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -159,9 +159,9 @@ def take(
 
 def quota_of(service: Service, actor: Actor) -> Quota | None:
     """Count what a team used of the open phase; None while none is open."""
-    now = service.now()
-    phase = service.competition.phase(now)
-    if phase is None or phase.scores != "public" or actor.team_id is None:
-        return None
     with service.database.read() as connection:
+        now = service.now(connection)
+        phase = service.competition.phase(now)
+        if phase is None or phase.scores != "public" or actor.team_id is None:
+            return None
         return quota(connection, actor.team_id, phase, now)

@@ -31,17 +31,18 @@ def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
     if body.ready and body.competition_digest != service.competition.digest:
         raise Refusal("bad_request", "the worker has another version of competition.yaml", hint="copy the server's")
     with service.database.write() as connection:
-        greet(connection, actor, service.now(), ready=body.ready, reason=body.reason, hardware=body.hardware)
-    return WelcomeView(now=service.now(), lease_seconds=service.limits.lease.total_seconds())
+        now = service.now(connection)
+        greet(connection, actor, now, ready=body.ready, reason=body.reason, hardware=body.hardware)
+    return WelcomeView(now=now, lease_seconds=service.limits.lease.total_seconds())
 
 
 @routes.post("/api/worker/claim", response_model=Job | None)
 def claim(service: Serves, actor: Asks) -> Job | None:
     """Take the next run; null if none waits."""
     with service.database.write() as connection:
-        if not is_ready(connection, actor, service.now()):
+        if not is_ready(connection, actor, service.now(connection)):
             raise Refusal("not_allowed", "this worker is out of service", hint="restart it once its cause is mended")
-        return queue.claim(connection, actor, service.limits, service.now())
+        return queue.claim(connection, actor, service.limits, service.now(connection))
 
 
 @routes.get(
@@ -59,7 +60,7 @@ def archive(service: Serves, actor: Asks, run_id: Number, fence: int = Query(ge=
 def renew(service: Serves, actor: Asks, run_id: Number, body: Renewal) -> StateView:
     """Keep a run for another lease, and say how far it is."""
     with service.database.write() as connection:
-        queue.renew(connection, actor, run_id, body.fence, service.limits, service.now(), body.progress)
+        queue.renew(connection, actor, run_id, body.fence, service.limits, service.now(connection), body.progress)
     return StateView(state=State.RUNNING)
 
 
@@ -73,5 +74,7 @@ def finish(service: Serves, actor: Asks, run_id: Number, body: Finished) -> Stat
 def give_up(service: Serves, actor: Asks, run_id: Number, body: Failure) -> StateView:
     """Say that a run failed by no fault of the participant's."""
     with service.database.write() as connection:
-        state = queue.give_up(connection, actor, run_id, body.fence, service.limits, service.now(), body.reason)
+        state = queue.give_up(
+            connection, actor, run_id, body.fence, service.limits, service.now(connection), body.reason
+        )
     return StateView(state=state)

@@ -94,8 +94,9 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
 def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """How to take part, and the rules."""
     with service.database.read() as connection:
-        record = head(connection)
-    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), record=record)
+        record, now = head(connection), service.now(connection)
+    address = str(request.base_url).rstrip("/")
+    return page(request, "guide", actor, meaning=MEANING, address=address, record=record, now=now)
 
 
 @routes.get("/teams/{team_id}")
@@ -123,7 +124,7 @@ def submission_state(request: Request, service: Serves, actor: Asks, submission_
 def cancel(service: Serves, actor: Asks, submission_id: Number) -> Response:
     """Take a submission back."""
     with service.database.write() as connection:
-        submissions.cancel(connection, actor, submission_id, service.now())
+        submissions.cancel(connection, actor, submission_id, service.now(connection))
     return _go(f"/submissions/{submission_id}")
 
 
@@ -132,7 +133,7 @@ def select(service: Serves, actor: Asks, submission_id: Number, form: Form) -> R
     """Choose a submission for the final ranking."""
     chosen = form.get("chosen") == "1"
     with service.database.write() as connection:
-        submissions.select(connection, actor, submission_id, chosen, service.competition, service.now())
+        submissions.select(connection, actor, submission_id, chosen, service.competition, service.now(connection))
     return _go(f"/submissions/{submission_id}")
 
 
@@ -152,7 +153,7 @@ def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response
     except Refusal as refusal:
         return _join(request, service, actor, refusal, name[:80])
     with service.database.read() as connection:
-        signed = actor_of(connection, made.token, service.now())
+        signed = actor_of(connection, made.token, service.now(connection))
     answer = page(
         request, "join", signed, token=made.token, problem=None, name=made.team.name, asks_for_invitation=False
     )
@@ -171,7 +172,7 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
     after = _own_path(str(form.get("next", "/")))
     try:
         with service.database.read() as connection:
-            found = actor_of(connection, str(form.get("token", "")).strip(), service.now())
+            found = actor_of(connection, str(form.get("token", "")).strip(), service.now(connection))
         found.needs(Role.TEAM, Role.ORGANISER)
     except Refusal as refusal:
         return page(request, "sign_in", actor, status=refusal.status, problem=refusal, next=after)
@@ -232,18 +233,19 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form: Form) -> Response:
     """One of the organiser's verbs, from a form."""
     with service.database.write() as connection:
+        now = service.now(connection)
         match form.get("verb"):
             case "rerun":
-                submissions.rerun(connection, actor, submission_id, service.now())
+                submissions.rerun(connection, actor, submission_id, now)
             case "cancel":
-                submissions.cancel(connection, actor, submission_id, service.now())
+                submissions.cancel(connection, actor, submission_id, now)
             case "give-back":
-                submissions.give_back(connection, actor, submission_id, service.now())
+                submissions.give_back(connection, actor, submission_id, now)
             case "hide" | "show" as verb:
-                hide_submission(connection, actor, submission_id, verb == "hide", service.competition, service.now())
+                hide_submission(connection, actor, submission_id, verb == "hide", service.competition, now)
             case "annotate":
                 note = str(form.get("note", ""))[:2000].replace("\0", "")
-                submissions.annotate(connection, actor, submission_id, note, service.now())
+                submissions.annotate(connection, actor, submission_id, note, now)
             case other:
                 raise Refusal("bad_request", f"there is no verb {str(other)[:40]!r}")
     return _go(f"/submissions/{submission_id}")
@@ -254,7 +256,7 @@ def act_on_team(service: Serves, actor: Asks, team_id: Number, form: Form) -> Re
     """Hide a team or show it."""
     hidden = form.get("verb") == "hide"
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, hidden, service.competition, service.now())
+        hide_team(connection, actor, team_id, hidden, service.competition, service.now(connection))
     return _go("/organiser")
 
 
@@ -266,7 +268,7 @@ def act_on_final(service: Serves, actor: Asks, form: Form) -> Response:
     if verb is None:
         raise Refusal("bad_request", "expected freeze, unfreeze or publish")
     with service.database.write() as connection:
-        verb(connection, actor, service.competition, service.now())
+        verb(connection, actor, service.competition, service.now(connection))
     return _go("/organiser")
 
 
@@ -314,7 +316,7 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
     with service.database.write() as connection:
-        session = new_session(connection, found, service.now())
+        session = new_session(connection, found, service.now(connection))
     secure = service.limits.https or request.url.scheme == "https"
     age = int(SESSION.total_seconds())
     answer.set_cookie(COOKIE, session, max_age=age, httponly=True, samesite="strict", secure=secure)
