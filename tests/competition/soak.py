@@ -24,7 +24,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from competition.made import ORGANISER, tiny_competition
+from competition.made import ORGANISER, key_of, tiny_competition
 from competition.serving import FakeJudge, archive
 from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
@@ -265,7 +265,7 @@ def work_part(port: int, token: str) -> None:
 
     while True:
         try:
-            source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest)
+            source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest, key_of(token))
             Worker(source, slowly, dict).run(stop)
         except CuveeError:
             time.sleep(0.3)

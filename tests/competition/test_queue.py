@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 import cuvee.competition
-from competition.made import ORGANISER, Clock, fitted, tiny_competition, verdict
+from competition.made import ORGANISER, Clock, fitted, key_of, signature_of, tiny_competition, verdict
 from competition.serving import archive
 from cuvee.competition import final, queue, results, submissions
 from cuvee.competition.actors import Actor
@@ -23,6 +23,8 @@ from cuvee.competition.states import Role, State
 from cuvee.competition.tables import archives, moves, public_results, runs
 from cuvee.competition.teams import new_team
 from cuvee.competition.worker import RENEWALS_PER_LEASE
+from cuvee.competition.worker_keys import register
+from cuvee.submission.sign import public_key
 from cuvee.submission.verdict import Verdict
 
 LIMITS = Limits()
@@ -48,7 +50,11 @@ def claim(database: Database, worker: Actor, clock: Clock) -> queue.Job | None:
 
 
 def finish(database: Database, worker: Actor, job: queue.Job, clock: Clock, skill: float = 0.6) -> State:
-    return results.finish(service(database, clock), worker, job.run_id, job.fence, said(database, job, skill))
+    verdict = said(database, job, skill)
+    with database.write() as connection:
+        register(connection, worker, public_key(key_of(worker.name)), clock())
+    signature = signature_of(verdict, job, worker.name)
+    return results.finish(service(database, clock), worker, job.run_id, job.fence, verdict, signature)
 
 
 def service(database: Database, clock: Clock) -> Service:
@@ -359,6 +365,9 @@ def test_a_freeze_waits_for_a_submission_that_is_being_taken(database: Database,
 
 
 def _finish_and_fail(database: Database, job: queue.Job, clock: Clock) -> None:
+    verdict = said(database, job)
     with database.write() as connection:
-        results.take(connection, ALICE, job.run_id, job.fence, said(database, job), service(database, clock))
+        register(connection, ALICE, public_key(key_of("alice")), clock())
+        signature = signature_of(verdict, job, "alice")
+        results.take(connection, ALICE, job.run_id, job.fence, verdict, signature, service(database, clock))
         raise RuntimeError("power cut")

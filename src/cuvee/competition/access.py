@@ -31,6 +31,7 @@ ORGANISER = frozenset({Role.ORGANISER})
 ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/health"): ALL,
     ("GET", "/api/competition"): ALL,
+    ("GET", "/api/keys"): ALL,
     ("GET", "/api/board"): ALL,
     ("GET", "/api/board.csv"): ALL,
     ("GET", "/api/final"): ALL,
@@ -44,6 +45,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/submissions/{submission_id}"): ALL,
     ("GET", "/api/submissions/{submission_id}/logs"): OWNERS,
     ("GET", "/api/submissions/{submission_id}/archive"): OWNERS,
+    ("GET", "/api/submissions/{submission_id}/verdict"): ALL,
     ("POST", "/api/submissions/{submission_id}/cancel"): OWNERS,
     ("POST", "/api/submissions/{submission_id}/select"): OWNERS,
     ("POST", "/api/organiser/submissions/{submission_id}/rerun"): ORGANISER,
@@ -76,6 +78,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/teams/{team_id}"): ALL,
     ("GET", "/submissions/{submission_id}"): ALL,
     ("GET", "/submissions/{submission_id}/state"): ALL,
+    ("GET", "/submissions/{submission_id}/verdict"): ALL,
     ("POST", "/submissions/{submission_id}/cancel"): OWNERS,
     ("POST", "/submissions/{submission_id}/select"): OWNERS,
     ("GET", "/join"): ALL,

@@ -3,27 +3,35 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy.exc import OperationalError
 
 from cuvee.competition import queue, results
 from cuvee.competition.actors import Actor
 from cuvee.competition.job import Job
 from cuvee.competition.service import Service
+from cuvee.competition.worker_keys import register
 from cuvee.competition.workforce import greet, is_ready
 from cuvee.errors import PlatformError
+from cuvee.submission.sign import public_key
+from cuvee.submission.statement import sign_verdict
 from cuvee.submission.verdict import Verdict
 
 
 @dataclass(frozen=True)
 class DatabaseSource:
-    """The queue itself."""
+    """The queue itself. The worker signs its verdicts with `key`."""
 
     service: Service
     worker: Actor
+    key: Ed25519PrivateKey
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
         with self.service.database.write() as connection:
-            greet(connection, self.worker, self.service.now(connection), ready=ready, reason=reason, hardware=hardware)
+            now = self.service.now(connection)
+            greet(connection, self.worker, now, ready=ready, reason=reason, hardware=hardware)
+            if ready:
+                register(connection, self.worker, public_key(self.key), now)
 
     def claim(self) -> Job | None:
         with self.service.database.write() as connection:
@@ -48,7 +56,8 @@ class DatabaseSource:
             raise PlatformError(f"the database is away: {error.orig}") from error
 
     def finish(self, job: Job, verdict: Verdict) -> None:
-        results.finish(self.service, self.worker, job.run_id, job.fence, verdict)
+        signature = sign_verdict(verdict, run=job.run_id, fence=job.fence, purpose=job.purpose, key=self.key)
+        results.finish(self.service, self.worker, job.run_id, job.fence, verdict, signature)
 
     def give_up(self, job: Job, reason: str) -> None:
         service = self.service

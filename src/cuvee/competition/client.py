@@ -8,15 +8,20 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import PlatformError, RecipeError
+from cuvee.submission.sign import public_key
+from cuvee.submission.statement import sign_verdict
 from cuvee.submission.verdict import Verdict
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
@@ -106,10 +111,11 @@ class Client:
 
 @dataclass(frozen=True)
 class ServerSource:
-    """The queue of a server, for a worker on another machine."""
+    """The queue of a server, for a worker on another machine. It signs its verdicts with `key`."""
 
     client: Client
     competition_digest: str
+    key: "Ed25519PrivateKey"
 
     def hello(self, *, ready: bool, reason: str, hardware: Mapping[str, str]) -> None:
         body = {
@@ -117,6 +123,7 @@ class ServerSource:
             "reason": reason,
             "hardware": dict(hardware),
             "competition_digest": self.competition_digest,
+            "public_key": public_key(self.key),
         }
         self.client._ask("POST", "/api/worker/hello", json=body)
 
@@ -132,7 +139,8 @@ class ServerSource:
         self._write(job, "renew", {"progress": progress}, tries=2)
 
     def finish(self, job: Job, verdict: Verdict) -> None:
-        self._write(job, "finish", {"verdict": verdict.to_json()})
+        signature = sign_verdict(verdict, run=job.run_id, fence=job.fence, purpose=job.purpose, key=self.key)
+        self._write(job, "finish", {"verdict": verdict.to_json(), "signature": asdict(signature)})
 
     def give_up(self, job: Job, reason: str) -> None:
         self._write(job, "give-up", {"reason": reason})

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition.actors import Actor
 from cuvee.competition.ladder import is_released
@@ -17,15 +17,16 @@ from cuvee.competition.runs import PUBLIC, move
 from cuvee.competition.service import Service
 from cuvee.competition.states import State
 from cuvee.competition.tables import public_results, runs, submissions, verdicts, workers
-from cuvee.competition.verdict_checks import check_bound, check_content
+from cuvee.competition.verdict_checks import check_bound, check_content, check_signed
 from cuvee.submission.competition import Competition
+from cuvee.submission.statement import Signature
 from cuvee.submission.verdict import PublicVerdict, Verdict
 
 REFUSED = frozenset({"rules", "archive", "claim"})
 
 
-def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Verdict) -> State:
-    """Take a verdict for a run that the worker holds. The same verdict again changes nothing.
+def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Verdict, signature: Signature) -> State:
+    """Take a signed verdict for a run that the worker holds. The same verdict again changes nothing.
 
     Raises Refusal 'bad_verdict' for one that does not fit the run. That attempt is over then, at nobody's cost: the run
     waits for another, and after a few it is our failure, for the organiser to look at.
@@ -34,7 +35,7 @@ def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Ve
         if verdict.outcome != "errored":
             check_content(verdict, service.competition, _purpose(service, run_id))
         with service.database.write() as connection:
-            return take(connection, worker, run_id, fence, verdict, service)
+            return take(connection, worker, run_id, fence, verdict, signature, service)
     except Refusal as refusal:
         if refusal.code != "bad_verdict":
             raise
@@ -43,7 +44,15 @@ def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Ve
         raise
 
 
-def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict: Verdict, service: Service) -> State:
+def take(
+    connection: Connection,
+    worker: Actor,
+    run_id: int,
+    fence: int,
+    verdict: Verdict,
+    signature: Signature,
+    service: Service,
+) -> State:
     """Take a verdict whose content is checked, in one transaction."""
     now = service.now(connection)
     row = held(connection, worker, run_id, fence)
@@ -56,8 +65,9 @@ def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict
         keep_log(connection, run_id, row.attempt, verdict.log)
         return give_up(connection, worker, run_id, fence, service.limits, now, verdict.message)
     check_bound(connection, row, verdict)
+    signed = check_signed(connection, row, verdict, signature)
     keep_log(connection, run_id, row.attempt, verdict.log)
-    _keep_verdict(connection, row.submission_id, row.purpose, verdict.for_participants(), now)
+    _keep_verdict(connection, row, verdict.for_participants(), signed, signature.salt, now)
     _drop_scores(connection, row.submission_id, row.purpose)
     if verdict.outcome == "accepted":
         _keep_scores(connection, row.submission_id, row.purpose, verdict, service.competition, now)
@@ -91,17 +101,14 @@ def result_key(verdict: Verdict) -> str:
 
 
 def _keep_verdict(
-    connection: Connection, submission_id: int, purpose: str, verdict: PublicVerdict, now: datetime
+    connection: Connection, run: Row[Any], verdict: PublicVerdict, signed: dict[str, Any], salt: str, now: datetime
 ) -> None:
     content: dict[str, Any] = verdict.to_json() | {"log": ""}  # the log has a table and a policy of its own
     if content["public"] is not None:
         content["public"].pop("items")
-    connection.execute(
-        verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
-    )
-    connection.execute(
-        verdicts.insert().values(submission_id=submission_id, purpose=purpose, content=content, received_at=now)
-    )
+    whose = {"submission_id": run.submission_id, "purpose": run.purpose}
+    connection.execute(verdicts.delete().filter_by(**whose))
+    connection.execute(verdicts.insert().values(**whose, content=content, received_at=now, signed=signed, salt=salt))
 
 
 def _drop_scores(connection: Connection, submission_id: int, purpose: str) -> None:

@@ -72,10 +72,12 @@ def work_beside(folder: Path, database_url: str | None, name: str, *, once: bool
     from cuvee.competition.beside import DatabaseSource
     from cuvee.competition.judging import Bench
     from cuvee.competition.worker import Worker
+    from cuvee.competition.worker_keys import own_key
 
     service = open_service(folder, database_url)
     bench = Bench(service.competition)
-    source = DatabaseSource(service, Actor(Role.WORKER, name))
+    key = own_key(f"{folder.resolve()} {name}")
+    source = DatabaseSource(service, Actor(Role.WORKER, name), key)
     return Worker(source, bench, bench.self_test).run(stopped_by_signals(), once=once)
 
 

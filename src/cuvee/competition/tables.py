@@ -172,6 +172,8 @@ verdicts = Table(
     Column("purpose", String(10), primary_key=True),
     Column("content", JSON, nullable=False),
     Column("received_at", Moment, nullable=False),
+    Column("signed", JSON, nullable=True),
+    Column("salt", String(32), nullable=False, server_default=""),
 )
 
 private_results = Table(
@@ -219,6 +221,15 @@ workers = Table(
     Column("judged", Integer, nullable=False, server_default="0"),
     Column("failures", Integer, nullable=False, server_default="0"),
     Column("hardware", JSON, nullable=False),
+)
+
+worker_keys = Table(
+    "worker_keys",
+    metadata,
+    Column("public_key", String(60), primary_key=True),
+    Column("worker", String(80), nullable=False, index=True),
+    Column("registered_at", Moment, nullable=False),
+    Column("ended_at", Moment, nullable=True),
 )
 
 facts = Table(

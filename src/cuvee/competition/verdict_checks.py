@@ -17,9 +17,13 @@ from cuvee.competition.private import private_counts
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.tables import archives, submissions, verdicts
+from cuvee.competition.worker_keys import is_registered
+from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.evaluate.statistics import Estimate, average, mean
 from cuvee.submission.competition import Competition, CompetitionTask
+from cuvee.submission.sign import checked
+from cuvee.submission.statement import Signature, content_of
 from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
 
 NEAR = 1e-6
@@ -46,8 +50,27 @@ def check_bound(connection: Connection, run: Row[Any], verdict: Verdict) -> None
         raise _refusal(problem)
 
 
-def _refusal(problem: str) -> Refusal:
-    hint = "give the worker the server's folder; other tasks or items need a new version of competition.yaml"
+def check_signed(connection: Connection, run: Row[Any], verdict: Verdict, signature: Signature) -> dict[str, Any]:
+    """Check that the worker which holds the run has signed this verdict of it. Return the signed document.
+
+    Raises Refusal 'bad_verdict'.
+    """
+    if not is_registered(connection, run.worker, signature.public_key):
+        hint = "start the worker anew; if its key has ended with its token, remove the key's file first"
+        raise _refusal("it is signed with a key that is not, or no longer, its worker's", hint)
+    content = content_of(verdict, run=run.id, fence=run.fence, purpose=run.purpose, salt=signature.salt)
+    document = {"content": content, "public_key": signature.public_key, "signature": signature.signature}
+    try:
+        checked(document, signature.public_key)
+    except SubmissionError as error:
+        raise _refusal("its signature is not that of this verdict and this run", "judge it again") from error
+    return document
+
+
+FOLDER_HINT = "give the worker the server's folder; other tasks or items need a new version of competition.yaml"
+
+
+def _refusal(problem: str, hint: str = FOLDER_HINT) -> Refusal:
     return Refusal("bad_verdict", f"the verdict does not fit its run: {problem}", hint=hint)
 
 

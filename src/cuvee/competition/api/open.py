@@ -18,7 +18,16 @@ from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.teams import new_team
-from cuvee.competition.views import BoardView, FinalView, TeamView, board_view, final_view, team_view
+from cuvee.competition.views import (
+    BoardView,
+    FinalView,
+    KeyView,
+    TeamView,
+    board_view,
+    final_view,
+    key_views,
+    team_view,
+)
 from cuvee.version import __version__
 
 routes = APIRouter(tags=["open"])
@@ -120,6 +129,13 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
         audit_head=AuditHeadView(line=head.line, digest=head.digest),
         text=of.text,
     )
+
+
+@routes.get("/api/keys", response_model=list[KeyView])
+def keys(service: Serves, _actor: Asks) -> list[KeyView]:
+    """List the public keys that workers sign verdicts with, those that have ended too."""
+    with service.database.read() as connection:
+        return key_views(connection)
 
 
 @routes.get("/api/board", response_model=BoardView)

@@ -11,12 +11,12 @@ from cuvee.competition import final, submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import new_token, revoke
 from cuvee.competition.audit import lines
-from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number
+from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number, Purpose
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.refusals import Refusal
-from cuvee.competition.runs import HIDDEN, PUBLIC
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.states import Role
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.teams import new_team
@@ -90,7 +90,7 @@ def rerun(
     service: Serves,
     actor: Asks,
     submission_id: Number,
-    purpose: Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")] = PUBLIC,
+    purpose: Purpose = PUBLIC,
 ) -> SubmissionView:
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:

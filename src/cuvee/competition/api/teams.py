@@ -9,17 +9,20 @@ from pydantic import BaseModel
 from cuvee.competition import submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
-from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Sent
+from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Purpose, Sent
 from cuvee.competition.inbox import opened
 from cuvee.competition.quotas import Quota, quota
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 from cuvee.competition.views import (
     OwnSubmissionView,
+    SignedVerdictView,
     SubmissionView,
     archive_content,
     log_text,
+    signed_verdict_view,
     submission_view,
     submission_views,
 )
@@ -127,6 +130,13 @@ def archive(service: Serves, actor: Asks, submission_id: Number) -> Response:
     """Return a submission as it was sent."""
     with service.database.read() as connection:
         return Response(archive_content(connection, actor, submission_id), media_type="application/x-tar")
+
+
+@routes.get("/api/submissions/{submission_id}/verdict", response_model=SignedVerdictView)
+def signed_verdict(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SignedVerdictView:
+    """Return a verdict as its worker has signed it."""
+    with service.database.read() as connection:
+        return signed_verdict_view(connection, actor, submission_id, purpose)
 
 
 @routes.post("/api/submissions/{submission_id}/cancel", response_model=OwnSubmissionView)

@@ -11,6 +11,7 @@ from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, N
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import State
+from cuvee.competition.worker_keys import register
 from cuvee.competition.workforce import greet, is_ready
 
 routes = APIRouter(tags=["workers"])
@@ -33,6 +34,8 @@ def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
     with service.database.write() as connection:
         now = service.now(connection)
         greet(connection, actor, now, ready=body.ready, reason=body.reason, hardware=body.hardware)
+        if body.ready:
+            register(connection, actor, body.public_key, now)
     return WelcomeView(now=now, lease_seconds=service.limits.lease.total_seconds())
 
 
@@ -66,8 +69,9 @@ def renew(service: Serves, actor: Asks, run_id: Number, body: Renewal) -> StateV
 
 @routes.post("/api/worker/runs/{run_id}/finish", response_model=StateView)
 def finish(service: Serves, actor: Asks, run_id: Number, body: Finished) -> StateView:
-    """Hand in a verdict. The same one again changes nothing; one that does not fit its run ends the attempt."""
-    return StateView(state=results.finish(service, actor, run_id, body.fence, body.verdict))
+    """Hand in a signed verdict. The same one again changes nothing; one that does not fit its run ends the attempt."""
+    state = results.finish(service, actor, run_id, body.fence, body.verdict, body.signature)
+    return StateView(state=state)
 
 
 @routes.post("/api/worker/runs/{run_id}/give-up", response_model=StateView)

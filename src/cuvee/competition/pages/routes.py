@@ -13,20 +13,23 @@ from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
-from cuvee.competition.bodies import Number
+from cuvee.competition.bodies import Number, Purpose
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.views import (
     OwnSubmissionView,
     final_view,
+    key_views,
     log_text,
+    signed_verdict_view,
     submission_view,
     submission_views,
     team_view,
@@ -94,9 +97,12 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
 def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """How to take part, and the rules."""
     with service.database.read() as connection:
-        record, now = head(connection), service.now(connection)
-    address = str(request.base_url).rstrip("/")
-    return page(request, "guide", actor, meaning=MEANING, address=address, record=record, now=now)
+        values: dict[str, Any] = {
+            "record": head(connection),
+            "now": service.now(connection),
+            "keys": key_views(connection),
+        }
+    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), **values)
 
 
 @routes.get("/teams/{team_id}")
@@ -118,6 +124,15 @@ def submission(request: Request, service: Serves, actor: Asks, submission_id: Nu
 def submission_state(request: Request, service: Serves, actor: Asks, submission_id: Number) -> HTMLResponse:
     """The part of a submission's page that changes while it is judged."""
     return _submission(request, service, actor, submission_id, "state")
+
+
+@routes.get("/submissions/{submission_id}/verdict")
+def signed_verdict(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> Response:
+    """A verdict as its worker has signed it, as a file."""
+    with service.database.read() as connection:
+        shown = signed_verdict_view(connection, actor, submission_id, purpose)
+    named = {"Content-Disposition": f'attachment; filename="verdict-{submission_id}-{purpose}.json"'}
+    return Response(shown.model_dump_json(indent=1), media_type="application/json", headers=named)
 
 
 @routes.post("/submissions/{submission_id}/cancel")
