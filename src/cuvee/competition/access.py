@@ -61,6 +61,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/organiser/queue"): ORGANISER,
     ("GET", "/api/organiser/audit"): ORGANISER,
     ("GET", "/api/organiser/duplicates"): ORGANISER,
+    ("GET", "/api/organiser/alike"): ORGANISER,
     ("GET", "/api/organiser/export"): ORGANISER,
     ("GET", "/api/organiser/finals"): ORGANISER,
     ("POST", "/api/organiser/freeze"): ORGANISER,
@@ -92,6 +93,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/organiser/submissions/{submission_id}"): ORGANISER,
     ("POST", "/organiser/teams/{team_id}"): ORGANISER,
     ("POST", "/organiser/final"): ORGANISER,
+    ("GET", "/organiser/alike"): ORGANISER,
     ("GET", "/static/{name}"): ALL,
 }
 

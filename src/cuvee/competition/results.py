@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +17,7 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC, move
 from cuvee.competition.service import Service
 from cuvee.competition.states import State
-from cuvee.competition.tables import public_results, runs, submissions, verdicts, workers
+from cuvee.competition.tables import likenesses, public_results, runs, submissions, verdicts, workers
 from cuvee.competition.verdict_checks import check_bound, check_content, check_signed
 from cuvee.submission.competition import Competition
 from cuvee.submission.statement import Signature
@@ -115,7 +116,8 @@ def _drop_scores(connection: Connection, submission_id: int, purpose: str) -> No
     """Forget the scores of an earlier run of the same purpose: this verdict stands in their place."""
     drop_private(connection, submission_id, purpose)
     if purpose == PUBLIC:
-        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
+        for table in (public_results, likenesses):
+            connection.execute(table.delete().where(table.c.submission_id == submission_id))
 
 
 def _keep_scores(
@@ -128,6 +130,8 @@ def _keep_scores(
     public, figures = verdict.public, verdict.figures
     assert public is not None, "checked before"
     assert figures is not None, "checked before"
+    if verdict.likeness is not None:
+        connection.execute(likenesses.insert().values(submission_id=submission_id, content=asdict(verdict.likeness)))
     items = {task: list(values) for task, values in public.items.items()}
     phase = connection.execute(sa.select(submissions.c.phase).where(submissions.c.id == submission_id)).scalar_one()
     connection.execute(

@@ -176,6 +176,13 @@ verdicts = Table(
     Column("salt", String(32), nullable=False, server_default=""),
 )
 
+likenesses = Table(
+    "likenesses",
+    metadata,
+    Column("submission_id", ForeignKey("submissions.id"), primary_key=True),
+    Column("content", JSON, nullable=False),
+)
+
 private_results = Table(
     "private_results",
     metadata,

@@ -22,12 +22,16 @@ from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.evaluate.statistics import Estimate, average, mean
 from cuvee.submission.competition import Competition, CompetitionTask
+from cuvee.submission.likeness import NUMBERS, Likeness
 from cuvee.submission.sign import checked
 from cuvee.submission.statement import Signature, content_of
 from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
 
 NEAR = 1e-6
 """Other processors may round a sum in another way, and no more."""
+
+NEAR_LENGTH = 1e-3
+"""A sketch is rounded before it is sent."""
 
 LARGEST_COUNT = 2**63 - 1
 LARGEST_SECONDS = 1e9
@@ -100,6 +104,8 @@ def _accepted_problems(verdict: Verdict, competition: Competition, purpose: str)
     yield from _score_problems("public", verdict.public, competition.tasks)
     if verdict.private is not None:
         yield from _score_problems("private", verdict.private, hidden)
+    if verdict.likeness is not None:
+        yield from _likeness_problems(verdict.likeness, verdict.public)
 
 
 def _purpose_problems(verdict: Verdict, purpose: str, hidden: Sequence[CompetitionTask]) -> Iterator[str]:
@@ -149,6 +155,16 @@ def _differs(score: Score, estimate: Estimate) -> bool:
         (score.high, estimate.high),
     )
     return score.n != estimate.n or not all(abs(one - other) <= NEAR for one, other in pairs)
+
+
+def _likeness_problems(likeness: Likeness, public: PublicScores) -> Iterator[str]:
+    if len(likeness.sketch) not in (0, NUMBERS):
+        yield f"its sketch has {len(likeness.sketch)} numbers, not {NUMBERS}"
+    if likeness.sketch and abs(math.hypot(*likeness.sketch) - 1) > NEAR_LENGTH:
+        yield "its sketch has not the length 1"
+    answered = {task: len(keys) for task, keys in likeness.wrong.items()}
+    if answered != {task: len(items) for task, items in public.items.items()}:
+        yield "it has wrong answers of other items than it has scores of"
 
 
 def _figure_problems(figures: Figures) -> Iterator[str]:

@@ -26,9 +26,10 @@ from cuvee.submission.build import (
 from cuvee.submission.claim import compare_with_claim, read_claim
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Budget, Competition
-from cuvee.submission.control import judge_a_parent
+from cuvee.submission.control import judge_a_parent, whole_model
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
+from cuvee.submission.likeness import likeness_of
 from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
 from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
@@ -146,6 +147,7 @@ class _Case:
             public=measured.public,
             private=measured.private,
             reproduction=self.compared(built, measured),
+            likeness=likeness_of(built.folder, whole_model(self.competition), measured.wrong),
             log=built.ended.log,
         )
 

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.submission.evidence import Evidence
+from cuvee.submission.likeness import Likeness
 
 T = TypeVar("T")
 
@@ -179,6 +180,7 @@ class Verdict:
     private: PrivateScores | None = field(default=None, repr=False)
     figures: Figures | None = None
     reproduction: Reproduction | None = None
+    likeness: Likeness | None = field(default=None, repr=False)
     log: str = ""
 
     @property
@@ -187,7 +189,7 @@ class Verdict:
         return self.outcome != "errored"
 
     def for_participants(self) -> PublicVerdict:
-        """Return the verdict without private scores and log."""
+        """Return the verdict without private scores, likeness and log."""
         return PublicVerdict(**{each.name: getattr(self, each.name) for each in fields(PublicVerdict)})
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from cuvee.competition import final, submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import new_token, revoke
+from cuvee.competition.alike import Alike, alike
 from cuvee.competition.audit import lines
 from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number, Purpose
 from cuvee.competition.dump import dump
@@ -205,6 +206,13 @@ def show_duplicates(service: Serves, _actor: Asks) -> list[Duplicate]:
     """List submissions of different teams that are the same."""
     with service.database.read() as connection:
         return duplicates(connection)
+
+
+@routes.get("/alike", response_model=list[Alike])
+def show_alike(service: Serves, _actor: Asks) -> list[Alike]:
+    """List submissions of different teams that are near copies: a reason to look, and no proof."""
+    with service.database.read() as connection:
+        return alike(connection)
 
 
 @routes.get("/export", response_model=dict[str, list[dict[str, Any]]])

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
 from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_session
+from cuvee.competition.alike import alike
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
@@ -239,7 +240,6 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             ).all(),
             sent=submission_views(connection, actor, team_id=None, limit=100),
             teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
-            duplicates=duplicates(connection),
             audit=lines(connection, limit=50, newest_first=True),
         )
 
@@ -285,6 +285,13 @@ def act_on_final(service: Serves, actor: Asks, form: Form) -> Response:
     with service.database.write() as connection:
         verb(connection, actor, service.competition, service.now(connection))
     return _go("/organiser")
+
+
+@routes.get("/organiser/alike")
+def look_alike(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """Submissions of different teams that are the same, or near copies."""
+    with service.database.read() as connection:
+        return page(request, "alike", actor, duplicates=duplicates(connection), alike=alike(connection))
 
 
 @routes.get("/static/{name}")

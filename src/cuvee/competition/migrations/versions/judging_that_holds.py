@@ -1,4 +1,6 @@
-"""A run remembers that its lease has looked over once. Verdicts get the signature of the worker that brought them."""
+"""A run remembers that its lease has looked over once. Verdicts get the signature of the worker that
+brought them, and what near copies are found by has a table.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,3 +27,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("public_key", name=op.f("pk_worker_keys")),
     )
     op.create_index(op.f("ix_worker_keys_worker"), "worker_keys", ["worker"], unique=False)
+    op.create_table(
+        "likenesses",
+        sa.Column("submission_id", sa.Integer(), nullable=False),
+        sa.Column("content", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["submission_id"], ["submissions.id"], name=op.f("fk_likenesses_submission_id_submissions")
+        ),
+        sa.PrimaryKeyConstraint("submission_id", name=op.f("pk_likenesses")),
+    )
