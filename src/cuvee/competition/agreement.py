@@ -13,12 +13,14 @@ counts, times the number of pairs (Bonferroni), which holds however pairs depend
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
+Places = NDArray[np.intp]
 
 LEAST_JOINT = 10
 """Pairs with fewer items on which both are wrong are not judged."""
@@ -46,35 +48,73 @@ def agreements(entries: Sequence[Wrong], judged: Sequence[int], *, level: float)
 
     All entries, which must have the same items, tell how common a wrong answer is.
     """
-    table = np.array([[key for task in sorted(entry) for key in entry[task]] for entry in entries])
-    if len(judged) < 2 or table.ndim < 2 or not table.shape[1]:
+    table = np.array([_in_a_row(entry) for entry in entries])
+    if len(judged) < 2 or not table.size:
         return []
     chance = _chances(table)
-    of_judged = table[list(judged)]
-    wrong = (of_judged != "").astype(np.float64)
+    pairs = _pairs(table[list(judged)], chance)
+    if not len(pairs.scores):
+        return []
+    tails = _normal_tails(_standardised(pairs.scores))
+    near = []
+    for nth in np.nonzero(tails * len(tails) <= level)[0].tolist():
+        exact = poisson_binomial_tail(chance[pairs.both_wrong(nth)], int(pairs.agreed[nth]))
+        p = max(exact, float(tails[nth])) * len(tails)
+        if p <= level:
+            near.append(pairs.agreement(nth, judged, p))
+    return sorted(near, key=lambda pair: (pair.p, pair.first, pair.second))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """All pairs that can be judged: two places each, and how they compare. `wrong` is entries x items, 0 or 1."""
+
+    wrong: Numbers
+    firsts: Places
+    seconds: Places
+    joint: Numbers
+    agreed: Numbers
+    expected: Numbers
+    scores: Numbers
+
+    def both_wrong(self, nth: int) -> NDArray[np.bool_]:
+        """Tell for each item whether both of a pair are wrong on it."""
+        both: NDArray[np.bool_] = (self.wrong[self.firsts[nth]] > 0) & (self.wrong[self.seconds[nth]] > 0)
+        return both
+
+    def agreement(self, nth: int, judged: Sequence[int], p: float) -> Agreement:
+        """Return a pair as it is reported."""
+        first, second = judged[int(self.firsts[nth])], judged[int(self.seconds[nth])]
+        return Agreement(first, second, int(self.joint[nth]), int(self.agreed[nth]), float(self.expected[nth]), p)
+
+
+def _pairs(table: NDArray[np.str_], chance: Numbers) -> _Pairs:
+    """Compare all entries by a matrix product for each figure; leave out pairs that nothing can be told of."""
+    wrong = (table != "").astype(np.float64)
     joint = wrong @ wrong.T
     expected = (wrong * chance) @ wrong.T
     variance = (wrong * (chance * (1 - chance))) @ wrong.T
-    agreed = _agreed(of_judged)
-    firsts, seconds = np.triu_indices(len(judged), 1)
+    firsts, seconds = np.triu_indices(len(table), 1)
     telling = (joint[firsts, seconds] >= LEAST_JOINT) & (variance[firsts, seconds] > 0)
     firsts, seconds = firsts[telling], seconds[telling]
-    if not len(firsts):
-        return []
-    scores = (agreed - expected)[firsts, seconds] / np.sqrt(variance[firsts, seconds])
-    centre = max(0.0, float(np.median(scores)))
-    spread = max(1.0, MAD_TO_DEVIATION * float(np.median(np.abs(scores - np.median(scores)))))
-    found = []
-    for nth in np.nonzero(_normal_tails((scores - centre) / spread) * len(scores) <= level)[0]:
-        first, second = int(firsts[nth]), int(seconds[nth])
-        both = (wrong[first] > 0) & (wrong[second] > 0)
-        exact = poisson_binomial_tail(chance[both], int(agreed[first, second]))
-        empirical = float(_normal_tails((scores[nth : nth + 1] - centre) / spread)[0])
-        p = max(exact, empirical) * len(scores)
-        if p <= level:
-            of_pair = (int(joint[first, second]), int(agreed[first, second]), float(expected[first, second]))
-            found.append(Agreement(judged[first], judged[second], *of_pair, p))
-    return sorted(found, key=lambda pair: (pair.p, pair.first, pair.second))
+    agreed = _agreed(table)[firsts, seconds]
+    expected = expected[firsts, seconds]
+    scores = (agreed - expected) / np.sqrt(variance[firsts, seconds])
+    return _Pairs(wrong, firsts, seconds, joint[firsts, seconds], agreed, expected, scores)
+
+
+def _standardised(scores: Numbers) -> Numbers:
+    """Centre and scale scores by their own median and spread; neither ever makes a score larger."""
+    median = float(np.median(scores))
+    spread = MAD_TO_DEVIATION * float(np.median(np.abs(scores - median)))
+    return (scores - max(0.0, median)) / max(1.0, spread)
+
+
+def _in_a_row(entry: Wrong) -> list[str]:
+    answers: list[str] = []
+    for task in sorted(entry):
+        answers.extend(entry[task])
+    return answers
 
 
 def poisson_binomial_tail(chances: Numbers, at_least: int) -> float:

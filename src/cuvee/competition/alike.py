@@ -128,12 +128,12 @@ def _alike_answers(rows: Sequence[Row[Any]]) -> list[Alike]:
     comparable = [row for row in best.values() if _counts(row) == newest]
     participants = [place for place, row in enumerate(comparable) if row.kind == "participant"]
     pairs = []
-    for found in agreements([row.content["wrong"] for row in comparable], participants, level=LEVEL):
+    for pair in agreements([row.content["wrong"] for row in comparable], participants, level=LEVEL):
         text = (
-            f"both are wrong on {found.joint} items and give the same wrong answer to {found.agreed}, "
-            f"where {found.expected:.0f} are expected"
+            f"both are wrong on {pair.joint} items and give the same wrong answer to {pair.agreed}, "
+            f"where {pair.expected:.0f} are expected"
         )
-        pairs.append(_pair("wrong answers", comparable[found.first], comparable[found.second], found.p, text))
+        pairs.append(_pair("wrong answers", comparable[pair.first], comparable[pair.second], pair.p, text))
     return pairs
 
 

@@ -202,6 +202,9 @@ class Verdict:
         return _read(_WHOLE, content)
 
 
+WITHHELD = frozenset(each.name for each in fields(Verdict)) - {each.name for each in fields(PublicVerdict)}
+"""What a verdict has that participants may not see."""
+
 _PUBLIC = TypeAdapter(PublicVerdict)
 _WHOLE = TypeAdapter(Verdict)
 
