@@ -61,7 +61,7 @@ def register(connection: Connection, worker: "Actor", public_key: str, now: date
         )
         audit.record(connection, worker, "worker key", worker.name, now, public_key=public_key)
         return
-    hint = f"remove the worker's key file in {Path('~/.local/state/cuvee/workers')}, and it makes a new one"
+    hint = "remove the worker's key file in ~/.local/state/cuvee/workers, or below XDG_STATE_HOME: it makes a new one"
     if row.worker != worker.name:
         raise Refusal("not_allowed", "this key is another worker's", hint=hint)
     if row.ended_at is not None:
