@@ -15,6 +15,14 @@ from competition.serving import Served, serve
 from cuvee.competition.database import Database, open_database, sqlite_url
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _state_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Workers keep their keys where no other program looks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """Start PostgreSQL in a folder with a short name, as its socket needs. Our tables are in a template."""

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cuvee.competition.actors import Actor
+from cuvee.competition.job import Job
 from cuvee.competition.states import Role
 from cuvee.evaluate.statistics import as_score, average, mean
 from cuvee.submission.competition import Competition, parse_competition
+from cuvee.submission.statement import Signature, sign_verdict
 from cuvee.submission.verdict import (
     Figures,
     Finding,
@@ -62,8 +65,11 @@ class Clock:
     def __init__(self, now: datetime = NOON) -> None:
         self.now = now
 
-    def __call__(self) -> datetime:
+    def __call__(self, connection: object = None) -> datetime:
         return self.now
+
+    def seconds(self) -> float:
+        return self.now.timestamp()
 
     def advance(self, **amount: float) -> None:
         self.now += timedelta(**amount)
@@ -119,6 +125,16 @@ def verdict(
         figures=figures if accepted else None,
         log=log,
     )
+
+
+def key_of(worker: str) -> Ed25519PrivateKey:
+    """Return a worker's key: the same name has the same one."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(worker.encode()).digest())
+
+
+def signature_of(verdict: Verdict, job: Job, worker: str) -> Signature:
+    """Sign a verdict as the worker does that holds a run."""
+    return sign_verdict(verdict, run=job.run_id, fence=job.fence, purpose=job.purpose, key=key_of(worker))
 
 
 def fitted(verdict: Verdict, submission: str, purpose: str, competition: Competition) -> Verdict:

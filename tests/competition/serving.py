@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 from fastapi.testclient import TestClient
 
-from competition.made import ORGANISER, Clock, fitted, tiny_competition, verdict
+from competition.made import ORGANISER, Clock, fitted, key_of, tiny_competition, verdict
 from cuvee.competition.actors import Actor, new_token
 from cuvee.competition.app import make_app
 from cuvee.competition.beside import DatabaseSource
@@ -55,7 +55,7 @@ class Served:
 
     def judge_all(self, judge: "FakeJudge | None" = None, name: str = "beside") -> int:
         """Let a worker beside the database judge whatever waits. What the judge says is made to fit its run."""
-        source, competition = DatabaseSource(self.service, Actor(Role.WORKER, name)), self.service.competition
+        source, competition = beside(self.service, name), self.service.competition
         chosen = judge or FakeJudge()
 
         def fits(archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
@@ -66,8 +66,7 @@ class Served:
 
     def work(self, judge: Judge, source: DatabaseSource | None = None) -> int:
         """Let a worker hand in whatever the judge says."""
-        beside = source or DatabaseSource(self.service, Actor(Role.WORKER, "beside"))
-        return Worker(beside, judge, Fitness).run(threading.Event(), once=True)
+        return Worker(source or beside(self.service), judge, Fitness).run(threading.Event(), once=True)
 
     def page(self, who: str | None, path: str, **options: object) -> httpx2.Response:
         """Open a page in somebody's name."""
@@ -77,6 +76,11 @@ class Served:
         answer = self.http.get(path, **options)  # type: ignore[arg-type]  # as given
         self.http.cookies.clear()
         return answer
+
+
+def beside(service: Service, name: str = "beside") -> DatabaseSource:
+    """Return what a worker beside the database takes its runs from."""
+    return DatabaseSource(service, Actor(Role.WORKER, name), key_of(name))
 
 
 @dataclass(frozen=True)
@@ -105,7 +109,7 @@ def archive(name: str = "mine", weight: float = 1.0) -> bytes:
 
 def serve(database: Database, clock: Clock, competition: Competition, limits: Limits | None = None) -> Iterator[Served]:
     """Serve a competition in this process."""
-    service = Service(database, competition, limits or Limits(), clock)
+    service = Service(database, competition, limits or Limits(), clock, clock.seconds)
     with database.write() as connection:
         team, token = new_team(connection, ORGANISER, "Vintners", clock())
         other, other_token = new_team(connection, ORGANISER, "Coopers", clock())

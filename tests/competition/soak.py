@@ -18,19 +18,19 @@ import tempfile
 import threading
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from competition.made import ORGANISER, tiny_competition
+from competition.made import ORGANISER, key_of, tiny_competition
 from competition.serving import FakeJudge, archive
 from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database, open_database, sqlite_url
 from cuvee.competition.fitness import Fitness
-from cuvee.competition.limits import Limits, utc_now
+from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.states import FINAL, Role, State, uses_quota
 from cuvee.competition.tables import audit, moves, public_results, runs, submissions
@@ -44,6 +44,10 @@ LIMITS = Limits(
     sends_per_hour=10**6,
     what_ifs_per_minute=10**6,
 )
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
 
 
 def always_open() -> Any:
@@ -262,7 +266,7 @@ def work_part(port: int, token: str) -> None:
 
     while True:
         try:
-            source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest)
+            source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest, key_of(token))
             Worker(source, slowly, Fitness).run(stop)
         except CuveeError:
             time.sleep(0.3)

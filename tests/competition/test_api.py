@@ -9,7 +9,7 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from competition.made import ORGANISER, Clock, tiny_competition, verdict
+from competition.made import ORGANISER, Clock, key_of, tiny_competition, verdict
 from competition.serving import FakeJudge, Served, archive, serve
 from cuvee.competition.app import make_app
 from cuvee.competition.client import Client, ServerSource
@@ -47,7 +47,7 @@ def test_an_archive_comes_to_a_place_on_the_board(everywhere: Served) -> None:
 def test_a_worker_on_another_machine_does_the_same(everywhere: Served) -> None:
     number = everywhere.send()
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
-    source = ServerSource(client, everywhere.service.competition.digest)
+    source = ServerSource(client, everywhere.service.competition.digest, key_of("far-away"))
     assert Worker(source, FakeJudge(), lambda: Fitness({"cores": "2"})).run(threading.Event(), once=True) == 1
     assert everywhere.ask("team", "GET", f"/api/submissions/{number}").json()["state"] == "scored"
     workers = everywhere.ask("organiser", "GET", "/api/organiser/workers").json()
@@ -57,7 +57,9 @@ def test_a_worker_on_another_machine_does_the_same(everywhere: Served) -> None:
 def test_a_worker_with_another_competition_file_is_sent_away(served: Served) -> None:
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
     with pytest.raises(Exception, match=r"another version of competition\.yaml"):
-        Worker(ServerSource(client, "0" * 64), FakeJudge(), Fitness).run(threading.Event(), once=True)
+        Worker(ServerSource(client, "0" * 64, key_of("far-away")), FakeJudge(), Fitness).run(
+            threading.Event(), once=True
+        )
 
 
 def test_a_worker_that_fails_again_and_again_takes_itself_out(served: Served) -> None:
@@ -81,7 +83,7 @@ def test_a_self_test_that_fails_keeps_a_worker_from_all_work(served: Served) -> 
         raise PlatformError("no sandbox here")
 
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
-    source = ServerSource(client, served.service.competition.digest)
+    source = ServerSource(client, served.service.competition.digest, key_of("far-away"))
     with pytest.raises(PlatformError, match="takes itself out: no sandbox here"):
         Worker(source, FakeJudge(), no_sandbox).run(threading.Event(), once=True)
     assert served.ask("worker", "POST", "/api/worker/claim").status_code == 403
@@ -348,7 +350,7 @@ def test_a_worker_whose_run_was_cancelled_gets_no_archive(everywhere: Served) ->
 
     number = everywhere.send()
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
-    source = ServerSource(client, everywhere.service.competition.digest)
+    source = ServerSource(client, everywhere.service.competition.digest, key_of("far-away"))
     source.enter(Fitness())
     job = source.claim()
     assert job is not None

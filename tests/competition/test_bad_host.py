@@ -9,16 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from competition.made import NOON, Clock
-from competition.serving import Served, serve
-from cuvee.competition.actors import Actor
-from cuvee.competition.beside import DatabaseSource
+from competition.made import NOON, Clock, key_of
+from competition.serving import Served, beside, serve
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
 from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.judging import Bench
-from cuvee.competition.states import Role
 from cuvee.competition.worker import Source, Worker
 from cuvee.errors import PlatformError
 from cuvee.progress import Progress
@@ -57,9 +54,9 @@ def send_some(served: Served, folder: Path) -> None:
 def source(request: pytest.FixtureRequest, opened: Served) -> Source:
     """A worker's way to the queue, called far-away."""
     if request.param == "beside":
-        return DatabaseSource(opened.service, Actor(Role.WORKER, "far-away"))
+        return beside(opened.service, "far-away")
     client = Client("http://testserver", opened.tokens["worker"], http=opened.http)
-    return ServerSource(client, opened.service.competition.digest)
+    return ServerSource(client, opened.service.competition.digest, key_of("far-away"))
 
 
 class FailsAfter:
@@ -100,7 +97,7 @@ def test_a_bad_host_blames_nobody(
 ) -> None:
     for served in serve(sqlite, clock, family):
         send_some(served, tmp_path)
-        source = DatabaseSource(served.service, Actor(Role.WORKER, "far-away"))
+        source = beside(served.service, "far-away")
         work_until_out(source, family, fault)
         assert states(served) == ["queued", "queued", "suspect", "suspect"]
 
@@ -120,7 +117,7 @@ def test_the_organiser_has_the_alarm_at_once(opened: Served, source: Source, fam
 
 
 def test_another_worker_judges_what_a_bad_host_has_judged(opened: Served, source: Source, family: Competition) -> None:
-    other = DatabaseSource(opened.service, Actor(Role.WORKER, "other"))
+    other = beside(opened.service, "other")
     other.enter(Fitness())
     work_until_out(source, family, "a library that crashes")
     assert set(states(opened)) == {"queued"}

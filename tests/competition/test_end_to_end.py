@@ -15,14 +15,12 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
+from competition.serving import beside
 from cuvee.cli.app import app
-from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
-from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.judging import Bench
 from cuvee.competition.limits import Limits
 from cuvee.competition.local import ORGANISER, open_service, prepare
-from cuvee.competition.states import Role
 from cuvee.competition.teams import new_team
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
@@ -82,7 +80,7 @@ def test_a_recipe_comes_to_a_place_on_the_board_without_a_step_by_hand(
     while not server.started:
         time.sleep(0.05)
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    source = DatabaseSource(service, Actor(Role.WORKER, "beside"))
+    source = beside(service)
     worker = threading.Thread(target=_work_on_one, args=(Worker(source, judge, judge.bench.self_test),), daemon=True)
     sent = CliRunner().invoke(app, ["submission", "send", str(recipe), "--server", address, "--json"])
     assert sent.exit_code == 0, sent.output

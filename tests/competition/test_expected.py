@@ -7,15 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from competition.made import Clock, tiny_competition
-from competition.serving import Served, serve
+from competition.made import Clock, key_of, tiny_competition
+from competition.serving import Served, beside, serve
 from cuvee.competition import audit
-from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
 from cuvee.competition.fitness import Fitness
-from cuvee.competition.states import Role
 from cuvee.competition.worker import Source, Worker
 from cuvee.errors import PlatformError
 from cuvee.submission.expected import ControlScore, disagreement
@@ -41,11 +39,11 @@ def source(request: pytest.FixtureRequest, everywhere: Served) -> Source:
     if request.param == "beside":
         return beside(everywhere, "far-away")
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
-    return ServerSource(client, everywhere.service.competition.digest)
+    return ServerSource(client, everywhere.service.competition.digest, key_of("far-away"))
 
 
 def beside(served: Served, name: str = "first") -> DatabaseSource:
-    return DatabaseSource(served.service, Actor(Role.WORKER, name))
+    return beside(served.service, name)
 
 
 def test_the_first_worker_records_it_with_its_versions(everywhere: Served) -> None:
@@ -111,8 +109,8 @@ def test_another_version_of_the_rules_has_another_expectation(database: Database
     for served in serve(database, clock, tiny_competition()):
         beside(served).enter(Fitness(control=SOUND))
         newer = replace(served.service, competition=tiny_competition(per_day=3))
-        assert DatabaseSource(newer, Actor(Role.WORKER, "b")).enter(Fitness(control=otherwise(9))) == ""
-        assert DatabaseSource(newer, Actor(Role.WORKER, "c")).enter(Fitness(control=SOUND)) != ""
+        assert beside(newer, "b").enter(Fitness(control=otherwise(9))) == ""
+        assert beside(newer, "c").enter(Fitness(control=SOUND)) != ""
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=16), st.data())

@@ -6,11 +6,9 @@ from dataclasses import replace
 import pytest
 
 from competition.made import Clock, tiny_competition, verdict
-from competition.serving import Served, serve
-from cuvee.competition.actors import Actor
-from cuvee.competition.beside import DatabaseSource
+from competition.serving import Served, beside, serve
 from cuvee.competition.database import Database
-from cuvee.competition.states import MEANING, Role, State
+from cuvee.competition.states import MEANING, State
 from cuvee.submission.verdict import Verdict
 
 
@@ -111,6 +109,6 @@ def test_nothing_is_frozen_before_it_is_decided_and_final_runs_are_decided_too(e
 
 def test_a_worker_that_fails_its_test_takes_its_quarantine_back(everywhere: Served) -> None:
     number = quarantine(everywhere)
-    DatabaseSource(everywhere.service, Actor(Role.WORKER, "beside")).failed("a disk is full")
+    beside(everywhere.service).failed("a disk is full")
     assert shown(everywhere, number)["state"] == "suspect"
     assert used(everywhere) == 0

@@ -1,11 +1,14 @@
 """The queue, on both databases: who may take a run, what a lost worker costs, what is written twice."""
 
+import ast
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from competition.made import ORGANISER, Clock, fitted, tiny_competition, verdict
+import cuvee.competition
+from competition.made import ORGANISER, Clock, fitted, key_of, signature_of, tiny_competition, verdict
 from competition.serving import archive
 from cuvee.competition import final, queue, results, submissions
 from cuvee.competition.actors import Actor
@@ -19,6 +22,9 @@ from cuvee.competition.service import Service
 from cuvee.competition.states import Role, State
 from cuvee.competition.tables import archives, moves, public_results, runs
 from cuvee.competition.teams import new_team
+from cuvee.competition.worker import RENEWALS_PER_LEASE
+from cuvee.competition.worker_keys import register
+from cuvee.submission.sign import public_key
 from cuvee.submission.verdict import Verdict
 
 LIMITS = Limits()
@@ -44,7 +50,11 @@ def claim(database: Database, worker: Actor, clock: Clock) -> queue.Job | None:
 
 
 def finish(database: Database, worker: Actor, job: queue.Job, clock: Clock, skill: float = 0.6) -> State:
-    return results.finish(service(database, clock), worker, job.run_id, job.fence, said(database, job, skill))
+    verdict = said(database, job, skill)
+    with database.write() as connection:
+        register(connection, worker, public_key(key_of(worker.name)), clock())
+    signature = signature_of(verdict, job, worker.name)
+    return results.finish(service(database, clock), worker, job.run_id, job.fence, verdict, signature)
 
 
 def service(database: Database, clock: Clock) -> Service:
@@ -104,7 +114,7 @@ def test_a_lost_worker_costs_one_attempt_and_no_quota(database: Database, clock:
     number = send(database, by, clock)
     first = claim(database, ALICE, clock)
     assert first is not None
-    clock.advance(seconds=LIMITS.lease.total_seconds() + 1)
+    lose_the_worker(database, clock)
     assert claim(database, BOB, clock) is None, "it waits a little before it is tried again"
     assert state(database, number) is State.QUEUED
     clock.advance(seconds=60)
@@ -122,11 +132,92 @@ def test_a_run_that_loses_every_worker_ends_as_our_failure_without_cost(database
     number = send(database, by, clock)
     for _ in range(LIMITS.attempts_at_most):
         assert claim(database, ALICE, clock) is not None
-        clock.advance(minutes=10)
+        lose_the_worker(database, clock)
         assert claim(database, BOB, clock) is None, "its lease is over; it waits before it is tried again"
         clock.advance(minutes=10)
     assert state(database, number) is State.ERRORED
     assert used(database, by, clock) == 0
+
+
+def lose_the_worker(database: Database, clock: Clock) -> None:
+    """Let a lease run out, and half a lease more, while the queue is looked at."""
+    for leases in (1, 0.5):
+        clock.advance(seconds=leases * LIMITS.lease.total_seconds() + 1)
+        reap(database, clock)
+
+
+def reap(database: Database, clock: Clock) -> int:
+    with database.write() as connection:
+        return queue.reap(connection, LIMITS, clock())
+
+
+@pytest.mark.parametrize("hours", [3, -3])
+def test_a_clock_that_jumps_takes_no_run_from_a_worker_that_lives(
+    database: Database, clock: Clock, hours: float
+) -> None:
+    number = send(database, team(database, clock), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    for _ in range(LIMITS.attempts_at_most):
+        clock.advance(hours=hours)
+        assert reap(database, clock) == 0
+        clock.advance(seconds=LIMITS.lease.total_seconds() / RENEWALS_PER_LEASE)
+        with database.write() as connection:
+            queue.renew(connection, ALICE, job.run_id, job.fence, LIMITS, clock(), "evaluates")
+        for _ in range(3):
+            clock.advance(seconds=LIMITS.lease.total_seconds() / 4)
+            assert reap(database, clock) == 0
+    assert finish(database, ALICE, job, clock) is State.SCORED
+    assert state(database, number) is State.SCORED
+
+
+def test_a_clock_that_is_put_back_keeps_no_run_for_a_lost_worker(database: Database, clock: Clock) -> None:
+    number = send(database, team(database, clock), clock)
+    assert claim(database, ALICE, clock) is not None
+    clock.advance(hours=-3)
+    assert reap(database, clock) == 0
+    lose_the_worker(database, clock)
+    assert state(database, number) is State.QUEUED
+    clock.advance(hours=-3)
+    assert claim(database, BOB, clock) is not None, "nor does anything wait for three hours"
+
+
+def test_the_clock_is_that_of_the_database(database: Database) -> None:
+    """What it says counts, and the machine's own clock does not."""
+    put_forward(database)
+    of_today = Service(database, COMPETITION, LIMITS)
+    assert of_today.now().year == 2099
+    with database.write() as connection:
+        assert of_today.now(connection).microsecond == 250_000
+
+
+def put_forward(database: Database) -> None:
+    """Let a database say that it is late in 2099."""
+    moment = "2099-12-31 12:00:00.250"
+    engine = database.engine
+    if engine.dialect.name == "sqlite":
+        listen = sa.event.listens_for(engine, "connect")
+        listen(lambda raw, _: raw.create_function("strftime", -1, lambda *_: moment))
+    else:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA later")
+            connection.exec_driver_sql(
+                "CREATE FUNCTION later.clock_timestamp() RETURNS timestamptz LANGUAGE sql "
+                f"AS $$ SELECT timestamptz '{moment}+00' $$"
+            )
+            connection.exec_driver_sql(
+                f'ALTER DATABASE "{engine.url.database}" SET search_path = later, pg_catalog, public'
+            )
+    engine.dispose()
+
+
+def test_no_part_of_the_server_reads_its_machines_clock() -> None:
+    """Whoever does decides by a clock that no other server has."""
+    for path in Path(cuvee.competition.__file__).parent.rglob("*.py"):
+        names = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+        assert not names & {"utcnow", "today"}, path
+        assert "datetime.now(" not in path.read_text(), path
+        assert "time.time(" not in path.read_text(), path
 
 
 def test_a_heartbeat_keeps_a_run_and_tells_of_a_lost_one(database: Database, clock: Clock) -> None:
@@ -274,6 +365,9 @@ def test_a_freeze_waits_for_a_submission_that_is_being_taken(database: Database,
 
 
 def _finish_and_fail(database: Database, job: queue.Job, clock: Clock) -> None:
+    verdict = said(database, job)
     with database.write() as connection:
-        results.take(connection, ALICE, job.run_id, job.fence, said(database, job), service(database, clock))
+        register(connection, ALICE, public_key(key_of("alice")), clock())
+        signature = signature_of(verdict, job, "alice")
+        results.take(connection, ALICE, job.run_id, job.fence, verdict, signature, service(database, clock))
         raise RuntimeError("power cut")

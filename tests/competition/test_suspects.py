@@ -6,13 +6,11 @@ import pytest
 import sqlalchemy as sa
 
 from competition.made import Clock, tiny_competition, verdict
-from competition.serving import FakeJudge, Served, serve
+from competition.serving import FakeJudge, Served, beside, serve
 from cuvee.competition import audit
-from cuvee.competition.actors import Actor
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
 from cuvee.competition.fitness import Fitness
-from cuvee.competition.states import Role
 from cuvee.competition.tables import moves, private_results, public_results, verdicts
 
 
@@ -22,7 +20,7 @@ def everywhere(database: Database, clock: Clock) -> Iterator[Served]:
 
 
 def worker(served: Served, name: str = "beside") -> DatabaseSource:
-    return DatabaseSource(served.service, Actor(Role.WORKER, name))
+    return beside(served.service, name)
 
 
 def state(served: Served, number: int) -> str:

@@ -4,25 +4,34 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from competition.made import HARDWARE, Clock, fitted, items_of, scores_of, tiny_competition, verdict
-from competition.serving import FakeJudge, Served, serve
-from cuvee.competition.actors import Actor
-from cuvee.competition.beside import DatabaseSource
+from competition.made import (
+    HARDWARE,
+    Clock,
+    fitted,
+    items_of,
+    key_of,
+    scores_of,
+    signature_of,
+    tiny_competition,
+    verdict,
+)
+from competition.serving import FakeJudge, Served, beside, serve
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database
 from cuvee.competition.fitness import Fitness
-from cuvee.competition.states import Role
+from cuvee.competition.job import Job
 from cuvee.competition.worker import Worker
 from cuvee.evaluate.samples import Answer
 from cuvee.evaluate.statistics import as_score, average, mean
 from cuvee.evaluate.task import Task
 from cuvee.submission.pack import read_archive
+from cuvee.submission.sign import public_key
 from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
 
 Change = Callable[[Verdict], Verdict]
@@ -99,8 +108,8 @@ MISFITS: dict[str, tuple[Change, str]] = {
     "a task's count of its own": (with_task(n=61), "the public score of 'capitals' is not that of its items"),
     "an item of 1e300": (with_item(1e300), "the public item 60 of 'sums' is not between 0 and 1"),
     "an item below zero": (with_item(-0.5), "the public item 60 of 'sums' is not between 0 and 1"),
-    "an item that is no number": (with_item(math.inf), "public.items.sums.59 is not a finite number"),
-    "endless seconds": (with_figures(normalised_seconds=math.inf), "figures.normalised_seconds is not a finite"),
+    "an item that is no number": (with_item(math.inf), "it has a number that is not finite"),
+    "endless seconds": (with_figures(normalised_seconds=math.inf), "it has a number that is not finite"),
     "seconds below zero": (with_figures(merge_seconds=-1.0), "figures.merge_seconds is -1"),
     "processors below zero": (with_figures(normalised_cpu_seconds=-1.0), "figures.normalised_cpu_seconds is -1"),
     "more bytes than there are": (with_figures(peak_memory_bytes=2**63), "figures.peak_memory_bytes is no count"),
@@ -145,7 +154,7 @@ def test_the_same_is_refused_over_http_and_the_worker_goes_on(everywhere: Served
     served, (change, message) = everywhere, MISFITS[name]
     served.send()
     client = Client("http://testserver", served.tokens["worker"], http=served.http)
-    source = ServerSource(client, served.service.competition.digest)
+    source = ServerSource(client, served.service.competition.digest, key_of("far-away"))
     assert Worker(source, judge_that(change), Fitness).run(threading.Event(), once=True) == 1
     assert message in state(served)["reason"]
     assert Worker(source, FakeJudge(), Fitness).run(threading.Event(), once=True) == 0, "it waits before the next try"
@@ -160,7 +169,8 @@ def test_the_answer_names_what_does_not_fit_also_where_numbers_are_none(served: 
     job = served.ask("worker", "POST", "/api/worker/claim").json()
     said = fitted(verdict(), _digest(served, tmp_path), "public", served.service.competition).to_json()
     said["public"]["macro"]["value"] = math.nan
-    body = json.dumps({"fence": job["fence"], "verdict": said})
+    signature = asdict(signature_of(verdict(), Job(**job), "far-away"))
+    body = json.dumps({"fence": job["fence"], "verdict": said, "signature": signature})
     path, headers = f"/api/worker/runs/{job['run_id']}/finish", {"Content-Type": "application/json"}
     answer = served.ask("worker", "POST", path, content=body, headers=headers)
     assert answer.status_code == 422
@@ -175,7 +185,7 @@ def test_a_verdict_that_never_fits_ends_as_our_failure_at_no_cost(everywhere: Se
     served = everywhere
     served.send()
     for attempt in range(served.service.limits.attempts_at_most):
-        source = DatabaseSource(served.service, Actor(Role.WORKER, f"worker-{attempt}"))
+        source = beside(served.service, f"worker-{attempt}")
         assert served.work(judge_that(with_macro(value=42.0)), source) == 1
         served.clock.advance(minutes=5)
     assert state(served)["state"] == "errored"
@@ -256,7 +266,8 @@ def guesses(task: Task) -> dict[str, Answer]:
 
 
 def _hello(served: Served) -> dict[str, object]:
-    return {"ready": True, "competition_digest": served.service.competition.digest}
+    key = public_key(key_of("far-away"))
+    return {"ready": True, "competition_digest": served.service.competition.digest, "public_key": key}
 
 
 def _digest(served: Served, folder: Path) -> str:

@@ -1,7 +1,6 @@
 """Verdicts travel as JSON, and what participants see has no place for private scores."""
 
 import json
-from dataclasses import fields
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.submission.evidence import Evidence, ModelFacts
-from cuvee.submission.verdict import Finding, PrivateScores, PublicScores, PublicVerdict, Verdict
+from cuvee.submission.verdict import WITHHELD, Finding, PrivateScores, PublicScores, PublicVerdict, Verdict
 
 SCORE = Score("macro", "accuracy", 3, 0.5, 0.1, 0.3, 0.7)
 SECRET = Score("macro", "accuracy", 3, 0.123456789, 0.1, 0.3, 0.7)
@@ -35,7 +34,7 @@ def test_a_verdict_comes_back_from_json() -> None:
 
 def test_participants_see_a_type_without_private_scores() -> None:
     told = VERDICT.for_participants()
-    assert {each.name for each in fields(Verdict)} - {each.name for each in fields(PublicVerdict)} == {"private", "log"}
+    assert {"private", "likeness", "log"} == WITHHELD
     assert "0.123456789" not in json.dumps(told.to_json()) + repr(told)
     assert PublicVerdict.from_json(json.loads(json.dumps(told.to_json()))) == told
 

@@ -81,6 +81,37 @@ def check(
     )
 
 
+@app.command("check-verdict")
+def check_verdict(
+    file: Path = typer.Argument(..., metavar="FILE", help="A signed verdict, as a competition's server hands it out."),
+    key: str = typer.Option(
+        "", metavar="KEY", help="The public key that must have signed it, e.g. one of those on the guide's page."
+    ),
+    archive: Path | None = typer.Option(
+        None, "--archive", metavar="ARCHIVE", help="The submission that it must be of, as it was sent."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print what was signed as JSON."),
+) -> None:
+    """Check that a worker has signed a verdict, and print what it says. Needs no server."""
+    import json
+
+    from cuvee.submission.statement import content_in, read_signed
+
+    public_key, statement = read_signed(file, trusted=key or None, archive=archive)
+    if as_json:
+        typer.echo(json.dumps({"public_key": public_key, **content_in(statement)}, indent=2, ensure_ascii=False))
+        return
+    verdict = statement.verdict
+    typer.echo(f"signed by {public_key}")
+    typer.echo(f"{verdict.competition}: {statement.purpose} run {statement.run} of submission {verdict.submission}")
+    score = f", public score {verdict.public.macro.value:.1%}" if verdict.public else ""
+    typer.echo(f"{verdict.outcome}{score}, judged {verdict.judged:%Y-%m-%d %H:%M} UTC")
+    if not key:
+        typer.echo(
+            "anybody may have a key: compare this one with those on the guide's page, or name it by --key", err=True
+        )
+
+
 def _moment(text: str) -> datetime:
     from datetime import UTC
 

@@ -122,7 +122,7 @@ def final(
     service = open_service(folder, database)
     with service.database.write() as connection:
         if verb != "status":
-            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now())
+            getattr(finals, verb)(connection, ORGANISER, service.competition, service.now(connection))
         state = finals.finals(connection)
     document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
     typer.echo(json.dumps(document))
@@ -135,7 +135,8 @@ def export(
 ) -> None:
     """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser.
 
-    With the whole database the audit log is checked: the command fails where a line was changed or taken out.
+    With the whole database the audit log and the signatures of verdicts are checked: the command fails where a line was
+    changed or taken out, and where a stored verdict or score is not what a worker has signed.
     """
     _need_extra()
     from cuvee.competition.local import open_service
@@ -144,16 +145,20 @@ def export(
     if out.suffix == ".json":
         from cuvee.competition.audit import look_at_chain
         from cuvee.competition.dump import dump
+        from cuvee.competition.signatures import look_at_signatures
         from cuvee.errors import PlatformError
 
         with service.database.read() as connection:
             content = json.dumps(dump(connection), indent=1, ensure_ascii=False)
-            chain = look_at_chain(connection)
+            chain, signatures = look_at_chain(connection), look_at_signatures(connection)
         out.write_text(content, encoding="utf-8")
         typer.echo(f"{out}: everything, private scores too", err=True)
         if not chain.is_whole:
             raise PlatformError(str(chain), hint="compare with a backup or an earlier export")
         typer.echo(chain, err=True)
+        if signatures.problems:
+            raise PlatformError(str(signatures), hint="compare with a backup or an earlier export")
+        typer.echo(signatures, err=True)
         return
     from cuvee.competition.site import write_site
 
@@ -198,6 +203,6 @@ def _need_extra() -> None:
 
     from cuvee.errors import MissingExtra
 
-    for package in ("fastapi", "sqlalchemy", "alembic", "uvicorn", "jinja2", "multipart"):
+    for package in ("fastapi", "sqlalchemy", "alembic", "cryptography", "uvicorn", "jinja2", "multipart"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtra("server", missing=package)

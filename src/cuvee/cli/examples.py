@@ -80,6 +80,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee competition check my-competition",
         "cuvee competition check my-competition/competition.yaml --offline",
     ),
+    "competition check-verdict": (
+        "cuvee competition check-verdict verdict-7-public.json",
+        "cuvee competition check-verdict verdict-7-public.json --key ed25519:KEY --archive mine.tar",
+    ),
     "competition serve": (
         "cuvee competition serve my-competition",
         "cuvee competition serve my-competition --port 9000 --workers 2",

@@ -31,6 +31,7 @@ ORGANISER = frozenset({Role.ORGANISER})
 ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/health"): ALL,
     ("GET", "/api/competition"): ALL,
+    ("GET", "/api/keys"): ALL,
     ("GET", "/api/board"): ALL,
     ("GET", "/api/board.csv"): ALL,
     ("GET", "/api/final"): ALL,
@@ -44,6 +45,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/submissions/{submission_id}"): ALL,
     ("GET", "/api/submissions/{submission_id}/logs"): OWNERS,
     ("GET", "/api/submissions/{submission_id}/archive"): OWNERS,
+    ("GET", "/api/submissions/{submission_id}/verdict"): ALL,
     ("POST", "/api/submissions/{submission_id}/cancel"): OWNERS,
     ("POST", "/api/submissions/{submission_id}/select"): OWNERS,
     ("POST", "/api/organiser/submissions/{submission_id}/rerun"): ORGANISER,
@@ -65,6 +67,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/organiser/queue"): ORGANISER,
     ("GET", "/api/organiser/audit"): ORGANISER,
     ("GET", "/api/organiser/duplicates"): ORGANISER,
+    ("GET", "/api/organiser/alike"): ORGANISER,
     ("GET", "/api/organiser/export"): ORGANISER,
     ("GET", "/api/organiser/finals"): ORGANISER,
     ("POST", "/api/organiser/freeze"): ORGANISER,
@@ -82,6 +85,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/teams/{team_id}"): ALL,
     ("GET", "/submissions/{submission_id}"): ALL,
     ("GET", "/submissions/{submission_id}/state"): ALL,
+    ("GET", "/submissions/{submission_id}/verdict"): ALL,
     ("POST", "/submissions/{submission_id}/cancel"): OWNERS,
     ("POST", "/submissions/{submission_id}/select"): OWNERS,
     ("GET", "/join"): ALL,
@@ -98,6 +102,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/organiser/submissions/{submission_id}"): ORGANISER,
     ("POST", "/organiser/teams/{team_id}"): ORGANISER,
     ("POST", "/organiser/final"): ORGANISER,
+    ("GET", "/organiser/alike"): ORGANISER,
     ("GET", "/static/{name}"): ALL,
 }
 
@@ -171,9 +176,9 @@ def _signed_in(request: Request, service: Service) -> Actor:
         return VISITOR
     with service.database.read() as connection:
         if _is_api(request):
-            return actor_of(connection, shown, service.now())
+            return actor_of(connection, shown, service.now(connection))
         try:
-            return signed_in(connection, shown, service.now())
+            return signed_in(connection, shown, service.now(connection))
         except Refusal:
             return VISITOR  # a page with an old cookie is a page for visitors
 

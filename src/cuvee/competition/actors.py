@@ -19,6 +19,7 @@ from cuvee.competition.audit import record
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import Role
 from cuvee.competition.tables import teams, tokens
+from cuvee.competition.worker_keys import end_keys
 
 PREFIX = {Role.TEAM: "cuvee-team_", Role.WORKER: "cuvee-worker_", Role.ORGANISER: "cuvee-organiser_"}
 SESSION_PREFIX = "cuvee-session_"
@@ -100,11 +101,16 @@ def signed_in(connection: Connection, cookie: str, now: datetime) -> Actor:
 
 
 def revoke(connection: Connection, by: Actor, now: datetime, *, role: Role, team_id: int | None, label: str) -> int:
-    """End all tokens of a team, or those of a role with this label, and their sessions. Return how many tokens."""
+    """End all tokens of a team, or those of a role with this label, and their sessions. Return how many tokens.
+
+    A worker's keys end with its tokens.
+    """
     whose = tokens.c.team_id == team_id if team_id is not None else tokens.c.label == label
     theirs = (tokens.c.role == role.value, whose, tokens.c.parent_id.is_(None), tokens.c.revoked_at.is_(None))
     ended = connection.execute(tokens.update().where(*theirs).values(revoked_at=now)).rowcount
     _forget_sessions(connection, now)
+    if role is Role.WORKER:
+        end_keys(connection, label, now)
     record(connection, by, "tokens revoked", f"{role} {label}", now, count=ended)
     return ended
 

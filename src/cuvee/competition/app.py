@@ -93,6 +93,6 @@ def _look_out(service: Service, stop: threading.Event) -> None:
     while not stop.wait(SECONDS_BETWEEN_LOOKS):
         try:
             with service.database.write() as connection:
-                queue.reap(connection, service.limits, service.now())
+                queue.reap(connection, service.limits, service.now(connection))
         except OperationalError as error:  # the database is away; the next look may find it
             log.warning("cannot look for lost runs: %s", error.orig)

@@ -6,9 +6,12 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
 from cuvee.competition.access import service_of
+from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.submission.expected import ControlScore
+from cuvee.submission.statement import PUBLIC_KEY, Signature
 from cuvee.submission.verdict import Verdict
 
 LARGEST_NUMBER = 2**31 - 1
@@ -23,6 +26,7 @@ def _visible(text: str) -> str:
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 Before = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 Limit = Annotated[int, Query(ge=1, le=200)]
+Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 Line = Annotated[str, Field(max_length=120), AfterValidator(_visible)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_visible)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$")]
@@ -85,6 +89,7 @@ class Hello(Body):
     failed: bool = False
     reason: Text = ""
     competition_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    public_key: Annotated[str, Field(pattern=PUBLIC_KEY)]
     hardware: Annotated[dict[Line, Line], Field(max_length=30)] = {}
     control: Control | None = None
 
@@ -105,12 +110,13 @@ class Failure(Held):
 
 class Finished(Held):
     verdict: Verdict
+    signature: Signature
 
 
 async def sent_archive(request: Request) -> AsyncIterator["SentArchive"]:
     """Read the body; the time that counts is that of its last byte."""
     content = await request.body()
-    yield SentArchive(content, service_of(request).now())
+    yield SentArchive(content, await run_in_threadpool(service_of(request).now))
 
 
 class SentArchive:

@@ -8,7 +8,7 @@ import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from cuvee.competition.refusals import Refusal
 
@@ -30,13 +30,16 @@ class Buckets:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._levels: OrderedDict[tuple[str, str], tuple[float, datetime]] = OrderedDict()
+        self._levels: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
 
-    def take(self, rate: Rate, whose: str, now: datetime) -> None:
-        """Take one out of somebody's bucket. Raises Refusal 'too_many' that says when there is one again."""
+    def take(self, rate: Rate, whose: str, now: float) -> None:
+        """Take one out of somebody's bucket. Raises Refusal 'too_many' that says when there is one again.
+
+        `now` is in seconds of a clock that is never put back.
+        """
         with self._lock:
             level, since = self._levels.pop((rate.what, whose), (float(rate.count), now))
-            filled = max((now - since) / rate.period, 0.0) * rate.count
+            filled = (now - since) / rate.period.total_seconds() * rate.count
             level = min(level + filled, float(rate.count))
             enough = level >= 1
             self._levels[rate.what, whose] = (level - 1 if enough else level, now)

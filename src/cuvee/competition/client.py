@@ -9,7 +9,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 
@@ -17,7 +17,11 @@ from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import PlatformError, RecipeError
+from cuvee.submission.statement import sign_verdict
 from cuvee.submission.verdict import Verdict
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 TRIES = 8
 FIRST_WAIT, LONGEST_WAIT = 0.25, 8.0
@@ -107,10 +111,11 @@ class Client:
 
 @dataclass(frozen=True)
 class ServerSource:
-    """The queue of a server, for a worker on another machine."""
+    """The queue of a server, for a worker on another machine. It signs its verdicts with `key`."""
 
     client: Client
     competition_digest: str
+    key: "Ed25519PrivateKey"
 
     def enter(self, fitness: Fitness) -> str:
         control = None if fitness.control is None else asdict(fitness.control)
@@ -134,7 +139,8 @@ class ServerSource:
         self._write(job, "renew", {"progress": progress}, tries=2)
 
     def finish(self, job: Job, verdict: Verdict) -> None:
-        self._write(job, "finish", {"verdict": verdict.to_json()})
+        signature = sign_verdict(verdict, run=job.run_id, fence=job.fence, purpose=job.purpose, key=self.key)
+        self._write(job, "finish", {"verdict": verdict.to_json(), "signature": asdict(signature)})
 
     def give_up(self, job: Job, reason: str) -> None:
         self._write(job, "give-up", {"reason": reason})

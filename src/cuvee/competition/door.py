@@ -80,7 +80,7 @@ class Door:
         self._warn_of_proxy(request)
         actor = admit(request, self._service, line)
         for rate, whose in counted(request, line, actor, self._service.limits):
-            self._buckets.take(rate, whose, self._service.now())
+            self._buckets.take(rate, whose, self._service.stopwatch())
         return Admitted(actor, line)
 
     def _warn_of_proxy(self, request: Request) -> None:

@@ -1,10 +1,7 @@
 """What an organiser may tune of the server itself; the competition's own rules are in competition.yaml."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-
-Clock = Callable[[], datetime]
+from datetime import timedelta
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,3 @@ class Limits:
     sends_per_hour: int = 120
     sends_at_once: int = 10
     what_ifs_per_minute: int = 120
-
-
-def utc_now() -> datetime:
-    """Read the machine's clock."""
-    return datetime.now(UTC)

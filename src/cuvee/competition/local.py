@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cuvee.competition.actors import Actor, new_token, revoke
 from cuvee.competition.database import open_database, sqlite_url
-from cuvee.competition.limits import Limits, utc_now
+from cuvee.competition.limits import Limits
 from cuvee.competition.seeds import enter_seeds
 from cuvee.competition.service import Service
 from cuvee.competition.settings import FILE as FILE_OF_SERVER
@@ -57,7 +57,7 @@ def prepare(service: Service) -> Path:
     if not path.exists():
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with service.database.write() as connection:
-            token = new_token(connection, ORGANISER, Role.ORGANISER, "organiser", utc_now())
+            token = new_token(connection, ORGANISER, Role.ORGANISER, "organiser", service.now(connection))
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
             file.write(token + "\n")
     return path
@@ -66,8 +66,9 @@ def prepare(service: Service) -> Path:
 def make_token(service: Service, role: Role, label: str) -> str:
     """Make a token for a worker or an organiser; earlier ones of the same label end."""
     with service.database.write() as connection:
-        revoke(connection, ORGANISER, utc_now(), role=role, team_id=None, label=label)
-        return new_token(connection, ORGANISER, role, label, utc_now())
+        now = service.now(connection)
+        revoke(connection, ORGANISER, now, role=role, team_id=None, label=label)
+        return new_token(connection, ORGANISER, role, label, now)
 
 
 class Workers:

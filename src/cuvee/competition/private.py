@@ -43,12 +43,17 @@ def drop_private(connection: Connection, submission_id: int, purpose: str) -> No
 
 def private_counts(connection: Connection, submission_id: int, purpose: str) -> dict[str, int]:
     """Return how many private items each task of a run has; nothing where it has no private scores."""
+    return {task: len(scores) for task, scores in private_items(connection, submission_id, purpose).items()}
+
+
+def private_items(connection: Connection, submission_id: int, purpose: str) -> dict[str, list[float]]:
+    """Return the scores of a run's private items by task; nothing where it has no private scores."""
     items = connection.execute(
         sa.select(private_results.c.item_scores).where(
             private_results.c.submission_id == submission_id, private_results.c.purpose == purpose
         )
     ).scalar()
-    return {task: len(scores) for task, scores in (items or {}).items()}
+    return dict(items or {})
 
 
 def private_scores(connection: Connection, purpose: str) -> Sequence[Row[Any]]:

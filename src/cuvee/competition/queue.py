@@ -1,9 +1,13 @@
-"""The queue: who works on what, and until when. A table of leases in the competition's own database.
+"""The queue: who works on what, and until when. A table of leases in the competition's own database, by its clock.
 
 A worker that claims a run holds it until its lease runs out, and renews the lease by its heartbeat. Each claim gives a
 new fencing number; whatever is written for a run must show the number of its present lease, so a worker that was
 thought dead cannot overwrite the work of its successor. A run whose worker is lost goes back to the queue, at the cost
 of nobody's quota, until it was tried `attempts_at_most` times: then it is our failure, for the organiser to look at.
+
+That clock may jump, too. One that was put forward lets all leases look over at once, so a worker counts as lost only
+when its lease still looks over half a lease later: one that lives has renewed it by then. One that was put back leaves
+times that lie too far ahead; they are cut to what would be given now.
 """
 
 from datetime import datetime, timedelta
@@ -49,6 +53,7 @@ def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) 
         worker=worker.name,
         after_test=tests,
         lease_until=now + limits.lease,
+        overdue=False,
         started_at=sa.func.coalesce(runs.c.started_at, sa.bindparam("begun", now, type_=runs.c.started_at.type)),
         reason_code="",
         reason="",
@@ -72,7 +77,7 @@ def renew(
             runs.c.worker == worker.name,
             runs.c.state == State.RUNNING.value,
         )
-        .values(lease_until=now + limits.lease, progress=progress[:200])
+        .values(lease_until=now + limits.lease, overdue=False, progress=progress[:200])
     ).rowcount
     if not kept:
         raise Refusal("lease_lost", f"run {run_id} is no longer this worker's", hint="drop it and claim another")
@@ -98,15 +103,34 @@ def give_up(
 
 
 def reap(connection: Connection, limits: Limits, now: datetime) -> int:
-    """Take back every run whose lease has run out. Return how many."""
+    """Take back every run whose lease has been over for half a lease more. Return how many."""
+    _cut_times_ahead(connection, limits, now)
     expired = connection.execute(
         sa.select(runs)
         .where(runs.c.state == State.RUNNING.value, runs.c.lease_until < now)
         .with_for_update(skip_locked=True)
     ).all()
     for row in expired:
-        _try_again(connection, QUEUE, row, limits, now, LOST_WORKER, f"the worker {row.worker} was lost")
-    return len(expired)
+        if row.overdue:
+            _try_again(connection, QUEUE, row, limits, now, LOST_WORKER, f"the worker {row.worker} was lost")
+    fresh = [row.id for row in expired if not row.overdue]
+    half_a_lease_more = now + limits.lease / 2
+    connection.execute(runs.update().where(runs.c.id.in_(fresh)).values(overdue=True, lease_until=half_a_lease_more))
+    return len(expired) - len(fresh)
+
+
+def _cut_times_ahead(connection: Connection, limits: Limits, now: datetime) -> None:
+    """Shorten leases and waits that are longer than any that is given: the clock was put back after they were."""
+    latest_end = now + limits.lease
+    connection.execute(
+        runs.update()
+        .where(runs.c.state == State.RUNNING.value, runs.c.lease_until > latest_end)
+        .values(lease_until=latest_end)
+    )
+    latest_start = now + _wait_after(limits.attempts_at_most)
+    connection.execute(
+        runs.update().where(runs.c.state == State.QUEUED.value, runs.c.not_before > latest_start).values(not_before=now)
+    )
 
 
 def keep_log(connection: Connection, run_id: int, attempt: int, text: str) -> None:
@@ -169,7 +193,6 @@ def _try_again(
     connection: Connection, by: Actor, row: Row[Any], limits: Limits, now: datetime, code: str, reason: str
 ) -> State:
     if row.attempt < limits.attempts_at_most:
-        wait = WAIT_AFTER_FAILURE * 2 ** (row.attempt - 1)
         move(
             connection,
             row.id,
@@ -177,7 +200,7 @@ def _try_again(
             by,
             now,
             why=reason,
-            not_before=now + wait,
+            not_before=now + _wait_after(row.attempt),
             lease_until=None,
             reason_code=code,
             reason=reason,
@@ -188,3 +211,9 @@ def _try_again(
     move(connection, row.id, State.ERRORED, by, now, why=reason, reason_code=code, reason=told)
     audit.record(connection, by, "alert", f"submission {row.submission_id}", now, reason=told)
     return State.ERRORED
+
+
+def _wait_after(attempt: int) -> timedelta:
+    """Return how long a run waits after its attempt of this number, from 1, has failed."""
+    doublings: int = 2 ** (attempt - 1)
+    return WAIT_AFTER_FAILURE * doublings

@@ -5,6 +5,7 @@ from pathlib import Path
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.judging import Bench
 from cuvee.competition.worker import Worker
+from cuvee.competition.worker_keys import own_key
 from cuvee.submission.competition import load_competition
 from cuvee.submission.sandbox.choose import Host
 
@@ -15,5 +16,5 @@ def work_for(folder: Path, server: str, token: str, host: Host, *, once: bool) -
 
     competition = load_competition(folder)
     bench = Bench(competition, host)
-    source = ServerSource(Client(server, token), competition.digest)
+    source = ServerSource(Client(server, token), competition.digest, own_key(token))
     return Worker(source, bench, bench.self_test, host.scratch).run(threading.Event(), once=once)

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
@@ -17,16 +18,17 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC, move
 from cuvee.competition.service import Service
 from cuvee.competition.states import State
-from cuvee.competition.tables import public_results, runs, submissions, verdicts, workers
-from cuvee.competition.verdict_checks import check_bound, check_content
+from cuvee.competition.tables import likenesses, public_results, runs, submissions, verdicts, workers
+from cuvee.competition.verdict_checks import check_bound, check_content, check_signed
 from cuvee.submission.competition import Competition
+from cuvee.submission.statement import Signature
 from cuvee.submission.verdict import PublicVerdict, Verdict
 
 REFUSED = frozenset({"rules", "archive", "claim"})
 
 
-def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Verdict) -> State:
-    """Take a verdict for a run that the worker holds. The same verdict again changes nothing.
+def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Verdict, signature: Signature) -> State:
+    """Take a signed verdict for a run that the worker holds. The same verdict again changes nothing.
 
     Raises Refusal 'bad_verdict' for one that does not fit the run. That attempt is over then, at nobody's cost: the run
     waits for another, and after a few it is our failure, for the organiser to look at.
@@ -35,18 +37,26 @@ def finish(service: Service, worker: Actor, run_id: int, fence: int, verdict: Ve
         if verdict.outcome != "errored":
             check_content(verdict, service.competition, _purpose(service, run_id))
         with service.database.write() as connection:
-            return take(connection, worker, run_id, fence, verdict, service)
+            return take(connection, worker, run_id, fence, verdict, signature, service)
     except Refusal as refusal:
         if refusal.code != "bad_verdict":
             raise
         with service.database.write() as connection:
-            give_up(connection, worker, run_id, fence, service.limits, service.now(), refusal.message)
+            give_up(connection, worker, run_id, fence, service.limits, service.now(connection), refusal.message)
         raise
 
 
-def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict: Verdict, service: Service) -> State:
+def take(
+    connection: Connection,
+    worker: Actor,
+    run_id: int,
+    fence: int,
+    verdict: Verdict,
+    signature: Signature,
+    service: Service,
+) -> State:
     """Take a verdict whose content is checked, in one transaction."""
-    now = service.now()
+    now = service.now(connection)
     row = held(connection, worker, run_id, fence)
     key = result_key(verdict)
     if row.result_key == key:
@@ -57,9 +67,10 @@ def take(connection: Connection, worker: Actor, run_id: int, fence: int, verdict
         keep_log(connection, run_id, row.attempt, verdict.log)
         return give_up(connection, worker, run_id, fence, service.limits, now, verdict.message)
     check_bound(connection, row, verdict)
+    signed = check_signed(connection, row, verdict, signature)
     keep_log(connection, run_id, row.attempt, verdict.log)
     drop_verdict(connection, row.submission_id, row.purpose)
-    _keep_verdict(connection, row.submission_id, row.purpose, verdict.for_participants(), now)
+    _keep_verdict(connection, row, verdict.for_participants(), signed, signature.salt, now)
     if verdict.outcome == "accepted":
         _keep_scores(connection, row.submission_id, row.purpose, verdict, service.competition, now)
     end = state_of(verdict)
@@ -102,18 +113,18 @@ def drop_verdict(connection: Connection, submission_id: int, purpose: str) -> No
     )
     drop_private(connection, submission_id, purpose)
     if purpose == PUBLIC:
-        connection.execute(public_results.delete().where(public_results.c.submission_id == submission_id))
+        for table in (public_results, likenesses):
+            connection.execute(table.delete().where(table.c.submission_id == submission_id))
 
 
 def _keep_verdict(
-    connection: Connection, submission_id: int, purpose: str, verdict: PublicVerdict, now: datetime
+    connection: Connection, run: Row[Any], verdict: PublicVerdict, signed: dict[str, Any], salt: str, now: datetime
 ) -> None:
     content: dict[str, Any] = verdict.to_json() | {"log": ""}  # the log has a table and a policy of its own
     if content["public"] is not None:
         content["public"].pop("items")
-    connection.execute(
-        verdicts.insert().values(submission_id=submission_id, purpose=purpose, content=content, received_at=now)
-    )
+    whose = {"submission_id": run.submission_id, "purpose": run.purpose}
+    connection.execute(verdicts.insert().values(**whose, content=content, received_at=now, signed=signed, salt=salt))
 
 
 def _keep_scores(
@@ -126,6 +137,8 @@ def _keep_scores(
     public, figures = verdict.public, verdict.figures
     assert public is not None, "checked before"
     assert figures is not None, "checked before"
+    if verdict.likeness is not None:
+        connection.execute(likenesses.insert().values(submission_id=submission_id, content=asdict(verdict.likeness)))
     items = {task: list(values) for task, values in public.items.items()}
     phase = connection.execute(sa.select(submissions.c.phase).where(submissions.c.id == submission_id)).scalar_one()
     connection.execute(

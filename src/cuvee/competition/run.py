@@ -73,10 +73,12 @@ def work_beside(folder: Path, database_url: str | None, name: str, host: Host, *
     from cuvee.competition.beside import DatabaseSource
     from cuvee.competition.judging import Bench
     from cuvee.competition.worker import Worker
+    from cuvee.competition.worker_keys import own_key
 
     service = open_service(folder, database_url)
     bench = Bench(service.competition, host)
-    source = DatabaseSource(service, Actor(Role.WORKER, name))
+    key = own_key(f"{folder.resolve()} {name}")
+    source = DatabaseSource(service, Actor(Role.WORKER, name), key)
     return Worker(source, bench, bench.self_test, host.scratch).run(stopped_by_signals(), once=once)
 
 

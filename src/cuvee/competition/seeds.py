@@ -52,8 +52,8 @@ def enter_seeds(service: Service, organiser: Actor) -> int:
     for seed in new:
         received = opened(packed(seed, service.competition), seed.name, "seed")
         with service.database.write() as connection:
-            team_id, _ = new_team(connection, organiser, seed.name, service.now(), kind=seed.kind)
-            enter(connection, organiser, team_id, received, phase.name, service.now())
+            team_id, _ = new_team(connection, organiser, seed.name, service.now(connection), kind=seed.kind)
+            enter(connection, organiser, team_id, received, phase.name, service.now(connection))
     return len(new)
 
 

@@ -1,29 +1,38 @@
 """What every request works with: the database, the competition, the limits and the clock."""
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from sqlalchemy.engine import Connection
+
 from cuvee.competition.board import Boards
+from cuvee.competition.clock import Clock, database_time
 from cuvee.competition.database import Database
-from cuvee.competition.limits import Clock, Limits, utc_now
+from cuvee.competition.limits import Limits
 from cuvee.submission.competition import Competition
 
 
 @dataclass(frozen=True)
 class Service:
-    """An open competition."""
+    """An open competition. `stopwatch` gives seconds of this process that no jump of a clock changes."""
 
     database: Database
     competition: Competition
     limits: Limits
-    clock: Clock = utc_now
+    clock: Clock = database_time
+    stopwatch: Callable[[], float] = time.monotonic
 
     @cached_property
     def boards(self) -> Boards:
         """The boards, computed once for every change."""
         return Boards(self.database, self.competition)
 
-    def now(self) -> datetime:
-        """Read the clock."""
-        return self.clock()
+    def now(self, connection: Connection | None = None) -> datetime:
+        """Read the clock in the transaction that is under way, or in a short one of its own where none is."""
+        if connection is not None:
+            return self.clock(connection)
+        with self.database.read() as reading:
+            return self.clock(reading)

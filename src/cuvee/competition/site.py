@@ -10,7 +10,7 @@ from cuvee.competition.pages.board_page import Choice, arranged, bar
 from cuvee.competition.pages.render import shipped_text, text
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
-from cuvee.competition.views import board_view, final_view, submission_view, submission_views, team_view
+from cuvee.competition.views import board_view, final_view, key_views, submission_view, submission_views, team_view
 from cuvee.report.template import shipped as shipped_look
 
 
@@ -26,12 +26,12 @@ def write_site(service: Service, folder: Path) -> int:
 
 def _pages(service: Service) -> dict[str, str]:
     of = service.competition
-    common = {"competition": of, "actor": VISITOR, "now": service.now(), "path": ""}
+    common = {"competition": of, "actor": VISITOR, "path": ""}
     phase = next((each for each in of.phases if each.scores == "public"), of.phases[0])
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
-        record = head(connection)
+        record, now, keys = head(connection), service.now(connection), key_views(connection)
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -46,7 +46,7 @@ def _pages(service: Service) -> dict[str, str]:
         "phase": phase,
         "bar": lambda figure: bar(figure, all_rows.scale),
     }
-    guide = {"meaning": MEANING, "address": "https://the-server", "record": record}
+    guide = {"meaning": MEANING, "address": "https://the-server", "record": record, "now": now, "keys": keys}
     made = {
         "index.html": text("board", {**common, **board_values}, static_site=True),
         "final.html": text("final", {**common, "final": final}, static_site=True),

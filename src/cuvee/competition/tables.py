@@ -125,6 +125,7 @@ runs = Table(
     Column("worker", String(80), nullable=True),
     Column("after_test", Integer, nullable=True),
     Column("lease_until", Moment, nullable=True),
+    Column("overdue", Boolean, nullable=False, server_default=false()),
     Column("queued_at", Moment, nullable=False),
     Column("not_before", Moment, nullable=False),
     Column("started_at", Moment, nullable=True),
@@ -173,6 +174,15 @@ verdicts = Table(
     Column("purpose", String(10), primary_key=True),
     Column("content", JSON, nullable=False),
     Column("received_at", Moment, nullable=False),
+    Column("signed", JSON, nullable=True),
+    Column("salt", String(32), nullable=False, server_default=""),
+)
+
+likenesses = Table(
+    "likenesses",
+    metadata,
+    Column("submission_id", ForeignKey("submissions.id"), primary_key=True),
+    Column("content", JSON, nullable=False),
 )
 
 private_results = Table(
@@ -234,6 +244,15 @@ alarms = Table(
     Column("suspect", Integer, nullable=False),
     Column("standing", Integer, nullable=False),
     Column("closed_at", Moment, nullable=True),
+)
+
+worker_keys = Table(
+    "worker_keys",
+    metadata,
+    Column("public_key", String(60), primary_key=True),
+    Column("worker", String(80), nullable=False, index=True),
+    Column("registered_at", Moment, nullable=False),
+    Column("ended_at", Moment, nullable=True),
 )
 
 facts = Table(

@@ -17,13 +17,21 @@ from cuvee.competition.private import private_counts
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.tables import archives, submissions, verdicts
+from cuvee.competition.worker_keys import is_registered
+from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.evaluate.statistics import Estimate, average, mean
 from cuvee.submission.competition import Competition, CompetitionTask
+from cuvee.submission.likeness import NUMBERS, Likeness
+from cuvee.submission.sign import checked
+from cuvee.submission.statement import Signature, content_of
 from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
 
 NEAR = 1e-6
 """Other processors may round a sum in another way, and no more."""
+
+NEAR_LENGTH = 1e-3
+"""A sketch is rounded before it is sent."""
 
 LARGEST_COUNT = 2**63 - 1
 LARGEST_SECONDS = 1e9
@@ -46,8 +54,27 @@ def check_bound(connection: Connection, run: Row[Any], verdict: Verdict) -> None
         raise _refusal(problem)
 
 
-def _refusal(problem: str) -> Refusal:
-    hint = "give the worker the server's folder; other tasks or items need a new version of competition.yaml"
+def check_signed(connection: Connection, run: Row[Any], verdict: Verdict, signature: Signature) -> dict[str, Any]:
+    """Check that the worker which holds the run has signed this verdict of it. Return the signed document.
+
+    Raises Refusal 'bad_verdict'.
+    """
+    if not is_registered(connection, run.worker, signature.public_key):
+        hint = "start the worker anew; if its key has ended with its token, remove the key's file first"
+        raise _refusal("it is signed with a key that is not, or no longer, its worker's", hint)
+    content = content_of(verdict, run=run.id, fence=run.fence, purpose=run.purpose, salt=signature.salt)
+    document = {"content": content, "public_key": signature.public_key, "signature": signature.signature}
+    try:
+        checked(document, signature.public_key)
+    except SubmissionError as error:
+        raise _refusal("its signature is not that of this verdict and this run", "judge it again") from error
+    return document
+
+
+FOLDER_HINT = "give the worker the server's folder; other tasks or items need a new version of competition.yaml"
+
+
+def _refusal(problem: str, hint: str = FOLDER_HINT) -> Refusal:
     return Refusal("bad_verdict", f"the verdict does not fit its run: {problem}", hint=hint)
 
 
@@ -77,6 +104,8 @@ def _accepted_problems(verdict: Verdict, competition: Competition, purpose: str)
     yield from _score_problems("public", verdict.public, competition.tasks)
     if verdict.private is not None:
         yield from _score_problems("private", verdict.private, hidden)
+    if verdict.likeness is not None:
+        yield from _likeness_problems(verdict.likeness, verdict.public)
 
 
 def _purpose_problems(verdict: Verdict, purpose: str, hidden: Sequence[CompetitionTask]) -> Iterator[str]:
@@ -126,6 +155,16 @@ def _differs(score: Score, estimate: Estimate) -> bool:
         (score.high, estimate.high),
     )
     return score.n != estimate.n or not all(abs(one - other) <= NEAR for one, other in pairs)
+
+
+def _likeness_problems(likeness: Likeness, public: PublicScores) -> Iterator[str]:
+    if len(likeness.sketch) not in (0, NUMBERS):
+        yield f"its sketch has {len(likeness.sketch)} numbers, not {NUMBERS}"
+    if likeness.sketch and abs(math.hypot(*likeness.sketch) - 1) > NEAR_LENGTH:
+        yield "its sketch has not the length 1"
+    answered = {task: len(keys) for task, keys in likeness.wrong.items()}
+    if answered != {task: len(items) for task, items in public.items.items()}:
+        yield "it has wrong answers of other items than it has scores of"
 
 
 def _figure_problems(figures: Figures) -> Iterator[str]:

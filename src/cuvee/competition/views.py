@@ -29,6 +29,7 @@ from cuvee.competition.tables import (
     teams,
     verdicts,
 )
+from cuvee.competition.worker_keys import all_keys
 from cuvee.submission.competition import Competition
 
 Kind = Literal["participant", "baseline", "parent"]
@@ -93,6 +94,26 @@ class MoveView(View):
     reason: str
 
 
+class KeyView(View):
+    """A worker's public key, and the time in which verdicts were taken under it."""
+
+    public_key: str
+    registered_at: datetime
+    ended_at: datetime | None
+
+
+class SignedVerdictView(View):
+    """A verdict as its worker has signed it, which `cuvee competition check-verdict` checks; None for an unsigned one.
+
+    Its content has no scores of single items: they are under its seals.
+    """
+
+    submission: int
+    purpose: str
+    document: dict[str, Any] | None
+    key: KeyView | None
+
+
 class OwnSubmissionView(SubmissionView):
     """A submission as its team and the organiser see it. `feedback` says why a score is not shown."""
 
@@ -116,6 +137,7 @@ class OwnSubmissionView(SubmissionView):
     figures: dict[str, Any] | None
     reproduction: dict[str, Any] | None
     weights_digest: str
+    signed_by: str
 
 
 class PlaceView(View):
@@ -189,6 +211,38 @@ def submission_view(
     if row is None or not row.is_shown or not row.released or row.state != State.SCORED:
         raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
     return SubmissionView(**_shared(row, show_score=True, recipe=fact(connection, PUBLISHED) is not None))
+
+
+def key_views(connection: Connection) -> list[KeyView]:
+    """List all keys that workers have signed with, oldest first."""
+    return [_key_view(row) for row in all_keys(connection)]
+
+
+def signed_verdict_view(connection: Connection, actor: Actor, submission_id: int, purpose: str) -> SignedVerdictView:
+    """Show a signed verdict to the organiser, and to others once they may see all that it says.
+
+    A team sees that of its own public run where it sees the score. Everybody sees those of shown submissions once the
+    final ranking is published, as recipes are shown then, too.
+    """
+    row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
+    verdict = connection.execute(
+        sa.select(verdicts).where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
+    ).one_or_none()
+    published = fact(connection, PUBLISHED) is not None
+    if row is None or verdict is None or not _may_see_verdict(actor, row, purpose, published=published):
+        raise Refusal("not_found", f"there is no {purpose} verdict of submission {submission_id} to be seen")
+    keys = {key.public_key: key for key in key_views(connection)}
+    key = keys.get(verdict.signed["public_key"]) if verdict.signed else None
+    return SignedVerdictView(submission=submission_id, purpose=purpose, document=verdict.signed, key=key)
+
+
+def _may_see_verdict(actor: Actor, row: Row[Any], purpose: str, *, published: bool) -> bool:
+    if actor.role is Role.ORGANISER:
+        return True
+    if published and row.is_shown and row.released and row.state == State.SCORED:
+        return True
+    has_no_score = row.value is None
+    return purpose == PUBLIC and _is_own(actor, row) and (has_no_score or bool(row.released))
 
 
 def submission_views(
@@ -300,10 +354,11 @@ def _shared(row: Row[Any], *, show_score: bool, recipe: bool) -> dict[str, Any]:
 
 
 def _own(connection: Connection, actor: Actor, row: Row[Any], competition: Competition) -> OwnSubmissionView:
-    content = connection.execute(
-        sa.select(verdicts.c.content).where(verdicts.c.submission_id == row.id, verdicts.c.purpose == PUBLIC)
-    ).scalar()
-    found: Mapping[str, Any] = content or {}
+    verdict = connection.execute(
+        sa.select(verdicts).where(verdicts.c.submission_id == row.id, verdicts.c.purpose == PUBLIC)
+    ).one_or_none()
+    found: Mapping[str, Any] = verdict.content if verdict else {}
+    signed: Mapping[str, Any] = (verdict.signed if verdict else None) or {}
     state = State(row.state)
     return OwnSubmissionView(
         **_shared(row, show_score=_shows_score(actor, row), recipe=True),
@@ -327,7 +382,12 @@ def _own(connection: Connection, actor: Actor, row: Row[Any], competition: Compe
         figures=found.get("figures"),
         reproduction=found.get("reproduction") if row.released else None,
         weights_digest=row.weights_digest or "",
+        signed_by=signed.get("public_key", ""),
     )
+
+
+def _key_view(row: Row[Any]) -> KeyView:
+    return KeyView(public_key=row.public_key, registered_at=row.registered_at, ended_at=row.ended_at)
 
 
 def _feedback(row: Row[Any], competition: Competition) -> str:

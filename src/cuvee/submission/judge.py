@@ -29,6 +29,7 @@ from cuvee.submission.competition import Budget, Competition
 from cuvee.submission.control import judge_a_parent, whole_model
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
+from cuvee.submission.likeness import likeness_of
 from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
 from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
@@ -151,8 +152,14 @@ class _Case:
             public=measured.public,
             private=measured.private,
             reproduction=self.compared(built, measured),
+            likeness=likeness_of(built.folder, self.ground(), measured.wrong),
             log=built.ended.log,
         )
+
+    def ground(self) -> Path | None:
+        """Return the folder of the model that others are sketched against: the competition's first whole one."""
+        model = whole_model(self.competition)
+        return self.competition.folder / model.folder if model is not None else None
 
     def rejected(self, reason: Reason, message: str, log: str = "") -> Verdict:
         """Return the verdict of a failure that is the participant's."""

@@ -15,10 +15,13 @@ from cuvee.evaluate.statistics import macro_score
 from cuvee.submission.answers import limited, read_answers
 from cuvee.submission.build import Rejection
 from cuvee.submission.competition import Competition, CompetitionTask
+from cuvee.submission.likeness import answer_key
 from cuvee.submission.pack import canonical_json
 from cuvee.submission.verdict import PrivateScores, PublicScores
 
 PUBLIC, PRIVATE = "public", "private"
+RIGHT = 0.5
+"""An answer with a score below this counts as wrong where wrong answers are compared."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +41,16 @@ class Parts:
 
 @dataclass(frozen=True)
 class Measured:
-    """Scores, the answers to the public parts with their digest, tokens of all answers."""
+    """Scores, the answers to the public parts with their digest, tokens of all answers.
+
+    `wrong` has for each public item of a task, in order, a short form of the answer if it was wrong, and "" if not.
+    """
 
     public: PublicScores | None
     private: PrivateScores | None
     predictions: Mapping[str, Mapping[str, int | str]]
     tokens: int
+    wrong: Mapping[str, tuple[str, ...]]
 
     @property
     def predictions_digest(self) -> str:
@@ -84,6 +91,7 @@ def measure(parts: Parts, answers: Path) -> Measured:
         _private(private),
         {name: _predictions(task, found[f"{PUBLIC}.{name}"]) for name, task in parts.public.items()},
         sum(report.tokens for report in (*public, *private)),
+        {report.task: _wrong(report) for report in public if report.main},
     )
 
 
@@ -94,6 +102,11 @@ def digest_of_predictions(predictions: Mapping[str, Mapping[str, int | str]]) ->
 
 def _predictions(task: Task, answers: Mapping[str, Answer]) -> dict[str, int | str]:
     return {sample.id: answers[sample.id].prediction for sample in task.samples}
+
+
+def _wrong(report: TaskReport) -> tuple[str, ...]:
+    scored = [item for item in report.items if item.score is not None]
+    return tuple(answer_key(item.prediction) if (item.score or 0) < RIGHT else "" for item in scored)
 
 
 def _public(reports: Sequence[TaskReport]) -> PublicScores | None:

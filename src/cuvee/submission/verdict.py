@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.submission.evidence import Evidence
+from cuvee.submission.likeness import Likeness
 
 T = TypeVar("T")
 
@@ -188,6 +189,7 @@ class Verdict:
     private: PrivateScores | None = field(default=None, repr=False)
     figures: Figures | None = None
     reproduction: Reproduction | None = None
+    likeness: Likeness | None = field(default=None, repr=False)
     log: str = ""
 
     @property
@@ -196,7 +198,7 @@ class Verdict:
         return self.outcome != "errored"
 
     def for_participants(self) -> PublicVerdict:
-        """Return the verdict without private scores and log."""
+        """Return the verdict without private scores, likeness and log."""
         return PublicVerdict(**{each.name: getattr(self, each.name) for each in fields(PublicVerdict)})
 
     def to_json(self) -> dict[str, Any]:
@@ -208,6 +210,9 @@ class Verdict:
         """Read plain data. Raises SubmissionError for anything but a verdict."""
         return _read(_WHOLE, content)
 
+
+WITHHELD = frozenset(each.name for each in fields(Verdict)) - {each.name for each in fields(PublicVerdict)}
+"""What a verdict has that participants may not see."""
 
 _PUBLIC = TypeAdapter(PublicVerdict)
 _WHOLE = TypeAdapter(Verdict)

@@ -20,7 +20,7 @@ from cuvee.submission.pack import strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.scratch import own_folder
 from cuvee.submission.sign import checked, signed
-from cuvee.submission.verdict import Agreement, Finding, PublicVerdict, Reproduction, Verdict
+from cuvee.submission.verdict import WITHHELD, Agreement, Finding, PublicVerdict, Reproduction, Verdict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -139,7 +139,7 @@ def read_verdict(path: Path, competition: Competition) -> PublicVerdict:
 def _without_private(content: Any) -> Any:
     if not isinstance(content, dict):
         return content
-    return {key: value for key, value in content.items() if key not in ("private", "log")}
+    return {key: value for key, value in content.items() if key not in WITHHELD}
 
 
 def as_text(document: Any) -> str:

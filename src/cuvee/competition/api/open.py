@@ -18,7 +18,16 @@ from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.teams import new_team
-from cuvee.competition.views import BoardView, FinalView, TeamView, board_view, final_view, team_view
+from cuvee.competition.views import (
+    BoardView,
+    FinalView,
+    KeyView,
+    TeamView,
+    board_view,
+    final_view,
+    key_views,
+    team_view,
+)
 from cuvee.version import __version__
 
 routes = APIRouter(tags=["open"])
@@ -90,9 +99,9 @@ def health(service: Serves, _actor: Asks) -> HealthView:
 @routes.get("/api/competition", response_model=CompetitionView)
 def competition(service: Serves, _actor: Asks) -> CompetitionView:
     """Show the competition: phases, tasks, rules."""
-    of, now = service.competition, service.now()
+    of = service.competition
     with service.database.read() as connection:
-        head = audit.head(connection)
+        head, now = audit.head(connection), service.now(connection)
     return CompetitionView(
         name=of.name,
         title=of.title,
@@ -120,6 +129,13 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
         audit_head=AuditHeadView(line=head.line, digest=head.digest),
         text=of.text,
     )
+
+
+@routes.get("/api/keys", response_model=list[KeyView])
+def keys(service: Serves, _actor: Asks) -> list[KeyView]:
+    """List the public keys that workers sign verdicts with, those that have ended too."""
+    with service.database.read() as connection:
+        return key_views(connection)
 
 
 @routes.get("/api/board", response_model=BoardView)
@@ -175,7 +191,7 @@ def board_of(service: Service, phase: str | None) -> Board:
 
 def register(service: Service, actor: Actor, name: str, members: list[str], invitation: str) -> MadeTeam:
     """Register a team by itself: not too many members, and with the code of the invitation where there is one."""
-    rules, now = service.competition.teams, service.now()
+    rules = service.competition.teams
     if rules.registration != "open":
         raise Refusal("not_allowed", "teams are invited to this competition", hint="ask the organiser for a token")
     code = service.limits.invitation
@@ -184,7 +200,7 @@ def register(service: Service, actor: Actor, name: str, members: list[str], invi
     if len(members) > rules.max_members:
         raise Refusal("bad_request", f"a team has at most {rules.max_members} members, this has {len(members)}")
     with service.database.write() as connection:
-        team_id, token = new_team(connection, actor, name, now, members=members)
+        team_id, token = new_team(connection, actor, name, service.now(connection), members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
 
 

@@ -10,14 +10,15 @@ from pydantic import BaseModel
 from cuvee.competition import final, submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import new_token, revoke
+from cuvee.competition.alike import Alike, alike
 from cuvee.competition.audit import lines
-from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number
+from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number, Purpose
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.refusals import Refusal
-from cuvee.competition.runs import HIDDEN, PUBLIC
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.states import Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms
 from cuvee.competition.tables import runs, teams
@@ -27,7 +28,6 @@ from cuvee.competition.workforce import known_workers
 from cuvee.submission.expected import TOLERANCE
 
 routes = APIRouter(prefix="/api/organiser", tags=["organiser"])
-Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 
 
 class TokenView(BaseModel):
@@ -120,9 +120,9 @@ def rerun(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose 
     """Judge a submission again; it costs no quota."""
     with service.database.write() as connection:
         if purpose == PUBLIC:
-            submissions.rerun(connection, actor, submission_id, service.now())
+            submissions.rerun(connection, actor, submission_id, service.now(connection))
         else:
-            final.rerun(connection, actor, submission_id, service.competition, service.now())
+            final.rerun(connection, actor, submission_id, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -130,7 +130,7 @@ def rerun(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose 
 def reject(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SubmissionView:
     """Reject a quarantined submission as a crash. Its quota counts, unless it is given back."""
     with service.database.write() as connection:
-        submissions.reject(connection, actor, submission_id, purpose, service.now())
+        submissions.reject(connection, actor, submission_id, purpose, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -138,7 +138,7 @@ def reject(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose
 def give_back(service: Serves, actor: Asks, submission_id: Number) -> SubmissionView:
     """Give a team its quota back for a submission."""
     with service.database.write() as connection:
-        submissions.give_back(connection, actor, submission_id, service.now())
+        submissions.give_back(connection, actor, submission_id, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -146,7 +146,7 @@ def give_back(service: Serves, actor: Asks, submission_id: Number) -> Submission
 def hide(service: Serves, actor: Asks, submission_id: Number, body: Hidden) -> SubmissionView:
     """Take a submission off the public pages, or put it back."""
     with service.database.write() as connection:
-        hide_submission(connection, actor, submission_id, body.hidden, service.competition, service.now())
+        hide_submission(connection, actor, submission_id, body.hidden, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -154,7 +154,7 @@ def hide(service: Serves, actor: Asks, submission_id: Number, body: Hidden) -> S
 def annotate(service: Serves, actor: Asks, submission_id: Number, body: Note) -> SubmissionView:
     """Set the note that stands beside a submission."""
     with service.database.write() as connection:
-        submissions.annotate(connection, actor, submission_id, body.note, service.now())
+        submissions.annotate(connection, actor, submission_id, body.note, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -162,7 +162,7 @@ def annotate(service: Serves, actor: Asks, submission_id: Number, body: Note) ->
 def invite(service: Serves, actor: Asks, body: NewTeam) -> MadeTeamView:
     """Register a team, also where registration is not open."""
     with service.database.write() as connection:
-        team_id, token = new_team(connection, actor, body.name, service.now(), members=body.members)
+        team_id, token = new_team(connection, actor, body.name, service.now(connection), members=body.members)
         return MadeTeamView(team=team_view(connection, actor, team_id), token=token)
 
 
@@ -170,7 +170,7 @@ def invite(service: Serves, actor: Asks, body: NewTeam) -> MadeTeamView:
 def hide_a_team(service: Serves, actor: Asks, team_id: Number, body: Hidden) -> TeamView:
     """Take a team off the public pages, or put it back."""
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, body.hidden, service.competition, service.now())
+        hide_team(connection, actor, team_id, body.hidden, service.competition, service.now(connection))
         return team_view(connection, actor, team_id)
 
 
@@ -181,8 +181,8 @@ def replace_token(service: Serves, actor: Asks, team_id: Number) -> TokenView:
         name = connection.execute(sa.select(teams.c.name).where(teams.c.id == team_id)).scalar()
         if name is None:
             raise Refusal("not_found", f"there is no team {team_id}")
-        revoke(connection, actor, service.now(), role=Role.TEAM, team_id=team_id, label=name)
-        return TokenView(token=new_token(connection, actor, Role.TEAM, name, service.now(), team_id=team_id))
+        revoke(connection, actor, service.now(connection), role=Role.TEAM, team_id=team_id, label=name)
+        return TokenView(token=new_token(connection, actor, Role.TEAM, name, service.now(connection), team_id=team_id))
 
 
 @routes.get("/workers", response_model=list[WorkerView])
@@ -196,15 +196,17 @@ def list_workers(service: Serves, _actor: Asks) -> list[WorkerView]:
 def new_worker(service: Serves, actor: Asks, body: NewWorker) -> TokenView:
     """Make a token for a worker on any machine."""
     with service.database.write() as connection:
-        revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=body.name)
-        return TokenView(token=new_token(connection, actor, Role.WORKER, body.name, service.now()))
+        revoke(connection, actor, service.now(connection), role=Role.WORKER, team_id=None, label=body.name)
+        return TokenView(token=new_token(connection, actor, Role.WORKER, body.name, service.now(connection)))
 
 
 @routes.post("/workers/{name}/revoke", response_model=CountView)
 def revoke_worker(service: Serves, actor: Asks, name: Annotated[Label, Path()]) -> CountView:
     """End a worker's tokens. Its run goes back to the queue when its lease is over."""
     with service.database.write() as connection:
-        return CountView(count=revoke(connection, actor, service.now(), role=Role.WORKER, team_id=None, label=name))
+        return CountView(
+            count=revoke(connection, actor, service.now(connection), role=Role.WORKER, team_id=None, label=name)
+        )
 
 
 @routes.get("/expected", response_model=ExpectedView | None)
@@ -230,7 +232,7 @@ def show_expected(service: Serves, _actor: Asks) -> ExpectedView | None:
 def forget_expected(service: Serves, actor: Asks) -> ExpectedView | None:
     """Let the next worker that tests itself record anew what all must find. Returns what is expected now: null."""
     with service.database.write() as connection:
-        forget(connection, actor, service.now())
+        forget(connection, actor, service.now(connection))
     return show_expected(service, actor)
 
 
@@ -246,14 +248,14 @@ def list_alarms(service: Serves, _actor: Asks) -> list[AlarmView]:
 def rerun_suspects(service: Serves, actor: Asks, alarm_id: Number) -> CountView:
     """Judge again what an alarm's worker left suspect. Returns how many runs that is."""
     with service.database.write() as connection:
-        return CountView(count=judge_suspects_again(connection, actor, alarm_id, service.now()))
+        return CountView(count=judge_suspects_again(connection, actor, alarm_id, service.now(connection)))
 
 
 @routes.post("/alarms/{alarm_id}/close", response_model=list[AlarmView])
 def close_one_alarm(service: Serves, actor: Asks, alarm_id: Number) -> list[AlarmView]:
     """Take an alarm off the list. Returns those that are left."""
     with service.database.write() as connection:
-        close_alarm(connection, actor, alarm_id, service.now())
+        close_alarm(connection, actor, alarm_id, service.now(connection))
     return list_alarms(service, actor)
 
 
@@ -288,6 +290,13 @@ def show_duplicates(service: Serves, _actor: Asks) -> list[Duplicate]:
         return duplicates(connection)
 
 
+@routes.get("/alike", response_model=list[Alike])
+def show_alike(service: Serves, _actor: Asks) -> list[Alike]:
+    """List submissions of different teams that are near copies: a reason to look, and no proof."""
+    with service.database.read() as connection:
+        return alike(connection)
+
+
 @routes.get("/export", response_model=dict[str, list[dict[str, Any]]])
 def export(service: Serves, _actor: Asks) -> dict[str, list[dict[str, Any]]]:
     """Return the whole database but archives and tokens, private scores and all."""
@@ -306,21 +315,21 @@ def show_finals(service: Serves, _actor: Asks) -> FinalsView:
 def freeze(service: Serves, actor: Asks) -> CountView:
     """Take no more submissions, and judge the chosen ones for the final ranking. Returns how many."""
     with service.database.write() as connection:
-        return CountView(count=final.freeze(connection, actor, service.competition, service.now()))
+        return CountView(count=final.freeze(connection, actor, service.competition, service.now(connection)))
 
 
 @routes.post("/unfreeze", response_model=CountView)
 def unfreeze(service: Serves, actor: Asks) -> CountView:
     """Take submissions again, as long as no final run has begun."""
     with service.database.write() as connection:
-        return CountView(count=final.unfreeze(connection, actor, service.competition, service.now()))
+        return CountView(count=final.unfreeze(connection, actor, service.competition, service.now(connection)))
 
 
 @routes.post("/publish", response_model=CountView)
 def publish(service: Serves, actor: Asks) -> CountView:
     """Publish the final ranking. Returns how many places it has."""
     with service.database.write() as connection:
-        return CountView(count=final.publish(connection, actor, service.competition, service.now()))
+        return CountView(count=final.publish(connection, actor, service.competition, service.now(connection)))
 
 
 def finals_view(found: final.Finals) -> FinalsView:

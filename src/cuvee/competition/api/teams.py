@@ -9,17 +9,20 @@ from pydantic import BaseModel
 from cuvee.competition import submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
-from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Sent
+from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Purpose, Sent
 from cuvee.competition.inbox import opened
 from cuvee.competition.quotas import Quota, quota
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 from cuvee.competition.views import (
     OwnSubmissionView,
+    SignedVerdictView,
     SubmissionView,
     archive_content,
     log_text,
+    signed_verdict_view,
     submission_view,
     submission_views,
 )
@@ -129,11 +132,18 @@ def archive(service: Serves, actor: Asks, submission_id: Number) -> Response:
         return Response(archive_content(connection, actor, submission_id), media_type="application/x-tar")
 
 
+@routes.get("/api/submissions/{submission_id}/verdict", response_model=SignedVerdictView)
+def signed_verdict(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> SignedVerdictView:
+    """Return a verdict as its worker has signed it."""
+    with service.database.read() as connection:
+        return signed_verdict_view(connection, actor, submission_id, purpose)
+
+
 @routes.post("/api/submissions/{submission_id}/cancel", response_model=OwnSubmissionView)
 def cancel(service: Serves, actor: Asks, submission_id: Number) -> SubmissionView:
     """Take a submission back. While it waits, that costs no quota."""
     with service.database.write() as connection:
-        submissions.cancel(connection, actor, submission_id, service.now())
+        submissions.cancel(connection, actor, submission_id, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -141,7 +151,7 @@ def cancel(service: Serves, actor: Asks, submission_id: Number) -> SubmissionVie
 def select(service: Serves, actor: Asks, submission_id: Number, body: Chosen) -> SubmissionView:
     """Choose a submission for the final ranking, or no longer."""
     with service.database.write() as connection:
-        submissions.select(connection, actor, submission_id, body.chosen, service.competition, service.now())
+        submissions.select(connection, actor, submission_id, body.chosen, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
 
 
@@ -159,9 +169,9 @@ def take(
 
 def quota_of(service: Service, actor: Actor) -> Quota | None:
     """Count what a team used of the open phase; None while none is open."""
-    now = service.now()
-    phase = service.competition.phase(now)
-    if phase is None or phase.scores != "public" or actor.team_id is None:
-        return None
     with service.database.read() as connection:
+        now = service.now(connection)
+        phase = service.competition.phase(now)
+        if phase is None or phase.scores != "public" or actor.team_id is None:
+            return None
         return quota(connection, actor.team_id, phase, now)

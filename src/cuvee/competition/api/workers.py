@@ -13,8 +13,8 @@ from cuvee.competition.bodies import LARGEST_NUMBER, Failure, Finished, Hello, N
 from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
-from cuvee.competition.service import Service
 from cuvee.competition.states import State
+from cuvee.competition.worker_keys import register
 from cuvee.competition.workforce import enter, is_ready, leave, take_out
 
 routes = APIRouter(tags=["workers"])
@@ -44,30 +44,33 @@ def hello(service: Serves, actor: Asks, body: Hello) -> WelcomeView:
     if body.ready and body.competition_digest != service.competition.digest:
         raise Refusal("bad_request", "the worker has another version of competition.yaml", hint="copy the server's")
     with service.database.write() as connection:
-        objection = _greeted(connection, service, actor, body)
-    lease = service.limits.lease.total_seconds()
-    return WelcomeView(now=service.now(), objection=objection, lease_seconds=lease)
+        now = service.now(connection)
+        objection = _greeted(connection, actor, body, now)
+    return WelcomeView(now=now, objection=objection, lease_seconds=service.limits.lease.total_seconds())
 
 
-def _greeted(connection: Connection, service: Service, worker: Actor, hello: Hello) -> str:
+def _greeted(connection: Connection, worker: Actor, hello: Hello, now: datetime) -> str:
     if hello.failed:
-        take_out(connection, worker, service.now(), reason=hello.reason)
+        take_out(connection, worker, now, reason=hello.reason)
         return ""
     if not hello.ready:
-        leave(connection, worker, service.now(), reason=hello.reason)
+        leave(connection, worker, now, reason=hello.reason)
         return ""
     control = None if hello.control is None else hello.control.score()
     fitness = Fitness(hello.hardware, control)
-    return enter(connection, worker, fitness, hello.competition_digest, service.now())
+    objection = enter(connection, worker, fitness, hello.competition_digest, now)
+    if not objection:
+        register(connection, worker, hello.public_key, now)
+    return objection
 
 
 @routes.post("/api/worker/claim", response_model=Job | None)
 def claim(service: Serves, actor: Asks) -> Job | None:
     """Take the next run; null if none waits."""
     with service.database.write() as connection:
-        if not is_ready(connection, actor, service.now()):
+        if not is_ready(connection, actor, service.now(connection)):
             raise Refusal("not_allowed", "this worker is out of service", hint="restart it once its cause is mended")
-        return queue.claim(connection, actor, service.limits, service.now())
+        return queue.claim(connection, actor, service.limits, service.now(connection))
 
 
 @routes.get(
@@ -85,19 +88,22 @@ def archive(service: Serves, actor: Asks, run_id: Number, fence: int = Query(ge=
 def renew(service: Serves, actor: Asks, run_id: Number, body: Renewal) -> StateView:
     """Keep a run for another lease, and say how far it is."""
     with service.database.write() as connection:
-        queue.renew(connection, actor, run_id, body.fence, service.limits, service.now(), body.progress)
+        queue.renew(connection, actor, run_id, body.fence, service.limits, service.now(connection), body.progress)
     return StateView(state=State.RUNNING)
 
 
 @routes.post("/api/worker/runs/{run_id}/finish", response_model=StateView)
 def finish(service: Serves, actor: Asks, run_id: Number, body: Finished) -> StateView:
-    """Hand in a verdict. The same one again changes nothing; one that does not fit its run ends the attempt."""
-    return StateView(state=results.finish(service, actor, run_id, body.fence, body.verdict))
+    """Hand in a signed verdict. The same one again changes nothing; one that does not fit its run ends the attempt."""
+    state = results.finish(service, actor, run_id, body.fence, body.verdict, body.signature)
+    return StateView(state=state)
 
 
 @routes.post("/api/worker/runs/{run_id}/give-up", response_model=StateView)
 def give_up(service: Serves, actor: Asks, run_id: Number, body: Failure) -> StateView:
     """Say that a run failed by no fault of the participant's."""
     with service.database.write() as connection:
-        state = queue.give_up(connection, actor, run_id, body.fence, service.limits, service.now(), body.reason)
+        state = queue.give_up(
+            connection, actor, run_id, body.fence, service.limits, service.now(connection), body.reason
+        )
     return StateView(state=state)

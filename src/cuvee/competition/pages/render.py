@@ -43,7 +43,7 @@ def environment() -> jinja2.Environment:
 def page(request: Request, template: str, actor: Actor = VISITOR, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a page for somebody."""
     service: Service = request.app.state.service
-    common = {"competition": service.competition, "actor": actor, "now": service.now(), "path": request.url.path}
+    common = {"competition": service.competition, "actor": actor, "path": request.url.path}
     return HTMLResponse(text(template, {**common, **values}), status_code=status)
 
 

@@ -10,10 +10,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
 from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_session
+from cuvee.competition.alike import alike
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
-from cuvee.competition.bodies import Number
+from cuvee.competition.bodies import Number, Purpose
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
@@ -29,7 +30,9 @@ from cuvee.competition.tables import runs, teams
 from cuvee.competition.views import (
     OwnSubmissionView,
     final_view,
+    key_views,
     log_text,
+    signed_verdict_view,
     submission_view,
     submission_views,
     team_view,
@@ -98,8 +101,12 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
 def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """How to take part, and the rules."""
     with service.database.read() as connection:
-        record = head(connection)
-    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), record=record)
+        values: dict[str, Any] = {
+            "record": head(connection),
+            "now": service.now(connection),
+            "keys": key_views(connection),
+        }
+    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), **values)
 
 
 @routes.get("/teams/{team_id}")
@@ -123,11 +130,20 @@ def submission_state(request: Request, service: Serves, actor: Asks, submission_
     return _submission(request, service, actor, submission_id, "state")
 
 
+@routes.get("/submissions/{submission_id}/verdict")
+def signed_verdict(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC) -> Response:
+    """A verdict as its worker has signed it, as a file."""
+    with service.database.read() as connection:
+        shown = signed_verdict_view(connection, actor, submission_id, purpose)
+    named = {"Content-Disposition": f'attachment; filename="verdict-{submission_id}-{purpose}.json"'}
+    return Response(shown.model_dump_json(indent=1), media_type="application/json", headers=named)
+
+
 @routes.post("/submissions/{submission_id}/cancel")
 def cancel(service: Serves, actor: Asks, submission_id: Number) -> Response:
     """Take a submission back."""
     with service.database.write() as connection:
-        submissions.cancel(connection, actor, submission_id, service.now())
+        submissions.cancel(connection, actor, submission_id, service.now(connection))
     return _go(f"/submissions/{submission_id}")
 
 
@@ -136,7 +152,7 @@ def select(service: Serves, actor: Asks, submission_id: Number, form: Form) -> R
     """Choose a submission for the final ranking."""
     chosen = form.get("chosen") == "1"
     with service.database.write() as connection:
-        submissions.select(connection, actor, submission_id, chosen, service.competition, service.now())
+        submissions.select(connection, actor, submission_id, chosen, service.competition, service.now(connection))
     return _go(f"/submissions/{submission_id}")
 
 
@@ -156,7 +172,7 @@ def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response
     except Refusal as refusal:
         return _join(request, service, actor, refusal, name[:80])
     with service.database.read() as connection:
-        signed = actor_of(connection, made.token, service.now())
+        signed = actor_of(connection, made.token, service.now(connection))
     answer = page(
         request, "join", signed, token=made.token, problem=None, name=made.team.name, asks_for_invitation=False
     )
@@ -175,7 +191,7 @@ def sign_in(request: Request, service: Serves, actor: Asks, form: Form) -> Respo
     after = _own_path(str(form.get("next", "/")))
     try:
         with service.database.read() as connection:
-            found = actor_of(connection, str(form.get("token", "")).strip(), service.now())
+            found = actor_of(connection, str(form.get("token", "")).strip(), service.now(connection))
         found.needs(Role.TEAM, Role.ORGANISER)
     except Refusal as refusal:
         return page(request, "sign_in", actor, status=refusal.status, problem=refusal, next=after)
@@ -231,7 +247,6 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             ).all(),
             sent=submission_views(connection, actor, team_id=None, limit=100),
             teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
-            duplicates=duplicates(connection),
             audit=lines(connection, limit=50, newest_first=True),
         )
 
@@ -251,7 +266,7 @@ def act_on_alarm(service: Serves, actor: Asks, alarm_id: Number, form: Form) -> 
     if verb is None:
         raise Refusal("bad_request", "expected rerun or close")
     with service.database.write() as connection:
-        verb(connection, actor, alarm_id, service.now())
+        verb(connection, actor, alarm_id, service.now(connection))
     return _go("/organiser")
 
 
@@ -261,7 +276,7 @@ def forget_expected(service: Serves, actor: Asks, form: Form) -> Response:
     if form.get("verb") != "forget":
         raise Refusal("bad_request", "expected the verb forget")
     with service.database.write() as connection:
-        forget(connection, actor, service.now())
+        forget(connection, actor, service.now(connection))
     return _go("/organiser")
 
 
@@ -269,23 +284,24 @@ def forget_expected(service: Serves, actor: Asks, form: Form) -> Response:
 def act_on_submission(service: Serves, actor: Asks, submission_id: Number, form: Form) -> Response:
     """One of the organiser's verbs, from a form."""
     with service.database.write() as connection:
+        now = service.now(connection)
         match form.get("verb"):
             case "rerun":
-                submissions.rerun(connection, actor, submission_id, service.now())
+                submissions.rerun(connection, actor, submission_id, now)
             case "rerun-final":
-                final.rerun(connection, actor, submission_id, service.competition, service.now())
+                final.rerun(connection, actor, submission_id, service.competition, now)
             case "reject" | "reject-final" as verb:
                 purpose = PUBLIC if verb == "reject" else HIDDEN
-                submissions.reject(connection, actor, submission_id, purpose, service.now())
+                submissions.reject(connection, actor, submission_id, purpose, now)
             case "cancel":
-                submissions.cancel(connection, actor, submission_id, service.now())
+                submissions.cancel(connection, actor, submission_id, now)
             case "give-back":
-                submissions.give_back(connection, actor, submission_id, service.now())
+                submissions.give_back(connection, actor, submission_id, now)
             case "hide" | "show" as verb:
-                hide_submission(connection, actor, submission_id, verb == "hide", service.competition, service.now())
+                hide_submission(connection, actor, submission_id, verb == "hide", service.competition, now)
             case "annotate":
                 note = str(form.get("note", ""))[:2000].replace("\0", "")
-                submissions.annotate(connection, actor, submission_id, note, service.now())
+                submissions.annotate(connection, actor, submission_id, note, now)
             case other:
                 raise Refusal("bad_request", f"there is no verb {str(other)[:40]!r}")
     return _go(f"/submissions/{submission_id}")
@@ -296,7 +312,7 @@ def act_on_team(service: Serves, actor: Asks, team_id: Number, form: Form) -> Re
     """Hide a team or show it."""
     hidden = form.get("verb") == "hide"
     with service.database.write() as connection:
-        hide_team(connection, actor, team_id, hidden, service.competition, service.now())
+        hide_team(connection, actor, team_id, hidden, service.competition, service.now(connection))
     return _go("/organiser")
 
 
@@ -308,8 +324,15 @@ def act_on_final(service: Serves, actor: Asks, form: Form) -> Response:
     if verb is None:
         raise Refusal("bad_request", "expected freeze, unfreeze or publish")
     with service.database.write() as connection:
-        verb(connection, actor, service.competition, service.now())
+        verb(connection, actor, service.competition, service.now(connection))
     return _go("/organiser")
+
+
+@routes.get("/organiser/alike")
+def look_alike(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """Submissions of different teams that are the same, or near copies."""
+    with service.database.read() as connection:
+        return page(request, "alike", actor, duplicates=duplicates(connection), alike=alike(connection))
 
 
 @routes.get("/static/{name}")
@@ -356,7 +379,7 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:
     with service.database.write() as connection:
-        session = new_session(connection, found, service.now())
+        session = new_session(connection, found, service.now(connection))
     secure = service.limits.https or request.url.scheme == "https"
     age = int(SESSION.total_seconds())
     answer.set_cookie(COOKIE, session, max_age=age, httponly=True, samesite="strict", secure=secure)

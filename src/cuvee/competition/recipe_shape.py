@@ -1,0 +1,84 @@
+"""A recipe with its numbers taken out: two recipes of one shape differ in numbers, layout and order of models alone."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from cuvee.errors import RecipeError
+from cuvee.recipe.document import read_documents
+
+NUMBER = "#"
+NAMES = frozenset({"model", "base_model", "name", "path", "tokenizer_source"})
+"""Keys whose text is no number, whatever it looks like."""
+
+LISTS_WITHOUT_ORDER = frozenset({"models"})
+
+
+class Shape(NamedTuple):
+    """What is left of a recipe as text, and its numbers in the order of that text."""
+
+    text: str
+    numbers: tuple[float, ...]
+
+
+def shape_of(recipe: str) -> Shape | None:
+    """Return a recipe's shape; None for what is no recipe that can be read, such as a program's."""
+    try:
+        documents = [document.data for document in read_documents(recipe, "recipe")]
+    except RecipeError:
+        return None
+    shapes = [_shape("", content) for content in documents]
+    return Shape("\n".join(shape.text for shape in shapes), tuple(n for shape in shapes for n in shape.numbers))
+
+
+def largest_gap(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """Return the largest relative difference of two recipes' numbers; None where they have not as many."""
+    if len(one) != len(other):
+        return None
+    return max((_gap(a, b) for a, b in zip(one, other, strict=True)), default=0.0)
+
+
+def _gap(one: float, other: float) -> float:
+    return abs(one - other) / max(abs(one), abs(other)) if one != other else 0.0
+
+
+def _shape(key: str, value: Any) -> Shape:
+    if isinstance(value, dict):
+        return _joined("{", [(f"{name}:", _shape(str(name), value[name])) for name in sorted(value, key=str)], "}")
+    if isinstance(value, list):
+        return _list_shape(key, [_shape(key, each) for each in value])
+    number = _number(key, value)
+    if number is not None:
+        return Shape(NUMBER, (number,))
+    return Shape(json.dumps(value, ensure_ascii=False, default=str), ())
+
+
+def _list_shape(key: str, shapes: list[Shape]) -> Shape:
+    """Numbers in a list, such as a gradient's, stand for one number, however many there are."""
+    if shapes and all(shape.text == NUMBER for shape in shapes):
+        return Shape(NUMBER, tuple(number for shape in shapes for number in shape.numbers))
+    if key in LISTS_WITHOUT_ORDER:
+        shapes = sorted(shapes)
+    return _joined("[", [("", shape) for shape in shapes], "]")
+
+
+def _joined(start: str, shapes: Sequence[tuple[str, Shape]], end: str) -> Shape:
+    text = ",".join(label + shape.text for label, shape in shapes)
+    return Shape(start + text + end, tuple(_numbers(shapes)))
+
+
+def _numbers(shapes: Sequence[tuple[str, Shape]]) -> Iterator[float]:
+    for _, shape in shapes:
+        yield from shape.numbers
+
+
+def _number(key: str, value: Any) -> float | None:
+    """Return the number that a value is, also one in quotes."""
+    if isinstance(value, bool) or key in NAMES or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
