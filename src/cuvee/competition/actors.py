@@ -20,7 +20,12 @@ from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import Role
 from cuvee.competition.tables import teams, tokens
 
-PREFIX = {Role.TEAM: "cuvee-team_", Role.WORKER: "cuvee-worker_", Role.ORGANISER: "cuvee-organiser_"}
+PREFIX = {
+    Role.TEAM: "cuvee-team_",
+    Role.WORKER: "cuvee-worker_",
+    Role.ORGANISER: "cuvee-organiser_",
+    Role.MONITOR: "cuvee-monitor_",
+}
 SESSION_PREFIX = "cuvee-session_"
 SESSION = timedelta(hours=12)
 MOST_SESSIONS = 20

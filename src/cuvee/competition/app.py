@@ -11,8 +11,8 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
-from cuvee.competition.access import check_table, who_asks
-from cuvee.competition.api import errors, open, organiser, teams, workers
+from cuvee.competition.access import check_table, is_for_programs, who_asks
+from cuvee.competition.api import errors, metrics, open, organiser, teams, workers
 from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
@@ -48,7 +48,7 @@ def make_app(service: Service) -> FastAPI:
         dependencies=[Depends(who_asks)],
     )
     app.state.service = service
-    routers = [part.routes for part in (open, teams, organiser, workers, pages)]
+    routers = [part.routes for part in (open, teams, organiser, workers, metrics, pages)]
     check_table(routers)
     for router in routers:
         app.include_router(router)
@@ -60,7 +60,7 @@ def make_app(service: Service) -> FastAPI:
 
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
-    if request.url.path.startswith("/api/"):
+    if is_for_programs(request):
         return await errors.answer(request, error)
     return page_of_error(request, error)
 

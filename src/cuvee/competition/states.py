@@ -20,12 +20,13 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """Who acts. `queue` is the server itself, when a lease runs out."""
+    """Who acts. `queue` is the server itself, when a lease runs out; `monitor` is a program that watches it."""
 
     VISITOR = "visitor"
     TEAM = "team"
     WORKER = "worker"
     ORGANISER = "organiser"
+    MONITOR = "monitor"
     QUEUE = "queue"
 
 

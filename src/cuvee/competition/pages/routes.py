@@ -16,6 +16,7 @@ from cuvee.competition.audit import head, lines
 from cuvee.competition.bodies import Number
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
@@ -216,6 +217,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             request,
             "organiser",
             actor,
+            problems=look(connection, service.now()).problems(service.limits),
             finals=final.finals(connection),
             workers=known_workers(connection),
             waiting=connection.execute(
