@@ -73,7 +73,7 @@ def new_session(connection: Connection, actor: Actor, now: datetime) -> str:
 
     Sessions that are over are forgotten on the way.
     """
-    _forget_sessions(connection, now)
+    forget_sessions(connection, now)
     older = sa.select(tokens.c.id).where(tokens.c.parent_id == actor.token_id).order_by(tokens.c.id.desc())
     surplus = connection.execute(older.offset(MOST_SESSIONS - 1)).scalars().all()
     connection.execute(tokens.delete().where(tokens.c.id.in_(surplus)))
@@ -109,7 +109,7 @@ def revoke(connection: Connection, by: Actor, now: datetime, *, role: Role, team
     whose = tokens.c.team_id == team_id if team_id is not None else tokens.c.label == label
     theirs = (tokens.c.role == role.value, whose, tokens.c.parent_id.is_(None), tokens.c.revoked_at.is_(None))
     ended = connection.execute(tokens.update().where(*theirs).values(revoked_at=now)).rowcount
-    _forget_sessions(connection, now)
+    forget_sessions(connection, now)
     record(connection, by, "tokens revoked", f"{role} {label}", now, count=ended)
     return ended
 
@@ -143,7 +143,7 @@ def _is_valid(row: Row[Any], now: datetime) -> bool:
     return row.expires_at is None or row.expires_at > now
 
 
-def _forget_sessions(connection: Connection, now: datetime) -> None:
+def forget_sessions(connection: Connection, now: datetime) -> None:
     """Delete the sessions that are over by themselves or with their token."""
     ended = sa.select(tokens.c.id).where(tokens.c.revoked_at.is_not(None))
     over = sa.or_(tokens.c.expires_at <= now, tokens.c.parent_id.in_(ended))

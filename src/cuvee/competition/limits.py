@@ -25,6 +25,8 @@ class Limits:
 
     The server is not well while runs wait and no worker was seen for `worker_silence`, while one has waited for more
     than `longest_wait`, and where `backup_every` is set and no backup is younger.
+
+    Logs of jobs and other things that no ranking rests on go when they have been over for longer than `keep`.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -47,6 +49,7 @@ class Limits:
     worker_silence: timedelta = timedelta(minutes=5)
     longest_wait: timedelta = timedelta(hours=24)
     backup_every: timedelta | None = None
+    keep: timedelta = timedelta(days=90)
 
 
 def utc_now() -> datetime:

@@ -56,6 +56,7 @@ class Settings(BaseModel):
     worker_silence_minutes: Count | None = None
     longest_wait_hours: Count | None = None
     backup_every_hours: Count | None = None
+    keep_days: Count | None = None
 
 
 def read_limits(path: Path) -> Limits:
