@@ -6,7 +6,6 @@ in a row) takes itself out instead of using up the attempts of others' submissio
 """
 
 import logging
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -16,10 +15,10 @@ from typing import Protocol
 
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.scratch import scratch_folder
 from cuvee.errors import CuveeError, PlatformError
 from cuvee.progress import Progress
 from cuvee.submission.cleaned import cleaned
-from cuvee.submission.removal import remove_tree
 from cuvee.submission.verdict import Verdict
 
 log = logging.getLogger("cuvee.competition.worker")
@@ -104,12 +103,12 @@ class Worker:
     def _work(self, job: Job) -> bool:
         """Judge a run and hand the verdict in. Return whether nothing failed that is ours."""
         lease = _Lease(self.source, job)
-        folder = Path(tempfile.mkdtemp(prefix="cuvee-judge-", dir=self.scratch))
         try:
-            archive = folder / "submission.tar"
-            archive.write_bytes(self.source.archive(job))
-            with lease:
-                verdict = self.judge(archive, folder / "work", job.purpose, lease)
+            with scratch_folder(self.scratch) as folder:
+                archive = folder / "submission.tar"
+                archive.write_bytes(self.source.archive(job))
+                with lease:
+                    verdict = self.judge(archive, folder / "work", job.purpose, lease)
             self.source.finish(job, verdict)
         except Abandoned:
             log.info("run %d is no longer ours", job.run_id)
@@ -121,8 +120,6 @@ class Worker:
             return False
         else:
             return verdict.outcome != "errored"
-        finally:
-            remove_tree(folder)
         return True
 
     def _give_up(self, job: Job, reason: str) -> None:
