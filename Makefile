@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 RESOLVER := .resolver
+CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: demo test public-index versions release-check lm-eval parity real family docs examples pictures clean
+.PHONY: demo test public-index hashes sbom versions release-check lm-eval parity real family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -20,6 +21,15 @@ test: $(VENV)/dev
 # Whether everything that is pinned or promised is on the public index. Installs uv, and nothing else.
 public-index: $(RESOLVER)/uv
 	$(RESOLVER)/bin/python tools/public_index.py
+
+# Writes down the bytes of all that a server and its workers need, which the image then insists on.
+hashes: $(RESOLVER)/uv
+	$(RESOLVER)/bin/python tools/hashes.py
+
+# The same list as a bill of materials in CycloneDX's format, for whoever looks for known weaknesses.
+sbom: $(RESOLVER)/uv
+	$(RESOLVER)/bin/uvx --from $(CYCLONEDX) cyclonedx-py requirements deploy/requirements.txt \
+	  --pyproject pyproject.toml --output-reproducible --output-file sbom.json
 
 # Tests with the lowest, the pinned and the newest versions of other people's libraries, and writes down which passed.
 versions: $(VENV)/dev

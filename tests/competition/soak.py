@@ -2,8 +2,10 @@
 
 The server and the workers are processes of their own, killed at random with SIGKILL and started again; teams send over
 HTTP and try again when it fails. At the end every submission must be over, none twice on the board, no quota lost, and
-the audit log must tell every move. `--board N` measures the board's page with N submissions instead. Only 127.0.0.1 is
-ever asked, and a run ends after `--minutes` at most.
+the audit log must tell every move. With `--tiers recipe plugin program` each submission is built by a real job in the
+sandbox; then no process of a killed worker's job may be left after two seconds, and no mount or folder at the end.
+`--board N` measures the board's page with N submissions instead. Only 127.0.0.1 is ever asked, and a run ends after
+`--minutes` at most.
 """
 
 import argparse
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,6 +29,7 @@ import sqlalchemy as sa
 
 from competition.made import ORGANISER, key_of, tiny_competition
 from competition.serving import FakeJudge, archive
+from competition.soak_jobs import named_archive, real_judge, traces_of, write_archives
 from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database, open_database, sqlite_url
@@ -36,6 +40,11 @@ from cuvee.competition.states import FINAL, Role, State, uses_quota
 from cuvee.competition.tables import audit, moves, public_results, runs, submissions
 from cuvee.competition.teams import new_team
 from cuvee.errors import CuveeError
+from cuvee.submission.competition import TIERS, Tier
+from cuvee.submission.template import new_competition
+
+LONGEST_AFTERLIFE = 2.0
+"""Seconds that a job may outlive its worker."""
 
 LIMITS = Limits(
     lease=timedelta(seconds=2),
@@ -70,18 +79,49 @@ class Soak:
     url: str
     port: int
     worker_tokens: dict[str, str]
+    family: Path | None = None
+    scratch: Path | None = None
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     kills: int = 0
+    killed_at_work: int = 0
+    longest_afterlife: float = 0.0
 
     def start(self, name: str) -> None:
         command = [sys.executable, "-m", "competition.soak", "--part", name.partition("-")[0], "--url", self.url]
         command += ["--port", str(self.port), "--token", self.worker_tokens.get(name, "")]
+        if self.family is not None:
+            command += ["--family", str(self.family), "--scratch", str(self.scratch)]
         self.processes[name] = subprocess.Popen(command)
 
+    def victim(self, generator: random.Random) -> str | None:
+        """Choose a process to kill, each as likely as another; of workers with real jobs one whose job is under way.
+
+        Returns None if a worker's turn it is and none has such a job.
+        """
+        name = generator.choice(list(self.processes))
+        if name == "server" or self.family is None:
+            return name
+        working = [each for each in self.worker_tokens if traces_of(self.processes[each].pid).has_job]
+        return generator.choice(working) if working else None
+
     def kill(self, name: str) -> None:
-        self.processes[name].send_signal(signal.SIGKILL)
-        self.processes[name].wait()
+        """Kill a process, and look how long what it started goes on."""
+        process = self.processes[name]
+        traces = traces_of(process.pid)
+        has_job = traces.has_job
+        process.send_signal(signal.SIGKILL)
+        process.wait()
         self.kills += 1
+        self.killed_at_work += has_job
+        afterlife = traces.seconds_until_gone()
+        self.longest_afterlife = max(self.longest_afterlife, afterlife)
+        print(f"kill {self.kills}: {name}, {afterlife:.2f} s until its jobs were gone", file=sys.stderr, flush=True)
+
+    def stop_workers(self) -> None:
+        """Ask the workers to end, as an organiser does."""
+        for name in self.worker_tokens:
+            self.processes[name].terminate()
+            self.processes[name].wait()
 
     def end(self) -> None:
         for process in self.processes.values():
@@ -90,41 +130,82 @@ class Soak:
 
 
 def soak(
-    url: str, *, count: int, teams: int, workers: int, kills: int, minutes: float, seed: int = 0
+    url: str,
+    folder: Path,
+    *,
+    count: int,
+    teams: int,
+    workers: int,
+    kills: int,
+    minutes: float,
+    tiers: Sequence[Tier] = (),
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """Run it, and return what was found; raise AssertionError where a promise was broken."""
+    """Run it, and return what was found; raise AssertionError where a promise was broken.
+
+    `folder` takes the models, archives and scratch of real jobs. Without `tiers` nothing is built.
+    """
     database, generator = open_database(url), random.Random(seed)
+    archives = archives_of(folder, tiers)
     with database.write() as connection:
         people = [new_team(connection, ORGANISER, f"team {n:03}", utc_now()) for n in range(teams)]
         tokens = {
             f"worker-{n}": new_token(connection, ORGANISER, Role.WORKER, f"w{n}", utc_now()) for n in range(workers)
         }
     run = Soak(url, _free_port(), tokens)
+    if tiers:
+        run.family, run.scratch = folder / "family", folder / "scratch"
+        run.scratch.mkdir()
     began, deadline = time.monotonic(), time.monotonic() + 60 * minutes
     try:
         for name in ("server", *tokens):
             run.start(name)
         sending = [
             threading.Thread(
-                target=_send, args=(run.port, token, [n for n in range(count) if n % teams == nth]), daemon=True
+                target=_send,
+                args=(run.port, token, [n for n in range(count) if n % teams == nth], archives),
+                daemon=True,
             )
             for nth, (_, token) in enumerate(people)
         ]
         for thread in sending:
             thread.start()
-        while not _is_over(database, count):
-            assert time.monotonic() < deadline, "it takes too long"
-            if run.kills < kills:
-                name = generator.choice(list(run.processes))
-                run.kill(name)
-                time.sleep(generator.random() * 0.5)
-                run.start(name)
+        while (over := _count_over(database)) < count:
+            assert time.monotonic() < deadline, f"it takes too long: {over} of {count} are over"
+            if run.kills < kills and over * kills >= count * run.kills:  # spread over the whole run
+                name = run.victim(generator)
+                if name is not None:
+                    run.kill(name)
+                    time.sleep(generator.random() * 0.5)
+                    run.start(name)
             time.sleep(0.3 + generator.random())
         for thread in sending:
             thread.join()
+        run.stop_workers()
     finally:
         run.end()
-    return {"seconds": round(time.monotonic() - began, 1), "kills": run.kills, **checked(database, count, teams)}
+    assert run.longest_afterlife <= LONGEST_AFTERLIFE, f"a job outlived its worker by {run.longest_afterlife:.2f} s"
+    figures = {"seconds": round(time.monotonic() - began, 1), "kills": run.kills, "tiers": list(tiers)}
+    if run.scratch is not None:
+        figures["killed_at_work"] = run.killed_at_work
+        figures["longest_afterlife_seconds"] = round(run.longest_afterlife, 2)
+        _check_nothing_is_left(run.scratch)
+    return {**figures, **checked(database, count, teams)}
+
+
+def archives_of(folder: Path, tiers: Sequence[Tier]) -> Callable[[int], bytes]:
+    """Return what makes the archive of each submission by its number: the tiers take turns."""
+    if not tiers:
+        return lambda number: archive(f"submission-{number}", number + 1)
+    write_archives(folder / "archives", new_competition(folder / "family", "a secret of the soak", items=1), tiers)
+    name = always_open().name
+    return lambda number: named_archive(folder / "archives", tiers[number % len(tiers)], f"submission-{number}", name)
+
+
+def _check_nothing_is_left(scratch: Path) -> None:
+    mounts = Path("/proc/self/mounts").read_text(encoding="utf-8")
+    assert str(scratch) not in mounts, "a file system of a job is still mounted"
+    assert sorted(path.name for path in scratch.iterdir()) == [], "folders of killed workers are left"
 
 
 def checked(database: Database, count: int, teams: int) -> dict[str, Any]:
@@ -210,11 +291,11 @@ def _timed(http: Any) -> float:
     return time.perf_counter() - began
 
 
-def _send(port: int, token: str, numbers: list[int]) -> None:
+def _send(port: int, token: str, numbers: list[int], archives: Callable[[int], bytes]) -> None:
     client = Client(f"http://127.0.0.1:{port}", token)
     for number in numbers:
         key = f"submission-{number}"
-        content = archive(key, number + 1)
+        content = archives(number)
         while True:  # the client gives up after a while; a team would not, and sends the same request again
             try:
                 client.send(content, key, key=key)
@@ -223,12 +304,10 @@ def _send(port: int, token: str, numbers: list[int]) -> None:
                 time.sleep(0.5)
 
 
-def _is_over(database: Database, count: int) -> bool:
+def _count_over(database: Database) -> int:
     with database.read() as connection:
-        over = connection.execute(
-            sa.select(sa.func.count()).select_from(runs).where(runs.c.state.in_([state.value for state in FINAL]))
-        ).scalar_one()
-    return int(over) >= count
+        over = sa.select(sa.func.count()).where(runs.c.state.in_([state.value for state in FINAL]))
+        return int(connection.execute(over).scalar_one())
 
 
 def _free_port() -> int:
@@ -254,20 +333,22 @@ def serve_part(url: str, port: int) -> None:
     server_of(service, host="127.0.0.1", port=port, log_level="error").run()
 
 
-def work_part(port: int, token: str) -> None:
+def work_part(port: int, token: str, family: Path | None, scratch: Path | None) -> None:
     """Be a worker on another machine; one whose server is away waits for it."""
+    from cuvee.competition.run import stopped_by_signals
     from cuvee.competition.worker import Worker
 
-    judge, stop = FakeJudge(competition=always_open()), threading.Event()
+    answers, stop = FakeJudge(competition=always_open()), stopped_by_signals()
 
     def slowly(*arguments: Any) -> Any:
         time.sleep(random.random() * 0.1)
-        return judge(*arguments)
+        return answers(*arguments)
 
-    while True:
+    judge = slowly if family is None else real_judge(family, answers)
+    while not stop.is_set():
         try:
             source = ServerSource(Client(f"http://127.0.0.1:{port}", token), always_open().digest, key_of(token))
-            Worker(source, slowly, Fitness).run(stop)
+            Worker(source, judge, Fitness, scratch).run(stop)
         except CuveeError:
             time.sleep(0.3)
 
@@ -283,13 +364,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--minutes", type=float, default=20)
+    parser.add_argument("--tiers", nargs="*", choices=TIERS, default=[])
+    parser.add_argument("--family", type=Path)
+    parser.add_argument("--scratch", type=Path)
     parser.add_argument("--board", type=int, default=0)
     given = parser.parse_args()
     if given.part == "server":
         serve_part(given.url, given.port)
         return
     if given.part == "worker":
-        work_part(given.port, given.token)
+        work_part(given.port, given.token, given.family, given.scratch)
         return
     with tempfile.TemporaryDirectory() as folder:
         url = given.url or sqlite_url(Path(folder) / "soak.db")
@@ -297,7 +381,7 @@ def main() -> None:
             print(json.dumps(board_page(url, given.board, teams=given.teams)))
             return
         amounts = {"count": given.submissions, "teams": given.teams, "workers": given.workers, "kills": given.kills}
-        print(json.dumps(soak(url, **amounts, minutes=given.minutes)))
+        print(json.dumps(soak(url, Path(folder), **amounts, minutes=given.minutes, tiers=given.tiers)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from fastapi.testclient import TestClient
 
 from competition.made import Clock, tiny_competition
 from competition.serving import Served, serve
-from cuvee.competition.access import ACCESS
+from cuvee.competition.access import ACCESS, METRICS
 from cuvee.competition.actors import MOST_SESSIONS
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
@@ -41,7 +41,7 @@ def test_everybody_else_is_refused_and_who_may_is_not(served: Served) -> None:
 
 def status_for(served: Served, who: str | None, method: str, path: str) -> int:
     """Ask, as a program for the API and as a browser for pages."""
-    if path.startswith("/api/"):
+    if path.startswith("/api/") or path == METRICS:
         return served.ask(who, method, filled(path)).status_code
     served.http.cookies.clear()
     if who:

@@ -15,6 +15,7 @@ from cuvee.competition.board import (
     Entry,
     arrange,
     find_ranks,
+    make_board,
     pareto_front,
     with_weights,
 )
@@ -193,6 +194,65 @@ def test_many_readers_at_once_compute_a_board_once(sqlite: Database, clock: Cloc
         served.judge_all()
         later = boards.what_if("open", {"capitals": 5.0, "sums": 1.0})
         assert later.revision > first.revision
+
+
+def test_a_changed_board_reads_only_the_results_that_it_has_not_read(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cuvee.competition import board as module
+
+    read: list[list[int]] = []
+    read_details = module._read_details
+
+    def counted(connection, numbers, weights):  # type: ignore[no-untyped-def]  # as it is
+        read.append(list(numbers))
+        return read_details(connection, numbers, weights)
+
+    monkeypatch.setattr(module, "_read_details", counted)
+    for nth, who in enumerate(("team", "other")):
+        served.send(who, key=str(nth), weight=nth + 1)
+        served.judge_all()
+        served.service.boards.board("open")
+    served.ask("organiser", "POST", "/api/organiser/submissions/1/annotate", json={"note": "a fine one"})
+    assert {place.entry.note for place in served.service.boards.board("open").places} == {"", "a fine one"}
+    assert read == [[1], [2], []]
+
+
+def test_a_board_that_reuses_results_is_as_one_that_is_read_anew(served: Served) -> None:
+    def judged(seed: int) -> None:
+        served.judge_all(lambda *_: verdict(0.6, seed))  # type: ignore[arg-type]  # a judge is a function
+        _check_board(served)
+
+    def organise(verb: str, **body: object) -> None:
+        answer = served.ask("organiser", "POST", f"/api/organiser/{verb}", json=body or None)
+        assert answer.status_code == 200
+        _check_board(served)
+
+    for nth, who in enumerate(("team", "other", "team")):
+        served.send(who, key=str(nth))
+        judged(nth)
+    organise("submissions/1/rerun")
+    judged(7)
+    organise("submissions/2/rerun")
+    judged(8)
+    organise("submissions/2/hide", hidden=True)
+    organise("submissions/2/hide", hidden=False)
+    organise(f"teams/{served.teams['team']}/hide", hidden=True)
+
+
+def _check_board(served: Served) -> None:
+    with served.service.database.read() as connection:
+        fresh = make_board(connection, served.service.competition, "open")
+    kept = served.service.boards.board("open")
+    assert [_plain(entry) for entry in kept.entries] == [_plain(entry) for entry in fresh.entries]
+    assert [place.ranks for place in kept.places] == [place.ranks for place in fresh.places]
+
+
+def _plain(entry: Entry) -> dict[str, object]:
+    from dataclasses import asdict
+
+    items = {task: [float(score) for score in scores] for task, scores in entry.items.items()}
+    return {**asdict(entry), "items": items}
 
 
 def test_boards_by_other_weights_are_kept_by_hundredths_and_not_for_ever(served: Served) -> None:

@@ -1,5 +1,6 @@
 """What an organiser sets of the server in its file, and an invitation as one of them."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_what_the_file_says_is_set(tmp_path: Path) -> None:
     assert read_limits(written(tmp_path, text)) == Limits(
         proxies=("10.0.0.0/8", "::1/128"), https=True, team_bytes=50_000_000, teams_per_hour=5, invitation="wine"
     )
+
+
+def test_periods_are_set_in_the_unit_that_their_name_ends_with(tmp_path: Path) -> None:
+    text = "worker_silence_minutes: 20\nlongest_wait_hours: 6\nbackup_every_hours: 24\nkeep_days: 365\n"
+    limits = read_limits(written(tmp_path, text))
+    assert limits.worker_silence == timedelta(minutes=20)
+    assert limits.longest_wait == timedelta(hours=6)
+    assert limits.backup_every == timedelta(hours=24)
+    assert limits.keep == timedelta(days=365)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def work(
 
 def token(
     folder: Path = FOLDER,
-    role: str = typer.Argument(..., metavar="ROLE", help="worker or organiser."),
+    role: str = typer.Argument(..., metavar="ROLE", help="worker, organiser or monitor."),
     name: str = typer.Argument(..., metavar="NAME", help="Whose token it is."),
     database: str | None = DATABASE,
 ) -> None:
@@ -101,8 +101,10 @@ def token(
     from cuvee.competition.states import Role
     from cuvee.errors import RecipeError
 
-    if role not in (Role.WORKER, Role.ORGANISER):
-        raise RecipeError(f"a token is for a worker or an organiser, not {role!r}", hint="teams join on the site")
+    if role not in (Role.WORKER, Role.ORGANISER, Role.MONITOR):
+        raise RecipeError(
+            f"a token is for a worker, an organiser or a monitor, not {role!r}", hint="teams join on the site"
+        )
     typer.echo(make_token(open_service(folder, database), Role(role), name))
 
 
@@ -175,12 +177,14 @@ def backup(
     The server may go on meanwhile. The file holds private items and scores: keep it as you keep the private folder.
     """
     _need_extra()
-    from cuvee.competition.backup import write_backup
-    from cuvee.competition.local import open_service
+    from cuvee.competition.backup import remember_backup, write_backup
+    from cuvee.competition.local import ORGANISER, open_service
 
     service = open_service(folder, database)
+    now = service.now()
     with service.database.read() as connection:
-        kept = write_backup(connection, service.competition, out, service.now())
+        kept = write_backup(connection, service.competition, out, now)
+    remember_backup(service.database, ORGANISER, now)
     typer.echo(f"{out}: {sum(kept.rows.values())} rows of {len(kept.rows)} tables, audit log up to {kept.audit_head}")
 
 
@@ -203,6 +207,16 @@ def _need_extra() -> None:
 
     from cuvee.errors import MissingExtra
 
-    for package in ("fastapi", "sqlalchemy", "alembic", "cryptography", "uvicorn", "jinja2", "multipart"):
+    packages = (
+        "fastapi",
+        "sqlalchemy",
+        "alembic",
+        "cryptography",
+        "uvicorn",
+        "jinja2",
+        "multipart",
+        "prometheus_client",
+    )
+    for package in packages:
         if importlib.util.find_spec(package) is None:
             raise MissingExtra("server", missing=package)

@@ -19,14 +19,18 @@ COOKIE = "cuvee"
 ADMITTED = "cuvee.admitted"
 """Where a request's scope holds whom the door let in, and by which line of the table."""
 
+METRICS = "/metrics"
+"""Where Prometheus looks. It shows a token in a header, as programs do."""
+
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
-ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER})
+ALL = frozenset({Role.VISITOR, Role.TEAM, Role.WORKER, Role.ORGANISER, Role.MONITOR})
 KNOWN = ALL - {Role.VISITOR}
 TEAM = frozenset({Role.TEAM})
 OWNERS = frozenset({Role.TEAM, Role.ORGANISER})
 WORKER = frozenset({Role.WORKER})
 ORGANISER = frozenset({Role.ORGANISER})
+WATCHERS = frozenset({Role.ORGANISER, Role.MONITOR})
 
 ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/health"): ALL,
@@ -79,6 +83,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/worker/runs/{run_id}/renew"): WORKER,
     ("POST", "/api/worker/runs/{run_id}/finish"): WORKER,
     ("POST", "/api/worker/runs/{run_id}/give-up"): WORKER,
+    ("GET", METRICS): WATCHERS,
     ("GET", "/"): ALL,
     ("GET", "/final"): ALL,
     ("GET", "/guide"): ALL,
@@ -129,12 +134,13 @@ def line_of(method: str, path: str) -> Line | None:
 def admit(request: Request, service: Service, line: Line) -> Actor:
     """Return the actor by the request's token, if the table lets that role use this route.
 
-    The API reads the Authorization header alone, pages the cookie alone: no other site's form can use the API.
+    What is for programs reads the Authorization header alone, pages the cookie alone: no form of another site can use
+    the API.
     """
     actor, allowed = _signed_in(request, service), ACCESS[line]
     if actor.role not in allowed:
         actor.needs(*sorted(allowed))
-    if not _is_api(request) and request.method not in SAFE_METHODS:
+    if not is_for_programs(request) and request.method not in SAFE_METHODS:
         _check_same_site(request)
     return actor
 
@@ -166,16 +172,18 @@ def check_table(routers: Sequence[APIRouter]) -> None:
         raise AssertionError(f"routes and the table of access differ: {sorted(served ^ set(ACCESS))}")
 
 
-def _is_api(request: Request) -> bool:
-    return request.url.path.startswith("/api/")
+def is_for_programs(request: Request) -> bool:
+    """Tell whether programs ask for this path, not people: with the token in a header, and problems as JSON."""
+    path = request.url.path
+    return path.startswith("/api/") or path == METRICS
 
 
 def _signed_in(request: Request, service: Service) -> Actor:
-    shown = _bearer(request) if _is_api(request) else request.cookies.get(COOKIE, "")
+    shown = _bearer(request) if is_for_programs(request) else request.cookies.get(COOKIE, "")
     if not shown:
         return VISITOR
     with service.database.read() as connection:
-        if _is_api(request):
+        if is_for_programs(request):
             return actor_of(connection, shown, service.now(connection))
         try:
             return signed_in(connection, shown, service.now(connection))

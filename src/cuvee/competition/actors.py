@@ -21,7 +21,12 @@ from cuvee.competition.states import Role
 from cuvee.competition.tables import teams, tokens
 from cuvee.competition.worker_keys import end_keys
 
-PREFIX = {Role.TEAM: "cuvee-team_", Role.WORKER: "cuvee-worker_", Role.ORGANISER: "cuvee-organiser_"}
+PREFIX = {
+    Role.TEAM: "cuvee-team_",
+    Role.WORKER: "cuvee-worker_",
+    Role.ORGANISER: "cuvee-organiser_",
+    Role.MONITOR: "cuvee-monitor_",
+}
 SESSION_PREFIX = "cuvee-session_"
 SESSION = timedelta(hours=12)
 MOST_SESSIONS = 20
@@ -69,7 +74,7 @@ def new_session(connection: Connection, actor: Actor, now: datetime) -> str:
 
     Sessions that are over are forgotten on the way.
     """
-    _forget_sessions(connection, now)
+    forget_sessions(connection, now)
     older = sa.select(tokens.c.id).where(tokens.c.parent_id == actor.token_id).order_by(tokens.c.id.desc())
     surplus = connection.execute(older.offset(MOST_SESSIONS - 1)).scalars().all()
     connection.execute(tokens.delete().where(tokens.c.id.in_(surplus)))
@@ -108,7 +113,7 @@ def revoke(connection: Connection, by: Actor, now: datetime, *, role: Role, team
     whose = tokens.c.team_id == team_id if team_id is not None else tokens.c.label == label
     theirs = (tokens.c.role == role.value, whose, tokens.c.parent_id.is_(None), tokens.c.revoked_at.is_(None))
     ended = connection.execute(tokens.update().where(*theirs).values(revoked_at=now)).rowcount
-    _forget_sessions(connection, now)
+    forget_sessions(connection, now)
     if role is Role.WORKER:
         end_keys(connection, label, now)
     record(connection, by, "tokens revoked", f"{role} {label}", now, count=ended)
@@ -144,7 +149,7 @@ def _is_valid(row: Row[Any], now: datetime) -> bool:
     return row.expires_at is None or row.expires_at > now
 
 
-def _forget_sessions(connection: Connection, now: datetime) -> None:
+def forget_sessions(connection: Connection, now: datetime) -> None:
     """Delete the sessions that are over by themselves or with their token."""
     ended = sa.select(tokens.c.id).where(tokens.c.revoked_at.is_not(None))
     over = sa.or_(tokens.c.expires_at <= now, tokens.c.parent_id.in_(ended))

@@ -11,11 +11,12 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
-from cuvee.competition.access import check_table, who_asks
-from cuvee.competition.api import errors, open, organiser, teams, workers
+from cuvee.competition.access import check_table, is_for_programs, who_asks
+from cuvee.competition.api import errors, metrics, open, organiser, teams, workers
 from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
+from cuvee.competition.retention import Duty, remove_old
 from cuvee.competition.service import Service
 from cuvee.errors import CuveeError
 from cuvee.version import __version__
@@ -48,7 +49,7 @@ def make_app(service: Service) -> FastAPI:
         dependencies=[Depends(who_asks)],
     )
     app.state.service = service
-    routers = [part.routes for part in (open, teams, organiser, workers, pages)]
+    routers = [part.routes for part in (open, teams, organiser, workers, metrics, pages)]
     check_table(routers)
     for router in routers:
         app.include_router(router)
@@ -60,7 +61,7 @@ def make_app(service: Service) -> FastAPI:
 
 
 async def _answer_failure(request: Request, error: Exception) -> Response:
-    if request.url.path.startswith("/api/"):
+    if is_for_programs(request):
         return await errors.answer(request, error)
     return page_of_error(request, error)
 
@@ -78,7 +79,8 @@ async def _add_headers(request: Request, call_next: "pages.CallNext") -> Respons
 
 @asynccontextmanager
 async def _with_lookout(app: FastAPI) -> AsyncIterator[None]:
-    """Look every few seconds for runs whose worker is lost, also while no worker asks for work."""
+    """Look every few seconds for runs whose worker is lost, also while no worker asks for work; every hour for what
+    is not kept any more."""
     stop = threading.Event()
     lookout = threading.Thread(target=_look_out, args=(app.state.service, stop), daemon=True)
     lookout.start()
@@ -90,9 +92,14 @@ async def _with_lookout(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _look_out(service: Service, stop: threading.Event) -> None:
+    cleaning = Duty()
     while not stop.wait(SECONDS_BETWEEN_LOOKS):
         try:
             with service.database.write() as connection:
-                queue.reap(connection, service.limits, service.now(connection))
+                now = service.now(connection)
+                queue.reap(connection, service.limits, now)
+            if cleaning.is_due(now):
+                with service.database.write() as connection:
+                    remove_old(connection, service.limits.keep, now)
         except OperationalError as error:  # the database is away; the next look may find it
-            log.warning("cannot look for lost runs: %s", error.orig)
+            log.warning("cannot look for lost runs and old rows: %s", error.orig)

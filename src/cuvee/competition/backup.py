@@ -25,8 +25,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
+from cuvee.competition.actors import Actor
 from cuvee.competition.database import Database, open_database, revision_of
 from cuvee.competition.dump import plain_row
+from cuvee.competition.facts import LAST_BACKUP, set_fact, unset_fact
 from cuvee.competition.locks import is_postgres
 from cuvee.competition.tables import Moment, counters, metadata
 from cuvee.errors import CheckpointError, RecipeError
@@ -68,6 +70,14 @@ def write_backup(connection: Connection, competition: Competition, out: Path, no
     finally:
         partial.unlink(missing_ok=True)
     return backup
+
+
+def remember_backup(database: Database, by: Actor, now: datetime) -> None:
+    """Let the server know that a backup was made: it says so where backups are expected."""
+    with database.write() as connection:
+        unset_fact(connection, LAST_BACKUP)
+        set_fact(connection, LAST_BACKUP, now.astimezone(UTC).isoformat())
+        audit.record(connection, by, "backup made", "competition", now)
 
 
 def _write(connection: Connection, competition: Competition, archive: tarfile.TarFile, now: datetime) -> Backup:

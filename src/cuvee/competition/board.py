@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import sqlalchemy as sa
@@ -20,14 +20,26 @@ from sqlalchemy.engine import Connection, Row
 from cuvee.competition.comparisons import Indexes, Items, Scores
 from cuvee.competition.database import Database
 from cuvee.competition.revision import revision
+from cuvee.competition.runs import PUBLIC
 from cuvee.competition.shown import is_shown
-from cuvee.competition.tables import public_results, submissions, teams
+from cuvee.competition.tables import public_results, runs, submissions, teams
 from cuvee.report import Figure
 from cuvee.submission.competition import Competition, TieBreak
 
 PARTICIPANT = "participant"
 MOST_WHAT_IFS = 16
 """Boards by other weights that are kept; with 3000 teams each takes about 1 MB."""
+
+READ_AT_ONCE = 500
+"""Results that are read at once: a database takes only so many numbers in one question."""
+
+SHOWN = frozenset(
+    {
+        *("id", "team_id", "title", "note", "submitted_at"),
+        *("value", "low", "high", "seconds", "memory_bytes", "tokens", "parameters"),
+    }
+)
+"""Columns of a submission and its result that a row of the board shows: no recipes, no scores of single items."""
 
 Comparison = Literal["better", "worse", "unclear", ""]
 
@@ -36,7 +48,8 @@ Comparison = Literal["better", "worse", "unclear", ""]
 class Entry:
     """A team's best submission of a phase, with its score by the competition's weights.
 
-    `entries` counts all that the team has on the board's phase.
+    `entries` counts all that the team has on the board's phase. `result_key` is the digest of the verdict that tasks
+    and items come from; nothing while the submission is judged again.
     """
 
     submission_id: int
@@ -55,6 +68,14 @@ class Entry:
     parameters: int
     submitted_at: datetime
     entries: int
+    result_key: str = ""
+
+
+class Detail(NamedTuple):
+    """What takes long to read of a result: its tasks' figures and the score of each item."""
+
+    tasks: Mapping[str, Figure]
+    items: Items
 
 
 class Ranges:
@@ -160,7 +181,8 @@ class Boards:
         with self._lock, self._database.read() as connection:
             board = self._boards.get(phase)
             if board is None or board.revision != revision(connection):
-                board = make_board(connection, self._competition, phase)
+                earlier = () if board is None else board.entries
+                board = make_board(connection, self._competition, phase, earlier)
                 self._boards[phase] = board
         return board
 
@@ -180,10 +202,14 @@ class Boards:
         return other
 
 
-def make_board(connection: Connection, competition: Competition, phase: str) -> Board:
-    """Read and rank a phase's entries."""
+def make_board(connection: Connection, competition: Competition, phase: str, earlier: Iterable[Entry] = ()) -> Board:
+    """Read and rank a phase's entries. Scores of items are taken from `earlier` ones where the verdict is the same."""
     weights = {task.name: task.weight for task in competition.tasks}
-    entries = [_entry(row, weights) for row in connection.execute(_best_of_each_team(phase))]
+    rows = connection.execute(_best_of_each_team(phase)).all()
+    details = {entry.result_key: Detail(entry.tasks, entry.items) for entry in earlier if entry.result_key}
+    missing = [row.id for row in rows if row.result_key not in details]
+    read = _read_details(connection, missing, weights)
+    entries = [_entry(row, read.get(row.id) or details[row.result_key]) for row in rows]
     comparable = _comparable(entries)
     return arrange(comparable, weights, competition.ranking.tie_breaks, phase=phase, revision=revision(connection))
 
@@ -247,26 +273,46 @@ def _best_of_each_team(phase: str) -> sa.Select[Any]:
         .subquery()
     )
     return (
-        sa.select(submissions, public_results, teams.c.name, teams.c.kind, numbered.c.entries)
+        sa.select(
+            *(column for column in submissions.c if column.name in SHOWN),
+            *(column for column in public_results.c if column.name in SHOWN),
+            teams.c.name.label("team"),
+            teams.c.kind,
+            numbered.c.entries,
+            runs.c.result_key,
+        )
         .join(numbered, numbered.c.id == submissions.c.id)
         .join(public_results, public_results.c.submission_id == submissions.c.id)
         .join(teams, teams.c.id == submissions.c.team_id)
+        .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
         .where(numbered.c.nth == 1)
     )
 
 
-def _entry(row: Row[Any], weights: Mapping[str, float]) -> Entry:
-    found = row._mapping
+def _read_details(connection: Connection, numbers: Sequence[int], weights: Mapping[str, float]) -> dict[int, Detail]:
+    """Read the results of submissions, by the submission's number. Their text takes longer to read than all else."""
+    details = {}
+    for first in range(0, len(numbers), READ_AT_ONCE):
+        block = public_results.c.submission_id.in_(numbers[first : first + READ_AT_ONCE])
+        columns = (public_results.c.submission_id, public_results.c.tasks, public_results.c.item_scores)
+        for number, tasks, scores in connection.execute(sa.select(*columns).where(block)).all():
+            figures = {task: Figure(f["value"], f["low"], f["high"]) for task, f in tasks.items() if task in weights}
+            items = {task: np.array(values, dtype=np.float64) for task, values in scores.items()}
+            details[number] = Detail(figures, items)
+    return details
+
+
+def _entry(row: Row[Any], detail: Detail) -> Entry:
     return Entry(
         submission_id=row.id,
         team_id=row.team_id,
-        team=found[teams.c.name],
-        kind=found[teams.c.kind],
+        team=row.team,
+        kind=row.kind,
         title=row.title,
-        note=found[submissions.c.note],
+        note=row.note,
         score=Figure(row.value, row.low, row.high),
-        tasks={task: Figure(f["value"], f["low"], f["high"]) for task, f in row.tasks.items() if task in weights},
-        items={task: np.array(scores, dtype=np.float64) for task, scores in row.item_scores.items()},
+        tasks=detail.tasks,
+        items=detail.items,
         seconds=row.seconds,
         cpu_seconds=row.cpu_seconds,
         memory_bytes=row.memory_bytes,
@@ -274,6 +320,7 @@ def _entry(row: Row[Any], weights: Mapping[str, float]) -> Entry:
         parameters=row.parameters,
         submitted_at=row.submitted_at,
         entries=row.entries,
+        result_key=row.result_key,
     )
 
 

@@ -1,5 +1,5 @@
 """Single facts of a competition: that it is frozen, that the final ranking is published, which score is expected of a
-worker's test.
+worker's test, when it was last backed up.
 
 Who acts because a fact is set, or because it is not, looks and acts in one transaction and holds the facts until it
 ends.
@@ -14,6 +14,8 @@ from cuvee.competition.locks import FACTS, hold, hold_shared
 from cuvee.competition.tables import facts
 
 FROZEN, PUBLISHED, EXPECTED = "frozen", "published", "expected_score"
+LAST_BACKUP = "last_backup"
+"""When the newest backup was made, in ISO's form."""
 
 
 def hold_facts(connection: Connection) -> None:

@@ -19,6 +19,11 @@ class Limits:
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
     With `https` visitors come by HTTPS alone: cookies and browsers are told so. Who registers a team must know the
     code `invitation`, if there is one.
+
+    The server is not well while runs wait and no worker was seen for `worker_silence`, while one has waited for more
+    than `longest_wait`, and where `backup_every` is set and no backup is younger.
+
+    Logs of jobs and other things that no ranking rests on go when they have been over for longer than `keep`.
     """
 
     lease: timedelta = timedelta(seconds=60)
@@ -38,3 +43,7 @@ class Limits:
     sends_per_hour: int = 120
     sends_at_once: int = 10
     what_ifs_per_minute: int = 120
+    worker_silence: timedelta = timedelta(minutes=5)
+    longest_wait: timedelta = timedelta(hours=24)
+    backup_every: timedelta | None = None
+    keep: timedelta = timedelta(days=90)

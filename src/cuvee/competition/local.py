@@ -64,7 +64,7 @@ def prepare(service: Service) -> Path:
 
 
 def make_token(service: Service, role: Role, label: str) -> str:
-    """Make a token for a worker or an organiser; earlier ones of the same label end."""
+    """Make a token for a worker, an organiser or a monitor; earlier ones of the same label end."""
     with service.database.write() as connection:
         now = service.now(connection)
         revoke(connection, ORGANISER, now, role=role, team_id=None, label=label)

@@ -81,6 +81,7 @@ def renew(
     ).rowcount
     if not kept:
         raise Refusal("lease_lost", f"run {run_id} is no longer this worker's", hint="drop it and claim another")
+    connection.execute(workers.update().where(workers.c.name == worker.name).values(seen_at=now))
 
 
 def held(connection: Connection, worker: Actor, run_id: int, fence: int) -> Row[Any]:

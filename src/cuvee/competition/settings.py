@@ -5,12 +5,14 @@ https: true                # visitors come by HTTPS: cookies are Secure, and bro
 invitation: a-secret-code  # who registers a team must know it
 team_storage: 200MB        # archives and recipes of a team
 teams_per_hour: 30         # registrations of one address, and so on
+backup_every_hours: 24     # the server is not well where the newest backup is older
 """
 
 import ipaddress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +22,9 @@ from cuvee.competition.limits import Limits
 from cuvee.errors import RecipeError, several
 
 FILE = "server.yaml"
+
+UNITS = frozenset({"minutes", "hours", "days"})
+"""How the name of a setting ends that is a period of time."""
 
 
 def _network(text: str) -> str:
@@ -48,6 +53,10 @@ class Settings(BaseModel):
     sends_per_hour: Count | None = None
     what_ifs_per_minute: Count | None = None
     connections_per_address: Count | None = None
+    worker_silence_minutes: Count | None = None
+    longest_wait_hours: Count | None = None
+    backup_every_hours: Count | None = None
+    keep_days: Count | None = None
 
 
 def read_limits(path: Path) -> Limits:
@@ -65,11 +74,17 @@ def read_limits(path: Path) -> Limits:
 
 
 def _limits(settings: Settings) -> Limits:
-    counts = settings.model_dump(exclude_none=True, exclude={"proxies", "team_storage"})
-    limits = replace(Limits(), proxies=tuple(settings.proxies), **counts)
-    if settings.team_storage is None:
-        return limits
-    return replace(limits, team_bytes=bytes_of(settings.team_storage))
+    written = settings.model_dump(exclude_none=True, exclude={"proxies", "team_storage"})
+    values: dict[str, Any] = {}
+    for name, value in written.items():
+        limit, _, unit = name.rpartition("_")
+        if unit in UNITS:
+            values[limit] = timedelta(**{unit: value})
+        else:
+            values[name] = value
+    if settings.team_storage is not None:
+        values["team_bytes"] = bytes_of(settings.team_storage)
+    return replace(Limits(), proxies=tuple(settings.proxies), **values)
 
 
 def _problem(path: Path, place: tuple[int | str, ...], message: str) -> RecipeError:

@@ -25,12 +25,13 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """Who acts. `queue` is the server itself, when a lease runs out or a worker fails its own test."""
+    """Who acts. `queue` is the server itself, when a lease runs out or a worker fails its own test; `monitor` watches it."""
 
     VISITOR = "visitor"
     TEAM = "team"
     WORKER = "worker"
     ORGANISER = "organiser"
+    MONITOR = "monitor"
     QUEUE = "queue"
 
 

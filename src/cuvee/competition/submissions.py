@@ -116,7 +116,7 @@ def cancel(connection: Connection, actor: Actor, submission_id: int, now: dateti
         reason_code="cancelled",
         reason=f"cancelled by the {actor.role}",
     )
-    _drop(connection, submission_id)
+    drop(connection, submission_id)
 
 
 def select(
@@ -203,10 +203,13 @@ def enter(connection: Connection, by: Actor, team_id: int, received: Received, p
     return submission_id
 
 
-def _drop(connection: Connection, submission_id: int) -> None:
-    """Forget the recipe of a cancelled submission, and its archive if no other submission needs the same."""
+def drop(connection: Connection, submission_id: int) -> bool:
+    """Forget the recipe of a cancelled submission without a result, and its archive if no other needs the same.
+
+    Return whether the archive was dropped.
+    """
     if connection.execute(sa.select(public_results).where(public_results.c.submission_id == submission_id)).first():
-        return
+        return False
     digest = submission(connection, submission_id).archive_digest
     connection.execute(submissions.update().where(submissions.c.id == submission_id).values(recipe="", lineage=[]))
     connection.execute(sa.select(archives.c.digest).where(archives.c.digest == digest).with_for_update())
@@ -219,8 +222,10 @@ def _drop(connection: Connection, submission_id: int) -> None:
             sa.or_(runs.c.state != State.CANCELLED.value, public_results.c.submission_id.is_not(None)),
         )
     ).first()
-    if needed is None:
-        connection.execute(archives.update().where(archives.c.digest == digest).values(content=DROPPED))
+    if needed is not None:
+        return False
+    connection.execute(archives.update().where(archives.c.digest == digest).values(content=DROPPED))
+    return True
 
 
 def _has_archive(connection: Connection, submission_id: int) -> bool:

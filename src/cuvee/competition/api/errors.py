@@ -13,6 +13,7 @@ from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import CuveeError
 
 BY_EXIT_CODE = {2: 422, 3: 409, 4: 403, 70: 503, 75: 507}
+AWAY = "the database is busy or away"
 CODES = {404: "not_found", 405: "bad_request", 400: "bad_request", 408: "too_slow", 413: "too_large"}
 
 
@@ -57,7 +58,7 @@ def problem_of(error: Exception) -> tuple[int, Problem]:
                 code="wrong_state", message="another request did the same at this moment", hint="look, and try again"
             )
         case OperationalError():
-            return 503, Problem(code="platform", message="the database is busy or away", hint="try again in a moment")
+            return 503, Problem(code="platform", message=AWAY, hint="try again in a moment")
     raise error
 
 

@@ -3,18 +3,20 @@
 import secrets
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-import sqlalchemy as sa
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 
 from cuvee.competition import audit
-from cuvee.competition.access import Asks, Serves
+from cuvee.competition.access import WATCHERS, Asks, Serves
 from cuvee.competition.actors import Actor
+from cuvee.competition.api.errors import AWAY
 from cuvee.competition.board import Board
 from cuvee.competition.bodies import Joining, Number
 from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.health import look
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.teams import new_team
@@ -34,9 +36,23 @@ routes = APIRouter(tags=["open"])
 CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}}}
 
 
+class DetailsView(BaseModel):
+    """Workers, queue and backups in numbers. `worker_seen_at` is when any worker was seen last."""
+
+    workers_known: int
+    workers_alive: int
+    worker_seen_at: datetime | None
+    oldest_wait_seconds: float
+    last_backup_at: datetime | None
+
+
 class HealthView(BaseModel):
-    status: str
+    """Whether all is well, and what is not. The details are for the organiser and for monitors."""
+
+    status: Literal["ok", "unwell"]
     version: str
+    problems: list[str]
+    details: DetailsView | None
 
 
 class PhaseView(BaseModel):
@@ -88,12 +104,13 @@ class MadeTeam(BaseModel):
     token: str
 
 
-@routes.get("/api/health", response_model=HealthView)
-def health(service: Serves, _actor: Asks) -> HealthView:
-    """Say that the server and its database answer."""
-    with service.database.read() as connection:
-        connection.execute(sa.select(1))
-    return HealthView(status="ok", version=__version__)
+@routes.get("/api/health", response_model=HealthView, responses={503: {"model": HealthView}})
+def health(service: Serves, actor: Asks, response: Response) -> HealthView:
+    """Say whether the database answers, somebody judges what waits, and backups are made; 503 where not."""
+    view = _health_view(service, actor)
+    if view.problems:
+        response.status_code = 503
+    return view
 
 
 @routes.get("/api/competition", response_model=CompetitionView)
@@ -202,6 +219,28 @@ def register(service: Service, actor: Actor, name: str, members: list[str], invi
     with service.database.write() as connection:
         team_id, token = new_team(connection, actor, name, service.now(connection), members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
+
+
+def _health_view(service: Service, actor: Actor) -> HealthView:
+    try:
+        with service.database.read() as connection:
+            found = look(connection, service.now(connection))
+    except OperationalError:
+        return HealthView(status="unwell", version=__version__, problems=[AWAY], details=None)
+    problems = found.problems(service.limits)
+    details = DetailsView(
+        workers_known=len(found.workers),
+        workers_alive=found.alive(service.limits),
+        worker_seen_at=found.last_seen,
+        oldest_wait_seconds=found.longest_wait.total_seconds(),
+        last_backup_at=found.last_backup,
+    )
+    return HealthView(
+        status="unwell" if problems else "ok",
+        version=__version__,
+        problems=problems,
+        details=details if actor.role in WATCHERS else None,
+    )
 
 
 def _written(board: Board, form: str, write: Callable[[BoardView], str]) -> str:

@@ -18,6 +18,7 @@ from cuvee.competition.bodies import Number, Purpose
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
@@ -238,6 +239,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             actor,
             alarms=open_alarms(connection),
             quarantined=quarantined(connection),
+            problems=look(connection, service.now(connection)).problems(service.limits),
             finals=final.finals(connection),
             expected=expected(connection),
             tolerance=TOLERANCE,
