@@ -37,18 +37,18 @@ def everywhere(database: Database, clock: Clock) -> Iterator[Served]:
 def source(request: pytest.FixtureRequest, everywhere: Served) -> Source:
     """A second worker, far-away."""
     if request.param == "beside":
-        return beside(everywhere, "far-away")
+        return near(everywhere, "far-away")
     client = Client("http://testserver", everywhere.tokens["worker"], http=everywhere.http)
     return ServerSource(client, everywhere.service.competition.digest, key_of("far-away"))
 
 
-def beside(served: Served, name: str = "first") -> DatabaseSource:
+def near(served: Served, name: str = "first") -> DatabaseSource:
     return beside(served.service, name)
 
 
 def test_the_first_worker_records_it_with_its_versions(everywhere: Served) -> None:
     assert everywhere.ask("organiser", "GET", "/api/organiser/expected").json() is None
-    assert beside(everywhere).enter(Fitness(control=SOUND)) == ""
+    assert near(everywhere).enter(Fitness(control=SOUND)) == ""
     recorded = everywhere.ask("organiser", "GET", "/api/organiser/expected").json()
     assert (recorded["model"], recorded["scores"]) == ("models/base", {"capitals": 0.75, "sums": 0.75})
     assert (recorded["worker"], recorded["versions"]) == ("first", {"torch": "2.13.0"})
@@ -57,7 +57,7 @@ def test_the_first_worker_records_it_with_its_versions(everywhere: Served) -> No
 
 
 def test_a_worker_whose_first_test_is_wrong_is_caught(everywhere: Served, source: Source) -> None:
-    beside(everywhere).enter(Fitness(control=SOUND))
+    near(everywhere).enter(Fitness(control=SOUND))
     number = everywhere.send()
 
     def never(*_: object) -> object:
@@ -75,20 +75,20 @@ def test_a_worker_whose_first_test_is_wrong_is_caught(everywhere: Served, source
 
 
 def test_another_processor_may_turn_two_answers_of_sixteen(everywhere: Served, source: Source) -> None:
-    beside(everywhere).enter(Fitness(control=SOUND))
+    near(everywhere).enter(Fitness(control=SOUND))
     assert source.enter(Fitness(control=otherwise(2))) == ""
     assert "at most 12.5% are allowed" in source.enter(Fitness(control=otherwise(3)))
 
 
 def test_a_worker_whose_test_judges_nothing_is_not_taken(everywhere: Served, source: Source) -> None:
-    beside(everywhere).enter(Fitness(control=SOUND))
+    near(everywhere).enter(Fitness(control=SOUND))
     assert "judged no model" in source.enter(Fitness())
 
 
 def test_a_worker_that_drifts_loses_what_it_judged(everywhere: Served, source: Source) -> None:
     number = everywhere.send()
     everywhere.judge_all(name="far-away")
-    beside(everywhere).enter(Fitness(control=SOUND))
+    near(everywhere).enter(Fitness(control=SOUND))
     assert source.enter(Fitness(control=otherwise(5))) != ""
     assert everywhere.ask("team", "GET", f"/api/submissions/{number}").json()["state"] == "queued"
     assert everywhere.ask("organiser", "GET", "/api/organiser/alarms").json()[0]["queued"] == 1
@@ -97,17 +97,17 @@ def test_a_worker_that_drifts_loses_what_it_judged(everywhere: Served, source: S
 def test_the_organiser_forgets_it_and_the_next_worker_records_it_anew(everywhere: Served, source: Source) -> None:
     path = "/api/organiser/expected/forget"
     assert everywhere.ask("organiser", "POST", path).status_code == 409
-    beside(everywhere).enter(Fitness(control=otherwise(9)))
+    near(everywhere).enter(Fitness(control=otherwise(9)))
     assert source.enter(Fitness(control=SOUND)) != ""
     assert "Forget the expected score" in everywhere.page("organiser", "/organiser").text
     assert everywhere.ask("organiser", "POST", path).json() is None
     assert source.enter(Fitness(control=SOUND)) == ""
-    assert beside(everywhere).enter(Fitness(control=otherwise(9))) != ""
+    assert near(everywhere).enter(Fitness(control=otherwise(9))) != ""
 
 
 def test_another_version_of_the_rules_has_another_expectation(database: Database, clock: Clock) -> None:
     for served in serve(database, clock, tiny_competition()):
-        beside(served).enter(Fitness(control=SOUND))
+        near(served).enter(Fitness(control=SOUND))
         newer = replace(served.service, competition=tiny_competition(per_day=3))
         assert beside(newer, "b").enter(Fitness(control=otherwise(9))) == ""
         assert beside(newer, "c").enter(Fitness(control=SOUND)) != ""
