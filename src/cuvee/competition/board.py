@@ -36,7 +36,7 @@ READ_AT_ONCE = 500
 SHOWN = frozenset(
     {
         *("id", "team_id", "title", "note", "submitted_at"),
-        *("value", "low", "high", "seconds", "memory_bytes", "tokens", "parameters"),
+        *("value", "low", "high", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"),
     }
 )
 """Columns of a submission and its result that a row of the board shows: no recipes, no scores of single items."""

@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """Who acts. `queue` is the server itself, when a lease runs out or a worker fails its own test; `monitor` watches it."""
+    """Who acts. `queue` is the server, when a lease runs out or a worker fails its own test; `monitor` watches it."""
 
     VISITOR = "visitor"
     TEAM = "team"
