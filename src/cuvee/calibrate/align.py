@@ -1,0 +1,426 @@
+"""Repairs a merge block by block: each expert's own text goes through the merged blocks before, and through the expert.
+
+What a block's linear maps see then decides, in closed form, the weights that answer it as the experts do. See
+`cuvee.calibrate.solve` for the formula and its sources.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+
+# isort: split
+import torch
+
+from cuvee.calibrate.journal import BlockJournal, MapFit
+from cuvee.calibrate.settings import Alignment
+from cuvee.calibrate.sites import Linear, Site, find_sites, watched
+from cuvee.calibrate.solve import Equations, Moments, MomentSum, Residuals, share_of
+from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
+from cuvee.calibrate.text import Text
+from cuvee.errors import CheckpointError, EvaluationError
+from cuvee.progress import Progress
+
+Tensor = torch.Tensor
+
+ANCHOR = float("inf")
+"""The ridge of the merge as it is: weights stay at the anchor."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """An expert, its text as token ids, and how much it counts."""
+
+    name: str
+    network: BlockNetwork
+    text: Text
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class BlockFit:
+    """What was done with a block. `distance` is that of its output from the experts', relative and squared, their mean."""
+
+    number: int
+    maps: tuple[MapFit, ...]
+    distance: float | None
+
+
+@dataclass
+class Candidate:
+    """One ridge that is tried: its name, the streams of the experts' texts, and what came out."""
+
+    ridge: float
+    streams: list[Stream]
+    blocks: list[BlockFit] = field(default_factory=list)
+    divergences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def divergence(self) -> float | None:
+        """The mean divergence from the experts on held-out text; None where nothing was held out."""
+        if not self.divergences:
+            return None
+        return sum(self.divergences.values()) / len(self.divergences)
+
+
+class DepthLoop:
+    """The state of a repair on its way through the blocks.
+
+    The solved tensors of each block go to the `journal`, which also has those of an earlier run.
+    """
+
+    def __init__(
+        self,
+        merged: BlockNetwork,
+        experts: Sequence[Expert],
+        how: Alignment,
+        journal: BlockJournal,
+        *,
+        base: BlockNetwork | None = None,
+        compares: bool = False,
+        threads: int = 1,
+        streams_folder: Path | None = None,
+    ) -> None:
+        self._merged, self._experts, self._how = merged, experts, how
+        self._base, self._journal, self._threads, self._compares = base, journal, threads, compares
+        self._batches = [batches_of(e.text.documents, how.positions, hold_out=how.hold_out) for e in experts]
+        self._check_texts()
+        self._folder = streams_folder
+        self._teachers = self._new_streams()
+        ridges = (*how.ridges, ANCHOR) if compares else how.ridges
+        self.candidates = [Candidate(ridge, self._new_streams()) for ridge in ridges]
+
+    def _check_texts(self) -> None:
+        for expert, batches in zip(self._experts, self._batches, strict=True):
+            if not any(bool(batch.counted.any()) for batch in batches if not batch.held_out):
+                message = f"no position of its text counts: {len(expert.text.documents)} documents"
+                raise EvaluationError(message, where=f"{expert.name}: {expert.text.name}", hint="give more text")
+
+    def _new_streams(self) -> list[Stream]:
+        width = self._merged.width
+        return [Stream(batches, width, self._folder) for batches in self._batches]
+
+    def run(self, progress: Progress) -> None:
+        """Go through all blocks, then measure what is held out."""
+        with _single_threaded(), torch.no_grad(), ThreadPoolExecutor(self._threads) as pool:
+            self._start()
+            progress.start("align", self._merged.depth, "blocks")
+            for number in range(self._merged.depth):
+                self._do_block(number, pool)
+                progress.note(self._in_words(number))
+                progress.advance(1)
+            progress.finish()
+            if self._how.hold_out:
+                self._measure(progress)
+
+    def _start(self) -> None:
+        for place, expert in enumerate(self._experts):
+            ids = [batch.ids for batch in self._batches[place]]
+            for number, hidden in enumerate(expert.network.starts(ids)):
+                self._teachers[place][number] = hidden
+            for number, hidden in enumerate(self._merged.starts(ids)):
+                for candidate in self.candidates:
+                    candidate.streams[place][number] = hidden
+
+    def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
+        block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs())
+        if not all(self._journal.has(number, candidate.ridge) for candidate in self.candidates):
+            self._solve(block, pool)
+        solved = [self._journal.read(number, candidate.ridge) for candidate in self.candidates]
+        self._push(block, solved, pool)
+        for candidate, distance in zip(self.candidates, self._distances(), strict=True):
+            fits = self._journal.fits(number, candidate.ridge)
+            candidate.blocks.append(BlockFit(number, fits, distance))
+
+    def _candidate_inputs(self) -> Callable[[], Tensor]:
+        first = self._batches[0][0]
+        return lambda: self.candidates[0].streams[0][0].reshape(first.rows, first.length, -1)
+
+    def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
+        """Solve the sites of a block, all at once or one after the other, for each candidate."""
+        groups = [(site,) for site in block.sites] if self._how.one_by_one else [block.sites]
+        solved: list[dict[str, Tensor]] = [{} for _ in self.candidates]
+        fits: list[list[MapFit]] = [[] for _ in self.candidates]
+        for group in groups:
+            places = range(len(self._experts))
+            systems = [block.systems(group, candidate.ridge, self._compares) for candidate in self.candidates]
+
+            def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Moments]]:
+                return self._collect(block, group, place, solved)
+
+            for place, collected in zip(places, _in_order(pool, collect, places, self._threads), strict=True):
+                weights = block.expert_maps(self._experts[place].network, group)
+                for system, moments in zip(systems, collected, strict=True):
+                    system.add(weights, moments, self._how.norm, self._experts[place].weight)
+            for system, tensors, own in zip(systems, solved, fits, strict=True):
+                changed, described = system.solve()
+                tensors |= changed
+                own += described
+        for candidate, tensors, own in zip(self.candidates, solved, fits, strict=True):
+            self._journal.write(block.number, candidate.ridge, tensors, own)
+
+    def _collect(
+        self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]]
+    ) -> list[dict[str, Moments]]:
+        """Sum the moments of one expert's text, for each candidate."""
+        expert, mix = self._experts[place], self._how.mix
+        mixed = mix > 0
+        teacher = expert.network.block(block.number)
+        students = [block.student(tensors) for tensors in changed]
+        sums = [block.moment_sums(sites, mixed=mixed, residuals=self._compares) for _ in self.candidates]
+        for number, batch in enumerate(self._batches[place]):
+            if batch.held_out:
+                continue
+            counted = batch.counted
+            wanted = self._seen(expert.network, teacher, sites, block.number, self._teachers[place], number, batch)
+            for candidate, student, own in zip(self.candidates, students, sums, strict=True):
+                stream = candidate.streams[place]
+                seen = self._seen(self._merged, student, sites, block.number, stream, number, batch)
+                for site in sites:
+                    inputs = seen[site.name][counted]
+                    targets = torch.lerp(inputs, wanted[site.name][counted], mix) if mixed else inputs
+                    own[site.name].add(inputs, targets)
+        return [{name: total.moments() for name, total in own.items()} for own in sums]
+
+    def _seen(
+        self, network: BlockNetwork, block: torch.nn.Module, sites: tuple[Site, ...], depth: int,
+        stream: Stream, number: int, batch: Batch,
+    ) -> Mapping[str, Tensor]:  # fmt: skip
+        """Run a block on a batch of a stream and return what its sites see."""
+        call = network.call(depth, batch.rows, batch.length)
+        hidden = stream[number].reshape(batch.rows, batch.length, -1)
+        with watched(block, sites) as inputs:
+            network.run_block(block, hidden, call)
+            return dict(inputs)
+
+    def _push(self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor) -> None:
+        """Move all streams through the block: the experts' through theirs, the candidates' through what was solved."""
+
+        def move(place: int) -> None:
+            expert = self._experts[place]
+            self._move(expert.network, expert.network.block(block.number), block.number, self._teachers[place], place)
+            for candidate, tensors in zip(self.candidates, changed, strict=True):
+                self._move(self._merged, block.student(tensors), block.number, candidate.streams[place], place)
+
+        list(pool.map(move, range(len(self._experts))))
+
+    def _move(self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int) -> None:
+        for number, batch in enumerate(self._batches[place]):
+            call = network.call(depth, batch.rows, batch.length)
+            hidden = stream[number].reshape(batch.rows, batch.length, -1)
+            moved = network.run_block(block, hidden, call)
+            if not bool(moved.isfinite().all()):
+                message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
+                raise CheckpointError(message, where=network.name)
+            stream[number] = moved
+
+    def _distances(self) -> list[float | None]:
+        """Return for each candidate how far its streams are from the experts', where that is asked for."""
+        if not self._compares:
+            return [None] * len(self.candidates)
+        distances: list[float | None] = []
+        for candidate in self.candidates:
+            apart = [own.distance(teacher) for own, teacher in zip(candidate.streams, self._teachers, strict=True)]
+            distances.append(sum(apart) / len(apart))
+        return distances
+
+    def _measure(self, progress: Progress) -> None:
+        """Measure how far each candidate's predictions are from the experts' on what is held out."""
+        progress.start("compare on held-out text", len(self._experts), "experts")
+        for place, expert in enumerate(self._experts):
+            teacher = self._held_out(self._teachers[place], place)
+            for candidate in self.candidates if len(teacher) else ():
+                own = self._held_out(candidate.streams[place], place)
+                total = _divergence(expert.network.logits(teacher), self._merged.logits(own))
+                candidate.divergences[expert.name] = total / len(teacher)
+            progress.advance(1)
+        progress.finish()
+
+    def _held_out(self, stream: Stream, place: int) -> Tensor:
+        """Return the states of the positions that count in what is held out."""
+        batches = self._batches[place]
+        states = [stream[number][batches[number].counted] for number in held_out(batches)]
+        return torch.cat(states) if states else torch.empty(0, self._merged.width)
+
+    def _in_words(self, number: int) -> str:
+        return f"block {number + 1} of {self._merged.depth}"
+
+    @property
+    def stream_bytes(self) -> int:
+        """What all streams take."""
+        one = sum(stream_bytes(batches, self._merged.width) for batches in self._batches)
+        return one * (1 + len(self.candidates))
+
+
+class _Block:
+    """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
+
+    def __init__(
+        self, number: int, merged: BlockNetwork, base: BlockNetwork | None, how: Alignment, hidden: Callable[[], Tensor]
+    ) -> None:
+        self.number, self._merged, self._base, self._how = number, merged, base, how
+        self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
+        self.sites = self._find_sites(hidden())
+
+    def _find_sites(self, hidden: Tensor) -> tuple[Site, ...]:
+        block = self.student({})
+        rows, length = hidden.shape[:2]
+        call = self._merged.call(self.number, rows, length)
+        found = find_sites(block, rows * length, lambda: self._merged.run_block(block, hidden, call))
+        return tuple(site for site in map(self._stored, found) if site.maps)
+
+    def _stored(self, site: Site) -> Site:
+        """Leave out maps that the checkpoint holds in parts."""
+        maps = tuple(own for own in site.maps if self._merged.stored_name(self.number, own.weight) is not None)
+        return Site(site.name, site.size, maps)
+
+    def has(self, name: str) -> bool:
+        """Say whether the block has a tensor."""
+        return name in self._tensors
+
+    def student(self, changed: Mapping[str, Tensor]) -> torch.nn.Module:
+        """Return the merge's block with some tensors changed."""
+        block: torch.nn.Module = self._merged.block(self.number, {**self._tensors, **changed})
+        return block
+
+    def moment_sums(self, sites: Iterable[Site], *, mixed: bool, residuals: bool) -> dict[str, MomentSum]:
+        device = self._merged.device
+        return {site.name: MomentSum(site.size, mixed=mixed, residuals=residuals, device=device) for site in sites}
+
+    def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
+        """Read an expert's weights and biases of some sites."""
+        names = [name for site in sites for own in site.maps for name in (own.weight, own.bias)]
+        return {name: network.read(self.number, name) for name in names if name in self._tensors}
+
+    def anchor(self, name: str) -> Tensor:
+        """Return the anchor of a tensor: the merge, pushed on from the base."""
+        merged = self._tensors[name]
+        if self._base is None or self._how.push == 1.0:
+            return merged
+        return torch.lerp(self._base.read(self.number, name), merged, self._how.push)
+
+    def systems(self, sites: Sequence[Site], ridge: float, compares: bool) -> "_Systems":
+        return _Systems(self, sites, ridge, compares)
+
+    def as_stored(self, name: str, value: Tensor) -> Tensor:
+        """Round a tensor to the type that the merge stores it in."""
+        return value.to(self._merged.stored_dtype(self.number, name))
+
+    @property
+    def off_diagonal(self) -> float:
+        return self._how.off_diagonal
+
+    @property
+    def device(self) -> torch.device:
+        return self._merged.device
+
+
+class _Systems:
+    """The equations of some sites of a block, for one ridge."""
+
+    def __init__(self, block: _Block, sites: Sequence[Site], ridge: float, compares: bool) -> None:
+        self._block, self._sites, self._ridge = block, sites, ridge
+        self._equations: dict[str, Equations] = {}
+        self._residuals: dict[str, Residuals] = {}
+        for site in sites:
+            if ridge != ANCHOR:
+                anchors = [_upright(own, block.anchor(own.weight)) for own in site.maps]
+                self._equations[site.name] = Equations(
+                    torch.cat(anchors).to(block.device), ridge=ridge, off_diagonal=block.off_diagonal
+                )
+            for own in site.maps if compares else ():
+                height = _upright(own, block.anchor(own.weight)).shape[0]
+                self._residuals[own.weight] = Residuals(height, site.size, block.device)
+
+    def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Moments], norm: str, weight: float) -> None:
+        """Add one expert: its tensors, and the moments of its text."""
+        for site in self._sites:
+            own = moments[site.name]
+            matrices = [_upright(linear, weights[linear.weight]) for linear in site.maps]
+            if site.name in self._equations:
+                biases = [self._bias_of(linear, weights) for linear in site.maps]
+                share = share_of(own, norm, weight)  # type: ignore[arg-type]  # one of Norm's words
+                self._equations[site.name].add(torch.cat(matrices), own, share, torch.cat(biases))
+            for linear, matrix in zip(site.maps, matrices, strict=True):
+                if linear.weight in self._residuals:
+                    self._residuals[linear.weight].add(matrix, own)
+
+    def _bias_of(self, linear: Linear, weights: Mapping[str, Tensor]) -> Tensor:
+        height = _upright(linear, weights[linear.weight]).shape[0]
+        return weights.get(linear.bias, torch.zeros(height))
+
+    def solve(self) -> tuple[dict[str, Tensor], list[MapFit]]:
+        """Return the solved tensors in the types that they are stored in, and how each map was fitted."""
+        tensors: dict[str, Tensor] = {}
+        fits: list[MapFit] = []
+        for site in self._sites:
+            condition = 1.0
+            if site.name in self._equations:
+                solved, condition = self._solve_site(site)
+                tensors |= solved
+            for linear in site.maps:
+                residuals = self._residuals.get(linear.weight)
+                now = tensors.get(linear.weight, self._block.anchor(linear.weight)).float()
+                before = residuals and residuals.of(_upright(linear, self._block.anchor(linear.weight)))
+                after = residuals and residuals.of(_upright(linear, now))
+                fits.append(MapFit(linear.weight, before, after, condition))
+        return tensors, fits
+
+    def _solve_site(self, site: Site) -> tuple[dict[str, Tensor], float]:
+        equations = self._equations[site.name]
+        found = equations.solve()
+        heights = [_upright(linear, self._block.anchor(linear.weight)).shape[0] for linear in site.maps]
+        anchors = [self._bias_of(linear, {**self._anchors(linear)}) for linear in site.maps]
+        biases = equations.bias(found.weight, torch.cat(anchors).to(found.weight.device)).split(heights)
+        tensors = {}
+        for linear, weight, bias in zip(site.maps, found.weight.split(heights), biases, strict=True):
+            tensors[linear.weight] = self._block.as_stored(linear.weight, _upright(linear, weight).contiguous())
+            if linear.bias in self._anchors(linear):
+                tensors[linear.bias] = self._block.as_stored(linear.bias, bias.contiguous())
+        return tensors, found.condition
+
+    def _anchors(self, linear: Linear) -> dict[str, Tensor]:
+        names = [name for name in (linear.weight, linear.bias) if self._block.has(name)]
+        return {name: self._block.anchor(name) for name in names}
+
+
+def _upright(linear: Linear, matrix: Tensor) -> Tensor:
+    """Turn a map's stored matrix to [out, in], or back."""
+    return matrix.T if linear.input_first else matrix
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[int], object], places: Iterable[int], ahead: int
+) -> Iterator[list[dict[str, Moments]]]:
+    """Give the results of `work` in order, with at most `ahead` of them in the making or waiting."""
+    waiting = []
+    for place in places:
+        waiting.append(pool.submit(work, place))
+        if len(waiting) >= ahead:
+            yield waiting.pop(0).result()  # type: ignore[misc]  # what `work` gives
+    for future in waiting:
+        yield future.result()  # type: ignore[misc]  # what `work` gives
+
+
+def _divergence(teacher: Iterable[Tensor], student: Iterable[Tensor]) -> float:
+    """Return the sum over positions of KL(teacher ‖ student), in nats."""
+    total = 0.0
+    for expert, merged in zip(teacher, student, strict=True):
+        wanted = torch.log_softmax(expert.double(), -1)
+        given = torch.log_softmax(merged.double(), -1)
+        total += float((wanted.exp() * (wanted - given)).sum())
+    return total
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Run each operation on one thread, so that sums do not depend on how many threads there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
