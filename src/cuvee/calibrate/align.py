@@ -8,14 +8,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from math import prod
 
 from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
 import torch
 
-from cuvee.calibrate.journal import BlockJournal, MapFit
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.outcome import BlockFit, MapFit
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import Equations, Moments, MomentSum, Residuals, share_of
@@ -25,6 +26,9 @@ from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.progress import Progress
 
 Tensor = torch.Tensor
+
+STREAMS_SHARE = 4
+"""Hidden states go to the disk where they would take more than one part in so many of the memory."""
 
 ANCHOR = float("inf")
 """The ridge of the merge as it is: weights stay at the anchor."""
@@ -38,15 +42,6 @@ class Expert:
     network: BlockNetwork
     text: Text
     weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class BlockFit:
-    """What was done with a block. `distance` is that of its output from the experts', relative and squared, their mean."""
-
-    number: int
-    maps: tuple[MapFit, ...]
-    distance: float | None
 
 
 @dataclass
@@ -81,17 +76,24 @@ class DepthLoop:
         *,
         base: BlockNetwork | None = None,
         compares: bool = False,
+        in_full: bool = False,
         threads: int = 1,
-        streams_folder: Path | None = None,
+        memory_bytes: int,
     ) -> None:
         self._merged, self._experts, self._how = merged, experts, how
         self._base, self._journal, self._threads, self._compares = base, journal, threads, compares
-        self._batches = [batches_of(e.text.documents, how.positions, hold_out=how.hold_out) for e in experts]
+        self._in_full = in_full
+        self._batches = [self._batched(expert.text) for expert in experts]
         self._check_texts()
-        self._folder = streams_folder
-        self._teachers = self._new_streams()
         ridges = (*how.ridges, ANCHOR) if compares else how.ridges
+        self._streams = 1 + len(ridges)
+        self._folder = journal.folder if self.stream_bytes > memory_bytes // STREAMS_SHARE else None
+        self._teachers = self._new_streams()
         self.candidates = [Candidate(ridge, self._new_streams()) for ridge in ridges]
+
+    def _batched(self, text: Text) -> list[Batch]:
+        hold_out = self._how.hold_out(len(text.documents))
+        return batches_of(text.documents, self._how.positions, hold_out=hold_out)
 
     def _check_texts(self) -> None:
         for expert, batches in zip(self._experts, self._batches, strict=True):
@@ -113,8 +115,7 @@ class DepthLoop:
                 progress.note(self._in_words(number))
                 progress.advance(1)
             progress.finish()
-            if self._how.hold_out:
-                self._measure(progress)
+            self._measure(progress)
 
     def _start(self) -> None:
         for place, expert in enumerate(self._experts):
@@ -126,7 +127,7 @@ class DepthLoop:
                     candidate.streams[place][number] = hidden
 
     def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
-        block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs())
+        block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs(), self._in_full)
         if not all(self._journal.has(number, candidate.ridge) for candidate in self.candidates):
             self._solve(block, pool)
         solved = [self._journal.read(number, candidate.ridge) for candidate in self.candidates]
@@ -135,9 +136,9 @@ class DepthLoop:
             fits = self._journal.fits(number, candidate.ridge)
             candidate.blocks.append(BlockFit(number, fits, distance))
 
-    def _candidate_inputs(self) -> Callable[[], Tensor]:
+    def _candidate_inputs(self) -> Tensor:
         first = self._batches[0][0]
-        return lambda: self.candidates[0].streams[0][0].reshape(first.rows, first.length, -1)
+        return self.candidates[0].streams[0][0].reshape(first.rows, first.length, -1)
 
     def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
         """Solve the sites of a block, all at once or one after the other, for each candidate."""
@@ -249,21 +250,43 @@ class DepthLoop:
         return f"block {number + 1} of {self._merged.depth}"
 
     @property
+    def held_bytes(self) -> int:
+        """What is held at once at most, in the main: two blocks a thread, moments and equations, streams in memory."""
+        largest = 0
+        for number in range(self._merged.depth):
+            shapes = self._merged.shapes(number)
+            numbers = sum(prod(shape) for shape in shapes.values())
+            matrices = [shape for shape in shapes.values() if len(shape) == 2]
+            grams = sum(width * width for width in {max(shape) for shape in matrices} | {min(s) for s in matrices})
+            sums = 1 + (self._how.mix > 0) + self._compares
+            own = 4 * numbers + 8 * len(self.candidates) * grams * sums
+            largest = max(largest, self._threads * (4 * numbers + own) + 8 * len(self.candidates) * (numbers + grams))
+        streams = self.stream_bytes if self._folder is None else 0
+        return largest + streams + self._merged.embedding_bytes
+
+    @property
     def stream_bytes(self) -> int:
         """What all streams take."""
         one = sum(stream_bytes(batches, self._merged.width) for batches in self._batches)
-        return one * (1 + len(self.candidates))
+        return one * self._streams
 
 
 class _Block:
     """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
 
     def __init__(
-        self, number: int, merged: BlockNetwork, base: BlockNetwork | None, how: Alignment, hidden: Callable[[], Tensor]
+        self,
+        number: int,
+        merged: BlockNetwork,
+        base: BlockNetwork | None,
+        how: Alignment,
+        hidden: Tensor,
+        in_full: bool,
     ) -> None:
+        self._in_full = in_full
         self.number, self._merged, self._base, self._how = number, merged, base, how
         self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
-        self.sites = self._find_sites(hidden())
+        self.sites = self._find_sites(hidden)
 
     def _find_sites(self, hidden: Tensor) -> tuple[Site, ...]:
         block = self.student({})
@@ -306,7 +329,9 @@ class _Block:
         return _Systems(self, sites, ridge, compares)
 
     def as_stored(self, name: str, value: Tensor) -> Tensor:
-        """Round a tensor to the type that the merge stores it in."""
+        """Round a tensor to the type that the merge stores it in, unless it is wanted in full."""
+        if self._in_full:
+            return value.float()
         return value.to(self._merged.stored_dtype(self.number, name))
 
     @property
@@ -362,21 +387,26 @@ class _Systems:
                 solved, condition = self._solve_site(site)
                 tensors |= solved
             for linear in site.maps:
-                residuals = self._residuals.get(linear.weight)
-                now = tensors.get(linear.weight, self._block.anchor(linear.weight)).float()
-                before = residuals and residuals.of(_upright(linear, self._block.anchor(linear.weight)))
-                after = residuals and residuals.of(_upright(linear, now))
+                anchor = self._block.anchor(linear.weight)
+                now = tensors.get(linear.weight, anchor).float()
+                before, after = self._residual(linear, anchor), self._residual(linear, now)
                 fits.append(MapFit(linear.weight, before, after, condition))
         return tensors, fits
+
+    def _residual(self, linear: Linear, matrix: Tensor) -> float | None:
+        """Return how far a map's outputs are from the experts', where that is measured."""
+        residuals = self._residuals.get(linear.weight)
+        return residuals.of(_upright(linear, matrix)) if residuals is not None else None
 
     def _solve_site(self, site: Site) -> tuple[dict[str, Tensor], float]:
         equations = self._equations[site.name]
         found = equations.solve()
         heights = [_upright(linear, self._block.anchor(linear.weight)).shape[0] for linear in site.maps]
         anchors = [self._bias_of(linear, {**self._anchors(linear)}) for linear in site.maps]
-        biases = equations.bias(found.weight, torch.cat(anchors).to(found.weight.device)).split(heights)
+        anchor = torch.cat(anchors).to(found.weight.device)
+        biases = torch.split(equations.bias(found.weight, anchor), heights)
         tensors = {}
-        for linear, weight, bias in zip(site.maps, found.weight.split(heights), biases, strict=True):
+        for linear, weight, bias in zip(site.maps, torch.split(found.weight, heights), biases, strict=True):
             tensors[linear.weight] = self._block.as_stored(linear.weight, _upright(linear, weight).contiguous())
             if linear.bias in self._anchors(linear):
                 tensors[linear.bias] = self._block.as_stored(linear.bias, bias.contiguous())

@@ -3,8 +3,9 @@
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from cuvee.calibrate.outcome import MapFit
 from cuvee.checkpoint.write import write_error
+from cuvee.descriptors import lock
+from cuvee.errors import RecipeError
 
 Tensor = torch.Tensor
-IDENTITY = "identity.json"
-
-
-@dataclass(frozen=True)
-class MapFit:
-    """How one map was fitted: the mean relative residual before and after, the condition of its system."""
-
-    tensor: str
-    before: float | None
-    after: float | None
-    condition: float
+IDENTITY, LOCK = "identity.json", "aligned.lock"
 
 
 class BlockJournal:
@@ -52,11 +46,11 @@ class BlockJournal:
 
     def has(self, number: int, ridge: float) -> bool:
         """Say whether a block is done."""
-        return self._file(number, ridge).exists()
+        return self.file(number, ridge).exists()
 
     def write(self, number: int, ridge: float, tensors: Mapping[str, Tensor], fits: Sequence[MapFit]) -> None:
         """Write a block's tensors; the file appears whole or not at all."""
-        file = self._file(number, ridge)
+        file = self.file(number, ridge)
         partial = file.with_suffix(".partial")
         metadata = {"fits": json.dumps([asdict(fit) for fit in fits])}
         try:
@@ -67,20 +61,43 @@ class BlockJournal:
 
     def read(self, number: int, ridge: float) -> dict[str, Tensor]:
         """Return the tensors of a block that is done, by their names within the block."""
-        with safe_open(self._file(number, ridge), framework="pt") as file:
+        with safe_open(self.file(number, ridge), framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
 
     def fits(self, number: int, ridge: float) -> tuple[MapFit, ...]:
         """Return how the maps of a block that is done were fitted."""
-        with safe_open(self._file(number, ridge), framework="pt") as file:
+        with safe_open(self.file(number, ridge), framework="pt") as file:
             return tuple(MapFit(**fit) for fit in json.loads(file.metadata()["fits"]))
 
     def remove(self) -> None:
         """Remove all of it."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _file(self, number: int, ridge: float) -> Path:
+    def file(self, number: int, ridge: float) -> Path:
+        """Return the file of a block."""
         return self.folder / f"block-{number:04d}-{ridge:g}.safetensors"
+
+
+@contextmanager
+def locked(partial: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of an output's hidden folder. Raises RecipeError if another repair holds it."""
+    try:
+        partial.mkdir(parents=True, exist_ok=True)
+        file = (partial / LOCK).open("a")
+    except OSError as error:
+        raise write_error(error, out) from error
+    with file:
+        try:
+            lock(file.fileno())
+        except BlockingIOError as error:
+            hint = "wait for it, or name another output"
+            raise RecipeError("another repair is writing this output now", where=str(out), hint=hint) from error
+        except OSError:
+            pass  # a file system without locks; two repairs at once are then the author's to avoid
+        try:
+            yield
+        finally:
+            (partial / LOCK).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> str | None:

@@ -9,7 +9,7 @@ import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,11 @@ class BlockNetwork:
         except EvaluationError as error:
             message = f"its blocks cannot be run alone: {error.message}"
             raise EvaluationError(message, where=name, hint="this model cannot be aligned") from error
+
+    @property
+    def embedding_bytes(self) -> int:
+        """What the embedding of tokens takes while it is held."""
+        return 4 * int(self._embedding.weight.numel())
 
     def _find_blocks(self) -> tuple[str, int]:
         decoder = self.module.get_decoder() if hasattr(self.module, "get_decoder") else self.module
@@ -174,10 +179,8 @@ class BlockNetwork:
 
         rows = torch.zeros(1, 3, self.width, device=self.device)
         with self._replaced(stopping):
-            try:
+            with suppress(_Stopped):
                 self._owner(inputs_embeds=rows, use_cache=False)
-            except _Stopped:
-                pass
         arguments, keywords = seen[0]
         found = self.block(0)(*arguments, **keywords)
         return len(found) if isinstance(found, tuple) else 0
@@ -243,7 +246,7 @@ class BlockNetwork:
         """Give logits [n, vocabulary] for what the last block gave, [positions, width], some positions at a time."""
         last = self.depth - 1
         with self._filled(self.module.get_output_embeddings()), torch.no_grad():
-            for part in hidden.split(HEAD_POSITIONS):
+            for part in torch.split(hidden, HEAD_POSITIONS):
                 rows = part[None]
 
                 def ended(number: int, rows: Tensor = rows) -> Callable[..., Any]:
@@ -272,6 +275,10 @@ class BlockNetwork:
         """Return the names of a block's tensors within the block."""
         return list(self._blocks[number].state_dict())
 
+    def shapes(self, number: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a block's tensors by their names within the block."""
+        return {name: tuple(tensor.shape) for name, tensor in self._blocks[number].state_dict().items()}
+
     def read(self, number: int, name: str) -> Tensor:
         """Read a tensor of a block by its name within the block."""
         whole = f"{self.prefix}.{number}.{name}"
@@ -295,7 +302,8 @@ class BlockNetwork:
                 found = block(hidden, *call.further, **call.keywords)
             else:
                 found = block(*call.further, **{**call.keywords, call.by_name: hidden})
-        return found[0] if isinstance(found, tuple) else found
+        hidden_after: Tensor = found[0] if isinstance(found, tuple) else found
+        return hidden_after
 
     def check_alone(self, ids: Sequence[int]) -> None:
         """Compare blocks that run alone with the network as it is, on one row of ids.

@@ -16,11 +16,14 @@ HOLD_OUT = 10
 class Alignment:
     """How a merge is repaired; the formulas are in `cuvee.calibrate.solve`.
 
-    `mix` in [0, 1] is the part of the expert's own inputs in what its answer is wanted for. `ridge` >= 0 holds weights at
-    the anchor; "auto" tries RIDGES and keeps the one with the least divergence from the experts on held-out text.
-    `push` moves the anchor along the merge: 1 is the merge, 0 the base. `off_diagonal` in [0, 1] shrinks Gram matrices,
-    only where `mix` is 0. `norm` makes experts count alike whatever their activations' size. `tokens` and `length` bound
-    each expert's text. With `one_by_one` each site of a block is solved after those before it, at a higher cost.
+    - `mix` in [0, 1]: the part of the expert's own inputs in what its answer is wanted for.
+    - `ridge` >= 0 holds weights at the anchor; "auto" tries RIDGES and keeps the one with the least divergence from the
+      experts on held-out text.
+    - `push` moves the anchor along the merge: 1 is the merge, 0 the base.
+    - `off_diagonal` in [0, 1] shrinks Gram matrices, only where `mix` is 0.
+    - `norm` makes experts count alike whatever the size of their activations.
+    - `tokens` and `length` bound each expert's text and each document.
+    - With `one_by_one` each input of a block is solved for after those before it, at a higher cost.
     """
 
     mix: float = 0.5
@@ -37,9 +40,11 @@ class Alignment:
     def ridges(self) -> tuple[float, ...]:
         return RIDGES if self.ridge == "auto" else (float(self.ridge),)
 
-    @property
-    def hold_out(self) -> int:
-        return HOLD_OUT if self.ridge == "auto" else 0
+    def hold_out(self, documents: int) -> int:
+        """Return which of so many documents is held out, every how manyth; 0 where none is."""
+        if self.ridge != "auto" or documents < 2:
+            return 0
+        return min(HOLD_OUT, documents)
 
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""One solver for RegMean, RegMean++ and anchored regression: the matrix that does for all experts' inputs what each does.
+"""One solver for RegMean, RegMean++ and anchored regression: a matrix that does for all inputs what each expert does.
 
 With an expert's weight Wᵢ [out, in], the inputs Xᵢ [nᵢ, in] that the merged model sees and the inputs Yᵢ [nᵢ, in] at
 the same positions that the expert's answer is wanted for:
@@ -7,7 +7,8 @@ the same positions that the expert's answer is wanted for:
     W = (Σ sᵢWᵢKᵢ + ridge·A)(Σ sᵢC̃ᵢ + ridge·I)⁻¹,    C̃ᵢ = a·Cᵢ + (1-a)·diag(Cᵢ)
 
 RegMean (arXiv:2212.09849) has Y = X of each expert's own run, ridge 0 and a < 1; RegMean++ (arXiv:2508.03121) sees X
-through the merged layers before; FeatCal (arXiv:2605.13030) mixes the expert's own inputs into Y and holds W at an anchor A.
+through the merged layers before; FeatCal (arXiv:2605.13030) mixes the expert's own inputs into Y and holds W at an
+anchor A.
 
 What is solved is the difference from A: W = A + (Σ sᵢWᵢK̃ᵢ - A·Σ sᵢC̃ᵢ)(...)⁻¹. It is the same, and where inputs leave
 directions open W keeps A's. Everything is float64.
@@ -98,7 +99,7 @@ def share_of(own: Moments, norm: Norm, weight: float = 1.0) -> float:
 
 
 class Equations:
-    """The normal equations of the maps of one input, summed expert after expert, so that one's moments are held at once.
+    """The normal equations of the maps of one input, summed expert by expert, so that one's moments are held at once.
 
     `anchor` is A [out, in]: matrices of one input may lie one below the other.
     """
@@ -134,7 +135,7 @@ class Equations:
         return Fit(self.anchor + solved, condition)
 
     def bias(self, weight: Tensor, anchor: Tensor) -> Tensor:
-        """Return the bias [out] that goes with W: the experts' mean outputs, less what W gives; `anchor` is A's bias."""
+        """Return the bias [out] that goes with W: the experts' mean outputs less what W gives; `anchor` is A's bias."""
         divisor = self._shares + self.ridge
         if divisor == 0:
             return anchor.double()

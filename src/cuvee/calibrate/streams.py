@@ -79,7 +79,8 @@ class Stream:
     def distance(self, other: "Stream") -> float:
         """Return the squared distance from another stream, relative to the other's length."""
         apart = size = 0.0
-        for own, theirs in zip(self._states.split(MOST_POSITIONS), other._states.split(MOST_POSITIONS), strict=True):
+        parts = torch.split(self._states, MOST_POSITIONS), torch.split(other._states, MOST_POSITIONS)
+        for own, theirs in zip(*parts, strict=True):
             apart += float((own - theirs).double().square().sum())
             size += float(theirs.double().square().sum())
         return apart / size if size else 0.0

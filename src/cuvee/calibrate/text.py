@@ -25,8 +25,8 @@ FEWEST_POSITIONS = 256
 class Reader(Protocol):
     """What turns text into tokens as a model is used to: `cuvee.evaluate.model.LanguageModel` does."""
 
-    tokenizer: Any
-
+    @property
+    def tokenizer(self) -> Any: ...
     def render(self, prompt: Prompt, text: str, choices: Sequence[str] = ()) -> str: ...
     def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]: ...
 

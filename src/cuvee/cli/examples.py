@@ -7,6 +7,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "plan": ("cuvee plan recipe.yaml", "cuvee plan recipe.yaml --all --memory 2GB"),
     "merge": ("cuvee merge recipe.yaml blend", "cuvee merge recipe.yaml blend --memory 2GB --threads 4 --overwrite"),
     "join": ("cuvee join blend", "cuvee join blend --overwrite"),
+    "align": (
+        "cuvee align blend aligned --expert sort=sort.jsonl --expert shift=shift.jsonl",
+        "cuvee align blend repair --expert base+lora=chats.jsonl --as-adapter 32 --report where-it-hurt.html",
+    ),
     "methods": ("cuvee methods", "cuvee methods ties"),
     "recipe-schema": ("cuvee recipe-schema", "cuvee recipe-schema > recipe.schema.json"),
     "upcycle": ("cuvee upcycle experts.yaml mixture", "cuvee upcycle experts.yaml mixture --shard-size 2GB"),
