@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from cuvee.calibrate.outcome import MapFit
-from cuvee.checkpoint.write import write_error
+from cuvee.checkpoint.write import remove_empty, write_error
 from cuvee.descriptors import lock
 from cuvee.errors import RecipeError
 
@@ -98,6 +98,7 @@ def locked(partial: Path, out: Path) -> Iterator[None]:
             yield
         finally:
             (partial / LOCK).unlink(missing_ok=True)
+            remove_empty(partial)
 
 
 def _read(path: Path) -> str | None:

@@ -320,6 +320,10 @@ class BlockNetwork:
         with self._filled(self._embedding):
             self._run(None, loaded, ids=row)
         (hidden,) = self.starts([row])
+        if tuple(hidden.shape) != (1, len(ids), self.width):
+            shape = f"hidden states of {len(ids)} tokens are {list(hidden.shape)}, expected {[1, len(ids), self.width]}"
+            message = f"its blocks cannot be run alone: {shape}"
+            raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
         for number in range(self.depth):
             hidden = self.run_block(self.block(number), hidden, self.call(number, 1, len(ids)))
             size = float(plain[number].abs().max())

@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.text import Text, read_text, warnings_of
 from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.stored_file import recorded
-from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing, remove_empty
+from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing
 from cuvee.engine.combine import AdapterResult
 from cuvee.engine.extract import Extraction, extract
 from cuvee.engine.run import MergeResult, run_plan
@@ -256,8 +256,6 @@ def _journal(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterato
             journal.remove()
             raise
         journal.remove()
-    with suppress(OSError):
-        remove_empty(partial)
 
 
 def _check_memory(loop: DepthLoop, memory_bytes: int | None) -> None:

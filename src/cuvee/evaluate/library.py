@@ -209,9 +209,9 @@ def _computed(module: Any, names: Sequence[str], fill: int) -> list[torch.Tensor
         owner, _, own = name.rpartition(".")
         part = module.get_submodule(owner)
         part._buffers[own] = torch.full_like(part._buffers[own], fill, device="cpu")
-    with torch.no_grad():
-        for part in module.modules():
-            module._init_weights(part)
+    for part in module.modules():
+        part._is_hf_initialized = False
+    module.initialize_weights()
     return [module.get_buffer(name).clone() for name in names]
 
 

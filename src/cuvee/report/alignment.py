@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from cuvee.calibrate.outcome import Aligned, BlockFit
 from cuvee.report.comparison import percent, step_of
+from cuvee.report.evaluation import short_names
 from cuvee.report.heat import heat_css
 from cuvee.report.template import render, stylesheet
 
-CELL, LETTER = 16, 6.6
+CELL, LETTER = 16, 7.4
 WIDEST_CELL = 44
 """Pixels of a cell and of a letter of a label."""
 
-CHART_WIDTH, CHART_HEIGHT, MARGIN = 640, 180, 44
+CHART_WIDTH, CHART_HEIGHT, MARGIN = 640, 180, 56
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def render_alignment(aligned: Aligned, merged: str) -> str:
     high = max((value for value in residuals if value is not None), default=0.0)
     values = {
         "aligned": aligned,
-        "merged": merged,
+        "merged": short_names([merged])[0],
+        "experts": short_names([text.expert for text in aligned.texts]),
         "grids": (_grid("Before", aligned.before, high), _grid("After", aligned.blocks, high)),
         "chart": _chart(aligned),
         "high": percent(high),
