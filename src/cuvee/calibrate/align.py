@@ -4,6 +4,7 @@ What a block's linear maps see then decides, in closed form, the weights that an
 `cuvee.calibrate.solve` for the formula and its sources.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,6 +30,9 @@ Tensor = torch.Tensor
 
 STREAMS_SHARE = 4
 """Hidden states go to the disk where they would take more than one part in so many of the memory."""
+
+TRIAL_POSITIONS = 8
+"""Random positions on which it is tried which maps of a block are plain."""
 
 ANCHOR = float("inf")
 """The ridge of the merge as it is: weights stay at the anchor."""
@@ -85,6 +89,8 @@ class DepthLoop:
         self._in_full = in_full
         self._batches = [self._batched(expert.text) for expert in experts]
         self._check_texts()
+        held = any(batch.held_out for batches in self._batches for batch in batches)
+        self._needs_teachers = how.mix > 0 or compares or held
         ridges = (*how.ridges, ANCHOR) if compares else how.ridges
         self._streams = 1 + len(ridges)
         self._folder = journal.folder if self.stream_bytes > memory_bytes // STREAMS_SHARE else None
@@ -117,6 +123,21 @@ class DepthLoop:
             progress.finish()
             self._measure(progress)
 
+    def run_first(self) -> float:
+        """Go through the first block only; return the seconds that it took."""
+        with _single_threaded(), torch.no_grad(), ThreadPoolExecutor(self._threads) as pool:
+            self._start()
+            started = time.perf_counter()
+            self._do_block(0, pool)
+            return time.perf_counter() - started
+
+    def solved_in(self, number: int) -> list[str]:
+        """Return the names, within block `number`, of the weights and biases that are solved."""
+        generator = torch.Generator().manual_seed(0)
+        hidden = torch.randn(1, TRIAL_POSITIONS, self._merged.width, generator=generator).to(self._merged.device)
+        block = _Block(number, self._merged, self._base, self._how, hidden, self._in_full)
+        return [name for site in block.sites for own in site.maps for name in own.tensors if block.has(name)]
+
     def _start(self) -> None:
         for place, expert in enumerate(self._experts):
             ids = [batch.ids for batch in self._batches[place]]
@@ -128,10 +149,11 @@ class DepthLoop:
 
     def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
         block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs(), self._in_full)
-        if not all(self._journal.has(number, candidate.ridge) for candidate in self.candidates):
+        done = all(self._journal.has(number, candidate.ridge) for candidate in self.candidates)
+        if not done:
             self._solve(block, pool)
         solved = [self._journal.read(number, candidate.ridge) for candidate in self.candidates]
-        self._push(block, solved, pool)
+        self._push(block, solved, pool, teachers=done)
         for candidate, distance in zip(self.candidates, self._distances(), strict=True):
             fits = self._journal.fits(number, candidate.ridge)
             candidate.blocks.append(BlockFit(number, fits, distance))
@@ -150,7 +172,7 @@ class DepthLoop:
             systems = [block.systems(group, candidate.ridge, self._compares) for candidate in self.candidates]
 
             def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Moments]]:
-                return self._collect(block, group, place, solved)
+                return self._collect(block, group, place, solved, moves=group is groups[-1])
 
             for place, collected in zip(places, _in_order(pool, collect, places, self._threads), strict=True):
                 weights = block.expert_maps(self._experts[place].network, group)
@@ -164,59 +186,66 @@ class DepthLoop:
             self._journal.write(block.number, candidate.ridge, tensors, own)
 
     def _collect(
-        self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]]
+        self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
     ) -> list[dict[str, Moments]]:
-        """Sum the moments of one expert's text, for each candidate."""
-        expert, mix = self._experts[place], self._how.mix
-        mixed = mix > 0
-        teacher = expert.network.block(block.number)
+        """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on."""
+        expert, mixed = self._experts[place], self._how.mix > 0
+        teacher = expert.network.block(block.number) if self._needs_teachers else None
         students = [block.student(tensors) for tensors in changed]
         sums = [block.moment_sums(sites, mixed=mixed, residuals=self._compares) for _ in self.candidates]
+        wanted: Mapping[str, Tensor] = {}
         for number, batch in enumerate(self._batches[place]):
+            if teacher is not None:
+                with watched(teacher, sites) as inputs:
+                    after = self._through(expert.network, teacher, block.number, self._teachers[place], place, number)
+                wanted = inputs
+                if moves:
+                    self._teachers[place][number] = after
             if batch.held_out:
                 continue
-            counted = batch.counted
-            wanted = self._seen(expert.network, teacher, sites, block.number, self._teachers[place], number, batch)
             for candidate, student, own in zip(self.candidates, students, sums, strict=True):
-                stream = candidate.streams[place]
-                seen = self._seen(self._merged, student, sites, block.number, stream, number, batch)
-                for site in sites:
-                    inputs = seen[site.name][counted]
-                    targets = torch.lerp(inputs, wanted[site.name][counted], mix) if mixed else inputs
-                    own[site.name].add(inputs, targets)
+                with watched(student, sites) as seen:
+                    self._through(self._merged, student, block.number, candidate.streams[place], place, number)
+                self._add(own, seen, wanted if mixed else seen, batch.counted)
         return [{name: total.moments() for name, total in own.items()} for own in sums]
 
-    def _seen(
-        self, network: BlockNetwork, block: torch.nn.Module, sites: tuple[Site, ...], depth: int,
-        stream: Stream, number: int, batch: Batch,
-    ) -> Mapping[str, Tensor]:  # fmt: skip
-        """Run a block on a batch of a stream and return what its sites see."""
-        call = network.call(depth, batch.rows, batch.length)
-        hidden = stream[number].reshape(batch.rows, batch.length, -1)
-        with watched(block, sites) as inputs:
-            network.run_block(block, hidden, call)
-            return dict(inputs)
+    def _add(
+        self, sums: Mapping[str, MomentSum], seen: Mapping[str, Tensor], wanted: Mapping[str, Tensor], counted: Tensor
+    ) -> None:
+        """Add what the sites of a batch see, and what the expert's own see, at the positions that count."""
+        for name, total in sums.items():
+            inputs = seen[name][counted]
+            total.add(inputs, torch.lerp(inputs, wanted[name][counted], self._how.mix))
 
-    def _push(self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor) -> None:
-        """Move all streams through the block: the experts' through theirs, the candidates' through what was solved."""
+    def _through(
+        self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
+    ) -> Tensor:
+        """Return what a block makes of a batch of a stream. Raises CheckpointError if that is not finite."""
+        batch = self._batches[place][number]
+        hidden = stream[number].reshape(batch.rows, batch.length, -1)
+        after = network.run_block(block, hidden, network.call(depth, batch.rows, batch.length))
+        if not bool(after.isfinite().all()):
+            message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
+            raise CheckpointError(message, where=network.name)
+        return after
+
+    def _push(
+        self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor, *, teachers: bool
+    ) -> None:
+        """Move the candidates' streams through what was solved, with `teachers` the experts' through their blocks."""
 
         def move(place: int) -> None:
-            expert = self._experts[place]
-            self._move(expert.network, expert.network.block(block.number), block.number, self._teachers[place], place)
+            own = self._experts[place].network
+            if teachers and self._needs_teachers:
+                self._move(own, own.block(block.number), block.number, self._teachers[place], place)
             for candidate, tensors in zip(self.candidates, changed, strict=True):
                 self._move(self._merged, block.student(tensors), block.number, candidate.streams[place], place)
 
         list(pool.map(move, range(len(self._experts))))
 
     def _move(self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int) -> None:
-        for number, batch in enumerate(self._batches[place]):
-            call = network.call(depth, batch.rows, batch.length)
-            hidden = stream[number].reshape(batch.rows, batch.length, -1)
-            moved = network.run_block(block, hidden, call)
-            if not bool(moved.isfinite().all()):
-                message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
-                raise CheckpointError(message, where=network.name)
-            stream[number] = moved
+        for number in range(len(self._batches[place])):
+            stream[number] = self._through(network, block, depth, stream, place, number)
 
     def _distances(self) -> list[float | None]:
         """Return for each candidate how far its streams are from the experts', where that is asked for."""

@@ -39,6 +39,14 @@ class TextFigures:
 
 
 @dataclass(frozen=True)
+class Took:
+    """What the passes through the blocks took."""
+
+    seconds: float
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True)
 class Aligned:
     """A repair: the output, the ridge that was chosen, and what became of every block and tensor.
 
@@ -55,6 +63,7 @@ class Aligned:
     rules: Mapping[str, str]
     texts: tuple[TextFigures, ...]
     warnings: tuple[str, ...]
+    took: Took
 
     @property
     def aligned(self) -> int:

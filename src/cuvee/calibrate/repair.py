@@ -3,41 +3,51 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast, get_args
 
 from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
+import torch
 import yaml
 
 from cuvee.adapters.low_rank import Wanted
 from cuvee.addition import language
 from cuvee.amounts import bytes_text
+from cuvee.arguments import checks_options
 from cuvee.calibrate.align import ANCHOR, Candidate, DepthLoop, Expert
 from cuvee.calibrate.journal import BlockJournal, locked
-from cuvee.calibrate.outcome import Aligned, TextFigures
+from cuvee.calibrate.outcome import Aligned, TextFigures, Took
 from cuvee.calibrate.repaired import Repaired, Solved
-from cuvee.calibrate.settings import Alignment
+from cuvee.calibrate.settings import Alignment, alignment
 from cuvee.calibrate.text import Text, read_text, warnings_of
-from cuvee.checkpoint import open_checkpoint
+from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.stored_file import recorded
-from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing
+from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing, remove_empty
 from cuvee.engine.combine import AdapterResult
 from cuvee.engine.extract import Extraction, extract
+from cuvee.engine.options import RunOptions
+from cuvee.engine.peak import PeakMemory
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, PlatformError, RecipeError
 from cuvee.evaluate.model import Device, LanguageModel, pick_device
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
+from cuvee.plan.draft import unaligned
 from cuvee.plan.plan import Making
 from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import parse_recipe
+from cuvee.recipe.recipe import Recipe
 from cuvee.versions import installed_version
+
+MERGED = "the-merge"
+"""What the merge before its repair is called in the hidden folder of an output."""
 
 KIND = "aligned"
 """What `cuvee.json` calls the output."""
@@ -82,6 +92,8 @@ def align(
     how: Alignment,
     *,
     base: str | None = None,
+    recipe: Recipe | None = None,
+    sources: Mapping[str, TensorSource] | None = None,
     compares: bool = False,
     adapter_rank: int | None = None,
     memory_bytes: int | None = None,
@@ -96,7 +108,8 @@ def align(
 
     `experts` maps models to texts, as `cuvee.calibrate.text.read_text` takes them. With `compares` it is measured, at
     the cost of another stream, how far the merge was from the experts before. With `adapter_rank` the repair is written
-    as a LoRA adapter of `merged`. A run that was stopped goes on where it was unless `resume` is false.
+    as a LoRA adapter of `merged`. `recipe` is the one that merged it, where both are done in one go, and `sources` are
+    models that are opened already. A run that was stopped goes on where it was unless `resume` is false.
 
     Raises RecipeError for settings and private parts, CheckpointError for models that do not fit together,
     EvaluationError for texts and models that cannot be run, OutOfBudget for too little memory.
@@ -105,7 +118,8 @@ def align(
     out = Path(out).absolute()
     _check_asked(experts, how, base)
     refuse_existing(out, overwrite=overwrite)
-    models = _open_all(merged, base, experts, how, hub or Hub(), pick_device(device), heard)
+    opener = _Opener(sources or {}, hub or Hub(), pick_device(device), heard)
+    models = _open_all(merged, base, experts, how, opener)
     warnings = warnings_of(models.texts, how.positions)
     identity = _identity(models, how, in_full=adapter_rank is not None, compares=compares)
     with _journal(out, identity, resume=resume) as journal:
@@ -121,13 +135,17 @@ def align(
             memory_bytes=memory_bytes or DEFAULT_MEMORY,
         )
         _check_memory(loop, memory_bytes)
-        loop.run(heard)
+        started = time.perf_counter()
+        with PeakMemory() as peak:
+            loop.run(heard)
+        took = Took(time.perf_counter() - started, peak.bytes())
         chosen = _chosen(loop.candidates)
         solved = _solved(models.merged.network, journal, chosen)
         repaired = Repaired(models.merged.parent.source, solved)
         bring_back(out)
         if adapter_rank is None:
-            plan = _plan(models, repaired, _making(models, how, loop, chosen), warnings)
+            making = _making(models, how, loop, chosen, took, recipe)
+            plan = _plan(models, repaired, making, warnings, recipe)
             result: MergeResult | AdapterResult = run_plan(
                 plan, out, threads=threads, overwrite=overwrite, resume=False, progress=heard
             )
@@ -147,9 +165,82 @@ def align(
         blocks=tuple(chosen.blocks),
         before=tuple(before[0].blocks) if before else (),
         rules=rules,
-        texts=_figures(models, how),
+        texts=text_figures(models, how),
         warnings=tuple(warnings),
+        took=took,
     )
+
+
+@checks_options
+def merge_aligned(
+    recipe: Recipe, out: Path | str, *, hub: Hub | None = None, custom_code: bool = False, **options: Unpack[RunOptions]
+) -> Aligned:
+    """Merge a recipe that says `align`, and repair the merge by the texts of its models.
+
+    Options are those of `run_plan`. Texts are looked for from the current folder, or else from the recipe's.
+    Raises what `run_plan` and `align` raise.
+    """
+    how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
+    place = Path(out).absolute()
+    refuse_existing(place, overwrite=options.get("overwrite", False))
+    merged = partial_folder(place) / MERGED
+    plain = make_plan(replace(recipe, align=None), hub=hub, custom_code=custom_code)
+    for_merge = options.copy()
+    for_merge["overwrite"] = True
+    run_plan(plain, merged, **for_merge)
+    try:
+        return align(
+            str(merged),
+            place,
+            texts,
+            how,
+            base=str(recipe.base_model) if recipe.base_model is not None else None,
+            recipe=recipe,
+            sources=_local_sources(plain),
+            memory_bytes=options.get("memory_bytes"),
+            threads=options.get("threads", 1),
+            device=_device(options),
+            overwrite=options.get("overwrite", False),
+            resume=options.get("resume", True),
+            hub=hub,
+            progress=options.get("progress"),
+        )
+    finally:
+        shutil.rmtree(merged, ignore_errors=True)
+        remove_empty(partial_folder(place))
+
+
+def open_for_recipe(plan: Plan) -> tuple[_Models, Alignment]:
+    """Open what a plan's recipe aligns, its base or first model in the place of the merge; return how it aligns."""
+    recipe = plan.recipe
+    how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
+    opener = _Opener(_local_sources(plan), plan.hub, torch.device("cpu"), Silent())
+    return _open_all(str(plan.models[plan.donor]), None, texts, how, opener), how
+
+
+def _local_sources(plan: Plan) -> dict[str, TensorSource]:
+    """Return the models of a plan that lie in folders, which are relative to the recipe's, by their references."""
+    models = zip(plan.models, plan.places, plan.sources, strict=True)
+    return {str(model): unaligned(source) for model, place, source in models if place is not None}
+
+
+def _device(options: RunOptions) -> Device:
+    device = options.get("device", "cpu")
+    if device not in get_args(Device):
+        raise RecipeError(f"device '{device}' is none of {', '.join(get_args(Device))}")
+    return cast(Device, device)
+
+
+def _texts_of(recipe: Recipe) -> dict[str, str]:
+    """Return where the text of each model of a recipe is."""
+    sources = [source for part in recipe.slices for source in part.sources]
+    return {str(source.model): _found(source.text, recipe.folder) for source in sources if source.text is not None}
+
+
+def _found(text: str, folder: Path | None) -> str:
+    """Find a text from the current folder, or else from the recipe's; what is neither is a task's name."""
+    beside = folder / text if folder is not None else Path(text)
+    return str(beside) if not Path(text).exists() and beside.exists() else text
 
 
 def _check_asked(experts: Mapping[str, str], how: Alignment, base: str | None) -> None:
@@ -159,12 +250,10 @@ def _check_asked(experts: Mapping[str, str], how: Alignment, base: str | None) -
         raise RecipeError(f"push is {how.push}, which goes on from the base", hint="name it: --base MODEL")
 
 
-def _open_all(
-    merged: str, base: str | None, experts: Mapping[str, str], how: Alignment, hub: Hub, place: Any, heard: Progress
-) -> _Models:
-    own = _open(merged, hub, place, heard)
-    start = _open(base, hub, place, heard) if base is not None else None
-    people = {name: _open(name, hub, place, heard) for name in experts}
+def _open_all(merged: str, base: str | None, experts: Mapping[str, str], how: Alignment, opener: "_Opener") -> _Models:
+    own = opener.open(merged)
+    start = opener.open(base) if base is not None else None
+    people = {name: opener.open(name) for name in experts}
     for other in [*people.values(), *([start] if start is not None else [])]:
         _check_alike(own, other)
     texts = {name: _text(people[name], text, how) for name, text in experts.items()}
@@ -175,13 +264,24 @@ def _open_all(
     return _Models(own, start, people, texts)
 
 
-def _open(name: str, hub: Hub, place: Any, heard: Progress) -> _Opened:
-    source = model_to_read(name, hub, heard)
-    folder = source.place
-    if folder is None or not (folder / "config.json").is_file():
-        hint = "write it as a folder first: cuvee merge with merge_method: passthrough"
-        raise CheckpointError("its folder has no config.json, so it cannot be run", where=name, hint=hint)
-    return _Opened(name, Parent(name, source), BlockNetwork(source, folder, name, device=place))
+@dataclass(frozen=True)
+class _Opener:
+    """Opens models by their names, those of a hub among them, unless they are opened already."""
+
+    sources: Mapping[str, TensorSource]
+    hub: Hub
+    device: torch.device
+    progress: Progress
+
+    def open(self, name: str) -> _Opened:
+        source = self.sources.get(name)
+        if source is None:
+            source = model_to_read(name, self.hub, self.progress)
+        folder = source.place
+        if folder is None or not (folder / "config.json").is_file():
+            hint = "write it as a folder first: cuvee merge with merge_method: passthrough"
+            raise CheckpointError("its folder has no config.json, so it cannot be run", where=name, hint=hint)
+        return _Opened(name, Parent(name, source), BlockNetwork(source, folder, name, device=self.device))
 
 
 def _check_alike(merged: _Opened, other: _Opened) -> None:
@@ -296,36 +396,46 @@ def _solved(network: BlockNetwork, journal: BlockJournal, chosen: Candidate) -> 
     return solved
 
 
-def _plan(models: _Models, repaired: Repaired, making: Making, warnings: Sequence[str]) -> Plan:
-    written = {"merge_method": "passthrough", "models": [{"model": models.merged.name}]}
-    recipe = replace(parse_recipe(yaml.safe_dump(written), language(), source="align"), text="")
-    plan = make_plan(recipe, models={recipe.models()[0]: repaired})
+def _plan(models: _Models, repaired: Repaired, making: Making, warnings: Sequence[str], recipe: Recipe | None) -> Plan:
+    name = models.merged.name if recipe is None else MERGED
+    written = {"merge_method": "passthrough", "models": [{"model": name}]}
+    copied = parse_recipe(yaml.safe_dump(written), language(), source="align")
+    copied = replace(copied, text=recipe.text if recipe is not None else "")
+    plan = make_plan(copied, models={copied.models()[0]: repaired})
     return replace(plan, warnings=(*warnings, *plan.warnings), making=making)
 
 
-def _making(models: _Models, how: Alignment, loop: DepthLoop, chosen: Candidate) -> Making:
+def _making(
+    models: _Models, how: Alignment, loop: DepthLoop, chosen: Candidate, took: Took, recipe: Recipe | None
+) -> Making:
     known = {
         "settings": asdict(how),
         "ridge": chosen.ridge,
         "divergences": _divergences(loop.candidates),
-        "texts": [asdict(own) for own in _figures(models, how)],
+        "texts": [asdict(own) for own in text_figures(models, how)],
         "blocks": [asdict(block) for block in chosen.blocks],
+        "figures": asdict(took),
         "versions": _versions(),
         "merge": _merge_record(models.merged.parent.source.place),
     }
-    command = _command(models)
+    command = _command(models) if recipe is None else "cuvee merge recipe.yaml OUT"
+    name = f"`{models.merged.name}`" if recipe is None else f"by {recipe.merge_method}"
     people = ", ".join(f"`{name}`" for name in models.experts)
     return Making(
         command=command,
         title="A merge, aligned with its experts",
-        how=f"The merge `{models.merged.name}`, whose linear maps were solved anew so that they answer texts of "
+        how=f"The merge {name}, whose linear maps were solved anew so that they answer texts of "
         f"{people} as these models do ({PAPER}).",
-        parents=tuple(model.parent for model in models.all),
-        recipe_digest=hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest(),
+        parents=tuple(model.parent for model in (models.all if recipe is None else models.all[1:])),
+        recipe_digest=recipe.digest if recipe is not None else _digest(known),
         reproducible="tolerance",
         tags=(KIND,),
         record={"kind": KIND, "command": command, "align": known},
     )
+
+
+def _digest(known: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
 
 def _command(models: _Models) -> str:
@@ -343,7 +453,8 @@ def _merge_record(place: Path | None) -> dict[str, Any]:
     return {key: record[key] for key in ("recipe_digest", "plan_digest", "weights_digest") if key in record}
 
 
-def _figures(models: _Models, how: Alignment) -> tuple[TextFigures, ...]:
+def text_figures(models: _Models, how: Alignment) -> tuple[TextFigures, ...]:
+    """Return what was read of each expert's text."""
     return tuple(
         TextFigures(name, text.name, len(text.documents), text.tokens, text.counted(how.positions), text.digest)
         for name, text in models.texts.items()

@@ -30,6 +30,10 @@ class Linear:
     def bias(self) -> str:
         return f"{self.module}.bias"
 
+    @property
+    def tensors(self) -> tuple[str, str]:
+        return self.weight, self.bias
+
 
 @dataclass(frozen=True)
 class Site:

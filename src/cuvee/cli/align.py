@@ -119,6 +119,8 @@ def print_aligned(aligned: "Aligned", *, as_json: bool) -> None:
     if as_json:
         _print_json(aligned)
         return
+    from cuvee.cli.amounts import bytes_text
+
     for warning in aligned.warnings:
         typer.echo(f"warning: {warning}", err=True)
     for text in aligned.texts:
@@ -127,6 +129,8 @@ def print_aligned(aligned: "Aligned", *, as_json: bool) -> None:
         chosen = " (chosen)" if ridge == f"{aligned.ridge:g}" and len(aligned.divergences) > 1 else ""
         what = "before" if ridge == "before" else f"ridge {ridge}"
         typer.echo(f"divergence from the experts on held-out text, {what}: {divergence:.4f} nats{chosen}", err=True)
+    peak = bytes_text(aligned.took.peak_memory_bytes)
+    typer.echo(f"aligned in {aligned.took.seconds:.1f} s, peak private memory {peak}", err=True)
     typer.echo(f"{aligned.aligned} of {len(aligned.rules)} tensors aligned, the others are the merge's", err=True)
     typer.echo(f"weights digest {aligned.result.digest}")
 

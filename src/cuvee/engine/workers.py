@@ -23,6 +23,7 @@ from cuvee.engine.measures import is_measured, with_measured_scales, with_measur
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
+from cuvee.errors import RecipeError
 from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
@@ -71,6 +72,10 @@ class Workers:
     """One run of a plan. State: bytes read so far, and whether to stop."""
 
     def __init__(self, plan: Plan, options: Options) -> None:
+        if plan.recipe.align is not None:
+            message = "the recipe says 'align', and this merges without it"
+            hint = "`cuvee merge` does both; in Python `cuvee.calibrate.merge_aligned`"
+            raise RecipeError(message, where=plan.recipe.source, hint=hint)
         self.plan = plan
         self.inputs = InputFiles(plan.sources)
         self.steps = plan.steps
