@@ -185,3 +185,14 @@ def test_an_expert_with_another_tokenizer_is_refused(blend: Path, tmp_path: Path
     text = next(iter(experts(32, tmp_path, ["sort"]).values()))
     with pytest.raises(CheckpointError, match="other tokenizers"):
         align(str(blend), tmp_path / "out", {str(other): text}, FEW)
+
+
+def test_few_positions_give_what_their_gram_matrices_give(blend: Path, tmp_path: Path) -> None:
+    """Below 160 positions, the width of the family, weights are solved from the positions themselves."""
+    texts = experts(4, tmp_path, ["sort", "shift"])
+    align(str(blend), tmp_path / "rows", texts, FEW)
+    align(str(blend), tmp_path / "grams", texts, FEW, compares=True)
+    with open_checkpoint(tmp_path / "rows") as rows, open_checkpoint(tmp_path / "grams") as grams:
+        for name in rows.tensors:
+            own, other = rows.read(name).astype(np.float32), grams.read(name).astype(np.float32)
+            np.testing.assert_allclose(own, other, atol=1e-2 * np.abs(other).max())

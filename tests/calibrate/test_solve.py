@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from cuvee.calibrate.solve import Equations, Moments, MomentSum, Residuals, fit, fit_rows, share_of
+from cuvee.calibrate.solve import GramEquations, Moments, MomentSum, Norm, Residuals, RowEquations, Rows, fit, share_of
 
 OUT, SIZE, EXPERTS = 5, 7, 3
 CPU = torch.device("cpu")
@@ -83,7 +83,10 @@ def test_positions_themselves_give_the_same_as_their_gram_matrices(matrices: lis
     few = [numbers(2, SIZE, seed=expert) for expert in range(EXPERTS)]
     targets = [own + 0.1 * numbers(*own.shape, seed=50) for own in few]
     anchor, shares = numbers(OUT, SIZE, seed=9), [0.5, 1.0, 2.0]
-    by_rows = fit_rows(matrices, few, targets, anchor, ridge=0.01, shares=shares)
+    equations = RowEquations(anchor, ridge=0.01)
+    for matrix, own, target, share in zip(matrices, few, targets, shares, strict=True):
+        equations.add(matrix, Rows(own, target), share)
+    by_rows = equations.solve()
     moments = [moments_of(own, target) for own, target in zip(few, targets, strict=True)]
     by_grams = fit(matrices, moments, anchor, ridge=0.01, shares=shares)
     torch.testing.assert_close(by_rows.weight, by_grams.weight, rtol=0, atol=1e-8)
@@ -116,7 +119,7 @@ def test_a_bias_makes_mean_outputs_those_of_the_expert(
     inputs: list[torch.Tensor], matrices: list[torch.Tensor]
 ) -> None:
     shifted, bias = inputs[0] + 3.0, numbers(OUT, seed=4)
-    equations = Equations(numbers(OUT, SIZE, seed=9), ridge=0.5)
+    equations = GramEquations(numbers(OUT, SIZE, seed=9), ridge=0.5)
     own = moments_of(shifted)
     equations.add(matrices[0], own, 1e6, bias)
     found = equations.solve()
@@ -143,3 +146,9 @@ def test_sums_do_not_depend_on_how_positions_are_put_in_batches(inputs: list[tor
     for row in inputs[0]:
         parts.add(row[None], 2 * row[None])
     torch.testing.assert_close(asdict(whole.moments()), asdict(parts.moments()))
+
+
+@pytest.mark.parametrize("norm", ["frobenius", "trace", "none"])
+def test_a_text_counts_alike_by_its_positions_and_by_its_moments(norm: Norm) -> None:
+    few = numbers(3, SIZE)
+    assert share_of(Rows(few, few), norm) == pytest.approx(share_of(moments_of(few), norm))

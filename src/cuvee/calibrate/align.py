@@ -5,7 +5,7 @@ What a block's linear maps see then decides, in closed form, the weights that an
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +20,16 @@ from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.outcome import BlockFit, MapFit
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
-from cuvee.calibrate.solve import Equations, Moments, MomentSum, Residuals, share_of
+from cuvee.calibrate.solve import (
+    Equations,
+    GramEquations,
+    MomentSum,
+    Residuals,
+    RowEquations,
+    RowSum,
+    Seen,
+    share_of,
+)
 from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
 from cuvee.calibrate.text import Text
 from cuvee.errors import CheckpointError, EvaluationError
@@ -89,6 +98,9 @@ class DepthLoop:
         self._in_full = in_full
         self._batches = [self._batched(expert.text) for expert in experts]
         self._check_texts()
+        self._positions = sum(
+            int(batch.counted.sum()) for batches in self._batches for batch in batches if not batch.held_out
+        )
         held = any(batch.held_out for batches in self._batches for batch in batches)
         self._needs_teachers = how.mix > 0 or compares or held
         ridges = (*how.ridges, ANCHOR) if compares else how.ridges
@@ -169,9 +181,9 @@ class DepthLoop:
         fits: list[list[MapFit]] = [[] for _ in self.candidates]
         for group in groups:
             places = range(len(self._experts))
-            systems = [block.systems(group, candidate.ridge, self._compares) for candidate in self.candidates]
+            systems = [self._systems(block, group, candidate.ridge) for candidate in self.candidates]
 
-            def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Moments]]:
+            def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Seen]]:
                 return self._collect(block, group, place, solved, moves=group is groups[-1])
 
             for place, collected in zip(places, _in_order(pool, collect, places, self._threads), strict=True):
@@ -187,12 +199,12 @@ class DepthLoop:
 
     def _collect(
         self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
-    ) -> list[dict[str, Moments]]:
+    ) -> list[dict[str, Seen]]:
         """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on."""
         expert, mixed = self._experts[place], self._how.mix > 0
         teacher = expert.network.block(block.number) if self._needs_teachers else None
         students = [block.student(tensors) for tensors in changed]
-        sums = [block.moment_sums(sites, mixed=mixed, residuals=self._compares) for _ in self.candidates]
+        sums = [self._sums(sites) for _ in self.candidates]
         wanted: Mapping[str, Tensor] = {}
         for number, batch in enumerate(self._batches[place]):
             if teacher is not None:
@@ -209,8 +221,32 @@ class DepthLoop:
                 self._add(own, seen, wanted if mixed else seen, batch.counted)
         return [{name: total.moments() for name, total in own.items()} for own in sums]
 
+    def _sums(self, sites: Iterable[Site]) -> dict[str, MomentSum | RowSum]:
+        """Begin to sum for each site: positions themselves where they are fewer than its inputs, else moments."""
+        sums: dict[str, MomentSum | RowSum] = {}
+        mixed, device = self._how.mix > 0, self._merged.device
+        for site in sites:
+            if self._by_rows(site):
+                sums[site.name] = RowSum()
+            else:
+                sums[site.name] = MomentSum(site.size, mixed=mixed, residuals=self._compares, device=device)
+        return sums
+
+    def _by_rows(self, site: Site) -> bool:
+        """Say whether a site is solved from the positions themselves."""
+        few = self._positions < site.size
+        return few and self._how.off_diagonal == 1.0 and min(self._how.ridges) > 0 and not self._compares
+
+    def _systems(self, block: "_Block", sites: Sequence[Site], ridge: float) -> "_Systems":
+        by_rows = {site.name for site in sites if self._by_rows(site)}
+        return _Systems(block, sites, ridge, self._how.off_diagonal, by_rows, self._compares)
+
     def _add(
-        self, sums: Mapping[str, MomentSum], seen: Mapping[str, Tensor], wanted: Mapping[str, Tensor], counted: Tensor
+        self,
+        sums: Mapping[str, MomentSum | RowSum],
+        seen: Mapping[str, Tensor],
+        wanted: Mapping[str, Tensor],
+        counted: Tensor,
     ) -> None:
         """Add what the sites of a batch see, and what the expert's own see, at the positions that count."""
         for name, total in sums.items():
@@ -338,10 +374,6 @@ class _Block:
         block: torch.nn.Module = self._merged.block(self.number, {**self._tensors, **changed})
         return block
 
-    def moment_sums(self, sites: Iterable[Site], *, mixed: bool, residuals: bool) -> dict[str, MomentSum]:
-        device = self._merged.device
-        return {site.name: MomentSum(site.size, mixed=mixed, residuals=residuals, device=device) for site in sites}
-
     def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
         """Read an expert's weights and biases of some sites."""
         names = [name for site in sites for own in site.maps for name in (own.weight, own.bias)]
@@ -354,9 +386,6 @@ class _Block:
             return merged
         return torch.lerp(self._base.read(self.number, name), merged, self._how.push)
 
-    def systems(self, sites: Sequence[Site], ridge: float, compares: bool) -> "_Systems":
-        return _Systems(self, sites, ridge, compares)
-
     def as_stored(self, name: str, value: Tensor) -> Tensor:
         """Round a tensor to the type that the merge stores it in, unless it is wanted in full."""
         if self._in_full:
@@ -364,32 +393,37 @@ class _Block:
         return value.to(self._merged.stored_dtype(self.number, name))
 
     @property
-    def off_diagonal(self) -> float:
-        return self._how.off_diagonal
-
-    @property
     def device(self) -> torch.device:
         return self._merged.device
 
 
 class _Systems:
-    """The equations of some sites of a block, for one ridge."""
+    """The equations of some sites of a block, for one ridge; those of sites in `by_rows` from positions themselves."""
 
-    def __init__(self, block: _Block, sites: Sequence[Site], ridge: float, compares: bool) -> None:
-        self._block, self._sites, self._ridge = block, sites, ridge
+    def __init__(
+        self,
+        block: _Block,
+        sites: Sequence[Site],
+        ridge: float,
+        off_diagonal: float,
+        by_rows: Collection[str],
+        compares: bool,
+    ) -> None:
+        self._block, self._sites = block, sites
         self._equations: dict[str, Equations] = {}
         self._residuals: dict[str, Residuals] = {}
         for site in sites:
-            if ridge != ANCHOR:
-                anchors = [_upright(own, block.anchor(own.weight)) for own in site.maps]
-                self._equations[site.name] = Equations(
-                    torch.cat(anchors).to(block.device), ridge=ridge, off_diagonal=block.off_diagonal
-                )
-            for own in site.maps if compares else ():
-                height = _upright(own, block.anchor(own.weight)).shape[0]
-                self._residuals[own.weight] = Residuals(height, site.size, block.device)
+            anchors = {own.weight: _upright(own, block.anchor(own.weight)) for own in site.maps}
+            anchor = torch.cat(list(anchors.values())).to(block.device)
+            if site.name in by_rows:
+                self._equations[site.name] = RowEquations(anchor, ridge=ridge)
+            elif ridge != ANCHOR:
+                self._equations[site.name] = GramEquations(anchor, ridge=ridge, off_diagonal=off_diagonal)
+            if compares:
+                for name, own in anchors.items():
+                    self._residuals[name] = Residuals(len(own), site.size, block.device)
 
-    def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Moments], norm: str, weight: float) -> None:
+    def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Seen], norm: str, weight: float) -> None:
         """Add one expert: its tensors, and the moments of its text."""
         for site in self._sites:
             own = moments[site.name]
@@ -453,7 +487,7 @@ def _upright(linear: Linear, matrix: Tensor) -> Tensor:
 
 def _in_order(
     pool: ThreadPoolExecutor, work: Callable[[int], object], places: Iterable[int], ahead: int
-) -> Iterator[list[dict[str, Moments]]]:
+) -> Iterator[list[dict[str, Seen]]]:
     """Give the results of `work` in order, with at most `ahead` of them in the making or waiting."""
     waiting = []
     for place in places:

@@ -14,6 +14,7 @@ What is solved is the difference from A: W = A + (Σ sᵢWᵢK̃ᵢ - A·Σ sᵢ
 directions open W keeps A's. Everything is float64.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -90,38 +91,70 @@ class Fit:
     condition: float
 
 
-def share_of(own: Moments, norm: Norm, weight: float = 1.0) -> float:
+@dataclass(frozen=True)
+class Rows:
+    """The positions of one expert's text themselves, [n, in] each: fewer numbers than moments where n is below in."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    @property
+    def mean_input(self) -> Tensor:
+        return self.inputs.mean(0)
+
+    @property
+    def mean_target(self) -> Tensor:
+        return self.targets.mean(0)
+
+
+class RowSum:
+    """Gathers positions."""
+
+    def __init__(self) -> None:
+        self._inputs: list[Tensor] = []
+        self._targets: list[Tensor] = []
+
+    def add(self, inputs: Tensor, targets: Tensor) -> None:
+        """Add positions, [n, in] each."""
+        self._inputs.append(inputs.double())
+        self._targets.append(targets.double())
+
+    def moments(self) -> Rows:
+        """Return all of them."""
+        return Rows(torch.cat(self._inputs), torch.cat(self._targets))
+
+
+Seen = Moments | Rows
+"""What is known of one expert's text at one site."""
+
+
+def share_of(own: Seen, norm: Norm, weight: float = 1.0) -> float:
     """Return sᵢ: how much an expert's text counts. It is 0 where its inputs are all zero."""
     if norm == "none":
         return weight
-    size = float(own.gram.trace() if norm == "trace" else torch.linalg.matrix_norm(own.gram))
+    # XXᵀ has the norm and the trace of XᵀX
+    gram = own.gram if isinstance(own, Moments) else own.inputs @ own.inputs.T / len(own.inputs)
+    size = float(gram.trace() if norm == "trace" else torch.linalg.matrix_norm(gram))
     return weight / size if size > 0 else 0.0
 
 
-class Equations:
-    """The normal equations of the maps of one input, summed expert by expert, so that one's moments are held at once.
+class Equations(ABC):
+    """The equations of the maps of one input, summed expert by expert, so that one's moments are held at once.
 
     `anchor` is A [out, in]: matrices of one input may lie one below the other.
     """
 
-    def __init__(self, anchor: Tensor, *, ridge: float, off_diagonal: float = 1.0) -> None:
+    def __init__(self, anchor: Tensor, *, ridge: float) -> None:
         self.anchor = anchor.double()
         self.ridge = ridge
-        self._off_diagonal = off_diagonal
-        width = anchor.shape[1]
-        self._system = ridge * torch.eye(width, dtype=torch.float64, device=anchor.device)
-        self._change = torch.zeros_like(self.anchor)
         self._shares = 0.0
         self._mean_output = self.anchor.new_zeros(len(anchor))
-        self._mean_input = self.anchor.new_zeros(width)
+        self._mean_input = self.anchor.new_zeros(anchor.shape[1])
 
-    def add(self, matrix: Tensor, own: Moments, share: float, bias: Tensor | None = None) -> None:
-        """Add an expert's matrix [out, in], its bias [out], its moments and sᵢ."""
+    def add(self, matrix: Tensor, own: Seen, share: float, bias: Tensor | None = None) -> None:
+        """Add an expert's matrix [out, in], its bias [out], what its text shows and sᵢ."""
         wide = matrix.double()
-        gram = share * _shrunk(own.gram, self._off_diagonal)
-        cross = gram if own.cross is own.gram else share * own.cross
-        self._system += gram
-        self._change += wide @ cross - self.anchor @ gram
+        self._add(wide, own, share)
         output = wide @ own.mean_target
         if bias is not None:
             output = output + bias.double()
@@ -129,10 +162,13 @@ class Equations:
         self._mean_input += share * own.mean_input
         self._shares += share
 
+    @abstractmethod
+    def _add(self, matrix: Tensor, own: Seen, share: float) -> None:
+        """Add an expert to what the weight is solved from."""
+
+    @abstractmethod
     def solve(self) -> Fit:
         """Return W and how it was solved."""
-        solved, condition = _divided(self._change, self._system)
-        return Fit(self.anchor + solved, condition)
 
     def bias(self, weight: Tensor, anchor: Tensor) -> Tensor:
         """Return the bias [out] that goes with W: the experts' mean outputs less what W gives; `anchor` is A's bias."""
@@ -140,6 +176,55 @@ class Equations:
         if divisor == 0:
             return anchor.double()
         return (self._mean_output - weight @ self._mean_input + self.ridge * anchor.double()) / divisor
+
+
+class GramEquations(Equations):
+    """The equations as they stand above, in×in."""
+
+    def __init__(self, anchor: Tensor, *, ridge: float, off_diagonal: float = 1.0) -> None:
+        super().__init__(anchor, ridge=ridge)
+        self._off_diagonal = off_diagonal
+        self._system = ridge * torch.eye(anchor.shape[1], dtype=torch.float64, device=anchor.device)
+        self._change = torch.zeros_like(self.anchor)
+
+    def _add(self, matrix: Tensor, own: Seen, share: float) -> None:
+        if not isinstance(own, Moments):
+            raise TypeError("these equations are summed from moments")
+        gram = share * _shrunk(own.gram, self._off_diagonal)
+        cross = gram if own.cross is own.gram else share * own.cross
+        self._system += gram
+        self._change += matrix @ cross - self.anchor @ gram
+
+    def solve(self) -> Fit:
+        solved, condition = _divided(self._change, self._system)
+        return Fit(self.anchor + solved, condition)
+
+
+class RowEquations(Equations):
+    """The same from the positions themselves, N×N for N = Σ nᵢ of them, for ridge > 0 and a = 1.
+
+    With X the stacked √(sᵢ/nᵢ)·Xᵢ and D the stacked √(sᵢ/nᵢ)·(YᵢWᵢᵀ - XᵢAᵀ), W = A + Dᵀ(XXᵀ + ridge·I)⁻¹X. So the rank
+    of W - A is at most N.
+    """
+
+    def __init__(self, anchor: Tensor, *, ridge: float) -> None:
+        super().__init__(anchor, ridge=ridge)
+        self._rows: list[Tensor] = []
+        self._differences: list[Tensor] = []
+
+    def _add(self, matrix: Tensor, own: Seen, share: float) -> None:
+        if not isinstance(own, Rows):
+            raise TypeError("these equations are summed from positions")
+        scale = (share / len(own.inputs)) ** 0.5
+        inputs, targets = own.inputs.double(), own.targets.double()
+        self._rows.append(scale * inputs)
+        self._differences.append(scale * (targets @ matrix.T - inputs @ self.anchor.T))
+
+    def solve(self) -> Fit:
+        rows, differences = torch.cat(self._rows), torch.cat(self._differences)
+        system = rows @ rows.T + self.ridge * torch.eye(len(rows), dtype=torch.float64, device=rows.device)
+        solved, condition = _divided(differences.T, system)
+        return Fit(self.anchor + solved @ rows, condition)
 
 
 def fit(
@@ -152,35 +237,10 @@ def fit(
     shares: Sequence[float],
 ) -> Fit:
     """Return W [out, in] for the experts' `matrices` [out, in]."""
-    equations = Equations(anchor, ridge=ridge, off_diagonal=off_diagonal)
+    equations = GramEquations(anchor, ridge=ridge, off_diagonal=off_diagonal)
     for matrix, own, share in zip(matrices, moments, shares, strict=True):
         equations.add(matrix, own, share)
     return equations.solve()
-
-
-def fit_rows(
-    matrices: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    targets: Sequence[Tensor],
-    anchor: Tensor,
-    *,
-    ridge: float,
-    shares: Sequence[float],
-) -> Fit:
-    """Return what `fit` returns, from the positions themselves, [nᵢ, in] each: N×N in place of in×in, for ridge > 0.
-
-    W - A is the product of [out, N] and [N, in], so its rank is at most N = Σ nᵢ.
-    """
-    anchor = anchor.double()
-    rows, wanted = [], []
-    for matrix, seen, target, share in zip(matrices, inputs, targets, shares, strict=True):
-        scale = (share / len(seen)) ** 0.5
-        rows.append(scale * seen.double())
-        wanted.append(scale * (target.double() @ matrix.double().T - seen.double() @ anchor.T))
-    stacked, differences = torch.cat(rows), torch.cat(wanted)
-    system = stacked @ stacked.T + ridge * torch.eye(len(stacked), dtype=torch.float64, device=anchor.device)
-    solved, condition = _divided(differences.T, system)
-    return Fit(anchor + solved @ stacked, condition)
 
 
 class Residuals:
@@ -194,9 +254,9 @@ class Residuals:
         self._cross = torch.zeros(out, width, dtype=torch.float64, device=device)
         self._experts = 0
 
-    def add(self, matrix: Tensor, own: Moments) -> None:
+    def add(self, matrix: Tensor, own: Seen) -> None:
         """Add an expert's matrix and moments, which must have been summed with residuals in mind."""
-        if own.target is None:
+        if not isinstance(own, Moments) or own.target is None:
             raise ValueError("these moments were summed without what a residual needs")
         wide = matrix.double()
         energy = float(((wide @ own.target) * wide).sum())
