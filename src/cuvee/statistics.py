@@ -179,5 +179,10 @@ def _check_complete(record: Record, numbers: Checkpoint, folder: Path) -> None:
 
 
 def fingerprint(source: TensorSource) -> str:
-    """Return a digest of a model's names, types, shapes and sampled numbers, however its files are cut."""
+    """Return a digest of a model's names, types, shapes and sampled numbers, however its files are cut.
+
+    Folders of weights that nothing in the model names as a part of it do not count.
+    """
+    if isinstance(source, Checkpoint) and source.others:
+        source = source.without(source.others)
     return sampled_blake3(source, [source.tensors[name] for name in sorted(source.tensors)])

@@ -20,6 +20,7 @@ class _Model(_Strict):
 
     model: str = Field(description="folder, .safetensors file or org/name[@revision][+adapter]")
     name: str | None = Field(None, description="what random draws depend on instead of the reference")
+    statistics: str | None = Field(None, description="the folder that cuvee calibrate wrote for this model")
     parameters: dict[str, Any] | None = None
 
 

@@ -31,12 +31,16 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Source:
-    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them."""
+    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
+
+    `statistics` is a folder with statistics of its inputs.
+    """
 
     model: ModelRef
     settings: Settings
     layers: tuple[int, int] | None = None
     name: str | None = None
+    statistics: str | None = None
 
     @property
     def identity(self) -> str:
@@ -153,6 +157,7 @@ def _canonical_slice(part: Slice) -> dict[str, Any]:
             "name": source.name,
             "layer_range": list(source.layers) if source.layers else None,
             "parameters": _canonical_settings(source.settings),
+            **({"statistics": source.statistics} if source.statistics is not None else {}),
         }
         for source in part.sources
     ]

@@ -104,7 +104,7 @@ def _source(entry: Any, place: Place, method: MethodSchema | None, notes: Notes)
     model = read_model(data.get("model"), (*place, "model"), notes)
     settings = read_settings(data.get("parameters"), (*place, "parameters"), method, notes, own=True)
     layers = _layers(data.get("layer_range"), (*place, "layer_range"), notes)
-    return Source(model, settings, layers, data.get("name")) if model else None
+    return Source(model, settings, layers, data.get("name"), data.get("statistics")) if model else None
 
 
 def _layers(written: Any, place: Place, notes: Notes) -> tuple[int, int] | None:
