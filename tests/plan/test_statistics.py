@@ -159,7 +159,7 @@ def test_weights_that_changed_after_the_plan_stop_the_merge(family: Path) -> Non
     plan = planned(recipe(family))
     write_model(family / "new", random_weights(9, config=CONFIG), config=CONFIG)
     (family / "new" / "model.safetensors").replace(family / "a" / "model.safetensors")
-    with pytest.raises(CuveeError, match="other weights|changed"):
+    with pytest.raises(CuveeError, match=r"other weights|changed"):
         cuvee.run_plan(plan, family / "out")
 
 
