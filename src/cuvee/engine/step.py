@@ -264,7 +264,7 @@ class _Rule:
         inputs = InputNumbers(self.step, self.context.statistics, device)
         if self.method.kind == "matrix":
             supplied = self.context.inputs or inputs.of_models(self.method.inputs)
-            merged = merged_matrix(self.method, deltas, rounding, self.settings | supplied)
+            merged = merged_matrix(self.method, deltas, rounding, {**self.settings, **supplied})
         merged = modified_matrix(merged, deltas, self.context.post, inputs)
         return merged if device is None else device.give(merged)
 
