@@ -37,9 +37,10 @@ def find_statistics(draft: Draft, *, only_places: bool) -> None:
         except CuveeError as error:
             draft.problems.extend(error.problems or (error,))
     draft.statistics = statistics
-    _check_need(draft)
+    if len(statistics) == len(written):
+        _check_need(draft)
+        _check_losses(draft)
     _check_tokens(draft)
-    _check_losses(draft)
 
 
 def _written(draft: Draft) -> dict[ModelRef, str]:
@@ -106,8 +107,6 @@ def _check_need(draft: Draft) -> None:
 
 
 def _need(draft: Draft, model: ModelRef, who: str, statistic: InputStatistic) -> None:
-    if any(problem.where == str(model) for problem in draft.problems):
-        return
     if model not in draft.statistics:
         message = f"{who} needs statistics of what this model's weights see"
         hint = f"`cuvee calibrate {model} TEXT OUT`, and `statistics: OUT` below the model in `models`"
