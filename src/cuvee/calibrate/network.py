@@ -247,7 +247,7 @@ class BlockNetwork:
         last = self.depth - 1
         with self._filled(self.module.get_output_embeddings()), torch.no_grad():
             for part in torch.split(hidden, HEAD_POSITIONS):
-                rows = part[None]
+                rows = part[:, None]  # rows of one token each: a network may have positions for few
 
                 def ended(number: int, rows: Tensor = rows) -> Callable[..., Any]:
                     def forward(*arguments: Any, **keywords: Any) -> Any:
@@ -256,7 +256,7 @@ class BlockNetwork:
                     return forward
 
                 with self._replaced(ended), blaming(self.name, "run"):
-                    yield self.module(inputs_embeds=torch.zeros_like(rows), use_cache=False).logits[0]
+                    yield self.module(inputs_embeds=torch.zeros_like(rows), use_cache=False).logits[:, 0]
 
     def block(self, number: int, changed: Mapping[str, Tensor] | None = None) -> Any:
         """Return block `number` with its numbers, in float32. `changed` are tensors by their names within the block."""
@@ -289,6 +289,10 @@ class BlockNetwork:
     def stored_name(self, number: int, name: str) -> str | None:
         """Return the name that a tensor of a block has in the checkpoint; None if it is stored in parts."""
         return self._names[f"{self.prefix}.{number}.{name}"].name
+
+    def stored_rows(self, number: int, name: str) -> tuple[str, ...]:
+        """Return the tensors of the checkpoint that hold rows of a block's tensor, one below the other; () if none."""
+        return self._names[f"{self.prefix}.{number}.{name}"].rows
 
     def stored_dtype(self, number: int, name: str) -> torch.dtype:
         """Return the type of numbers that a tensor of a block is stored in."""

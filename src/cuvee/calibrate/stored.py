@@ -26,6 +26,13 @@ class Stored:
         names = [name for group in self.joined.groups for name in group]
         return names[0] if len(names) == 1 and not self.joined.stacked else None
 
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The tensors that are put one below the other, or the only one; () where it is made otherwise."""
+        if self.joined.stacked or self.joined.dim != 0:
+            return () if self.name is None else (self.name,)
+        return tuple(name for group in self.joined.groups for name in group)
+
     def read(self, source: TensorSource) -> torch.Tensor:
         """Read the tensor in float32. Raises CheckpointError if it has another shape than in the network."""
         groups = []

@@ -29,6 +29,7 @@ from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
+from cuvee.plan.statistics import check_statistics
 from cuvee.progress import Progress, Silent
 
 DEFAULT_SHARD = 5_000_000_000
@@ -121,6 +122,7 @@ class Workers:
 
     def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
+        check_statistics(self.plan)
         steps = with_measured_weights(
             self.plan, lambda fold: self._known(["norms"], partial(self._over_all_steps, fold))
         )
@@ -135,7 +137,7 @@ class Workers:
         )
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
-            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None,
+            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None, self.plan.statistics,
         )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps

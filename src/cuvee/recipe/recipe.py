@@ -33,7 +33,8 @@ class Chosen:
 class Source:
     """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
 
-    `text` is what the merge is aligned with the model by: a file or a task's name.
+    `text` is what the merge is aligned with the model by: a file or a task's name. `statistics` is a folder with statistics
+    of its inputs.
     """
 
     model: ModelRef
@@ -41,6 +42,7 @@ class Source:
     layers: tuple[int, int] | None = None
     name: str | None = None
     text: str | None = None
+    statistics: str | None = None
 
     @property
     def identity(self) -> str:
@@ -161,6 +163,7 @@ def _canonical_slice(part: Slice) -> dict[str, Any]:
             "layer_range": list(source.layers) if source.layers else None,
             "parameters": _canonical_settings(source.settings),
             **({"text": source.text} if source.text is not None else {}),
+            **({"statistics": source.statistics} if source.statistics is not None else {}),
         }
         for source in part.sources
     ]
