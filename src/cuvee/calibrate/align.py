@@ -7,21 +7,23 @@ What a block's linear maps see then decides, in closed form, the weights that an
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
-from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+from cuvee.calibrate.network import BlockNetwork, Call  # first, for it says which extra is missing
 
 # isort: split
 import torch
 
 from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.outcome import BlockFit, MapFit
+from cuvee.calibrate.pairs import answers_of, paired_batches, turned
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import Equations, Moments, MomentSum, Residuals, share_of
 from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
 from cuvee.calibrate.text import Text
+from cuvee.calibrate.two_sided import TwoSidedNetwork
 from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.progress import Progress
 
@@ -93,6 +95,8 @@ class DepthLoop:
 
     def _batched(self, text: Text) -> list[Batch]:
         hold_out = self._how.hold_out(len(text.documents))
+        if isinstance(self._merged, TwoSidedNetwork):
+            return paired_batches(text.documents, self._merged.start_token, hold_out=hold_out)
         return batches_of(text.documents, self._how.positions, hold_out=hold_out)
 
     def _check_texts(self) -> None:
@@ -111,6 +115,8 @@ class DepthLoop:
             self._start()
             progress.start("align", self._merged.depth, "blocks")
             for number in range(self._merged.depth):
+                if number == self._merged.turns_at:
+                    self._turn()
                 self._do_block(number, pool)
                 progress.note(self._in_words(number))
                 progress.advance(1)
@@ -126,8 +132,19 @@ class DepthLoop:
                 for candidate in self.candidates:
                     candidate.streams[place][number] = hidden
 
+    def _turn(self) -> None:
+        """Go on from the encoder to the decoder: the streams keep what the encoder gave, and begin anew."""
+        encoders, self._batches = self._batches, [answers_of(batches) for batches in self._batches]
+        for place, expert in enumerate(self._experts):
+            batches = encoders[place], self._batches[place]
+            self._teachers[place] = turned(expert.network, self._teachers[place], *batches, self._folder)
+            for candidate in self.candidates:
+                candidate.streams[place] = turned(self._merged, candidate.streams[place], *batches, self._folder)
+
     def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
-        block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs(), self._in_full)
+        batch, stream = self._batches[0][0], self.candidates[0].streams[0]
+        trial = _shown(self._merged, number, stream, 0, batch)
+        block = _Block(number, self._merged, self._base, self._how, trial, self._in_full)
         if not all(self._journal.has(number, candidate.ridge) for candidate in self.candidates):
             self._solve(block, pool)
         solved = [self._journal.read(number, candidate.ridge) for candidate in self.candidates]
@@ -135,10 +152,6 @@ class DepthLoop:
         for candidate, distance in zip(self.candidates, self._distances(), strict=True):
             fits = self._journal.fits(number, candidate.ridge)
             candidate.blocks.append(BlockFit(number, fits, distance))
-
-    def _candidate_inputs(self) -> Tensor:
-        first = self._batches[0][0]
-        return self.candidates[0].streams[0][0].reshape(first.rows, first.length, -1)
 
     def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
         """Solve the sites of a block, all at once or one after the other, for each candidate."""
@@ -175,12 +188,12 @@ class DepthLoop:
         for number, batch in enumerate(self._batches[place]):
             if batch.held_out:
                 continue
-            counted = batch.counted
             wanted = self._seen(expert.network, teacher, sites, block.number, self._teachers[place], number, batch)
             for candidate, student, own in zip(self.candidates, students, sums, strict=True):
                 stream = candidate.streams[place]
                 seen = self._seen(self._merged, student, sites, block.number, stream, number, batch)
                 for site in sites:
+                    counted = slice(None) if site.encoded else batch.counted
                     inputs = seen[site.name][counted]
                     targets = torch.lerp(inputs, wanted[site.name][counted], mix) if mixed else inputs
                     own[site.name].add(inputs, targets)
@@ -191,10 +204,9 @@ class DepthLoop:
         stream: Stream, number: int, batch: Batch,
     ) -> Mapping[str, Tensor]:  # fmt: skip
         """Run a block on a batch of a stream and return what its sites see."""
-        call = network.call(depth, batch.rows, batch.length)
-        hidden = stream[number].reshape(batch.rows, batch.length, -1)
+        shown = _shown(network, depth, stream, number, batch)
         with watched(block, sites) as inputs:
-            network.run_block(block, hidden, call)
+            network.run_block(block, shown.hidden, shown.call)
             return dict(inputs)
 
     def _push(self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor) -> None:
@@ -210,9 +222,8 @@ class DepthLoop:
 
     def _move(self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int) -> None:
         for number, batch in enumerate(self._batches[place]):
-            call = network.call(depth, batch.rows, batch.length)
-            hidden = stream[number].reshape(batch.rows, batch.length, -1)
-            moved = network.run_block(block, hidden, call)
+            shown = _shown(network, depth, stream, number, batch)
+            moved = network.run_block(block, shown.hidden, shown.call)
             if not bool(moved.isfinite().all()):
                 message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
                 raise CheckpointError(message, where=network.name)
@@ -271,6 +282,21 @@ class DepthLoop:
         return one * self._streams
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What a block is shown for a batch: hidden states [rows, length, width], the rest of its call."""
+
+    hidden: Tensor
+    call: Call
+    encoded: Tensor | None
+
+
+def _shown(network: BlockNetwork, depth: int, stream: Stream, number: int, batch: Batch) -> _Shown:
+    hidden = stream[number].reshape(batch.rows, batch.length, -1)
+    encoded = stream.encoded_rows(number, batch.rows)
+    return _Shown(hidden, network.call(depth, batch.rows, batch.length, encoded), encoded)
+
+
 class _Block:
     """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
 
@@ -280,25 +306,26 @@ class _Block:
         merged: BlockNetwork,
         base: BlockNetwork | None,
         how: Alignment,
-        hidden: Tensor,
+        trial: "_Shown",
         in_full: bool,
     ) -> None:
         self._in_full = in_full
         self.number, self._merged, self._base, self._how = number, merged, base, how
         self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
-        self.sites = self._find_sites(hidden)
+        self.sites = self._find_sites(trial)
 
-    def _find_sites(self, hidden: Tensor) -> tuple[Site, ...]:
+    def _find_sites(self, trial: "_Shown") -> tuple[Site, ...]:
         block = self.student({})
-        rows, length = hidden.shape[:2]
-        call = self._merged.call(self.number, rows, length)
-        found = find_sites(block, rows * length, lambda: self._merged.run_block(block, hidden, call))
+        positions = trial.hidden.shape[:2].numel()
+        found = find_sites(
+            block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call), trial.encoded
+        )
         return tuple(site for site in map(self._stored, found) if site.maps)
 
     def _stored(self, site: Site) -> Site:
         """Leave out maps that the checkpoint holds in parts."""
         maps = tuple(own for own in site.maps if self._merged.stored_name(self.number, own.weight) is not None)
-        return Site(site.name, site.size, maps)
+        return replace(site, maps=maps)
 
     def has(self, name: str) -> bool:
         """Say whether the block has a tensor."""
