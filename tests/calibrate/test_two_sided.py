@@ -87,13 +87,13 @@ def average(networks: list[Any]) -> Any:
     return merged
 
 
-def write_rows(path: Path, *, seed: int, rows: int = 32) -> str:
+def write_rows(path: Path, *, seed: int, rows: int = 24) -> str:
     draws = random.Random(seed)
 
-    def word() -> str:
-        return "".join(draws.choice(SIGNS) for _ in range(draws.choice((4, 5))))
+    def words(count: int) -> str:
+        return " ".join("".join(draws.choices(SIGNS, k=4)) for _ in range(count))
 
-    lines = [{"input": " ".join(word() for _ in range(3)), "target": " ".join((word(), word()))} for _ in range(rows)]
+    lines = [{"input": words(3), "target": words(1 + number % 2)} for number in range(rows)]
     path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return str(path)
 

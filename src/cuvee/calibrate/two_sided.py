@@ -183,7 +183,8 @@ class TwoSidedNetwork(BlockNetwork):
         return recorded.call(number - side.start, encoded)
 
     def _side(self, number: int) -> _Side:
-        return self._sides[number >= self._sides[1].start]
+        encoder, decoder = self._sides
+        return encoder if number < decoder.start else decoder
 
     def _record_side(self, side: _Side, rows: int, length: int, theirs: int) -> _Recorded:
         """Run a side with blocks that hand hidden states on unchanged, and what its first block gives beside them."""
