@@ -87,7 +87,7 @@ def average(networks: list[Any]) -> Any:
     return merged
 
 
-def write_rows(path: Path, *, seed: int, rows: int = 24) -> str:
+def write_rows(path: Path, *, seed: int, rows: int = 80) -> str:
     draws = random.Random(seed)
 
     def words(count: int) -> str:
