@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
-from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+from cuvee.calibrate.network import BlockNetwork, Call  # first, for it says which extra is missing
 
 # isort: split
 import torch
 
 from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.outcome import BlockFit, MapFit
+from cuvee.calibrate.pairs import answers_of, paired_batches, turned
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import (
@@ -32,6 +33,7 @@ from cuvee.calibrate.solve import (
 )
 from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
 from cuvee.calibrate.text import Text
+from cuvee.calibrate.two_sided import TwoSidedNetwork
 from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.progress import Progress
 
@@ -98,9 +100,6 @@ class DepthLoop:
         self._in_full = in_full
         self._batches = [self._batched(expert.text) for expert in experts]
         self._check_texts()
-        self._positions = sum(
-            int(batch.counted.sum()) for batches in self._batches for batch in batches if not batch.held_out
-        )
         held = any(batch.held_out for batches in self._batches for batch in batches)
         self._needs_teachers = how.mix > 0 or compares or held
         ridges = (*how.ridges, ANCHOR) if compares else how.ridges
@@ -111,6 +110,8 @@ class DepthLoop:
 
     def _batched(self, text: Text) -> list[Batch]:
         hold_out = self._how.hold_out(len(text.documents))
+        if isinstance(self._merged, TwoSidedNetwork):
+            return paired_batches(text.documents, self._merged.start_token, hold_out=hold_out)
         return batches_of(text.documents, self._how.positions, hold_out=hold_out)
 
     def _check_texts(self) -> None:
@@ -129,6 +130,8 @@ class DepthLoop:
             self._start()
             progress.start("align", self._merged.depth, "blocks")
             for number in range(self._merged.depth):
+                if number == self._merged.turns_at:
+                    self._turn()
                 self._do_block(number, pool)
                 progress.note(self._in_words(number))
                 progress.advance(1)
@@ -145,10 +148,17 @@ class DepthLoop:
 
     def solved_in(self, number: int) -> list[str]:
         """Return the names, within block `number`, of the weights and biases that are solved."""
-        generator = torch.Generator().manual_seed(0)
-        hidden = torch.randn(1, TRIAL_POSITIONS, self._merged.width, generator=generator).to(self._merged.device)
-        block = _Block(number, self._merged, self._base, self._how, hidden, self._in_full)
+        block = _Block(number, self._merged, self._base, self._how, self._trial(number), self._in_full)
         return [name for site in block.sites for own in site.maps for name in own.tensors if block.has(name)]
+
+    def _trial(self, number: int) -> "_Shown":
+        """Show a block random hidden states, and to a decoder's that follows an encoder random ones of the encoder."""
+        generator = torch.Generator().manual_seed(0)
+        shape = 2, 1, TRIAL_POSITIONS, self._merged.width
+        hidden, states = torch.randn(shape, generator=generator).to(self._merged.device)
+        decodes = self._merged.turns_at is not None and number >= self._merged.turns_at
+        encoded = states if decodes else None
+        return _Shown(hidden, self._merged.call(number, 1, TRIAL_POSITIONS, encoded), encoded)
 
     def _start(self) -> None:
         for place, expert in enumerate(self._experts):
@@ -159,8 +169,19 @@ class DepthLoop:
                 for candidate in self.candidates:
                     candidate.streams[place][number] = hidden
 
+    def _turn(self) -> None:
+        """Go on from the encoder to the decoder: the streams keep what the encoder gave, and begin anew."""
+        encoders, self._batches = self._batches, [answers_of(batches) for batches in self._batches]
+        for place, expert in enumerate(self._experts):
+            batches = encoders[place], self._batches[place]
+            self._teachers[place] = turned(expert.network, self._teachers[place], *batches, self._folder)
+            for candidate in self.candidates:
+                candidate.streams[place] = turned(self._merged, candidate.streams[place], *batches, self._folder)
+
     def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
-        block = _Block(number, self._merged, self._base, self._how, self._candidate_inputs(), self._in_full)
+        batch, stream = self._batches[0][0], self.candidates[0].streams[0]
+        trial = _shown(self._merged, number, stream, 0, batch)
+        block = _Block(number, self._merged, self._base, self._how, trial, self._in_full)
         done = all(self._journal.has(number, candidate.ridge) for candidate in self.candidates)
         if not done:
             self._solve(block, pool)
@@ -169,10 +190,6 @@ class DepthLoop:
         for candidate, distance in zip(self.candidates, self._distances(), strict=True):
             fits = self._journal.fits(number, candidate.ridge)
             candidate.blocks.append(BlockFit(number, fits, distance))
-
-    def _candidate_inputs(self) -> Tensor:
-        first = self._batches[0][0]
-        return self.candidates[0].streams[0][0].reshape(first.rows, first.length, -1)
 
     def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
         """Solve the sites of a block, all at once or one after the other, for each candidate."""
@@ -218,7 +235,8 @@ class DepthLoop:
             for candidate, student, own in zip(self.candidates, students, sums, strict=True):
                 with watched(student, sites) as seen:
                     self._through(self._merged, student, block.number, candidate.streams[place], place, number)
-                self._add(own, seen, wanted if mixed else seen, batch.counted)
+                for site in sites:
+                    self._add(own[site.name], seen[site.name], (wanted if mixed else seen)[site.name], site, batch)
         return [{name: total.moments() for name, total in own.items()} for own in sums]
 
     def _sums(self, sites: Iterable[Site]) -> dict[str, MomentSum | RowSum]:
@@ -232,34 +250,32 @@ class DepthLoop:
                 sums[site.name] = MomentSum(site.size, mixed=mixed, residuals=self._compares, device=device)
         return sums
 
+    def _positions(self) -> int:
+        """Return how many positions count, of all experts together."""
+        batches = [batch for own in self._batches for batch in own if not batch.held_out]
+        return sum(int(batch.counted.sum()) for batch in batches)
+
     def _by_rows(self, site: Site) -> bool:
         """Say whether a site is solved from the positions themselves."""
-        few = self._positions < site.size
+        few = self._positions() < site.size and not site.encoded
         return few and self._how.off_diagonal == 1.0 and min(self._how.ridges) > 0 and not self._compares
 
     def _systems(self, block: "_Block", sites: Sequence[Site], ridge: float) -> "_Systems":
         by_rows = {site.name for site in sites if self._by_rows(site)}
         return _Systems(block, sites, ridge, self._how.off_diagonal, by_rows, self._compares)
 
-    def _add(
-        self,
-        sums: Mapping[str, MomentSum | RowSum],
-        seen: Mapping[str, Tensor],
-        wanted: Mapping[str, Tensor],
-        counted: Tensor,
-    ) -> None:
-        """Add what the sites of a batch see, and what the expert's own see, at the positions that count."""
-        for name, total in sums.items():
-            inputs = seen[name][counted]
-            total.add(inputs, torch.lerp(inputs, wanted[name][counted], self._how.mix))
+    def _add(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, site: Site, batch: Batch) -> None:
+        """Add what a site of a batch sees, and what the expert's own sees, at the positions that count."""
+        counted = slice(None) if site.encoded else batch.counted
+        inputs = seen[counted]
+        total.add(inputs, torch.lerp(inputs, wanted[counted], self._how.mix))
 
     def _through(
         self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
     ) -> Tensor:
         """Return what a block makes of a batch of a stream. Raises CheckpointError if that is not finite."""
-        batch = self._batches[place][number]
-        hidden = stream[number].reshape(batch.rows, batch.length, -1)
-        after = network.run_block(block, hidden, network.call(depth, batch.rows, batch.length))
+        shown = _shown(network, depth, stream, number, self._batches[place][number])
+        after = network.run_block(block, shown.hidden, shown.call)
         if not bool(after.isfinite().all()):
             message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
             raise CheckpointError(message, where=network.name)
@@ -336,6 +352,21 @@ class DepthLoop:
         return one * self._streams
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """What a block is shown for a batch: hidden states [rows, length, width], the rest of its call."""
+
+    hidden: Tensor
+    call: Call
+    encoded: Tensor | None
+
+
+def _shown(network: BlockNetwork, depth: int, stream: Stream, number: int, batch: Batch) -> _Shown:
+    hidden = stream[number].reshape(batch.rows, batch.length, -1)
+    encoded = stream.encoded_rows(number, batch.rows)
+    return _Shown(hidden, network.call(depth, batch.rows, batch.length, encoded), encoded)
+
+
 class _Block:
     """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
 
@@ -345,25 +376,26 @@ class _Block:
         merged: BlockNetwork,
         base: BlockNetwork | None,
         how: Alignment,
-        hidden: Tensor,
+        trial: "_Shown",
         in_full: bool,
     ) -> None:
         self._in_full = in_full
         self.number, self._merged, self._base, self._how = number, merged, base, how
         self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
-        self.sites = self._find_sites(hidden)
+        self.sites = self._find_sites(trial)
 
-    def _find_sites(self, hidden: Tensor) -> tuple[Site, ...]:
+    def _find_sites(self, trial: "_Shown") -> tuple[Site, ...]:
         block = self.student({})
-        rows, length = hidden.shape[:2]
-        call = self._merged.call(self.number, rows, length)
-        found = find_sites(block, rows * length, lambda: self._merged.run_block(block, hidden, call))
+        positions = trial.hidden.shape[:2].numel()
+        found = find_sites(
+            block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call), trial.encoded
+        )
         return tuple(site for site in map(self._stored, found) if site.maps)
 
     def _stored(self, site: Site) -> Site:
         """Leave out maps that the checkpoint holds in parts."""
         maps = tuple(own for own in site.maps if self._merged.stored_name(self.number, own.weight) is not None)
-        return Site(site.name, site.size, maps)
+        return replace(site, maps=maps)
 
     def has(self, name: str) -> bool:
         """Say whether the block has a tensor."""

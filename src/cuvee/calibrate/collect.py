@@ -227,7 +227,7 @@ class _Pass:
         return torch.autocast(self._network.device.type, getattr(torch, self._how.dtype))
 
     def _write(self, site: Site, number: int, total: _SiteSum) -> None:
-        name = f"{self._network.prefix}.{number}.{site.name}"
+        name = f"{self._network.path(number)}.{site.name}"
         self.sites[name] = tuple(tensor for own in site.maps for tensor in self._tensors_of(number, own))
         if total.moments is not None:
             self._write_gram(name, total.moments.moments().gram)

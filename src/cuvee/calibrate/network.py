@@ -22,7 +22,7 @@ import torch
 from cuvee.calibrate.stored import stored_names
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, EvaluationError
-from cuvee.structure import stacks
+from cuvee.structure import Stack, stacks
 
 Tensor = torch.Tensor
 
@@ -60,16 +60,12 @@ class BlockNetwork:
         self._calls: OrderedDict[tuple[int, int], list[Call]] = OrderedDict()
         self._source = source
         self.module, self.tokenizer = load_skeleton(folder)
-        if getattr(self.module.config, "is_encoder_decoder", False):
-            raise EvaluationError(
-                "it has an encoder and a decoder; blocks of these are not run alone yet",
-                where=name,
-                hint="expected a decoder model",
-            )
-        self.prefix, self.depth = self._find_blocks()
-        self._owner = self._submodule(self.prefix.rpartition(".")[0])
-        self._blocks = [self._submodule(f"{self.prefix}.{number}") for number in range(self.depth)]
-        self._names = stored_names(self.module, source, self.prefix, name)
+        self._stacks = self._find_stacks()
+        self._owner = self._submodule(self._stacks[-1].prefix.rpartition(".")[0])
+        self._paths = [f"{stack.prefix}.{number}" for stack in self._stacks for number in range(stack.depth)]
+        self.depth = len(self._paths)
+        self._blocks = [self._submodule(path) for path in self._paths]
+        self._names = stored_names(self.module, source, self._paths, name)
         self._embedding = self.module.get_input_embeddings()
         self._gives_tuple = 0
         try:
@@ -85,15 +81,22 @@ class BlockNetwork:
         """What the embedding of tokens takes while it is held."""
         return 4 * int(self._embedding.weight.numel())
 
-    def _find_blocks(self) -> tuple[str, int]:
+    turns_at: int | None = None
+    """The first block of a decoder that follows an encoder; None where there is no encoder."""
+
+    def _find_stacks(self) -> tuple[Stack, ...]:
+        """Return the stacks of blocks in the order in which they run."""
         decoder = self.module.get_decoder() if hasattr(self.module, "get_decoder") else self.module
-        start = next((name for name, module in self.module.named_modules() if module is decoder), "")
+        return (self._stack_in(decoder),)
+
+    def _stack_in(self, owner: Any) -> Stack:
+        start = next((name for name, module in self.module.named_modules() if module is owner), "")
         inside = f"{start}." if start else ""
         names = [name for name in self.module.state_dict() if name.startswith(inside)]
         for stack in stacks(names):
             blocks = self._submodule(stack.prefix)
             if isinstance(blocks, torch.nn.ModuleList) and len(blocks) == stack.depth:
-                return stack.prefix, stack.depth
+                return stack
         raise EvaluationError("no list of blocks was found in this model", where=self.name)
 
     def _submodule(self, path: str) -> Any:
@@ -105,8 +108,9 @@ class BlockNetwork:
         head = self.module.get_output_embeddings()
         if head is not None:
             large |= {id(parameter) for parameter in head.parameters()}
+        insides = tuple(f"{path}." for path in self._paths)
         for name, tensor in [*self.module.named_parameters(), *self.module.named_buffers()]:
-            if not name.startswith(f"{self.prefix}.") and id(tensor) not in large and name in self._names:
+            if not name.startswith(insides) and id(tensor) not in large and name in self._names:
                 self._put(name)
 
     def _put(self, name: str) -> None:
@@ -173,13 +177,13 @@ class BlockNetwork:
         def stopping(number: int) -> Callable[..., Any]:
             def forward(*arguments: Any, **keywords: Any) -> Any:
                 seen.append((arguments, keywords))
-                raise _Stopped
+                raise Stopped
 
             return forward
 
         rows = torch.zeros(1, 3, self.width, device=self.device)
         with self._replaced(stopping):
-            with suppress(_Stopped):
+            with suppress(Stopped):
                 self._owner(inputs_embeds=rows, use_cache=False)
         arguments, keywords = seen[0]
         found = self.block(0)(*arguments, **keywords)
@@ -190,8 +194,11 @@ class BlockNetwork:
         """The size of a hidden state."""
         return int(self._embedding.weight.shape[-1])
 
-    def call(self, number: int, rows: int, length: int) -> Call:
-        """Return how block `number` is called for a batch of `rows` rows of `length` tokens."""
+    def call(self, number: int, rows: int, length: int, encoded: Tensor | None = None) -> Call:
+        """Return how block `number` is called for a batch of `rows` rows of `length` tokens.
+
+        A block of a decoder that follows an encoder also sees what the encoder gives, [rows, length there, width].
+        """
         with self._lock:
             shape = rows, length
             if shape not in self._calls:
@@ -232,7 +239,7 @@ class BlockNetwork:
 
         def standing_in(number: int) -> Callable[..., Any]:
             def forward(*arguments: Any, **keywords: Any) -> Any:
-                hidden, call = _taken_apart(arguments, keywords)
+                hidden, call = taken_apart(arguments, keywords)
                 return self._output(step(number, call, hidden))
 
             return forward
@@ -251,7 +258,7 @@ class BlockNetwork:
 
                 def ended(number: int, rows: Tensor = rows) -> Callable[..., Any]:
                     def forward(*arguments: Any, **keywords: Any) -> Any:
-                        return self._output(rows if number == last else _taken_apart(arguments, keywords)[0])
+                        return self._output(rows if number == last else taken_apart(arguments, keywords)[0])
 
                     return forward
 
@@ -271,6 +278,10 @@ class BlockNetwork:
         alone.load_state_dict(values, assign=True)
         return alone.eval().requires_grad_(False)
 
+    def path(self, number: int) -> str:
+        """Return a block's name in the network."""
+        return self._paths[number]
+
     def tensor_names(self, number: int) -> list[str]:
         """Return the names of a block's tensors within the block."""
         return list(self._blocks[number].state_dict())
@@ -281,18 +292,18 @@ class BlockNetwork:
 
     def read(self, number: int, name: str) -> Tensor:
         """Read a tensor of a block by its name within the block."""
-        whole = f"{self.prefix}.{number}.{name}"
+        whole = f"{self._paths[number]}.{name}"
         if whole not in self._names:
             raise CheckpointError(f"the model has no tensor for '{whole}'", where=self.name)
         return self._names[whole].read(self._source)
 
     def stored_name(self, number: int, name: str) -> str | None:
         """Return the name that a tensor of a block has in the checkpoint; None if it is stored in parts."""
-        return self._names[f"{self.prefix}.{number}.{name}"].name
+        return self._names[f"{self._paths[number]}.{name}"].name
 
     def stored_rows(self, number: int, name: str) -> tuple[str, ...]:
         """Return the tensors of the checkpoint that hold rows of a block's tensor, one below the other; () if none."""
-        return self._names[f"{self.prefix}.{number}.{name}"].rows
+        return self._names[f"{self._paths[number]}.{name}"].rows
 
     def stored_dtype(self, number: int, name: str) -> torch.dtype:
         """Return the type of numbers that a tensor of a block is stored in."""
@@ -330,18 +341,21 @@ class BlockNetwork:
             raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
         for number in range(self.depth):
             hidden = self.run_block(self.block(number), hidden, self.call(number, 1, len(ids)))
-            size = float(plain[number].abs().max())
-            difference = float((hidden - plain[number]).abs().max())
-            if not difference <= MOST_DIFFERENCE * max(size, 1e-6):
-                message = f"its blocks cannot be run alone: block {number} is off by {difference:.3g} of {size:.3g}"
-                raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
+            self._compare(f"block {number}", hidden, plain[number])
+
+    def _compare(self, what: str, alone: Tensor, plain: Tensor) -> None:
+        size = float(plain.abs().max())
+        difference = float((alone - plain).abs().max())
+        if not difference <= MOST_DIFFERENCE * max(size, 1e-6):
+            message = f"its blocks cannot be run alone: {what} is off by {difference:.3g} of {size:.3g}"
+            raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
 
 
-class _Stopped(Exception):
+class Stopped(Exception):
     """Ends a run of the network at its first block."""
 
 
-def _taken_apart(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Tensor, Call]:
+def taken_apart(arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> tuple[Tensor, Call]:
     """Tell the hidden states, the first argument or the first keyword, from the rest of a call."""
     if arguments:
         return arguments[0], Call(arguments[1:], dict(keywords), None)

@@ -26,6 +26,7 @@ from cuvee.calibrate.outcome import Aligned, TextFigures, Took
 from cuvee.calibrate.repaired import Repaired, Solved
 from cuvee.calibrate.settings import Alignment, alignment
 from cuvee.calibrate.text import Text, read_text, warnings_of
+from cuvee.calibrate.two_sided import check_sides, open_network
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing, remove_empty
@@ -253,6 +254,9 @@ def _check_asked(experts: Mapping[str, str], how: Alignment, base: str | None) -
 def _open_all(merged: str, base: str | None, experts: Mapping[str, str], how: Alignment, opener: "_Opener") -> _Models:
     own = opener.open(merged)
     start = opener.open(base) if base is not None else None
+    if own.network.turns_at is not None and how.positions != "all":
+        message = f"positions is {how.positions}, and {merged} has an encoder, which sees no answer"
+        raise RecipeError(message, hint="leave positions out: all count where there is an encoder")
     people = {name: opener.open(name) for name in experts}
     for other in [*people.values(), *([start] if start is not None else [])]:
         _check_alike(own, other)
@@ -281,7 +285,7 @@ class _Opener:
         if folder is None or not (folder / "config.json").is_file():
             hint = "write it as a folder first: cuvee merge with merge_method: passthrough"
             raise CheckpointError("its folder has no config.json, so it cannot be run", where=name, hint=hint)
-        return _Opened(name, Parent(name, source), BlockNetwork(source, folder, name, device=self.device))
+        return _Opened(name, Parent(name, source), open_network(source, folder, name, device=self.device))
 
 
 def _check_alike(merged: _Opened, other: _Opened) -> None:
@@ -290,6 +294,7 @@ def _check_alike(merged: _Opened, other: _Opened) -> None:
     if own.depth != theirs.depth:
         message = f"it has {theirs.depth} blocks, and {merged.name} has {own.depth}"
         raise CheckpointError(message, where=other.name)
+    check_sides(own, theirs)
     for number in range(own.depth):
         shapes, others = own.shapes(number), theirs.shapes(number)
         unlike = next((name for name in shapes | others if shapes.get(name) != others.get(name)), None)

@@ -37,11 +37,15 @@ class Linear:
 
 @dataclass(frozen=True)
 class Site:
-    """An input of [positions, size], named after the first map that takes it, and the maps that do."""
+    """An input of [positions, size], named after the first map that takes it, and the maps that do.
+
+    `encoded` says that it is what an encoder gives to a decoder's block: its positions are the encoder's.
+    """
 
     name: str
     size: int
     maps: tuple[Linear, ...]
+    encoded: bool = False
 
 
 @dataclass
@@ -52,8 +56,10 @@ class _Seen:
     output: Tensor
 
 
-def find_sites(block: Any, positions: int, run: Any) -> tuple[Site, ...]:
+def find_sites(block: Any, positions: int, run: Any, encoded: Tensor | None = None) -> tuple[Site, ...]:
     """Return the sites of a block in the order of its run. `run` runs it once on so many positions.
+
+    `encoded` is what an encoder gives to the block in that run.
 
     Left out are maps that see other positions than the block does, experts and routers among them, that are called more
     than once, or that are not linear when tried.
@@ -68,11 +74,16 @@ def find_sites(block: Any, positions: int, run: Any) -> tuple[Site, ...]:
     finally:
         for handle in handles:
             handle.remove()
+    theirs = None if encoded is None else _identity(encoded)
     by_input: dict[tuple[Any, ...], list[str]] = {}
     for name, calls in seen.items():
-        if len(calls) == 1 and _is_plain(block.get_submodule(name), calls[0], positions):
-            by_input.setdefault(_identity(calls[0].inputs), []).append(name)
-    return tuple(_site(block, names) for names in by_input.values())
+        if len(calls) != 1:
+            continue
+        own = _identity(calls[0].inputs)
+        expected = positions if own != theirs or encoded is None else encoded.shape[:-1].numel()
+        if _is_plain(block.get_submodule(name), calls[0], expected):
+            by_input.setdefault(own, []).append(name)
+    return tuple(_site(block, names, encoded=own == theirs) for own, names in by_input.items())
 
 
 def _linear_modules(block: Any) -> dict[str, Any]:
@@ -102,11 +113,11 @@ def _identity(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
-def _site(block: Any, names: list[str]) -> Site:
+def _site(block: Any, names: list[str], *, encoded: bool) -> Site:
     maps = tuple(Linear(name, isinstance(block.get_submodule(name), Conv1D)) for name in names)
     first = block.get_submodule(names[0])
     size = first.weight.shape[0] if maps[0].input_first else first.weight.shape[1]
-    return Site(names[0], int(size), maps)
+    return Site(names[0], int(size), maps, encoded)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Where a network's tensors are stored: under their own names, renamed, or in parts that the network joins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +54,16 @@ def _read(source: TensorSource, name: str) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(numbers))
 
 
-def stored_names(network: Any, source: TensorSource, prefix: str, where: str) -> Mapping[str, Stored]:
-    """Map the names of a network to what the checkpoint holds. `prefix` is that of the network's blocks.
+def stored_names(network: Any, source: TensorSource, blocks: Sequence[str], where: str) -> Mapping[str, Stored]:
+    """Map the names of a network to what the checkpoint holds. `blocks` are the paths of the network's blocks.
 
     Raises CheckpointError where the checkpoint has nothing for a tensor of a block.
     """
     tensors = network.state_dict()
     joined = joined_names(network, list(source.tensors))
     found = {name: Stored(joined[name], tuple(tensor.shape)) for name, tensor in tensors.items() if name in joined}
-    missing = [name for name in tensors if name.startswith(f"{prefix}.") and name not in found]
+    insides = tuple(f"{path}." for path in blocks)
+    missing = [name for name in tensors if name.startswith(insides) and name not in found]
     if missing:
         message = f"the network has '{missing[0]}', which the checkpoint holds in no form that is known here"
         raise CheckpointError(message, where=where)

@@ -17,11 +17,15 @@ MOST_POSITIONS = 2048
 
 @dataclass(frozen=True)
 class Batch:
-    """Documents of one length, so that nothing is padded. `counted` says which positions count, [rows * length]."""
+    """Documents of one length, so that nothing is padded. `counted` says which positions count, [rows * length].
+
+    Where an encoder reads it, `answers` is the batch that the decoder reads.
+    """
 
     ids: Tensor
     counted: Tensor
     held_out: bool
+    answers: "Batch | None" = None
 
     @property
     def rows(self) -> int:
@@ -55,9 +59,15 @@ def _batch(documents: Sequence[Document], wanted: Positions, held_out: bool) -> 
 
 
 class Stream:
-    """Hidden states [positions, width] of all batches, in float32. On the disk, in `folder`, if one is given."""
+    """Hidden states [positions, width] of all batches, in float32. On the disk, in `folder`, if one is given.
 
-    def __init__(self, batches: Sequence[Batch], width: int, folder: Path | None) -> None:
+    `encoded` is the stream that the encoder gave, where this one goes through the decoder after it.
+    """
+
+    def __init__(
+        self, batches: Sequence[Batch], width: int, folder: Path | None, encoded: "Stream | None" = None
+    ) -> None:
+        self.encoded = encoded
         self._starts = [0]
         for batch in batches:
             self._starts.append(self._starts[-1] + batch.rows * batch.length)
@@ -76,6 +86,12 @@ class Stream:
     def __setitem__(self, batch: int, states: Tensor) -> None:
         self._states[self._starts[batch] : self._starts[batch + 1]] = states.reshape(-1, self._states.shape[1]).cpu()
 
+    def encoded_rows(self, batch: int, rows: int) -> Tensor | None:
+        """Return what the encoder gave for a batch, [rows, length there, width]; None where there is no encoder."""
+        if self.encoded is None:
+            return None
+        return self.encoded[batch].reshape(rows, -1, self._states.shape[1])
+
     def distance(self, other: "Stream") -> float:
         """Return the squared distance from another stream, relative to the other's length."""
         apart = size = 0.0
@@ -87,8 +103,9 @@ class Stream:
 
 
 def stream_bytes(batches: Sequence[Batch], width: int) -> int:
-    """Return what a stream takes."""
-    return 4 * width * sum(batch.rows * batch.length for batch in batches)
+    """Return what a stream takes, with that of the decoder where there are two."""
+    answers = sum(batch.answers.ids.numel() for batch in batches if batch.answers is not None)
+    return 4 * width * (answers + sum(batch.rows * batch.length for batch in batches))
 
 
 def held_out(batches: Sequence[Batch]) -> Iterator[int]:

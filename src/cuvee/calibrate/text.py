@@ -27,13 +27,18 @@ class Reader(Protocol):
 
     @property
     def tokenizer(self) -> Any: ...
+    @property
+    def encoder_decoder(self) -> bool: ...
     def render(self, prompt: Prompt, text: str, choices: Sequence[str] = ()) -> str: ...
     def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text as token ids. Tokens from `answer_from` on are the answer; it is their number where there is none."""
+    """One text as token ids. Tokens from `answer_from` on are the answer; it is their number where there is none.
+
+    An encoder reads those before `answer_from`, and the decoder after it writes the others.
+    """
 
     ids: tuple[int, ...]
     answer_from: int
@@ -75,21 +80,38 @@ class Text:
 def read_text(place: str, reader: Reader, *, tokens: int = 65536, length: int = 512) -> Text:
     """Read documents in file order until `tokens` tokens are reached, each cut to `length` tokens.
 
+    Where an encoder reads the prompts, prompt and answer are cut by themselves, and each document must have an answer.
+
     `place` is a `.txt` whose documents are parted by blank lines; a `.jsonl` whose rows hold `text`, or `messages`, or
     `input` and `target`; a `task.yaml`; or the name of a bundled task. A task's private part is refused.
     Raises RecipeError for a private part, EvaluationError for what cannot be read.
     """
     documents: list[Document] = []
     seen = 0
-    for ids, answer_from in _tokenised(place, reader):
-        cut = ids[:length]
-        documents.append(Document(tuple(cut), min(answer_from, len(cut))))
-        seen += len(cut)
+    for number, (ids, answer_from) in enumerate(_tokenised(place, reader), start=1):
+        if reader.encoder_decoder:
+            document = _two_sided(ids[:answer_from], ids[answer_from:], length, f"{place}: document {number}")
+        else:
+            cut = ids[:length]
+            document = Document(tuple(cut), min(answer_from, len(cut)))
+        documents.append(document)
+        seen += len(document.ids)
         if seen >= tokens:
             break
     if not documents:
         raise EvaluationError("there is no document in it", where=place)
     return Text(place, tuple(documents))
+
+
+def _two_sided(prompt: list[int], answer: list[int], length: int, where: str) -> Document:
+    if not prompt or not answer:
+        missing = "answer" if prompt else "prompt"
+        raise EvaluationError(
+            f"it has no {missing}; the model's encoder reads a prompt, and its decoder writes the answer",
+            where=where,
+            hint="give rows of input and target, a task with targets, or chats that end with the assistant",
+        )
+    return Document((*prompt[:length], *answer[:length]), len(prompt[:length]))
 
 
 def _tokenised(place: str, reader: Reader) -> Iterator[tuple[list[int], int]]:
@@ -156,7 +178,7 @@ def _of_row(row: Row, where: str, reader: Reader) -> tuple[list[int], int]:
     if isinstance(row.get("messages"), list):
         return _of_chat(row["messages"], where, reader)
     if all(isinstance(row.get(key), str) for key in TASK_KEYS):
-        return _answered(row["input"], " " + row["target"], reader)
+        return _answered(row["input"], " ", row["target"], reader)
     keys = ", ".join(sorted(map(str, row))) or "nothing"
     raise EvaluationError(f"a row holds {keys}", where=where, hint="expected text, or messages, or input and target")
 
@@ -174,7 +196,7 @@ def _of_chat(messages: list[Any], where: str, reader: Reader) -> tuple[list[int]
     if asked is None or not whole.startswith(asked):
         (ids,) = reader.encode([whole], chat=True)
         return ids, len(ids)
-    return _answered(asked, whole[len(asked) :], reader, chat=True)
+    return _answered(asked, "", whole[len(asked) :], reader, chat=True)
 
 
 def _asked(messages: list[Any], tokenizer: Any) -> str | None:
@@ -184,9 +206,15 @@ def _asked(messages: list[Any], tokenizer: Any) -> str | None:
     return text
 
 
-def _answered(asked: str, answer: str, reader: Reader, *, chat: bool = False) -> tuple[list[int], int]:
-    """Tokenise question and answer as one text; the answer begins with the first token that the question has not."""
-    question, whole = reader.encode([asked, asked + answer], chat=chat)
+def _answered(asked: str, separator: str, answer: str, reader: Reader, *, chat: bool = False) -> tuple[list[int], int]:
+    """Tokenise question and answer as one text; the answer begins with the first token that the question has not.
+
+    Where an encoder reads the question, the two are tokenised by themselves, without a separator.
+    """
+    if reader.encoder_decoder:
+        (prompt,), (target,) = reader.encode([asked], chat=chat), reader.encode([answer], chat=chat)
+        return [*prompt, *target], len(prompt)
+    question, whole = reader.encode([asked, asked + separator + answer], chat=chat)
     common = 0
     while common < min(len(question), len(whole)) and question[common] == whole[common]:
         common += 1
@@ -211,7 +239,7 @@ def _of_task(task: Task, reader: Reader) -> Iterator[tuple[list[int], int]]:
             (ids,) = reader.encode([asked], chat=chat)
             yield ids, len(ids)
         else:
-            yield _answered(asked, task.prompt.separator + sample.text_of(sample.target), reader, chat=chat)
+            yield _answered(asked, task.prompt.separator, sample.text_of(sample.target), reader, chat=chat)
 
 
 def warnings_of(texts: Mapping[str, Text], wanted: Positions) -> list[str]:

@@ -191,6 +191,15 @@ def load_skeleton(path: Path) -> tuple[Any, Any]:
         return module.eval(), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
 
 
+def has_encoder(path: Path) -> bool:
+    """Say whether the model of a folder reads with an encoder and writes with a decoder.
+
+    Raises EvaluationError for a config that transformers cannot read.
+    """
+    with blaming(str(path), "read"):
+        return bool(transformers.AutoConfig.from_pretrained(path, **OFFLINE).is_encoder_decoder)
+
+
 def _compute_buffers(module: Any) -> None:
     """Let transformers compute the buffers that no file holds, as it does when it loads a model.
 

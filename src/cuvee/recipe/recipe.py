@@ -33,7 +33,7 @@ class Chosen:
 class Source:
     """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
 
-    `text` is what the merge is aligned with the model by: a file or a task's name. `statistics` is a folder with statistics
+    `text` is what the merge is aligned with the model by: a file or a task's name. `statistics` is a folder with those
     of its inputs.
     """
 
