@@ -1,8 +1,8 @@
 """Statistics of what each linear map of a model sees of a text: one pass through its blocks, one in memory."""
 
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -21,7 +21,7 @@ from cuvee.calibrate.streams import MOST_POSITIONS, Batch, Stream, batches_of
 from cuvee.calibrate.text import FEWEST_POSITIONS, Positions, Text
 from cuvee.engine.peak import PeakMemory
 from cuvee.errors import CheckpointError, EvaluationError, RecipeError
-from cuvee.evaluate.model import Dtype
+from cuvee.evaluate.model import TINY_PARAMETERS, Dtype
 from cuvee.progress import Progress
 from cuvee.statistics import Figures, Kind, ModelRecord, Record, TextRecord
 from cuvee.version import __version__
@@ -85,7 +85,7 @@ def collect(
         message = f"{counted} positions of it count; {FEWEST_POSITIONS} at least say enough"
         raise RecipeError(message, where=text.name, hint="give more text")
     start = time.perf_counter()
-    with PeakMemory() as peak, StatisticsWriter(out, _most_tensors(network)) as writer:
+    with PeakMemory() as peak, _fitting_threads(network), StatisticsWriter(out, _most_tensors(network)) as writer:
         run = _Pass(network, text, how, writer)
         run.through_blocks(progress)
         loss, tokens = run.loss()
@@ -103,6 +103,18 @@ def collect(
         )  # fmt: skip
         writer.finish(record)
     return record
+
+
+@contextmanager
+def _fitting_threads(network: BlockNetwork) -> Iterator[None]:
+    """Let a tiny model on a CPU run on one thread: more of them wait for each other longer than they work."""
+    before = torch.get_num_threads()
+    tiny = network.device.type == "cpu" and network.module.num_parameters() < TINY_PARAMETERS
+    torch.set_num_threads(1 if tiny else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _most_tensors(network: BlockNetwork) -> int:
