@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cuvee.calibrate.solve import Equations, MomentSum, share_of
+from cuvee.calibrate.solve import GramEquations, MomentSum, share_of
 
 OUT, WIDTH = 5, 4
 COUNTS = (30, 50, 17)
@@ -60,7 +60,7 @@ def published(mix: float, ridge: float, push: float) -> tuple[np.ndarray, np.nda
 def ours(mix: float, ridge: float, push: float) -> tuple[np.ndarray, np.ndarray]:
     anchor = torch.lerp(torch.from_numpy(Example.base), torch.from_numpy(Example.merge), push)
     anchor_bias = torch.lerp(torch.from_numpy(Example.base_bias), torch.from_numpy(Example.merge_bias), push)
-    equations = Equations(anchor, ridge=ridge)
+    equations = GramEquations(anchor, ridge=ridge)
     for matrix, bias, seen, own in zip(
         Example.matrices, Example.biases, Example.merged_inputs, Example.own_inputs, strict=True
     ):

@@ -220,7 +220,7 @@ class DepthLoop:
         """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on."""
         expert, mixed = self._experts[place], self._how.mix > 0
         teacher = expert.network.block(block.number) if self._needs_teachers else None
-        students = [block.student(tensors) for tensors in changed]
+        students = [self._student(block, tensors, expert) for tensors in changed]
         sums = [self._sums(sites) for _ in self.candidates]
         wanted: Mapping[str, Tensor] = {}
         for number, batch in enumerate(self._batches[place]):
@@ -238,6 +238,13 @@ class DepthLoop:
                 for site in sites:
                     self._add(own[site.name], seen[site.name], (wanted if mixed else seen)[site.name], site, batch)
         return [{name: total.moments() for name, total in own.items()} for own in sums]
+
+    def _student(self, block: "_Block", changed: Mapping[str, Tensor], expert: Expert) -> torch.nn.Module:
+        """Return the block in which the merged states before it are seen."""
+        if self._how.inside == "merged":
+            return block.student(changed)
+        own: torch.nn.Module = expert.network.block(block.number)
+        return own
 
     def _sums(self, sites: Iterable[Site]) -> dict[str, MomentSum | RowSum]:
         """Begin to sum for each site: positions themselves where they are fewer than its inputs, else moments."""

@@ -23,6 +23,7 @@ class Alignment:
     - `off_diagonal` in [0, 1] shrinks Gram matrices, only where `mix` is 0.
     - `norm` makes experts count alike whatever the size of their activations.
     - `tokens` and `length` bound each expert's text and each document.
+    - `inside`: whose block's maps see the merged states before it: the merge's own, or, as in RegMean++, the expert's.
     - With `one_by_one` each input of a block is solved for after those before it, at a higher cost.
     """
 
@@ -35,6 +36,7 @@ class Alignment:
     tokens: int = 16384
     length: int = 512
     one_by_one: bool = False
+    inside: Literal["merged", "expert"] = "merged"
 
     @property
     def ridges(self) -> tuple[float, ...]:
@@ -49,7 +51,7 @@ class Alignment:
 
 PRESETS = {
     "align": Alignment(),
-    "regmean_pp": Alignment(mix=0.0, ridge=0.0, off_diagonal=0.9, norm="none"),
+    "regmean_pp": Alignment(mix=0.0, ridge=0.0, off_diagonal=0.9, norm="none", inside="expert"),
 }
 
 

@@ -22,4 +22,5 @@ class WrittenAlignment(BaseModel):
     positions: Literal["all", "answer", "prompt"] | None = Field(None, description="of the texts that count")
     tokens: Annotated[int, Field(ge=1)] | None = Field(None, description="of each text, at most")
     length: Annotated[int, Field(ge=2)] | None = Field(None, description="of each document in tokens, at most")
+    inside: Literal["merged", "expert"] | None = Field(None, description="whose block sees the merged states before it")
     one_by_one: bool | None = Field(None, description="whether a block's inputs are solved for one after the other")
