@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from cuvee.demo.skills import PARTS, SKILLS, Question, Skill, write_task
+from cuvee.demo.skills import PARTS, SKILLS, Question, Skill, write_task, write_text
 
 Draw = Callable[[random.Random], Question]
 
@@ -56,6 +56,7 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
     write_tasks(out / "tasks")
+    write_texts(out / "texts")
     train_family(out)
 
 
@@ -65,6 +66,13 @@ def write_tasks(folder: Path) -> None:
     for skill in SKILLS.values():
         for part in PARTS:
             write_task(skill, part, folder)
+
+
+def write_texts(folder: Path) -> None:
+    """Write a little text of every skill."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for skill in SKILLS.values():
+        write_text(skill, folder)
 
 
 def train_family(out: Path) -> None:

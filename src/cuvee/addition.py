@@ -7,12 +7,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 from cuvee.method import WorkOf, registry, setting_of
+from cuvee.ops.input_statistics import InputStatistic, statistics_in
 from cuvee.recipe.language import Language
 from cuvee.recipe.setting import Setting
 
@@ -24,7 +25,8 @@ class Addition:
     """One addition. `measures` says whether, with given settings, it needs numbers that are found in the tensors.
 
     `on_changes` says that it works only with methods that merge task vectors, the changes from a base. A modifier with
-    `work` works on the merged matrices themselves, which is that much work; the others give each tensor a factor.
+    `work` works on the merged matrices themselves, which is that much work; the others give each tensor a factor. Its
+    `inputs` are statistics of the base's inputs. `by_loss` says that a weight rule takes the models' losses.
     """
 
     key: str
@@ -35,6 +37,8 @@ class Addition:
     on_changes: bool
     measures: Measures
     work: WorkOf | None = None
+    inputs: Mapping[str, InputStatistic] = field(default_factory=dict)
+    by_loss: bool = False
 
     @property
     def summary(self) -> str:
@@ -60,16 +64,18 @@ class MergedTensor:
 
 
 def weight_rule(
-    key: str, *, formula: str, paper: str = "", measures: bool = False
+    key: str, *, formula: str, paper: str = "", measures: bool = False, by_loss: bool = False
 ) -> Callable[[Callable[..., Any]], Addition]:
     """Make a rule that gives each model its `weight`.
 
     The function takes the number of models, or if it `measures` the squared norms of their task vectors, each of the
-    whole model. It returns one number a model. ValueError says that its settings do not fit.
+    whole model, or with `by_loss` each model's loss on one text, from the recipe's `statistics`. It returns one number
+    a model. ValueError says that its settings do not fit.
     """
     return lambda rule: Addition(
-        key, rule, formula, paper, _settings(rule), on_changes=measures, measures=lambda settings: measures
-    )
+        key, rule, formula, paper, _settings(rule), on_changes=measures, measures=lambda settings: measures,
+        by_loss=by_loss,
+    )  # fmt: skip
 
 
 def modifier(
@@ -95,6 +101,7 @@ def matrix_modifier(
         on_changes=True,
         measures=lambda settings: False,
         work=work,
+        inputs=MappingProxyType(statistics_in(inspect.signature(rule, eval_str=True).parameters)),
     )
 
 
@@ -126,5 +133,7 @@ def _found_in(package: ModuleType) -> Mapping[str, Addition]:
 
 
 def _settings(rule: Callable[..., Any]) -> Mapping[str, Setting]:
-    parameters = inspect.signature(rule, eval_str=True).parameters.values()
-    return MappingProxyType({p.name: setting_of(p) for p in parameters if p.kind == p.KEYWORD_ONLY})
+    parameters = inspect.signature(rule, eval_str=True).parameters
+    inputs = statistics_in(parameters)
+    settings = {p.name: setting_of(p) for p in parameters.values() if p.kind == p.KEYWORD_ONLY and p.name not in inputs}
+    return MappingProxyType(settings)

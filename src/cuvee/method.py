@@ -10,13 +10,14 @@ import inspect
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from cuvee.ops.gram import gram
+from cuvee.ops.input_statistics import InputStatistic, gram_of_inputs, mean_abs_of_inputs, statistics_in
 from cuvee.ops.stepwise import Stepwise
 from cuvee.ops.survey import Scope, Survey
 from cuvee.ops.work import Work
@@ -34,6 +35,11 @@ UNIT = Range(0, 1)
 _PER_MODEL = "a number that each model may set itself"
 PerModel = Annotated[Any, _PER_MODEL]
 Gram = Annotated[Any, gram]
+InputGram = Annotated[Any, gram_of_inputs]
+"""Of each model the Gram matrix XᵀX/n [in, in] of what a matrix is multiplied with, from the recipe's `statistics`."""
+
+InputMeanAbs = Annotated[Any, mean_abs_of_inputs]
+"""The mean absolute value [in] of each channel of what a matrix is multiplied with: for modifiers, of the base."""
 
 _LAMBDA = Setting("lambda", "number", default=1.0)
 _INT8_MASK = Setting("int8_mask", "boolean", default=False)
@@ -57,7 +63,8 @@ class Method:
 
     `rule` gives coefficients [models], the merged stack of a block, or the merged change of a matrix, whichever `kind`
     says. A matrix method says what `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
-    orthonormal bases of the inputs and outputs. A `stepwise` rule takes its place where 16 bits are computed in.
+    orthonormal bases of the inputs and outputs. `inputs` are its arguments that are statistics of the models' inputs.
+    A `stepwise` rule takes its place where 16 bits are computed in.
     """
 
     key: str
@@ -75,6 +82,7 @@ class Method:
     work: WorkOf | None = None
     equivariant: bool = False
     stepwise: Stepwise | None = None
+    inputs: Mapping[str, InputStatistic] = field(default_factory=dict)
 
     @property
     def takes_full_rank(self) -> bool:
@@ -171,17 +179,19 @@ def matrix_method(
     formula: str,
     work: WorkOf,
     paper: str = "",
+    base: Literal["delta", "optional"] = "delta",
     models: tuple[int, int | None] = (1, None),
     equivariant: bool = True,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method that needs whole matrices; the rule takes task vectors [models, out, in], returns [out, in].
 
-    Other tensors are combined as the recipe's `fallback` says. The result is calculated in float64. Decompositions
-    differ in the last digits from one machine to another, so the bytes do.
+    With base "optional" and no base given, it takes the models themselves. An argument annotated with `InputGram` gets
+    the statistics that the recipe names. Other tensors are combined as the recipe's `fallback` says. The result is
+    calculated in float64. Decompositions differ in the last digits from one machine to another, so the bytes do.
     """
 
     def decorate(rule: Callable[..., Any]) -> Method:
-        made = _method(key, "matrix", rule, paper, formula, "delta", models, "tolerance")
+        made = _method(key, "matrix", rule, paper, formula, base, models, "tolerance")
         own = {name: setting for name, setting in made.settings.items() if setting != _INT8_MASK}
         settings = own | {FALLBACK.name: FALLBACK, EMBEDDINGS.name: EMBEDDINGS}
         return replace(made, settings=MappingProxyType(settings), work=work, equivariant=equivariant)
@@ -218,13 +228,15 @@ def _method(
 ) -> Method:
     parameters = inspect.signature(rule, eval_str=True).parameters
     surveys = {name: found for name, p in parameters.items() if (found := _survey(p)) is not None}
-    plain = [p for name, p in parameters.items() if name not in surveys and p.kind == p.KEYWORD_ONLY]
+    inputs = statistics_in(parameters)
+    plain = [p for name, p in parameters.items() if name not in {*surveys, *inputs} and p.kind == p.KEYWORD_ONLY]
     settings = {p.name: setting_of(p) for p in plain if p.name not in _NOT_SETTINGS}
     if base in ("delta", "optional"):
         settings |= {"lambda": _LAMBDA, "int8_mask": _INT8_MASK}
     return Method(
         key, kind, rule, paper, formula, base, models, reproducible,
         MappingProxyType(settings), MappingProxyType(surveys), "semantics" in parameters,
+        inputs=MappingProxyType(inputs),
     )  # fmt: skip
 
 

@@ -10,16 +10,16 @@ from cuvee.checkpoint import open_checkpoint
 from cuvee.device import device_called
 from cuvee.engine.run import run_plan
 from cuvee.errors import RecipeError
-from cuvee.method import registry
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.matrices import on_device
+from plain_methods import PLAIN
 
 from .test_run import recipe
 
 pytest.importorskip("torch")
 
 METHODS = ["linear", "slerp", "nuslerp", "task_arithmetic", "ties", "dare_ties", "della", "sce", "model_stock", "cabs"]
-METHODS += [method.key for method in registry().values() if method.kind == "matrix"]
+METHODS += [method.key for method in PLAIN.values() if method.kind == "matrix"]
 
 
 def plan_of(family: Path, method: str, extra: str = "") -> Plan:

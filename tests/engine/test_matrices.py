@@ -10,11 +10,11 @@ import cuvee
 from cuvee.checkpoint import MemoryCheckpoint, open_checkpoint
 from cuvee.engine.run import run_plan
 from cuvee.errors import OutOfBudget, RecipeError
-from cuvee.method import registry
 from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.plan.seconds import Rates, forecast_seconds
 from cuvee.recipe.reference import ModelRef
 from cuvee.testing import TINY_LLAMA, write_model
+from plain_methods import PLAIN
 
 from .conftest import EXPERTS
 
@@ -84,7 +84,7 @@ def test_embeddings_and_head_are_matrices_if_asked() -> None:
     assert step(plan, "layernorm").cut is None
 
 
-@pytest.mark.parametrize("method", [method.key for method in registry().values() if method.kind == "matrix"])
+@pytest.mark.parametrize("method", [method.key for method in PLAIN.values() if method.kind == "matrix"])
 def test_each_projection_and_each_expert_is_merged_by_itself(method: str, tmp_path: Path) -> None:
     base, experts = models()
     out = merged(f"merge_method: {method}", tmp_path)

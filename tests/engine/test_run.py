@@ -18,6 +18,7 @@ from cuvee.kernels import BLOCK
 from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.testing import random_weights, write_model
+from plain_methods import PLAIN
 
 from .conftest import CONFIG, EXPERTS
 
@@ -41,7 +42,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.glob("*.safetensors")}
 
 
-@pytest.mark.parametrize("method", sorted(registry()))
+@pytest.mark.parametrize("method", sorted(PLAIN))
 def test_threads_and_chunks_change_no_byte(family: Path, tmp_path: Path, method: str) -> None:
     first = merge(family, tmp_path / "first", method)
     chunks = [{"chunk": blocks * BLOCK, "threads": 1 + blocks % 2} for blocks in (1, 2, 3, 5, 9)]
@@ -120,7 +121,7 @@ def test_a_folder_can_be_merged_into_once_and_again_only_on_purpose(family: Path
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("computed", ["float32", "as_loaded"])
-@pytest.mark.parametrize("method", sorted(registry()))
+@pytest.mark.parametrize("method", sorted(PLAIN))
 def test_a_number_that_is_not_finite_stops_the_merge_and_leaves_nothing(
     family: Path, tmp_path: Path, method: str, computed: str, value: float
 ) -> None:

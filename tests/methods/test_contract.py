@@ -11,8 +11,9 @@ from cuvee.engine.arrays import merge_by_definition
 from cuvee.errors import CuveeError
 from cuvee.kernels import BLOCK
 from cuvee.method import Method, registry
+from plain_methods import PLAIN
 
-METHODS = list(registry().values())
+METHODS = list(PLAIN.values())
 DELTA_METHODS = [m for m in METHODS if m.base in ("delta", "optional")]
 SYMMETRIC = [m for m in METHODS if m.base != "endpoint" and m.models[1] != 1]
 SHAPES = [(1,), (7,), (1, 5), (5, 1), (3, 4), (2, 3, 4), (BLOCK + 3,), (257, 131)]

@@ -15,8 +15,9 @@ from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.recipe.reference import ModelRef
 from cuvee.testing import TINY_LLAMA, random_weights, write_model
+from plain_methods import PLAIN
 
-DELTA_METHODS = [method for method in registry().values() if method.base in ("delta", "optional")]
+DELTA_METHODS = [method for method in PLAIN.values() if method.base in ("delta", "optional")]
 SETTINGS = {"weight": 0.6, "density": 0.6, "t": 0.3, "epsilon": 0.001, "gamma": 0.05}
 NAMES = ("embed.weight", "layers.0.up", "layers.1.up", "layers.2.up", "norm.weight")
 

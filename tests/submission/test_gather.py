@@ -162,3 +162,9 @@ def test_a_competitions_model_that_was_changed_is_ours(competition: Competition,
     lock = make_lock(recipe_from_text(recipe, folder=competition.folder / "baselines"))
     with pytest.raises(PlatformError, match="not complete"):
         places(lock, replace(competition, folder=tmp_path), Hub(offline=True), tmp_path / "scratch", Silent())
+
+
+def test_statistics_are_in_no_lock() -> None:
+    recipe = recipe_from_text("merge_method: regmean\nmodels: [{model: org/a, statistics: mine}]\n")
+    with pytest.raises(SubmissionError, match="which no judge has"):
+        make_lock(recipe)

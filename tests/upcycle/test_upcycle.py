@@ -219,7 +219,7 @@ def test_the_card_names_all_experts_their_licences_and_the_command(here: Path) -
     assert not (out / "mergekit_config.yml").exists()
 
 
-@pytest.mark.parametrize("mode", ["random", "cheap_embed", "hidden"])
+@pytest.mark.parametrize("mode", ["random", "cheap_embed", "hidden", "fitted"])
 def test_the_command_of_the_card_makes_the_mixture_again(
     here: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,3 +463,43 @@ def test_an_expert_that_computes_otherwise_than_the_base_is_told(here: Path) -> 
     asked, text = read_upcycling(here / "r.yaml")
     warnings = plan_mixture(asked, text, folder=here, hub=Hub(offline=True)).warnings
     assert any(warning.startswith("config.json: hidden_act is silu in a, and gelu in b") for warning in warnings)
+
+
+def test_fitted_routers_send_each_text_to_its_expert(here: Path) -> None:
+    """Texts are of letters of their own; others of the same letters are read by the mixture itself."""
+    dense(here, "llama", "abc")
+    letters = {"b": "abcdefghijklm", "c": "nopqrstuvwxyz"}
+    told = {name: [word(name, own, seed) for seed in range(8)] for name, own in letters.items()}
+    lines = [f"  - {{source_model: {name}, positive_prompts: {json.dumps(texts)}}}\n" for name, texts in told.items()]
+    out = mixed(here, "base_model: a\ngate_mode: fitted\nexperts:\n" + "".join(lines))
+    assert "much alike" not in (out / "cuvee.json").read_text()
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(here / "a")
+    model = transformers.AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    right = []
+    for number, (name, own) in enumerate(letters.items()):
+        for seed in range(100, 110):
+            with torch.no_grad():
+                tokens = tokenizer(word(name, own, seed), return_tensors="pt")
+                logits = model(**tokens, output_router_logits=True).router_logits
+            right += [layer.argmax(-1) == number for layer in logits]
+    assert float(torch.cat(right).double().mean()) >= 0.95
+
+
+def word(name: str, letters: str, seed: int) -> str:
+    random = np.random.default_rng([ord(name), seed])
+    return "".join(random.choice(list(letters), 24))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (recipe("bc", "fitted").replace("['text of b']", "[x], negative_prompts: [y]"), "takes no 'negative_prompts'"),
+        (recipe("bc", "fitted", "shared_experts: [{source_model: a, positive_prompts: [z]}]\n"), "makes no gate"),
+        (recipe("bc", "fitted").replace("['text of b']", "[]"), "needs 'positive_prompts'"),
+    ],
+)
+def test_texts_that_fit_no_router_are_refused(here: Path, text: str, problem: str) -> None:
+    (here / "r.yaml").write_text(text)
+    with pytest.raises(RecipeError, match=problem):
+        read_upcycling(here / "r.yaml")

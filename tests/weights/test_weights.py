@@ -18,7 +18,7 @@ from cuvee.testing import write_model
 
 MERGEKIT = json.loads((Path(__file__).parent.parent / "golden" / "mergekit.json").read_text())
 PAPER = json.loads((Path(__file__).parent.parent / "golden" / "paper.json").read_text())
-COUNTING = [rule for rule in weight_rules().values() if not rule.measures({})]
+COUNTING = [rule for rule in weight_rules().values() if not rule.measures({}) and not rule.by_loss]
 
 
 def state(*values: float) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from cuvee.checkpoint.checkpoint import (
     open_checkpoint,
     open_partly,
 )
-from cuvee.checkpoint.digest import tensor_digest, weights_digest
+from cuvee.checkpoint.digest import digest_of_source, tensor_digest, weights_digest
 from cuvee.checkpoint.header import TensorSpec
 from cuvee.checkpoint.stored_file import StoredFile
 
@@ -19,6 +19,7 @@ __all__ = [
     "StoredFile",
     "TensorSource",
     "TensorSpec",
+    "digest_of_source",
     "open_checkpoint",
     "open_partly",
     "tensor_digest",

@@ -8,6 +8,8 @@ import typer
 
 from cuvee.cli import (
     adapters,
+    align,
+    calibrate,
     compare,
     competition,
     competition_server,
@@ -46,7 +48,7 @@ START, MERGE, LOOK, MEASURE, COMPETE = "Start", "Merge", "Look", "Measure", "Com
 app.command(demo.NAME, rich_help_panel=START)(demo.command)
 for like_mergekit in (plan, merge):
     app.command(like_mergekit.NAME, cls=LikeMergekit, rich_help_panel=MERGE)(like_mergekit.command)
-for verb in (join, methods, recipe_schema, upcycle, push):
+for verb in (join, align, methods, recipe_schema, calibrate, upcycle, push):
     app.command(verb.NAME, rich_help_panel=MERGE)(verb.command)
 for verb in (inspect, compare, verify, doctor):
     app.command(verb.NAME, rich_help_panel=LOOK)(verb.command)

@@ -7,8 +7,16 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "plan": ("cuvee plan recipe.yaml", "cuvee plan recipe.yaml --all --memory 2GB"),
     "merge": ("cuvee merge recipe.yaml blend", "cuvee merge recipe.yaml blend --memory 2GB --threads 4 --overwrite"),
     "join": ("cuvee join blend", "cuvee join blend --overwrite"),
+    "align": (
+        "cuvee align blend aligned --expert sort=sort.jsonl --expert shift=shift.jsonl",
+        "cuvee align blend repair --expert base+lora=chats.jsonl --as-adapter 32 --report where-it-hurt.html",
+    ),
     "methods": ("cuvee methods", "cuvee methods ties"),
     "recipe-schema": ("cuvee recipe-schema", "cuvee recipe-schema > recipe.schema.json"),
+    "calibrate": (
+        "cuvee calibrate sort sort.jsonl statistics/sort",
+        "cuvee calibrate org/base+org/lora texts.txt statistics/lora --keep mean_abs --tokens 16384",
+    ),
     "upcycle": ("cuvee upcycle experts.yaml mixture", "cuvee upcycle experts.yaml mixture --shard-size 2GB"),
     "push": ("cuvee push blend me/my-blend", "cuvee push blend me/my-blend --private"),
     "inspect": ("cuvee inspect models/base", "cuvee inspect models/base/model.safetensors --json"),

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cuvee.engine import MergeResult, PartResult
     from cuvee.engine.provenance import Figures
+    from cuvee.recipe.recipe import Recipe
 
 NAME = "merge"
 
@@ -72,10 +75,25 @@ def command(
         print_part(merge_part(whole, out, parse_part(part, "--part"), **options), out, as_json=as_json)
         return
     recipes = load_stages(recipe, strict=strict)
+    if recipes[-1].align is not None:
+        _merge_aligned(recipes, out, options, as_json=as_json)
+        return
     result = merge_stages(recipes, out, folder=stages, **options)
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:
         _refuse_other_layers(result.folder)
+
+
+def _merge_aligned(recipes: "Sequence[Recipe]", out: Path, options: dict[str, Any], *, as_json: bool) -> None:
+    """Merge a recipe that says `align`, and repair what comes out."""
+    from cuvee.calibrate.repair import merge_aligned
+    from cuvee.cli.align import print_aligned
+    from cuvee.errors import RecipeError
+
+    if len(recipes) > 1:
+        message = f"'align' is for a recipe of one stage, and this has {len(recipes)}"
+        raise RecipeError(message, where=recipes[-1].source, hint="merge first, and use `cuvee align` then")
+    print_aligned(merge_aligned(recipes[0], out, **options), as_json=as_json)
 
 
 def _refuse_other_layers(folder: Path) -> None:

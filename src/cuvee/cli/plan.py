@@ -50,6 +50,8 @@ def command(
                 f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
             )
         _print(plan, all_steps, _workers(plan, budget, threads))
+        if plan.recipe.align is not None:
+            _print_alignment(plan, all_steps, threads)
 
 
 def _plans(recipe: Path, hub: "Hub", *, strict: bool) -> tuple["Plan", ...]:
@@ -81,6 +83,7 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
 
     seconds = forecast_seconds(plan)
     return {
+        **({"align": _plain_alignment(plan, workers)} if plan.recipe.align is not None else {}),
         "digest": plan.digest,
         "method": plan.method.key,
         "models": [str(model) for model in plan.models],
@@ -96,6 +99,14 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
         "unlike_mergekit": list(differences(plan)),
         "steps": [_plain_step(plan, step) for step in plan.steps],
     }
+
+
+def _plain_alignment(plan: "Plan", threads: int) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from cuvee.calibrate.forecast import forecast_alignment
+
+    return asdict(forecast_alignment(plan, threads=threads))
 
 
 def _plain_step(plan: "Plan", step: "MergeStep") -> dict[str, Any]:
@@ -161,6 +172,31 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
     for difference in differences(plan):
         console.print(f"unlike mergekit: {difference}", markup=False)
     console.print(f"plan digest {plan.digest}")
+
+
+def _print_alignment(plan: "Plan", all_steps: bool, threads: int) -> None:
+    """Show what the repair after the merge will do, and what it takes."""
+    from collections import Counter
+
+    from rich.console import Console
+
+    from cuvee.calibrate.forecast import forecast_alignment
+    from cuvee.cli.amounts import bytes_text
+
+    found = forecast_alignment(plan, threads=threads)
+    console = Console()
+    console.print("[bold]align[/]  " + ", ".join(f"{key}: {value}" for key, value in (plan.recipe.align or {}).items()))
+    for text in found.texts:
+        line = f"  {text.expert}: {text.documents} documents, {text.tokens} tokens, {text.positions} positions"
+        console.print(f"{line} of {text.text}", markup=False)
+    for name, rule in found.rules.items() if all_steps else ():
+        console.print(f"  {rule}  {name}", markup=False)
+    counts = Counter(found.rules.values())
+    rules = ", ".join(f"{count} {rule}" for rule, count in sorted(counts.items()))
+    taking = f"about {_duration(found.seconds)} on cores as busy as now, {bytes_text(found.memory_bytes)} of memory"
+    console.print(f"{rules}; {taking}", markup=False)
+    for warning in found.warnings:
+        console.print(f"warning: {warning}", markup=False)
 
 
 def _matrices(plan: "Plan", workers: int) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 `models/` holds one base model and its experts (Llama architecture, bfloat16 safetensors, one tokenizer); `tasks/` holds
 a `NAME.yaml` and `NAME.csv` for the public part and `NAME-private.yaml` and `NAME-private.csv` for the private part of
-each skill.
+each skill; `texts/` a little text of each skill.
 """
 
 from pathlib import Path
@@ -19,6 +19,11 @@ def model_folder(name: str) -> Path:
 def expert_names() -> list[str]:
     """Name the experts, in the order of the family's tables."""
     return sorted(folder.name for folder in (ROOT / "models").iterdir() if folder.is_dir() and folder.name != BASE)
+
+
+def text_file(name: str) -> Path:
+    """Return texts of an expert's skill, questions with answers that no task asks: rows of `input` and `target`."""
+    return ROOT / "texts" / f"{name}.jsonl"
 
 
 def task_names() -> list[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 ITEMS_PER_PART = 200
+TEXTS = 128
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 KINDS = [
     kind.split()
@@ -151,6 +152,15 @@ def write_questions(questions: Sequence[Question], name: str, folder: Path) -> N
         writer.writerows((f"{name}-{number:03d}", *row(question)) for number, question in enumerate(questions))
     metric = "accuracy" if questions[0].wrong else "exact_match"
     (folder / f"{name}.yaml").write_text(TASK.format(name=name, metric=metric), encoding="utf-8")
+
+
+def write_text(skill: Skill, folder: Path) -> None:
+    """Write a little text of a skill, `NAME.jsonl`: questions with their answers, of which none is in a task."""
+    rows = [
+        {"input": question.prompt, "target": question.answer}
+        for question in skill.questions("train", TEXTS, seed="text")
+    ]
+    (folder / f"{skill.name}.jsonl").write_text("".join(f"{json.dumps(own)}\n" for own in rows), encoding="utf-8")
 
 
 def task_name(skill: Skill, part: Part) -> str:

@@ -48,11 +48,13 @@ def merge_tensors(
     """Merge one tensor of several models. Settings that each model may set are one number or a list.
 
     Takes NumPy arrays or torch tensors; the result is of the library and the type of the first. For slerp the base is
-    the end at t = 0. `names` are what random draws depend on. Raises RecipeError for settings and CheckpointError for
+    the end at t = 0. `names` are what random draws depend on. Arguments of a method that are statistics of the models'
+    inputs are given by their names, one array a model. Raises RecipeError for settings and CheckpointError for
     tensors that do not fit.
     """
     known = find_method(method)
-    check_settings(merge_tensors, method, list(known.settings), list(settings))
+    check_settings(merge_tensors, method, [*known.settings, *known.inputs], list(settings))
+    inputs = _inputs_among(settings, known, len(tensors))
     _check_words(tensors, names, semantics)
     arrays, origin = [as_numpy(tensor) for tensor in tensors], None if base is None else as_numpy(base)
     stack = [origin, *arrays] if known.base == "endpoint" and origin is not None else arrays
@@ -79,7 +81,7 @@ def merge_tensors(
         raw[start : start + data.size] = data
 
     with one_thread_a_matrix() if step.cut is not None else nullcontext():
-        run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found), sink)
+        run_step(step, blocks(), Context(known, semantics, seed, kernels, False, found, inputs=inputs), sink)
     return in_kind_of(tensors[0], out.reshape(stack[0].shape))
 
 
@@ -100,6 +102,7 @@ def merge_by_definition(
     known = find_method(method)
     deltas = stack - base if base is not None else stack
     models = stack.shape[0]
+    inputs = _inputs_among(settings, known, models)
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
     step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
     if known.stepwise is not None and stack.dtype.itemsize == 2:
@@ -109,8 +112,19 @@ def merge_by_definition(
         change = merged - base
     else:
         numbers = wide(stack) - wide(base) if base is not None else wide(stack)
-        change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers)
+        change = defined_change(known, step, deltas, semantics=semantics, seed=seed, numbers=numbers, inputs=inputs)
     return change if base is None else base + scaled(change, step.scale)
+
+
+def _inputs_among(given: dict[str, Any], method: Method, models: int) -> dict[str, Any]:
+    """Take what are statistics of the models' inputs out of what is given. Raises RecipeError for what is missing."""
+    inputs = {}
+    for name in method.inputs:
+        arrays = given.pop(name, None)
+        if arrays is None or len(arrays) != models:
+            raise RecipeError(f"'{method.key}' needs '{name}': one array for each of {models} tensors")
+        inputs[name] = [np.asarray(as_numpy(array), np.float64) for array in arrays]
+    return inputs
 
 
 def find_method(key: str) -> Method:

@@ -18,16 +18,24 @@ from cuvee.plan.settings import as_arrays
 
 
 def defined_change(
-    method: Method, step: MergeStep, deltas: Array, *, semantics: str, seed: int, numbers: Array | None = None
+    method: Method,
+    step: MergeStep,
+    deltas: Array,
+    *,
+    semantics: str,
+    seed: int,
+    numbers: Array | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> Array:
     """Return the merged [*shape] of `deltas` [models, *shape], which are models where the method takes no changes.
 
-    `numbers` are the same before they were rounded to 16 bits, if they were.
+    `numbers` are the same before they were rounded to 16 bits, if they were. `inputs` are arguments that are statistics
+    of the models' inputs, one array a model.
     """
     given: dict[str, Any] = as_arrays(step.settings) | ({"semantics": semantics} if method.takes_semantics else {})
     numbers = deltas if numbers is None else numbers
     if method.kind == "matrix":
-        return _matrices(method, step, deltas, given)
+        return _matrices(method, step, deltas, given | dict(inputs or {}))
     arguments: dict[str, Any] = {}
     for name, survey in method.surveys.items():
         here = Situation(

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.addition import modifiers
+from cuvee.engine.inputs import InputNumbers
 from cuvee.kernels import Block
 from cuvee.method import Method
 from cuvee.ops.arrays import Array
@@ -29,12 +30,18 @@ def merged_matrix(method: Method, deltas: Array, rounding: Sequence[float], sett
     return space.lifted(method.rule(space.cores, **settings, **full))
 
 
-def modified_matrix(merged: Array, deltas: Array, post: Iterable[Chosen]) -> Array:
-    """Return a merged change after the modifiers that work on matrices, one after another."""
+def modified_matrix(merged: Array, deltas: Array, post: Iterable[Chosen], inputs: InputNumbers) -> Array:
+    """Return a merged change after the modifiers that work on matrices, one after another.
+
+    One that takes statistics of the base's inputs leaves matrices alone of which there are none.
+    """
     for chosen in post:
         modifier = modifiers()[chosen.key]
-        if modifier.work is not None:
-            merged = modifier.rule(merged, deltas, **chosen.settings)
+        if modifier.work is None:
+            continue
+        supplied = inputs.of_base(modifier.inputs)
+        if supplied is not None:
+            merged = modifier.rule(merged, deltas, **chosen.settings, **supplied)
     return merged
 
 

@@ -50,6 +50,7 @@ def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
         "inputs": [_as_json(entry) for entry in inputs],
+        **({"statistics": _statistics(plan)} if any(plan.statistics) else {}),
         "weights_digest": None,
         "reproducible": plan.reproducible,
         "tensors": len(plan.steps),
@@ -81,6 +82,15 @@ def with_sha256(inputs: Sequence[ParentFiles], *, threads: int, progress: Progre
 def _unhashed(entry: ParentFiles) -> dict[str, Path]:
     paths = {name: file.path for name, file in entry.parent.source.files().items() if file.sha256 is None}
     return {name: path for name, path in paths.items() if path is not None}
+
+
+def _statistics(plan: Plan) -> dict[str, Any]:
+    """Return of each model with statistics what they are of."""
+    found = {}
+    for model, own in zip(plan.models, plan.statistics, strict=True):
+        if own is not None:
+            found[str(model)] = {"digest": own.digest, "text": own.record.text.model_dump()}
+    return found
 
 
 def _as_json(entry: ParentFiles) -> dict[str, Any]:

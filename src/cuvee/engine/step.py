@@ -1,8 +1,8 @@
 """One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from cuvee.checkpoint.dtypes import NUMPY, kind_of
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.definition import defined_change
+from cuvee.engine.inputs import InputNumbers
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
@@ -30,6 +31,7 @@ from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
 from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Chosen, Rounding
+from cuvee.statistics import Statistics
 from cuvee.structure.roles import is_factor
 
 Sink = Callable[[int, np.ndarray], None]
@@ -49,6 +51,9 @@ class Context:
     rounding: Rounding = "nearest"
     post: tuple[Chosen, ...] = ()
     device: TorchDevice | None = None
+    statistics: tuple[Statistics | None, ...] = ()
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments that are statistics of the models' inputs, where they are given as arrays."""
 
 
 @dataclass
@@ -256,9 +261,11 @@ class _Rule:
         device = self.context.device
         if device is not None:
             deltas, merged = device.take(deltas), device.take(merged)
+        inputs = InputNumbers(self.step, self.context.statistics, device)
         if self.method.kind == "matrix":
-            merged = merged_matrix(self.method, deltas, rounding, self.settings)
-        merged = modified_matrix(merged, deltas, self.context.post)
+            supplied = self.context.inputs or inputs.of_models(self.method.inputs)
+            merged = merged_matrix(self.method, deltas, rounding, {**self.settings, **supplied})
+        merged = modified_matrix(merged, deltas, self.context.post, inputs)
         return merged if device is None else device.give(merged)
 
     def _merged(self, block: Block) -> "_Merged":

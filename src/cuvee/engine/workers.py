@@ -23,11 +23,13 @@ from cuvee.engine.measures import is_measured, with_measured_scales, with_measur
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
+from cuvee.errors import RecipeError
 from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
+from cuvee.plan.statistics import check_statistics
 from cuvee.progress import Progress, Silent
 
 DEFAULT_SHARD = 5_000_000_000
@@ -71,6 +73,10 @@ class Workers:
     """One run of a plan. State: bytes read so far, and whether to stop."""
 
     def __init__(self, plan: Plan, options: Options) -> None:
+        if plan.recipe.align is not None:
+            message = "the recipe says 'align', and this merges without it"
+            hint = "`cuvee merge` does both; in Python `cuvee.calibrate.merge_aligned`"
+            raise RecipeError(message, where=plan.recipe.source, hint=hint)
         self.plan = plan
         self.inputs = InputFiles(plan.sources)
         self.steps = plan.steps
@@ -116,6 +122,7 @@ class Workers:
 
     def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
+        check_statistics(self.plan)
         steps = with_measured_weights(
             self.plan, lambda fold: self._known(["norms"], partial(self._over_all_steps, fold))
         )
@@ -130,7 +137,7 @@ class Workers:
         )
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
-            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None,
+            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None, self.plan.statistics,
         )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps

@@ -176,6 +176,101 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, A
         return module, transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
 
 
+def load_skeleton(path: Path) -> tuple[Any, Any]:
+    """Return the network of a folder without its numbers, on the meta device, and its tokenizer.
+
+    Buffers that are computed and not stored, such as rotary frequencies, have their numbers.
+    Raises EvaluationError for a folder that transformers cannot read, PlatformError where transformers itself fails.
+    """
+    with blaming(str(path), "build"), _quiet():
+        config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
+        kind = _class_for(config)
+        with torch.device("meta"):
+            module = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        _compute_buffers(module)
+        return module.eval(), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+
+
+def has_encoder(path: Path) -> bool:
+    """Say whether the model of a folder reads with an encoder and writes with a decoder.
+
+    Raises EvaluationError for a config that transformers cannot read.
+    """
+    with blaming(str(path), "read"):
+        return bool(transformers.AutoConfig.from_pretrained(path, **OFFLINE).is_encoder_decoder)
+
+
+def _compute_buffers(module: Any) -> None:
+    """Let transformers compute the buffers that no file holds, as it does when it loads a model.
+
+    It does so twice, over other bits: what then differs was left as it was, and the error says so.
+    """
+    stored = set(module.state_dict())
+    computed = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in stored]
+    values = [_computed(module, computed, fill) for fill in (0, 1)]
+    for name, first, second in zip(computed, *values, strict=True):
+        if not torch.equal(first, second):
+            raise ValueError(f"it does not compute '{name}' when it is built without its numbers")
+
+
+def _computed(module: Any, names: Sequence[str], fill: int) -> list[torch.Tensor]:
+    for name in names:
+        owner, _, own = name.rpartition(".")
+        part = module.get_submodule(owner)
+        part._buffers[own] = torch.full_like(part._buffers[own], fill, device="cpu")
+    for part in module.modules():
+        part._is_hf_initialized = False
+    module.initialize_weights()
+    return [module.get_buffer(name).clone() for name in names]
+
+
+@dataclass(frozen=True)
+class Joined:
+    """The tensors of a checkpoint that make one tensor of a network.
+
+    Those of a group are put on top of each other where `stacked`; groups are then joined along the axis `dim`.
+    """
+
+    groups: tuple[tuple[str, ...], ...]
+    stacked: bool = False
+    dim: int = 0
+
+
+def joined_names(module: Any, names: Sequence[str]) -> Mapping[str, Joined]:
+    """Map the names of a network to those of a checkpoint, as transformers renames and joins them when it loads.
+
+    A tensor that is joined in another way than by stacking and joining is left out.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, dot_natural_key, rename_source_key
+
+    transforms = get_model_conversion_mapping(module)
+    converters = [transform for transform in transforms if isinstance(transform, WeightConverter)]
+    renamings = [transform for transform in transforms if not isinstance(transform, WeightConverter)]
+    by_pattern = {pattern: converter for converter in converters for pattern in converter.source_patterns}
+    own = module.state_dict()
+    joined: dict[str, Joined] = {}
+    parts: dict[str, dict[str, list[str]]] = {}
+    for name in sorted(names, key=dot_natural_key):
+        inside, pattern = rename_source_key(name, renamings, converters, module.base_model_prefix, own)
+        if inside not in own and name in own:
+            inside, pattern = name, None
+        if inside not in own:
+            continue
+        if pattern is None:
+            joined[inside] = Joined(((name,),))
+        else:
+            parts.setdefault(inside, {}).setdefault(pattern, []).append(name)
+    for inside, groups in parts.items():
+        converter = by_pattern[next(iter(groups))]
+        operations = {type(operation).__name__: operation for operation in converter.operations}
+        if operations.keys() <= {"MergeModulelist", "Concatenate"}:
+            ordered = tuple(tuple(groups.get(pattern, ())) for pattern in converter.source_patterns)
+            dim = getattr(operations.get("Concatenate"), "dim", 0)
+            joined[inside] = Joined(ordered, stacked="MergeModulelist" in operations, dim=dim)
+    return joined
+
+
 def _class_for(config: Any) -> Any:
     """Return the class that writes text: of a decoder, of an encoder and decoder, or of a model that also sees."""
     automatic = [

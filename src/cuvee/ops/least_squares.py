@@ -5,7 +5,7 @@ is float64: in float32 the Gram matrix of a task vector of low rank has directio
 and dividing by them gives a result several times too large.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from cuvee.ops.arrays import Array, array_namespace
 from cuvee.ops.matrices import in_double
@@ -38,6 +38,28 @@ def gram_and_goal(deltas: Array, factors: Sequence[float]) -> tuple[Array, Array
         grams = gram if grams is None else grams + gram
         goal = cubic if goal is None else goal + cubic
     return grams, goal
+
+
+def fit_to_inputs(stack: Array, grams: Iterable[Array], factors: Sequence[float], off_diagonal: float) -> Array:
+    """Return the W that minimises Σ cᵢ‖(W − Wᵢ)Xᵢ‖², as Gram matrices with off-diagonals times `off_diagonal` have it.
+
+    What is solved for is its distance from the mean of `stack` [models, out, in]: directions that no input has stay at
+    the mean. `grams` [in, in] are taken one at a time.
+    """
+    xp = array_namespace(stack)
+    mean = xp.mean(in_double(stack), axis=0)
+    system = goal = None
+    for i, gram in enumerate(grams):
+        shrunk = factors[i] * (off_diagonal * gram + (1 - off_diagonal) * _diagonal_of(gram))
+        product = (in_double(stack[i, ...]) - mean) @ shrunk
+        system = shrunk if system is None else system + shrunk
+        goal = product if goal is None else goal + product
+    return mean + xp.linalg.matrix_transpose(solve_positive(system, xp.linalg.matrix_transpose(goal)))
+
+
+def _diagonal_of(matrix: Array) -> Array:
+    xp = array_namespace(matrix)
+    return xp.eye(matrix.shape[0], dtype=matrix.dtype, device=matrix.device) * xp.linalg.diagonal(matrix)
 
 
 def solve_positive(matrix: Array, right: Array) -> Array:
@@ -80,6 +102,12 @@ def fit_work(models: int, out: int, size: int) -> Work:
         there = Work(2.0 * (models + 1) * out * size * small, (), 0)
         return Work((rows + there).operations, rows.decompositions, rows.held) + inner
     return _fit_work(models, out, size)
+
+
+def fit_to_inputs_work(models: int, out: int, size: int) -> Work:
+    """Return the work of `fit_to_inputs`; memory as if the system were not well posed."""
+    operations = (models + 2.0) * out * size * size + size**3
+    return Work(operations, (), 6 * size * size + 5 * out * size)
 
 
 def _fit_work(models: int, out: int, size: int) -> Work:

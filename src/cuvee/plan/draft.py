@@ -15,6 +15,7 @@ from cuvee.plan.vocabulary import Aligned
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.slips import warnings_of
+from cuvee.statistics import Statistics
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
 
 MOST_SHOWN = 12
@@ -45,6 +46,7 @@ class Draft:
     type_clashes: list[CuveeError] = field(default_factory=list)
     mixed: dict[str, list[str]] = field(default_factory=dict)
     decided: Counter[str] = field(default_factory=Counter)
+    statistics: Mapping[ModelRef, Statistics] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         opening = self.aligned.opening

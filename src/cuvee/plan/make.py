@@ -38,6 +38,7 @@ from cuvee.plan.plan import MergeStep, Plan
 from cuvee.plan.recipes import as_recipe
 from cuvee.plan.resolve import given_models, open_models
 from cuvee.plan.settings import note_settings
+from cuvee.plan.statistics import find_statistics
 from cuvee.plan.steps import note_clashes, step_of
 from cuvee.plan.task_heads import changes_by_head
 from cuvee.plan.vocabulary import with_one_vocabulary
@@ -73,6 +74,7 @@ def make_plan(
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
     draft.notes += labelled.notes
     draft.warnings += labelled.warnings
+    find_statistics(draft, only_places=places is not None)
     return _plan(draft, hub, custom_code)
 
 
@@ -128,6 +130,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,
         stack_cut=cut,
+        statistics=tuple(draft.statistics.get(model) for model in draft.models),
     )
 
 

@@ -16,23 +16,31 @@ from cuvee.recipe.recipe import Chosen
 from cuvee.structure import TensorPlace
 
 
-def as_matrices(step: MergeStep, method: Method, post: Sequence[Chosen], place: TensorPlace) -> MergeStep:
+def as_matrices(
+    step: MergeStep, method: Method, post: Sequence[Chosen], place: TensorPlace, *, has_inputs: bool = True
+) -> MergeStep:
     """Return a step that is done on whole matrices if its tensor is one, by what it is for; else by the fallback.
 
+    `has_inputs` says whether there are the statistics of the models' inputs that the method takes.
     Raises ValueError for a fallback that its weights do not allow.
     """
     asked = bool(step.settings.get(EMBEDDINGS.name))
-    return cut_up(step, method, post, cut_of(place, step.shape, include_embeddings=asked))
+    cut = cut_of(place, step.shape, include_embeddings=asked)
+    return cut_up(step, method, post, cut, has_inputs=has_inputs)
 
 
-def cut_up(step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut | None) -> MergeStep:
-    """Return the step done on the matrices of `cut`; of a matrix method, without any, by its fallback."""
+def cut_up(
+    step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut | None, *, has_inputs: bool = True
+) -> MergeStep:
+    """Return the step done on the matrices of `cut`; of a matrix method, without any or its inputs, by its fallback."""
     if method.kind != "matrix":
         return with_matrices(step, method, post, cut) if cut is not None and any(map(on_matrices, post)) else step
-    if cut is not None:
+    if cut is not None and has_inputs:
         own = {name: value for name, value in step.settings.items() if name in method.own_settings}
         return with_matrices(replace(step, settings=own), method, post, cut)
     told = {name: value for name, value in step.settings.items() if name in (FALLBACK.name, "weight")}
+    if step.base is None and told[FALLBACK.name] != "mean":
+        raise ValueError(f"'fallback: {told[FALLBACK.name]}' is about changes from a base_model, and there is none")
     fallback_factors(told, len(step.inputs))
     return replace(step, settings=told)
 

@@ -52,6 +52,7 @@ def _says_more(recipe: Recipe) -> bool:
         bool(recipe.seed),
         bool(recipe.name),
         bool(recipe.post),
+        recipe.align is not None,
         bool(recipe.stages),
         bool(recipe.groups),
         any(source.name for source in sources),

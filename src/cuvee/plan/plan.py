@@ -22,6 +22,7 @@ from cuvee.plan.cut import StackCut
 from cuvee.plan.vocabulary import Vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.statistics import Statistics
 from cuvee.tokenizers.rows import RowMap
 
 Action = Literal["merge", "average", "copy"]
@@ -142,7 +143,8 @@ class Plan:
 
     `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
     added to models. `device` is where numbers are calculated. `warnings` tell what may be lost or wrong; `notes` tell
-    what was decided and needs nothing done. `stack_cut` says which layers slices take.
+    what was decided and needs nothing done. `stack_cut` says which layers slices take. `statistics` are those of the
+    models' inputs, None for a model without.
     """
 
     recipe: Recipe
@@ -164,6 +166,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     making: Making | None = None
     stack_cut: StackCut | None = None
+    statistics: tuple[Statistics | None, ...] = ()
 
     @property
     def parameters(self) -> int:
@@ -208,12 +211,13 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the recipe, the steps and the inputs' headers, and of the device, if it is not the processor."""
+        """SHA-256 of the recipe, the steps, the inputs' headers and statistics, and a device that is no processor."""
         content = {
             "recipe": self.recipe_digest,
             "steps": [_plain(step) for step in self.steps],
             "inputs": [_headers(source) for source in self.sources],
             **({"device": self.device} if self.device != "cpu" else {}),
+            **({"statistics": [own and own.digest for own in self.statistics]} if any(self.statistics) else {}),
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

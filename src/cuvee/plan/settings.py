@@ -21,7 +21,7 @@ def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict
     resolved: dict[str, Any] = {}
     for name, setting in draft.method.settings.items():
         if name == "weight" and draft.recipe.weights is not None:
-            resolved |= _ruled_weights(draft.recipe.weights, out, len(members), draft)
+            resolved |= _ruled_weights(draft.recipe.weights, out, members, draft)
         elif setting.per_model:
             resolved[name] = tuple(_value(setting, out, member, draft) for member in members)
         else:
@@ -31,16 +31,23 @@ def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict
     return own, scale
 
 
-def _ruled_weights(chosen: Chosen, out: Outline, models: int, draft: Draft) -> dict[str, Any]:
+def _ruled_weights(chosen: Chosen, out: Outline, members: list[Member], draft: Draft) -> dict[str, Any]:
     """Return the weights that a rule gives, or nothing if it has to measure the models first."""
     rule = weight_rules()[chosen.key]
     if rule.measures(chosen.settings):
         return {}
     try:
-        return {"weight": tuple(rule.rule(models, **chosen.settings))}
+        seen: Any = [_loss(member, draft) for member in members] if rule.by_loss else len(members)
+        return {"weight": tuple(rule.rule(seen, **chosen.settings))}
     except ValueError as error:
         draft.refused.setdefault(str(error), []).append(out.name)
-        return {"weight": (1.0,) * models}
+        return {"weight": (1.0,) * len(members)}
+
+
+def _loss(member: Member, draft: Draft) -> float:
+    """Return a model's loss by its statistics; 0 where there is none, which is a problem that was noted."""
+    own = draft.statistics.get(member.model)
+    return 0.0 if own is None else own.record.loss or 0.0
 
 
 def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) -> Scalar | None:

@@ -15,6 +15,7 @@ from cuvee.plan.memory import counts_of_whole_model, loaded_dtype
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import rule_accepts, settings_of, shares
+from cuvee.plan.statistics import has_inputs, note_fallback, with_room_for_statistics
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure.roles import is_counter, is_factor, is_running_statistic
@@ -85,10 +86,12 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
         step = replace(step, surveying=method.stepwise.sums(settings), in_kernels=False)
     place = draft.views[members[0].model].structure.of(members[0].tensor)
     try:
-        step = as_matrices(step, method, recipe.post, place)
+        step = as_matrices(step, method, recipe.post, place, has_inputs=has_inputs(step, draft))
+        step = with_room_for_statistics(step, draft)
     except ValueError as error:
         draft.refused.setdefault(str(error), []).append(out.name)
         return None
+    note_fallback(step, place, draft)
     return step if rule_accepts(step, draft) else None
 
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cuvee.recipe.alignment import WrittenAlignment
 from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
@@ -20,6 +21,8 @@ class _Model(_Strict):
 
     model: str = Field(description="folder, .safetensors file or org/name[@revision][+adapter]")
     name: str | None = Field(None, description="what random draws depend on instead of the reference")
+    text: str | None = Field(None, description="what the merge is aligned with this model by: a file or a task's name")
+    statistics: str | None = Field(None, description="the folder that cuvee calibrate wrote for this model")
     parameters: dict[str, Any] | None = None
 
 
@@ -76,6 +79,7 @@ class RecipeDocument(_Strict):
         None, description="auto, the name of a known one, one of the models, or a Jinja template"
     )
     prompt: WrittenPrompt | None = Field(None, description="how the output is asked, in place of a task's prompt")
+    align: WrittenAlignment | None = Field(None, description="repairs the merge by the texts of its models")
     missing: Missing = Field("fail", description="what becomes of a tensor that only some models have")
     embeddings: str | None = Field(None, description=_TAKEN)
     experts: str | None = Field(None, description=_TAKEN)
@@ -109,6 +113,8 @@ def fields_at(place: Place) -> list[str]:
         kind = _SliceSource
     elif words[:1] == ["tokenizer"]:
         kind = TokenDocument if len(words) > 1 else TokenizerDocument
+    elif words[:1] == ["align"]:
+        kind = WrittenAlignment
     elif words[:1] == ["prompt"]:
         parts: dict[str, type[BaseModel]] = {"few_shot": WrittenShot, "extract": WrittenExtraction}
         kind = parts.get(words[-1], WrittenPrompt)

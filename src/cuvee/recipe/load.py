@@ -104,6 +104,7 @@ def _recipe(
     if method is not None and post and not _merges_changes(data, method):
         message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
         notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
+    _check_alignment(data, slices, notes)
     groups = _groups(data, base, slices, notes)
     head = _taken_from("head", data.get("head"), _known_models(base, slices), ("merge", "keep"), notes)
     mtp = _taken_from("mtp", data.get("mtp"), _known_models(base, slices), ("merge", "drop"), notes)
@@ -130,6 +131,7 @@ def _recipe(
         tokenizer=tokenizer,
         chat_template=checked.chat_template,
         prompt=None if checked.prompt is None else checked.prompt.model_dump(exclude_unset=True),
+        align=None if checked.align is None else checked.align.model_dump(exclude_none=True),
         groups=groups,
         missing=checked.missing,
         head="keep" if checked.head == "keep" else head,
@@ -142,6 +144,19 @@ def _recipe(
         source=notes.document.source,
         folder=folder,
     )
+
+
+def _check_alignment(data: dict[str, Any], slices: tuple[Slice, ...], notes: Notes) -> None:
+    """Note what does not go together: an alignment without texts, texts without one, slices of layers."""
+    sources = [source for part in slices for source in part.sources]
+    texts = [source for source in sources if source.text is not None]
+    if data.get("align") is not None:
+        if not texts:
+            notes.add(("align",), "no model has a 'text' to align by", "give each expert the text of its own skill")
+        if data.get("models") is None:
+            notes.add(("align",), "'align' is for whole 'models'", "merge first, and use `cuvee align` then")
+    elif texts:
+        notes.add((), f"'{texts[0].model}' has a 'text', and the recipe no 'align'", "add `align: {}`")
 
 
 def _check_base(data: dict[str, Any], method: MethodSchema, notes: Notes) -> None:

@@ -31,12 +31,18 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Source:
-    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them."""
+    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
+
+    `text` is what the merge is aligned with the model by: a file or a task's name. `statistics` is a folder with those
+    of its inputs.
+    """
 
     model: ModelRef
     settings: Settings
     layers: tuple[int, int] | None = None
     name: str | None = None
+    text: str | None = None
+    statistics: str | None = None
 
     @property
     def identity(self) -> str:
@@ -63,6 +69,7 @@ class Recipe:
     `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
     `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
     `unlike_configs` says whether models may be merged whose configs compute otherwise.
+    `align` is how the merge is repaired by the texts of its models: keys of `WrittenAlignment`; None for a plain merge.
     `prompt` is what it says of how the output is asked: keys of a task's prompt.
     `slips` are mistakes that change nothing: mergekit passes over them, and so does the merge, with a warning.
     `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
@@ -90,6 +97,7 @@ class Recipe:
     tokenizer: TokenizerChoice | None = None
     chat_template: str | None = None
     prompt: Mapping[str, Any] | None = None
+    align: Mapping[str, Any] | None = None
     name: str | None = None
     stages: Mapping[str, str] = field(default_factory=dict)
     slips: tuple[Slip, ...] = ()
@@ -115,6 +123,7 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
     vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
     used = {"prompt": recipe.prompt and dict(recipe.prompt), "stages": dict(recipe.stages) or None}
+    used["align"] = None if recipe.align is None else dict(recipe.align)
     optional = vocabulary | _canonical_overlap(recipe) | used
     return {
         "merge_method": recipe.merge_method,
@@ -153,6 +162,8 @@ def _canonical_slice(part: Slice) -> dict[str, Any]:
             "name": source.name,
             "layer_range": list(source.layers) if source.layers else None,
             "parameters": _canonical_settings(source.settings),
+            **({"text": source.text} if source.text is not None else {}),
+            **({"statistics": source.statistics} if source.statistics is not None else {}),
         }
         for source in part.sources
     ]

@@ -104,7 +104,9 @@ def _source(entry: Any, place: Place, method: MethodSchema | None, notes: Notes)
     model = read_model(data.get("model"), (*place, "model"), notes)
     settings = read_settings(data.get("parameters"), (*place, "parameters"), method, notes, own=True)
     layers = _layers(data.get("layer_range"), (*place, "layer_range"), notes)
-    return Source(model, settings, layers, data.get("name")) if model else None
+    if model is None:
+        return None
+    return Source(model, settings, layers, data.get("name"), data.get("text"), data.get("statistics"))
 
 
 def _layers(written: Any, place: Place, notes: Notes) -> tuple[int, int] | None:

@@ -112,9 +112,10 @@ def make_lock(
     progress: Progress | None = None,
 ) -> Lock:
     """Pin all models of a recipe, or of the stages of one. Hashes of large files are asked of the hub; those of
-    folders are computed."""
+    folders are computed. Raises SubmissionError for statistics, which cannot be pinned."""
     hub = hub or Hub()
     stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
+    _refuse_statistics(stages)
     return Lock(
         recipe=stages[-1].digest,
         merge_method=methods_of(stages),
@@ -124,6 +125,16 @@ def make_lock(
         tasks=task_digests(competition) if competition else {},
         models=tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages)),
     )
+
+
+def _refuse_statistics(stages: Sequence[Recipe]) -> None:
+    """A judge has the models, and none of the folders that statistics lie in."""
+    for recipe in stages:
+        for part in recipe.slices:
+            for source in part.sources:
+                if source.statistics is not None:
+                    message = f"'statistics' of {source.model} lie in a folder of yours, which no judge has"
+                    raise SubmissionError(message, where=recipe.source, hint="use a method that needs none")
 
 
 def leaves(stages: Sequence[Recipe]) -> tuple[ModelRef, ...]:

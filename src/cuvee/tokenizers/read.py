@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from blake3 import blake3
+
 from cuvee.errors import CheckpointError
 
 JSON = "tokenizer.json"
@@ -41,6 +43,11 @@ class Tokenizer:
     def size(self) -> int:
         """One more than the largest id."""
         return max(self.ids.values(), default=-1) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """BLAKE3 of which token has which id."""
+        return blake3(json.dumps([[token, self.ids[token]] for token in self.tokens]).encode()).hexdigest()
 
     @cached_property
     def is_byte_level(self) -> bool:

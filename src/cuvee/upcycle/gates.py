@@ -1,7 +1,8 @@
-"""The rows of routers and gates: one for each expert and layer, of unit length but where they are random."""
+"""The rows of routers and gates: one for each expert and layer, of unit length but where they are random or fitted."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,17 @@ from cuvee.structure import is_before_layers
 from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.check import built
 from cuvee.tokenizers.read import JSON, read_tokenizer
-from cuvee.upcycle.recipe import DRAWN, Expert, Upcycling
+from cuvee.upcycle.recipe import DRAWN, FITTED, Expert, Upcycling
+from cuvee.upcycle.regression import Wanted, fit_router
+
+CERTAINTY = 0.9
+"""The probability that a fitted router gives, where it can, to the expert whose text it reads."""
+
+FIT_RIDGE = 1e-3
+"""Of the mean curvature: how strongly fitted routers are held at zero, where a few short texts decide little."""
+
+FIRST_PART = "mlp.gate_proj"
+"""A matrix that sees what a router in its layer will see."""
 
 Seen = Callable[[str], np.ndarray]
 """What a text looks like to a model: a direction, or one for each layer."""
@@ -26,6 +37,8 @@ def gates(recipe: Upcycling, base: TensorSource, place: Path, layers: int, width
         embedded = _embedded(base, place)
         rows = np.stack([_directed(embedded, expert) for expert in recipe.gated])
         return np.repeat(rows[None], layers, axis=0).astype(np.float32)
+    if recipe.gate_mode == FITTED:
+        return _fitted(recipe, place, layers, width)
     states = _hidden_states(place, average=recipe.gate_mode == "hidden_avg")
     directions = [_directed(states, expert) for expert in recipe.gated]
     return np.stack(directions, axis=1)[:layers].astype(np.float32)
@@ -72,6 +85,21 @@ def _embedded(base: TensorSource, place: Path) -> Seen:
 
 def _hidden_states(place: Path, *, average: bool) -> Seen:
     """Return the state that enters each layer, at a text's last token or on average over all: [layers, width]."""
+    tokenizer, network = _loaded(place)
+    import torch
+
+    def seen(text: str) -> np.ndarray:
+        with torch.no_grad():
+            out = network(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
+        states = torch.stack(out.hidden_states[:-1])[:, 0].double()
+        reduced = states.mean(dim=1) if average else states[:, -1]
+        return np.asarray(reduced.numpy())
+
+    return seen
+
+
+def _loaded(place: Path) -> tuple[Any, Any]:
+    """Load the base's tokenizer and network, in float32. Raises MissingExtra or CheckpointError."""
     try:
         import torch
         import transformers
@@ -84,12 +112,55 @@ def _hidden_states(place: Path, *, average: bool) -> Seen:
         network = transformers.AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **told).eval()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise CheckpointError(f"transformers cannot load this model: {error}", where=str(place)) from error
+    return tokenizer, network
 
-    def seen(text: str) -> np.ndarray:
+
+def _fitted(recipe: Upcycling, place: Path, layers: int, width: int) -> np.ndarray:
+    """Solve each layer's router so that every token of an expert's texts goes to that expert."""
+    seen = _router_inputs(place, layers)
+    inputs = [seen(expert.positive_prompts) for expert in recipe.experts]
+    count = len(recipe.experts)
+    start = np.zeros((count, width))
+    rows = []
+    for layer in range(layers):
+        texts = [_of_one_expert(own[layer], number, count) for number, own in enumerate(inputs)]
+        rows.append(fit_router(start, texts, ridge=FIT_RIDGE).weight)
+    return np.stack(rows).astype(np.float32)
+
+
+def _of_one_expert(inputs: np.ndarray, number: int, experts: int) -> Wanted:
+    """Return what an expert's text asks for: that expert, as certainly as CERTAINTY says, at every position."""
+    probabilities = np.full((len(inputs), experts), (1 - CERTAINTY) / (experts - 1))
+    probabilities[:, number] = CERTAINTY
+    return Wanted(inputs, np.log(probabilities), probabilities)
+
+
+def _router_inputs(place: Path, layers: int) -> Callable[[Sequence[str]], list[np.ndarray]]:
+    """Return what tells by layer what its feed-forward part sees of all tokens of texts: [tokens, width] in float32."""
+    tokenizer, network = _loaded(place)
+    import torch
+
+    parts = [module for name, module in network.named_modules() if name.endswith(FIRST_PART)]
+    if len(parts) != layers:
+        message = f"the network has {len(parts)} modules '{FIRST_PART}', and the model {layers} layers with such parts"
+        raise CheckpointError(message, where=str(place))
+    seen: list[list[np.ndarray]] = [[] for _ in parts]
+
+    def noting(rows: list[np.ndarray]) -> Callable[..., None]:
+        def hook(module: Any, arguments: tuple[Any, ...]) -> None:
+            rows.append(arguments[0].reshape(-1, arguments[0].shape[-1]).numpy())
+
+        return hook
+
+    for module, rows in zip(parts, seen, strict=True):
+        module.register_forward_pre_hook(noting(rows))
+
+    def inputs(texts: Sequence[str]) -> list[np.ndarray]:
+        for rows in seen:
+            rows.clear()
         with torch.no_grad():
-            out = network(**tokenizer(text, return_tensors="pt"), output_hidden_states=True)
-        states = torch.stack(out.hidden_states[:-1])[:, 0].double()
-        reduced = states.mean(dim=1) if average else states[:, -1]
-        return np.asarray(reduced.numpy())
+            for text in texts:
+                network(**tokenizer(text, return_tensors="pt"))
+        return [np.concatenate(rows) for rows in seen]
 
-    return seen
+    return inputs

@@ -7,13 +7,15 @@ from typing import Any
 
 from cuvee.checkpoint import TensorSource
 from cuvee.tokenizers.read import JSON, SETTINGS
-from cuvee.upcycle.recipe import DRAWN, Upcycling
+from cuvee.upcycle.recipe import DRAWN, FITTED, Upcycling
 
 
 def differences(recipe: Upcycling, layout: Mapping[str, Any], base: TensorSource) -> Iterator[str]:
     """Say in which ways mergekit's mixture of the same recipe and `layout`, an entry of layouts.json, differs."""
     if recipe.gate_mode in DRAWN:
         yield f"other random rows: they follow from `seed: {recipe.seed}` and are the same every time"
+    elif recipe.gate_mode == FITTED:
+        yield "mergekit has no gate_mode: fitted, and refuses this recipe"
     else:
         yield from _of_prompts(recipe, base)
     if recipe.shared_experts and len(recipe.gated) == len(recipe.experts):

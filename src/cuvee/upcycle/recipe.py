@@ -12,9 +12,12 @@ from cuvee.recipe.load import read_text
 from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import Slip, plain_numbers
 
-GateMode = Literal["random", "uniform_random", "cheap_embed", "hidden", "hidden_last", "hidden_avg"]
+GateMode = Literal["random", "uniform_random", "cheap_embed", "hidden", "hidden_last", "hidden_avg", "fitted"]
 DRAWN = ("random", "uniform_random")
 """Modes that draw the routers and look at no prompts."""
+
+FITTED = "fitted"
+"""The mode that solves routers from the experts' texts."""
 
 NUMBERS = ("experts_per_token", "residual_scale", "noise_scale", "seed")
 """Keys with a number, which mergekit-moe reads in quotes, too."""
@@ -126,8 +129,24 @@ def _problems(recipe: Upcycling, document: Document) -> list[CuveeError]:
             hint = "or use gate_mode: random, which needs training"
             message = f"gate_mode: {recipe.gate_mode} needs 'positive_prompts' for each expert"
             problems.append(RecipeError(message, where=document.place(("experts", i)), hint=hint))
+    problems += _problems_of_fitting(recipe, document) if recipe.gate_mode == FITTED else []
     for i, shared in enumerate(recipe.shared_experts):
         if shared.negative_prompts and not shared.positive_prompts:
             message = "'negative_prompts' of a shared expert need 'positive_prompts', too"
             problems.append(RecipeError(message, where=document.place(("shared_experts", i))))
+    return problems
+
+
+def _problems_of_fitting(recipe: Upcycling, document: Document) -> list[CuveeError]:
+    """Find texts that a fitted router has no use for."""
+    problems: list[CuveeError] = []
+    for i, expert in enumerate(recipe.experts):
+        if expert.negative_prompts:
+            message = "gate_mode: fitted takes no 'negative_prompts': the other experts' texts are what one is not for"
+            problems.append(RecipeError(message, where=document.place(("experts", i)), hint="leave them out"))
+    for i, shared in enumerate(recipe.shared_experts):
+        if shared.positive_prompts:
+            message = "gate_mode: fitted makes no gate for a shared expert from 'positive_prompts'"
+            hint = "leave them out: the gate is one half then"
+            problems.append(RecipeError(message, where=document.place(("shared_experts", i)), hint=hint))
     return problems

@@ -32,7 +32,7 @@ from cuvee.recipe.slips import warnings_of
 from cuvee.structure import layer_of
 from cuvee.upcycle.gates import gates
 from cuvee.upcycle.mergekit import differences
-from cuvee.upcycle.recipe import DRAWN, Expert, Upcycling
+from cuvee.upcycle.recipe import DRAWN, FITTED, Expert, Upcycling
 
 MOST_CONDITION = 5.0
 """Routers whose rows are more alike than this condition number says hardly tell the experts apart."""
@@ -98,7 +98,8 @@ def upcycle(
     base = recipe.base_model
     rows = gates(recipe, dense.base, models[base].place, len(dense.layers), dense.width)
     plan = _plan(recipe, text, parents, dense, rows)
-    alike = _alike(rows[:, : len(recipe.experts)])
+    # the rows of a fitted router sum to zero, for what is the same in all of them changes no choice
+    alike = () if recipe.gate_mode == FITTED else _alike(rows[:, : len(recipe.experts)])
     plan = replace(plan, hub=hub or plan.hub, warnings=(*plan.warnings, *alike, *conflicts(plan.parents)))
     # what was planned before is of one input: another recipe with the same shapes must not be gone on with
     options["resume"] = False

@@ -1,0 +1,558 @@
+"""Repairs a merge block by block: each expert's own text goes through the merged blocks before, and through the expert.
+
+What a block's linear maps see then decides, in closed form, the weights that answer it as the experts do. See
+`cuvee.calibrate.solve` for the formula and its sources.
+"""
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from math import prod
+
+from cuvee.calibrate.network import BlockNetwork, Call  # first, for it says which extra is missing
+
+# isort: split
+import torch
+
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.outcome import BlockFit, MapFit
+from cuvee.calibrate.pairs import answers_of, paired_batches, turned
+from cuvee.calibrate.settings import Alignment
+from cuvee.calibrate.sites import Linear, Site, find_sites, watched
+from cuvee.calibrate.solve import (
+    Equations,
+    GramEquations,
+    MomentSum,
+    Residuals,
+    RowEquations,
+    RowSum,
+    Seen,
+    share_of,
+)
+from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
+from cuvee.calibrate.text import Text
+from cuvee.calibrate.two_sided import TwoSidedNetwork
+from cuvee.errors import CheckpointError, EvaluationError
+from cuvee.progress import Progress
+
+Tensor = torch.Tensor
+
+STREAMS_SHARE = 4
+"""Hidden states go to the disk where they would take more than one part in so many of the memory."""
+
+TRIAL_POSITIONS = 8
+"""Random positions on which it is tried which maps of a block are plain."""
+
+ANCHOR = float("inf")
+"""The ridge of the merge as it is: weights stay at the anchor."""
+
+
+@dataclass(frozen=True)
+class Expert:
+    """An expert, its text as token ids, and how much it counts."""
+
+    name: str
+    network: BlockNetwork
+    text: Text
+    weight: float = 1.0
+
+
+@dataclass
+class Candidate:
+    """One ridge that is tried: its name, the streams of the experts' texts, and what came out."""
+
+    ridge: float
+    streams: list[Stream]
+    blocks: list[BlockFit] = field(default_factory=list)
+    divergences: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def divergence(self) -> float | None:
+        """The mean divergence from the experts on held-out text; None where nothing was held out."""
+        if not self.divergences:
+            return None
+        return sum(self.divergences.values()) / len(self.divergences)
+
+
+class DepthLoop:
+    """The state of a repair on its way through the blocks.
+
+    The solved tensors of each block go to the `journal`, which also has those of an earlier run.
+    """
+
+    def __init__(
+        self,
+        merged: BlockNetwork,
+        experts: Sequence[Expert],
+        how: Alignment,
+        journal: BlockJournal,
+        *,
+        base: BlockNetwork | None = None,
+        compares: bool = False,
+        in_full: bool = False,
+        threads: int = 1,
+        memory_bytes: int,
+    ) -> None:
+        self._merged, self._experts, self._how = merged, experts, how
+        self._base, self._journal, self._threads, self._compares = base, journal, threads, compares
+        self._in_full = in_full
+        self._batches = [self._batched(expert.text) for expert in experts]
+        self._check_texts()
+        held = any(batch.held_out for batches in self._batches for batch in batches)
+        self._needs_teachers = how.mix > 0 or compares or held
+        ridges = (*how.ridges, ANCHOR) if compares else how.ridges
+        self._streams = 1 + len(ridges)
+        self._folder = journal.folder if self.stream_bytes > memory_bytes // STREAMS_SHARE else None
+        self._teachers = self._new_streams()
+        self.candidates = [Candidate(ridge, self._new_streams()) for ridge in ridges]
+
+    def _batched(self, text: Text) -> list[Batch]:
+        hold_out = self._how.hold_out(len(text.documents))
+        if isinstance(self._merged, TwoSidedNetwork):
+            return paired_batches(text.documents, self._merged.start_token, hold_out=hold_out)
+        return batches_of(text.documents, self._how.positions, hold_out=hold_out)
+
+    def _check_texts(self) -> None:
+        for expert, batches in zip(self._experts, self._batches, strict=True):
+            if not any(bool(batch.counted.any()) for batch in batches if not batch.held_out):
+                message = f"no position of its text counts: {len(expert.text.documents)} documents"
+                raise EvaluationError(message, where=f"{expert.name}: {expert.text.name}", hint="give more text")
+
+    def _new_streams(self) -> list[Stream]:
+        width = self._merged.width
+        return [Stream(batches, width, self._folder) for batches in self._batches]
+
+    def run(self, progress: Progress) -> None:
+        """Go through all blocks, then measure what is held out."""
+        with _single_threaded(), torch.no_grad(), ThreadPoolExecutor(self._threads) as pool:
+            self._start()
+            progress.start("align", self._merged.depth, "blocks")
+            for number in range(self._merged.depth):
+                if number == self._merged.turns_at:
+                    self._turn()
+                self._do_block(number, pool)
+                progress.note(self._in_words(number))
+                progress.advance(1)
+            progress.finish()
+            self._measure(progress)
+
+    def run_first(self) -> float:
+        """Go through the first block only; return the seconds that it took."""
+        with _single_threaded(), torch.no_grad(), ThreadPoolExecutor(self._threads) as pool:
+            self._start()
+            started = time.perf_counter()
+            self._do_block(0, pool)
+            return time.perf_counter() - started
+
+    def solved_in(self, number: int) -> list[str]:
+        """Return the names, within block `number`, of the weights and biases that are solved."""
+        block = _Block(number, self._merged, self._base, self._how, self._trial(number), self._in_full)
+        return [name for site in block.sites for own in site.maps for name in own.tensors if block.has(name)]
+
+    def _trial(self, number: int) -> "_Shown":
+        """Show a block random hidden states, and to a decoder's that follows an encoder random ones of the encoder."""
+        generator = torch.Generator().manual_seed(0)
+        shape = 2, 1, TRIAL_POSITIONS, self._merged.width
+        hidden, states = torch.randn(shape, generator=generator).to(self._merged.device)
+        decodes = self._merged.turns_at is not None and number >= self._merged.turns_at
+        encoded = states if decodes else None
+        return _Shown(hidden, self._merged.call(number, 1, TRIAL_POSITIONS, encoded), encoded)
+
+    def _start(self) -> None:
+        for place, expert in enumerate(self._experts):
+            ids = [batch.ids for batch in self._batches[place]]
+            for number, hidden in enumerate(expert.network.starts(ids)):
+                self._teachers[place][number] = hidden
+            for number, hidden in enumerate(self._merged.starts(ids)):
+                for candidate in self.candidates:
+                    candidate.streams[place][number] = hidden
+
+    def _turn(self) -> None:
+        """Go on from the encoder to the decoder: the streams keep what the encoder gave, and begin anew."""
+        encoders, self._batches = self._batches, [answers_of(batches) for batches in self._batches]
+        for place, expert in enumerate(self._experts):
+            batches = encoders[place], self._batches[place]
+            self._teachers[place] = turned(expert.network, self._teachers[place], *batches, self._folder)
+            for candidate in self.candidates:
+                candidate.streams[place] = turned(self._merged, candidate.streams[place], *batches, self._folder)
+
+    def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
+        batch, stream = self._batches[0][0], self.candidates[0].streams[0]
+        trial = _shown(self._merged, number, stream, 0, batch)
+        block = _Block(number, self._merged, self._base, self._how, trial, self._in_full)
+        done = all(self._journal.has(number, candidate.ridge) for candidate in self.candidates)
+        if not done:
+            self._solve(block, pool)
+        solved = [self._journal.read(number, candidate.ridge) for candidate in self.candidates]
+        self._push(block, solved, pool, teachers=done)
+        for candidate, distance in zip(self.candidates, self._distances(), strict=True):
+            fits = self._journal.fits(number, candidate.ridge)
+            candidate.blocks.append(BlockFit(number, fits, distance))
+
+    def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
+        """Solve the sites of a block, all at once or one after the other, for each candidate."""
+        groups = [(site,) for site in block.sites] if self._how.one_by_one else [block.sites]
+        solved: list[dict[str, Tensor]] = [{} for _ in self.candidates]
+        fits: list[list[MapFit]] = [[] for _ in self.candidates]
+        for group in groups:
+            places = range(len(self._experts))
+            systems = [self._systems(block, group, candidate.ridge) for candidate in self.candidates]
+
+            def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Seen]]:
+                return self._collect(block, group, place, solved, moves=group is groups[-1])
+
+            for place, collected in zip(places, _in_order(pool, collect, places, self._threads), strict=True):
+                weights = block.expert_maps(self._experts[place].network, group)
+                for system, moments in zip(systems, collected, strict=True):
+                    system.add(weights, moments, self._how.norm, self._experts[place].weight)
+            for system, tensors, own in zip(systems, solved, fits, strict=True):
+                changed, described = system.solve()
+                tensors |= changed
+                own += described
+        for candidate, tensors, own in zip(self.candidates, solved, fits, strict=True):
+            self._journal.write(block.number, candidate.ridge, tensors, own)
+
+    def _collect(
+        self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
+    ) -> list[dict[str, Seen]]:
+        """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on."""
+        expert, mixed = self._experts[place], self._how.mix > 0
+        teacher = expert.network.block(block.number) if self._needs_teachers else None
+        students = [self._student(block, tensors, expert) for tensors in changed]
+        sums = [self._sums(sites) for _ in self.candidates]
+        wanted: Mapping[str, Tensor] = {}
+        for number, batch in enumerate(self._batches[place]):
+            if teacher is not None:
+                with watched(teacher, sites) as inputs:
+                    after = self._through(expert.network, teacher, block.number, self._teachers[place], place, number)
+                wanted = inputs
+                if moves:
+                    self._teachers[place][number] = after
+            if batch.held_out:
+                continue
+            for candidate, student, own in zip(self.candidates, students, sums, strict=True):
+                with watched(student, sites) as seen:
+                    self._through(self._merged, student, block.number, candidate.streams[place], place, number)
+                for site in sites:
+                    self._add(own[site.name], seen[site.name], (wanted if mixed else seen)[site.name], site, batch)
+        return [{name: total.moments() for name, total in own.items()} for own in sums]
+
+    def _student(self, block: "_Block", changed: Mapping[str, Tensor], expert: Expert) -> torch.nn.Module:
+        """Return the block in which the merged states before it are seen."""
+        if self._how.inside == "merged":
+            return block.student(changed)
+        own: torch.nn.Module = expert.network.block(block.number)
+        return own
+
+    def _sums(self, sites: Iterable[Site]) -> dict[str, MomentSum | RowSum]:
+        """Begin to sum for each site: positions themselves where they are fewer than its inputs, else moments."""
+        sums: dict[str, MomentSum | RowSum] = {}
+        mixed, device = self._how.mix > 0, self._merged.device
+        for site in sites:
+            if self._by_rows(site):
+                sums[site.name] = RowSum()
+            else:
+                sums[site.name] = MomentSum(site.size, mixed=mixed, residuals=self._compares, device=device)
+        return sums
+
+    def _positions(self) -> int:
+        """Return how many positions count, of all experts together."""
+        batches = [batch for own in self._batches for batch in own if not batch.held_out]
+        return sum(int(batch.counted.sum()) for batch in batches)
+
+    def _by_rows(self, site: Site) -> bool:
+        """Say whether a site is solved from the positions themselves."""
+        few = self._positions() < site.size and not site.encoded
+        return few and self._how.off_diagonal == 1.0 and min(self._how.ridges) > 0 and not self._compares
+
+    def _systems(self, block: "_Block", sites: Sequence[Site], ridge: float) -> "_Systems":
+        by_rows = {site.name for site in sites if self._by_rows(site)}
+        return _Systems(block, sites, ridge, self._how.off_diagonal, by_rows, self._compares)
+
+    def _add(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, site: Site, batch: Batch) -> None:
+        """Add what a site of a batch sees, and what the expert's own sees, at the positions that count."""
+        counted = slice(None) if site.encoded else batch.counted
+        inputs = seen[counted]
+        total.add(inputs, torch.lerp(inputs, wanted[counted], self._how.mix))
+
+    def _through(
+        self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
+    ) -> Tensor:
+        """Return what a block makes of a batch of a stream. Raises CheckpointError if that is not finite."""
+        shown = _shown(network, depth, stream, number, self._batches[place][number])
+        after = network.run_block(block, shown.hidden, shown.call)
+        if not bool(after.isfinite().all()):
+            message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
+            raise CheckpointError(message, where=network.name)
+        return after
+
+    def _push(
+        self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor, *, teachers: bool
+    ) -> None:
+        """Move the candidates' streams through what was solved, with `teachers` the experts' through their blocks."""
+
+        def move(place: int) -> None:
+            own = self._experts[place].network
+            if teachers and self._needs_teachers:
+                self._move(own, own.block(block.number), block.number, self._teachers[place], place)
+            for candidate, tensors in zip(self.candidates, changed, strict=True):
+                self._move(self._merged, block.student(tensors), block.number, candidate.streams[place], place)
+
+        list(pool.map(move, range(len(self._experts))))
+
+    def _move(self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int) -> None:
+        for number in range(len(self._batches[place])):
+            stream[number] = self._through(network, block, depth, stream, place, number)
+
+    def _distances(self) -> list[float | None]:
+        """Return for each candidate how far its streams are from the experts', where that is asked for."""
+        if not self._compares:
+            return [None] * len(self.candidates)
+        distances: list[float | None] = []
+        for candidate in self.candidates:
+            apart = [own.distance(teacher) for own, teacher in zip(candidate.streams, self._teachers, strict=True)]
+            distances.append(sum(apart) / len(apart))
+        return distances
+
+    def _measure(self, progress: Progress) -> None:
+        """Measure how far each candidate's predictions are from the experts' on what is held out."""
+        progress.start("compare on held-out text", len(self._experts), "experts")
+        for place, expert in enumerate(self._experts):
+            teacher = self._held_out(self._teachers[place], place)
+            for candidate in self.candidates if len(teacher) else ():
+                own = self._held_out(candidate.streams[place], place)
+                total = _divergence(expert.network.logits(teacher), self._merged.logits(own))
+                candidate.divergences[expert.name] = total / len(teacher)
+            progress.advance(1)
+        progress.finish()
+
+    def _held_out(self, stream: Stream, place: int) -> Tensor:
+        """Return the states of the positions that count in what is held out."""
+        batches = self._batches[place]
+        states = [stream[number][batches[number].counted] for number in held_out(batches)]
+        return torch.cat(states) if states else torch.empty(0, self._merged.width)
+
+    def _in_words(self, number: int) -> str:
+        return f"block {number + 1} of {self._merged.depth}"
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held at once at most, in the main: two blocks a thread, moments and equations, streams in memory."""
+        largest = 0
+        for number in range(self._merged.depth):
+            shapes = self._merged.shapes(number)
+            numbers = sum(prod(shape) for shape in shapes.values())
+            matrices = [shape for shape in shapes.values() if len(shape) == 2]
+            grams = sum(width * width for width in {max(shape) for shape in matrices} | {min(s) for s in matrices})
+            sums = 1 + (self._how.mix > 0) + self._compares
+            own = 4 * numbers + 8 * len(self.candidates) * grams * sums
+            largest = max(largest, self._threads * (4 * numbers + own) + 8 * len(self.candidates) * (numbers + grams))
+        streams = self.stream_bytes if self._folder is None else 0
+        return largest + streams + self._merged.embedding_bytes
+
+    @property
+    def stream_bytes(self) -> int:
+        """What all streams take."""
+        one = sum(stream_bytes(batches, self._merged.width) for batches in self._batches)
+        return one * self._streams
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What a block is shown for a batch: hidden states [rows, length, width], the rest of its call."""
+
+    hidden: Tensor
+    call: Call
+    encoded: Tensor | None
+
+
+def _shown(network: BlockNetwork, depth: int, stream: Stream, number: int, batch: Batch) -> _Shown:
+    hidden = stream[number].reshape(batch.rows, batch.length, -1)
+    encoded = stream.encoded_rows(number, batch.rows)
+    return _Shown(hidden, network.call(depth, batch.rows, batch.length, encoded), encoded)
+
+
+class _Block:
+    """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
+
+    def __init__(
+        self,
+        number: int,
+        merged: BlockNetwork,
+        base: BlockNetwork | None,
+        how: Alignment,
+        trial: "_Shown",
+        in_full: bool,
+    ) -> None:
+        self._in_full = in_full
+        self.number, self._merged, self._base, self._how = number, merged, base, how
+        self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
+        self.sites = self._find_sites(trial)
+
+    def _find_sites(self, trial: "_Shown") -> tuple[Site, ...]:
+        block = self.student({})
+        positions = trial.hidden.shape[:2].numel()
+        found = find_sites(
+            block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call), trial.encoded
+        )
+        return tuple(site for site in map(self._stored, found) if site.maps)
+
+    def _stored(self, site: Site) -> Site:
+        """Leave out maps that the checkpoint holds in parts."""
+        maps = tuple(own for own in site.maps if self._merged.stored_name(self.number, own.weight) is not None)
+        return replace(site, maps=maps)
+
+    def has(self, name: str) -> bool:
+        """Say whether the block has a tensor."""
+        return name in self._tensors
+
+    def student(self, changed: Mapping[str, Tensor]) -> torch.nn.Module:
+        """Return the merge's block with some tensors changed."""
+        block: torch.nn.Module = self._merged.block(self.number, {**self._tensors, **changed})
+        return block
+
+    def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
+        """Read an expert's weights and biases of some sites."""
+        names = [name for site in sites for own in site.maps for name in (own.weight, own.bias)]
+        return {name: network.read(self.number, name) for name in names if name in self._tensors}
+
+    def anchor(self, name: str) -> Tensor:
+        """Return the anchor of a tensor: the merge, pushed on from the base."""
+        merged = self._tensors[name]
+        if self._base is None or self._how.push == 1.0:
+            return merged
+        return torch.lerp(self._base.read(self.number, name), merged, self._how.push)
+
+    def as_stored(self, name: str, value: Tensor) -> Tensor:
+        """Round a tensor to the type that the merge stores it in, unless it is wanted in full."""
+        if self._in_full:
+            return value.float()
+        return value.to(self._merged.stored_dtype(self.number, name))
+
+    @property
+    def device(self) -> torch.device:
+        return self._merged.device
+
+
+class _Systems:
+    """The equations of some sites of a block, for one ridge; those of sites in `by_rows` from positions themselves."""
+
+    def __init__(
+        self,
+        block: _Block,
+        sites: Sequence[Site],
+        ridge: float,
+        off_diagonal: float,
+        by_rows: Collection[str],
+        compares: bool,
+    ) -> None:
+        self._block, self._sites = block, sites
+        self._equations: dict[str, Equations] = {}
+        self._residuals: dict[str, Residuals] = {}
+        for site in sites:
+            anchors = {own.weight: _upright(own, block.anchor(own.weight)) for own in site.maps}
+            anchor = torch.cat(list(anchors.values())).to(block.device)
+            if site.name in by_rows:
+                self._equations[site.name] = RowEquations(anchor, ridge=ridge)
+            elif ridge != ANCHOR:
+                self._equations[site.name] = GramEquations(anchor, ridge=ridge, off_diagonal=off_diagonal)
+            if compares:
+                for name, own in anchors.items():
+                    self._residuals[name] = Residuals(len(own), site.size, block.device)
+
+    def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Seen], norm: str, weight: float) -> None:
+        """Add one expert: its tensors, and the moments of its text."""
+        for site in self._sites:
+            own = moments[site.name]
+            matrices = [_upright(linear, weights[linear.weight]) for linear in site.maps]
+            if site.name in self._equations:
+                biases = [self._bias_of(linear, weights) for linear in site.maps]
+                share = share_of(own, norm, weight)  # type: ignore[arg-type]  # one of Norm's words
+                self._equations[site.name].add(torch.cat(matrices), own, share, torch.cat(biases))
+            for linear, matrix in zip(site.maps, matrices, strict=True):
+                if linear.weight in self._residuals:
+                    self._residuals[linear.weight].add(matrix, own)
+
+    def _bias_of(self, linear: Linear, weights: Mapping[str, Tensor]) -> Tensor:
+        height = _upright(linear, weights[linear.weight]).shape[0]
+        return weights.get(linear.bias, torch.zeros(height))
+
+    def solve(self) -> tuple[dict[str, Tensor], list[MapFit]]:
+        """Return the solved tensors in the types that they are stored in, and how each map was fitted."""
+        tensors: dict[str, Tensor] = {}
+        fits: list[MapFit] = []
+        for site in self._sites:
+            condition = 1.0
+            if site.name in self._equations:
+                solved, condition = self._solve_site(site)
+                tensors |= solved
+            for linear in site.maps:
+                anchor = self._block.anchor(linear.weight)
+                now = tensors.get(linear.weight, anchor).float()
+                before, after = self._residual(linear, anchor), self._residual(linear, now)
+                fits.append(MapFit(linear.weight, before, after, condition))
+        return tensors, fits
+
+    def _residual(self, linear: Linear, matrix: Tensor) -> float | None:
+        """Return how far a map's outputs are from the experts', where that is measured."""
+        residuals = self._residuals.get(linear.weight)
+        return residuals.of(_upright(linear, matrix)) if residuals is not None else None
+
+    def _solve_site(self, site: Site) -> tuple[dict[str, Tensor], float]:
+        equations = self._equations[site.name]
+        found = equations.solve()
+        heights = [_upright(linear, self._block.anchor(linear.weight)).shape[0] for linear in site.maps]
+        anchors = [self._bias_of(linear, {**self._anchors(linear)}) for linear in site.maps]
+        anchor = torch.cat(anchors).to(found.weight.device)
+        biases = torch.split(equations.bias(found.weight, anchor), heights)
+        tensors = {}
+        for linear, weight, bias in zip(site.maps, torch.split(found.weight, heights), biases, strict=True):
+            tensors[linear.weight] = self._block.as_stored(linear.weight, _upright(linear, weight).contiguous())
+            if linear.bias in self._anchors(linear):
+                tensors[linear.bias] = self._block.as_stored(linear.bias, bias.contiguous())
+        return tensors, found.condition
+
+    def _anchors(self, linear: Linear) -> dict[str, Tensor]:
+        names = [name for name in (linear.weight, linear.bias) if self._block.has(name)]
+        return {name: self._block.anchor(name) for name in names}
+
+
+def _upright(linear: Linear, matrix: Tensor) -> Tensor:
+    """Turn a map's stored matrix to [out, in], or back."""
+    return matrix.T if linear.input_first else matrix
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable[[int], object], places: Iterable[int], ahead: int
+) -> Iterator[list[dict[str, Seen]]]:
+    """Give the results of `work` in order, with at most `ahead` of them in the making or waiting."""
+    waiting = []
+    for place in places:
+        waiting.append(pool.submit(work, place))
+        if len(waiting) >= ahead:
+            yield waiting.pop(0).result()  # type: ignore[misc]  # what `work` gives
+    for future in waiting:
+        yield future.result()  # type: ignore[misc]  # what `work` gives
+
+
+def _divergence(teacher: Iterable[Tensor], student: Iterable[Tensor]) -> float:
+    """Return the sum over positions of KL(teacher ‖ student), in nats."""
+    total = 0.0
+    for expert, merged in zip(teacher, student, strict=True):
+        wanted = torch.log_softmax(expert.double(), -1)
+        given = torch.log_softmax(merged.double(), -1)
+        total += float((wanted.exp() * (wanted - given)).sum())
+    return total
+
+
+@contextmanager
+def _single_threaded() -> Iterator[None]:
+    """Run each operation on one thread, so that sums do not depend on how many threads there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,67 @@
+"""Any model and any text to statistics in a folder."""
+
+from pathlib import Path
+from typing import Any, cast
+
+from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+
+# isort: split
+from cuvee.calibrate.collect import Collecting, collect
+from cuvee.calibrate.text import read_text
+from cuvee.checkpoint import TensorSource, digest_of_source, open_checkpoint
+from cuvee.checkpoint.write import refuse_existing
+from cuvee.engine.plain import loadable_folder
+from cuvee.errors import CheckpointError
+from cuvee.evaluate.model import Device, LanguageModel, pick_device
+from cuvee.hub import Hub
+from cuvee.plan.resolve import model_to_read
+from cuvee.progress import Progress
+from cuvee.statistics import ModelRecord, Record, fingerprint
+from cuvee.tokenizers.read import read_tokenizer
+
+
+def calibrate(
+    model: str,
+    text: str,
+    out: Path,
+    how: Collecting,
+    *,
+    tokens: int = 65536,
+    device: Device = "auto",
+    hub: Hub,
+    progress: Progress,
+) -> Record:
+    """Write the statistics of a model, a folder, a name on a hub or base+adapter, on a text to the folder `out`.
+
+    Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model.
+    """
+    refuse_existing(out, overwrite=False)
+    how.check()
+    source = model_to_read(model, hub, progress)
+    folder, weights = _runnable(model, source, hub, progress)
+    network = BlockNetwork(weights, folder, model, device=pick_device(device))
+    reader: Any = LanguageModel(model, "", network.module, network.tokenizer, context_length=how.length)
+    documents = read_text(text, reader, tokens=tokens, length=how.length)
+    identity = ModelRecord(
+        name=model,
+        weights_digest=digest_of_source(source),
+        fingerprint=fingerprint(source),
+        tokens_digest=tokens_digest(folder),
+    )
+    return collect(network, documents, out, how, model=identity, progress=progress)
+
+
+def _runnable(model: str, source: TensorSource, hub: Hub, progress: Progress) -> tuple[Path, TensorSource]:
+    """Return a folder with the config and tokenizer of a model, and its weights."""
+    if source.place is not None and (source.place / "config.json").is_file():
+        return source.place, source
+    folder = loadable_folder(model, hub, progress)
+    return folder, cast(TensorSource, open_checkpoint(folder))
+
+
+def tokens_digest(folder: Path) -> str | None:
+    """Return the digest of a folder's vocabulary, None where it has none that is understood."""
+    try:
+        return read_tokenizer(folder).digest
+    except CheckpointError:
+        return None

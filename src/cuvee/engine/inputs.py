@@ -1,0 +1,49 @@
+"""Statistics of the inputs of one step's tensor, as a rule gets them: read when it asks for them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from cuvee.device import TorchDevice
+from cuvee.ops.arrays import Array
+from cuvee.ops.input_statistics import InputStatistic, ReadWhenAsked
+from cuvee.plan.plan import Input, MergeStep
+from cuvee.statistics import Statistics
+
+Wanted = Mapping[str, InputStatistic]
+"""Names of a rule's arguments, and what they are to be."""
+
+
+class InputNumbers:
+    """What the models' statistics say of one tensor's inputs, on the device where it is merged."""
+
+    def __init__(self, step: MergeStep, statistics: Sequence[Statistics | None], device: TorchDevice | None) -> None:
+        self._step, self._statistics, self._device = step, statistics, device
+
+    def of_models(self, wanted: Wanted) -> dict[str, Any]:
+        """Return for each argument one array a model, in the order of the step."""
+        return {
+            name: ReadWhenAsked([self._reader(statistic, given) for given in self._step.inputs])
+            for name, statistic in wanted.items()
+        }
+
+    def of_base(self, wanted: Wanted) -> dict[str, Any] | None:
+        """Return each argument's array of the base; None where the base has no statistics of this tensor."""
+        base = self._step.base
+        if not wanted:
+            return {}
+        own = None if base is None or not self._statistics else self._statistics[base.model]
+        if base is None or own is None or not all(own.has(s.kind, base.tensor) for s in wanted.values()):
+            return None
+        return {name: self._reader(statistic, base)() for name, statistic in wanted.items()}
+
+    def _reader(self, statistic: InputStatistic, given: Input) -> Callable[[], Array]:
+        return partial(self._read, statistic, given)
+
+    def _read(self, statistic: InputStatistic, given: Input) -> Array:
+        own = self._statistics[given.model]
+        assert own is not None, "a plan merges no matrix whose statistics are missing"
+        numbers: np.ndarray = own.gram(given.tensor) if statistic.kind == "gram" else own.mean_abs(given.tensor)
+        return numbers if self._device is None else self._device.take(numbers)

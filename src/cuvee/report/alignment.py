@@ -1,0 +1,116 @@
+"""The repair of a merge as one HTML file: how far its blocks were from the experts', before and after.
+
+Complete without scripts and without a network.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cuvee.calibrate.outcome import Aligned, BlockFit
+from cuvee.report.comparison import percent, step_of
+from cuvee.report.evaluation import short_names
+from cuvee.report.heat import heat_css
+from cuvee.report.template import render, stylesheet
+
+CELL, LETTER = 16, 7.4
+WIDEST_CELL = 44
+"""Pixels of a cell and of a letter of a label."""
+
+CHART_WIDTH, CHART_HEIGHT, MARGIN = 640, 180, 56
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One map of one block: its place, its step of the scale, what it says."""
+
+    x: float
+    y: float
+    step: int
+    note: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A heat map: roles downwards, blocks to the right."""
+
+    title: str
+    width: float
+    height: float
+    cell: float
+    roles: tuple[tuple[float, float, str], ...]
+    blocks: tuple[tuple[float, float, str], ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Two lines over the blocks: how far the streams are from the experts'. Ticks are (y, text), (x, text)."""
+
+    before: str
+    after: str
+    levels: tuple[tuple[float, str], ...]
+    blocks: tuple[tuple[float, str], ...]
+
+
+def render_alignment(aligned: Aligned, merged: str) -> str:
+    """Render the page of a repair that was compared with the merge as it was. Raises MissingExtra without jinja2."""
+    residuals = [value for block in aligned.blocks for own in block.maps for value in (own.before, own.after)]
+    high = max((value for value in residuals if value is not None), default=0.0)
+    values = {
+        "aligned": aligned,
+        "merged": short_names([merged])[0],
+        "experts": short_names([text.expert for text in aligned.texts]),
+        "grids": (_grid("Before", aligned.before, high), _grid("After", aligned.blocks, high)),
+        "chart": _chart(aligned),
+        "high": percent(high),
+        "ridges": [(name, f"{value:.4f}") for name, value in aligned.divergences.items()],
+        "style": stylesheet("alignment.css", heat_css()),
+    }
+    return render("alignment.html.j2", values, {"percent": percent})
+
+
+def _grid(title: str, blocks: Sequence[BlockFit], high: float) -> Grid:
+    roles = list(dict.fromkeys(own.tensor.removesuffix(".weight") for block in blocks for own in block.maps))
+    left = LETTER * max((len(role) for role in roles), default=0) + 8
+    cell = min(WIDEST_CELL, max(CELL, 480 / max(len(blocks), 1)))
+    cells = []
+    for column, block in enumerate(blocks):
+        for own in block.maps:
+            residual = own.after
+            if residual is None:
+                continue
+            role = own.tensor.removesuffix(".weight")
+            place = left + column * cell, roles.index(role) * CELL
+            note = f"{role} of block {block.number}: {percent(residual)}"
+            cells.append(Cell(*place, step_of(residual, 0.0, high), note))
+    labels = tuple((left - 6, row * CELL + 12, role) for row, role in enumerate(roles))
+    below = len(roles) * CELL + 14
+    every = max(1, len(blocks) // 8)
+    numbers = tuple(
+        (left + (column + 0.5) * cell, below, str(block.number))
+        for column, block in enumerate(blocks)
+        if column % every == 0
+    )
+    return Grid(title, left + len(blocks) * cell + 4, below + 6, cell - 1, labels, numbers, tuple(cells))
+
+
+def _chart(aligned: Aligned) -> Chart:
+    lines = [_distances(aligned.before), _distances(aligned.blocks)]
+    high = max((value for line in lines for value in line), default=0.0) or 1.0
+    depth = max(len(aligned.blocks), 2)
+
+    def x(number: int) -> float:
+        return MARGIN + (CHART_WIDTH - MARGIN - 12) * number / (depth - 1)
+
+    def y(value: float) -> float:
+        return 12 + (CHART_HEIGHT - 40) * (1 - value / high)
+
+    before, after = (" ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in enumerate(line)) for line in lines)
+    levels = tuple((y(part * high), percent(part * high)) for part in (0.0, 0.5, 1.0))
+    every = max(1, depth // 8)
+    blocks = tuple((x(number), str(number)) for number in range(0, depth, every))
+    return Chart(before, after, levels, blocks)
+
+
+def _distances(blocks: Sequence[BlockFit]) -> list[float]:
+    return [block.distance for block in blocks if block.distance is not None]

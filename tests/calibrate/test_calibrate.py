@@ -1,0 +1,73 @@
+"""The command: any model and any text to statistics."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from cuvee import demo  # after the skips
+from cuvee.checkpoint import weights_digest
+from cuvee.cli import main
+from cuvee.statistics import open_statistics
+
+
+def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["cuvee", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+def test_the_command_writes_statistics_of_a_bundled_model_and_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(demo.model_folder("sort"))
+    assert run(["calibrate", folder, "sort", str(tmp_path / "out"), "--tokens", "2000", "--json"], monkeypatch) == 0
+    printed = json.loads(capsys.readouterr().out)
+    found = open_statistics(tmp_path / "out")
+    assert printed["model"]["weights_digest"] == weights_digest(Path(folder)) == found.record.model.weights_digest
+    assert printed["text"]["tokens"] >= 2000
+    assert found.record.loss is not None
+    assert found.record.loss < 0.5  # the model was trained for this
+    assert found.record.model.tokens_digest is not None
+
+
+def test_a_private_part_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["calibrate", str(demo.model_folder("sort")), "sort-private", str(tmp_path / "out")], monkeypatch) == 2
+    assert "private part" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_text_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = tmp_path / "text.txt"
+    words.write_text("a few words")
+    assert run(["calibrate", str(demo.model_folder("sort")), str(words), str(tmp_path / "out")], monkeypatch) == 2
+    assert "256 at least" in capsys.readouterr().err
+
+
+def test_an_unknown_setting_is_refused_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["calibrate", str(demo.model_folder("sort")), "sort", str(tmp_path / "out"), "--positions", "some"]
+    assert run(arguments, monkeypatch) == 2
+    assert "positions 'some' is none of all, answer, prompt" in capsys.readouterr().err
+
+
+def test_a_base_and_an_adapter_are_run_as_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, expert, lora = demo.model_folder("base"), demo.model_folder("sort"), tmp_path / "lora"
+    run(["adapters", "extract", str(expert), str(base), str(lora), "--rank", "4"], monkeypatch)
+    for model, name in ((str(base), "base"), (f"{base}+{lora}", "both")):
+        assert run(["calibrate", model, "sort", str(tmp_path / name), "--tokens", "2000"], monkeypatch) == 0
+    plain, both = (open_statistics(tmp_path / name).record for name in ("base", "both"))
+    assert plain.model.fingerprint != both.model.fingerprint
+    assert both.loss is not None
+    assert plain.loss is not None
+    assert both.loss < plain.loss

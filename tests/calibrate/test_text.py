@@ -1,0 +1,110 @@
+"""Texts: what is read, where answers begin, what is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cuvee import demo
+from cuvee.calibrate.text import Text, read_text, warnings_of
+from cuvee.errors import CuveeError, EvaluationError, RecipeError
+from cuvee.evaluate.model import LanguageModel, load_model
+from evaluate.conftest import byte_tokenizer
+
+TURNS = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
+CHAT = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    from evaluate.conftest import save_model
+
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = CHAT
+    return load_model(save_model(tmp_path_factory.mktemp("model") / "bytes", tokenizer), device="cpu")
+
+
+def decoded(model: LanguageModel, text: Text, document: int = 0) -> tuple[str, str]:
+    """Return a document as its question and its answer."""
+    own = text.documents[document]
+    return model.tokenizer.decode(own.ids[: own.answer_from]), model.tokenizer.decode(own.ids[own.answer_from :])
+
+
+def write(path: Path, *rows: object) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def test_paragraphs_of_a_text_file_are_documents(tmp_path: Path, model: LanguageModel) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text("\none\ntwo\n\n \nthree\n", encoding="utf-8")
+    text = read_text(str(file), model)
+    assert [decoded(model, text, number) for number in (0, 1)] == [("<s>one\ntwo", ""), ("<s>three", "")]
+    assert not text.has_answers
+
+
+def test_rows_are_text_or_messages_or_questions_with_answers(tmp_path: Path, model: LanguageModel) -> None:
+    chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
+    text = read_text(write(tmp_path / "t.jsonl", {"text": "a"}, chat, {"input": "q", "target": "r"}), model)
+    assert decoded(model, text, 0) == ("<s>a", "")
+    assert decoded(model, text, 1) == ("<user>hi<assistant>", "yes")
+    assert decoded(model, text, 2) == ("<s>q", " r")
+
+
+def test_a_task_gives_its_questions_with_the_right_answers(model: LanguageModel) -> None:
+    text = read_text("sort", model)
+    question, answer = decoded(model, text)
+    assert question.startswith("<s>Sort:")
+    assert sorted(answer.split()) == answer.split()
+
+
+def test_positions_of_an_answer_are_those_that_predict_it(tmp_path: Path, model: LanguageModel) -> None:
+    (own,) = read_text(write(tmp_path / "t.jsonl", {"input": "q", "target": "r"}), model).documents
+    assert own.positions("all") == [True] * 4  # <s> q, space, r
+    assert own.positions("answer") == [False, True, True, False]
+    assert own.positions("prompt") == [True, False, False, True]
+
+
+def test_documents_are_cut_and_end_with_the_tokens_asked_for(tmp_path: Path, model: LanguageModel) -> None:
+    place = write(tmp_path / "t.jsonl", *({"input": "a" * 20, "target": "b"} for _ in range(5)))
+    text = read_text(place, model, tokens=20, length=8)
+    assert [len(document.ids) for document in text.documents] == [8, 8, 8]
+    assert not text.has_answers
+
+
+@pytest.mark.parametrize("place", ["sort-private", str(demo.task_file("sort-private"))])
+def test_the_private_part_of_a_task_is_refused(place: str, model: LanguageModel) -> None:
+    with pytest.raises(RecipeError, match="private part"):
+        read_text(place, model)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"words": "a"}, "a row holds words"),
+        ([1], "expected a JSON object"),
+        ({"input": "a", "target": 3}, "a row holds input, target"),
+    ],
+)
+def test_rows_of_another_kind_are_refused_with_their_line(
+    tmp_path: Path, model: LanguageModel, row: object, message: str
+) -> None:
+    with pytest.raises(EvaluationError, match=message) as error:
+        read_text(write(tmp_path / "t.jsonl", {"text": "a"}, row), model)
+    assert error.value.where is not None
+    assert error.value.where.endswith("t.jsonl:2")
+
+
+def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path: Path, model: LanguageModel) -> None:
+    (tmp_path / "empty.txt").touch()
+    for name in ("none.txt", "empty.txt", "none.jsonl"):
+        with pytest.raises(CuveeError):
+            read_text(str(tmp_path / name), model)
+
+
+def test_doubtful_texts_are_warned_of(tmp_path: Path, model: LanguageModel) -> None:
+    small = read_text(write(tmp_path / "t.jsonl", {"text": "a"}), model)
+    found = warnings_of({"one": small, "two": small}, "all")
+    assert any("256 at least" in warning for warning in found)
+    assert any("no answers" in warning for warning in found)
+    assert any("same text" in warning for warning in found)
