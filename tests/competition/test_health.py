@@ -6,11 +6,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from competition.made import ORGANISER, Clock, tiny_competition
-from competition.serving import Served, serve
-from cuvee.competition.actors import Actor
+from competition.serving import Served, beside, serve
 from cuvee.competition.backup import remember_backup
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.limits import Limits
 from cuvee.competition.local import make_token
 from cuvee.competition.states import Role
@@ -30,7 +30,7 @@ def metrics_of(served: Served, who: str = "organiser") -> Metrics:
 
 
 def worker_of(served: Served, name: str = "gpu") -> DatabaseSource:
-    return DatabaseSource(served.service, Actor(Role.WORKER, name))
+    return beside(served.service, name)
 
 
 def test_an_idle_server_is_well_and_shows_visitors_no_details(served: Served) -> None:
@@ -42,7 +42,7 @@ def test_an_idle_server_is_well_and_shows_visitors_no_details(served: Served) ->
 
 
 def test_work_that_waits_while_no_worker_is_seen_is_a_sentence_and_503(served: Served) -> None:
-    worker_of(served).hello(ready=True, reason="", hardware={})
+    worker_of(served).enter(Fitness())
     served.send()
     served.clock.advance(minutes=4)
     assert served.ask(None, "GET", "/api/health").status_code == 200, "it was seen a moment ago"
@@ -51,7 +51,7 @@ def test_work_that_waits_while_no_worker_is_seen_is_a_sentence_and_503(served: S
     assert answer.status_code == 503
     assert answer.json()["problems"] == ["submissions wait, and no worker was seen for 5 minutes"]
     assert "no worker was seen for 5 minutes" in served.page("organiser", "/organiser").text
-    worker_of(served).hello(ready=True, reason="", hardware={})
+    worker_of(served).enter(Fitness())
     assert served.ask(None, "GET", "/api/health").status_code == 200
 
 
@@ -59,7 +59,7 @@ def test_a_worker_that_judges_for_long_is_alive_and_one_out_of_service_is_not(se
     served.send()
     served.send(key="another")
     source = worker_of(served)
-    source.hello(ready=True, reason="", hardware={})
+    source.enter(Fitness())
     job = source.claim()
     assert job is not None
     for _ in range(60):
@@ -68,7 +68,7 @@ def test_a_worker_that_judges_for_long_is_alive_and_one_out_of_service_is_not(se
     details = served.ask("organiser", "GET", "/api/health").json()["details"]
     assert details["workers_alive"] == 1
     assert details["oldest_wait_seconds"] == 1800
-    source.hello(ready=False, reason="the disk is full", hardware={})
+    source.leave("the disk is full")
     assert served.ask("organiser", "GET", "/api/health").json()["details"]["workers_alive"] == 0
 
 
@@ -76,7 +76,7 @@ def test_a_queue_that_is_too_old_is_not_well(sqlite: Database, clock: Clock) -> 
     for served in serve(sqlite, clock, tiny_competition(), Limits(longest_wait=timedelta(hours=2))):
         served.send()
         clock.advance(hours=3)
-        worker_of(served).hello(ready=True, reason="", hardware={})
+        worker_of(served).enter(Fitness())
         problems = served.ask(None, "GET", "/api/health").json()["problems"]
         assert problems == ["the oldest submission in the queue has waited for more than 2 hours"]
 

@@ -8,11 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from competition.made import Clock, tiny_competition, verdict
-from competition.serving import Served, serve
+from competition.serving import Served, beside, serve
 from cuvee.competition import audit, retention
-from cuvee.competition.actors import Actor
-from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
+from cuvee.competition.fitness import Fitness
 from cuvee.competition.limits import Limits
 from cuvee.competition.local import make_token
 from cuvee.competition.retention import LOG_IS_GONE, remove_old
@@ -91,8 +90,8 @@ def test_tokens_that_ended_long_ago_go_and_valid_ones_stay(served: Served) -> No
 def test_workers_that_are_gone_for_long_are_forgotten_unless_they_hold_a_run(served: Served) -> None:
     served.send()
     for name in ("gone", "judging"):
-        DatabaseSource(served.service, Actor(Role.WORKER, name)).hello(ready=True, reason="", hardware={})
-    assert DatabaseSource(served.service, Actor(Role.WORKER, "judging")).claim() is not None
+        beside(served.service, name).enter(Fitness())
+    assert beside(served.service, "judging").claim() is not None
     served.clock.advance(days=31)
     assert clean(served) == {"workers": 1}
     assert [row[0] for row in rows(served, "workers")] == ["judging"]

@@ -17,6 +17,7 @@ from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.refusals import STATUS, Refusal
 from cuvee.errors import PlatformError, RecipeError
+from cuvee.submission.sign import public_key
 from cuvee.submission.statement import sign_verdict
 from cuvee.submission.verdict import Verdict
 
@@ -146,7 +147,7 @@ class ServerSource:
         self._write(job, "give-up", {"reason": reason})
 
     def _say_hello(self, body: Mapping[str, Any]) -> str:
-        body = {**body, "competition_digest": self.competition_digest}
+        body = {**body, "competition_digest": self.competition_digest, "public_key": public_key(self.key)}
         return str(self.client._ask("POST", "/api/worker/hello", json=body)["objection"])
 
     def _write(self, job: Job, verb: str, body: Mapping[str, Any], tries: int = TRIES) -> None:
