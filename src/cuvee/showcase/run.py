@@ -17,7 +17,7 @@ from cuvee.report import Leaderboard, render_page
 from cuvee.showcase.blends import BLENDS, recipe_text
 from cuvee.showcase.board import FirstVerdict, Measured, Member, first_verdict, leaderboard
 
-MODELS, RECIPES, OUTPUTS, PAGE = "models", "recipes", "blends", "index.html"
+MODELS, TEXTS, RECIPES, OUTPUTS, PAGE = "models", "texts", "recipes", "blends", "index.html"
 
 MARKER = ".cuvee-demo"
 """An empty file that says that a folder is the demo's: only such a folder is cleared."""
@@ -69,7 +69,7 @@ def _prepare(out: Path) -> None:
             raise RecipeError("this is not a folder of the demo", where=str(out), hint="name another, or a new one")
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).touch()
-        for name in (MODELS, RECIPES, OUTPUTS):
+        for name in (MODELS, TEXTS, RECIPES, OUTPUTS):
             shutil.rmtree(out / name, ignore_errors=True)
     except OSError as error:
         raise write_error(error, out) from error
@@ -81,6 +81,9 @@ def _copy_family(out: Path) -> list[Member]:
         folder = out / MODELS / name
         shutil.copytree(demo.model_folder(name), folder)
         parents.append(Member(name, folder))
+    (out / TEXTS).mkdir()
+    for name in demo.expert_names():
+        shutil.copy(demo.text_file(name), out / TEXTS)
     return parents
 
 
