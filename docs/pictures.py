@@ -84,12 +84,14 @@ def main() -> None:
         terminal("terminal.svg", Path("my-recipe.yaml"), "merge", "my-recipe.yaml", "my-blend")
         cuvee("evaluate", "my-blend", "sort", "reverse", "odd", "--against-parents", "--out", "scores")
         models = ("base", "odd", "reverse", "shift", "sort")
+        cuvee("align", "blends/sum-0.5", "aligned", *experts(), "--report", "aligned.html", folder=Path("cuvee-demo"))
         cuvee("compare", *models, "--out", f"{folder}/comparison.html", folder=Path("cuvee-demo/models"))
         hold_competition(Path("competition"), Path("site"))
         with browser() as opened:
             screenshot(opened, Path("cuvee-demo/index.html"), "leaderboard")
             screenshot(opened, Path("scores/report.html"), "evaluation")
             screenshot(opened, Path("comparison.html"), "comparison", part="cosine")
+            screenshot(opened, Path("cuvee-demo/aligned.html"), "alignment")
             screenshot(opened, Path("site/index.html"), "board")
 
 
@@ -107,6 +109,12 @@ def recipe(models: str, method: str, parameters: str) -> str:
     """Return a recipe of three experts."""
     experts = "\n".join(f"  - model: {models}/{name}" for name in ("sort", "reverse", "odd"))
     return RECIPE.format(method=method, models=models, experts=experts, parameters=parameters)
+
+
+def experts() -> Iterator[str]:
+    """Yield the experts of the demo with their texts, as `cuvee align` takes them."""
+    for name in ("middle", "odd", "reverse", "shift", "sort"):
+        yield from ("--expert", f"models/{name}=texts/{name}.jsonl")
 
 
 def terminal(name: str, shown: Path, *words: str) -> None:

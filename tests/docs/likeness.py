@@ -26,7 +26,7 @@ MEASURES = ("demo", "evaluate", "parents", "report", "submission")
 POINTS = 0.5
 """How far a score may be off, in points: on another processor one answer of 200 may come out otherwise."""
 
-EXAMINES = ("doctor",)
+EXAMINES = ("doctor", "align")
 SHARE = 0.01
 """How far a figure of a model's numbers may be off, as a share of it."""
 

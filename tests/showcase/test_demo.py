@@ -112,6 +112,19 @@ def test_the_page_and_the_folder_hold_everything(shown: Demo) -> None:
         assert (out / "models" / name / "tokenizer.json").exists()
 
 
+def test_the_page_has_the_commands_that_make_the_aligned_blend(shown: Demo, board: Leaderboard) -> None:
+    aligned = next(blend for blend in BLENDS if blend.aligns)
+    assert board.best_blend == aligned.name
+    assert "#" not in board.starter_recipe
+    _, repaired, measured = board.commands
+    assert repaired.startswith("cuvee align my-blend my-aligned-blend")
+    assert "--expert models/sort=texts/sort.jsonl" in repaired
+    assert (shown.page.parent / "texts" / "sort.jsonl").exists()
+    assert measured.startswith("cuvee evaluate my-aligned-blend")
+    record = json.loads((shown.page.parent / "blends" / aligned.name / "cuvee.json").read_text())
+    assert record["kind"] == "aligned"
+
+
 def test_the_demo_replaces_its_own_folder_and_no_other(tmp_path: Path) -> None:
     from cuvee.errors import RecipeError
 

@@ -1,4 +1,4 @@
-"""The recipes of the demo: a handful of methods, each with a setting or two that a user would try.
+"""The blends of the demo: a handful of methods, each with a setting or two that a user would try.
 
 Settings are those that do best on the public part of the tasks, or near them, in docs/explanation/which-method.md. None
 was chosen on the private part.
@@ -12,17 +12,23 @@ Scalar = float | int | bool
 
 @dataclass(frozen=True)
 class Blend:
-    """One recipe: the merge method, what every model is told, what the merge is told, and a modifier after it."""
+    """One recipe: the merge method, what every model is told, what the merge is told, and a modifier after it.
+
+    `aligns` names the blend of the same recipe that this one is after `cuvee align`.
+    """
 
     name: str
     method: str
     each: dict[str, Scalar] = field(default_factory=dict)
     whole: dict[str, Scalar] = field(default_factory=dict)
     post: str = ""
+    aligns: str = ""
 
     @property
     def label(self) -> str:
-        """The method with its modifier, as tables name it."""
+        """The method with its modifier or repair, as tables name it."""
+        if self.aligns:
+            return f"{self.method} + align"
         return f"{self.method} + {self.post}" if self.post else self.method
 
 
@@ -41,9 +47,20 @@ BLENDS = (
     Blend("wudi-0.8", "wudi", {}, {"lambda": 0.8}),
     Blend("tsv-1.0", "tsv_m", {}, {"lambda": 1.0}),
     Blend("tsv-1.2", "tsv_m", {}, {"lambda": 1.2}),
+    Blend("aligned-0.5", "task_arithmetic", {"weight": 1.0}, {"lambda": 0.5}, aligns="sum-0.5"),
 )
 """The first is measured first, for a first verdict: the plainest blend there is. At least one is meant to fail: adding
 whole task vectors is too much for a family of this size."""
+
+REPAIR = {"mix": 0.3, "ridge": 3e-4}
+"""What `cuvee align` is told."""
+
+
+def align_command(merged: str, out: str, experts: Sequence[str]) -> str:
+    """Write the command that repairs a blend with the texts of the demo."""
+    named = "".join(f" \\\n  --expert models/{expert}=texts/{expert}.jsonl" for expert in experts)
+    settings = " ".join(f"--{name} {value}" for name, value in REPAIR.items())
+    return f"cuvee align {merged} {out} {settings}{named}"
 
 
 def recipe_text(blend: Blend, experts: Sequence[str], models: str) -> str:

@@ -8,23 +8,23 @@ from cuvee import demo
 from cuvee.evaluate import Report, Score, Task, paired_difference, rank
 from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote, comparison_sentence
 from cuvee.report.leaderboard import EntryKind
+from cuvee.showcase.blends import align_command
 
 PRIVATE = "-private"
-
-COMMANDS = (
-    "cuvee merge my-recipe.yaml my-blend",
-    "cuvee evaluate my-blend {tasks}",
-)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One model of the demo. `method` and `recipe` (YAML text) are empty for the parents."""
+    """One model of the demo. `method` and `recipe` (YAML text) are empty for the parents.
+
+    `aligns` names the blend that this one is a repair of.
+    """
 
     name: str
     folder: Path
     method: str = ""
     recipe: str = ""
+    aligns: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,18 @@ class FirstVerdict:
 class Measured:
     """One model with its reports on the public and the private part."""
 
-    name: str
-    method: str
-    recipe: str
+    model: Member
     public: Report
     private: Report
     seconds: float | None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def method(self) -> str:
+        return self.model.method
 
 
 def first_verdict(blend: Member, parents: Sequence[Member], reports: Mapping[str, Report]) -> FirstVerdict:
@@ -81,9 +87,23 @@ def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: S
         best_blend=best_blend.name,
         best_parent=best_parent.name,
         verdict=Difference(verdict.value, verdict.low, verdict.high),
-        starter_recipe=best_blend.recipe.replace("../models/", "models/"),
-        commands=tuple(command.format(tasks=" ".join(skills)) for command in COMMANDS),
+        starter_recipe=_without_comment(best_blend.model.recipe).replace("../models/", "models/"),
+        commands=tuple(_commands(best_blend.model, skills)),
     )
+
+
+def _commands(best: Member, skills: Sequence[str]) -> list[str]:
+    """Return what makes and measures the best blend from its recipe."""
+    commands = ["cuvee merge my-recipe.yaml my-blend"]
+    blend = "my-blend"
+    if best.aligns:
+        blend = "my-aligned-blend"
+        commands.append(align_command("my-blend", blend, demo.expert_names()))
+    return [*commands, f"cuvee evaluate {blend} {' '.join(skills)}"]
+
+
+def _without_comment(recipe: str) -> str:
+    return "".join(line for line in recipe.splitlines(keepends=True) if not line.startswith("#"))
 
 
 def _macro(report: Report) -> Score:
@@ -97,7 +117,7 @@ def _entry(m: Measured, skills: list[str]) -> Entry:
         name=m.name,
         kind=kind,
         method=m.method,
-        recipe=m.recipe,
+        recipe=m.model.recipe,
         public=_figure(_macro(m.public)),
         private=_figure(_macro(m.private)),
         public_tasks=_by_task(m.public),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee import demo
+from cuvee.calibrate.repair import align
+from cuvee.calibrate.settings import alignment
 from cuvee.checkpoint.write import write_error
 from cuvee.engine import merge
 from cuvee.errors import RecipeError
@@ -14,10 +16,10 @@ from cuvee.evaluate import Report, Task, evaluate, load_model, load_task
 from cuvee.kernels import prepare
 from cuvee.progress import Progress, Silent
 from cuvee.report import Leaderboard, render_page
-from cuvee.showcase.blends import BLENDS, recipe_text
+from cuvee.showcase.blends import BLENDS, REPAIR, Blend, align_command, recipe_text
 from cuvee.showcase.board import FirstVerdict, Measured, Member, first_verdict, leaderboard
 
-MODELS, RECIPES, OUTPUTS, PAGE = "models", "recipes", "blends", "index.html"
+MODELS, TEXTS, RECIPES, OUTPUTS, PAGE = "models", "texts", "recipes", "blends", "index.html"
 
 MARKER = ".cuvee-demo"
 """An empty file that says that a folder is the demo's: only such a folder is cleared."""
@@ -54,7 +56,7 @@ def run_demo(
     measured = []
     for model in (*parents, *blends):
         both = reports[model.name], judged[model.name]
-        measured.append(Measured(model.name, model.method, model.recipe, *both, seconds.get(model.name)))
+        measured.append(Measured(model, *both, seconds.get(model.name)))
     board = leaderboard(measured, public, private)
     page = out / PAGE
     page.write_text(render_page(board), encoding="utf-8")
@@ -69,7 +71,7 @@ def _prepare(out: Path) -> None:
             raise RecipeError("this is not a folder of the demo", where=str(out), hint="name another, or a new one")
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).touch()
-        for name in (MODELS, RECIPES, OUTPUTS):
+        for name in (MODELS, TEXTS, RECIPES, OUTPUTS):
             shutil.rmtree(out / name, ignore_errors=True)
     except OSError as error:
         raise write_error(error, out) from error
@@ -81,6 +83,9 @@ def _copy_family(out: Path) -> list[Member]:
         folder = out / MODELS / name
         shutil.copytree(demo.model_folder(name), folder)
         parents.append(Member(name, folder))
+    (out / TEXTS).mkdir()
+    for name in demo.expert_names():
+        shutil.copy(demo.text_file(name), out / TEXTS)
     return parents
 
 
@@ -88,10 +93,19 @@ def _write_recipes(out: Path) -> list[Member]:
     (out / RECIPES).mkdir()
     blends = []
     for blend in BLENDS:
-        text = recipe_text(blend, demo.expert_names(), f"../{MODELS}")
+        text = _commented(blend) + recipe_text(blend, demo.expert_names(), f"../{MODELS}")
         (out / RECIPES / f"{blend.name}.yaml").write_text(text, encoding="utf-8")
-        blends.append(Member(blend.name, out / OUTPUTS / blend.name, blend.label, text))
+        blends.append(Member(blend.name, out / OUTPUTS / blend.name, blend.label, text, blend.aligns))
     return blends
+
+
+def _commented(blend: Blend) -> str:
+    """Say in a comment which command follows the merge."""
+    if not blend.aligns:
+        return ""
+    command = align_command(f"{OUTPUTS}/{blend.aligns}", f"{OUTPUTS}/{blend.name}", demo.expert_names())
+    lines = "".join(f"#   {line}\n" for line in command.splitlines())
+    return f"# This recipe, and then, in the demo's folder:\n{lines}"
 
 
 def _merge(blends: Sequence[Member], progress: Progress) -> dict[str, float]:
@@ -100,11 +114,24 @@ def _merge(blends: Sequence[Member], progress: Progress) -> dict[str, float]:
     seconds = {}
     for blend in blends:
         progress.note(blend.name)
-        recipe = blend.folder.parents[1] / RECIPES / f"{blend.name}.yaml"
-        seconds[blend.name] = merge(recipe, blend.folder).figures.seconds
+        seconds[blend.name] = _align(blend) if blend.aligns else _merge_one(blend)
         progress.advance(1)
     progress.finish()
     return seconds
+
+
+def _merge_one(blend: Member) -> float:
+    recipe = blend.folder.parents[1] / RECIPES / f"{blend.name}.yaml"
+    return merge(recipe, blend.folder).figures.seconds
+
+
+def _align(blend: Member) -> float:
+    """Repair a blend that is there, with the texts of its experts."""
+    started = time.perf_counter()
+    out = blend.folder.parents[1]
+    texts = {str(out / MODELS / name): str(out / TEXTS / f"{name}.jsonl") for name in demo.expert_names()}
+    align(str(out / OUTPUTS / blend.aligns), blend.folder, texts, alignment("align", **REPAIR))
+    return time.perf_counter() - started
 
 
 def _measure(models: Sequence[Member], tasks: Sequence[Task], progress: Progress, what: str) -> dict[str, Report]:
