@@ -75,7 +75,7 @@ class FailsAfter:
 def work_until_out(source: Source, family: Competition, fault: Fault) -> str:
     """Judge two runs well, let the machine fail, and return what the worker says as it takes itself out."""
     sandbox = Scripted(family.folder / "models/sort")
-    bench = Bench(family, sandbox)
+    bench = Bench(family, sandbox=sandbox)
     worker = Worker(source, FailsAfter(bench, sandbox, 2, fault), bench.self_test)
     with pytest.raises(PlatformError, match="takes itself out") as out:
         worker.run(threading.Event(), once=True)
@@ -122,7 +122,7 @@ def test_another_worker_judges_what_a_bad_host_has_judged(opened: Served, source
     work_until_out(source, family, "a library that crashes")
     assert set(states(opened)) == {"queued"}
     opened.clock.advance(minutes=1)
-    bench = Bench(family, Scripted(family.folder / "models/sort"))
+    bench = Bench(family, sandbox=Scripted(family.folder / "models/sort"))
     assert Worker(other, bench, bench.self_test).run(threading.Event(), once=True) == SENT
     assert set(states(opened)) == {"scored"}
     assert sum(each["given_back"] is True for each in sent(opened)) == 2
@@ -131,7 +131,7 @@ def test_another_worker_judges_what_a_bad_host_has_judged(opened: Served, source
 def test_answers_that_change_are_found_by_the_hourly_test(opened: Served, source: Source, family: Competition) -> None:
     """Nothing fails on such a machine: every score is wrong, and the test of the hour says so."""
     sandbox = Scripted(family.folder / "models/sort")
-    bench = Bench(family, sandbox)
+    bench = Bench(family, sandbox=sandbox)
     worker = Worker(source, FailsAfter(bench, sandbox, 0, "a library that answers otherwise"), bench.self_test)
     tested = worker.self_test()
     source.enter(tested)
@@ -154,7 +154,7 @@ def claimed(source: Source) -> Job:
 def test_a_machine_that_cannot_even_make_a_folder_takes_itself_out(
     opened: Served, source: Source, family: Competition, tmp_path: Path
 ) -> None:
-    bench = Bench(family, Scripted(family.folder / "models/sort"))
+    bench = Bench(family, sandbox=Scripted(family.folder / "models/sort"))
 
     def test() -> object:
         raise OSError(28, "No space left on device")
