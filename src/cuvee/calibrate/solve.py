@@ -24,6 +24,9 @@ import torch
 Norm = Literal["frobenius", "trace", "none"]
 Tensor = torch.Tensor
 
+POSITIONS_AT_ONCE = 2048
+"""Positions whose products are one sum in float32."""
+
 LEAST_PIVOT = 1e-10
 """Below this part of the largest squared pivot a system is solved by its eigenvalues."""
 
@@ -53,6 +56,7 @@ class MomentSum:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
         self.count = 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
         self._gram = zeros(size, size)
         self._cross = zeros(size, size) if mixed else self._gram
         self._target = zeros(size, size) if mixed and residuals else None
@@ -60,8 +64,18 @@ class MomentSum:
         self._mixed, self._residuals = mixed, residuals
 
     def add(self, inputs: Tensor, targets: Tensor) -> None:
-        """Add positions, [n, in] each."""
+        """Add positions, [n, in] each. Few of them wait for others: a sum costs as much as many positions."""
         self.count += len(inputs)
+        self._waiting.append((inputs, targets))
+        if sum(len(own) for own, _ in self._waiting) >= POSITIONS_AT_ONCE:
+            self._sum()
+
+    def _sum(self) -> None:
+        """Sum what waits."""
+        if not self._waiting:
+            return
+        inputs, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
+        self._waiting.clear()
         self._gram += (inputs.T @ inputs).double()
         self._input += inputs.sum(0, dtype=torch.float64)
         self._wanted += targets.sum(0, dtype=torch.float64)
@@ -72,6 +86,7 @@ class MomentSum:
 
     def moments(self) -> Moments:
         """Return the averages."""
+        self._sum()
         gram = self._gram / self.count
         cross = self._cross / self.count if self._mixed else gram
         target = gram if self._residuals else None
