@@ -62,7 +62,7 @@ class BlockJournal:
     def read(self, number: int, ridge: float) -> dict[str, Tensor]:
         """Return the tensors of a block that is done, by their names within the block."""
         with safe_open(self.file(number, ridge), framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no mapping
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118  # it is no mapping
 
     def fits(self, number: int, ridge: float) -> tuple[MapFit, ...]:
         """Return how the maps of a block that is done were fitted."""

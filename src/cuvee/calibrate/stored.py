@@ -51,7 +51,8 @@ def _read(source: TensorSource, name: str) -> torch.Tensor:
     width = spec.shape[-1] if spec.shape else 1
     rows = int(np.prod(spec.shape, dtype=np.int64)) // width if width else 0
     numbers = read_rows(source, name, 0, rows, width).astype(np.float32).reshape(spec.shape)
-    return torch.from_numpy(np.ascontiguousarray(numbers))
+    # torch puts its own tensors at multiples of 64 bytes: sums of products can differ with where numbers begin
+    return torch.from_numpy(np.ascontiguousarray(numbers)).clone()
 
 
 def stored_names(network: Any, source: TensorSource, blocks: Sequence[str], where: str) -> Mapping[str, Stored]:
