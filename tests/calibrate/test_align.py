@@ -158,7 +158,7 @@ def test_too_little_memory_is_refused_with_the_figure(blend: Path, tmp_path: Pat
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    for settings in ({"mix": 2.0}, {"ridge": -1.0}, {"off_diagonal": 0.5}, {"tokens": 0}):
+    for settings in ({"mix": 2.0}, {"ridge": -1.0}, {"off_diagonal": 0.5}, {"tokens": 0}, {"inside": "both"}):
         with pytest.raises(RecipeError):
             alignment(**settings)
     with pytest.raises(RecipeError, match="there is no preset"):

@@ -23,7 +23,8 @@ class Alignment:
     - `off_diagonal` in [0, 1] shrinks Gram matrices, only where `mix` is 0.
     - `norm` makes experts count alike whatever the size of their activations.
     - `tokens` and `length` bound each expert's text and each document.
-    - `inside`: whose block's maps see the merged states before it: the merge's own, or, as in RegMean++, the expert's.
+    - `inside`: whose block's maps see the merged states before it: the merge's own, or the expert's as in the code of
+      RegMean++'s authors.
     - With `one_by_one` each input of a block is solved for after those before it, at a higher cost.
     """
 
@@ -51,7 +52,7 @@ class Alignment:
 
 PRESETS = {
     "align": Alignment(),
-    "regmean_pp": Alignment(mix=0.0, ridge=0.0, off_diagonal=0.9, norm="none", inside="expert"),
+    "regmean_pp": Alignment(mix=0.0, ridge=0.0, off_diagonal=0.9, norm="none"),
 }
 
 
@@ -66,7 +67,18 @@ def alignment(preset: str = "align", **changes: Any) -> Alignment:
     return chosen
 
 
+WORDS = {
+    "norm": ("frobenius", "trace", "none"),
+    "positions": ("all", "answer", "prompt"),
+    "inside": ("merged", "expert"),
+}
+"""The settings that are one of several words."""
+
+
 def _problem(chosen: Alignment) -> str | None:
+    for name, words in WORDS.items():
+        if getattr(chosen, name) not in words:
+            return f"{name} is '{getattr(chosen, name)}', expected {' or '.join(words)}"
     if not 0 <= chosen.mix <= 1:
         return f"mix is {chosen.mix}, expected a number from 0 to 1"
     if chosen.ridge != "auto" and not 0 <= float(chosen.ridge) < float("inf"):

@@ -31,6 +31,9 @@ def command(
     positions: str = typer.Option("all", metavar="WHICH", help="all, answer or prompt positions of the text."),
     tokens: int | None = typer.Option(None, min=1, metavar="N", help="Tokens of each expert's text at most; 16384."),
     length: int | None = typer.Option(None, min=2, metavar="N", help="Tokens of a document at most; 512."),
+    inside: str = typer.Option(
+        "merged", metavar="WHOSE", help="Whose block sees the states before it: merged or expert."
+    ),
     one_by_one: bool = typer.Option(False, "--one-by-one", help="Solve a block's inputs one after the other."),
     as_adapter: int | None = typer.Option(
         None, "--as-adapter", min=1, metavar="RANK", help="Write the repair as a LoRA adapter of MERGED."
@@ -65,6 +68,7 @@ def command(
         "tokens": tokens,
         "length": length,
         "positions": positions,
+        "inside": inside,
         "one_by_one": one_by_one,
     }
     how = alignment(preset, **{name: value for name, value in asked.items() if value is not None})
