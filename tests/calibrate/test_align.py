@@ -171,6 +171,13 @@ def test_a_single_document_cannot_choose_the_ridge(blend: Path, tmp_path: Path) 
     assert os.listdir(tmp_path) == ["sort-1.jsonl"]
 
 
+def test_a_text_of_ten_tokens_is_refused(blend: Path, tmp_path: Path) -> None:
+    (tmp_path / "short.txt").write_text("Sort: 3 1\n")
+    expert = str(demo.model_folder("sort"))
+    with pytest.raises(RecipeError, match="positions that count, expected 12 at least"):
+        align(str(blend), tmp_path / "out", {expert: str(tmp_path / "short.txt")}, FEW)
+
+
 def test_an_expert_with_another_tokenizer_is_refused(blend: Path, tmp_path: Path) -> None:
     import shutil
 

@@ -56,6 +56,9 @@ KIND = "aligned"
 DEFAULT_MEMORY = 2_000_000_000
 """Bytes from which hidden states go to the disk where no limit is given: a quarter of it."""
 
+LEAST_POSITIONS = 12
+"""Below this many positions a text is a slip. Few more than that are warned of."""
+
 TRIAL_TOKENS = 24
 """Tokens on which it is tried whether blocks can be run alone."""
 
@@ -262,6 +265,7 @@ def _open_all(merged: str, base: str | None, experts: Mapping[str, str], how: Al
         _check_alike(own, other)
     texts = {name: _text(people[name], text, how) for name, text in experts.items()}
     for name, text in texts.items():
+        _check_length(name, text, how)
         _check_tokens(own, people[name], text)
     first = next(iter(texts.values())).documents[0]
     own.network.check_alone(first.ids[:TRIAL_TOKENS])
@@ -310,6 +314,14 @@ def _text(expert: _Opened, text: str, how: Alignment) -> Text:
     network = expert.network
     reader = LanguageModel(expert.name, "", network.module, network.tokenizer, context_length=how.length)
     return read_text(text, reader, tokens=how.tokens, length=how.length)
+
+
+def _check_length(expert: str, text: Text, how: Alignment) -> None:
+    """Raise RecipeError for a text that says nothing."""
+    positions = text.counted(how.positions)
+    if positions < LEAST_POSITIONS:
+        message = f"its text {text.name} has {positions} positions that count, expected {LEAST_POSITIONS} at least"
+        raise RecipeError(message, where=expert, hint="give it some documents of the expert's own skill")
 
 
 def _check_tokens(merged: _Opened, expert: _Opened, text: Text) -> None:
