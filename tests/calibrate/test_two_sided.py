@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from cuvee.calibrate.align import DepthLoop
+from cuvee.calibrate.depth_loop import DepthLoop
 from cuvee.calibrate.network import BlockNetwork
 from cuvee.calibrate.pairs import paired_batches
 from cuvee.calibrate.repair import align

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cuvee.calibrate.align import DepthLoop, Expert
+from cuvee.calibrate.depth_loop import DepthLoop, Expert
 from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.network import BlockNetwork
 from cuvee.calibrate.outcome import TextFigures

@@ -20,7 +20,7 @@ from cuvee.adapters.low_rank import Wanted
 from cuvee.addition import language
 from cuvee.amounts import bytes_text
 from cuvee.arguments import checks_options
-from cuvee.calibrate.align import ANCHOR, Candidate, DepthLoop, Expert
+from cuvee.calibrate.depth_loop import ANCHOR, Candidate, DepthLoop, Expert
 from cuvee.calibrate.journal import BlockJournal, locked
 from cuvee.calibrate.outcome import Aligned, TextFigures, Took
 from cuvee.calibrate.repaired import Repaired, Solved
