@@ -178,7 +178,7 @@ def soak(
                     run.kill(name)
                     time.sleep(generator.random() * 0.5)
                     run.start(name)
-            time.sleep(0.3 + generator.random())
+            time.sleep(0.1 + 0.5 * generator.random())
         for thread in sending:
             thread.join()
         run.stop_workers()
