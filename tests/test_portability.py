@@ -28,9 +28,10 @@ GUARDED = {
     "checkpoint/checkpoint.py": {"posix_fadvise"},
     "checkpoint/write.py": {"posix_fallocate"},
     "descriptors.py": {"fcntl", "pread", "preadv", "pwrite", "st_blocks"},
+    "submission/cores.py": {"sched_getaffinity", "sched_setaffinity"},
     "submission/hardware.py": {"sched_getaffinity", "sysconf"},
     "submission/sandbox/bubblewrap.py": {"chown", "geteuid", "resource"},  # Linux alone has it
-    "submission/sandbox/cgroup.py": {"geteuid"},
+    "submission/sandbox/cgroup.py": {"geteuid", "sched_getaffinity"},  # Linux alone has it
     "submission/sandbox/choose.py": {"geteuid"},
     "submission/sandbox/container.py": {"geteuid"},
     "submission/sandbox/filesystem.py": {"geteuid", "statvfs"},
@@ -38,6 +39,7 @@ GUARDED = {
     "submission/sandbox/leftovers.py": {"geteuid"},
     "submission/sandbox/plain.py": {"resource"},
     "submission/sandbox/watched.py": {"SIGKILL", "killpg"},
+    "submission/scratch.py": {"geteuid"},
 }
 """Where such a name may stand: another way is beside it, which the test below goes."""
 
