@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Unpack, cast, get_args
+from typing import Any, Unpack
 
 from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
 
@@ -36,7 +36,7 @@ from cuvee.engine.options import RunOptions
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.run import MergeResult, run_plan
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, PlatformError, RecipeError
-from cuvee.evaluate.model import Device, LanguageModel, pick_device
+from cuvee.evaluate.model import LanguageModel
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
 from cuvee.plan.draft import unaligned
@@ -61,6 +61,9 @@ LEAST_POSITIONS = 12
 
 TRIAL_TOKENS = 24
 """Tokens on which it is tried whether blocks can be run alone."""
+
+CPU = torch.device("cpu")
+"""Where repairs are calculated: hidden states stay in the main memory or on the disk."""
 
 PAPER = "arXiv:2605.13030, arXiv:2508.03121"
 
@@ -102,7 +105,6 @@ def align(
     adapter_rank: int | None = None,
     memory_bytes: int | None = None,
     threads: int = 1,
-    device: Device = "cpu",
     overwrite: bool = False,
     resume: bool = True,
     hub: Hub | None = None,
@@ -113,7 +115,8 @@ def align(
     `experts` maps models to texts, as `cuvee.calibrate.text.read_text` takes them. With `compares` it is measured, at
     the cost of another stream, how far the merge was from the experts before. With `adapter_rank` the repair is written
     as a LoRA adapter of `merged`. `recipe` is the one that merged it, where both are done in one go, and `sources` are
-    models that are opened already. A run that was stopped goes on where it was unless `resume` is false.
+    models that are opened already. A run that was stopped goes on where it was unless `resume` is false. All is
+    calculated on the CPU.
 
     Raises RecipeError for settings and private parts, CheckpointError for models that do not fit together,
     EvaluationError for texts and models that cannot be run, OutOfBudget for too little memory.
@@ -122,7 +125,7 @@ def align(
     out = Path(out).absolute()
     _check_asked(experts, how, base)
     refuse_existing(out, overwrite=overwrite)
-    opener = _Opener(sources or {}, hub or Hub(), pick_device(device), heard)
+    opener = _Opener(sources or {}, hub or Hub(), heard)
     models = _open_all(merged, base, experts, how, opener)
     warnings = warnings_of(models.texts, how.positions)
     identity = _identity(models, how, in_full=adapter_rank is not None, compares=compares)
@@ -203,7 +206,6 @@ def merge_aligned(
             sources=_local_sources(plain),
             memory_bytes=options.get("memory_bytes"),
             threads=options.get("threads", 1),
-            device=_device(options),
             overwrite=options.get("overwrite", False),
             resume=options.get("resume", True),
             hub=hub,
@@ -218,7 +220,7 @@ def open_for_recipe(plan: Plan) -> tuple[_Models, Alignment]:
     """Open what a plan's recipe aligns, its base or first model in the place of the merge; return how it aligns."""
     recipe = plan.recipe
     how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
-    opener = _Opener(_local_sources(plan), plan.hub, torch.device("cpu"), Silent())
+    opener = _Opener(_local_sources(plan), plan.hub, Silent())
     return _open_all(str(plan.models[plan.donor]), None, texts, how, opener), how
 
 
@@ -226,13 +228,6 @@ def _local_sources(plan: Plan) -> dict[str, TensorSource]:
     """Return the models of a plan that lie in folders, which are relative to the recipe's, by their references."""
     models = zip(plan.models, plan.places, plan.sources, strict=True)
     return {str(model): unaligned(source) for model, place, source in models if place is not None}
-
-
-def _device(options: RunOptions) -> Device:
-    device = options.get("device", "cpu")
-    if device not in get_args(Device):
-        raise RecipeError(f"device '{device}' is none of {', '.join(get_args(Device))}")
-    return cast(Device, device)
 
 
 def _texts_of(recipe: Recipe) -> dict[str, str]:
@@ -278,7 +273,6 @@ class _Opener:
 
     sources: Mapping[str, TensorSource]
     hub: Hub
-    device: torch.device
     progress: Progress
 
     def open(self, name: str) -> _Opened:
@@ -289,7 +283,7 @@ class _Opener:
         if folder is None or not (folder / "config.json").is_file():
             hint = "write it as a folder first: cuvee merge with merge_method: passthrough"
             raise CheckpointError("its folder has no config.json, so it cannot be run", where=name, hint=hint)
-        return _Opened(name, Parent(name, source), open_network(source, folder, name, device=self.device))
+        return _Opened(name, Parent(name, source), open_network(source, folder, name, device=CPU))
 
 
 def _check_alike(merged: _Opened, other: _Opened) -> None:

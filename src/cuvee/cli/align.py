@@ -43,13 +43,15 @@ def command(
     ),
     memory: str = typer.Option("", metavar="SIZE", help="Private memory that it may take."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
-    device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped run to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Repair MERGED with a little text of each expert: its linear maps are solved anew to answer as the experts do."""
+    """Repair MERGED with a little text of each expert: its linear maps are solved anew to answer as the experts do.
+
+    Repairs are calculated on the CPU, also where there is a GPU.
+    """
     from cuvee.calibrate.repair import align
     from cuvee.calibrate.settings import alignment
     from cuvee.cli.amounts import parse_bytes
@@ -75,7 +77,6 @@ def command(
     options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
         "threads": threads or os.cpu_count() or 1,
-        "device": device,
         "resume": not no_resume,
         "overwrite": overwrite,
         "hub": Hub(offline=offline),
