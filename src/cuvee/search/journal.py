@@ -1,0 +1,172 @@
+"""The journal of a search: what was asked, what was answered, what became of it; the only truth on disk.
+
+`candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for each
+block of items that it has answered. A line counts once its newline is there. A killed search leaves at most one torn
+line in a file; the journal cuts it off when it is opened again.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cuvee.errors import RecipeError
+from cuvee.search.space import Values
+
+CANDIDATES, ITEMS, HEAD = "candidates.jsonl", "items", "search.json"
+RESULTS = ("best.yaml", "report.json", "index.html")
+
+State = Literal["measured", "dropped", "failed"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe to try. `arm` is the method that proposed it, "" for an anchor that stands outside the arms.
+
+    An `anchor` answers all items, whatever the race says. `spent` is the share of the budget, from 0 to 1, that was gone
+    when it was proposed.
+    """
+
+    number: int
+    arm: str
+    name: str
+    values: Values
+    recipe: str
+    anchor: bool
+    spent: float
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a candidate answered in one block: the score of each item by task, in the order of the block's items."""
+
+    number: int
+    scores: Mapping[str, list[float]]
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a candidate. `value` is what its arm was told, None where it failed; `reason` says why it ended."""
+
+    number: int
+    state: State
+    value: float | None
+    standard_error: float | None
+    difference: float | None
+    items: int
+    tokens: int
+    seconds: float
+    reason: str
+
+
+Event = Candidate | Outcome
+
+
+class Journal:
+    """A folder that keeps a search. State: the open files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / ITEMS).mkdir(parents=True, exist_ok=True)
+        _cut(folder / CANDIDATES)
+        for file in (folder / ITEMS).glob("*.jsonl"):
+            _cut(file)
+
+    def events(self) -> Iterator[Event]:
+        """Give what happened, in order."""
+        for line in _lines(self.folder / CANDIDATES):
+            event = line.pop("event")
+            yield Candidate(**line) if event == "asked" else Outcome(**line)
+
+    def blocks(self, number: int) -> tuple[Block, ...]:
+        """Return the blocks that a candidate has answered, in order."""
+        return tuple(Block(**line) for line in _lines(self._items_file(number)))
+
+    def asked(self, candidate: Candidate) -> None:
+        """Note a candidate before anything of it is computed."""
+        _append(self.folder / CANDIDATES, {"event": "asked", **asdict(candidate)})
+
+    def answered(self, number: int, block: Block) -> None:
+        """Note a block of a candidate."""
+        _append(self._items_file(number), asdict(block))
+
+    def done(self, outcome: Outcome) -> None:
+        """Note what became of a candidate."""
+        _append(self.folder / CANDIDATES, {"event": "done", **asdict(outcome)}, durable=True)
+
+    def _items_file(self, number: int) -> Path:
+        return self.folder / ITEMS / f"{number}.jsonl"
+
+
+def open_journal(folder: Path, head: Mapping[str, Any], *, fresh: bool = False) -> Journal:
+    """Open a search's folder, a new one or one to go on with.
+
+    `head` is what must not have changed: space, tasks, models, code. Raises RecipeError where it has, unless `fresh`
+    starts anew.
+    """
+    file = folder / HEAD
+    if fresh:
+        _clear(folder)
+    if not file.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise RecipeError("the folder holds something else than a search", where=str(folder), hint="name a new one")
+        folder.mkdir(parents=True, exist_ok=True)
+        _write(file, head)
+        return Journal(folder)
+    before = json.loads(file.read_text(encoding="utf-8"))
+    changed = [key for key in head if before.get(key) != json.loads(json.dumps(head[key]))]
+    if changed:
+        raise RecipeError(
+            f"the search in this folder had another {', '.join(changed)}",
+            where=str(folder),
+            hint="name another folder, or start anew with --fresh",
+        )
+    return Journal(folder)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a search, its head last, so that half of one is never taken for a whole."""
+    for file in (folder / ITEMS).glob("*.jsonl"):
+        file.unlink()
+    for name in (*RESULTS, CANDIDATES, HEAD):
+        (folder / name).unlink(missing_ok=True)
+    if (folder / ITEMS).exists():
+        (folder / ITEMS).rmdir()
+
+
+def _write(file: Path, content: Mapping[str, Any]) -> None:
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+
+
+def _append(file: Path, line: Mapping[str, Any], *, durable: bool = False) -> None:
+    """Write a line. It outlives this process at once, and a power cut where it is `durable`."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        stream.flush()
+        if durable:
+            os.fsync(stream.fileno())
+
+
+def _lines(file: Path) -> Iterator[dict[str, Any]]:
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8").split("\n"):
+        if line:
+            yield json.loads(line)
+
+
+def _cut(file: Path) -> None:
+    """Cut off a last line without its end."""
+    if not file.exists():
+        return
+    content = file.read_bytes()
+    whole = content.rfind(b"\n") + 1
+    if whole < len(content):
+        with file.open("r+b") as stream:
+            stream.truncate(whole)

@@ -1,0 +1,280 @@
+"""The race: candidates answer blocks of items, in as many slots as there are, and the bad ones leave early.
+
+A slot works on one candidate at a time. After each block the race compares the candidate with the incumbent, the best
+of those that have answered everything, on the items that both have answered. Only this process writes the journal, so a
+slot that dies costs the block that it was at.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from cuvee.errors import CuveeError
+from cuvee.search.journal import Block, Candidate, Journal, Outcome
+from cuvee.search.racing import Scores, decision, weighted_mean
+from cuvee.search.space import Values
+
+Items = Mapping[str, Sequence[str]]
+"""Ids of items by task."""
+
+TRIES = 3
+"""So often a block is tried before its candidate counts as failed."""
+
+
+class SearchError(CuveeError):
+    """A search that cannot go on: no candidate could be measured, a worker gives other answers than the disk."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What a proposer would have measured."""
+
+    arm: str
+    name: str
+    values: Values
+    recipe: str
+    anchor: bool = False
+
+
+class Proposer(Protocol):
+    """Says what to try next. It hears of everything, also of what an earlier process did."""
+
+    def propose(self, number: int, spent: float) -> Proposal | None:
+        """Return the next proposal, or None when there is nothing left. `spent` is the share of the budget, 0 to 1."""
+
+    def proposed(self, candidate: Candidate) -> None:
+        """Note what an earlier process proposed."""
+
+    def tell(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Hear what became of a candidate."""
+
+
+class Measurer(Protocol):
+    """Answers blocks in slots: submits one block at a time to a slot, and gives back whichever is done."""
+
+    slots: int
+
+    def submit(self, slot: int, recipe: str, items: Items) -> None: ...
+
+    def next_done(self) -> "Answer": ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A block that a slot has answered, or the sentence that says why it did not."""
+
+    slot: int
+    scores: Mapping[str, list[float]]
+    tokens: int
+    seconds: float
+    failure: str = ""
+
+
+@dataclass
+class Running:
+    """A candidate under way."""
+
+    candidate: Candidate
+    scores: dict[str, list[float]] = field(default_factory=dict)
+    blocks: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    failures: int = 0
+    difference: float | None = None
+    standard_error: float | None = None
+    value: float | None = None
+
+    @property
+    def items(self) -> int:
+        return sum(len(scores) for scores in self.scores.values())
+
+    def take(self, block: Block) -> None:
+        """Add a block's answers."""
+        for task, scores in block.scores.items():
+            self.scores.setdefault(task, []).extend(scores)
+        self.blocks += 1
+        self.tokens += block.tokens
+        self.seconds += block.seconds
+
+    def outcome(self, state: str, reason: str) -> Outcome:
+        return Outcome(
+            self.candidate.number,
+            state,  # type: ignore[arg-type]  # one of the three states, said by the callers below
+            self.value,
+            self.standard_error,
+            self.difference,
+            self.items,
+            self.tokens,
+            self.seconds,
+            reason,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A candidate with its outcome and the scores of the items that it answered."""
+
+    candidate: Candidate
+    outcome: Outcome
+    scores: Scores
+
+
+class Race:
+    """Runs candidates against each other. State: the incumbent, what runs, what is done, what it cost.
+
+    `blocks` are the search items in the order in which everyone meets them, `weights` those of the tasks. With `racing`
+    off, everyone answers everything.
+    """
+
+    def __init__(
+        self,
+        blocks: Sequence[Items],
+        weights: Mapping[str, float],
+        proposer: Proposer,
+        journal: Journal,
+        *,
+        racing: bool = True,
+        watch: Callable[["Race"], None] = lambda race: None,
+    ) -> None:
+        self.blocks, self.weights = blocks, weights
+        self.proposer, self.journal, self.racing, self.watch = proposer, journal, racing, watch
+        self.done: dict[int, Measured] = {}
+        self.incumbent: Measured | None = None
+        self.running: dict[int, Running] = {}
+        self.started = 0
+        self._again: list[Running] = []
+        self._take_up()
+
+    @property
+    def items(self) -> int:
+        """How many items have been answered, unfinished candidates included."""
+        finished = sum(measured.outcome.items for measured in self.done.values())
+        return finished + sum(running.items for running in (*self.running.values(), *self._again))
+
+    @property
+    def tokens(self) -> int:
+        finished = sum(measured.outcome.tokens for measured in self.done.values())
+        return finished + sum(running.tokens for running in (*self.running.values(), *self._again))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that slots have worked, all together."""
+        finished = sum(measured.outcome.seconds for measured in self.done.values())
+        return finished + sum(running.seconds for running in (*self.running.values(), *self._again))
+
+    @property
+    def whole(self) -> int:
+        """How many items a full candidate answers."""
+        return sum(len(ids) for block in self.blocks for ids in block.values())
+
+    def run(self, measurer: Measurer, spent: Callable[["Race"], float]) -> None:
+        """Propose and measure until `spent` says 1 or the proposer has nothing left, and what runs has ended."""
+        idle = set(range(measurer.slots))
+        while True:
+            for slot in sorted(idle):
+                running = self._next(spent)
+                if running is None:
+                    break
+                idle.discard(slot)
+                self.running[slot] = running
+                measurer.submit(slot, running.candidate.recipe, self.blocks[running.blocks])
+            if not self.running:
+                return
+            answer = measurer.next_done()
+            running = self.running[answer.slot]
+            self._hear(running, answer)
+            if running.candidate.number in self.done:
+                del self.running[answer.slot]
+                idle.add(answer.slot)
+            else:
+                measurer.submit(answer.slot, running.candidate.recipe, self.blocks[running.blocks])
+            self.watch(self)
+
+    def _next(self, spent: Callable[["Race"], float]) -> Running | None:
+        while self._again:
+            running = self._again.pop(0)
+            self._look(running)
+            if running.candidate.number not in self.done:
+                return running
+        share = spent(self)
+        if share >= 1:
+            return None
+        proposal = self.proposer.propose(self.started, share)
+        if proposal is None:
+            return None
+        candidate = Candidate(
+            self.started, proposal.arm, proposal.name, proposal.values, proposal.recipe, proposal.anchor, share
+        )
+        self.journal.asked(candidate)
+        self.started += 1
+        return Running(candidate)
+
+    def _hear(self, running: Running, answer: Answer) -> None:
+        if answer.failure:
+            running.failures += 1
+            if running.failures == TRIES:
+                self._finish(running, running.outcome("failed", answer.failure))
+            return
+        block = Block(running.blocks, dict(answer.scores), answer.tokens, answer.seconds)
+        self.journal.answered(running.candidate.number, block)
+        running.take(block)
+        self._look(running)
+
+    def _look(self, running: Running) -> None:
+        """Compare a candidate with the incumbent; end it where it has answered everything or is too far behind."""
+        if not running.blocks:
+            return
+        running.value = weighted_mean(running.scores, self.weights)
+        drop = False
+        if self.incumbent is not None:
+            race = decision(running.scores, self.incumbent.scores, self.weights)
+            running.difference, running.standard_error = race.difference, race.standard_error
+            running.value = race.told
+            drop = race.drop and self.racing and not running.candidate.anchor
+        if running.blocks == len(self.blocks):
+            self._finish(running, running.outcome("measured", ""))
+        elif drop:
+            self._finish(running, running.outcome("dropped", self._behind(running)))
+
+    def _behind(self, running: Running) -> str:
+        assert self.incumbent is not None
+        assert running.difference is not None
+        behind = -100 * running.difference
+        return f"{behind:.1f} points behind {self.incumbent.candidate.name} after {running.items} items"
+
+    def _finish(self, running: Running, outcome: Outcome) -> None:
+        self.journal.done(outcome)
+        self._note(Measured(running.candidate, outcome, running.scores))
+
+    def _note(self, measured: Measured) -> None:
+        outcome = measured.outcome
+        self.done[outcome.number] = measured
+        if outcome.state == "measured" and (self.incumbent is None or _value(measured) > _value(self.incumbent)):
+            self.incumbent = measured
+        self.proposer.tell(measured.candidate, outcome)
+
+    def _take_up(self) -> None:
+        """Go through the journal of an earlier process."""
+        candidates: dict[int, Candidate] = {}
+        for event in self.journal.events():
+            if isinstance(event, Candidate):
+                candidates[event.number] = event
+                self.proposer.proposed(event)
+                self.started = event.number + 1
+                continue
+            taken_up = self._taken_up(candidates[event.number])
+            self._note(Measured(taken_up.candidate, event, taken_up.scores))
+        self._again = [self._taken_up(each) for number, each in candidates.items() if number not in self.done]
+
+    def _taken_up(self, candidate: Candidate) -> Running:
+        running = Running(candidate)
+        for block in self.journal.blocks(candidate.number):
+            running.take(block)
+        return running
+
+
+def _value(measured: Measured) -> float:
+    assert measured.outcome.value is not None
+    return measured.outcome.value

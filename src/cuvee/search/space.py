@@ -1,0 +1,462 @@
+"""A search space: the file that says which recipes may be tried, and on which items they are judged.
+
+A space looks like a recipe in which ranges stand where numbers do. Each merge method of it is an arm with dimensions of
+its own; `Arm.recipe` turns a value of each dimension into an ordinary recipe, which `cuvee merge` merges to the same
+bytes.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from cuvee.errors import RecipeError, closest
+from cuvee.method import Method, registry
+
+Values = Mapping[str, float | str | bool]
+"""One value of each dimension of an arm, by the dimension's name."""
+
+Part = Annotated[float, Field(gt=0, lt=1)]
+
+DEFAULT_METHODS = ("task_arithmetic", "tsv_m")
+WEIGHTS = (0.0, 1.2)
+SCALES = (0.2, 2.0)
+POINTS = 3
+DIGITS = 4
+"""A recipe says its numbers with that many significant digits, so that a person can read it."""
+
+DENSITIES = (0.2, 0.5, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """What may vary: a number from `low` to `high`, on a logarithmic scale if `log`; or one of `choices`."""
+
+    name: str
+    low: float = 0.0
+    high: float = 1.0
+    log: bool = False
+    choices: tuple[float | str | bool, ...] = ()
+
+    def rounded(self, value: float | str | bool) -> float | str | bool:
+        """Return the value as a recipe says it, within the range."""
+        if self.choices or isinstance(value, str | bool):
+            return value
+        return min(max(float(f"{value:.{DIGITS}g}"), self.low), self.high)
+
+    def line(self, points: int) -> tuple[float | str | bool, ...]:
+        """Return that many values from one end to the other, or all choices."""
+        if self.choices:
+            return self.choices
+        shares = [place / (points - 1) for place in range(points)]
+        if self.log:
+            ratio = self.high / self.low
+            return tuple(self.rounded(self.low * ratio**share) for share in shares)
+        return tuple(self.rounded(self.low + (self.high - self.low) * share) for share in shares)
+
+
+class _Written(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+class WrittenModel(_Written):
+    """A model, with the text that merges may be aligned with it by."""
+
+    model: str
+    text: str | None = None
+
+
+class WrittenWeights(_Written):
+    """Which weights vary: one of each model or one of all, over the depth by control points, for some roles apart."""
+
+    per: Literal["model", "all"] = "model"
+    over: Literal["depth", "whole"] = "depth"
+    points: Annotated[int, Field(ge=2, le=9)] = POINTS
+    roles: list[str] = []
+    range: list[float] = list(WEIGHTS)
+
+    @field_validator("range")
+    @classmethod
+    def _rises(cls, bounds: list[float]) -> list[float]:
+        if len(bounds) != 2 or not bounds[0] < bounds[1]:
+            raise ValueError("a range is two numbers, the lower one first")
+        return bounds
+
+
+class WrittenInclude(_Written):
+    """Models may be left out, but at least that many stay."""
+
+    at_least: Annotated[int, Field(ge=1)] = 2
+
+
+class WrittenSearch(_Written):
+    """What varies. Whatever is not said is as `Arm`s have it by default."""
+
+    method: list[str] = list(DEFAULT_METHODS)
+    weights: WrittenWeights | None = None
+    parameters: dict[str, Any] = {}
+    include: WrittenInclude | None = None
+    align: dict[str, Any] | None = None
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _listed(cls, method: object) -> object:
+        return [method] if isinstance(method, str) else method
+
+
+class WrittenItems(_Written):
+    """How items are shared out: to search by, to choose by, to report on. `private` is the task NAME-private."""
+
+    search: Part | None = None
+    select: Part | None = None
+    report: Part | Literal["private"] | None = None
+    block: Annotated[int, Field(ge=5)] = 25
+
+
+class WrittenSelect(_Written):
+    """How many of the best are measured on the items to choose by."""
+
+    top: Annotated[int, Field(ge=1)] = 8
+
+
+class WrittenSpace(_Written):
+    """The file as it is written."""
+
+    base_model: str
+    models: Annotated[list[WrittenModel], Field(min_length=1)]
+    tasks: Annotated[list[str], Field(min_length=1)]
+    budget: str | int = 200
+    search: WrittenSearch = WrittenSearch()
+    items: WrittenItems = WrittenItems()
+    select: WrittenSelect = WrittenSelect()
+    sampler: Literal["auto", "tpe", "cma", "gp", "random", "grid"] = "auto"
+    anchors: list[str | dict[str, str]] = ["parents", "average", "defaults", "lambda"]
+    racing: bool = True
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _named(cls, models: object) -> object:
+        if not isinstance(models, list):
+            return models
+        return [{"model": model} if isinstance(model, str) else model for model in models]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One merge method with what may vary in it."""
+
+    method: str
+    space: WrittenSpace
+    dimensions: tuple[Dimension, ...]
+
+    @property
+    def _weights(self) -> WrittenWeights:
+        return self.space.search.weights or WrittenWeights()
+
+    @cached_property
+    def default(self) -> Values:
+        """The values that the method has when nobody searches: its own defaults, weights of one."""
+        defaults: dict[str, float | str | bool] = {}
+        for dimension in self.dimensions:
+            defaults[dimension.name] = _default_of(dimension, registry()[self.method])
+        return defaults
+
+    def recipe(self, values: Values) -> str:
+        """Return the recipe of some values, as YAML, its numbers rounded to `DIGITS`."""
+        values = self._rounded(values)
+        names = model_names(self.space)
+        included = [name for name in names if values.get(f"include.{name}", True)]
+        needed = self.space.search.include.at_least if self.space.search.include else 1
+        for name in names:
+            if len(included) >= needed:
+                break
+            if name not in included:
+                included.append(name)
+        document: dict[str, Any] = {"merge_method": self.method}
+        if registry()[self.method].base != "member":
+            document["base_model"] = self.space.base_model
+        document["models"] = []
+        for name, model in zip(names, self.space.models, strict=True):
+            if name in included:
+                document["models"].append(self._model(name, model, values))
+        parameters = self._parameters(values)
+        if parameters:
+            document["parameters"] = parameters
+        if self.space.search.align is not None:
+            document["align"] = self._alignment(values)
+        if self.space.dtype is not None:
+            document["dtype"] = self.space.dtype
+        return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+
+    def _rounded(self, values: Values) -> Values:
+        by_name = {dimension.name: dimension for dimension in self.dimensions}
+        return {name: by_name[name].rounded(value) for name, value in values.items()}
+
+    def _model(self, name: str, model: WrittenModel, values: Values) -> dict[str, Any]:
+        entry: dict[str, Any] = {"model": model.model}
+        if model.text is not None and self.space.search.align is not None:
+            entry["text"] = model.text
+        weight = _weight(self._weights, name, values)
+        if weight is not None:
+            entry["parameters"] = {"weight": weight}
+        return entry
+
+    def _parameters(self, values: Values) -> dict[str, Any]:
+        settings = registry()[self.method].settings
+        parameters: dict[str, Any] = {}
+        if self._weights.per == "all" or not any(name.startswith("weight.") for name in values):
+            shared = _weight(self._weights, "", values)
+            if "weight" in settings:
+                parameters["weight"] = 1.0 if shared is None else shared
+        for name in settings:
+            if name in values and name != "weight":
+                parameters[name] = values[name]
+            elif f"{name}.0" in values and name != "weight":
+                parameters[name] = _points(name, values)
+            elif name in self.space.search.parameters and not _is_range(self.space.search.parameters[name]):
+                parameters[name] = self.space.search.parameters[name]
+        return parameters
+
+    def _alignment(self, values: Values) -> dict[str, Any]:
+        alignment = dict(self.space.search.align or {})
+        for name in alignment:
+            if f"align.{name}" in values:
+                alignment[name] = values[f"align.{name}"]
+        return alignment
+
+
+def read_space(file: Path) -> WrittenSpace:
+    """Read a space. Raises RecipeError with every problem and its key."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError("there is no space to read", where=str(file), hint="`cuvee search new` writes one") from error
+    return parse_space(text, folder=file.parent, where=str(file))
+
+
+def parse_space(text: str, *, folder: Path, where: str) -> WrittenSpace:
+    """Read a space from a string; models and files of it are looked up in `folder`."""
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"not YAML: {error}", where=where) from error
+    if not isinstance(document, dict):
+        raise RecipeError("expected keys such as base_model, models and tasks", where=where)
+    try:
+        space = WrittenSpace.model_validate(document)
+    except ValidationError as error:
+        raise RecipeError(_problems(error), where=where) from error
+    return _checked(_located(space, folder), where)
+
+
+def arms_of(space: WrittenSpace) -> tuple[Arm, ...]:
+    """Return an arm for each method of a space."""
+    return tuple(Arm(method, space, tuple(_dimensions(method, space))) for method in space.search.method)
+
+
+def model_names(space: WrittenSpace) -> tuple[str, ...]:
+    """Name the models by the end of their reference; by their place, too, where two end alike."""
+    ends = [model.model.rstrip("/").split("/")[-1].split("@")[0] for model in space.models]
+    return tuple(end if ends.count(end) == 1 else f"{end} {place}" for place, end in enumerate(ends, 1))
+
+
+def parent_recipe(space: WrittenSpace, reference: str) -> str:
+    """Return the recipe that gives one model back."""
+    document: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": reference}]}
+    if space.dtype is not None:
+        document["dtype"] = space.dtype
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def average_recipe(space: WrittenSpace) -> str:
+    """Return the recipe of the plain average."""
+    models = [{"model": model.model} for model in space.models]
+    document: dict[str, Any] = {"merge_method": "linear", "models": models, "parameters": {"weight": 1.0}}
+    if space.dtype is not None:
+        document["dtype"] = space.dtype
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def scaled_recipe(space: WrittenSpace, scale: float) -> str:
+    """Return the recipe of plain task arithmetic with one scale for all."""
+    document: dict[str, Any] = {
+        "merge_method": "task_arithmetic",
+        "base_model": space.base_model,
+        "models": [{"model": model.model} for model in space.models],
+        "parameters": {"weight": 1.0, "lambda": scale},
+    }
+    if space.dtype is not None:
+        document["dtype"] = space.dtype
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _dimensions(method: str, space: WrittenSpace) -> Iterator[Dimension]:
+    known = registry()[method]
+    written = space.search.parameters
+    weights = space.search.weights
+    varies_weights = weights is not None or known.kind == "coefficient"
+    if varies_weights and "weight" in known.settings:
+        yield from _weight_dimensions(weights or WrittenWeights(), model_names(space))
+    elif "lambda" in known.settings and "lambda" not in written and known.base == "delta":
+        for point in range(2):
+            yield Dimension(f"lambda.{point}", *SCALES, log=True)
+    if "density" in known.settings and "density" not in written:
+        yield Dimension("density", choices=DENSITIES)
+    for name, value in written.items():
+        if name in known.settings and _is_range(value):
+            yield _range(name, value)
+    if space.search.include is not None:
+        for name in model_names(space):
+            yield Dimension(f"include.{name}", choices=(True, False))
+    for name, value in (space.search.align or {}).items():
+        if _is_range(value):
+            yield _range(f"align.{name}", value)
+
+
+def _weight_dimensions(weights: WrittenWeights, names: Sequence[str]) -> Iterator[Dimension]:
+    owners = names if weights.per == "model" else ("",)
+    roles = (*weights.roles, "") if weights.roles else ("",)
+    points = range(weights.points) if weights.over == "depth" else (0,)
+    low, high = weights.range
+    for owner in owners:
+        for role in roles:
+            for point in points:
+                yield Dimension(weight_name(owner, role, point), low, high)
+
+
+def weight_name(model: str, role: str, point: int) -> str:
+    """Name the dimension of a weight: `weight.MODEL.ROLE.POINT`; an empty model is all, an empty role the rest."""
+    return f"weight.{model}.{role}.{point}"
+
+
+def _weight(weights: WrittenWeights, owner: str, values: Values) -> Any:
+    """Return a model's weight as a recipe has it: a number, a gradient, or gradients by filter. None if it is fixed."""
+    choices: list[dict[str, Any]] = []
+    for role in (*weights.roles, ""):
+        numbers = []
+        for point in range(weights.points):
+            name = weight_name(owner, role, point)
+            if name in values:
+                numbers.append(float(values[name]))
+        if numbers:
+            choice: dict[str, Any] = {"filter": role} if role else {}
+            choice["value"] = _number_or_gradient(numbers)
+            choices.append(choice)
+    if not choices:
+        return None
+    if not weights.roles:
+        return choices[0]["value"]
+    return choices
+
+
+def _points(name: str, values: Values) -> list[float]:
+    points = []
+    while f"{name}.{len(points)}" in values:
+        points.append(float(values[f"{name}.{len(points)}"]))
+    return points
+
+
+def _number_or_gradient(numbers: list[float]) -> float | list[float]:
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _default_of(dimension: Dimension, method: Method) -> float | str | bool:
+    setting = method.settings.get(dimension.name.split(".")[0])
+    default = 1.0 if setting is None or setting.default is None else setting.default
+    if dimension.choices:
+        return default if default in dimension.choices else dimension.choices[0]
+    if isinstance(default, str | bool):
+        return default
+    return min(max(float(default), dimension.low), dimension.high)
+
+
+def _is_range(value: object) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _range(name: str, value: Any) -> Dimension:
+    """Read a range: `[low, high]`, `{log: [low, high]}` or `{choice: [...]}`."""
+    if isinstance(value, list):
+        bounds, log = value, False
+    elif set(value) == {"choice"} and isinstance(value["choice"], list) and value["choice"]:
+        return Dimension(name, choices=tuple(value["choice"]))
+    elif set(value) == {"log"}:
+        bounds, log = value["log"], True
+    else:
+        raise RecipeError(f"{name}: expected [low, high], {{log: [low, high]}} or {{choice: [...]}}, found {value}")
+    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
+    if not numbers or not all(math.isfinite(bound) for bound in bounds) or not bounds[0] < bounds[1]:
+        raise RecipeError(f"{name}: expected two numbers, the lower one first, found {bounds}")
+    if log and bounds[0] <= 0:
+        raise RecipeError(f"{name}: a logarithmic range starts above 0, found {bounds[0]}")
+    return Dimension(name, float(bounds[0]), float(bounds[1]), log)
+
+
+def _problems(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(key) for key in problem["loc"])
+        lines.append(f"{place}: {problem['msg']}")
+    return "; ".join(lines)
+
+
+def _located(space: WrittenSpace, folder: Path) -> WrittenSpace:
+    """Return the space with its local models and files named by whole paths: its recipes are read elsewhere."""
+    models = []
+    for model in space.models:
+        text = None if model.text is None else _whole(model.text, folder)
+        models.append(WrittenModel(model=_whole(model.model, folder), text=text))
+    tasks = [_whole(task, folder) for task in space.tasks]
+    return space.model_copy(
+        update={"base_model": _whole(space.base_model, folder), "models": models, "tasks": tasks}
+    )
+
+
+def _whole(reference: str, folder: Path) -> str:
+    """Return references to what lies in the folder as whole paths; of `model+adapter` both halves."""
+    halves = []
+    for half in reference.split("+"):
+        path = folder / half
+        halves.append(str(path.resolve()) if path.exists() else half)
+    return "+".join(halves)
+
+
+def _checked(space: WrittenSpace, where: str) -> WrittenSpace:
+    """Refuse what no recipe could be made of: all at once."""
+    problems = []
+    methods = registry()
+    for name in space.search.method:
+        if name not in methods:
+            nearest = closest(name, list(methods))
+            hint = f"; did you mean '{nearest}'?" if nearest else ""
+            problems.append(f"search.method: there is no method '{name}'{hint}")
+            continue
+        low, high = methods[name].models
+        if len(space.models) < low or (high is not None and len(space.models) > high):
+            problems.append(f"search.method: '{name}' does not merge {len(space.models)} models")
+    known = {name for method in space.search.method if method in methods for name in methods[method].settings}
+    for name in space.search.parameters:
+        if name not in known:
+            nearest = closest(name, sorted(known))
+            hint = f"; did you mean '{nearest}'?" if nearest else ""
+            problems.append(f"search.parameters: no method of the space takes '{name}'{hint}")
+    for anchor in space.anchors:
+        if isinstance(anchor, str) and anchor not in ("parents", "average", "defaults", "lambda"):
+            problems.append(f"anchors: expected parents, average, defaults, lambda or file: PATH, found '{anchor}'")
+    if space.search.align is not None and any(model.text is None for model in space.models):
+        problems.append("search.align: every model needs a `text`")
+    if not problems:
+        try:
+            arms_of(space)
+        except RecipeError as error:
+            problems.append(error.message)
+    if problems:
+        raise RecipeError("; ".join(problems), where=where)
+    return space
