@@ -1,7 +1,8 @@
-"""Amounts of bytes as people write and read them."""
+"""Amounts as people write and read them: bytes, and scores in points of 100."""
 
 import re
 
+MINUS = "\N{MINUS SIGN}"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -19,3 +20,14 @@ def bytes_text(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.0f} B"
+
+
+def points(fraction: float) -> str:
+    """Write a fraction in points with one decimal, e.g. "62.8"."""
+    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", MINUS)
+
+
+def signed(fraction: float) -> str:
+    """Write a difference of fractions in points with its sign, e.g. "+4.0"."""
+    text = points(fraction)
+    return text if text == "0.0" or text.startswith(MINUS) else f"+{text}"

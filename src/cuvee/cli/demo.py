@@ -44,8 +44,9 @@ def _print(board: "Leaderboard") -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cuvee.amounts import points
     from cuvee.report import rows, verdict_sentence
-    from cuvee.report.leaderboard import interval, points
+    from cuvee.report.leaderboard import interval
 
     table = Table(box=None, pad_edge=False, padding=(0, 1), title="Macro average of all tasks, %", title_justify="left")
     for column in ("rank", "model"):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from cuvee.amounts import signed
 from cuvee.report.evaluation import number, probability
-from cuvee.report.leaderboard import signed
 
 if TYPE_CHECKING:
     from cuvee.evaluate import Difference, Gap, Ranking, Report

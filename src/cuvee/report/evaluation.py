@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from cuvee.amounts import points, signed
 from cuvee.evaluate import Gap, Ranking, Report, Score, rank
 from cuvee.evaluate.evaluated import Evaluated, Line
 from cuvee.evaluate.report import Figure
-from cuvee.report.leaderboard import points, signed
 from cuvee.report.page import Scale, duration
 from cuvee.report.template import render, shipped, stylesheet
 

@@ -7,7 +7,8 @@ grey. Each background carries the text colour that keeps a contrast of at least 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from cuvee.report.leaderboard import PARENT_KINDS, Entry, Figure, Leaderboard, interval, points, rows
+from cuvee.amounts import points
+from cuvee.report.leaderboard import PARENT_KINDS, Entry, Figure, Leaderboard, interval, rows
 
 Part = Literal["private", "public"]
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from cuvee.amounts import points, signed
+
 EntryKind = Literal["base", "expert", "blend", "reference"]
 Mark = Literal["best blend", "best parent", ""]
 PARENT_KINDS: tuple[EntryKind, ...] = ("base", "expert")
-MINUS = "\N{MINUS SIGN}"
 
 
 @dataclass(frozen=True)
@@ -149,17 +150,6 @@ def comparison_sentence(blend: str, parent: str, difference: Difference, part: s
     if difference.high < 0:
         return f"{blend} is behind {parent} by {points(-difference.value)} points {interval}."
     return f"{blend} does not clearly beat {parent}: {signed(difference.value)} points {interval}."
-
-
-def points(fraction: float) -> str:
-    """Write a fraction in points with one decimal, e.g. "62.8"."""
-    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", MINUS)
-
-
-def signed(fraction: float) -> str:
-    """Write a difference of fractions in points with its sign, e.g. "+4.0"."""
-    text = points(fraction)
-    return text if text == "0.0" or text.startswith(MINUS) else f"+{text}"
 
 
 def interval(figure: Figure | Difference) -> str:

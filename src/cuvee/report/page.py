@@ -7,14 +7,13 @@ content security policy, so a browser runs nothing else even if an escape were m
 import math
 from dataclasses import dataclass
 
+from cuvee.amounts import points, signed
 from cuvee.report.heat import heat_css, heat_map, heat_step
 from cuvee.report.leaderboard import (
     Difference,
     Leaderboard,
     interval,
-    points,
     rows,
-    signed,
     verdict_sentence,
 )
 from cuvee.report.template import render, shipped, stylesheet

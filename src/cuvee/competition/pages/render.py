@@ -10,9 +10,10 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
+from cuvee.amounts import points, signed
 from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.service import Service
-from cuvee.report.leaderboard import interval, points, signed
+from cuvee.report.leaderboard import interval
 from cuvee.report.page import duration
 
 TIE_BREAKS = {
