@@ -6,6 +6,7 @@ CuveeError                     message for a person; .hint; .where
   CheckpointError              the input's: missing tensor, shape, dtype, quantised, corrupt, not finite
   MethodError                  one tensor's: names method and tensor, keeps the cause
   EvaluationError              a task or a model that cannot be scored
+  SearchError                  a search that cannot begin, go on, or be trusted
   SubmissionError              the participant's: broken archive, rule broken
   PlatformError                ours: disk, budget, store
   MissingExtra                 an optional package is not installed; the hint installs it
@@ -70,6 +71,12 @@ class MethodError(CuveeError):
 
 class EvaluationError(CuveeError):
     """A task or a model that cannot be scored."""
+
+    exit_code = 3
+
+
+class SearchError(CuveeError):
+    """A search that cannot begin, go on, or be trusted."""
 
     exit_code = 3
 

@@ -110,10 +110,15 @@ class Workers:
             self._run(left, writer.write, journal.add)
         self.progress.finish()
 
-    def run_all(self, write: Write) -> None:
-        """Run all steps and hand their bytes to `write`. Raises CheckpointError if an input changed meanwhile."""
-        self._run({step.name for step in self.plan.steps}, write, lambda name, finished: None)
+    def run_all(self, write: Write) -> dict[str, Finished]:
+        """Run all steps, hand their bytes to `write`, and return what is known of each output by its name.
+
+        Raises CheckpointError if an input changed meanwhile.
+        """
+        finished: dict[str, Finished] = {}
+        self._run({step.name for step in self.plan.steps}, write, finished.__setitem__)
         self.inputs.check()
+        return finished
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         """Run the steps of these names. What is measured over the whole model is measured first."""

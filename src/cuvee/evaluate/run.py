@@ -81,7 +81,7 @@ def evaluate(
         _check_output(Path(out), asked)
     loaded = _loaded_model(model, device, dtype)
     own = loaded.own_prompt if prompt is None and isinstance(loaded, LanguageModel) else prompt or {}
-    asked = _asked_by(own, asked, loaded.name)
+    asked = asked_by(own, asked, loaded.name)
     counts = loaded.abilities.reading if isinstance(loaded, LanguageModel) else Reading()
     before = counts.copy()
     run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
@@ -151,7 +151,8 @@ def _name_at_lm_eval(task: str | Path | Task) -> str | None:
     return name if is_a_task_of_lm_eval(name) else None
 
 
-def _asked_by(given: Mapping[str, Any], tasks: Sequence[Task], where: str) -> list[Task]:
+def asked_by(given: Mapping[str, Any], tasks: Sequence[Task], where: str) -> list[Task]:
+    """Return tasks with the keys of a prompt in place of their own; `where` is for messages."""
     written = written_prompt(given, where)
     return [replace(task, prompt=as_prompt(written, task.prompt)) for task in tasks]
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cuvee.errors import CuveeError
 from cuvee.search.journal import Block, Candidate, Journal, Outcome
 from cuvee.search.racing import Scores, decision, weighted_mean
 from cuvee.search.space import Values
@@ -19,12 +18,6 @@ Items = Mapping[str, Sequence[str]]
 
 TRIES = 3
 """So often a block is tried before its candidate counts as failed."""
-
-
-class SearchError(CuveeError):
-    """A search that cannot go on: no candidate could be measured, a worker gives other answers than the disk."""
-
-    exit_code = 3
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,10 @@
+"""Runs functions in slots: in this process, in processes of this machine, or on machines that Ray joins.
+
+It knows nothing of models: it moves a function, its arguments and a result.
+"""
+
+from cuvee.executor.executor import Done, Executor
+from cuvee.executor.here import Here
+from cuvee.executor.processes import Processes
+
+__all__ = ["Done", "Executor", "Here", "Processes"]

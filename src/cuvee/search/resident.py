@@ -1,0 +1,360 @@
+"""A model that stays loaded while recipes are merged into it: a candidate of a search never touches the disk.
+
+The first recipe of a form is merged to a temporary folder and loaded from there, as anybody would do it. The network is
+then the one into which later recipes of that form are merged, by the same planner and the same workers.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cuvee.evaluate.model import Device, LanguageModel, fitting_threads, load_model  # first: it tells of the extra
+
+# isort: split
+from blake3 import blake3
+
+from cuvee.api import stages_from_text
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.companions import companions_of
+from cuvee.checkpoint.digest import digest_of_entries
+from cuvee.engine import merge_stages
+from cuvee.engine.fetch import fetched
+from cuvee.engine.workers import Options, Workers
+from cuvee.errors import SearchError
+from cuvee.evaluate import metrics
+from cuvee.evaluate.answers import answer
+from cuvee.evaluate.run import asked_by
+from cuvee.evaluate.suite import load_tasks
+from cuvee.evaluate.task import Sample, Task
+from cuvee.hub import Hub
+from cuvee.plan import Plan, make_plan
+from cuvee.plan.resolve import model_to_read
+from cuvee.progress import Silent
+from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.reference import parse_reference
+from cuvee.search.held import HeldModels
+from cuvee.search.in_place import Compared, InPlace, Places, Unlike, Untied, places_of, same_bits
+
+DEFAULT_MEMORY = 4_000_000_000
+"""Bytes that models may take in memory where nothing else is asked for."""
+
+ITEMS_COMPARED = 25
+"""Items of each task on which a candidate is compared with the same one from the disk."""
+
+Items = Mapping[str, Sequence[str]]
+"""Ids of samples by the name of their task."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a resident model is made of: references and paths only, so that it can be sent to another process.
+
+    - `models`: references of the models that recipes use.
+    - `tasks`: names of bundled tasks, or files.
+    - `memory_bytes`: how much of the models stays in memory; the rest is read from files.
+    - `threads`: how many workers merge.
+    - `device`: where the network is.
+    - `prompt`: keys of a prompt that count in place of the tasks' own; None for those of each recipe.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[str, ...]
+    memory_bytes: int = DEFAULT_MEMORY
+    threads: int = 1
+    device: Device = "auto"
+    prompt: Mapping[str, Any] | None = None
+
+    def loaded_tasks(self) -> list[Task]:
+        """Read the tasks. Raises EvaluationError."""
+        return [task for reference in self.tasks for task in load_tasks(reference)]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a candidate scored: the main metric of each item, in the order in which items were asked for, by task.
+
+    `digest` is that of the merged weights, `tokens` were read and written, `seconds` went by in merging and answering.
+    """
+
+    scores: Mapping[str, list[float]]
+    tokens: int
+    seconds: float
+    digest: str
+
+
+class Resident:
+    """A network in which the weights change, the models that are merged into it, and the tasks that it is asked.
+
+    `notes` say what a reader should know: why candidates are not merged in place, if so.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        tasks: Sequence[Task],
+        *,
+        memory_bytes: int = DEFAULT_MEMORY,
+        threads: int = 1,
+        device: Device = "auto",
+        prompt: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open the models, downloading what the cache lacks. Raises CuveeError."""
+        self.notes: list[str] = []
+        self.digest = ""
+        """Of the weights that are merged at present; "" before the first."""
+        self._hub = Hub()
+        self._held = HeldModels(memory_bytes)
+        self._threads = threads
+        self._device: Device = device
+        self._prompt = prompt
+        self._tasks = _by_name(tasks)
+        self._samples = {name: {sample.id: sample for sample in task.samples} for name, task in self._tasks.items()}
+        self._companions: dict[Path, str] = {}
+        self._form = ""
+        self._places: Places | None = None
+        self._forms_on_disk: set[str] = set()
+        self._applied: str | None = None
+        self._model: LanguageModel | None = None
+        for reference in models:
+            self._held.hold(parse_reference(reference), model_to_read(reference, self._hub, Silent()))
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model as it is merged at present. Raises SearchError before the first recipe."""
+        if self._model is None or self._applied is None:
+            raise SearchError("no recipe is merged yet", hint="call `apply` first")
+        return self._model
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the next recipe of the same form is merged in place."""
+        return self._form != ""
+
+    def apply(self, recipe_text: str) -> None:
+        """Merge a recipe into the network, as `cuvee merge` would do and transformers would load it, in float32.
+
+        Does nothing for the recipe that is merged already. Raises CuveeError; the next recipe is then merged as if
+        nothing had been.
+        """
+        if recipe_text == self._applied:
+            return
+        self._applied, self.digest = None, ""
+        recipes = stages_from_text(recipe_text)
+        if len(recipes) > 1 or recipes[0].align is not None:
+            self._load(recipes)
+            self._note("it has stages or says 'align'")
+        else:
+            self._merge(recipes[0])
+        self._applied = recipe_text
+
+    def measure(self, items: Items) -> Measured:
+        """Ask the merged model some items of some tasks. Raises SearchError for unknown ones, EvaluationError."""
+        self._check(items)
+        started = time.perf_counter()
+        model = self.model
+        own = model.own_prompt if self._prompt is None else self._prompt
+        tasks = asked_by(own, [self._tasks[name] for name in items], model.name)
+        scores: dict[str, list[float]] = {}
+        tokens = 0
+        with fitting_threads(model):
+            for task in tasks:
+                scores[task.name], count = self._scores(model, task, items[task.name])
+                tokens += count
+        return Measured(scores, tokens, time.perf_counter() - started, self.digest)
+
+    def check_on_disk(self, recipe_text: str, items: Items | None = None) -> None:
+        """Merge a recipe on the disk, too, and compare weights and answers; by default a few items of each task.
+
+        Raises SearchError if they differ.
+        """
+        self.apply(recipe_text)
+        if items is None:
+            items = {name: [*self._samples[name]][:ITEMS_COMPARED] for name in self._tasks}
+        measured = self.measure(items)
+        other = Resident((), list(self._tasks.values()), threads=self._threads, device=self._device)
+        other._prompt = self._prompt
+        other._load(stages_from_text(recipe_text))
+        other._applied = recipe_text
+        if other.digest != self.digest:
+            raise SearchError("the weights that were merged in memory are not those of the same merge on the disk")
+        own = self.model.network.state_dict()
+        for name, tensor in other.model.network.state_dict().items():
+            if name not in own or not same_bits(own[name], tensor):
+                raise SearchError(f"the network has other numbers in '{name}' than the same merge has on the disk")
+        if other.measure(items).scores != measured.scores:
+            raise SearchError("the model answers otherwise than the same merge does from the disk")
+
+    def _merge(self, recipe: Recipe) -> None:
+        plan = self._planned(recipe)
+        form = self._form_of(plan)
+        if form == self._form and self._places is not None:
+            try:
+                self._renew(self._run(plan, InPlace(plan.steps, self._places)))
+            except Untied:
+                pass  # transformers keeps apart what is not equal: once loaded anew the network has a place for each
+            else:
+                return
+        self._load((recipe,))
+        if form not in self._forms_on_disk:
+            self._learn_places(plan, form)
+
+    def _planned(self, recipe: Recipe) -> Plan:
+        """Plan a recipe over the models that are held."""
+        plan = fetched(make_plan(recipe, hub=self._hub), Path("unwritten"), Silent(), overwrite=False)
+        pairs = zip(plan.models, plan.sources, strict=True)
+        return replace(plan, sources=tuple(self._held.hold(model, source) for model, source in pairs))
+
+    def _form_of(self, plan: Plan) -> str:
+        """Return a digest of all that decides how the merged folder is loaded, but for the numbers in it."""
+        donor, keeper = plan.sources[plan.donor], plan.sources[plan.vocabulary.donor]
+        content = [
+            [[step.name, step.dtype, step.shape] for step in plan.steps],
+            donor.config,
+            dict(plan.config_changes),
+            [self._companions_of(donor), self._companions_of(keeper)],
+            dict(plan.vocabulary.texts),
+            sorted(plan.vocabulary.dropped),
+            plan.recipe.prompt,
+        ]
+        return blake3(json.dumps(content, sort_keys=True, default=dict).encode()).hexdigest()
+
+    def _companions_of(self, source: TensorSource) -> str:
+        """Return a digest of the files that a merge copies from a model; they are read once."""
+        place = source.place
+        if place is None:
+            return ""
+        if place not in self._companions:
+            hasher = blake3()
+            folder = place if place.is_dir() else place.parent
+            for name in companions_of(place, source.files()).copied:
+                hasher.update(name.encode() + b"\0" + blake3((folder / name).read_bytes()).digest())
+            self._companions[place] = hasher.hexdigest()
+        return self._companions[place]
+
+    def _load(self, recipes: Sequence[Recipe]) -> None:
+        """Merge to a temporary folder, and load what is there."""
+        self._form = ""
+        self._model = None  # two networks at once may be one too many
+        with TemporaryDirectory(prefix="cuvee-search-") as folder:
+            out = Path(folder) / "merged"
+            if recipes[-1].align is None:
+                self.digest = merge_stages(recipes, out, hub=self._hub, threads=self._threads).digest
+            else:
+                self.digest = self._merge_aligned(recipes, out)
+            self._model = replace(load_model(out, device=self._device), name="the merged model")
+
+    def _merge_aligned(self, recipes: Sequence[Recipe], out: Path) -> str:
+        from cuvee.calibrate.repair import merge_aligned
+
+        if len(recipes) > 1:
+            message = f"'align' is for a recipe of one stage, and this has {len(recipes)}"
+            raise SearchError(message, hint="merge the earlier stages first, and search over the last one")
+        return str(merge_aligned(recipes[0], out, hub=self._hub, threads=self._threads).result.digest)
+
+    def _learn_places(self, plan: Plan, form: str) -> None:
+        """Find where tensors lie in the network that was just loaded, and see that its numbers are there."""
+        try:
+            places = places_of(self._network, plan.steps)
+            compared = Compared(plan.steps, places)
+            if self._run(plan, compared) != self.digest:
+                raise SearchError("a merge in memory gives other bytes than the same merge on the disk")
+            compared.check()
+        except Unlike as error:
+            self._forms_on_disk.add(form)
+            self._note(str(error))
+            return
+        self._form, self._places = form, places
+
+    def _note(self, reason: str) -> None:
+        note = f"a candidate is merged to a temporary folder and loaded anew: {reason}"
+        if note not in self.notes:
+            self.notes.append(note)
+
+    def _run(self, plan: Plan, taker: InPlace | Compared) -> str:
+        """Run a plan, hand all bytes to `taker`, and return the digest of the weights."""
+        finished = Workers(plan, Options(threads=self._threads)).run_all(taker.write)
+        taker.finish()
+        return digest_of_entries((step.name, step.dtype, step.shape, finished[step.name].digest) for step in plan.steps)
+
+    def _renew(self, digest: str) -> None:
+        """Forget all that was found out about the weights before: what the network can do is tried anew."""
+        assert self._model is not None, "only called with a network"
+        self.digest = digest
+        self._model = replace(self._model, digest=digest)
+
+    @property
+    def _network(self) -> Any:
+        assert self._model is not None, "only called with a network"
+        return self._model.network
+
+    def _check(self, items: Items) -> None:
+        for name, ids in items.items():
+            if name not in self._tasks:
+                raise SearchError(f"there is no task '{name}'", hint=f"there are {', '.join(self._tasks)}")
+            unknown = [each for each in ids if each not in self._samples[name]]
+            if unknown:
+                raise SearchError(f"task '{name}' has no item '{unknown[0]}'")
+
+    def _scores(self, model: LanguageModel, task: Task, ids: Sequence[str]) -> tuple[list[float], int]:
+        """Return the score of each item of a task, and how many tokens were read and written."""
+        samples = self._samples[task.name]
+        missing = frozenset(ids)
+        batches = answer(model, task.samples, task.prompt, scoring="sum", batch_size="auto", missing=missing)
+        answers = {each.id: each for batch in batches for each in batch}
+        scores = [_score(task, samples[name], answers[name].prediction) for name in ids]
+        return scores, sum(each.tokens for each in answers.values())
+
+
+def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:
+    """Return tasks by their names. Raises SearchError for two of one name and for items that cannot be scored."""
+    by_name = {task.name: task for task in tasks}
+    if len(by_name) < len(tasks):
+        raise SearchError(f"two tasks have the same name among {', '.join(task.name for task in tasks)}")
+    for task in tasks:
+        blank = [sample.id for sample in task.samples if _score(task, sample, "") is None]
+        if blank:
+            message = f"item '{blank[0]}' has no target, so that no answer to it has a score"
+            raise SearchError(message, where=task.name, hint="search on items with targets")
+    return by_name
+
+
+def _score(task: Task, sample: Sample, prediction: int | str) -> Any:
+    return metrics.score(task.metrics[0], sample, prediction)
+
+
+_resident: tuple[Setup, Resident] | None = None
+"""The one resident model of this process: it stays from one call of `measured` to the next."""
+
+
+def measured(setup: Setup, recipe: str, items: Items) -> Measured:
+    """Merge a recipe into this process's resident model and measure it: a function that executors can call.
+
+    The model of another setup is given up first. `seconds` count merging, too.
+    """
+    started = time.perf_counter()
+    resident = resident_of(setup)
+    resident.apply(recipe)
+    result = resident.measure(items)
+    return replace(result, seconds=time.perf_counter() - started)
+
+
+def resident_of(setup: Setup) -> Resident:
+    """Return this process's resident model for a setup, made at the first call."""
+    global _resident
+    if _resident is not None and _resident[0] == setup:
+        return _resident[1]
+    _resident = None  # two networks at once may be one too many
+    resident = Resident(
+        setup.models,
+        setup.loaded_tasks(),
+        memory_bytes=setup.memory_bytes,
+        threads=setup.threads,
+        device=setup.device,
+        prompt=setup.prompt,
+    )
+    _resident = (setup, resident)
+    return resident

@@ -1,0 +1,56 @@
+"""What the tests of executors call: functions that other processes can import by name."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cuvee.errors import MissingExtra, RecipeError
+
+_calls: list[int] = []
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def count() -> int:
+    """Return how often this was called in the slot."""
+    _calls.append(1)
+    return len(_calls)
+
+
+def process() -> int:
+    return os.getpid()
+
+
+def refuse(name: str) -> None:
+    raise RecipeError(f"there is no '{name}'", where="recipe.yaml:3", hint="write it otherwise")
+
+
+def lack() -> None:
+    raise MissingExtra("eval", missing="transformers")
+
+
+def fail() -> None:
+    raise KeyError("lambda")
+
+
+def make_function() -> Callable[[], Any]:
+    return lambda: None
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def leave() -> None:
+    os._exit(3)
+
+
+def sleep(seconds: float, mark: str) -> None:
+    """Write this process's number into a file, and sleep."""
+    Path(mark).write_text(str(os.getpid()))
+    time.sleep(seconds)

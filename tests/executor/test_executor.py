@@ -1,0 +1,140 @@
+"""Executors: one call a slot, results as they come, failures as sentences, and slots that start anew."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cuvee.executor import Done, Executor, Here, Processes
+
+from . import calls
+
+
+@pytest.fixture(params=["here", "processes"])
+def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
+    with Here() if request.param == "here" else Processes(2) as opened:
+        yield opened
+
+
+@pytest.fixture
+def processes() -> Iterator[Processes]:
+    with Processes(2) as opened:
+        yield opened
+
+
+def call(executor: Executor, function: object, *arguments: object, slot: int = 0) -> Done:
+    executor.submit(slot, function, *arguments)  # type: ignore[arg-type]
+    return executor.next_done()
+
+
+def test_a_call_gives_its_value(executor: Executor) -> None:
+    assert call(executor, calls.double, 4) == Done(0, 8)
+
+
+def test_an_expected_error_is_its_message(executor: Executor) -> None:
+    assert call(executor, calls.refuse, "ties") == Done(0, failure="recipe.yaml:3: there is no 'ties'")
+    assert "transformers" in call(executor, calls.lack).failure
+
+
+def test_an_unexpected_error_names_its_kind(executor: Executor) -> None:
+    assert call(executor, calls.fail) == Done(0, failure="KeyError: 'lambda'")
+
+
+def test_a_slot_keeps_what_its_functions_keep(executor: Executor) -> None:
+    first = call(executor, calls.count).value
+    assert call(executor, calls.count).value == first + 1
+
+
+def test_a_busy_slot_and_one_that_is_not_there_are_refused(executor: Executor) -> None:
+    executor.submit(0, calls.double, 1)
+    with pytest.raises(ValueError, match="slot 0 runs a call"):
+        executor.submit(0, calls.double, 1)
+    with pytest.raises(ValueError, match="there is no slot 2"):
+        executor.submit(2, calls.double, 1)
+    executor.next_done()
+    with pytest.raises(ValueError, match="no call runs"):
+        executor.next_done()
+
+
+def test_slots_are_processes_of_their_own_with_states_of_their_own(processes: Processes) -> None:
+    pids = [call(processes, calls.process, slot=slot).value for slot in (0, 1, 0, 1)]
+    assert pids[:2] == pids[2:]
+    assert len({*pids, os.getpid()}) == 3
+    assert [call(processes, calls.count, slot=slot).value for slot in (0, 0, 1)] == [1, 2, 1]
+
+
+def test_results_come_in_the_order_in_which_calls_end(processes: Processes, tmp_path: Path) -> None:
+    processes.submit(0, calls.sleep, 30, str(tmp_path / "mark"))
+    processes.submit(1, calls.double, 2)
+    assert processes.next_done() == Done(1, 4)
+
+
+def test_a_slot_that_is_killed_says_so_and_starts_anew(processes: Processes) -> None:
+    assert call(processes, calls.count).value == 1
+    assert call(processes, calls.die) == Done(0, failure="the process that ran this was killed by SIGKILL", lost=True)
+    assert call(processes, calls.count) == Done(0, 1)
+    assert call(processes, calls.leave).failure == "the process that ran this ended with exit code 3"
+    assert call(processes, calls.double, 3, slot=0) == Done(0, 6)
+
+
+def test_a_slot_that_dies_between_two_calls_starts_anew(processes: Processes) -> None:
+    pid = call(processes, calls.process).value
+    os.kill(pid, 9)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    assert call(processes, calls.process).value != pid
+
+
+def test_a_result_that_cannot_be_sent_is_a_failure(processes: Processes) -> None:
+    assert "its result cannot be sent" in call(processes, calls.make_function).failure
+    assert call(processes, calls.double, 1) == Done(0, 2)
+
+
+def test_closing_ends_running_calls(tmp_path: Path) -> None:
+    started = time.monotonic()
+    with Processes(1) as processes:
+        processes.submit(0, calls.sleep, 60, str(tmp_path / "mark"))
+        pid = appeared(tmp_path / "mark")
+    assert not is_alive(pid)
+    assert time.monotonic() - started < 50
+
+
+def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    code = "import sys; from executor import calls; from cuvee.executor import Processes\n"
+    code += "if __name__ == '__main__':\n p = Processes(1); p.submit(0, calls.sleep, 1, sys.argv[1]); p.next_done()\n"
+    code += " print(p.process_ids()[0], flush=True); import os; os.kill(os.getpid(), 9)\n"
+    script = tmp_path / "parent.py"
+    script.write_text(code)
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "mark")],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -9, done.stderr
+    pid = int(done.stdout)
+    wait_until(lambda: not is_alive(pid))
+
+
+def appeared(mark: Path) -> int:
+    wait_until(lambda: mark.exists() and mark.read_text() != "")
+    return int(mark.read_text())
+
+
+def wait_until(holds: object, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not holds():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Say whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
