@@ -1,7 +1,7 @@
 """The journal of a search: what was asked, what was answered, what became of it; the only truth on disk.
 
 `candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for each
-block of items that it has answered. A line counts once its newline is there. A killed search leaves at most one torn
+block of items that it has answered; `select` and `report` hold what finalists answered of the other two parts. A line counts once its newline is there. A killed search leaves at most one torn
 line in a file; the journal cuts it off when it is opened again.
 """
 
@@ -15,8 +15,11 @@ from typing import Any, Literal
 from cuvee.errors import RecipeError
 from cuvee.search.space import Values
 
-CANDIDATES, ITEMS, HEAD = "candidates.jsonl", "items", "search.json"
+CANDIDATES, HEAD = "candidates.jsonl", "search.json"
 RESULTS = ("best.yaml", "report.json", "index.html")
+
+Part = Literal["items", "select", "report"]
+PARTS: tuple[Part, ...] = ("items", "select", "report")
 
 State = Literal["measured", "dropped", "failed"]
 
@@ -40,9 +43,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Block:
-    """What a candidate answered in one block: the score of each item by task, in the order of the block's items."""
+    """What a candidate answered in a stretch of blocks: the score of each item by task, in the order of the items.
+
+    `number` is that of the first block, `blocks` how many there are.
+    """
 
     number: int
+    blocks: int
     scores: Mapping[str, list[float]]
     tokens: int
     seconds: float
@@ -71,10 +78,11 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        (folder / ITEMS).mkdir(parents=True, exist_ok=True)
         _cut(folder / CANDIDATES)
-        for file in (folder / ITEMS).glob("*.jsonl"):
-            _cut(file)
+        for part in PARTS:
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            for file in (folder / part).glob("*.jsonl"):
+                _cut(file)
 
     def events(self) -> Iterator[Event]:
         """Give what happened, in order."""
@@ -82,24 +90,24 @@ class Journal:
             event = line.pop("event")
             yield Candidate(**line) if event == "asked" else Outcome(**line)
 
-    def blocks(self, number: int) -> tuple[Block, ...]:
+    def blocks(self, number: int, part: Part = "items") -> tuple[Block, ...]:
         """Return the blocks that a candidate has answered, in order."""
-        return tuple(Block(**line) for line in _lines(self._items_file(number)))
+        return tuple(Block(**line) for line in _lines(self._file(part, number)))
 
     def asked(self, candidate: Candidate) -> None:
         """Note a candidate before anything of it is computed."""
         _append(self.folder / CANDIDATES, {"event": "asked", **asdict(candidate)})
 
-    def answered(self, number: int, block: Block) -> None:
+    def answered(self, number: int, block: Block, part: Part = "items") -> None:
         """Note a block of a candidate."""
-        _append(self._items_file(number), asdict(block))
+        _append(self._file(part, number), asdict(block))
 
     def done(self, outcome: Outcome) -> None:
         """Note what became of a candidate."""
         _append(self.folder / CANDIDATES, {"event": "done", **asdict(outcome)}, durable=True)
 
-    def _items_file(self, number: int) -> Path:
-        return self.folder / ITEMS / f"{number}.jsonl"
+    def _file(self, part: Part, number: int) -> Path:
+        return self.folder / part / f"{number}.jsonl"
 
 
 def open_journal(folder: Path, head: Mapping[str, Any], *, fresh: bool = False) -> Journal:
@@ -130,12 +138,13 @@ def open_journal(folder: Path, head: Mapping[str, Any], *, fresh: bool = False) 
 
 def _clear(folder: Path) -> None:
     """Remove a search, its head last, so that half of one is never taken for a whole."""
-    for file in (folder / ITEMS).glob("*.jsonl"):
-        file.unlink()
+    for part in PARTS:
+        for file in (folder / part).glob("*.jsonl"):
+            file.unlink()
+        if (folder / part).exists():
+            (folder / part).rmdir()
     for name in (*RESULTS, CANDIDATES, HEAD):
         (folder / name).unlink(missing_ok=True)
-    if (folder / ITEMS).exists():
-        (folder / ITEMS).rmdir()
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:

@@ -16,8 +16,12 @@ from cuvee.search.space import Values
 Items = Mapping[str, Sequence[str]]
 """Ids of items by task."""
 
+FIRST_STRETCH, LONGEST_STRETCH = 2, 8
+"""Blocks that a candidate answers before its first look, and at most before another. Looks are free, but batches of few
+items are slow: every stretch is as long as all before it."""
+
 TRIES = 3
-"""So often a block is tried before its candidate counts as failed."""
+"""So many workers may die of a candidate before it counts as failed."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +60,17 @@ class Measurer(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """A block that a slot has answered, or the sentence that says why it did not."""
+    """A block that a slot has answered, or the sentence that says why it did not.
+
+    Where the slot was `lost`, another try may go well.
+    """
 
     slot: int
     scores: Mapping[str, list[float]]
     tokens: int
     seconds: float
     failure: str = ""
+    lost: bool = False
 
 
 @dataclass
@@ -84,10 +92,10 @@ class Running:
         return sum(len(scores) for scores in self.scores.values())
 
     def take(self, block: Block) -> None:
-        """Add a block's answers."""
+        """Add the answers to a stretch of blocks."""
         for task, scores in block.scores.items():
             self.scores.setdefault(task, []).extend(scores)
-        self.blocks += 1
+        self.blocks += block.blocks
         self.tokens += block.tokens
         self.seconds += block.seconds
 
@@ -106,7 +114,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Measured:
+class Raced:
     """A candidate with its outcome and the scores of the items that it answered."""
 
     candidate: Candidate
@@ -133,8 +141,8 @@ class Race:
     ) -> None:
         self.blocks, self.weights = blocks, weights
         self.proposer, self.journal, self.racing, self.watch = proposer, journal, racing, watch
-        self.done: dict[int, Measured] = {}
-        self.incumbent: Measured | None = None
+        self.done: dict[int, Raced] = {}
+        self.incumbent: Raced | None = None
         self.running: dict[int, Running] = {}
         self.started = 0
         self._again: list[Running] = []
@@ -172,7 +180,7 @@ class Race:
                     break
                 idle.discard(slot)
                 self.running[slot] = running
-                measurer.submit(slot, running.candidate.recipe, self.blocks[running.blocks])
+                measurer.submit(slot, running.candidate.recipe, self._items(self._stretch(running)))
             if not self.running:
                 return
             answer = measurer.next_done()
@@ -182,7 +190,7 @@ class Race:
                 del self.running[answer.slot]
                 idle.add(answer.slot)
             else:
-                measurer.submit(answer.slot, running.candidate.recipe, self.blocks[running.blocks])
+                measurer.submit(answer.slot, running.candidate.recipe, self._items(self._stretch(running)))
             self.watch(self)
 
     def _next(self, spent: Callable[["Race"], float]) -> Running | None:
@@ -207,13 +215,25 @@ class Race:
     def _hear(self, running: Running, answer: Answer) -> None:
         if answer.failure:
             running.failures += 1
-            if running.failures == TRIES:
+            if not answer.lost or running.failures == TRIES:
                 self._finish(running, running.outcome("failed", answer.failure))
             return
-        block = Block(running.blocks, dict(answer.scores), answer.tokens, answer.seconds)
+        stretch = len(self._stretch(running))
+        block = Block(running.blocks, stretch, dict(answer.scores), answer.tokens, answer.seconds)
         self.journal.answered(running.candidate.number, block)
         running.take(block)
         self._look(running)
+
+    def _stretch(self, running: Running) -> Sequence[Items]:
+        """Return the blocks that a candidate answers next, before it is looked at again."""
+        length = min(max(FIRST_STRETCH, running.blocks), LONGEST_STRETCH)
+        if running.candidate.anchor or not self.racing:
+            length = LONGEST_STRETCH
+        return self.blocks[running.blocks : running.blocks + length]
+
+    def _items(self, stretch: Sequence[Items]) -> Items:
+        """Return the items of some blocks, task by task, in the order of the blocks."""
+        return {task: [item for block in stretch for item in block[task]] for task in self.weights}
 
     def _look(self, running: Running) -> None:
         """Compare a candidate with the incumbent; end it where it has answered everything or is too far behind."""
@@ -239,9 +259,9 @@ class Race:
 
     def _finish(self, running: Running, outcome: Outcome) -> None:
         self.journal.done(outcome)
-        self._note(Measured(running.candidate, outcome, running.scores))
+        self._note(Raced(running.candidate, outcome, running.scores))
 
-    def _note(self, measured: Measured) -> None:
+    def _note(self, measured: Raced) -> None:
         outcome = measured.outcome
         self.done[outcome.number] = measured
         if outcome.state == "measured" and (self.incumbent is None or _value(measured) > _value(self.incumbent)):
@@ -258,7 +278,7 @@ class Race:
                 self.started = event.number + 1
                 continue
             taken_up = self._taken_up(candidates[event.number])
-            self._note(Measured(taken_up.candidate, event, taken_up.scores))
+            self._note(Raced(taken_up.candidate, event, taken_up.scores))
         self._again = [self._taken_up(each) for number, each in candidates.items() if number not in self.done]
 
     def _taken_up(self, candidate: Candidate) -> Running:
@@ -268,6 +288,6 @@ class Race:
         return running
 
 
-def _value(measured: Measured) -> float:
+def _value(measured: Raced) -> float:
     assert measured.outcome.value is not None
     return measured.outcome.value
