@@ -29,6 +29,14 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "parents": ("cuvee parents blends sort reverse", "cuvee parents blend questions.csv --out scores --limit 100"),
     "report": ("cuvee report scores-1 scores-2", "cuvee report scores-1 scores-2 --out report.html"),
+    "search run": ("cuvee search space.yaml found", "cuvee search space.yaml found --budget 30m --workers 2 --watch"),
+    "search new": (
+        "cuvee search new --base base --model sort --model shift --task sort --task shift > space.yaml",
+        "cuvee search new --base org/base --model org/a --model org/b --task questions.csv",
+    ),
+    "search show": ("cuvee search show found", "cuvee search show found --json"),
+    "search recipe": ("cuvee search recipe found > best.yaml", "cuvee search recipe found 17"),
+    "search again": ("cuvee search again found --task other.yaml", "cuvee search again found --task a --top 5 --json"),
     "adapters combine": (
         "cuvee adapters combine lora-1 lora-2 --out both",
         "cuvee adapters combine lora-1 lora-2 --out both --method ties --set density=0.5 --rank 16",
