@@ -89,6 +89,11 @@ class Choice:
     against: tuple[Versus, ...]
     verdict: str
 
+    @property
+    def deciding(self) -> Versus:
+        """Return the comparison with the anchor that is hardest to beat: it decides whether anything was found."""
+        return _hardest([versus for versus in self.against if versus.role != "runner-up"])
+
 
 def pick(
     search: Mapping[str, Scores],
@@ -147,7 +152,7 @@ def choose(
     on_search, on_report = _estimate(search[picked.winner], weights), _estimate(scores, own)
     return Choice(
         found=not unbeaten,
-        winner=_closest(unbeaten).name if unbeaten else picked.winner,
+        winner=_hardest(unbeaten).name if unbeaten else picked.winner,
         picked=picked.winner,
         search=on_search,
         select=_estimate(select[picked.winner], weights),
@@ -156,7 +161,7 @@ def choose(
         luck=luck_alone(list(search.values()), weights),
         measured=len(search),
         against=against,
-        verdict=_nothing(picked.winner, _closest(unbeaten)) if unbeaten else _better(picked.winner, anchors),
+        verdict=_nothing(picked.winner, _hardest(unbeaten)) if unbeaten else _better(picked.winner, anchors),
     )
 
 
@@ -219,8 +224,8 @@ def _points(gap: Gap) -> str:
     return f"{value} points (95 % interval {signed(gap.low)} to {signed(gap.high)})"
 
 
-def _closest(versus: Sequence[Versus]) -> Versus:
-    return min(versus, key=lambda each: each.gap.value)
+def _hardest(versus: Sequence[Versus]) -> Versus:
+    return min(versus, key=lambda each: each.gap.low)
 
 
 def _best(means: Mapping[str, float], anchors: Mapping[str, AnchorKind], kind: AnchorKind) -> str | None:

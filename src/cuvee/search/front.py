@@ -1,0 +1,152 @@
+"""Several objectives: the candidates that no other one clearly beats in all of them, and how much they cover.
+
+Each objective is a weighted mean over items, between 0 and 1, larger is better. "Clearly" is the bound by which a race
+drops a candidate, on the paired differences of the same items: so chance alone pushes nobody off the front.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cuvee.evaluate.resample import interval, macro_draws
+from cuvee.evaluate.statistics import Estimate, average
+from cuvee.search.racing import Scores, paired_differences, relative_radius
+
+Array = NDArray[np.float64]
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is to be large: `scores` by candidate and task, item by item, and the weights of the tasks."""
+
+    name: str
+    scores: Mapping[str, Scores]
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One candidate of the front, and its value in each objective.
+
+    `outer` points have the highest values; no other reaches them in all objectives. The others stay because the
+    difference may be chance.
+    """
+
+    name: str
+    values: tuple[Estimate, ...]
+    outer: bool
+
+
+@dataclass(frozen=True)
+class Covered:
+    """The share of the space above the reference that a front dominates, with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Front:
+    """The points that stay, outer ones first, then by the first objective, and what they cover above `reference`."""
+
+    objectives: tuple[str, ...]
+    points: tuple[Point, ...]
+    hypervolume: Covered
+    reference: tuple[float, ...]
+
+
+def front(objectives: Sequence[Objective], *, reference: Sequence[float] | None = None) -> Front:
+    """Keep every candidate that no other is clearly better than in all objectives.
+
+    `reference` is the corner from which the hypervolume is counted, 0 in each objective unless it is given; the other
+    corner is 1. Two candidates whose scores are the same to the item both stay. Raises ValueError without objectives,
+    or where one lacks a candidate.
+    """
+    names = _names(objectives)
+    corner = tuple(reference) if reference is not None else (0.0,) * len(objectives)
+    if len(corner) != len(objectives) or not all(0 <= each < 1 for each in corner):
+        raise ValueError(f"expected a number from 0 to below 1 for each objective as reference, got {corner}")
+    beats = np.all([_clearly_better(objective, names) for objective in objectives], axis=0)
+    staying = [name for name, beaten in zip(names, beats.any(axis=0), strict=True) if not beaten]
+    values = {name: tuple(_estimate(objective, name) for objective in objectives) for name in staying}
+    points = [Point(name, own, _is_outer(own, list(values.values()))) for name, own in values.items()]
+    ordered = sorted(points, key=lambda point: [not point.outer, *(-value.value for value in point.values)])
+    covered = _covered(objectives, [point.name for point in ordered], corner)
+    return Front(tuple(each.name for each in objectives), tuple(ordered), covered, corner)
+
+
+def hypervolume(points: Array, reference: Sequence[float]) -> float:
+    """Return the volume between `reference` and what any of the points, [points, objectives], reaches.
+
+    It is cut into slices along the last objective, from the highest point down (While et al., "A faster algorithm for
+    calculating hypervolume", IEEE Transactions on Evolutionary Computation 10, 2006).
+    """
+    inside = points[np.all(points > np.asarray(reference), axis=1)]
+    if len(inside) == 0:
+        return 0.0
+    if inside.shape[1] == 1:
+        return float(inside.max() - reference[0])
+    falling = inside[np.argsort(-inside[:, -1], kind="stable")]
+    edges = [*falling[1:, -1], reference[-1]]
+    volume = 0.0
+    for count, edge in enumerate(edges, start=1):
+        height = falling[count - 1, -1] - edge
+        if height > 0:
+            volume += height * hypervolume(falling[:count, :-1], reference[:-1])
+    return float(volume)
+
+
+def _names(objectives: Sequence[Objective]) -> list[str]:
+    if not objectives:
+        raise ValueError("a front needs one objective at least")
+    names = list(objectives[0].scores)
+    for objective in objectives:
+        if set(objective.scores) != set(names):
+            raise ValueError(f"objective '{objective.name}' has other candidates than '{objectives[0].name}'")
+    return names
+
+
+def _clearly_better(objective: Objective, names: Sequence[str]) -> "NDArray[np.bool_]":
+    """Return [first, second]: whether the first is better by more than the paired bound."""
+    tasks = [np.array([objective.scores[name][task] for name in names], dtype=np.float64) for task in objective.weights]
+    gaps = [task[:, None, :] - task[None, :, :] for task in tasks]
+    paired = paired_differences(gaps, list(objective.weights.values()))
+    reach = paired.widened * relative_radius(sum(task.shape[1] for task in tasks))
+    return paired.difference > reach
+
+
+def _is_outer(values: Sequence[Estimate], others: Sequence[Sequence[Estimate]]) -> bool:
+    own = [each.value for each in values]
+    for other in others:
+        reached = [each.value for each in other]
+        if reached != own and all(theirs >= mine for theirs, mine in zip(reached, own, strict=True)):
+            return False
+    return True
+
+
+def _estimate(objective: Objective, name: str) -> Estimate:
+    scores = objective.scores[name]
+    return average([scores[task] for task in objective.weights], list(objective.weights.values()))
+
+
+def _covered(objectives: Sequence[Objective], names: Sequence[str], corner: Sequence[float]) -> Covered:
+    """Resample the items of every task, for all points and objectives together."""
+    drawn = np.zeros((DRAWS, len(names), len(objectives)))
+    tasks = list(dict.fromkeys(task for objective in objectives for task in objective.weights))
+    for seed, task in enumerate(tasks):
+        users = [place for place, objective in enumerate(objectives) if task in objective.weights]
+        columns = [objectives[place].scores[name][task] for place in users for name in names]
+        draws = macro_draws([np.array(columns, dtype=np.float64).T], [1.0], draws=DRAWS, seed=seed)
+        for number, place in enumerate(users):
+            weights = objectives[place].weights
+            own = draws[:, number * len(names) : (number + 1) * len(names)]
+            drawn[:, :, place] += weights[task] / sum(weights.values()) * own
+    means = np.array([[_estimate(objective, name).value for objective in objectives] for name in names])
+    space = float(np.prod(1 - np.asarray(corner)))
+    value = hypervolume(means, corner) / space
+    return Covered(value, *interval(np.array([hypervolume(each, corner) / space for each in drawn]), value))
