@@ -89,9 +89,9 @@ def running(report: SearchReport, candidates: int = 60) -> SearchReport:
     """Return the same search before its end."""
     rows = tuple(replace(each, select=None) for each in report.candidates[:candidates])
     last = replace(rows[-1], state="running", value=None, standard_error=None, reason="")
-    return replace(
-        report, phase="running", candidates=(*rows[:-1], last), choice=None, front=None, curves=(), importance={}
-    )
+    cost = Cost(sum(row.items for row in rows), sum(row.tokens for row in rows), sum(row.seconds for row in rows), 2)
+    own = replace(report, phase="running", candidates=(*rows[:-1], last), cost=cost)
+    return replace(own, choice=None, front=None, curves=(), importance={})
 
 
 def _anchor(number: int, name: str, scores: Scores) -> Candidate:

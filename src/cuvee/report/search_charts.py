@@ -70,15 +70,16 @@ class Line:
 
     pieces: tuple[str, ...]
     note: str
-    winner: bool
+    highlighted: bool
 
 
 @dataclass(frozen=True)
 class Parallel:
-    """The best candidates, a line each; the winner's comes last, so that it is drawn on top."""
+    """The best candidates, a line each; the `highlighted` one comes last, so that it is drawn on top."""
 
     axes: tuple[Upright, ...]
     lines: tuple[Line, ...]
+    highlighted: str
     width: float
     top: int = AXIS_TOP
     bottom: int = AXIS_TOP + AXIS_HEIGHT
@@ -141,9 +142,11 @@ def progress(report: SearchReport) -> Progress | None:
 def parallel(report: SearchReport) -> Parallel | None:
     """Draw the best measured candidates through every dimension, and their scores last; None without dimensions."""
     ranked = [each for each in report.candidates if each.state == "measured" and each.parameters]
-    best = sorted(ranked, key=lambda each: -(each.value or 0.0))[:TOP]
+    best = sorted(ranked, key=lambda each: -(each.value or 0.0))
     if not best or not report.dimensions:
         return None
+    picked = report.choice.picked if report.choice else best[0].name
+    best = [each for place, each in enumerate(best) if place < TOP or each.name == picked]
     dimensions = list(report.dimensions)
     methods = tuple(dict.fromkeys(each.method for each in ranked))
     if len(methods) > 1:
@@ -152,12 +155,11 @@ def parallel(report: SearchReport) -> Parallel | None:
     places = [40 + number * step for number in range(len(dimensions) + 1)]
     values = [each.value or 0.0 for each in best]
     score = Axis(min(values), max(values), AXIS_TOP + AXIS_HEIGHT, AXIS_TOP)
-    winner = report.choice.winner if report.choice else best[0].name
     axes = [_upright(dimension, x) for dimension, x in zip(dimensions, places, strict=False)]
     axes.append(Upright(places[-1], "score", _ends(score)))
-    lines = [_line(each, dimensions, places, score, each.name == winner) for each in reversed(best)]
-    lines.sort(key=lambda line: line.winner)
-    return Parallel(tuple(axes), tuple(lines), places[-1] + 90)
+    lines = [_line(each, dimensions, places, score, each.name == picked) for each in reversed(best)]
+    lines.sort(key=lambda line: line.highlighted)
+    return Parallel(tuple(axes), tuple(lines), picked, places[-1] + 90)
 
 
 def panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
@@ -272,7 +274,7 @@ def _ends(axis: Axis) -> tuple[Tick, ...]:
 
 
 def _line(
-    candidate: Candidate, dimensions: Sequence[Dimension], places: Sequence[float], score: Axis, winner: bool
+    candidate: Candidate, dimensions: Sequence[Dimension], places: Sequence[float], score: Axis, highlighted: bool
 ) -> Line:
     pieces: list[list[str]] = [[]]
     for dimension, x in zip(dimensions, places, strict=False):
@@ -285,7 +287,7 @@ def _line(
     return Line(
         tuple(" ".join(piece) for piece in pieces if len(piece) > 1),
         f"{candidate.name}: {points(candidate.value or 0.0)}",
-        winner,
+        highlighted,
     )
 
 
