@@ -6,7 +6,7 @@ count a little: half an item for each possible pair of answers, right or wrong, 
 or for both answers of a model alone (Jeffreys' prior). So scores without a single error are not certain, which in a
 plain bootstrap they would be. For scores of zero and one the draws of a task follow a Beta distribution exactly.
 
-The draws are a function of the scores alone, and no order of the models changes them.
+The draws are a function of the scores and the seed alone, and no order of the models changes them.
 """
 
 from collections.abc import Sequence
@@ -22,12 +22,15 @@ AT_ONCE = 2**20
 """Random numbers made at a time."""
 
 
-def macro_draws(tasks: Sequence[Matrix], weights: Sequence[float], *, draws: int = DRAWS) -> Matrix:
-    """Draw the weighted average of each model, [draws, models], from the items' scores, [items, models] for a task."""
+def macro_draws(tasks: Sequence[Matrix], weights: Sequence[float], *, draws: int = DRAWS, seed: int = 0) -> Matrix:
+    """Draw the weighted average of each model, [draws, models], from the items' scores, [items, models] for a task.
+
+    Averages that are drawn apart and then joined need seeds of their own: the same seed gives them the same luck.
+    """
     models = tasks[0].shape[1]
     order = sorted(range(models), key=lambda model: [scores[:, model].tolist() for scores in tasks])
     share = np.asarray(weights, dtype=np.float64) / sum(weights)
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     total = np.zeros((draws, models))
     for scores, part in zip(tasks, share, strict=True):
         total[:, order] += part * _task_draws(scores[:, order], draws, generator)

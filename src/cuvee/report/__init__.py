@@ -1,4 +1,4 @@
-"""Shows what was measured: leaderboards as pages and rows, comparisons as pages. Prints nothing, writes no file."""
+"""Shows what was measured: leaderboards, comparisons and searches as pages. Prints nothing, writes no file."""
 
 from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison
@@ -15,6 +15,7 @@ from cuvee.report.leaderboard import (
     verdict_sentence,
 )
 from cuvee.report.page import render_page
+from cuvee.report.search import render_search
 
 __all__ = [
     "Difference",
@@ -28,6 +29,7 @@ __all__ = [
     "render_comparison",
     "render_evaluation",
     "render_page",
+    "render_search",
     "rows",
     "short_names",
     "verdict_sentence",

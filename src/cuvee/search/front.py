@@ -52,7 +52,7 @@ class Covered:
 
 @dataclass(frozen=True)
 class Front:
-    """The points that stay, outer ones first, then by falling first objective, and what they cover above `reference`."""
+    """The points that stay, outer ones first, then by the first objective, and what they cover above `reference`."""
 
     objectives: tuple[str, ...]
     points: tuple[Point, ...]
@@ -91,6 +91,8 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
         return 0.0
     if inside.shape[1] == 1:
         return float(inside.max() - reference[0])
+    if inside.shape[1] == 2:
+        return _area(inside, reference)
     falling = inside[np.argsort(-inside[:, -1], kind="stable")]
     edges = [*falling[1:, -1], reference[-1]]
     volume = 0.0
@@ -99,6 +101,14 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
         if height > 0:
             volume += height * hypervolume(falling[:count, :-1], reference[:-1])
     return float(volume)
+
+
+def _area(points: Array, reference: Sequence[float]) -> float:
+    """Sum what each point adds above those that reach further along the first objective."""
+    falling = points[np.argsort(-points[:, 0], kind="stable")]
+    heights = np.maximum.accumulate(falling[:, 1])
+    added = np.diff(heights, prepend=reference[1])
+    return float((falling[:, 0] - reference[0]) @ added)
 
 
 def _names(objectives: Sequence[Objective]) -> list[str]:
