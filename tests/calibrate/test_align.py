@@ -14,7 +14,11 @@ import torch
 
 from calibrate.conftest import experts
 from cuvee import demo
-from cuvee.calibrate.repair import align
+from cuvee.calibrate.depth_loop import Candidate
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.network import BlockNetwork
+from cuvee.calibrate.outcome import MapFit
+from cuvee.calibrate.repair import _solved, align
 from cuvee.calibrate.settings import Alignment, alignment
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, RecipeError
@@ -73,7 +77,11 @@ CHILD = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from cuvee.calibrate.repair import align
+from cuvee.calibrate.depth_loop import Candidate
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.network import BlockNetwork
+from cuvee.calibrate.outcome import MapFit
+from cuvee.calibrate.repair import _solved, align
 from cuvee.calibrate.settings import alignment
 blend, out, experts = sys.argv[1:]
 align(blend, out, json.loads(experts), alignment(ridge=3e-4))
@@ -203,3 +211,18 @@ def test_few_positions_give_what_their_gram_matrices_give(blend: Path, tmp_path:
         for name in rows.tensors:
             own, other = rows.read(name).astype(np.float32), grams.read(name).astype(np.float32)
             np.testing.assert_allclose(own, other, atol=1e-2 * np.abs(other).max())
+
+
+def test_blocks_without_any_map_to_solve_stay_the_merges(tmp_path: Path) -> None:
+    """In some mixtures whole blocks are routed experts; a model of nothing else cannot be aligned."""
+    folder = demo.model_folder("sort")
+    network = BlockNetwork(open_checkpoint(folder), folder, "sort", device=torch.device("cpu"))
+    journal = BlockJournal(tmp_path / "journal", {})
+    for number in range(network.depth):
+        journal.write(number, 3e-4, {}, [])
+    with pytest.raises(EvaluationError, match="nothing can be aligned"):
+        _solved(network, journal, Candidate(3e-4, []))
+
+    name = "mlp.down_proj.weight"
+    journal.write(1, 3e-4, {name: network.read(1, name)}, [MapFit(name, None, None, 1.0)])
+    assert list(_solved(network, journal, Candidate(3e-4, []))) == [f"model.layers.1.{name}"]

@@ -396,14 +396,22 @@ def _divergences(candidates: Sequence[Candidate]) -> dict[str, float]:
 
 
 def _solved(network: BlockNetwork, journal: BlockJournal, chosen: Candidate) -> Solved:
-    """Map the checkpoint's names to the files that the journal has of the chosen ridge."""
+    """Map the checkpoint's names to the files that the journal has of the chosen ridge.
+
+    Raises EvaluationError if no block has a map that can be solved.
+    """
     solved: dict[str, Any] = {}
     for number in range(network.depth):
+        if not journal.fits(number, chosen.ridge):
+            continue  # a block of a mixture can be all experts and router
         file = open_checkpoint(journal.file(number, chosen.ridge))
         for own in file.tensors:
             name = network.stored_name(number, own)
             if name is not None:
                 solved[name] = (file, own)
+    if not solved:
+        message = "no linear map of a block sees each position once, so nothing can be aligned"
+        raise EvaluationError(message, where=network.name)
     return solved
 
 
