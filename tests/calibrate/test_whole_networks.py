@@ -108,7 +108,8 @@ def test_a_repair_is_what_whole_networks_and_the_formula_give(family: str, tmp_p
     repaired, merged, experts = loaded(str(tmp_path / "out")), loaded(merge), [loaded(folder) for folder in folders]
     blocks = maps_by_block(aligned.rules)
     assert any(name.endswith(FAMILIES[family]) for maps in blocks.values() for name in maps)
-    own = [shown(expert, words, sum(blocks.values(), [])) for expert, words in zip(experts, texts, strict=True)]
+    every = [name for maps in blocks.values() for name in maps]
+    own = [shown(expert, words, every) for expert, words in zip(experts, texts, strict=True)]
     for number, maps in sorted(blocks.items()):
         before = repaired_before(number, repaired, merged)
         seen = [shown(before, words, maps) for words in texts]
