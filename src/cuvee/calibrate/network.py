@@ -323,7 +323,7 @@ class BlockNetwork:
     def check_alone(self, ids: Sequence[int]) -> None:
         """Compare blocks that run alone with the network as it is, on one row of ids.
 
-        Raises EvaluationError where the two differ.
+        Raises EvaluationError where the two differ, CheckpointError where a block gives numbers that are not finite.
         """
         row = torch.tensor([list(ids)], device=self.device)
         plain: list[Tensor] = []
@@ -344,6 +344,8 @@ class BlockNetwork:
             self._compare(f"block {number}", hidden, plain[number])
 
     def _compare(self, what: str, alone: Tensor, plain: Tensor) -> None:
+        if not bool(plain.isfinite().all()):
+            raise CheckpointError(f"{what} gives numbers that are not finite", where=self.name)
         size = float(plain.abs().max())
         difference = float((alone - plain).abs().max())
         if not difference <= MOST_DIFFERENCE * max(size, 1e-6):

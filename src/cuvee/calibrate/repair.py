@@ -139,7 +139,7 @@ def align(
             compares=compares,
             in_full=adapter_rank is not None,
             threads=threads,
-            memory_bytes=memory_bytes or DEFAULT_MEMORY,
+            memory_bytes=DEFAULT_MEMORY if memory_bytes is None else memory_bytes,
         )
         _check_memory(loop, memory_bytes)
         started = time.perf_counter()
