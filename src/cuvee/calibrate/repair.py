@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+from cuvee.calibrate.network import TRIAL_TOKENS, BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
 import torch
@@ -58,9 +58,6 @@ DEFAULT_MEMORY = 2_000_000_000
 
 LEAST_POSITIONS = 12
 """Below this many positions a text is a slip. Few more than that are warned of."""
-
-TRIAL_TOKENS = 24
-"""Tokens on which it is tried whether blocks can be run alone."""
 
 CPU = torch.device("cpu")
 """Where repairs are calculated: hidden states stay in the main memory or on the disk."""
