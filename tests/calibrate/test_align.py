@@ -6,17 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from calibrate.conftest import experts
 from cuvee import demo
-from cuvee.calibrate.repair import align
+from cuvee.calibrate.depth_loop import Candidate
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.network import BlockNetwork
+from cuvee.calibrate.outcome import MapFit
+from cuvee.calibrate.repair import _solved, align
 from cuvee.calibrate.settings import Alignment, alignment
 from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.cli.align import print_aligned
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, RecipeError
 from cuvee.evaluate import evaluate, load_model, load_task
 
@@ -73,7 +81,11 @@ CHILD = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from cuvee.calibrate.repair import align
+from cuvee.calibrate.depth_loop import Candidate
+from cuvee.calibrate.journal import BlockJournal
+from cuvee.calibrate.network import BlockNetwork
+from cuvee.calibrate.outcome import MapFit
+from cuvee.calibrate.repair import _solved, align
 from cuvee.calibrate.settings import alignment
 blend, out, experts = sys.argv[1:]
 align(blend, out, json.loads(experts), alignment(ridge=3e-4))
@@ -152,6 +164,60 @@ def test_a_nan_in_an_expert_names_the_block(blend: Path, tmp_path: Path) -> None
     assert not (tmp_path / "out").exists()
 
 
+def changed(model: str, folder: Path, change: Callable[[Any], None]) -> str:
+    """Write a bundled expert again with something changed."""
+    network = AutoModelForCausalLM.from_pretrained(demo.model_folder(model), dtype=torch.float32)
+    with torch.no_grad():
+        change(network)
+    network.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(demo.model_folder(model)).save_pretrained(folder)
+    return str(folder)
+
+
+def down(network: Any) -> torch.Tensor:
+    weight: torch.Tensor = network.model.layers[1].mlp.down_proj.weight
+    return weight
+
+
+def test_numbers_that_are_not_finite_are_laid_to_the_model_that_has_them(blend: Path, tmp_path: Path) -> None:
+    broken = changed("sort", tmp_path / "broken", lambda network: down(network).fill_(float("inf")))
+    text = next(iter(experts(8, tmp_path, ["sort"]).values()))
+    blind = alignment(ridge=3e-4, mix=0.0)  # no expert is run
+    with pytest.raises(CheckpointError, match=r"'mlp\.down_proj\.weight' of block 1 has numbers") as error:
+        align(str(blend), tmp_path / "out", {broken: text}, blind)
+    assert error.value.where == broken
+    with pytest.raises(CheckpointError, match="block 1 gives numbers that are not finite") as error:
+        align(broken, tmp_path / "out", {str(demo.model_folder("sort")): text}, FEW)
+    assert error.value.where == broken
+
+
+def with_more_tokens(network: Any) -> None:
+    network.resize_token_embeddings(network.config.vocab_size + 8, mean_resizing=False)
+
+
+def test_an_expert_with_more_tokens_is_compared_on_those_of_the_merge(blend: Path, tmp_path: Path) -> None:
+    text = next(iter(experts(12, tmp_path, ["sort"]).values()))
+    larger = changed("sort", tmp_path / "larger", with_more_tokens)
+    wide = align(str(blend), tmp_path / "wide", {larger: text}, Alignment())
+    plain = align(str(blend), tmp_path / "plain", {str(demo.model_folder("sort")): text}, Alignment())
+    assert wide.divergences == pytest.approx(plain.divergences, rel=1e-6)
+    assert wide.result.digest == plain.result.digest
+
+
+def test_an_adapter_says_how_much_of_the_repair_it_keeps(
+    blend: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = experts(8, tmp_path, ["sort"])
+    kept = []
+    for rank in (2, 64):
+        aligned = align(str(blend), tmp_path / f"repair-{rank}", texts, FEW, adapter_rank=rank)
+        print_aligned(aligned, as_json=False)
+        line = next(line for line in capsys.readouterr().err.splitlines() if "energy of the repair" in line)
+        kept.append(float(line.split()[3].rstrip("%")))
+    assert kept[0] < kept[1]
+    assert kept[1] > 99
+
+
 def test_too_little_memory_is_refused_with_the_figure(blend: Path, tmp_path: Path) -> None:
     with pytest.raises(OutOfBudget, match="and --memory is"):
         align(str(blend), tmp_path / "out", experts(8, tmp_path), FEW, memory_bytes=1_000_000)
@@ -203,3 +269,18 @@ def test_few_positions_give_what_their_gram_matrices_give(blend: Path, tmp_path:
         for name in rows.tensors:
             own, other = rows.read(name).astype(np.float32), grams.read(name).astype(np.float32)
             np.testing.assert_allclose(own, other, atol=1e-2 * np.abs(other).max())
+
+
+def test_blocks_without_any_map_to_solve_stay_the_merges(tmp_path: Path) -> None:
+    """In some mixtures whole blocks are routed experts; a model of nothing else cannot be aligned."""
+    folder = demo.model_folder("sort")
+    network = BlockNetwork(open_checkpoint(folder), folder, "sort", device=torch.device("cpu"))
+    journal = BlockJournal(tmp_path / "journal", {})
+    for number in range(network.depth):
+        journal.write(number, 3e-4, {}, [])
+    with pytest.raises(EvaluationError, match="nothing can be aligned"):
+        _solved(network, journal, Candidate(3e-4, []))
+
+    name = "mlp.down_proj.weight"
+    journal.write(1, 3e-4, {name: network.read(1, name)}, [MapFit(name, None, None, 1.0)])
+    assert list(_solved(network, journal, Candidate(3e-4, []))) == [f"model.layers.1.{name}"]

@@ -13,6 +13,8 @@ from cuvee import demo  # after the skips
 from cuvee.checkpoint import weights_digest
 from cuvee.cli import main
 from cuvee.statistics import open_statistics
+from evaluate.conftest import byte_tokenizer
+from evaluate.families import make_network
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -71,3 +73,24 @@ def test_a_base_and_an_adapter_are_run_as_one_model(tmp_path: Path, monkeypatch:
     assert both.loss is not None
     assert plain.loss is not None
     assert both.loss < plain.loss
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("zamba 2", "its blocks cannot be run alone: block 1 is off by"),
+        ("gemma 3n", "its blocks cannot be run alone: hidden states of"),
+        ("t5", "it has an encoder and a decoder"),
+    ],
+)
+def test_models_whose_blocks_say_nothing_alone_are_refused(
+    family: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_network(family).save_pretrained(tmp_path / "model")
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    rows = [{"input": f"number {number}, please", "target": "yes"} for number in range(40)]
+    (tmp_path / "text.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["calibrate", str(tmp_path / "model"), str(tmp_path / "text.jsonl"), str(tmp_path / "out")]
+    assert run(arguments, monkeypatch) == 3
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

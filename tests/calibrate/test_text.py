@@ -9,7 +9,7 @@ from cuvee import demo
 from cuvee.calibrate.text import Text, read_text, warnings_of
 from cuvee.errors import CuveeError, EvaluationError, RecipeError
 from cuvee.evaluate.model import LanguageModel, load_model
-from evaluate.conftest import byte_tokenizer
+from evaluate.conftest import byte_tokenizer, save_model
 
 TURNS = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
 CHAT = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -17,8 +17,6 @@ CHAT = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    from evaluate.conftest import save_model
-
     tokenizer = byte_tokenizer()
     tokenizer.chat_template = CHAT
     return load_model(save_model(tmp_path_factory.mktemp("model") / "bytes", tokenizer), device="cpu")
@@ -83,7 +81,9 @@ def test_the_private_part_of_a_task_is_refused(place: str, model: LanguageModel)
     [
         ({"words": "a"}, "a row holds words"),
         ([1], "expected a JSON object"),
-        ({"input": "a", "target": 3}, "a row holds input, target"),
+        ({"input": "a", "target": 3}, "a row holds input, target 3"),
+        ({"text": None}, "a row holds text null"),
+        ({"messages": "hi"}, 'a row holds messages "hi"'),
     ],
 )
 def test_rows_of_another_kind_are_refused_with_their_line(
@@ -100,6 +100,44 @@ def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path: Path, model: Lan
     for name in ("none.txt", "empty.txt", "none.jsonl"):
         with pytest.raises(CuveeError):
             read_text(str(tmp_path / name), model)
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl.gz", "words", "folder"])
+def test_files_of_other_forms_are_not_taken_for_tasks(name: str, tmp_path: Path, model: LanguageModel) -> None:
+    place = tmp_path / name
+    if name == "folder":
+        place.mkdir()
+    else:
+        place.write_text("words")
+    with pytest.raises(EvaluationError) as error:
+        read_text(str(place), model)
+    assert error.value.where == str(place)
+    assert "expected a .txt, a .jsonl" in str(error.value.hint)
+
+
+def test_a_bundled_task_is_found_beside_a_folder_of_its_name(
+    tmp_path: Path, model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sort").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert read_text("sort", model).has_answers
+
+
+def test_empty_documents_of_a_tokenizer_without_a_start_are_left_out(tmp_path: Path) -> None:
+    bare = load_model(save_model(tmp_path / "bare", byte_tokenizer(start=False)), device="cpu")
+    rows = {"text": ""}, {"text": "ab"}, {"input": "", "target": ""}
+    text = read_text(write(tmp_path / "t.jsonl", *rows), bare)
+    assert [len(document.ids) for document in text.documents] == [2, 1]  # the last one is the space between
+    with pytest.raises(EvaluationError, match="no document"):
+        read_text(write(tmp_path / "empty.jsonl", {"text": ""}), bare)
+
+
+def test_each_text_that_several_experts_have_is_warned_of(tmp_path: Path, model: LanguageModel) -> None:
+    one, other = (read_text(write(tmp_path / f"{word}.jsonl", {"text": word}), model) for word in ("a", "b"))
+    warnings = warnings_of({"first": one, "second": other, "third": one}, "all")
+    assert [warning.partition(":")[0] for warning in warnings if "same" in warning] == [
+        "first and third have the same text"
+    ]
 
 
 def test_doubtful_texts_are_warned_of(tmp_path: Path, model: LanguageModel) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, cast
 
-from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+from cuvee.calibrate.network import TRIAL_TOKENS, BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
 from cuvee.calibrate.collect import Collecting, collect
@@ -11,7 +11,8 @@ from cuvee.calibrate.text import read_text
 from cuvee.checkpoint import TensorSource, digest_of_source, open_checkpoint
 from cuvee.checkpoint.write import refuse_existing
 from cuvee.engine.plain import loadable_folder
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, EvaluationError
+from cuvee.evaluate.library import has_encoder
 from cuvee.evaluate.model import Device, LanguageModel, pick_device
 from cuvee.hub import Hub
 from cuvee.plan.resolve import model_to_read
@@ -33,15 +34,20 @@ def calibrate(
 ) -> Record:
     """Write the statistics of a model, a folder, a name on a hub or base+adapter, on a text to the folder `out`.
 
-    Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model.
+    Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model,
+    EvaluationError for a model with an encoder or whose blocks cannot be run alone.
     """
     refuse_existing(out, overwrite=False)
     how.check()
     source = model_to_read(model, hub, progress)
     folder, weights = _runnable(model, source, hub, progress)
+    if has_encoder(folder):
+        message = "it has an encoder and a decoder, of which no statistics can be made"
+        raise EvaluationError(message, where=model, hint="`cuvee align` repairs merges of such models")
     network = BlockNetwork(weights, folder, model, device=pick_device(device))
     reader: Any = LanguageModel(model, "", network.module, network.tokenizer, context_length=how.length)
     documents = read_text(text, reader, tokens=tokens, length=how.length)
+    network.check_alone(documents.documents[0].ids[:TRIAL_TOKENS])
     identity = ModelRecord(
         name=model,
         weights_digest=digest_of_source(source),

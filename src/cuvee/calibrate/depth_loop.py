@@ -318,6 +318,8 @@ class DepthLoop:
 
     def _measure(self, progress: Progress) -> None:
         """Measure how far each candidate's predictions are from the experts' on what is held out."""
+        if not any(batch.held_out for batches in self._batches for batch in batches):
+            return
         progress.start("compare on held-out text", len(self._experts), "experts")
         for place, expert in enumerate(self._experts):
             teacher = self._held_out(self._teachers[place], place)
@@ -415,8 +417,13 @@ class _Block:
 
     def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
         """Read an expert's weights and biases of some sites."""
-        names = [name for site in sites for own in site.maps for name in (own.weight, own.bias)]
-        return {name: network.read(self.number, name) for name in names if name in self._tensors}
+        names = [name for site in sites for own in site.maps for name in own.tensors if name in self._tensors]
+        tensors = {name: network.read(self.number, name) for name in names}
+        for name, tensor in tensors.items():
+            if not bool(tensor.isfinite().all()):
+                message = f"'{name}' of block {self.number} has numbers that are not finite"
+                raise CheckpointError(message, where=network.name)
+        return tensors
 
     def anchor(self, name: str) -> Tensor:
         """Return the anchor of a tensor: the merge, pushed on from the base."""
@@ -538,11 +545,12 @@ def _in_order(
 
 
 def _divergence(teacher: Iterable[Tensor], student: Iterable[Tensor]) -> float:
-    """Return the sum over positions of KL(teacher ‖ student), in nats."""
+    """Return the sum over positions of KL(teacher ‖ student), in nats, over the tokens that both have."""
     total = 0.0
     for expert, merged in zip(teacher, student, strict=True):
-        wanted = torch.log_softmax(expert.double(), -1)
-        given = torch.log_softmax(merged.double(), -1)
+        tokens = min(expert.shape[1], merged.shape[1])
+        wanted = torch.log_softmax(expert[:, :tokens].double(), -1)
+        given = torch.log_softmax(merged[:, :tokens].double(), -1)
         total += float((wanted.exp() * (wanted - given)).sum())
     return total
 

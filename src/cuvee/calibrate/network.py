@@ -31,6 +31,11 @@ TORCH = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16
 MOST_DIFFERENCE = 1e-3
 """Of the largest number that a block gives: how far it may be off when it runs alone, in float32."""
 
+TRIAL_TOKENS = 24
+"""Tokens on which it is tried whether blocks can be run alone."""
+
+NOT_ALONE = "this model can be neither aligned nor calibrated"
+
 HEAD_POSITIONS = 256
 """Positions for which logits are in memory at once."""
 
@@ -74,7 +79,7 @@ class BlockNetwork:
                 self._gives_tuple = self._learn_output()
         except EvaluationError as error:
             message = f"its blocks cannot be run alone: {error.message}"
-            raise EvaluationError(message, where=name, hint="this model cannot be aligned") from error
+            raise EvaluationError(message, where=name, hint=NOT_ALONE) from error
 
     @property
     def embedding_bytes(self) -> int:
@@ -323,7 +328,7 @@ class BlockNetwork:
     def check_alone(self, ids: Sequence[int]) -> None:
         """Compare blocks that run alone with the network as it is, on one row of ids.
 
-        Raises EvaluationError where the two differ.
+        Raises EvaluationError where the two differ, CheckpointError where a block gives numbers that are not finite.
         """
         row = torch.tensor([list(ids)], device=self.device)
         plain: list[Tensor] = []
@@ -338,17 +343,19 @@ class BlockNetwork:
         if tuple(hidden.shape) != (1, len(ids), self.width):
             shape = f"hidden states of {len(ids)} tokens are {list(hidden.shape)}, expected {[1, len(ids), self.width]}"
             message = f"its blocks cannot be run alone: {shape}"
-            raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
+            raise EvaluationError(message, where=self.name, hint=NOT_ALONE)
         for number in range(self.depth):
             hidden = self.run_block(self.block(number), hidden, self.call(number, 1, len(ids)))
             self._compare(f"block {number}", hidden, plain[number])
 
     def _compare(self, what: str, alone: Tensor, plain: Tensor) -> None:
+        if not bool(plain.isfinite().all()):
+            raise CheckpointError(f"{what} gives numbers that are not finite", where=self.name)
         size = float(plain.abs().max())
         difference = float((alone - plain).abs().max())
         if not difference <= MOST_DIFFERENCE * max(size, 1e-6):
             message = f"its blocks cannot be run alone: {what} is off by {difference:.3g} of {size:.3g}"
-            raise EvaluationError(message, where=self.name, hint="this model cannot be aligned")
+            raise EvaluationError(message, where=self.name, hint=NOT_ALONE)
 
 
 class Stopped(Exception):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
-from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
+from cuvee.calibrate.network import TRIAL_TOKENS, BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
 import torch
@@ -58,9 +58,6 @@ DEFAULT_MEMORY = 2_000_000_000
 
 LEAST_POSITIONS = 12
 """Below this many positions a text is a slip. Few more than that are warned of."""
-
-TRIAL_TOKENS = 24
-"""Tokens on which it is tried whether blocks can be run alone."""
 
 CPU = torch.device("cpu")
 """Where repairs are calculated: hidden states stay in the main memory or on the disk."""
@@ -139,7 +136,7 @@ def align(
             compares=compares,
             in_full=adapter_rank is not None,
             threads=threads,
-            memory_bytes=memory_bytes or DEFAULT_MEMORY,
+            memory_bytes=DEFAULT_MEMORY if memory_bytes is None else memory_bytes,
         )
         _check_memory(loop, memory_bytes)
         started = time.perf_counter()
@@ -396,14 +393,22 @@ def _divergences(candidates: Sequence[Candidate]) -> dict[str, float]:
 
 
 def _solved(network: BlockNetwork, journal: BlockJournal, chosen: Candidate) -> Solved:
-    """Map the checkpoint's names to the files that the journal has of the chosen ridge."""
+    """Map the checkpoint's names to the files that the journal has of the chosen ridge.
+
+    Raises EvaluationError if no block has a map that can be solved.
+    """
     solved: dict[str, Any] = {}
     for number in range(network.depth):
+        if not journal.fits(number, chosen.ridge):
+            continue  # a block of a mixture can be all experts and router
         file = open_checkpoint(journal.file(number, chosen.ridge))
         for own in file.tensors:
             name = network.stored_name(number, own)
             if name is not None:
                 solved[name] = (file, own)
+    if not solved:
+        message = "no linear map of a block sees each position once, so nothing can be aligned"
+        raise EvaluationError(message, where=network.name)
     return solved
 
 

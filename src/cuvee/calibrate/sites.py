@@ -87,13 +87,13 @@ def find_sites(block: Any, positions: int, run: Any, encoded: Tensor | None = No
 
 
 def _linear_modules(block: Any) -> dict[str, Any]:
-    return {name: module for name, module in block.named_modules() if type(module) in LINEAR}
+    return {name: module for name, module in block.named_modules() if isinstance(module, LINEAR)}
 
 
 def _noting(calls: list[_Seen]) -> Any:
     def hook(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
         if len(arguments) == 1 and isinstance(output, Tensor):
-            calls.append(_Seen(arguments[0], output))
+            calls.append(_Seen(arguments[0], output.clone()))  # a block may go on to change it in place
 
     return hook
 

@@ -80,8 +80,12 @@ class Stream:
                 self._states = torch.from_file(file.name, shared=True, size=size).reshape(-1, width)
 
     def __getitem__(self, batch: int) -> Tensor:
-        """Return the states of a batch, [positions, width], as a view."""
-        return self._states[self._starts[batch] : self._starts[batch + 1]]
+        """Return the states of a batch, [positions, width].
+
+        They are a copy: what a block was shown must stay as it was when the batch moves on, for some of its maps see
+        the very tensor that it was given, and must outlast a block that changes it in place.
+        """
+        return self._states[self._starts[batch] : self._starts[batch + 1]].clone()
 
     def __setitem__(self, batch: int, states: Tensor) -> None:
         self._states[self._starts[batch] : self._starts[batch + 1]] = states.reshape(-1, self._states.shape[1]).cpu()

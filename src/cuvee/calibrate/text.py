@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from blake3 import blake3
 
+from cuvee import demo
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.task import Task, load_task
@@ -17,6 +18,9 @@ Positions = Literal["all", "answer", "prompt"]
 Row = Mapping[str, Any]
 
 TASK_KEYS = ("input", "target")
+READ_KEYS = ("text", "messages", *TASK_KEYS)
+ROW_HINT = "expected a string as text, or a list of messages, or strings as input and target"
+TASK_SUFFIXES = (".yaml", ".yml", ".csv", ".jsonl")
 MOST_SHOWN_CHARACTERS = 60
 FEWEST_POSITIONS = 256
 """Below this many positions a text says too little about a model."""
@@ -91,6 +95,8 @@ def read_text(place: str, reader: Reader, *, tokens: int = 65536, length: int = 
     for number, (ids, answer_from) in enumerate(_tokenised(place, reader), start=1):
         if reader.encoder_decoder:
             document = _two_sided(ids[:answer_from], ids[answer_from:], length, f"{place}: document {number}")
+        elif not ids:
+            continue  # an empty text, for a tokenizer that begins with no token
         else:
             cut = ids[:length]
             document = Document(tuple(cut), min(answer_from, len(cut)))
@@ -123,7 +129,17 @@ def _tokenised(place: str, reader: Reader) -> Iterator[tuple[list[int], int]]:
         for where, row in _rows(path):
             yield _of_row(row, where, reader)
     else:
+        _check_form(path)
         yield from _of_task(_public_task(place), reader)
+
+
+def _check_form(path: Path) -> None:
+    """Raise EvaluationError for a file or folder that is neither text nor task. A bundled task's name goes first."""
+    if path.suffix in TASK_SUFFIXES or str(path) in demo.task_names() or not path.exists():
+        return
+    message = "this is a folder" if path.is_dir() else "cannot read a text from a file with such an ending"
+    hint = "expected a .txt, a .jsonl, a task's .yaml or .csv, or the name of a bundled task"
+    raise EvaluationError(message, where=str(path), hint=hint)
 
 
 def _whole(text: str, reader: Reader) -> tuple[list[int], int]:
@@ -179,8 +195,18 @@ def _of_row(row: Row, where: str, reader: Reader) -> tuple[list[int], int]:
         return _of_chat(row["messages"], where, reader)
     if all(isinstance(row.get(key), str) for key in TASK_KEYS):
         return _answered(row["input"], " ", row["target"], reader)
-    keys = ", ".join(sorted(map(str, row))) or "nothing"
-    raise EvaluationError(f"a row holds {keys}", where=where, hint="expected text, or messages, or input and target")
+    raise EvaluationError(f"a row holds {_in_words(row)}", where=where, hint=ROW_HINT)
+
+
+def _in_words(row: Row) -> str:
+    """Name what a row holds, with what the keys that are read have in place of text."""
+    words = []
+    for key in sorted(row):
+        wanted = list if key == "messages" else str
+        wrong = key in READ_KEYS and not isinstance(row[key], wanted)
+        shown = json.dumps(row[key])[:MOST_SHOWN_CHARACTERS]
+        words.append(f"{key} {shown}" if wrong else key)
+    return ", ".join(words) or "nothing"
 
 
 def _of_chat(messages: list[Any], where: str, reader: Reader) -> tuple[list[int], int]:
@@ -253,7 +279,13 @@ def warnings_of(texts: Mapping[str, Text], wanted: Positions) -> list[str]:
             found.append(
                 f"{expert}: its text has no answers; what it does not show, chat and answer format, may be lost"
             )
-    digests = {text.digest for text in texts.values()}
-    if len(texts) > 1 and len(digests) == 1:
-        found.append("all experts have the same text: that is worse than none; give each the text of its own skill")
-    return found
+    return found + _same_texts(texts)
+
+
+def _same_texts(texts: Mapping[str, Text]) -> list[str]:
+    """Warn of each text that several experts have."""
+    experts: dict[str, list[str]] = {}
+    for expert, text in texts.items():
+        experts.setdefault(text.digest, []).append(expert)
+    advice = "that is worse than none; give each the text of its own skill"
+    return [f"{' and '.join(names)} have the same text: {advice}" for names in experts.values() if len(names) > 1]

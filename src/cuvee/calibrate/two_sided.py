@@ -268,7 +268,7 @@ class TwoSidedNetwork(BlockNetwork):
         for number in range(self.depth):
             theirs = None
             if number == self.turns_at:
-                self._compare("what the encoder gives", self.encoded(hidden), encoded)
+                self._compare("the encoder", self.encoded(hidden), encoded)
                 (hidden,) = self.answer_starts([answer])
             if number >= self._sides[1].start:
                 theirs = encoded

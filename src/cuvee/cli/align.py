@@ -125,6 +125,7 @@ def print_aligned(aligned: "Aligned", *, as_json: bool) -> None:
         _print_json(aligned)
         return
     from cuvee.cli.amounts import bytes_text
+    from cuvee.engine.combine import AdapterResult
 
     for warning in aligned.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -137,6 +138,9 @@ def print_aligned(aligned: "Aligned", *, as_json: bool) -> None:
     peak = bytes_text(aligned.took.peak_memory_bytes)
     typer.echo(f"aligned in {aligned.took.seconds:.1f} s, peak private memory {peak}", err=True)
     typer.echo(f"{aligned.aligned} of {len(aligned.rules)} tensors aligned, the others are the merge's", err=True)
+    if isinstance(aligned.result, AdapterResult):
+        kept = 1 - aligned.result.discarded
+        typer.echo(f"the adapter keeps {kept:.1%} of the energy of the repair", err=True)
     typer.echo(f"weights digest {aligned.result.digest}")
 
 
@@ -144,6 +148,11 @@ def _print_json(aligned: "Aligned") -> None:
     import json
     from dataclasses import asdict
 
+    from cuvee.engine.combine import AdapterResult
+
     result = aligned.result
-    content = asdict(aligned) | {"result": {"folder": str(result.folder), "digest": result.digest}}
+    written: dict[str, Any] = {"folder": str(result.folder), "digest": result.digest}
+    if isinstance(result, AdapterResult):
+        written["energy_discarded"] = result.discarded
+    content = asdict(aligned) | {"result": written}
     typer.echo(json.dumps(content, indent=2))
