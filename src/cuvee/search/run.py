@@ -132,7 +132,7 @@ def search(
     RecipeError for a space that nothing can be made of, and SearchError where nothing could be measured.
     """
     setting = setting_of(space)
-    journal = open_journal(out, _head(space, setting), fresh=fresh)
+    journal = open_journal(out, head_of(space, setting), fresh=fresh)
     models = (space.base_model, *(model.model for model in space.models))
     slots = Slots(executor, models, setting.references, memory_bytes, device)
     proposer = Arms(space, folder)
@@ -151,7 +151,7 @@ def run(
     watch: Callable[[SearchReport], None],
 ) -> SearchReport:
     """Race what a proposer proposes, choose, report."""
-    clock = _Clock(budget)
+    clock = Clock(budget)
     shown = _Shown(space, setting, journal.folder, clock, slots.slots, progress, watch)
     race = Race(
         blocks(setting.parts.search, block=space.items.block, seed=space.seed),
@@ -246,7 +246,7 @@ def _private_reference(reference: str) -> str:
     return str(path.with_name(path.stem + PRIVATE + path.suffix))
 
 
-def _head(space: WrittenSpace, setting: Setting) -> dict[str, Any]:
+def head_of(space: WrittenSpace, setting: Setting) -> dict[str, Any]:
     """Return what a search must not change in while it goes on."""
     from cuvee.engine.identity import inputs_of
     from cuvee.plan import make_plan
@@ -262,7 +262,7 @@ def _head(space: WrittenSpace, setting: Setting) -> dict[str, Any]:
     }
 
 
-class _Clock:
+class Clock:
     """Says how much of a budget is gone. State: when this process began, and what earlier ones took."""
 
     def __init__(self, budget: Budget) -> None:
@@ -296,11 +296,11 @@ def _chosen(
         chosen_anchors += [each for each in measured if anchors.get(each.candidate.name) == kind][:ANCHORS_CHOSEN]
     finalists = [*candidates, *chosen_anchors]
     kinds = {each.candidate.name: anchors[each.candidate.name] for each in chosen_anchors}
-    selected = _measured(finalists, "select", setting.parts.select, journal, slots, progress)
+    selected = measured_on(finalists, "select", setting.parts.select, journal, slots, progress)
     searched = {each.candidate.name: each.scores for each in finalists}
     picked = pick(searched, selected, setting.weights, kinds, distances=_distances(space, candidates))
     last = [each for each in finalists if each.candidate.name in picked.reported]
-    reported = _measured(last, "report", setting.parts.report, journal, slots, progress)
+    reported = measured_on(last, "report", setting.parts.report, journal, slots, progress)
     every = {each.candidate.name: each.scores for each in measured}
     choice = choose(
         picked, every, selected, reported, setting.weights, report_weights=setting.report_weights
@@ -308,7 +308,7 @@ def _chosen(
     return choice, selected
 
 
-def _measured(
+def measured_on(
     finalists: Sequence[Raced], part: Part, items: Items, journal: Journal, slots: Slots, progress: Progress
 ) -> dict[str, Scores]:
     """Measure finalists on a part of the items; what the journal has of it is not measured again."""
@@ -385,7 +385,7 @@ class _Shown:
     space: WrittenSpace
     setting: Setting
     folder: Path
-    clock: _Clock
+    clock: Clock
     workers: int
     progress: Progress
     watch: Callable[[SearchReport], None]

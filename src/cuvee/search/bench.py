@@ -1,0 +1,217 @@
+"""A bench: every method on one family, each at its best scale, ranked on items that nothing was chosen on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.errors import SearchError
+from cuvee.evaluate.statistics import Estimate, Gap, average, average_difference, mean
+from cuvee.executor import Executor
+from cuvee.progress import Progress
+from cuvee.search.journal import Journal, open_journal
+from cuvee.search.promise import Promise
+from cuvee.search.race import Race, Raced
+from cuvee.search.racing import Scores
+from cuvee.search.run import SILENT, Budget, Clock, Setting, Slots, head_of, measured_on, setting_of
+from cuvee.search.space import WrittenSpace
+from cuvee.search.split import blocks
+
+MOST_FINALISTS = 12
+"""So many blends are measured on the items to choose by, and on those to report on: the best setting of each method."""
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model of the final table, with its scores on the items to choose by and on those to report on, by task.
+
+    `kind` is what it is; `method` is "" for a parent. `seconds` is what it took to measure it while searching.
+    """
+
+    name: str
+    kind: str
+    method: str
+    recipe: str
+    select: Scores
+    report: Scores
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a bench found. Entrants are the parents, in order, and then the blends, the best one to choose by first.
+
+    `gaps` are the blends minus the best parent on the items to report on, by name; `significance` are their p-values
+    after Holm's correction for as many blends. `tried` is how many recipes were tried, `cost` what they answered.
+    """
+
+    setting: Setting
+    entrants: tuple[Entrant, ...]
+    best_blend: str
+    best_parent: str
+    gaps: Mapping[str, Gap]
+    significance: Mapping[str, float]
+    tried: int
+    items: int
+    seconds: float
+
+    def entrant(self, name: str) -> Entrant:
+        return next(entrant for entrant in self.entrants if entrant.name == name)
+
+    def kept(self, entrant: Entrant) -> dict[str, float]:
+        """Return the share of each task's best expert's gain over the base that a model has, on the report items.
+
+        Tasks on which no expert is better than the base are left out.
+        """
+        base = self.entrants[0]
+        shares = {}
+        for task in entrant.report:
+            start = mean(base.report[task]).value
+            best = max(mean(each.report[task]).value for each in self.entrants if each.kind == "expert")
+            if best > start:
+                shares[task] = (mean(entrant.report[task]).value - start) / (best - start)
+        return shares
+
+    def report_score(self, entrant: Entrant) -> Estimate:
+        """Return the macro average on the report items."""
+        return average(list(entrant.report.values()), list(self.setting.report_weights.values()))
+
+
+def bench(
+    space: WrittenSpace,
+    out: Path,
+    executor: Executor,
+    *,
+    budget: Budget,
+    fresh: bool = False,
+    memory_bytes: int | None = None,
+    device: str = "auto",
+    progress: Progress = SILENT,
+    heard: Callable[[Raced], None] = lambda raced: None,
+) -> Bench:
+    """Try every method that fits a family, and rank the best setting of each; go on with what `out` has.
+
+    `heard` is told of each candidate that has ended. Raises RecipeError and SearchError.
+    """
+    setting = setting_of(space)
+    journal = open_journal(out, {**head_of(space, setting), "bench": 1}, fresh=fresh)
+    models = (space.base_model, *(model.model for model in space.models))
+    slots = Slots(executor, models, setting.references, memory_bytes, device)
+    clock = Clock(budget)
+    watched = _Watched(clock, progress, heard)
+    race = Race(
+        blocks(setting.parts.search, block=space.items.block, seed=space.seed),
+        setting.weights,
+        Promise(space),
+        journal,
+        watch=watched.look,
+    )
+    clock.before = race.seconds / slots.slots
+    progress.start("bench", 1000, "thousandths of the budget")
+    try:
+        race.run(slots, clock.spent)
+    finally:
+        progress.finish()
+    return _ranked(setting, journal, slots, race, clock, progress)
+
+
+def _ranked(
+    setting: Setting, journal: Journal, slots: Slots, race: Race, clock: Clock, progress: Progress
+) -> Bench:
+    """Measure the parents and the best setting of each method on the other two parts of the items."""
+    parents = [each for each in race.done.values() if each.candidate.name.startswith("parent ")]
+    blends = _best_of_each(race)
+    if not blends or len(parents) < 2:
+        reasons = sorted({each.outcome.reason for each in race.done.values() if each.outcome.state == "failed"})
+        raise SearchError(f"no blend could be measured: {'; '.join(reasons) or 'the budget is too small'}")
+    finalists = [*parents, *blends]
+    selected = measured_on(finalists, "select", setting.parts.select, journal, slots, progress)
+    reported = measured_on(finalists, "report", setting.parts.report, journal, slots, progress)
+    entrants = [_entrant(each, selected, reported) for each in finalists]
+    weights = list(setting.weights.values())
+    order = {entrant.name: average(list(entrant.select.values()), weights).value for entrant in entrants}
+    own_parents = [entrant for entrant in entrants if not entrant.method]
+    ranked = sorted((entrant for entrant in entrants if entrant.method), key=lambda entrant: -order[entrant.name])
+    report_weights = list(setting.report_weights.values())
+    best_parent = max(own_parents, key=lambda entrant: average(list(entrant.report.values()), report_weights).value)
+    gaps = {entrant.name: _gap(entrant.report, best_parent.report, report_weights) for entrant in ranked}
+    slots.check(next(each.candidate.recipe for each in blends if _label(each) == ranked[0].name))
+    return Bench(
+        setting,
+        (*own_parents, *ranked),
+        ranked[0].name,
+        best_parent.name,
+        gaps,
+        holm({name: 1 - gap.better for name, gap in gaps.items()}),
+        len(race.done),
+        race.items,
+        clock.seconds,
+    )
+
+
+def holm(significance: Mapping[str, float]) -> dict[str, float]:
+    """Return p-values corrected for as many comparisons as there are (S. Holm, Scandinavian Journal of Statistics 6,
+    1979): the smallest times their number, the next times one less, and none below the one before."""
+    corrected: dict[str, float] = {}
+    highest = 0.0
+    ordered = sorted(significance, key=lambda name: significance[name])
+    for place, name in enumerate(ordered):
+        highest = max(highest, min(1.0, significance[name] * (len(ordered) - place)))
+        corrected[name] = highest
+    return corrected
+
+
+@dataclass
+class _Watched:
+    """Moves the bar on, and tells of each candidate once. State: what has been told."""
+
+    clock: Clock
+    progress: Progress
+    heard: Callable[[Raced], None]
+    told: int = 0
+    known: int = 0
+
+    def look(self, race: Race) -> None:
+        thousandths = min(1000, int(1000 * self.clock.spent(race)))
+        self.progress.advance(thousandths - self.told)
+        self.told = thousandths
+        ended = list(race.done.values())
+        for raced in ended[self.known :]:
+            self.heard(raced)
+        self.known = len(ended)
+        if race.incumbent is not None:
+            value = 100 * (race.incumbent.outcome.value or 0.0)
+            self.progress.note(f"best {value:.1f} ({race.incumbent.candidate.name}), {self.known} tried")
+
+
+def _best_of_each(race: Race) -> list[Raced]:
+    """Return the best fully measured candidate of each method, the best first; the average is one of them."""
+    best: dict[str, Raced] = {}
+    for each in race.done.values():
+        way = each.candidate.arm or each.candidate.name
+        if each.outcome.state != "measured" or way.startswith("parent "):
+            continue
+        if way not in best or _value(each) > _value(best[way]):
+            best[way] = each
+    return sorted(best.values(), key=lambda each: -_value(each))[:MOST_FINALISTS]
+
+
+def _entrant(raced: Raced, selected: Mapping[str, Scores], reported: Mapping[str, Scores]) -> Entrant:
+    name = raced.candidate.name
+    kind = "blend"
+    if name.startswith("parent "):
+        kind = "base" if raced.candidate.number == 0 else "expert"
+    method = "" if kind != "blend" else (raced.candidate.arm or "linear")
+    recipe = "" if kind != "blend" else raced.candidate.recipe
+    return Entrant(_label(raced), kind, method, recipe, selected[name], reported[name], raced.outcome.seconds)
+
+
+def _label(raced: Raced) -> str:
+    return raced.candidate.name.removeprefix("parent ")
+
+
+def _gap(first: Scores, second: Scores, weights: Sequence[float]) -> Gap:
+    return average_difference([(first[task], second[task]) for task in first], weights)
+
+
+def _value(raced: Raced) -> float:
+    return raced.outcome.value or 0.0

@@ -1,0 +1,198 @@
+"""What a bench proposes: every method that fits, in the order of its promise, each with its scale on a line.
+
+First each method has one try, at a scale that suits most families. Then the scale of the best method is moved up and
+down by a factor until the best one has a worse neighbour on both sides, so the line has no edge; then that of the next
+best; then the best few once more, in finer steps. The order and the first scales are those of the tables in
+docs/explanation/which-method.md.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from cuvee.method import registry
+from cuvee.search.journal import Candidate, Outcome
+from cuvee.search.race import Proposal
+from cuvee.search.space import WrittenSpace, average_recipe, model_names, parent_recipe
+
+COARSE, FINE = 1.6, 1.26
+FINE_METHODS = 3
+"""So many of the best methods have their scale moved in fine steps, too."""
+
+LEAST_SCALE, MOST_SCALE = 0.02, 50.0
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method with what it is told beside its scale, a modifier, a repair. `scale` is where its line begins, None for
+    methods without one."""
+
+    name: str
+    method: str
+    scale: float | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
+    post: str = ""
+    align: Mapping[str, Any] | None = None
+
+
+HALF = {"density": 0.5}
+WAYS = (
+    Way("tsv_m", "tsv_m", 1.2),
+    Way("task_arithmetic", "task_arithmetic", 0.5),
+    Way("task_arithmetic + subspace_boost", "task_arithmetic", 0.3, post="subspace_boost"),
+    Way("wudi", "wudi", 0.8),
+    Way("actmat", "actmat", 0.8),
+    Way("cart", "cart", 1.2),
+    Way("iso_c", "iso_c", 2.0),
+    Way("ties", "ties", 0.8, HALF),
+    Way("ties + svc", "ties", 0.8, HALF, post="svc"),
+    Way("breadcrumbs_ties", "breadcrumbs_ties", 0.5, HALF),
+    Way("dare_linear", "dare_linear", 0.5, HALF),
+    Way("iso_cts", "iso_cts", 2.0),
+    Way("ram", "ram", 2.0),
+    Way("geometric_median", "geometric_median", 2.0),
+    Way("breadcrumbs", "breadcrumbs", 0.5, HALF),
+    Way("della_linear", "della_linear", 0.3, HALF),
+    Way("multislerp", "multislerp", 1.2),
+    Way("pcb", "pcb", 0.8, HALF),
+    Way("localize_stitch", "localize_stitch", 0.8, HALF),
+    Way("sce", "sce", 0.8),
+    Way("magmax", "magmax", 0.8),
+    Way("consensus", "consensus", 0.5),
+    Way("cabs", "cabs", 0.8),
+    Way("karcher", "karcher"),
+    Way("model_stock", "model_stock", 1.0),
+)
+REPAIRS = (
+    Way("task_arithmetic + align", "task_arithmetic", 0.5, align={"mix": 0.3, "ridge": 3e-4}),
+    Way("linear + regmean_pp", "linear", align={"preset": "regmean_pp"}),
+)
+"""What is tried first where every model has a text."""
+
+
+@dataclass
+class Line:
+    """A way in a running bench: what its scales were worth. A scale that is under way has the value None."""
+
+    way: Way
+    values: dict[float, float | None] = field(default_factory=dict)
+
+    @property
+    def best(self) -> float:
+        return max((value for value in self.values.values() if value is not None), default=-math.inf)
+
+    def open_scale(self, step: float) -> float | None:
+        """Return a neighbour of the best scale, a step up or down, that has not been tried; None if both have."""
+        if self.way.scale is None or self.best == -math.inf:
+            return None
+        best = max((scale for scale, value in self.values.items() if value is not None), key=self._worth)
+        for scale in (best * step, best / step):
+            tried = any(abs(math.log(scale / other)) < math.log(step) / 2 for other in self.values)
+            if not tried and LEAST_SCALE <= scale <= MOST_SCALE:
+                return float(f"{scale:.3g}")
+        return None
+
+    def _worth(self, scale: float) -> float:
+        value = self.values[scale]
+        return -math.inf if value is None else value
+
+
+class Promise:
+    """The proposer of a bench. State: what is left of the parents, and a line for each way."""
+
+    def __init__(self, space: WrittenSpace) -> None:
+        self._space = space
+        self._anchors = list(_parents(space))
+        ways = [*(REPAIRS if all(model.text for model in space.models) else ()), *WAYS]
+        self._lines = {way.name: Line(way) for way in ways if _fits(way, space)}
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """Return what is tried, in order."""
+        return tuple(line.way for line in self._lines.values())
+
+    def propose(self, number: int, spent: float) -> Proposal | None:
+        """Return the next parent; then a way that has had no try; then a neighbour of a good one's best scale."""
+        if self._anchors:
+            return self._anchors.pop(0)
+        for line in self._lines.values():
+            if not line.values:
+                return self._proposal(line, line.way.scale)
+        ranked = sorted(self._lines.values(), key=lambda line: -line.best)
+        for line in ranked:
+            scale = line.open_scale(COARSE)
+            if scale is not None:
+                return self._proposal(line, scale)
+        for line in ranked[:FINE_METHODS]:
+            scale = line.open_scale(FINE)
+            if scale is not None:
+                return self._proposal(line, scale)
+        return None
+
+    def proposed(self, candidate: Candidate) -> None:
+        """Note what an earlier process proposed."""
+        if not candidate.arm:
+            self._anchors.pop(0)
+            return
+        self._lines[candidate.arm].values[_scale_of(candidate)] = None
+
+    def tell(self, candidate: Candidate, outcome: Outcome) -> None:
+        """Hear what a candidate is worth; a failed one is worth nothing, and its line ends there."""
+        if candidate.arm:
+            value = -math.inf if outcome.value is None else outcome.value
+            self._lines[candidate.arm].values[_scale_of(candidate)] = value
+
+    def _proposal(self, line: Line, scale: float | None) -> Proposal:
+        line.values[scale or 0.0] = None
+        values: dict[str, float | str | bool] = {} if scale is None else {"lambda": scale}
+        name = line.way.name if scale is None else f"{line.way.name}, lambda {scale:g}"
+        return Proposal(line.way.name, name, values, _recipe(line.way, scale, self._space))
+
+
+def _parents(space: WrittenSpace) -> Iterator[Proposal]:
+    names = ("base", *model_names(space))
+    references = (space.base_model, *(model.model for model in space.models))
+    for name, reference in zip(names, references, strict=True):
+        yield Proposal("", f"parent {name}", {}, parent_recipe(space, reference), anchor=True)
+    yield Proposal("", "average", {}, average_recipe(space), anchor=True)
+
+
+def _fits(way: Way, space: WrittenSpace) -> bool:
+    low, high = registry()[way.method].models
+    return len(space.models) >= low and (high is None or len(space.models) <= high)
+
+
+def _scale_of(candidate: Candidate) -> float:
+    return float(candidate.values.get("lambda", 0.0))
+
+
+def _recipe(way: Way, scale: float | None, space: WrittenSpace) -> str:
+    """Return the recipe of a way at a scale, as YAML."""
+    method = registry()[way.method]
+    document: dict[str, Any] = {"merge_method": way.method}
+    if method.base != "member":
+        document["base_model"] = space.base_model
+    document["models"] = []
+    for model in space.models:
+        entry = {"model": model.model}
+        if way.align is not None and model.text is not None:
+            entry["text"] = model.text
+        document["models"].append(entry)
+    parameters: dict[str, float] = {}
+    if "weight" in method.settings:
+        parameters["weight"] = 1.0
+    parameters |= way.settings
+    if scale is not None:
+        parameters["lambda"] = scale
+    if parameters:
+        document["parameters"] = parameters
+    if way.post:
+        document["post"] = [way.post]
+    if way.align is not None:
+        document["align"] = dict(way.align)
+    if space.dtype is not None:
+        document["dtype"] = space.dtype
+    return yaml.safe_dump(document, sort_keys=False)
