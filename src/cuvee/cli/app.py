@@ -9,6 +9,7 @@ import typer
 from cuvee.cli import (
     adapters,
     align,
+    bench,
     calibrate,
     compare,
     competition,
@@ -36,6 +37,7 @@ from cuvee.cli import (
 )
 from cuvee.cli.examples import epilog_of
 from cuvee.cli.like_mergekit import LikeMergekit
+from cuvee.cli.many_values import ManyValues
 
 app = typer.Typer(
     name="cuvee",
@@ -53,6 +55,7 @@ for verb in (join, align, methods, recipe_schema, calibrate, upcycle, push):
     app.command(verb.NAME, rich_help_panel=MERGE)(verb.command)
 for verb in (inspect, compare, verify, doctor):
     app.command(verb.NAME, rich_help_panel=LOOK)(verb.command)
+app.command(bench.NAME, cls=ManyValues, rich_help_panel=MEASURE)(bench.command)
 for verb in (evaluate, parents, report):
     app.command(verb.NAME, rich_help_panel=MEASURE)(verb.command)
 competition_server.add_commands(competition.app)

@@ -22,9 +22,9 @@ def command(
 
     made = run_demo(out, progress=shown_progress(), first=_print_first)
     if as_json:
-        _print_json(made.leaderboard)
+        print_json(made.leaderboard)
         return
-    _print(made.leaderboard)
+    print_board(made.leaderboard)
     typer.echo(f"\n{made.page.resolve()} ({made.seconds:.0f} s)")
 
 
@@ -33,14 +33,16 @@ def _print_first(verdict: "FirstVerdict") -> None:
     typer.echo("Now the other blends; the ranking is by private items, which no blend is chosen on.", err=True)
 
 
-def _print_json(board: "Leaderboard") -> None:
+def print_json(board: "Leaderboard") -> None:
+    """Show a ranking to a program."""
     import json
     from dataclasses import asdict
 
     typer.echo(json.dumps(asdict(board), indent=2, ensure_ascii=False))
 
 
-def _print(board: "Leaderboard") -> None:
+def print_board(board: "Leaderboard") -> None:
+    """Show a ranking with its verdict."""
     from rich.console import Console
     from rich.table import Table
 

@@ -29,6 +29,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "parents": ("cuvee parents blends sort reverse", "cuvee parents blend questions.csv --out scores --limit 100"),
     "report": ("cuvee report scores-1 scores-2", "cuvee report scores-1 scores-2 --out report.html"),
+    "bench": (
+        "cuvee bench --base base --experts sort shift --tasks sort shift",
+        "cuvee bench --base org/base --experts org/a org/b --tasks q.csv --texts a.jsonl b.jsonl --budget 2h --workers 4",
+    ),
     "search run": ("cuvee search space.yaml found", "cuvee search space.yaml found --budget 30m --workers 2 --watch"),
     "search new": (
         "cuvee search new --base base --model sort --model shift --task sort --task shift > space.yaml",

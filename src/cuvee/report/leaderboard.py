@@ -72,7 +72,7 @@ class Leaderboard:
     `ranks` holds the best and worst plausible rank of each entry, in the order of `entries` (see `rank_ranges`).
     `best_blend` is the name of the blend that is best on the public part, `best_parent` that of the base or expert that
     is best on the private part; `verdict` is the first minus the second there. `starter_recipe` (YAML) and `commands`
-    (one line each) show how to make and measure a first blend.
+    (one line each) show how to make and measure a first blend. `notes` are sentences that stand below the verdict.
     """
 
     title: str
@@ -84,6 +84,7 @@ class Leaderboard:
     verdict: Difference
     starter_recipe: str
     commands: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = {entry.name: entry.kind for entry in self.entries}

@@ -256,6 +256,22 @@ def parse_space(text: str, *, folder: Path, where: str) -> WrittenSpace:
     return _checked(_located(space, folder), where)
 
 
+def family_space(base: str, experts: Sequence[str], tasks: Sequence[str], texts: Sequence[str]) -> WrittenSpace:
+    """Return the space of a family, in which nothing but the method and its scale is asked for.
+
+    `texts` are none or one for each expert, in their order. Raises RecipeError.
+    """
+    if len(experts) < 2:
+        raise RecipeError(f"--experts: a blend needs two experts at least, found {len(experts)}")
+    if texts and len(texts) != len(experts):
+        raise RecipeError(f"--texts: expected none or one for each of {len(experts)} experts, found {len(texts)}")
+    models = []
+    for place, expert in enumerate(experts):
+        models.append(WrittenModel(model=expert, text=texts[place] if texts else None))
+    space = WrittenSpace(base_model=base, models=models, tasks=list(tasks))
+    return _located(space, Path())
+
+
 def arms_of(space: WrittenSpace) -> tuple[Arm, ...]:
     """Return an arm for each method of a space."""
     return tuple(Arm(method, space, tuple(_dimensions(method, space))) for method in space.search.method)
