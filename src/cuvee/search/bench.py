@@ -24,7 +24,7 @@ MOST_FINALISTS = 12
 class Entrant:
     """A model of the final table, with its scores on the items to choose by and on those to report on, by task.
 
-    `kind` is what it is; `method` is "" for a parent. `seconds` is what it took to measure it while searching.
+    `kind` is base, expert or blend; `method` is how a blend was made, with its scale, "" for a parent. `seconds` is what it took to measure it while searching.
     """
 
     name: str
@@ -60,15 +60,15 @@ class Bench:
     def kept(self, entrant: Entrant) -> dict[str, float]:
         """Return the share of each task's best expert's gain over the base that a model has, on the report items.
 
-        Tasks on which no expert is better than the base are left out.
+        Tasks on which no expert is better than the base are left out. Tasks have the names of those searched on.
         """
         base = self.entrants[0]
         shares = {}
-        for task in entrant.report:
+        for name, task in zip(self.setting.weights, entrant.report, strict=True):
             start = mean(base.report[task]).value
             best = max(mean(each.report[task]).value for each in self.entrants if each.kind == "expert")
             if best > start:
-                shares[task] = (mean(entrant.report[task]).value - start) / (best - start)
+                shares[name] = (mean(entrant.report[task]).value - start) / (best - start)
         return shares
 
     def report_score(self, entrant: Entrant) -> Estimate:
@@ -200,13 +200,22 @@ def _entrant(raced: Raced, selected: Mapping[str, Scores], reported: Mapping[str
     kind = "blend"
     if name.startswith("parent "):
         kind = "base" if raced.candidate.number == 0 else "expert"
-    method = "" if kind != "blend" else (raced.candidate.arm or "linear")
-    recipe = "" if kind != "blend" else raced.candidate.recipe
+    method, recipe = "", ""
+    if kind == "blend":
+        method, recipe = _made(raced), raced.candidate.recipe
     return Entrant(_label(raced), kind, method, recipe, selected[name], reported[name], raced.outcome.seconds)
 
 
+def _made(raced: Raced) -> str:
+    """Return how a blend was made: `lambda 1.2`, or the method where it has no scale."""
+    scale = raced.candidate.values.get("lambda")
+    if scale is None:
+        return raced.candidate.arm.partition(" ")[0] or "linear"
+    return f"lambda {scale:g}"
+
+
 def _label(raced: Raced) -> str:
-    return raced.candidate.name.removeprefix("parent ")
+    return raced.candidate.arm or raced.candidate.name.removeprefix("parent ")
 
 
 def _gap(first: Scores, second: Scores, weights: Sequence[float]) -> Gap:
