@@ -3,8 +3,8 @@
     python fusionbench_driver.py JOB.json...
 
 All is float64, so that no difference is rounding. A job is {"models": {"name": folder}, "base": folder, "ids": {"name":
-[row, ...]}, "ratio": number, "out": file}. A row for GPT-2 is a list of ids; one for T5 is a pair of lists, of which the
-encoder reads the first and the decoder the second. Knows nothing of cuvee.
+[row, ...]}, "ratio": number, "out": file}. A row for GPT-2 is a list of ids; one for T5 is a pair of lists: the encoder
+reads the first and the decoder the second. Knows nothing of cuvee.
 """
 
 import json
