@@ -11,7 +11,7 @@ from cuvee.calibrate.text import read_text
 from cuvee.checkpoint import TensorSource, digest_of_source, open_checkpoint
 from cuvee.checkpoint.write import refuse_existing
 from cuvee.engine.plain import loadable_folder
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.evaluate.model import Device, LanguageModel, pick_device
 from cuvee.hub import Hub
 from cuvee.plan.resolve import model_to_read
@@ -27,12 +27,14 @@ def calibrate(
     how: Collecting,
     *,
     tokens: int = 65536,
+    template: Path | None = None,
     device: Device = "auto",
     hub: Hub,
     progress: Progress,
 ) -> Record:
     """Write the statistics of a model, a folder, a name on a hub or base+adapter, on a text to the folder `out`.
 
+    `template` is a file with a chat template, by which chats are rendered in place of the model's own.
     Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model.
     """
     refuse_existing(out, overwrite=False)
@@ -40,6 +42,8 @@ def calibrate(
     source = model_to_read(model, hub, progress)
     folder, weights = _runnable(model, source, hub, progress)
     network = BlockNetwork(weights, folder, model, device=pick_device(device))
+    if template is not None:
+        network.tokenizer.chat_template = _read_template(template)
     reader: Any = LanguageModel(model, "", network.module, network.tokenizer, context_length=how.length)
     documents = read_text(text, reader, tokens=tokens, length=how.length)
     identity = ModelRecord(
@@ -49,6 +53,13 @@ def calibrate(
         tokens_digest=tokens_digest(folder),
     )
     return collect(network, documents, out, how, model=identity, progress=progress)
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read a chat template: {error}", where=str(file)) from error
 
 
 def _runnable(model: str, source: TensorSource, hub: Hub, progress: Progress) -> tuple[Path, TensorSource]:
