@@ -25,9 +25,10 @@ MOST_STEPS = 100
 """Of conjugate gradients: further ones only fit what few positions ask for."""
 
 LARGEST_DIFFERENCE = 1e-3
-"""Between a router's scores and those of a softmax, as a part of them."""
+"""Between a router's scores and those of a softmax, as a part of the largest."""
 
-Call = tuple[tuple[Any, ...], Any]
+Call = tuple[Tensor, Any]
+"""What a module was shown, and what it gave."""
 
 
 def find_routers(block: Any, positions: int, run: Callable[[], object]) -> tuple[Site, ...]:
@@ -60,14 +61,15 @@ def _holds_one_matrix(module: Any) -> bool:
 
 def _noting(calls: list[Call]) -> Any:
     def hook(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
-        calls.append((arguments, output))
+        if arguments and isinstance(arguments[0], Tensor):
+            calls.append((arguments[0], output))
 
     return hook
 
 
 def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:
     """Say whether a module that was shown each position once gives experts with shares of softmax(x·Wᵀ)."""
-    (inputs, *_), output = call
+    inputs, output = call
     if not isinstance(output, tuple) or inputs.numel() != positions * weight.shape[1]:
         return False
     shares = torch.softmax(inputs.reshape(positions, -1) @ weight.T, dim=-1)
@@ -76,10 +78,11 @@ def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:
     scores = [own for own in given if chosen and own.is_floating_point() and own.shape == chosen[0].shape]
     if len(chosen) != 1 or len(scores) != 1:
         return False
-    scales = scores[0] / shares.gather(1, chosen[0])
-    if scales.shape[1] == 1:
-        scales = scales.T  # a single score shows nothing of its row: the scale must then be the same in all rows
-    return bool((scales.amax(1) - scales.amin(1) <= LARGEST_DIFFERENCE * scales.amax(1)).all())
+    expected, own = shares.gather(1, chosen[0]), scores[0]
+    if own.shape[1] == 1:
+        expected, own = expected.T, own.T  # a row of one score fits any scale: all rows must then have the same one
+    scale = own.sum(1, keepdim=True) / expected.sum(1, keepdim=True)
+    return bool(((own - scale * expected).abs() <= LARGEST_DIFFERENCE * own.amax(1, keepdim=True)).all())
 
 
 class RouterFits:
