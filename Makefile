@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 RESOLVER := .resolver
 CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: demo test public-index hashes sbom versions release-check lm-eval parity real family docs examples pictures clean
+.PHONY: demo test public-index hashes sbom versions release-check lm-eval fusion-bench parity real family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -90,3 +90,11 @@ lm-eval: $(VENV)/dev
 	$(PYTHON) -m venv $(LM_EVAL)
 	$(LM_EVAL)/bin/python tools/install.py lm-eval
 	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py
+
+# Makes an environment with FusionBench, some GB, and compares the weights of its RegMean and RegMean++ with ours.
+FUSION_BENCH ?= .fusion-bench
+fusion-bench: $(VENV)/dev
+	$(PYTHON) -m venv $(FUSION_BENCH)
+	PYTHONPATH=tools $(FUSION_BENCH)/bin/python -c 'import install; raise SystemExit(install.install_torch())'
+	$(FUSION_BENCH)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt fusion-bench==0.2.33
+	CUVEE_FUSION_BENCH=$(FUSION_BENCH)/bin/python $(BIN)/python -m pytest -n0 tests/calibrate/test_fusionbench.py

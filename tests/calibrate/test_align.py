@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +27,7 @@ from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, RecipeEr
 from cuvee.evaluate import evaluate, load_model, load_task
 
 FEW = alignment(ridge=3e-4)
+MOMENTS = 10
 
 
 def private_macro(folder: Path) -> float:
@@ -77,40 +76,38 @@ def test_the_bytes_do_not_depend_on_threads_or_memory(blend: Path, tmp_path: Pat
     assert len(digests) == 1
 
 
-CHILD = """
-import json, sys
-import torch
-torch.set_num_threads(1)
-from cuvee.calibrate.depth_loop import Candidate
-from cuvee.calibrate.journal import BlockJournal
-from cuvee.calibrate.network import BlockNetwork
-from cuvee.calibrate.outcome import MapFit
-from cuvee.calibrate.repair import _solved, align
-from cuvee.calibrate.settings import alignment
-blend, out, experts = sys.argv[1:]
-align(blend, out, json.loads(experts), alignment(ridge=3e-4))
-"""
+def killed(blend: Path, out: Path, texts: dict[str, str], seconds: float) -> int:
+    """Repair in a process of its own, kill it after so long, and return how many blocks it left done."""
+    child = os.fork()
+    if child == 0:
+        align(str(blend), out, texts, FEW)
+        os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    journal = out.with_name(f".{out.name}.partial") / "aligned"
+    return len(list(journal.glob("block-*.safetensors")))
 
 
-def test_a_repair_that_is_killed_goes_on_and_ends_with_the_same_bytes(blend: Path, tmp_path: Path) -> None:
-    texts = experts(16, tmp_path, ["sort", "shift"])
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_repair_killed_at_any_of_ten_moments_goes_on_and_ends_with_the_same_bytes(
+    blend: Path, tmp_path: Path
+) -> None:
+    texts = experts(6, tmp_path, ["sort", "shift"])
     align(str(blend), tmp_path / "whole", texts, FEW)
-    out = tmp_path / "killed"
-    journal = tmp_path / ".killed.partial" / "aligned"
-    for blocks in (1, 3):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, str(blend), str(out), json.dumps(texts)])
-        deadline = time.monotonic() + 120
-        while len(list(journal.glob("block-*.safetensors"))) < blocks and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        assert not out.exists()
-    done = len(list(journal.glob("block-*.safetensors")))
-    assert done >= 3
-    align(str(blend), out, texts, FEW)
-    assert weights_digest(out) == weights_digest(tmp_path / "whole")
-    assert not journal.parent.exists()
+    started = time.perf_counter()
+    align(str(blend), tmp_path / "again", texts, FEW)  # the first one imported what it needs
+    seconds = time.perf_counter() - started
+    blocks = []
+    for number in range(MOMENTS):
+        out = tmp_path / f"out-{number}"
+        blocks.append(killed(blend, out, texts, seconds * (number + 0.5) / MOMENTS))
+        if not out.exists():
+            align(str(blend), out, texts, FEW)
+            assert not out.with_name(f".{out.name}.partial").exists()
+        assert weights_digest(out) == weights_digest(tmp_path / "whole")
+    assert any(done > 0 for done in blocks)  # how many each moment finds depends on what else the machine does
 
 
 def test_a_repair_with_other_settings_starts_anew(blend: Path, tmp_path: Path) -> None:

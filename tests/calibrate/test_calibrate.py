@@ -94,3 +94,25 @@ def test_models_whose_blocks_say_nothing_alone_are_refused(
     assert run(arguments, monkeypatch) == 3
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+def test_chats_are_rendered_by_the_template_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [json.loads(line) for line in demo.text_file("sort").read_text(encoding="utf-8").splitlines()[:40]]
+    chats = []
+    for line in lines:
+        turns = [{"role": "user", "content": line["input"]}, {"role": "assistant", "content": line["target"]}]
+        chats.append(json.dumps({"messages": turns}) + "\n")
+    (tmp_path / "chats.jsonl").write_text("".join(chats), encoding="utf-8")
+    (tmp_path / "plain.jinja").write_text("{{ bos_token }}{{ messages | map(attribute='content') | join(' ') }}")
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    asked = ["calibrate", str(demo.model_folder("sort"))]
+    places = [str(tmp_path / name) for name in ("chats.jsonl", "out", "plain.jinja", "rows.jsonl", "other", "none")]
+
+    assert run([*asked, *places[:2]], monkeypatch) != 0
+    assert "no chat template" in capsys.readouterr().err
+    assert run([*asked, *places[:2], "--template", places[2]], monkeypatch) == 0
+    assert run([*asked, *places[3:5]], monkeypatch) == 0
+    own, other = (open_statistics(tmp_path / name).record for name in ("out", "other"))
+    assert own.text.digest == other.text.digest
+    assert run([*asked, places[0], places[5], "--template", places[5]], monkeypatch) == 2
+    assert "cannot read a chat template" in capsys.readouterr().err

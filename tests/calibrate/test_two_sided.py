@@ -1,8 +1,5 @@
 """Encoder-decoders run block by block as they run whole, and are repaired on both sides."""
 
-import json
-import random
-import string
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +9,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from calibrate.networks import average, nearby, save, write_rows
 from cuvee.calibrate.depth_loop import DepthLoop
 from cuvee.calibrate.network import BlockNetwork
 from cuvee.calibrate.pairs import paired_batches
@@ -35,9 +33,6 @@ CROSS = {
     "t5": ("layer.1.EncDecAttention.k", "layer.1.EncDecAttention.v"),
     "bart": ("encoder_attn.k_proj", "encoder_attn.v_proj"),
 }
-SIGNS = string.ascii_letters + string.digits + string.punctuation
-"""More than a state is wide, so that the first block sees all directions."""
-
 FULL = alignment("align", mix=0.0, ridge=0.0)
 """Solves each map for what the merge sees, without an anchor: one expert's maps are then its own."""
 
@@ -53,12 +48,6 @@ def more_families(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(FAMILIES, name, settings)
 
 
-def save(folder: Path, network: Any) -> Path:
-    network.save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
-    return folder
-
-
 def opened(folder: Path) -> BlockNetwork:
     return open_network(open_checkpoint(folder), folder, folder.name, device=torch.device("cpu"))
 
@@ -67,35 +56,6 @@ def two_sided(folder: Path) -> TwoSidedNetwork:
     network = opened(folder)
     assert isinstance(network, TwoSidedNetwork)
     return network
-
-
-def nearby(network: Any, seed: int) -> Any:
-    """Return a network with the numbers of another, moved a little."""
-    torch.manual_seed(seed)
-    other = type(network)(network.config).eval()
-    other.load_state_dict(network.state_dict())
-    with torch.no_grad():
-        for parameter in other.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    return other
-
-
-def average(networks: list[Any]) -> Any:
-    merged = type(networks[0])(networks[0].config).eval()
-    states = [network.state_dict() for network in networks]
-    merged.load_state_dict({name: sum(state[name] for state in states) / len(states) for name in states[0]})
-    return merged
-
-
-def write_rows(path: Path, *, seed: int, rows: int = 80) -> str:
-    draws = random.Random(seed)
-
-    def words(count: int) -> str:
-        return " ".join("".join(draws.choices(SIGNS, k=4)) for _ in range(count))
-
-    lines = [{"input": words(3), "target": words(1 + number % 2)} for number in range(rows)]
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
-    return str(path)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from cuvee.calibrate.text import read_text
 from cuvee.checkpoint import TensorSource, digest_of_source, open_checkpoint
 from cuvee.checkpoint.write import refuse_existing
 from cuvee.engine.plain import loadable_folder
-from cuvee.errors import CheckpointError, EvaluationError
+from cuvee.errors import CheckpointError, EvaluationError, RecipeError
 from cuvee.evaluate.library import has_encoder
 from cuvee.evaluate.model import Device, LanguageModel, pick_device
 from cuvee.hub import Hub
@@ -28,12 +28,14 @@ def calibrate(
     how: Collecting,
     *,
     tokens: int = 65536,
+    template: Path | None = None,
     device: Device = "auto",
     hub: Hub,
     progress: Progress,
 ) -> Record:
     """Write the statistics of a model, a folder, a name on a hub or base+adapter, on a text to the folder `out`.
 
+    `template` is a file with a chat template, by which chats are rendered in place of the model's own.
     Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model,
     EvaluationError for a model with an encoder or whose blocks cannot be run alone.
     """
@@ -45,6 +47,8 @@ def calibrate(
         message = "it has an encoder and a decoder, of which no statistics can be made"
         raise EvaluationError(message, where=model, hint="`cuvee align` repairs merges of such models")
     network = BlockNetwork(weights, folder, model, device=pick_device(device))
+    if template is not None:
+        network.tokenizer.chat_template = _read_template(template)
     reader: Any = LanguageModel(model, "", network.module, network.tokenizer, context_length=how.length)
     documents = read_text(text, reader, tokens=tokens, length=how.length)
     network.check_alone(documents.documents[0].ids[:TRIAL_TOKENS])
@@ -55,6 +59,13 @@ def calibrate(
         tokens_digest=tokens_digest(folder),
     )
     return collect(network, documents, out, how, model=identity, progress=progress)
+
+
+def _read_template(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read a chat template: {error}", where=str(file)) from error
 
 
 def _runnable(model: str, source: TensorSource, hub: Hub, progress: Progress) -> tuple[Path, TensorSource]:

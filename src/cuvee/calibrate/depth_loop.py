@@ -19,6 +19,7 @@ import torch
 from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.outcome import BlockFit, MapFit
 from cuvee.calibrate.pairs import answers_of, paired_batches, turned
+from cuvee.calibrate.routers import MOST_POSITIONS, RouterFits, find_routers
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import (
@@ -27,6 +28,7 @@ from cuvee.calibrate.solve import (
     MomentSum,
     Residuals,
     RowEquations,
+    Rows,
     RowSum,
     Seen,
     share_of,
@@ -149,7 +151,8 @@ class DepthLoop:
     def solved_in(self, number: int) -> list[str]:
         """Return the names, within block `number`, of the weights and biases that are solved."""
         block = _Block(number, self._merged, self._base, self._how, self._trial(number), self._in_full)
-        return [name for site in block.sites for own in site.maps for name in own.tensors if block.has(name)]
+        sites = (*block.sites, *block.routers)
+        return [name for site in sites for own in site.maps for name in own.tensors if block.has(name)]
 
     def _trial(self, number: int) -> "_Shown":
         """Show a block random hidden states, and to a decoder's that follows an encoder random ones of the encoder."""
@@ -198,13 +201,14 @@ class DepthLoop:
         fits: list[list[MapFit]] = [[] for _ in self.candidates]
         for group in groups:
             places = range(len(self._experts))
-            systems = [self._systems(block, group, candidate.ridge) for candidate in self.candidates]
+            routers = block.routers if group is groups[-1] else ()
+            systems = [self._systems(block, group, routers, candidate.ridge) for candidate in self.candidates]
 
             def collect(place: int, group: tuple[Site, ...] = group) -> list[dict[str, Seen]]:
                 return self._collect(block, group, place, solved, moves=group is groups[-1])
 
             for place, collected in zip(places, _in_order(pool, collect, places, self._threads), strict=True):
-                weights = block.expert_maps(self._experts[place].network, group)
+                weights = block.expert_maps(self._experts[place].network, (*group, *routers))
                 for system, moments in zip(systems, collected, strict=True):
                     system.add(weights, moments, self._how.norm, self._experts[place].weight)
             for system, tensors, own in zip(systems, solved, fits, strict=True):
@@ -217,15 +221,20 @@ class DepthLoop:
     def _collect(
         self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
     ) -> list[dict[str, Seen]]:
-        """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on."""
+        """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on.
+
+        Routers are seen in that last run.
+        """
         expert, mixed = self._experts[place], self._how.mix > 0
+        routers = block.routers if moves else ()
+        watching, every = (*sites, *routers), self._router_step(place)
         teacher = expert.network.block(block.number) if self._needs_teachers else None
         students = [self._student(block, tensors, expert) for tensors in changed]
-        sums = [self._sums(sites) for _ in self.candidates]
+        sums = [self._sums(sites) | {router.name: RowSum() for router in routers} for _ in self.candidates]
         wanted: Mapping[str, Tensor] = {}
         for number, batch in enumerate(self._batches[place]):
             if teacher is not None:
-                with watched(teacher, sites) as inputs:
+                with watched(teacher, watching) as inputs:
                     after = self._through(expert.network, teacher, block.number, self._teachers[place], place, number)
                 wanted = inputs
                 if moves:
@@ -233,11 +242,19 @@ class DepthLoop:
             if batch.held_out:
                 continue
             for candidate, student, own in zip(self.candidates, students, sums, strict=True):
-                with watched(student, sites) as seen:
+                with watched(student, watching) as seen:
                     self._through(self._merged, student, block.number, candidate.streams[place], place, number)
                 for site in sites:
                     self._add(own[site.name], seen[site.name], (wanted if mixed else seen)[site.name], site, batch)
+                for router in routers:
+                    states = seen[router.name], (wanted if mixed else seen)[router.name]
+                    self._add_router(own[router.name], *states, batch, every)
         return [{name: total.moments() for name, total in own.items()} for own in sums]
+
+    def _router_step(self, place: int) -> int:
+        """Return which of an expert's positions routers are solved from: every how manyth."""
+        counted = sum(int(batch.counted.sum()) for batch in self._batches[place] if not batch.held_out)
+        return max(1, -(-counted // MOST_POSITIONS))
 
     def _student(self, block: "_Block", changed: Mapping[str, Tensor], expert: Expert) -> torch.nn.Module:
         """Return the block in which the merged states before it are seen."""
@@ -267,15 +284,20 @@ class DepthLoop:
         few = self._positions() < site.size and not site.encoded
         return few and self._how.off_diagonal == 1.0 and min(self._how.ridges) > 0 and not self._compares
 
-    def _systems(self, block: "_Block", sites: Sequence[Site], ridge: float) -> "_Systems":
+    def _systems(self, block: "_Block", sites: Sequence[Site], routers: Sequence[Site], ridge: float) -> "_Systems":
         by_rows = {site.name for site in sites if self._by_rows(site)}
-        return _Systems(block, sites, ridge, self._how.off_diagonal, by_rows, self._compares)
+        return _Systems(block, sites, routers, ridge, self._how.off_diagonal, by_rows, self._compares)
 
     def _add(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, site: Site, batch: Batch) -> None:
         """Add what a site of a batch sees, and what the expert's own sees, at the positions that count."""
         counted = slice(None) if site.encoded else batch.counted
         inputs = seen[counted]
         total.add(inputs, torch.lerp(inputs, wanted[counted], self._how.mix))
+
+    def _add_router(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, batch: Batch, every: int) -> None:
+        """Add what a router sees of a batch, and what the expert's own sees: every how manyth position that counts."""
+        inputs = seen[batch.counted][::every]
+        total.add(inputs, torch.lerp(inputs, wanted[batch.counted][::every], self._how.mix))
 
     def _through(
         self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
@@ -349,10 +371,17 @@ class DepthLoop:
             matrices = [shape for shape in shapes.values() if len(shape) == 2]
             grams = sum(width * width for width in {max(shape) for shape in matrices} | {min(s) for s in matrices})
             sums = 1 + (self._how.mix > 0) + self._compares
-            own = 4 * numbers + 8 * len(self.candidates) * grams * sums
+            own = 4 * numbers + 8 * len(self.candidates) * grams * sums + self._router_bytes(shapes.values())
             largest = max(largest, self._threads * (4 * numbers + own) + 8 * len(self.candidates) * (numbers + grams))
         streams = self.stream_bytes if self._folder is None else 0
         return largest + streams + self._merged.embedding_bytes
+
+    def _router_bytes(self, shapes: Collection[tuple[int, ...]]) -> int:
+        """Return what routers are shown of all texts: inputs and targets, in float64. `shapes` are of a block."""
+        experts = {shape[0] for shape in shapes if len(shape) == 3}
+        width = sum(shape[1] for shape in shapes if len(shape) == 2 and shape[0] in experts)
+        positions = len(self._experts) * min(MOST_POSITIONS, self._positions())
+        return 2 * 8 * len(self.candidates) * positions * width
 
     @property
     def stream_bytes(self) -> int:
@@ -392,6 +421,14 @@ class _Block:
         self.number, self._merged, self._base, self._how = number, merged, base, how
         self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
         self.sites = self._find_sites(trial)
+        # PEFT knows routers under other names than files do, so that an adapter of one does not load
+        self.routers = () if in_full else self._find_routers(trial)
+
+    def _find_routers(self, trial: "_Shown") -> tuple[Site, ...]:
+        block, positions = self.student({}), trial.hidden.shape[:2].numel()
+        with torch.no_grad():
+            routers = find_routers(block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call))
+        return tuple(site for site in map(self._stored, routers) if site.maps)
 
     def _find_sites(self, trial: "_Shown") -> tuple[Site, ...]:
         block = self.student({})
@@ -450,12 +487,13 @@ class _Systems:
         self,
         block: _Block,
         sites: Sequence[Site],
+        routers: Sequence[Site],
         ridge: float,
         off_diagonal: float,
         by_rows: Collection[str],
         compares: bool,
     ) -> None:
-        self._block, self._sites = block, sites
+        self._block, self._sites, self._routers, self._compares = block, sites, routers, compares
         self._equations: dict[str, Equations] = {}
         self._residuals: dict[str, Residuals] = {}
         for site in sites:
@@ -468,6 +506,8 @@ class _Systems:
             if compares:
                 for name, own in anchors.items():
                     self._residuals[name] = Residuals(len(own), site.size, block.device)
+        names = [own.weight for router in routers for own in router.maps]
+        self._router_fits = RouterFits({name: block.anchor(name) for name in names}, ridge if ridge != ANCHOR else None)
 
     def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Seen], norm: str, weight: float) -> None:
         """Add one expert: its tensors, and the moments of its text."""
@@ -481,6 +521,10 @@ class _Systems:
             for linear, matrix in zip(site.maps, matrices, strict=True):
                 if linear.weight in self._residuals:
                     self._residuals[linear.weight].add(matrix, own)
+        for router in self._routers:
+            rows, name = moments[router.name], router.maps[0].weight
+            assert isinstance(rows, Rows)
+            self._router_fits.add(name, weights[name], rows, weight)
 
     def _bias_of(self, linear: Linear, weights: Mapping[str, Tensor]) -> Tensor:
         height = _upright(linear, weights[linear.weight]).shape[0]
@@ -500,7 +544,17 @@ class _Systems:
                 now = tensors.get(linear.weight, anchor).float()
                 before, after = self._residual(linear, anchor), self._residual(linear, now)
                 fits.append(MapFit(linear.weight, before, after, condition))
-        return tensors, fits
+        solved = self._router_fits.solve()
+        tensors |= {name: self._block.as_stored(name, value) for name, value in solved.items()}
+        return tensors, fits + [self._router_fit(router.maps[0].weight, tensors) for router in self._routers]
+
+    def _router_fit(self, name: str, tensors: Mapping[str, Tensor]) -> MapFit:
+        """Return how a router was fitted; nothing is known of its condition, for no matrix of it was made."""
+        if not self._compares:
+            return MapFit(name, None, None, 1.0)
+        anchor = self._block.anchor(name)
+        before, after = (self._router_fits.residual(name, own) for own in (anchor, tensors.get(name, anchor)))
+        return MapFit(name, before, after, 1.0)
 
     def _residual(self, linear: Linear, matrix: Tensor) -> float | None:
         """Return how far a map's outputs are from the experts', where that is measured."""

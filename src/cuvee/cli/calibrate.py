@@ -21,6 +21,9 @@ def command(
     positions: str = typer.Option("all", metavar="WHICH", help="Positions that count: all, answer or prompt."),
     tokens: int = typer.Option(65536, min=1, metavar="N", help="Stop reading TEXT after so many tokens."),
     length: int = typer.Option(512, min=2, metavar="N", help="Cut each document to so many tokens."),
+    template: Path | None = typer.Option(
+        None, metavar="FILE", help="A chat template for rows of messages, in place of the model's own."
+    ),
     rows: int | None = typer.Option(None, min=1, metavar="N", help="Keep N positions in place of Gram matrices."),
     rank: int | None = typer.Option(None, min=1, metavar="R", help="Keep the R strongest directions of Gram matrices."),
     dtype: str = typer.Option("float32", metavar="TYPE", help="Run the model in float32, bfloat16 or float16."),
@@ -41,7 +44,15 @@ def command(
     how = Collecting(keep=tuple(kinds_in(keep)), **settings)
     where: Any = device
     record = calibrate(
-        model, text, out, how, tokens=tokens, device=where, hub=Hub(offline=offline), progress=shown_progress()
+        model,
+        text,
+        out,
+        how,
+        tokens=tokens,
+        template=template,
+        device=where,
+        hub=Hub(offline=offline),
+        progress=shown_progress(),
     )
     typer.echo(record.model_dump_json(indent=2, by_alias=True) if as_json else _in_words(record, out))
 

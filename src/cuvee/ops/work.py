@@ -27,3 +27,8 @@ def spectrum_work(out: int, size: int, kept: int) -> Work:
     """Return the work of one spectrum, or of a polar factor (with all kept)."""
     small, large = sorted((out, size))
     return Work(small * small * large + 2.0 * small * large * kept, (small,), 2 * out * size + 7 * small * small)
+
+
+def entries_work(models: int, out: int, size: int) -> Work:
+    """Return the work of a rule that multiplies and sums the entries of matrices, and decomposes none."""
+    return Work(2.0 * models * out * size, (), 2 * out * size)

@@ -52,10 +52,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return probabilities
 
 
-def fit_router(start: np.ndarray, texts: Sequence[Wanted], *, ridge: float = 0.0) -> Fit:
+def fit_router(start: np.ndarray, texts: Sequence[Wanted], *, ridge: float = 0.0, most_steps: int = MOST_STEPS) -> Fit:
     """Solve for the router from `start` [experts, width], of which directions keep what no text decides.
 
-    `ridge`, a part of the mean curvature, holds all of it at `start`. It ends after MOST_STEPS or at TOLERANCE.
+    `ridge`, a part of the mean curvature, holds all of it at `start`. It ends after `most_steps` or at TOLERANCE.
     """
     start = start.astype(np.float64)
     held = ridge * _mean_curvature(texts, start.shape)
@@ -68,7 +68,7 @@ def fit_router(start: np.ndarray, texts: Sequence[Wanted], *, ridge: float = 0.0
 
     right = sum((_pulled_back(text, text.logits - text.inputs @ start.T) for text in texts), np.zeros_like(start))
     full = sum((_pulled_back(text, text.logits) for text in texts), np.zeros_like(start))
-    change, steps, left = _conjugate_gradients(applied, right, float(np.linalg.norm(full)))
+    change, steps, left = _conjugate_gradients(applied, right, float(np.linalg.norm(full)), most_steps)
     return Fit(start + change, steps, left)
 
 
@@ -90,13 +90,13 @@ def _mean_curvature(texts: Sequence[Wanted], shape: tuple[int, ...]) -> float:
 
 
 def _conjugate_gradients(
-    applied: Callable[[np.ndarray], np.ndarray], right: np.ndarray, size: float
+    applied: Callable[[np.ndarray], np.ndarray], right: np.ndarray, size: float, most_steps: int
 ) -> tuple[np.ndarray, int, float]:
     """Solve applied(x) = right from zero; return x, the steps, and the length of what is left relative to `size`."""
     solution, left = np.zeros_like(right), right.copy()
     direction, squared = left.copy(), float((left * left).sum())
     steps = 0
-    while squared > (TOLERANCE * size) ** 2 and steps < MOST_STEPS:
+    while squared > (TOLERANCE * size) ** 2 and steps < most_steps:
         image = applied(direction)
         curvature = float((direction * image).sum())
         if curvature <= 0:  # a direction that no text decides: what is left of it is rounding

@@ -1,0 +1,129 @@
+"""Routers of a mixture of experts: found by what they give when they are tried, solved so as to choose as models do.
+
+A router that gives shares of softmax(x·Wᵀ) is solved by the curvature of that choice (HARC, arXiv:2606.03391; see
+`cuvee.upcycle.regression`): each model's own router says on that model's text what is wanted. Routers that choose by
+sigmoids or with biases beside stay as they are in the merge.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cuvee.calibrate.sites import LINEAR, Linear, Site
+from cuvee.calibrate.solve import Rows
+from cuvee.upcycle.regression import Wanted, fit_router, wanted_of_router
+
+Tensor = torch.Tensor
+
+MOST_POSITIONS = 4096
+"""Positions of an expert's text that routers are solved from, spread over the text."""
+
+MOST_STEPS = 100
+"""Of conjugate gradients: further ones only fit what few positions ask for."""
+
+LARGEST_DIFFERENCE = 1e-3
+"""Between a router's scores and those of a softmax, as a part of the largest."""
+
+Call = tuple[Tensor, Any]
+"""What a module was shown, and what it gave."""
+
+
+def find_routers(block: Any, positions: int, run: Callable[[], object]) -> tuple[Site, ...]:
+    """Return the routers of a block as sites of one map each. `run` runs the block once on so many positions."""
+    calls: dict[str, list[Call]] = {}
+    handles = []
+    for name, module in block.named_modules():
+        if _holds_one_matrix(module):
+            noting = _noting(calls.setdefault(name, []))
+            handles.append(module.register_forward_hook(noting))
+    try:
+        run()
+    finally:
+        for handle in handles:
+            handle.remove()
+    routers = []
+    for name, own in calls.items():
+        weight = block.get_submodule(name).weight
+        if len(own) == 1 and _chooses_by_softmax(weight, own[0], positions):
+            routers.append(Site(name, int(weight.shape[1]), (Linear(name, input_first=False),)))
+    return tuple(routers)
+
+
+def _holds_one_matrix(module: Any) -> bool:
+    """Say whether a module has a matrix and nothing beside it, and is not a plain linear map."""
+    names = [name for name, _ in module.named_parameters(recurse=False)]
+    alone = names == ["weight"] and not list(module.buffers(recurse=False)) and not list(module.children())
+    return alone and bool(module.weight.dim() == 2) and type(module) not in LINEAR
+
+
+def _noting(calls: list[Call]) -> Any:
+    def hook(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
+        if arguments and isinstance(arguments[0], Tensor):
+            calls.append((arguments[0], output))
+
+    return hook
+
+
+def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:
+    """Say whether a module that was shown each position once gives experts with shares of softmax(x·Wᵀ)."""
+    inputs, output = call
+    if not isinstance(output, tuple) or inputs.numel() != positions * weight.shape[1]:
+        return False
+    shares = torch.softmax(inputs.reshape(positions, -1) @ weight.T, dim=-1)
+    given = [own for own in output if isinstance(own, Tensor) and own.dim() == 2 and len(own) == positions]
+    chosen = [own for own in given if own.dtype == torch.int64]
+    scores = [own for own in given if chosen and own.is_floating_point() and own.shape == chosen[0].shape]
+    if len(chosen) != 1 or len(scores) != 1:
+        return False
+    expected, own = shares.gather(1, chosen[0]), scores[0]
+    if own.shape[1] == 1:
+        expected, own = expected.T, own.T  # a row of one score fits any scale: all rows must then have the same one
+    scale = own.sum(1, keepdim=True) / expected.sum(1, keepdim=True)
+    return bool(((own - scale * expected).abs() <= LARGEST_DIFFERENCE * own.amax(1, keepdim=True)).all())
+
+
+class RouterFits:
+    """What experts ask of the routers of a block, for one ridge; `anchors` are the routers by name, [experts, width].
+
+    Without a ridge, None, routers stay at the anchors.
+    """
+
+    def __init__(self, anchors: Mapping[str, Tensor], ridge: float | None) -> None:
+        self._anchors, self._ridge = anchors, ridge
+        self._wanted: dict[str, list[Wanted]] = {name: [] for name in anchors}
+
+    def add(self, name: str, router: Tensor, rows: Rows, weight: float) -> None:
+        """Add an expert's own router and what its text shows to the merge's, and to its own for what is wanted."""
+        matrix, targets = router.cpu().double().numpy(), rows.targets.cpu().numpy()
+        wanted = wanted_of_router(matrix, targets, weight)
+        self._wanted[name].append(replace(wanted, inputs=rows.inputs.cpu().double().numpy()))
+
+    def solve(self) -> dict[str, Tensor]:
+        """Return the solved routers; none without a ridge."""
+        if self._ridge is None:
+            return {}
+        solved = {}
+        for name, anchor in self._anchors.items():
+            start = anchor.cpu().double().numpy()
+            fit = fit_router(start, self._wanted[name], ridge=self._ridge, most_steps=MOST_STEPS)
+            solved[name] = torch.from_numpy(fit.weight)
+        return solved
+
+    def residual(self, name: str, router: Tensor) -> float:
+        """Return the mean over experts of Σ(W·x - z)ᵀH(W·x - z)/ΣzᵀHz: how far a router is from their choices."""
+        matrix = router.cpu().double().numpy()
+        parts = []
+        for wanted in self._wanted[name]:
+            apart = _curved(wanted, wanted.inputs @ matrix.T - wanted.logits)
+            size = _curved(wanted, wanted.logits)
+            parts.append(apart / size if size > 0 else 0.0)
+        return sum(parts) / len(parts) if parts else 0.0
+
+
+def _curved(wanted: Wanted, logits: np.ndarray) -> float:
+    """Return ΣzᵀHz for logits z [n, experts]: the sum of their variances under what is wanted."""
+    means = (wanted.probabilities * logits).sum(axis=1, keepdims=True)
+    return float((wanted.probabilities * (logits - means) ** 2).sum())
