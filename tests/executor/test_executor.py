@@ -5,10 +5,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from cuvee.cli import main
 from cuvee.executor import Done, Executor, Here, Processes
 
 from . import calls
@@ -138,3 +140,30 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
+def test_a_merge_over_ray_says_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert merged_over_ray(tmp_path, monkeypatch) == 2
+    message = capsys.readouterr().err
+    assert "this needs the package 'ray', which is not installed" in message
+    assert "[ray]'" in message
+
+
+def test_a_part_and_a_cluster_are_one_too_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert merged_over_ray(tmp_path, monkeypatch, "--part", "1/2") == 2
+    assert "--ray does all of them" in capsys.readouterr().err
+
+
+def merged_over_ray(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    recipe = folder / "recipe.yaml"
+    recipe.write_text("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n")
+    command = ["cuvee", "merge", str(recipe), str(folder / "out"), "--ray", "127.0.0.1:1", *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)

@@ -23,6 +23,7 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Silent
 from cuvee.search.in_place import same_bits
+from cuvee.search.prompts import RememberingTokenizer
 from cuvee.search.resident import Items, Resident, Setup, measured, resident_of
 from evaluate.conftest import byte_tokenizer
 from evaluate.families import make_network
@@ -89,6 +90,8 @@ def test_every_method_gives_in_place_what_it_gives_on_disk(
     counted: Path, resident: Resident, tasks: list[Task], items: Items, tmp_path: Path, method: str
 ) -> None:
     resident.apply(recipe(counted, "linear"))
+    if "lambda" in METHODS[method].settings:
+        resident.apply(recipe(counted, method, **{"lambda": 0.4}))
     text = recipe(counted, method)
     resident.apply(text)
     assert_as_on_disk(resident, text, tasks, items, tmp_path / "out")
@@ -300,3 +303,15 @@ def test_a_process_keeps_one_resident_model_for_its_setup() -> None:
     assert measured(setup, text, items).scores == first.scores
     assert resident_of(replace(setup)) is resident
     assert resident_of(replace(setup, threads=2)) is not resident
+
+
+def test_texts_are_tokenised_once_and_as_ever() -> None:
+    tokenizer = byte_tokenizer()
+    remembering = RememberingTokenizer(tokenizer)
+    texts = ["sort 1", "turn", "sort 1"]
+    for special in (True, False):
+        expected = tokenizer(texts, add_special_tokens=special)["input_ids"]
+        assert remembering(texts, add_special_tokens=special)["input_ids"] == expected
+    remembering._tokenizer = None
+    rows = remembering(texts[1:], add_special_tokens=True)["input_ids"]
+    assert rows == tokenizer(texts[1:])["input_ids"]

@@ -32,6 +32,9 @@ def command(
     ),
     shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
+    ray: str = typer.Option(
+        "", metavar="ADDRESS", help="Merge file by file on the machines of a Ray cluster; auto is the one joined here."
+    ),
     no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
@@ -54,6 +57,7 @@ def command(
     from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
     from cuvee.engine import merge_part, merge_stages
+    from cuvee.errors import RecipeError
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {
@@ -70,9 +74,15 @@ def command(
         "custom_code": custom_code,
         "cache": cache_folder() / "surveys",
     }
+    if part and ray:
+        raise RecipeError("--part is one part of a merge, and --ray does all of them", hint="give one of the two")
     if part:
         whole = load_recipe(recipe, strict=strict)
         print_part(merge_part(whole, out, parse_part(part, "--part"), **options), out, as_json=as_json)
+        return
+    if ray:
+        whole = load_recipe(recipe, strict=strict)
+        print_merge(_over_ray(whole, out, ray, options | {"threads": threads or 1}, offline=offline), as_json=as_json)
         return
     recipes = load_stages(recipe, strict=strict)
     if recipes[-1].align is not None:
@@ -82,6 +92,16 @@ def command(
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:
         _refuse_other_layers(result.folder)
+
+
+def _over_ray(recipe: "Recipe", out: Path, address: str, options: dict[str, Any], *, offline: bool) -> "MergeResult":
+    """Merge a recipe on the machines of a Ray cluster, a file at a time on each."""
+    from cuvee.engine.by_shards import merge_by_shards
+    from cuvee.executor.ray_actors import RayActors
+
+    there = {name: value for name, value in options.items() if name not in ("hub", "cache")}  # these are this machine's
+    with RayActors(address) as actors:
+        return merge_by_shards(recipe, out, actors, offline=offline, **there)
 
 
 def _merge_aligned(recipes: "Sequence[Recipe]", out: Path, options: dict[str, Any], *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.definition import defined_change
 from cuvee.engine.inputs import InputNumbers
+from cuvee.engine.known_changes import ChangesOfPlan
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, rounding_key, survey_step
 from cuvee.errors import CheckpointError, CuveeError, MethodError
@@ -54,6 +55,8 @@ class Context:
     statistics: tuple[Statistics | None, ...] = ()
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Arguments that are statistics of the models' inputs, where they are given as arrays."""
+    changes: ChangesOfPlan | None = None
+    """What earlier merges of the same models made of whole matrices."""
 
 
 @dataclass
@@ -217,8 +220,8 @@ class _Rule:
             self.sums.find(lambda: (steps_of(block, step.shape) for block in blocks))
         self.whole: np.ndarray | None = None
         if step.whole:
-            whole = self._whole(blocks)
-            self.whole = whole.merged if step.cut is None else whole.merge(step.cut, self._matrix)
+            compute = partial(self._whole_change, blocks)
+            self.whole = compute() if context.changes is None else context.changes.get(step, blocks.dtype, compute)
 
     def write(self, block: Block, cast: np.ndarray, loss: np.ndarray) -> None:
         """Write the merged tensor's numbers for a block, rounded to the output's type."""
@@ -238,6 +241,11 @@ class _Rule:
         out = np.empty(block.size, self.dtype)
         self._merged(block).write(1.0, False, out, np.zeros(2))
         return out
+
+    def _whole_change(self, blocks: Blocks) -> np.ndarray:
+        """Return the merged change of the whole tensor, before it is scaled."""
+        whole = self._whole(blocks)
+        return whole.merged if self.step.cut is None else whole.merge(self.step.cut, self._matrix)
 
     def _whole(self, blocks: Blocks) -> WholeTensor:
         """Gather the task vectors of the whole tensor, and what a method that is not about matrices makes of them."""

@@ -18,6 +18,7 @@ from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.journal import Finished, Journal
+from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.step import Context, Norms, measure_step, run_step
@@ -48,7 +49,8 @@ _S = TypeVar("_S")
 class Options:
     """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's.
 
-    What surveys of whole models find is kept in the folder `cache`, if there is one.
+    What surveys of whole models find is kept in the folder `cache`, if there is one. `changes` keeps what matrix
+    methods make, for other merges of models that stay as they are.
     """
 
     memory_bytes: int | None = None
@@ -62,6 +64,7 @@ class Options:
     device: str = "cpu"
     progress: Progress | None = None
     cache: Path | None = None
+    changes: KnownChanges | None = None
 
     @property
     def heard(self) -> Progress:
@@ -89,6 +92,7 @@ class Workers:
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.heard
         self.cache = options.cache
+        self.changes = options.changes
         self.kernels = prepare(options.heard)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0
@@ -143,6 +147,7 @@ class Workers:
         context = Context(
             self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
             recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None, self.plan.statistics,
+            changes=self.changes.of(self.plan) if self.changes is not None else None,
         )  # fmt: skip
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps

@@ -27,14 +27,16 @@ def make_batches(units: Sequence[Unit], *, batch_size: BatchSize, budget: int) -
     """
     most = MAX_ITEMS if batch_size == "auto" else batch_size
     batches: list[list[Unit]] = []
+    items = largest = 0  # of the last batch
     for unit in sorted(units, key=lambda each: (*(-size for size in each.length), each.places)):
-        batch = [*batches[-1], unit] if batches else []
-        too_many = sum(len(each.places) for each in batch) > most
-        too_much = batch_size == "auto" and _needed(batch) > budget
-        if not batch or too_many or too_much:
+        items += len(unit.places)
+        largest = max(largest, unit.cost)
+        too_much = batch_size == "auto" and batches and (len(batches[-1]) + 1) * largest > budget
+        if not batches or items > most or too_much:
             batches.append([unit])
+            items, largest = len(unit.places), unit.cost
         else:
-            batches[-1] = batch
+            batches[-1].append(unit)
     return [[place for unit in batch for place in unit.places] for batch in sorted(batches, key=_needed, reverse=True)]
 
 

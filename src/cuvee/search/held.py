@@ -45,7 +45,7 @@ class HeldModels:
             raise SearchError("the model's files have changed since the search began", where=str(model), hint=hint)
         if type(source) not in (Checkpoint, Adapted):
             return source
-        return _Held(model, source, self)
+        return Held(model, source, self)
 
     def tensor(self, model: ModelRef, name: str, source: TensorSource) -> np.ndarray | None:
         """Return the bytes of a tensor, read at the first time; None if there is no room for it."""
@@ -61,7 +61,7 @@ class HeldModels:
         return tensor
 
 
-class _Held:
+class Held:
     """One model as a source of tensors."""
 
     def __init__(self, model: ModelRef, source: TensorSource, models: HeldModels) -> None:

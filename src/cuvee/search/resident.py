@@ -23,6 +23,7 @@ from cuvee.checkpoint.companions import companions_of
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.engine import merge_stages
 from cuvee.engine.fetch import fetched
+from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import SearchError
 from cuvee.evaluate import metrics
@@ -36,8 +37,9 @@ from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Silent
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import parse_reference
-from cuvee.search.held import HeldModels
+from cuvee.search.held import Held, HeldModels
 from cuvee.search.in_place import Compared, InPlace, Places, Unlike, Untied, places_of, same_bits
+from cuvee.search.prompts import RememberingTokenizer
 
 DEFAULT_MEMORY = 4_000_000_000
 """Bytes that models may take in memory where nothing else is asked for."""
@@ -108,6 +110,7 @@ class Resident:
         """Of the weights that are merged at present; "" before the first."""
         self._hub = Hub()
         self._held = HeldModels(memory_bytes)
+        self._changes = KnownChanges()
         self._threads = threads
         self._device: Device = device
         self._prompt = prompt
@@ -245,7 +248,8 @@ class Resident:
                 self.digest = merge_stages(recipes, out, hub=self._hub, threads=self._threads).digest
             else:
                 self.digest = self._merge_aligned(recipes, out)
-            self._model = replace(load_model(out, device=self._device), name="the merged model")
+            model = load_model(out, device=self._device)
+        self._model = replace(model, name="the merged model", tokenizer=RememberingTokenizer(model.tokenizer))
 
     def _merge_aligned(self, recipes: Sequence[Recipe], out: Path) -> str:
         from cuvee.calibrate.repair import merge_aligned
@@ -276,9 +280,14 @@ class Resident:
 
     def _run(self, plan: Plan, taker: InPlace | Compared) -> str:
         """Run a plan, hand all bytes to `taker`, and return the digest of the weights."""
-        finished = Workers(plan, Options(threads=self._threads)).run_all(taker.write)
+        options = Options(threads=self._threads, changes=self._changes if self._are_held(plan) else None)
+        finished = Workers(plan, options).run_all(taker.write)
         taker.finish()
         return digest_of_entries((step.name, step.dtype, step.shape, finished[step.name].digest) for step in plan.steps)
+
+    def _are_held(self, plan: Plan) -> bool:
+        """Say whether the plan reads all models as they are: others' tensors depend on the recipe."""
+        return all(isinstance(source, Held) for source in plan.sources)
 
     def _renew(self, digest: str) -> None:
         """Forget all that was found out about the weights before: what the network can do is tried anew."""
