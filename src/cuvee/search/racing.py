@@ -7,6 +7,10 @@ and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", A
 So a look after every block costs nothing. We estimate the variance, within tasks, and add half an item that one of
 both alone gets right, so that a run of like answers is no certainty. The estimate knows nothing of a rare large gain
 that no item has shown yet: where candidates lose a little everywhere and win much on few items, more are dropped.
+
+The bound is for an incumbent that was not chosen on these items. A search's own is the luckiest of many, so candidates
+as good as it look worse, and about a quarter of them are dropped. That costs nothing: with the same answers on all
+items they would not have been chosen either.
 """
 
 from collections.abc import Mapping, Sequence

@@ -62,8 +62,8 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
     """Divide the items of each task by the hashes of their ids.
 
     `private` holds the items to report on where they come from tasks of their own; then search and select share all of
-    `items`, half and half unless `shares` says otherwise. Raises RecipeError where a part is too small, or an id comes
-    twice in a task.
+    `items`, half and half unless `shares` says otherwise. Raises RecipeError where a part is too small, an id comes
+    twice in a task, or an item to report on is also one to search on.
     """
     if shares is None:
         shares = Shares() if private is None else Shares(0.5, 0.5, 0.0)
@@ -80,6 +80,7 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
         report = {task: ids[cuts[task][1] : cuts[task][2]] for task, ids in ordered.items()}
     else:
         report = {task: _by_hash(task, ids) for task, ids in private.items()}
+        _check_apart(items, private)
     _check_sizes(search, items)
     _check_filled("select", select)
     _check_filled("report", report)
@@ -142,6 +143,16 @@ def _check_sizes(search: Ids, items: Ids) -> None:
         problems = [RecipeError("a search without tasks", hint="name one task at least")]
     if problems:
         raise several(problems)
+
+
+def _check_apart(items: Ids, private: Ids) -> None:
+    for task, ids in private.items():
+        shared = sorted(set(ids).intersection(items.get(task, ())))
+        if shared:
+            raise RecipeError(
+                f"item '{shared[0]}' of task '{task}' is searched on and reported on",
+                hint="report on another task, or on a share of this one",
+            )
 
 
 def _check_filled(part: str, items: Ids) -> None:
