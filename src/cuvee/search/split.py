@@ -131,18 +131,18 @@ def _cuts(items: int, shares: Shares) -> tuple[int, int, int]:
 
 
 def _check_sizes(search: Ids, items: Ids) -> None:
-    problems = [
-        RecipeError(
-            f"task '{task}' has {len(ids)} items to search on, of {len(items[task])}",
-            hint=f"a search needs {TOO_FEW_ITEMS} a task at least, better {FEW_ITEMS}: add items, or raise the share",
-        )
-        for task, ids in search.items()
-        if len(ids) < TOO_FEW_ITEMS
-    ]
     if not search:
-        problems = [RecipeError("a search without tasks", hint="name one task at least")]
-    if problems:
-        raise several(problems)
+        raise RecipeError("a search without tasks", hint="name one task at least")
+    few = [task for task, ids in search.items() if len(ids) < TOO_FEW_ITEMS]
+    if few:
+        raise several([_too_few(task, len(search[task]), len(items[task])) for task in few])
+
+
+def _too_few(task: str, searched: int, items: int) -> RecipeError:
+    return RecipeError(
+        f"task '{task}' has {searched} items to search on, of {items}",
+        hint=f"a search needs {TOO_FEW_ITEMS} a task at least, better {FEW_ITEMS}: add items, or raise the share",
+    )
 
 
 def _check_apart(items: Ids, private: Ids) -> None:
