@@ -91,6 +91,12 @@ def test_a_search_that_has_just_started_has_a_page(report: SearchReport) -> None
     assert "0 candidates were tried" in text
 
 
+def test_a_search_without_a_candidate_says_that_there_is_nothing_to_compare(report: SearchReport) -> None:
+    anchors = replace(running(report), phase="finished", candidates=report.candidates[:4])
+    text = Page(render_search(anchors)).text
+    assert "Finished The search measured no candidate beside its anchors, so there is nothing to compare." in text
+
+
 def test_the_same_report_gives_the_same_page(report: SearchReport, html: str) -> None:
     assert render_search(searched()) == html
 

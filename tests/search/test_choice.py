@@ -161,7 +161,7 @@ class Searched(NamedTuple):
         return choose(self.picked, self.measured, self.finalists, self.reported, TASKS)
 
 
-def searched(chance: Array, generator: np.random.Generator) -> Searched:
+def searched(chance: Array, generator: np.random.Generator, *, racing: bool = True) -> Searched:
     """Measure two anchors, race the others in rounds of ten, select among the best five."""
     names = ["base", "average", *map(str, range(2, len(chance)))]
     search, select, report = ({task: answers(chance, items, generator) for task in TASKS} for items in (75, 60, 150))
@@ -173,7 +173,7 @@ def searched(chance: Array, generator: np.random.Generator) -> Searched:
             used += 2 * more * len(running)
             pairs = [each[running, :seen] - each[incumbent, :seen] for each in search.values()]
             paired = paired_differences(pairs, [1.0, 1.0])
-            if seen < 75:
+            if seen < 75 and racing:
                 running = running[paired.difference + paired.widened * relative_radius(2 * seen) >= 0]
         whole += running.tolist()
         incumbent = max(whole, key=lambda place: means[place])
@@ -202,6 +202,20 @@ def test_a_gain_of_fifteen_points_is_found_and_most_of_the_bad_is_saved() -> Non
         saved.append(search.saved)
     assert np.mean(found) > 0.9
     assert np.mean(saved) > 0.4
+
+
+def test_racing_costs_nothing_of_what_is_picked() -> None:
+    lost = []
+    for seed in range(200):
+        chance = np.concatenate([[0.5, 0.55], surrogate(np.random.default_rng(seed).uniform(-1, 1, (40, 3)))])
+        picked = [
+            searched(chance, np.random.default_rng(1000 + seed), racing=racing).picked.winner
+            for racing in (False, True)
+        ]
+        whole, raced = (chance[int(name)] for name in picked)
+        lost.append(whole - raced)
+    assert np.mean(lost) < 0.002
+    assert np.mean(np.array(lost) == 0) > 0.8
 
 
 @pytest.mark.slow  # 1,000 searches

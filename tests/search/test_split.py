@@ -75,6 +75,8 @@ def test_the_report_needs_items_from_one_place() -> None:
         split({"sort": ids("sort", 200)}, Shares(), private={"sort-private": ids("private", 50)})
     with pytest.raises(RecipeError, match="no item in the report part"):
         split({"sort": ids("sort", 200)}, private={"sort-private": []})
+    with pytest.raises(RecipeError, match="item 'sort-0' of task 'sort' is searched on and reported on"):
+        split({"sort": ids("sort", 200)}, private={"sort": ids("sort", 50)})
 
 
 def test_an_id_that_comes_twice_is_refused() -> None:

@@ -3,8 +3,10 @@
 Complete without scripts and without a network. While the search runs, the page may load itself anew.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cuvee.amounts import points, signed
 from cuvee.report.leaderboard import Difference
@@ -38,21 +40,14 @@ def render_search(report: SearchReport, *, refresh_seconds: int | None = None) -
 
     The same report gives the same text. Raises MissingExtra without jinja2.
     """
-    choice = report.choice
-    versus = choice.deciding if choice else None
-    scale = difference_scale(_difference(versus)) if versus else None
+    running = report.phase == "running"
     values = {
+        **_verdict(report.choice),
         "report": report,
-        "choice": choice,
-        "running": report.phase == "running",
-        "refresh": refresh_seconds if report.phase == "running" else None,
+        "running": running,
+        "refresh": refresh_seconds if running else None,
+        "standing": standing(report),
         "summary": summary(report),
-        "versus": versus,
-        "verdict_scale": scale,
-        "parts": parts(choice) if choice else (),
-        "part_scale": _part_scale(choice) if choice else None,
-        "honesty": honesty(choice) if choice else "",
-        "gap_scale": _gap_scale(choice.against) if choice else None,
         "progress": progress(report),
         "parallel": parallel(report),
         "panels": panels(report.curves),
@@ -61,14 +56,19 @@ def render_search(report: SearchReport, *, refresh_seconds: int | None = None) -
         "importance": _importance(report),
         "plane": plane(report.front) if report.front else None,
         "candidates": sorted(report.candidates, key=_rank),
-        "counts": {state: _count(report.candidates, state) for state in ("measured", "dropped", "failed", "running")},
+        "counts": Counter(candidate.state for candidate in report.candidates),
         "style": stylesheet("search.css"),
         "script": shipped("leaderboard.js"),
     }
     filters: dict[str, Callable[..., str]] = {
-        "points": points, "signed": signed, "duration": duration, "amount": amount, "settings": settings,
-        "percent": _percent, "sentence": _sentence,
-    }  # fmt: skip
+        "points": points,
+        "signed": signed,
+        "duration": duration,
+        "amount": amount,
+        "settings": settings,
+        "percent": _percent,
+        "sentence": _sentence,
+    }
     return render("search.html.j2", values, filters)
 
 
@@ -77,9 +77,21 @@ def summary(report: SearchReport) -> str:
     tasks = len(report.tasks)
     on = "one task" if tasks == 1 else f"{tasks} tasks"
     start = f"Recipes that blend {report.base} with {_listed(report.models)}, scored on {on}."
-    tried = len([each for each in report.candidates if not each.anchor])
-    anchors = len(report.candidates) - tried
+    anchors = sum(candidate.anchor is not None for candidate in report.candidates)
+    tried = len(report.candidates) - anchors
     return f"{start} {tried} candidates were tried beside {anchors} anchors, which are what you have without a search."
+
+
+def standing(report: SearchReport) -> str:
+    """Say how a search stands that has no verdict."""
+    if report.phase == "finished":
+        return "The search measured no candidate beside its anchors, so there is nothing to compare."
+    if report.best is None or report.best.value is None:
+        return "No candidate has answered all search items yet."
+    return (
+        f"Best so far: {report.best.name} with {points(report.best.value)} points on the search items, on which it was "
+        "found. What it is worth is measured on other items when the search ends."
+    )
 
 
 def parts(choice: Choice) -> tuple[Part, ...]:
@@ -116,6 +128,21 @@ def settings(candidate: Candidate) -> str:
     return " · ".join(values)
 
 
+def _verdict(choice: Choice | None) -> dict[str, Any]:
+    """Return what the page shows of the choice; all empty before there is one."""
+    if choice is None:
+        return {"choice": None, "versus": None, "parts": ()}
+    return {
+        "choice": choice,
+        "versus": choice.deciding,
+        "verdict_scale": difference_scale(_difference(choice.deciding)),
+        "parts": parts(choice),
+        "part_scale": _part_scale(choice),
+        "honesty": honesty(choice),
+        "gap_scale": _gap_scale(choice.against),
+    }
+
+
 def _difference(versus: Versus) -> Difference:
     return Difference(versus.gap.value, versus.gap.low, versus.gap.high)
 
@@ -128,8 +155,9 @@ def _gap_scale(against: Sequence[Versus]) -> Scale:
 
 def _part_scale(choice: Choice) -> Scale:
     """Take a scale that shows all three scores with their intervals, and what luck would add to the last."""
-    values = [end for part in parts(choice) for end in (part.low, part.high)]
-    low, high = min(values), max(*values, choice.report.value + choice.luck)
+    scores = parts(choice)
+    low = min(part.low for part in scores)
+    high = max(choice.report.value + choice.luck, *(part.high for part in scores))
     ticks = round_ticks(max(low - 0.02, 0.0), min(high + 0.02, 1.0), 5)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 0.1
     left, right = max(ticks[0] - step, 0.0), min(ticks[-1] + step, 1.0)
@@ -144,11 +172,8 @@ def _importance(report: SearchReport) -> tuple[tuple[str, float], ...]:
 def _rank(candidate: Candidate) -> tuple[int, float, int]:
     """Order candidates: measured, dropped, running, failed; the best first."""
     order = ("measured", "dropped", "running", "failed").index(candidate.state)
-    return order, -(candidate.value or 0.0), candidate.number
-
-
-def _count(candidates: Sequence[Candidate], state: str) -> int:
-    return sum(candidate.state == state for candidate in candidates)
+    value = 0.0 if candidate.value is None else candidate.value
+    return order, -value, candidate.number
 
 
 def _number(value: float | str) -> str:

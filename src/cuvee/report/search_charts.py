@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cuvee.amounts import points
 from cuvee.search.front import Front
-from cuvee.search.report import Candidate, Curve, Dimension, SearchReport
+from cuvee.search.report import Candidate, Curve, Dimension, SearchReport, State
 
 TOP = 20
 """Candidates that are drawn side by side."""
@@ -38,6 +38,16 @@ class Axis:
             return round((self.start + self.end) / 2, 1)
         share = (value - self.low) / (self.high - self.low)
         return round(self.start + min(max(share, 0.0), 1.0) * (self.end - self.start), 1)
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A score of a candidate, and the tokens that were spent until it ended."""
+
+    tokens: int
+    candidate: Candidate
+    value: float
+    note: str
 
 
 @dataclass(frozen=True)
@@ -112,28 +122,20 @@ class Plane:
 
 def progress(report: SearchReport) -> Progress | None:
     """Draw what was measured in the order of the candidates' numbers; None before the first was."""
-    spent, tokens = [], 0
-    for candidate in report.candidates:
-        tokens += candidate.tokens
-        spent.append((tokens, candidate))
-    measured = [(at, each, each.value) for at, each in spent if each.state == "measured" and each.value is not None]
-    dropped = [(at, each, each.value) for at, each in spent if each.state == "dropped" and each.value is not None]
-    selected = [(at, each, each.select) for at, each in spent if each.select is not None]
+    measured, dropped = _marks(report, "measured"), _marks(report, "dropped")
+    selected = _select_marks(report)
     if not measured:
         return None
+    tokens = sum(candidate.tokens for candidate in report.candidates)
     x = Axis(0.0, float(max(tokens, 1)), MARGIN, PROGRESS_WIDTH - 14)
-    anchors = [value for _, each, value in measured if each.anchor]
-    tried = [value for _, each, value in (*measured, *selected) if not each.anchor]
-    y = _upwards([*tried, *sorted(anchors)[-1:]])
+    y = _upwards([*measured, *selected])
+    anchor = _best_anchor(measured)
     return Progress(
-        best=_steps([(x.at(at), value) for at, _, value in measured], y, x.end),
-        measured=tuple(_dot(x.at(at), y.at(value), each, value) for at, each, value in measured),
-        dropped=tuple(_dot(x.at(at), y.at(value), each, value) for at, each, value in dropped),
-        selected=tuple(
-            (x.at(at), y.at(value), f"{each.name}, on the select items: {points(value)}")
-            for at, each, value in selected
-        ),
-        anchor=y.at(max(anchors)) if anchors else None,
+        best=_steps([(x.at(mark.tokens), mark.value) for mark in measured], y, x.end),
+        measured=_dots(measured, x, y),
+        dropped=_dots(dropped, x, y),
+        selected=_dots(selected, x, y),
+        anchor=None if anchor is None else y.at(anchor),
         levels=tuple((y.at(tick), points(tick)) for tick in round_ticks(y.low, y.high, 5)),
         tokens=tuple((x.at(tick), amount(tick)) for tick in round_ticks(0.0, x.high, 5)),
     )
@@ -141,23 +143,20 @@ def progress(report: SearchReport) -> Progress | None:
 
 def parallel(report: SearchReport) -> Parallel | None:
     """Draw the best measured candidates through every dimension, and their scores last; None without dimensions."""
-    ranked = [each for each in report.candidates if each.state == "measured" and each.parameters]
-    best = sorted(ranked, key=lambda each: -(each.value or 0.0))
-    if not best or not report.dimensions:
+    ranked = _ranked(report.candidates)
+    if not ranked or not report.dimensions:
         return None
-    picked = report.choice.picked if report.choice else best[0].name
-    best = [each for place, each in enumerate(best) if place < TOP or each.name == picked]
-    dimensions = list(report.dimensions)
-    methods = tuple(dict.fromkeys(each.method for each in ranked))
-    if len(methods) > 1:
-        dimensions.insert(0, Dimension("method", choices=methods))
+    picked = report.choice.picked if report.choice else ranked[0].name
+    best = ranked[:TOP]
+    best += [candidate for candidate in ranked[TOP:] if candidate.name == picked]
+    dimensions = _with_method(report.dimensions, ranked)
     step = min(max(900 / (len(dimensions) + 1), 74), 150)
     places = [40 + number * step for number in range(len(dimensions) + 1)]
-    values = [each.value or 0.0 for each in best]
-    score = Axis(min(values), max(values), AXIS_TOP + AXIS_HEIGHT, AXIS_TOP)
+    scores = [candidate.value or 0.0 for candidate in best]
+    score = Axis(min(scores), max(scores), AXIS_TOP + AXIS_HEIGHT, AXIS_TOP)
     axes = [_upright(dimension, x) for dimension, x in zip(dimensions, places, strict=False)]
     axes.append(Upright(places[-1], "score", _ends(score)))
-    lines = [_line(each, dimensions, places, score, each.name == picked) for each in reversed(best)]
+    lines = [_line(candidate, dimensions, places, score, picked) for candidate in reversed(best)]
     lines.sort(key=lambda line: line.highlighted)
     return Parallel(tuple(axes), tuple(lines), picked, places[-1] + 90)
 
@@ -228,8 +227,61 @@ def amount(number: float) -> str:
     return f"{number:.0f}"
 
 
-def _upwards(values: Sequence[float]) -> Axis:
-    """Return an axis for what was measured, with room below for some of what was dropped."""
+def _marks(report: SearchReport, state: State) -> list[Mark]:
+    """Return the scores of the candidates in one state, each where the tokens spent so far put it."""
+    marks, tokens = [], 0
+    for candidate in report.candidates:
+        tokens += candidate.tokens
+        if candidate.state == state and candidate.value is not None:
+            marks.append(Mark(tokens, candidate, candidate.value, _told(candidate, candidate.value)))
+    return marks
+
+
+def _select_marks(report: SearchReport) -> list[Mark]:
+    """Return the scores of the finalists on the select items, above where their search ended."""
+    marks, tokens = [], 0
+    for candidate in report.candidates:
+        tokens += candidate.tokens
+        if candidate.select is not None:
+            note = f"{candidate.name}, on the select items: {points(candidate.select)}"
+            marks.append(Mark(tokens, candidate, candidate.select, note))
+    return marks
+
+
+def _told(candidate: Candidate, value: float) -> str:
+    state = "" if candidate.state == "measured" else f", dropped after {candidate.items} items"
+    return f"{candidate.name}: {points(value)}{state}"
+
+
+def _dots(marks: Sequence[Mark], x: Axis, y: Axis) -> tuple[Dot, ...]:
+    return tuple((x.at(mark.tokens), y.at(mark.value), mark.note) for mark in marks)
+
+
+def _best_anchor(marks: Sequence[Mark]) -> float | None:
+    return max((mark.value for mark in marks if mark.candidate.anchor), default=None)
+
+
+def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Return the measured candidates that have numbers to draw, the best first."""
+    measured = [candidate for candidate in candidates if candidate.state == "measured"]
+    drawn = [candidate for candidate in measured if candidate.parameters]
+    return sorted(drawn, key=lambda candidate: -(candidate.value or 0.0))
+
+
+def _with_method(dimensions: Sequence[Dimension], candidates: Sequence[Candidate]) -> list[Dimension]:
+    """Put the method before the other dimensions where there are several."""
+    methods = tuple(sorted({candidate.method for candidate in candidates}))
+    if len(methods) == 1:
+        return list(dimensions)
+    return [Dimension("method", choices=methods), *dimensions]
+
+
+def _upwards(marks: Sequence[Mark]) -> Axis:
+    """Return an axis for what was measured, with room below for some of what was dropped. Bad anchors stay outside."""
+    values = [mark.value for mark in marks if not mark.candidate.anchor]
+    anchor = _best_anchor(marks)
+    if anchor is not None:
+        values.append(anchor)
     low, high = _room(values)
     return Axis(max(0.0, low - 0.4 * (high - low)), high, PROGRESS_HEIGHT - 44, 12)
 
@@ -239,15 +291,6 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
     low, high = min(values), max(values)
     room = max(0.08 * (high - low), 0.01)
     return max(0.0, low - room), min(1.0, high + room)
-
-
-def _dot(x: float, y: float, candidate: Candidate, value: float) -> Dot:
-    state = "" if candidate.state == "measured" else f", dropped after {candidate.items} items"
-    return x, y, f"{candidate.name}: {points(value)}{state}"
-
-
-def _selected(candidate: Candidate, value: float) -> str:
-    return f"{candidate.name}, on the select items: {points(value)}"
 
 
 def _steps(measured: Sequence[tuple[float, float]], y: Axis, end: float) -> str:
@@ -274,7 +317,7 @@ def _ends(axis: Axis) -> tuple[Tick, ...]:
 
 
 def _line(
-    candidate: Candidate, dimensions: Sequence[Dimension], places: Sequence[float], score: Axis, highlighted: bool
+    candidate: Candidate, dimensions: Sequence[Dimension], places: Sequence[float], score: Axis, picked: str
 ) -> Line:
     pieces: list[list[str]] = [[]]
     for dimension, x in zip(dimensions, places, strict=False):
@@ -287,7 +330,7 @@ def _line(
     return Line(
         tuple(" ".join(piece) for piece in pieces if len(piece) > 1),
         f"{candidate.name}: {points(candidate.value or 0.0)}",
-        highlighted,
+        candidate.name == picked,
     )
 
 

@@ -116,13 +116,9 @@ def pick(
     _check(search, select)
     far = distances or {}
     ranked = sorted(candidates, key=lambda name: (-_rounded(select[name], weights), far.get(name, 0.0)))
+    runner_up = ranked[1] if len(ranked) > 1 else None
     means = {name: _rounded(_joined(search[name], select[name]), weights) for name in anchors}
-    return Pick(
-        winner=ranked[0],
-        runner_up=ranked[1] if len(ranked) > 1 else None,
-        best_parent=_best(means, anchors, "parent"),
-        best_default=_best(means, anchors, "default"),
-    )
+    return Pick(ranked[0], runner_up, _best(means, anchors, "parent"), _best(means, anchors, "default"))
 
 
 def choose(
@@ -141,18 +137,15 @@ def choose(
     differ. All scores are between 0 and 1.
     """
     _check(search, select, report)
-    names, own = picked.reported, report_weights or weights
-    missing = [name for name in names if name not in report]
-    if missing:
-        raise ValueError(f"no scores on the report items of {', '.join(missing)}")
+    _check_reported(picked, report)
+    own = report_weights or weights
     scores = report[picked.winner]
     against = tuple(Versus(role, name, _gap(scores, report[name], own)) for role, name in picked.rivals)
-    anchors = [versus for versus in against if versus.role != "runner-up"]
-    unbeaten = [versus for versus in anchors if versus.gap.verdict != "better"]
+    winner, verdict = _verdict(picked.winner, against)
     on_search, on_report = _estimate(search[picked.winner], weights), _estimate(scores, own)
     return Choice(
-        found=not unbeaten,
-        winner=_hardest(unbeaten).name if unbeaten else picked.winner,
+        found=winner == picked.winner,
+        winner=winner,
         picked=picked.winner,
         search=on_search,
         select=_estimate(select[picked.winner], weights),
@@ -161,7 +154,7 @@ def choose(
         luck=luck_alone(list(search.values()), weights),
         measured=len(search),
         against=against,
-        verdict=_nothing(picked.winner, _hardest(unbeaten)) if unbeaten else _better(picked.winner, anchors),
+        verdict=verdict,
     )
 
 
@@ -203,6 +196,15 @@ def _residual_variance(scores: "np.ndarray[tuple[int, ...], np.dtype[np.float64]
     candidates, items = scores.shape
     residual = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
     return float(np.sum(residual**2)) / ((candidates - 1) * max(items - 1, 1))
+
+
+def _verdict(candidate: str, against: Sequence[Versus]) -> tuple[str, str]:
+    """Return the recipe to use, and the sentence that says why."""
+    anchors = [versus for versus in against if versus.role != "runner-up"]
+    hardest = _hardest(anchors)
+    if hardest.gap.verdict == "better":
+        return candidate, _better(candidate, anchors)
+    return hardest.name, _nothing(candidate, hardest)
 
 
 def _better(winner: str, anchors: Sequence[Versus]) -> str:
@@ -253,11 +255,22 @@ def _gap(first: Scores, second: Scores, weights: Weights) -> Gap:
 def _check(*parts: Mapping[str, Scores]) -> None:
     """Refuse parts whose models answered other items, and scores that are no shares."""
     for part in parts:
-        sizes = {tuple(sorted((task, len(values)) for task, values in scores.items())) for scores in part.values()}
+        sizes = {_sizes(scores) for scores in part.values()}
         if len(sizes) > 1:
             raise ValueError(f"the models of one part have scores of different items: {sorted(sizes)}")
-        if not all(_are_shares(values) for scores in part.values() for values in scores.values()):
-            raise ValueError("expected scores between 0 and 1")
+        for scores in part.values():
+            if not all(map(_are_shares, scores.values())):
+                raise ValueError("expected scores between 0 and 1")
+
+
+def _check_reported(picked: Pick, report: Mapping[str, Scores]) -> None:
+    missing = [name for name in picked.reported if name not in report]
+    if missing:
+        raise ValueError(f"no scores on the report items of {', '.join(missing)}")
+
+
+def _sizes(scores: Scores) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((task, len(values)) for task, values in scores.items()))
 
 
 def _are_shares(values: Iterable[float]) -> bool:

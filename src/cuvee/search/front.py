@@ -68,16 +68,13 @@ def front(objectives: Sequence[Objective], *, reference: Sequence[float] | None 
     or where one lacks a candidate.
     """
     names = _names(objectives)
-    corner = tuple(reference) if reference is not None else (0.0,) * len(objectives)
-    if len(corner) != len(objectives) or not all(0 <= each < 1 for each in corner):
-        raise ValueError(f"expected a number from 0 to below 1 for each objective as reference, got {corner}")
-    beats = np.all([_clearly_better(objective, names) for objective in objectives], axis=0)
-    staying = [name for name, beaten in zip(names, beats.any(axis=0), strict=True) if not beaten]
-    values = {name: tuple(_estimate(objective, name) for objective in objectives) for name in staying}
-    points = [Point(name, own, _is_outer(own, list(values.values()))) for name, own in values.items()]
-    ordered = sorted(points, key=lambda point: [not point.outer, *(-value.value for value in point.values)])
-    covered = _covered(objectives, [point.name for point in ordered], corner)
-    return Front(tuple(each.name for each in objectives), tuple(ordered), covered, corner)
+    corner = _corner(reference, len(objectives))
+    staying = _staying(objectives, names)
+    values = {name: _estimates(objectives, name) for name in staying}
+    points = [Point(name, values[name], _is_outer(name, values)) for name in staying]
+    points.sort(key=_order)
+    covered = _covered(objectives, [point.name for point in points], corner)
+    return Front(tuple(objective.name for objective in objectives), tuple(points), covered, corner)
 
 
 def hypervolume(points: Array, reference: Sequence[float]) -> float:
@@ -121,22 +118,44 @@ def _names(objectives: Sequence[Objective]) -> list[str]:
     return names
 
 
+def _corner(reference: Sequence[float] | None, objectives: int) -> tuple[float, ...]:
+    if reference is None:
+        return (0.0,) * objectives
+    if len(reference) != objectives or not all(0 <= number < 1 for number in reference):
+        raise ValueError(f"expected a number from 0 to below 1 for each objective as reference, got {reference}")
+    return tuple(reference)
+
+
+def _staying(objectives: Sequence[Objective], names: Sequence[str]) -> list[str]:
+    beats = np.all([_clearly_better(objective, names) for objective in objectives], axis=0)
+    beaten = beats.any(axis=0)
+    return [name for place, name in enumerate(names) if not beaten[place]]
+
+
 def _clearly_better(objective: Objective, names: Sequence[str]) -> "NDArray[np.bool_]":
     """Return [first, second]: whether the first is better by more than the paired bound."""
-    tasks = [np.array([objective.scores[name][task] for name in names], dtype=np.float64) for task in objective.weights]
-    gaps = [task[:, None, :] - task[None, :, :] for task in tasks]
+    gaps, items = [], 0
+    for task in objective.weights:
+        scores = np.array([objective.scores[name][task] for name in names], dtype=np.float64)
+        gaps.append(scores[:, None, :] - scores[None, :, :])
+        items += scores.shape[1]
     paired = paired_differences(gaps, list(objective.weights.values()))
-    reach = paired.widened * relative_radius(sum(task.shape[1] for task in tasks))
-    return paired.difference > reach
+    return paired.difference > paired.widened * relative_radius(items)
 
 
-def _is_outer(values: Sequence[Estimate], others: Sequence[Sequence[Estimate]]) -> bool:
-    own = [each.value for each in values]
-    for other in others:
-        reached = [each.value for each in other]
-        if reached != own and all(theirs >= mine for theirs, mine in zip(reached, own, strict=True)):
-            return False
-    return True
+def _is_outer(name: str, values: Mapping[str, Sequence[Estimate]]) -> bool:
+    table = np.array([[estimate.value for estimate in own] for own in values.values()])
+    own = np.array([estimate.value for estimate in values[name]])
+    reached = np.all(table >= own, axis=1) & np.any(table > own, axis=1)
+    return not reached.any()
+
+
+def _order(point: Point) -> tuple[bool, list[float]]:
+    return not point.outer, [-estimate.value for estimate in point.values]
+
+
+def _estimates(objectives: Sequence[Objective], name: str) -> tuple[Estimate, ...]:
+    return tuple(_estimate(objective, name) for objective in objectives)
 
 
 def _estimate(objective: Objective, name: str) -> Estimate:
@@ -147,16 +166,25 @@ def _estimate(objective: Objective, name: str) -> Estimate:
 def _covered(objectives: Sequence[Objective], names: Sequence[str], corner: Sequence[float]) -> Covered:
     """Resample the items of every task, for all points and objectives together."""
     drawn = np.zeros((DRAWS, len(names), len(objectives)))
-    tasks = list(dict.fromkeys(task for objective in objectives for task in objective.weights))
+    tasks = dict.fromkeys(task for objective in objectives for task in objective.weights)
     for seed, task in enumerate(tasks):
-        users = [place for place, objective in enumerate(objectives) if task in objective.weights]
-        columns = [objectives[place].scores[name][task] for place in users for name in names]
-        draws = macro_draws([np.array(columns, dtype=np.float64).T], [1.0], draws=DRAWS, seed=seed)
-        for number, place in enumerate(users):
-            weights = objectives[place].weights
-            own = draws[:, number * len(names) : (number + 1) * len(names)]
-            drawn[:, :, place] += weights[task] / sum(weights.values()) * own
-    means = np.array([[_estimate(objective, name).value for objective in objectives] for name in names])
+        drawn += _task_draws(objectives, names, task, seed)
+    means = np.empty((len(names), len(objectives)))
+    for row, name in enumerate(names):
+        means[row] = [estimate.value for estimate in _estimates(objectives, name)]
     space = float(np.prod(1 - np.asarray(corner)))
     value = hypervolume(means, corner) / space
-    return Covered(value, *interval(np.array([hypervolume(each, corner) / space for each in drawn]), value))
+    volumes = np.array([hypervolume(points, corner) for points in drawn])
+    return Covered(value, *interval(volumes / space, value))
+
+
+def _task_draws(objectives: Sequence[Objective], names: Sequence[str], task: str, seed: int) -> Array:
+    """Draw what one task adds to each point in each objective, [draws, points, objectives]."""
+    added = np.zeros((DRAWS, len(names), len(objectives)))
+    users = [place for place, objective in enumerate(objectives) if task in objective.weights]
+    columns = [objectives[place].scores[name][task] for place in users for name in names]
+    draws = macro_draws([np.array(columns, dtype=np.float64).T], [1.0], draws=DRAWS, seed=seed)
+    for place, own in zip(users, np.split(draws, len(users), axis=1), strict=True):
+        weights = objectives[place].weights
+        added[:, :, place] = weights[task] / sum(weights.values()) * own
+    return added

@@ -7,6 +7,10 @@ and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", A
 So a look after every block costs nothing. We estimate the variance, within tasks, and add half an item that one of
 both alone gets right, so that a run of like answers is no certainty. The estimate knows nothing of a rare large gain
 that no item has shown yet: where candidates lose a little everywhere and win much on few items, more are dropped.
+
+The bound is for an incumbent that was not chosen on these items. A search's own is the luckiest of many, so candidates
+as good as it look worse, and about a quarter of them are dropped. That costs nothing: with the same answers on all
+items they would not have been chosen either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,14 +122,19 @@ def _spread(task: NDArray[Any]) -> Array:
 def _check(candidate: Scores, incumbent: Scores, weights: Mapping[str, float]) -> None:
     if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
         raise ValueError(f"expected a weight for every task, above 0 together, got {dict(weights)}")
-    for name, scores in (("candidate", candidate), ("incumbent", incumbent)):
-        if set(scores) != set(weights):
-            raise ValueError(f"the {name} has scores of {sorted(scores)}, the weights are of {sorted(weights)}")
-        if not all(np.isfinite(scores[task]).all() for task in weights):
-            raise ValueError(f"a score of the {name} is not a finite number")
+    _check_scores("candidate", candidate, weights)
+    _check_scores("incumbent", incumbent, weights)
     for task in weights:
         if not 0 < len(candidate[task]) <= len(incumbent[task]):
             raise ValueError(
                 f"task '{task}': the candidate has {len(candidate[task])} scores, the incumbent "
                 f"{len(incumbent[task])}; expected one at least, and no item that the incumbent has not answered"
             )
+
+
+def _check_scores(name: str, scores: Scores, weights: Mapping[str, float]) -> None:
+    if set(scores) != set(weights):
+        raise ValueError(f"the {name} has scores of {sorted(scores)}, the weights are of {sorted(weights)}")
+    for values in scores.values():
+        if not np.isfinite(values).all():
+            raise ValueError(f"a score of the {name} is not a finite number")

@@ -62,8 +62,8 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
     """Divide the items of each task by the hashes of their ids.
 
     `private` holds the items to report on where they come from tasks of their own; then search and select share all of
-    `items`, half and half unless `shares` says otherwise. Raises RecipeError where a part is too small, or an id comes
-    twice in a task.
+    `items`, half and half unless `shares` says otherwise. Raises RecipeError where a part is too small, an id comes
+    twice in a task, or an item to report on is also one to search on.
     """
     if shares is None:
         shares = Shares() if private is None else Shares(0.5, 0.5, 0.0)
@@ -80,6 +80,7 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
         report = {task: ids[cuts[task][1] : cuts[task][2]] for task, ids in ordered.items()}
     else:
         report = {task: _by_hash(task, ids) for task, ids in private.items()}
+        _check_apart(items, private)
     _check_sizes(search, items)
     _check_filled("select", select)
     _check_filled("report", report)
@@ -130,18 +131,28 @@ def _cuts(items: int, shares: Shares) -> tuple[int, int, int]:
 
 
 def _check_sizes(search: Ids, items: Ids) -> None:
-    problems = [
-        RecipeError(
-            f"task '{task}' has {len(ids)} items to search on, of {len(items[task])}",
-            hint=f"a search needs {TOO_FEW_ITEMS} a task at least, better {FEW_ITEMS}: add items, or raise the share",
-        )
-        for task, ids in search.items()
-        if len(ids) < TOO_FEW_ITEMS
-    ]
     if not search:
-        problems = [RecipeError("a search without tasks", hint="name one task at least")]
-    if problems:
-        raise several(problems)
+        raise RecipeError("a search without tasks", hint="name one task at least")
+    few = [task for task, ids in search.items() if len(ids) < TOO_FEW_ITEMS]
+    if few:
+        raise several([_too_few(task, len(search[task]), len(items[task])) for task in few])
+
+
+def _too_few(task: str, searched: int, items: int) -> RecipeError:
+    return RecipeError(
+        f"task '{task}' has {searched} items to search on, of {items}",
+        hint=f"a search needs {TOO_FEW_ITEMS} a task at least, better {FEW_ITEMS}: add items, or raise the share",
+    )
+
+
+def _check_apart(items: Ids, private: Ids) -> None:
+    for task, ids in private.items():
+        shared = sorted(set(ids).intersection(items.get(task, ())))
+        if shared:
+            raise RecipeError(
+                f"item '{shared[0]}' of task '{task}' is searched on and reported on",
+                hint="report on another task, or on a share of this one",
+            )
 
 
 def _check_filled(part: str, items: Ids) -> None:
