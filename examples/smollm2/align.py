@@ -139,7 +139,9 @@ def show(reports: dict[str, Report]) -> None:
     """Print every model's scores, the share of each expert's own, and the macro against task arithmetic."""
     own = {skill: of_task(reports[f"{skill} expert"], skill) for skill in SKILLS}
     for name, report in reports.items():
-        shares = ", ".join(f"{skill} {of_task(report, skill):.1%} ({of_task(report, skill) / own[skill]:.0%})" for skill in SKILLS)
+        shares = ", ".join(
+            f"{skill} {of_task(report, skill):.1%} ({of_task(report, skill) / own[skill]:.0%})" for skill in SKILLS
+        )
         gaps = []
         for scale in SCALES:
             gap = paired_difference(report, reports[f"task arithmetic {scale}"]).macro

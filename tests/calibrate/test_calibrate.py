@@ -94,6 +94,8 @@ def test_models_whose_blocks_say_nothing_alone_are_refused(
     assert run(arguments, monkeypatch) == 3
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
 def test_chats_are_rendered_by_the_template_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,12 +16,12 @@ from .surrogate import Surrogate, items, scale_chance, space
 WEIGHTS = {"one": 1.0, "two": 1.0}
 
 
-def raced(folder: Path, *, budget: float = 30, slots: int = 1, measurer: Surrogate | None = None, **keys: object) -> Race:
+def raced(
+    folder: Path, *, budget: float = 30, slots: int = 1, measurer: Surrogate | None = None, **keys: object
+) -> Race:
     written = space(**keys)
     journal = open_journal(folder, {"space": written.model_dump(mode="json")})
-    race = Race(
-        blocks(items(), block=20), WEIGHTS, Arms(written, folder), journal, racing=written.racing
-    )
+    race = Race(blocks(items(), block=20), WEIGHTS, Arms(written, folder), journal, racing=written.racing)
     race.run(measurer or Surrogate(scale_chance, slots=slots), lambda race: race.items / race.whole / budget)
     return race
 
@@ -127,7 +127,7 @@ def test_a_block_that_fails_three_times_fails_its_candidate(tmp_path: Path) -> N
 
 def test_another_space_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     raced(tmp_path, budget=15)
-    with pytest.raises(RecipeError, match="another space.*\n.*--fresh"):
+    with pytest.raises(RecipeError, match=r"another space.*\n.*--fresh"):
         raced(tmp_path, budget=15, seed=1)
 
 

@@ -31,7 +31,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "report": ("cuvee report scores-1 scores-2", "cuvee report scores-1 scores-2 --out report.html"),
     "bench": (
         "cuvee bench --base base --experts sort shift --tasks sort shift",
-        "cuvee bench --base org/base --experts org/a org/b --tasks q.csv --texts a.jsonl b.jsonl --budget 2h --workers 4",
+        "cuvee bench --base org/base --experts org/a org/b --tasks q.csv --texts a.jsonl b.jsonl --budget 2h",
     ),
     "search run": ("cuvee search space.yaml found", "cuvee search space.yaml found --budget 30m --workers 2 --watch"),
     "search new": (

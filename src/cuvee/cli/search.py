@@ -42,7 +42,9 @@ def run(
     budget: str = typer.Option(
         "", metavar="AMOUNT", help="200 full candidates' worth of items, 30m, 2h or 50Mtok; the space's by default."
     ),
-    workers: int = typer.Option(1, min=1, metavar="N", help="Processes, each with the models in memory."),
+    workers: int = typer.Option(
+        1, min=1, metavar="N", help="Processes, or Ray's actors, each with the models in memory."
+    ),
     ray: str = typer.Option("", "--ray", metavar="ADDRESS", help="Ray's machines in place of processes; or auto."),
     fresh: bool = typer.Option(False, "--fresh", help="Start anew where OUT has a search already."),
     memory: str = typer.Option("", metavar="SIZE", help="Memory for the models of each worker."),
@@ -132,7 +134,7 @@ def executor_of(workers: int, ray: str) -> "Executor":
     if ray:
         from cuvee.executor.ray_actors import RayActors
 
-        return RayActors(workers, ray)
+        return RayActors(ray, workers if workers > 1 else None)
     return Here() if workers == 1 else Processes(workers)
 
 

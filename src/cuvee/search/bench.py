@@ -24,7 +24,8 @@ MOST_FINALISTS = 12
 class Entrant:
     """A model of the final table, with its scores on the items to choose by and on those to report on, by task.
 
-    `kind` is base, expert or blend; `method` is how a blend was made, with its scale, "" for a parent. `seconds` is what it took to measure it while searching.
+    `kind` is base, expert or blend; `method` is how a blend was made, with its scale, "" for a parent. `seconds` is
+    what it took to measure it while searching.
     """
 
     name: str
@@ -114,9 +115,7 @@ def bench(
     return _ranked(setting, journal, slots, race, clock, progress)
 
 
-def _ranked(
-    setting: Setting, journal: Journal, slots: Slots, race: Race, clock: Clock, progress: Progress
-) -> Bench:
+def _ranked(setting: Setting, journal: Journal, slots: Slots, race: Race, clock: Clock, progress: Progress) -> Bench:
     """Measure the parents and the best setting of each method on the other two parts of the items."""
     parents = [each for each in race.done.values() if each.candidate.name.startswith("parent ")]
     blends = _best_of_each(race)

@@ -1,8 +1,9 @@
 """The journal of a search: what was asked, what was answered, what became of it; the only truth on disk.
 
 `candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for each
-block of items that it has answered; `select` and `report` hold what finalists answered of the other two parts. A line counts once its newline is there. A killed search leaves at most one torn
-line in a file; the journal cuts it off when it is opened again.
+stretch of items that it has answered; `select` and `report` hold what finalists answered of the other two parts. A line
+counts once its newline is there. A killed search leaves at most one torn line in a file; the journal cuts it off when it
+is opened again.
 """
 
 import json
@@ -28,8 +29,8 @@ State = Literal["measured", "dropped", "failed"]
 class Candidate:
     """A recipe to try. `arm` is the method that proposed it, "" for an anchor that stands outside the arms.
 
-    An `anchor` answers all items, whatever the race says. `spent` is the share of the budget, from 0 to 1, that was gone
-    when it was proposed.
+    An `anchor` answers all items, whatever the race says. `spent` is the share of the budget, from 0 to 1, that was
+    gone when it was proposed.
     """
 
     number: int
@@ -57,7 +58,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate. `value` is what its arm was told, None where it failed; `reason` says why it ended."""
+    """What became of a candidate.
+
+    `value` is what its arm was told, None where it failed; `reason` says why it ended.
+    """
 
     number: int
     state: State

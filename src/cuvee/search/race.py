@@ -51,11 +51,18 @@ class Proposer(Protocol):
 class Measurer(Protocol):
     """Answers blocks in slots: submits one block at a time to a slot, and gives back whichever is done."""
 
-    slots: int
+    @property
+    def slots(self) -> int:
+        """How many candidates can be under way."""
+        ...
 
-    def submit(self, slot: int, recipe: str, items: Items) -> None: ...
+    def submit(self, slot: int, recipe: str, items: Items) -> None:
+        """Let a slot answer items by a recipe."""
+        ...
 
-    def next_done(self) -> "Answer": ...
+    def next_done(self) -> "Answer":
+        """Wait for a slot that is done."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import yaml
 
 from cuvee import demo
 from cuvee.api import recipe_from_text
-from cuvee.errors import EvaluationError, RecipeError, SearchError
+from cuvee.errors import RecipeError, SearchError
 from cuvee.evaluate.suite import load_tasks
 from cuvee.evaluate.task import Task
 from cuvee.executor import Executor
@@ -302,9 +302,7 @@ def _chosen(
     last = [each for each in finalists if each.candidate.name in picked.reported]
     reported = measured_on(last, "report", setting.parts.report, journal, slots, progress)
     every = {each.candidate.name: each.scores for each in measured}
-    choice = choose(
-        picked, every, selected, reported, setting.weights, report_weights=setting.report_weights
-    )
+    choice = choose(picked, every, selected, reported, setting.weights, report_weights=setting.report_weights)
     return choice, selected
 
 

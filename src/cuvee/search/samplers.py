@@ -94,7 +94,7 @@ class GridSampler:
             size *= len(line)
         if size > MOST_OF_A_GRID:
             raise RecipeError(
-                f"sampler: a grid over {len(dimensions)} dimensions has {size} points; at most {MOST_OF_A_GRID} are tried",
+                f"sampler: a grid over {len(dimensions)} dimensions has {size} points, above {MOST_OF_A_GRID}",
                 hint="leave `sampler` out, or vary fewer numbers",
             )
         names = [dimension.name for dimension in dimensions]
@@ -227,7 +227,7 @@ def _grid_line(dimension: Dimension) -> Sequence[float | str | bool]:
 def _value(dimension: Dimension, share: float) -> float | str | bool:
     """Return the number at a share, from 0 to 1, of a range."""
     if dimension.log:
-        return dimension.low * (dimension.high / dimension.low) ** share
+        return float(dimension.low * (dimension.high / dimension.low) ** share)
     return dimension.low + (dimension.high - dimension.low) * share
 
 
@@ -236,4 +236,3 @@ def _share(dimension: Dimension, value: float) -> float:
     if dimension.log:
         return float(np.log(value / dimension.low) / np.log(dimension.high / dimension.low))
     return (value - dimension.low) / (dimension.high - dimension.low)
-

@@ -373,7 +373,7 @@ def _weight(weights: WrittenWeights, owner: str, values: Values) -> Any:
 
 
 def _points(name: str, values: Values) -> list[float]:
-    points = []
+    points: list[float] = []
     while f"{name}.{len(points)}" in values:
         points.append(float(values[f"{name}.{len(points)}"]))
     return points
@@ -430,9 +430,7 @@ def _located(space: WrittenSpace, folder: Path) -> WrittenSpace:
         text = None if model.text is None else _whole(model.text, folder)
         models.append(WrittenModel(model=_whole(model.model, folder), text=text))
     tasks = [_whole(task, folder) for task in space.tasks]
-    return space.model_copy(
-        update={"base_model": _whole(space.base_model, folder), "models": models, "tasks": tasks}
-    )
+    return space.model_copy(update={"base_model": _whole(space.base_model, folder), "models": models, "tasks": tasks})
 
 
 def _whole(reference: str, folder: Path) -> str:

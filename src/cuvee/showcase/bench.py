@@ -14,7 +14,7 @@ KINDS: Mapping[str, EntryKind] = {"base": "base", "expert": "expert", "blend": "
 
 
 def bench_board(bench: Bench, title: str) -> Leaderboard:
-    """Return the leaderboard of a bench. Its public part is the items to choose by, its private part those to report on."""
+    """Return the leaderboard of a bench: its public part are the items to choose by, its private part the last ones."""
     setting = bench.setting
     verdict = bench.gaps[bench.best_blend]
     return Leaderboard(
@@ -40,7 +40,7 @@ def sentences(bench: Bench) -> list[str]:
     best = bench.entrant(bench.best_blend)
     kept = bench.kept(best)
     lines = [
-        f"{bench.tried} recipes were tried on {bench.items:,} answers; the best setting of each method was chosen there.",
+        f"{bench.tried} recipes gave {bench.items:,} answers, by which the best setting of each method was chosen.",
         f"After Holm's correction for {len(bench.gaps)} comparisons, {len(better)} of {len(bench.gaps)} blends are "
         f"better than the best parent, {bench.best_parent}.",
     ]
