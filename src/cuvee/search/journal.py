@@ -1,9 +1,9 @@
 """The journal of a search: what was asked, what was answered, what became of it; the only truth on disk.
 
-`candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for each
-stretch of items that it has answered; `select` and `report` hold what finalists answered of the other two parts. A line
-counts once its newline is there. A killed search leaves at most one torn line in a file; the journal cuts it off when it
-is opened again.
+`candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for
+each stretch of items that it has answered; `select` and `report` hold what finalists answered of the other two parts.
+A line counts once its newline is there. A killed search leaves at most one torn line in a file; the journal cuts it off
+when it is opened again.
 """
 
 import json
