@@ -209,7 +209,8 @@ def _verdict(candidate: str, against: Sequence[Versus]) -> tuple[str, str]:
 
 def _better(winner: str, anchors: Sequence[Versus]) -> str:
     parts = [f"the {versus.role}, {versus.name}, by {_points(versus.gap)}" for versus in anchors]
-    return f"{winner} beats {' and '.join(parts)}, on items that nothing was chosen on."
+    gains = " and ".join(parts)
+    return f"The search found a better recipe: {winner} beats {gains}, on items that nothing was chosen on."
 
 
 def _nothing(candidate: str, anchor: Versus) -> str:
