@@ -159,7 +159,8 @@ class Searched(NamedTuple):
     saved: float
 
     def choice(self) -> Choice:
-        return choose(self.picked, self.measured, self.finalists, self.reported, TASKS)
+        candidates = {name: scores for name, scores in self.measured.items() if name not in ANCHORS}
+        return choose(self.picked, candidates, self.finalists, self.reported, TASKS)
 
 
 def searched(chance: Array, generator: np.random.Generator, *, racing: bool = True) -> Searched:

@@ -132,8 +132,9 @@ def choose(
 ) -> Choice:
     """Compare the picked candidate with its rivals on the report items.
 
-    `search` holds the item scores of everyone who answered all search items, anchors included: luck depends on how many
-    they are and how differently they answer. `report_weights` are those of the report part's tasks where their names
+    `search` holds the item scores of the candidates that answered all search items: luck depends on how many they are
+    and how differently they answer. Leave the anchors out: nothing was picked among them, and parents answer so
+    differently that luck would look larger than it is. `report_weights` are those of the report part's tasks where their names
     differ. All scores are between 0 and 1.
     """
     _check(search, select, report)
