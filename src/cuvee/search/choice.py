@@ -134,8 +134,8 @@ def choose(
 
     `search` holds the item scores of the candidates that answered all search items: luck depends on how many they are
     and how differently they answer. Leave the anchors out: nothing was picked among them, and parents answer so
-    differently that luck would look larger than it is. `report_weights` are those of the report part's tasks where their names
-    differ. All scores are between 0 and 1.
+    differently that luck would look larger than it is. `report_weights` are those of the report part's tasks where
+    their names differ. All scores are between 0 and 1.
     """
     _check(search, select, report)
     _check_reported(picked, report)
