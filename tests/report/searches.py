@@ -131,7 +131,8 @@ def _ended(
     kinds = {row.name: row.anchor for row in rows if row.anchor}
     picked = pick(measured, select, WEIGHTS, kinds)
     report = {name: world.scores(places[name], REPORT, levels.get(name, 0.0)) for name in picked.reported}
-    choice = choose(picked, measured, select, report, WEIGHTS)
+    tried = {name: scores for name, scores in measured.items() if name not in ANCHORS}
+    choice = choose(picked, tried, select, report, WEIGHTS)
     place = places[choice.picked]
     curves = [
         Curve(expert, role, tuple(float(place[1 + 2 * i + j] * (1 + 0.25 * np.sin(k + i + j))) for k in range(12)))

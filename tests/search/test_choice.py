@@ -64,8 +64,9 @@ def test_a_clear_gain_is_found() -> None:
     assert choice.optimism.value == pytest.approx(0.05)
     assert choice.optimism.low == pytest.approx(0.8 - choice.report.high)
     assert choice.verdict == (
-        "7 beats the best parent, base, by 25.0 points (95 % interval +15.9 to +33.1) and the best default, average, "
-        "by 15.0 points (95 % interval +7.6 to +21.8), on items that nothing was chosen on."
+        "The search found a better recipe: 7 beats the best parent, base, by 25.0 points (95 % interval +15.9 to "
+        "+33.1) and the best default, average, by 15.0 points (95 % interval +7.6 to +21.8), on items that nothing was "
+        "chosen on."
     )
     assert [versus.role for versus in choice.against] == ["best parent", "best default", "runner-up"]
 
@@ -158,7 +159,8 @@ class Searched(NamedTuple):
     saved: float
 
     def choice(self) -> Choice:
-        return choose(self.picked, self.measured, self.finalists, self.reported, TASKS)
+        candidates = {name: scores for name, scores in self.measured.items() if name not in ANCHORS}
+        return choose(self.picked, candidates, self.finalists, self.reported, TASKS)
 
 
 def searched(chance: Array, generator: np.random.Generator, *, racing: bool = True) -> Searched:

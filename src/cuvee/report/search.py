@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cuvee.amounts import points, signed
+from cuvee.report.evaluation import short_names
 from cuvee.report.leaderboard import Difference
 from cuvee.report.page import Scale, difference_scale, duration
 from cuvee.report.search_charts import amount, panels, parallel, plane, progress, roles_of, round_ticks
@@ -76,7 +77,8 @@ def summary(report: SearchReport) -> str:
     """Say in one or two sentences what was searched."""
     tasks = len(report.tasks)
     on = "one task" if tasks == 1 else f"{tasks} tasks"
-    start = f"Recipes that blend {report.base} with {_listed(report.models)}, scored on {on}."
+    base, *experts = short_names([report.base, *report.models])
+    start = f"Recipes that blend {base} with {_listed(experts)}, scored on {on}."
     anchors = sum(candidate.anchor is not None for candidate in report.candidates)
     tried = len(report.candidates) - anchors
     return f"{start} {tried} candidates were tried beside {anchors} anchors, which are what you have without a search."
@@ -107,7 +109,7 @@ def parts(choice: Choice) -> tuple[Part, ...]:
 def honesty(choice: Choice) -> str:
     """Say how much of the search's own score was luck."""
     start = (
-        f"{choice.picked} scored {points(choice.search.value)} where the search found it and "
+        f"Where the search found it, {choice.picked} scored {points(choice.search.value)}, and "
         f"{points(choice.report.value)} on items that nothing was chosen on"
     )
     optimism = choice.optimism

@@ -11,11 +11,13 @@ from cuvee.search.report import Candidate, Curve, Dimension, SearchReport, State
 TOP = 20
 """Candidates that are drawn side by side."""
 
-PROGRESS_WIDTH, PROGRESS_HEIGHT = 900, 300
+PROGRESS_WIDTH, PROGRESS_HEIGHT, PROGRESS_FLOOR = 900, 320, 256
 AXIS_HEIGHT, AXIS_TOP = 220, 92
 CURVE_WIDTH, CURVE_HEIGHT = 200, 130
 FRONT_SIZE = 340
 MARGIN = 46
+UNDER = 12
+"""Pixels under the floor at which candidates off the scale are drawn."""
 
 Dot = tuple[float, float, str]
 """Where a candidate is drawn, and what it says."""
@@ -52,7 +54,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Progress:
-    """Scores over the tokens spent. `best` is the line of the best so far; ticks are (pixel, text)."""
+    """Scores over the tokens spent. `best` is the line of the best so far; what is off the scale is under the floor."""
 
     best: str
     measured: tuple[Dot, ...]
@@ -62,6 +64,7 @@ class Progress:
     levels: tuple[Tick, ...]
     tokens: tuple[Tick, ...]
     width: int = PROGRESS_WIDTH
+    floor: int = PROGRESS_FLOOR
     height: int = PROGRESS_HEIGHT
 
 
@@ -143,15 +146,15 @@ def progress(report: SearchReport) -> Progress | None:
 
 def parallel(report: SearchReport) -> Parallel | None:
     """Draw the best measured candidates through every dimension, and their scores last; None without dimensions."""
-    ranked = _ranked(report.candidates)
-    if not ranked or not report.dimensions:
+    ranked = _ranked(report)
+    if not ranked:
         return None
     picked = report.choice.picked if report.choice else ranked[0].name
     best = ranked[:TOP]
     best += [candidate for candidate in ranked[TOP:] if candidate.name == picked]
     dimensions = _with_method(report.dimensions, ranked)
     step = min(max(900 / (len(dimensions) + 1), 74), 150)
-    places = [40 + number * step for number in range(len(dimensions) + 1)]
+    places = [70 + number * step for number in range(len(dimensions) + 1)]
     scores = [candidate.value or 0.0 for candidate in best]
     score = Axis(min(scores), max(scores), AXIS_TOP + AXIS_HEIGHT, AXIS_TOP)
     axes = [_upright(dimension, x) for dimension, x in zip(dimensions, places, strict=False)]
@@ -254,17 +257,22 @@ def _told(candidate: Candidate, value: float) -> str:
 
 
 def _dots(marks: Sequence[Mark], x: Axis, y: Axis) -> tuple[Dot, ...]:
-    return tuple((x.at(mark.tokens), y.at(mark.value), mark.note) for mark in marks)
+    return tuple((x.at(mark.tokens), _above_floor(mark.value, y), mark.note) for mark in marks)
+
+
+def _above_floor(value: float, y: Axis) -> float:
+    return y.at(value) if value >= y.low else y.start + UNDER
 
 
 def _best_anchor(marks: Sequence[Mark]) -> float | None:
     return max((mark.value for mark in marks if mark.candidate.anchor), default=None)
 
 
-def _ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Return the measured candidates that have numbers to draw, the best first."""
-    measured = [candidate for candidate in candidates if candidate.state == "measured"]
-    drawn = [candidate for candidate in measured if candidate.parameters]
+def _ranked(report: SearchReport) -> list[Candidate]:
+    """Return the measured candidates that have one of the dimensions, the best first."""
+    names = {dimension.name for dimension in report.dimensions}
+    measured = [candidate for candidate in report.candidates if candidate.state == "measured"]
+    drawn = [candidate for candidate in measured if names & candidate.parameters.keys()]
     return sorted(drawn, key=lambda candidate: -(candidate.value or 0.0))
 
 
@@ -283,7 +291,7 @@ def _upwards(marks: Sequence[Mark]) -> Axis:
     if anchor is not None:
         values.append(anchor)
     low, high = _room(values)
-    return Axis(max(0.0, low - 0.4 * (high - low)), high, PROGRESS_HEIGHT - 44, 12)
+    return Axis(max(0.0, low - 0.4 * (high - low)), high, PROGRESS_FLOOR, 12)
 
 
 def _room(values: Sequence[float]) -> tuple[float, float]:
@@ -296,11 +304,11 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
 def _steps(measured: Sequence[tuple[float, float]], y: Axis, end: float) -> str:
     """Write the line of the best so far: to the right until a better one comes, then up."""
     first, best = measured[0]
-    path = [f"M{first} {y.at(best)}"]
+    path = [f"M{first} {_above_floor(best, y)}"]
     for x, value in measured[1:]:
         if value > best:
             best = value
-            path.append(f"H{x}V{y.at(best)}")
+            path.append(f"H{x}V{_above_floor(best, y)}")
     return "".join([*path, f"H{end}"])
 
 

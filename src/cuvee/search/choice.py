@@ -132,9 +132,10 @@ def choose(
 ) -> Choice:
     """Compare the picked candidate with its rivals on the report items.
 
-    `search` holds the item scores of everyone who answered all search items, anchors included: luck depends on how many
-    they are and how differently they answer. `report_weights` are those of the report part's tasks where their names
-    differ. All scores are between 0 and 1.
+    `search` holds the item scores of the candidates that answered all search items: luck depends on how many they are
+    and how differently they answer. Leave the anchors out: nothing was picked among them, and parents answer so
+    differently that luck would look larger than it is. `report_weights` are those of the report part's tasks where
+    their names differ. All scores are between 0 and 1.
     """
     _check(search, select, report)
     _check_reported(picked, report)
@@ -209,7 +210,8 @@ def _verdict(candidate: str, against: Sequence[Versus]) -> tuple[str, str]:
 
 def _better(winner: str, anchors: Sequence[Versus]) -> str:
     parts = [f"the {versus.role}, {versus.name}, by {_points(versus.gap)}" for versus in anchors]
-    return f"{winner} beats {' and '.join(parts)}, on items that nothing was chosen on."
+    gains = " and ".join(parts)
+    return f"The search found a better recipe: {winner} beats {gains}, on items that nothing was chosen on."
 
 
 def _nothing(candidate: str, anchor: Versus) -> str:
