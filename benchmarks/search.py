@@ -3,9 +3,9 @@
     python benchmarks/search.py [--methods task_arithmetic ties tsv_m] [--candidates 4] [--rivals 1] [--items 200]
 
 The bundled family on its five public tasks, by default all 200 items of each. Each candidate of a method has weights
-and a lambda of its own. The first `--rivals` of each method are also done by `cuvee merge` and `cuvee evaluate`, a process
-each, right after the resident model did them, and must give the same score for every item. CPU seconds count, of one
-thread, for "an hour and core". What starts the resident model, once, is told apart.
+and a lambda of its own. The first `--rivals` of each method are also done by `cuvee merge` and `cuvee evaluate`, a
+process each, right after the resident model did them, and must give the same score for every item. CPU seconds count,
+of one thread, for "an hour and core". What the resident model's first candidate takes, once, is told apart.
 
 `--flat N` merges and measures N candidates more, on 25 items each, and tells how the process's memory grew.
 """
@@ -142,18 +142,9 @@ def by_processes(text: str, items: Items) -> Scores:
         folder = Path(scratch)
         (folder / "recipe.yaml").write_text(text)
         call("merge", str(folder / "recipe.yaml"), str(folder / "out"), "--threads", "1")
-        most = max(map(len, items.values()))
-        call(
-            "evaluate",
-            str(folder / "out"),
-            *items,
-            "--limit",
-            str(most),
-            "--out",
-            str(folder / "scores"),
-            "--device",
-            "cpu",
-        )
+        scores, limit = folder / "scores", str(max(map(len, items.values())))
+        settings = ("--limit", limit, "--out", str(scores), "--device", "cpu")
+        call("evaluate", str(folder / "out"), *items, *settings)
         return {task: list(read_scores(scores, task, ids)) for task, ids in items.items()}
 
 
