@@ -18,7 +18,7 @@ Items = Mapping[str, Sequence[str]]
 
 FIRST_STRETCH, LONGEST_STRETCH = 2, 8
 """Blocks that a candidate answers before its first look, and at most before another. Looks are free, but batches of few
-items are slow: every stretch is as long as all before it."""
+items are slow: every stretch is half as long as all before it."""
 
 TRIES = 3
 """So many workers may die of a candidate before it counts as failed."""
@@ -233,7 +233,7 @@ class Race:
 
     def _stretch(self, running: Running) -> Sequence[Items]:
         """Return the blocks that a candidate answers next, before it is looked at again."""
-        length = min(max(FIRST_STRETCH, running.blocks), LONGEST_STRETCH)
+        length = min(max(1, running.blocks // 2), LONGEST_STRETCH) if running.blocks else FIRST_STRETCH
         if running.candidate.anchor or not self.racing:
             length = LONGEST_STRETCH
         return self.blocks[running.blocks : running.blocks + length]

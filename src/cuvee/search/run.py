@@ -301,7 +301,7 @@ def _chosen(
     picked = pick(searched, selected, setting.weights, kinds, distances=_distances(space, candidates))
     last = [each for each in finalists if each.candidate.name in picked.reported]
     reported = measured_on(last, "report", setting.parts.report, journal, slots, progress)
-    every = {each.candidate.name: each.scores for each in measured}
+    every = {each.candidate.name: each.scores for each in measured if each.candidate.name not in anchors}
     choice = choose(picked, every, selected, reported, setting.weights, report_weights=setting.report_weights)
     return choice, selected
 
