@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 import cuvee
 from cuvee.engine.by_shards import merge_by_shards
-from cuvee.errors import CheckpointError, PlatformError
+from cuvee.errors import CheckpointError, PlatformError, RecipeError
 from cuvee.executor import Done, Here, Processes
 from cuvee.recipe.recipe import Recipe
 
@@ -89,3 +90,8 @@ def test_models_are_found_from_the_callers_folder(
     with Processes(1) as processes:
         result = merge_by_shards(relative, tmp_path / "out", processes, shard_bytes=SHARD)
     assert files(result.folder) == whole
+
+
+def test_a_repair_cannot_be_shared_out(blend: Recipe, tmp_path: Path) -> None:
+    with Here() as here, pytest.raises(RecipeError, match="'align' works on a whole merge"):
+        merge_by_shards(replace(blend, align={}), tmp_path / "out", here)
