@@ -1,6 +1,10 @@
 """The race and its journal, with a surrogate in place of a model."""
 
 import json
+import os
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -142,3 +146,38 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path) -> None:
     candidate = Candidate(0, "ties", "ties 1", {"density": 0.2, "lambda": 0.1234567890123}, "a: \u2028b\n", False, 0.5)
     journal.asked(candidate)
     assert list(Journal(tmp_path).events()) == [candidate]
+
+
+class Slow(Surrogate):
+    """Takes a moment for each stretch, so that a kill finds it at work."""
+
+    def next_done(self) -> Answer:
+        time.sleep(0.005)
+        return super().next_done()
+
+
+def stretches(folder: Path) -> int:
+    return sum(file.read_bytes().count(b"\n") for file in (folder / "items").glob("*.jsonl"))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_thirty_kills_lose_no_finished_stretch_and_change_nothing(tmp_path: Path) -> None:
+    keys = {"sampler": "random", "search": {"method": "task_arithmetic"}}
+    whole = raced(tmp_path / "whole", budget=24, **keys)
+    folder = tmp_path / "killed"
+    moments = random.Random(0)
+    answered = [0]
+    for _ in range(30):
+        child = os.fork()
+        if child == 0:
+            raced(folder, budget=24, measurer=Slow(scale_chance), **keys)
+            os._exit(0)
+        deadline = time.monotonic() + 20
+        while stretches(folder) <= answered[-1] and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0, 0.02))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        answered.append(stretches(folder))
+    assert answered == sorted(set(answered))
+    assert table(raced(folder, budget=24, **keys)) == table(whole)

@@ -37,9 +37,9 @@ def parts_lines(report: "SearchReport") -> Iterator[str]:
         yield f"  {name} {score.n} items: {points(score.value)} ({points(score.low)} to {points(score.high)})"
     optimism = choice.optimism
     yield (
-        f"  the score where it was found is {signed(optimism.value)} points higher than on new items "
-        f"({signed(optimism.low)} to {signed(optimism.high)}); luck alone gives the best of {choice.measured} "
-        f"{signed(choice.luck)}"
+        f"  optimism, the score where it was found minus that on new items: {signed(optimism.value)} points "
+        f"({signed(optimism.low)} to {signed(optimism.high)}); luck alone would give the best of {choice.measured} "
+        f"equal candidates {signed(choice.luck)}"
     )
     saved = report.saved
     if saved is not None:

@@ -65,7 +65,7 @@ class Arms:
             if values is not None:
                 break
             state.alive = False
-        return self._proposal(state, values)
+        return self._proposal(state, values, number)
 
     def proposed(self, candidate: Candidate) -> None:
         """Note what an earlier process proposed."""
@@ -89,10 +89,10 @@ class Arms:
         state.best = max(state.best, outcome.value)
         self._sampler(state).tell(candidate.number, candidate.values, outcome.value)
 
-    def _proposal(self, state: ArmState, values: Values) -> Proposal:
+    def _proposal(self, state: ArmState, values: Values, number: int) -> Proposal:
         default = state.asked == 0 and "defaults" in self._space.anchors
         state.asked += 1
-        name = f"{state.arm.method} as it comes" if default else f"{state.arm.method} {state.asked}"
+        name = f"{state.arm.method} as it comes" if default else f"{state.arm.method} {number}"
         return Proposal(state.arm.method, name, values, state.arm.recipe(values), anchor=default)
 
     def _sampler(self, state: ArmState) -> Sampler:

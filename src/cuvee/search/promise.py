@@ -22,6 +22,9 @@ COARSE, FINE = 1.6, 1.26
 FINE_METHODS = 3
 """So many of the best methods have their scale moved in fine steps, too."""
 
+PLAIN = ("tsv_m", "task_arithmetic")
+"""The first try of these answers everything: the ranking has them, however far ahead a repair by text is."""
+
 LEAST_SCALE, MOST_SCALE = 0.02, 50.0
 
 
@@ -146,10 +149,11 @@ class Promise:
             self._lines[candidate.arm].values[_scale_of(candidate)] = value
 
     def _proposal(self, line: Line, scale: float | None) -> Proposal:
+        anchor = line.way.name in PLAIN and not line.values
         line.values[scale or 0.0] = None
         values: dict[str, float | str | bool] = {} if scale is None else {"lambda": scale}
         name = line.way.name if scale is None else f"{line.way.name}, lambda {scale:g}"
-        return Proposal(line.way.name, name, values, _recipe(line.way, scale, self._space))
+        return Proposal(line.way.name, name, values, _recipe(line.way, scale, self._space), anchor)
 
 
 def _parents(space: WrittenSpace) -> Iterator[Proposal]:
