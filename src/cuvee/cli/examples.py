@@ -33,7 +33,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee bench --base base --experts sort shift --tasks sort shift",
         "cuvee bench --base org/base --experts org/a org/b --tasks q.csv --texts a.jsonl b.jsonl --budget 2h",
     ),
-    "search run": ("cuvee search space.yaml found", "cuvee search space.yaml found --budget 30m --workers 2 --watch"),
+    "search run": (
+        "cuvee search run space.yaml found",
+        "cuvee search run space.yaml found --budget 30m --workers 2 --watch",
+    ),
     "search new": (
         "cuvee search new --base base --model sort --model shift --task sort --task shift > space.yaml",
         "cuvee search new --base org/base --model org/a --model org/b --task questions.csv",

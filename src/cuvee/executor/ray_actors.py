@@ -11,12 +11,6 @@ from cuvee.errors import MissingExtra, PlatformError, RecipeError
 from cuvee.executor.executor import Done, Outcome, outcome, refuse_busy
 from cuvee.version import __version__
 
-try:
-    import ray
-    from ray.exceptions import RayActorError, RayError
-except ModuleNotFoundError as error:
-    raise MissingExtra("ray", missing=error.name or "ray") from error
-
 PATIENCE_SECONDS = 10.0
 """How long a cluster may take to accept a connection."""
 
@@ -32,8 +26,9 @@ class RayActors:
 
     def __init__(self, address: str, slots: int | None = None) -> None:
         """Join the cluster. Raises RecipeError if there is none, ValueError for fewer than one slot."""
-        self._joined = _joined(address)
-        resources = ray.cluster_resources()
+        self._ray = _ray()
+        self._joined = _joined(self._ray, address)
+        resources = self._ray.cluster_resources()
         self._gpus = int(resources.get("GPU", 0))
         count = slots if slots is not None else self._gpus or int(resources.get("CPU", 1))
         if count < 1:
@@ -52,29 +47,29 @@ class RayActors:
     def next_done(self) -> Done:
         if not self._running:
             raise ValueError("no call runs")
-        ended, _ = ray.wait(list(self._running), num_returns=1)
+        ended, _ = self._ray.wait(list(self._running), num_returns=1)
         slot = self._running.pop(ended[0])
         try:
-            value, failure = ray.get(ended[0])
-        except RayActorError as error:
+            value, failure = self._ray.get(ended[0])
+        except self._ray.exceptions.RayActorError as error:
             self._replace(slot)
             return Done(slot, failure=f"the machine or process that ran this is lost: {_line(error)}", lost=True)
-        except RayError as error:
+        except self._ray.exceptions.RayError as error:
             return Done(slot, failure=f"Ray failed: {_line(error)}")
         return Done(slot, value, failure)
 
     def node_ids(self) -> list[str]:
         """Return the identifier of the machine on which each slot is, as Ray names it. Waits for all of them."""
-        ids: list[str] = ray.get([actor.node_id.remote() for actor in self._actors])
+        ids: list[str] = self._ray.get([actor.node_id.remote() for actor in self._actors])
         return ids
 
     def close(self) -> None:
         """Stop all actors, and leave the cluster if it was joined here."""
         for actor in self._actors:
-            ray.kill(actor)
+            self._ray.kill(actor)
         self._actors, self._running = [], {}
         if self._joined:
-            ray.shutdown()
+            self._ray.shutdown()
             self._joined = False
 
     def __enter__(self) -> Self:
@@ -85,13 +80,13 @@ class RayActors:
 
     def _replace(self, slot: int) -> None:
         """Start an actor anew. It asks for no processor of its own: the machines that are left may have none free."""
-        ray.kill(self._actors[slot])
+        self._ray.kill(self._actors[slot])
         self._actors[slot] = self._started(processors=0)
 
     def _started(self, *, processors: int) -> Any:
         # calls are repeated by whoever made them, who knows what was measured: neither actor nor call is retried by Ray
         options = {"num_cpus": processors, "num_gpus": 1 if self._gpus else 0, "max_restarts": 0, "max_task_retries": 0}
-        return ray.remote(_Slot).options(scheduling_strategy="SPREAD", **options).remote()
+        return self._ray.remote(_Slot).options(scheduling_strategy="SPREAD", **options).remote()
 
 
 class _Slot:
@@ -105,10 +100,20 @@ class _Slot:
 
     def node_id(self) -> str:
         """Return the identifier of this actor's machine."""
+        ray = _ray()
         return str(ray.get_runtime_context().get_node_id())
 
 
-def _joined(address: str) -> bool:
+def _ray() -> Any:
+    """Return the package. Raises MissingExtra where it is not installed."""
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise MissingExtra("ray", missing=error.name or "ray") from error
+    return ray
+
+
+def _joined(ray: Any, address: str) -> bool:
     """Join a cluster, unless this process has joined one; say whether it was done here."""
     if ray.is_initialized():
         return False
