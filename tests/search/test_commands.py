@@ -89,6 +89,14 @@ def test_show_recipe_and_again_read_the_folder(found: Path, place: Path) -> None
     assert rows == sorted(rows, key=lambda row: -row["value"])
 
 
+def test_a_budget_that_the_anchors_use_up_is_told_and_can_be_raised(place: Path) -> None:
+    arguments = ["search", str(place / "space.yaml"), str(place / "short"), "--budget"]
+    result = CliRunner().invoke(app, [*arguments, "1"])
+    assert "the budget, 1, was used up" in str(result.exception)
+    assert json.loads((place / "short" / "report.json").read_text())["phase"] == "interrupted"
+    assert "searched on" in run(*arguments, "6").output
+
+
 def test_an_unknown_candidate_is_refused(found: Path) -> None:
     result = CliRunner().invoke(app, ["search", "recipe", str(found), "999"])
     assert "there is no candidate 999" in str(result.exception)

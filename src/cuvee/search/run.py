@@ -174,8 +174,14 @@ def run(
         reasons = {each.outcome.reason for each in race.done.values()}
         raise SearchError(f"nothing could be measured: {'; '.join(sorted(reasons)) or 'the budget is too small'}")
     choice, selected = _chosen(space, setting, journal, slots, race, progress)
-    if choice is not None:
-        slots.check(_named(race, choice.winner).candidate.recipe)
+    if choice is None:
+        shown.write(race, "interrupted")
+        raise SearchError(
+            f"the budget, {budget.text}, was used up before a candidate beside the anchors was measured",
+            where=str(journal.folder),
+            hint="run the search again with a larger --budget: it goes on from there",
+        )
+    slots.check(_named(race, choice.winner).candidate.recipe)
     return shown.write(race, "finished", choice, selected)
 
 
