@@ -33,7 +33,7 @@ from cuvee.search.report import (
     write_report,
 )
 from cuvee.search.samplers import chosen_kind
-from cuvee.search.space import Arm, WrittenSpace, arms_of, model_names, scaled_recipe
+from cuvee.search.space import Arm, WrittenItems, WrittenSpace, arms_of, model_names, scaled_recipe
 from cuvee.search.split import Parts, Shares, blocks, split
 from cuvee.version import __version__
 
@@ -200,46 +200,60 @@ def budget_of(text: str | int) -> Budget:
 
 def setting_of(space: WrittenSpace) -> Setting:
     """Read the tasks and share out their items. Raises RecipeError and EvaluationError."""
-    tasks = [task for reference in space.tasks for task in load_tasks(reference)]
-    items = space.items
-    private = None
-    if items.report in (None, "private"):
-        private = _private_tasks(space.tasks)
-        if private is None and items.report == "private":
-            raise RecipeError(
-                f"items.report: not every task has a {PRIVATE.removeprefix('-')} part beside it",
-                hint="a task NAME needs a task NAME-private; or give report a share of the items, such as 0.25",
-            )
-    ids = {task.name: [sample.id for sample in task.samples] for task in tasks}
-    search = items.search or 0.5
-    if private is not None:
-        shares = Shares(search, items.select or 1 - search, 0.0)
-        other = {task.name: [sample.id for sample in task.samples] for task in private}
-        parts = split(ids, shares, private=other)
-    else:
-        report = items.report if isinstance(items.report, float) else 0.25
-        parts = split(ids, Shares(search, items.select or 1 - search - report, report))
+    tasks: list[Task] = []
+    for reference in space.tasks:
+        tasks += load_tasks(reference)
+    private = _wanted_private_tasks(space)
     references = tuple(space.tasks)
-    if private is not None:
+    if private:
         references += tuple(_private_reference(reference) for reference in space.tasks)
-    reported = tasks if private is None else private
+    reported = private or tasks
     return Setting(
         tuple(tasks),
-        tuple(private or ()),
+        tuple(private),
         references,
-        parts,
+        _parts(space.items, tasks, private),
         {task.name: task.weight for task in tasks},
         {task.name: task.weight for task in reported},
     )
 
 
-def _private_tasks(references: Sequence[str]) -> list[Task] | None:
-    """Return the private parts of all tasks, None where one has none."""
-    tasks = []
+def _wanted_private_tasks(space: WrittenSpace) -> list[Task]:
+    """Return the private parts of the tasks where the space asks for them, or says nothing and all tasks have one."""
+    if space.items.report not in (None, "private"):
+        return []
+    tasks = _private_tasks(space.tasks)
+    if not tasks and space.items.report == "private":
+        raise RecipeError(
+            f"items.report: not every task has a {PRIVATE.removeprefix('-')} part beside it",
+            hint="a task NAME needs a task NAME-private; or give report a share of the items, such as 0.25",
+        )
+    return tasks
+
+
+def _parts(items: WrittenItems, tasks: Sequence[Task], private: Sequence[Task]) -> Parts:
+    """Share the items out: half to search by, and the other half as the space says, or as `Shares` does."""
+    search = items.search or 0.5
+    if private:
+        return split(_ids(tasks), Shares(search, items.select or 1 - search, 0.0), private=_ids(private))
+    report = items.report if isinstance(items.report, float) else 0.25
+    return split(_ids(tasks), Shares(search, items.select or 1 - search - report, report))
+
+
+def _ids(tasks: Sequence[Task]) -> dict[str, list[str]]:
+    ids = {}
+    for task in tasks:
+        ids[task.name] = [sample.id for sample in task.samples]
+    return ids
+
+
+def _private_tasks(references: Sequence[str]) -> list[Task]:
+    """Return the private parts of all tasks, none where one of them has none."""
+    tasks: list[Task] = []
     for reference in references:
         private = _private_reference(reference)
         if private not in demo.task_names() and not Path(private).is_file():
-            return None
+            return []
         tasks += load_tasks(private)
     return tasks
 

@@ -14,6 +14,7 @@ from cuvee.executor import Here
 from cuvee.progress import Progress
 from cuvee.search.journal import CANDIDATES, Candidate, Journal
 from cuvee.search.racing import Scores
+from cuvee.search.report import Candidate as Shown
 from cuvee.search.report import SearchReport, read_report
 from cuvee.search.run import Slots
 from cuvee.search.space import parse_space
@@ -99,12 +100,20 @@ def _rows(scores: dict[str, Scores], weights: dict[str, float], parent: str | No
 
 
 def _best(report: SearchReport, top: int) -> set[str]:
-    measured = [each for each in report.candidates if each.state == "measured"]
-    ranked = sorted(measured, key=lambda each: -(each.select or each.value or 0.0))
-    candidates = [each.name for each in ranked if each.anchor is None][:top]
-    for kind in ("parent", "default"):
-        candidates += [each.name for each in ranked if each.anchor == kind][:1]
-    return set(candidates)
+    """Return the names of the best candidates, of the best parent and of the best default."""
+    measured = [candidate for candidate in report.candidates if candidate.state == "measured"]
+    measured.sort(key=_falling)
+    names: set[str] = set()
+    for anchor, most in ((None, top), ("parent", 1), ("default", 1)):
+        alike = [candidate.name for candidate in measured if candidate.anchor == anchor]
+        names.update(alike[:most])
+    return names
+
+
+def _falling(candidate: Shown) -> float:
+    """Order candidates by their score on the items to choose by, or else on those to search by, the best first."""
+    score = candidate.value if candidate.select is None else candidate.select
+    return -(score or 0.0)
 
 
 def _parent(report: SearchReport, scores: dict[str, Scores]) -> str | None:
