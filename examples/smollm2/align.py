@@ -113,7 +113,7 @@ def merged(
 
 
 def aligned(work: Path, merge: Path, experts: dict[str, str]) -> Path:
-    """Repair a merge in a process of its own; tell its seconds and its peak."""
+    """Repair a merge in a process of its own, which tells its private memory; tell its processor seconds."""
     folder = work / "aligned" / merge.name
     if folder.exists():
         return folder
@@ -125,7 +125,7 @@ def aligned(work: Path, merge: Path, experts: dict[str, str]) -> Path:
     subprocess.run(command, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    print(f"{merge.name} aligned: {seconds:.0f} s of a processor, peak {after.ru_maxrss / 1e6:.2f} GB, all included")
+    print(f"{merge.name} aligned: {seconds:.0f} s of a processor, all included")
     return folder
 
 
