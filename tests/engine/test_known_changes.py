@@ -34,7 +34,7 @@ class Counted(KnownChanges):
 def digests(family: Path, method: str, changes: KnownChanges | None, more: str = "", **settings: object) -> list[str]:
     models = "".join(f"- {{model: {family}/{name}}}\n" for name in EXPERTS)
     text = f"merge_method: {method}\nbase_model: {family}/base\nmodels:\n{models}parameters: {settings or '{}'}\n{more}"
-    workers = Workers(make_plan(cuvee.recipe_from_text(text)), Options(changes=changes))
+    workers = Workers(make_plan(cuvee.recipe_from_text(text)), Options(), changes=changes)
     finished = workers.run_all(lambda name, start, data: None)
     return [finished[step.name].digest for step in workers.steps]
 

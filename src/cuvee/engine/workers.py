@@ -49,8 +49,7 @@ _S = TypeVar("_S")
 class Options:
     """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's.
 
-    What surveys of whole models find is kept in the folder `cache`, if there is one. `changes` keeps what matrix
-    methods make, for other merges of models that stay as they are.
+    What surveys of whole models find is kept in the folder `cache`, if there is one.
     """
 
     memory_bytes: int | None = None
@@ -64,7 +63,6 @@ class Options:
     device: str = "cpu"
     progress: Progress | None = None
     cache: Path | None = None
-    changes: KnownChanges | None = None
 
     @property
     def heard(self) -> Progress:
@@ -73,9 +71,12 @@ class Options:
 
 
 class Workers:
-    """One run of a plan. State: bytes read so far, and whether to stop."""
+    """One run of a plan. State: bytes read so far, and whether to stop.
 
-    def __init__(self, plan: Plan, options: Options) -> None:
+    `changes` keeps what matrix methods make, for other merges of models that stay as they are.
+    """
+
+    def __init__(self, plan: Plan, options: Options, *, changes: KnownChanges | None = None) -> None:
         if plan.recipe.align is not None:
             message = "the recipe says 'align', and this merges without it"
             hint = "`cuvee merge` does both; in Python `cuvee.calibrate.merge_aligned`"
@@ -92,7 +93,7 @@ class Workers:
         self.allow_nonfinite = options.allow_nonfinite
         self.progress = options.heard
         self.cache = options.cache
-        self.changes = options.changes
+        self.changes = changes
         self.kernels = prepare(options.heard)
         self.wide = computing_dtype(plan.steps)
         self.bytes_read = 0

@@ -280,8 +280,8 @@ class Resident:
 
     def _run(self, plan: Plan, taker: InPlace | Compared) -> str:
         """Run a plan, hand all bytes to `taker`, and return the digest of the weights."""
-        options = Options(threads=self._threads, changes=self._changes if self._are_held(plan) else None)
-        finished = Workers(plan, options).run_all(taker.write)
+        changes = self._changes if self._are_held(plan) else None
+        finished = Workers(plan, Options(threads=self._threads), changes=changes).run_all(taker.write)
         taker.finish()
         return digest_of_entries((step.name, step.dtype, step.shape, finished[step.name].digest) for step in plan.steps)
 
