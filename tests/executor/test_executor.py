@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,8 +29,8 @@ def processes() -> Iterator[Processes]:
         yield opened
 
 
-def call(executor: Executor, function: object, *arguments: object, slot: int = 0) -> Done:
-    executor.submit(slot, function, *arguments)  # type: ignore[arg-type]
+def call(executor: Executor, function: Callable[..., Any], *arguments: object, slot: int = 0) -> Done:
+    executor.submit(slot, function, *arguments)
     return executor.next_done()
 
 
@@ -127,9 +128,9 @@ def appeared(mark: Path) -> int:
     return int(mark.read_text())
 
 
-def wait_until(holds: object, seconds: float = 30) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
+    while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
 

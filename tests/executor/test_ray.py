@@ -9,7 +9,7 @@ import pytest
 
 ray = pytest.importorskip("ray", reason="ray is not installed: `make ray` does, and runs these tests")
 
-from ray.cluster_utils import Cluster  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402  # this and the others need ray
 
 from cuvee.api import recipe_from_text  # noqa: E402
 from cuvee.demo import model_folder  # noqa: E402

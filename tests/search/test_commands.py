@@ -13,6 +13,8 @@ import cuvee
 from cuvee import demo
 from cuvee.cli.app import app
 from cuvee.evaluate import evaluate, load_model
+from cuvee.search.setting import head_of, setting_of
+from cuvee.search.space import family_space
 
 SKILLS = ("sort", "shift")
 ITEMS = 100
@@ -122,6 +124,17 @@ def test_a_bench_ranks_parents_and_the_best_setting_of_each_method(place: Path) 
     recipe = cuvee.load_recipe(place / "bench" / "recipes" / "tsv-m.yaml")
     assert recipe.merge_method == "tsv_m"
     assert "<html" in (place / "bench" / "index.html").read_text()
+
+
+def test_a_search_with_another_text_is_another_search(place: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.jsonl"
+    heads = []
+    for words in ("one", "two"):
+        text.write_text(json.dumps({"text": words}) + "\n", encoding="utf-8")
+        experts = [str(demo.model_folder(skill)) for skill in SKILLS]
+        space = family_space(str(demo.model_folder("base")), experts, [str(place / "sort.csv")], [str(text)] * 2)
+        heads.append(head_of(space, setting_of(space)))
+    assert [key for key in heads[0] if heads[0][key] != heads[1][key]] == ["texts"]
 
 
 def test_a_bench_of_one_expert_is_refused(place: Path) -> None:

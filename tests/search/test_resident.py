@@ -312,6 +312,8 @@ def test_texts_are_tokenised_once_and_as_ever() -> None:
     for special in (True, False):
         expected = tokenizer(texts, add_special_tokens=special)["input_ids"]
         assert remembering(texts, add_special_tokens=special)["input_ids"] == expected
+    cut = {"add_special_tokens": True, "truncation": True, "max_length": 2}
+    assert remembering(texts, **cut)["input_ids"] == tokenizer(texts, **cut)["input_ids"]
     remembering._tokenizer = None
     rows = remembering(texts[1:], add_special_tokens=True)["input_ids"]
     assert rows == tokenizer(texts[1:])["input_ids"]

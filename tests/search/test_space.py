@@ -8,7 +8,7 @@ import yaml
 import cuvee
 from cuvee.errors import RecipeError
 from cuvee.method import registry
-from cuvee.search.run import budget_of
+from cuvee.search.setting import budget_of
 from cuvee.search.space import arms_of, family_space, model_names, parse_space
 
 from .surrogate import space
@@ -48,6 +48,14 @@ def test_models_that_are_left_out_are_not_in_the_recipe_but_enough_stay() -> Non
         values[f"include.{name}"] = name == "blue"
     models = [model["model"] for model in yaml.safe_load(arm.recipe(values))["models"]]
     assert models == ["red", "blue"]
+
+
+def test_a_folder_that_is_called_as_a_bundled_task_is_not_that_task(tmp_path: Path) -> None:
+    (tmp_path / "sort").mkdir()
+    text = "base_model: b\nmodels: [sort, c]\ntasks: [sort]"
+    read = parse_space(text, folder=tmp_path, where="space.yaml")
+    assert read.tasks == ["sort"]
+    assert read.models[0].model == str(tmp_path / "sort")
 
 
 def test_models_of_one_name_are_told_apart() -> None:

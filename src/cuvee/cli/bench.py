@@ -40,7 +40,7 @@ def command(
     from cuvee.cli.search import executor_of
     from cuvee.report.template import check_installed
     from cuvee.search.bench import bench
-    from cuvee.search.run import budget_of
+    from cuvee.search.setting import budget_of
     from cuvee.search.space import family_space
     from cuvee.showcase.bench import bench_board
 

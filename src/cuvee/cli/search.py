@@ -9,7 +9,7 @@ from typer.core import TyperGroup
 if TYPE_CHECKING:
     from cuvee.executor import Executor
     from cuvee.search.report import SearchReport
-    from cuvee.search.run import Budget
+    from cuvee.search.setting import Budget
     from cuvee.search.space import WrittenSpace
 
 NAME = "search"
@@ -150,7 +150,7 @@ def write_page(report: "SearchReport", out: Path, watch: bool) -> None:
 
 
 def _budget(text: str, space: "WrittenSpace") -> "Budget":
-    from cuvee.search.run import budget_of
+    from cuvee.search.setting import budget_of
 
     return budget_of(text or space.budget)
 

@@ -5,17 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee.errors import SearchError
-from cuvee.evaluate.statistics import Estimate, Gap, average, average_difference, mean
+from cuvee.evaluate.statistics import Gap, average, average_difference, mean
 from cuvee.executor import Executor
-from cuvee.progress import Progress
+from cuvee.progress import Progress, Silent
 from cuvee.search.journal import Journal, open_journal
 from cuvee.search.promise import Promise
 from cuvee.search.race import Race, Raced
 from cuvee.search.racing import Scores
-from cuvee.search.run import SILENT, Budget, Clock, Setting, Slots, head_of, measured_on, setting_of
+from cuvee.search.setting import Budget, Clock, Setting, head_of, setting_of
+from cuvee.search.shown import Bar
+from cuvee.search.slots import Slots, measured_on
 from cuvee.search.space import WrittenSpace
 from cuvee.search.split import blocks
 
+SILENT: Progress = Silent()
 MOST_FINALISTS = 12
 """So many blends are measured on the items to choose by, and on those to report on: the best setting of each method."""
 
@@ -72,10 +75,6 @@ class Bench:
                 shares[name] = (mean(entrant.report[task]).value - start) / (best - start)
         return shares
 
-    def report_score(self, entrant: Entrant) -> Estimate:
-        """Return the macro average on the report items."""
-        return average(list(entrant.report.values()), list(self.setting.report_weights.values()))
-
 
 def bench(
     space: WrittenSpace,
@@ -98,7 +97,7 @@ def bench(
     models = (space.base_model, *(model.model for model in space.models))
     slots = Slots(executor, models, setting.references, memory_bytes, device)
     clock = Clock(budget)
-    watched = _Watched(clock, progress, heard)
+    watched = _Watched(Bar(clock, progress), heard)
     race = Race(
         blocks(setting.parts.search, block=space.items.block, seed=space.seed),
         setting.weights,
@@ -163,23 +162,16 @@ def holm(significance: Mapping[str, float]) -> dict[str, float]:
 class _Watched:
     """Moves the bar on, and tells of each candidate once. State: what has been told."""
 
-    clock: Clock
-    progress: Progress
+    bar: Bar
     heard: Callable[[Raced], None]
-    told: int = 0
     known: int = 0
 
     def look(self, race: Race) -> None:
-        thousandths = min(1000, int(1000 * self.clock.spent(race)))
-        self.progress.advance(thousandths - self.told)
-        self.told = thousandths
+        self.bar.move(race)
         ended = list(race.done.values())
         for raced in ended[self.known :]:
             self.heard(raced)
         self.known = len(ended)
-        if race.incumbent is not None:
-            value = 100 * (race.incumbent.outcome.value or 0.0)
-            self.progress.note(f"best {value:.1f} ({race.incumbent.candidate.name}), {self.known} tried")
 
 
 def _best_of_each(race: Race) -> list[Raced]:

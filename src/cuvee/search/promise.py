@@ -11,12 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from cuvee.method import registry
 from cuvee.search.journal import Candidate, Outcome
 from cuvee.search.race import Proposal
-from cuvee.search.space import WrittenSpace, average_recipe, model_names, parent_recipe
+from cuvee.search.space import WrittenSpace, average_recipe, model_names, parent_recipe, plain_recipe
 
 COARSE, FINE = 1.6, 1.26
 FINE_METHODS = 3
@@ -145,8 +143,8 @@ class Promise:
     def tell(self, candidate: Candidate, outcome: Outcome) -> None:
         """Hear what a candidate is worth; a failed one is worth nothing, and its line ends there."""
         if candidate.arm:
-            value = -math.inf if outcome.value is None else outcome.value
-            self._lines[candidate.arm].values[_scale_of(candidate)] = value
+            failed = outcome.state == "failed" or outcome.value is None
+            self._lines[candidate.arm].values[_scale_of(candidate)] = -math.inf if failed else outcome.value
 
     def _proposal(self, line: Line, scale: float | None) -> Proposal:
         anchor = line.way.name in PLAIN and not line.values
@@ -175,28 +173,5 @@ def _scale_of(candidate: Candidate) -> float:
 
 def _recipe(way: Way, scale: float | None, space: WrittenSpace) -> str:
     """Return the recipe of a way at a scale, as YAML."""
-    method = registry()[way.method]
-    document: dict[str, Any] = {"merge_method": way.method}
-    if method.base != "member":
-        document["base_model"] = space.base_model
-    document["models"] = []
-    for model in space.models:
-        entry = {"model": model.model}
-        if way.align is not None and model.text is not None:
-            entry["text"] = model.text
-        document["models"].append(entry)
-    parameters: dict[str, float] = {}
-    if "weight" in method.settings:
-        parameters["weight"] = 1.0
-    parameters |= way.settings
-    if scale is not None:
-        parameters["lambda"] = scale
-    if parameters:
-        document["parameters"] = parameters
-    if way.post:
-        document["post"] = [way.post]
-    if way.align is not None:
-        document["align"] = dict(way.align)
-    if space.dtype is not None:
-        document["dtype"] = space.dtype
-    return yaml.safe_dump(document, sort_keys=False)
+    scaled = {} if scale is None else {"lambda": scale}
+    return plain_recipe(space, way.method, {**way.settings, **scaled}, post=way.post, align=way.align)

@@ -9,14 +9,14 @@ class RememberingTokenizer:
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
-        self._rows: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
+        self._rows: dict[str, dict[str, list[int]]] = {}
 
-    def __call__(self, texts: Sequence[str], *, add_special_tokens: bool, **options: Any) -> dict[str, list[list[int]]]:
-        """Return the tokens of each text under "input_ids". Every call is expected to have the same `options`."""
-        rows = self._rows[add_special_tokens]
+    def __call__(self, texts: Sequence[str], **options: Any) -> dict[str, list[list[int]]]:
+        """Return the tokens of each text under "input_ids"."""
+        rows = self._rows.setdefault(repr(sorted(options.items())), {})
         new = [text for text in dict.fromkeys(texts) if text not in rows]
         if new:
-            tokenised = self._tokenizer(new, add_special_tokens=add_special_tokens, **options)["input_ids"]
+            tokenised = self._tokenizer(new, **options)["input_ids"]
             rows.update(zip(new, tokenised, strict=True))
         return {"input_ids": [list(rows[text]) for text in texts]}
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cuvee.search.journal import Block, Candidate, Journal, Outcome
+from cuvee.search.journal import Block, Candidate, Journal, Outcome, State
 from cuvee.search.racing import Scores, decision, weighted_mean
 from cuvee.search.space import Values
 
@@ -106,10 +106,10 @@ class Running:
         self.tokens += block.tokens
         self.seconds += block.seconds
 
-    def outcome(self, state: str, reason: str) -> Outcome:
+    def outcome(self, state: State, reason: str) -> Outcome:
         return Outcome(
             self.candidate.number,
-            state,  # type: ignore[arg-type]  # one of the three states, said by the callers below
+            state,
             self.value,
             self.standard_error,
             self.difference,

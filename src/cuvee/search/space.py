@@ -61,7 +61,7 @@ class Dimension:
 
 
 class _Written(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class WrittenModel(_Written):
@@ -191,9 +191,7 @@ class Arm:
             document["parameters"] = parameters
         if self.space.search.align is not None:
             document["align"] = self._alignment(values)
-        if self.space.dtype is not None:
-            document["dtype"] = self.space.dtype
-        return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
+        return _written(document, self.space)
 
     def _rounded(self, values: Values) -> Values:
         by_name = {dimension.name: dimension for dimension in self.dimensions}
@@ -286,31 +284,53 @@ def model_names(space: WrittenSpace) -> tuple[str, ...]:
 def parent_recipe(space: WrittenSpace, reference: str) -> str:
     """Return the recipe that gives one model back."""
     document: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": reference}]}
-    if space.dtype is not None:
-        document["dtype"] = space.dtype
-    return yaml.safe_dump(document, sort_keys=False)
+    return _written(document, space)
+
+
+def plain_recipe(
+    space: WrittenSpace,
+    method: str,
+    settings: Mapping[str, float],
+    *,
+    post: str = "",
+    align: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the recipe of a method that treats all models alike, with weights of one, a modifier or a repair."""
+    known = registry()[method]
+    document: dict[str, Any] = {"merge_method": method}
+    if known.base != "member":
+        document["base_model"] = space.base_model
+    document["models"] = []
+    for model in space.models:
+        entry = {"model": model.model}
+        if align is not None and model.text is not None:
+            entry["text"] = model.text
+        document["models"].append(entry)
+    weight = {"weight": 1.0} if "weight" in known.settings else {}
+    if weight or settings:
+        document["parameters"] = {**weight, **settings}
+    if post:
+        document["post"] = [post]
+    if align is not None:
+        document["align"] = dict(align)
+    return _written(document, space)
 
 
 def average_recipe(space: WrittenSpace) -> str:
     """Return the recipe of the plain average."""
-    models = [{"model": model.model} for model in space.models]
-    document: dict[str, Any] = {"merge_method": "linear", "models": models, "parameters": {"weight": 1.0}}
-    if space.dtype is not None:
-        document["dtype"] = space.dtype
-    return yaml.safe_dump(document, sort_keys=False)
+    return plain_recipe(space, "linear", {})
 
 
 def scaled_recipe(space: WrittenSpace, scale: float) -> str:
     """Return the recipe of plain task arithmetic with one scale for all."""
-    document: dict[str, Any] = {
-        "merge_method": "task_arithmetic",
-        "base_model": space.base_model,
-        "models": [{"model": model.model} for model in space.models],
-        "parameters": {"weight": 1.0, "lambda": scale},
-    }
+    return plain_recipe(space, "task_arithmetic", {"lambda": scale})
+
+
+def _written(document: dict[str, Any], space: WrittenSpace) -> str:
+    """Return a recipe as YAML, in the type that the space asks for."""
     if space.dtype is not None:
         document["dtype"] = space.dtype
-    return yaml.safe_dump(document, sort_keys=False)
+    return yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=120)
 
 
 def _dimensions(method: str, space: WrittenSpace) -> Iterator[Dimension]:
@@ -427,9 +447,9 @@ def _located(space: WrittenSpace, folder: Path) -> WrittenSpace:
     """Return the space with its local models and files named by whole paths: its recipes are read elsewhere."""
     models = []
     for model in space.models:
-        text = None if model.text is None else _whole(model.text, folder)
+        text = None if model.text is None else _whole_file(model.text, folder)
         models.append(WrittenModel(model=_whole(model.model, folder), text=text))
-    tasks = [_whole(task, folder) for task in space.tasks]
+    tasks = [_whole_file(task, folder) for task in space.tasks]
     return space.model_copy(update={"base_model": _whole(space.base_model, folder), "models": models, "tasks": tasks})
 
 
@@ -440,6 +460,12 @@ def _whole(reference: str, folder: Path) -> str:
         path = folder / half
         halves.append(str(path.resolve()) if path.exists() else half)
     return "+".join(halves)
+
+
+def _whole_file(name: str, folder: Path) -> str:
+    """Return the whole path of a file in the folder. A folder of a bundled task's name is not that task."""
+    path = folder / name
+    return str(path.resolve()) if path.is_file() else name
 
 
 def _checked(space: WrittenSpace, where: str) -> WrittenSpace:

@@ -16,7 +16,7 @@ from cuvee.search.journal import CANDIDATES, Candidate, Journal
 from cuvee.search.racing import Scores
 from cuvee.search.report import Candidate as Shown
 from cuvee.search.report import SearchReport, read_report
-from cuvee.search.run import Slots
+from cuvee.search.slots import Slots
 from cuvee.search.space import parse_space
 
 NEW = """\
