@@ -9,7 +9,7 @@ import cuvee
 from cuvee.errors import RecipeError
 from cuvee.method import registry
 from cuvee.search.setting import budget_of
-from cuvee.search.space import arms_of, family_space, model_names, parse_space
+from cuvee.search.space import arms_of, family_space, model_names, parents_of, parse_space
 
 from .surrogate import space
 
@@ -63,6 +63,11 @@ def test_models_of_one_name_are_told_apart() -> None:
     assert model_names(two) == ("a 1", "a 2", "b")
 
 
+def test_an_expert_called_base_is_another_parent_than_the_base() -> None:
+    names = [name for name, _ in parents_of(family_space("org/base", ["mine/base", "mine/a"], ["sort"], []))]
+    assert names == ["parent base model", "parent base", "parent a"]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -74,6 +79,7 @@ def test_models_of_one_name_are_told_apart() -> None:
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {weights: {range: [1, 0]}}", "the lower one first"),
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {parameters: {lambda: {log: [0, 1]}}}", "above 0"),
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nanchors: [parent]", "found 'parent'"),
+        ("base_model: b\nmodels: [a, c]\ntasks: [t]\nanchors: [{fiel: r.yaml}]", "found '{'fiel': 'r.yaml'}'"),
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {align: {}}", "needs a `text`"),
         ("base_model: b\nmodels: []\ntasks: [t]", "models"),
         ("base_model: [", "not YAML"),

@@ -19,8 +19,7 @@ from cuvee.search.space import (
     WrittenSpace,
     arms_of,
     average_recipe,
-    model_names,
-    parent_recipe,
+    parents_of,
     scaled_recipe,
 )
 
@@ -33,7 +32,6 @@ class ArmState:
     """An arm in a running search: its sampler, how often it was asked, its best value so far."""
 
     arm: Arm
-    start: list[Values]
     sampler: Sampler | None = None
     asked: int = 0
     best: float = -math.inf
@@ -46,7 +44,7 @@ class Arms:
     def __init__(self, space: WrittenSpace, folder: Path) -> None:
         self._space = space
         self._anchors = list(anchors_of(space, folder))
-        self._arms = {arm.method: ArmState(arm, [arm.default]) for arm in arms_of(space)}
+        self._arms = {arm.method: ArmState(arm) for arm in arms_of(space)}
         self._halved = 0
         self._anchors_spent: float | None = None
         self._scale, self._scale_value = 1.0, -math.inf
@@ -131,10 +129,7 @@ def anchors_of(space: WrittenSpace, folder: Path) -> list[Proposal]:
     anchors: list[Proposal] = []
     for anchor in space.anchors:
         if anchor == "parents":
-            names = ("base", *model_names(space))
-            references = (space.base_model, *(model.model for model in space.models))
-            for name, reference in zip(names, references, strict=True):
-                anchors.append(_anchor(f"parent {name}", parent_recipe(space, reference)))
+            anchors += [_anchor(name, recipe) for name, recipe in parents_of(space)]
         elif anchor == "average":
             anchors.append(_anchor("average", average_recipe(space)))
         elif anchor == "lambda":
@@ -142,8 +137,7 @@ def anchors_of(space: WrittenSpace, folder: Path) -> list[Proposal]:
                 recipe = scaled_recipe(space, scale)
                 anchors.append(_anchor(f"task arithmetic {scale:g}", recipe, {"scale": scale}))
         elif isinstance(anchor, Mapping):
-            for path in anchor.values():
-                anchors.append(_anchor(Path(path).stem, _read(folder / path)))
+            anchors.append(_anchor(Path(anchor["file"]).stem, _read(folder / anchor["file"])))
     return anchors
 
 

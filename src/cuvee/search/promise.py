@@ -14,7 +14,7 @@ from typing import Any
 from cuvee.method import registry
 from cuvee.search.journal import Candidate, Outcome
 from cuvee.search.race import Proposal
-from cuvee.search.space import WrittenSpace, average_recipe, model_names, parent_recipe, plain_recipe
+from cuvee.search.space import WrittenSpace, average_recipe, parents_of, plain_recipe
 
 COARSE, FINE = 1.6, 1.26
 FINE_METHODS = 3
@@ -155,10 +155,8 @@ class Promise:
 
 
 def _parents(space: WrittenSpace) -> Iterator[Proposal]:
-    names = ("base", *model_names(space))
-    references = (space.base_model, *(model.model for model in space.models))
-    for name, reference in zip(names, references, strict=True):
-        yield Proposal("", f"parent {name}", {}, parent_recipe(space, reference), anchor=True)
+    for name, recipe in parents_of(space):
+        yield Proposal("", name, {}, recipe, anchor=True)
     yield Proposal("", "average", {}, average_recipe(space), anchor=True)
 
 

@@ -281,6 +281,15 @@ def model_names(space: WrittenSpace) -> tuple[str, ...]:
     return tuple(end if ends.count(end) == 1 else f"{end} {place}" for place, end in enumerate(ends, 1))
 
 
+def parents_of(space: WrittenSpace) -> Iterator[tuple[str, str]]:
+    """Give a name and the recipe of the base and of each model. The base is `base`, unless a model is called so."""
+    names = model_names(space)
+    base = "base model" if "base" in names else "base"
+    yield f"parent {base}", parent_recipe(space, space.base_model)
+    for name, model in zip(names, space.models, strict=True):
+        yield f"parent {name}", parent_recipe(space, model.model)
+
+
 def parent_recipe(space: WrittenSpace, reference: str) -> str:
     """Return the recipe that gives one model back."""
     document: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": reference}]}
@@ -488,7 +497,8 @@ def _checked(space: WrittenSpace, where: str) -> WrittenSpace:
             hint = f"; did you mean '{nearest}'?" if nearest else ""
             problems.append(f"search.parameters: no method of the space takes '{name}'{hint}")
     for anchor in space.anchors:
-        if isinstance(anchor, str) and anchor not in ("parents", "average", "defaults", "lambda"):
+        known_anchor = anchor in ("parents", "average", "defaults", "lambda")
+        if not known_anchor and not (isinstance(anchor, dict) and set(anchor) == {"file"}):
             problems.append(f"anchors: expected parents, average, defaults, lambda or file: PATH, found '{anchor}'")
     if space.search.align is not None and any(model.text is None for model in space.models):
         problems.append("search.align: every model needs a `text`")
