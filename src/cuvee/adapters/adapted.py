@@ -58,7 +58,8 @@ class Adapted:
         edit = self.placed.edits.get(name)
         if edit is None:
             return 0
-        rank = sum(factors.rank * factors.experts for factors in edit.factors)
+        experts = 1 if edit.expert is not None else None
+        rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
         spec = self.tensors[name]
         row = spec.shape[-1] if spec.shape else 1
         return rank * (spec.elements // max(row, 1) + row) * 4 * 3 + max(PIECE, row) * 24
@@ -138,9 +139,15 @@ class Adapted:
             kept: list[Pair] = pairs
             return kept
         self._own.pairs = ("", [])
-        read = self.adapter.expert_pairs(edit.factors[0])
+        if edit.expert is not None:
+            read = [self.adapter.expert_pair(edit.factors[0], edit.expert)]
+        else:
+            read = self.adapter.expert_pairs(edit.factors[0])
         if edit.turned:
             read = [(np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) for left, right in read]
+        if edit.expert is not None:
+            (left, right), height = read[0], self.tensors[edit.name].shape[0]
+            read = [(left[edit.first_row : edit.first_row + height], right)]
         self._own.pairs = (edit.name, read)
         return read
 

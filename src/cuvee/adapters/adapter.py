@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
+from cuvee.adapters.patterns import names_one_of
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
 from cuvee.errors import CheckpointError, CuveeError, several
@@ -17,6 +18,8 @@ WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
 PREFIX = "base_model.model."
 MOST_SHOWN = 8
+PIECE = 1 << 20
+"""Numbers of an adapter that are read at once where not all of them are needed."""
 
 _LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bias)$")
 _EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
@@ -84,6 +87,17 @@ class Adapter:
         left, right = (first.T, second.T) if factors.kind == "embedding" else (second, first)
         return np.ascontiguousarray(left * np.float32(factors.scale)), np.ascontiguousarray(right)
 
+    def expert_pair(self, factors: Factors, expert: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read the pair of one expert, without the numbers of the others in memory."""
+        rank, (rows, _) = factors.rank, self.source.tensors[factors.second].shape
+        right = self.read_rows(factors.first, expert * rank, (expert + 1) * rank)
+        left = np.empty((rows, rank), np.float32)
+        step = max(1, PIECE // (rank * factors.experts))
+        for low in range(0, rows, step):
+            piece = self.read_rows(factors.second, low, min(low + step, rows))
+            left[low : low + len(piece)] = piece.reshape(len(piece), rank, -1)[:, :, expert]
+        return left * np.float32(factors.scale), right
+
     def expert_pairs(self, factors: Factors) -> list[tuple[np.ndarray, np.ndarray]]:
         """Read the pairs of the experts that lie in one pair of factors: A by expert and rank, B by rank and expert."""
         count, (left, right) = factors.experts, self.pair(factors)
@@ -91,12 +105,29 @@ class Adapter:
         seconds = left.reshape(len(left), factors.rank, count)
         return [(np.ascontiguousarray(seconds[:, :, e]), firsts[e]) for e in range(count)]
 
+    def for_parameter(self, factors: Factors, parameter: str) -> Factors | None:
+        """Return the factors as those of one parameter, whose name decides rank and scale; None if they do not fit."""
+        rank = self.config.rank_of(parameter)
+        held = self.source.tensors[factors.first].shape[0]
+        if held % rank:
+            return None
+        return replace(factors, rank=rank, experts=held // rank, scale=self.config.scale_of(parameter))
+
     def read(self, name: str) -> np.ndarray:
         """Read a stored tensor as float32."""
+        shape = self.source.tensors[name].shape
+        if not shape:
+            return self.read_rows(name, 0, 1).reshape(())
+        return self.read_rows(name, 0, shape[0]).reshape(shape)
+
+    def read_rows(self, name: str, low: int, high: int) -> np.ndarray:
+        """Read rows [low, high) of a stored tensor as float32 [rows, numbers of each]."""
         spec = self.source.tensors[name]
-        raw = np.empty(spec.nbytes, np.uint8)
-        self.source.read_into(name, 0, [raw])
-        numbers = raw.view(NUMPY[spec.dtype]).reshape(spec.shape).astype(np.float32)
+        rows = spec.shape[0] if spec.shape else 1
+        size = spec.nbytes // rows
+        raw = np.empty((high - low) * size, np.uint8)
+        self.source.read_into(name, low * size, [raw])
+        numbers = raw.view(NUMPY[spec.dtype]).reshape(high - low, -1).astype(np.float32)
         if not np.isfinite(numbers).all():
             raise CheckpointError(f"'{name}' holds numbers that are not finite", where=self.name)
         return numbers
@@ -204,7 +235,7 @@ class _Names:
             return None
         rank, held = self.config.rank_of(unwrapped), shapes[0][0]
         experts = held // rank if is_parameter and held % rank == 0 else 1
-        if held != rank * experts or shapes[1][1] != held:
+        if (held != rank * experts and not is_parameter) or shapes[1][1] != held:
             message = f"the factors of '{module}' have shapes {list(shapes[0])} and {list(shapes[1])}, and its rank is"
             self.note(f"{message} {rank} by the config", "r, rank_pattern and the tensors must agree")
             return None
@@ -220,9 +251,14 @@ class _Names:
         return Factors(module, kind, rank, scale, first, second, bias, magnitude, experts, nested)
 
     def is_of_parameters(self, module: str) -> bool:
-        """Say whether a module is one of whose parameters `target_parameters` names one."""
+        """Say whether a module is one of whose parameters `target_parameters` names one.
+
+        A name alone, as PEFT writes for adapters that it converted, may be of any module that is not targeted itself.
+        """
         owners = [name.rpartition(".")[0] for name in self.config.target_parameters]
-        return any(module == owner or module.endswith(f".{owner}") for owner in owners if owner)
+        if any(names_one_of(module, [owner]) for owner in owners if owner):
+            return True
+        return "" in owners and not targets(self.config, module)
 
 
 def _unwrapped(module: str) -> tuple[str, int]:

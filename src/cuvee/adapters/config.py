@@ -72,9 +72,10 @@ class AdapterConfig:
     target_parameters: tuple[str, ...]
     token_indices: Mapping[str, tuple[int, ...]]
     ties_weights: bool
+    peft_version: str | None = None
 
     def rank_of(self, module: str) -> int:
-        """Return the rank that a module's factors must have."""
+        """Return the rank that the factors of a module, or of a parameter of one, must have."""
         return self.rank_pattern.value(module, self.rank)
 
     def scale_of(self, module: str) -> float:
@@ -157,6 +158,7 @@ class _Reader:
             target_parameters=self.names("target_parameters"),
             token_indices=self.token_indices(),
             ties_weights=self.switch("ensure_weight_tying"),
+            peft_version=self.take("peft_version", None, _is_text, "a version"),
         )
 
     def check_kind(self) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 from blake3 import blake3
 
 from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule
+from cuvee.adapters.patterns import names_one_of
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
@@ -34,7 +36,8 @@ class Edit:
     """What an adapter does to one tensor: replaces it or rows of it, adds to it, gives its outputs other lengths.
 
     `turned` says that the base stores the matrix as [in, out]; `by_column` that outputs are columns. `tokens` and
-    `rows` are the tensor with new rows, and for each of them where it goes.
+    `rows` are the tensor with new rows, and for each of them where it goes. Where a base stores experts one by one,
+    `expert` says whose factors they are, and `first_row` at which row of the stack's matrix this one starts.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Edit:
     magnitude: str | None = None
     turned: bool = False
     by_column: bool = False
+    expert: int | None = None
+    first_row: int = 0
 
     def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Give (row of the tensor, row of the new ones) for the new rows in [low, high)."""
@@ -87,6 +92,17 @@ def place(base: TensorSource, adapter: Adapter) -> Placed:
     return placed
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """Factors as those of a parameter: its name in memory, and in the base unless it is spread over the experts."""
+
+    factors: Factors
+    parameter: str
+    name: str | None
+    turned: bool
+    spread: Spread | None = None
+
+
 class _Placer:
     """Places one adapter over one base and notes problems instead of stopping at the first."""
 
@@ -99,6 +115,7 @@ class _Placer:
         self.notes: list[str] = []
         self.edits: dict[str, Edit] = {}
         self.copies: dict[str, str] = {}
+        self.spread = SpreadStacks(base.tensors)
         self.called: dict[str, str] = {}
 
     def note(self, message: str, hint: str | None = None) -> None:
@@ -110,7 +127,8 @@ class _Placer:
         needed = [f"{f.module}.weight" for f in plain] + [*self.adapter.full]
         needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
         needed += [f"{f.module}.bias" for f in factors if f.bias]
-        needed += [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
+        parameters = [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
+        needed += [name for name in parameters if self.stack_of(name) is None]
         self.called = self.names(list(dict.fromkeys(needed)))
         for name, stored in self.adapter.full.items():
             self.replace_whole(name, stored)
@@ -233,45 +251,96 @@ class _Placer:
         self.edits[name] = replace(self.edit(name), biases=(Bias(stored, factors.scale),))
 
     def parameters(self, factors: Factors) -> list[str]:
-        """List the base's names of the parameters that factors may be for."""
+        """List the names of the parameters that factors may be for, as a model in memory has them."""
         module = ".".join(part for part in factors.module.split(".") if part != "base_layer")
-        found = []
+        names = []
         for target in self.adapter.config.target_parameters:
             owner, _, parameter = target.rpartition(".")
-            if module == owner or module.endswith(f".{owner}"):
-                found.append(f"{module}.{parameter}")
-        return found
+            if not owner or names_one_of(module, [owner]):
+                names.append(f"{module}.{parameter}")
+        return names
+
+    def stack_of(self, parameter: str) -> Spread | None:
+        """Return the matrices of single experts that a base has in the place of a parameter; None if it has that."""
+        if parameter in self.base.tensors:
+            return None
+        owner, _, name = parameter.rpartition(".")
+        return self.spread.find(owner, name)
 
     def add_to_parameters(self, listed: Sequence[Factors]) -> None:
-        """Match the factors of a module with its parameters: by shape, which must leave no doubt."""
-        left: dict[Factors, list[tuple[str, bool]]] = {
-            factors: [(name, turned) for name in self.parameters(factors) for turned in self.fitting(factors, name)]
-            for factors in listed
-        }
+        """Match the factors of each module with its parameters: by shape, which must leave no doubt."""
+        by_module: dict[str, list[Factors]] = {}
+        for factors in listed:
+            by_module.setdefault(factors.module.replace(".base_layer", ""), []).append(factors)
+        for module, of_module in by_module.items():
+            options = {f: [o for name in self.parameters(f) for o in self.fitting(f, name)] for f in of_module}
+            self.match_parameters(module, options)
+
+    def match_parameters(self, module: str, options: Mapping[Factors, Sequence["_Fit"]]) -> None:
+        """Give each of a module's factors its parameter. Square ones are turned if those of its other stacks are."""
+        left = {factors: list(fits) for factors, fits in options.items()}
+        turned: set[bool] = set()
         while left:
-            factors = min(left, key=lambda f: len(left[f]))
-            options = left.pop(factors)
-            names = {name for name, _ in options}
-            if len(names) != 1 or len(options) != 1:
-                what = "no parameter" if not options else "several parameters"
-                known = ", ".join(sorted(names)) or ", ".join(self.parameters(factors))
+            factors = min(left, key=lambda f: (len({o.parameter for o in left[f]}), len(left[f])))
+            fits = left.pop(factors)
+            if len({fit.parameter for fit in fits}) != 1:
+                what = "several parameters" if fits else "no parameter"
+                known = ", ".join(sorted({fit.parameter for fit in fits})) or ", ".join(self.parameters(factors))
                 self.note(f"the factors of '{factors.module}' fit {what} of the base ({known}), by their shapes")
                 continue
-            ((name, turned),) = options
-            self.edits[name] = replace(self.edit(name), factors=(factors,), turned=turned)
-            left = {f: [option for option in options if option[0] != name] for f, options in left.items()}
+            fit = fits[0] if len(fits) == 1 else self.decided(fits, turned)
+            if fit is None:
+                continue
+            turned.add(fit.turned)
+            self.add_to_stack(fit)
+            left = {f: [o for o in others if o.parameter != fit.parameter] for f, others in left.items()}
 
-    def fitting(self, factors: Factors, name: str) -> list[bool]:
+    def decided(self, fits: Sequence["_Fit"], turned: set[bool]) -> "_Fit | None":
+        """Choose between the two orientations of factors for square matrices."""
+        parameter, name = fits[0].parameter, fits[0].name
+        if len(turned) == 1:
+            choice: bool | None = next(iter(turned))
+        else:
+            version = self.adapter.config.peft_version
+            choice = turned_by_rule(name, self.structure, self.base.config, version)
+        if choice is None:
+            message = (
+                f"nothing tells whether the factors of the square '{parameter}' are stored by outputs or by inputs"
+            )
+            hint = "let adapter_config.json say which PEFT wrote it (peft_version), or adapt its other stack, too"
+            self.note(message, hint)
+            return None
+        return next(fit for fit in fits if fit.turned == choice)
+
+    def fitting(self, factors: Factors, parameter: str) -> list["_Fit"]:
         """Return in which orientations factors fit a parameter: as [out, in] and as [in, out]."""
-        spec = self.base.tensors.get(self.called.get(name, ""))
+        own = self.adapter.for_parameter(factors, parameter)
+        if own is None:
+            return []
+        out, into = self.adapter.shape(own)
+        spread = self.stack_of(parameter)
+        if spread is not None:
+            turns = orientations(spread.shape, out, into, own.experts)
+            return [_Fit(own, parameter, None, turned, spread) for turned in turns]
+        spec = self.base.tensors.get(self.called.get(parameter, ""))
         if spec is None:
             return []
-        out, into = self.adapter.shape(factors)
-        stack = (factors.experts,) if len(spec.shape) == 3 else ()
-        as_is, turned = spec.shape == (*stack, out, into), spec.shape == (*stack, into, out)
-        if as_is and turned:
-            return [self.structure.of(spec.name).input_first]
-        return [False] * as_is + [True] * turned
+        turns = orientations(spec.shape, out, into, own.experts)
+        return [_Fit(own, parameter, spec.name, turned) for turned in turns]
+
+    def add_to_stack(self, fit: "_Fit") -> None:
+        if fit.spread is not None:
+            for name, expert, row in fit.spread.pieces():
+                self.add_to_piece(fit, Edit(name, expert=expert, first_row=row))
+        elif fit.name is not None:
+            self.add_to_piece(fit, self.edit(fit.name))
+
+    def add_to_piece(self, fit: "_Fit", edit: Edit) -> None:
+        kind = self.base.tensors[edit.name].dtype
+        if kind not in MERGEABLE:
+            self.note(f"changes '{edit.name}', which holds {kind}: codes, not numbers")
+            return
+        self.edits[edit.name] = replace(edit, factors=(fit.factors,), turned=fit.turned)
 
     def untie(self) -> dict[str, Any]:
         """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
