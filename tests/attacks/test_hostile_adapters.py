@@ -159,7 +159,7 @@ FILES: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     ),
     "no prefix": ({"q_proj.lora_A.weight": (4, 8)}, "does not begin with 'base_model.model.'"),
     "a part of another method": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_E": (4, 1)}, "nothing that a LoRA"),
-    "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "nothing that a LoRA"),
+    "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "has no lora_B"),
     "a length without DoRA": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_magnitude_vector": (8,)}, "use_dora is"),
     "a bias that is switched off": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_B.bias": (8,)}, "lora_bias is false"),
     "factors of a convolution": ({A: (4, 8, 3, 3), B: (8, 4, 1, 1)}, "convolutions are not supported"),

@@ -19,6 +19,9 @@ from cuvee.checkpoint.dtypes import NUMPY
 PIECE = 1 << 17
 """Elements that are read at once."""
 
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files that a folder of a tokenizer has one of."""
+
 BLOCK = 1 << 14
 """Elements to which products are added at once: they stay in a cache."""
 
@@ -42,6 +45,8 @@ class Adapted:
         stored: Mapping[str, str] = getattr(base, "meant", {})
         copied = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
         known = {**base.tensors, **copied}
+        known |= {name: replace(known[name], shape=shape) for name, shape in self.placed.resized.items()}
+        self.tokenizer_place: Path | None = tokenizer_folder(adapter.folder)
         self.meant: Mapping[str, str] = dict(stored) | {
             name: stored.get(self.placed.origin(name), known[name].dtype) for name in self.placed.edits
         }
@@ -190,6 +195,13 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
             np.multiply(factors[:, k, None], right[k], out=term)
             change += term
         block += change
+
+
+def tokenizer_folder(folder: Path | None) -> Path | None:
+    """Return an adapter's folder if it holds a tokenizer: the one that the adapter was trained with."""
+    if folder is None or not any((folder / name).is_file() for name in VOCABULARIES):
+        return None
+    return folder
 
 
 def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:

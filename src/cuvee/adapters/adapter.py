@@ -1,7 +1,7 @@
 """An adapter's folder: its config, and which tensor of its file is what. Numbers are read when they are asked for."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,15 @@ _LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bia
 _EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
 _MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
 _TOKENS = re.compile(r"^(?P<module>.+)\.token_adapter\.trainable_tokens_delta$")
+_NAMED = re.compile(
+    r"\.(?P<what>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|trainable_tokens_delta|modules_to_save)"
+    r"\.(?P<name>[^.]+)(?P<rest>\.(weight|bias))?$"
+)
+"""How a state dict has them that was saved as it was, with the adapter's name within."""
+
+_SAVED = re.compile(r"^(?P<module>.+)\.modules_to_save\.(?P<parameter>[^.]+)$")
+_ORIGINAL = re.compile(r"^(?P<module>.+)\.original_module\.(?P<parameter>[^.]+)$")
+_FROZEN = re.compile(r"\.(token_adapter\.)?base_layer\.")
 _ODD = re.compile(r"\.(lora_|token_adapter|modules_to_save|original_module)")
 
 Kind = Literal["linear", "embedding", "parameter"]
@@ -164,6 +173,11 @@ class _Names:
         self.full: dict[str, str] = {}
         self.tokens: dict[str, Tokens] = {}
         self.parts: dict[str, dict[str, str]] = {}
+        self.adapter_names = _adapter_names(source.tensors)
+        if len(self.adapter_names) > 1:
+            shown = ", ".join(sorted(self.adapter_names))
+            self.note(f"holds several adapters ({shown})", "save one of them with PEFT's save_pretrained")
+            return
         for stored in source.tensors:
             self.sort(stored)
 
@@ -172,9 +186,9 @@ class _Names:
 
     def sort(self, stored: str) -> None:
         """Note what a tensor is, by its name."""
-        name = stored.removeprefix(PREFIX)
+        name = self.plain_name(stored).removeprefix(PREFIX)
         spec = self.source.tensors[stored]
-        if name == stored:
+        if not stored.startswith(PREFIX):
             self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
         elif spec.dtype not in MERGEABLE:
             self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
@@ -188,19 +202,38 @@ class _Names:
             self.part(match["module"], "magnitude", stored)
         elif match := _TOKENS.match(name):
             self.new_rows(match["module"], stored)
-        elif _ODD.search(name):
+        elif match := _SAVED.match(name):
+            # PEFT itself loads the tensor without `modules_to_save` in its name, where there is one.
+            self.full.setdefault(f"{match['module']}.{match['parameter']}", stored)
+        elif match := _ORIGINAL.match(name):
+            self.original(f"{match['module']}.{match['parameter']}", stored)
+        elif _ODD.search(_FROZEN.sub(".", name)):
             self.note(f"'{stored}' is nothing that a LoRA adapter is known to have")
         else:
-            self.full[name.replace(".base_layer.", ".")] = stored
+            self.full[_FROZEN.sub(".", name)] = stored
+
+    def plain_name(self, stored: str) -> str:
+        """Return the name without that of the adapter, if it is one of a saved state dict."""
+        match = _NAMED.search(stored)
+        if match is None or match["name"] not in self.adapter_names:
+            return stored
+        return stored[: match.start()] + f".{match['what']}{match['rest'] or ''}"
+
+    def original(self, name: str, stored: str) -> None:
+        """Pass over the frozen weights that a saved module replaces. Alone they would say nothing of the adapter."""
+        module, _, parameter = name.rpartition(".")
+        saved = (f"{PREFIX}{module}.modules_to_save.{parameter}", PREFIX + name)
+        if not any(self.plain_name(other) in saved for other in self.source.tensors):
+            self.note(f"'{stored}' is what a saved module replaces, and that module is not there")
 
     def part(self, module: str, what: str, stored: str) -> None:
         self.parts.setdefault(module, {})[what] = stored
 
     def new_rows(self, module: str, stored: str) -> None:
         by_module = self.config.token_indices
-        indices = next(
-            (v for key, v in by_module.items() if not key or module == key or module.endswith(f".{key}")), ()
-        )
+        named = [indices for key, indices in by_module.items() if not key or names_one_of(module, [key])]
+        # A tied head has the rows of its embedding, under a name that the config does not have.
+        indices = next(iter(named or (by_module.values() if len(by_module) == 1 else ())), ())
         rows = self.source.tensors[stored].shape
         if len(rows) != 2 or rows[0] != len(indices):
             self.note(f"'{stored}' has shape {list(rows)}, and the config names {len(indices)} tokens")
@@ -259,6 +292,12 @@ class _Names:
         if any(names_one_of(module, [owner]) for owner in owners if owner):
             return True
         return "" in owners and not targets(self.config, module)
+
+
+def _adapter_names(tensors: Iterable[str]) -> set[str]:
+    """Return the names of adapters that stand within the names of tensors: none where PEFT has saved them."""
+    matches = [match for match in map(_NAMED.search, tensors) if match is not None]
+    return {match["name"] for match in matches if match["rest"] or match["name"] not in ("weight", "bias")}
 
 
 def _unwrapped(module: str) -> tuple[str, int]:

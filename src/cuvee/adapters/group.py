@@ -49,6 +49,10 @@ class Group:
         if problems:
             raise several(problems)
         placed = [place(base, adapter) for adapter in self.adapters] if base is not None else []
+        other = next((name for one in placed for name in one.resized), None)
+        if other is not None:
+            message = f"an adapter has '{other}' for other tokens than the base has"
+            raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
         self._origins = {name: origin for one in placed for name, origin in one.origins.items()}
 
     def shape(self, module: str) -> tuple[int, int]:

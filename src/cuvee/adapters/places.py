@@ -1,7 +1,7 @@
 """Which tensors of a base an adapter changes, and how: names matched, shapes checked, ties undone where needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blake3 import blake3
@@ -15,6 +15,7 @@ from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.errors import CheckpointError, CuveeError, closest, several
 from cuvee.structure import Structure, Tie, infer
 from cuvee.structure.config import untied
+from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 
 MOST_SHOWN = 8
 MOST_PARTS = 4
@@ -61,7 +62,8 @@ class Edit:
 class Placed:
     """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
 
-    `origins` are the base's tensors that the adapter changes, by its own names for them.
+    `origins` are the base's tensors that the adapter changes, by its own names for them. `resized` are the shapes of
+    tensors that the adapter brings for more or fewer tokens than the base has.
     """
 
     edits: Mapping[str, Edit]
@@ -70,6 +72,7 @@ class Placed:
     config_changes: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    resized: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def origin(self, name: str) -> str:
         """Return the tensor of the base that is behind one."""
@@ -117,6 +120,8 @@ class _Placer:
         self.copies: dict[str, str] = {}
         self.spread = SpreadStacks(base.tensors)
         self.called: dict[str, str] = {}
+        self.resized: dict[str, tuple[int, ...]] = {}
+        self.rows = vocabulary_rows(base.tensors, base.config)
 
     def note(self, message: str, hint: str | None = None) -> None:
         self.problems.append(CheckpointError(message, where=self.adapter.name, hint=hint))
@@ -137,9 +142,10 @@ class _Placer:
         for found in plain:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
-        changes, warnings = self.untie(), tuple(base_warnings(self.adapter))
+        changes = {**self.untie(), **self.new_vocabulary()}
+        warnings = tuple(base_warnings(self.adapter))
         origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
-        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings)
+        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings, self.resized)
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
@@ -167,6 +173,13 @@ class _Placer:
         return self.tie is not None and self.tie.state == "tied" and name == head_name(self.tie, self.base.config)
 
     def found(self, name: str) -> tuple[str, TensorSpec] | None:
+        """Return the name and the kind of a tensor to be changed, in the size that the adapter gives it."""
+        place = self.placed_at(name)
+        if place is None or place[0] not in self.resized:
+            return place
+        return place[0], replace(place[1], shape=self.resized[place[0]])
+
+    def placed_at(self, name: str) -> tuple[str, TensorSpec] | None:
         """Return the name and the kind of a tensor to be changed. A tied head becomes one of its own."""
         called = self.called.get(name)
         is_head = called is not None and self.tie is not None and called == self.tie.head
@@ -188,13 +201,35 @@ class _Placer:
             return
         called, spec = found
         own = self.adapter.source.tensors[stored].shape
-        if own != spec.shape:
-            hint = None
-            if len(own) == len(spec.shape) == 2 and own[1] == spec.shape[1]:
-                hint = "it was trained with tokens that the base lacks: resize the base's vocabulary first"
-            self.note(f"has '{name}' of shape {list(own)} in the place of one of shape {list(spec.shape)}", hint)
+        if own != spec.shape and not self.has_other_tokens(called, spec, own):
+            self.note(f"has '{name}' of shape {list(own)} in the place of one of shape {list(spec.shape)}")
             return
+        if own != spec.shape:
+            self.resized[called] = own
         self.edits[called] = replace(self.edit(called), full=stored)
+
+    def has_other_tokens(self, called: str, spec: TensorSpec, own: tuple[int, ...]) -> bool:
+        """Say whether a tensor has a row for each token, and the adapter's has as many for others."""
+        listed = vocabulary_tensors(self.base.tensors, self.rows or 0)
+        by_token = called in listed or self.copies.get(called) in listed
+        return by_token and len(own) == len(spec.shape) and own[1:] == spec.shape[1:]
+
+    def new_vocabulary(self) -> dict[str, Any]:
+        """Check that all has rows for the same tokens if some has others than the base. Returns config changes."""
+        if not self.resized:
+            return {}
+        rows = {shape[0] for shape in self.resized.values()}
+        names = [*vocabulary_tensors(self.base.tensors, self.rows or 0), *self.copies]
+        lacking = [name for name in dict.fromkeys(names) if name not in self.resized]
+        if len(rows) > 1 or lacking:
+            counts = ", ".join(f"{shape[0]} rows for '{name}'" for name, shape in self.resized.items())
+            rest = f" and none for '{lacking[0]}'" if lacking else ""
+            hint = "save it where it was trained with save_pretrained(..., save_embedding_layers=True)"
+            self.note(f"was trained over another vocabulary: it has {counts}{rest}, the base {self.rows}", hint)
+            return {}
+        (count,) = rows
+        self.notes.append(f"the vocabulary becomes that of the adapter: {count} rows, the base has {self.rows}")
+        return resized(self.base.config, count)
 
     def replace_rows(self, name: str, stored: str, rows: tuple[int, ...]) -> None:
         found = self.found(name)
@@ -229,7 +264,10 @@ class _Placer:
         shape = self.adapter.shape(factors)
         as_is, turned = spec.shape == shape, spec.shape == shape[::-1] and factors.kind == "linear"
         if not as_is and not turned:
-            self.note(f"'{name}' has shape {list(spec.shape)}, and the factors' product {list(shape)}")
+            hint = None
+            if shape[1] == spec.shape[-1] and self.has_other_tokens(name, spec, shape):
+                hint = "it was trained with tokens that the base lacks, and their rows are not in it"
+            self.note(f"'{name}' has shape {list(spec.shape)}, and the factors' product {list(shape)}", hint)
             return None
         if as_is and turned:
             stored = self.structure.tensors.get(name)
@@ -356,6 +394,11 @@ class _Placer:
                 self.note(message, "untie the base first")
                 return {}
             self.copies.setdefault(head, tie.embedding)
+            frozen = edit.full if edit is not None and edit.factors else None
+            if head not in self.edits and tie.embedding in self.resized and frozen is not None:
+                # The head goes on reading from the embedding as it was before the factors, tokens added.
+                self.edits[head] = Edit(head, full=frozen)
+                self.resized[head] = self.resized[tie.embedding]
         if not self.copies:
             return {}
         self.notes.append(

@@ -14,10 +14,13 @@ from cuvee.foreign import readable
 from cuvee.hub import Hub, Repository, cached, download, find_repository, missing_bytes, open_repository
 from cuvee.progress import Progress
 from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.tokenizers.read import FILES, SETTINGS, TEMPLATE
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
-WANTED = (CONFIG, WEIGHTS, "README.md")
-"""What of an adapter on a hub is downloaded."""
+WANTED = (
+    CONFIG, WEIGHTS, "README.md", *FILES, SETTINGS, "special_tokens_map.json", TEMPLATE, "chat_template.json",
+)  # fmt: skip
+"""What of an adapter on a hub is downloaded, as far as it is there: the tokenizer is that of the training."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,21 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 def held_bytes(source: TensorSource, name: str) -> int:
     """Return what reading a tensor of a model keeps in memory beside what is asked for."""
+    plain = _unwrapped(source)
+    return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
+
+
+def tokenizer_place(source: TensorSource) -> Path | None:
+    """Return the folder of a model's adapter if that has a tokenizer of its own, which then is the model's."""
+    plain = _unwrapped(source)
+    return plain.tokenizer_place if isinstance(plain, Adapted) else None
+
+
+def _unwrapped(source: TensorSource) -> TensorSource:
     plain = source
     while isinstance(plain, AlignedCheckpoint | RecutCheckpoint):
         plain = plain.source
-    return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
+    return plain
 
 
 def adapted(
