@@ -72,6 +72,16 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "tied head": ("tied", {"target_modules": ["q_proj", "lm_head"]}),
     "modules_to_save": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "norm"]}),
     "modules_to_save, tied": ("tied", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
+    **{
+        f"tied by demand, {what}": ("tied", {"target_modules": ["q_proj"], "ensure_weight_tying": True, **settings})
+        for what, settings in {
+            "factors": {"target_modules": ["q_proj", "embed_tokens"]},
+            "factors of both": {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+            "saved": {"modules_to_save": ["embed_tokens"]},
+            "saved head": {"modules_to_save": ["lm_head"]},
+            "tokens": {"trainable_token_indices": [3, 5]},
+        }.items()
+    },
     "tokens": ("llama", {"target_modules": ["q_proj"], "trainable_token_indices": [3, 5]}),
     "tokens, tied": ("tied", {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5, 3]}}),
     "dora": ("llama", {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),

@@ -122,6 +122,19 @@ class Adapter:
             return None
         return replace(factors, rank=rank, experts=held // rank, scale=self.config.scale_of(parameter))
 
+    def is_set(self, factors: Factors) -> bool:
+        """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
+        if factors.magnitude is not None:
+            return True
+        stored = [name for name in (factors.second, factors.bias) if name is not None]
+        return factors.scale != 0 and any(self._has_numbers(name) for name in stored)
+
+    def _has_numbers(self, name: str) -> bool:
+        shape = self.source.tensors[name].shape
+        step = max(1, PIECE // max(int(np.prod(shape[1:])), 1))
+        lows = range(0, shape[0], step)
+        return any(self.read_rows(name, low, min(low + step, shape[0])).any() for low in lows)
+
     def read(self, name: str) -> np.ndarray:
         """Read a stored tensor as float32."""
         shape = self.source.tensors[name].shape
@@ -242,6 +255,8 @@ class _Names:
     def factors(self) -> dict[str, Factors]:
         found = {}
         for module, parts in self.parts.items():
+            if self.repeats_embedding(module, parts):
+                continue
             made = self.factors_of(module, parts)
             if made is not None:
                 found[module] = made
@@ -282,6 +297,18 @@ class _Names:
         scale = self.config.scale_of(unwrapped)
         bias = parts.get("B bias")
         return Factors(module, kind, rank, scale, first, second, bias, magnitude, experts, nested)
+
+    def repeats_embedding(self, module: str, parts: Mapping[str, str]) -> bool:
+        """Say whether factors are those of an embedding once more: PEFT saves them for a head that it ties to it."""
+        if not self.config.ties_weights or targets(self.config, module) or not {"A", "B"} <= set(parts):
+            return False
+        own = [self.source.tensors[parts[side]].shape for side in "AB"]
+        for other in self.parts.values():
+            if {"embedding A", "embedding B"} <= set(other):
+                shapes = [self.source.tensors[other[f"embedding {side}"]].shape for side in "BA"]
+                if own == [shape[::-1] for shape in shapes]:
+                    return True
+        return False
 
     def is_of_parameters(self, module: str) -> bool:
         """Say whether a module is one of whose parameters `target_parameters` names one.

@@ -7,6 +7,7 @@ from typing import Any
 from blake3 import blake3
 
 from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.config import targets
 from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule
 from cuvee.adapters.patterns import names_one_of
 from cuvee.adapters.quantised import plain_name
@@ -143,7 +144,7 @@ class _Placer:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
         changes = {**self.untie(), **self.new_vocabulary()}
-        warnings = tuple(base_warnings(self.adapter))
+        warnings = (*base_warnings(self.adapter), *self.doubts())
         origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
         return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings, self.resized)
 
@@ -380,6 +381,22 @@ class _Placer:
             return
         self.edits[edit.name] = replace(edit, factors=(fit.factors,), turned=fit.turned)
 
+    def doubts(self) -> Iterator[str]:
+        """Say what an adapter lacks that its config names, and whether it changes anything at all."""
+        lacking = [name for name in self.base.tensors if self.is_named(name) and name not in self.edits]
+        if lacking and self.edits:
+            count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
+        if self.adapter.folder is not None and not self.problems and changes_nothing(self.adapter):
+            yield "the adapter changes nothing: every B in it is zero, as before any training"
+
+    def is_named(self, name: str) -> bool:
+        """Say whether a config lists a matrix of the base among its targets, with patterns taken for no names."""
+        config, module = self.adapter.config, name.removesuffix(".weight")
+        if config.target_modules is None or module == name or len(self.base.tensors[name].shape) != 2:
+            return False
+        return targets(config, module) and self.structure.of(name).role in ("linear", "embedding", "head")
+
     def untie(self) -> dict[str, Any]:
         """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
         tie = self.tie
@@ -423,6 +440,13 @@ def base_warnings(adapter: Adapter) -> Iterator[str]:
             f"the adapter was trained on the quantised {adapter.config.base}; over the weights themselves (likely "
             f"those of {plain}) its function is close, not equal"
         )
+
+
+def changes_nothing(adapter: Adapter) -> bool:
+    """Say whether an adapter leaves every base as it is. Reads of each tensor as much as is needed to see that."""
+    if adapter.full or adapter.tokens or not adapter.factors:
+        return False
+    return not any(adapter.is_set(factors) for factors in adapter.factors.values())
 
 
 def _prefixes(name: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:

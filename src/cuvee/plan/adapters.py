@@ -1,5 +1,6 @@
 """References to adapters -> opened adapters, from folders or from a hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,23 @@ def adapted(
         found = FoundAdapter(open_adapter(place, str(place)))
     else:
         found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
-    return Adapted(source, found.adapter), found
+    whole = Adapted(source, found.adapter)
+    whole.warnings += tuple(other_name(found.adapter, model.path, place=source.place))
+    return whole, found
+
+
+def other_name(adapter: Adapter, base: str, place: Path | None) -> Iterator[str]:
+    """Say that an adapter names another base: neither the name that is given nor the folder is called as that is."""
+    named = adapter.config.base
+    if named is None:
+        return
+    own = {_last(base), _last(str(place or base))}
+    if _last(named) not in own and _last(plain_name(named) or named) not in own:
+        yield f"the adapter names {named} as its base, and is added to {base}: it belongs to the same weights alone"
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def fetched_adapter(hub: Hub, found: FoundAdapter, progress: Progress) -> FoundAdapter:
