@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,15 +16,19 @@ from cuvee.errors import CheckpointError, CuveeError, several
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
-PREFIX = "base_model.model."
+OUTER = "base_model."
+PREFIX = f"{OUTER}model."
 MOST_SHOWN = 8
+INTEGERS: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
+"""Types of places in a matrix, by their name in a header."""
+
 PIECE = 1 << 20
 """Numbers of an adapter that are read at once where not all of them are needed."""
 
 _LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bias)$")
 _EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
 _MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
-_TOKENS = re.compile(r"^(?P<module>.+)\.token_adapter\.trainable_tokens_delta$")
+_TOKENS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 _NAMED = re.compile(
     r"\.(?P<what>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|trainable_tokens_delta|modules_to_save)"
     r"\.(?P<name>[^.]+)(?P<rest>\.(weight|bias))?$"
@@ -60,6 +64,16 @@ class Factors:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What an adapter of another kind than LoRA holds for a module: parts by their stored names, and its settings."""
+
+    module: str
+    kind: str
+    parts: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Tokens:
     """New rows of an embedding: those of some tokens."""
 
@@ -69,7 +83,10 @@ class Tokens:
 
 
 class Adapter:
-    """A LoRA adapter. `full` are tensors that replace the base's, by the base's name for them."""
+    """An adapter. `full` are tensors that replace the base's, by the base's name for them.
+
+    `factors` are LoRA's by their modules, and `changes` those of another kind.
+    """
 
     def __init__(self, name: str, config: AdapterConfig, source: TensorSource, folder: Path | None = None) -> None:
         self.name = name
@@ -78,6 +95,7 @@ class Adapter:
         self.folder = folder
         reader = _Names(name, config, source)
         self.factors: Mapping[str, Factors] = reader.factors()
+        self.changes: Mapping[str, Change] = reader.changes()
         self.full: Mapping[str, str] = reader.full
         self.tokens: Mapping[str, Tokens] = reader.tokens
         if reader.problems:
@@ -121,6 +139,23 @@ class Adapter:
         if held % rank:
             return None
         return replace(factors, rank=rank, experts=held // rank, scale=self.config.scale_of(parameter))
+
+    def parts(self, change: Change) -> dict[str, np.ndarray]:
+        """Read the parts of a change in float64, places as whole numbers."""
+        return {part: self._part(stored) for part, stored in change.parts}
+
+    def _part(self, stored: str) -> np.ndarray:
+        spec = self.source.tensors[stored]
+        if spec.dtype in MERGEABLE:
+            return self.read(stored).astype(np.float64)
+        raw = np.empty(spec.nbytes, np.uint8)
+        self.source.read_into(stored, 0, [raw])
+        return np.asarray(raw.view(INTEGERS[spec.dtype]).reshape(spec.shape))
+
+    def change_shapes(self, change: Change) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a module's own parts, by their names."""
+        shared = self.config.kind.shared if self.config.kind is not None else ()
+        return {part: self.source.tensors[stored].shape for part, stored in change.parts if part not in shared}
 
     def is_set(self, factors: Factors) -> bool:
         """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
@@ -186,6 +221,7 @@ class _Names:
         self.full: dict[str, str] = {}
         self.tokens: dict[str, Tokens] = {}
         self.parts: dict[str, dict[str, str]] = {}
+        self.shared: dict[str, str] = {}
         self.adapter_names = _adapter_names(source.tensors)
         if len(self.adapter_names) > 1:
             shown = ", ".join(sorted(self.adapter_names))
@@ -194,6 +230,10 @@ class _Names:
         for stored in source.tensors:
             self.sort(stored)
 
+    @property
+    def kind_name(self) -> str:
+        return "LoRA" if self.config.kind is None else self.config.kind.name
+
     def note(self, message: str, hint: str | None = None) -> None:
         self.problems.append(CheckpointError(message, where=self.where, hint=hint))
 
@@ -201,6 +241,8 @@ class _Names:
         """Note what a tensor is, by its name."""
         name = self.plain_name(stored).removeprefix(PREFIX)
         spec = self.source.tensors[stored]
+        if self.is_of_kind(name, stored):
+            return
         if not stored.startswith(PREFIX):
             self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
         elif spec.dtype not in MERGEABLE:
@@ -221,9 +263,58 @@ class _Names:
         elif match := _ORIGINAL.match(name):
             self.original(f"{match['module']}.{match['parameter']}", stored)
         elif _ODD.search(_FROZEN.sub(".", name)):
-            self.note(f"'{stored}' is nothing that a LoRA adapter is known to have")
+            self.note(f"'{stored}' is nothing that a {self.kind_name} adapter is known to have")
         else:
             self.full[_FROZEN.sub(".", name)] = stored
+
+    def is_of_kind(self, name: str, stored: str) -> bool:
+        """Note a tensor that only another kind than LoRA has; say whether it is one."""
+        kind = self.config.kind
+        if kind is None:
+            return False
+        outer = name.removeprefix(OUTER)
+        if outer in kind.shared:
+            self.shared[outer] = stored
+            return True
+        for part in kind.parts | set(kind.ignored):
+            if name.endswith(f".{part}") and stored.startswith(PREFIX):
+                if part in kind.parts:
+                    self.kind_part(name.removesuffix(f".{part}"), part, stored)
+                return True
+        if kind.whole is not None and f".{kind.whole}." in name and "trainable_tokens_delta" not in name:
+            self.full[name.replace(f".{kind.whole}.", ".").replace(".base_layer.", ".")] = stored
+            return True
+        return False
+
+    def kind_part(self, module: str, part: str, stored: str) -> None:
+        spec = self.source.tensors[stored]
+        if spec.elements == 0:
+            self.note(f"'{stored}' is empty: shards were not gathered when it was saved")
+        elif spec.dtype not in MERGEABLE and spec.dtype not in INTEGERS:
+            self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
+        else:
+            self.part(module, part, stored)
+
+    def changes(self) -> dict[str, Change]:
+        """Return what another kind than LoRA holds for each module."""
+        kind = self.config.kind
+        if kind is None:
+            return {}
+        lacking = [name for name in kind.shared if name not in self.shared]
+        if lacking:
+            self.note(f"has no '{lacking[0]}', which all modules of a {kind.name} adapter share")
+            return {}
+        found = {}
+        for module, parts in self.parts.items():
+            if not targets(self.config, module):
+                self.note(f"holds parts for '{module}', which its config does not target: PEFT would leave them out")
+                continue
+            listed = tuple(sorted({**parts, **self.shared}.items()))
+            settings = tuple(sorted(self.config.settings_of(module).items()))
+            found[module] = Change(module, kind.name, listed, settings)
+        if not found and not self.full and not self.tokens and not self.problems:
+            self.note(f"holds nothing of a {kind.name} adapter")
+        return found
 
     def plain_name(self, stored: str) -> str:
         """Return the name without that of the adapter, if it is one of a saved state dict."""
@@ -253,6 +344,8 @@ class _Names:
         self.tokens[module] = Tokens(module, indices, stored)
 
     def factors(self) -> dict[str, Factors]:
+        if self.config.kind is not None:
+            return {}
         found = {}
         for module, parts in self.parts.items():
             if self.repeats_embedding(module, parts):

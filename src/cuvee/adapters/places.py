@@ -6,7 +6,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.adapter import Adapter, Change, Factors
 from cuvee.adapters.config import targets
 from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule
 from cuvee.adapters.patterns import names_one_of
@@ -39,7 +39,8 @@ class Edit:
 
     `turned` says that the base stores the matrix as [in, out]; `by_column` that outputs are columns. `tokens` and
     `rows` are the tensor with new rows, and for each of them where it goes. Where a base stores experts one by one,
-    `expert` says whose factors they are, and `first_row` at which row of the stack's matrix this one starts.
+    `expert` says whose factors they are, and `first_row` at which row of the stack's matrix this one starts. `change`
+    is that of another kind than LoRA; a bias that it changes has the matrix of its module as `weight`.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Edit:
     by_column: bool = False
     expert: int | None = None
     first_row: int = 0
+    change: Change | None = None
+    weight: str | None = None
 
     def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Give (row of the tensor, row of the new ones) for the new rows in [low, high)."""
@@ -133,6 +136,8 @@ class _Placer:
         needed = [f"{f.module}.weight" for f in plain] + [*self.adapter.full]
         needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
         needed += [f"{f.module}.bias" for f in factors if f.bias]
+        changes = self.adapter.changes.values()
+        needed += [f"{change.module}.weight" for change in changes]
         parameters = [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
         needed += [name for name in parameters if self.stack_of(name) is None]
         self.called = self.names(list(dict.fromkeys(needed)))
@@ -143,10 +148,12 @@ class _Placer:
         for found in plain:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
-        changes = {**self.untie(), **self.new_vocabulary()}
+        for change in self.adapter.changes.values():
+            self.change_module(change)
+        config_changes = {**self.untie(), **self.new_vocabulary()}
         warnings = (*base_warnings(self.adapter), *self.doubts())
         origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
-        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings, self.resized)
+        return Placed(self.edits, self.copies, origins, config_changes, tuple(self.notes), warnings, self.resized)
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
@@ -259,6 +266,32 @@ class _Placer:
         self.edits[name] = replace(edit, magnitude=factors.magnitude)
         if factors.bias is not None:
             self.add_bias(factors)
+
+    def change_module(self, change: Change) -> None:
+        """Place the change of another kind than LoRA, of a matrix and of its bias if the kind has one."""
+        kind, found = self.adapter.config.kind, self.found(f"{change.module}.weight")
+        if kind is None or found is None:
+            return
+        name, spec = found
+        if spec.dtype not in MERGEABLE:
+            self.note(f"changes '{name}', which holds {spec.dtype}: codes, not numbers")
+            return
+        shapes = self.adapter.change_shapes(change)
+        turned = self.structure.of(name).input_first if name in self.structure.tensors else False
+        size = spec.shape[::-1] if turned else spec.shape
+        if len(size) != 2 or not kind.fits(shapes, *size):
+            listed = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+            self.note(
+                f"what it holds for '{change.module}' ({listed}) does not fit '{name}' of shape {list(spec.shape)}"
+            )
+            return
+        if not kind.only_bias:
+            self.edits[name] = replace(self.edit(name), change=change, turned=turned)
+        bias = name.removesuffix("weight") + "bias"
+        if kind.bias is not None and bias in self.base.tensors:
+            self.edits[bias] = replace(self.edit(bias), change=change, weight=name, turned=turned)
+        elif kind.only_bias:
+            self.note(f"changes the bias of '{change.module}', which has none in the base")
 
     def is_turned(self, factors: Factors, name: str, spec: TensorSpec) -> bool | None:
         """Say whether the base stores a matrix as [in, out]. Its shape decides; of a square one what else is known."""
@@ -403,7 +436,7 @@ class _Placer:
         if tie is None or tie.state not in ("tied", "stored twice"):
             return {}
         edit = self.edits.get(tie.embedding)
-        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors))
+        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors) or bool(edit.change))
         if changes_embedding and not self.adapter.config.ties_weights:
             head = head_name(tie, self.base.config)
             if head is None or any(place.module == "decoder" for place in self.structure):
@@ -411,7 +444,7 @@ class _Placer:
                 self.note(message, "untie the base first")
                 return {}
             self.copies.setdefault(head, tie.embedding)
-            frozen = edit.full if edit is not None and edit.factors else None
+            frozen = edit.full if edit is not None and (edit.factors or edit.change) else None
             if head not in self.edits and tie.embedding in self.resized and frozen is not None:
                 # The head goes on reading from the embedding as it was before the factors, tokens added.
                 self.edits[head] = Edit(head, full=frozen)
