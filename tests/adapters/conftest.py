@@ -18,14 +18,38 @@ SIZES: dict[str, Any] = {
     "intermediate_size": 48, "max_position_embeddings": 64,
 }  # fmt: skip
 EXPERTS = {"num_local_experts": 4, "head_dim": 8}
+SQUARE = SIZES | {"intermediate_size": 32}
+QWEN_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8, "decoder_sparse_step": 1}
+GLM_EXPERTS = {"n_routed_experts": 4, "num_experts_per_tok": 2, "first_k_dense_replace": 1, "head_dim": 8, "n_group": 1}
+LINEAR_ATTENTION = {
+    "linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+}  # fmt: skip
 
 BASES: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES)),
+    "biased": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, attention_bias=True)),
     "tied": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, tie_word_embeddings=True)),
     "gpt2": lambda: transformers.GPT2LMHeadModel(
         transformers.GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64)
     ),
     "gpt-oss": lambda: transformers.GptOssForCausalLM(transformers.GptOssConfig(**SIZES, **EXPERTS)),
+    "square gpt-oss": lambda: transformers.GptOssForCausalLM(transformers.GptOssConfig(**SQUARE, **EXPERTS)),
+    "mixtral": lambda: transformers.MixtralForCausalLM(transformers.MixtralConfig(**SIZES, **EXPERTS)),
+    "qwen3-moe": lambda: transformers.Qwen3MoeForCausalLM(
+        transformers.Qwen3MoeConfig(**SIZES, **QWEN_EXPERTS, moe_intermediate_size=24)
+    ),
+    "square qwen3-moe": lambda: transformers.Qwen3MoeForCausalLM(
+        transformers.Qwen3MoeConfig(**SIZES, **QWEN_EXPERTS, moe_intermediate_size=32)
+    ),
+    "glm4-moe": lambda: transformers.Glm4MoeForCausalLM(
+        transformers.Glm4MoeConfig(**SIZES, **GLM_EXPERTS, moe_intermediate_size=24)
+    ),
+    "qwen3.5-moe": lambda: transformers.Qwen3_5MoeForCausalLM(
+        transformers.Qwen3_5MoeTextConfig(
+            **SIZES, **QWEN_EXPERTS, **LINEAR_ATTENTION, moe_intermediate_size=24, shared_expert_intermediate_size=24
+        )
+    ),
 }
 
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -49,6 +73,16 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "tied head": ("tied", {"target_modules": ["q_proj", "lm_head"]}),
     "modules_to_save": ("llama", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head", "norm"]}),
     "modules_to_save, tied": ("tied", {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}),
+    **{
+        f"tied by demand, {what}": ("tied", {"target_modules": ["q_proj"], "ensure_weight_tying": True, **settings})
+        for what, settings in {
+            "factors": {"target_modules": ["q_proj", "embed_tokens"]},
+            "factors of both": {"target_modules": ["q_proj", "embed_tokens", "lm_head"]},
+            "saved": {"modules_to_save": ["embed_tokens"]},
+            "saved head": {"modules_to_save": ["lm_head"]},
+            "tokens": {"trainable_token_indices": [3, 5]},
+        }.items()
+    },
     "tokens": ("llama", {"target_modules": ["q_proj"], "trainable_token_indices": [3, 5]}),
     "tokens, tied": ("tied", {"target_modules": ["q_proj"], "trainable_token_indices": {"embed_tokens": [5, 3]}}),
     "dora": ("llama", {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),
@@ -59,6 +93,26 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         {
             "target_modules": ["q_proj"],
             "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        },
+    ),
+    **{
+        f"parameters of {base}": (
+            base,
+            {"target_modules": ["q_proj"], "target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]},
+        )
+        for base in ("square gpt-oss", "mixtral", "qwen3-moe", "glm4-moe", "qwen3.5-moe")
+    },
+    **{
+        f"square matrices alone, {base}": (base, {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]})
+        for base in ("square gpt-oss", "square qwen3-moe")
+    },
+    "ranks by parameter": (
+        "qwen3-moe",
+        {
+            "target_modules": [],
+            "target_parameters": ["gate_up_proj", "down_proj"],
+            "rank_pattern": {r".*\.gate_up_proj": 6},
+            "alpha_pattern": {r".*\.down_proj": 11},
         },
     ),
 }

@@ -16,6 +16,8 @@ import cuvee
 from adapters.made import PREFIX, write_adapter, write_tensors
 from cuvee.adapters import open_adapter
 from cuvee.adapters.config import parse_config
+from cuvee.adapters.kind import kinds
+from cuvee.adapters.refused import REFUSED
 from cuvee.errors import CheckpointError
 from cuvee.testing import random_weights, write_model
 
@@ -36,7 +38,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "code to trust": ({"trust_remote_code": True}, "'trust_remote_code' is not known"),
     "a mapping to code": ({"auto_map": {"AutoModel": "evil--x"}}, "'auto_map' is not known"),
     "a file to write": ({"save_path": "/etc/cron.d/x"}, "'save_path' is not known"),
-    "another kind": ({"peft_type": "ADALORA"}, "expected a LoRA adapter, found peft_type 'ADALORA'"),
+    "a kind that nobody knows": ({"peft_type": "NEW"}, "the kind of adapter 'NEW' is not known"),
+    "a kind that is no text": ({"peft_type": ["LORA"]}, "found no peft_type"),
+    "a kind without a change": ({"peft_type": "P_TUNING", "x": 1, "y": 2}, "changes no weight: load it with PEFT"),
+    "another kind with LoRA's variants": ({"peft_type": "ADALORA", "use_dora": True}, "'use_dora' is not known"),
     "no kind": ({"peft_type": None}, "found no peft_type"),
     "a rank of none": ({"r": 0}, "'r': expected a rank"),
     "a rank that is huge": ({"r": 1 << 60}, "'r': expected a rank"),
@@ -83,6 +88,54 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "eval", refuse)
     monkeypatch.setattr(builtins, "exec", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def keys_of_kinds() -> list[tuple[str, str]]:
+    found = [(kind.name, key) for kind in kinds().values() for key in kind.keys]
+    patterns = [(kind.name, k.pattern) for kind in kinds().values() for k in kind.keys.values() if k.pattern]
+    return [*found, *patterns, *((name, key) for name in kinds() for key in COMMON)]
+
+
+COMMON = (
+    "task_type", "peft_version", "base_model_name_or_path", "target_modules", "exclude_modules", "modules_to_save",
+    "layers_to_transform", "layers_pattern", "bias", "fan_in_fan_out", "init_weights", "auto_mapping",
+)  # fmt: skip
+WRONG: list[Any] = [
+    {"a": {"b": "evil_module"}}, [{"a": 1}], [[["x"]]], "\x00\n", 1e300, "x" * 5000, {"(?=x)": [[]]}, [None],
+    {"a": None},
+]  # fmt: skip
+"""Values that no key of any kind may have."""
+
+
+@pytest.mark.parametrize("kind", sorted(kinds()))
+def test_no_key_of_any_kind_takes_a_value_of_a_wrong_type(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid(monkeypatch)
+    accepted = []
+    for key in [key for name, key in keys_of_kinds() if name == kind]:
+        for value in WRONG:
+            try:
+                parse_config(json.dumps({"peft_type": kind, "target_modules": ["q_proj"], key: value}), "here")
+            except CheckpointError:
+                continue
+            accepted.append((key, value))
+    assert not accepted
+
+
+@pytest.mark.parametrize("kind", sorted(kinds()))
+def test_no_kind_takes_a_key_that_is_not_its_own(kind: str) -> None:
+    text = json.dumps(
+        {"peft_type": kind, "target_modules": ["q_proj"], "tokenizer_kwargs": {"trust_remote_code": True}}
+    )
+    with pytest.raises(CheckpointError, match="'tokenizer_kwargs' is not known"):
+        parse_config(text, "here")
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_a_kind_without_a_change_is_one_problem_that_says_what_to_do(kind: str) -> None:
+    with pytest.raises(CheckpointError, match="cannot be used") as caught:
+        parse_config(json.dumps({"peft_type": kind, "a": 1, "b": 2}), "here")
+    assert not caught.value.problems
+    assert "load it with PEFT" in str(caught.value) or "merge_and_unload" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +212,7 @@ FILES: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     ),
     "no prefix": ({"q_proj.lora_A.weight": (4, 8)}, "does not begin with 'base_model.model.'"),
     "a part of another method": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_E": (4, 1)}, "nothing that a LoRA"),
-    "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "nothing that a LoRA"),
+    "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "has no lora_B"),
     "a length without DoRA": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_magnitude_vector": (8,)}, "use_dora is"),
     "a bias that is switched off": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_B.bias": (8,)}, "lora_bias is false"),
     "factors of a convolution": ({A: (4, 8, 3, 3), B: (8, 4, 1, 1)}, "convolutions are not supported"),

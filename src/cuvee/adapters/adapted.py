@@ -15,9 +15,17 @@ from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.places import Edit, Placed, place
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.errors import CheckpointError
+from cuvee.ops.blas import one_thread_a_matrix
 
 PIECE = 1 << 17
 """Elements that are read at once."""
+
+VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+"""Files that a folder of a tokenizer has one of."""
+
+COPIES = 5
+"""Matrices of float64 that a change of another kind than LoRA takes at most: the old, the new, and what is between."""
 
 BLOCK = 1 << 14
 """Elements to which products are added at once: they stay in a cache."""
@@ -42,6 +50,8 @@ class Adapted:
         stored: Mapping[str, str] = getattr(base, "meant", {})
         copied = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
         known = {**base.tensors, **copied}
+        known |= {name: replace(known[name], shape=shape) for name, shape in self.placed.resized.items()}
+        self.tokenizer_place: Path | None = tokenizer_folder(adapter.folder)
         self.meant: Mapping[str, str] = dict(stored) | {
             name: stored.get(self.placed.origin(name), known[name].dtype) for name in self.placed.edits
         }
@@ -58,7 +68,11 @@ class Adapted:
         edit = self.placed.edits.get(name)
         if edit is None:
             return 0
-        rank = sum(factors.rank * factors.experts for factors in edit.factors)
+        experts = 1 if edit.expert is not None else None
+        if edit.change is not None:
+            matrix = self.tensors[edit.weight or name].elements
+            return matrix * 8 * COPIES
+        rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
         spec = self.tensors[name]
         row = spec.shape[-1] if spec.shape else 1
         return rank * (spec.elements // max(row, 1) + row) * 4 * 3 + max(PIECE, row) * 24
@@ -90,11 +104,62 @@ class Adapted:
         spec = self.tensors[edit.name]
         width = spec.shape[-1] if spec.shape else 1
         low, high = first // width, -(-last // width)
+        if edit.change is not None:
+            return self._changed(edit)[first:last]
         rows = self._changed_rows(edit, low, high)
         if edit.magnitude is not None:
             rows = self._scaled(edit, rows, low, high)
         flat: np.ndarray = rows.reshape(-1)[first - low * width : last - low * width]
         return flat
+
+    def _changed(self, edit: Edit) -> np.ndarray:
+        """Return all elements of a tensor that another kind than LoRA changes. A thread keeps those of one."""
+        name, numbers = getattr(self._own, "changed", ("", np.zeros(0)))
+        if name == edit.name:
+            kept: np.ndarray = numbers
+            return kept
+        self._own.changed = ("", np.zeros(0))
+        changed = self._compute(edit)
+        self._own.changed = (edit.name, changed)
+        return changed
+
+    def _compute(self, edit: Edit) -> np.ndarray:
+        """Compute in float64, on one thread of the linear algebra library: the bytes are the same on any number."""
+        kind, change = self.adapter.config.kind, edit.change
+        assert kind is not None, "only called for another kind than LoRA"
+        assert change is not None, "only called for another kind than LoRA"
+        parts, settings = self.adapter.parts(change), dict(change.settings)
+        matrix = self._matrix(edit.weight or edit.name, edit)
+        dtype = NUMPY[self.tensors[edit.name].dtype]
+        try:
+            with np.errstate(over="ignore", invalid="ignore", divide="ignore"), one_thread_a_matrix():
+                if edit.weight is not None and kind.bias is not None:
+                    bias = self._stored_or_base(edit, self.tensors[edit.name].elements)
+                    result = kind.bias(bias, matrix, parts, settings)
+                elif kind.change is not None:
+                    result = kind.change(matrix, parts, settings)
+                    result = result.T if edit.turned else result
+                else:
+                    raise ValueError("nothing to change")
+        except (ValueError, IndexError, np.linalg.LinAlgError) as error:
+            message = f"what it holds for '{change.module}' does not fit the base: {error}"
+            raise CheckpointError(message, where=self.adapter.name) from error
+        if result.shape != self.tensors[edit.name].shape:
+            message = (
+                f"'{edit.name}' would have shape {list(result.shape)} and not {list(self.tensors[edit.name].shape)}"
+            )
+            raise CheckpointError(message, where=self.adapter.name)
+        return np.ascontiguousarray(result.astype(dtype)).reshape(-1)
+
+    def _matrix(self, name: str, edit: Edit) -> np.ndarray:
+        """Read the matrix of a module as [out, in] in float64, as it is before the change."""
+        spec = self.tensors[name]
+        own = edit if edit.weight is None else Edit(name, full=self.adapter.full.get(name))
+        matrix = self._rows_of(own, 0, spec.shape[0], spec.shape[1]).astype(np.float64)
+        return matrix.T if edit.turned else matrix
+
+    def _stored_or_base(self, edit: Edit, size: int) -> np.ndarray:
+        return self._rows_of(edit, 0, 1, size).astype(np.float64).reshape(-1)
 
     def _changed_rows(self, edit: Edit, low: int, high: int) -> np.ndarray:
         """Return rows [low, high) of W + s B A, where W is the base's or what the adapter has in its place."""
@@ -138,9 +203,15 @@ class Adapted:
             kept: list[Pair] = pairs
             return kept
         self._own.pairs = ("", [])
-        read = self.adapter.expert_pairs(edit.factors[0])
+        if edit.expert is not None:
+            read = [self.adapter.expert_pair(edit.factors[0], edit.expert)]
+        else:
+            read = self.adapter.expert_pairs(edit.factors[0])
         if edit.turned:
             read = [(np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) for left, right in read]
+        if edit.expert is not None:
+            (left, right), height = read[0], self.tensors[edit.name].shape[0]
+            read = [(left[edit.first_row : edit.first_row + height], right)]
         self._own.pairs = (edit.name, read)
         return read
 
@@ -183,6 +254,13 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
             np.multiply(factors[:, k, None], right[k], out=term)
             change += term
         block += change
+
+
+def tokenizer_folder(folder: Path | None) -> Path | None:
+    """Return an adapter's folder if it holds a tokenizer: the one that the adapter was trained with."""
+    if folder is None or not any((folder / name).is_file() for name in VOCABULARIES):
+        return None
+    return folder
 
 
 def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:

@@ -1,27 +1,43 @@
 """An adapter's folder: its config, and which tensor of its file is what. Numbers are read when they are asked for."""
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
+from cuvee.adapters.patterns import names_one_of
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
 from cuvee.errors import CheckpointError, CuveeError, several
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
-PREFIX = "base_model.model."
+OUTER = "base_model."
+PREFIX = f"{OUTER}model."
 MOST_SHOWN = 8
+INTEGERS: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
+"""Types of places in a matrix, by their name in a header."""
+
+PIECE = 1 << 20
+"""Numbers of an adapter that are read at once where not all of them are needed."""
 
 _LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bias)$")
 _EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
 _MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
-_TOKENS = re.compile(r"^(?P<module>.+)\.token_adapter\.trainable_tokens_delta$")
+_TOKENS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
+_NAMED = re.compile(
+    r"\.(?P<what>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|trainable_tokens_delta|modules_to_save)"
+    r"\.(?P<name>[^.]+)(?P<rest>\.(weight|bias))?$"
+)
+"""How a state dict has them that was saved as it was, with the adapter's name within."""
+
+_SAVED = re.compile(r"^(?P<module>.+)\.modules_to_save\.(?P<parameter>[^.]+)$")
+_ORIGINAL = re.compile(r"^(?P<module>.+)\.original_module\.(?P<parameter>[^.]+)$")
+_FROZEN = re.compile(r"\.(token_adapter\.)?base_layer\.")
 _ODD = re.compile(r"\.(lora_|token_adapter|modules_to_save|original_module)")
 
 Kind = Literal["linear", "embedding", "parameter"]
@@ -48,6 +64,16 @@ class Factors:
 
 
 @dataclass(frozen=True)
+class Change:
+    """What an adapter of another kind than LoRA holds for a module: parts by their stored names, and its settings."""
+
+    module: str
+    kind: str
+    parts: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Tokens:
     """New rows of an embedding: those of some tokens."""
 
@@ -57,7 +83,10 @@ class Tokens:
 
 
 class Adapter:
-    """A LoRA adapter. `full` are tensors that replace the base's, by the base's name for them."""
+    """An adapter. `full` are tensors that replace the base's, by the base's name for them.
+
+    `factors` are LoRA's by their modules, and `changes` those of another kind.
+    """
 
     def __init__(self, name: str, config: AdapterConfig, source: TensorSource, folder: Path | None = None) -> None:
         self.name = name
@@ -66,6 +95,7 @@ class Adapter:
         self.folder = folder
         reader = _Names(name, config, source)
         self.factors: Mapping[str, Factors] = reader.factors()
+        self.changes: Mapping[str, Change] = reader.changes()
         self.full: Mapping[str, str] = reader.full
         self.tokens: Mapping[str, Tokens] = reader.tokens
         if reader.problems:
@@ -84,6 +114,17 @@ class Adapter:
         left, right = (first.T, second.T) if factors.kind == "embedding" else (second, first)
         return np.ascontiguousarray(left * np.float32(factors.scale)), np.ascontiguousarray(right)
 
+    def expert_pair(self, factors: Factors, expert: int) -> tuple[np.ndarray, np.ndarray]:
+        """Read the pair of one expert, without the numbers of the others in memory."""
+        rank, (rows, _) = factors.rank, self.source.tensors[factors.second].shape
+        right = self.read_rows(factors.first, expert * rank, (expert + 1) * rank)
+        left = np.empty((rows, rank), np.float32)
+        step = max(1, PIECE // (rank * factors.experts))
+        for low in range(0, rows, step):
+            piece = self.read_rows(factors.second, low, min(low + step, rows))
+            left[low : low + len(piece)] = piece.reshape(len(piece), rank, -1)[:, :, expert]
+        return left * np.float32(factors.scale), right
+
     def expert_pairs(self, factors: Factors) -> list[tuple[np.ndarray, np.ndarray]]:
         """Read the pairs of the experts that lie in one pair of factors: A by expert and rank, B by rank and expert."""
         count, (left, right) = factors.experts, self.pair(factors)
@@ -91,12 +132,59 @@ class Adapter:
         seconds = left.reshape(len(left), factors.rank, count)
         return [(np.ascontiguousarray(seconds[:, :, e]), firsts[e]) for e in range(count)]
 
+    def for_parameter(self, factors: Factors, parameter: str) -> Factors | None:
+        """Return the factors as those of one parameter, whose name decides rank and scale; None if they do not fit."""
+        rank = self.config.rank_of(parameter)
+        held = self.source.tensors[factors.first].shape[0]
+        if held % rank:
+            return None
+        return replace(factors, rank=rank, experts=held // rank, scale=self.config.scale_of(parameter))
+
+    def parts(self, change: Change) -> dict[str, np.ndarray]:
+        """Read the parts of a change in float64, places as whole numbers."""
+        return {part: self._part(stored) for part, stored in change.parts}
+
+    def _part(self, stored: str) -> np.ndarray:
+        spec = self.source.tensors[stored]
+        if spec.dtype in MERGEABLE:
+            return self.read(stored).astype(np.float64)
+        raw = np.empty(spec.nbytes, np.uint8)
+        self.source.read_into(stored, 0, [raw])
+        return np.asarray(raw.view(INTEGERS[spec.dtype]).reshape(spec.shape))
+
+    def change_shapes(self, change: Change) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of a module's own parts, by their names."""
+        shared = self.config.kind.shared if self.config.kind is not None else ()
+        return {part: self.source.tensors[stored].shape for part, stored in change.parts if part not in shared}
+
+    def is_set(self, factors: Factors) -> bool:
+        """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
+        if factors.magnitude is not None:
+            return True
+        stored = [name for name in (factors.second, factors.bias) if name is not None]
+        return factors.scale != 0 and any(self._has_numbers(name) for name in stored)
+
+    def _has_numbers(self, name: str) -> bool:
+        shape = self.source.tensors[name].shape
+        step = max(1, PIECE // max(int(np.prod(shape[1:])), 1))
+        lows = range(0, shape[0], step)
+        return any(self.read_rows(name, low, min(low + step, shape[0])).any() for low in lows)
+
     def read(self, name: str) -> np.ndarray:
         """Read a stored tensor as float32."""
+        shape = self.source.tensors[name].shape
+        if not shape:
+            return self.read_rows(name, 0, 1).reshape(())
+        return self.read_rows(name, 0, shape[0]).reshape(shape)
+
+    def read_rows(self, name: str, low: int, high: int) -> np.ndarray:
+        """Read rows [low, high) of a stored tensor as float32 [rows, numbers of each]."""
         spec = self.source.tensors[name]
-        raw = np.empty(spec.nbytes, np.uint8)
-        self.source.read_into(name, 0, [raw])
-        numbers = raw.view(NUMPY[spec.dtype]).reshape(spec.shape).astype(np.float32)
+        rows = spec.shape[0] if spec.shape else 1
+        size = spec.nbytes // rows
+        raw = np.empty((high - low) * size, np.uint8)
+        self.source.read_into(name, low * size, [raw])
+        numbers = raw.view(NUMPY[spec.dtype]).reshape(high - low, -1).astype(np.float32)
         if not np.isfinite(numbers).all():
             raise CheckpointError(f"'{name}' holds numbers that are not finite", where=self.name)
         return numbers
@@ -133,17 +221,29 @@ class _Names:
         self.full: dict[str, str] = {}
         self.tokens: dict[str, Tokens] = {}
         self.parts: dict[str, dict[str, str]] = {}
+        self.shared: dict[str, str] = {}
+        self.adapter_names = _adapter_names(source.tensors)
+        if len(self.adapter_names) > 1:
+            shown = ", ".join(sorted(self.adapter_names))
+            self.note(f"holds several adapters ({shown})", "save one of them with PEFT's save_pretrained")
+            return
         for stored in source.tensors:
             self.sort(stored)
+
+    @property
+    def kind_name(self) -> str:
+        return "LoRA" if self.config.kind is None else self.config.kind.name
 
     def note(self, message: str, hint: str | None = None) -> None:
         self.problems.append(CheckpointError(message, where=self.where, hint=hint))
 
     def sort(self, stored: str) -> None:
         """Note what a tensor is, by its name."""
-        name = stored.removeprefix(PREFIX)
+        name = self.plain_name(stored).removeprefix(PREFIX)
         spec = self.source.tensors[stored]
-        if name == stored:
+        if self.is_of_kind(name, stored):
+            return
+        if not stored.startswith(PREFIX):
             self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
         elif spec.dtype not in MERGEABLE:
             self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
@@ -157,27 +257,99 @@ class _Names:
             self.part(match["module"], "magnitude", stored)
         elif match := _TOKENS.match(name):
             self.new_rows(match["module"], stored)
-        elif _ODD.search(name):
-            self.note(f"'{stored}' is nothing that a LoRA adapter is known to have")
+        elif match := _SAVED.match(name):
+            # PEFT itself loads the tensor without `modules_to_save` in its name, where there is one.
+            self.full.setdefault(f"{match['module']}.{match['parameter']}", stored)
+        elif match := _ORIGINAL.match(name):
+            self.original(f"{match['module']}.{match['parameter']}", stored)
+        elif _ODD.search(_FROZEN.sub(".", name)):
+            self.note(f"'{stored}' is nothing that a {self.kind_name} adapter is known to have")
         else:
-            self.full[name.replace(".base_layer.", ".")] = stored
+            self.full[_FROZEN.sub(".", name)] = stored
+
+    def is_of_kind(self, name: str, stored: str) -> bool:
+        """Note a tensor that only another kind than LoRA has; say whether it is one."""
+        kind = self.config.kind
+        if kind is None:
+            return False
+        outer = name.removeprefix(OUTER)
+        if outer in kind.shared:
+            self.shared[outer] = stored
+            return True
+        for part in kind.parts | set(kind.ignored):
+            if name.endswith(f".{part}") and stored.startswith(PREFIX):
+                if part in kind.parts:
+                    self.kind_part(name.removesuffix(f".{part}"), part, stored)
+                return True
+        if kind.whole is not None and f".{kind.whole}." in name and "trainable_tokens_delta" not in name:
+            self.full[name.replace(f".{kind.whole}.", ".").replace(".base_layer.", ".")] = stored
+            return True
+        return False
+
+    def kind_part(self, module: str, part: str, stored: str) -> None:
+        spec = self.source.tensors[stored]
+        if spec.elements == 0:
+            self.note(f"'{stored}' is empty: shards were not gathered when it was saved")
+        elif spec.dtype not in MERGEABLE and spec.dtype not in INTEGERS:
+            self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
+        else:
+            self.part(module, part, stored)
+
+    def changes(self) -> dict[str, Change]:
+        """Return what another kind than LoRA holds for each module."""
+        kind = self.config.kind
+        if kind is None:
+            return {}
+        lacking = [name for name in kind.shared if name not in self.shared]
+        if lacking:
+            self.note(f"has no '{lacking[0]}', which all modules of a {kind.name} adapter share")
+            return {}
+        found = {}
+        for module, parts in self.parts.items():
+            if not targets(self.config, module):
+                self.note(f"holds parts for '{module}', which its config does not target: PEFT would leave them out")
+                continue
+            listed = tuple(sorted({**parts, **self.shared}.items()))
+            settings = tuple(sorted(self.config.settings_of(module).items()))
+            found[module] = Change(module, kind.name, listed, settings)
+        if not found and not self.full and not self.tokens and not self.problems:
+            self.note(f"holds nothing of a {kind.name} adapter")
+        return found
+
+    def plain_name(self, stored: str) -> str:
+        """Return the name without that of the adapter, if it is one of a saved state dict."""
+        match = _NAMED.search(stored)
+        if match is None or match["name"] not in self.adapter_names:
+            return stored
+        return stored[: match.start()] + f".{match['what']}{match['rest'] or ''}"
+
+    def original(self, name: str, stored: str) -> None:
+        """Pass over the frozen weights that a saved module replaces. Alone they would say nothing of the adapter."""
+        module, _, parameter = name.rpartition(".")
+        saved = (f"{PREFIX}{module}.modules_to_save.{parameter}", PREFIX + name)
+        if not any(self.plain_name(other) in saved for other in self.source.tensors):
+            self.note(f"'{stored}' is what a saved module replaces, and that module is not there")
 
     def part(self, module: str, what: str, stored: str) -> None:
         self.parts.setdefault(module, {})[what] = stored
 
     def new_rows(self, module: str, stored: str) -> None:
         by_module = self.config.token_indices
-        indices = next(
-            (v for key, v in by_module.items() if not key or module == key or module.endswith(f".{key}")), ()
-        )
+        named = [indices for key, indices in by_module.items() if not key or names_one_of(module, [key])]
+        # A tied head has the rows of its embedding, under a name that the config does not have.
+        indices = next(iter(named or (by_module.values() if len(by_module) == 1 else ())), ())
         rows = self.source.tensors[stored].shape
         if len(rows) != 2 or rows[0] != len(indices):
             self.note(f"'{stored}' has shape {list(rows)}, and the config names {len(indices)} tokens")
         self.tokens[module] = Tokens(module, indices, stored)
 
     def factors(self) -> dict[str, Factors]:
+        if self.config.kind is not None:
+            return {}
         found = {}
         for module, parts in self.parts.items():
+            if self.repeats_embedding(module, parts):
+                continue
             made = self.factors_of(module, parts)
             if made is not None:
                 found[module] = made
@@ -204,7 +376,7 @@ class _Names:
             return None
         rank, held = self.config.rank_of(unwrapped), shapes[0][0]
         experts = held // rank if is_parameter and held % rank == 0 else 1
-        if held != rank * experts or shapes[1][1] != held:
+        if (held != rank * experts and not is_parameter) or shapes[1][1] != held:
             message = f"the factors of '{module}' have shapes {list(shapes[0])} and {list(shapes[1])}, and its rank is"
             self.note(f"{message} {rank} by the config", "r, rank_pattern and the tensors must agree")
             return None
@@ -219,10 +391,33 @@ class _Names:
         bias = parts.get("B bias")
         return Factors(module, kind, rank, scale, first, second, bias, magnitude, experts, nested)
 
+    def repeats_embedding(self, module: str, parts: Mapping[str, str]) -> bool:
+        """Say whether factors are those of an embedding once more: PEFT saves them for a head that it ties to it."""
+        if not self.config.ties_weights or targets(self.config, module) or not {"A", "B"} <= set(parts):
+            return False
+        own = [self.source.tensors[parts[side]].shape for side in "AB"]
+        for other in self.parts.values():
+            if {"embedding A", "embedding B"} <= set(other):
+                shapes = [self.source.tensors[other[f"embedding {side}"]].shape for side in "BA"]
+                if own == [shape[::-1] for shape in shapes]:
+                    return True
+        return False
+
     def is_of_parameters(self, module: str) -> bool:
-        """Say whether a module is one of whose parameters `target_parameters` names one."""
+        """Say whether a module is one of whose parameters `target_parameters` names one.
+
+        A name alone, as PEFT writes for adapters that it converted, may be of any module that is not targeted itself.
+        """
         owners = [name.rpartition(".")[0] for name in self.config.target_parameters]
-        return any(module == owner or module.endswith(f".{owner}") for owner in owners if owner)
+        if any(names_one_of(module, [owner]) for owner in owners if owner):
+            return True
+        return "" in owners and not targets(self.config, module)
+
+
+def _adapter_names(tensors: Iterable[str]) -> set[str]:
+    """Return the names of adapters that stand within the names of tensors: none where PEFT has saved them."""
+    matches = [match for match in map(_NAMED.search, tensors) if match is not None]
+    return {match["name"] for match in matches if match["rest"] or match["name"] not in ("weight", "bias")}
 
 
 def _unwrapped(module: str) -> tuple[str, int]:

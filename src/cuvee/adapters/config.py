@@ -7,11 +7,13 @@ executed or opened. A key that is not known is refused unless its value switches
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cuvee.adapters.kind import Kind, kinds
 from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
+from cuvee.adapters.refused import REFUSED
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
@@ -41,6 +43,13 @@ _VARIANTS = {
 }
 """Switches of variants whose function is not that of W + s B A, and why."""
 
+_COMMON = (
+    "task_type", "peft_version", "inference_mode", "revision", "base_model_name_or_path", "peft_type", "auto_mapping",
+    "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern", "bias",
+    "fan_in_fan_out", "init_weights",
+)  # fmt: skip
+"""Keys of every kind besides LoRA, next to its own."""
+
 _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
 _MOVED_BASE = {
     "pissa": "PiSSA", "olora": "OLoRA", "corda": "CorDA", "loftq": "LoftQ", "lora_ga": "LoRA-GA",
@@ -50,7 +59,10 @@ _MOVED_BASE = {
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What an adapter's config says of its mathematics. Names of modules are those inside the base model."""
+    """What an adapter's config says of its mathematics. Names of modules are those inside the base model.
+
+    `kind` is None for LoRA; the `settings` are those of another kind.
+    """
 
     where: str
     base: str | None
@@ -72,9 +84,20 @@ class AdapterConfig:
     target_parameters: tuple[str, ...]
     token_indices: Mapping[str, tuple[int, ...]]
     ties_weights: bool
+    peft_version: str | None = None
+    kind: Kind | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    setting_patterns: Mapping[str, Patterns[float]] = field(default_factory=dict)
+
+    def settings_of(self, module: str) -> dict[str, Any]:
+        """Return what a kind's keys say for one module, where patterns may give it other values."""
+        own = dict(self.settings)
+        for key, patterns in self.setting_patterns.items():
+            own[key] = patterns.value(module, own[key])
+        return own
 
     def rank_of(self, module: str) -> int:
-        """Return the rank that a module's factors must have."""
+        """Return the rank that the factors of a module, or of a parameter of one, must have."""
         return self.rank_pattern.value(module, self.rank)
 
     def scale_of(self, module: str) -> float:
@@ -132,9 +155,35 @@ class _Reader:
         self.problems.append(CheckpointError(message, where=self.where, hint=hint))
 
     def config(self) -> AdapterConfig:
-        self.check_kind()
-        self.check_keys()
+        kind = self.kind()
+        if self.problems:
+            return self.plain()
+        self.check_keys(kind)
+        self.check_imports()
+        if kind is not None:
+            return self.of_kind(kind)
         self.check_start()
+        return self.plain()
+
+    def of_kind(self, kind: Kind) -> AdapterConfig:
+        """Read the config of another kind than LoRA."""
+        settings = {key: self.take(key, known.default, known.fits, known.expected) for key, known in kind.keys.items()}
+        patterned = {key: known for key, known in kind.keys.items() if known.pattern is not None}
+        patterns = {key: self.patterns(known.pattern or "", known.fits, float) for key, known in patterned.items()}
+        start = self.take("init_weights", True, _is_start, "true, false or a word")
+        common = _Reader({key: self.data[key] for key in _COMMON if key in self.data and key != "bias"}, self.where)
+        config = common.plain()
+        self.problems += common.problems
+        if "token_indices" in kind.keys:
+            config = replace(config, token_indices=self.token_indices("token_indices"))
+        if not self.problems and (reason := kind.refusal(settings)) is not None:
+            self.note(f"this {kind.name} adapter cannot be used: {reason}")
+        self.take("bias", "none", _is_bias, "a word")
+        settings = {**settings, "init_weights": start} if "init_weights" in kind.keys else settings
+        return replace(config, kind=kind, settings=settings, setting_patterns=patterns)
+
+    def plain(self) -> AdapterConfig:
+        """Read the keys of LoRA."""
         bias = self.take("bias", "none", lambda v: v in ("none", "all", "lora_only"), "none, all or lora_only")
         return AdapterConfig(
             where=self.where,
@@ -157,22 +206,38 @@ class _Reader:
             target_parameters=self.names("target_parameters"),
             token_indices=self.token_indices(),
             ties_weights=self.switch("ensure_weight_tying"),
+            peft_version=self.take("peft_version", None, _is_text, "a version"),
         )
 
-    def check_kind(self) -> None:
-        kind = self.data.get("peft_type")
-        if kind != "LORA":
-            found = "no peft_type" if kind is None else f"peft_type {shown(kind)}"
-            self.note(f"expected a LoRA adapter, found {found}", "adapters of other kinds cannot be read")
+    def kind(self) -> Kind | None:
+        """Return the kind that the config names, None for LoRA. One that is refused is one problem."""
+        name = self.data.get("peft_type")
+        if name == "LORA":
+            return None
+        if not isinstance(name, str):
+            self.note("found no peft_type", "expected the config of an adapter as PEFT writes it")
+            return None
+        if name in REFUSED:
+            self.note(f"adapters of the kind {shown(name)} cannot be used: {REFUSED[name]}")
+            return None
+        found = kinds().get(name)
+        if found is None:
+            self.note(f"the kind of adapter {shown(name)} is not known", "merge it with PEFT, then use the model")
+        return found
 
-    def check_keys(self) -> None:
+    def check_keys(self, kind: Kind | None) -> None:
+        """Note keys that are set and not known. Whatever switches a key off is taken for none."""
+        known = _HARMLESS if kind is None else (*_COMMON, *_keys_of(kind))
         for key, value in self.data.items():
             if value in (None, False) or value == [] or value == {}:
                 continue
-            if key in _VARIANTS:
+            if kind is None and key in _VARIANTS:
                 self.note(f"{shown(key)} is set: {_VARIANTS[key]}, which is not supported")
-            elif key not in _HARMLESS:
+            elif key not in known:
                 self.note(f"the key {shown(key)} is not known, and it is set to {shown(value)}")
+
+    def check_imports(self) -> None:
+        """Note what PEFT would import."""
         if self.data.get("megatron_core") not in (None, "megatron.core"):
             self.note(f"'megatron_core' names a module to import: {shown(self.data['megatron_core'])}")
         if not _is_plain_mapping(self.data.get("auto_mapping")):
@@ -228,10 +293,14 @@ class _Reader:
         value = self.take("layers_to_transform", [], _are_layers, "a layer's number, or a list of them")
         return (value,) if isinstance(value, int) else tuple(value)
 
-    def token_indices(self) -> Mapping[str, tuple[int, ...]]:
-        value = self.take("trainable_token_indices", {}, _are_token_indices, "numbers of tokens, by module or alone")
+    def token_indices(self, key: str = "trainable_token_indices") -> Mapping[str, tuple[int, ...]]:
+        value = self.take(key, {}, _are_token_indices, "numbers of tokens, by module or alone")
         listed = {"": value} if isinstance(value, list) else value
         return {module: tuple(indices) for module, indices in listed.items()}
+
+
+def _keys_of(kind: Kind) -> tuple[str, ...]:
+    return (*kind.keys, *(key.pattern for key in kind.keys.values() if key.pattern is not None))
 
 
 def targets(config: AdapterConfig, module: str) -> bool:
@@ -268,6 +337,14 @@ def _is_plain_mapping(value: Any) -> bool:
     fixed = isinstance(value.get("unsloth_fixed", True), bool)
     known = isinstance(library, str) and library.startswith("transformers.models.")
     return fixed and known and isinstance(name, str) and name.isidentifier()
+
+
+def _is_start(value: Any) -> bool:
+    return isinstance(value, bool) or _is_text(value)
+
+
+def _is_bias(value: Any) -> bool:
+    return value in ("none", "all", "lora_only") or (isinstance(value, str) and value.endswith("_only"))
 
 
 def _is_text(value: Any) -> bool:

@@ -49,6 +49,10 @@ class Group:
         if problems:
             raise several(problems)
         placed = [place(base, adapter) for adapter in self.adapters] if base is not None else []
+        other = next((name for one in placed for name in one.resized), None)
+        if other is not None:
+            message = f"an adapter has '{other}' for other tokens than the base has"
+            raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
         self._origins = {name: origin for one in placed for name, origin in one.origins.items()}
 
     def shape(self, module: str) -> tuple[int, int]:
@@ -185,6 +189,11 @@ def _product(adapter: Adapter, module: str, shape: tuple[int, int]) -> Product:
 
 def _not_mergeable(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     for adapter in adapters:
+        if adapter.config.kind is not None:
+            message = f"is a {adapter.config.kind.name} adapter, and only LoRA adapters are merged as factors"
+            hint = "apply it to its base (cuvee adapters apply), then merge the models, or extract an adapter from one"
+            yield CheckpointError(message, where=adapter.name, hint=hint)
+            continue
         with_magnitude = next((f.module for f in adapter.factors.values() if f.magnitude is not None), None)
         if with_magnitude is not None:
             message = f"has DoRA (in '{with_magnitude}'): what it changes depends on the base, and is not of low rank"

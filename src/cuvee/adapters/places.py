@@ -1,18 +1,22 @@
 """Which tensors of a base an adapter changes, and how: names matched, shapes checked, ties undone where needed."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blake3 import blake3
 
-from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.adapter import Adapter, Change, Factors
+from cuvee.adapters.config import targets
+from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule
+from cuvee.adapters.patterns import names_one_of
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.errors import CheckpointError, CuveeError, closest, several
 from cuvee.structure import Structure, Tie, infer
 from cuvee.structure.config import untied
+from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 
 MOST_SHOWN = 8
 MOST_PARTS = 4
@@ -34,7 +38,9 @@ class Edit:
     """What an adapter does to one tensor: replaces it or rows of it, adds to it, gives its outputs other lengths.
 
     `turned` says that the base stores the matrix as [in, out]; `by_column` that outputs are columns. `tokens` and
-    `rows` are the tensor with new rows, and for each of them where it goes.
+    `rows` are the tensor with new rows, and for each of them where it goes. Where a base stores experts one by one,
+    `expert` says whose factors they are, and `first_row` at which row of the stack's matrix this one starts. `change`
+    is that of another kind than LoRA; a bias that it changes has the matrix of its module as `weight`.
     """
 
     name: str
@@ -46,6 +52,10 @@ class Edit:
     magnitude: str | None = None
     turned: bool = False
     by_column: bool = False
+    expert: int | None = None
+    first_row: int = 0
+    change: Change | None = None
+    weight: str | None = None
 
     def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
         """Give (row of the tensor, row of the new ones) for the new rows in [low, high)."""
@@ -56,7 +66,8 @@ class Edit:
 class Placed:
     """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
 
-    `origins` are the base's tensors that the adapter changes, by its own names for them.
+    `origins` are the base's tensors that the adapter changes, by its own names for them. `resized` are the shapes of
+    tensors that the adapter brings for more or fewer tokens than the base has.
     """
 
     edits: Mapping[str, Edit]
@@ -65,6 +76,7 @@ class Placed:
     config_changes: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    resized: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def origin(self, name: str) -> str:
         """Return the tensor of the base that is behind one."""
@@ -87,6 +99,17 @@ def place(base: TensorSource, adapter: Adapter) -> Placed:
     return placed
 
 
+@dataclass(frozen=True)
+class _Fit:
+    """Factors as those of a parameter: its name in memory, and in the base unless it is spread over the experts."""
+
+    factors: Factors
+    parameter: str
+    name: str | None
+    turned: bool
+    spread: Spread | None = None
+
+
 class _Placer:
     """Places one adapter over one base and notes problems instead of stopping at the first."""
 
@@ -99,7 +122,10 @@ class _Placer:
         self.notes: list[str] = []
         self.edits: dict[str, Edit] = {}
         self.copies: dict[str, str] = {}
+        self.spread = SpreadStacks(base.tensors)
         self.called: dict[str, str] = {}
+        self.resized: dict[str, tuple[int, ...]] = {}
+        self.rows = vocabulary_rows(base.tensors, base.config)
 
     def note(self, message: str, hint: str | None = None) -> None:
         self.problems.append(CheckpointError(message, where=self.adapter.name, hint=hint))
@@ -110,7 +136,10 @@ class _Placer:
         needed = [f"{f.module}.weight" for f in plain] + [*self.adapter.full]
         needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
         needed += [f"{f.module}.bias" for f in factors if f.bias]
-        needed += [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
+        changes = self.adapter.changes.values()
+        needed += [f"{change.module}.weight" for change in changes]
+        parameters = [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
+        needed += [name for name in parameters if self.stack_of(name) is None]
         self.called = self.names(list(dict.fromkeys(needed)))
         for name, stored in self.adapter.full.items():
             self.replace_whole(name, stored)
@@ -119,9 +148,12 @@ class _Placer:
         for found in plain:
             self.add_to_matrix(found)
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
-        changes, warnings = self.untie(), tuple(base_warnings(self.adapter))
+        for change in self.adapter.changes.values():
+            self.change_module(change)
+        config_changes = {**self.untie(), **self.new_vocabulary()}
+        warnings = (*base_warnings(self.adapter), *self.doubts())
         origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
-        return Placed(self.edits, self.copies, origins, changes, tuple(self.notes), warnings)
+        return Placed(self.edits, self.copies, origins, config_changes, tuple(self.notes), warnings, self.resized)
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
@@ -149,6 +181,13 @@ class _Placer:
         return self.tie is not None and self.tie.state == "tied" and name == head_name(self.tie, self.base.config)
 
     def found(self, name: str) -> tuple[str, TensorSpec] | None:
+        """Return the name and the kind of a tensor to be changed, in the size that the adapter gives it."""
+        place = self.placed_at(name)
+        if place is None or place[0] not in self.resized:
+            return place
+        return place[0], replace(place[1], shape=self.resized[place[0]])
+
+    def placed_at(self, name: str) -> tuple[str, TensorSpec] | None:
         """Return the name and the kind of a tensor to be changed. A tied head becomes one of its own."""
         called = self.called.get(name)
         is_head = called is not None and self.tie is not None and called == self.tie.head
@@ -170,13 +209,35 @@ class _Placer:
             return
         called, spec = found
         own = self.adapter.source.tensors[stored].shape
-        if own != spec.shape:
-            hint = None
-            if len(own) == len(spec.shape) == 2 and own[1] == spec.shape[1]:
-                hint = "it was trained with tokens that the base lacks: resize the base's vocabulary first"
-            self.note(f"has '{name}' of shape {list(own)} in the place of one of shape {list(spec.shape)}", hint)
+        if own != spec.shape and not self.has_other_tokens(called, spec, own):
+            self.note(f"has '{name}' of shape {list(own)} in the place of one of shape {list(spec.shape)}")
             return
+        if own != spec.shape:
+            self.resized[called] = own
         self.edits[called] = replace(self.edit(called), full=stored)
+
+    def has_other_tokens(self, called: str, spec: TensorSpec, own: tuple[int, ...]) -> bool:
+        """Say whether a tensor has a row for each token, and the adapter's has as many for others."""
+        listed = vocabulary_tensors(self.base.tensors, self.rows or 0)
+        by_token = called in listed or self.copies.get(called) in listed
+        return by_token and len(own) == len(spec.shape) and own[1:] == spec.shape[1:]
+
+    def new_vocabulary(self) -> dict[str, Any]:
+        """Check that all has rows for the same tokens if some has others than the base. Returns config changes."""
+        if not self.resized:
+            return {}
+        rows = {shape[0] for shape in self.resized.values()}
+        names = [*vocabulary_tensors(self.base.tensors, self.rows or 0), *self.copies]
+        lacking = [name for name in dict.fromkeys(names) if name not in self.resized]
+        if len(rows) > 1 or lacking:
+            counts = ", ".join(f"{shape[0]} rows for '{name}'" for name, shape in self.resized.items())
+            rest = f" and none for '{lacking[0]}'" if lacking else ""
+            hint = "save it where it was trained with save_pretrained(..., save_embedding_layers=True)"
+            self.note(f"was trained over another vocabulary: it has {counts}{rest}, the base {self.rows}", hint)
+            return {}
+        (count,) = rows
+        self.notes.append(f"the vocabulary becomes that of the adapter: {count} rows, the base has {self.rows}")
+        return resized(self.base.config, count)
 
     def replace_rows(self, name: str, stored: str, rows: tuple[int, ...]) -> None:
         found = self.found(name)
@@ -206,12 +267,41 @@ class _Placer:
         if factors.bias is not None:
             self.add_bias(factors)
 
+    def change_module(self, change: Change) -> None:
+        """Place the change of another kind than LoRA, of a matrix and of its bias if the kind has one."""
+        kind, found = self.adapter.config.kind, self.found(f"{change.module}.weight")
+        if kind is None or found is None:
+            return
+        name, spec = found
+        if spec.dtype not in MERGEABLE:
+            self.note(f"changes '{name}', which holds {spec.dtype}: codes, not numbers")
+            return
+        shapes = self.adapter.change_shapes(change)
+        turned = self.structure.of(name).input_first if name in self.structure.tensors else False
+        size = spec.shape[::-1] if turned else spec.shape
+        if len(size) != 2 or not kind.fits(shapes, *size):
+            listed = ", ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+            self.note(
+                f"what it holds for '{change.module}' ({listed}) does not fit '{name}' of shape {list(spec.shape)}"
+            )
+            return
+        if not kind.only_bias:
+            self.edits[name] = replace(self.edit(name), change=change, turned=turned)
+        bias = name.removesuffix("weight") + "bias"
+        if kind.bias is not None and bias in self.base.tensors:
+            self.edits[bias] = replace(self.edit(bias), change=change, weight=name, turned=turned)
+        elif kind.only_bias:
+            self.note(f"changes the bias of '{change.module}', which has none in the base")
+
     def is_turned(self, factors: Factors, name: str, spec: TensorSpec) -> bool | None:
         """Say whether the base stores a matrix as [in, out]. Its shape decides; of a square one what else is known."""
         shape = self.adapter.shape(factors)
         as_is, turned = spec.shape == shape, spec.shape == shape[::-1] and factors.kind == "linear"
         if not as_is and not turned:
-            self.note(f"'{name}' has shape {list(spec.shape)}, and the factors' product {list(shape)}")
+            hint = None
+            if shape[1] == spec.shape[-1] and self.has_other_tokens(name, spec, shape):
+                hint = "it was trained with tokens that the base lacks, and their rows are not in it"
+            self.note(f"'{name}' has shape {list(spec.shape)}, and the factors' product {list(shape)}", hint)
             return None
         if as_is and turned:
             stored = self.structure.tensors.get(name)
@@ -233,45 +323,112 @@ class _Placer:
         self.edits[name] = replace(self.edit(name), biases=(Bias(stored, factors.scale),))
 
     def parameters(self, factors: Factors) -> list[str]:
-        """List the base's names of the parameters that factors may be for."""
+        """List the names of the parameters that factors may be for, as a model in memory has them."""
         module = ".".join(part for part in factors.module.split(".") if part != "base_layer")
-        found = []
+        names = []
         for target in self.adapter.config.target_parameters:
             owner, _, parameter = target.rpartition(".")
-            if module == owner or module.endswith(f".{owner}"):
-                found.append(f"{module}.{parameter}")
-        return found
+            if not owner or names_one_of(module, [owner]):
+                names.append(f"{module}.{parameter}")
+        return names
+
+    def stack_of(self, parameter: str) -> Spread | None:
+        """Return the matrices of single experts that a base has in the place of a parameter; None if it has that."""
+        if parameter in self.base.tensors:
+            return None
+        owner, _, name = parameter.rpartition(".")
+        return self.spread.find(owner, name)
 
     def add_to_parameters(self, listed: Sequence[Factors]) -> None:
-        """Match the factors of a module with its parameters: by shape, which must leave no doubt."""
-        left: dict[Factors, list[tuple[str, bool]]] = {
-            factors: [(name, turned) for name in self.parameters(factors) for turned in self.fitting(factors, name)]
-            for factors in listed
-        }
+        """Match the factors of each module with its parameters: by shape, which must leave no doubt."""
+        by_module: dict[str, list[Factors]] = {}
+        for factors in listed:
+            by_module.setdefault(factors.module.replace(".base_layer", ""), []).append(factors)
+        for module, of_module in by_module.items():
+            options = {f: [o for name in self.parameters(f) for o in self.fitting(f, name)] for f in of_module}
+            self.match_parameters(module, options)
+
+    def match_parameters(self, module: str, options: Mapping[Factors, Sequence["_Fit"]]) -> None:
+        """Give each of a module's factors its parameter. Square ones are turned if those of its other stacks are."""
+        left = {factors: list(fits) for factors, fits in options.items()}
+        turned: set[bool] = set()
         while left:
-            factors = min(left, key=lambda f: len(left[f]))
-            options = left.pop(factors)
-            names = {name for name, _ in options}
-            if len(names) != 1 or len(options) != 1:
-                what = "no parameter" if not options else "several parameters"
-                known = ", ".join(sorted(names)) or ", ".join(self.parameters(factors))
+            factors = min(left, key=lambda f: (len({o.parameter for o in left[f]}), len(left[f])))
+            fits = left.pop(factors)
+            if len({fit.parameter for fit in fits}) != 1:
+                what = "several parameters" if fits else "no parameter"
+                known = ", ".join(sorted({fit.parameter for fit in fits})) or ", ".join(self.parameters(factors))
                 self.note(f"the factors of '{factors.module}' fit {what} of the base ({known}), by their shapes")
                 continue
-            ((name, turned),) = options
-            self.edits[name] = replace(self.edit(name), factors=(factors,), turned=turned)
-            left = {f: [option for option in options if option[0] != name] for f, options in left.items()}
+            fit = fits[0] if len(fits) == 1 else self.decided(fits, turned)
+            if fit is None:
+                continue
+            turned.add(fit.turned)
+            self.add_to_stack(fit)
+            left = {f: [o for o in others if o.parameter != fit.parameter] for f, others in left.items()}
 
-    def fitting(self, factors: Factors, name: str) -> list[bool]:
+    def decided(self, fits: Sequence["_Fit"], turned: set[bool]) -> "_Fit | None":
+        """Choose between the two orientations of factors for square matrices."""
+        parameter, name = fits[0].parameter, fits[0].name
+        if len(turned) == 1:
+            choice: bool | None = next(iter(turned))
+        else:
+            version = self.adapter.config.peft_version
+            choice = turned_by_rule(name, self.structure, self.base.config, version)
+        if choice is None:
+            message = (
+                f"nothing tells whether the factors of the square '{parameter}' are stored by outputs or by inputs"
+            )
+            hint = "let adapter_config.json say which PEFT wrote it (peft_version), or adapt its other stack, too"
+            self.note(message, hint)
+            return None
+        return next(fit for fit in fits if fit.turned == choice)
+
+    def fitting(self, factors: Factors, parameter: str) -> list["_Fit"]:
         """Return in which orientations factors fit a parameter: as [out, in] and as [in, out]."""
-        spec = self.base.tensors.get(self.called.get(name, ""))
+        own = self.adapter.for_parameter(factors, parameter)
+        if own is None:
+            return []
+        out, into = self.adapter.shape(own)
+        spread = self.stack_of(parameter)
+        if spread is not None:
+            turns = orientations(spread.shape, out, into, own.experts)
+            return [_Fit(own, parameter, None, turned, spread) for turned in turns]
+        spec = self.base.tensors.get(self.called.get(parameter, ""))
         if spec is None:
             return []
-        out, into = self.adapter.shape(factors)
-        stack = (factors.experts,) if len(spec.shape) == 3 else ()
-        as_is, turned = spec.shape == (*stack, out, into), spec.shape == (*stack, into, out)
-        if as_is and turned:
-            return [self.structure.of(spec.name).input_first]
-        return [False] * as_is + [True] * turned
+        turns = orientations(spec.shape, out, into, own.experts)
+        return [_Fit(own, parameter, spec.name, turned) for turned in turns]
+
+    def add_to_stack(self, fit: "_Fit") -> None:
+        if fit.spread is not None:
+            for name, expert, row in fit.spread.pieces():
+                self.add_to_piece(fit, Edit(name, expert=expert, first_row=row))
+        elif fit.name is not None:
+            self.add_to_piece(fit, self.edit(fit.name))
+
+    def add_to_piece(self, fit: "_Fit", edit: Edit) -> None:
+        kind = self.base.tensors[edit.name].dtype
+        if kind not in MERGEABLE:
+            self.note(f"changes '{edit.name}', which holds {kind}: codes, not numbers")
+            return
+        self.edits[edit.name] = replace(edit, factors=(fit.factors,), turned=fit.turned)
+
+    def doubts(self) -> Iterator[str]:
+        """Say what an adapter lacks that its config names, and whether it changes anything at all."""
+        lacking = [name for name in self.base.tensors if self.is_named(name) and name not in self.edits]
+        if lacking and self.edits:
+            count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
+        if self.adapter.folder is not None and not self.problems and changes_nothing(self.adapter):
+            yield "the adapter changes nothing: every B in it is zero, as before any training"
+
+    def is_named(self, name: str) -> bool:
+        """Say whether a config lists a matrix of the base among its targets, with patterns taken for no names."""
+        config, module = self.adapter.config, name.removesuffix(".weight")
+        if config.target_modules is None or module == name or len(self.base.tensors[name].shape) != 2:
+            return False
+        return targets(config, module) and self.structure.of(name).role in ("linear", "embedding", "head")
 
     def untie(self) -> dict[str, Any]:
         """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
@@ -279,7 +436,7 @@ class _Placer:
         if tie is None or tie.state not in ("tied", "stored twice"):
             return {}
         edit = self.edits.get(tie.embedding)
-        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors))
+        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors) or bool(edit.change))
         if changes_embedding and not self.adapter.config.ties_weights:
             head = head_name(tie, self.base.config)
             if head is None or any(place.module == "decoder" for place in self.structure):
@@ -287,6 +444,11 @@ class _Placer:
                 self.note(message, "untie the base first")
                 return {}
             self.copies.setdefault(head, tie.embedding)
+            frozen = edit.full if edit is not None and (edit.factors or edit.change) else None
+            if head not in self.edits and tie.embedding in self.resized and frozen is not None:
+                # The head goes on reading from the embedding as it was before the factors, tokens added.
+                self.edits[head] = Edit(head, full=frozen)
+                self.resized[head] = self.resized[tie.embedding]
         if not self.copies:
             return {}
         self.notes.append(
@@ -311,6 +473,13 @@ def base_warnings(adapter: Adapter) -> Iterator[str]:
             f"the adapter was trained on the quantised {adapter.config.base}; over the weights themselves (likely "
             f"those of {plain}) its function is close, not equal"
         )
+
+
+def changes_nothing(adapter: Adapter) -> bool:
+    """Say whether an adapter leaves every base as it is. Reads of each tensor as much as is needed to see that."""
+    if adapter.full or adapter.tokens or not adapter.factors:
+        return False
+    return not any(adapter.is_set(factors) for factors in adapter.factors.values())
 
 
 def _prefixes(name: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:

@@ -50,7 +50,16 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
     if here.digest != plan.digest:
         hint = "remove the model from the cache, then try again"
         raise CheckpointError("what was downloaded is not what was planned with", hint=hint)
-    return _with_licences(here)
+    return _with_licences(_with_doubts(here))
+
+
+def _with_doubts(plan: Plan) -> Plan:
+    """Warn of what only the numbers of an adapter say."""
+    warnings = list(plan.warnings)
+    for model, source in zip(plan.models, plan.sources, strict=True):
+        said = [f"{model}: {warning}" for warning in getattr(unaligned(source), "warnings", ())]
+        warnings += [warning for warning in said if warning not in warnings]
+    return replace(plan, warnings=tuple(warnings))
 
 
 def _with_licences(plan: Plan) -> Plan:

@@ -20,6 +20,7 @@ from cuvee.engine.measures import is_measured, measured
 from cuvee.engine.provenance import Figures, ParentFiles, inputs_of, provenance, with_sha256
 from cuvee.engine.workers import Options, Workers
 from cuvee.plan import Plan
+from cuvee.plan.adapters import tokenizer_place
 from cuvee.plan.mergekit import as_mergekit
 from cuvee.plan.vocabulary import is_tokenizer_file
 from cuvee.tokenizers.read import TEMPLATE, is_template_file
@@ -60,7 +61,8 @@ def _copy_companions(plan: Plan, folder: Path) -> list[str]:
     """Copy the donor's companions, but for the tokenizer's if it is another model's or made anew."""
     vocabulary = plan.vocabulary
     donor, keeper = plan.sources[plan.donor], plan.sources[vocabulary.donor]
-    place, other = donor.place, keeper.place
+    own = tokenizer_place(keeper)
+    place, other = donor.place, own or keeper.place
     if place is None or other is None:
         return []
     replaced = {*vocabulary.texts, *vocabulary.dropped}
@@ -70,10 +72,11 @@ def _copy_companions(plan: Plan, folder: Path) -> list[str]:
             return False
         return plan.custom_code or not name.endswith(".py")
 
-    if vocabulary.donor == plan.donor:
+    if vocabulary.donor == plan.donor and own is None:
         return copy_companions(place, folder, donor.files(), wanted=kept)
     copied = copy_companions(place, folder, donor.files(), wanted=lambda n: kept(n) and not is_tokenizer_file(n))
-    return copied + copy_companions(other, folder, keeper.files(), wanted=lambda n: kept(n) and is_tokenizer_file(n))
+    merged = keeper.files() if own is None else ()
+    return copied + copy_companions(other, folder, merged, wanted=lambda n: kept(n) and is_tokenizer_file(n))
 
 
 def write_record(

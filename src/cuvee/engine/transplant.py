@@ -20,9 +20,9 @@ from cuvee.hub import Hub, open_cached
 from cuvee.plan import Making, Parent, make_plan
 from cuvee.plan.plan import conflicts
 from cuvee.plan.resolve import FoundModel
-from cuvee.plan.vocabulary import SPECIAL_IDS, TOKENIZER_FILES, Vocabulary, resized
+from cuvee.plan.vocabulary import SPECIAL_IDS, TOKENIZER_FILES, Vocabulary
 from cuvee.recipe.load import parse_recipe
-from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
+from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.check import built
 from cuvee.tokenizers.read import JSON, read_tokenizer
 from cuvee.tokenizers.transplant import Matches, coefficients, combined, match, same_roles, subword_means

@@ -1,5 +1,6 @@
 """References to adapters -> opened adapters, from folders or from a hub."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +15,13 @@ from cuvee.foreign import readable
 from cuvee.hub import Hub, Repository, cached, download, find_repository, missing_bytes, open_repository
 from cuvee.progress import Progress
 from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.tokenizers.read import FILES, SETTINGS, TEMPLATE
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
-WANTED = (CONFIG, WEIGHTS, "README.md")
-"""What of an adapter on a hub is downloaded."""
+WANTED = (
+    CONFIG, WEIGHTS, "README.md", *FILES, SETTINGS, "special_tokens_map.json", TEMPLATE, "chat_template.json",
+)  # fmt: skip
+"""What of an adapter on a hub is downloaded, as far as it is there: the tokenizer is that of the training."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,21 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 def held_bytes(source: TensorSource, name: str) -> int:
     """Return what reading a tensor of a model keeps in memory beside what is asked for."""
+    plain = _unwrapped(source)
+    return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
+
+
+def tokenizer_place(source: TensorSource) -> Path | None:
+    """Return the folder of a model's adapter if that has a tokenizer of its own, which then is the model's."""
+    plain = _unwrapped(source)
+    return plain.tokenizer_place if isinstance(plain, Adapted) else None
+
+
+def _unwrapped(source: TensorSource) -> TensorSource:
     plain = source
     while isinstance(plain, AlignedCheckpoint | RecutCheckpoint):
         plain = plain.source
-    return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
+    return plain
 
 
 def adapted(
@@ -84,7 +99,23 @@ def adapted(
         found = FoundAdapter(open_adapter(place, str(place)))
     else:
         found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
-    return Adapted(source, found.adapter), found
+    whole = Adapted(source, found.adapter)
+    whole.warnings += tuple(other_name(found.adapter, model.path, place=source.place))
+    return whole, found
+
+
+def other_name(adapter: Adapter, base: str, place: Path | None) -> Iterator[str]:
+    """Say that an adapter names another base: neither the name that is given nor the folder is called as that is."""
+    named = adapter.config.base
+    if named is None:
+        return
+    own = {_last(base), _last(str(place or base))}
+    if _last(named) not in own and _last(plain_name(named) or named) not in own:
+        yield f"the adapter names {named} as its base, and is added to {base}: it belongs to the same weights alone"
+
+
+def _last(name: str) -> str:
+    return name.rstrip("/").rpartition("/")[2].lower()
 
 
 def fetched_adapter(hub: Hub, found: FoundAdapter, progress: Progress) -> FoundAdapter:

@@ -15,11 +15,12 @@ from typing import Any
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.hub import Hub, cached
+from cuvee.plan.adapters import tokenizer_place
 from cuvee.plan.resolve import Opening, open_models
 from cuvee.recipe.recipe import Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.vocabulary import TokenizerChoice, TokenRule
-from cuvee.structure.vocabulary import vocabulary_rows, vocabulary_tensors
+from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.align import Filling, Party, padded_rows, row_maps, same_tokens_maps
 from cuvee.tokenizers.chat import chat_template, chat_templates, chosen_templates, without_template
 from cuvee.tokenizers.check import check_union
@@ -86,6 +87,9 @@ class _Family:
     def folder(self, which: int) -> Path:
         """Return where a model's tokenizer is. Of a model on a hub its files are downloaded: they are small."""
         repository, place = self.opening.repositories[which], self.opening.places[which]
+        own = tokenizer_place(self.opening.sources[which])
+        if own is not None:
+            return own
         if place is not None and lies_in_gguf(place):
             return self.made_folder(place)
         if place is not None:
@@ -223,7 +227,7 @@ class _Family:
             repository = self.opening.repositories[which]
             if lies_in_gguf(self.opening.places[which]) and not can_read_gguf():
                 return False
-            if self.opening.places[which] is not None:
+            if self.opening.places[which] is not None or tokenizer_place(self.opening.sources[which]) is not None:
                 self.tokenizer(which)
                 return True
             return repository is not None and bool(read_tokenizer(repository.folder).ids)
@@ -243,7 +247,8 @@ class _Family:
 
     def hashes(self, which: int) -> dict[str, str]:
         """Return hashes of a model's vocabulary file, all that a hub may call it by."""
-        repository, place = self.opening.repositories[which], self.opening.places[which]
+        own = tokenizer_place(self.opening.sources[which])
+        repository, place = self.opening.repositories[which], own or self.opening.places[which]
         if repository is not None and place is None:
             return {name: repository.files[name].blob for name in FILES[:5] if name in repository.files}
         folder = place if place is None or place.is_dir() else place.parent
@@ -287,17 +292,6 @@ class _Family:
             )
         dropped = vocabulary.dropped | {"chat_template.json"}
         return replace(vocabulary, texts=texts, dropped=dropped, notes=(*vocabulary.notes, *notes))
-
-
-def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
-    """Return how config.json says the number of rows, also of the language part of a larger model."""
-    changes: dict[str, Any] = {}
-    for key, value in config.items():
-        if key == "vocab_size":
-            changes[key] = rows
-        elif isinstance(value, Mapping) and "vocab_size" in value and "text" in key:
-            changes[key] = {**value, "vocab_size": rows}
-    return changes or {"vocab_size": rows}
 
 
 def _some(numbers: Sequence[int]) -> str:

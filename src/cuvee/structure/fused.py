@@ -12,6 +12,8 @@ _ATTENTION = re.compile(r"(^|[._])(w?qkv(_proj)?|c_attn|query_key_value|w_pack|i
 _GATED = re.compile(r"(^|[._])gate_up_proj")
 _MIXER = re.compile(r"(^|\.)in_proj\.weight$")
 _WEIGHT = re.compile(r"[._](weight|bias)$")
+_DOWN = re.compile(r"down|(^|[._])(w2|fc2|output_linear)([._]|$)")
+"""Names of the projections that lead back to the hidden size."""
 
 
 def fused_in(
@@ -68,11 +70,35 @@ def input_first_stacks(specs: Iterable[tuple[str | None, TensorSpec]], tensors: 
     return {stack for stack, found in fits.items() if found == {True}}
 
 
-def experts_input_first(spec: TensorSpec, config: Mapping[str, Any]) -> bool:
-    """Say whether the matrices of an expert stack are [in, out]: the hidden size is where the other axis order has
-    it not. A square one is taken for [out, in]."""
+def stack_axes(stacks: Iterable[TensorSpec], config: Mapping[str, Any]) -> dict[str, bool | None]:
+    """Say of each expert stack whether its matrices are [in, out], by where the hidden size is.
+
+    A square one is as its siblings in the same module are, or as a hint for the family says; None if neither tells.
+    """
+    specs = list(stacks)
     hidden = number(text_config(config), HIDDEN)
-    if hidden is None or spec.shape[-1] == spec.shape[-2]:
-        return False
-    at = -1 if "down" in spec.name or re.search(r"w2(\.|$)", spec.name) else -2
-    return spec.shape[at] == hidden
+    told = {spec.name: _by_hidden_size(spec, hidden) for spec in specs}
+    by_owner: dict[str, set[bool]] = {}
+    for name, axes in told.items():
+        if axes is not None:
+            by_owner.setdefault(_owner(name), set()).add(axes)
+    hinted = True if hint(config, "input_first") else None
+    found: dict[str, bool | None] = {}
+    for name, axes in told.items():
+        siblings = by_owner.get(_owner(name), set())
+        if axes is None:
+            axes = next(iter(siblings)) if len(siblings) == 1 else hinted
+        found[name] = axes
+    return found
+
+
+def _by_hidden_size(spec: TensorSpec, hidden: int | None) -> bool | None:
+    if spec.shape[-1] == spec.shape[-2]:
+        return None
+    at = -1 if _DOWN.search(spec.name) else -2
+    return hidden is not None and spec.shape[at] == hidden
+
+
+def _owner(name: str) -> str:
+    """Return the module that a stack belongs to."""
+    return name.removesuffix(".weight").rpartition(".")[0]

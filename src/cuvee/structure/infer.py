@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.structure.config import EXPERTS, VOCABULARY, is_tied, numbers
-from cuvee.structure.fused import experts_input_first, fused_in, input_first_stacks
+from cuvee.structure.fused import fused_in, input_first_stacks, stack_axes
 from cuvee.structure.layers import Layer, layer_of, stacks
 from cuvee.structure.modules import Modules
 from cuvee.structure.roles import Surroundings, expert_of, numbered_within, role_of, stacked_experts
@@ -35,19 +35,21 @@ def infer(checkpoint: Headers) -> Structure:
     around = Surroundings(numbers(config, VOCABULARY), _most_by_layer(tensors, layers, experts, said), said)
     modules = Modules(tensors, config)
     reversed_stacks = input_first_stacks(((_prefix(layers[s.name]), s) for s in tensors.values()), tensors)
+    axes = stack_axes((spec for spec in tensors.values() if stacked_experts(spec, said)), config)
     places: dict[str, TensorPlace] = {}
     for name, spec in tensors.items():
         layer, module = layers[name], modules.of(name)
         role = role_of(spec, layer, experts[name], around)
         stacked = stacked_experts(spec, said)
-        if stacked:
-            reverse = experts_input_first(spec, config)
-        else:
-            reverse = role == "linear" and _prefix(layer) in reversed_stacks
+        in_reversed = role == "linear" and _prefix(layer) in reversed_stacks
+        reverse = axes[name] is True if stacked else in_reversed
         holds_parts = role in ("linear", "bias")
         fused = fused_in(spec, module, config, tensors, reverse) if holds_parts else None
         index = layer.index if layer else None
-        places[name] = TensorPlace(name, role, module, _prefix(layer), index, experts[name], stacked, fused, reverse)
+        told = axes.get(name, reverse) is not None
+        places[name] = TensorPlace(
+            name, role, module, _prefix(layer), index, experts[name], stacked, fused, reverse, axes_known=told
+        )
     return Structure(places, _blocks(places, around), _ties(places, tensors, config, around.vocabularies))
 
 

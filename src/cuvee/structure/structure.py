@@ -23,7 +23,8 @@ class TensorPlace:
     """What one tensor is and where.
 
     `stack` and `layer` are None outside the layers. `expert` is the index of a named expert; `experts` is how many
-    matrices lie in a three-dimensional stack. `input_first` says that a matrix is [in, out] and not [out, in].
+    matrices lie in a three-dimensional stack. `input_first` says that a matrix is [in, out] and not [out, in]; of a
+    stack of square ones it is False, and `axes_known` too, where nothing tells.
     """
 
     name: str
@@ -35,6 +36,7 @@ class TensorPlace:
     experts: int | None = None
     fused: Fused | None = None
     input_first: bool = False
+    axes_known: bool = True
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,17 @@ def vocabulary_tensors(tensors: Mapping[str, TensorSpec], rows: int) -> list[str
     return [name for name, spec in tensors.items() if _is_outside(name) and _fits(name, spec.shape, rows)]
 
 
+def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """Return how config.json says the number of rows, also of the language part of a larger model."""
+    changes: dict[str, Any] = {}
+    for key, value in config.items():
+        if key == "vocab_size":
+            changes[key] = rows
+        elif isinstance(value, Mapping) and "vocab_size" in value and "text" in key:
+            changes[key] = {**value, "vocab_size": rows}
+    return changes or {"vocab_size": rows}
+
+
 def _is_outside(name: str) -> bool:
     return layer_of(name) is None and not any(word in name for word in _OTHERS)
 

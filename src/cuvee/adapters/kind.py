@@ -1,0 +1,157 @@
+"""What a kind of adapter is: the tensors that it has for a module, the keys of its config, and what they make of W.
+
+Each file in `kinds/` holds one, `KIND`; an installed package adds others under the entry point `cuvee.adapter_kinds`.
+"""
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+import numpy as np
+
+Parts = Mapping[str, np.ndarray]
+Settings = Mapping[str, Any]
+MAX_COUNT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key of a config: its value where it is not given, what it may be, and in words; the key of its patterns."""
+
+    default: Any
+    fits: Callable[[Any], bool]
+    expected: str
+    pattern: str | None = None
+
+
+def number(default: float | None, pattern: str | None = None) -> Key:
+    """Describe a key that holds a finite number."""
+    return Key(default, is_number, "a number", pattern)
+
+
+def count(default: int, pattern: str | None = None) -> Key:
+    """Describe a key that holds a whole number of at least 1."""
+    return Key(default, is_count, "a whole number of at least 1", pattern)
+
+
+def switch(default: bool) -> Key:
+    """Describe a key that is on or off."""
+    return Key(default, lambda value: isinstance(value, bool), "true or false")
+
+
+def choice(default: Any, *others: Any) -> Key:
+    """Describe a key that has one of a few values."""
+    values = (default, *others)
+
+    def fits(value: Any) -> bool:
+        return any(type(value) is type(known) and value == known for known in values)
+
+    return Key(default, fits, " or ".join(map(repr, values)))
+
+
+def unused(*names: str) -> dict[str, Key]:
+    """Describe keys of the training, which say nothing about what the finished adapter computes."""
+    return dict.fromkeys(names, Key(None, _is_plain, "a number, a text, a switch, or a list or mapping of these"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of adapter, by the name that PEFT gives it.
+
+    Attributes:
+        name: The `peft_type` of its configs.
+        forms: What a module may have stored: for each form the axes of each part, by the part's name. "out" and "in"
+            are the module's, a digit is a size, and any other word is one size in the whole form; "..." is any shape.
+        keys: The keys of its config that `change` reads, or that may be there.
+        change: Takes W [out, in], the parts, and the settings, all numbers in float64; returns the changed W. Raises
+            ValueError that says what does not fit.
+        bias: Takes the bias [out], W, the parts, and the settings; returns the changed bias. None where none changes.
+        shared: The names of tensors of the whole adapter that `change` finds among the parts.
+        ignored: Parts that repeat what is stored elsewhere.
+        only_bias: Whether W stays as it is.
+        whole: A word in the names of tensors that stand in the place of the base's own.
+        refusal: Says of settings why they have no exact change, or None.
+    """
+
+    name: str
+    forms: tuple[Mapping[str, str], ...]
+    keys: Mapping[str, Key]
+    change: Callable[[np.ndarray, Parts, Settings], np.ndarray] | None
+    bias: Callable[[np.ndarray, np.ndarray, Parts, Settings], np.ndarray] | None = None
+    shared: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    only_bias: bool = False
+    whole: str | None = None
+    refusal: Callable[[Settings], str | None] = field(default=lambda settings: None)
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """The names of all parts of all forms."""
+        return frozenset(part for form in self.forms for part in form)
+
+    def fits(self, shapes: Mapping[str, tuple[int, ...]], out: int, into: int) -> bool:
+        """Say whether stored parts are those of a module of this size."""
+        return any(_is_form(form, shapes, out, into) for form in self.forms)
+
+
+def _is_form(form: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], out: int, into: int) -> bool:
+    if set(form) != set(shapes):
+        return False
+    sizes = {"out": out, "in": into}
+    for part, axes in form.items():
+        words = axes.split()
+        if axes == "...":
+            continue
+        if len(words) != len(shapes[part]):
+            return False
+        for word, size in zip(words, shapes[part], strict=True):
+            expected = int(word) if word.isdecimal() else sizes.setdefault(word, size)
+            if expected != size:
+                return False
+    return True
+
+
+def is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
+
+
+def is_count(value: Any) -> bool:
+    return type(value) is int and 1 <= value <= MAX_COUNT
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_short, value)) and all(is_number(item) for item in value.values())
+    listed = value if isinstance(value, list) else [value]
+    return all(is_number(item) or isinstance(item, bool) or _is_short(item) for item in listed)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and value.isprintable() and len(value) < 4096
+
+
+def _own_kinds() -> dict[str, Kind]:
+    import cuvee.adapters.kinds as package
+
+    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
+    held = [vars(module).get("KIND") for module in modules]
+    return {kind.name: kind for kind in held if isinstance(kind, Kind)}
+
+
+_OWN: dict[str, Kind] = {}
+
+
+def kinds() -> Mapping[str, Kind]:
+    """Return our kinds and those of installed packages, which may not shadow them, by the name that PEFT gives them."""
+    if not _OWN:
+        _OWN.update(_own_kinds())
+        for point in entry_points(group="cuvee.adapter_kinds"):
+            kind = point.load()
+            if kind.name in _OWN:
+                raise ValueError(f"the plug-in {point.value} brings a kind '{kind.name}', which exists already")
+            _OWN[kind.name] = kind
+    return _OWN

@@ -1,0 +1,24 @@
+"""Kinds of adapters that have no exact change of the weights: why, and what to do instead."""
+
+from collections.abc import Mapping
+
+_PROMPT = "it puts learnt vectors before the text and changes no weight: load it with PEFT"
+_MERGE = "merge it with PEFT's merge_and_unload, then use the model"
+
+REFUSED: Mapping[str, str] = {
+    "PROMPT_TUNING": _PROMPT,
+    "MULTITASK_PROMPT_TUNING": _PROMPT,
+    "P_TUNING": _PROMPT,
+    "CPT": _PROMPT,
+    "PREFIX_TUNING": "it puts learnt keys and values before those of the text: load it with PEFT",
+    "CARTRIDGE": "it puts learnt keys and values before those of the text: load it with PEFT",
+    "ADAPTION_PROMPT": "it adds attention over learnt vectors, gated by layer: load it with PEFT",
+    "XLORA": "it mixes adapters anew for each token: load it with PEFT, or combine its adapters",
+    "POLY": "its mixture depends on the task of each input: load it with PEFT",
+    "LILY": "it mixes its factors anew for each input: load it with PEFT",
+    "SHADOW": "it runs a small model beside the base: load it with PEFT",
+    "FROD": f"one of its bases is computed from all of the base's layers when it is loaded: {_MERGE}",
+    "TINYLORA": f"which of its vectors belongs to a module depends on the order of modules in code: {_MERGE}",
+    "PSOFT": f"the signs of its directions come from one library's decomposition of the base: {_MERGE}",
+    "ADAMSS": f"its subspaces come from a clustering of the base when it is loaded: {_MERGE}",
+}

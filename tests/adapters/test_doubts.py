@@ -1,0 +1,61 @@
+"""An adapter that does nothing, or not what its config says, is used with a warning."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import cuvee
+from adapters.made import write_adapter
+from cuvee.testing import TINY_LLAMA, llama_shapes, random_weights, write_model
+
+SHAPES = {n.removesuffix(".weight"): s for n, s in llama_shapes(TINY_LLAMA).items() if "q_proj" in n}
+
+
+def warnings_of(folder: Path, ranks: dict[str, int], **config: object) -> str:
+    """Plan a base with an adapter, and return the warnings."""
+    base = write_model(folder / "org" / "base", random_weights(0))
+    settings = {"target_modules": ["q_proj"], "base_model_name_or_path": "hub/base", **config}
+    adapter = write_adapter(folder / "a", ranks, seed=1, shape=SHAPES, alpha=8, **settings)
+    recipe = f"merge_method: passthrough\nmodels: [{{model: '{base}+{adapter}'}}]\n"
+    return "\n".join(cuvee.make_plan(cuvee.recipe_from_text(recipe)).warnings)
+
+
+def test_a_whole_adapter_of_this_base_has_no_warning(tmp_path: Path) -> None:
+    assert "adapter" not in warnings_of(tmp_path, dict.fromkeys(SHAPES, 4))
+
+
+def test_layers_that_are_named_and_lacking_are_told(tmp_path: Path) -> None:
+    found = warnings_of(tmp_path, dict.fromkeys(list(SHAPES)[1:], 4))
+    assert f"config names '{next(iter(SHAPES))}.weight'" in found
+    assert "for which it holds nothing" in found
+
+
+def test_layers_that_are_not_to_be_transformed_may_lack(tmp_path: Path) -> None:
+    assert "holds nothing" not in warnings_of(tmp_path, dict.fromkeys(list(SHAPES)[1:], 4), layers_to_transform=[1, 2])
+
+
+def test_another_base_by_its_name_is_told(tmp_path: Path) -> None:
+    found = warnings_of(tmp_path, dict.fromkeys(SHAPES, 4), base_model_name_or_path="org/other-7b")
+    assert "names org/other-7b as its base" in found
+
+
+def test_the_plain_name_of_a_quantised_base_is_no_other(tmp_path: Path) -> None:
+    found = warnings_of(tmp_path, dict.fromkeys(SHAPES, 4), base_model_name_or_path="unsloth/base-bnb-4bit")
+    assert "as its base" not in found
+
+
+@pytest.mark.parametrize("how", ["zero B", "zero alpha"])
+def test_an_adapter_that_changes_nothing_is_told(how: str, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    warnings_of(tmp_path, dict.fromkeys(SHAPES, 4))
+    file = tmp_path / "a" / "adapter_model.safetensors"
+    config = tmp_path / "a" / "adapter_config.json"
+    if how == "zero B":
+        save_file({n: t * (0 if "lora_B" in n else 1) for n, t in load_file(file).items()}, file)
+    else:
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"lora_alpha": 0}))
+    recipe = f"merge_method: passthrough\nmodels: [{{model: '{tmp_path}/org/base+{tmp_path}/a'}}]\n"
+    found = cuvee.make_plan(cuvee.recipe_from_text(recipe)).warnings
+    assert any("changes nothing" in warning for warning in found)

@@ -1,0 +1,71 @@
+"""Every kind of adapter besides LoRA: what PEFT computes at run time is what the written model computes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import cuvee
+from adapters.conftest import load, logits, relative_error
+from adapters.kinds_of_peft import INPUT_FIRST, VARIANTS, train
+from adapters.test_adapted import merged
+from cuvee.adapters import Adapted, open_adapter
+from cuvee.adapters.kind import kinds
+from cuvee.adapters.random_places import first_of_permutation
+from cuvee.adapters.refused import REFUSED
+from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.engine.combine import How
+from cuvee.errors import CheckpointError
+
+CASES = [
+    *(("biased", kind, settings) for kind, variants in VARIANTS.items() for settings in variants.values()),
+    *(("llama", kind, VARIANTS[kind][""]) for kind in ("IA3", "GLORA", "OFT")),
+    *(("gpt2", kind, {**settings, "fan_in_fan_out": True}) for kind, settings in INPUT_FIRST.items()),
+    ("tied", "TRAINABLE_TOKENS", VARIANTS["TRAINABLE_TOKENS"][""]),
+]
+
+
+@pytest.mark.parametrize(("base", "kind", "settings"), CASES)
+def test_the_written_model_computes_what_peft_does(
+    base: str, kind: str, settings: dict[str, object], bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    made = train(bases(base), tmp_path / "adapter", kind, settings)
+    found = logits(load(merged(made, tmp_path / "out")))
+    assert relative_error(logits(load(made.base)), made.logits) > 1e-3
+    assert relative_error(found, made.logits) < 1e-5
+
+
+def test_every_kind_of_peft_is_ours_or_refused() -> None:
+    from peft import PeftType
+
+    known = {"LORA", *kinds(), *REFUSED}
+    assert known == {kind.value for kind in PeftType}
+    assert set(VARIANTS) == set(kinds())
+    assert not set(kinds()) & set(REFUSED)
+
+
+@pytest.mark.parametrize("kind", ["OFT", "IA3"])
+def test_the_same_bytes_in_any_chunks_and_threads(kind: str, bases: Callable[[str], Path], tmp_path: Path) -> None:
+    made = train(bases("biased"), tmp_path / "adapter", kind, VARIANTS[kind][""])
+    options = ({"chunk": 65_536}, {"threads": 3}, {})
+    folders = [merged(made, tmp_path / str(i), **option) for i, option in enumerate(options)]
+    assert len({weights_digest(folder) for folder in folders}) == 1
+
+
+def test_parts_of_another_size_are_refused_before_reading(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    made = train(bases("biased"), tmp_path / "adapter", "LOHA", VARIANTS["LOHA"][""])
+    with open_checkpoint(bases("gpt-oss")) as other, pytest.raises(CheckpointError, match=r"does not fit|has not"):
+        Adapted(other, open_adapter(made.adapter))
+
+
+def test_only_lora_is_combined(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    made = train(bases("biased"), tmp_path / "adapter", "LOHA", VARIANTS["LOHA"][""])
+    with pytest.raises(CheckpointError, match="is a LOHA adapter, and only LoRA adapters are merged as factors"):
+        cuvee.combine_adapters([made.adapter], [0.5], tmp_path / "out", How())
+
+
+@pytest.mark.parametrize(("size", "count", "seed"), [(37, 36, 5), (1000, 40, 777), (1 << 22, 20, 0)])
+def test_places_are_those_that_torch_draws(size: int, count: int, seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    drawn = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
+    assert first_of_permutation(size, count, seed).tolist() == drawn.tolist()
