@@ -17,12 +17,12 @@ from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.tokenizers.rows import AlignedCheckpoint
 
 WANTED = (CONFIG, WEIGHTS, "README.md")
-"""What of an adapter on a hub is downloaded."""
+"""The files of an adapter that are downloaded from a hub."""
 
 
 @dataclass(frozen=True)
 class FoundAdapter:
-    """An adapter and, if it is on a hub, its repository at one commit."""
+    """An adapter and, if it is on a hub, its repository at a commit."""
 
     adapter: Adapter
     repository: Repository | None = None
@@ -40,11 +40,13 @@ class FoundAdapter:
 def find_adapter(path: str, revision: str | None, folder: Path | None, hub: Hub) -> FoundAdapter:
     """Open an adapter by its config and headers: of a folder, from here or beside the recipe, or else of a hub."""
     here = Path(path).expanduser()
-    found = next((p for p in (here, *([folder / here] if folder is not None else [])) if p.exists()), None)
-    if found is not None:
+    places = [here] if folder is None else [here, folder / here]
+    for place in places:
+        if not place.exists():
+            continue
         if revision:
             raise CheckpointError("a folder has no revisions", where=f"{path}@{revision}")
-        return FoundAdapter(open_adapter(found, str(found)))
+        return FoundAdapter(open_adapter(place, str(place)))
     if not ModelRef(path).looks_like_hub_name:
         raise CheckpointError(f"no folder '{path}', where an adapter should be", where=path)
     return on_hub(find_repository(hub, path, revision), hub)
@@ -68,7 +70,7 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 
 def held_bytes(source: TensorSource, name: str) -> int:
-    """Return what reading a tensor of a model keeps in memory beside what is asked for."""
+    """Return the bytes that reading a tensor of a model keeps in memory beside the numbers asked for."""
     plain = source
     while isinstance(plain, AlignedCheckpoint | RecutCheckpoint):
         plain = plain.source
@@ -78,22 +80,24 @@ def held_bytes(source: TensorSource, name: str) -> int:
 def adapted(
     source: TensorSource, model: ModelRef, folder: Path | None, hub: Hub, place: Path | None = None
 ) -> tuple[Adapted, FoundAdapter]:
-    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is looked for."""
+    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is searched."""
     assert model.adapter is not None, "only called for `base+adapter`"
     if place is not None:
-        found = FoundAdapter(open_adapter(place, str(place)))
+        adapter = FoundAdapter(open_adapter(place, str(place)))
     else:
-        found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
-    return Adapted(source, found.adapter), found
+        adapter = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    return Adapted(source, adapter.adapter), adapter
 
 
-def fetched_adapter(hub: Hub, found: FoundAdapter, progress: Progress) -> FoundAdapter:
-    """Download what the cache lacks of an adapter on a hub."""
-    if found.repository is None:
-        return found
+def fetched_adapter(hub: Hub, adapter: FoundAdapter, progress: Progress) -> FoundAdapter:
+    """Download the files of an adapter on a hub that the cache lacks."""
+    repository = adapter.repository
+    if repository is None:
+        return adapter
     if not hub.is_offline:
-        download(hub, found.repository, [name for name in WANTED if name in found.repository.files], progress)
-    return FoundAdapter(open_adapter(found.repository.folder, found.repository.shown), found.repository)
+        files = [name for name in WANTED if name in repository.files]
+        download(hub, repository, files, progress)
+    return FoundAdapter(open_adapter(repository.folder, repository.shown), repository)
 
 
 def adapter_of(written: str, hub: Hub, progress: Progress) -> FoundAdapter:
@@ -108,7 +112,7 @@ def adapter_of(written: str, hub: Hub, progress: Progress) -> FoundAdapter:
 
 
 def readable_base(source: TensorSource, where: str) -> TensorSource:
-    """Return a base's numbers. The refusal of a quantised one names the repository that likely has the numbers."""
+    """Return a base's numbers. The refusal of a quantised base names the repository that likely has the numbers."""
     try:
         return readable(source, where)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""What a merge will cost, known from its steps."""
+"""The cost of a merge, known from its steps."""
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.plan.draft import Draft

@@ -138,7 +138,7 @@ def _check_tokens(draft: Draft) -> None:
 
 
 def _tokens_digest(draft: Draft, model: ModelRef) -> str | None:
-    place = draft.aligned.opening.places[draft.index[model]]
+    place = draft.aligned.opening.models[draft.index[model]].place
     if place is None or not place.is_dir():
         return None
     try:
