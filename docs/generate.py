@@ -2,7 +2,8 @@
 
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
 from the navigation, the chart of the benchmarks from their table, the page of mergekit's recipes from
-mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured.
+mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured,
+that of adapters from their kinds and from what their tests measured.
 """
 
 import inspect
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from adapters_page import adapters_page
 from benchmark_chart import chart
 from families_page import families_page
 from mergekit_page import mergekit_page
@@ -79,6 +81,7 @@ def files() -> dict[str, str]:
     """Return the generated files by their names under docs/."""
     pages = methods_pages() | commands_pages()
     return pages | {
+        "reference/adapters.md": adapters_page(GENERATED),
         "reference/additions.md": additions_page(),
         "reference/families.md": families_page(GENERATED),
         "reference/mergekit-recipes.md": mergekit_page(GENERATED),

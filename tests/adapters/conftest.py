@@ -139,16 +139,21 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
     def make(kind: str) -> Path:
         if kind not in made:
-            torch.manual_seed(len(kind))
-            model = BASES[kind]()
-            with torch.no_grad():
-                for parameter in model.parameters():
-                    parameter.copy_(torch.randn_like(parameter) * 0.15 + (parameter.ndim == 1 and "bias" not in kind))
             made[kind] = tmp_path_factory.mktemp("base") / kind
-            model.save_pretrained(made[kind])
+            write_base(kind, made[kind])
         return made[kind]
 
     return make
+
+
+def write_base(kind: str, folder: Path) -> None:
+    """Write a tiny base of random numbers."""
+    torch.manual_seed(len(kind))
+    model = BASES[kind]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.15 + (parameter.ndim == 1 and "bias" not in kind))
+    model.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")

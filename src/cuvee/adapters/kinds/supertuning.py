@@ -1,4 +1,4 @@
-"""Supertuning: numbers added to W in some places, which are stored, and LoRA besides; s = alpha / r.
+"""Supertuning (arXiv:2607.09287): numbers added to W in some places, which are stored, and LoRA besides; s = alpha / r.
 
 As in PEFT 0.21.2, tuners/supertuning/layer.py.
 """

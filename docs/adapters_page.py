@@ -1,0 +1,61 @@
+"""Writes the page of adapters: every kind that PEFT knows, how near to its forward pass we come, or why not."""
+
+import json
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from cuvee.adapters.kind import kinds
+from cuvee.adapters.refused import REFUSED
+
+MEASURED = Path(__file__).parents[1] / "tests" / "adapters" / "kinds.json"
+
+
+def adapters_page(generated: str) -> str:
+    """Return the page, with a line that says what wrote it."""
+    record = json.loads(MEASURED.read_text(encoding="utf-8"))
+    intro = (
+        "`base+adapter` in a recipe and `cuvee adapters apply` add an adapter to its base, tensor by tensor. The\n"
+        "tests train each kind over tiny models, by random numbers, and hold the result against the forward pass of\n"
+        f"PEFT {record['peft']}. A number is a bound of the relative error of the logits; *combine* is\n"
+        "`cuvee adapters combine` of the one adapter with weight 1."
+    )
+    sections = [intro, *lora_section(record["lora"]), *others_section(record["kinds"]), *refused_section()]
+    return "\n\n".join(["# Adapters", generated, *sections]) + "\n"
+
+
+def lora_section(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    lines = [f"| {name} | {_shown(found['apply'])} | {_shown(found['combine'])} |" for name, found in rows.items()]
+    return ["## LoRA and its options", "\n".join(["| adapter | apply | combine |", "|---|---|---|", *lines])]
+
+
+def others_section(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
+    intro = (
+        "These are LoRA's relatives. The change of W is computed in float64, with W as PEFT has it, [out, in]. They\n"
+        "are not combined as factors: apply them, then merge the models, or extract an adapter from one."
+    )
+    lines = [f"| `{name}` | {_formula(name.split()[0])} | {_shown(found['apply'])} |" for name, found in rows.items()]
+    return [
+        "## Other kinds",
+        intro,
+        "\n".join(["| kind and variant | what it computes | apply |", "|---|---|---|", *lines]),
+        "A package adds a kind of its own as a `cuvee.adapters.kind.Kind` under the entry point `cuvee.adapter_kinds`.",
+    ]
+
+
+def refused_section() -> list[str]:
+    lines = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
+    return ["## Refused", "\n".join(["| kind | why, and what to do |", "|---|---|", *lines])]
+
+
+def _formula(kind: str) -> str:
+    """Return the first line of the docstring of a kind's file."""
+    assert kind in kinds(), kind
+    module: Any = import_module(f"cuvee.adapters.kinds.{kind.lower()}")
+    first = module.__doc__.partition("\n")[0]
+    return first.replace("|", "\\|")
+
+
+def _shown(found: str) -> str:
+    return found if found.startswith("refused") else f"exact ({found})"

@@ -1,0 +1,82 @@
+"""How near adapters come to PEFT: `PYTHONPATH=tests python -m adapters.measured` writes what the docs show."""
+
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cuvee
+from adapters import conftest, kinds_of_peft
+from adapters.conftest import KINDS, RANK, Made, load, logits, peft, peft_logits, relative_error, torch
+from adapters.kinds_of_peft import VARIANTS
+from cuvee.engine.combine import How
+from cuvee.errors import CheckpointError
+
+RECORD = Path(__file__).parent / "kinds.json"
+"""The release of PEFT that was measured, and for each option of LoRA and each other kind what `compared` gives."""
+
+
+def compared(made: Made, folder: Path) -> dict[str, str]:
+    """Return how far the model with the adapter, and the adapter combined with nothing, are from what PEFT computes.
+
+    Each is a bound of the relative error of the logits, or why it is refused.
+    """
+    recipe = f"merge_method: passthrough\nmodels: [{{model: '{made.base}+{made.adapter}'}}]\n"
+    whole = bound(made, lambda: logits(load(cuvee.merge(cuvee.recipe_from_text(recipe), folder / "whole").folder)))
+    return {"apply": whole, "combine": bound(made, lambda: combined(made, folder / "one"))}
+
+
+def combined(made: Made, out: Path) -> "torch.Tensor":
+    cuvee.combine_adapters([made.adapter], [1.0], out, How(), base=made.base)
+    return peft_logits(made.base, out)
+
+
+def bound(made: Made, compute: Callable[[], "torch.Tensor"]) -> str:
+    """Return the power of ten above the error, or the refusal in its own words."""
+    try:
+        error = relative_error(compute(), made.logits)
+    except CheckpointError as problem:
+        first = (problem.problems or (problem,))[0]
+        return f"refused: {first.message}"
+    return f"1e{math.floor(math.log10(max(error, 1e-9))) + 1:d}"
+
+
+def lora(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Compare each of LoRA's options."""
+    for name, (base, settings) in KINDS.items():
+        place = Path(tempfile.mkdtemp(dir=folder))
+        plain = saved(base, folder)
+        made = Made(plain, place / "a", conftest.train(plain, place / "a", 0, {**RANK, **settings}))
+        yield name, compared(made, place)
+
+
+def others(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Compare each other kind, in each of its variants."""
+    for kind, variants in VARIANTS.items():
+        for variant, settings in variants.items():
+            place = Path(tempfile.mkdtemp(dir=folder))
+            made = kinds_of_peft.train(saved("biased", folder), place / "a", kind, settings)
+            yield f"{kind} {variant}".strip(), compared(made, place)
+
+
+def saved(base: str, folder: Path) -> Path:
+    """Write a tiny base, once."""
+    place = folder / base
+    if not place.exists():
+        conftest.write_base(base, place)
+    return place
+
+
+def main() -> None:
+    conftest.transformers.utils.logging.set_verbosity_error()
+    conftest.transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        record: dict[str, Any] = {"peft": peft.__version__, "lora": dict(lora(folder)), "kinds": dict(others(folder))}
+    RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
