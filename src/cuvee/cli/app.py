@@ -30,6 +30,7 @@ from cuvee.cli import (
     search,
     submission,
     submission_server,
+    suggest,
     task,
     tokenizer,
     upcycle,
@@ -55,6 +56,7 @@ for verb in (join, align, methods, recipe_schema, calibrate, upcycle, push):
     app.command(verb.NAME, rich_help_panel=MERGE)(verb.command)
 for verb in (inspect, compare, verify, doctor):
     app.command(verb.NAME, rich_help_panel=LOOK)(verb.command)
+app.command(suggest.NAME, cls=ManyValues, rich_help_panel=LOOK)(suggest.command)
 app.command(bench.NAME, cls=ManyValues, rich_help_panel=MEASURE)(bench.command)
 for verb in (evaluate, parents, report):
     app.command(verb.NAME, rich_help_panel=MEASURE)(verb.command)

@@ -48,7 +48,7 @@ class Part:
 
 def comparison_lines(found: Comparison, width: int) -> Iterator[str]:
     """Yield the lines, at most `width` wide if the names of the models are shorter."""
-    marks = [_mark(i) for i in range(len(found.models))]
+    marks = [mark(i) for i in range(len(found.models))]
     total = found.total
     yield f"base {found.base}: norm {total.base_norm:.4g}, {total.entries:,} entries in {total.tensors} tensors"
     yield ""
@@ -63,7 +63,7 @@ def comparison_lines(found: Comparison, width: int) -> Iterator[str]:
             yield from _table(title, rows, parts, label)
 
 
-def _mark(i: int) -> str:
+def mark(i: int) -> str:
     """Name the models A, B, ... Z, A1, B1, ..."""
     return ascii_uppercase[i % 26] + (str(i // 26) if i >= 26 else "")
 

@@ -21,6 +21,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "push": ("cuvee push blend me/my-blend", "cuvee push blend me/my-blend --private"),
     "inspect": ("cuvee inspect models/base", "cuvee inspect models/base/model.safetensors --json"),
     "compare": ("cuvee compare base expert-1 expert-2", "cuvee compare expert-1 expert-2 --base base --out heat.html"),
+    "suggest": (
+        "cuvee suggest base sort shift",
+        "cuvee suggest org/base org/a org/base+lora --texts a.jsonl lora.jsonl --json",
+    ),
     "verify": ("cuvee verify blend", "cuvee verify me/my-blend --json"),
     "doctor": ("cuvee doctor blend", "cuvee doctor blend --text passages.txt --device cpu"),
     "evaluate": (
