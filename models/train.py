@@ -2,6 +2,9 @@
 
 Writes `OUT/models/{base,SKILL...}`, `OUT/tasks`, `OUT/multitask` (a reference, not bundled) and `OUT/figures.json`.
 A model whose folder is there already is kept, so a stopped run goes on where it was.
+
+With options it trains another family of the same kind: another seed, experts at other rates, experts that are reminded
+of the other skills. Such families have no multitask reference.
 """
 
 import argparse
@@ -46,18 +49,38 @@ BASE_IS_ENOUGH = 0.25  # of the long questions, in every skill
 LONG_SHARE_IN_BASE = 0.15
 EXPERT = Course(steps=200, questions_per_step=64, rate=5e-4, last=0.02, warm_up=20, seed=10)
 MULTITASK = Course(steps=1000, questions_per_step=64, rate=5e-4, last=0.02, warm_up=20, seed=3)
+SEEDS_APART = 100
+"""Between the seeds of two families."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How a family differs from the bundled one.
+
+    `rates` are the experts' learning rates, in the skills' order; `reminded` is the share of an expert's questions that
+    are of any skill. `seed` is added to all seeds.
+    """
+
+    seed: int = 0
+    rates: tuple[float, ...] = (EXPERT.rate,) * len(SKILLS)
+    reminded: float = 0.0
 
 
 def main() -> None:
     """Train the family into the folder that the command line names."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder to write models/, tasks/, multitask/ and figures.json to")
-    out = parser.parse_args().out
+    parser.add_argument("--seed", type=int, default=0, help="of another family")
+    parser.add_argument(
+        "--rates", type=float, nargs=len(SKILLS), default=Kind.rates, help="learning rate of each expert"
+    )
+    parser.add_argument("--reminded", type=float, default=0.0, help="share of an expert's questions of any skill")
+    options = parser.parse_args()
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
-    write_tasks(out / "tasks")
-    write_texts(out / "texts")
-    train_family(out)
+    write_tasks(options.out / "tasks")
+    write_texts(options.out / "texts")
+    train_family(options.out, Kind(options.seed, tuple(options.rates), options.reminded))
 
 
 def write_tasks(folder: Path) -> None:
@@ -75,7 +98,7 @@ def write_texts(folder: Path) -> None:
         write_text(skill, folder)
 
 
-def train_family(out: Path) -> None:
+def train_family(out: Path, kind: Kind) -> None:
     """Train base, experts and multitask reference one after the other, and note how good each is."""
     skills = list(SKILLS.values())
     tokenizer = make_tokenizer(skills)
@@ -88,15 +111,16 @@ def train_family(out: Path) -> None:
         save(course(), tokenizer, folder)
         note(out / "figures.json", folder.name, accuracies(load(folder), tokenizer), time.process_time() - start)
 
-    make(base, lambda: train_base(tokenizer, skills))
+    make(base, lambda: train_base(tokenizer, skills, kind.seed))
     for number, skill in enumerate(skills):
-        course = replace(EXPERT, seed=EXPERT.seed + number)
-        draw = long_draw(skill)
+        course = replace(EXPERT, seed=EXPERT.seed + number + SEEDS_APART * kind.seed, rate=kind.rates[number])
+        draw = reminded_draw(skill, skills, kind.reminded) if kind.reminded else long_draw(skill)
         make(out / "models" / skill.name, lambda course=course, draw=draw: train(load(base), tokenizer, course, draw))
-    make(out / "multitask", lambda: train(load(base), tokenizer, MULTITASK, mixed_draw(skills, long_share=1.0)))
+    if kind == Kind():
+        make(out / "multitask", lambda: train(load(base), tokenizer, MULTITASK, mixed_draw(skills, long_share=1.0)))
 
 
-def train_base(tokenizer: PreTrainedTokenizerFast, skills: Sequence[Skill]) -> nn.Module:
+def train_base(tokenizer: PreTrainedTokenizerFast, skills: Sequence[Skill], seed: int) -> nn.Module:
     """Train the base from nothing on all skills."""
     trials = [skill.questions("train", 60) for skill in skills]
 
@@ -106,11 +130,12 @@ def train_base(tokenizer: PreTrainedTokenizerFast, skills: Sequence[Skill]) -> n
         return min(reached) >= 100 * BASE_IS_ENOUGH
 
     draw = mixed_draw(skills, long_share=LONG_SHARE_IN_BASE)
-    return train(new_model(len(tokenizer)), tokenizer, BASE, draw, is_enough=is_enough)
+    course = replace(BASE, seed=BASE.seed + SEEDS_APART * seed)
+    return train(new_model(len(tokenizer), seed), tokenizer, course, draw, is_enough=is_enough)
 
 
-def new_model(vocabulary: int) -> nn.Module:
-    torch.manual_seed(0)
+def new_model(vocabulary: int, seed: int) -> nn.Module:
+    torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=160,
@@ -136,6 +161,18 @@ def mixed_draw(skills: Sequence[Skill], *, long_share: float) -> Draw:
 def long_draw(skill: Skill) -> Draw:
     """Draw long questions of one skill."""
     return lambda generator: skill.question(generator, "train")
+
+
+def reminded_draw(skill: Skill, skills: Sequence[Skill], share: float) -> Draw:
+    """Draw long questions of one skill, and a share of them of any skill."""
+
+    def draw(generator: random.Random) -> Question:
+        chosen = skill
+        if generator.random() < share:
+            chosen = generator.choice(skills)
+        return chosen.question(generator, "train")
+
+    return draw
 
 
 def train(

@@ -58,6 +58,22 @@ WorkOf = Callable[[int, int, int], Work]
 
 
 @dataclass(frozen=True)
+class Cost:
+    """The cost of a method on a tensor.
+
+    - `unit`: elements that must stay together.
+    - `holds`: bytes that its surveys keep beyond a few numbers a model.
+    - `surveying`: readings before the merge, at most.
+    - `in_kernels`: the rule needs no arrays of its own.
+    """
+
+    unit: int
+    holds: int
+    surveying: int
+    in_kernels: bool
+
+
+@dataclass(frozen=True)
 class Method:
     """A merge method.
 
@@ -116,6 +132,15 @@ class Method:
             survey.passes(semantics, settings)
             for survey in self.surveys.values()
             if (survey.scope(semantics, settings) == "model") == whole_model
+        )
+
+    def cost(self, models: int, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> "Cost":
+        """Return the cost of a tensor of so many models with these settings."""
+        return Cost(
+            unit=self.unit(shape, semantics, settings),
+            holds=self.holds(models, shape, semantics, settings),
+            surveying=self.surveying(semantics, settings),
+            in_kernels=self.in_kernels(semantics, settings),
         )
 
     def in_kernels(self, semantics: str, settings: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from cuvee.calibrate.forecast import forecast_alignment
 from cuvee.calibrate.settings import alignment
 from cuvee.checkpoint import weights_digest
 from cuvee.engine import merge
+from cuvee.engine.peak import PeakMemory
 from cuvee.errors import RecipeError
 from cuvee.plan import make_plan
 from cuvee.plan.mergekit import as_mergekit
@@ -57,6 +58,11 @@ def test_the_plan_says_the_rule_of_every_tensor(recipe: Path) -> None:
     assert found.rules["model.embed_tokens.weight"] == "anchor"
     assert [text.documents for text in found.texts] == [16, 16]
     assert found.seconds > 0
+
+
+def test_the_plan_counts_the_memory_of_libraries(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PeakMemory, "bytes", lambda peak: 10**9)
+    assert forecast_alignment(make_plan(load_recipe(recipe))).memory_bytes >= 10**9
 
 
 def test_mergekit_is_given_no_recipe_that_aligns(recipe: Path) -> None:

@@ -119,6 +119,37 @@ def test_a_machine_that_goes_changes_no_result(cluster: Cluster, actors: RayActo
     assert lost == 1
 
 
+def test_a_machine_that_goes_during_a_search_changes_nothing_that_is_found(
+    cluster: Cluster, actors: RayActors, tmp_path: Path
+) -> None:
+    pytest.importorskip("transformers")
+    from cuvee.search.run import search
+    from cuvee.search.setting import budget_of
+    from cuvee.search.space import parse_space
+
+    text = f"""
+    base_model: {model_folder("base")}
+    models: [{model_folder("sort")}, {model_folder("shift")}]
+    tasks: [sort, shift]
+    search: {{method: task_arithmetic, weights: {{per: all, over: whole}}}}
+    items: {{search: 0.2, select: 0.2}}
+    """
+    space = parse_space(text, folder=tmp_path, where="space.yaml")
+    budget = budget_of(20)
+    removing = Removing(actors, cluster)
+    here = search(space, tmp_path / "here", Here(), folder=tmp_path, budget=budget, device="cpu")
+    there = search(space, tmp_path / "there", removing, folder=tmp_path, budget=budget, device="cpu")
+    assert removing.lost == 1
+    assert there.recipe == here.recipe
+    assert there.choice == here.choice
+    assert values_of(there) == values_of(here)
+    assert (tmp_path / "there" / "best.yaml").read_bytes() == (tmp_path / "here" / "best.yaml").read_bytes()
+
+
+def values_of(report: Any) -> dict[str, float]:
+    return {candidate.name: candidate.value for candidate in report.candidates if candidate.state == "measured"}
+
+
 def test_a_machine_that_goes_during_a_merge_changes_no_byte(
     cluster: Cluster, actors: RayActors, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -142,11 +143,22 @@ def test_a_recipe_that_is_merged_already_is_not_merged_again(
     resident.apply(text)
 
 
-def test_what_the_network_can_do_is_tried_anew_for_other_weights(family: Family, resident: Resident) -> None:
+def test_what_the_network_can_do_is_tried_anew_now_and_then(
+    family: Family, resident: Resident, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cuvee.search.resident.TRIED_EVERY", 2)
+    abilities = []
+    for weight in (0.9, 0.8, 0.7, 0.6, 0.5):
+        resident.apply(recipe(family(), "linear", weight=weight))
+        abilities.append(resident.model.abilities)
+    anew = [after is not before for before, after in pairwise(abilities)]
+    assert anew in ([True, False, True, False], [False, True, False, True])
+
+
+def test_tasks_asked_together_are_answered_as_each_alone(family: Family, resident: Resident, items: Items) -> None:
     resident.apply(recipe(family(), "linear"))
-    abilities = resident.model.abilities
-    resident.apply(recipe(family(), "linear", weight=0.8))
-    assert resident.model.abilities is not abilities
+    alone = {name: resident.measure({name: ids}).scores[name] for name, ids in items.items()}
+    assert resident.measure(items).scores == alone
 
 
 def test_adapters_are_experts(family: Family, tasks: list[Task], items: Items, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def asked(sampler: Sampler, start: int, end: int) -> list[Values]:
         values = sampler.ask(number)
         assert values is not None
         proposals.append(values)
-        sampler.tell(number, values, worth(values))
+        sampler.tell(number, values, [worth(values)])
     return proposals
 
 
@@ -30,7 +30,7 @@ def test_a_sampler_that_is_told_what_another_was_goes_on_as_it_would(kind: Kind)
     other = make_sampler(kind, NUMBERS, seed=3)
     for number, values in enumerate(whole[:25]):
         other.asked(number, values)
-        other.tell(number, values, worth(values))
+        other.tell(number, values, [worth(values)])
     assert asked(other, 25, 40) == whole[25:]
 
 

@@ -12,6 +12,7 @@ from cuvee.calibrate.outcome import TextFigures
 from cuvee.calibrate.repair import DEFAULT_MEMORY, open_for_recipe, text_figures
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.text import warnings_of
+from cuvee.engine.peak import PeakMemory
 from cuvee.plan import Plan
 
 SAMPLES = (8, 3)
@@ -39,11 +40,12 @@ def forecast_alignment(plan: Plan, *, threads: int = 1) -> AlignmentForecast:
     experts = [Expert(name, own.network, models.texts[name]) for name, own in models.experts.items()]
     with tempfile.TemporaryDirectory() as folder:
         loop = _loop(network, experts, how, Path(folder) / "whole", threads)
-        seconds = network.depth * _seconds_of_block(network, experts, how, Path(folder), threads)
+        tried = _tried(network, experts, how, Path(folder), threads)
         rules = _rules(network, models.merged.parent.source.tensors, loop)
         figures = text_figures(models, how)
         warnings = tuple(warnings_of(models.texts, how.positions))
-        return AlignmentForecast(seconds, loop.held_bytes, rules, figures, warnings)
+        memory = loop.held_bytes + tried.other_bytes
+        return AlignmentForecast(network.depth * tried.block_seconds, memory, rules, figures, warnings)
 
 
 def _loop(network: BlockNetwork, experts: Sequence[Expert], how: Alignment, folder: Path, threads: int) -> DepthLoop:
@@ -51,18 +53,28 @@ def _loop(network: BlockNetwork, experts: Sequence[Expert], how: Alignment, fold
     return DepthLoop(network, experts, how, journal, threads=threads, memory_bytes=DEFAULT_MEMORY)
 
 
-def _seconds_of_block(
-    network: BlockNetwork, experts: Sequence[Expert], how: Alignment, folder: Path, threads: int
-) -> float:
-    """Return what a block takes: the part that grows with the text, and the part that does not."""
-    tokens, seconds = [], []
-    for every in SAMPLES:
-        sampled = [replace(own, text=replace(own.text, documents=own.text.documents[::every])) for own in experts]
-        tokens.append(sum(own.text.tokens for own in sampled))
-        seconds.append(_loop(network, sampled, how, folder / f"{every}", threads).run_first())
+@dataclass(frozen=True)
+class _Tried:
+    """What one block takes with the whole text, and what libraries take beside what we know to be held."""
+
+    block_seconds: float
+    other_bytes: int
+
+
+def _tried(network: BlockNetwork, experts: Sequence[Expert], how: Alignment, folder: Path, threads: int) -> _Tried:
+    """Do the first block with two samples of the text. What grows with the text shows between them."""
+    tokens, seconds, held = [], [], 0
+    with PeakMemory() as peak:
+        for every in SAMPLES:
+            sampled = [replace(own, text=replace(own.text, documents=own.text.documents[::every])) for own in experts]
+            loop = _loop(network, sampled, how, folder / f"{every}", threads)
+            tokens.append(sum(own.text.tokens for own in sampled))
+            seconds.append(loop.run_first())
+            held = max(held, loop.held_bytes)
     whole = sum(own.text.tokens for own in experts)
     growth = (seconds[1] - seconds[0]) / max(tokens[1] - tokens[0], 1)
-    return seconds[1] + max(growth, 0.0) * (whole - tokens[1])
+    block_seconds = seconds[1] + max(growth, 0.0) * (whole - tokens[1])
+    return _Tried(block_seconds, max(0, peak.bytes() - held))
 
 
 def _rules(network: BlockNetwork, names: Mapping[str, object], loop: DepthLoop) -> dict[str, str]:

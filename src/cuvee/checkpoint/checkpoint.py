@@ -33,20 +33,20 @@ _MOST_PARTS = 512
 
 
 class TensorSource(Protocol):
-    """What the planner and the engine need of a checkpoint."""
+    """The view of a checkpoint that the planner and the engine need."""
 
     tensors: Mapping[str, TensorSpec]
     config: dict[str, Any]
     place: Path | None
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
-        """Fill the arrays, one after another, with the tensor's bytes from byte `start` on."""
+        """Fill the arrays, in turn, with the tensor's bytes from byte `start` on."""
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:
         """Announce a read, so that it can be started early."""
 
     def files(self) -> dict[str, StoredFile]:
-        """Return file name -> what identifies it. This reads no numbers."""
+        """Return file name -> the facts that identify it. This reads no numbers."""
 
 
 def sampled_blake3(source: TensorSource, specs: Sequence[TensorSpec]) -> str:
@@ -78,7 +78,7 @@ class Checkpoint:
         self.place: Path | None = path
         self.hashes: Mapping[str, str] = {}
         """File name -> SHA-256, where it is known without reading the file."""
-        self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
+        self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for spec in _all_tensors(headers)}
         self._sizes = {header.file: header.size for header in headers}
         self._samples: dict[Path, str] = {}
         self._descriptors: dict[Path, int] = {}
@@ -94,10 +94,10 @@ class Checkpoint:
         self.close()
 
     def without(self, folders: Collection[str]) -> "Checkpoint":
-        """Return the model without what is in some of its sub-folders."""
-        headers = tuple(header for header in self.headers if header.folder not in folders)
-        others = tuple(folder for folder in self.others if folder not in folders)
-        checkpoint = Checkpoint(self.path, headers, self.config, others)
+        """Return the model without some of its sub-folders."""
+        headers = [header for header in self.headers if header.folder not in folders]
+        others = [folder for folder in self.others if folder not in folders]
+        checkpoint = Checkpoint(self.path, tuple(headers), self.config, tuple(others))
         checkpoint.hashes = self.hashes
         return checkpoint
 
@@ -124,7 +124,7 @@ class Checkpoint:
                 views[0] = views[0][count:]
 
     def read(self, name: str) -> np.ndarray:
-        """Read one whole tensor; flat bytes where numbers share them."""
+        """Read a whole tensor; flat bytes where numbers share them."""
         spec = self.tensors[name]
         raw = np.empty(spec.nbytes, np.uint8)
         self.read_into(name, 0, [raw])
@@ -224,7 +224,7 @@ class MemoryCheckpoint:
 
 @dataclass(frozen=True)
 class PartlyOpened:
-    """A checkpoint as far as it could be opened: what is wrong with it, and the tensors of which only names are known.
+    """A checkpoint as far as it could be opened, with its problems and the tensors of which only names are known.
 
     It may be read only if there are no problems.
     """
@@ -263,7 +263,7 @@ def open_partly(path: Path) -> PartlyOpened:
 
 @dataclass(frozen=True)
 class _Opened:
-    """What could be opened of one folder of a model, as `PartlyOpened` is of the whole."""
+    """A folder of a model as far as it could be opened, as `PartlyOpened` is of the whole."""
 
     folder: str
     headers: tuple[Header, ...]
@@ -299,16 +299,22 @@ def _open_folder(path: Path, folder: str, config: Mapping[str, Any]) -> _Opened:
     files = [place / shard for shard in dict.fromkeys(weight_map.values())]
     missing = [file.name for file in files if not file.is_file()]
     opened = _open_files(folder, [file for file in files if file.name not in missing])
-    problems = list(opened.problems)
+    problems: list[CuveeError] = []
     if missing:
         message = f"missing {', '.join(missing)}, named by {start.name}"
-        problems.insert(0, CheckpointError(message, where=str(place)))
+        problems.append(CheckpointError(message, where=str(place)))
+    problems += opened.problems
     read = {header.file.name for header in opened.headers}
-    seen = {folder + name: shard for name, shard in weight_map.items() if shard in read}
+    seen: dict[str, str] = {}
+    unseen: list[str] = []
+    for name, shard in weight_map.items():
+        if shard in read:
+            seen[folder + name] = shard
+        else:
+            unseen.append(folder + name)
     if read:
         problems += _index_problems(start, seen, opened)
-    unseen = tuple(folder + name for name, shard in weight_map.items() if shard not in read)
-    return replace(opened, problems=tuple(problems), unseen=unseen)
+    return replace(opened, problems=tuple(problems), unseen=tuple(unseen))
 
 
 def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | None:
@@ -317,9 +323,13 @@ def _open_other(path: Path, folder: str, names: Container[str]) -> _Opened | Non
         opened = _open_folder(path, folder, {})
     except CheckpointError:
         return None
-    is_copy = any(spec.name.removeprefix(folder) in names for spec in opened.tensors)
-    has_codes = any(spec.dtype not in (*MERGEABLE, *COUNTS) for spec in opened.tensors)
-    return None if opened.problems or is_copy or has_codes else opened
+    if opened.problems:
+        return None
+    for spec in opened.tensors:
+        is_copy = spec.name.removeprefix(folder) in names
+        if is_copy or spec.dtype not in (*MERGEABLE, *COUNTS):
+            return None
+    return opened
 
 
 def _open_files(folder: str, files: Sequence[Path]) -> _Opened:
@@ -366,7 +376,7 @@ def _check_unique(headers: Sequence[Header]) -> None:
 
 
 def _all_tensors(headers: Sequence[Header]) -> Iterator[TensorSpec]:
-    return (spec for header in headers for spec in header.tensors)
+    return chain.from_iterable(header.tensors for header in headers)
 
 
 def _index_problems(index: Path, weight_map: Mapping[str, str], opened: _Opened) -> list[CuveeError]:

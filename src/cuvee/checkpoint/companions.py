@@ -42,9 +42,9 @@ HIDDEN = "hidden"
 
 @dataclass(frozen=True)
 class Companions:
-    """What becomes of a model's files besides those that are merged: names to copy, and what is left out, and why.
+    """A model's files besides its merged weights: names to copy, and names that are left out, with the reasons.
 
-    Names are relative to the model's folder, with slashes; a sub-folder that is left out as a whole ends with one.
+    Names are relative to the model's folder, with slashes; a sub-folder that is left out as a whole ends with a slash.
     """
 
     copied: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class Companions:
 
 
 def companions_of(place: Path, merged: Collection[str]) -> Companions:
-    """Sort out what belongs to a copy of a model. `merged` are the names of its files whose numbers are merged.
+    """Sort out the files that belong to a copy of a model. `merged` are its files whose numbers are merged.
 
     For a model that is a single file, only the known files beside it count.
     """
@@ -99,7 +99,7 @@ def copy_companions(
 
 
 def in_words(companions: Companions) -> str | None:
-    """Say what is left out, by reason; None if nothing is."""
+    """Name the files that are left out, by reason; None if there are none."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in companions.left_out.items():
         by_reason.setdefault(reason, []).append(name)
@@ -141,17 +141,21 @@ def _walked(folder: Path, prefix: str, links: dict[str, str]) -> Iterator[str]:
 
 def _folders_of_unmerged_weights(names: Collection[str], merged: Collection[str]) -> set[str]:
     """List the sub-folders that hold weights of which none is merged: exports, copies, states of a training."""
-    of_merged = {_folder(name) for name in merged}
-    folders = {_folder(name) for name in names if name not in merged and _is_of_weights(_own(name))}
-    folders |= {name[: match.end()] for name in names if (match := _PACKAGE.match(name))}
-    return {folder for folder in folders if folder and folder not in of_merged}
+    folders = set()
+    for name in names:
+        package = _PACKAGE.match(name)
+        if package:
+            folders.add(package.group())
+        if name not in merged and _is_of_weights(_own(name)):
+            folders.add(_folder(name))
+    return folders - {"", *map(_folder, merged)}
 
 
 _PACKAGE = re.compile(r".*?\.(mlpackage|mlmodelc)(?=/)")
 
 
 def _reason(name: str, stale: Collection[str]) -> tuple[str, str] | None:
-    """Return what is left out with a file, itself or a whole folder, and why; None if it is copied."""
+    """Return the name that is left out with a file, its own or a whole folder's, and why; None if it is copied."""
     parts = name.split("/")
     for end in range(1, len(parts)):
         folder = "/".join(parts[:end])

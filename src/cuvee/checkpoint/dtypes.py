@@ -54,7 +54,7 @@ def entry_count(dtype: str, shape: Sequence[int]) -> int:
 
 
 def kind_of(dtype: str) -> str:
-    """Say what a tensor of a type that cannot be merged holds."""
+    """Name the contents of a tensor of a type that cannot be merged."""
     if dtype == "C64":
         return "complex numbers"
     return "codes" if dtype.startswith("F") else "integers"
@@ -62,10 +62,10 @@ def kind_of(dtype: str) -> str:
 
 def name_of(dtype: np.dtype) -> str:
     """Return the header's name of a NumPy type. Raises KeyError for a type that the format lacks."""
-    found = next((name for name, known in NUMPY.items() if known == dtype), None)
-    if found is None:
-        raise KeyError(f"safetensors has no type {dtype}")
-    return found
+    for name, numpy_type in NUMPY.items():
+        if numpy_type == dtype:
+            return name
+    raise KeyError(f"safetensors has no type {dtype}")
 
 
 def promoted(names: list[str]) -> str:

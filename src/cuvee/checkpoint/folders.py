@@ -26,7 +26,7 @@ ENDING = ".safetensors"
 class WeightFolders:
     """The folders of a model that have files of safetensors.
 
-    `declared` are its own folder and what it names as a part of itself; `others` nothing names.
+    `declared` are its own folder and the folders that it names as parts of itself; `others` are the rest.
     """
 
     declared: tuple[str, ...]
@@ -62,7 +62,7 @@ def weight_folders(names: Iterable[str], read: Callable[[str], str], where: str)
 
 
 def _refuse_without_own(files: Sequence[str], has_parts: bool, where: str) -> None:
-    """Raise CheckpointError for a model without safetensors of its own that is a pipeline, or not in one format."""
+    """Raise CheckpointError for a model without safetensors of its own that is a pipeline, or in several formats."""
     if PIPELINE in files:
         hint = "merge its parts one by one: name the sub-folders"
         raise CheckpointError(f"this is a pipeline of diffusers, by its {PIPELINE}", where=where, hint=hint)
@@ -147,7 +147,8 @@ def _has_weights(files: Iterable[str]) -> bool:
 
 
 def _unread(files: Iterable[str]) -> list[str]:
-    return [file for file in files if file.endswith(WEIGHTS) and not file.endswith(ENDING)]
+    weights = [file for file in files if file.endswith(WEIGHTS)]
+    return [file for file in weights if not file.endswith(ENDING)]
 
 
 def _is_skipped(folder: str, files: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(files: Sequence[Path], *, threads: int = 1, progress: Progress | None = None) -> dict[Path, str]:
-    """Return each file's SHA-256 in hex, the files side by side. Raises CheckpointError for what cannot be read."""
+    """Return each file's SHA-256 in hex, the files side by side. Raises CheckpointError for unreadable files."""
     progress, lock = progress or Silent(), threading.Lock()
     stop = threading.Event()
 

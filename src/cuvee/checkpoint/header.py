@@ -26,7 +26,7 @@ MAX_NAME = 1000
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One tensor: its name, header type, shape, and where its bytes are. `start` counts from the file's first byte."""
+    """A tensor: its name, header type, shape, and where its bytes are. `start` counts from the file's first byte."""
 
     name: str
     dtype: str
@@ -67,7 +67,7 @@ class Header:
 
 
 def read_header(file: Path) -> Header:
-    """Read and check one file's header. Raises CheckpointError that names the file and the tensor."""
+    """Read and check a file's header. Raises CheckpointError that names the file and the tensor."""
     try:
         with file.open("rb") as opened:
             status = os.fstat(opened.fileno())

@@ -1,4 +1,4 @@
-"""What a model's card says for machines: the YAML between `---` lines at the head of its README.md."""
+"""A model's card as machines read it: the YAML between `---` lines at the head of its README.md."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,18 +26,21 @@ class Facts:
 
 
 def card_facts(place: Path | None) -> Facts:
-    """Read what a model's card states; nothing for a model without one, or with one that cannot be read."""
+    """Read the facts of a model's card; none for a model without a card, or with a card that cannot be read."""
     front = card_front(place) if place is not None else {}
-    licence, name = front.get("license"), front.get("license_name")
-    licence = ", ".join(map(str, licence)) if isinstance(licence, list) else licence
-    stated = name if licence == "other" and name else licence
-    languages = front.get("language")
-    listed = languages if isinstance(languages, list) else [languages] if languages else []
-    return Facts(str(stated) if stated else None, tuple(map(str, listed)))
+    licence = front.get("license")
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    if licence == "other":
+        licence = front.get("license_name") or licence
+    languages = front.get("language") or []
+    if not isinstance(languages, list):
+        languages = [languages]
+    return Facts(str(licence) if licence else None, tuple(map(str, languages)))
 
 
 def card_front(folder: Path) -> Mapping[str, Any]:
-    """Read the YAML at the head of a model's card; nothing for a model without one, or with one that is damaged."""
+    """Read the YAML at the head of a model's card; nothing for a model without a card, or with a damaged card."""
     try:
         with (folder / CARD).open(encoding="utf-8") as opened:
             text = opened.read(LONGEST)
@@ -50,22 +53,26 @@ def card_front(folder: Path) -> Mapping[str, Any]:
 
 
 def joint_licence(stated: Sequence[str | None]) -> str | list[str] | None:
-    """Return the licence of what is made of models under these: theirs if they go together, else "other".
+    """Return the licence of a blend of models under these: theirs if they go together, else "other".
 
     None if a model states none: then nothing can be said.
     """
-    known = list(dict.fromkeys(licence for licence in stated if licence))
-    if not known or None in stated:
+    licences = list(filter(None, dict.fromkeys(stated)))
+    if not licences or None in stated:
         return None
-    if len(known) == 1:
-        return known[0]
-    return known if PERMISSIVE.issuperset(known) else "other"
+    if len(licences) == 1:
+        return licences[0]
+    return licences if PERMISSIVE.issuperset(licences) else "other"
 
 
 def licence_conflict(names: Sequence[str], stated: Sequence[str | None]) -> str | None:
     """Say which licences do not simply go together; None if they do, as far as they are stated."""
-    known = {licence for licence in stated if licence}
-    if len(known) < 2 or PERMISSIVE.issuperset(known):
+    licences = set(filter(None, stated))
+    if len(licences) < 2 or PERMISSIVE.issuperset(licences):
         return None
-    of = ", ".join(f"{licence} ({name})" for name, licence in zip(names, stated, strict=True) if licence)
-    return f"the models' licences differ: {of}; see whether they allow this merge and under which terms"
+    listed = []
+    for name, licence in zip(names, stated, strict=True):
+        if licence:
+            listed.append(f"{licence} ({name})")
+    terms = "see whether they allow this merge and under which terms"
+    return f"the models' licences differ: {', '.join(listed)}; {terms}"

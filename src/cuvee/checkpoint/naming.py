@@ -1,7 +1,7 @@
-"""How the files of weights of a folder are called, on the way in and on the way out.
+"""The names of a folder's files of weights, on the way in and on the way out.
 
-`start_of_weights` finds, among a folder's files, the one to open: a single file, or the index of several. `layout_of`
-says how an output's files are called: as those of the model that it takes after.
+`start_of_weights` finds, among a folder's files, the file to open: a single file, or the index of several. `layout_of`
+names an output's files like those of the model that it takes after.
 
 transformers calls them `model`, diffusers `diffusion_pytorch_model`. A variant, such as fp16, stands before the ending:
 `model.fp16.safetensors`, `model.fp16-00001-of-00002.safetensors`, `model.safetensors.index.fp16.json`.
@@ -36,7 +36,7 @@ _TYPES = {"fp16": "F16", "float16": "F16", "bf16": "BF16", "bfloat16": "BF16", "
 
 @dataclass(frozen=True)
 class FileNames:
-    """How the files of weights of one folder are called."""
+    """The names of the files of weights of a folder."""
 
     stem: str = TRANSFORMERS
     variant: str | None = None
@@ -122,7 +122,7 @@ def _nothing_stands_out(files: Collection[str], where: str) -> CheckpointError:
 
 
 def is_of_diffusers(config: Mapping[str, Any]) -> bool:
-    """Say whether a config.json is one of diffusers."""
+    """Say whether a config.json is of diffusers."""
     return "_class_name" in config
 
 
@@ -133,9 +133,9 @@ def variant_of(start: str) -> str | None:
 
 
 def layout_of(files: Iterable[str], config: Mapping[str, Any], dtype: str | None) -> Layout:
-    """Return how the files of an output are called that takes after a model with these `files` and this `config`.
+    """Name the files of an output that takes after a model with these `files` and this `config`.
 
-    `dtype` is the type of most of the output's numbers: a variant that is called after another one is not kept.
+    `dtype` is the type of most of the output's numbers: a variant that is called after another type is not kept.
     """
     by_folder: dict[str, set[FileNames]] = {"": set()}
     for file in files:
@@ -147,7 +147,7 @@ def layout_of(files: Iterable[str], config: Mapping[str, Any], dtype: str | None
 
 
 def _written(names: Collection[FileNames], config: Mapping[str, Any], dtype: str | None) -> FileNames:
-    """Keep a name that all files have, unless the library that reads the config looks for another one."""
+    """Keep a name that all files have, unless the library that reads the config looks for another name."""
     looked_for = _stem_looked_for(config)
     if len(names) != 1:
         return FileNames(looked_for or TRANSFORMERS)
@@ -159,7 +159,7 @@ def _written(names: Collection[FileNames], config: Mapping[str, Any], dtype: str
 
 
 def _stem_looked_for(config: Mapping[str, Any]) -> str | None:
-    """Return what the library that a config belongs to calls the weights; None if it belongs to neither."""
+    """Return the name of weights in the library that a config belongs to; None if it belongs to neither."""
     if is_of_diffusers(config):
         return DIFFUSERS
     if "model_type" in config or "architectures" in config:
@@ -183,7 +183,7 @@ def _names_of_start(file: str) -> FileNames | None:
 
 
 def _names_of_file(file: str) -> FileNames:
-    """Return the names that a file of safetensors, a shard or a single one, is called by."""
+    """Return the names of which a file of safetensors, a shard or a single file, has its name."""
     match = _SHARD.fullmatch(file) or _SINGLE.fullmatch(file)
     if match is None:
         return FileNames(file)

@@ -30,9 +30,10 @@ class RecutCheckpoint:
         self.orders = orders
         self.config = source.config
         self.place = source.place
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: _recut(spec, orders[name]) if name in orders else spec for name, spec in source.tensors.items()
-        }
+        tensors = dict(source.tensors)
+        for name in tensors.keys() & orders.keys():
+            tensors[name] = _recut(tensors[name], orders[name])
+        self.tensors: Mapping[str, TensorSpec] = tensors
 
     def over(self, source: TensorSource) -> "RecutCheckpoint":
         """Return the same cut of the same model from another place."""
@@ -75,7 +76,7 @@ class RecutCheckpoint:
         return blocks[:, list(order.order)].reshape(-1)
 
     def _rows(self, name: str) -> int:
-        """Return how many times all blocks follow one another."""
+        """Return how many times all blocks follow each other."""
         rows = 1
         for size in self.source.tensors[name].shape[: self.orders[name].axis]:
             rows *= size

@@ -1,6 +1,6 @@
 """A fingerprint of sampled contents: some blocks of each tensor, at places that depend on nothing but its size.
 
-Models of one shape have equal headers, and reading all of their files takes longer than most merges. A fine-tune
+Models of the same shape have equal headers, and reading all of their files takes longer than most merges. A fine-tune
 changes numbers nearly everywhere in the tensors that it trains, which a few thousand numbers of each tensor show.
 Samples cannot show a change of a few entries that lie between them: for that a file's SHA-256 is needed.
 """

@@ -1,8 +1,8 @@
-"""What identifies a file of an input: what its header says, samples of its numbers, and all of it where that is known.
+"""The digests that identify a file of an input: of its header, of samples, and of all of it where that is known.
 
 | digest | is equal for |
 |---|---|
-| `header_blake3` | all models of one shape, so every fine-tune of a base |
+| `header_blake3` | all models of the same shape, so every fine-tune of a base |
 | `sampled_blake3` | files that are equal where they are sampled |
 | `sha256` | equal files only |
 """
@@ -18,10 +18,10 @@ from blake3 import blake3
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file that a model's tensors are in.
+    """A file that a model's tensors are in.
 
-    `sha256` is None unless it is known without reading the file. `path` and `modified_ns` are None for what is no file
-    here. `sample` returns the fingerprint of sampled contents; it is None where the numbers are not at hand.
+    `sha256` is None unless it is known without reading the file. `path` and `modified_ns` are None for a file that is
+    not here. `sample` returns the fingerprint of sampled contents; it is None where the numbers are not at hand.
     """
 
     size: int
@@ -44,7 +44,7 @@ Recorded = Mapping[str, Mapping[str, Any]]
 
 
 def recorded(files: Files) -> dict[str, dict[str, Any]]:
-    """Return what `cuvee.json` says of a model's files. This reads the samples."""
+    """Return the entries of `cuvee.json` for a model's files. This reads the samples."""
     return {
         name: {
             "size": file.size,
@@ -64,7 +64,7 @@ def are_at_hand(files: Files) -> bool:
 def changed_files(before: Recorded, files: Files) -> Iterator[str]:
     """Name the files that are not those of a record, as far as that is known without reading more than samples.
 
-    What the record or the file does not know is not compared: samples of a file that is still on a hub, say.
+    Digests that the record or the file lacks are not compared: samples of a file that is still on a hub, say.
     """
     for name in {**before, **files}:
         came_or_went = name not in before or name not in files

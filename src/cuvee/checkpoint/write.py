@@ -1,7 +1,7 @@
 """Writing checkpoints: tensors at offsets known beforehand, in a hidden folder that is renamed at the very end.
 
 `OUT` appears complete or not at all: everything goes to `.OUT.partial/model` beside it; the index is written last, then
-that folder is renamed. What else is in `.OUT.partial` belongs to whoever takes up a stopped run.
+that folder is renamed. Other files in `.OUT.partial` belong to the run that resumes a stopped run.
 """
 
 import errno
@@ -44,7 +44,7 @@ class OutputTensor:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file to be written: its name, its tensors in order, its header, and where each tensor starts.
+    """A file to be written: its name, its tensors in order, its header, and where each tensor starts.
 
     `folder` is the sub-folder that the file is in, with a slash at its end; in the file tensors are called without it.
     `index` is the file that lists the tensors of a folder with several files.
@@ -64,7 +64,7 @@ METADATA = {"format": "pt"}
 
 
 def lay_out(tensors: Sequence[OutputTensor], shard_bytes: int, layout: Layout = PLAIN) -> tuple[Shard, ...]:
-    """Cut the tensors of each folder, in order, into shards of at most `shard_bytes` (one tensor at least).
+    """Cut the tensors of each folder, in order, into shards of at most `shard_bytes` (a tensor at least).
 
     A tensor whose name begins with a sub-folder of the layout, `2_Dense/linear.weight`, is written to a file there.
     """
@@ -109,7 +109,7 @@ def _groups(tensors: Sequence[OutputTensor], shard_bytes: int) -> list[list[Outp
 def lay_out_file(
     file: str, unordered: Sequence[OutputTensor], metadata: Mapping[str, str] = METADATA, *, folder: str = ""
 ) -> Shard:
-    """Lay out one file. Wide types come first, so that every tensor starts at a multiple of its numbers' size."""
+    """Lay out a file. Wide types come first, so that every tensor starts at a multiple of its numbers' size."""
     tensors = sorted(unordered, key=lambda tensor: -NUMPY[tensor.dtype].itemsize)
     entries: dict[str, object] = {"__metadata__": dict(metadata)}
     position = 0
@@ -264,16 +264,15 @@ class CheckpointWriter:
 
 
 def _index_text(shards: Sequence[Shard]) -> str:
-    """Return the index of the files of one folder, in which names are those within the folder."""
-    tensors = [tensor for shard in shards for tensor in shard.tensors]
-    metadata = {
-        "total_size": sum(tensor.nbytes for tensor in tensors),
-        "total_parameters": sum(tensor.elements for tensor in tensors),
-    }
+    """Return the index of the files of a folder, in which names are those within the folder."""
+    metadata = {"total_size": 0, "total_parameters": 0}
     weight_map: dict[str, str] = {}
     for shard in shards:
         file = shard.file.removeprefix(shard.folder)
-        weight_map |= {tensor.name.removeprefix(shard.folder): file for tensor in shard.tensors}
+        for tensor in shard.tensors:
+            weight_map[tensor.name.removeprefix(shard.folder)] = file
+            metadata["total_size"] += tensor.nbytes
+            metadata["total_parameters"] += tensor.elements
     return json.dumps({"metadata": metadata, "weight_map": dict(sorted(weight_map.items()))}, indent=2) + "\n"
 
 
@@ -309,8 +308,10 @@ def refuse_existing(out: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise RecipeError("the output exists already", where=str(out), hint="name another, or use --overwrite")
-    if out.is_dir() and not out.is_symlink() and (not any(out.iterdir()) or (out / "cuvee.json").exists()):
-        return
+    if out.is_dir() and not out.is_symlink():
+        is_empty = not any(out.iterdir())
+        if is_empty or (out / "cuvee.json").exists():
+            return
     raise RecipeError("this is not a folder that a merge wrote; it is not overwritten", where=str(out))
 
 

@@ -1,9 +1,9 @@
 """Task vectors side by side: norms, cosines, sign conflicts and overlap, by layer and role. Streams, writes nothing."""
 
-from cuvee.comparison.compare import Comparison, compare, compare_checkpoints
 from cuvee.comparison.figures import Figures, ModelFigures, PairFigures
 from cuvee.comparison.groups import ComparedTensor, Group
 from cuvee.comparison.matching import LeftOut
+from cuvee.comparison.models import Comparison, compare, compare_checkpoints
 
 __all__ = [
     "ComparedTensor",

@@ -1,14 +1,15 @@
 """Reads the models once, piece by piece, and sums over each piece: bounded memory, any number of threads."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import TypeVar
 
 import numpy as np
 
-from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.comparison.sums import Sums, sums_of
 from cuvee.errors import CheckpointError
@@ -19,6 +20,8 @@ PIECE = 8 * BLOCK
 
 AHEAD = 3
 """Pieces for each worker that are announced or waiting, so that readers and sums overlap."""
+
+_Seen = TypeVar("_Seen")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,20 @@ class Piece:
 
 
 def pieces(source: TensorSource, names: Sequence[str], size: int) -> Iterator[Piece]:
-    """Cut tensors into pieces of `size` elements. A tensor without elements is one empty piece."""
+    """Cut tensors into pieces of at most `size` elements, whole rows where a row is no longer than that.
+
+    A tensor without elements is one empty piece.
+    """
     for name in names:
-        elements = source.tensors[name].elements
-        for first in range(0, max(elements, 1), size):
-            yield Piece(name, first, min(first + size, elements))
+        spec = source.tensors[name]
+        step = size // row_length(spec) * row_length(spec) or size
+        for first in range(0, max(spec.elements, 1), step):
+            yield Piece(name, first, min(first + step, spec.elements))
+
+
+def row_length(spec: TensorSpec) -> int:
+    """Return the elements of a row: the last axis of a matrix or a stack of them, 1 for other tensors."""
+    return max(spec.shape[-1], 1) if len(spec.shape) > 1 else 1
 
 
 class Reader:
@@ -51,18 +63,28 @@ class Reader:
 
     def sums(self, names: Sequence[str]) -> Iterator[tuple[Piece, Sums]]:
         """Give each piece of the tensors with its sums, in order."""
-        waiting: deque[tuple[Piece, Future[Sums]]] = deque()
+        for piece, sums, _ in self.seen(names, lambda piece, stack: None):
+            yield piece, sums
+
+    def seen(
+        self, names: Sequence[str], look: Callable[[Piece, np.ndarray], _Seen]
+    ) -> Iterator[tuple[Piece, Sums, _Seen]]:
+        """Give each piece with its sums, and what `look` returns of the numbers of all models [1 + models, n].
+
+        `look` is called by the workers' threads, and must not keep the numbers.
+        """
+        waiting: deque[tuple[Piece, Future[tuple[Sums, _Seen]]]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for piece in pieces(self.sources[0], names, self.piece):
                     self._announce(piece)
-                    waiting.append((piece, pool.submit(self._sum, piece)))
+                    waiting.append((piece, pool.submit(self._see, piece, look)))
                     if len(waiting) > AHEAD * self.workers:
                         done, future = waiting.popleft()
-                        yield done, future.result()
+                        yield done, *future.result()
                 while waiting:
                     done, future = waiting.popleft()
-                    yield done, future.result()
+                    yield done, *future.result()
             finally:  # an error, an interruption, or a caller that wants no more
                 for _, future in waiting:
                     future.cancel()
@@ -81,13 +103,14 @@ class Reader:
             size = NUMPY[source.tensors[piece.tensor].dtype].itemsize
             source.will_read(piece.tensor, piece.first * size, (piece.last - piece.first) * size)
 
-    def _sum(self, piece: Piece) -> Sums:
+    def _see(self, piece: Piece, look: Callable[[Piece, np.ndarray], _Seen]) -> tuple[Sums, _Seen]:
         buffers = self._buffers.get()
         try:
-            sums = sums_of(self._numbers(piece, buffers))
+            numbers = self._numbers(piece, buffers)
+            sums = sums_of(numbers)
             if not (np.isfinite(sums.gram).all() and np.isfinite(sums.base)):
                 self._refuse(piece)
-            return sums
+            return sums, look(piece, numbers)
         finally:
             self._buffers.put(buffers)
 

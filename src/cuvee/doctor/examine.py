@@ -48,6 +48,7 @@ def examine(
     started, shown = clock(), progress or Silent()
     passages = read_text(text)
     parents, notes = _parents(model, hub or Hub(), shown, recipe_folder)
+    kin: list[Kinship] = []
     shown.start("examine", 1 + len(parents), "models")
     try:
         loaded = load_model(model, device=device, dtype=dtype)
@@ -57,11 +58,10 @@ def examine(
             reading, signs, continuations = _examined(loaded, passages)
             samples = _samples(loaded, reading, continuations)
         shown.advance(1)
-        del loaded
-        kin: list[Kinship] = []
-        for place, parent in enumerate(parents):
+        del loaded  # its memory goes to the parents
+        for which, parent in enumerate(parents):
             if clock() - started > seconds:
-                notes.append(f"parents left out after {seconds:.0f} seconds: {len(parents) - place}")
+                notes.append(f"parents left out after {seconds:.0f} seconds: {len(parents) - which}")
                 break
             try:
                 other = load_model(parent.folder, device=device, dtype=dtype)
@@ -72,18 +72,21 @@ def examine(
             shown.advance(1)
     finally:
         shown.finish()
-    notes += [f"{each.parent} has other tokens: no divergence" for each in kin if each.divergence is None]
+    for relative in kin:
+        if relative.divergence is None:
+            notes.append(f"{relative.parent} has other tokens: no divergence")
     return Diagnosis(str(model), signs, tuple(kin), findings(signs, kin), samples, clock() - started, tuple(notes))
 
 
 def read_text(file: Path | None) -> list[str]:
-    """Return the passages of a file, or the shipped ones. Raises EvaluationError for a file without any."""
+    """Return the passages of a file, or the shipped passages. Raises EvaluationError for a file without any."""
+    source = file or resources.files("cuvee.doctor") / "passages.txt"
     try:
-        shipped = resources.files("cuvee.doctor") / "passages.txt"
-        whole = (shipped if file is None else file).read_text(encoding="utf-8")
+        text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise EvaluationError(f"this text cannot be read: {error}", where=str(file)) from error
-    passages = [passage.strip() for passage in whole.split("\n\n") if passage.strip()]
+    stripped = [passage.strip() for passage in text.split("\n\n")]
+    passages = list(filter(None, stripped))
     if not passages:
         raise EvaluationError("the text is empty", where=str(file), hint="write passages with blank lines between")
     return passages[:MOST_PASSAGES]
@@ -130,8 +133,8 @@ def _kinship(parent: Parent, loaded: "LanguageModel", passages: Sequence[str], o
 
     with fitting_threads(loaded):
         reading, signs, _ = _examined(loaded, passages)
-    apart = divergence(own, reading)
-    return Kinship(parent.reference, signs, *(apart or (None, None)))
+    distance, agreement = divergence(own, reading) or (None, None)
+    return Kinship(parent.reference, signs, distance, agreement)
 
 
 def _samples(
@@ -139,5 +142,9 @@ def _samples(
 ) -> tuple[tuple[str, str], ...]:
     from cuvee.doctor.signs import PROMPT_TOKENS
 
-    pairs = zip((row[:PROMPT_TOKENS] for row in reading.rows), continuations, strict=False)
-    return tuple(tuple(model.tokenizer.batch_decode(pair, skip_special_tokens=True)) for pair in pairs)[:SHOWN]
+    samples = []
+    for row, continuation in zip(reading.rows[:SHOWN], continuations, strict=False):
+        pair = [row[:PROMPT_TOKENS], continuation]
+        prompt, text = model.tokenizer.batch_decode(pair, skip_special_tokens=True)
+        samples.append((prompt, text))
+    return tuple(samples)

@@ -1,4 +1,4 @@
-"""What was measured of a model, and what is wrong with it: rules from numbers to sentences.
+"""Rules from the measured signs of a model to sentences about its faults.
 
 Thresholds are in nats a token, and rules of thumb. A model is held against its parents where they are known: a small
 model that was trained on puzzles reads prose badly, and so do its parents.
@@ -21,7 +21,7 @@ AT_RANDOM = 0.98
 """Of the entropy of guessing: from here on a model says nothing."""
 
 CERTAIN = 0.02
-"""Nats: below, one token takes all wherever the model looks."""
+"""Nats: below, a single token takes all wherever the model looks."""
 
 LOOPS = 0.8
 """Share of four-token sequences that were there before, from which a text counts as a loop."""
@@ -35,12 +35,14 @@ FAR = 2.0
 
 @dataclass(frozen=True)
 class Signs:
-    """What one model shows on the passages.
+    """The signs of a model on the passages.
 
-    `loss` is the mean negative log-likelihood of a token, None where it is not a number; `bits_per_byte` is the same
-    for any tokenizer. `entropy` is the mean one of the next token, `entropy_share` as a share of guessing. `repetition`
-    is the share of four-token sequences in greedy continuations that were there before, `distinct` the share of
-    continuations that differ from all others.
+    - `loss`: the mean negative log-likelihood of a token in nats, None where it is not a number.
+    - `bits_per_byte`: the loss in a unit that is the same for any tokenizer.
+    - `guessing`: the entropy of guessing at random, in nats.
+    - `entropy`: the mean entropy of the next token, in nats; `entropy_share` is its share of guessing.
+    - `repetition`: the share of four-token sequences in greedy continuations that were there before.
+    - `distinct`: the share of continuations that differ from all others.
     """
 
     tokens: int
@@ -67,7 +69,7 @@ class Signs:
 
 @dataclass(frozen=True)
 class Kinship:
-    """How a model stands to one parent: the parent's own signs, and how far their next tokens are apart.
+    """How a model stands to a parent: the parent's own signs, and how far their next tokens are apart.
 
     `divergence` is the mean Kullback-Leibler divergence of the model from the parent, in nats; `agreement` the share of
     places where both find the same token most likely. Both are None where the two have other tokens.
@@ -78,10 +80,19 @@ class Kinship:
     divergence: float | None
     agreement: float | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return everything in plain types."""
+        return {
+            "model": self.parent,
+            "divergence": self.divergence,
+            "agreement": self.agreement,
+            "signs": self.signs.to_json(),
+        }
+
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """A fault of a model."""
 
     severity: Severity
     message: str
@@ -89,7 +100,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found: `findings` is empty for a sound model. `notes` say what could not be looked at."""
+    """The result of an examination. `findings` is empty for a sound model. `notes` say why some parts are missing."""
 
     model: str
     signs: Signs
@@ -102,26 +113,18 @@ class Diagnosis:
     @property
     def verdict(self) -> Literal["sound", "doubtful", "broken"]:
         """The worst of the findings."""
-        severities = {finding.severity for finding in self.findings}
-        return "broken" if "broken" in severities else "doubtful" if severities else "sound"
+        if any(finding.severity == "broken" for finding in self.findings):
+            return "broken"
+        return "doubtful" if self.findings else "sound"
 
     def to_json(self) -> dict[str, Any]:
         """Return everything in plain types."""
-        parents = [
-            {
-                "model": each.parent,
-                "divergence": each.divergence,
-                "agreement": each.agreement,
-                "signs": each.signs.to_json(),
-            }
-            for each in self.parents
-        ]
         return {
             "model": self.model,
             "verdict": self.verdict,
             "findings": [asdict(finding) for finding in self.findings],
             "signs": self.signs.to_json(),
-            "parents": parents,
+            "parents": [parent.to_json() for parent in self.parents],
             "samples": [{"prompt": prompt, "continuation": text} for prompt, text in self.samples],
             "seconds": round(self.seconds, 3),
             "notes": list(self.notes),
@@ -129,10 +132,13 @@ class Diagnosis:
 
 
 def findings(signs: Signs, parents: Sequence[Kinship]) -> tuple[Finding, ...]:
-    """Say what is wrong, the worst first."""
-    found = [*_numbers(signs), *_reading(signs, parents), *_certainty(signs, parents), *_writing(signs, parents)]
-    found += _distance(parents)
-    return tuple(sorted(found, key=lambda finding: finding.severity != "broken"))
+    """List the faults of a model, the worst first."""
+    faults = list(_numbers(signs))
+    faults += _reading(signs, parents)
+    faults += _certainty(signs, parents)
+    faults += _writing(signs, parents)
+    faults += _distance(parents)
+    return tuple(sorted(faults, key=lambda finding: finding.severity != "broken"))
 
 
 def _numbers(signs: Signs) -> Iterator[Finding]:
@@ -145,52 +151,58 @@ def _numbers(signs: Signs) -> Iterator[Finding]:
 def _reading(signs: Signs, parents: Sequence[Kinship]) -> Iterator[Finding]:
     if signs.loss is None or signs.bits_per_byte is None:
         return
-    known = [each.signs for each in parents if each.signs.loss is not None and each.signs.bits_per_byte is not None]
-    if not known:
+    worst = _worst_reader(parents)
+    if worst is None:
         if signs.loss >= signs.guessing:
             yield Finding("broken", f"it reads text no better than chance: perplexity {signs.perplexity:,.0f}")
         return
-    worst = max(known, key=lambda each: each.bits_per_byte or 0.0)
-    more = _nats_per_token(signs.bits_per_byte - (worst.bits_per_byte or 0.0), signs)
+    more = 0.0
+    if signs.bits_per_byte:
+        # the difference in bits a byte, turned into nats for each of the model's own tokens
+        more_bits = signs.bits_per_byte - (worst.bits_per_byte or 0.0)
+        more = more_bits * signs.loss / signs.bits_per_byte
     if more > WORSE:
         severity: Severity = "broken" if more > MUCH_WORSE else "doubtful"
         words = f"perplexity {signs.perplexity:,.4g}, that of its worst parent {worst.perplexity:,.4g}"
         yield Finding(severity, f"it reads text worse than any parent: {words}")
 
 
-def _nats_per_token(bits_per_byte: float, signs: Signs) -> float:
-    """Turn a difference of bits a byte into nats for each of the model's own tokens."""
-    assert signs.loss is not None
-    assert signs.bits_per_byte is not None
-    return bits_per_byte * signs.loss / signs.bits_per_byte if signs.bits_per_byte else 0.0
+def _worst_reader(parents: Sequence[Kinship]) -> Signs | None:
+    """Return the signs of the parent that reads worst; None if no parent has a loss that is a number."""
+    readers = [parent.signs for parent in parents if parent.signs.loss is not None]
+    return max(readers, key=lambda signs: signs.bits_per_byte or 0.0, default=None)
 
 
 def _certainty(signs: Signs, parents: Sequence[Kinship]) -> Iterator[Finding]:
+    """A model that guesses, or that is certain everywhere, though no parent does the same."""
     if signs.entropy is None or signs.entropy_share is None:
         return
-    others = [each.signs for each in parents]
-    if signs.entropy_share > AT_RANDOM and not any((each.entropy_share or 0.0) > AT_RANDOM for each in others):
+    shares = [parent.signs.entropy_share or 0.0 for parent in parents]
+    if signs.entropy_share > AT_RANDOM and max(shares, default=0.0) <= AT_RANDOM:
         yield Finding("broken", f"it guesses: the next token's entropy is {signs.entropy_share:.0%} of chance")
-    if signs.entropy < CERTAIN and not any((each.entropy or math.inf) < CERTAIN for each in others):
+    entropies = [parent.signs.entropy or math.inf for parent in parents]
+    if signs.entropy < CERTAIN <= min(entropies, default=math.inf):
         yield Finding("broken", f"it is certain everywhere: the next token's entropy is {signs.entropy:.2g} nats")
 
 
 def _writing(signs: Signs, parents: Sequence[Kinship]) -> Iterator[Finding]:
-    usual = max((each.signs.repetition for each in parents), default=None)
-    if signs.repetition > LOOPS and (usual is None or signs.repetition > usual + MORE_LOOPS):
-        beside = "" if usual is None else f", at most {usual:.0%} by its parents"
-        severity: Severity = "doubtful" if usual is None else "broken"
-        yield Finding(
-            severity, f"it writes in loops: {signs.repetition:.0%} of what it writes was there before{beside}"
-        )
-    alike = min((each.signs.distinct for each in parents), default=1.0)
-    if signs.distinct < 0.5 <= alike:
-        yield Finding(
-            "broken", f"it writes the same whatever it is asked: {signs.distinct:.0%} of its texts are unlike"
-        )
+    """A model that writes in loops, or always the same, more than its parents do."""
+    message = f"it writes in loops: {signs.repetition:.0%} of what it writes was there before"
+    if signs.repetition > LOOPS:
+        if not parents:
+            yield Finding("doubtful", message)
+        else:
+            usual = max(parent.signs.repetition for parent in parents)
+            if signs.repetition > usual + MORE_LOOPS:
+                yield Finding("broken", f"{message}, at most {usual:.0%} by its parents")
+    distinct = min((parent.signs.distinct for parent in parents), default=1.0)
+    if signs.distinct < 0.5 <= distinct:
+        message = f"it writes the same whatever it is asked: {signs.distinct:.0%} of its texts are unlike"
+        yield Finding("broken", message)
 
 
 def _distance(parents: Sequence[Kinship]) -> Iterator[Finding]:
-    distances = [each.divergence for each in parents if each.divergence is not None]
-    if distances and min(distances) > FAR:
-        yield Finding("doubtful", f"it is far from every parent: {min(distances):.2g} nats a token from the nearest")
+    distances = [parent.divergence for parent in parents if parent.divergence is not None]
+    nearest = min(distances, default=0.0)
+    if nearest > FAR:
+        yield Finding("doubtful", f"it is far from every parent: {nearest:.2g} nats a token from the nearest")

@@ -1,4 +1,4 @@
-"""Measures one model on passages: how well it reads them, how sure it is, and how it writes on."""
+"""Measures a model on passages: how well it reads them, how sure it is, and how it writes on."""
 
 import math
 from collections.abc import Sequence
@@ -36,33 +36,48 @@ class Reading:
 
 @torch.inference_mode()
 def read_passages(model: LanguageModel, passages: Sequence[str]) -> Reading:
-    """Show a model the beginnings of passages, one after the other."""
-    rows = tuple(row[:MOST_TOKENS] for row in model.encode(list(passages)) if len(row) > 1)
-    found = []
-    for row in rows:
+    """Show a model the beginnings of passages, in turn."""
+    rows, tables = [], []
+    for tokens in model.encode(list(passages)):
+        if len(tokens) < 2:
+            continue
+        row = tokens[:MOST_TOKENS]
         logits = model.network(input_ids=torch.tensor([row], device=model.device)).logits[0, :-1]
-        found.append(logits.float().log_softmax(-1).cpu())
-    return Reading(rows, tuple(found))
+        rows.append(row)
+        tables.append(logits.float().log_softmax(-1).cpu())
+    return Reading(tuple(rows), tuple(tables))
 
 
 def signs_of(model: LanguageModel, reading: Reading, continuations: Sequence[Tokens]) -> Signs:
-    """Sum up what a model shows."""
-    losses = torch.cat([-table.gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for row, table in _both(reading)])
+    """Sum up the signs of a model from its reading and its continuations."""
+    pairs = zip(reading.rows, reading.next_tokens, strict=True)
+    losses = torch.cat([-table.gather(-1, torch.tensor(row[1:])[:, None])[:, 0] for row, table in pairs])
+    # -Σ p log p, in which 0 · -inf counts as 0
     entropies = torch.cat([-(table.exp() * table.clamp(min=-1e4)).sum(-1) for table in reading.next_tokens])
-    loss, entropy = float(losses.double().mean()), float(entropies.double().mean())
-    read = [model.tokenizer.decode(row[1:], clean_up_tokenization_spaces=False) for row in reading.rows]
-    bits = float(losses.double().sum()) / math.log(2) / max(1, sum(len(text.encode()) for text in read))
-    distinct = {tuple(tokens) for tokens in continuations}
+    bits = float(losses.double().sum()) / math.log(2)
+    not_finite = sum(int((~parameter.isfinite()).sum()) for parameter in model.network.parameters())
+    distinct = 1.0
+    if continuations:
+        distinct = len(set(map(tuple, continuations))) / len(continuations)
     return Signs(
         tokens=len(losses),
-        not_finite=sum(int((~parameter.isfinite()).sum()) for parameter in model.network.parameters()),
-        loss=loss if math.isfinite(loss) else None,
-        bits_per_byte=bits if math.isfinite(bits) else None,
+        not_finite=not_finite,
+        loss=_if_finite(float(losses.double().mean())),
+        bits_per_byte=_if_finite(bits / max(1, _bytes_read(model, reading))),
         guessing=math.log(reading.next_tokens[0].shape[-1]),
-        entropy=entropy if math.isfinite(entropy) else None,
+        entropy=_if_finite(float(entropies.double().mean())),
         repetition=repetition(continuations),
-        distinct=len(distinct) / len(continuations) if continuations else 1.0,
+        distinct=distinct,
     )
+
+
+def _bytes_read(model: LanguageModel, reading: Reading) -> int:
+    texts = [model.tokenizer.decode(row[1:], clean_up_tokenization_spaces=False) for row in reading.rows]
+    return sum(len(text.encode()) for text in texts)
+
+
+def _if_finite(number: float) -> float | None:
+    return number if math.isfinite(number) else None
 
 
 def continuations_of(model: LanguageModel, reading: Reading) -> list[Tokens]:
@@ -74,31 +89,32 @@ def continuations_of(model: LanguageModel, reading: Reading) -> list[Tokens]:
         return []
     prompt = Prompt(max_new_tokens=WRITTEN_TOKENS)
     rows = [row[:PROMPT_TOKENS] for row in reading.rows[:MOST_WRITTEN]]
-    return write(
-        model, rows, prompt, Sampler(prompt, [str(place) for place in range(len(rows))]), SharedStart(model, prompt)
-    )
+    sampler = Sampler(prompt, [str(which) for which in range(len(rows))])
+    return write(model, rows, prompt, sampler, SharedStart(model, prompt))
 
 
 def repetition(texts: Sequence[Tokens]) -> float:
     """Return the share of four-token sequences that were in the same text before."""
-    seen = [[tuple(text[i : i + SEQUENCE]) for i in range(len(text) - SEQUENCE + 1)] for text in texts]
-    total = sum(map(len, seen))
-    return 1 - sum(len(set(each)) for each in seen) / total if total else 0.0
+    total, distinct = 0, 0
+    for text in texts:
+        sequences = [tuple(text[i : i + SEQUENCE]) for i in range(len(text) - SEQUENCE + 1)]
+        total += len(sequences)
+        distinct += len(set(sequences))
+    return 1 - distinct / total if total else 0.0
 
 
 def divergence(model: Reading, parent: Reading) -> tuple[float, float] | None:
-    """Return the mean divergence of a model's next tokens from a parent's, and how often their first ones agree.
+    """Return the mean divergence of a model's next tokens from a parent's, and how often the likeliest agree.
 
     None where the two do not have the same tokens.
     """
     if model.rows != parent.rows or model.next_tokens[0].shape[-1] != parent.next_tokens[0].shape[-1]:
         return None
     pairs = list(zip(model.next_tokens, parent.next_tokens, strict=True))
-    apart = torch.cat([(own.exp() * (own - other).clamp(-1e4, 1e4)).sum(-1) for own, other in pairs])
-    agree = torch.cat([own.argmax(-1) == other.argmax(-1) for own, other in pairs])
-    mean = float(apart.double().mean())
-    return (max(0.0, mean), float(agree.double().mean())) if math.isfinite(mean) else None
-
-
-def _both(reading: Reading) -> list[tuple[Tokens, torch.Tensor]]:
-    return list(zip(reading.rows, reading.next_tokens, strict=True))
+    # Kullback-Leibler: Σ p (log p - log q), a likelihood of 0 clamped so that the sum is a number
+    distances = torch.cat([(own.exp() * (own - other).clamp(-1e4, 1e4)).sum(-1) for own, other in pairs])
+    agreements = torch.cat([own.argmax(-1) == other.argmax(-1) for own, other in pairs])
+    mean = float(distances.double().mean())
+    if not math.isfinite(mean):
+        return None
+    return max(0.0, mean), float(agreements.double().mean())

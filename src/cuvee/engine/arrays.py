@@ -175,12 +175,22 @@ def _step(
     own = {name: settings[name] for name in method.step_settings}
     dtype = next(key for key, value in NUMPY.items() if value == stack[0].dtype)
     scale = float(settings.get("lambda", 1.0))
-    unit, holds = method.unit(stack[0].shape, semantics, own), method.holds(len(stack), stack[0].shape, semantics, own)
-    surveying = method.surveying(semantics, own)
+    shape = stack[0].shape
+    cost = method.cost(len(stack), shape, semantics, own)
     step = MergeStep(
-        _NAME, dtype, stack[0].shape, "merge", inputs, base_input, own, scale, unit, holds, surveying,
-        in_kernels=method.in_kernels(semantics, own),
-    )  # fmt: skip
+        name=_NAME,
+        dtype=dtype,
+        shape=shape,
+        action="merge",
+        inputs=inputs,
+        base=base_input,
+        settings=own,
+        scale=scale,
+        unit=cost.unit,
+        holds=cost.holds,
+        surveying=cost.surveying,
+        in_kernels=cost.in_kernels,
+    )
     try:
         return cut_up(step, method, (), cut_by_shape(step.shape))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""One model's answers to the samples of a task, in batches, as they come."""
+"""A model's answers to the samples of a task, in batches, as they come."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
@@ -27,15 +27,23 @@ def answer(
 
     A batch of `batches`, known by its ids, is computed again as a whole where some of it is missing.
     """
-    by_kind: dict[bool, list[Sample]] = {True: [], False: []}
+    scored: list[Sample] = []
+    written: list[Sample] = []
     for sample in samples:
-        by_kind[sample.eval_type == "multiple_choice" and prompt.answer_by == "likelihood"].append(sample)
-    for scored, kind in by_kind.items():
-        work = _work(kind, missing, batches)
-        compute = _choices(model, kind, prompt, scoring, batch_size, work) if scored else None
-        for batch in compute or _texts(model, kind, prompt, batch_size, work):
-            name = batch_name([each.id for each in batch])
-            yield [replace(each, batch=name) for each in batch]
+        if sample.eval_type == "multiple_choice" and prompt.answer_by == "likelihood":
+            scored.append(sample)
+        else:
+            written.append(sample)
+    work = _work(scored, missing, batches)
+    yield from map(_named, _choices(model, scored, prompt, scoring, batch_size, work))
+    work = _work(written, missing, batches)
+    yield from map(_named, _texts(model, written, prompt, batch_size, work))
+
+
+def _named(batch: list[Answer]) -> list[Answer]:
+    """Give each answer the name of its batch."""
+    name = batch_name([answer.id for answer in batch])
+    return [replace(answer, batch=name) for answer in batch]
 
 
 def _work(samples: Sequence[Sample], missing: Collection[str], batches: Sequence[Sequence[str]]) -> Work:
@@ -43,8 +51,10 @@ def _work(samples: Sequence[Sample], missing: Collection[str], batches: Sequence
     left = {place for name, place in places.items() if name in missing}
     groups = []
     for ids in batches:
-        group = tuple(places[name] for name in ids if name in places)
-        if len(group) == len(ids) and not left.isdisjoint(group):
+        if not places.keys() >= set(ids):
+            continue
+        group = tuple(places[name] for name in ids)
+        if not left.isdisjoint(group):
             groups.append(group)
             left -= set(group)
     return Work(tuple(groups), tuple(sorted(left)))
@@ -83,9 +93,11 @@ def _texts(
 
 
 def answer_of_text(sample: Sample, prompt: Prompt, text: Text) -> Answer:
-    """Make an answer of what was written; for a multiple-choice item the choice that it names, blank for none."""
-    chosen = sample.eval_type == "multiple_choice"
-    found = extracted(text.text, prompt.extract, prompt.otherwise, sample.choices if chosen else ())
-    named = named_choice(found, sample.choices) if chosen else None
-    prediction: int | str = found if not chosen else "" if named is None else named
-    return Answer(sample.id, text.prompt, prediction, text.tokens, text.cut, text=text.text, extracted=found)
+    """Make an answer of a written text; for a multiple-choice item the choice that it names, blank for none."""
+    choices = sample.choices if sample.eval_type == "multiple_choice" else ()
+    words = extracted(text.text, prompt.extract, prompt.otherwise, choices)
+    prediction: int | str = words
+    if sample.eval_type == "multiple_choice":
+        choice = named_choice(words, sample.choices)
+        prediction = "" if choice is None else choice
+    return Answer(sample.id, text.prompt, prediction, text.tokens, text.cut, text=text.text, extracted=words)

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import chain
+from typing import Any, Literal
 
 from cuvee.errors import RecipeError
 
@@ -12,7 +13,7 @@ MAX_ITEMS = 256
 
 @dataclass(frozen=True)
 class Unit:
-    """Items that are computed together: their places, how long they are, and what they cost."""
+    """Items that are computed together: their places, their lengths and their cost."""
 
     places: tuple[int, ...]
     length: tuple[int, ...]
@@ -20,24 +21,30 @@ class Unit:
 
 
 def make_batches(units: Sequence[Unit], *, batch_size: BatchSize, budget: int) -> list[list[int]]:
-    """Group units of like length, and return the places of each group's items; what needs most memory comes first.
+    """Group units of like length, and return the places of each group's items; the largest groups come first.
 
     A batch has at most `batch_size` items. `auto` fills it while its units times their largest cost stay within
-    `budget`. The batches depend on nothing but the arguments, so a run that continues another meets the same ones.
+    `budget`. The batches depend on nothing but the arguments, so a run that continues another meets the same batches.
     """
     most = MAX_ITEMS if batch_size == "auto" else batch_size
     batches: list[list[Unit]] = []
     items = largest = 0  # of the last batch
-    for unit in sorted(units, key=lambda each: (*(-size for size in each.length), each.places)):
+    for unit in sorted(units, key=_longest_first):
         items += len(unit.places)
         largest = max(largest, unit.cost)
-        too_much = batch_size == "auto" and batches and (len(batches[-1]) + 1) * largest > budget
-        if not batches or items > most or too_much:
+        cost = (len(batches[-1]) + 1) * largest if batches else 0
+        is_full = items > most or (batch_size == "auto" and cost > budget)
+        if not batches or is_full:
             batches.append([unit])
             items, largest = len(unit.places), unit.cost
         else:
             batches[-1].append(unit)
-    return [[place for unit in batch for place in unit.places] for batch in sorted(batches, key=_needed, reverse=True)]
+    batches.sort(key=_needed, reverse=True)
+    return [list(chain.from_iterable(unit.places for unit in batch)) for batch in batches]
+
+
+def _longest_first(unit: Unit) -> tuple[Any, ...]:
+    return (*(-size for size in unit.length), unit.places)
 
 
 def _needed(batch: Sequence[Unit]) -> int:
@@ -54,7 +61,7 @@ class Work:
     @property
     def places(self) -> list[int]:
         """Return all items, each once."""
-        return sorted({*self.rest, *(place for group in self.groups for place in group)})
+        return sorted({*self.rest}.union(*self.groups))
 
     def batches(self, units: Sequence[Unit], *, batch_size: BatchSize, budget: int) -> list[list[int]]:
         """Return the groups, and then batches of the units that the rest was put into."""
@@ -68,6 +75,8 @@ def everything(count: int) -> Work:
 
 def check_batch_size(batch_size: object) -> None:
     """Raise unless it is "auto" or a positive number."""
-    number = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
-    if batch_size != "auto" and not number:
+    if batch_size == "auto":
+        return
+    is_number = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
+    if not is_number:
         raise RecipeError(f"batch size is {batch_size!r}, not 'auto' or a positive number")

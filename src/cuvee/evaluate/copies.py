@@ -1,6 +1,6 @@
 """Choices read after their prefix as rows of their own, each with a copy of the prefix's keys and values.
 
-A choice of one token costs nothing more than the prefix.
+A choice of a single token costs nothing more than the prefix.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,13 +22,17 @@ def log_likelihoods(questions: Sequence[Question], start: SharedStart, *, logits
     """
     longest = max(question.longest for question in questions)
     seen = start.read([question.prefix for question in questions], follow=longest - 1)
-    owners = [place for place, question in enumerate(questions) for _ in question.choices]
-    rows = [choice for question in questions for choice in question.choices]
+    owners: list[int] = []
+    rows: list[Tokens] = []
+    for place, question in enumerate(questions):
+        owners += [place] * len(question.choices)
+        rows += question.choices
     totals = np.zeros(len(rows))
     if questions[0].first_scored:
         totals += _first_tokens(seen, owners, rows)
-    for part in _parts(rows, seen.logits.shape[-1], logits_at_once):
-        totals[part] += _later_tokens(seen, [owners[row] for row in part], [rows[row] for row in part])
+    for group in _groups(rows, seen.logits.shape[-1], logits_at_once):
+        own_owners, own_rows = [owners[row] for row in group], [rows[row] for row in group]
+        totals[group] += _later_tokens(seen, own_owners, own_rows)
     return by_question(totals.tolist(), questions)
 
 
@@ -37,10 +41,13 @@ def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarr
     return found.double().cpu().numpy()
 
 
-def _parts(rows: list[Tokens], vocabulary: int, logits_at_once: int) -> Iterator[list[int]]:
-    """Group the rows with more than one token by length, so that the logits of a group fit into memory."""
-    longer = [place for place, row in enumerate(rows) if len(row) > 1]
-    units = [Unit((place,), (len(rows[place]) - 1,), (len(rows[place]) - 1) * vocabulary) for place in longer]
+def _groups(rows: list[Tokens], vocabulary: int, logits_at_once: int) -> Iterator[list[int]]:
+    """Group the rows of several tokens by length, so that the logits of a group fit into memory."""
+    units = []
+    for place, row in enumerate(rows):
+        later = len(row) - 1
+        if later > 0:
+            units.append(Unit((place,), (later,), later * vocabulary))
     yield from make_batches(units, batch_size="auto", budget=logits_at_once)
 
 

@@ -27,7 +27,7 @@ class Evaluated:
 
 
 def read_evaluated(folder: str | Path) -> Evaluated:
-    """Read what `evaluate(..., out=folder)` wrote. Raises EvaluationError for a folder without it or in disorder."""
+    """Read the files of `evaluate(..., out=folder)`. Raises EvaluationError for missing files or files in disorder."""
     place = Path(folder)
     file = place / REPORT_FILE
     try:
@@ -59,12 +59,15 @@ def _ids(file: Path, count: int) -> list[str]:
 
 def _lines(folder: Path, task: str, ids: list[str]) -> tuple[Line, ...]:
     path = samples_file(folder, task)
-    lines = [json.loads(line) for line in _text(path).split("\n") if line.endswith("}")]
-    known = {fields["id"]: fields for fields in lines}
-    missing = [name for name in ids if name not in known]
-    if missing:
-        raise EvaluationError(f"the answer to item '{missing[0]}' is not there", where=str(path), hint=ANEW)
-    return tuple(known[name] for name in ids)
+    by_id: dict[str, Line] = {}
+    for text in _text(path).split("\n"):
+        if text.endswith("}"):  # a run that was killed leaves a torn last line
+            line = json.loads(text)
+            by_id[line["id"]] = line
+    for name in ids:
+        if name not in by_id:
+            raise EvaluationError(f"the answer to item '{name}' is not there", where=str(path), hint=ANEW)
+    return tuple(by_id[name] for name in ids)
 
 
 def _report(found: Mapping[str, Any], lines: Mapping[str, tuple[Line, ...]]) -> Report:

@@ -1,4 +1,4 @@
-"""The answer in what a model wrote: patterns tried in order, and the choice that the answer names."""
+"""The answer in a model's text: patterns tried in order, and the choice that the answer names."""
 
 import re
 from collections.abc import Sequence
@@ -25,31 +25,34 @@ class Extraction:
 
     def answer(self, text: str, letters: str = LETTERS) -> str | None:
         """Return the answer without whitespace around it, or None where nothing matches."""
-        found = [_group(match) for match in re.finditer(self.regex, text)]
+        answers = list(map(_group, re.finditer(self.regex, text)))
         if self.find == "letter":
-            found = [each for each in found if each in letters]
-        if not found:
+            answers = [answer for answer in answers if answer in letters]
+        if not answers:
             return None
-        return found[0 if self.match == "first" else -1].strip()
+        answer = answers[0] if self.match == "first" else answers[-1]
+        return answer.strip()
 
     @property
     def regex(self) -> str:
-        """Return what is searched for."""
+        """Return the words that the pattern searches."""
         return self.pattern if self.find is None else FOUND[self.find]
 
 
 def extracted(text: str, patterns: Sequence[Extraction], otherwise: str | None, choices: Sequence[str] = ()) -> str:
-    """Return the answer by the first pattern that gives one; without patterns the whole text, stripped.
+    """Return the answer by the first pattern that matches; without patterns the whole text, stripped.
 
-    Where no pattern does, or the answer is blank, it is `otherwise`; where that is not given, again the whole text.
+    Where no pattern matches, or the answer is blank, it is `otherwise`; without `otherwise`, again the whole text.
     """
     letters = LETTERS[: len(choices)] if choices else LETTERS
+    blank = otherwise or ""
     for pattern in patterns:
-        if (found := pattern.answer(text, letters)) is not None:
-            return found or otherwise or ""
+        answer = pattern.answer(text, letters)
+        if answer is not None:
+            return answer or blank
     if patterns and otherwise is not None:
         return otherwise
-    return text.strip() or otherwise or ""
+    return text.strip() or blank
 
 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:
@@ -64,5 +67,7 @@ def named_choice(answer: str, choices: Sequence[str]) -> int | None:
 
 
 def _group(match: re.Match[str]) -> str:
-    groups = [group for group in match.groups() if group is not None]
-    return groups[0] if groups else match.group() if not match.re.groups else ""
+    """Return the first group that matched; of a pattern without groups, the whole match."""
+    if not match.re.groups:
+        return match.group()
+    return next((group for group in match.groups() if group is not None), "")

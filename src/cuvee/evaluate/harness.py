@@ -1,6 +1,6 @@
 """Tasks of lm-eval, run by lm-eval on a model in memory; their results and samples in our own report.
 
-A task is asked for as `lm-eval:NAME`, for one that lm-eval knows, or `lm-eval:FILE.yaml`, for one in a file of its own.
+A task is written `lm-eval:NAME`, if lm-eval knows it, or `lm-eval:FILE.yaml`, if it has a file of its own.
 How items are asked and judged is lm-eval's. Of a metric that is a mean of shares, the interval is ours; of any other,
 such as perplexity or BLEU, and of groups, value and standard error are lm-eval's.
 """
@@ -35,7 +35,7 @@ BOOTSTRAP_SAMPLES = 100_000
 
 @dataclass(frozen=True)
 class Harnessed:
-    """What lm-eval found: its tasks, the figures of groups, and notes on what it could not give."""
+    """The results of lm-eval: its tasks, the figures of groups, and notes on figures that it could not give."""
 
     tasks: tuple[TaskReport, ...]
     groups: tuple[Figure, ...]
@@ -44,7 +44,7 @@ class Harnessed:
 
 @dataclass(frozen=True)
 class _Results:
-    """Results of one task: the report, its items as lines of samples, and the metrics that are no numbers."""
+    """Results of a task: the report, its items as lines of samples, and the metrics that are no numbers."""
 
     report: TaskReport
     lines: list[dict[str, Any]]
@@ -111,7 +111,7 @@ def run_lm_eval(
 
 
 def _requests_kept(model: LanguageModel, out: Path) -> str:
-    """Return the start of the name of lm-eval's file of answers: what they depend on besides the requests."""
+    """Return the start of the name of lm-eval's file of answers: all that they depend on besides the requests."""
     settings = (model.digest[:16], model.files_digest[:16], model.dtype, model.device.type)
     folder = out / "lm-eval"
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,12 +128,13 @@ def _task_manager(asked: Sequence[tuple[str, Path | None]]) -> Any:
     """Return lm-eval's index of the tasks asked for; without its own 14,000, which take long, where files will do."""
     from lm_eval.tasks import TaskManager
 
-    folders = sorted({str(folder) for _, folder in asked if folder is not None})
-    if all(folder is not None for _, folder in asked):
-        local = TaskManager(include_path=folders, include_defaults=False)
+    folders = {folder for _, folder in asked}
+    paths = sorted(str(folder) for folder in folders if folder is not None)
+    if None not in folders:
+        local = TaskManager(include_path=paths, include_defaults=False)
         if all(_is_complete(name, local) for name, _ in asked):
             return local
-    return TaskManager(include_path=folders or None)
+    return TaskManager(include_path=paths or None)
 
 
 def _is_complete(name: str, manager: Any) -> bool:
@@ -283,9 +284,12 @@ def _values_by_metric(items: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[
     """Return the values of all items by `METRIC,FILTER`; None where an item has none."""
     keys: dict[tuple[str, str], None] = {}
     for by_filter in items:
-        for chosen, sample in by_filter.items():
-            keys |= dict.fromkeys((metric, chosen) for metric in sample["metrics"])
-    return {f"{metric},{chosen}": [by_filter[chosen].get(metric) for by_filter in items] for metric, chosen in keys}
+        for filter_name, sample in by_filter.items():
+            keys |= dict.fromkeys((metric, filter_name) for metric in sample["metrics"])
+    values = {}
+    for metric, filter_name in keys:
+        values[f"{metric},{filter_name}"] = [by_filter[filter_name].get(metric) for by_filter in items]
+    return values
 
 
 def _label(key: str, *, several_filters: bool) -> str:
@@ -300,8 +304,13 @@ def _figure(name: str, key: str, n: int, results: Mapping[str, Any], *, several_
     return Figure(name, _label(key, several_filters=several_filters), n, float(results[key]), known)
 
 
+def _in_order(arguments: Any) -> list[Any]:
+    """List arguments, which lm-eval has in a list or by name."""
+    return list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)
+
+
 def _is_mean_of_shares(value: float, values: Sequence[Any]) -> bool:
-    if not all(_is_number(each) and 0 <= each <= 1 for each in values):
+    if not all(_is_number(value) and 0 <= value <= 1 for value in values):
         return False
     return math.isclose(sum(values) / len(values), value, abs_tol=1e-9)
 
@@ -311,10 +320,8 @@ def _is_number(value: Any) -> bool:
 
 
 def _line(sample: Mapping[str, Any], metrics: Mapping[str, float], key: str) -> dict[str, Any]:
-    """Return a line of samples for one item of lm-eval, which numbers its items from 0."""
-    arguments = sample["arguments"]
-    pairs = list(arguments.values()) if isinstance(arguments, Mapping) else list(arguments)
-    texts = [list(pair.values()) if isinstance(pair, Mapping) else list(pair) for pair in pairs]
+    """Return a line of samples for an item of lm-eval, which numbers its items from 0."""
+    texts = [_in_order(pair) for pair in _in_order(sample["arguments"])]
     chosen = len(texts) > 1 and all(isinstance(text[1], str) for text in texts)
     common = {
         "id": str(sample["doc_id"]),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -70,6 +70,12 @@ class LanguageModel:
             start_token=self.start_token if self.encoder_decoder else 0,
             most_tokens=self.context_length,
         )
+
+    def renumbered(self, digest: str) -> "LanguageModel":
+        """Return the model for other numbers in the same network; in which ways it can read is not tried anew."""
+        renumbered = replace(self, digest=digest)
+        vars(renumbered)["abilities"] = self.abilities
+        return renumbered
 
     def render(self, prompt: Prompt, text: str, choices: Sequence[str] = ()) -> str:
         """Return the text that the model reads before its answer, by its chat template if the prompt asks for it."""

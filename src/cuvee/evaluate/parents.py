@@ -40,7 +40,7 @@ class Parent:
 
 @dataclass(frozen=True)
 class TaskChange:
-    """What a blend did to one task: its difference to the parent that is best there.
+    """The change that a blend brings to a task: its difference to the parent that is best there.
 
     `lost` are the ids of the items that this parent does better, `won` of those that the blend does better.
     """
@@ -73,7 +73,7 @@ class AgainstParents:
 
     @property
     def sentence(self) -> str:
-        """Say what was gained and what was forgotten."""
+        """Sum up the tasks that were gained and forgotten."""
         words = []
         for outcome, tasks in (("gained", self.tasks("gained")), ("forgotten", self.tasks("forgotten"))):
             words.append(f"{outcome}: {', '.join(tasks) or 'nothing clear'}")
@@ -122,7 +122,7 @@ def evaluate_with_parents(
     progress: Progress,
     recipe_folder: Path | None = None,
 ) -> tuple[AgainstParents, ...]:
-    """Measure blends, each with the place of its output, and their parents, a shared one once.
+    """Measure blends, each with the place of its output, and their parents, a shared parent once.
 
     `out` is where the parents' output goes, a folder for each. All parents are found before anything is measured.
     """
@@ -164,16 +164,15 @@ def _change(
 ) -> TaskChange:
     """Compare with the parent that is best at the task, the first of equals: where the difference is least."""
     best = min(range(len(parents)), key=lambda place: differences[place].tasks[task].value)
-    pairs = zip(blend.task(task).items, parents[best].task(task).items, strict=True)
-    scored = [(own.id, own.score, other.score) for own, other in pairs]
-    gaps = [(name, one - two) for name, one, two in scored if one is not None and two is not None]
-    return TaskChange(
-        task,
-        names[best],
-        differences[best].tasks[task],
-        lost=tuple(name for name, gap in gaps if gap < 0),
-        won=tuple(name for name, gap in gaps if gap > 0),
-    )
+    lost, won = [], []
+    for own, other in zip(blend.task(task).items, parents[best].task(task).items, strict=True):
+        if own.score is None or other.score is None:
+            continue
+        if own.score < other.score:
+            lost.append(own.id)
+        elif own.score > other.score:
+            won.append(own.id)
+    return TaskChange(task, names[best], differences[best].tasks[task], lost=tuple(lost), won=tuple(won))
 
 
 def _inputs(record: Path) -> list[Mapping[str, Any]]:
@@ -224,8 +223,11 @@ def blends_in(folder: Path) -> tuple[Path, ...]:
     """Return the folder itself if it is a blend, or else the blends in it. Raises CheckpointError if there are none."""
     if (folder / RECORD).is_file():
         return (folder,)
-    found = tuple(sorted(path.parent for path in folder.glob(f"*/{RECORD}") if not path.parent.name.startswith(".")))
-    if not found:
+    blends = []
+    for record in folder.glob(f"*/{RECORD}"):
+        if not record.parent.name.startswith("."):
+            blends.append(record.parent)
+    if not blends:
         hint = f"a blend's folder holds a {RECORD}; `cuvee merge` writes it"
         raise CheckpointError("there is no blend here", where=str(folder), hint=hint)
-    return found
+    return tuple(sorted(blends))

@@ -1,7 +1,8 @@
-"""Is a server's model the one that it should be? The same few items on both, log-likelihood by log-likelihood."""
+"""Checks that a server has the model that it should have: a few items on both, log-likelihood by log-likelihood."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.answers import answer
@@ -33,15 +34,16 @@ def probe(served: Served, local: LanguageModel, tasks: Sequence[Task], *, tolera
     """
     largest, items = 0.0, 0
     for task in tasks:
-        samples = [each for sample in task.samples if (each := _scored(sample))][:ITEMS]
+        samples = list(filter(None, map(_scored, task.samples)))[:ITEMS]
         prompt = replace(task.prompt, chat_template=False, answer_by="likelihood")
         missing = {sample.id for sample in samples}
-        asked = served.answers(samples, prompt, scoring="sum", batch_size="auto", missing=missing)
-        computed = answer(local, samples, prompt, scoring="sum", batch_size="auto", missing=missing)
-        theirs = [each for batch in asked for each in batch]
-        ours = {each.id: each for batch in computed for each in batch}
+        served_batches = served.answers(samples, prompt, scoring="sum", batch_size="auto", missing=missing)
+        theirs = list(chain.from_iterable(served_batches))
+        own_batches = answer(local, samples, prompt, scoring="sum", batch_size="auto", missing=missing)
+        ours = {own.id: own for own in chain.from_iterable(own_batches)}
         items += len(theirs)
-        largest = max([largest, *(_largest(task.name, each, ours[each.id], tolerance) for each in theirs)])
+        for their in theirs:
+            largest = max(largest, _largest(task.name, their, ours[their.id], tolerance))
     if not items:
         raise EvaluationError("the tasks have no choices and no targets to compare the server by")
     return Probe(items, largest)

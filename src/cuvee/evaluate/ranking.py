@@ -15,7 +15,7 @@ from cuvee.evaluate.statistics import Difference, paired_difference, scores_of
 
 @dataclass(frozen=True)
 class Standing:
-    """One report's place, by its macro average: `first` and `last` are its best and worst plausible ranks.
+    """A report's place, by its macro average: `first` and `last` are its best and worst plausible ranks.
 
     `tied` are the positions, in the order given, of the reports that cannot be told apart from it. `best` is the
     probability that it is the best of all.
@@ -36,7 +36,7 @@ class Standing:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Standings by falling macro average, equal ones in the order given; `differences[i][j]` is report i minus j."""
+    """Standings by falling macro average, equals in the order given; `differences[i][j]` is report i minus j."""
 
     standings: tuple[Standing, ...]
     differences: tuple[tuple[Difference, ...], ...]
@@ -65,18 +65,19 @@ def rank(reports: Sequence[Report]) -> Ranking:
 
     A model is placed below another only where the interval of their paired difference excludes zero.
     """
-    if any(report.macro is None for report in reports):
+    macros = [report.macro for report in reports if report.macro is not None]
+    if len(macros) < len(reports):
         raise EvaluationError("a report without scores cannot be ranked")
     differences = _all_differences(reports)
     low = [[gap.macro.low for gap in row] for row in differences]
     high = [[gap.macro.high for gap in row] for row in differences]
     ranges, best = rank_ranges(low, high), _best(reports)
-    standings = [
-        Standing(i, macro, *ranges[i], _tied(i, low, high), best[i])
-        for i, report in enumerate(reports)
-        if (macro := report.macro) is not None
-    ]
-    return Ranking(tuple(sorted(standings, key=lambda each: -each.macro.value)), differences)
+    standings = []
+    for i, macro in enumerate(macros):
+        first, last = ranges[i]
+        standings.append(Standing(i, macro, first, last, _tied(i, low, high), best[i]))
+    standings.sort(key=lambda standing: -standing.macro.value)
+    return Ranking(tuple(standings), differences)
 
 
 def rank_ranges(lows: ArrayLike, highs: ArrayLike) -> tuple[tuple[int, int], ...]:
@@ -99,22 +100,27 @@ def rank_ranges(lows: ArrayLike, highs: ArrayLike) -> tuple[tuple[int, int], ...
 
 
 def _all_differences(reports: Sequence[Report]) -> tuple[tuple[Difference, ...], ...]:
-    known: dict[tuple[int, int], Difference] = {}
-    for i, one in enumerate(reports):
-        for j, other in enumerate(reports[i:], start=i):
-            known[i, j] = paired_difference(one, other)
-            known.setdefault((j, i), known[i, j].mirrored())
-    return tuple(tuple(known[i, j] for j in range(len(reports))) for i in range(len(reports)))
+    places = range(len(reports))
+    differences: dict[tuple[int, int], Difference] = {}
+    for i in places:
+        for j in places[i:]:
+            differences[i, j] = paired_difference(reports[i], reports[j])
+            differences.setdefault((j, i), differences[i, j].mirrored())
+    return tuple(tuple(differences[i, j] for j in places) for i in places)
 
 
 def _tied(i: int, low: Sequence[Sequence[float]], high: Sequence[Sequence[float]]) -> tuple[int, ...]:
-    return tuple(j for j in range(len(low)) if j != i and low[i][j] <= 0 <= high[i][j])
+    others = [j for j in range(len(low)) if j != i]
+    return tuple(j for j in others if low[i][j] <= 0 <= high[i][j])
 
 
 def _best(reports: Sequence[Report]) -> list[float]:
     """Return each report's share of the draws in which it is the best."""
-    names = [task.task for task in reports[0].tasks if task.main]
-    columns = [np.array([scores_of(report.task(name)) for report in reports]).T for name in names]
-    drawn = macro_draws(columns, [reports[0].task(name).weight for name in names])
-    winners = drawn.argmax(axis=1)
+    columns, weights = [], []
+    for task in reports[0].tasks:
+        if task.main:
+            scores = [scores_of(report.task(task.task)) for report in reports]
+            columns.append(np.array(scores).T)
+            weights.append(task.weight)
+    winners = macro_draws(columns, weights).argmax(axis=1)
     return [float(np.mean(winners == i)) for i in range(len(reports))]

@@ -1,4 +1,4 @@
-"""What an evaluation found: scores with their uncertainty, settings, digests. Written as JSON and as a submission."""
+"""The report of an evaluation: scores with their uncertainty, settings, digests; as JSON and as a submission."""
 
 import csv
 import io
@@ -32,7 +32,9 @@ class Score:
 
     def figures(self) -> dict[str, Any]:
         """Return the numbers alone."""
-        return {name: value for name, value in asdict(self).items() if name not in ("task", "metric")}
+        numbers = asdict(self)
+        del numbers["task"], numbers["metric"]
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Item:
-    """One answer. `score` is that of the task's main metric, None where the target is not known."""
+    """An answer with its score by the task's main metric, None where the target is not known."""
 
     id: str
     prediction: int | str
@@ -64,10 +66,10 @@ class Item:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """Results of one task. `scores` follow the task's metrics, the main one first; empty if no target is known.
+    """Results of a task. `scores` follow the task's metrics, the main metric first; empty if no target is known.
 
-    `truncated` items were too long for the model and were cut on the left. `prompt` is what the task's prompt changes
-    of the defaults. `figures` are of metrics that no item has a share of.
+    `truncated` items were too long for the model and were cut on the left. `prompt` has the keys in which the task's
+    prompt differs from the defaults. `figures` are of metrics that no item has a share of.
     """
 
     task: str
@@ -93,11 +95,13 @@ class TaskReport:
 
 @dataclass(frozen=True)
 class Report:
-    """Results of one model. `macro` is the weighted average of the main scores, None if nothing could be scored.
+    """Results of a model. `macro` is the weighted average of the main scores, None if nothing could be scored.
 
-    `seconds` is what this run took; `tokens` counts all items, also those that an earlier run had answered. `notes` say
-    what a reader of the scores must know. `reading` says how this run read the items, and does not count when reports
-    are compared. `groups` are what lm-eval says of its groups of tasks.
+    - `seconds`: the time of this run.
+    - `tokens`: of all items, also of items that an earlier run had answered.
+    - `notes`: sentences that a reader of the scores must know.
+    - `reading`: how this run read the items; comparisons of reports pass over it.
+    - `groups`: lm-eval's figures of its groups of tasks.
     """
 
     model: str
@@ -113,11 +117,14 @@ class Report:
 
     @property
     def figures(self) -> tuple[Figure, ...]:
-        """Return what is said of whole tasks, task by task, and then of groups."""
-        return (*(figure for task in self.tasks for figure in task.figures), *self.groups)
+        """Return the figures of whole tasks, task by task, and then of groups."""
+        figures: list[Figure] = []
+        for task in self.tasks:
+            figures += task.figures
+        return (*figures, *self.groups)
 
     def task(self, name: str) -> TaskReport:
-        """Return the results of one task by its name."""
+        """Return the results of a task by its name."""
         return next(task for task in self.tasks if task.task == name)
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +155,8 @@ def submission(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "prediction", "dummy_field"])
-    writer.writerows([item.id, item.prediction, 0] for task in report.tasks for item in task.items)
+    for task in report.tasks:
+        writer.writerows([item.id, item.prediction, 0] for item in task.items)
     return text.getvalue()
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """Read a `.csv` or `.jsonl` file. Raises all its problems together; there must be at least one row."""
+    """Read a `.csv` or `.jsonl` file. Raises all its problems together, also for a file without rows."""
     read = _csv_rows if path.suffix == ".csv" else _jsonl_rows
     problems: list[EvaluationError] = []
     samples: dict[str, Sample] = {}
@@ -195,7 +195,7 @@ def _target(value: object, eval_type: EvalType, choices: tuple[str, ...]) -> int
 
 
 def _index(target: str, choices: tuple[str, ...]) -> int:
-    """Read an index, or the text of exactly one choice."""
+    """Read an index, or the text of exactly a single choice."""
     if target.strip().isdecimal():
         index = int(target)
         if index < len(choices):

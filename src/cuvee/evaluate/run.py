@@ -1,14 +1,14 @@
 """Evaluates a model on tasks: answers every item, judges the answers, and says how sure the scores are."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cuvee import demo
-from cuvee.arguments import as_path, checks_options, refused
+from cuvee.arguments import checks_options, refused
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
@@ -32,6 +32,7 @@ from cuvee.evaluate.task import Sample, Task
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
+    from cuvee.evaluate.answerer import Answerer
     from cuvee.evaluate.batches import BatchSize
     from cuvee.evaluate.choices import Scoring
     from cuvee.evaluate.harness import Harnessed
@@ -59,7 +60,7 @@ def evaluate(
     """Measure a model on tasks.
 
     - `model`: a folder, a model that `cuvee.evaluate.load_model` has loaded, which keeps its own device and dtype, or
-      one that `cuvee.evaluate.served.open_server` has reached.
+      a model that `cuvee.evaluate.served.open_server` has reached.
     - `tasks`: names of bundled tasks, files, or `Task`s.
     - `out`: a folder for the report, a submission and all answers. Answers are written as they come: a second run
       computes only those that no run with the same model, item, prompt, dtype, device and scoring has given.
@@ -72,73 +73,82 @@ def evaluate(
     Raises RecipeError for tasks and settings that are wrong and for a place that cannot be written to, OutOfBudget for
     a full disk; before the model is loaded where that can be known.
     """
-    from cuvee.evaluate.model import LanguageModel, fitting_threads
+    from cuvee.evaluate.answerer import answerer_of
 
     started = time.perf_counter()
-    asked, foreign = _loaded_tasks(tasks)
+    own_tasks, foreign_tasks = _loaded_tasks(tasks)
     _check_settings(limit, batch_size, scoring)
-    if out is not None:
-        _check_output(Path(out), asked)
-    loaded = _loaded_model(model, device, dtype)
-    own = loaded.own_prompt if prompt is None and isinstance(loaded, LanguageModel) else prompt or {}
-    asked = asked_by(own, asked, loaded.name)
-    counts = loaded.abilities.reading if isinstance(loaded, LanguageModel) else Reading()
-    before = counts.copy()
-    run = _Run(loaded, scoring, batch_size, limit, None if out is None else Path(out), progress)
-    progress.start("evaluate", sum(len(task.samples[:limit]) for task in asked), "items")
+    folder = None if out is None else Path(out)
+    if folder is not None:
+        _check_output(folder, own_tasks)
+    answerer = answerer_of(model, device, dtype)
+    name = answerer.model.name
+    own_prompt = answerer.own_prompt if prompt is None else prompt
+    own_tasks = asked_by(own_prompt, own_tasks, name)
+    run = _Run(answerer, scoring, batch_size, limit, folder, progress)
+    before = answerer.reading.copy()
+    progress.start("evaluate", sum(len(task.samples[:limit]) for task in own_tasks), "items")
     try:
-        with fitting_threads(loaded) if isinstance(loaded, LanguageModel) else nullcontext():
-            results = run.judged_tasks(asked)
-            harnessed = run.harness(foreign, as_prompt(written_prompt(own, loaded.name), Prompt()))
+        with answerer.at_work():
+            results = run.judged_tasks(own_tasks)
+            harnessed = run.harness(foreign_tasks, as_prompt(written_prompt(own_prompt, name), Prompt()))
     finally:
         progress.finish()
     results += harnessed.tasks
-    reading = counts.since(before)
+    reading = answerer.reading.since(before)
+    notes = [*_prompt_notes(own_prompt), *_reading_notes(reading)]
+    for result in results:
+        notes += _notes(result, answerer.model.context_length)
     report = Report(
-        model=loaded.name,
-        model_digest=loaded.digest,
+        model=name,
+        model_digest=answerer.model.digest,
         tasks=results,
         macro=statistics.macro_score(results),
         settings=run.settings(),
         seconds=time.perf_counter() - started,
         tokens=sum(result.tokens for result in results),
-        notes=(
-            *_prompt_notes(own),
-            *_reading_notes(reading),
-            *(note for result in results for note in _notes(result, loaded.context_length)),
-            *harnessed.notes,
-        ),
+        notes=(*notes, *harnessed.notes),
         reading=reading.to_json(),
         groups=harnessed.groups,
     )
-    if out is not None:
-        report.write(Path(out))
+    if folder is not None:
+        report.write(folder)
     return report
 
 
 def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[str]]:
-    """Read our own tasks, and name those that lm-eval has."""
+    """Read our own tasks, and name the tasks of lm-eval."""
     if isinstance(tasks, str | Path):
         raise refused(tasks, "tasks", "a list of tasks", f"[{str(tasks)!r}] is a list of one")
     if not tasks:
         raise RecipeError("expected a list of at least one task")
-    for place, task in enumerate(tasks):
+    own: list[Task] = []
+    foreign: list[str] = []
+    for which, task in enumerate(tasks):
         if not isinstance(task, str | Path | Task):
-            raise refused(task, f"tasks[{place}]", "a task's file or name, or a Task")
-    foreign = [_name_at_lm_eval(task) for task in tasks]
-    ours = [task for task, name in zip(tasks, foreign, strict=True) if name is None]
-    loaded = [each for task in ours for each in ([task] if isinstance(task, Task) else load_tasks(task))]
-    names = [task.name for task in loaded]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RecipeError(
-            f"two tasks are named '{twice[0]}'", hint="a data file without task.yaml is named by its file"
-        )
-    return loaded, [name for name in foreign if name is not None]
+            raise refused(task, f"tasks[{which}]", "a task's file or name, or a Task")
+    for task in tasks:
+        name = _name_at_lm_eval(task)
+        if name is not None:
+            foreign.append(name)
+        elif isinstance(task, Task):
+            own.append(task)
+        else:
+            own += load_tasks(task)
+    _refuse_equal_names(own)
+    return own, foreign
+
+
+def _refuse_equal_names(tasks: Sequence[Task]) -> None:
+    counts = Counter(task.name for task in tasks)
+    repeated = sorted(name for name, count in counts.items() if count > 1)
+    if repeated:
+        hint = "a data file without task.yaml is named by its file"
+        raise RecipeError(f"two tasks are named '{repeated[0]}'", hint=hint)
 
 
 def _name_at_lm_eval(task: str | Path | Task) -> str | None:
-    """Return what lm-eval calls a task: what follows `lm-eval:`, or a name that only lm-eval has; None for ours."""
+    """Return lm-eval's name of a task, with or without `lm-eval:` before it; None for our own tasks."""
     if isinstance(task, Task):
         return None
     name = str(task)
@@ -173,26 +183,17 @@ def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None
 
 
 def _check_output(out: Path, tasks: Sequence[Task]) -> None:
-    answers = [file(out, task.name) for task in tasks for file in (samples_file, batches_file)]
-    check_writable(out, [out / REPORT_FILE, out / SUBMISSION_FILE, *answers])
-
-
-def _loaded_model(
-    model: "str | Path | LanguageModel | Served", device: "Device", dtype: "Dtype"
-) -> "LanguageModel | Served":
-    from cuvee.evaluate.model import LanguageModel, load_model
-    from cuvee.evaluate.served import Served
-
-    if isinstance(model, LanguageModel | Served):
-        return model
-    return load_model(as_path(model, "model"), device=device, dtype=dtype)
+    files = [out / REPORT_FILE, out / SUBMISSION_FILE]
+    for task in tasks:
+        files += [samples_file(out, task.name), batches_file(out, task.name)]
+    check_writable(out, files)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """One model under one set of settings. `folder` keeps the answers; None keeps nothing."""
+    """A model under the same settings for all tasks. `folder` keeps the answers; None keeps nothing."""
 
-    model: "LanguageModel | Served"
+    answerer: "Answerer"
     scoring: "Scoring"
     batch_size: "BatchSize"
     limit: int | None
@@ -200,20 +201,12 @@ class _Run:
     progress: Progress
 
     def settings(self) -> dict[str, str | int | None]:
+        """Return the settings for the report, with the versions of the libraries that compute."""
         from importlib.metadata import version
 
-        packages = {name: version(name) for name in ("torch", "transformers")}
-        return {**self._deciding(), "batch_size": self.batch_size, "limit": self.limit, **packages}
-
-    def _deciding(self) -> dict[str, str]:
-        """Return the settings on which the answers depend."""
-        from cuvee.evaluate.kit import kit_style
-        from cuvee.evaluate.served import Served
-
-        if isinstance(self.model, Served):
-            return {"scoring": self.scoring, **self.model.settings()}
-        deciding = {"scoring": self.scoring, "dtype": self.model.dtype, "device": self.model.device.type}
-        return {**deciding, "kit_style": kit_style(self.model)} if self.scoring == "kit" else deciding
+        settings: dict[str, str | int | None] = {**self.answerer.deciding(self.scoring)}
+        settings |= {"batch_size": self.batch_size, "limit": self.limit}
+        return settings | {name: version(name) for name in ("torch", "transformers")}
 
     def judged_tasks(self, tasks: Sequence[Task]) -> tuple[TaskReport, ...]:
         reports = []
@@ -226,83 +219,103 @@ class _Run:
         """Answer the samples of a task that no earlier run has answered; return all answers by id."""
         samples = {sample.id: sample for sample in task.samples}
         asked = list(samples)[: self.limit]
-        keys = self._keys(task)
-        kept = Kept({}, []) if self.folder is None else read_kept(self.folder, task.name, keys)
-        if self.folder is not None:
-            known = [_line(task, samples[name], each, keys) for name, each in kept.answers.items()]
-            rewrite(self.folder, task.name, known, kept.batches)
-        found = dict(kept.answers)
-        missing = frozenset(name for name in asked if name not in found)
+        file = _AnswerFile(self.folder, task, samples, self._keys(task))
+        kept = file.read()
+        answers = dict(kept.answers)
+        missing = frozenset(name for name in asked if name not in answers)
         self.progress.advance(len(asked) - len(missing))
         for batch in self._computed(task, missing, kept.batches):
-            new = [each for each in batch if each.id not in found]
-            if self.folder is not None:
-                lines = [_line(task, samples[each.id], each, keys) for each in new]
-                append(self.folder, task.name, lines, [each.id for each in batch])
-            found.update((each.id, each) for each in new)
-            self.progress.advance(sum(each.id in missing for each in new))
-        return {name: found[name] for name in asked}
+            new = [answer for answer in batch if answer.id not in answers]
+            file.append(batch, new)
+            answers |= {answer.id: answer for answer in new}
+            self.progress.advance(sum(answer.id in missing for answer in new))
+        return {name: answers[name] for name in asked}
 
     def _computed(
         self, task: Task, missing: Collection[str], batches: Sequence[Sequence[str]]
     ) -> Iterator[list[Answer]]:
-        from cuvee.evaluate.answers import answer
-        from cuvee.evaluate.served import Served
-
-        model, scoring, size = self.model, self.scoring, self.batch_size
-        if isinstance(model, Served):
-            return model.answers(task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing)
-        return answer(
-            model, task.samples, task.prompt, scoring=scoring, batch_size=size, missing=missing, batches=batches
-        )
+        return self.answerer.answers(task, missing, batches, scoring=self.scoring, batch_size=self.batch_size)
 
     def harness(self, names: Sequence[str], prompt: Prompt) -> "Harnessed":
         """Let lm-eval run its own tasks."""
-        from cuvee.evaluate.harness import Harnessed, run_lm_eval
-        from cuvee.evaluate.served import Served
+        from cuvee.evaluate.harness import Harnessed
 
         if not names:
             return Harnessed((), (), ())
-        if isinstance(self.model, Served):
-            raise RecipeError("lm-eval's own tasks need a model in memory", hint="give its folder")
-        return run_lm_eval(
-            self.model, names, limit=self.limit, batch_size=self.batch_size, prompt=prompt, out=self.folder
-        )
+        return self.answerer.harness(names, prompt, limit=self.limit, batch_size=self.batch_size, out=self.folder)
 
     def _keys(self, task: Task) -> dict[str, str]:
-        model = f"{self.model.digest} {self.model.files_digest}"
-        settings = self._deciding()
-        return {each.id: item_key(model, each, task.prompt.to_json(), settings) for each in task.samples}
+        """Return for each sample the key under which runs share its answer."""
+        model = f"{self.answerer.model.digest} {self.answerer.model.files_digest}"
+        settings = self.answerer.deciding(self.scoring)
+        prompt = task.prompt.to_json()
+        return {sample.id: item_key(model, sample, prompt, settings) for sample in task.samples}
 
 
-def _line(task: Task, sample: Sample, answer: Answer, keys: Mapping[str, str]) -> dict[str, Any]:
-    return sample_line(sample, answer, _metrics(task, sample, answer), keys[sample.id])
+@dataclass(frozen=True)
+class _AnswerFile:
+    """The answers to a task in the folder of a run; without a folder, nothing is read and nothing is kept."""
+
+    folder: Path | None
+    task: Task
+    samples: Mapping[str, Sample]
+    keys: Mapping[str, str]
+
+    def read(self) -> Kept:
+        """Return the answers of earlier runs, and write them anew without lines that a killed run left torn."""
+        if self.folder is None:
+            return Kept({}, [])
+        kept = read_kept(self.folder, self.task.name, self.keys)
+        rewrite(self.folder, self.task.name, self._lines(kept.answers.values()), kept.batches)
+        return kept
+
+    def append(self, batch: Sequence[Answer], new: Sequence[Answer]) -> None:
+        """Write the new answers of a batch, and the ids of the whole batch."""
+        if self.folder is not None:
+            ids = [answer.id for answer in batch]
+            append(self.folder, self.task.name, self._lines(new), ids)
+
+    def _lines(self, answers: Iterable[Answer]) -> list[dict[str, Any]]:
+        lines = []
+        for answer in answers:
+            sample = self.samples[answer.id]
+            scores = _metrics(self.task, sample, answer)
+            lines.append(sample_line(sample, answer, scores, self.keys[answer.id]))
+        return lines
 
 
 def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
-    found = {name: metrics.score(name, sample, answer.prediction) for name in task.metrics}
-    return {name: value for name, value in found.items() if value is not None}
+    """Score an answer by the metrics of its task, as far as they apply to the sample."""
+    scores = {}
+    for name in task.metrics:
+        score = metrics.score(name, sample, answer.prediction)
+        if score is not None:
+            scores[name] = score
+    return scores
 
 
 def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
     """Score answers by the targets of a task; samples without an answer are left out."""
-    pairs = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
-    scored = [_metrics(task, *pair) for pair in pairs]
     main = task.metrics[0]
-    items = [
-        Item(sample.id, answer.prediction, found.get(main))
-        for (sample, answer), found in zip(pairs, scored, strict=True)
-    ]
-    by_metric = {name: [found[name] for found in scored if name in found] for name in task.metrics}
+    items: list[Item] = []
+    by_metric: dict[str, list[float]] = {name: [] for name in task.metrics}
+    for sample in task.samples:
+        answer = answers.get(sample.id)
+        if answer is None:
+            continue
+        scores = _metrics(task, sample, answer)
+        items.append(Item(sample.id, answer.prediction, scores.get(main)))
+        for name, score in scores.items():
+            by_metric[name].append(score)
+    means = []
+    for name, values in by_metric.items():
+        if values:
+            means.append(statistics.as_score(task.name, name, statistics.mean(values)))
     return TaskReport(
         task=task.name,
         digest=task.digest,
         weight=task.weight,
-        scores=tuple(
-            statistics.as_score(task.name, name, statistics.mean(scores))
-            for name, scores in by_metric.items()
-            if scores
-        ),
+        scores=tuple(means),
         items=tuple(items),
         truncated=sum(answer.cut > 0 for answer in answers.values()),
         tokens=sum(answer.tokens for answer in answers.values()),
@@ -321,9 +334,10 @@ def _reading_notes(reading: Reading) -> Iterator[str]:
 
 def _notes(result: TaskReport, context_length: int) -> Iterator[str]:
     n = len(result.items)
+    blank = sum(item.prediction == "" for item in result.items)
     if result.truncated:
         yield f"{result.task}: {result.truncated} of {n} items were cut on the left to fit {context_length} tokens"
-    if blank := sum(item.prediction == "" for item in result.items):
+    if blank:
         yield f"{result.task}: {blank} of {n} predictions are blank"
     if result.figures:
         metrics = ", ".join(figure.metric for figure in result.figures)

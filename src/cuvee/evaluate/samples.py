@@ -1,11 +1,11 @@
-"""The answers of a run, kept as they come: `samples/TASK.jsonl`, one line an item, and `batches/TASK.jsonl`.
+"""The answers of a run, kept as they come: `samples/TASK.jsonl`, a line for each item, and `batches/TASK.jsonl`.
 
-A line of samples holds all that a reader needs to judge the answer anew: what was asked, what the model made of it, and
-how it was scored. Its `key` names what the answer depends on: the model, the item, the prompt, the settings and
+A line of samples holds all that a reader needs to judge the answer anew: the question, the model's answer, and its
+scores. Its `key` is a digest of all that the answer depends on: the model, the item, the prompt, the settings and
 `REVISION`. A later run takes the lines whose key is its own and drops the others.
 
 A line of batches names the items that were computed together, in order. In low precision an answer can depend on its
-neighbours, so what is missing of a batch is computed with the whole batch.
+neighbours, so the missing items of a batch are computed with the whole batch.
 """
 
 import json
@@ -26,7 +26,7 @@ REVISION = 2  # raise when the same settings give other answers, or when a line'
 
 @dataclass(frozen=True)
 class ScoredChoice:
-    """What a model makes of one choice: the log of its probability, over so many tokens that were scored."""
+    """A model's score of a choice: the log of its probability, over so many tokens that were scored."""
 
     text: str
     log_likelihood: float
@@ -39,7 +39,7 @@ class ScoredChoice:
 
 @dataclass(frozen=True)
 class Answer:
-    """One item's answer to one rendered prompt. `tokens` were read and written, `cut` dropped from the prompt's left.
+    """The answer to an item's rendered prompt. `tokens` were read and written, `cut` dropped from the prompt's left.
 
     `choices` and `scores`, which the run's scoring makes of them, are there if choices were scored; `text` and
     `extracted` if the model wrote. `batch` names the batch in which it was computed.
@@ -59,14 +59,14 @@ class Answer:
 
 @dataclass(frozen=True)
 class Kept:
-    """What an earlier run left: its answers by id, and the batches they came from."""
+    """The answers of an earlier run by id, and the batches that they came from."""
 
     answers: dict[str, Answer]
     batches: list[tuple[str, ...]]
 
 
 def item_key(model: str, sample: Sample, prompt: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
-    """Return what must be equal for two runs to give the same answer. Neither target nor metrics are part of it."""
+    """Return a digest that is equal for runs that give the same answer. Neither target nor metrics are part of it."""
     item = [sample.id, sample.input, sample.eval_type, sample.choices]
     content = json.dumps([REVISION, model, item, prompt, settings], sort_keys=True)
     return blake3(content.encode()).hexdigest()[:16]
@@ -79,11 +79,12 @@ def batch_name(ids: Sequence[str]) -> str:
 
 def sample_line(sample: Sample, answer: Answer, metrics: Mapping[str, float], key: str) -> dict[str, Any]:
     """Return a line of samples: the item, the answer, and the score by each metric; none if the target is not known."""
-    found = {name: value for name, value in asdict(answer).items() if value is not None and name != "id"}
+    fields = {name: value for name, value in asdict(answer).items() if value is not None}
+    del fields["id"]
     if answer.choices is not None:
-        found["choices"] = [choice.to_json() for choice in answer.choices]
+        fields["choices"] = [choice.to_json() for choice in answer.choices]
     item = {"id": sample.id, "eval_type": sample.eval_type, "input": sample.input}
-    return {**item, **found, "target": sample.target, "metrics": dict(metrics), "key": key}
+    return {**item, **fields, "target": sample.target, "metrics": dict(metrics), "key": key}
 
 
 def samples_file(folder: Path, task: str) -> Path:
@@ -95,15 +96,18 @@ def batches_file(folder: Path, task: str) -> Path:
 
 
 def read_kept(folder: Path, task: str, keys: Mapping[str, str]) -> Kept:
-    """Read the answers whose key is the one in `keys` for their id, and the batches in which they were computed.
+    """Read the answers whose key is in `keys` for their id, and the batches in which they were computed.
 
     A torn last line counts as missing.
     """
-    path = samples_file(folder, task)
-    lines = [(_answer(fields, where), fields["key"]) for fields, where in _lines(path)]
-    answers = {answer.id: answer for answer, key in lines if keys.get(answer.id) == key}
+    answers: dict[str, Answer] = {}
+    for fields, where in _lines(samples_file(folder, task)):
+        answer = _answer(fields, where)
+        if keys.get(answer.id) == fields["key"]:
+            answers[answer.id] = answer
     names = {answer.batch for answer in answers.values()}
-    return Kept(answers, [ids for ids in read_batches(folder, task) if batch_name(ids) in names])
+    batches = [ids for ids in read_batches(folder, task) if batch_name(ids) in names]
+    return Kept(answers, batches)
 
 
 def read_batches(folder: Path, task: str) -> list[tuple[str, ...]]:
@@ -118,7 +122,7 @@ def read_batches(folder: Path, task: str) -> list[tuple[str, ...]]:
 
 
 def rewrite(folder: Path, task: str, lines: Iterable[Mapping[str, Any]], batches: Iterable[Sequence[str]]) -> None:
-    """Write both files anew, each in one go, unless they are so already."""
+    """Write both files anew, each in a single step, unless they are so already."""
     _replace(samples_file(folder, task), "".join(map(_json_line, lines)))
     _replace(batches_file(folder, task), "".join(_json_line(_batch_line(ids)) for ids in batches))
 

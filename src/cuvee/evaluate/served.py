@@ -1,17 +1,18 @@
 """A model behind a server: choices scored by echoed log-probabilities, texts written by it.
 
-For each item the context alone and the context with each choice are sent to be echoed with log-probabilities. Where the
-tokens of all of them agree is the prefix, and what comes after it in a choice is its score: the same definition as for
-a model in memory, by the server's own tokenizer. A server that does not tell the log-probabilities of a prompt cannot
-score choices, and is refused; llama.cpp's own server is of this kind.
+For each item the context alone and the context with each choice are sent to be echoed with log-probabilities. The
+tokens that all of them share are the prefix, and the tokens behind it are the choice, which is scored: the same
+definition as for a model in memory, by the server's own tokenizer. A server that does not tell the log-probabilities of
+a prompt cannot score choices, and is refused; llama.cpp's own server is of this kind.
 
-The last token that is echoed is one that the server wrote, for most do not take `max_tokens: 0`.
+The server itself wrote the last echoed token, for most servers do not take `max_tokens: 0`.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice, takewhile
+from itertools import takewhile
 from typing import Any
 
 from blake3 import blake3
@@ -54,7 +55,7 @@ class Served:
         return f"{self.client.address}#{self.model}"
 
     def settings(self) -> dict[str, str]:
-        """Return what is known of how the server computes."""
+        """Return the settings of the server, as far as they are known."""
         return {"server": self.client.address, "served_model": self.model}
 
     def answers(
@@ -73,12 +74,12 @@ class Served:
         if scoring == "letter":
             check_letters([sample for sample in asked if _is_scored(sample, prompt)])
         size = AT_ONCE if batch_size == "auto" else batch_size
-        rest = iter(asked)
         with ThreadPoolExecutor(max_workers=size) as pool:
-            while batch := list(islice(rest, size)):
-                found = list(pool.map(lambda sample: self._answer(sample, prompt, scoring), batch))
-                name = batch_name([each.id for each in found])
-                yield [replace(each, batch=name) for each in found]
+            for start in range(0, len(asked), size):
+                batch = asked[start : start + size]
+                answers = list(pool.map(lambda sample: self._answer(sample, prompt, scoring), batch))
+                name = batch_name([answer.id for answer in answers])
+                yield [replace(answer, batch=name) for answer in answers]
 
     def _answer(self, sample: Sample, prompt: Prompt, scoring: Scoring) -> Answer:
         return self._choice(sample, prompt, scoring) if _is_scored(sample, prompt) else self._text(sample, prompt)
@@ -146,10 +147,10 @@ class Served:
 
 
 def open_server(address: str, *, key: str | None = None) -> Served:
-    """Reach a server; `#NAME` after its address names one of its models, which it takes if there are several.
+    """Reach a server; `#NAME` after its address names a model, which is needed if the server has several.
 
-    The digest is of the address and of what the server says of the model: weights that change behind an unchanged name
-    are not noticed. Raises EvaluationError.
+    The digest is of the address and the server's description of the model: weights that change behind an unchanged
+    name are not noticed. Raises EvaluationError.
     """
     place, _, name = address.partition("#")
     client = Client(place.rstrip("/"), key)
@@ -181,11 +182,12 @@ def _shared(first: Echo, second: Echo) -> int:
 
 
 def _total(row: Echo, start: int, item: str) -> float:
-    values = row.log_probabilities[start:]
-    known = [value for value in values if isinstance(value, int | float)]
-    if len(known) < len(values) or any(value != value for value in known):
-        raise EvaluationError(f"the server does not tell all log-probabilities of item '{item}'")
-    return float(sum(known))
+    values = []
+    for value in row.log_probabilities[start:]:
+        if not isinstance(value, int | float) or math.isnan(value):
+            raise EvaluationError(f"the server does not tell all log-probabilities of item '{item}'")
+        values.append(value)
+    return float(sum(values))
 
 
 def _no_echo(name: str) -> EvaluationError:

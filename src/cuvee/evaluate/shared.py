@@ -1,4 +1,4 @@
-"""What all items of a task begin with, few-shot examples above all, read once for all batches."""
+"""The start that all items of a task share, few-shot examples above all, read once for all batches."""
 
 from collections.abc import Sequence
 
@@ -26,12 +26,14 @@ class SharedStart:
         return len(self._tokens)
 
     def before(self, rows: Sequence[Tokens], *, follow: int) -> Padded | None:
-        """Return what was seen of the start, if every row has it and goes on: the rest of them is to be read.
+        """Return the start as it was read, if every row has it and goes on: only their rest is to be read.
 
         Up to `follow` tokens are read behind the rows later.
         """
         count = self.width
-        if not count or len(rows) == 1 or any(len(row) <= count or row[:count] != self._tokens for row in rows):
+        if not count or len(rows) == 1:
+            return None
+        if any(len(row) <= count or row[:count] != self._tokens for row in rows):
             return None
         abilities = self._model.abilities
         if not abilities.shares_start(max(map(len, rows)) + follow):

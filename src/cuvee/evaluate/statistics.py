@@ -1,4 +1,4 @@
-"""How sure a score is. Every interval is one of 95 %.
+"""How sure a score is. Every interval is a 95 % interval.
 
 - A mean of zeros and ones: Wilson's interval. Any other mean of scores between 0 and 1, and the weighted average over
   tasks: the middle 95 % of averages whose items are drawn anew within each task (`resample`).
@@ -38,7 +38,7 @@ class Gap:
     """First model minus second over the same `n` items, with the 95 % interval of the difference.
 
     `better` is the probability that the first is better on all such items. `won` items have a higher score by the
-    first, `lost` ones by the second.
+    first, `lost` items by the second.
     """
 
     n: int
@@ -52,7 +52,7 @@ class Gap:
 
     @property
     def verdict(self) -> Literal["better", "worse", "tie"]:
-        """What the interval says of the first model: a tie if it holds zero."""
+        """The verdict of the interval on the first model: a tie if it holds zero."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "tie"
@@ -85,7 +85,7 @@ class Difference:
 
 
 def mean(scores: Sequence[float]) -> Estimate:
-    """Estimate the mean of scores between 0 and 1. There must be one at least."""
+    """Estimate the mean of scores between 0 and 1, of which there must be some."""
     values = np.asarray(scores, dtype=np.float64)
     value, error = _mean_and_error(values, LARGEST_DEVIATION)
     if np.isin(values, (0.0, 1.0)).all():
@@ -130,22 +130,30 @@ def paired_difference(first: Report, second: Report) -> Difference:
 
     Raises EvaluationError if the tasks or the scored items are not the same.
     """
-    partners = [(task, _partner(task, second)) for task in first.tasks if task.main]
-    if not partners or len(partners) != sum(task.main is not None for task in second.tasks):
+    scored = [task for task in first.tasks if task.main]
+    partners = [_partner(task, second) for task in scored]
+    if not scored or len(scored) != sum(task.main is not None for task in second.tasks):
         raise EvaluationError("the two reports do not score the same tasks")
-    pairs = [(scores_of(task), scores_of(partner)) for task, partner in partners]
-    macro = average_difference(pairs, [task.weight for task, _ in partners])
-    return Difference(macro, {task.task: difference(*pair) for (task, _), pair in zip(partners, pairs, strict=True)})
+    pairs = [(scores_of(task), scores_of(partner)) for task, partner in zip(scored, partners, strict=True)]
+    macro = average_difference(pairs, [task.weight for task in scored])
+    by_task = {}
+    for task, (own, other) in zip(scored, pairs, strict=True):
+        by_task[task.task] = difference(own, other)
+    return Difference(macro, by_task)
 
 
 def macro_score(tasks: Sequence[TaskReport]) -> Score | None:
-    """Average the main scores of the tasks that have one, by the tasks' weights."""
-    scored = [task for task in tasks if task.main]
-    if not scored:
+    """Average the main scores of the tasks that have any, by the tasks' weights."""
+    metrics, scores, weights = set(), [], []
+    for task in tasks:
+        if task.main:
+            metrics.add(task.main.metric)
+            scores.append(scores_of(task))
+            weights.append(task.weight)
+    if not scores:
         return None
-    names = sorted({task.main.metric for task in scored if task.main})
-    estimate = average([scores_of(task) for task in scored], [task.weight for task in scored])
-    return as_score("macro", names[0] if len(names) == 1 else "mixed", estimate)
+    metric = metrics.pop() if len(metrics) == 1 else "mixed"
+    return as_score("macro", metric, average(scores, weights))
 
 
 def as_score(task: str, metric: str, estimate: Estimate) -> Score:
@@ -156,12 +164,12 @@ def as_score(task: str, metric: str, estimate: Estimate) -> Score:
 
 
 def scores_of(task: TaskReport) -> list[float]:
-    """Return the main scores of the items that have one, in order."""
+    """Return the main scores of the items that have a score, in order."""
     return [item.score for item in task.items if item.score is not None]
 
 
 def _mean_and_error(values: Matrix, largest: float) -> tuple[float, float]:
-    """Return the mean and its standard error. One value alone says nothing of the spread; it counts as the largest."""
+    """Return the mean and its standard error. A value alone says nothing of the spread, which counts as the largest."""
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else largest
     return float(values.mean()), error
 

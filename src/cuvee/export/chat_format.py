@@ -1,6 +1,7 @@
-"""A chat template as the texts around messages, found by rendering it: what Ollama can say of it.
+"""A chat template as the texts around messages, found by rendering it, for Ollama's Modelfiles.
 
-Ollama's own templates are Go's. One is made only if it gives for some conversations just what the Jinja template does.
+Ollama's own templates are Go's. A template is converted only if it renders some conversations just as the Jinja
+template does.
 """
 
 import json
@@ -68,17 +69,26 @@ class ChatFormat:
 def chat_format(template: str, special: Mapping[str, str], *, leave_out: str = "") -> ChatFormat | None:
     """Return the texts around messages; None for a template that says more than such texts can.
 
-    `special` are texts by names such as `bos_token`. `leave_out` is what the tokenizer puts before a text by itself.
-    Raises MissingExtra without jinja2.
+    `special` are texts by names such as `bos_token`. `leave_out` is the text that the tokenizer itself puts before
+    every text. Raises MissingExtra without jinja2.
     """
     render = _Renderer(template, special, leave_out)
     try:
-        found = _found(render)
+        around = _found(render)
     except (_Unclear, ValueError):
         return None
-    if any("{{" in text or '"""' in text or _NOW in text for text in vars(found).values() if text is not None):
+    texts = [text for text in vars(around).values() if text is not None]
+    if not all(map(_can_be_written, texts)):
         return None
-    return found if all(found.text(talk) == render(talk, prompt=True) for talk in _talks(found)) else None
+    for talk in _talks(around):
+        if around.text(talk) != render(talk, prompt=True):
+            return None
+    return around
+
+
+def _can_be_written(text: str) -> bool:
+    """Say whether a Modelfile can hold a text: it holds no template tag, no quotes of its own and no date."""
+    return not any(mark in text for mark in ("{{", '"""', _NOW))
 
 
 class _Unclear(Exception):
@@ -167,7 +177,7 @@ def _messages(*messages: tuple[str, str]) -> list[dict[str, str]]:
 
 
 def _talks(found: ChatFormat) -> list[list[dict[str, str]]]:
-    """Return conversations by which a format is checked, with a system's message if it has one."""
+    """Return conversations by which a format is checked, with a system's message if the format takes any."""
     longer = _messages(
         ("user", "What is\n\n2 + 2?"),
         ("assistant", "It is 4."),

@@ -1,4 +1,4 @@
-"""A model as one GGUF file, for llama.cpp and what builds on it. Matrices are written in pieces of rows.
+"""A model as a GGUF file, for llama.cpp and programs that build on it. Matrices are written in pieces of rows.
 
 Names and layouts are those of `foreign.gguf_names`, with which such files are read.
 """
@@ -35,7 +35,7 @@ TELLING_NAMES = ("phi-3", "phi3", "modern-bert")
 
 @dataclass(frozen=True)
 class Exported:
-    """A file that was written, and what its reader should know."""
+    """A file that was written, with notes for its reader."""
 
     file: Path
     kind: Kind
@@ -57,7 +57,7 @@ def export_gguf(
 ) -> Exported:
     """Write the model in a folder or file as GGUF. The file appears complete or not at all.
 
-    `split` is what llama.cpp calls the way to cut texts into words, for a tokenizer whose own way has no name there.
+    `split` is llama.cpp's name of the way to cut texts into words, for a tokenizer whose own way has no name there.
     `ollama` writes a Modelfile beside it.
     Raises RecipeError if the file exists, CheckpointError for a model that llama.cpp would compute otherwise.
     """
@@ -128,10 +128,11 @@ def _family(source: TensorSource, place: Path) -> Family:
 def shown_name(place: Path) -> str:
     """Return a model's name, changed where llama.cpp would read more out of it."""
     name = place.stem if place.is_file() else place.name
-    for telling in TELLING_NAMES:
-        if telling in name.lower():
-            return name.replace("-", " ").replace("3", " 3") if "phi" in telling else name.replace("-", " ")
-    return name
+    telling = next((word for word in TELLING_NAMES if word in name.lower()), None)
+    if telling is None:
+        return name
+    spaced = name.replace("-", " ")
+    return spaced.replace("3", " 3") if "phi" in telling else spaced
 
 
 def _write(

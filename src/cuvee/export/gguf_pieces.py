@@ -1,7 +1,7 @@
 """A BPE of pieces, as SentencePiece has it, in GGUF's words: a score for each piece instead of merges.
 
-llama.cpp joins two neighbours whenever the vocabulary has what they make, the highest score first. Merges say the same
-only if every such pair is among them, and the pairs that make one piece stand together.
+llama.cpp joins two neighbours whenever the vocabulary has the joined piece, the highest score first. Merges say the
+same only if every such pair is among them, and the pairs that make the same piece stand together.
 """
 
 import json
@@ -19,7 +19,8 @@ BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 def pieces_settings(tokenizer: Tokenizer, notes: list[str]) -> dict[str, Any]:
     """Return GGUF's settings, scores by piece among them. Raises CheckpointError if llama.cpp would cut otherwise."""
     content = tokenizer.content or {}
-    if not content["model"].get("byte_fallback") or any(byte not in tokenizer.ids for byte in BYTES):
+    has_bytes = content["model"].get("byte_fallback") and tokenizer.ids.keys() >= set(BYTES)
+    if not has_bytes:
         message = f"a tokenizer of the kind {tokenizer.kind} without bytes has no form in GGUF here"
         raise CheckpointError(message, where=tokenizer.where)
     return {
@@ -32,9 +33,10 @@ def pieces_settings(tokenizer: Tokenizer, notes: list[str]) -> dict[str, Any]:
 
 def _prepends(content: Mapping[str, Any], tokenizer: Tokenizer, notes: list[str]) -> bool:
     """Say whether a space is put before a text. Raises CheckpointError if more is done to it."""
-    normalizer, cutter = content.get("normalizer"), content.get("pre_tokenizer")
-    steps = (normalizer or {}).get("normalizers") or ([normalizer] if normalizer else [])
-    steps += (cutter or {}).get("pretokenizers") or ([cutter] if cutter else [])
+    steps = [
+        *steps_of(content.get("normalizer"), "normalizers"),
+        *steps_of(content.get("pre_tokenizer"), "pretokenizers"),
+    ]
     prepends = False
     for step in steps:
         if step["type"] == "Prepend" and step["prepend"] == SPACE:
@@ -70,7 +72,8 @@ def _scores(tokenizer: Tokenizer) -> dict[str, float]:
     for rank, merge in enumerate((tokenizer.content or {})["model"]["merges"]):
         left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
         piece = left + right
-        if piece in ranks and piece != previous and piece not in tokenizer.added:
+        stands_apart = piece in ranks and piece != previous
+        if stands_apart and piece not in tokenizer.added:
             raise _other_order(f"'{piece}' is made by merges that stand apart", tokenizer)
         ranks.setdefault(piece, rank)
         pairs.add((left, right))
@@ -79,14 +82,23 @@ def _scores(tokenizer: Tokenizer) -> dict[str, float]:
     return {piece: -float(rank) for piece, rank in ranks.items()}
 
 
+def steps_of(written: Mapping[str, Any] | None, key: str) -> list[Mapping[str, Any]]:
+    """List the steps of a normalizer or pre-tokenizer: those of a sequence, or the single step itself."""
+    if not written:
+        return []
+    return list(written.get(key) or [written])
+
+
 def _check_complete(tokenizer: Tokenizer, pairs: set[tuple[str, str]]) -> None:
     """Raise CheckpointError if two pieces make a third, but by no merge: llama.cpp would join them all the same."""
     pieces = tokenizer.ids.keys() - tokenizer.added.keys() - set(BYTES)
     for piece in sorted(pieces):
         for at in range(1, len(piece)):
-            pair = (piece[:at], piece[at:])
-            if pair not in pairs and pair[0] in pieces and pair[1] in pieces:
-                raise _other_order(f"no merge makes '{piece}' of '{pair[0]}' and '{pair[1]}'", tokenizer)
+            left, right = piece[:at], piece[at:]
+            if (left, right) in pairs:
+                continue
+            if left in pieces and right in pieces:
+                raise _other_order(f"no merge makes '{piece}' of '{left}' and '{right}'", tokenizer)
 
 
 def _other_order(what: str, tokenizer: Tokenizer) -> CheckpointError:

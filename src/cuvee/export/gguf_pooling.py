@@ -1,4 +1,4 @@
-"""How an embedding model makes one vector of a text, from sentence-transformers' files to GGUF's word for it."""
+"""How an embedding model makes a vector of a text, from sentence-transformers' files to GGUF's word for it."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _HARMLESS = ("Transformer", "Pooling", "Normalize")
 
 
 def pooling_settings(place: Path, known: Family, bare: bool, notes: list[str]) -> dict[str, Any]:
-    """Return how texts are pooled. Raises CheckpointError for layers behind that and ways that llama.cpp lacks."""
+    """Return how texts are pooled. Raises CheckpointError for layers behind the pooling and ways llama.cpp lacks."""
     file = place / "modules.json"
     if not file.is_file():
         if bare:
@@ -41,8 +41,11 @@ def pooling_settings(place: Path, known: Family, bare: bool, notes: list[str]) -
 def _way(config: Mapping[str, Any]) -> str:
     if isinstance(config.get("pooling_mode"), str):
         return str(config["pooling_mode"])
-    flags = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
-    return " and ".join(_FLAGS.get(flag, flag.removeprefix("pooling_mode_")) for flag in flags) or "nothing"
+    words = []
+    for key, value in config.items():
+        if key.startswith("pooling_mode_") and value is True:
+            words.append(_FLAGS.get(key, key.removeprefix("pooling_mode_")))
+    return " and ".join(words) or "nothing"
 
 
 def _read(file: Path) -> Any:

@@ -1,12 +1,12 @@
-"""A config.json in GGUF's words. What llama.cpp would compute otherwise than transformers is refused by name.
+"""A config.json in GGUF's words. Settings that llama.cpp would compute otherwise than transformers are refused by name.
 
-`gguf_config.jsonl` lists every key of a config.json that is known, by the types of models that have it, one a line:
+`gguf_config.jsonl` has a line for every key of a config.json that is known, by the types of models that have it:
 
 - `written`: the GGUF key, without the architecture's name, that says it.
 - `allowed`: the only values that llama.cpp computes. It reads no key for it.
 - `rule`: the function below that decides.
 - `free`: it changes nothing that is computed.
-- `absent`: what transformers takes where the config has no such key. `source`: where llama.cpp has it.
+- `absent`: the value that transformers takes where the config has no such key. `source`: where llama.cpp has it.
 """
 
 import json
@@ -29,7 +29,7 @@ FLOATS = (
 
 @dataclass(frozen=True)
 class ConfigKey:
-    """A key of config.json, and what a GGUF file of some types can say of it."""
+    """A key of config.json, and how GGUF files of some types state it."""
 
     key: str
     types: tuple[str, ...] | None
@@ -45,7 +45,7 @@ class ConfigKey:
 
 @dataclass(frozen=True)
 class _Model:
-    """A config with transformers' own values where it has none, and what to say in errors."""
+    """A config, with transformers' own values where it has none, and the family and place that errors name."""
 
     values: Mapping[str, Any]
     known: Family
@@ -64,12 +64,14 @@ class _Model:
     def window_covers_context(self) -> bool:
         """Whether no token of the model's own context lies outside the window."""
         window = self.values.get("sliding_window")
-        return window is None or (type(window) is int and window >= self.values["max_position_embeddings"])
+        if window is None:
+            return True
+        return type(window) is int and window >= self.values["max_position_embeddings"]
 
 
 @dataclass(frozen=True)
 class GgufSettings:
-    """What a GGUF file says of a model, by whole keys, and the factors of its frequencies if there are any."""
+    """A GGUF file's settings of a model, by whole keys, and the factors of its frequencies if there are any."""
 
     settings: Mapping[str, Any]
     rotation: Rotation
@@ -95,7 +97,7 @@ def _config_key(entry: Mapping[str, Any]) -> ConfigKey:
 
 
 def model_settings(config: Mapping[str, Any], known: Family, place: Path) -> GgufSettings:
-    """Return GGUF's settings of a model. Raises CheckpointError for what cannot be said there."""
+    """Return GGUF's settings of a model. Raises CheckpointError for settings that GGUF cannot state."""
     keys = {entry.key: entry for entry in config_keys() if entry.is_of(known.model_type)}
     _check_known(config, keys, known, place)
     values = {key: config.get(key, entry.absent) for key, entry in keys.items()}
@@ -116,8 +118,12 @@ def model_settings(config: Mapping[str, Any], known: Family, place: Path) -> Ggu
 
 
 def _check_known(config: Mapping[str, Any], keys: Mapping[str, ConfigKey], known: Family, place: Path) -> None:
-    """Raise CheckpointError for keys that are not in the list: one of them may change what the model computes."""
-    unknown = [key for key, value in config.items() if key not in keys and value is not None and key[:1] != "_"]
+    """Raise CheckpointError for keys that are not in the list: any of them may change what the model computes."""
+    unknown = []
+    for key, value in config.items():
+        is_comment = value is None or key.startswith("_")
+        if key not in keys and not is_comment:
+            unknown.append(key)
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         message = f"config.json: '{unknown[0]}'{more} is not known for {known.model_type} models"
@@ -126,7 +132,7 @@ def _check_known(config: Mapping[str, Any], keys: Mapping[str, ConfigKey], known
 
 
 def _said(entry: ConfigKey, model: _Model) -> dict[str, Any]:
-    """Check a value, and return what the file says of it."""
+    """Check a value, and return the settings that state it in the file."""
     value = model.values[entry.key]
     if entry.rule is not None:
         return RULES[entry.rule](entry, model)
@@ -146,9 +152,13 @@ def _is_same(value: Any, allowed: Any) -> bool:
 
 def _number(entry: ConfigKey, value: Any, model: _Model) -> float | int:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or value <= 0 or (entry.written not in FLOATS and value != int(value)):
+    if not is_number or value <= 0:
         raise model.refusal(entry.key, "with a positive number")
-    return float(value) if entry.written in FLOATS else int(value)
+    if entry.written in FLOATS:
+        return float(value)
+    if value != int(value):
+        raise model.refusal(entry.key, "with a positive number")
+    return int(value)
 
 
 def _rotation(keys: Mapping[str, ConfigKey], model: _Model) -> Rotation:
@@ -179,9 +189,11 @@ def _window_by_switch(entry: ConfigKey, model: _Model) -> dict[str, Any]:
 
 
 def _full_attention(entry: ConfigKey, model: _Model) -> dict[str, Any]:
-    kinds = {str(kind) for kind in model.values["layer_types"] or ()}
-    covered = {WINDOW} if model.window_covers_context and model.values.get("sliding_window") is not None else set()
-    if kinds - {FULL} - covered:
+    types = set(map(str, model.values["layer_types"] or ()))
+    allowed = {FULL}
+    if model.values.get("sliding_window") is not None and model.window_covers_context:
+        allowed.add(WINDOW)
+    if types - allowed:
         raise model.refusal("layer_types", f"'{FULL}' in every layer")
     return {}
 
@@ -200,9 +212,10 @@ def _window_layers(entry: ConfigKey, model: _Model) -> dict[str, Any]:
 
 def window_layers(values: Mapping[str, Any], known: Family) -> list[bool] | None:
     """Return for each layer whether it has a window; None if the config names other kinds."""
-    kinds = values["layer_types"]
-    if kinds is not None:
-        return [kind == WINDOW for kind in kinds] if all(kind in (FULL, WINDOW) for kind in kinds) else None
+    types = values["layer_types"]
+    if types is not None:
+        is_known = all(layer_type in (FULL, WINDOW) for layer_type in types)
+        return [layer_type == WINDOW for layer_type in types] if is_known else None
     period = values.get("sliding_window_pattern", known.window_period)
     if type(period) is not int or period < 1:
         return None
@@ -236,7 +249,7 @@ def _every_fourth_unrotated(entry: ConfigKey, model: _Model) -> dict[str, Any]:
 
 
 def _elsewhere(entry: ConfigKey, model: _Model) -> dict[str, Any]:
-    """Leave the value to who knows more: the rotary embedding is one thing of several keys, ties need the tensors."""
+    """Leave the value to others: the rotary embedding is stated by several keys, and ties need the tensors."""
     return {}
 
 

@@ -20,15 +20,17 @@ OTHER_SPLITS = (
 
 
 def split_name(written: Mapping[str, Any] | None, *, ignores_merges: bool) -> str | None:
-    """Return what llama.cpp calls a way to cut texts before the merges; None if it has no name known here."""
+    """Return llama.cpp's name of a way to cut texts before the merges; None if it has no name known here."""
     if not written:
         return None
     steps = written.get("pretokenizers") or [written]
     if any(step.get("add_prefix_space") for step in steps):
         return None
     for entry in _splits():
+        if entry["ignore_merges"] != ignores_merges:
+            continue
         fits = _cuts_by_pattern if entry["steps"] == ["Split"] else _cuts_by_steps
-        if entry["ignore_merges"] == ignores_merges and fits(steps, entry):
+        if fits(steps, entry):
             return str(entry["name"])
     return None
 

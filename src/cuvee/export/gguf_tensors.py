@@ -36,9 +36,9 @@ class GgufTensor:
 def gguf_tensors(
     source: TensorSource, known: Family, kind: Kind, heads: Mapping[str, int], place: Path, notes: list[str]
 ) -> list[GgufTensor]:
-    """Name every tensor as GGUF does and choose its type. `heads` are those of `q_proj` and `k_proj`.
+    """Name every tensor as GGUF does and choose its type. `heads` are the numbers of heads of `q_proj` and `k_proj`.
 
-    Raises CheckpointError if one has no name there, one is missing, or the head is not what the config says.
+    Raises CheckpointError if a tensor has no name there or is missing, or if the head is not as the config says.
     """
     specs = {_whole_name(name, source.tensors): spec for name, spec in source.tensors.items()}
     _check_names(specs, known, place)
@@ -64,7 +64,10 @@ def _whole_name(name: str, tensors: Mapping[str, TensorSpec]) -> str:
 
 
 def _check_names(specs: Mapping[str, TensorSpec], known: Family, place: Path) -> None:
-    unknown = [name for name, spec in specs.items() if name != HEAD and not _has_place(name, spec, known)]
+    unknown = []
+    for name, spec in specs.items():
+        if name != HEAD and not _has_place(name, spec, known):
+            unknown.append(name)
     if unknown:
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         message = f"'{unknown[0]}'{more} has no place in a GGUF file of the type '{known.key}': it would be lost"
@@ -72,7 +75,8 @@ def _check_names(specs: Mapping[str, TensorSpec], known: Family, place: Path) ->
 
 
 def _has_place(name: str, spec: TensorSpec, known: Family) -> bool:
-    return known.gguf_name(name) is not None and spec.dtype in MERGEABLE and len(spec.shape) <= 2
+    is_weight = spec.dtype in MERGEABLE and len(spec.shape) <= 2
+    return is_weight and known.gguf_name(name) is not None
 
 
 def _head_is_copy(specs: Mapping[str, TensorSpec], source: TensorSource, known: Family, place: Path) -> bool:
@@ -106,7 +110,7 @@ def _are_equal(source: TensorSource, one: TensorSpec, other: TensorSpec) -> bool
 def _check_complete(specs: Mapping[str, TensorSpec], config: Mapping[str, Any], known: Family, place: Path) -> None:
     """Raise CheckpointError unless these are the tensors of the config's model: llama.cpp loads no others."""
     expected = known.expected_names(config)
-    missing = [name for name in sorted(expected - specs.keys()) if name != HEAD]
+    missing = sorted(expected - specs.keys() - {HEAD})
     strange = sorted(specs.keys() - expected)
     if missing:
         raise CheckpointError(f"by config.json the model has '{missing[0]}', which is not there", where=str(place))

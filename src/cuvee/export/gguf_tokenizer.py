@@ -1,17 +1,18 @@
 """A tokenizer.json in GGUF's words: `gpt2` for BPE over bytes, `llama` for BPE as SentencePiece has it.
 
-What llama.cpp does with a text is in `src/llama-vocab.cpp`. What it would do otherwise on ordinary texts is refused,
-and what differs on rare ones is a note.
+llama.cpp reads texts in `src/llama-vocab.cpp`. A tokenizer that it would follow otherwise on ordinary texts is refused;
+differences on rare texts are notes.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CheckpointError
-from cuvee.export.gguf_pieces import pieces_settings
+from cuvee.export.gguf_pieces import pieces_settings, steps_of
 from cuvee.export.gguf_splits import chosen_split, no_name, split_name
 from cuvee.tokenizers.chat import chat_template, chat_templates
 from cuvee.tokenizers.gguf import lies_in_gguf, tokenizer_texts
@@ -41,10 +42,12 @@ ENDS_BY_NAME = frozenset(
 )
 """Texts of tokens at which llama.cpp ends whatever the file says."""
 
+_BYTE = re.compile(r"<0x..>", re.DOTALL)
+
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What a model's folder says of its tokenizer."""
+    """A model's tokenizer with the files of its folder that speak of it."""
 
     tokenizer: Tokenizer
     settings: Mapping[str, Any]
@@ -59,11 +62,11 @@ class TokenizerFiles:
     @property
     def text_before(self) -> str | None:
         """The token that the tokenizer puts before every text."""
-        number = _around(self.content, self.tokenizer)[0]
+        number, _ = _around(self.content, self.tokenizer)
         return next((token for token, i in self.tokenizer.ids.items() if i == number), None)
 
     def special_text(self, word: str) -> str | None:
-        """Return what tokenizer_config.json calls its `bos`, `eos`, `unk` or `pad` token."""
+        """Return the `bos`, `eos`, `unk` or `pad` token that tokenizer_config.json names."""
         token = self.settings.get(f"{word}_token")
         text = token.get("content") if isinstance(token, dict) else token
         return text if isinstance(text, str) else None
@@ -101,7 +104,7 @@ def tokenizer_settings(
 
 
 def tokenizer_files(place: Path) -> TokenizerFiles | None:
-    """Read a model's tokenizer with what stands beside it; None if it has no tokenizer.json."""
+    """Read a model's tokenizer with the files beside it; None if it has no tokenizer.json."""
     if lies_in_gguf(place):
         texts = tokenizer_texts(place)
         settings = json.loads(texts.get(SETTINGS, "{}"))
@@ -141,7 +144,7 @@ def token_names(tokenizer: Tokenizer, rows: int) -> list[str]:
 
 
 def _check_model(tokenizer: Tokenizer) -> None:
-    """Raise CheckpointError for what llama.cpp's BPE does not have."""
+    """Raise CheckpointError for features that llama.cpp's BPE does not have."""
     model = (tokenizer.content or {})["model"]
     if tokenizer.kind != "BPE":
         raise CheckpointError(
@@ -169,8 +172,7 @@ def _byte_level(files: TokenizerFiles, notes: list[str], split: str | None) -> d
 
 
 def _check_normalizer(normalizer: Mapping[str, Any] | None, where: str, notes: list[str]) -> None:
-    steps = (normalizer or {}).get("normalizers") or ([normalizer] if normalizer else [])
-    kinds = [step["type"] for step in steps]
+    kinds = [step["type"] for step in steps_of(normalizer, "normalizers")]
     if kinds == ["NFC"]:
         notes.append(
             "llama.cpp does not put letters and accents together (NFC) as the tokenizer does: type é as one sign"
@@ -180,11 +182,10 @@ def _check_normalizer(normalizer: Mapping[str, Any] | None, where: str, notes: l
 
 
 def _note_stripping(tokenizer: Tokenizer, notes: list[str]) -> None:
-    stripping = [
-        token
-        for token, entry in tokenizer.added.items()
-        if entry.get("lstrip") or entry.get("rstrip") or entry.get("single_word")
-    ]
+    stripping = []
+    for token, entry in tokenizer.added.items():
+        if any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word")):
+            stripping.append(token)
     if stripping:
         more = f" and {len(stripping) - 1} more tokens" if len(stripping) > 1 else ""
         notes.append(f"llama.cpp does not look at the spaces beside '{stripping[0]}'{more}, as the tokenizer does")
@@ -196,22 +197,28 @@ def _kind(token: str | None, tokenizer: Tokenizer) -> int:
     if token == (tokenizer.content or {})["model"].get("unk_token"):
         return UNKNOWN
     if token in tokenizer.added:
-        return CONTROL if tokenizer.added[token].get("special", True) else USER_DEFINED
-    is_byte = len(token) == 6 and token.startswith("<0x") and token.endswith(">")
-    return BYTE if is_byte and not tokenizer.is_byte_level else NORMAL
+        is_special = tokenizer.added[token].get("special", True)
+        return CONTROL if is_special else USER_DEFINED
+    if tokenizer.is_byte_level or not _BYTE.fullmatch(token):
+        return NORMAL
+    return BYTE
 
 
 def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
-    """Return the numbers of special tokens, and which llama.cpp puts before and after every text."""
+    """Return the numbers of special tokens, and whether llama.cpp puts any before and after every text."""
     tokenizer = files.tokenizer
     first, last = _around(files.content, tokenizer)
     ends = end_tokens(files, config)
-    eos = _named(files, config, "eos")
+    bos = first
+    if bos is None:
+        bos = _named(files, config, "bos")
+    eos = last
+    if eos is None:
+        eos = _named(files, config, "eos")
     if eos is None and ends:
         eos = ends[0]
-    eos = eos if last is None else last
     numbers = {
-        "bos": _named(files, config, "bos") if first is None else first,
+        "bos": bos,
         "eos": eos,
         "unknown": _named(files, config, "unk"),
         "padding": _named(files, config, "pad"),
@@ -224,9 +231,10 @@ def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: l
             f"llama.cpp takes two more tokens at which texts end: '{texts.get(free[2])}' is none of them there"
         )
     numbers |= dict(zip(("eot", "eom"), free or others[:1], strict=False))
-    settings: dict[str, Any] = {
-        f"tokenizer.ggml.{word}_token_id": number for word, number in numbers.items() if number is not None
-    }
+    settings: dict[str, Any] = {}
+    for word, number in numbers.items():
+        if number is not None:
+            settings[f"tokenizer.ggml.{word}_token_id"] = number
     settings["tokenizer.ggml.add_bos_token"] = first is not None
     settings["tokenizer.ggml.add_eos_token"] = last is not None
     return settings
@@ -236,28 +244,35 @@ def end_tokens(files: TokenizerFiles, config: Mapping[str, Any]) -> list[int]:
     """Return the numbers of the tokens at which transformers ends a text, by generation_config.json or config.json."""
     written = files.generation.get("eos_token_id", config.get("eos_token_id"))
     numbers = written if isinstance(written, list) else [written]
-    return [number for number in numbers if type(number) is int and number in files.tokenizer.ids.values()]
+    own = set(files.tokenizer.ids.values())
+    return [number for number in numbers if type(number) is int and number in own]
 
 
 def _named(files: TokenizerFiles, config: Mapping[str, Any], word: str) -> int | None:
     """Return the number of a special token: as the tokenizer names it, or else as the config does."""
     text = files.special_text(word)
-    number = files.tokenizer.ids.get(text) if text is not None else config.get(f"{word}_token_id")
-    number = number[0] if isinstance(number, list) and number else number
-    return number if type(number) is int and number >= 0 else None
+    if text is not None:
+        return files.tokenizer.ids.get(text)
+    number: Any = config.get(f"{word}_token_id")
+    if isinstance(number, list) and number:
+        number = number[0]
+    is_number = type(number) is int and number >= 0
+    return number if is_number else None
 
 
 def _around(content: Mapping[str, Any], tokenizer: Tokenizer) -> tuple[int | None, int | None]:
-    """Return the tokens before and after every text. Raises CheckpointError if they are more than one each.
+    """Return the token before and the token after every text. Raises CheckpointError if there are several.
 
     The template of tokenizer.json alone decides: transformers 5 does not heed `add_bos_token` beside it.
     """
     processor = content.get("post_processor") or {}
     steps = processor.get("processors") or [processor]
-    template: Sequence[Any] = next((step["single"] for step in steps if step.get("type") == "TemplateProcessing"), [])
-    kinds = ["Sequence" in part for part in template] or [True]
-    before, after = template[: kinds.index(True)], template[kinds.index(True) + 1 :]
-    if len(before) > 1 or len(after) > 1 or kinds.count(True) != 1:
+    templates = [step["single"] for step in steps if step.get("type") == "TemplateProcessing"]
+    template: Sequence[Any] = templates[0] if templates else []
+    are_texts = ["Sequence" in part for part in template] or [True]
+    place = are_texts.index(True)
+    before, after = template[:place], template[place + 1 :]
+    if are_texts.count(True) > 1 or max(len(before), len(after)) > 1:
         message = "the tokenizer puts several tokens before or after a text, llama.cpp one at most"
         raise CheckpointError(message, where=tokenizer.where)
     return _number_of(before, tokenizer), _number_of(after, tokenizer)

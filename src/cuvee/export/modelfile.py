@@ -32,22 +32,26 @@ def modelfile(file: Path, files: TokenizerFiles | None, config: Mapping[str, Any
 def _template(files: TokenizerFiles, notes: list[str]) -> str | None:
     if files.template is None:
         return None
-    special = {
-        f"{word}_token": text for word in ("bos", "eos", "unk", "pad") if (text := files.special_text(word)) is not None
-    }
-    found = chat_format(files.template, special, leave_out=files.text_before or "")
-    if found is None:
+    special = {}
+    for word in ("bos", "eos", "unk", "pad"):
+        text = files.special_text(word)
+        if text is not None:
+            special[f"{word}_token"] = text
+    around = chat_format(files.template, special, leave_out=files.text_before or "")
+    if around is None:
         notes.append("the chat template says more than Ollama's can: the Modelfile has none, and Ollama guesses")
         return None
-    return found.go_template()
+    return around.go_template()
 
 
 def _sampling(generation: Mapping[str, Any]) -> list[str]:
     if generation.get("do_sample") is False:
         return ["PARAMETER temperature 0"]
-    return [
-        f"PARAMETER {theirs} {generation[ours]}" for ours, theirs in SAMPLING.items() if _is_number(generation, ours)
-    ]
+    parameters = []
+    for ours, theirs in SAMPLING.items():
+        if _is_number(generation, ours):
+            parameters.append(f"PARAMETER {theirs} {generation[ours]}")
+    return parameters
 
 
 def _is_number(generation: Mapping[str, Any], key: str) -> bool:

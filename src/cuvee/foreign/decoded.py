@@ -1,4 +1,4 @@
-"""A checkpoint some of whose tensors are worked out from what is stored, piece by piece, when they are read."""
+"""A checkpoint some of whose tensors are decoded from stored codes, piece by piece, when they are read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Decoding:
 
 
 class Decoded:
-    """Reads as a plain checkpoint does. `meant` are types to write tensors in that are decoded to a wider one."""
+    """Reads as a plain checkpoint does. `meant` are types to write tensors in that are decoded to a wider type."""
 
     def __init__(
         self,
@@ -40,11 +40,10 @@ class Decoded:
         self.meant = meant
         self.notes = notes
         self._decodings = decodings
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: decodings[name].spec if name in decodings else spec
-            for name, spec in inner.tensors.items()
-            if name not in hidden
-        } | {name: decoding.spec for name, decoding in decodings.items()}
+        tensors = {name: spec for name, spec in inner.tensors.items() if name not in hidden}
+        for name, decoding in decodings.items():
+            tensors[name] = decoding.spec
+        self.tensors: Mapping[str, TensorSpec] = tensors
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         decoding = self._decodings.get(name)

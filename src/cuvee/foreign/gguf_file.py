@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ UNREAD = ("attention.sliding_window", "attention.scale", "rope.scaling.finetuned
 
 @dataclass(frozen=True)
 class _Stored:
-    """One tensor of the file: its rows of bytes, their type, in which order they are, and what to take off."""
+    """A tensor of the file: its rows of bytes, their type, their order, and the offset to take off."""
 
     rows: np.ndarray
     kind: Any
@@ -55,8 +56,9 @@ class GgufCheckpoint:
         self.config = config
         self.tensors = specs
         self._stored = stored
-        kinds = dict.fromkeys(s.kind.name for s in stored.values() if s.kind.name not in _PLAIN)
-        self.notes = (f"GGUF blocks of {', '.join(kinds)}, read as float32",) if kinds else ()
+        kinds = dict.fromkeys(tensor.kind.name for tensor in stored.values())
+        blocks = [kind for kind in kinds if kind not in _PLAIN]
+        self.notes = (f"GGUF blocks of {', '.join(blocks)}, read as float32",) if blocks else ()
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         for part in out:
@@ -108,7 +110,7 @@ def open_gguf(path: Path) -> GgufCheckpoint:
         hint = f"known are {', '.join(known_families())}"
         raise CheckpointError(f"the GGUF architecture {shown(key)} is not known", where=str(path), hint=hint)
     raw = np.memmap(path, np.uint8, "r")
-    names = [name for tensor in header.tensors if (name := known.own_name(tensor.name)) is not None]
+    names = set(filter(None, (known.own_name(tensor.name) for tensor in header.tensors)))
     config = _config(known, header, names, _factors(header, raw, path), path)
     stored: dict[str, _Stored] = {}
     specs: dict[str, TensorSpec] = {}
@@ -125,12 +127,17 @@ def open_gguf(path: Path) -> GgufCheckpoint:
         taken[tensor.start] = rows.nbytes
         stored[name] = _stored(rows, kind, name, known, config, shape, path)
         specs[name] = TensorSpec(name, kind.name if kind.name in _PLAIN else "F32", shape, path, 0)
-    ends = [start + taken[start] for start in sorted(taken)]
-    overlap = any(end > start for end, start in zip(ends, sorted(taken)[1:], strict=False))
-    if not specs or overlap or len(taken) < len(specs):
-        what = "tensors overlap" if specs else "holds no tensor"
-        raise CheckpointError(what, where=str(path))
+    if not specs:
+        raise CheckpointError("holds no tensor", where=str(path))
+    if len(taken) < len(specs) or _overlap(taken):
+        raise CheckpointError("tensors overlap", where=str(path))
     return GgufCheckpoint(path, stored, specs, config)
+
+
+def _overlap(nbytes: Mapping[int, int]) -> bool:
+    """Say whether tensors, given by their starts and numbers of bytes, overlap."""
+    starts = sorted(nbytes)
+    return any(start + nbytes[start] > following for start, following in pairwise(starts))
 
 
 def _factors(header: GgufHeader, raw: np.ndarray, path: Path) -> np.ndarray | None:
@@ -170,14 +177,24 @@ def _stored(
     rows: np.ndarray, kind: Any, name: str, known: Family, config: Mapping[str, Any], shape: tuple[int, ...], path: Path
 ) -> _Stored:
     order = None
-    if known.rotated_rows and (".q_proj." in name or ".k_proj." in name):
-        heads = config.get("num_attention_heads" if ".q_proj." in name else "num_key_value_heads")
-        if type(heads) is not int or heads < 1 or shape[0] % (2 * heads):
+    head_key = _head_key(name) if known.rotated_rows else None
+    if head_key is not None:
+        heads: Any = config.get(head_key)
+        is_number = type(heads) is int and heads > 0
+        if not is_number or shape[0] % (2 * heads):
             raise CheckpointError(f"'{name}' of {shape[0]} rows does not fit {heads} heads", where=str(path))
         order = np.argsort(paired_rows(shape[0], heads))
         if len(shape) == 1:
             return _Stored(rows.reshape(shape[0], -1)[order].reshape(1, -1), kind, None, 0)
-    return _Stored(rows, kind, order, known.norm_offset if name.endswith("norm.weight") else 0)
+    offset = known.norm_offset if name.endswith("norm.weight") else 0
+    return _Stored(rows, kind, order, offset)
+
+
+def _head_key(name: str) -> str | None:
+    """Return the key of the config that counts the heads of a projection whose rows are rotated; None for others."""
+    if ".q_proj." in name:
+        return "num_attention_heads"
+    return "num_key_value_heads" if ".k_proj." in name else None
 
 
 def _numbers(rows: np.ndarray, kind: Any) -> np.ndarray:
@@ -195,10 +212,11 @@ def _config(
     """Return the config that transformers needs. Raises CheckpointError for settings that it could not say."""
     fields = header.settings
     prefix = f"{fields['general.architecture']}."
-    own = {key.removeprefix(prefix): value for key, value in fields.items() if key.startswith(prefix)}
-    arrays = {key.removeprefix(prefix): value for key, value in header.arrays.items() if key.startswith(prefix)}
+    own, arrays = _without_prefix(fields, prefix), _without_prefix(header.arrays, prefix)
     config: dict[str, Any] = {"architectures": [known.architecture], "model_type": known.model_type, "dtype": "float32"}
-    config |= {ours: own[gguf] for gguf, ours in known.config.items() if own.get(gguf) is not None}
+    for gguf, ours in known.config.items():
+        if own.get(gguf) is not None:
+            config[ours] = own[gguf]
     config.setdefault("num_key_value_heads", config.get("num_attention_heads"))
     config |= known.constants
     if "head_dim" not in config and config.get("num_attention_heads"):
@@ -210,18 +228,26 @@ def _config(
     tokens = header.lengths.get("tokenizer.ggml.tokens")
     if tokens is not None:
         config["vocab_size"] = tokens
-    config |= {
-        ours: fields[f"tokenizer.ggml.{gguf}"] for gguf, ours in _SPECIAL.items() if f"tokenizer.ggml.{gguf}" in fields
-    }
+    for gguf, ours in _SPECIAL.items():
+        if f"tokenizer.ggml.{gguf}" in fields:
+            config[ours] = fields[f"tokenizer.ggml.{gguf}"]
     return config | {"tie_word_embeddings": "lm_head.weight" not in names}
+
+
+def _without_prefix(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """Return the settings of an architecture, without its name before them."""
+    return {key.removeprefix(prefix): value for key, value in settings.items() if key.startswith(prefix)}
 
 
 def _check_settings(
     known: Family, own: Mapping[str, Any], arrays: Sequence[str], prefix: str, config: Mapping[str, Any], path: Path
 ) -> None:
-    """Raise CheckpointError for what is not known: a model without it would be another one."""
-    strange = [key for key in own if key not in (*known.config, *UNDERSTOOD, *UNREAD)]
-    strange += [key for key in arrays if key.startswith(prefix) and not key.endswith(WINDOW_PATTERN)]
+    """Raise CheckpointError for settings that are not known: a model without them would be another model."""
+    understood = {*known.config, *UNDERSTOOD, *UNREAD}
+    strange = [key for key in own if key not in understood]
+    for key in arrays:
+        if key.startswith(prefix) and not key.endswith(WINDOW_PATTERN):
+            strange.append(key)
     if strange:
         message = f"the setting {shown(strange[0])} is not known for {known.model_type} models: it would be lost"
         raise CheckpointError(message, where=str(path))
@@ -238,28 +264,36 @@ def windows_from_gguf(own: Mapping[str, Any], known: Family, config: Mapping[str
     if known.window_period is None:
         return {}
     layers = int(config.get("num_hidden_layers", 0))
-    period = own.get(WINDOW_PATTERN, known.window_period)
-    has_window = period if isinstance(period, tuple) else [bool((i + 1) % max(1, period)) for i in range(layers)]
-    heads = config.get("num_attention_heads") or 1
-    width = config["hidden_size"] // heads if layers == known.largest else config["head_dim"]
-    return {
-        **known.unsaid,
-        **{key: value for key, value in config.items() if key in known.unsaid},
-        "layer_types": [WINDOW if window else FULL for window in has_window],
-        "query_pre_attn_scalar": width,
-    }
+    has_window = own.get(WINDOW_PATTERN, known.window_period)
+    if not isinstance(has_window, tuple):
+        period = max(1, has_window)
+        has_window = [bool((i + 1) % period) for i in range(layers)]
+    width = config["head_dim"]
+    if layers == known.largest:
+        width = config["hidden_size"] // (config.get("num_attention_heads") or 1)
+    words = {key: config.get(key, usual) for key, usual in known.unsaid.items()}
+    words["layer_types"] = [WINDOW if window else FULL for window in has_window]
+    words["query_pre_attn_scalar"] = width
+    return words
 
 
 def _switches(known: Family, names: Collection[str], config: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """Return what in the config brings the biases that are there. Raises CheckpointError if some are missing."""
-    biases = {name for name in names if name.endswith(".bias")}
-    switches = {known.switch_of(name): True for name in sorted(biases)}
-    found = {switch: True for switch in switches if switch not in (None, ALWAYS)}
+    """Return the config's switches that bring the biases of the file. Raises CheckpointError if some are missing."""
+    biases = set(filter(_is_bias, names))
+    switches: dict[str, Any] = {}
+    for name in sorted(biases):
+        switch = known.switch_of(name)
+        if switch is not None and switch != ALWAYS:
+            switches[switch] = True
     if "num_hidden_layers" not in config:
-        return dict(found)
-    expected = {name for name in known.expected_names({**config, **found}) if name.endswith(".bias")}
+        return switches
+    expected = set(filter(_is_bias, known.expected_names({**config, **switches})))
     if biases != expected:
         name = min(biases ^ expected)
         message = f"some layers have biases, but '{name}' has none: {known.model_type} models have all or none"
         raise CheckpointError(message, where=str(path))
-    return dict(found)
+    return switches
+
+
+def _is_bias(name: str) -> bool:
+    return name.endswith(".bias")

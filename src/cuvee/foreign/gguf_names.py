@@ -21,15 +21,18 @@ WINDOW_PATTERN = "attention.sliding_window_pattern"
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture of GGUF: its key, the config's words for it, and how its tensors are laid out.
+    """An architecture of GGUF: its key, the config's words for it, and how its tensors are laid out.
 
-    `rotated_rows`: the rows of query and key are in pairs, where transformers has halves. `norm_offset` is added to the
-    weights of norms. `tensors` and `config` map GGUF's words to transformers'. `biases` are the modules with a bias, by
-    the switch in the config that brings them. `scalings` are the kinds of scaled rotary embedding that both compute.
-
-    Where the config does not say, the head is `tied`. Where a file of GGUF does not say, llama.cpp takes what is in
-    `unsaid`, and every layer but each `window_period`-th has a window. A model with the `largest` number of layers has
-    queries scaled by hidden_size / heads, and one with `local_rotation` a rotary base of its own in those windows.
+    - `rotated_rows`: the rows of query and key are in pairs, where transformers has halves.
+    - `norm_offset`: a number that is added to the weights of norms.
+    - `tensors`, `config`: transformers' words by GGUF's.
+    - `biases`: the modules with a bias, by the switch in the config that brings them.
+    - `scalings`: the kinds of scaled rotary embedding that both compute.
+    - `tied`: the head is tied where the config does not say.
+    - `unsaid`: the values that llama.cpp takes where a file of GGUF does not say.
+    - `window_period`: every layer but each `window_period`-th has a window, where the file does not say.
+    - `largest`: models with so many layers have queries scaled by hidden_size / heads.
+    - `local_rotation`: layers with a window have a rotary base of their own.
     """
 
     key: str
@@ -51,7 +54,9 @@ class Family:
     def own_name(self, gguf: str) -> str | None:
         """Return transformers' name of a GGUF tensor; None if it is not known."""
         own = _renamed(gguf, self.tensors)
-        return own if own is not None and self._has(own) else None
+        if own is None or not self._has(own):
+            return None
+        return own
 
     def gguf_name(self, own: str) -> str | None:
         """Return GGUF's name of a transformers tensor; None if it is not known."""
@@ -61,35 +66,37 @@ class Family:
 
     def expected_names(self, config: Mapping[str, Any]) -> set[str]:
         """Return transformers' names of all tensors of a model with a config, a head of its own among them."""
-        modules = [
-            module.replace("*", str(layer))
-            for module in self.tensors.values()
-            for layer in range(config["num_hidden_layers"] if "*" in module else 1)
-        ]
-        biased = [
-            module
-            for switch, parts in self.biases.items()
-            for module in modules
-            if module.rpartition(".")[2] in parts and (switch == ALWAYS or config.get(switch))
-        ]
-        return {f"{module}.weight" for module in modules} | {f"{module}.bias" for module in biased}
+        biased: set[str] = set()
+        for switch, words in self.biases.items():
+            if switch == ALWAYS or config.get(switch):
+                biased |= set(words)
+        names = set()
+        for pattern in self.tensors.values():
+            copies = config["num_hidden_layers"] if "*" in pattern else 1
+            has_bias = pattern.rpartition(".")[2] in biased
+            for layer in range(copies):
+                module = pattern.replace("*", str(layer))
+                names.add(f"{module}.weight")
+                if has_bias:
+                    names.add(f"{module}.bias")
+        return names
 
     def switch_of(self, own: str) -> str | None:
-        """Return what in the config brings a bias; None for one that no model of the family has."""
-        part = own.removesuffix(".bias").rpartition(".")[2]
-        return next((switch for switch, parts in self.biases.items() if part in parts), None)
+        """Return the switch in the config that brings a bias; None for a bias that no model of the family has."""
+        word = own.removesuffix(".bias").rpartition(".")[2]
+        return next((switch for switch, words in self.biases.items() if word in words), None)
 
     def _has(self, own: str) -> bool:
         return not own.endswith(".bias") or self.switch_of(own) is not None
 
 
 def family(key: str) -> Family | None:
-    """Return the family of a GGUF architecture; None for one that is not known."""
+    """Return the family of a GGUF architecture; None for an architecture that is not known."""
     return _families().get(key)
 
 
 def family_of(model_type: str) -> Family | None:
-    """Return the family of a config's model type; None for one that is not known."""
+    """Return the family of a config's model type; None for a type that is not known."""
     return next((known for known in _families().values() if known.model_type == model_type), None)
 
 
@@ -105,11 +112,14 @@ def paired_rows(rows: int, heads: int) -> np.ndarray:
 
 def _renamed(name: str, table: Mapping[str, str]) -> str | None:
     stem, dot, last = name.rpartition(".")
-    numbers = _NUMBER.findall(f"{stem}.")
-    found = table.get(_NUMBER.sub("*", f"{stem}.").removesuffix("."))
-    if found is None or not dot or last not in ("weight", "bias"):
+    if not dot or last not in ("weight", "bias"):
         return None
-    return f"{found.replace('*', numbers[0]) if numbers else found}.{last}"
+    numbers = _NUMBER.findall(f"{stem}.")
+    pattern = table.get(_NUMBER.sub("*", f"{stem}.").removesuffix("."))
+    if pattern is None:
+        return None
+    module = pattern.replace("*", numbers[0]) if numbers else pattern
+    return f"{module}.{last}"
 
 
 @cache

@@ -1,8 +1,8 @@
 """Rotary embeddings as transformers' configs and as GGUF files say them: bases, and how positions are scaled.
 
 llama.cpp computes linear scaling and YaRN from keys, and Llama 3's from the tensor `rope_freqs.weight`, by whose
-numbers it divides the frequencies. What it reads was tried with llama.cpp b11549; the formulas of transformers are
-those of `modeling_rope_utils.py`.
+numbers it divides the frequencies. The keys were tried with llama.cpp b11549; the formulas of transformers are those
+of `modeling_rope_utils.py`.
 """
 
 import math
@@ -52,7 +52,7 @@ class Rotation:
 def rotation_to_gguf(config: Mapping[str, Any], known: Family, defaults: Mapping[str, Any], where: str) -> Rotation:
     """Return how a GGUF file says the rotary embedding of a config that has `head_dim`.
 
-    `defaults` has the bases where the config has none. Raises CheckpointError for what llama.cpp lacks.
+    `defaults` has the bases where the config has none. Raises CheckpointError for settings that llama.cpp lacks.
     """
     written = config.get("rope_scaling") or config.get("rope_parameters") or {}
     bases = {key: config.get(key) or base for key, base in defaults.items()}
@@ -135,7 +135,8 @@ def _number(written: Mapping[str, Any], key: str, where: str) -> float:
 def _yarn(written: Mapping[str, Any], config: Mapping[str, Any], where: str) -> dict[str, Any]:
     """llama.cpp turns by 0.1 ln(factor) + 1 itself; `attn_factor` is what else the cosines are multiplied by."""
     factor = _number(written, "factor", where)
-    context = config.get(_ORIGINAL) or written.get(_ORIGINAL) or config.get("max_position_embeddings")
+    contexts = (config.get(_ORIGINAL), written.get(_ORIGINAL), config.get("max_position_embeddings"))
+    context = next(filter(None, contexts), contexts[-1])
     settings = {
         "rope.scaling.type": "yarn",
         "rope.scaling.factor": factor,
@@ -154,7 +155,7 @@ def _magnitude(factor: float, scale: float = 1.0) -> float:
 
 
 def llama3_factors(written: Mapping[str, float], head_dim: int) -> np.ndarray:
-    """Return by what Llama 3's scaling divides each frequency: 1 for short waves, `factor` for long."""
+    """Return the numbers by which Llama 3's scaling divides each frequency: 1 for short waves, `factor` for long."""
     frequencies = written["rope_theta"] ** (-np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
     turns = written["original_max_position_embeddings"] * frequencies / (2 * math.pi)
     low, high = written["low_freq_factor"], written["high_freq_factor"]
@@ -167,7 +168,7 @@ def rotation_from_gguf(
 ) -> dict[str, Any]:
     """Return transformers' `rope_parameters` for the settings of a GGUF file, given without the architecture's name.
 
-    Raises CheckpointError for what transformers' models of the family cannot compute.
+    Raises CheckpointError for settings that transformers' models of the family cannot compute.
     """
     base = float(settings.get("rope.freq_base", 10000.0))
     full = _scaling_from_gguf(settings, factors, base, head_dim, where)
@@ -183,7 +184,8 @@ def rotation_from_gguf(
 def _scaling_from_gguf(
     settings: Mapping[str, Any], factors: np.ndarray | None, base: float, head_dim: int, where: str
 ) -> dict[str, Any]:
-    kind = settings.get("rope.scaling.type") or ("linear" if "rope.scale_linear" in settings else "none")
+    usual = "linear" if "rope.scale_linear" in settings else "none"
+    kind = settings.get("rope.scaling.type") or usual
     factor = float(settings.get("rope.scaling.factor", settings.get("rope.scale_linear", 0.0)))
     default = {"rope_type": "default", "rope_theta": base}
     if factors is not None:
@@ -192,10 +194,11 @@ def _scaling_from_gguf(
         return _llama3_from_factors(factors, base, head_dim, where)
     if kind != "yarn" and settings.get("rope.scaling.attn_factor", 1.0) != 1.0:
         raise CheckpointError(f"multiplies rotated vectors with a scaling of the kind '{kind}'", where=where)
-    if kind == "none" or (kind == "linear" and factor in (0.0, 1.0)):
+    if kind == "none":
         return default
     if kind == "linear":
-        return {**default, "rope_type": "linear", "factor": factor}
+        scales_nothing = factor in (0.0, 1.0)
+        return default if scales_nothing else {**default, "rope_type": "linear", "factor": factor}
     if kind == "yarn":
         return {**default, **_yarn_from_gguf(settings, factor, where)}
     raise CheckpointError(f"scales positions by '{kind}', which is not known here", where=where)

@@ -25,7 +25,7 @@ def open_files(path: Path) -> TensorSource:
 
 
 def open_files_partly(path: Path) -> tuple[TensorSource, tuple[CuveeError, ...], frozenset[str]]:
-    """Open a folder or file as far as it can be opened: with what is wrong, and the tensors that this hides.
+    """Open a folder or file as far as it can be opened, with its problems and the tensors that they hide.
 
     Raises CheckpointError if nothing of it can be known.
     """
@@ -94,4 +94,8 @@ def readable(source: TensorSource, where: str) -> TensorSource:
 
 def _is_adapter(source: TensorSource) -> bool:
     """Say whether factors are all that a file has, besides whole layers under PEFT's prefix. Some models keep them."""
-    return all(is_factor(name) or name.startswith(OF_PEFT) or name.endswith(".alpha") for name in source.tensors)
+    return all(map(_is_of_adapter, source.tensors))
+
+
+def _is_of_adapter(name: str) -> bool:
+    return is_factor(name) or name.startswith(OF_PEFT) or name.endswith(".alpha")

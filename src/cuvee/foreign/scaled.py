@@ -35,32 +35,30 @@ def is_exact(scheme: Scheme) -> bool:
 
 
 def dequantised(source: TensorSource, scheme: Scheme) -> Decoded:
-    """View a checkpoint of codes as one of numbers. Raises CheckpointError for codes whose scales do not fit."""
+    """View a checkpoint of codes as numbers. Raises CheckpointError for codes whose scales do not fit."""
     tensors = source.tensors
-    kinds = _CODES[scheme.key]
-    coded = {
-        name: spec
-        for name, spec in tensors.items()
-        if spec.dtype in kinds and len(spec.shape) >= 2 and not name.endswith("_zero_point")
-    }
-    packed = {n: s for n, s in tensors.items() if n.endswith(".weight_packed")}
     hidden: set[str] = set()
     decodings: dict[str, Decoding] = {}
-    for name, spec in coded.items():
-        decodings[name] = _scaled(source, scheme, spec, hidden)
-    for name, spec in packed.items():
-        plain = name.removesuffix("_packed")
-        decodings[plain] = _unpacked(source, scheme, spec, plain, hidden)
-        hidden.add(name)
+    for name, spec in tensors.items():
+        if _is_coded(spec, scheme):
+            decodings[name] = _scaled(source, scheme, spec, hidden)
+    for name, spec in tensors.items():
+        if name.endswith(".weight_packed"):
+            plain = name.removesuffix("_packed")
+            decodings[plain] = _unpacked(source, scheme, spec, plain, hidden)
+            hidden.add(name)
     if not decodings:
         message = f"its config says that its weights are quantised ({scheme}), but no tensor holds codes"
         raise CheckpointError(message, where=_where(source), hint="if they are numbers, remove 'quantization_config'")
     idle = {name for name in tensors if name.rpartition(".")[2] in _ACTIVATIONS}
-    left = [n for n, s in tensors.items() if n not in {*decodings, *hidden, *idle} and _is_left(s)]
-    if left:
-        message = f"'{left[0]}' is {tensors[left[0]].dtype}, and nothing says what its codes mean"
-        raise CheckpointError(message, where=_where(source), hint="merge the unquantised model")
-    config = {k: v for k, v in source.config.items() if k not in ("quantization_config", "compression_config")}
+    understood = {*decodings, *hidden, *idle}
+    for name, spec in tensors.items():
+        if name not in understood and _is_left(spec):
+            message = f"'{name}' is {spec.dtype}, and nothing says what its codes mean"
+            raise CheckpointError(message, where=_where(source), hint="merge the unquantised model")
+    config = dict(source.config)
+    for key in ("quantization_config", "compression_config"):
+        config.pop(key, None)
     return Decoded(
         source,
         decodings,
@@ -82,14 +80,22 @@ def _meant(config: Mapping[str, Any]) -> str:
     return NAMES.get(str(said), "BF16")
 
 
+def _is_coded(spec: TensorSpec, scheme: Scheme) -> bool:
+    """Say whether a tensor holds codes of the scheme that have a scale beside them."""
+    is_matrix = len(spec.shape) >= 2 and not spec.name.endswith("_zero_point")
+    return is_matrix and spec.dtype in _CODES[scheme.key]
+
+
 def _is_left(spec: TensorSpec) -> bool:
-    codes = spec.dtype not in MERGEABLE and "weight" in spec.name.rpartition(".")[2]
-    return codes or spec.dtype.startswith("F8") or spec.name.endswith(("_scale", "_scale_inv", "weight_g_idx"))
+    """Say whether a tensor seems to hold codes or scales."""
+    if spec.dtype.startswith("F8") or spec.name.endswith(("_scale", "_scale_inv", "weight_g_idx")):
+        return True
+    return spec.dtype not in MERGEABLE and "weight" in spec.name.rpartition(".")[2]
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """One number for each block of a matrix, `rows` by `columns` elements large; read when the first is needed."""
+    """A number for each block of a matrix, `rows` by `columns` elements large; read when the first is needed."""
 
     numbers: Callable[[], np.ndarray]
     shape: tuple[int, int]
@@ -101,7 +107,8 @@ class _Grid:
 
 
 def _scaled(source: TensorSource, scheme: Scheme, spec: TensorSpec, hidden: set[str]) -> Decoding:
-    name = next((n for n in (f"{spec.name}_scale_inv", f"{spec.name}_scale") if n in source.tensors), None)
+    names = (f"{spec.name}_scale_inv", f"{spec.name}_scale")
+    name = next((name for name in names if name in source.tensors), None)
     if name is None:
         raise CheckpointError(f"'{spec.name}' holds {spec.dtype} codes without a scale", where=_where(source))
     hidden.add(name)
@@ -164,22 +171,36 @@ def _floats(source: TensorSource, name: str, shape: tuple[int, int]) -> np.ndarr
 
 
 def _block(scheme: Scheme, rows: int, columns: int, scales: tuple[int, ...]) -> tuple[int, int]:
-    """Return the rows and columns that share a scale."""
-    said = scheme.settings.get("weight_block_size")
-    blocks = [_weights(group).get("block_structure") for group in _groups(scheme)]
-    both = next((b for b in (said, *blocks) if isinstance(b, list) and len(b) == 2), None)
-    if both and all(type(n) is int and n > 0 for n in both) and scales != (rows, 1):
-        return both[0], both[1]
+    """Return the rows and columns that share a scale: as the config says, or as the scales fit."""
+    blocks = [scheme.settings.get("weight_block_size")]
+    blocks += [_weights(group).get("block_structure") for group in _groups(scheme)]
+    block = next((block for block in blocks if isinstance(block, list) and len(block) == 2), None)
+    is_by_row = scales == (rows, 1)
+    if block is not None and not is_by_row and all(map(_is_positive, block)):
+        return block[0], block[1]
     return max(1, rows // max(scales[0], 1)), max(1, columns // max(scales[1], 1))
+
+
+def _is_positive(number: Any) -> bool:
+    return type(number) is int and number > 0
+
+
+def _first_number(key: str, scheme: Scheme) -> int:
+    """Return a whole number that the first group of a scheme that has the key states, 0 if there is none."""
+    for group in _groups(scheme):
+        number = _weights(group).get(key)
+        if type(number) is int:
+            return number
+    return 0
 
 
 def _unpacked(source: TensorSource, scheme: Scheme, spec: TensorSpec, plain: str, hidden: set[str]) -> Decoding:
     """Decode codes of 4 or 8 bits packed into 32-bit words along the rows, the lowest bits first."""
     hidden |= {f"{plain}_shape", f"{plain}_scale"}
-    bits = next((b for g in _groups(scheme) if type(b := _weights(g).get("num_bits")) is int), 0)
-    size = next((n for g in _groups(scheme) if type(n := _weights(g).get("group_size")) is int), 0)
+    bits, size = _first_number("num_bits", scheme), _first_number("group_size", scheme)
     scales = source.tensors.get(f"{plain}_scale")
-    if bits not in _PACKED_BITS or len(spec.shape) != 2 or spec.dtype != "I32" or scales is None:
+    is_packed = bits in _PACKED_BITS and len(spec.shape) == 2 and spec.dtype == "I32"
+    if not is_packed or scales is None:
         message = f"'{spec.name}' does not hold 4-bit or 8-bit codes with scales, in 32-bit words"
         raise CheckpointError(message, where=_where(source))
     width = scales.shape[-1] * size if size > 0 else spec.shape[1] * 32 // bits
@@ -240,7 +261,9 @@ def _weights(group: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _groups(scheme: Scheme) -> list[Mapping[str, Any]]:
     groups = scheme.settings.get("config_groups")
-    return [group for group in groups.values() if isinstance(group, dict)] if isinstance(groups, dict) else []
+    if not isinstance(groups, dict):
+        return []
+    return [group for group in groups.values() if isinstance(group, dict)]
 
 
 def _read(source: TensorSource, name: str) -> np.ndarray:

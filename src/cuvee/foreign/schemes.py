@@ -1,4 +1,4 @@
-"""Which scheme weights are quantised by, from the config and the names of what is stored beside the codes."""
+"""The scheme by which weights are quantised, from the config and the names of tensors beside the codes."""
 
 import re
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ SCALED = ("fp8", "fbgemm_fp8", "compressed-tensors")
 
 @dataclass(frozen=True)
 class Scheme:
-    """A scheme: its key in configs, what people call it, the config's settings, and the tensor that gave it away."""
+    """A scheme: its key in configs, its usual name, the config's settings, and the tensor that gave it away."""
 
     key: str
     name: str
@@ -54,25 +54,30 @@ class Scheme:
 
 def scheme_of(source: TensorSource) -> Scheme | None:
     """Recognise how weights are quantised; None for plain numbers."""
-    config = source.config
-    said = config.get("quantization_config") or config.get("compression_config") or config.get("quantization")
-    if said:
-        return _by_config(said, source)
+    for key in ("quantization_config", "compression_config", "quantization"):
+        if source.config.get(key):
+            return _by_config(source.config[key], source)
     for pattern, name in _BY_TENSORS:
-        found = next((tensor for tensor in source.tensors if re.search(pattern, tensor)), None)
-        if found is not None and (name != "MLX" or _is_packed(found, source.tensors)):
-            return Scheme("", name, {}, found)
-    codes = next((spec for spec in source.tensors.values() if _is_code(spec)), None)
-    return Scheme("", f"{codes.dtype} of unknown meaning", {}, codes.name) if codes else None
+        tensor = next(filter(re.compile(pattern).search, source.tensors), None)
+        if tensor is None:
+            continue
+        if name != "MLX" or _is_packed(tensor, source.tensors):
+            return Scheme("", name, {}, tensor)
+    codes = next(filter(_is_code, source.tensors.values()), None)
+    if codes is None:
+        return None
+    return Scheme("", f"{codes.dtype} of unknown meaning", {}, codes.name)
 
 
-def _by_config(said: Any, source: TensorSource) -> Scheme:
-    settings: Mapping[str, Any] = said if isinstance(said, dict) else {}
-    key = str(settings.get("quant_method", said if isinstance(said, str) else "unknown")).lower()
-    if key == "unknown" and (settings.get("load_in_4bit") or settings.get("load_in_8bit")):
-        key = "bitsandbytes"
-    if key == "unknown" and "group_size" in settings and any(name.endswith(".scales") for name in source.tensors):
-        return Scheme("mlx", "MLX", settings)
+def _by_config(written: Any, source: TensorSource) -> Scheme:
+    settings: Mapping[str, Any] = written if isinstance(written, dict) else {}
+    usual = written if isinstance(written, str) else "unknown"
+    key = str(settings.get("quant_method", usual)).lower()
+    if key == "unknown":
+        if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
+            key = "bitsandbytes"
+        elif "group_size" in settings and any(name.endswith(".scales") for name in source.tensors):
+            return Scheme("mlx", "MLX", settings)
     return Scheme(key, _NAMES.get(key, key), settings)
 
 
@@ -85,4 +90,6 @@ def _is_code(spec: TensorSpec) -> bool:
     last = spec.name.rpartition(".")[2]
     if spec.dtype in _OF_BUFFERS:
         return "weight" in last or len(spec.shape) >= 3
-    return spec.dtype.startswith("F8") or (spec.dtype in ("I8", "U8", "I32", "U32") and "weight" in last)
+    if spec.dtype.startswith("F8"):
+        return True
+    return spec.dtype in ("I8", "U8", "I32", "U32") and "weight" in last

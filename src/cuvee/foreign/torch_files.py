@@ -45,29 +45,32 @@ def torch_files(folder: Path) -> list[Path]:
         except (OSError, ValueError) as error:
             raise CheckpointError("expected a JSON object with a 'weight_map'", where=str(index)) from error
         return [folder / shard for shard in dict.fromkeys(weight_map.values())]
-    found = [folder / name for name in SINGLE if (folder / name).is_file()]
-    others = sorted(folder.glob("*.bin")) if not found else []
-    chosen = found[:1] or [file for file in others if file.name not in ("training_args.bin", "optimizer.bin")]
-    if len(chosen) > 1:
-        names = ", ".join(file.name for file in chosen)
+    for name in SINGLE:
+        if (folder / name).is_file():
+            return [folder / name]
+    files = [file for file in sorted(folder.glob("*.bin")) if file.name not in ("training_args.bin", "optimizer.bin")]
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
         raise CheckpointError(f"holds {names} and no index that says which belong together", where=str(folder))
-    return chosen
+    return files
 
 
 class TorchCheckpoint:
-    """Tensors of mapped files. `aliases` are names whose storage another name has too: they are one tensor."""
+    """Tensors of mapped files. `aliases` are names whose storage another name has too: they are the same tensor."""
 
     def __init__(self, path: Path, files: Mapping[Path, Mapping[str, "torch.Tensor"]], config: dict[str, Any]):
-        loaded = {name: tensor for tensors in files.values() for name, tensor in tensors.items()}
+        loaded: dict[str, torch.Tensor] = {}
+        for tensors in files.values():
+            loaded |= tensors
         self.place: Path | None = path
         self.config = config
         self.aliases = _aliases(loaded)
         self._names = {file: list(tensors) for file, tensors in files.items()}
         self._loaded = {name: tensor for name, tensor in loaded.items() if name not in self.aliases}
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: TensorSpec(name, _type_of(name, tensor, path), tuple(tensor.shape), path, 0)
-            for name, tensor in self._loaded.items()
-        }
+        specs = {}
+        for name, tensor in self._loaded.items():
+            specs[name] = TensorSpec(name, _type_of(name, tensor, path), tuple(tensor.shape), path, 0)
+        self.tensors: Mapping[str, TensorSpec] = specs
         shared = len(self.aliases)
         self.notes = (f"{shared} tensors share the storage of others and count once",) if shared else ()
 
@@ -94,16 +97,17 @@ class TorchCheckpoint:
     def files(self) -> dict[str, StoredFile]:
         names = {name: [spec.dtype, spec.shape] for name, spec in self.tensors.items()}
         digest = blake3(json.dumps(names).encode()).hexdigest()
-        found = {}
+        files = {}
         for file, own in self._names.items():
             status = file.stat()
-            sample = partial(sampled_blake3, self, [self.tensors[name] for name in own if name in self.tensors])
-            found[file.name] = StoredFile(status.st_size, digest, None, file, status.st_mtime_ns, sample)
-        return found
+            specs = [self.tensors[name] for name in own if name in self.tensors]
+            sample = partial(sampled_blake3, self, specs)
+            files[file.name] = StoredFile(status.st_size, digest, None, file, status.st_mtime_ns, sample)
+        return files
 
 
 def open_torch_files(files: Sequence[Path], path: Path) -> TorchCheckpoint:
-    """Open files in PyTorch's own format. Raises CheckpointError for what is not tensors alone."""
+    """Open files in PyTorch's own format. Raises CheckpointError for files that hold more than tensors."""
     loaded: dict[Path, dict[str, torch.Tensor]] = {}
     names: set[str] = set()
     for file in files:
@@ -186,12 +190,17 @@ def _are_whole_records(tensors: "Iterable[torch.Tensor]", records: Mapping[int, 
     if not storages:
         return True
     first = min(storages)
-    begins = (first - start for start, nbytes in records.items() if nbytes == storages[first])
-    return any(all(records.get(place - begin) == n for place, n in storages.items()) for begin in begins)
+    for start, nbytes in records.items():
+        begin = first - start  # of the map, if the first storage is this record
+        if nbytes != storages[first]:
+            continue
+        if all(records.get(place - begin) == nbytes for place, nbytes in storages.items()):
+            return True
+    return False
 
 
 def _tensors(found: Any, file: Path) -> "dict[str, torch.Tensor]":
-    """Return the tensors by name, from within `state_dict` or `model` where they are nested in one of them."""
+    """Return the tensors by name, from within `state_dict` or `model` where they are nested there."""
     import torch
 
     for key in ("state_dict", "model"):
@@ -209,7 +218,7 @@ def _tensors(found: Any, file: Path) -> "dict[str, torch.Tensor]":
 
 
 def _aliases(loaded: "Mapping[str, torch.Tensor]") -> dict[str, str]:
-    """Return the names that are another's tensor, shape and all; of such a group the embedding or the first stays."""
+    """Return the names that share another's tensor, shape and all; of such a group the embedding or the first stays."""
     groups: dict[Any, list[str]] = {}
     for name, tensor in loaded.items():
         key = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride(), tensor.dtype)
@@ -217,8 +226,8 @@ def _aliases(loaded: "Mapping[str, torch.Tensor]") -> dict[str, str]:
             groups.setdefault(key, []).append(name)
     aliases: dict[str, str] = {}
     for names in groups.values():
-        kept = next((name for name in names if is_before_layers(name)), names[0])
-        aliases |= {name: kept for name in names if name != kept}
+        main = next(filter(is_before_layers, names), names[0])
+        aliases |= {name: main for name in names if name != main}
     return aliases
 
 

@@ -1,4 +1,4 @@
-"""How a hub is reached, and what its failures mean. The client library is imported when it is first needed.
+"""Reaches a hub, and translates its failures. The client library is imported when it is first needed.
 
 Token, endpoint, cache folder and time limits are those of `huggingface_hub` unless given: HF_TOKEN, HF_ENDPOINT,
 HF_HOME, HF_HUB_OFFLINE and the others mean what they mean there.
@@ -64,7 +64,7 @@ class Hub:
         return self.endpoint or constants.ENDPOINT
 
     def patiently(self, call: Callable[[], Result], where: str) -> Result:
-        """Return what `call` returns. Waits if the hub asks for it. Raises CuveeError for what goes wrong."""
+        """Call, and wait if the hub asks for it. Raises CuveeError for every failure."""
         for tried in range(TRIES):
             with translated(where, self.address):
                 try:
@@ -81,10 +81,12 @@ class Hub:
 def _wait_seconds(error: Exception, tried: int) -> float | None:
     """Return how long to wait before another try; None if another makes no sense."""
     response = getattr(error, "response", None)
-    if response is None or response.status_code not in (429, 503) or tried == TRIES - 1:
+    is_busy = response is not None and response.status_code in (429, 503)
+    if not is_busy or tried == TRIES - 1:
         return None
-    asked = _retry_after(response)
-    wait = float(2**tried) if asked is None else asked
+    wait = _retry_after(response)
+    if wait is None:
+        wait = float(2**tried)
     return wait if wait <= LONGEST_WAIT_SECONDS else None
 
 

@@ -26,15 +26,18 @@ class _StoppedError(Exception):
 
 
 def missing_bytes(repository: Repository, names: Iterable[str]) -> int:
-    """Return how much of these files is still to be downloaded; what a stopped download left counts as arrived."""
-    return sum(_missing(repository, name) for name in set(names) if name in repository.files)
+    """Return how much of these files is still to be downloaded; parts of a stopped download count as arrived."""
+    return sum(_missing(repository, name) for name in repository.files.keys() & set(names))
 
 
 def _missing(repository: Repository, name: str) -> int:
     if repository.has(name):
         return 0
-    file, arrived = repository.files[name], _partial(repository, name)
-    return file.size - (arrived.stat().st_size if file.sha256 and arrived.exists() else 0)
+    file, partial = repository.files[name], _partial(repository, name)
+    arrived = 0
+    if file.sha256 and partial.exists():
+        arrived = partial.stat().st_size
+    return file.size - arrived
 
 
 def refuse_small_disk(hub: Hub, needed: int, where: str | None = None) -> None:
@@ -72,7 +75,7 @@ def cached(hub: Hub, repository: Repository, name: str) -> Path:
 
 
 def download(hub: Hub, repository: Repository, names: Iterable[str], progress: Progress) -> None:
-    """Bring these files of a model into the cache. Raises CuveeError; what has arrived stays and is not asked again."""
+    """Bring these files of a model into the cache. Raises CuveeError; arrived files stay and are not asked again."""
     wanted = sorted({name for name in names if not repository.has(name)})
     if not wanted:
         return
@@ -149,13 +152,14 @@ def _write_ref(hub: Hub, repository: Repository) -> None:
     if repository.revision == repository.commit or hub.is_offline:
         return
     ref = storage(hub, repository.name) / "refs" / (repository.revision or "main")
-    if not ref.is_file() or ref.read_text() != repository.commit:
-        ref.parent.mkdir(parents=True, exist_ok=True)
-        ref.write_text(repository.commit)
+    if ref.is_file() and ref.read_text() == repository.commit:
+        return
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(repository.commit)
 
 
 def _teller(progress: Progress, lock: threading.Lock, stop: threading.Event) -> type[Any]:
-    """Return a class with what the client library needs of tqdm, which tells `progress` what arrives."""
+    """Return a class with the methods of tqdm that the client library needs, which tells `progress` of bytes."""
 
     class Teller:
         def __init__(self, *_: Any, **__: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a hub says of a model besides its files: dates, licence, tags, what it was made from."""
+"""A hub's facts of a model besides its files: dates, licence, tags, the models that it was made from."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from cuvee.hub.repository import find_repository
 
 @dataclass(frozen=True)
 class HubFacts:
-    """Facts of a model at one commit. Offline, from the cache, dates are not known."""
+    """Facts of a model at a commit. Offline, from the cache, dates are not known."""
 
     name: str
     commit: str
@@ -29,8 +29,10 @@ class HubFacts:
     @property
     def is_merge(self) -> bool:
         """Say whether the card calls the model a merge."""
-        tagged = {"merge", "mergekit"} & {tag.lower() for tag in self.tags}
-        return bool(tagged) or self.relation == "merge" or len(self.base_models) > 1
+        tags = {tag.lower() for tag in self.tags}
+        if tags & {"merge", "mergekit"}:
+            return True
+        return self.relation == "merge" or len(self.base_models) > 1
 
 
 def hub_facts(hub: Hub, name: str, revision: str | None) -> HubFacts:
@@ -82,15 +84,17 @@ def _facts(
     files: Mapping[str, int],
 ) -> HubFacts:
     licence = card.get("license")
-    licence = ", ".join(map(str, licence)) if isinstance(licence, list) else licence
-    stated = card.get("license_name") if licence == "other" and card.get("license_name") else licence
+    if isinstance(licence, list):
+        licence = ", ".join(map(str, licence))
+    if licence == "other":
+        licence = card.get("license_name") or licence
     relation = card.get("base_model_relation")
     return HubFacts(
         name=name,
         commit=commit,
         committed=committed,
         created=created,
-        licence=str(stated) if stated else None,
+        licence=str(licence) if licence else None,
         gated=gated,
         base_models=tuple(map(str, _listed(card.get("base_model")))),
         relation=str(relation) if relation else None,
@@ -100,4 +104,6 @@ def _facts(
 
 
 def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else [value] if value else []
+    if isinstance(value, list):
+        return value
+    return [value] if value else []

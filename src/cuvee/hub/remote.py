@@ -35,7 +35,10 @@ class RemoteCheckpoint:
         self.headers = headers
         self.config = config
         self.place: Path | None = None
-        self.tensors: Mapping[str, TensorSpec] = {spec.name: spec for header in headers for spec in header.tensors}
+        tensors: dict[str, TensorSpec] = {}
+        for header in headers:
+            tensors |= {spec.name: spec for spec in header.tensors}
+        self.tensors: Mapping[str, TensorSpec] = tensors
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         raise CheckpointError(f"'{name}' is not downloaded yet", where=self.repository.shown)
@@ -69,25 +72,30 @@ def open_repository(hub: Hub, repository: Repository) -> Opened:
         return Opened(open_cached(repository))
     parts = _parts(hub, repository)
     config = _config(hub, repository)
-    weights = [name for part in parts for name in part.files]
-    if repository.has("config.json") and all(repository.has(name) for name in weights):
+    weights: list[str] = []
+    for part in parts:
+        weights += part.files
+    if all(map(repository.has, ["config.json", *weights])):
         return Opened(open_cached(repository))
+    problems: list[CuveeError] = []
+    for part in parts:
+        missing = [name for name in part.files if name not in repository.files]
+        for name in missing:
+            problems.append(CheckpointError(f"missing {name}, named by {part.start}", where=repository.shown))
     there = [name for name in weights if name in repository.files]
-    problems: list[CuveeError] = [
-        CheckpointError(f"missing {name}, named by {part.start}", where=repository.shown)
-        for part in parts
-        for name in part.files
-        if name not in repository.files
-    ]
+    headers: list[Header] = []
     with ThreadPoolExecutor(CONNECTIONS) as pool:
-        found = list(pool.map(lambda name: _header(hub, repository, name), there))
-    problems += [header for header in found if isinstance(header, CuveeError)]
-    headers = tuple(header for header in found if isinstance(header, Header))
-    checkpoint = RemoteCheckpoint(repository, headers, config)
+        for header in pool.map(lambda name: _header(hub, repository, name), there):
+            if isinstance(header, Header):
+                headers.append(header)
+            else:
+                problems.append(header)
+    checkpoint = RemoteCheckpoint(repository, tuple(headers), config)
+    unread = {*weights} - {header.name for header in headers}
+    unseen: set[str] = set()
     for part in parts:
         problems += _index_problems(part, checkpoint)
-    unread = {*weights} - {header.name for header in headers}
-    unseen = [name for part in parts for name, file in part.weight_map.items() if file in unread]
+        unseen |= {name for name, file in part.weight_map.items() if file in unread}
     return Opened(checkpoint, tuple(problems), frozenset(unseen))
 
 
@@ -95,7 +103,10 @@ def weight_names(hub: Hub, repository: Repository) -> list[str]:
     """List the files that a model's numbers are read from; none if they are not in safetensors."""
     if not any(name.endswith(ENDING) for name in repository.files):
         return []
-    return [name for part in _parts(hub, repository) for name in part.files]
+    names: list[str] = []
+    for part in _parts(hub, repository):
+        names += part.files
+    return names
 
 
 def open_cached(repository: Repository) -> Checkpoint:
@@ -108,7 +119,7 @@ def open_cached(repository: Repository) -> Checkpoint:
 
 @dataclass(frozen=True)
 class _Part:
-    """The files of weights of one folder, and what their index says if there is one. Names are those in the whole."""
+    """The files of weights of a folder, and the map of their index if there is any. Names are those in the whole."""
 
     start: str
     files: tuple[str, ...]
@@ -143,7 +154,7 @@ def _config(hub: Hub, repository: Repository) -> dict[str, Any]:
 
 
 def _header(hub: Hub, repository: Repository, name: str) -> Header | CuveeError:
-    """Read a file's header by one or two range requests."""
+    """Read a file's header by a range request, or two for a long header."""
     file = repository.files[name]
     where = Path(repository.shown) / name
     try:
@@ -184,11 +195,18 @@ def _ask_range(hub: Hub, repository: Repository, name: str, start: int, end: int
 
 def _index_problems(part: _Part, checkpoint: RemoteCheckpoint) -> list[CuveeError]:
     """Say where the index and the files that could be read disagree."""
-    headers = {header.name: header for header in checkpoint.headers if header.name in part.files}
-    there = {spec.name: file for file, header in headers.items() for spec in header.tensors}
     weight_map = part.weight_map
-    astray = [name for name, file in weight_map.items() if file in headers and there.get(name) != file]
-    surplus = [name for name in there if weight_map and name not in weight_map]
+    files: dict[str, str] = {}
+    read = set()
+    for header in checkpoint.headers:
+        if header.name in part.files:
+            read.add(header.name)
+            files |= {spec.name: header.name for spec in header.tensors}
+    astray = []
+    for name, file in weight_map.items():
+        if file in read and files.get(name) != file:
+            astray.append(name)
+    surplus = [name for name in files if name not in weight_map] if weight_map else []
     where = checkpoint.repository.shown
     problems: list[CuveeError] = []
     if astray:

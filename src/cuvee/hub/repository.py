@@ -1,4 +1,4 @@
-"""A model on a hub at one commit: its name resolved once, its files listed, what of it is in the cache."""
+"""A model on a hub at a commit: its name resolved once, its files listed, with the files that the cache has."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -22,7 +22,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file. `sha256` is known of large ones; `blob` is what the cache calls it and changes with the content."""
+    """A file. `sha256` is known of large files; `blob` is its name in the cache, which changes with the content."""
 
     name: str
     size: int
@@ -67,7 +67,7 @@ class Repository:
 
 
 def find_repository(hub: Hub, name: str, revision: str | None) -> Repository:
-    """Resolve a model's name and revision to a commit: by one request, or offline by the cache alone."""
+    """Resolve a model's name and revision to a commit: by a single request, or offline by the cache alone."""
     if revision is not None and not _REVISION.fullmatch(revision):
         raise CheckpointError("a revision is a branch, a tag or a commit", where=f"{name}@{revision}")
     return _in_cache(hub, name, revision) if hub.is_offline else _on_hub(hub, name, revision)
@@ -98,7 +98,9 @@ def _in_cache(hub: Hub, name: str, revision: str | None) -> Repository:
     where = f"{name}@{revision}" if revision else name
     wanted = revision or "main"
     ref = storage(hub, name) / "refs" / wanted
-    commit = wanted if _COMMIT.fullmatch(wanted) else ref.read_text().strip() if ref.is_file() else None
+    commit = wanted if _COMMIT.fullmatch(wanted) else None
+    if commit is None and ref.is_file():
+        commit = ref.read_text().strip()
     folder = storage(hub, name) / "snapshots" / (commit or "")
     if commit is None or not folder.is_dir():
         hint = "run it once without --offline (and without HF_HUB_OFFLINE)"

@@ -16,7 +16,7 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class Pushed:
-    """An upload: what the model is called, the commit that holds it, and its page."""
+    """An upload: the model's name, the commit that holds it, and its page."""
 
     name: str
     commit: str
@@ -24,9 +24,9 @@ class Pushed:
 
 
 def push(hub: Hub, folder: Path, name: str, *, private: bool = False, progress: Progress | None = None) -> Pushed:
-    """Upload all files of a model's folder in one commit. Raises CuveeError.
+    """Upload all files of a model's folder in a single commit. Raises CuveeError.
 
-    The folder must be a whole model with a card: what is uploaded is what others will use.
+    The folder must be a whole model with a card: others will use it as it is uploaded.
     """
     from huggingface_hub import HfApi
 

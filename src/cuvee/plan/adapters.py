@@ -21,12 +21,12 @@ from cuvee.tokenizers.rows import AlignedCheckpoint
 WANTED = (
     CONFIG, WEIGHTS, "README.md", *FILES, SETTINGS, "special_tokens_map.json", TEMPLATE, "chat_template.json",
 )  # fmt: skip
-"""What of an adapter on a hub is downloaded, as far as it is there: the tokenizer is that of the training."""
+"""The files of an adapter that are downloaded from a hub, if they are there. The tokenizer is that of the training."""
 
 
 @dataclass(frozen=True)
 class FoundAdapter:
-    """An adapter and, if it is on a hub, its repository at one commit."""
+    """An adapter and, if it is on a hub, its repository at a commit."""
 
     adapter: Adapter
     repository: Repository | None = None
@@ -44,11 +44,13 @@ class FoundAdapter:
 def find_adapter(path: str, revision: str | None, folder: Path | None, hub: Hub) -> FoundAdapter:
     """Open an adapter by its config and headers: of a folder, from here or beside the recipe, or else of a hub."""
     here = Path(path).expanduser()
-    found = next((p for p in (here, *([folder / here] if folder is not None else [])) if p.exists()), None)
-    if found is not None:
+    places = [here] if folder is None else [here, folder / here]
+    for place in places:
+        if not place.exists():
+            continue
         if revision:
             raise CheckpointError("a folder has no revisions", where=f"{path}@{revision}")
-        return FoundAdapter(open_adapter(found, str(found)))
+        return FoundAdapter(open_adapter(place, str(place)))
     if not ModelRef(path).looks_like_hub_name:
         raise CheckpointError(f"no folder '{path}', where an adapter should be", where=path)
     return on_hub(find_repository(hub, path, revision), hub)
@@ -72,7 +74,7 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 
 def held_bytes(source: TensorSource, name: str) -> int:
-    """Return what reading a tensor of a model keeps in memory beside what is asked for."""
+    """Return the bytes that reading a tensor of a model keeps in memory beside the numbers asked for."""
     plain = _unwrapped(source)
     return plain.held_bytes(name) if isinstance(plain, Adapted) else 0
 
@@ -93,15 +95,15 @@ def _unwrapped(source: TensorSource) -> TensorSource:
 def adapted(
     source: TensorSource, model: ModelRef, folder: Path | None, hub: Hub, place: Path | None = None
 ) -> tuple[Adapted, FoundAdapter]:
-    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is looked for."""
+    """Add the adapter that a reference names to its base. With a `place` it is there, and nothing is searched."""
     assert model.adapter is not None, "only called for `base+adapter`"
     if place is not None:
-        found = FoundAdapter(open_adapter(place, str(place)))
+        adapter = FoundAdapter(open_adapter(place, str(place)))
     else:
-        found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
-    whole = Adapted(source, found.adapter)
-    whole.warnings += tuple(other_name(found.adapter, model.path, place=source.place))
-    return whole, found
+        adapter = find_adapter(model.adapter, model.adapter_revision, folder, hub)
+    whole = Adapted(source, adapter.adapter)
+    whole.warnings += tuple(other_name(adapter.adapter, model.path, place=source.place))
+    return whole, adapter
 
 
 def other_name(adapter: Adapter, base: str, place: Path | None) -> Iterator[str]:
@@ -118,13 +120,15 @@ def _last(name: str) -> str:
     return name.rstrip("/").rpartition("/")[2].lower()
 
 
-def fetched_adapter(hub: Hub, found: FoundAdapter, progress: Progress) -> FoundAdapter:
-    """Download what the cache lacks of an adapter on a hub."""
-    if found.repository is None:
-        return found
+def fetched_adapter(hub: Hub, adapter: FoundAdapter, progress: Progress) -> FoundAdapter:
+    """Download the files of an adapter on a hub that the cache lacks."""
+    repository = adapter.repository
+    if repository is None:
+        return adapter
     if not hub.is_offline:
-        download(hub, found.repository, [name for name in WANTED if name in found.repository.files], progress)
-    return FoundAdapter(open_adapter(found.repository.folder, found.repository.shown), found.repository)
+        files = [name for name in WANTED if name in repository.files]
+        download(hub, repository, files, progress)
+    return FoundAdapter(open_adapter(repository.folder, repository.shown), repository)
 
 
 def adapter_of(written: str, hub: Hub, progress: Progress) -> FoundAdapter:
@@ -139,7 +143,7 @@ def adapter_of(written: str, hub: Hub, progress: Progress) -> FoundAdapter:
 
 
 def readable_base(source: TensorSource, where: str) -> TensorSource:
-    """Return a base's numbers. The refusal of a quantised one names the repository that likely has the numbers."""
+    """Return a base's numbers. The refusal of a quantised base names the repository that likely has the numbers."""
     try:
         return readable(source, where)
     except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""What the output's config.json says otherwise than the donor's: type, layers, vocabulary, ties."""
+"""Changes from the donor's config.json to the output's: type, layers, vocabulary, ties."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -18,13 +18,7 @@ def config_changes(
     if not config:
         draft.warnings.append(f"{draft.donor} has no config.json; the output will have none")
         return {}
-    written = Counter(step.dtype for step in steps if step.action == "merge")
-    changes: dict[str, Any] = {}
-    if written:
-        word = WORDS[written.most_common(1)[0][0]]
-        changes = {key: word for key in ("dtype", "torch_dtype") if key in config}
-        if not changes and not is_of_diffusers(config):  # diffusers makes no model of a config with keys it lacks
-            changes = {"dtype": word}
+    changes = _dtype_changes(steps, config)
     if config.get(EXPLICIT) is not None:
         changes[EXPLICIT] = None  # the output's files have the names that transformers looks for by itself
     changes = with_changes(changes, layer_changes, config)
@@ -32,12 +26,33 @@ def config_changes(
     return with_changes(changes, draft.aligned.vocabulary.config_changes, config)
 
 
+def _dtype_changes(steps: list[MergeStep], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes that state the type of most merged tensors."""
+    dtypes = Counter(step.dtype for step in steps if step.action == "merge")
+    if not dtypes:
+        return {}
+    word = WORDS[dtypes.most_common(1)[0][0]]
+    changes: dict[str, Any] = {key: word for key in ("dtype", "torch_dtype") if key in config}
+    if not changes and not is_of_diffusers(config):  # diffusers makes no model of a config with keys it lacks
+        changes = {"dtype": word}
+    return changes
+
+
 def with_changes(first: Mapping[str, Any], second: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Put changes of a config together; of a part that both change, each keeps what it changes."""
-    result = dict(first)
+    """Put changes of a config together; of a sub-config that both change, the second adds only its differences."""
+    changes = dict(first)
     for key, value in second.items():
-        before, own = result.get(key), config.get(key)
+        before, own = changes.get(key), config.get(key)
         if isinstance(before, Mapping) and isinstance(value, Mapping) and isinstance(own, Mapping):
-            value = {**before, **{k: v for k, v in value.items() if k not in own or own[k] != v}}
-        result[key] = value
-    return result
+            changes[key] = {**before, **differing(value, own)}
+        else:
+            changes[key] = value
+    return changes
+
+
+def differing(values: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    differing = {}
+    for key, value in values.items():
+        if key not in own or own[key] != value:
+            differing[key] = value
+    return differing

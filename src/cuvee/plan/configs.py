@@ -1,4 +1,4 @@
-"""Models whose config.json differ in what is computed: each difference is said, with what becomes of it."""
+"""Models whose config.json make them compute otherwise: each difference is said, with its effect on the output."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 from cuvee.errors import RecipeError
 from cuvee.plan.cut import StackCut
 from cuvee.plan.draft import Draft
-from cuvee.structure.settings import NOT_STATED, differences
+from cuvee.structure.settings import differences
 
 MOST_SHOWN = 12
 """Differences of each kind; more are counted."""
@@ -19,20 +19,22 @@ MOST_CHARACTERS = 80
 
 @dataclass(frozen=True)
 class Unlike:
-    """Sentences on settings that differ: those that change what is computed, and those that may not."""
+    """Sentences on settings that differ: `changing` change the computation, `others` may not."""
 
     changing: tuple[str, ...]
     others: tuple[str, ...]
 
 
 def unlike(donor: str, configs: Mapping[str, Mapping[str, Any]], *, layers: bool = True) -> Unlike:
-    """Compare the configs of models, by name, with that of the one whose config the output gets.
+    """Compare the configs of models, by name, with that of the donor, whose config the output gets.
 
     `layers` says whether the kinds of layers are compared, too. Models without a config are passed over.
     """
+    if not configs[donor]:
+        return Unlike((), ())
     models: dict[tuple[bool, str, str, str], list[str]] = {}
     for model, config in configs.items():
-        if model == donor or not config or not configs[donor]:
+        if model == donor or not config:
             continue
         for difference in differences(configs[donor], config, layers=layers):
             values = _shown(difference.own), _shown(difference.theirs)
@@ -44,7 +46,7 @@ def unlike(donor: str, configs: Mapping[str, Mapping[str, Any]], *, layers: bool
 
 
 def advice(donor: str) -> str:
-    """Say what becomes of differences that change what is computed, and what can be done."""
+    """Say how the output treats differences that change the computation, and how to avoid them."""
     return (
         f"the output keeps the settings of {donor}, with which the others were not trained: check what comes out, or "
         "merge models that agree"
@@ -76,8 +78,8 @@ def _few(sentences: list[str]) -> tuple[str, ...]:
 def _shown(value: Any) -> str:
     if value is None:
         return "none"
-    if value == NOT_STATED or (isinstance(value, str) and value.isprintable()):
-        return str(value)
+    if isinstance(value, str) and value.isprintable():
+        return value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     text = json.dumps(value)

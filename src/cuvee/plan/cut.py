@@ -1,4 +1,4 @@
-"""Which layers slices take, of which stack: the cut that all else of a sliced merge follows."""
+"""The layers that slices take, and of which stack: the cut that all else of a sliced merge follows."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MOST_LAYERS = 10_000
 """A recipe of a few lines could ask for millions, whose plan alone would fill the memory."""
 
 Layers = tuple[tuple[ModelRef, int], ...]
-"""The layers that one layer of the output is made of, each by model and number."""
+"""The layers that a layer of the output is made of, by model and number."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class StackCut:
     """The layers of the output: for each the layers that it is made of, the base's among them.
 
     `prefix` is the stack's, `part` the key of the config that speaks of it, None for the whole config. `depths` are
-    the models' numbers of layers: what is stored behind them, to predict tokens further ahead, is not counted.
+    the models' numbers of layers, without layers stored behind them that predict tokens further ahead.
     """
 
     prefix: str
@@ -31,15 +31,17 @@ class StackCut:
     layers: tuple[Layers, ...]
 
     def config_of(self, config: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a model's config says of the stack."""
+        """Return the part of a model's config that speaks of the stack."""
         part: Mapping[str, Any] = config if self.part is None else config.get(self.part, {})
         return part
 
     @property
     def moves(self) -> bool:
         """Whether a layer comes to another place, or the stack is of another depth."""
-        moved = any(layer != place for place, layers in enumerate(self.layers) for _, layer in layers)
-        return moved or any(depth != len(self.layers) for depth in self.depths.values())
+        if any(depth != len(self.layers) for depth in self.depths.values()):
+            return True
+        numbers = [{layer for _, layer in layers} for layers in self.layers]
+        return numbers != [{place} for place in range(len(self.layers))]
 
 
 def cut_of(
@@ -60,7 +62,7 @@ def cut_of(
 
 def sliced(recipe: Recipe) -> list[Slice]:
     """Return the slices of a recipe that take layers; besides them it may have whole modules."""
-    return [part for part in recipe.slices if length(part)]
+    return list(filter(length, recipe.slices))
 
 
 def length(part: Slice) -> int:
@@ -70,22 +72,26 @@ def length(part: Slice) -> int:
 
 
 def indices(part: Slice, k: int) -> list[int]:
-    """Return the layer that each source of a slice has for its k-th one."""
-    return [(source.layers[0] if source.layers else 0) + k for source in part.sources]
+    """Return the layer that each source of a slice has for the slice's k-th layer."""
+    starts = [source.layers[0] if source.layers else 0 for source in part.sources]
+    return [start + k for start in starts]
 
 
 def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | None:
-    """Return the stack that slices cut: the only one, or that of the language part."""
-    found = stacks(view.called)
-    others = [stack.prefix for stack in found[1:] if stack.depth > 1]
-    if found and not others:
-        return found[0].prefix
-    language = [stack.prefix for stack in view.structure.stacks if stack.module == "language" and stack.depth > 1]
-    if len(language) == 1:
-        return language[0]
-    seen = f"{found[0].prefix} and {', '.join(others)}" if found else "none"
-    message = f"'slices' needs a model with one stack of layers, or one for language, found {seen} in the tensor names"
-    hint = "merge whole 'models', or parts of them with 'modules'" if found else None
+    """Return the stack that slices cut: the only stack, or that of the language part."""
+    all_stacks = stacks(view.called)
+    others = [stack.prefix for stack in all_stacks[1:] if stack.depth > 1]
+    if all_stacks and not others:
+        return all_stacks[0].prefix
+    language = [stack for stack in view.structure.stacks if stack.module == "language"]
+    prefixes = [stack.prefix for stack in language if stack.depth > 1]
+    if len(prefixes) == 1:
+        return prefixes[0]
+    names, hint = "none", None
+    if all_stacks:
+        names = f"{all_stacks[0].prefix} and {', '.join(others)}"
+        hint = "merge whole 'models', or parts of them with 'modules'"
+    message = f"'slices' needs a model with one stack of layers, or one for language, found {names} in the tensor names"
     problems.append(CheckpointError(message, where=str(donor), hint=hint))
     return None
 
@@ -117,9 +123,10 @@ def _ranges_fit(recipe: Recipe, depths: Mapping[ModelRef, int], problems: list[C
 
 def _layers(recipe: Recipe) -> Iterator[Layers]:
     for part in recipe.slices:
+        models = [source.model for source in part.sources]
         base = part.base_model or recipe.base_model
         for k in range(length(part)):
-            layers = [(source.model, layer) for source, layer in zip(part.sources, indices(part, k), strict=True)]
-            if base is not None and base not in dict(layers):
+            layers = list(zip(models, indices(part, k), strict=True))
+            if base is not None and base not in models:
                 layers.append((base, layers[0][1]))
             yield tuple(layers)

@@ -1,4 +1,4 @@
-"""`Draft`: a plan in the making, with what is known of its models and everything that is wrong so far."""
+"""`Draft`: a plan in the making, with its models and the problems, warnings and notes so far."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -26,9 +26,10 @@ MOST_SHOWN = 12
 class Draft:
     """One recipe, its opened models, and the problems, warnings and notes of them.
 
-    `reported` are tensors of which a problem already speaks. `refused`, `lacking`, `shape_clashes`, `type_clashes` and
-    `mixed` and `decided` gather what is said once in the end, however many tensors have it. `excused` are names of
-    which it was decided what becomes of them, though not every model has them.
+    - `reported`: tensors of which a problem already speaks.
+    - `refused`, `lacking`, `shape_clashes`, `type_clashes`, `mixed`, `decided`: facts of single tensors, which are
+      counted and said once in the end.
+    - `excused`: names by model that need no complaint, because a rule of the recipe decides about them.
     """
 
     recipe: Recipe
@@ -51,9 +52,9 @@ class Draft:
     def __post_init__(self) -> None:
         opening = self.aligned.opening
         self.models = self.recipe.models()
-        self.sources = dict(zip(self.models, opening.sources, strict=True))
+        self.sources = {model.reference: model.source for model in opening.models}
+        self.unseen = {model.reference: model.unseen for model in opening.models}
         self.index = {model: i for i, model in enumerate(self.models)}
-        self.unseen = opening.unseen
         self.problems += opening.problems
         self.warnings += [*warnings_of(self.recipe.slips), *self.aligned.warnings]
         self.notes += self.aligned.vocabulary.notes
@@ -67,7 +68,7 @@ class Draft:
         return part.base_model or self.recipe.base_model
 
     def names(self, model: ModelRef) -> list[str]:
-        """List a model's tensors, those of which only the name is known among them."""
+        """List a model's tensors, with those whose headers cannot be read."""
         return [*self.views[model].called, *sorted(self.unseen.get(model, ()))]
 
     def row_map(self, model: ModelRef, tensor: str) -> RowMap | None:
@@ -77,10 +78,11 @@ class Draft:
             if tensor in source.names:
                 return source.rows
             source = source.source
-        order = source.orders.get(tensor) if isinstance(source, RecutCheckpoint) else None
-        if order is None or order.axis or order.blocks != source.tensors[tensor].shape[0]:
+        if not isinstance(source, RecutCheckpoint) or tensor not in source.orders:
             return None
-        return RowMap(np.array(order.order), {}, 0)
+        order = source.orders[tensor]
+        is_of_rows = order.axis == 0 and order.blocks == source.tensors[tensor].shape[0]
+        return RowMap(np.array(order.order), {}, 0) if is_of_rows else None
 
     def stored_dtype(self, model: ModelRef, tensor: str) -> str:
         """Return a tensor's type in its file, whatever it is read as; for codes the type that they stand for."""
@@ -90,13 +92,15 @@ class Draft:
 
     def stop_at_problems(self) -> None:
         """Raise the problems noted, with the warnings beside them."""
-        if self.problems:
-            shown = self.problems[:MOST_SHOWN]
-            if len(self.problems) > MOST_SHOWN:
-                more = len(self.problems) - MOST_SHOWN
-                shown.append(type(shown[0])(f"and {more} more like these"))
-            shown += [type(shown[0])(f"besides: {note}") for note in (*self.warnings, *self.notes)]
-            raise several(shown)
+        if not self.problems:
+            return
+        shown = self.problems[:MOST_SHOWN]
+        error_type = type(shown[0])
+        more = len(self.problems) - MOST_SHOWN
+        if more > 0:
+            shown.append(error_type(f"and {more} more like these"))
+        shown += [error_type(f"besides: {note}") for note in (*self.warnings, *self.notes)]
+        raise several(shown)
 
 
 def unaligned(source: TensorSource) -> TensorSource:

@@ -1,4 +1,4 @@
-"""What a merge will cost, known from its steps."""
+"""The cost of a merge, known from its steps."""
 
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.plan.draft import Draft
@@ -10,13 +10,15 @@ from cuvee.plan.settings import measures_weights
 
 def forecast(steps: list[MergeStep], draft: Draft) -> Forecast:
     """Count the bytes that the steps read and write, and the memory that they take at least."""
-    read, most = 0, 1
+    read, written, most_passes = 0, 0, 1
     for step in steps:
-        size = sum(draft.sources[draft.models[i.model]].tensors[i.tensor].nbytes for i in step.all_inputs)
         passes = 1 + _surveying(step, draft)
-        read, most = read + size * passes, max(most, passes)
-    written = sum(step.elements * NUMPY[step.dtype].itemsize for step in steps)
-    return Forecast(read, written, most, least_memory(steps), draft.aligned.opening.bytes_downloaded)
+        for source in step.all_inputs:
+            tensors = draft.sources[draft.models[source.model]].tensors
+            read += tensors[source.tensor].nbytes * passes
+        written += step.elements * NUMPY[step.dtype].itemsize
+        most_passes = max(most_passes, passes)
+    return Forecast(read, written, most_passes, least_memory(steps), draft.aligned.opening.bytes_downloaded)
 
 
 def _surveying(step: MergeStep, draft: Draft) -> int:

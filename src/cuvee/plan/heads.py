@@ -1,6 +1,6 @@
 """Heads that some models tie to their embedding and others do not: decided while planning, and said.
 
-A head is a matrix of its own in the output as soon as one model has one; the tied ones then lend their embedding.
+The output has a head of its own as soon as any model has; models that tie theirs then lend their embedding.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from cuvee.structure.config import is_tied, untied
 
 @dataclass(frozen=True)
 class Heads:
-    """The views in which every model has the head, if any has; what must change in the config; what to say."""
+    """The views in which every model has the head, if any has; the changes of the config; notes and problems."""
 
     views: Mapping[ModelRef, View]
     changes: Mapping[str, Any]
@@ -28,7 +28,7 @@ class Heads:
 def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
     """Give each model that ties its head a head by its embedding's name, where another model stores one."""
     ties = {model: view.structure.ties[0] for model, view in views.items() if view.structure.ties}
-    heads = {model: name for model, tie in ties.items() if (name := _shared_name(views[model], tie.head)) is not None}
+    heads = _stored_heads(views, ties)
     if not heads or len(ties) < len(views) or len(set(heads.values())) > 1:
         return Heads(views, {})
     head = next(iter(heads.values()))
@@ -39,24 +39,32 @@ def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
             return Heads(views, {})
         note = f"every model stores '{head}', though {donor} says that it is tied to the embedding"
         return Heads(views, untied(config), (f"{note}: {_KEPT}",))
-    refused = [model for model in tied if not _may_be_tied(views[model].source)]
-    if refused:
-        return Heads(views, {})  # it lacks the tensor, as the check of names says
+    if not all(_may_be_tied(views[model].source) for model in tied):
+        return Heads(views, {})  # a model lacks the tensor, as the check of names says
     if any(place.module == "decoder" for place in views[donor].structure):
         # Some of these scale what goes into a tied head, and their config alone does not say so.
         message = f"some models tie '{head}' to the embedding and some do not: {_list(tied)} do"
-        return Heads(views, {}, (), (CheckpointError(message, hint="untie or tie all of them the same way first"),))
-    given = {model: _with_head(view, head, ties[model]) if model in tied else view for model, view in views.items()}
+        problem = CheckpointError(message, hint="untie or tie all of them the same way first")
+        return Heads(views, {}, problems=(problem,))
+    with_heads = dict(views)
+    for model in tied:
+        with_heads[model] = _with_head(views[model], head, ties[model])
     note = f"'{head}' is tied to the embedding in {_list(tied)} and not in {_list(list(heads))}"
-    return Heads(given, untied(config), (f"{note}: {_KEPT}",))
+    return Heads(with_heads, untied(config), (f"{note}: {_KEPT}",))
 
 
 _KEPT = "the output has a head of its own, and its config says tie_word_embeddings: false"
 
 
-def _shared_name(view: View, own: str | None) -> str | None:
-    """Return the name under which the donor knows a tensor."""
-    return next((name for name, called in view.called.items() if called == own), None)
+def _stored_heads(views: Mapping[ModelRef, View], ties: Mapping[ModelRef, Tie]) -> dict[ModelRef, str]:
+    """Return the donor's name for the head of each model that stores a head."""
+    heads = {}
+    for model, tie in ties.items():
+        for name, own_name in views[model].called.items():
+            if own_name == tie.head:
+                heads[model] = name
+                break
+    return heads
 
 
 def _may_be_tied(source: TensorSource) -> bool:

@@ -1,8 +1,8 @@
-"""What a config says of layers follows them when slices move them, or the recipe is refused.
+"""The facts that a config states of layers follow them when slices move them, or the recipe is refused.
 
-Each layer of the output must be what its source is: attention over a window or over all, with experts or without,
-recurrent or not. `cuvee.structure.layer_rules` knows what configs say of that. Here it is asked for every model, held
-against the tensors of each layer, and rewritten for the layers of the output.
+Each layer of the output must be as its source is: with attention over a window or over all, with experts or without,
+recurrent or not. `cuvee.structure.layer_rules` reads these facts from configs. Here they are read for every model,
+held against the tensors of each layer, and rewritten for the layers of the output.
 """
 
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ from cuvee.structure.layer_rules import (
 )
 
 MOST_SHOWN = 3
-"""Problems of one kind; the others follow from the same cause."""
+"""Problems of the same kind; the others follow from the same cause."""
 
 PREDICTING = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers", "mtp_num_layers")
 """Keys of a config that count the layers that predict tokens further ahead."""
@@ -39,7 +39,7 @@ Signature = frozenset[tuple[str, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class _Stack:
-    """One model's layers: what its config says of each, and the tensors of each."""
+    """A model's layers: the facts that its config states of each, and the tensors of each."""
 
     facts: Facts
     signatures: tuple[Signature, ...]
@@ -48,14 +48,14 @@ class _Stack:
 def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
     """Return how the donor's config changes with the cut, whole parts of it where it has parts.
 
-    Notes a problem for what no config can say, and for layers that differ by a rule that is not known.
+    Notes a problem for facts that no config can state, and for layers that differ by a rule that is not known.
     """
     config = draft.sources[draft.donor].config
     if not config:
         return {}
     changes: dict[str, Any] = {}
     if cut.moves:
-        stacks = {model: stack for model in cut.depths if (stack := _stack(model, cut, draft)) is not None}
+        stacks = _stacks(cut, draft)
         if len(stacks) < len(cut.depths):
             return {}
         changes = _rewritten(cut, stacks, draft)
@@ -67,45 +67,41 @@ def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
 
 
 def without_prediction(draft: Draft) -> dict[str, Any]:
-    """Return how the donor's config changes when what predicts tokens further ahead is left out."""
+    """Return how the donor's config changes when layers that predict tokens further ahead are left out."""
     config = draft.sources[draft.donor].config
     if draft.recipe.mtp != "drop" or not config:
         return {}
     part = text_part(config)
     own = config if part is None else config[part]
     changes: dict[str, Any] = {key: 0 for key in PREDICTING if own.get(key)}
-    return changes if part is None or not changes else {part: {**own, **changes}}
+    if part is None or not changes:
+        return changes
+    return {part: {**own, **changes}}
 
 
-def _stack(model: ModelRef, cut: StackCut, draft: Draft) -> _Stack | None:
-    """Read what is known of a model's layers; None where it cannot be, or its layers may not be moved: it is noted."""
-    config = cut.config_of(draft.sources[model].config)
-    depth = cut.depths[model]
-    try:
-        known = facts(config, depth)
-    except ExpressionError as error:
-        draft.problems.append(CheckpointError(f"config.json does not fit its family: {error}", where=str(model)))
-        return None
-    stack = _Stack(known, _signatures(draft.views[model], cut, depth))
-    return stack if _may_move(model, config, stack, cut, draft) else None
+def _stacks(cut: StackCut, draft: Draft) -> dict[ModelRef, _Stack]:
+    """Read the layers of every model; models whose layers may not be moved are left out, and noted."""
+    stacks = {}
+    for model, depth in cut.depths.items():
+        config = cut.config_of(draft.sources[model].config)
+        try:
+            stated = facts(config, depth)
+        except ExpressionError as error:
+            message = f"config.json does not fit its family: {error}"
+            draft.problems.append(CheckpointError(message, where=str(model)))
+            continue
+        stack = _Stack(stated, _signatures(draft.views[model], cut, depth))
+        if _may_move(model, config, stack, cut, draft):
+            stacks[model] = stack
+    return stacks
 
 
 def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: StackCut, draft: Draft) -> bool:
-    """Say whether all that differs between a model's layers is known; note what is not."""
-    family = config.get("model_type") or "of no model_type"
-    unlike = _unlike(stack)
-    if unlike is None and family_of(config).is_known:
+    """Say whether the config explains all differences between a model's layers, or they may move all the same."""
+    reason = _unexplained(config, stack, cut.depths[model])
+    if reason is None:
         return True
-    strange = unexplained(config, cut.depths[model])
-    if unlike is not None:
-        reason = f"{unlike}, and no rule of the family '{family}' says why"
-    elif strange:
-        listed = ", ".join(f"{key}: {value}" for key, value in list(strange.items())[:MOST_SHOWN])
-        reason = f"its config.json says {listed} of layers, and the family '{family}' is not known"
-    else:
-        return True
-    places = [(place, layer) for place, layers in enumerate(cut.layers) for m, layer in layers if m == model]
-    if all(place == layer for place, layer in places):
+    if _keeps_places(model, cut):
         draft.warnings.append(f"{model}: {reason}; its layers keep their places, check the output")
         return True
     if draft.recipe.unknown_layers == "move":
@@ -116,14 +112,36 @@ def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: St
     return False
 
 
+def _unexplained(config: Mapping[str, Any], stack: _Stack, depth: int) -> str | None:
+    """Say what is not understood of a model's layers; None if nothing is."""
+    family = config.get("model_type") or "of no model_type"
+    unlike = _unlike(stack)
+    if unlike is not None:
+        return f"{unlike}, and no rule of the family '{family}' says why"
+    if family_of(config).is_known:
+        return None
+    stated = [f"{key}: {value}" for key, value in unexplained(config, depth).items()]
+    if not stated:
+        return None
+    listed = ", ".join(stated[:MOST_SHOWN])
+    return f"its config.json says {listed} of layers, and the family '{family}' is not known"
+
+
+def _keeps_places(model: ModelRef, cut: StackCut) -> bool:
+    for place, layers in enumerate(cut.layers):
+        if any(source == model and layer != place for source, layer in layers):
+            return False
+    return True
+
+
 def _unlike(stack: _Stack) -> str | None:
-    """Say which two layers have other tensors though the config says the same of them; None if there are none."""
-    seen: list[tuple[dict[str, Any], int]] = []
+    """Name two layers that have other tensors though the config states the same of them; None if there are none."""
+    stated = [stack.facts.of(layer) for layer in range(len(stack.signatures))]
+    firsts: list[int] = []
     for layer, signature in enumerate(stack.signatures):
-        said = stack.facts.of(layer)
-        first = next((other for known, other in seen if known == said), None)
+        first = next((other for other in firsts if stated[other] == stated[layer]), None)
         if first is None:
-            seen.append((said, layer))
+            firsts.append(layer)
         elif stack.signatures[first] != signature:
             name, shape = min(stack.signatures[first] ^ signature)
             owner = first if (name, shape) in stack.signatures[first] else layer
@@ -135,13 +153,15 @@ def _signatures(view: View, cut: StackCut, depth: int) -> tuple[Signature, ...]:
     tensors: list[set[tuple[str, tuple[int, ...]]]] = [set() for _ in range(depth)]
     for name in view.called:
         layer = layer_of(name)
-        if layer is not None and layer.prefix == cut.prefix and layer.index < depth:
+        if layer is None or layer.prefix != cut.prefix:
+            continue
+        if layer.index < depth:
             tensors[layer.index].add((layer.rest, view.spec(name).shape))
     return tuple(map(frozenset, tensors))
 
 
 def _rewritten(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, Any]:
-    """Say of the output's layers what their sources' configs say of them."""
+    """Return the changes after which the donor's config states of each layer the facts of its source."""
     config = cut.config_of(draft.sources[draft.donor].config)
     if _note_mixed_kinds(cut, stacks, draft):
         return {}
@@ -175,53 +195,52 @@ def _note_mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: D
 def _mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[str]:
     for layers in cut.layers:
         (first, layer), *others = layers
-        said = stacks[first].facts.of(layer)
+        own = stacks[first].facts.of(layer)
         for model, other in others:
             theirs = stacks[model].facts.of(other)
-            for fact in said:
-                if fact in theirs and said[fact] != theirs[fact]:
-                    yield (
-                        f"layer {layer} of {first} is merged with layer {other} of {model}, "
-                        f"but '{fact}' is {said[fact]} there and {theirs[fact]} here"
-                    )
+            pair = f"layer {layer} of {first} is merged with layer {other} of {model}"
+            for fact in own:
+                if fact in theirs and own[fact] != theirs[fact]:
+                    yield f"{pair}, but '{fact}' is {own[fact]} there and {theirs[fact]} here"
 
 
 def _wanted(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, list[Any]] | None:
-    """Return what must be said of each layer of the output: what the first source's config says of it."""
+    """Return the facts of each layer of the output: those of its first source. None with a problem, which is noted."""
     own = stacks[draft.donor].facts.values
     wanted: dict[str, list[Any]] = {fact: [] for fact in own}
     for layers in cut.layers:
         model, layer = layers[0]
         theirs = stacks[model].facts.values
         for fact in dict.fromkeys([*own, *theirs]):
-            lacking, having = (draft.donor, model) if fact in theirs else (model, draft.donor)
-            values = own[fact] if fact not in theirs else theirs[fact]
             if fact in own and fact in theirs:
-                wanted[fact].append(values[layer])
-            elif all(value == values[0] for value in values):
-                wanted.setdefault(fact, []).append(values[0])
-            else:
+                wanted[fact].append(theirs[fact][layer])
+                continue
+            # A fact that only one config states must be the same for all its layers.
+            having, lacking = (model, draft.donor) if fact in theirs else (draft.donor, model)
+            values = stacks[having].facts.values[fact]
+            if any(value != values[0] for value in values):
                 message = f"layers of {having} differ in '{fact}', of which the config of {lacking} says nothing"
-                draft.problems.append(
-                    RecipeError(message, where=draft.recipe.source, hint="stack models of one family")
-                )
+                hint = "stack models of one family"
+                draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
                 return None
+            wanted.setdefault(fact, []).append(values[0])
     return wanted
 
 
-def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], said: Facts, draft: Draft) -> None:
+def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], output: Facts, draft: Draft) -> None:
     """Note layers that would use another layer's numbers than in their model."""
-    for fact in said.refers:
+    for fact in output.refers:
         for place, layers in enumerate(cut.layers):
             model, layer = layers[0]
             before = (model, stacks[model].facts.values[fact][layer])
-            after = said.values[fact][place]
-            if after is None or cut.layers[after][0] != before:
-                now = "no layer" if after is None else f"layer {after}, which is {_layer(cut.layers[after][0])}"
-                message = f"layer {layer} of {model} uses the {fact} {before[1]}; at place {place} it would use {now}"
-                hint = "take the layers that share, and those that they use, together and last"
-                draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
-                return
+            after = output.values[fact][place]
+            if after is not None and cut.layers[after][0] == before:
+                continue
+            now = "no layer" if after is None else f"layer {after}, which is {_layer(cut.layers[after][0])}"
+            message = f"layer {layer} of {model} uses the {fact} {before[1]}; at place {place} it would use {now}"
+            hint = "take the layers that share, and those that they use, together and last"
+            draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+            return
 
 
 def _layer(layer: tuple[ModelRef, int]) -> str:
@@ -229,19 +248,23 @@ def _layer(layer: tuple[ModelRef, int]) -> str:
 
 
 def _warn_of_depth(changes: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
+    if not cut.moves or draft.problems:
+        return
     config = cut.config_of(draft.sources[draft.donor].config)
-    family = family_of(config)
-    counted = any(key in changes for key in (*DEPTH_KEYS, *family.counts))
-    if cut.moves and not counted and not draft.problems:
+    counts = {*DEPTH_KEYS, *family_of(config).counts}
+    if counts.isdisjoint(changes):
         draft.warnings.append(f"config.json has no layer count of {cut.depths[draft.donor]} to change; check it")
 
 
 def _warn_of_pictures(config: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
     """Say that pictures enter a model by place (deepstack), where other layers come there."""
-    seeing = config.get("vision_config")
-    entering = seeing.get("deepstack_visual_indexes") if isinstance(seeing, Mapping) else None
-    count = len(entering) if isinstance(entering, list) else 0
-    moved = [place for place, layers in enumerate(cut.layers[:count]) if layers[0][1] != place]
-    if moved:
-        message = f"what is seen in pictures enters behind the first {count} layers (deepstack_visual_indexes)"
-        draft.warnings.append(f"{message}, and layer {moved[0]} is another one now")
+    vision = config.get("vision_config")
+    indexes = vision.get("deepstack_visual_indexes") if isinstance(vision, Mapping) else None
+    if not isinstance(indexes, list):
+        return
+    count = len(indexes)
+    for place, layers in enumerate(cut.layers[:count]):
+        if layers[0][1] != place:
+            message = f"what is seen in pictures enters behind the first {count} layers (deepstack_visual_indexes)"
+            draft.warnings.append(f"{message}, and layer {place} is another one now")
+            return

@@ -1,6 +1,6 @@
 """Recipe + headers -> Plan, with all problems found at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,12 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.plan.blocks import with_blocks
 from cuvee.plan.checks import (
-    check_measured_weights,
-    check_modules,
-    check_names,
-    check_whole_model_settings,
-    note_what_is_left_out,
-    warn_of_code,
-    warn_of_idle_filters,
-    warn_of_licences,
-    warn_of_lost_tokenizer,
+    left_out,
+    measured_weights_problems,
+    module_problems,
+    unlike_names,
+    warnings_of,
+    whole_model_problems,
 )
 from cuvee.plan.config import config_changes, with_changes
 from cuvee.plan.configs import check_configs
@@ -32,7 +29,7 @@ from cuvee.plan.layers import moved_layers, without_prediction
 from cuvee.plan.members import check_members
 from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
 from cuvee.plan.names import View, view_as, view_of
-from cuvee.plan.outline import outline
+from cuvee.plan.outline import Outline, outline
 from cuvee.plan.overlap import Taking, overlap
 from cuvee.plan.plan import MergeStep, Plan
 from cuvee.plan.recipes import as_recipe
@@ -59,13 +56,12 @@ def make_plan(
 ) -> Plan:
     """Work out every step of a merge. `recipe` may be the path of a file.
 
-    `models` gives the inputs where they are neither in folders nor on a hub.
+    - `models`: the inputs, where they are neither in folders nor on a hub.
+    - `stages`: the inputs that earlier recipes make; the others are searched as ever.
+    - `places`: the folder of each model by its reference; with it, nothing is searched elsewhere.
+    - `custom_code`: whether the donor's Python files are copied, too.
 
-    `stages` gives those of them that earlier recipes make; the others are looked for as ever. `places` gives the folder
-    of each model by its reference; then nothing is looked for elsewhere.
-
-    With `custom_code` the donor's Python files are among what is copied.
-    Of a model on a hub only headers and small files are asked for. Raises RecipeError or CheckpointError that holds
+    Planning reads only headers and small files of a model on a hub. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
@@ -80,43 +76,35 @@ def make_plan(
 
 def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     before = len(draft.problems)
+    config = draft.sources[draft.donor].config
     head_changes = _view(draft)
     cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
     layer_changes = moved_layers(cut, draft) if cut is not None else {}
     check_configs(draft, cut)
-    head_changes = with_changes(
-        head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), draft.sources[draft.donor].config
-    )
-    layer_changes = with_changes(layer_changes, without_prediction(draft), draft.sources[draft.donor].config)
+    head_changes = with_changes(head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), config)
+    layer_changes = with_changes(layer_changes, without_prediction(draft), config)
     outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
     check_members(draft)
-    check_modules(draft)
-    clear = len(draft.problems) == before
+    draft.problems += module_problems(draft)
+    is_clear = len(draft.problems) == before
     if not draft.recipe.sliced:
-        check_names(draft)
-    if not clear:
+        _check_names(draft)
+    if not is_clear:
         draft.stop_at_problems()
-    steps = [step for out in outlines if (step := step_of(out, draft)) is not None]
-    note_clashes(draft)
-    note_settings(draft)
-    check_whole_model_settings(steps, draft)
-    check_measured_weights(steps, draft)
-    if complaint := misplaced(draft.recipe.post):
-        draft.problems.append(RecipeError(complaint, where=draft.recipe.source))
+
+    steps = _steps(outlines, draft)
     draft.stop_at_problems()
-    warn_of_idle_filters(outlines, draft)
-    warn_of_licences(draft)
-    warn_of_code(draft, copied=custom_code)
-    warn_of_lost_tokenizer(draft)
-    note_what_is_left_out(draft)
-    steps = _modified(steps, draft)
+    draft.warnings += warnings_of(outlines, draft, custom_code=custom_code)
+    draft.notes += left_out(draft)
+    if not measures_changes(draft.recipe.post):  # else the merge itself measures and scales
+        steps = with_scales(steps, unmeasured(steps), draft.recipe.post)
     opening = draft.aligned.opening
     changes = config_changes(steps, layer_changes, head_changes, draft)
     return Plan(
         recipe=draft.recipe,
         method=draft.method,
         models=draft.models,
-        places=opening.places,
+        places=tuple(model.place for model in opening.models),
         sources=tuple(draft.sources.values()),
         donor=0,
         steps=tuple(steps),
@@ -124,8 +112,8 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         forecast=forecast(steps, draft),
         warnings=tuple(draft.warnings),
         notes=tuple(draft.notes),
-        repositories=opening.repositories,
-        adapters=opening.adapters,
+        repositories=tuple(model.repository for model in opening.models),
+        adapters=tuple(model.adapter for model in opening.models),
         hub=hub,
         vocabulary=draft.aligned.vocabulary,
         custom_code=custom_code,
@@ -134,52 +122,83 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
     )
 
 
+def _check_names(draft: Draft) -> None:
+    """Note the tensors that only some models have, so that steps do not complain of them again."""
+    for unlike in unlike_names(draft):
+        draft.problems += unlike.problems
+        draft.reported |= {(unlike.model, name) for name in unlike.missing}
+
+
+def _steps(outlines: Sequence[Outline], draft: Draft) -> list[MergeStep]:
+    """Make every step, and note the problems of single steps and of all of them together."""
+    steps = []
+    for out in outlines:
+        step = step_of(out, draft)
+        if step is not None:
+            steps.append(step)
+    note_clashes(draft)
+    note_settings(draft)
+    draft.problems += whole_model_problems(steps, draft)
+    draft.problems += measured_weights_problems(steps, draft)
+    complaint = misplaced(draft.recipe.post)
+    if complaint is not None:
+        draft.problems.append(RecipeError(complaint, where=draft.recipe.source))
+    return steps
+
+
 def _view(draft: Draft) -> Mapping[str, Any]:
     """View every model under the donor's names, with a head if any has one; return how that changes the config."""
     first = view_of(draft.sources[draft.donor])
-    views = {m: first if m == draft.donor else view_as(first, source) for m, source in draft.sources.items()}
-    for model, view in views.items():
-        source = unaligned(view.source)
-        draft.warnings += [f"{model}: {warning}" for warning in getattr(source, "warnings", ())]
-        draft.notes += [f"{model}: {note}" for note in getattr(source, "notes", ())]
-        draft.notes += [f"{model}: {renaming}, as in {draft.donor}" for renaming in view.renamings]
+    views: dict[ModelRef, View] = {}
+    for model, source in draft.sources.items():
+        views[model] = first if model == draft.donor else view_as(first, source)
+        stored = unaligned(source)
+        draft.warnings += [f"{model}: {warning}" for warning in getattr(stored, "warnings", ())]
+        draft.notes += [f"{model}: {note}" for note in getattr(stored, "notes", ())]
+        draft.notes += [f"{model}: {renaming}, as in {draft.donor}" for renaming in views[model].renamings]
     draft.views = views
     if any(draft.unseen.values()):
-        return {}  # a head may be among what was not seen
+        return {}  # a head may be among the tensors whose headers cannot be read
     heads = settle_heads(views, draft.donor)
+    draft.views = heads.views
     draft.notes += heads.notes
     draft.problems += heads.problems
-    _refuse_unnamed_rows(heads.views, draft)
-    draft.views = heads.views
+    _refuse_unnamed_rows(draft)
     return heads.changes
 
 
-def _refuse_unnamed_rows(views: Mapping[ModelRef, View], draft: Draft) -> None:
-    """Rows of tokens that a model lacks are read from the others by the tensor's name: they must share it."""
-    filled = [m for m, s in draft.sources.items() if isinstance(s, AlignedCheckpoint) and s.rows.fills]
-    for name in views[draft.donor].called if filled else ():
-        own = {view.called[name] for view in views.values() if name in view.called}
-        if len(own) > 1 and any(draft.row_map(m, n) for m in filled for n in own):
-            message = f"'{name}' has the names {', '.join(sorted(own))} in the models, and rows for tokens to be filled"
+def _refuse_unnamed_rows(draft: Draft) -> None:
+    """Note tensors of which models need rows of each other, but that have other names in them.
+
+    Rows of tokens that a model lacks are read from the others by the tensor's name, which they must share.
+    """
+    filled = []
+    for model, source in draft.sources.items():
+        if isinstance(source, AlignedCheckpoint) and source.rows.fills:
+            filled.append(model)
+    if not filled:
+        return
+    for name in draft.views[draft.donor].called:
+        names = {view.called[name] for view in draft.views.values() if name in view.called}
+        if len(names) > 1 and _is_filled(names, filled, draft):
+            shown = ", ".join(sorted(names))
+            message = f"'{name}' has the names {shown} in the models, and rows for tokens to be filled"
             hint = "save the models with the same names and ties first"
             draft.problems.append(CheckpointError(message, where=draft.recipe.source, hint=hint))
             return
 
 
+def _is_filled(names: set[str], models: Sequence[ModelRef], draft: Draft) -> bool:
+    return any(draft.row_map(model, name) for model in models for name in names)
+
+
 def _takings(draft: Draft) -> tuple[Taking, ...]:
-    """Decide what becomes of every tensor of whole models; slices are cut by their own rules."""
+    """Decide from which models every tensor of whole models is taken; slices are cut by their own rules."""
     if draft.recipe.sliced:
         return ()
-    found = overlap(draft.recipe, draft.method, draft.views, draft.donor)
-    draft.excused = found.excused
-    draft.warnings += found.warnings
-    draft.notes += found.notes
-    draft.problems += found.problems
-    return found.takings
-
-
-def _modified(steps: list[MergeStep], draft: Draft) -> list[MergeStep]:
-    """Apply the modifiers, if nothing has to be measured for any of them."""
-    if measures_changes(draft.recipe.post):
-        return steps
-    return with_scales(steps, unmeasured(steps), draft.recipe.post)
+    decided = overlap(draft.recipe, draft.method, draft.views, draft.donor)
+    draft.excused = decided.excused
+    draft.warnings += decided.warnings
+    draft.notes += decided.notes
+    draft.problems += decided.problems
+    return decided.takings

@@ -1,4 +1,4 @@
-"""Which tensors are matrices to a matrix method or modifier, how they are cut, and what that takes."""
+"""Tensors that are matrices to a matrix method or modifier: how they are cut, and the memory that this takes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from cuvee.errors import RecipeError
 from cuvee.method import EMBEDDINGS, FALLBACK, Method
 from cuvee.ops.cut import Cut
 from cuvee.ops.work import Work
+from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import MergeStep, Plan
 from cuvee.recipe.recipe import Chosen
 from cuvee.structure import TensorPlace
@@ -19,34 +20,41 @@ from cuvee.structure import TensorPlace
 def as_matrices(
     step: MergeStep, method: Method, post: Sequence[Chosen], place: TensorPlace, *, has_inputs: bool = True
 ) -> MergeStep:
-    """Return a step that is done on whole matrices if its tensor is one, by what it is for; else by the fallback.
+    """Return a step on whole matrices if its tensor's role makes it a matrix, else a step by the fallback.
 
     `has_inputs` says whether there are the statistics of the models' inputs that the method takes.
     Raises ValueError for a fallback that its weights do not allow.
     """
-    asked = bool(step.settings.get(EMBEDDINGS.name))
-    cut = cut_of(place, step.shape, include_embeddings=asked)
+    include_embeddings = bool(step.settings.get(EMBEDDINGS.name))
+    cut = cut_of(place, step.shape, include_embeddings=include_embeddings)
     return cut_up(step, method, post, cut, has_inputs=has_inputs)
 
 
 def cut_up(
     step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut | None, *, has_inputs: bool = True
 ) -> MergeStep:
-    """Return the step done on the matrices of `cut`; of a matrix method, without any or its inputs, by its fallback."""
+    """Return the step done on the matrices of `cut`. A matrix method without a cut or its inputs uses its fallback."""
     if method.kind != "matrix":
-        return with_matrices(step, method, post, cut) if cut is not None and any(map(on_matrices, post)) else step
+        if cut is None or not any(map(on_matrices, post)):
+            return step
+        return with_matrices(step, method, post, cut)
     if cut is not None and has_inputs:
-        own = {name: value for name, value in step.settings.items() if name in method.own_settings}
+        own = _only(step.settings, method.own_settings)
         return with_matrices(replace(step, settings=own), method, post, cut)
-    told = {name: value for name, value in step.settings.items() if name in (FALLBACK.name, "weight")}
-    if step.base is None and told[FALLBACK.name] != "mean":
-        raise ValueError(f"'fallback: {told[FALLBACK.name]}' is about changes from a base_model, and there is none")
-    fallback_factors(told, len(step.inputs))
-    return replace(step, settings=told)
+    settings = _only(step.settings, (FALLBACK.name, "weight"))
+    fallback = settings[FALLBACK.name]
+    if step.base is None and fallback != "mean":
+        raise ValueError(f"'fallback: {fallback}' is about changes from a base_model, and there is none")
+    fallback_factors(settings, len(step.inputs))  # refuses weights without a mean
+    return replace(step, settings=settings)
+
+
+def _only(settings: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def with_matrices(step: MergeStep, method: Method, post: Sequence[Chosen], cut: Cut) -> MergeStep:
-    """Return the step with its cut, the memory that whole matrices take, and the pass in which they are read."""
+    """Return the step with its cut, the memory of whole matrices, and the pass in which they are read."""
     cut_step = replace(step, cut=cut, whole=True, surveying=step.surveying + 1)
     return replace(cut_step, holds=step.holds + held_bytes(cut_step, method, post))
 
@@ -57,16 +65,21 @@ def on_matrices(chosen: Chosen) -> bool:
 
 
 def cut_of(place: TensorPlace, shape: tuple[int, ...], *, include_embeddings: bool = False) -> Cut | None:
-    """Return how a tensor is cut into matrices, None if it is none: those of role linear, others only if asked for.
+    """Return how a tensor is cut into matrices; None for tensors that are no matrices.
 
-    Projections that are fused head by head stay together.
+    Embeddings and heads are matrices only if asked for. Projections that are fused head by head stay together.
     """
     roles = ("linear", "embedding", "head") if include_embeddings else ("linear",)
-    if place.role not in roles or len(shape) != (2 if place.experts is None else 3) or 0 in shape:
+    axes = 2 if place.experts is None else 3
+    if place.role not in roles or len(shape) != axes or 0 in shape:
         return None
-    sizes = place.fused.sizes if place.fused is not None and place.fused.sizes is not None else ()
     outputs = shape[-1] if place.input_first else shape[-2]
-    return Cut(place.experts, sizes if sum(sizes) == outputs else (), place.input_first)
+    sizes: tuple[int, ...] = ()
+    if place.fused is not None and place.fused.sizes is not None:
+        sizes = place.fused.sizes
+    if sum(sizes) != outputs:
+        sizes = ()
+    return Cut(place.experts, sizes, place.input_first)
 
 
 def fallback_factors(settings: Mapping[str, Any], models: int) -> np.ndarray:
@@ -94,22 +107,28 @@ def works_of(step: MergeStep, method: Method, post: Sequence[Chosen]) -> list[Wo
     for out, size in step.cut.shapes(step.shape):
         total = Work(0.0, (), 2 * out * size)
         for kind in kinds:
-            total = total + kind(len(step.inputs), out, size) if kind is not None else total
+            if kind is not None:
+                total = total + kind(len(step.inputs), out, size)
         works.append(total)
     return works
 
 
 def held_bytes(step: MergeStep, method: Method, post: Sequence[Chosen]) -> int:
     """Return the bytes that whole matrices take: task vectors and result of the tensor, the work of the largest."""
-    width = 8 if any(given.dtype == "F64" for given in step.all_inputs) else 4
     largest = max((work.held for work in works_of(step, method, post)), default=0)
-    return (len(step.inputs) + 1) * step.elements * width + 8 * largest
+    return _tensor_bytes(step) + 8 * largest
+
+
+def _tensor_bytes(step: MergeStep) -> int:
+    """Return the bytes of the whole tensor in all models and the result, in the type computed in."""
+    width: int = computing_dtype([step]).itemsize
+    return (len(step.inputs) + 1) * step.elements * width
 
 
 def on_device(plan: Plan, device: str) -> Plan:
     """Return the plan done on a device, where every tensor is merged in one piece, by the method's definition.
 
-    Raises RecipeError for what only the main processor does.
+    Raises RecipeError for merges that only the main processor does.
     """
     if device == "cpu":
         return plan
@@ -127,6 +146,4 @@ def on_device(plan: Plan, device: str) -> Plan:
 def _in_one_piece(step: MergeStep) -> MergeStep:
     if step.action != "merge" or step.whole:
         return step
-    width = 8 if any(given.dtype == "F64" for given in step.all_inputs) else 4
-    held = (len(step.inputs) + 1) * step.elements * width
-    return replace(step, whole=True, surveying=step.surveying + 1, holds=step.holds + held)
+    return replace(step, whole=True, surveying=step.surveying + 1, holds=step.holds + _tensor_bytes(step))

@@ -1,8 +1,9 @@
-"""Which models a step combines, in the order in which the method sees them."""
+"""The models that a step combines, in the order in which the method sees them."""
 
 from dataclasses import dataclass
 
 from cuvee.errors import RecipeError
+from cuvee.method import Method
 from cuvee.plan.draft import Draft
 from cuvee.plan.outline import Outline
 from cuvee.recipe.recipe import Slice, Source
@@ -11,7 +12,7 @@ from cuvee.recipe.reference import ModelRef
 
 @dataclass(frozen=True)
 class Member:
-    """A source that takes part in one output tensor."""
+    """A source that takes part in an output tensor."""
 
     model: ModelRef
     tensor: str
@@ -19,23 +20,31 @@ class Member:
 
 
 def members_of(part: Slice, out: Outline | None, draft: Draft) -> list[Member]:
-    """List the models that a step of this slice combines; without an outline only who they are."""
-    base, wants = draft.base_of(part), draft.method.base
-    names = out.names if out else ("",) * len(part.sources)
-    members = [Member(s.model, n, s) for s, n in zip(part.sources, names, strict=True) if n is not None]
+    """List the models that a step of this slice combines; without an outline the names of tensors are empty."""
+    base, use = draft.base_of(part), draft.method.base
+    members = _sources_of(part, out)
     if base is None:
         return members
-    base_name = out.base_name if out else ""
-    listed = [m for m in members if m.model == base]
-    others = [m for m in members if m.model != base]
-    if wants in ("delta", "optional"):
-        return others
-    first = listed[:1] or [Member(base, base_name, None)]
-    if wants == "endpoint":
-        return first + [m for m in members if m is not first[0]]
-    if not listed and draft.method.models == (1, 1):
-        return members  # the base only lends its config
-    return members if listed else members + first
+    listed = [member for member in members if member.model == base]
+    if use in ("delta", "optional"):
+        return [member for member in members if member.model != base]
+    first = listed[0] if listed else Member(base, out.base_name if out else "", None)
+    if use == "endpoint":
+        return [first, *(member for member in members if member is not first)]
+    if listed or draft.method.models == (1, 1):
+        return members  # a base that no slice names only lends its config
+    return [*members, first]
+
+
+def _sources_of(part: Slice, out: Outline | None) -> list[Member]:
+    """List the sources of a slice that have the tensor."""
+    if out is None:
+        return [Member(source.model, "", source) for source in part.sources]
+    members = []
+    for source, name in zip(part.sources, out.names, strict=True):
+        if name is not None:
+            members.append(Member(source.model, name, source))
+    return members
 
 
 def check_members(draft: Draft) -> None:
@@ -44,10 +53,28 @@ def check_members(draft: Draft) -> None:
     least, most = method.models
     for i, part in enumerate(recipe.slices):
         count = len(members_of(part, None, draft))
-        if count < least or (most is not None and count > most):
-            wanted = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
-            besides = " besides the base model" if method.base in ("delta", "optional") else ""
-            where = f"slice {i}" if recipe.sliced else f"the module '{part.module}'" if part.module else "the recipe"
-            noun = "model" if least == 1 and most in (1, None) else "models"
-            message = f"'{method.key}' merges {wanted} {noun}{besides}; {where} names {count}"
-            draft.problems.append(RecipeError(message, where=recipe.source))
+        if least <= count and (most is None or count <= most):
+            continue
+        where = "the recipe"
+        if recipe.sliced:
+            where = f"slice {i}"
+        elif part.module:
+            where = f"the module '{part.module}'"
+        message = f"'{method.key}' merges {_expected(method)}; {where} names {count}"
+        draft.problems.append(RecipeError(message, where=recipe.source))
+
+
+def _expected(method: Method) -> str:
+    """Say how many models a method takes: `2 to 4 models besides the base model`."""
+    least, most = method.models
+    noun = "models"
+    if least == 1 and most in (1, None):
+        noun = "model"
+    if most is None:
+        number = f"at least {least}"
+    elif least == most:
+        number = f"{least}"
+    else:
+        number = f"{least} to {most}"
+    besides = " besides the base model" if method.base in ("delta", "optional") else ""
+    return f"{number} {noun}{besides}"

@@ -15,22 +15,24 @@ LARGEST_CHUNK = 8 * BLOCK
 DEFAULT_MEMORY = 512_000_000
 
 _BLOCK_ARRAYS = 8
-"""Arrays of one block of 8-byte numbers for each model that a rule may hold at once; float32 takes half of it."""
+"""Arrays of a block of 8-byte numbers for each model that a rule may hold at once; float32 takes half of it."""
 
 _KERNEL_ARRAYS = 4
 """The same for a step that `holds_no_arrays`; the plain kernels, without numba, hold some."""
 
 _COUNTS = (1 << 19) * 4
-"""Bytes of one row's counts in a selection by digits; those of more than 2**32 numbers take twice as much."""
+"""Bytes of a row's counts in a selection by digits; counts of more than 2**32 numbers take twice as much."""
 
 _SUMS_OF_COUNTS = (1 << 19) * 8 * 2
-"""Bytes that are worked with to find a digit in one model's counts."""
+"""Bytes of the sums with which a digit is found in a model's counts."""
 
 
 def computing_dtype(steps: Iterable[MergeStep]) -> np.dtype:
     """Return the type to compute in: float32, or float64 if any input has it, so that no input is rounded."""
-    double = any(given.dtype == "F64" for step in steps for given in step.all_inputs)
-    return np.dtype(np.float64 if double else np.float32)
+    for step in steps:
+        if any(source.dtype == "F64" for source in step.all_inputs):
+            return np.dtype(np.float64)
+    return np.dtype(np.float32)
 
 
 def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
@@ -40,19 +42,24 @@ def loaded_dtype(recipe: Recipe, step: MergeStep) -> np.dtype | None:
     """
     if recipe.compute_dtype != "as_loaded":
         return None
-    return NUMPY[NAMES[recipe.dtype] if recipe.dtype else promoted([given.dtype for given in step.all_inputs])]
+    if recipe.dtype:
+        return NUMPY[NAMES[recipe.dtype]]
+    return NUMPY[promoted([source.dtype for source in step.all_inputs])]
 
 
 def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
-    """Return the bytes that one worker holds while it does `step` in chunks of about `chunk` elements.
+    """Return the bytes that a worker holds while it does `step` in chunks of about `chunk` elements.
 
-    With `kept` the inputs stay in memory from one reading to the next.
+    With `kept` the inputs stay in memory from a reading to the next.
     """
     models, elements = len(step.all_inputs), step.chunk(chunk)
-    kinds = {NUMPY[i.dtype] for i in step.all_inputs}
-    width = 8 if len(kinds) > 1 else kinds.pop().itemsize
-    raw = (step.elements if kept else elements) * models * width + elements * NUMPY[step.dtype].itemsize
-    surveys = (models * 2 * _COUNTS + _SUMS_OF_COUNTS if step.surveying else 0) + step.holds
+    dtypes = {NUMPY[source.dtype] for source in step.all_inputs}
+    width = 8 if len(dtypes) > 1 else dtypes.pop().itemsize
+    input_elements = step.elements if kept else elements
+    raw = input_elements * models * width + elements * NUMPY[step.dtype].itemsize
+    surveys = step.holds
+    if step.surveying:
+        surveys += models * 2 * _COUNTS + _SUMS_OF_COUNTS
     arrays = _KERNEL_ARRAYS if step.holds_no_arrays else _BLOCK_ARRAYS
     return raw + step.block * models * 8 * arrays + surveys
 
@@ -60,9 +67,10 @@ def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
 def keeps(step: MergeStep, sources: Iterable[TensorSource], granted_bytes: int) -> bool:
     """Say whether a worker with so many bytes keeps a step's inputs, which it would read again otherwise.
 
-    What lies in a file as it is asked for is read again: from the system's cache that costs less than to hold it.
+    Plain checkpoints are read again: reading from the system's cache costs less than holding.
     """
-    if step.surveying == 0 or all(isinstance(source, Checkpoint) for source in sources):
+    are_plain = all(isinstance(source, Checkpoint) for source in sources)
+    if step.surveying == 0 or are_plain:
         return False
     return worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
 
@@ -83,32 +91,40 @@ def counts_of_whole_model(models: int) -> int:
 
 
 def least_memory(steps: Iterable[MergeStep]) -> int:
-    """Return the smallest budget in which one worker can do every step."""
-    return max((worker_bytes(step, BLOCK) for step in steps), default=0)
+    """Return the smallest budget in which a single worker can do every step."""
+    return _largest(steps, BLOCK)
 
 
 def default_memory(steps: Iterable[MergeStep], threads: int) -> int:
-    """Return the budget of a merge that names none: DEFAULT_MEMORY, or what each worker's largest matrix needs."""
+    """Return the budget of a merge that names none: DEFAULT_MEMORY, or room for a matrix per thread if that is more."""
     steps = tuple(steps)
-    return max(DEFAULT_MEMORY, threads * least_memory(steps) if any(step.whole for step in steps) else 0)
+    if not any(step.whole for step in steps):
+        return DEFAULT_MEMORY
+    return max(DEFAULT_MEMORY, threads * least_memory(steps))
 
 
 def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[int, int]:
     """Return (chunk in elements, workers) that stay within the budget.
 
-    Of several workers one more than `threads` is wanted: one waits for the disk, or for its turn to write to a file,
-    while the others compute. Whole matrices leave nothing to wait for. Raises OutOfBudget with the figure needed.
+    Streaming merges on several threads start an extra worker, which waits for the disk, or for its turn to write to a
+    file, while the others compute. Whole matrices leave nothing to wait for. Raises OutOfBudget with the figure needed.
     """
     least = least_memory(steps)
     if least > memory_bytes:
         message = f"--memory of {memory_bytes / 1e6:.1f} MB is too little: this merge needs {least / 1e6:.1f} MB"
         raise OutOfBudget(message, hint=_hint(steps))
-    wanted = threads if threads == 1 or any(step.whole for step in steps) else threads + 1
+    wanted = threads
+    if threads > 1 and not any(step.whole for step in steps):
+        wanted = threads + 1
     workers = max(1, min(wanted, memory_bytes // max(least, 1)))
     chunk = LARGEST_CHUNK
-    while chunk > BLOCK and workers * max((worker_bytes(step, chunk) for step in steps), default=0) > memory_bytes:
+    while chunk > BLOCK and workers * _largest(steps, chunk) > memory_bytes:
         chunk -= BLOCK
     return chunk, workers
+
+
+def _largest(steps: Iterable[MergeStep], chunk: int) -> int:
+    return max((worker_bytes(step, chunk) for step in steps), default=0)
 
 
 def _hint(steps: Iterable[MergeStep]) -> str:

@@ -1,4 +1,4 @@
-"""A recipe in mergekit's own words where it has them, and what Cuvée makes of it otherwise than mergekit 0.1.5."""
+"""A recipe in mergekit's own words where it has them, and how Cuvée's output then differs from mergekit 0.1.5's."""
 
 from collections.abc import Iterator
 
@@ -30,15 +30,16 @@ def as_mergekit(recipe: Recipe) -> str | None:
     """Return the recipe as mergekit reads it, or None if it says something that mergekit cannot."""
     if _says_more(recipe):
         return None
-    left = {key: value for key, value in yaml.safe_load(recipe.text).items() if key not in OUR_KEYS}
-    if isinstance(left.get("tokenizer"), str):
-        left["tokenizer"] = {"source": left["tokenizer"]}
-    return yaml.safe_dump(left, sort_keys=False, allow_unicode=True)
+    document = yaml.safe_load(recipe.text)
+    for key in OUR_KEYS:
+        document.pop(key, None)
+    if isinstance(document.get("tokenizer"), str):
+        document["tokenizer"] = {"source": document["tokenizer"]}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
 def _says_more(recipe: Recipe) -> bool:
     """Say whether a recipe has something that mergekit lacks."""
-    sources = [source for part in recipe.slices for source in part.sources]
     extensions = (
         recipe.merge_method not in MERGEKIT_METHODS,
         recipe.semantics != "mergekit",
@@ -55,24 +56,26 @@ def _says_more(recipe: Recipe) -> bool:
         recipe.align is not None,
         bool(recipe.stages),
         bool(recipe.groups),
-        any(source.name for source in sources),
         any(part.module for part in recipe.slices),
+        any(source.name for part in recipe.slices for source in part.sources),
         recipe.chat_template in [str(model) for model in recipe.models()],
     )
     return any(extensions)
 
 
 def differences(plan: Plan) -> tuple[str, ...]:
-    """Say what comes out otherwise than of mergekit, for a recipe that mergekit can read; nothing for others."""
+    """Say how the output differs from mergekit's, for a recipe that mergekit can read; nothing for others."""
     if plan.making is not None:
         return plan.making.unlike_mergekit
-    return tuple(_differences(plan)) if as_mergekit(plan.recipe) is not None else ()
+    if as_mergekit(plan.recipe) is None:
+        return ()
+    return tuple(_differences(plan))
 
 
 def _differences(plan: Plan) -> Iterator[str]:
     recipe = plan.recipe
-    merges = [step for step in plan.steps if step.action == "merge"]
-    if recipe.merge_method != "passthrough" and any(step.dtype not in ("F32", "F64") for step in merges):
+    dtypes = {step.dtype for step in plan.steps if step.action == "merge"}
+    if recipe.merge_method != "passthrough" and not dtypes <= {"F32", "F64"}:
         yield "computed in float32 and rounded once; with `compute_dtype: as_loaded` where mergekit rounds"
     if recipe.merge_method in RANDOM:
         yield f"other random masks: they follow from `seed: {recipe.seed}` and are the same every time"
@@ -80,9 +83,9 @@ def _differences(plan: Plan) -> Iterator[str]:
         yield OF_METHOD[recipe.merge_method]
     if recipe.base_model is None and len(plan.models) > 1:
         yield f"config and tokenizer come from the first model, {plan.models[0]}; mergekit takes any of them"
-    listed = [key for key, value in plan.config_changes.items() if isinstance(value, list)]
-    if recipe.sliced and listed:
-        yield f"what config.json lists by layer is cut along: {', '.join(listed)}"
+    lists = [key for key, value in plan.config_changes.items() if isinstance(value, list)]
+    if recipe.sliced and lists:
+        yield f"what config.json lists by layer is cut along: {', '.join(lists)}"
     if recipe.chat_template in ("alpaca", "llama3", "mistral", "exaone"):
         yield f"chat_template: {recipe.chat_template} has the blanks of the format's definition; mergekit's has others"
     if recipe.tokenizer is not None and recipe.tokenizer.pad_to_multiple_of is None:

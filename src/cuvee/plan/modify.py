@@ -15,42 +15,51 @@ def measures_changes(post: Sequence[Chosen]) -> bool:
 
 
 def misplaced(post: Sequence[Chosen]) -> str | None:
-    """Say what is wrong with the order of the modifiers, if something is.
+    """Say that a modifier of matrices comes too late, if any does; return None for a right order.
 
-    Those that work on matrices come first: the others then see what these have made of the change.
+    Modifiers of matrices come first: the others then see the change that these have made.
     """
-    works = [modifiers()[chosen.key].work is not None for chosen in post]
-    if sorted(works, reverse=True) == works:
+    scaling = None
+    late = None
+    for chosen in post:
+        if modifiers()[chosen.key].work is None:
+            scaling = scaling or chosen.key
+        elif scaling is not None:
+            late = chosen.key
+    if late is None:
         return None
-    first = next(chosen.key for chosen, on in zip(post, works, strict=True) if not on)
-    late = [chosen.key for chosen, on in zip(post, works, strict=True) if on][-1]
-    return f"'{late}' works on matrices, so it comes before '{first}', which scales what comes out"
+    return f"'{late}' works on matrices, so it comes before '{scaling}', which scales what comes out"
 
 
 def unmeasured(steps: Sequence[MergeStep]) -> list[MergedTensor]:
-    """Return what modifiers know without a measurement, for each step."""
+    """Return each step's tensor with its depth only, for modifiers that need no measurement."""
     depths = {stack.prefix: stack.depth for stack in stacks(step.name for step in steps)}
-    result = []
+    tensors = []
     for step in steps:
         layer = layer_of(step.name)
-        last = depths[layer.prefix] - 1 if layer else 0
-        result.append(MergedTensor(layer.index / last if layer and last else 0.0))
-    return result
+        depth = 0.0
+        if layer is not None and depths[layer.prefix] > 1:
+            depth = layer.index / (depths[layer.prefix] - 1)
+        tensors.append(MergedTensor(depth))
+    return tensors
 
 
 def with_scales(steps: Sequence[MergeStep], tensors: Sequence[MergedTensor], post: Sequence[Chosen]) -> list[MergeStep]:
-    """Return the steps with their scales multiplied by what the modifiers, one after another, make of the tensors.
+    """Multiply the scales of steps by the factors that the modifiers, in turn, give the merged tensors.
 
-    Each modifier sees the change as the ones before it have left it, and none sees lambda.
+    Each modifier sees the change as the modifiers before it have left it, and none sees lambda.
     """
     scales = [1.0] * len(steps)
     for chosen in post:
-        if modifiers()[chosen.key].work is not None:
+        modifier = modifiers()[chosen.key]
+        if modifier.work is not None:
             continue  # part of the merge itself
-        seen = [tensor.scaled(scale) for tensor, scale in zip(tensors, scales, strict=True)]
-        factors = modifiers()[chosen.key].rule(seen, **chosen.settings)
+        scaled = [tensor.scaled(scale) for tensor, scale in zip(tensors, scales, strict=True)]
+        factors = modifier.rule(scaled, **chosen.settings)
         scales = [scale * float(factor) for scale, factor in zip(scales, factors, strict=True)]
-    return [
-        replace(step, scale=step.scale * scale) if step.action == "merge" else step
-        for step, scale in zip(steps, scales, strict=True)
-    ]
+    scaled_steps = []
+    for step, scale in zip(steps, scales, strict=True):
+        if step.action == "merge":
+            step = replace(step, scale=step.scale * scale)
+        scaled_steps.append(step)
+    return scaled_steps

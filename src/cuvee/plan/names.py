@@ -1,4 +1,4 @@
-"""How each model calls the donor's tensors: fine-tunes of one model may differ in the prefixes of their names.
+"""How each model calls the donor's tensors: fine-tunes of a model may differ in the prefixes of their names.
 
 A prefix is mapped only where every shape agrees and the tensors are of the same kind of module, and it is said.
 """
@@ -18,19 +18,19 @@ MOST_RENAMINGS = 8
 
 @dataclass(frozen=True)
 class Renaming:
-    """A prefix of the donor's names and the one that another model has for it, and how many tensors it is about."""
+    """A prefix of the donor's names, another model's prefix in its place, and the number of tensors that have it."""
 
     donors: str
     own: str
     tensors: int
 
     def __str__(self) -> str:
-        what = f"{self.tensors} tensors are" if self.tensors > 1 else "1 tensor is"
+        tensors = f"{self.tensors} tensors are" if self.tensors > 1 else "1 tensor is"
         if not self.own:
-            return f"{what} matched without the prefix '{self.donors}'"
+            return f"{tensors} matched without the prefix '{self.donors}'"
         if not self.donors:
-            return f"{what} matched with the prefix '{self.own}' more"
-        return f"{what} matched with the prefix '{self.own}' for '{self.donors}'"
+            return f"{tensors} matched with the prefix '{self.own}' more"
+        return f"{tensors} matched with the prefix '{self.own}' for '{self.donors}'"
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ class View:
 def view_as(donor: View, source: TensorSource) -> View:
     """View a model's tensors under the donor's names, its prefixes mapped where that makes names and shapes agree."""
     structure = infer(source)
+    # dictionaries in place of sets: they keep the order of names
     missing = {name: None for name in donor.called if name not in source.tensors}
     surplus = {name: None for name in source.tensors if name not in donor.called}
     renamed: dict[str, str] = {}
@@ -72,11 +73,17 @@ def view_of(source: TensorSource) -> View:
 
 
 def whole_modules_lacking(donor: View, view: View, expected: Sequence[str]) -> list[tuple[Module, frozenset[str]]]:
-    """List the modules of which a model has nothing of what is expected, though it has something of another."""
-    modules = {name: donor.structure.of(donor.called[name]).module for name in expected if name in donor.called}
-    found = {module for name, module in modules.items() if name in view.called}
-    lacking = dict.fromkeys(module for module in modules.values() if module not in found) if found else {}
-    return [(module, frozenset(name for name in modules if modules[name] == module)) for module in lacking]
+    """List the modules of which a model has none of the expected tensors, though it has some of another module."""
+    expected_names: dict[Module, list[str]] = {}
+    for name in expected:
+        if name in donor.called:
+            module = donor.structure.of(donor.called[name]).module
+            expected_names.setdefault(module, []).append(name)
+    lacking = []
+    for module, names in expected_names.items():
+        if not any(name in view.called for name in names):
+            lacking.append((module, frozenset(names)))
+    return lacking if len(lacking) < len(expected_names) else []
 
 
 _Pair = tuple[str, str]
@@ -85,26 +92,27 @@ _Pair = tuple[str, str]
 def _best(
     donor: View, source: TensorSource, structure: Structure, missing: Mapping[str, None], surplus: Mapping[str, None]
 ) -> tuple[_Pair, dict[str, str]] | None:
-    """Find the pair of prefixes, donor's and own, under which most missing tensors are surplus ones."""
+    """Find the pair of prefixes, donor's and own, under which most missing tensors are surplus tensors."""
     by_rest: dict[str, list[tuple[str, str]]] = {}
     for own in surplus:
         for prefix, rest in _splits(own):
             by_rest.setdefault(rest, []).append((prefix, own))
-    found: dict[_Pair, dict[str, str]] = {}
+    matches: dict[_Pair, dict[str, str]] = {}
     for theirs in missing:
         for prefix, rest in _splits(theirs):
             for own_prefix, own in by_rest.get(rest, ()):
                 if _is_whole(prefix, own_prefix) and _fits(donor, theirs, source.tensors[own], structure, own):
-                    found.setdefault((prefix, own_prefix), {})[theirs] = own
-    allowed = {pair: matched for pair, matched in found.items() if _is_believable(pair, len(matched))}
-    if not allowed:
+                    matches.setdefault((prefix, own_prefix), {})[theirs] = own
+    believable = [pair for pair, matched in matches.items() if _is_believable(pair, len(matched))]
+    if not believable:
         return None
-    pair = max(allowed, key=lambda pair: (len(allowed[pair]), -len(pair[0]) - len(pair[1]), pair))
-    return pair, allowed[pair]
+    # Of pairs with as many matches, the shortest prefixes; then any, but always the same.
+    pair = max(believable, key=lambda pair: (len(matches[pair]), -len(pair[0]) - len(pair[1]), pair))
+    return pair, matches[pair]
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """Give a name's short prefixes, dot included, with what follows."""
+    """Yield a name's short prefixes, dot included, with the rest of the name."""
     parts = name.split(".", MOST_PARTS)
     for count in range(min(len(parts), MOST_PARTS + 1)):
         if count and parts[count - 1].isdecimal():
@@ -115,12 +123,14 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_whole(prefix: str, own: str) -> bool:
-    """Say whether two prefixes differ in their last part, so that none of what follows could go with them."""
-    return prefix != own and (not prefix or not own or prefix.split(".")[-2] != own.split(".")[-2])
+    """Say whether two prefixes differ in their last word: if they share it, it belongs to the rest of the name."""
+    if not prefix or not own:
+        return prefix != own
+    return prefix.split(".")[-2] != own.split(".")[-2]
 
 
 def _fits(donor: View, theirs: str, spec: TensorSpec, structure: Structure, own: str) -> bool:
-    """Say whether a tensor may be the donor's: equal in shape, but for the rows of a vocabulary; of one module."""
+    """Say whether a tensor may be the donor's: of the same module and shape, but for the rows of a vocabulary."""
     if donor.structure.of(donor.called[theirs]).module != structure.of(own).module:
         return False
     expected = donor.spec(theirs)
@@ -131,7 +141,7 @@ def _fits(donor: View, theirs: str, spec: TensorSpec, structure: Structure, own:
 
 
 def _is_believable(pair: _Pair, tensors: int) -> bool:
-    """One prefix holds the parts of the other, in order, or at least two tensors share a part of the two."""
+    """Say whether a prefix holds the words of the other, in order, or two tensors or more share a word of the two."""
     first, second = (prefix.split(".")[:-1] for prefix in pair)
     shorter, longer = sorted((first, second), key=len)
     rest = iter(longer)

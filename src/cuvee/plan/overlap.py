@@ -1,4 +1,4 @@
-"""Which models each output tensor is made of, where models overlap in part only. Nothing is left out unsaid."""
+"""The models of each output tensor, where models overlap in part only. Nothing is left out unsaid."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from cuvee.structure.task_heads import has_tokens, task_head
 
 @dataclass(frozen=True)
 class Taking:
-    """How one output tensor is made: taken from one model as it is, or merged from those that have it."""
+    """How an output tensor is made: taken from a model as it is, or merged from the models that have it."""
 
     name: str
     place: TensorPlace
@@ -29,7 +29,7 @@ class Taking:
 
 @dataclass(frozen=True)
 class Overlap:
-    """All output tensors; for each model the names whose presence or absence needs no complaint; what to say.
+    """All output tensors, and for each model the names that need no complaint if only some models have them.
 
     `warnings` are of weights that the output lacks, `notes` of where the others come from.
     """
@@ -47,28 +47,33 @@ def overlap(recipe: Recipe, method: Method, views: Mapping[ModelRef, View], dono
 
 
 def group_of(place: TensorPlace, recipe: Recipe) -> Group | None:
-    """Return the group of a tensor that the recipe speaks of: what it is for goes before where it is."""
+    """Return the group of a tensor that the recipe speaks of: its purpose goes before its module."""
+    purpose = _purpose(place)
+    if purpose in recipe.groups:
+        return purpose
+    return place.module if place.module in recipe.groups else None
+
+
+def _purpose(place: TensorPlace) -> Group | None:
     if place.role in ("embedding", "head") and place.module in ("language", "encoder", "decoder"):
-        kind: Group | None = "embeddings"
-    elif place.expert is not None or place.experts is not None:
-        kind = "experts"
-    else:
-        kind = "routers" if place.role == "router" else None
-    return next((group for group in (kind, place.module) if group in recipe.groups), None)
+        return "embeddings"
+    if place.expert is not None or place.experts is not None:
+        return "experts"
+    return "routers" if place.role == "router" else None
 
 
 def is_ahead(place: TensorPlace, view: View) -> bool:
-    """Say whether a tensor is of what predicts tokens further ahead: by its name, or behind the last layer."""
+    """Say whether a tensor predicts tokens further ahead: by its name, or because it lies behind the last layer."""
     if predicts_ahead(place.name):
         return True
-    if place.layer is None or place.stack is None or place.module != "language":
+    if place.layer is None or place.module != "language":
         return False
     depth = depth_said(text_config(view.source.config))
     return depth is not None and place.layer >= depth
 
 
 class _Decider:
-    """Decides tensor by tensor. State: what was decided that a reader must know, counted."""
+    """Decides tensor by tensor, and counts the decisions that a reader must know."""
 
     def __init__(self, recipe: Recipe, method: Method, views: Mapping[ModelRef, View], donor: ModelRef) -> None:
         self.recipe = recipe
@@ -87,13 +92,14 @@ class _Decider:
             self.problems.append(error)
 
     def decide(self) -> Overlap:
-        owners = {name: model for model in reversed(list(self.views)) for name in self.views[model].called}
-        ordered = dict.fromkeys(self.views[self.donor].called)
-        for view in self.views.values():
-            ordered |= dict.fromkeys(view.called)
+        """Decide about every tensor, in the donor's order and then in that of the others."""
+        owners = dict.fromkeys(self.views[self.donor].called, self.donor)
+        for model, view in self.views.items():
+            for name in view.called:
+                owners.setdefault(name, model)
         takings = []
-        for name in ordered:
-            taking = self.taking(name, owners[name])
+        for name, owner in owners.items():
+            taking = self.taking(name, owner)
             if taking is not None:
                 takings.append(taking)
         excused = {model: frozenset(names) for model, names in self.excused.items()}
@@ -101,15 +107,16 @@ class _Decider:
         return Overlap(tuple(takings), excused, warnings, notes, tuple(self.problems))
 
     def taking(self, name: str, owner: ModelRef) -> Taking | None:
-        """Decide what becomes of one tensor; None if it is not in the output, which `check_names` or a note says."""
+        """Decide about a tensor; None if the output lacks it, which a check of names or a note says."""
         view = self.views[owner]
         place = view.structure.of(view.called[name])
         lacking = frozenset(model for model, other in self.views.items() if name not in other.called)
         if self.recipe.mtp is not None and is_ahead(place, view):
             return self.ahead(name, place, self.recipe.mtp, lacking)
-        head = task_head(name, has_tokens=self.has_tokens) if self.heads else None
-        if head is not None and head in self.heads:
-            return self.of_head(name, place, head, lacking)
+        if self.heads:
+            head = task_head(name, has_tokens=self.has_tokens)
+            if head is not None and head in self.heads:
+                return self.of_head(name, place, head, lacking)
         group = group_of(place, self.recipe)
         if group is not None:
             return self.chosen(name, place, group, self.recipe.groups[group], lacking)
@@ -118,8 +125,12 @@ class _Decider:
         if place.role == "buffer" or self.recipe.missing == "base":
             return self.by_donor(name, place, lacking)
         if self.recipe.missing == "skip":
-            return self.by_those_that_have_it(name, place, lacking)
+            return self.by_owners(name, place, lacking)
         return None
+
+    def owners(self, lacking: frozenset[ModelRef]) -> list[ModelRef]:
+        """List the models that have a tensor."""
+        return [model for model in self.views if model not in lacking]
 
     def ahead(
         self, name: str, place: TensorPlace, policy: ModelRef | Literal["drop"], lacking: frozenset[ModelRef]
@@ -134,8 +145,8 @@ class _Decider:
         self.excuse(name)
         model = self.heads[head]
         if model in lacking:
-            others = [other for other in self.views if other not in lacking]
-            self.warnings[f"'head' is taken from {model}: '{head}', which only {_list(others)} has, is left out"] += 1
+            owners = _list(self.owners(lacking))
+            self.warnings[f"'head' is taken from {model}: '{head}', which only {owners} has, is left out"] += 1
             return None
         self.notes[f"the head '{head}' is taken from {model}"] += 1
         return Taking(name, place, model)
@@ -157,32 +168,35 @@ class _Decider:
             message = f"'{group}: {model}': {model} has no tensor '{name}', which {self.donor} has"
             self.problems.append(RecipeError(message, where=self.recipe.source))
             return None
-        others = [other for other in self.views if other not in lacking]
-        self.warnings[f"'{group}' is taken from {model}: what only {_list(others)} has of it is left out"] += 1
+        owners = _list(self.owners(lacking))
+        self.warnings[f"'{group}' is taken from {model}: what only {owners} has of it is left out"] += 1
         return None
 
     def by_donor(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
         self.excuse(name)
-        what = "buffers" if place.role == "buffer" else "tensors"
+        is_buffer = place.role == "buffer"
+        tensors = "buffers" if is_buffer else "tensors"
         if self.donor in lacking:
-            others = [other for other in self.views if other not in lacking]
-            counter = self.notes if place.role == "buffer" else self.warnings
-            counter[f"{what} that only {_list(others)} has are left out"] += 1
+            counter = self.notes if is_buffer else self.warnings
+            counter[f"{tensors} that only {_list(self.owners(lacking))} has are left out"] += 1
             return None
-        self.notes[f"{what} that {_list(lacking)} lacks are taken from {self.donor}"] += 1
+        self.notes[f"{tensors} that {_list(lacking)} lacks are taken from {self.donor}"] += 1
         return Taking(name, place, self.donor)
 
-    def by_those_that_have_it(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
+    def by_owners(self, name: str, place: TensorPlace, lacking: frozenset[ModelRef]) -> Taking | None:
         self.excuse(name)
-        having = [model for model in self.views if model not in lacking]
-        if len(having) == 1:
-            self.notes[f"tensors that only {having[0]} has are taken from it"] += 1
-            return Taking(name, place, having[0])
+        owners = self.owners(lacking)
+        if len(owners) == 1:
+            self.notes[f"tensors that only {owners[0]} has are taken from it"] += 1
+            return Taking(name, place, owners[0])
         base = self.recipe.base_model
-        least = self.method.models[0] + (self.method.base in ("delta", "optional") and base is not None)
-        if (base in lacking and self.method.base != "member") or len(having) < least:
+        least = self.method.models[0]
+        if base is not None and self.method.base in ("delta", "optional"):
+            least += 1  # the base is no member
+        lacks_base = base in lacking and self.method.base != "member"
+        if lacks_base or len(owners) < least:
             why = "the base model is not among them" if base in lacking else f"it merges at least {least}"
-            message = f"'{self.method.key}' cannot merge '{name}' from {_list(having)} alone: {why}"
+            message = f"'{self.method.key}' cannot merge '{name}' from {_list(owners)} alone: {why}"
             self.problems.append(RecipeError(message, where=self.recipe.source, hint="say `missing: base`"))
             return None
         self.notes[f"tensors that {_list(lacking)} lacks are merged without it"] += 1
@@ -194,4 +208,7 @@ class _Decider:
 
 
 def _list(models: "frozenset[ModelRef] | list[ModelRef]") -> str:
-    return ", ".join(sorted(map(str, models)) if isinstance(models, frozenset) else map(str, models))
+    names = [str(model) for model in models]
+    if isinstance(models, frozenset):
+        names.sort()
+    return ", ".join(names)

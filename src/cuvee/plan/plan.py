@@ -1,4 +1,4 @@
-"""`Plan`: what a merge will do, step by step, as plain data that can be printed, compared and hashed."""
+"""`Plan`: the steps of a merge as plain data that can be printed, compared and hashed."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ Action = Literal["merge", "average", "copy"]
 
 @dataclass(frozen=True)
 class Input:
-    """One tensor of one input model. `identity` and `occurrence` are what random draws depend on.
+    """A tensor of an input model. Random draws depend on its `identity` and `occurrence`.
 
     `rows` says which rows of the output are which of the model's, where they are not simply the same.
     """
@@ -45,14 +45,17 @@ class Input:
 
 @dataclass(frozen=True)
 class MergeStep:
-    """One output tensor: what it is made of and with which numbers.
+    """The step that makes an output tensor, with its inputs and numbers.
 
-    `settings` holds what the method's rule is told: one number, or one a model for settings that each model may set.
-    A "copy" takes the first input as it is, once it is seen that all inputs are equal (integers, buffers). An
-    "average" is the sum of the inputs times the `weight` of each, whatever the method does. `unit` is how many elements
-    the method needs together, `holds` the bytes that its surveys keep beyond a few numbers a model, `surveying` how
-    often at most they read this tensor. With `cut` it is done on whole matrices; what is `whole` is done in one piece.
-    `in_kernels`: its rule needs no arrays of its own.
+    - `action`: "merge" applies the method's rule; "copy" takes the first input once all inputs are seen to be equal
+      (integers, buffers); "average" sums the inputs times the `weight` of each, whatever the method does.
+    - `settings`: the rule's settings: a number, or a tuple by model for settings that each model may set.
+    - `unit`: elements that the method needs together.
+    - `holds`: bytes that its surveys keep beyond a few numbers a model.
+    - `surveying`: how often at most surveys read this tensor.
+    - `cut`: how the tensor is cut into the matrices that a rule works on.
+    - `whole`: the tensor is made in a single piece.
+    - `in_kernels`: the rule needs no arrays of its own.
     """
 
     name: str
@@ -72,8 +75,8 @@ class MergeStep:
 
     @property
     def holds_no_arrays(self) -> bool:
-        """Whether blocks pass from what was read to the output in kernels. They leave float64 to NumPy."""
-        return self.in_kernels and all(given.dtype != "F64" for given in self.all_inputs)
+        """Whether kernels take blocks from the file to the output. They leave float64 to NumPy."""
+        return self.in_kernels and all(source.dtype != "F64" for source in self.all_inputs)
 
     @cached_property
     def block(self) -> int:
@@ -81,11 +84,13 @@ class MergeStep:
 
         It depends on nothing but the step: blocks of another size would change the last digits of sums.
         """
-        several = min(4, max(1, 16 // len(self.all_inputs))) if self.holds_no_arrays else 1
+        several = 1
+        if self.holds_no_arrays:
+            several = min(4, max(1, 16 // len(self.all_inputs)))
         return self.unit * max(1, several * BLOCK // self.unit)
 
     def chunk(self, most: int) -> int:
-        """Return the elements of a chunk of whole blocks: at most `most`, unless one block has more."""
+        """Return the elements of a chunk of whole blocks: at most `most`, unless a single block has more."""
         return max(self.block, most // self.block * self.block)
 
     @property
@@ -99,7 +104,7 @@ class MergeStep:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a merge will cost. `passes` counts readings of the inputs; `memory_bytes` is private memory."""
+    """The cost of a merge. `passes` counts readings of the inputs; `least_memory_bytes` is private memory."""
 
     bytes_read: int
     bytes_written: int
@@ -120,10 +125,12 @@ class Parent:
 
 @dataclass(frozen=True)
 class Making:
-    """How another command than `cuvee merge` makes an output, whose plan only copies from one source made for it.
+    """How another command than `cuvee merge` makes an output, whose plan only copies from a source made for it.
 
-    `command` makes it again. `recipe_digest` identifies what it was told. `how` is a sentence for the card, `record`
-    what `cuvee.json` says besides. `unlike_mergekit` says in which ways mergekit's output would be another.
+    - `command` makes it again.
+    - `recipe_digest` identifies the settings that it was made with.
+    - `how` is a sentence for the card, `record` adds entries to `cuvee.json`.
+    - `unlike_mergekit` says in which ways mergekit's output would be another.
     """
 
     command: str
@@ -141,10 +148,15 @@ class Making:
 class Plan:
     """All steps of a merge, in the order of the output's tensors.
 
-    `repositories` says for each model of a hub which commit it is; None for the others. `adapters` are those that are
-    added to models. `device` is where numbers are calculated. `warnings` tell what may be lost or wrong; `notes` tell
-    what was decided and needs nothing done. `stack_cut` says which layers slices take. `statistics` are those of the
-    models' inputs, None for a model without.
+    By model, with None where a model has none:
+
+    - `places`: folders or files.
+    - `repositories`: the repositories of models on a hub, with their commits.
+    - `adapters`: the adapters that are added to models.
+    - `statistics`: statistics of the models' inputs.
+
+    `device` calculates the numbers. `warnings` tell of possible loss or faults; `notes` tell of decisions that need
+    nothing done. `stack_cut` says which layers slices take.
     """
 
     recipe: Recipe
@@ -190,12 +202,12 @@ class Plan:
         if self.making is not None:
             return self.making.parents
         adapters = self.adapters or (None,) * len(self.models)
-        return tuple(
-            Parent(str(model), source, repository, adapter.repository if adapter is not None else None)
-            for model, source, repository, adapter in zip(
-                self.models, self.sources, self.repositories, adapters, strict=True
-            )
-        )
+        parents = []
+        for which, model in enumerate(self.models):
+            adapter = adapters[which]
+            adapter_repository = adapter.repository if adapter is not None else None
+            parents.append(Parent(str(model), self.sources[which], self.repositories[which], adapter_repository))
+        return tuple(parents)
 
     @property
     def recipe_digest(self) -> str:
@@ -206,19 +218,22 @@ class Plan:
         """Say whether the bytes are the same on every machine: not by a modifier of matrices, nor on a GPU."""
         if self.making is not None:
             return self.making.reproducible
-        exact = self.method.reproducible == "bits" and not any(step.whole for step in self.steps)
-        return "bits" if exact else "tolerance"
+        if any(step.whole for step in self.steps):
+            return "tolerance"
+        return "bits" if self.method.reproducible == "bits" else "tolerance"
 
     @property
     def digest(self) -> str:
         """SHA-256 of the recipe, the steps, the inputs' headers and statistics, and a device that is no processor."""
-        content = {
+        content: dict[str, Any] = {
             "recipe": self.recipe_digest,
             "steps": [_plain(step) for step in self.steps],
             "inputs": [_headers(source) for source in self.sources],
-            **({"device": self.device} if self.device != "cpu" else {}),
-            **({"statistics": [own and own.digest for own in self.statistics]} if any(self.statistics) else {}),
         }
+        if self.device != "cpu":
+            content["device"] = self.device
+        if any(self.statistics):
+            content["statistics"] = [own and own.digest for own in self.statistics]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -230,7 +245,7 @@ def conflicts(parents: Sequence[Parent]) -> tuple[str, ...]:
 
 
 def _headers(source: TensorSource) -> dict[str, Any]:
-    """Return what identifies an input wherever it is, on a hub or here: nothing of its numbers."""
+    """Return the facts that identify an input wherever it is, on a hub or here: nothing of its numbers."""
     return {
         name: {"size": file.size, "header_blake3": file.header_blake3, "sha256": None}
         for name, file in source.files().items()
@@ -238,8 +253,14 @@ def _headers(source: TensorSource) -> dict[str, Any]:
 
 
 def _plain(step: MergeStep) -> list[Any]:
-    inputs = [
-        [i.model, i.tensor, i.identity, i.occurrence, *([i.rows.digest] if i.rows else [])] for i in step.all_inputs
-    ]
-    cut = [[step.cut.stacked, step.cut.sizes, step.cut.input_first]] if step.cut else []
-    return [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale, *cut]
+    """Return a step's numbers for the digest. New entries come only where they are set: old digests stay."""
+    inputs = []
+    for source in step.all_inputs:
+        entry = [source.model, source.tensor, source.identity, source.occurrence]
+        if source.rows:
+            entry.append(source.rows.digest)
+        inputs.append(entry)
+    plain = [step.name, step.dtype, list(step.shape), step.action, inputs, dict(step.settings), step.scale]
+    if step.cut:
+        plain.append([step.cut.stacked, step.cut.sizes, step.cut.input_first])
+    return plain

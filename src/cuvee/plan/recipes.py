@@ -13,8 +13,10 @@ EXPECTED = "a Recipe or the path of one"
 
 
 def as_recipe(recipe: Recipe | Path | str) -> Recipe:
-    """Return a recipe, read if it is a path. Raises ArgumentError for anything else, RecipeError for what is in it."""
-    return recipe if isinstance(recipe, Recipe) else read_recipe(recipe_path(recipe, EXPECTED), language())
+    """Return a recipe, read if it is a path. Raises ArgumentError for anything else, RecipeError for a wrong recipe."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    return read_recipe(recipe_path(recipe, EXPECTED), language())
 
 
 def as_stages(recipes: Sequence[Recipe] | Recipe | Path | str) -> tuple[Recipe, ...]:

@@ -1,7 +1,7 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cuvee.adapters import Adapted
@@ -25,39 +25,72 @@ from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
-"""Files that can be a model by themselves: what a mistyped name may have meant."""
+"""Files that can be a model by themselves, and that a mistyped name may have meant."""
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model of a recipe, opened by its headers.
+
+    - `place`: its folder or file; None for a model that is handed over or still on a hub.
+    - `repository`: its repository, if it is on a hub.
+    - `adapter`: the adapter that `source` adds to the base, for a reference `base+adapter`.
+    - `unseen`: tensors that exist but whose headers cannot be read, because of a problem of the opening.
+    """
+
+    reference: ModelRef
+    source: TensorSource
+    place: Path | None = None
+    repository: Repository | None = None
+    adapter: FoundAdapter | None = None
+    unseen: frozenset[str] = frozenset()
+
+    @property
+    def identity(self) -> tuple[Path, Path | None]:
+        """The places of model and adapter: two models with the same identity are the same model."""
+        if self.repository is not None:
+            place = self.repository.folder
+        else:
+            place = self.place.resolve() if self.place is not None else Path()
+        return place, self.adapter.place if self.adapter is not None else None
+
+    def missing_bytes(self, hub: Hub) -> int:
+        """Return the bytes of model and adapter that a merge would download."""
+        missing = 0
+        if self.repository is not None:
+            names = self.repository.wanted(weight_names(hub, self.repository))
+            missing += missing_bytes(self.repository, names)
+        if self.adapter is not None:
+            missing += self.adapter.missing_bytes
+        return missing
 
 
 @dataclass(frozen=True)
 class Opening:
-    """The models of a recipe, as far as they could be opened, and what is wrong with them.
+    """The models of a recipe in its order, and the problems found while they were opened."""
 
-    `places` are folders or files, None for models that are given or still on a hub. `unseen` are a model's tensors
-    that exist but of which nothing more is known, because of one of the problems.
-    """
-
-    sources: tuple[TensorSource, ...]
-    places: tuple[Path | None, ...]
-    repositories: tuple[Repository | None, ...]
+    models: tuple[OpenedModel, ...]
     bytes_downloaded: int = 0
     problems: tuple[CuveeError, ...] = ()
-    unseen: Mapping[ModelRef, frozenset[str]] = field(default_factory=dict)
-    adapters: tuple[FoundAdapter | None, ...] = ()
 
+    @property
+    def sources(self) -> tuple[TensorSource, ...]:
+        return tuple(model.source for model in self.models)
 
-@dataclass(frozen=True)
-class _Stored:
-    """A model as it is stored: nothing decoded, and without its adapter."""
+    def with_sources(self, sources: Iterable[TensorSource]) -> "Opening":
+        """Return the same models with other tensors."""
+        pairs = zip(self.models, sources, strict=True)
+        return replace(self, models=tuple(replace(model, source=source) for model, source in pairs))
 
-    source: TensorSource
-    place: Path | None
-    repository: Repository | None = None
+    def with_problems(self, *problems: CuveeError) -> "Opening":
+        """Return the opening with further problems."""
+        return replace(self, problems=(*self.problems, *problems))
 
 
 def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     """Find a model on the disk: from the current folder, as mergekit does, or else from the recipe's.
 
-    Returns None for what is not there but may be a name on a hub. Raises CheckpointError.
+    Returns None for a reference that is not on the disk but may be a name on a hub. Raises CheckpointError.
     """
     try:
         here = Path(model.path).expanduser()
@@ -68,10 +101,10 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     if (is_here or is_beside) and model.revision:
         hint = f"name the folder of '{model.revision}' itself"
         raise CheckpointError("a folder has no revisions", where=str(model), hint=hint)
+    if is_here and is_beside and beside.resolve() != here.resolve():
+        message = f"'{model.path}' is both in the current folder and beside the recipe"
+        raise CheckpointError(message, where=str(model), hint="give the whole path")
     if is_here:
-        if is_beside and beside.resolve() != here.resolve():
-            message = f"'{model.path}' is both in the current folder and beside the recipe"
-            raise CheckpointError(message, where=str(model), hint="give the whole path")
         return here
     if is_beside:
         return beside
@@ -81,126 +114,166 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
 
 
-def _missing(hub: Hub, repository: Repository) -> int:
-    return missing_bytes(repository, repository.wanted(weight_names(hub, repository)))
-
-
-def _given(reference: str, given: Mapping[str, Path]) -> Path:
-    if reference not in given:
-        raise CheckpointError("no place was given for this model", where=reference)
-    return given[reference]
-
-
 def _looked(folder: Path | None) -> str:
-    looked = dict.fromkeys([Path.cwd(), *([folder.resolve()] if folder is not None else [])])
-    return f"looked in {' and '.join(map(str, looked))}"
+    folders = [Path.cwd()]
+    if folder is not None:
+        folders.append(folder.resolve())
+    shown = " and ".join(map(str, dict.fromkeys(folders)))
+    return f"looked in {shown}"
 
 
 def find_on_hub(model: ModelRef, folder: Path | None, hub: Hub) -> Repository:
-    """Find a model on the hub. Raises CheckpointError that says where else was looked."""
+    """Find a model on the hub. Raises CheckpointError that names the folders in which it is not either."""
     try:
         return find_repository(hub, model.path, model.revision)
     except CheckpointError as error:
-        if guess := nearest(model.path, folder, suffixes=WEIGHTS):
-            raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=guess) from error
-        hint = f"{error.hint}; if you mean a folder: {_looked(folder)}" if error.hint else _looked(folder)
+        hint = nearest(model.path, folder, suffixes=WEIGHTS)
+        if hint is None:
+            hint = _looked(folder)
+            if error.hint:
+                hint = f"{error.hint}; if you mean a folder: {hint}"
         raise CheckpointError(f"no such folder, and {error.message}", where=error.where, hint=hint) from error
 
 
 def open_model(written: str, hub: Hub, folder: Path | None = None) -> TensorSource:
-    """Find one model from the current folder or from `folder`, and open it by its headers.
+    """Find a model from the current folder or from `folder`, and open it by its headers.
 
     Raises RecipeError for a bad reference, CheckpointError for the rest.
     """
-    try:
-        model = parse_reference(written)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    model = _reference(written)
     place = place_of(model, folder)
     if place is not None:
         source = open_files(place)
     else:
-        found = open_repository(hub, find_on_hub(model, folder, hub))
-        if found.problems:
-            raise several(found.problems)
-        source = found.checkpoint
-    return adapted(readable_base(source, model.path), model, folder, hub)[0] if model.adapter else source
+        partly = open_repository(hub, find_on_hub(model, folder, hub))
+        if partly.problems:
+            raise several(partly.problems)
+        source = partly.checkpoint
+    if not model.adapter:
+        return source
+    source, _ = adapted(readable_base(source, model.path), model, folder, hub)
+    return source
+
+
+def _reference(written: str) -> ModelRef:
+    try:
+        return parse_reference(written)
+    except ValueError as error:
+        raise RecipeError(str(error)) from error
 
 
 def open_models(
     recipe: Recipe,
     hub: Hub,
     stages: Mapping[ModelRef, TensorSource] | None = None,
-    given: Mapping[str, Path] | None = None,
+    places: Mapping[str, Path] | None = None,
 ) -> Opening:
-    """Open every model of a recipe by its headers. Raises CheckpointError if of some model nothing can be known.
+    """Open every model of a recipe by its headers.
 
-    `stages` are models that earlier recipes make, by the names that they have there. With `given` its folders are the
-    only places that are looked at: of models by reference as the recipe has it, of adapters by what follows the base,
-    "+" and all.
+    - `stages`: models that earlier recipes make, by the names that they have there.
+    - `places`: if given, nothing else is searched: the folders of models by reference as the recipe has it, and the
+      folders of adapters by the text that follows the base, "+" and all.
+
+    Raises CheckpointError with all problems if a model could not be opened at all. Other problems are in the opening.
     """
-    stages = stages or {}
-    stored: dict[ModelRef, _Stored] = {}
+    search = _Search(recipe.folder, hub, stages or {}, places)
     problems: list[CuveeError] = []
-    unseen: dict[ModelRef, frozenset[str]] = {}
-    for model in recipe.models():
-        if model in stages:
-            stored[model] = _Stored(stages[model], stages[model].place)
-            continue
+    stored: list[OpenedModel] = []
+    for reference in recipe.models():
         try:
-            place = place_of(model, recipe.folder) if given is None else _given(str(model), given)
-            if place is not None:
-                source, wrong, unseen[model] = open_files_partly(place)
-                stored[model] = _Stored(source, place)
-            else:
-                repository = find_on_hub(model, recipe.folder, hub)
-                found = open_repository(hub, repository)
-                source, wrong, unseen[model] = found.checkpoint, found.problems, found.unseen
-                stored[model] = _Stored(source, source.place, repository)
-            problems += wrong
+            model, broken = search.stored(reference)
+            stored.append(model)
+            problems += broken
         except CheckpointError as error:
-            problems.extend(error.problems or (error,))
-    opened: list[TensorSource] = []
-    adapters: list[FoundAdapter | None] = []
-    shared = with_shared_folders({model: own.source for model, own in stored.items()})
-    for model, source in shared.items():
-        adapter = None
-        place = stored[model].place
+            problems += error.problems or (error,)
+
+    models: list[OpenedModel] = []
+    for model in with_shared_folders(stored):
         try:
-            if model.adapter:
-                source = readable_base(source, str(place or model.path))
-                place_of_adapter = None if given is None else _given(f"+{model.adapter_text}", given)
-                source, adapter = adapted(source, model, recipe.folder, hub, place_of_adapter)
-            elif model not in stages:
-                source = readable(source, str(place or model))
+            model = search.readable(model)
+            model = search.adapted(model)
         except CheckpointError as error:
-            problems.extend(error.problems or (error,))
-        adapters.append(adapter)
-        opened.append(source)
-    if len(opened) < len(recipe.models()):
+            problems += error.problems or (error,)
+        models.append(model)
+
+    if len(models) < len(recipe.models()):
         raise several(problems)
-    places = [own.place for own in stored.values()]
-    repositories = [own.repository for own in stored.values()]
-    refuse_two_names(recipe, places, repositories, adapters, stages)
-    missing = sum(_missing(hub, repository) for repository in repositories if repository is not None)
-    missing += sum(adapter.missing_bytes for adapter in adapters if adapter is not None)
+    refuse_two_names(recipe, [model for model in models if model.reference not in search.stages])
+    missing = sum(model.missing_bytes(hub) for model in models)
     try:
         refuse_small_disk(hub, missing)
     except CuveeError as error:
         problems.append(error)
-    return Opening(tuple(opened), tuple(places), tuple(repositories), missing, tuple(problems), unseen, tuple(adapters))
+    return Opening(tuple(models), missing, tuple(problems))
 
 
-def with_shared_folders(sources: Mapping[ModelRef, TensorSource]) -> dict[ModelRef, TensorSource]:
-    """Return the models without sub-folders of weights that nothing names as parts and that not all models have.
+@dataclass(frozen=True)
+class _Search:
+    """Where the models of a recipe are searched: among the stages, in `places` only if there are any, else anywhere."""
 
-    They are then left out as other files of weights are. All models have one if names and shapes in it are the same.
+    folder: Path | None
+    hub: Hub
+    stages: Mapping[ModelRef, TensorSource]
+    places: Mapping[str, Path] | None
+
+    def stored(self, reference: ModelRef) -> tuple[OpenedModel, tuple[CuveeError, ...]]:
+        """Open a model as it is stored, nothing decoded and without its adapter; return it with problems of its files.
+
+        Raises CheckpointError.
+        """
+        if reference in self.stages:
+            source = self.stages[reference]
+            return OpenedModel(reference, source, source.place), ()
+        if self.places is not None:
+            place: Path | None = self._place(str(reference))
+        else:
+            place = place_of(reference, self.folder)
+        if place is not None:
+            source, problems, unseen = open_files_partly(place)
+            return OpenedModel(reference, source, place, unseen=unseen), problems
+        repository = find_on_hub(reference, self.folder, self.hub)
+        partly = open_repository(self.hub, repository)
+        source = partly.checkpoint
+        return OpenedModel(reference, source, source.place, repository, unseen=partly.unseen), partly.problems
+
+    def readable(self, model: OpenedModel) -> OpenedModel:
+        """Decode a model's numbers, those of a stage but for a base excepted. Raises CheckpointError."""
+        reference = model.reference
+        if reference.adapter:
+            where = str(model.place or reference.path)
+            return replace(model, source=readable_base(model.source, where))
+        if reference in self.stages:
+            return model
+        return replace(model, source=readable(model.source, str(model.place or reference)))
+
+    def adapted(self, model: OpenedModel) -> OpenedModel:
+        """Add the adapter that a model's reference names, if it names any. Raises CheckpointError."""
+        reference = model.reference
+        if not reference.adapter:
+            return model
+        place = None if self.places is None else self._place(f"+{reference.adapter_text}")
+        source, adapter = adapted(model.source, reference, self.folder, self.hub, place)
+        return replace(model, source=source, adapter=adapter)
+
+    def _place(self, reference: str) -> Path:
+        if self.places is None or reference not in self.places:
+            raise CheckpointError("no place was given for this model", where=reference)
+        return self.places[reference]
+
+
+def with_shared_folders(models: Sequence[OpenedModel]) -> list[OpenedModel]:
+    """Leave out sub-folders of weights that no index names as parts of a model and that not all models have.
+
+    They are then treated like other files of weights. All models have a folder if its names and shapes are the same.
     """
-    shared = dict(sources)
-    for model, source in sources.items():
-        if isinstance(source, Checkpoint) and source.others:
-            alone = [folder for folder in source.others if not _all_have(folder, sources.values())]
-            shared[model] = source.without(alone)
+    sources = [model.source for model in models]
+    shared = []
+    for model in models:
+        if isinstance(model.source, Checkpoint):
+            alone = [folder for folder in model.source.others if not _all_have(folder, sources)]
+            if model.source.others:
+                model = replace(model, source=model.source.without(alone))
+        shared.append(model)
     return shared
 
 
@@ -210,41 +283,35 @@ def _all_have(folder: str, sources: Iterable[TensorSource]) -> bool:
 
 
 def _shapes_in(folder: str, source: TensorSource) -> dict[str, tuple[int, ...]]:
-    return {name: spec.shape for name, spec in source.tensors.items() if name.startswith(folder)}
+    names = [name for name in source.tensors if name.startswith(folder)]
+    return {name: source.tensors[name].shape for name in names}
 
 
-def refuse_two_names(
-    recipe: Recipe,
-    places: list[Path | None],
-    repositories: list[Repository | None],
-    adapters: list[FoundAdapter | None],
-    made: Container[ModelRef],
-) -> None:
-    """Raise RecipeError if two references are one place: the model would count as two."""
+def refuse_two_names(recipe: Recipe, models: Iterable[OpenedModel]) -> None:
+    """Raise RecipeError if two references are the same place: the model would count as two."""
     seen: dict[tuple[Path, Path | None], ModelRef] = {}
-    for model, place, repository, adapter in zip(recipe.models(), places, repositories, adapters, strict=True):
-        if model in made:
-            continue
-        resolved = repository.folder if repository is not None else place.resolve() if place is not None else Path()
-        first = seen.setdefault((resolved, adapter.place if adapter is not None else None), model)
-        if first != model:
-            message = f"'{first}' and '{model}' are the same place: {resolved}"
+    for model in models:
+        first = seen.setdefault(model.identity, model.reference)
+        if first != model.reference:
+            message = f"'{first}' and '{model.reference}' are the same place: {model.identity[0]}"
             raise RecipeError(message, where=recipe.source, hint="write it the same way everywhere")
 
 
 def given_models(recipe: Recipe, models: Mapping[ModelRef, TensorSource]) -> Opening:
-    """Take every model of a recipe from `models`."""
+    """Take every model of a recipe from `models`. Raises CheckpointError if any is not there."""
     missing = [str(model) for model in recipe.models() if model not in models]
     if missing:
         raise CheckpointError(f"expected every model of the recipe, found no {', '.join(missing)}")
-    sources = tuple(readable(models[model], str(model)) for model in recipe.models())
-    nothing = (None,) * len(sources)
-    return Opening(sources, nothing, nothing, adapters=nothing)
+    opened = []
+    for reference in recipe.models():
+        source = readable(models[reference], str(reference))
+        opened.append(OpenedModel(reference, source))
+    return Opening(tuple(opened))
 
 
 @dataclass(frozen=True)
 class FoundModel:
-    """A model whose files are all here: the name it was asked for by, its folder or file, and its commit on a hub."""
+    """A model whose files are all here: the name by which it was asked for, its folder or file, its hub commit."""
 
     name: str
     place: Path
@@ -252,7 +319,7 @@ class FoundModel:
 
 
 def folder_of(model: str, hub: Hub, progress: Progress, *, wanted: Callable[[str], bool] = lambda _: True) -> Path:
-    """Return the folder or file of a model, downloading the `wanted` files of one on a hub. Raises CuveeError."""
+    """Return the folder or file of a model; of a model on a hub, download the `wanted` files. Raises CuveeError."""
     return find_model(model, hub, progress, wanted=wanted).place
 
 
@@ -264,21 +331,18 @@ def find_model(
     folder: Path | None = None,
     wanted: Callable[[str], bool] = lambda _: True,
 ) -> FoundModel:
-    """Find a model from the current folder or from `folder`, or download the `wanted` files of one on a hub.
+    """Find a model from the current folder or from `folder`, or download its `wanted` files from a hub.
 
     Raises CuveeError.
     """
-    try:
-        reference = parse_reference(model)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
+    reference = _reference(model)
     if reference.adapter:
         hint = "write the two as one model first: cuvee adapters apply BASE ADAPTER OUT"
         raise RecipeError(f"'{model}' is a base and an adapter; this needs a model's own folder", hint=hint)
-    return _found(reference, hub, progress, folder, wanted)
+    return _downloaded(reference, hub, progress, folder, wanted)
 
 
-def _found(
+def _downloaded(
     reference: ModelRef, hub: Hub, progress: Progress, folder: Path | None, wanted: Callable[[str], bool]
 ) -> FoundModel:
     place = place_of(reference, folder)
@@ -287,18 +351,16 @@ def _found(
     repository = find_on_hub(reference, folder, hub)
     if not hub.is_offline:
         names = repository.wanted(weight_names(hub, repository))
-        download(hub, repository, [name for name in names if wanted(name)], progress)
+        download(hub, repository, list(filter(wanted, names)), progress)
     return FoundModel(str(reference), repository.folder, repository)
 
 
 def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
-    """Return a model, with its adapter if it has one, whose tensors can be read: what the cache lacks is downloaded."""
-    try:
-        model = parse_reference(written)
-    except ValueError as error:
-        raise RecipeError(str(error)) from error
-    place = _found(model, hub, progress, None, lambda _: True).place
+    """Return a model, with its adapter if the reference names any, downloading files that the cache lacks."""
+    model = _reference(written)
+    place = _downloaded(model, hub, progress, None, lambda _: True).place
     if not model.adapter:
         return readable(open_files(place), str(place))
-    found = find_adapter(model.adapter, model.adapter_revision, None, hub)
-    return Adapted(readable_base(open_files(place), model.path), fetched_adapter(hub, found, progress).adapter)
+    adapter = find_adapter(model.adapter, model.adapter_revision, None, hub)
+    adapter = fetched_adapter(hub, adapter, progress)
+    return Adapted(readable_base(open_files(place), model.path), adapter.adapter)

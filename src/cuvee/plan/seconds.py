@@ -1,13 +1,14 @@
 """How long matrix methods take, from the shapes and a fraction of a second's measurement of this machine."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 
 from cuvee.ops.blas import one_thread_a_matrix
+from cuvee.ops.work import Work
 from cuvee.plan.matrices import works_of
 from cuvee.plan.plan import Plan
 
@@ -18,12 +19,12 @@ _MARGIN = 1.5
 """Forecasts are budgets: matrices beyond the caches, and memory touched for the first time, take more than counted."""
 
 _BYTES_PER_SECOND = 1e9
-"""What reading, converting and writing numbers is counted as."""
+"""The speed of reading, converting and writing numbers that forecasts assume."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What one core does: operations of products a second, and seconds of an eigendecomposition over its size³."""
+    """The speed of a core: operations of products a second, and seconds of an eigendecomposition over its size³."""
 
     operations: float
     decomposition: float
@@ -31,7 +32,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Seconds:
-    """A forecast: seconds of one core in all, those of the longest step, and how many matrices there are."""
+    """A forecast: seconds of a single core in all and for the longest step, and the number of matrices."""
 
     total: float
     longest: float
@@ -43,23 +44,29 @@ class Seconds:
 
 
 def forecast_seconds(plan: Plan, rates: Rates | None = None) -> Seconds | None:
-    """Forecast how long a plan takes, None if no step is done on whole matrices: others take as long as their bytes."""
+    """Forecast how long a plan takes; None if no step works on whole matrices: others take as long as their bytes."""
     if not any(step.cut for step in plan.steps):
         return None
     rates = rates or measured_rates()
-    works = [works_of(step, plan.method, plan.recipe.post) for step in plan.steps]
-    each = [
-        _MARGIN * sum(work.operations for work in found) / rates.operations
-        + _MARGIN * sum(size**3 for work in found for size in work.decompositions) * rates.decomposition
-        for found in works
-    ]
-    bytes_ = (plan.forecast.bytes_read + plan.forecast.bytes_written) / _BYTES_PER_SECOND
-    return Seconds(sum(each) + bytes_, max(each), sum(map(len, works)))
+    steps, matrices = [], 0
+    for step in plan.steps:
+        works = works_of(step, plan.method, plan.recipe.post)
+        steps.append(_MARGIN * _seconds_of(works, rates))
+        matrices += len(works)
+    bytes_moved = plan.forecast.bytes_read + plan.forecast.bytes_written
+    return Seconds(sum(steps) + bytes_moved / _BYTES_PER_SECOND, max(steps), matrices)
+
+
+def _seconds_of(works: Sequence[Work], rates: Rates) -> float:
+    """Return the seconds that matrices take on a core; a decomposition takes time by the cube of its size."""
+    products = sum(work.operations for work in works) / rates.operations
+    cubes = sum(size**3 for work in works for size in work.decompositions)
+    return products + cubes * rates.decomposition
 
 
 @cache
 def measured_rates() -> Rates:
-    """Time a product and an eigendecomposition on one core, not counting the time that others take of it."""
+    """Time a product and an eigendecomposition on a single core, without the time that others take of it."""
     values = np.random.default_rng(0).standard_normal((_SIZE, _SIZE))
     symmetric = values @ values.T
     with one_thread_a_matrix():

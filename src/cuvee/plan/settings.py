@@ -1,6 +1,6 @@
 """The numbers of each step: settings by model, filter and depth, and whether the method accepts them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ from cuvee.recipe.recipe import Chosen, Recipe
 from cuvee.recipe.setting import Scalar, Setting, value_at
 
 
-def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict[str, Any], float]:
-    """Return what the method's rule is told of one tensor, and the scale of its change."""
+def settings_of(out: Outline, members: Sequence[Member], draft: Draft) -> tuple[dict[str, Any], float]:
+    """Return the settings of the method's rule for a tensor, and the scale of its change."""
     resolved: dict[str, Any] = {}
     for name, setting in draft.method.settings.items():
         if name == "weight" and draft.recipe.weights is not None:
@@ -31,14 +31,16 @@ def settings_of(out: Outline, members: list[Member], draft: Draft) -> tuple[dict
     return own, scale
 
 
-def _ruled_weights(chosen: Chosen, out: Outline, members: list[Member], draft: Draft) -> dict[str, Any]:
+def _ruled_weights(chosen: Chosen, out: Outline, members: Sequence[Member], draft: Draft) -> dict[str, Any]:
     """Return the weights that a rule gives, or nothing if it has to measure the models first."""
     rule = weight_rules()[chosen.key]
     if rule.measures(chosen.settings):
         return {}
+    models: Any = len(members)
+    if rule.by_loss:
+        models = [_loss(member, draft) for member in members]
     try:
-        seen: Any = [_loss(member, draft) for member in members] if rule.by_loss else len(members)
-        return {"weight": tuple(rule.rule(seen, **chosen.settings))}
+        return {"weight": tuple(rule.rule(models, **chosen.settings))}
     except ValueError as error:
         draft.refused.setdefault(str(error), []).append(out.name)
         return {"weight": (1.0,) * len(members)}
@@ -46,18 +48,21 @@ def _ruled_weights(chosen: Chosen, out: Outline, members: list[Member], draft: D
 
 def _loss(member: Member, draft: Draft) -> float:
     """Return a model's loss by its statistics; 0 where there is none, which is a problem that was noted."""
-    own = draft.statistics.get(member.model)
-    return 0.0 if own is None else own.record.loss or 0.0
+    statistics = draft.statistics.get(member.model)
+    if statistics is None or statistics.record.loss is None:
+        return 0.0
+    return statistics.record.loss
 
 
 def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) -> Scalar | None:
     scopes = [out.part.settings, draft.recipe.settings]
     if member is not None and member.source is not None:
         scopes.insert(0, member.source.settings)
-    # as in mergekit, what each model may set goes by that model's name for the tensor
-    found = value_at(scopes, setting.name, member.tensor if member else out.name, out.depth)
-    if found is not None:
-        return setting.plain(found)
+    # As in mergekit, filters of a setting by model look at that model's name for the tensor.
+    tensor = member.tensor if member else out.name
+    value = value_at(scopes, setting.name, tensor, out.depth)
+    if value is not None:
+        return setting.plain(value)
     if setting.required:
         draft.lacking[(setting.name, str(member.model) if member else "")] += 1
         return 0.0
@@ -65,10 +70,12 @@ def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) 
 
 
 def rule_accepts(step: MergeStep, draft: Draft) -> bool:
-    """Try settings that alone decide the coefficients, so that bad ones are known before a tensor is read."""
+    """Try settings that alone decide the coefficients, so that bad settings are refused before a tensor is read."""
     method = draft.method
-    known = all(survey is gram for survey in method.surveys.values())
-    if method.kind != "coefficient" or not known or draft.lacking or measures_weights(draft.recipe):
+    needs_tensors = any(survey is not gram for survey in method.surveys.values())
+    if method.kind != "coefficient" or needs_tensors:
+        return True
+    if draft.lacking or measures_weights(draft.recipe):
         return True
     settings = as_arrays(step.settings)
     settings |= dict.fromkeys(method.surveys, np.eye(len(step.inputs)))  # of unrelated models
@@ -85,21 +92,25 @@ def rule_accepts(step: MergeStep, draft: Draft) -> bool:
 def shares(settings: Mapping[str, Any], scale: float, models: int, *, has_base: bool) -> tuple[float, ...]:
     """Return the shares that models have in a plain mean, which add up to 1, by the weights that a method gives them.
 
-    With a base, whose share comes last, it has what the weights and the `scale` of the change leave of 1. Models share
-    equally where a method has no weights, where they have yet to be measured, and where one of them is negative.
+    The share of a base comes last: the rest that the weights and the `scale` of the change leave of 1. Models share
+    equally where a method has no weights, where they have yet to be measured, and where any weight is negative.
     """
     weights = _plain_weights(settings, models)
     total = weights.sum()
     if not has_base:
         return tuple((weights / total).tolist())
-    used = min(1.0, max(scale, 0.0) * (1.0 if settings.get("normalize") else float(total)))
+    # The merge is base + scale · Σ wᵢ (modelᵢ - base): the models' shares are scale · wᵢ, unless normalised.
+    sum_of_weights = 1.0 if settings.get("normalize") else float(total)
+    used = min(1.0, max(scale, 0.0) * sum_of_weights)
     return (*(weights / total * used).tolist(), 1.0 - used)
 
 
 def _plain_weights(settings: Mapping[str, Any], models: int) -> np.ndarray:
     weights = settings.get("weight")
-    if isinstance(weights, tuple) and min(weights) >= 0 and sum(weights) > 0:
-        return np.asarray(weights, np.float64)
+    if isinstance(weights, tuple):
+        is_plain = min(weights) >= 0 and sum(weights) > 0
+        if is_plain:
+            return np.asarray(weights, np.float64)
     if "t" in settings and models == 2:
         return np.asarray([1.0 - settings["t"], settings["t"]])
     return np.full(models, 1.0 / models)
@@ -112,7 +123,7 @@ def measures_weights(recipe: Recipe) -> bool:
 
 
 def note_settings(draft: Draft) -> None:
-    """Say once what settings lack and what is wrong with them, however many tensors have them."""
+    """Note each missing or refused setting once, however many tensors have it."""
     for (name, model), count in draft.lacking.items():
         whose = f" for {model}" if model else ""
         hint = f"'{draft.method.key}' needs it; set it for the model, or for all under the recipe's 'parameters'"
@@ -125,5 +136,8 @@ def note_settings(draft: Draft) -> None:
 
 
 def as_arrays(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's settings as a rule takes them: one number a model as an array."""
-    return {name: np.asarray(value) if isinstance(value, tuple) else value for name, value in settings.items()}
+    """Return a step's settings as a rule takes them: numbers by model as an array."""
+    arrays = {}
+    for name, value in settings.items():
+        arrays[name] = np.asarray(value) if isinstance(value, tuple) else value
+    return arrays

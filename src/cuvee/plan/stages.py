@@ -1,4 +1,4 @@
-"""Plans of recipes that follow one another: what a stage will make is known from its plan, before it is made."""
+"""Plans of recipes that follow each other: a stage's plan describes its output before it is made."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -20,9 +20,9 @@ PRIVATE = "-private"
 
 
 def find_statistics(draft: Draft, *, only_places: bool) -> None:
-    """Open the statistics that the recipe names, and note what is wrong with them.
+    """Open the statistics that the recipe names, and note their problems.
 
-    `only_places` says that nothing but given folders may be looked at.
+    `only_places` says that only the models' own folders may be read.
     """
     written = _written(draft)
     if written and only_places:
@@ -44,7 +44,7 @@ def find_statistics(draft: Draft, *, only_places: bool) -> None:
 
 
 def _written(draft: Draft) -> dict[ModelRef, str]:
-    """Return the folder that the recipe names for each model; a model has one, however often it is named."""
+    """Return the folder that the recipe names for each model, which may be named several times but not otherwise."""
     folders: dict[ModelRef, str] = {}
     for part in draft.recipe.slices:
         for source in part.sources:
@@ -57,27 +57,27 @@ def _written(draft: Draft) -> dict[ModelRef, str]:
 
 
 def _place_of(folder: str, beside: Path | None) -> Path:
-    """Find a folder from the current one, or else from the recipe's, as models are found."""
+    """Find a folder from the current folder, or else from the recipe's, as models are found."""
     here = Path(folder).expanduser()
-    if here.exists() or beside is None or here.is_absolute():
+    if here.exists() or beside is None:
         return here
-    return beside / here
+    return beside / here  # an absolute path stays as it is
 
 
 def check_model(statistics: Statistics, model: str, source: TensorSource) -> None:
-    """Refuse statistics of other weights, or of a private part. What is not downloaded or made yet is checked later.
+    """Refuse statistics of other weights, or of a private part of a task. Raises CheckpointError.
 
-    Raises CheckpointError.
+    The weights of a model that is not downloaded or made yet are checked later.
     """
     record = statistics.record
     if record.text.name.endswith(PRIVATE) or Path(record.text.name).stem.endswith(PRIVATE):
         message = f"these statistics are of '{record.text.name}', the private part of a task"
         raise CheckpointError(message, where=str(statistics.folder), hint="calibrate on the public part")
     try:
-        found = fingerprint(unaligned(source))
+        print_of_weights = fingerprint(unaligned(source))
     except CheckpointError:
         return
-    if found != record.model.fingerprint:
+    if print_of_weights != record.model.fingerprint:
         message = f"these statistics are of other weights than {model}: of {record.model.name}, as it was then"
         hint = f"cuvee calibrate {model} TEXT OUT"
         raise CheckpointError(message, where=str(statistics.folder), hint=hint)
@@ -91,54 +91,56 @@ def check_statistics(plan: Plan) -> None:
 
 
 def _check_need(draft: Draft) -> None:
-    """Note models that have no statistics at all where the method, a modifier or the weights need them."""
+    """Note models that have no statistics at all where the method or a modifier needs them."""
     recipe = draft.recipe
-    if draft.method.inputs:
+    for statistic in list(draft.method.inputs.values())[:1]:
         for part in recipe.slices:
             base = draft.base_of(part)
-            for source in part.sources:
-                if source.model != base:
-                    _need(draft, source.model, f"'{draft.method.key}'", next(iter(draft.method.inputs.values())))
+            models = [source.model for source in part.sources if source.model != base]
+            for model in models:
+                _need(draft, model, f"'{draft.method.key}'", statistic)
+    bases = {draft.base_of(part) for part in recipe.slices}
     for chosen in recipe.post:
         for statistic in modifiers()[chosen.key].inputs.values():
-            for base in {draft.base_of(part) for part in recipe.slices} - {None}:
+            for base in bases:
                 if base is not None:
                     _need(draft, base, f"'{chosen.key}'", statistic)
 
 
 def _need(draft: Draft, model: ModelRef, who: str, statistic: InputStatistic) -> None:
-    if model not in draft.statistics:
+    statistics = draft.statistics.get(model)
+    if statistics is None:
         message = f"{who} needs statistics of what this model's weights see"
-        hint = f"`cuvee calibrate {model} TEXT OUT`, and `statistics: OUT` below the model in `models`"
-    elif statistic.kind not in draft.statistics[model].record.keep:
-        message = (
-            f"{who} needs '{statistic.kind}', and its statistics keep {', '.join(draft.statistics[model].record.keep)}"
-        )
+        draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model)))
+    elif statistic.kind not in statistics.record.keep:
+        message = f"{who} needs '{statistic.kind}', and its statistics keep {', '.join(statistics.record.keep)}"
         hint = f"`cuvee calibrate {model} TEXT OUT --keep {statistic.kind}`"
-    else:
-        return
-    draft.problems.append(RecipeError(message, where=str(model), hint=hint))
+        draft.problems.append(RecipeError(message, where=str(model), hint=hint))
+
+
+def _how_to_calibrate(model: ModelRef) -> str:
+    return f"`cuvee calibrate {model} TEXT OUT`, and `statistics: OUT` below the model in `models`"
 
 
 def _check_tokens(draft: Draft) -> None:
-    """Statistics belong to the tokens of their model, and those of several models are compared on the same tokens."""
+    """Note statistics of other tokens than their model has, or than the statistics of the first model have."""
     first: tuple[ModelRef, str] | None = None
     for model, statistics in draft.statistics.items():
-        then = statistics.record.model.tokens_digest
-        now = _tokens_digest(draft, model)
-        if then is not None and now is not None and then != now:
-            message = f"these statistics were made with other tokens than {model} has"
-            draft.problems.append(CheckpointError(message, where=str(statistics.folder)))
-        if then is None:
+        digest = statistics.record.model.tokens_digest
+        if digest is None:
             continue
-        if first is not None and first[1] != then:
+        first = first or (model, digest)
+        where = str(statistics.folder)
+        if _tokens_digest(draft, model) not in (None, digest):
+            message = f"these statistics were made with other tokens than {model} has"
+            draft.problems.append(CheckpointError(message, where=where))
+        if first[1] != digest:
             message = f"statistics of {first[0]} and {model} were made with other tokens"
-            draft.problems.append(CheckpointError(message, where=str(statistics.folder)))
-        first = first or (model, then)
+            draft.problems.append(CheckpointError(message, where=where))
 
 
 def _tokens_digest(draft: Draft, model: ModelRef) -> str | None:
-    place = draft.aligned.opening.places[draft.index[model]]
+    place = draft.aligned.opening.models[draft.index[model]].place
     if place is None or not place.is_dir():
         return None
     try:
@@ -148,17 +150,21 @@ def _tokens_digest(draft: Draft, model: ModelRef) -> str | None:
 
 
 def _check_losses(draft: Draft) -> None:
-    """Losses are compared on one text, of every model that the rule weighs."""
+    """Note models without a loss that a rule weighs by losses, and losses on different texts."""
     chosen = draft.recipe.weights
     if chosen is None or not weight_rules()[chosen.key].by_loss:
         return
+    weighed = _weighed(draft)
+    texts = set()
     for model in draft.models:
-        own = draft.statistics.get(model)
-        if model in _weighed(draft) and (own is None or own.record.loss is None):
+        if model not in weighed:
+            continue
+        statistics = draft.statistics.get(model)
+        if statistics is None or statistics.record.loss is None:
             message = f"'weights: {chosen.key}' needs the loss of this model on a text"
-            hint = f"`cuvee calibrate {model} TEXT OUT`, and `statistics: OUT` below the model in `models`"
-            draft.problems.append(RecipeError(message, where=str(model), hint=hint))
-    texts = {draft.statistics[model].record.text.digest for model in _weighed(draft) if model in draft.statistics}
+            draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model)))
+        if statistics is not None:
+            texts.add(statistics.record.text.digest)
     if len(texts) > 1:
         message = f"'weights: {chosen.key}' compares losses, and the statistics are of {len(texts)} texts"
         hint = "calibrate every model on the one text that shows what the merge is for"
@@ -167,38 +173,47 @@ def _check_losses(draft: Draft) -> None:
 
 def _weighed(draft: Draft) -> set[ModelRef]:
     """Return the models that get a weight."""
-    subtracted = draft.method.base in ("delta", "optional")
+    is_subtracted = draft.method.base in ("delta", "optional")
     models: set[ModelRef] = set()
     for part in draft.recipe.slices:
         base = draft.base_of(part)
-        models |= {source.model for source in part.sources if not (subtracted and source.model == base)}
-        if base is not None and not subtracted:
-            models.add(base)
+        own = {source.model for source in part.sources}
+        if base is not None and is_subtracted:
+            own.discard(base)
+        elif base is not None:
+            own.add(base)
+        models |= own
     return models
 
 
 def has_inputs(step: MergeStep, draft: Draft) -> bool:
-    """Say whether there is what the method asks to know of the inputs of a step, of every model."""
-    return all(
-        _statistics_have(statistic, given, draft) for statistic in draft.method.inputs.values() for given in step.inputs
-    )
+    """Say whether every model has the statistics of a step's inputs that the method needs."""
+    for statistic in draft.method.inputs.values():
+        if not all(_statistics_have(statistic, source, draft) for source in step.inputs):
+            return False
+    return True
 
 
-def _statistics_have(statistic: InputStatistic, given: Input, draft: Draft) -> bool:
-    own = draft.statistics.get(draft.models[given.model])
-    return own is not None and own.has(statistic.kind, given.tensor)
+def _statistics_have(statistic: InputStatistic, source: Input, draft: Draft) -> bool:
+    statistics = draft.statistics.get(draft.models[source.model])
+    return statistics is not None and statistics.has(statistic.kind, source.tensor)
 
 
 def with_room_for_statistics(step: MergeStep, draft: Draft) -> MergeStep:
-    """Count the memory in which one model's Gram matrix is read."""
+    """Count the memory in which the largest Gram matrix of a model is read."""
     if step.cut is None or not draft.method.inputs:
         return step
-    bytes_read = max(draft.statistics[draft.models[given.model]].gram_bytes(given.tensor) for given in step.inputs)
-    return replace(step, holds=step.holds + bytes_read)
+    sizes = []
+    for source in step.inputs:
+        statistics = draft.statistics[draft.models[source.model]]
+        sizes.append(statistics.gram_bytes(source.tensor))
+    return replace(step, holds=step.holds + max(sizes))
 
 
 def note_fallback(step: MergeStep, place: TensorPlace, draft: Draft) -> None:
-    """Say of how many matrices there are no statistics."""
-    if draft.method.inputs and step.cut is None and cut_of(place, step.shape) is not None:
+    """Count a matrix that has no statistics, so that the plan says how many there are."""
+    if not draft.method.inputs or step.cut is not None:
+        return
+    if cut_of(place, step.shape) is not None:
         fallback = step.settings["fallback"]
         draft.decided[f"matrices without statistics of their inputs are merged by 'fallback: {fallback}'"] += 1

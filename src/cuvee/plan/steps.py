@@ -1,7 +1,9 @@
-"""Outline -> MergeStep: one output tensor's inputs, type and numbers."""
+"""Outline -> MergeStep: the inputs, type and numbers of an output tensor."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, kind_of, promoted
@@ -16,7 +18,6 @@ from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import rule_accepts, settings_of, shares
 from cuvee.plan.statistics import has_inputs, note_fallback, with_room_for_statistics
-from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure.roles import is_counter, is_factor, is_running_statistic
 from cuvee.structure.task_heads import has_tokens, task_head
@@ -28,65 +29,173 @@ FACTORS = (
     "differ: what they multiply to is not the product of their means"
 )
 
-Needed = list[tuple[ModelRef, str]]
-"""The models of a step and their names for its tensor, the base last where the method subtracts it."""
+LAMBDA_NEEDS_BASE = "'lambda' needs a base_model, whose task vectors it scales"
+
+
+@dataclass(frozen=True)
+class Ingredients:
+    """The tensors that a step combines.
+
+    `models` and `specs` go together: a tensor of each member, then the base's where the method subtracts the base.
+    `inputs` are the members', `base` is the base's.
+    """
+
+    members: tuple[Member, ...]
+    models: tuple[ModelRef, ...]
+    specs: tuple[TensorSpec, ...]
+    inputs: tuple[Input, ...]
+    base: Input | None
+
+    @property
+    def all_inputs(self) -> tuple[Input, ...]:
+        return self.inputs if self.base is None else (*self.inputs, self.base)
 
 
 def step_of(out: Outline, draft: Draft) -> MergeStep | None:
-    """Return the step that makes a tensor, or None where something is wrong with it, which is noted."""
+    """Return the step that makes a tensor, or None where a problem forbids it, which the draft notes."""
     if out.taken is not None:
         return _taken(out.name, *out.taken, draft)
-    method, recipe = draft.method, draft.recipe
-    base = draft.base_of(out.part) if method.base in ("delta", "optional") else None
+    ingredients = _ingredients(out, draft)
+    if ingredients is None or not _shapes_agree(out, ingredients, draft):
+        return None
+    if all(map(is_counter, ingredients.specs)):
+        return _counter(out, ingredients, draft)
+    if _is_copied(out, ingredients, draft):
+        return _copy_of_equals(out, ingredients, draft)
+    return _combined(out, ingredients, draft)
+
+
+def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep | None:
+    """Take a tensor from a model as it is."""
+    spec = _spec(model, tensor, name, draft)
+    if spec is None:
+        return None
+    rows = draft.row_map(model, tensor)
+    source = Input(draft.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
+    return MergeStep(name, spec.dtype, spec.shape, "copy", (source,), None, {})
+
+
+def _ingredients(out: Outline, draft: Draft) -> Ingredients | None:
+    """Find the tensors that an output is made of; None where any of them is missing."""
+    base = draft.base_of(out.part) if draft.method.base in ("delta", "optional") else None
     members = members_of(out.part, out, draft)
-    needed = [(m.model, m.tensor) for m in members] + ([(base, out.base_name)] if base else [])
-    specs = [_spec(model, tensor, out.name, draft) for model, tensor in needed]
-    if any(spec is None for spec in specs):
+    tensors = [(member.model, member.tensor) for member in members]
+    if base is not None:
+        tensors.append((base, out.base_name))
+    models, specs = [], []
+    for model, tensor in tensors:
+        spec = _spec(model, tensor, out.name, draft)
+        if spec is not None:
+            models.append(model)
+            specs.append(spec)
+    if len(specs) < len(tensors):
         return None
-    found = [spec for spec in specs if spec is not None]
-    if not _shapes_agree(out, needed, found, draft):
-        return None
-    inputs = _inputs(members, found, draft)
     base_input = None
     if base is not None:
         rows = draft.row_map(base, out.base_name)
-        base_input = Input(draft.index[base], out.base_name, found[-1].dtype, rows=rows)
-    if all(is_counter(spec) for spec in found):
-        return _counter(out, needed, draft)
-    if len(needed) > 1 and is_factor(out.name):
+        base_input = Input(draft.index[base], out.base_name, specs[-1].dtype, rows=rows)
+    inputs = _inputs(members, specs[: len(members)], draft)
+    return Ingredients(tuple(members), tuple(models), tuple(specs), inputs, base_input)
+
+
+def _spec(model: ModelRef, tensor: str, out: str, draft: Draft) -> TensorSpec | None:
+    tensors = draft.sources[model].tensors
+    spec = tensors.get(tensor)
+    has_problem = (model, tensor) in draft.reported or tensor in draft.unseen[model]
+    if spec is None and not has_problem:
+        # Guesses take long, and a draft with so many problems shows no more of them.
+        guess = closest(tensor, list(tensors)) if len(draft.problems) < MOST_SHOWN else None
+        hint = f"the closest is '{guess}'" if guess else None
+        message = f"has no tensor '{tensor}', needed for '{out}'"
+        draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
+    return spec
+
+
+def _inputs(members: Sequence[Member], specs: Sequence[TensorSpec], draft: Draft) -> tuple[Input, ...]:
+    """Return the members' inputs. Random draws depend on identity and occurrence: a model named twice draws twice."""
+    occurrences: Counter[str] = Counter()
+    inputs = []
+    for member, spec in zip(members, specs, strict=True):
+        model = draft.index[member.model]
+        identity = member.source.identity if member.source else member.model.without_revisions
+        rows = draft.row_map(member.model, member.tensor)
+        inputs.append(Input(model, member.tensor, spec.dtype, identity, occurrences[identity], rows))
+        occurrences[identity] += 1
+    return tuple(inputs)
+
+
+def _shapes_agree(out: Outline, ingredients: Ingredients, draft: Draft) -> bool:
+    if len({spec.shape for spec in ingredients.specs}) == 1:
+        return True
+    shapes = [list(spec.shape) for spec in ingredients.specs]
+    hint = None
+    if not draft.recipe.sliced and _is_of_head(out.name, draft):
+        hint = "`head: base`, or `head: MODEL`, takes such heads from one model"
+    message = f"'{out.name}' has different shapes: {_by_model(shapes, ingredients)}"
+    draft.shape_clashes.append(CheckpointError(message, hint=hint))
+    return False
+
+
+def _by_model(facts: Sequence[object], ingredients: Ingredients) -> str:
+    """Name a fact of each model: `F32 in a, BF16 in b`."""
+    pairs = zip(ingredients.models, facts, strict=True)
+    return ", ".join(f"{fact} in {model}" for model, fact in pairs)
+
+
+def _is_of_head(name: str, draft: Draft) -> bool:
+    tokens = has_tokens(draft.sources[draft.donor].config)
+    return task_head(name, has_tokens=tokens) is not None
+
+
+def _counter(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep | None:
+    """Take a counter from the donor, or else from the first model: no two trainings count the same."""
+    which = 0
+    if draft.donor in ingredients.models:
+        which = ingredients.models.index(draft.donor)
+    model = ingredients.models[which]
+    draft.decided[f"counters of training steps are taken from {model}"] += 1
+    return _taken(out.name, model, ingredients.all_inputs[which].tensor, draft)
+
+
+def _is_copied(out: Outline, ingredients: Ingredients, draft: Draft) -> bool:
+    """Say whether a tensor is copied where all models have the same; note why, where that may surprise."""
+    has_several = len(ingredients.specs) > 1
+    if has_several and is_factor(out.name):
         draft.decided[FACTORS] += 1
-        return _copy_of_equals(out, needed, found, inputs, base_input, draft)
-    if any(spec.dtype not in MERGEABLE for spec in found):
-        if len(needed) > 1 and kind_of(found[0].dtype) != "integers":
-            draft.decided[_copied(found[0].dtype)] += 1
-        return _copy_of_equals(out, needed, found, inputs, base_input, draft)
-    settings, scale = settings_of(out, members, draft)
-    _note_mixed(out, needed, draft)
-    if base is None and scale != 1:
-        draft.refused.setdefault("'lambda' needs a base_model, whose task vectors it scales", []).append(out.name)
-    dtype = _output_dtype(recipe, [draft.stored_dtype(model, tensor) for model, tensor in needed])
+        return True
+    if all(spec.dtype in MERGEABLE for spec in ingredients.specs):
+        return False
+    dtype = ingredients.specs[0].dtype
+    if has_several and kind_of(dtype) != "integers":
+        rule = "is copied where all models have the same, and refused where they differ"
+        draft.decided[f"{dtype}, {kind_of(dtype)}, {rule}"] += 1
+    return True
+
+
+def _copy_of_equals(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep:
+    """Take a tensor from the first model, once the merge sees that all have the same."""
+    dtypes = [spec.dtype for spec in ingredients.specs]
+    if len(set(dtypes)) > 1:
+        message = f"'{out.name}' is of different types: {_by_model(dtypes, ingredients)}"
+        draft.type_clashes.append(CheckpointError(message))
+    spec = ingredients.specs[0]
+    return MergeStep(out.name, spec.dtype, spec.shape, "copy", ingredients.inputs, ingredients.base, {})
+
+
+def _combined(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep | None:
+    """Merge a tensor by the recipe's method, or average it where it holds statistics of activations."""
+    settings, scale = settings_of(out, ingredients.members, draft)
+    dtype = _output_dtype(out, ingredients, draft)
+    if ingredients.base is None and scale != 1:
+        draft.refused.setdefault(LAMBDA_NEEDS_BASE, []).append(out.name)
     if is_running_statistic(out.name):
         draft.decided[STATISTICS] += 1
-        averaged = (*inputs, base_input) if base_input is not None else inputs
-        weight = shares(settings, scale, len(inputs), has_base=base_input is not None)
-        return MergeStep(out.name, dtype, found[0].shape, "average", averaged, None, {"weight": weight})
-    shape, semantics = found[0].shape, recipe.semantics
-    unit = method.unit(shape, semantics, settings)
-    holds = method.holds(len(members), shape, semantics, settings)
-    surveying = method.surveying(semantics, settings)
-    if method.surveying(semantics, settings, whole_model=True):
-        holds += counts_of_whole_model(len(inputs))
-    holds += sum(held_bytes(draft.sources[model], tensor) for model, tensor in needed)
-    step = MergeStep(
-        out.name, dtype, shape, "merge", inputs, base_input, settings, scale, unit, holds, surveying,
-        in_kernels=method.in_kernels(semantics, settings),
-    )  # fmt: skip
-    loaded = loaded_dtype(recipe, step)
-    if method.stepwise is not None and loaded is not None and loaded.itemsize == 2:
-        step = replace(step, surveying=method.stepwise.sums(settings), in_kernels=False)
-    place = draft.views[members[0].model].structure.of(members[0].tensor)
+        return _average(out, ingredients, dtype, settings, scale)
+    step = _merge(out, ingredients, dtype, settings, scale, draft)
+    member = ingredients.members[0]
+    place = draft.views[member.model].structure.of(member.tensor)
     try:
-        step = as_matrices(step, method, recipe.post, place, has_inputs=has_inputs(step, draft))
+        step = as_matrices(step, draft.method, draft.recipe.post, place, has_inputs=has_inputs(step, draft))
         step = with_room_for_statistics(step, draft)
     except ValueError as error:
         draft.refused.setdefault(str(error), []).append(out.name)
@@ -95,98 +204,74 @@ def step_of(out: Outline, draft: Draft) -> MergeStep | None:
     return step if rule_accepts(step, draft) else None
 
 
-def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep | None:
-    """Take a tensor from one model as it is."""
-    spec = _spec(model, tensor, name, draft)
-    if spec is None:
-        return None
-    rows = draft.row_map(model, tensor)
-    given = Input(draft.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
-    return MergeStep(name, spec.dtype, spec.shape, "copy", (given,), None, {})
+def _output_dtype(out: Outline, ingredients: Ingredients, draft: Draft) -> str:
+    """Return the type of an output: the recipe's, or else the widest of the inputs, which is noted if they differ."""
+    word = draft.recipe.out_dtype or draft.recipe.dtype
+    if word:
+        return NAMES[word]
+    tensors = zip(ingredients.models, ingredients.all_inputs, strict=True)
+    stored = [draft.stored_dtype(model, source.tensor) for model, source in tensors]
+    widest = promoted(stored)
+    if len(set(stored)) > 1:
+        types = f"{_by_model(stored, ingredients)}, so {widest} is written"
+        draft.mixed.setdefault(types, []).append(out.name)
+    return widest
 
 
-def _copy_of_equals(
-    out: Outline,
-    needed: Needed,
-    specs: list[TensorSpec],
-    inputs: tuple[Input, ...],
-    base_input: Input | None,
-    draft: Draft,
+def _average(
+    out: Outline, ingredients: Ingredients, dtype: str, settings: Mapping[str, Any], scale: float
 ) -> MergeStep:
-    """Take a tensor from the first model, once the merge sees that all have the same."""
-    if len({spec.dtype for spec in specs}) > 1:
-        kinds = ", ".join(f"{spec.dtype} in {model}" for (model, _), spec in zip(needed, specs, strict=True))
-        draft.type_clashes.append(CheckpointError(f"'{out.name}' is of different types: {kinds}"))
-    return MergeStep(out.name, specs[0].dtype, specs[0].shape, "copy", inputs, base_input, {})
+    """Sum the models' tensors, the base's too, in the shares that the method's weights give them."""
+    has_base = ingredients.base is not None
+    weight = shares(settings, scale, len(ingredients.inputs), has_base=has_base)
+    shape = ingredients.specs[0].shape
+    return MergeStep(out.name, dtype, shape, "average", ingredients.all_inputs, None, {"weight": weight})
 
 
-def _copied(dtype: str) -> str:
-    return f"{dtype}, {kind_of(dtype)}, is copied where all models have the same, and refused where they differ"
+def _merge(
+    out: Outline, ingredients: Ingredients, dtype: str, settings: dict[str, Any], scale: float, draft: Draft
+) -> MergeStep:
+    """Return the step of the method's rule on a whole tensor, with the memory and readings that it takes."""
+    method, recipe = draft.method, draft.recipe
+    shape = ingredients.specs[0].shape
+    cost = method.cost(len(ingredients.members), shape, recipe.semantics, settings)
+    step = MergeStep(
+        name=out.name,
+        dtype=dtype,
+        shape=shape,
+        action="merge",
+        inputs=ingredients.inputs,
+        base=ingredients.base,
+        settings=settings,
+        scale=scale,
+        unit=cost.unit,
+        holds=cost.holds + _held_besides(ingredients, settings, draft),
+        surveying=cost.surveying,
+        in_kernels=cost.in_kernels,
+    )
+    loaded = loaded_dtype(recipe, step)
+    if method.stepwise is not None and loaded is not None and loaded.itemsize == 2:
+        return replace(step, surveying=method.stepwise.sums(settings), in_kernels=False)
+    return step
 
 
-def _counter(out: Outline, needed: Needed, draft: Draft) -> MergeStep | None:
-    """Take a counter from the donor, or else from the first model: no two trainings count the same."""
-    model, tensor = next((pair for pair in needed if pair[0] == draft.donor), needed[0])
-    draft.decided[f"counters of training steps are taken from {model}"] += 1
-    return _taken(out.name, model, tensor, draft)
-
-
-def _spec(model: ModelRef, tensor: str, out: str, draft: Draft) -> TensorSpec | None:
-    spec = draft.sources[model].tensors.get(tensor)
-    known = (model, tensor) in draft.reported or tensor in draft.unseen.get(model, ())
-    if spec is None and not known:
-        guess = closest(tensor, list(draft.sources[model].tensors)) if len(draft.problems) < MOST_SHOWN else None
-        hint = f"the closest is '{guess}'" if guess else None
-        message = f"has no tensor '{tensor}', needed for '{out}'"
-        draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
-    return spec
-
-
-def _shapes_agree(out: Outline, needed: Needed, specs: list[TensorSpec], draft: Draft) -> bool:
-    if len({spec.shape for spec in specs}) == 1:
-        return True
-    shapes = ", ".join(f"{list(s.shape)} in {m}" for (m, _), s in zip(needed, specs, strict=True))
-    message, hint = f"'{out.name}' has different shapes: {shapes}", None
-    if not draft.recipe.sliced and _is_of_head(out.name, draft):
-        hint = "`head: base`, or `head: MODEL`, takes such heads from one model"
-    draft.shape_clashes.append(CheckpointError(message, hint=hint))
-    return False
-
-
-def _is_of_head(name: str, draft: Draft) -> bool:
-    return task_head(name, has_tokens=has_tokens(draft.sources[draft.donor].config)) is not None
-
-
-def _inputs(members: list[Member], specs: list[TensorSpec], draft: Draft) -> tuple[Input, ...]:
-    seen: Counter[str] = Counter()
-    result = []
-    for member, spec in zip(members, specs, strict=False):
-        identity = member.source.identity if member.source else member.model.without_revisions
-        rows = draft.row_map(member.model, member.tensor)
-        result.append(Input(draft.index[member.model], member.tensor, spec.dtype, identity, seen[identity], rows))
-        seen[identity] += 1
-    return tuple(result)
-
-
-def _note_mixed(out: Outline, needed: Needed, draft: Draft) -> None:
-    """Inputs of different types make an output of the widest, which may surprise."""
-    stored = [draft.stored_dtype(model, tensor) for model, tensor in needed]
-    if len(set(stored)) == 1 or draft.recipe.out_dtype or draft.recipe.dtype:
-        return
-    kinds = ", ".join(f"{dtype} in {model}" for (model, _), dtype in zip(needed, stored, strict=True))
-    draft.mixed.setdefault(f"{kinds}, so {promoted(stored)} is written", []).append(out.name)
-
-
-def _output_dtype(recipe: Recipe, dtypes: list[str]) -> str:
-    named = recipe.out_dtype or recipe.dtype
-    return NAMES[named] if named else promoted(dtypes)
+def _held_besides(ingredients: Ingredients, settings: Mapping[str, Any], draft: Draft) -> int:
+    """Return the bytes that counts of the whole model and reading from adapters hold besides the method's own."""
+    held = 0
+    for model, source in zip(ingredients.models, ingredients.all_inputs, strict=True):
+        held += held_bytes(draft.sources[model], source.tensor)
+    if draft.method.surveying(draft.recipe.semantics, settings, whole_model=True):
+        held += counts_of_whole_model(len(ingredients.inputs))
+    return held
 
 
 def note_clashes(draft: Draft) -> None:
-    """Say of how many tensors shapes or types do not fit, naming the first ones; and what was decided for some."""
-    draft.problems += few(draft.shape_clashes, "different shapes") + few(draft.type_clashes, "different types")
-    for kinds, names in draft.mixed.items():
-        more = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
-        message = f"'{names[0]}'{more}: inputs are {kinds}; 'dtype' in the recipe would say the type"
-        draft.notes.append(message)
+    """Note shapes and types that do not fit, naming the first tensors; and the rules that decided about some."""
+    draft.problems += few(draft.shape_clashes, "different shapes")
+    draft.problems += few(draft.type_clashes, "different types")
+    for types, names in draft.mixed.items():
+        tensors = f"'{names[0]}'"
+        if len(names) > 1:
+            tensors += f" and {len(names) - 1} tensors more"
+        draft.notes.append(f"{tensors}: inputs are {types}; 'dtype' in the recipe would say the type")
     draft.notes += counted(draft.decided)

@@ -1,9 +1,10 @@
-"""Which model classifiers, value and reward heads are taken from, and what the output's config then says of them."""
+"""The models that classifiers, value and reward heads are taken from, and the config's changes that follow."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from cuvee.errors import RecipeError
+from cuvee.plan.config import differing
 from cuvee.plan.names import View
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -40,13 +41,13 @@ def changes_by_head(recipe: Recipe, views: Mapping[ModelRef, View], donor: Model
         return {}
     own = views[donor].source.config
     theirs = views[recipe.head].source.config  # type: ignore[index]  # a model, not "keep"
-    changes: dict[str, Any] = {"architectures": theirs["architectures"]} if theirs.get("architectures") else {}
+    new = {"architectures": theirs["architectures"]} if theirs.get("architectures") else {}
     for key in KEYS:
         if key in theirs:
-            changes[key] = theirs[key]
+            new[key] = theirs[key]
         elif key in own:
-            changes[key] = _TWO_LABELS.get(key)
-    return {key: value for key, value in changes.items() if key not in own or own[key] != value}
+            new[key] = _TWO_LABELS.get(key)
+    return differing(new, own)
 
 
 _TWO_LABELS: Mapping[str, Any] = {
@@ -54,4 +55,4 @@ _TWO_LABELS: Mapping[str, Any] = {
     "label2id": {"LABEL_0": 0, "LABEL_1": 1},
     "num_labels": 2,
 }
-"""What a config means that says nothing of labels: transformers leaves these out."""
+"""The labels of a config that states none: transformers leaves these out."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
-from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub, cached
 from cuvee.plan.adapters import tokenizer_place
 from cuvee.plan.resolve import Opening, open_models
@@ -34,13 +34,19 @@ from cuvee.tokenizers.union import Union, join
 STALE = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 """Other forms of a vocabulary, which a joined tokenizer.json replaces."""
 
+VOCABULARIES = FILES[:5]
+"""Files that hold a whole vocabulary, the likeliest first."""
+
 TOKENIZER_FILES = (*FILES, SETTINGS, "special_tokens_map.json", TEMPLATE, "chat_template.json", "tekken.json")
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "decoder_start_token_id")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What is done to vocabularies. `donor` is whose tokenizer files are copied, but for `dropped` and `texts`."""
+    """The changes of vocabularies and tokenizer files.
+
+    The files of the model `donor` are copied, but for the `dropped`; `texts` are written in place of some.
+    """
 
     donor: int
     config_changes: Mapping[str, Any] = field(default_factory=dict)
@@ -77,7 +83,7 @@ class _Family:
         self.models = recipe.models()
         self.rows = [vocabulary_rows(source.tensors, source.config) for source in opening.sources]
         self._tokenizers: dict[int, Tokenizer] = {}
-        self._made: dict[Path, tempfile.TemporaryDirectory[str]] = {}
+        self._folders: dict[Path, tempfile.TemporaryDirectory[str]] = {}
 
     def tokenizer(self, which: int) -> Tokenizer:
         if which not in self._tokenizers:
@@ -85,13 +91,14 @@ class _Family:
         return self._tokenizers[which]
 
     def folder(self, which: int) -> Path:
-        """Return where a model's tokenizer is. Of a model on a hub its files are downloaded: they are small."""
-        repository, place = self.opening.repositories[which], self.opening.places[which]
-        own = tokenizer_place(self.opening.sources[which])
+        """Return the folder of a model's tokenizer. Of a model on a hub its files are downloaded: they are small."""
+        model = self.opening.models[which]
+        repository, place = model.repository, model.place
+        own = tokenizer_place(model.source)
         if own is not None:
             return own
         if place is not None and lies_in_gguf(place):
-            return self.made_folder(place)
+            return self.folder_of_gguf(place)
         if place is not None:
             return place if place.is_dir() else place.parent
         if repository is None:
@@ -102,13 +109,13 @@ class _Family:
                 cached(self.hub, repository, name)
         return repository.folder
 
-    def made_folder(self, file: Path) -> Path:
-        """Return a folder with the tokenizer of a GGUF file, which is there as long as this is."""
-        if file not in self._made:
-            self._made[file] = tempfile.TemporaryDirectory()
+    def folder_of_gguf(self, file: Path) -> Path:
+        """Return a folder with the tokenizer of a GGUF file, which lives as long as this family."""
+        if file not in self._folders:
+            self._folders[file] = tempfile.TemporaryDirectory()
             for name, text in tokenizer_texts(file).items():
-                (Path(self._made[file].name) / name).write_text(text, encoding="utf-8")
-        return Path(self._made[file].name)
+                (Path(self._folders[file].name) / name).write_text(text, encoding="utf-8")
+        return Path(self._folders[file].name)
 
     def as_asked(self, choice: TokenizerChoice) -> Aligned:
         """Align to the vocabulary that the recipe names."""
@@ -118,119 +125,131 @@ class _Family:
         tokenizers = [self.tokenizer(which) for which in range(len(self.models))]
         union = join(tokenizers) if choice.source == "union" else None
         ids = union.ids if union else tokenizers[keeper].ids
-        parties = [Party(t, rows or 0) for t, rows in zip(tokenizers, self.rows, strict=True)]
+        parties = [Party(tokenizer, rows or 0) for tokenizer, rows in zip(tokenizers, self.rows, strict=True)]
         fillings = [self.filling(rule, parties) for rule in choice.rules]
-        rows = padded_rows(max(ids.values(), default=-1) + 1, parties[keeper].rows, choice.pad_to_multiple_of)
+        least_rows = max(ids.values(), default=-1) + 1
+        rows = padded_rows(least_rows, parties[keeper].rows, choice.pad_to_multiple_of)
+        base = 0 if self.recipe.base_model is not None else None
         try:
-            base = 0 if self.recipe.base_model is not None else None
             maps = row_maps(ids, rows, parties, base=base, keeper=keeper, fillings=fillings)
         except RecipeError as error:
             raise RecipeError(error.message, where=self.recipe.source, hint=error.hint) from error
-        notes, warnings = [f"tokenizer: {choice.source}, {len(ids)} tokens, {rows} rows"], []
-        for which, tokenizer in enumerate(tokenizers):
-            if which != keeper:
-                found = in_words(compare(tokenizers[keeper], tokenizer))
-                notes.append(f"{self.models[which]} against {self.models[keeper]}: {found}")
-        zeros = sorted({n for m in maps for n, fill in m.fills.items() if not fill} - {ids[f.token] for f in fillings})
-        if zeros:
-            warnings.append(f"{len(zeros)} tokens have a row in no model and become zeros: ids {_some(zeros)}")
+
+        notes = [f"tokenizer: {choice.source}, {len(ids)} tokens, {rows} rows"]
+        notes += self.comparisons(keeper, tokenizers)
         if union:
-            notes.append(f"{check_union(union, tokenizers)} texts were encoded and decoded with the joined tokenizer")
+            texts = check_union(union, tokenizers)
+            notes.append(f"{texts} texts were encoded and decoded with the joined tokenizer")
+        warnings = []
+        zeros = _rows_of_zeros(maps) - {ids[filling.token] for filling in fillings}
+        if zeros:
+            warnings.append(f"{len(zeros)} tokens have a row in no model and become zeros: ids {_some(sorted(zeros))}")
         vocabulary = Vocabulary(keeper, notes=tuple(notes), **self.files(keeper, union))
         return self.aligned(maps, rows, vocabulary, tuple(warnings))
+
+    def comparisons(self, keeper: int, tokenizers: Sequence[Tokenizer]) -> list[str]:
+        """Say how every tokenizer differs from the keeper's."""
+        sentences = []
+        for which, tokenizer in enumerate(tokenizers):
+            if which != keeper:
+                difference = in_words(compare(tokenizers[keeper], tokenizer))
+                sentences.append(f"{self.models[which]} against {self.models[keeper]}: {difference}")
+        return sentences
 
     def filling(self, rule: TokenRule, parties: Sequence[Party]) -> Filling:
         """Find the row that a rule of the recipe names."""
         if rule.model is None:
             return Filling(rule.token, (), rule.force)
         which = self.models.index(rule.model)
-        named = rule.token if rule.rows == "model" else rule.text
-        row = rule.number if named is None else parties[which].row(named)
-        if row is None or row >= parties[which].rows:
-            what = f"token '{named}'" if named is not None else f"row {row}"
-            raise RecipeError(f"'{rule.model}' has no {what}, which 'tokens' asks for", where=self.recipe.source)
+        party = parties[which]
+        token = rule.token if rule.rows == "model" else rule.text
+        row = rule.number if token is None else party.row(token)
+        if row is None or row >= party.rows:
+            missing = f"row {row}" if token is None else f"token '{token}'"
+            raise RecipeError(f"'{rule.model}' has no {missing}, which 'tokens' asks for", where=self.recipe.source)
         return Filling(rule.token, ((which, row),), rule.force)
 
     def files(self, keeper: int, union: Union | None) -> dict[str, Any]:
-        """Return what the tokenizer's files say and which of the donor's do not fit."""
-        ids = {key: value for key, value in self.opening.sources[keeper].config.items() if key in SPECIAL_IDS}
-        changes = ids if keeper else {}
+        """Return the changes of config and texts of the tokenizer's files, and the donor's files that do not fit."""
+        config = self.opening.sources[keeper].config
+        changes = {}
+        if keeper:
+            changes = {key: value for key, value in config.items() if key in SPECIAL_IDS}
         if union is None:
             return {"config_changes": changes}
-        settings = self.folder(keeper) / SETTINGS
         texts = {JSON: union.text}
-        known = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-        if union.added and isinstance(known.get("added_tokens_decoder"), dict):
-            entries = {entry["content"]: entry for entry in union.content["added_tokens"]}
-            for token in union.added:
-                entry = {key: value for key, value in entries[token].items() if key != "id"}
-                known["added_tokens_decoder"][str(union.ids[token])] = entry
-            texts[SETTINGS] = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
+        file = self.folder(keeper) / SETTINGS
+        settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        decoder = settings.get("added_tokens_decoder")
+        if union.added and isinstance(decoder, dict):
+            decoder |= _decoder_entries(union)
+            texts[SETTINGS] = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         return {"config_changes": changes, "texts": texts, "dropped": frozenset(STALE)}
 
     def as_they_are(self) -> Aligned:
         """Align models that differ by padding only; note others with different vocabularies."""
-        known = [rows for rows in self.rows if rows is not None]
         unchanged = Aligned(self.opening, Vocabulary(0))
-        if len(known) < len(self.rows) or len(known) < 2:
+        counts = [rows for rows in self.rows if rows is not None]
+        if len(counts) < len(self.rows) or len(counts) < 2:
             return unchanged
         if self.recipe.groups.get("embeddings") == self.models[0]:
             return unchanged  # the others' rows are of no use
         same = [self.same_tokenizer(which) for which in range(len(self.models))]
-        if len(set(known)) == 1:
+        if len(set(counts)) == 1:
             return replace(unchanged, warnings=self.differences(same))
-        if all(same) and self.tokens() <= min(known):
-            notes = [
-                f"{model} has {rows} rows for the same tokens as {self.models[0]}, which has {known[0]}: "
-                + ("padding is left out" if rows > known[0] else "padding is taken from there")
-                for model, rows in zip(self.models, known, strict=True)
-                if rows != known[0]
-            ]
-            maps = same_tokens_maps(known, 0)
-            return self.aligned(maps, known[0], Vocabulary(0, notes=tuple(notes)), ())
-        return replace(unchanged, opening=self.refused(known))
+        if not all(same) or self.tokens() > min(counts):
+            return replace(unchanged, opening=self.refused(counts))
+        notes = []
+        for model, rows in zip(self.models, counts, strict=True):
+            if rows != counts[0]:
+                padding = "padding is left out" if rows > counts[0] else "padding is taken from there"
+                sizes = f"{rows} rows for the same tokens as {self.models[0]}, which has {counts[0]}"
+                notes.append(f"{model} has {sizes}: {padding}")
+        return self.aligned(same_tokens_maps(counts, 0), counts[0], Vocabulary(0, notes=tuple(notes)), ())
 
     def differences(self, same: Sequence[bool | None]) -> tuple[str, ...]:
         """Warn of tokenizers that differ, or that may, though the models have equally many rows."""
+        others, uncertain = [], []
+        for which, model in enumerate(self.models):
+            if same[which] is False:
+                others.append(str(model))
+            elif same[which] is None and self.hashes(which) and self.hashes(0):
+                uncertain.append(str(model))
         warnings = []
-        if others := [str(model) for model, equal in zip(self.models, same, strict=True) if equal is False]:
+        if others:
             message = f"the tokenizers of {', '.join(others)} and {self.models[0]} differ; rows are merged by their ids"
             warnings.append(f"{message}; 'tokenizer' in the recipe would align them")
-        unknown = [i for i, equal in enumerate(same) if equal is None and self.hashes(i) and self.hashes(0)]
-        if unknown:
-            names = ", ".join(str(self.models[i]) for i in unknown)
-            warnings.append(
-                f"the tokenizer's files of {names} and {self.models[0]} differ; see `cuvee tokenizer compare`"
-            )
+        if uncertain:
+            message = f"the tokenizer's files of {', '.join(uncertain)} and {self.models[0]} differ"
+            warnings.append(f"{message}; see `cuvee tokenizer compare`")
         return tuple(warnings)
 
     def tokens(self) -> int:
         """Return how many rows the shared tokenizer needs, 0 where it is known by its hash only."""
         return self.tokenizer(0).size if self.is_here(0) else 0
 
-    def refused(self, known: Sequence[int]) -> Opening:
-        """Say that the vocabularies differ, and how, as far as that is known without downloads."""
-        counts = ", ".join(f"{rows} rows in {model}" for model, rows in zip(self.models, known, strict=True))
-        found = [
-            f"{model} against {self.models[0]}: {in_words(compare(self.tokenizer(0), self.tokenizer(which)))}"
-            for which, model in enumerate(self.models)
-            if which and self.is_here(0) and self.is_here(which)
-        ]
-        message = "; ".join([f"the vocabularies differ: {counts}", *found])
+    def refused(self, counts: Sequence[int]) -> Opening:
+        """Note that the vocabularies differ, and how, as far as that can be seen without downloads."""
+        sizes = [f"{rows} rows in {model}" for model, rows in zip(self.models, counts, strict=True)]
+        sentences = [f"the vocabularies differ: {', '.join(sizes)}"]
+        if self.is_here(0):
+            for which, model in enumerate(self.models):
+                if which and self.is_here(which):
+                    difference = in_words(compare(self.tokenizer(0), self.tokenizer(which)))
+                    sentences.append(f"{model} against {self.models[0]}: {difference}")
         hint = "say which the output has: 'tokenizer: union' or 'tokenizer: base'"
-        problem: CuveeError = CheckpointError(message, where=self.recipe.source, hint=hint)
-        return replace(self.opening, problems=(*self.opening.problems, problem))
+        return self.opening.with_problems(CheckpointError("; ".join(sentences), where=self.recipe.source, hint=hint))
 
     def is_here(self, which: int) -> bool:
         """Say whether a model's tokenizer can be read without asking anybody."""
+        model = self.opening.models[which]
+        if lies_in_gguf(model.place) and not can_read_gguf():
+            return False
         try:
-            repository = self.opening.repositories[which]
-            if lies_in_gguf(self.opening.places[which]) and not can_read_gguf():
-                return False
-            if self.opening.places[which] is not None or tokenizer_place(self.opening.sources[which]) is not None:
+            if model.place is not None or tokenizer_place(model.source) is not None:
                 self.tokenizer(which)
                 return True
-            return repository is not None and bool(read_tokenizer(repository.folder).ids)
+            return model.repository is not None and bool(read_tokenizer(model.repository.folder).ids)
         except CheckpointError:
             return False
 
@@ -238,8 +257,7 @@ class _Family:
         """Say whether a model has the donor's tokenizer; None if that cannot be known."""
         if which == 0:
             return True
-        first, second = self.hashes(0), self.hashes(which)
-        if any(print_ in second.values() for print_ in first.values()):
+        if set(self.hashes(0).values()) & set(self.hashes(which).values()):
             return True
         if not (self.is_here(0) and self.is_here(which)):
             return None
@@ -247,12 +265,13 @@ class _Family:
 
     def hashes(self, which: int) -> dict[str, str]:
         """Return hashes of a model's vocabulary file, all that a hub may call it by."""
-        own = tokenizer_place(self.opening.sources[which])
-        repository, place = self.opening.repositories[which], own or self.opening.places[which]
-        if repository is not None and place is None:
-            return {name: repository.files[name].blob for name in FILES[:5] if name in repository.files}
-        folder = place if place is None or place.is_dir() else place.parent
-        file = next((folder / name for name in FILES[:5] if folder and (folder / name).is_file()), None)
+        model = self.opening.models[which]
+        repository, place = model.repository, tokenizer_place(model.source) or model.place
+        if place is None:
+            files = repository.files if repository is not None else {}
+            return {name: files[name].blob for name in VOCABULARIES if name in files}
+        folder = place if place.is_dir() else place.parent
+        file = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
         if file is None:
             return {}
         data = file.read_bytes()
@@ -260,38 +279,60 @@ class _Family:
         return {"sha256": hashlib.sha256(data).hexdigest(), "git": git}
 
     def aligned(self, maps: Sequence[RowMap], rows: int, vocabulary: Vocabulary, warnings: tuple[str, ...]) -> Aligned:
+        """Return the models read with the rows of `maps`, and with the number of rows in the config."""
         sources: list[TensorSource] = []
-        for which, (source, own) in enumerate(zip(self.opening.sources, self.rows, strict=True)):
-            names = vocabulary_tensors(source.tensors, own or 0)
-            if maps[which].is_identity and own == rows:
+        for which, source in enumerate(self.opening.sources):
+            own_rows = self.rows[which]
+            if maps[which].is_identity and own_rows == rows:
                 sources.append(source)
             else:
-                sources.append(AlignedCheckpoint(self.opening.sources, which, maps[which], frozenset(names)))
-        donor = self.opening.sources[0]
+                names = frozenset(vocabulary_tensors(source.tensors, own_rows or 0))
+                sources.append(AlignedCheckpoint(self.opening.sources, which, maps[which], names))
         if rows != self.rows[0]:
-            changes = {**vocabulary.config_changes, **resized(donor.config, rows)}
+            changes = {**vocabulary.config_changes, **resized(self.opening.sources[0].config, rows)}
             vocabulary = replace(vocabulary, config_changes=changes)
-        return Aligned(replace(self.opening, sources=tuple(sources)), vocabulary, warnings)
+        return Aligned(self.opening.with_sources(sources), vocabulary, warnings)
 
     def with_template(self, vocabulary: Vocabulary, written: str) -> Vocabulary:
+        """Return the vocabulary with the chat template that the recipe names."""
         folders = [self.folder(which) for which in range(len(self.models))]
+        names = [str(model) for model in self.models]
         try:
-            names = [str(model) for model in self.models]
             chosen = chosen_templates(written, names, folders, beside=self.recipe.folder)
         except RecipeError as error:
             raise RecipeError(error.message, where=self.recipe.source, hint=error.hint) from error
-        file = folders[vocabulary.donor] / SETTINGS
+        donor = folders[vocabulary.donor]
         texts = {**vocabulary.texts, **chosen.files}
-        if SETTINGS in texts or file.is_file():
-            texts[SETTINGS] = without_template(texts.get(SETTINGS) or file.read_text(encoding="utf-8"))
-        notes = list(chosen.notes)
-        lost = [name for name in chat_templates(folders[vocabulary.donor]).others if name not in chosen.others]
+        file = donor / SETTINGS
+        if SETTINGS not in texts and file.is_file():
+            texts[SETTINGS] = file.read_text(encoding="utf-8")
+        if SETTINGS in texts:
+            texts[SETTINGS] = without_template(texts[SETTINGS])
+        notes = [*vocabulary.notes, *chosen.notes]
+        lost = [name for name in chat_templates(donor).others if name not in chosen.others]
         if lost:
-            notes.append(
-                f"chat templates of {self.models[vocabulary.donor]} are replaced: {', '.join(lost)} is left out"
-            )
+            model = self.models[vocabulary.donor]
+            notes.append(f"chat templates of {model} are replaced: {', '.join(lost)} is left out")
         dropped = vocabulary.dropped | {"chat_template.json"}
-        return replace(vocabulary, texts=texts, dropped=dropped, notes=(*vocabulary.notes, *notes))
+        return replace(vocabulary, texts=texts, dropped=dropped, notes=tuple(notes))
+
+
+def _rows_of_zeros(maps: Sequence[RowMap]) -> set[int]:
+    """Return the rows of the output that no model has."""
+    rows: set[int] = set()
+    for row_map in maps:
+        rows |= {row for row, filling in row_map.fills.items() if not filling}
+    return rows
+
+
+def _decoder_entries(union: Union) -> dict[str, Any]:
+    """Return the added tokens of a joined tokenizer as tokenizer_config.json lists them, by id."""
+    by_token = {entry["content"]: entry for entry in union.content["added_tokens"]}
+    entries = {}
+    for token in union.added:
+        entry = {key: value for key, value in by_token[token].items() if key != "id"}
+        entries[str(union.ids[token])] = entry
+    return entries
 
 
 def _some(numbers: Sequence[int]) -> str:
@@ -301,7 +342,9 @@ def _some(numbers: Sequence[int]) -> str:
 
 def is_tokenizer_file(name: str) -> bool:
     """Say whether a companion belongs to the tokenizer."""
-    return name in TOKENIZER_FILES or name.endswith(".model") or is_template_file(name)
+    if name in TOKENIZER_FILES or name.endswith(".model"):
+        return True
+    return is_template_file(name)
 
 
 def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:
@@ -318,4 +361,5 @@ def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:
     which = range(len(references))
     tokenizers = [family.tokenizer(i) for i in which]
     templates = [chat_template(family.folder(i)) for i in which]
-    return describe_all([str(model) for model in references], tokenizers, family.opening.sources, templates)
+    names = [str(model) for model in references]
+    return describe_all(names, tokenizers, family.opening.sources, templates)

@@ -32,8 +32,12 @@ def read_post(written: Any, known: Additions, notes: Notes) -> tuple[Chosen, ...
     if not isinstance(written, list):
         notes.add(("post",), f"expected a list of modifiers, found {shown(written)}")
         return ()
-    found = [_modifier(entry, known, ("post", i), notes) for i, entry in enumerate(written)]
-    return tuple(chosen for chosen in found if chosen is not None)
+    modifiers = []
+    for i, entry in enumerate(written):
+        chosen = _modifier(entry, known, ("post", i), notes)
+        if chosen is not None:
+            modifiers.append(chosen)
+    return tuple(modifiers)
 
 
 def _modifier(entry: Any, known: Additions, place: Place, notes: Notes) -> Chosen | None:
@@ -69,12 +73,14 @@ def _chosen(
 
 
 def _setting(setting: Setting, key: str, value: Any, place: Place, notes: Notes) -> Any:
-    """Check one setting of an addition, one value or a list as the setting says."""
+    """Check a setting of an addition, a value or a list as the setting says."""
     if setting.per_model and not isinstance(value, list):
         notes.add(place, f"'{setting.name}' of '{key}': expected a list, found {shown(value)}")
         return None
-    complaints = map(setting.complaint, value if setting.per_model else [value])
-    if complaint := next(filter(None, complaints), None):
+    values = value if setting.per_model else [value]
+    complaint = next(filter(None, map(setting.complaint, values)), None)
+    if complaint:
         notes.add(place, f"'{setting.name}' of '{key}': {complaint}")
         return None
-    return tuple(map(setting.plain, value)) if setting.per_model else setting.plain(value)
+    plain = tuple(map(setting.plain, values))
+    return plain if setting.per_model else plain[0]

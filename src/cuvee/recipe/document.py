@@ -31,7 +31,7 @@ Pairs = list[tuple[yaml.Node, yaml.Node]]
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts nodes and depth while the text is read, so that a large one is not read to its end."""
+    """Counts nodes and depth while the text is read, so that a large text is not read to its end."""
 
     nodes = 0
     depth = 0
@@ -75,15 +75,15 @@ class Document:
 
 
 def read_document(text: str, source: str) -> Document:
-    """Parse one YAML document. Raises RecipeError with the line for bad YAML, repeated keys and alias bombs."""
-    found = read_documents(text, source)
-    if len(found) != 1:
-        raise RecipeError(f"expected one YAML document, found {len(found)} documents", where=source)
-    return found[0]
+    """Parse a YAML document. Raises RecipeError with the line for bad YAML, repeated keys and alias bombs."""
+    documents = read_documents(text, source)
+    if len(documents) != 1:
+        raise RecipeError(f"expected one YAML document, found {len(documents)} documents", where=source)
+    return documents[0]
 
 
 def read_documents(text: str, source: str) -> list[Document]:
-    """Parse the YAML documents of a text, one at least. Raises RecipeError as `read_document` does."""
+    """Parse the YAML documents of a text. Raises RecipeError as `read_document` does, and for a text without any."""
     if len(text) > MAX_CHARACTERS:
         raise RecipeError(f"expected at most {MAX_CHARACTERS} characters of YAML, found {len(text)}", where=source)
     try:
@@ -104,8 +104,10 @@ def read_documents(text: str, source: str) -> list[Document]:
 
 
 def _own_text(text: str, node: yaml.Node, documents: int) -> str:
-    """Return the text of one of several documents; of a single one all, comments included."""
-    return text if documents == 1 else text[node.start_mark.index : node.end_mark.index].rstrip() + "\n"
+    """Return a document's own text; all the text, comments included, if there are no other documents."""
+    if documents == 1:
+        return text
+    return text[node.start_mark.index : node.end_mark.index].rstrip() + "\n"
 
 
 def _next_node(loader: _Loader) -> yaml.Node | None:
@@ -155,7 +157,8 @@ class _Reader:
 
     def _scalar(self, node: yaml.Node) -> Any:
         try:
-            if _SURROGATE.search(node.value) or (node.tag != _TEXT and len(node.value) > MAX_DIGITS):
+            is_too_long = node.tag != _TEXT and len(node.value) > MAX_DIGITS
+            if is_too_long or _SURROGATE.search(node.value):
                 raise ValueError
             return self.loader.construct_object(node)
         except (yaml.YAMLError, ValueError, KeyError, AttributeError):

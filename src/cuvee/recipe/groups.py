@@ -1,4 +1,4 @@
-"""Groups of tensors that a recipe can take from one model instead of merging them, and what to do where one lacks."""
+"""Groups of tensors that a recipe can take from a model instead of merging them, and rules for missing tensors."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""What a recipe's checks need to know of methods, weight rules and modifiers: not their mathematics."""
+"""The facts about methods, weight rules and modifiers that a recipe's checks need: not their mathematics."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from cuvee.recipe.setting import Setting
 
 
 class MethodSchema(Protocol):
-    """What a recipe's checks need to know of a method."""
+    """The facts about a method that a recipe's checks need."""
 
     @property
     def settings(self) -> Mapping[str, Setting]: ...
@@ -21,7 +21,7 @@ class MethodSchema(Protocol):
 
 
 class AdditionSchema(Protocol):
-    """What a recipe's checks need to know of a weight rule or a modifier."""
+    """The facts about a weight rule or a modifier that a recipe's checks need."""
 
     @property
     def settings(self) -> Mapping[str, Setting]: ...
@@ -49,8 +49,8 @@ class Language:
     modifiers: Additions
 
     def parameters_elsewhere(self, method: MethodSchema) -> frozenset[str]:
-        """Return the parameters of all methods of mergekit, if the method is one of them; else none."""
-        theirs = [self.methods[key] for key in MERGEKIT_METHODS if key in self.methods]
-        if not any(method is other for other in theirs):
+        """Return the parameters of all methods of mergekit, if the method is mergekit's; else none."""
+        of_mergekit = [self.methods[key] for key in MERGEKIT_METHODS if key in self.methods]
+        if not any(method is other for other in of_mergekit):
             return frozenset()
-        return frozenset(name for other in theirs for name in other.settings)
+        return frozenset().union(*(other.settings for other in of_mergekit))

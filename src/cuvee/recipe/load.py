@@ -17,7 +17,7 @@ from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.language import Language, MethodSchema
 from cuvee.recipe.parameters import read_settings
 from cuvee.recipe.problems import Notes, schema_problems
-from cuvee.recipe.recipe import Chosen, Recipe, Slice
+from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import plain_numbers
@@ -55,7 +55,7 @@ def parse_recipe(text: str, language: Language, *, source: str = "recipe", folde
 
 
 def recipe_of(document: Document, language: Language, folder: Path | None) -> Recipe:
-    """Check one document. Raises RecipeError that holds every problem with its line."""
+    """Check a document. Raises RecipeError that holds every problem with its line."""
     if not isinstance(document.data, dict):
         raise RecipeError("expected a mapping with 'merge_method' and 'models'", where=document.place(()))
     if "experts" in document.data and "merge_method" not in document.data:
@@ -73,7 +73,7 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
 
 
 def _method(data: dict[str, Any], language: Language, notes: Notes) -> MethodSchema | None:
-    """Return the method named, or the one that was probably meant, so that its settings are checked too."""
+    """Return the method named, or the method that was probably meant, so that its settings are checked too."""
     key = data.get("merge_method")
     if not isinstance(key, str):
         return None
@@ -95,23 +95,21 @@ def _recipe(
     settings = read_settings(data.get("parameters"), ("parameters",), method, notes, own=False)
     base = read_model(data.get("base_model"), ("base_model",), notes)
     slices = read_slices(data, method, notes)
-    if method is not None and data["merge_method"] in language.methods:
-        _check_base(data, method, notes)
     weights = read_weights(data.get("weights"), language.weight_rules, notes)
-    if method is not None and weights is not None:
-        _check_weights(data, method, weights, language, notes)
     post = read_post(data.get("post"), language.modifiers, notes)
-    if method is not None and post and not _merges_changes(data, method):
-        message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
-        notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
+    if method is not None:
+        _check_base(data, method, language, notes)
+        _check_weights(data, method, weights, language, notes)
+        _check_post(data, method, post, notes)
     _check_alignment(data, slices, notes)
-    groups = _groups(data, base, slices, notes)
-    head = _taken_from("head", data.get("head"), _known_models(base, slices), ("merge", "keep"), notes)
-    mtp = _taken_from("mtp", data.get("mtp"), _known_models(base, slices), ("merge", "drop"), notes)
+    models = _models_by_name(base, slices)
+    groups = _groups(data, models, notes)
+    head = _taken_from("head", data.get("head"), models, ("merge", "keep"), notes)
+    mtp = _taken_from("mtp", data.get("mtp"), models, ("merge", "drop"), notes)
     if notes.problems:
         return None
     checked = RecipeDocument.model_validate(data)
-    tokenizer = _tokenizer(checked, {base, *(m for part in slices for m in _models_of(part))}, notes)
+    tokenizer = _tokenizer(checked, base, slices, notes)
     if notes.problems:
         return None
     return Recipe(
@@ -147,28 +145,39 @@ def _recipe(
 
 
 def _check_alignment(data: dict[str, Any], slices: tuple[Slice, ...], notes: Notes) -> None:
-    """Note what does not go together: an alignment without texts, texts without one, slices of layers."""
-    sources = [source for part in slices for source in part.sources]
-    texts = [source for source in sources if source.text is not None]
-    if data.get("align") is not None:
-        if not texts:
-            notes.add(("align",), "no model has a 'text' to align by", "give each expert the text of its own skill")
-        if data.get("models") is None:
-            notes.add(("align",), "'align' is for whole 'models'", "merge first, and use `cuvee align` then")
-    elif texts:
-        notes.add((), f"'{texts[0].model}' has a 'text', and the recipe no 'align'", "add `align: {}`")
+    """Note an alignment without texts, texts without an alignment, and an alignment of slices."""
+    with_text = [source for source in _sources(slices) if source.text is not None]
+    if data.get("align") is None:
+        if with_text:
+            notes.add((), f"'{with_text[0].model}' has a 'text', and the recipe no 'align'", "add `align: {}`")
+        return
+    if not with_text:
+        notes.add(("align",), "no model has a 'text' to align by", "give each expert the text of its own skill")
+    if data.get("models") is None:
+        notes.add(("align",), "'align' is for whole 'models'", "merge first, and use `cuvee align` then")
 
 
-def _check_base(data: dict[str, Any], method: MethodSchema, notes: Notes) -> None:
-    if method.base in ("delta", "endpoint") and not _has_base(data):
-        notes.add(("merge_method",), f"'{data['merge_method']}' needs a 'base_model'")
+def _check_base(data: dict[str, Any], method: MethodSchema, language: Language, notes: Notes) -> None:
+    key = data["merge_method"]
+    needs_base = key in language.methods and method.base in ("delta", "endpoint")
+    if needs_base and not _has_base(data):
+        notes.add(("merge_method",), f"'{key}' needs a 'base_model'")
+
+
+def _check_post(data: dict[str, Any], method: MethodSchema, post: tuple[Chosen, ...], notes: Notes) -> None:
+    if post and not _merges_changes(data, method):
+        message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
+        notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
 
 
 def _check_weights(
-    data: dict[str, Any], method: MethodSchema, weights: Chosen, language: Language, notes: Notes
+    data: dict[str, Any], method: MethodSchema, weights: Chosen | None, language: Language, notes: Notes
 ) -> None:
+    if weights is None:
+        return
     key = data["merge_method"]
-    if "weight" not in method.settings or not method.settings["weight"].per_model:
+    weight = method.settings.get("weight")
+    if weight is None or not weight.per_model:
         notes.add(("weights",), f"'{key}' takes no weights")
     if language.weight_rules[weights.key].on_changes and not _merges_changes(data, method):
         message = f"'{weights.key}' measures task vectors, and '{key}' merges none here"
@@ -177,51 +186,56 @@ def _check_weights(
         notes.add(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
 
 
-def _groups(
-    data: dict[str, Any], base: ModelRef | None, slices: tuple[Slice, ...], notes: Notes
-) -> dict[Group, ModelRef]:
-    """Read which groups of tensors are taken from one model: its reference or name, or `base`."""
-    known = _known_models(base, slices)
-    found: dict[Group, ModelRef] = {}
-    for key in ("missing", "head", *GROUPS):
-        if data.get("slices") is not None and data.get(key) is not None:
-            notes.add((key,), f"'{key}' is for whole 'models', not for 'slices'")
+def _groups(data: dict[str, Any], models: dict[str, ModelRef], notes: Notes) -> dict[Group, ModelRef]:
+    """Read the groups of tensors that are taken from a model: its reference or name, or `base`."""
+    if data.get("slices") is not None:
+        for key in ("missing", "head", *GROUPS):
+            if data.get(key) is not None:
+                notes.add((key,), f"'{key}' is for whole 'models', not for 'slices'")
+    groups: dict[Group, ModelRef] = {}
     for group in GROUPS:
-        model = _taken_from(group, data.get(group), known, ("merge",), notes)
+        model = _taken_from(group, data.get(group), models, ("merge",), notes)
         if model is not None:
-            found[group] = model
-    return found
+            groups[group] = model
+    return groups
 
 
-def _known_models(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[str, ModelRef]:
-    """Return the recipe's models by reference and by name, and what `base` stands for."""
-    sources = [source for part in slices for source in part.sources]
-    known = {str(source.model): source.model for source in sources}
+def _sources(slices: tuple[Slice, ...]) -> list[Source]:
+    return [source for part in slices for source in part.sources]
+
+
+def _models_by_name(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[str, ModelRef]:
+    """Return the recipe's models by reference and by name, with the model that `base` stands for."""
+    sources = _sources(slices)
+    models = {str(source.model): source.model for source in sources}
     for source in sources:
         if isinstance(source.name, str):
-            known[source.name] = source.model
+            models[source.name] = source.model
     if base is not None:
-        known[str(base)] = base
+        models[str(base)] = base
     if sources:
-        known["base"] = base or sources[0].model
-    return known
+        models["base"] = base or sources[0].model
+    return models
 
 
 def _taken_from(
-    key: str, written: Any, known: dict[str, ModelRef], words: tuple[str, ...], notes: Notes
+    key: str, written: Any, models: dict[str, ModelRef], words: tuple[str, ...], notes: Notes
 ) -> ModelRef | None:
-    """Read which model a part is taken from; None where it is not said, or one of the `words`."""
+    """Read the model that tensors are taken from; None if the recipe names none, or any of the `words`."""
     if not isinstance(written, str) or written in words:
         return None
-    if written not in known and known:
-        guess = closest(written, [*words, *known])
-        hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join([*words, *known])}"
+    if models and written not in models:
+        names = [*words, *models]
+        guess = closest(written, names)
+        hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(names)}"
         expected = " or ".join(f"'{word}'" for word in words)
         notes.add((key,), f"'{key}': expected {expected} or a model of the recipe, found {shown(written)}", hint)
-    return known.get(written)
+    return models.get(written)
 
 
-def _tokenizer(checked: RecipeDocument, models: set[ModelRef | None], notes: Notes) -> TokenizerChoice | None:
+def _tokenizer(
+    checked: RecipeDocument, base: ModelRef | None, slices: tuple[Slice, ...], notes: Notes
+) -> TokenizerChoice | None:
     """Read `tokenizer`, or `tokenizer_source`, which names models of the recipe only."""
     if checked.tokenizer is not None and checked.tokenizer_source is not None:
         notes.add(("tokenizer_source",), "expected one of 'tokenizer' and 'tokenizer_source', found both")
@@ -234,33 +248,41 @@ def _tokenizer(checked: RecipeDocument, models: set[ModelRef | None], notes: Not
     except ValueError as error:
         notes.add((key,), str(error))
         return None
+    models = {base, *(part.base_model for part in slices), *(source.model for source in _sources(slices))}
+    models.discard(None)
     for model in dict.fromkeys(models_named(choice)):
         if model not in models:
-            guess = closest(str(model), ["union", "base", *map(str, models - {None})])
+            guess = closest(str(model), ["union", "base", *map(str, models)])
             hint = f"did you mean '{guess}'?" if guess else "name one of the recipe's models, 'union' or 'base'"
             notes.add((key,), f"'{model}' is not one of the recipe's models", hint)
     return choice
 
 
-def _models_of(part: Slice) -> list[ModelRef]:
-    return [source.model for source in part.sources] + ([part.base_model] if part.base_model else [])
-
-
 def _has_base(data: dict[str, Any]) -> bool:
-    slices = data.get("slices") if isinstance(data.get("slices"), list) else None
-    per_slice = bool(slices) and all(isinstance(s, dict) and s.get("base_model") for s in slices or [])
-    return bool(data.get("base_model")) or per_slice
+    """Say whether the recipe, or else each of its slices, names a base model."""
+    if data.get("base_model"):
+        return True
+    slices = data.get("slices")
+    if not isinstance(slices, list) or not slices:
+        return False
+    return all(isinstance(part, dict) and part.get("base_model") for part in slices)
 
 
 def _merges_changes(data: dict[str, Any], method: MethodSchema) -> bool:
-    return method.base == "delta" or (method.base == "optional" and _has_base(data))
+    if method.base == "optional":
+        return _has_base(data)
+    return method.base == "delta"
 
 
 def _places_of(name: str, data: Any, place: Place = ()) -> Iterator[Place]:
-    """Give the places where a parameter of that name is set."""
-    entries = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    for key, value in entries:
+    """Yield the places where a parameter of that name is set."""
+    if isinstance(data, list):
+        for i, entry in enumerate(data):
+            yield from _places_of(name, entry, (*place, i))
+    if not isinstance(data, dict):
+        return
+    for key, value in data.items():
         if key == "parameters" and isinstance(value, dict) and name in value:
             yield (*place, key, name)
-        elif key in ("models", "slices", "sources") or isinstance(key, int):
+        elif key in ("models", "slices", "sources"):
             yield from _places_of(name, value, (*place, key))

@@ -14,14 +14,15 @@ from cuvee.recipe.slips import UNQUOTED, WITHOUT_QUOTES, plain_scalars
 
 
 def read_settings(written: Any, place: Place, method: MethodSchema | None, notes: Notes, *, own: bool) -> Settings:
-    """Read the settings written at a place; with `own` they are one model's."""
+    """Read the settings written at a place; with `own` they are a model's."""
     if not isinstance(written, dict) or method is None:
         return {}
-    return {
-        name: value
-        for name, entry in written.items()
-        if (value := _value(name, entry, (*place, name), method, notes, own=own)) is not None
-    }
+    settings = {}
+    for name, entry in written.items():
+        value = _value(name, entry, (*place, name), method, notes, own=own)
+        if value is not None:
+            settings[name] = value
+    return settings
 
 
 def _value(name: str, written: Any, place: Place, method: MethodSchema, notes: Notes, *, own: bool) -> Value | None:
@@ -44,11 +45,14 @@ def _value(name: str, written: Any, place: Place, method: MethodSchema, notes: N
     except ValueError as error:
         notes.add(place, f"'{name}': {error}")
         return None
-    for stop in (stop for choice in value for stop in choice.stops):
-        if complaint := setting.complaint(stop):
+    choices = []
+    for choice in value:
+        complaint = next(filter(None, map(setting.complaint, choice.stops)), None)
+        if complaint:
             notes.add(place, f"'{name}' of '{key}': {complaint}")
             return None
-    return tuple(Choice(tuple(map(setting.plain, choice.stops)), choice.filter) for choice in value)
+        choices.append(Choice(tuple(map(setting.plain, choice.stops)), choice.filter))
+    return tuple(choices)
 
 
 def _pass_over(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
@@ -68,7 +72,7 @@ def _note_type(setting: Setting, key: str, place: Place, notes: Notes) -> None:
 
 
 def note_unknown(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
-    """Note that what has the key takes no parameter of that name, with the closest one."""
+    """Note that a method or addition, by its key, takes no parameter of that name, with the closest name."""
     guess = closest(name, list(settings))
     hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(settings) or 'none'}"
     if guess is None and name in RecipeDocument.model_fields:

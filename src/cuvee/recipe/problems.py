@@ -49,11 +49,16 @@ class Notes:
 
 def _few(problems: list[CuveeError]) -> list[CuveeError]:
     more = len(problems) - MOST_SHOWN
-    return [*problems[:MOST_SHOWN], RecipeError(f"and {more} more")] if more > 0 else problems
+    if more <= 0:
+        return problems
+    return [*problems[:MOST_SHOWN], RecipeError(f"and {more} more")]
 
 
 def _line(problem: CuveeError | Slip) -> int:
-    return int((problem.where or ":0").rpartition(":")[2] or 0)
+    """Return the line of a place `file:line`, 0 for a place without a line."""
+    where = problem.where or ""
+    line = where.rpartition(":")[2]
+    return int(line or 0)
 
 
 def schema_problems(document: Document, known: dict[str, Any]) -> list[CuveeError]:

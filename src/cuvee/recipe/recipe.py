@@ -1,4 +1,4 @@
-"""`Recipe`: what the author wrote, checked, with every shorthand expanded."""
+"""`Recipe`: a merge as its author wrote it, checked, with every shorthand expanded."""
 
 import hashlib
 import json
@@ -31,10 +31,10 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Source:
-    """One model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
+    """A model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
 
-    `text` is what the merge is aligned with the model by: a file or a task's name. `statistics` is a folder with those
-    of its inputs.
+    `text` is a file or a task's name by which the merge is aligned with the model. `statistics` is a folder of
+    statistics of the model's inputs.
     """
 
     model: ModelRef
@@ -46,13 +46,13 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """What random draws depend on: the name given in the recipe, or else the reference without revisions."""
+        """The text on which random draws depend: the recipe's name for it, or else the reference without revisions."""
         return self.name or self.model.without_revisions
 
 
 @dataclass(frozen=True)
 class Slice:
-    """Sources whose layers are merged into the next layers of the output; or those of one module, all layers."""
+    """Sources whose layers are merged into the next layers of the output; or the sources of a module, all layers."""
 
     sources: tuple[Source, ...]
     settings: Settings
@@ -62,17 +62,18 @@ class Slice:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A merge as written. `models:` is one slice over all layers, with `sliced` false.
+    """A merge as written. `models:` is a single slice over all layers, with `sliced` false.
 
-    `groups` are taken from one model as they are; `missing` says what becomes of a tensor that only some models have.
-    `head` is the model that classifiers, value and reward heads are taken from; None merges them as the rest.
-    `mtp` is what becomes of layers behind the last that predict tokens further ahead: None merges them as the rest.
-    `unknown_layers` says whether slices may move layers that differ by a rule that is not known.
-    `unlike_configs` says whether models may be merged whose configs compute otherwise.
-    `align` is how the merge is repaired by the texts of its models: keys of `WrittenAlignment`; None for a plain merge.
-    `prompt` is what it says of how the output is asked: keys of a task's prompt.
-    `slips` are mistakes that change nothing: mergekit passes over them, and so does the merge, with a warning.
-    `stages` are the models that are made by earlier recipes of the same file: each name with that recipe's digest.
+    - `groups`: groups of tensors that are taken from a single model as they are.
+    - `missing`: the rule for tensors that only some models have.
+    - `head`: the model that classifiers, value and reward heads are taken from; None merges them as the rest.
+    - `mtp`: the rule for layers behind the last that predict tokens further ahead; None merges them as the rest.
+    - `unknown_layers`: whether slices may move layers that differ by a rule that is not known.
+    - `unlike_configs`: whether models may be merged whose configs compute otherwise.
+    - `align`: how the merge is repaired by the texts of its models: keys of `WrittenAlignment`; None for a plain merge.
+    - `prompt`: how the output is asked: keys of a task's prompt.
+    - `slips`: mistakes that change nothing: mergekit passes over them, and so does the merge, with a warning.
+    - `stages`: the models that earlier recipes of the same file make: each name with that recipe's digest.
     """
 
     merge_method: str
@@ -112,20 +113,16 @@ class Recipe:
 
     def models(self) -> tuple[ModelRef, ...]:
         """Every model named, base first, each once, in the order of the recipe."""
-        named = [self.base_model] if self.base_model else []
+        models = [self.base_model]
         for part in self.slices:
-            named += [part.base_model] if part.base_model else []
-            named += [source.model for source in part.sources]
-        return tuple(dict.fromkeys(named))
+            models.append(part.base_model)
+            models += [source.model for source in part.sources]
+        return tuple(model for model in dict.fromkeys(models) if model is not None)
 
 
 def canonical(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as plain data in which every shorthand is expanded."""
-    vocabulary = {"tokenizer": canonical_choice(recipe.tokenizer), "chat_template": recipe.chat_template}
-    used = {"prompt": recipe.prompt and dict(recipe.prompt), "stages": dict(recipe.stages) or None}
-    used["align"] = None if recipe.align is None else dict(recipe.align)
-    optional = vocabulary | _canonical_overlap(recipe) | used
-    return {
+    plain = {
         "merge_method": recipe.merge_method,
         "base_model": _text(recipe.base_model),
         "sliced": recipe.sliced,
@@ -139,47 +136,68 @@ def canonical(recipe: Recipe) -> dict[str, Any]:
         "weights": _canonical_choice(recipe.weights) if recipe.weights else None,
         "post": [_canonical_choice(chosen) for chosen in recipe.post],
         "rounding": recipe.rounding,
-        **{key: value for key, value in optional.items() if value is not None},
     }
+    return plain | _canonical_additions(recipe)
 
 
-def _canonical_overlap(recipe: Recipe) -> dict[str, Any]:
-    groups = {group: str(model) for group, model in sorted(recipe.groups.items())}
-    return {
-        "groups": groups or None,
-        "missing": None if recipe.missing == "fail" else recipe.missing,
-        "head": None if recipe.head is None else str(recipe.head),
-        "mtp": None if recipe.mtp is None else str(recipe.mtp),
-        "unknown_layers": None if recipe.unknown_layers == "refuse" else recipe.unknown_layers,
-        "unlike_configs": None if recipe.unlike_configs == "keep" else recipe.unlike_configs,
-    }
+def _canonical_additions(recipe: Recipe) -> dict[str, Any]:
+    """Return the keys that recipes without them lack, so that their digests stay as they were before the keys were."""
+    additions: dict[str, Any] = {}
+    if recipe.tokenizer is not None:
+        additions["tokenizer"] = canonical_choice(recipe.tokenizer)
+    if recipe.chat_template is not None:
+        additions["chat_template"] = recipe.chat_template
+    if recipe.groups:
+        additions["groups"] = {group: str(model) for group, model in sorted(recipe.groups.items())}
+    if recipe.missing != "fail":
+        additions["missing"] = recipe.missing
+    if recipe.head is not None:
+        additions["head"] = str(recipe.head)
+    if recipe.mtp is not None:
+        additions["mtp"] = str(recipe.mtp)
+    if recipe.unknown_layers != "refuse":
+        additions["unknown_layers"] = recipe.unknown_layers
+    if recipe.unlike_configs != "keep":
+        additions["unlike_configs"] = recipe.unlike_configs
+    if recipe.prompt is not None:
+        additions["prompt"] = dict(recipe.prompt)
+    if recipe.stages:
+        additions["stages"] = dict(recipe.stages)
+    if recipe.align is not None:
+        additions["align"] = dict(recipe.align)
+    return additions
 
 
 def _canonical_slice(part: Slice) -> dict[str, Any]:
-    sources = [
-        {
-            "model": str(source.model),
-            "name": source.name,
-            "layer_range": list(source.layers) if source.layers else None,
-            "parameters": _canonical_settings(source.settings),
-            **({"text": source.text} if source.text is not None else {}),
-            **({"statistics": source.statistics} if source.statistics is not None else {}),
-        }
-        for source in part.sources
-    ]
-    return {
-        "sources": sources,
+    plain: dict[str, Any] = {
+        "sources": [_canonical_source(source) for source in part.sources],
         "base_model": _text(part.base_model),
         "parameters": _canonical_settings(part.settings),
-        **({"module": part.module} if part.module else {}),
     }
+    if part.module:
+        plain["module"] = part.module
+    return plain
+
+
+def _canonical_source(source: Source) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "model": str(source.model),
+        "name": source.name,
+        "layer_range": list(source.layers) if source.layers else None,
+        "parameters": _canonical_settings(source.settings),
+    }
+    if source.text is not None:
+        plain["text"] = source.text
+    if source.statistics is not None:
+        plain["statistics"] = source.statistics
+    return plain
 
 
 def _canonical_settings(settings: Settings) -> dict[str, Any]:
-    return {
-        name: [{"filter": choice.filter, "value": list(choice.stops)} for choice in value]
-        for name, value in sorted(settings.items())
-    }
+    plain = {}
+    for name, value in sorted(settings.items()):
+        plain[name] = [{"filter": choice.filter, "value": list(choice.stops)} for choice in value]
+    return plain
 
 
 def _canonical_choice(chosen: Chosen) -> dict[str, Any]:

@@ -24,8 +24,11 @@ def recipe_schema(language: Language) -> dict[str, Any]:
 
 
 def _rule(key: str, method: MethodSchema, forms: list[dict[str, Any]]) -> dict[str, Any]:
-    shared = {"properties": {"parameters": _parameters(list(method.settings.values()), forms)}}
-    own = {"properties": {"parameters": _parameters([s for s in method.settings.values() if s.per_model], forms)}}
+    """Return the parameters of a recipe, a slice and a model for a method."""
+    settings = list(method.settings.values())
+    of_models = [setting for setting in settings if setting.per_model]
+    shared = {"properties": {"parameters": _parameters(settings, forms)}}
+    own = {"properties": {"parameters": _parameters(of_models, forms)}}
     slices = {"properties": {**shared["properties"], "sources": {"items": own}}}
     return {
         "if": {"required": ["merge_method"], "properties": {"merge_method": {"const": key}}},
@@ -47,16 +50,20 @@ def _post_forms(known: Additions) -> list[dict[str, Any]]:
 
 def _bare(known: Additions) -> list[str]:
     """List the additions that can be named without settings."""
-    return [key for key, addition in known.items() if not any(s.required for s in addition.settings.values())]
+    return [key for key, addition in known.items() if not _required(addition)]
+
+
+def _required(addition: AdditionSchema) -> list[str]:
+    return [name for name, setting in addition.settings.items() if setting.required]
 
 
 def _settings_of(addition: AdditionSchema, fixed: dict[str, Any]) -> dict[str, Any]:
-    own = {
-        name: {"type": "array", "items": _scalar(setting)} if setting.per_model else _scalar(setting)
-        for name, setting in addition.settings.items()
-    }
-    required = [*fixed, *(name for name, setting in addition.settings.items() if setting.required)]
-    return {"type": "object", "additionalProperties": False, "required": required, "properties": fixed | own}
+    properties = dict(fixed)
+    for name, setting in addition.settings.items():
+        scalar = _scalar(setting)
+        properties[name] = {"type": "array", "items": scalar} if setting.per_model else scalar
+    required = [*fixed, *_required(addition)]
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
 
 
 def _parameters(settings: list[Setting], forms: list[dict[str, Any]]) -> dict[str, Any]:

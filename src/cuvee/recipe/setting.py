@@ -1,4 +1,4 @@
-"""Settings: what a method can be told (`Setting`), and what a recipe says (`Value`).
+"""Settings: the names and kinds that a method takes (`Setting`), and the values that a recipe gives (`Value`).
 
 mergekit's forms: a scalar; a gradient, a list of values spread over depth; a list of `{filter, value}`, of which the
 first whose filter is in the tensor's name counts. A value is kept as a tuple of `Choice`s, whatever form it had.
@@ -25,21 +25,30 @@ class Range:
     open_high: bool = False
 
     def __contains__(self, number: float) -> bool:
-        above = self.low is None or (number > self.low if self.open_low else number >= self.low)
-        below = self.high is None or (number < self.high if self.open_high else number <= self.high)
-        return above and below
+        if self.low is not None:
+            is_above = number > self.low if self.open_low else number >= self.low
+            if not is_above:
+                return False
+        if self.high is None:
+            return True
+        return number < self.high if self.open_high else number <= self.high
 
     def __str__(self) -> str:
         if self.low is None and self.high is None:
             return "any number"
-        left = "(-inf" if self.low is None else f"{'(' if self.open_low else '['}{self.low:g}"
-        right = "inf)" if self.high is None else f"{self.high:g}{')' if self.open_high else ']'}"
+        left, right = "(-inf", "inf)"
+        if self.low is not None:
+            bracket = "(" if self.open_low else "["
+            left = f"{bracket}{self.low:g}"
+        if self.high is not None:
+            bracket = ")" if self.open_high else "]"
+            right = f"{self.high:g}{bracket}"
         return f"{left}, {right}"
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a method can be told under one name. `default` None with `required` means that a recipe must say it."""
+    """A parameter of a method. With `required` there is no default, and a recipe must set it."""
 
     name: str
     kind: SettingKind
@@ -50,18 +59,23 @@ class Setting:
     choices: tuple[str, ...] = ()
 
     def complaint(self, value: object) -> str | None:
-        """Say what is wrong with `value`, or None."""
+        """Say why `value` is refused; None if it is allowed."""
+        expected = self._expected_for(value)
+        return None if expected is None else f"expected {expected}, found {shown(value)}"
+
+    def _expected_for(self, value: object) -> str | None:
+        """Say what is expected in place of a value that is refused."""
         if self.kind == "boolean":
-            return None if isinstance(value, bool) else f"expected true or false, found {shown(value)}"
+            return None if isinstance(value, bool) else "true or false"
         if self.kind == "text":
-            return None if value in self.choices else f"expected one of {', '.join(self.choices)}, found {shown(value)}"
+            return None if value in self.choices else f"one of {', '.join(self.choices)}"
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"expected a number, found {shown(value)}"
+            return "a number"
         if not abs(value) <= sys.float_info.max:
-            return f"expected a finite number, found {shown(value)}"
+            return "a finite number"
         if self.kind == "integer" and value != int(value):
-            return f"expected a whole number, found {shown(value)}"
-        return None if value in self.within else f"expected a number in {self.within}, found {shown(value)}"
+            return "a whole number"
+        return None if value in self.within else f"a number in {self.within}"
 
     def plain(self, value: Scalar) -> Scalar:
         """Return an allowed value as the kind's own type, so that `1` and `1.0` are the same setting."""
@@ -72,7 +86,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Choice:
-    """One entry of a value: the stops of a gradient (one for a scalar), for tensors whose name holds `filter`."""
+    """An entry of a value: the stops of a gradient (one for a scalar), for tensors whose name holds `filter`."""
 
     stops: tuple[Scalar, ...]
     filter: str = "*"
@@ -85,9 +99,10 @@ class Choice:
         position = depth * (len(self.stops) - 1)
         if abs(position - round(position)) < 1e-9:
             position = round(position)  # 1/49 * 49 is below 1, and a list of booleans would take the stop before
-        index = min(int(position), len(self.stops) - 1)
+        last = len(self.stops) - 1
+        index = min(int(position), last)
         here = self.stops[index]
-        if len(self.stops) == 1 or isinstance(here, bool | str) or index == len(self.stops) - 1:
+        if index == last or isinstance(here, bool | str):
             return here
         fraction = position - index
         return (1 - fraction) * here + fraction * float(self.stops[index + 1])
@@ -98,16 +113,20 @@ Settings = Mapping[str, Value]
 
 
 def parse_value(written: Any) -> Value:
-    """Read one parameter's value in any of its forms. Raises ValueError."""
+    """Read a parameter's value in any of its forms. Raises ValueError."""
     if isinstance(written, Mapping):
         return (_filtered(written),)
-    if isinstance(written, Sequence) and not isinstance(written, str):
-        if not written:
-            raise ValueError("expected at least one value, found an empty list")
-        if all(isinstance(entry, Mapping) for entry in written):
-            return tuple(_filtered(entry) for entry in written)
-        return (Choice(_stops(written)),)
-    return (Choice(_stops([written])),)
+    if not _is_list(written):
+        return (Choice(_stops([written])),)
+    if not written:
+        raise ValueError("expected at least one value, found an empty list")
+    if all(isinstance(entry, Mapping) for entry in written):
+        return tuple(_filtered(entry) for entry in written)
+    return (Choice(_stops(written)),)
+
+
+def _is_list(written: Any) -> bool:
+    return isinstance(written, Sequence) and not isinstance(written, str)
 
 
 def value_at(scopes: Sequence[Settings], name: str, tensor: str, depth: float) -> Scalar | None:
@@ -120,15 +139,14 @@ def value_at(scopes: Sequence[Settings], name: str, tensor: str, depth: float) -
 
 
 def _filtered(entry: Mapping[str, Any]) -> Choice:
-    unknown = sorted(set(entry) - {"filter", "value"})
-    if unknown or "value" not in entry:
+    if not {"value"} <= set(entry) <= {"filter", "value"}:
         raise ValueError(f"expected {{filter, value}}, found {shown(dict(entry))}")
     written = entry["value"]
     name = entry.get("filter")
     if name is not None and not isinstance(name, str):
         raise ValueError(f"expected a text as filter, found {shown(name)}")
-    listed = isinstance(written, Sequence) and not isinstance(written, str)
-    return Choice(_stops(written if listed else [written]), name or "*")
+    stops = written if _is_list(written) else [written]
+    return Choice(_stops(stops), name or "*")
 
 
 def _stops(written: Sequence[Any]) -> tuple[Scalar, ...]:
@@ -137,7 +155,13 @@ def _stops(written: Sequence[Any]) -> tuple[Scalar, ...]:
     for entry in written:
         if not isinstance(entry, bool | int | float | str):
             raise ValueError(f"expected a number, true, false or a text, found {shown(entry)}")
-    kinds = {"text" if isinstance(e, str) else "boolean" if isinstance(e, bool) else "number" for e in written}
+    kinds = sorted(set(map(_kind, written)))
     if len(kinds) > 1:
-        raise ValueError(f"expected values of one kind in a gradient, found {', '.join(sorted(kinds))}")
+        raise ValueError(f"expected values of one kind in a gradient, found {', '.join(kinds)}")
     return tuple(written)
+
+
+def _kind(value: Scalar) -> str:
+    if isinstance(value, str):
+        return "text"
+    return "boolean" if isinstance(value, bool) else "number"

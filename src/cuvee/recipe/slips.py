@@ -23,7 +23,7 @@ WITHOUT_QUOTES = "write it without quotes"
 
 @dataclass(frozen=True)
 class Slip:
-    """A slip that does no harm. `treatment` says what becomes of it, `hint` how to write it right."""
+    """A slip that does no harm. `treatment` says how the merge reads it, `hint` how to write it right."""
 
     where: str
     message: str
@@ -35,7 +35,7 @@ class Slip:
 
 
 def warnings_of(slips: Iterable[Slip]) -> list[str]:
-    """Return one warning for each kind of slip, with all its places."""
+    """Return a warning for each kind of slip, with all its places."""
     places: dict[str, list[str]] = {}
     for slip in slips:
         places.setdefault(f"{slip.message}: {slip.treatment}", []).append(slip.where)
@@ -64,26 +64,32 @@ def plain_numbers(document: Document, keys: Collection[str]) -> tuple[Document, 
 
 
 def _walked(data: Any, place: Place, keys: Collection[str], change: Callable[[Any, Place], Any]) -> Any:
-    """Copy plain data, with what stands at the keys, or in lists there, changed."""
+    """Copy plain data, with the values at the keys, or in lists there, changed."""
     if isinstance(data, Mapping):
         return {key: _walked(value, (*place, key), keys, change) for key, value in data.items()}
     if isinstance(data, list):
         return [_walked(value, (*place, i), keys, change) for i, value in enumerate(data)]
-    return change(data, place) if _key(place) in keys else data
+    if _key(place) in keys:
+        return change(data, place)
+    return data
 
 
 def _key(place: Place) -> str:
     """Return the key at which a value stands, by itself or in a list."""
-    named = [step for step in place if isinstance(step, str)]
-    return named[-1] if named else ""
+    for step in reversed(place):
+        if isinstance(step, str):
+            return step
+    return ""
 
 
 def number_in(value: Any) -> int | float | None:
-    """Return the number that a text is; None for other texts, and for what is no text."""
-    if not isinstance(value, str) or len(value) > MAX_DIGITS or not _NUMBER.fullmatch(value.strip()):
+    """Return the number that a text is; None for other texts, and for values that are no text."""
+    if not isinstance(value, str) or len(value) > MAX_DIGITS:
         return None
-    number = float(value)
-    return int(value) if value.strip().lstrip("+-").isdecimal() else number
+    digits = value.strip()
+    if not _NUMBER.fullmatch(digits):
+        return None
+    return int(digits) if digits.lstrip("+-").isdecimal() else float(digits)
 
 
 def plain_scalars(written: Any, setting: Setting) -> tuple[Any, bool]:
@@ -92,15 +98,17 @@ def plain_scalars(written: Any, setting: Setting) -> tuple[Any, bool]:
     Filters stay as they are: they are part of a tensor's name.
     """
     if isinstance(written, Mapping):
-        value, changed = plain_scalars(written.get("value"), setting)
-        return ({**written, "value": value} if changed else written), changed
+        value, is_changed = plain_scalars(written.get("value"), setting)
+        if is_changed:
+            return {**written, "value": value}, True
+        return written, False
     if isinstance(written, list):
         entries = [plain_scalars(entry, setting) for entry in written]
-        return [value for value, _ in entries], any(changed for _, changed in entries)
-    value = _truth_in(written) if setting.kind == "boolean" else number_in(written)
-    if value is None or setting.kind == "text":
+        return [value for value, _ in entries], any(is_changed for _, is_changed in entries)
+    if setting.kind == "text":
         return written, False
-    return value, True
+    scalar = _truth_in(written) if setting.kind == "boolean" else number_in(written)
+    return (written, False) if scalar is None else (scalar, True)
 
 
 def _truth_in(value: Any) -> bool | None:

@@ -1,4 +1,4 @@
-"""Reads `models:` and `slices:`: which models take part, with which of their layers and their own settings."""
+"""Reads `models:` and `slices:`: the models that take part, with their layers and their own settings."""
 
 from dataclasses import replace
 from typing import Any
@@ -10,17 +10,18 @@ from cuvee.recipe.parameters import read_settings
 from cuvee.recipe.problems import Notes
 from cuvee.recipe.recipe import Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.recipe.setting import Settings
 from cuvee.recipe.shown import shown
 
 
 def read_slices(data: dict[str, Any], method: MethodSchema | None, notes: Notes) -> tuple[Slice, ...]:
-    """Read the slices of a recipe; `models` are one slice over all layers, `modules` one slice each."""
-    given = [key for key in ("models", "slices", "modules") if data.get(key) is not None]
-    if len(given) != 1:
-        found = " and ".join(f"'{key}'" for key in given) or "none"
-        notes.add((), f"expected exactly one of 'models', 'slices' and 'modules', found {found}")
+    """Read the slices of a recipe; `models` are a single slice over all layers, each of `modules` is a slice."""
+    keys = [key for key in ("models", "slices", "modules") if data.get(key) is not None]
+    if len(keys) != 1:
+        written = " and ".join(f"'{key}'" for key in keys) or "none"
+        notes.add((), f"expected exactly one of 'models', 'slices' and 'modules', found {written}")
         return ()
-    if given == ["modules"]:
+    if keys == ["modules"]:
         return read_modules(data["modules"], method, notes)
     return _parts(data, (), method, notes)
 
@@ -44,59 +45,81 @@ OURS = ("language", "vision", "audio", "projector", "encoder", "decoder")
 
 
 def read_modules(data: Any, method: MethodSchema | None, notes: Notes) -> tuple[Slice, ...]:
-    """Read `modules`: of a model of one part, whatever its name, or of the parts of a model of several."""
+    """Read `modules`: of a model that has a single module, whatever its name, or of a model of several."""
     if not isinstance(data, dict):
         return ()
-    read = [(name, _module(name, part, method, notes)) for name, part in data.items()]
-    if len(read) == 1:
-        return read[0][1]
-    result = []
-    for name, parts in read:
-        known = MODULES.get(name, name)
-        if known not in OURS:
-            hint = f"did you mean '{guess}'?" if (guess := closest(name, [*OURS, *MODULES])) else None
-            notes.add(("modules", name), f"unknown module {shown(name)}: expected {', '.join(OURS)}", hint)
-        if known != "language" and any(source.layers for part in parts for source in part.sources):
-            message = f"'slices' cut the layers of the language part only, not of '{known}'"
-            notes.add(("modules", name), message, "name whole 'models' here")
-        result += [replace(part, module=known) for part in parts]
-    whole = [part for part in result if not any(source.layers for source in part.sources)]
-    first = {source.model for source in (whole or result)[0].sources} if result else set()
-    if any({source.model for source in part.sources} != first for part in whole):
+    modules = {name: _module(name, part, method, notes) for name, part in data.items()}
+    if len(modules) == 1:
+        return next(iter(modules.values()))
+    slices: list[Slice] = []
+    for name, parts in modules.items():
+        module = MODULES.get(name, name)
+        _check_module(name, module, parts, notes)
+        slices += [replace(part, module=module) for part in parts]
+    _check_models(slices, notes)
+    return tuple(slices)
+
+
+def _check_module(name: str, module: str, parts: tuple[Slice, ...], notes: Notes) -> None:
+    """Note a module that is not known, and slices of layers in others than the language module."""
+    if module not in OURS:
+        guess = closest(name, [*OURS, *MODULES])
+        hint = f"did you mean '{guess}'?" if guess else None
+        notes.add(("modules", name), f"unknown module {shown(name)}: expected {', '.join(OURS)}", hint)
+    if module != "language" and any(map(_takes_layers, parts)):
+        message = f"'slices' cut the layers of the language part only, not of '{module}'"
+        notes.add(("modules", name), message, "name whole 'models' here")
+
+
+def _check_models(slices: list[Slice], notes: Notes) -> None:
+    """Note modules that are merged of other models than the first."""
+    whole = [part for part in slices if not _takes_layers(part)]
+    models = [{source.model for source in part.sources} for part in whole]
+    if any(own != models[0] for own in models):
         hint = "take a module from one model with `vision: base` and the like, or give a model the weight 0 there"
         notes.add(("modules",), "every module needs the same models", hint)
-    return tuple(result)
+
+
+def _takes_layers(part: Slice) -> bool:
+    return any(source.layers for source in part.sources)
 
 
 def _module(name: str, written: Any, method: MethodSchema | None, notes: Notes) -> tuple[Slice, ...]:
     data, place = written if isinstance(written, dict) else {}, ("modules", name)
-    if (data.get("models") is None) == (data.get("slices") is None):
+    has_models, has_slices = data.get("models") is not None, data.get("slices") is not None
+    if has_models == has_slices:
         notes.add(place, f"the module {shown(name)} needs exactly one of 'models' and 'slices'")
     shared = read_settings(data.get("parameters"), (*place, "parameters"), method, notes, own=False)
     parts = _parts(data, place, method, notes)
-    keys = {key for part in parts for key in part.settings} | set(shared)
-    # of a slice's own choices and the module's the first that fits counts, as everywhere
-    return tuple(
-        replace(part, settings={key: part.settings.get(key, ()) + shared.get(key, ()) for key in sorted(keys)})
-        for part in parts
-    )
+    keys = set(shared).union(*(part.settings for part in parts))
+    return tuple(replace(part, settings=_together(part.settings, shared, keys)) for part in parts)
+
+
+def _together(own: Settings, shared: Settings, keys: set[str]) -> Settings:
+    """Put a slice's own choices before those of its module: the first that fits counts, as everywhere."""
+    return {key: (*own.get(key, ()), *shared.get(key, ())) for key in sorted(keys)}
 
 
 def _slice(part: Any, place: Place, method: MethodSchema | None, notes: Notes) -> Slice:
     data = part if isinstance(part, dict) else {}
     listed = data.get("sources")
     sources = _sources(listed if isinstance(listed, list) else [], (*place, "sources"), method, notes)
-    lengths = {source.layers[1] - source.layers[0] for source in sources if source.layers}
+    ranges = [source.layers for source in sources if source.layers]
+    lengths = sorted({last - first for first, last in ranges})
     if len(lengths) > 1:
-        found = ", ".join(map(str, sorted(lengths)))
-        notes.add(place, f"the sources of a slice need equally many layers, found {found}")
+        listed_lengths = ", ".join(map(str, lengths))
+        notes.add(place, f"the sources of a slice need equally many layers, found {listed_lengths}")
     settings = read_settings(data.get("parameters"), (*place, "parameters"), method, notes, own=False)
     return Slice(sources, settings, read_model(data.get("base_model"), (*place, "base_model"), notes))
 
 
 def _sources(listed: list[Any], place: Place, method: MethodSchema | None, notes: Notes) -> tuple[Source, ...]:
-    found = [_source(entry, (*place, i), method, notes) for i, entry in enumerate(listed)]
-    return tuple(source for source in found if source is not None)
+    sources = []
+    for i, entry in enumerate(listed):
+        source = _source(entry, (*place, i), method, notes)
+        if source is not None:
+            sources.append(source)
+    return tuple(sources)
 
 
 def _source(entry: Any, place: Place, method: MethodSchema | None, notes: Notes) -> Source | None:
@@ -110,7 +133,7 @@ def _source(entry: Any, place: Place, method: MethodSchema | None, notes: Notes)
 
 
 def _layers(written: Any, place: Place, notes: Notes) -> tuple[int, int] | None:
-    if not (isinstance(written, list) and len(written) == 2 and all(type(n) is int for n in written)):
+    if not isinstance(written, list) or [type(number) for number in written] != [int, int]:
         return None
     first, last = written
     if not 0 <= first < last:

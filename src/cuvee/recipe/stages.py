@@ -1,6 +1,7 @@
-"""A file of several recipes: YAML documents, of which the later ones use the earlier ones' names as models."""
+"""A file of several recipes: YAML documents, of which the later use the names of earlier recipes as models."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def read_stages(path: Path, language: Language) -> tuple[Recipe, ...]:
-    """Read a file of one recipe or more. Raises RecipeError that holds every problem with its line."""
+    """Read a file of recipes. Raises RecipeError that holds every problem with its line."""
     return parse_stages(read_text(path), language, source=str(path), folder=path.parent)
 
 
@@ -23,51 +24,63 @@ def parse_stages(
 ) -> tuple[Recipe, ...]:
     """Read recipes from text. Raises RecipeError that holds every problem with its line."""
     documents = read_documents(text, source)
-    found: list[Recipe] = []
+    recipes: list[Recipe] = []
     problems: list[CuveeError] = []
     for document in documents:
         try:
-            found.append(recipe_of(document, language, folder))
+            recipes.append(recipe_of(document, language, folder))
         except CuveeError as error:
             problems += error.problems or (error,)
     if problems:
         raise several(problems)
-    if len(found) == 1:
-        return tuple(found)
-    problems = _name_problems(documents, found)
+    if len(recipes) == 1:
+        return tuple(recipes)
+    for which, document in enumerate(documents):
+        problems += _name_problems(which, document, recipes)
+        problems += _order_problems(which, document, recipes)
     if problems:
         raise several(problems)
-    linked = _linked(found)
-    return (*linked[:-1], replace(linked[-1], text=text) if linked[-1].stages else linked[-1])
+    *earlier, last = _linked(recipes)
+    if last.stages:
+        last = replace(last, text=text)
+    return (*earlier, last)
 
 
-def _name_problems(documents: list[Document], recipes: list[Recipe]) -> list[CuveeError]:
-    """Every stage but the last needs a name of its own, by which later ones, not earlier ones, use it."""
-    problems: list[CuveeError] = []
-    names = [recipe.name for recipe in recipes]
-    for i, (document, recipe) in enumerate(zip(documents, recipes, strict=True)):
-        where = document.place(("name",))
-        if recipe.name is None and i < len(recipes) - 1:
+def _name_problems(which: int, document: Document, recipes: list[Recipe]) -> Iterator[RecipeError]:
+    """Every stage but the last needs a name of its own, by which later stages use it."""
+    where = document.place(("name",))
+    name = recipes[which].name
+    earlier = [recipe.name for recipe in recipes[:which]]
+    if name is None:
+        if which < len(recipes) - 1:
             hint = "later stages use it as a model by its name"
-            problems.append(RecipeError("a stage needs a 'name'", where=where, hint=hint))
-        elif recipe.name is not None and not _NAME.fullmatch(recipe.name):
-            message = f"a stage's name is of letters, digits, '.', '_' and '-', found '{recipe.name}'"
-            problems.append(RecipeError(message, where=where))
-        elif recipe.name is not None and recipe.name in names[:i]:
-            problems.append(RecipeError(f"two stages have the name '{recipe.name}'", where=where))
-        later = {name for name in names[i:] if name is not None} - set(names[:i])
-        for model in recipe.models():
-            if str(model) in later:
-                message = f"'{model}' is made by a later stage" if str(model) != recipe.name else "a stage uses itself"
-                problems.append(RecipeError(message, where=document.place(()), hint="put what is used first"))
-    return problems
+            yield RecipeError("a stage needs a 'name'", where=where, hint=hint)
+    elif not _NAME.fullmatch(name):
+        message = f"a stage's name is of letters, digits, '.', '_' and '-', found '{name}'"
+        yield RecipeError(message, where=where)
+    elif name in earlier:
+        yield RecipeError(f"two stages have the name '{name}'", where=where)
+
+
+def _order_problems(which: int, document: Document, recipes: list[Recipe]) -> Iterator[RecipeError]:
+    """A stage uses earlier stages only, not itself nor a later stage."""
+    names = [recipe.name for recipe in recipes]
+    later = set(names[which:]) - set(names[:which])
+    for model in recipes[which].models():
+        if str(model) in later:
+            is_itself = str(model) == names[which]
+            message = "a stage uses itself" if is_itself else f"'{model}' is made by a later stage"
+            yield RecipeError(message, where=document.place(()), hint="put what is used first")
 
 
 def _linked(recipes: list[Recipe]) -> tuple[Recipe, ...]:
     """Give each recipe the digests of the stages that it uses, so that its own digest covers them."""
     linked: list[Recipe] = []
+    digests: dict[str, str] = {}
     for recipe in recipes:
-        known = {made.name: made.digest for made in linked if made.name is not None}
-        used = {str(model): known[str(model)] for model in recipe.models() if str(model) in known}
-        linked.append(replace(recipe, stages=used))
+        names = [str(model) for model in recipe.models()]
+        stages = {name: digests[name] for name in names if name in digests}
+        linked.append(replace(recipe, stages=stages))
+        if recipe.name is not None:
+            digests[recipe.name] = linked[-1].digest
     return tuple(linked)

@@ -1,4 +1,4 @@
-"""What a recipe says of the tokenizer: `tokenizer`, mergekit's `tokenizer_source`, and `chat_template`."""
+"""A recipe's keys for the tokenizer: `tokenizer`, mergekit's `tokenizer_source`, and `chat_template`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class TokenRule:
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """Which tokenizer the output has: "base", "union", or that of one of the recipe's models."""
+    """The output's tokenizer: "base", "union", or that of a model of the recipe."""
 
     source: Literal["base", "union"] | ModelRef
     rules: tuple[TokenRule, ...] = ()
@@ -59,7 +59,7 @@ _SOURCES: dict[Any, type[BaseModel]] = {"model_token": ModelToken, "zero": ZeroR
 
 
 def _chosen_source(written: Any) -> Any:
-    """Check a source by its kind, so that what is wrong is told of that kind only."""
+    """Check a source by its kind, so that problems are told of that kind only."""
     if not isinstance(written, dict):
         return written
     kind = _SOURCES.get(written.get("kind"))
@@ -86,7 +86,9 @@ class TokenizerDocument(_Strict):
 def _chosen_form(written: Any) -> Any:
     if not isinstance(written, str | dict | None):
         raise ValueError(f"expected union, base, a model, or a mapping with 'source', found {shown(written)}")
-    return TokenizerDocument.model_validate(written) if isinstance(written, dict) else written
+    if isinstance(written, dict):
+        return TokenizerDocument.model_validate(written)
+    return written
 
 
 TokenizerKey = Annotated[str | TokenizerDocument | None, BeforeValidator(_chosen_form)]
@@ -94,7 +96,7 @@ TokenizerKey = Annotated[str | TokenizerDocument | None, BeforeValidator(_chosen
 
 
 def read_choice(written: str | TokenizerDocument) -> TokenizerChoice:
-    """Return what a checked document says. Raises ValueError."""
+    """Return the choice that a checked document states. Raises ValueError."""
     if isinstance(written, str):
         return TokenizerChoice(_source(written))
     rules = tuple(_rule(token, rule) for token, rule in (written.tokens or {}).items())
@@ -121,16 +123,19 @@ def _rule(token: str, written: TokenDocument) -> TokenRule:
 
 def models_named(choice: TokenizerChoice) -> list[ModelRef]:
     """List the models that a choice names."""
-    named = [choice.source] if isinstance(choice.source, ModelRef) else []
-    return named + [rule.model for rule in choice.rules if rule.model is not None]
+    models = [choice.source] if isinstance(choice.source, ModelRef) else []
+    for rule in choice.rules:
+        if rule.model is not None:
+            models.append(rule.model)
+    return models
 
 
 def canonical_choice(choice: TokenizerChoice | None) -> Mapping[str, Any] | None:
     """Return a choice as plain data."""
     if choice is None:
         return None
-    rules = [
-        [rule.token, rule.rows, str(rule.model) if rule.model else None, rule.text, rule.number, rule.force]
-        for rule in choice.rules
-    ]
+    rules = []
+    for rule in choice.rules:
+        model = str(rule.model) if rule.model else None
+        rules.append([rule.token, rule.rows, model, rule.text, rule.number, rule.force])
     return {"source": str(choice.source), "tokens": rules, "pad_to_multiple_of": choice.pad_to_multiple_of}

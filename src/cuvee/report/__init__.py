@@ -1,4 +1,4 @@
-"""Shows what was measured: leaderboards, comparisons and searches as pages. Prints nothing, writes no file."""
+"""Shows measurements: leaderboards, comparisons and searches as pages. Prints nothing, writes no file."""
 
 from cuvee.evaluate.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison

@@ -1,4 +1,4 @@
-"""The repair of a merge as one HTML file: how far its blocks were from the experts', before and after.
+"""The repair of a merge as an HTML file: how far its blocks were from the experts', before and after.
 
 Complete without scripts and without a network.
 """
@@ -6,7 +6,7 @@ Complete without scripts and without a network.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cuvee.calibrate.outcome import Aligned, BlockFit
+from cuvee.calibrate.outcome import Aligned, BlockFit, MapFit
 from cuvee.report.comparison import percent, step_of
 from cuvee.report.evaluation import short_names
 from cuvee.report.heat import heat_css
@@ -21,7 +21,7 @@ CHART_WIDTH, CHART_HEIGHT, MARGIN = 640, 180, 56
 
 @dataclass(frozen=True)
 class Cell:
-    """One map of one block: its place, its step of the scale, what it says."""
+    """A map of a block: its place, its step of the scale, its note."""
 
     x: float
     y: float
@@ -54,8 +54,11 @@ class Chart:
 
 def render_alignment(aligned: Aligned, merged: str) -> str:
     """Render the page of a repair that was compared with the merge as it was. Raises MissingExtra without jinja2."""
-    residuals = [value for block in aligned.blocks for own in block.maps for value in (own.before, own.after)]
-    high = max((value for value in residuals if value is not None), default=0.0)
+    residuals: list[float | None] = [0.0]
+    for block in aligned.blocks:
+        for own in block.maps:
+            residuals += [own.before, own.after]
+    high = max(residual for residual in residuals if residual is not None)
     values = {
         "aligned": aligned,
         "merged": short_names([merged])[0],
@@ -70,33 +73,43 @@ def render_alignment(aligned: Aligned, merged: str) -> str:
 
 
 def _grid(title: str, blocks: Sequence[BlockFit], high: float) -> Grid:
-    roles = list(dict.fromkeys(own.tensor.removesuffix(".weight") for block in blocks for own in block.maps))
+    roles = _roles(blocks)
     left = LETTER * max((len(role) for role in roles), default=0) + 8
     cell = min(WIDEST_CELL, max(CELL, 480 / max(len(blocks), 1)))
     cells = []
     for column, block in enumerate(blocks):
         for own in block.maps:
-            residual = own.after
-            if residual is None:
+            if own.after is None:
                 continue
-            role = own.tensor.removesuffix(".weight")
-            place = left + column * cell, roles.index(role) * CELL
-            note = f"{role} of block {block.number}: {percent(residual)}"
-            cells.append(Cell(*place, step_of(residual, 0.0, high), note))
+            role = _role(own)
+            x, y = left + column * cell, roles.index(role) * CELL
+            note = f"{role} of block {block.number}: {percent(own.after)}"
+            cells.append(Cell(x, y, step_of(own.after, 0.0, high), note))
     labels = tuple((left - 6, row * CELL + 12, role) for row, role in enumerate(roles))
     below = len(roles) * CELL + 14
     every = max(1, len(blocks) // 8)
-    numbers = tuple(
-        (left + (column + 0.5) * cell, below, str(block.number))
-        for column, block in enumerate(blocks)
-        if column % every == 0
-    )
-    return Grid(title, left + len(blocks) * cell + 4, below + 6, cell - 1, labels, numbers, tuple(cells))
+    numbers = []
+    for column in range(0, len(blocks), every):
+        x = left + (column + 0.5) * cell
+        numbers.append((x, below, str(blocks[column].number)))
+    return Grid(title, left + len(blocks) * cell + 4, below + 6, cell - 1, labels, tuple(numbers), tuple(cells))
+
+
+def _roles(blocks: Sequence[BlockFit]) -> list[str]:
+    """List the roles of all maps, in the order in which they come."""
+    roles: dict[str, None] = {}
+    for block in blocks:
+        roles |= dict.fromkeys(map(_role, block.maps))
+    return list(roles)
+
+
+def _role(own: MapFit) -> str:
+    return own.tensor.removesuffix(".weight")
 
 
 def _chart(aligned: Aligned) -> Chart:
     lines = [_distances(aligned.before), _distances(aligned.blocks)]
-    high = max((value for line in lines for value in line), default=0.0) or 1.0
+    high = max([*lines[0], *lines[1]], default=0.0) or 1.0
     depth = max(len(aligned.blocks), 2)
 
     def x(number: int) -> float:
@@ -105,11 +118,13 @@ def _chart(aligned: Aligned) -> Chart:
     def y(value: float) -> float:
         return 12 + (CHART_HEIGHT - 40) * (1 - value / high)
 
-    before, after = (" ".join(f"{x(n):.1f},{y(v):.1f}" for n, v in enumerate(line)) for line in lines)
-    levels = tuple((y(part * high), percent(part * high)) for part in (0.0, 0.5, 1.0))
+    def path(line: Sequence[float]) -> str:
+        return " ".join(f"{x(number):.1f},{y(value):.1f}" for number, value in enumerate(line))
+
+    levels = tuple((y(share * high), percent(share * high)) for share in (0.0, 0.5, 1.0))
     every = max(1, depth // 8)
     blocks = tuple((x(number), str(number)) for number in range(0, depth, every))
-    return Chart(before, after, levels, blocks)
+    return Chart(path(lines[0]), path(lines[1]), levels, blocks)
 
 
 def _distances(blocks: Sequence[BlockFit]) -> list[float]:

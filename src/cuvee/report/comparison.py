@@ -1,4 +1,4 @@
-"""A comparison of task vectors as one HTML file: totals as tables, and heat maps of layers and roles for each figure.
+"""A comparison of task vectors as an HTML file: totals as tables, and heat maps of layers and roles for each figure.
 
 Complete without scripts and without a network; the stylesheet is named by its hash, as on the page of a leaderboard.
 """
@@ -17,7 +17,7 @@ Text = Callable[[float | None], str]
 
 @dataclass(frozen=True)
 class Shade:
-    """One cell: its step of the scale, None where the figure is undefined, and what it says."""
+    """A cell: its step of the scale, None where the figure is undefined, and its note."""
 
     step: int | None
     note: str
@@ -25,7 +25,7 @@ class Shade:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """One figure of one model or pair, a shade for each cell of the grid."""
+    """A figure of a model or pair, a shade for each cell of the grid."""
 
     title: str
     shades: tuple[Shade, ...]
@@ -33,7 +33,7 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Section:
-    """All maps of one figure, on one scale from `low` to `high`."""
+    """All maps of a figure, on the same scale from `low` to `high`."""
 
     key: str
     title: str
@@ -109,17 +109,23 @@ def _section(
     text: Text,
     least_high: float,
 ) -> Section:
-    """Make the maps of one figure. Its scale goes up to `least_high` at the least: noise is not to look like much."""
-    values = [[measure(cell.group.figures, i) for cell in grid.cells] for i in range(len(titles))]
-    known = [value for line in values for value in line if value is not None]
-    low, high = min([0.0, *known]), max([least_high, *known])
+    """Make the maps of a figure. Its scale goes up to `least_high` at the least: noise is not to look like much."""
+    low, high = 0.0, least_high
+    values = []
+    for i in range(len(titles)):
+        line = [measure(cell.group.figures, i) for cell in grid.cells]
+        defined = [value for value in line if value is not None]
+        low, high = min([low, *defined]), max([high, *defined])
+        values.append(line)
     maps = []
     for name, line in zip(titles, values, strict=True):
-        notes = [f"{_place(cell.group)}: {text(value)}" for cell, value in zip(grid.cells, line, strict=True)]
-        steps = [None if value is None else step_of(value, low, high) for value in line]
-        maps.append(HeatMap(name, tuple(map(Shade, steps, notes))))
+        shades = []
+        for cell, value in zip(grid.cells, line, strict=True):
+            step = None if value is None else step_of(value, low, high)
+            shades.append(Shade(step, f"{_place(cell.group)}: {text(value)}"))
+        maps.append(HeatMap(name, tuple(shades)))
     return Section(key, title, note, text(low), text(high), tuple(maps))
 
 
 def _place(group: Group) -> str:
-    return " ".join(word for word in (group.layer, group.role) if word)
+    return " ".join(filter(None, (group.layer, group.role)))

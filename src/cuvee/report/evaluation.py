@@ -1,4 +1,4 @@
-"""One model's evaluation, or several side by side, as one HTML file: scores, differences, and every item.
+"""Evaluations side by side as an HTML file: scores, differences, and every item.
 
 The page needs no network. Scores and differences are there without scripts; the browser of items needs them, for it
 draws from data in the page. That data is JSON without any `<`, and the script shows it as text only.
@@ -25,7 +25,7 @@ ABOUT = 120
 
 @dataclass(frozen=True)
 class Group:
-    """One task, or the macro average: its main metric, and a score of each model."""
+    """A task, or the macro average: its main metric, and a score of each model."""
 
     title: str
     metric: str
@@ -46,20 +46,21 @@ class Measure:
 
 @dataclass(frozen=True)
 class Contrast:
-    """The first model minus each of the others, on one task or on average."""
+    """The first model minus each of the others, on a task or on average."""
 
     title: str
     gaps: tuple[Gap, ...]
 
 
 def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ()) -> str:
-    """Render the page of one or more evaluations; the first is compared with each of the others.
+    """Render the page of evaluations; the first is compared with each of the others.
 
     Raises EvaluationError if they are not of the same items, MissingExtra without jinja2.
     """
     reports = [model.report for model in models]
     shown = list(names) or short_names([report.model for report in reports])
-    ranking = rank(reports) if len(reports) > 1 and reports[0].macro else None
+    are_comparable = len(reports) > 1 and reports[0].macro is not None
+    ranking = rank(reports) if are_comparable else None
     values = {
         "names": shown,
         "reports": reports,
@@ -91,7 +92,7 @@ def short_names(models: Sequence[str]) -> list[str]:
 
 
 def summary(reports: Sequence[Report]) -> str:
-    """Say in one sentence what was asked."""
+    """Sum up the tasks in a sentence."""
     tasks = reports[0].tasks
     items = sum(len(task.items) for task in tasks)
     who = "One model" if len(reports) == 1 else f"{len(reports)} models"
@@ -101,34 +102,53 @@ def summary(reports: Sequence[Report]) -> str:
 
 def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
     """Return the macro average, if there are several tasks, and then every task that has scores."""
-    scored = [task.task for task in reports[0].tasks if task.main]
-    macro = [report.macro for report in reports if report.macro]
-    found = [Group(MACRO, macro[0].metric, tuple(macro))] if len(scored) > 1 else []
-    for name in scored:
-        scores = [score for report in reports if (score := report.task(name).main)]
-        found.append(Group(name, scores[0].metric, tuple(scores)))
-    return tuple(found)
+    names = [task.task for task in reports[0].tasks if task.main]
+    rows: list[Group] = []
+    if len(names) > 1:
+        rows.append(_group(MACRO, [report.macro for report in reports]))
+    for name in names:
+        rows.append(_group(name, [report.task(name).main for report in reports]))
+    return tuple(rows)
+
+
+def _group(name: str, scores: Sequence[Score | None]) -> Group:
+    known = tuple(score for score in scores if score)
+    return Group(name, known[0].metric, known)
 
 
 def measures(reports: Sequence[Report]) -> tuple[Measure, ...]:
-    """Return what is said of whole tasks and of groups: perplexity, BLEU, the averages of groups."""
+    """Return the figures of whole tasks and of groups: perplexity, BLEU, the averages of groups."""
     by_report = [{(figure.task, figure.metric): figure for figure in report.figures} for report in reports]
-    titles = dict.fromkeys(title for figures in by_report for title in figures)
-    return tuple(Measure(*title, tuple(figures.get(title) for figures in by_report)) for title in titles)
+    titles: dict[tuple[str, str], None] = {}
+    for figures in by_report:
+        titles |= dict.fromkeys(figures)
+    rows = []
+    for task, metric in titles:
+        of_models = tuple(figures.get((task, metric)) for figures in by_report)
+        rows.append(Measure(task, metric, of_models))
+    return tuple(rows)
 
 
 def contrasts(ranking: Ranking) -> tuple[Contrast, ...]:
     """Return how the first model differs from the others, on average and task by task."""
     others = ranking.differences[0][1:]
     tasks = list(others[0].tasks)
-    macro = [Contrast(MACRO, tuple(other.macro for other in others))] if len(tasks) > 1 else []
-    return (*macro, *(Contrast(name, tuple(other.tasks[name] for other in others)) for name in tasks))
+    rows = []
+    if len(tasks) > 1:
+        rows.append(Contrast(MACRO, tuple(other.macro for other in others)))
+    for name in tasks:
+        rows.append(Contrast(name, tuple(other.tasks[name] for other in others)))
+    return tuple(rows)
 
 
 def settings(reports: Sequence[Report]) -> list[tuple[str, list[str]]]:
     """Return how each model was measured, a line for each setting."""
-    names = list(dict.fromkeys(name for report in reports for name in report.settings))
-    lines = [(name, [str(report.settings.get(name)) for report in reports]) for name in names]
+    names: dict[str, None] = {}
+    for report in reports:
+        names |= dict.fromkeys(report.settings)
+    lines = []
+    for name in names:
+        lines.append((name, [str(report.settings.get(name)) for report in reports]))
     lines.append(("tokens", [f"{report.tokens:,}" for report in reports]))
     lines.append(("time", [duration(report.seconds) for report in reports]))
     lines.append(("weights", [report.model_digest[:16] for report in reports]))
@@ -165,7 +185,8 @@ def page_data(models: Sequence[Evaluated], names: Sequence[str]) -> str:
 
 def _item(line: Line) -> dict[str, Any]:
     choices = [choice["text"] for choice in line.get("choices") or ()]
-    about = next((text for text in reversed(line["input"].splitlines()) if text.strip()), "")[:ABOUT]
+    texts = list(filter(str.strip, line["input"].splitlines()))
+    about = texts[-1][:ABOUT] if texts else ""
     return {
         "id": line["id"], "about": about, "prompt": line["prompt"], "choices": choices, "target": line["target"]
     }  # fmt: skip
@@ -177,9 +198,14 @@ def _answers(model: Evaluated, task: str, items: Sequence[Line]) -> list[dict[st
 
 
 def _answer(line: Line, item: Line) -> dict[str, Any]:
-    kept = {name: line[name] for name in ("prediction", "metrics", "scores", "text") if line.get(name) is not None}
+    answer = {}
+    for name in ("prediction", "metrics", "scores", "text"):
+        if line.get(name) is not None:
+            answer[name] = line[name]
     if line.get("extracted") not in (None, line.get("text")):
-        kept["extracted"] = line["extracted"]
+        answer["extracted"] = line["extracted"]
     if line["prompt"] != item["prompt"]:
-        kept["prompt"] = line["prompt"]
-    return kept | ({"cut": line["cut"]} if line["cut"] else {})
+        answer["prompt"] = line["prompt"]
+    if line["cut"]:
+        answer["cut"] = line["cut"]
+    return answer

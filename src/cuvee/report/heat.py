@@ -1,4 +1,4 @@
-"""The heat map of models and tasks, and its colours: ten steps from champagne to red wine, one for each ten points.
+"""The heat map of models and tasks, and its colours: ten steps from champagne to red wine, a step for each ten points.
 
 Lightness falls (rises in the dark theme) with every step, so the map reads the same without colour vision and in
 grey. Each background carries the text colour that keeps a contrast of at least 4.5 on it (WCAG 2, level AA).
@@ -47,7 +47,7 @@ DARK = (
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One score. `best` marks the highest printed one of a column in a group of several, `own` an expert's skill."""
+    """A score. `best` marks the highest printed score of a column in a group of several, `own` an expert's skill."""
 
     figure: Figure | None
     note: str
@@ -64,14 +64,22 @@ class HeatGroup:
 
 
 def heat_map(leaderboard: Leaderboard, part: Part) -> tuple[HeatGroup, ...]:
-    """Lay out one part: parents in the order given, so that their skills form a diagonal, then the others ranked."""
-    ranked = [row.entry for row in rows(leaderboard)]
-    parents = [entry for entry in leaderboard.entries if entry.kind in PARENT_KINDS]
-    blends = [entry for entry in ranked if entry.kind == "blend"]
-    references = [entry for entry in ranked if entry.kind == "reference"]
-    named = (("Parents", parents), ("Blends", blends), ("References", references))
+    """Lay out a part: parents in the order given, so that their skills form a diagonal, then the others ranked."""
+    by_title: dict[str, list[Entry]] = {"Parents": [], "Blends": [], "References": []}
+    for entry in leaderboard.entries:
+        if entry.kind in PARENT_KINDS:
+            by_title["Parents"].append(entry)
+    for row in rows(leaderboard):
+        if row.entry.kind == "blend":
+            by_title["Blends"].append(row.entry)
+        elif row.entry.kind == "reference":
+            by_title["References"].append(row.entry)
     tasks = [task.name for task in leaderboard.tasks]
-    return tuple(HeatGroup(title, _lines(entries, tasks, part)) for title, entries in named if entries)
+    groups = []
+    for title, entries in by_title.items():
+        if entries:
+            groups.append(HeatGroup(title, _lines(entries, tasks, part)))
+    return tuple(groups)
 
 
 def heat_step(fraction: float) -> int:
@@ -85,23 +93,24 @@ def heat_css() -> str:
 
 
 def _lines(entries: list[Entry], tasks: list[str], part: Part) -> tuple[tuple[Entry, tuple[HeatCell, ...]], ...]:
-    table = [[_figure(entry, task, part) for task in ("", *tasks)] for entry in entries]
-    best = [max((_printed(figure) for figure in column if figure), default=0.0) for column in zip(*table, strict=True)]
-    return tuple(
-        (
-            entry,
-            tuple(
-                HeatCell(
-                    figure=figure,
-                    note=_note(entry, task),
-                    best=len(entries) > 1 and figure is not None and _printed(figure) == highest,
-                    own=task != "" and entry.kind == "expert" and entry.skill == task,
-                )
-                for task, figure, highest in zip(("", *tasks), line, best, strict=True)
-            ),
-        )
-        for entry, line in zip(entries, table, strict=True)
-    )
+    columns = ["", *tasks]  # the macro average first
+    best = [_best(entries, task, part) for task in columns]
+    lines = []
+    for entry in entries:
+        cells = []
+        for task, highest in zip(columns, best, strict=True):
+            figure = _figure(entry, task, part)
+            is_best = len(entries) > 1 and figure is not None and _printed(figure) == highest
+            is_own = task != "" and entry.kind == "expert" and entry.skill == task
+            cells.append(HeatCell(figure=figure, note=_note(entry, task), best=is_best, own=is_own))
+        lines.append((entry, tuple(cells)))
+    return tuple(lines)
+
+
+def _best(entries: list[Entry], task: str, part: Part) -> float:
+    """Return the highest printed score of a task, 0 if there is none."""
+    figures = [_figure(entry, task, part) for entry in entries]
+    return max((_printed(figure) for figure in figures if figure), default=0.0)
 
 
 def _printed(figure: Figure) -> float:
@@ -118,11 +127,12 @@ def _figure(entry: Entry, task: str, part: Part) -> Figure | None:
 
 def _note(entry: Entry, task: str) -> str:
     parts: tuple[Part, Part] = ("private", "public")
-    return "; ".join(
-        f"{part} {points(figure.value)} ({interval(figure)})"
-        for part in parts
-        if (figure := _figure(entry, task, part))
-    )
+    notes = []
+    for part in parts:
+        figure = _figure(entry, task, part)
+        if figure:
+            notes.append(f"{part} {points(figure.value)} ({interval(figure)})")
+    return "; ".join(notes)
 
 
 def _rules(shades: tuple[Shade, ...]) -> str:

@@ -48,29 +48,27 @@ class Grid:
 
 
 def layer_grid(found: Comparison) -> Grid:
-    """Lay out a comparison's layers and roles."""
+    """Lay out a comparison's layers and roles: a column for each layer, and below them the roles outside the layers."""
     layers = [group.layer for group in found.layers]
     within = list(dict.fromkeys(group.role for group in found.cells))
     outside = [group for group in found.roles if group.role not in within]
     roles = [*within, *(group.role for group in outside)]
     left = round(LETTER * max(len(role or "") for role in roles)) + 8
     wide = CELL * max(1.0, LEAST_LAYERS / max(len(layers), 1))
-    across = wide * max(len(layers), LEAST_LAYERS if not layers else 1)
-    cells = [
-        Place(left + wide * layers.index(group.layer), CELL * within.index(group.role), wide - 1, group)
-        for group in found.cells
-    ]
+    across = wide * (len(layers) or LEAST_LAYERS)
+    cells = []
+    for group in found.cells:
+        x, y = left + wide * layers.index(group.layer), CELL * within.index(group.role)
+        cells.append(Place(x, y, wide - 1, group))
+    tops = [CELL * i for i in range(len(within))]
     first = CELL * len(within) + (6 if within else 0)
-    cells += [Place(left, first + CELL * i, across - 1, group) for i, group in enumerate(outside)]
-    bottoms = [CELL * i for i in range(len(within))] + [first + CELL * i for i in range(len(outside))]
+    for i, group in enumerate(outside):
+        tops.append(first + CELL * i)
+        cells.append(Place(left, tops[-1], across - 1, group))
     height = first + CELL * len(outside)
-    return Grid(
-        tuple(cells),
-        tuple(Label(left - 6, y + CELL - 4, role or "") for y, role in zip(bottoms, roles, strict=True)),
-        tuple(Label(left + wide * (i + 0.5), height + 14, text) for i, text in _ticks(layers)),
-        round(left + across),
-        height + 18,
-    )
+    labels = [Label(left - 6, top + CELL - 4, role or "") for top, role in zip(tops, roles, strict=True)]
+    numbers = [Label(left + wide * (i + 0.5), height + 14, text) for i, text in _ticks(layers)]
+    return Grid(tuple(cells), tuple(labels), tuple(numbers), round(left + across), height + 18)
 
 
 def _ticks(layers: list[str | None]) -> list[tuple[int, str]]:

@@ -1,7 +1,7 @@
-"""What a leaderboard says: who is in it, how sure the order is, and the verdict in one sentence.
+"""A leaderboard's entries, how sure their order is, and the verdict in a sentence.
 
-Every figure is a fraction from 0 to 1; "points" are hundredths of it. The public part of each task is what recipes may
-be chosen on; the private part is what the ranking and the verdict report.
+Every figure is a fraction from 0 to 1; "points" are hundredths of it. Recipes may be chosen on the public part of each
+task; the ranking and the verdict report the private part.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Difference:
-    """One score minus another on the same items, and the 95 % interval of that difference."""
+    """A score minus another on the same items, and the 95 % interval of that difference."""
 
     value: float
     low: float
@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Entry:
-    """One model. `public` and `private` are macro averages over the tasks.
+    """A model of the board. `public` and `private` are macro averages over the tasks.
 
     `method` and `recipe` (YAML text) are empty for models that are not blends. `seconds` is the time that making it
     took, None where it was not made here. `skill` names the task that an expert was trained on.
@@ -55,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TaskNote:
-    """What one task asks: how many items each part has, and one item with its answer."""
+    """A task: how many items each part has, and an item with its answer."""
 
     name: str
     kind: Literal["multiple choice", "generation"]
@@ -69,10 +69,12 @@ class TaskNote:
 class Leaderboard:
     """Everything that the page and the terminal table show.
 
-    `ranks` holds the best and worst plausible rank of each entry, in the order of `entries` (see `rank_ranges`).
-    `best_blend` is the name of the blend that is best on the public part, `best_parent` that of the base or expert that
-    is best on the private part; `verdict` is the first minus the second there. `starter_recipe` (YAML) and `commands`
-    (one line each) show how to make and measure a first blend. `notes` are sentences that stand below the verdict.
+    - `ranks`: the best and worst plausible rank of each entry, in the order of `entries` (see `rank_ranges`).
+    - `best_blend`: the name of the blend that is best on the public part.
+    - `best_parent`: the name of the base or expert that is best on the private part.
+    - `verdict`: the best blend minus the best parent on the private part.
+    - `starter_recipe` (YAML) and `commands` (a line each): how to make and measure a first blend.
+    - `notes`: sentences that stand below the verdict.
     """
 
     title: str
@@ -100,7 +102,7 @@ class Leaderboard:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the ranking. `gap` is public minus private; `rank` is "4", or "2-5" where the order is not clear."""
+    """A line of the ranking. `gap` is public minus private; `rank` is "4", or "2-5" where the order is not clear."""
 
     rank: str
     name: str
@@ -115,7 +117,7 @@ class Row:
 
 
 def rows(leaderboard: Leaderboard) -> tuple[Row, ...]:
-    """List the entries by falling private average, equal ones by name."""
+    """List the entries by falling private average, equal entries by name."""
     ranked = sorted(
         zip(leaderboard.entries, leaderboard.ranks, strict=True),
         key=lambda pair: (-pair[0].private.value, pair[0].name),
@@ -144,7 +146,7 @@ def verdict_sentence(leaderboard: Leaderboard) -> str:
 
 
 def comparison_sentence(blend: str, parent: str, difference: Difference, part: str) -> str:
-    """Say whether a blend beats a parent on one part of the tasks."""
+    """Say whether a blend beats a parent on a part of the tasks."""
     interval = f"on the {part} part (95 % interval {signed(difference.low)} to {signed(difference.high)})"
     if difference.low > 0:
         return f"{blend} beats {parent} by {signed(difference.value)} points {interval}."

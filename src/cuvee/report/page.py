@@ -1,4 +1,4 @@
-"""The leaderboard as one HTML file: no network, no fonts, no images; complete without scripts.
+"""The leaderboard as an HTML file: no network, no fonts, no images; complete without scripts.
 
 Text of the leaderboard is escaped by the template. The page's own stylesheet and script are named by their hashes in a
 content security policy, so a browser runs nothing else even if an escape were missing.
@@ -42,7 +42,7 @@ def render_page(leaderboard: Leaderboard) -> str:
 
 
 def summary(leaderboard: Leaderboard) -> str:
-    """Say in one sentence what is ranked, and by what."""
+    """Say in a sentence which models are ranked, and by which score."""
     kinds = [entry.kind for entry in leaderboard.entries]
     blends, references = kinds.count("blend"), kinds.count("reference")
     parents = len(kinds) - blends - references
@@ -64,13 +64,13 @@ class Scale:
     ticks: tuple[float, ...]
 
     def x(self, fraction: float) -> float:
-        """Place a value in pixels; what lies outside is drawn at the edge."""
+        """Place a value in pixels; values outside are drawn at the edge."""
         share = (fraction - self.left) / (self.right - self.left)
         return round(self.width * min(max(share, 0.0), 1.0), 1)
 
 
 def score_scale(leaderboard: Leaderboard) -> Scale:
-    """Take one scale for all bars: from zero, so that lengths compare, to the next ten points above every interval."""
+    """Take a scale for all bars: from zero, so that lengths compare, to the next ten points above every interval."""
     highest = max(max(entry.private.high, entry.private.value) for entry in leaderboard.entries)
     tenths = min(max(math.ceil(round(highest * 10, 6)), 1), 10)
     step = 1 if tenths <= 4 else 2

@@ -1,4 +1,4 @@
-"""The page of a search, as one HTML file: what was found, how sure that is, and what it took.
+"""The page of a search, as an HTML file: its best candidates, how sure they are, and its cost.
 
 Complete without scripts and without a network. While the search runs, the page may load itself anew.
 """
@@ -26,7 +26,7 @@ ROLE_STYLES = 5
 
 @dataclass(frozen=True)
 class Part:
-    """The score of the picked candidate on one part of the items."""
+    """The score of the picked candidate on a part of the items."""
 
     name: str
     note: str
@@ -37,7 +37,7 @@ class Part:
 
 
 def render_search(report: SearchReport, *, refresh_seconds: int | None = None) -> str:
-    """Render the page. A running search's loads itself anew after `refresh_seconds`; a finished one's never does.
+    """Render the page. The page of a running search loads itself anew after `refresh_seconds`.
 
     The same report gives the same text. Raises MissingExtra without jinja2.
     """
@@ -74,7 +74,7 @@ def render_search(report: SearchReport, *, refresh_seconds: int | None = None) -
 
 
 def summary(report: SearchReport) -> str:
-    """Say in one or two sentences what was searched."""
+    """Sum up the search in a sentence or two."""
     tasks = len(report.tasks)
     on = "one task" if tasks == 1 else f"{tasks} tasks"
     base, *experts = short_names([report.base, *report.models])
@@ -125,13 +125,13 @@ def honesty(choice: Choice) -> str:
 
 
 def settings(candidate: Candidate) -> str:
-    """Write a candidate's parameters in one line."""
+    """Write a candidate's parameters in a line."""
     values = [f"{name} {_number(value)}" for name, value in candidate.parameters.items()]
     return " · ".join(values)
 
 
 def _verdict(choice: Choice | None) -> dict[str, Any]:
-    """Return what the page shows of the choice; all empty before there is one."""
+    """Return the page's values of the choice; all empty before there is a choice."""
     if choice is None:
         return {"choice": None, "versus": None, "parts": ()}
     return {
@@ -156,7 +156,7 @@ def _gap_scale(against: Sequence[Versus]) -> Scale:
 
 
 def _part_scale(choice: Choice) -> Scale:
-    """Take a scale that shows all three scores with their intervals, and what luck would add to the last."""
+    """Take a scale that shows all three scores with their intervals, and the luck that the last may have."""
     scores = parts(choice)
     low = min(part.low for part in scores)
     high = max(choice.report.value + choice.luck, *(part.high for part in scores))

@@ -27,7 +27,7 @@ Tick = tuple[float, str]
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values over a range of pixels. What lies outside is drawn at the edge."""
+    """A range of values over a range of pixels. Values outside are drawn at the edge."""
 
     low: float
     high: float
@@ -54,7 +54,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Progress:
-    """Scores over the tokens spent. `best` is the line of the best so far; what is off the scale is under the floor."""
+    """Scores over the tokens spent. `best` is the line of the best so far; dots off the scale are under the floor."""
 
     best: str
     measured: tuple[Dot, ...]
@@ -70,7 +70,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Upright:
-    """One axis of the parallel coordinates: its place, its name, and its ticks from the top."""
+    """An axis of the parallel coordinates: its place, its name, and its ticks from the top."""
 
     x: float
     name: str
@@ -79,7 +79,7 @@ class Upright:
 
 @dataclass(frozen=True)
 class Line:
-    """One candidate through all axes, in pieces where it lacks a dimension."""
+    """A candidate through all axes, in pieces where it lacks a dimension."""
 
     pieces: tuple[str, ...]
     note: str
@@ -88,7 +88,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Parallel:
-    """The best candidates, a line each; the `highlighted` one comes last, so that it is drawn on top."""
+    """The best candidates, a line each; the `highlighted` line comes last, so that it is drawn on top."""
 
     axes: tuple[Upright, ...]
     lines: tuple[Line, ...]
@@ -100,7 +100,7 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Panel:
-    """The depth curves of one model: (role's number, points) for each role."""
+    """The depth curves of a model: (role's number, points) for each role."""
 
     model: str
     lines: tuple[tuple[int, str], ...]
@@ -124,7 +124,7 @@ class Plane:
 
 
 def progress(report: SearchReport) -> Progress | None:
-    """Draw what was measured in the order of the candidates' numbers; None before the first was."""
+    """Draw the measured candidates in the order of their numbers; None before the first is measured."""
     measured, dropped = _marks(report, "measured"), _marks(report, "dropped")
     selected = _select_marks(report)
     if not measured:
@@ -165,7 +165,7 @@ def parallel(report: SearchReport) -> Parallel | None:
 
 
 def panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
-    """Draw one panel a model, all on one scale from zero or below."""
+    """Draw a panel for each model, all on the same scale from zero or below."""
     if not curves:
         return ()
     values = [value for curve in curves for value in curve.values]
@@ -187,7 +187,7 @@ def roles_of(curves: Sequence[Curve]) -> list[str]:
 
 
 def plane(front: Front) -> Plane | None:
-    """Draw the first two objectives; None where there is one only."""
+    """Draw the first two objectives; None where there are no two."""
     if len(front.objectives) < 2:
         return None
     across = [point.values[0].value for point in front.points]
@@ -231,7 +231,7 @@ def amount(number: float) -> str:
 
 
 def _marks(report: SearchReport, state: State) -> list[Mark]:
-    """Return the scores of the candidates in one state, each where the tokens spent so far put it."""
+    """Return the scores of the candidates in a state, each where the tokens spent so far put it."""
     marks, tokens = [], 0
     for candidate in report.candidates:
         tokens += candidate.tokens
@@ -269,10 +269,12 @@ def _best_anchor(marks: Sequence[Mark]) -> float | None:
 
 
 def _ranked(report: SearchReport) -> list[Candidate]:
-    """Return the measured candidates that have one of the dimensions, the best first."""
+    """Return the measured candidates that have any of the dimensions, the best first."""
     names = {dimension.name for dimension in report.dimensions}
-    measured = [candidate for candidate in report.candidates if candidate.state == "measured"]
-    drawn = [candidate for candidate in measured if names & candidate.parameters.keys()]
+    drawn = []
+    for candidate in report.candidates:
+        if candidate.state == "measured" and names & candidate.parameters.keys():
+            drawn.append(candidate)
     return sorted(drawn, key=lambda candidate: -(candidate.value or 0.0))
 
 
@@ -285,7 +287,7 @@ def _with_method(dimensions: Sequence[Dimension], candidates: Sequence[Candidate
 
 
 def _upwards(marks: Sequence[Mark]) -> Axis:
-    """Return an axis for what was measured, with room below for some of what was dropped. Bad anchors stay outside."""
+    """Return an axis for the measured scores, with room below for some dropped ones. Bad anchors stay outside."""
     values = [mark.value for mark in marks if not mark.candidate.anchor]
     anchor = _best_anchor(marks)
     if anchor is not None:
@@ -302,7 +304,7 @@ def _room(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _steps(measured: Sequence[tuple[float, float]], y: Axis, end: float) -> str:
-    """Write the line of the best so far: to the right until a better one comes, then up."""
+    """Write the line of the best so far: to the right until a better score comes, then up."""
     first, best = measured[0]
     path = [f"M{first} {_above_floor(best, y)}"]
     for x, value in measured[1:]:

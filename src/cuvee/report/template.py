@@ -37,7 +37,7 @@ def render(template: str, values: Mapping[str, Any], filters: Mapping[str, Calla
 
 
 def stylesheet(*parts: str) -> str:
-    """Join what all pages share and a page's own rules: names of shipped files, or rules as text."""
+    """Join the rules that all pages share and a page's own rules: names of shipped files, or rules as text."""
     own = [shipped(part) if part.endswith(".css") else part for part in parts]
     return "\n".join([shipped("look.css"), *own])
 

@@ -85,7 +85,7 @@ class Arms:
             return
         state = self._arms[candidate.arm]
         state.best = max(state.best, outcome.value)
-        self._sampler(state).tell(candidate.number, candidate.values, outcome.value)
+        self._sampler(state).tell(candidate.number, candidate.values, outcome.worth or (outcome.value,))
 
     def _proposal(self, state: ArmState, values: Values, number: int) -> Proposal:
         default = state.asked == 0 and "defaults" in self._space.anchors
@@ -101,7 +101,8 @@ class Arms:
                 kind = self._space.sampler
             start = [state.arm.default, *self._scaled(state.arm)]
             seed = self._space.seed * 1000 + list(self._arms).index(state.arm.method)
-            state.sampler = make_sampler(kind, state.arm.dimensions, seed=seed, start=start)
+            objectives = max(1, len(self._space.objectives))
+            state.sampler = make_sampler(kind, state.arm.dimensions, seed=seed, start=start, objectives=objectives)
         return state.sampler
 
     def _scaled(self, arm: Arm) -> list[Values]:

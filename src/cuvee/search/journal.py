@@ -8,7 +8,7 @@ when it is opened again.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from cuvee.search.space import Values
 
 CANDIDATES, HEAD = "candidates.jsonl", "search.json"
 RESULTS = ("best.yaml", "report.json", "index.html")
+FRONT = "front"
+"""Folder of the recipes of which none is clearly better than another in all objectives."""
 
 Part = Literal["items", "select", "report"]
 PARTS: tuple[Part, ...] = ("items", "select", "report")
@@ -60,7 +62,8 @@ class Block:
 class Outcome:
     """What became of a candidate.
 
-    `value` is what its arm was told, None where it failed; `reason` says why it ended.
+    `value` is what its arm was told, None where it failed; `reason` says why it ended. With several objectives the arm
+    was told `worth`, a number for each.
     """
 
     number: int
@@ -72,6 +75,7 @@ class Outcome:
     tokens: int
     seconds: float
     reason: str
+    worth: Sequence[float] = ()
 
 
 Event = Candidate | Outcome
@@ -91,8 +95,10 @@ class Journal:
     def events(self) -> Iterator[Event]:
         """Give what happened, in order."""
         for line in _lines(self.folder / CANDIDATES):
-            event = line.pop("event")
-            yield Candidate(**line) if event == "asked" else Outcome(**line)
+            if line.pop("event") == "asked":
+                yield Candidate(**line)
+            else:
+                yield Outcome(**{**line, "worth": tuple(line.get("worth", ()))})
 
     def blocks(self, number: int, part: Part = "items") -> tuple[Block, ...]:
         """Return the blocks that a candidate has answered, in order."""
@@ -147,6 +153,10 @@ def _clear(folder: Path) -> None:
             file.unlink()
         if (folder / part).exists():
             (folder / part).rmdir()
+    for file in (folder / FRONT).glob("*.yaml"):
+        file.unlink()
+    if (folder / FRONT).exists():
+        (folder / FRONT).rmdir()
     for name in (*RESULTS, CANDIDATES, HEAD):
         (folder / name).unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from cuvee.search.journal import Block, Candidate, Journal, Outcome, State
+from cuvee.search.objectives import is_beaten, worth
 from cuvee.search.racing import Scores, decision, weighted_mean
 from cuvee.search.space import Values
 
@@ -93,6 +94,7 @@ class Running:
     difference: float | None = None
     standard_error: float | None = None
     value: float | None = None
+    worth: tuple[float, ...] = ()
 
     @property
     def items(self) -> int:
@@ -117,6 +119,7 @@ class Running:
             self.tokens,
             self.seconds,
             reason,
+            self.worth,
         )
 
 
@@ -133,7 +136,8 @@ class Race:
     """Runs candidates against each other. State: the incumbent, what runs, what is done, what it cost.
 
     `blocks` are the search items in the order in which everyone meets them, `weights` those of the tasks. With `racing`
-    off, everyone answers everything.
+    off, everyone answers everything. With several `objectives`, weights of tasks each, a candidate's value is still
+    that of `weights`, but only those leave early whom another clearly beats in all objectives.
     """
 
     def __init__(
@@ -144,10 +148,12 @@ class Race:
         journal: Journal,
         *,
         racing: bool = True,
+        objectives: Sequence[Mapping[str, float]] = (),
         watch: Callable[["Race"], None] = lambda race: None,
     ) -> None:
         self.blocks, self.weights = blocks, weights
         self.proposer, self.journal, self.racing, self.watch = proposer, journal, racing, watch
+        self.objectives = objectives
         self.done: dict[int, Raced] = {}
         self.incumbent: Raced | None = None
         self.running: dict[int, Running] = {}
@@ -247,22 +253,36 @@ class Race:
         if not running.blocks:
             return
         running.value = weighted_mean(running.scores, self.weights)
-        drop = False
+        incumbent = None if self.incumbent is None else self.incumbent.scores
+        running.worth = worth(running.scores, incumbent, self.objectives)
+        reason = ""
         if self.incumbent is not None:
             race = decision(running.scores, self.incumbent.scores, self.weights)
             running.difference, running.standard_error = race.difference, race.standard_error
             running.value = race.told
-            drop = race.drop and self.racing and not running.candidate.anchor
+            if self.racing and not running.candidate.anchor:
+                reason = self._beaten(running) if self.objectives else self._behind(running, race.drop)
         if running.blocks == len(self.blocks):
             self._finish(running, running.outcome("measured", ""))
-        elif drop:
-            self._finish(running, running.outcome("dropped", self._behind(running)))
+        elif reason:
+            self._finish(running, running.outcome("dropped", reason))
 
-    def _behind(self, running: Running) -> str:
+    def _behind(self, running: Running, drop: bool) -> str:
+        """Say how far a candidate that is to be dropped is behind; "" for another."""
+        if not drop:
+            return ""
         assert self.incumbent is not None
         assert running.difference is not None
         behind = -100 * running.difference
         return f"{behind:.1f} points behind {self.incumbent.candidate.name} after {running.items} items"
+
+    def _beaten(self, running: Running) -> str:
+        """Say who clearly beats a candidate in all objectives; "" where nobody does."""
+        for rival in self.done.values():
+            measured = rival.outcome.state == "measured"
+            if measured and is_beaten(running.scores, rival.scores, self.objectives):
+                return f"{rival.candidate.name} is better in all objectives after {running.items} items"
+        return ""
 
     def _finish(self, running: Running, outcome: Outcome) -> None:
         self.journal.done(outcome)

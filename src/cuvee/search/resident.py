@@ -27,8 +27,8 @@ from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.workers import Options, Workers
 from cuvee.errors import SearchError
 from cuvee.evaluate import metrics
-from cuvee.evaluate.answers import answer
 from cuvee.evaluate.run import asked_by
+from cuvee.evaluate.samples import Answer
 from cuvee.evaluate.suite import load_tasks
 from cuvee.evaluate.task import Sample, Task
 from cuvee.hub import Hub
@@ -40,15 +40,16 @@ from cuvee.recipe.reference import parse_reference
 from cuvee.search.held import Held, HeldModels
 from cuvee.search.in_place import Compared, InPlace, Places, Unlike, Untied, places_of, same_bits
 from cuvee.search.prompts import RememberingTokenizer
+from cuvee.search.together import Items, answered
 
 DEFAULT_MEMORY = 4_000_000_000
 """Bytes that models may take in memory where nothing else is asked for."""
 
+TRIED_EVERY = 50
+"""Candidates after which we try anew in which ways the network can read."""
+
 ITEMS_COMPARED = 25
 """Items of each task on which a candidate is compared with the same one from the disk."""
-
-Items = Mapping[str, Sequence[str]]
-"""Ids of samples by the name of their task."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,7 @@ class Resident:
         self._forms_on_disk: set[str] = set()
         self._applied: str | None = None
         self._model: LanguageModel | None = None
+        self._renewed = 0
         for reference in models:
             self._held.hold(parse_reference(reference), model_to_read(reference, self._hub, Silent()))
 
@@ -161,12 +163,10 @@ class Resident:
         model = self.model
         own = model.own_prompt if self._prompt is None else self._prompt
         tasks = asked_by(own, [self._tasks[name] for name in items], model.name)
-        scores: dict[str, list[float]] = {}
-        tokens = 0
         with fitting_threads(model):
-            for task in tasks:
-                scores[task.name], count = self._scores(model, task, items[task.name])
-                tokens += count
+            answers = answered(model, tasks, items)
+        scores = {name: self._scores(self._tasks[name], ids, answers[name]) for name, ids in items.items()}
+        tokens = sum(each.tokens for by_id in answers.values() for each in by_id.values())
         return Measured(scores, tokens, time.perf_counter() - started, self.digest)
 
     def check_on_disk(self, recipe_text: str, items: Items | None = None) -> None:
@@ -290,10 +290,18 @@ class Resident:
         return all(isinstance(source, Held) for source in plan.sources)
 
     def _renew(self, digest: str) -> None:
-        """Forget all that was found out about the weights before: what the network can do is tried anew."""
+        """Name the weights that the network has now.
+
+        The ways in which a network can read were found by trying, and are a matter of its code, not of its numbers. We
+        try them anew only now and then, in case the first candidate's numbers were too odd to tell.
+        """
         assert self._model is not None, "only called with a network"
         self.digest = digest
-        self._model = replace(self._model, digest=digest)
+        self._renewed += 1
+        if self._renewed % TRIED_EVERY:
+            self._model = self._model.renumbered(digest)
+        else:
+            self._model = replace(self._model, digest=digest)
 
     @property
     def _network(self) -> Any:
@@ -308,14 +316,10 @@ class Resident:
             if unknown:
                 raise SearchError(f"task '{name}' has no item '{unknown[0]}'")
 
-    def _scores(self, model: LanguageModel, task: Task, ids: Sequence[str]) -> tuple[list[float], int]:
-        """Return the score of each item of a task, and how many tokens were read and written."""
+    def _scores(self, task: Task, ids: Sequence[str], answers: Mapping[str, Answer]) -> list[float]:
+        """Return the score of each item of a task."""
         samples = self._samples[task.name]
-        missing = frozenset(ids)
-        batches = answer(model, task.samples, task.prompt, scoring="sum", batch_size="auto", missing=missing)
-        answers = {each.id: each for batch in batches for each in batch}
-        scores = [_score(task, samples[name], answers[name].prediction) for name in ids]
-        return scores, sum(each.tokens for each in answers.values())
+        return [_score(task, samples[item], answers[item].prediction) for item in ids]
 
 
 def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:

@@ -9,7 +9,9 @@ from cuvee.executor import Executor
 from cuvee.progress import Progress, Silent
 from cuvee.search.arms import Arms
 from cuvee.search.choice import Choice, choose, pick
+from cuvee.search.front import Front, Objective, front
 from cuvee.search.journal import Journal, open_journal
+from cuvee.search.objectives import outer
 from cuvee.search.race import Proposer, Race, Raced
 from cuvee.search.racing import Scores
 from cuvee.search.report import SearchReport
@@ -71,6 +73,7 @@ def run(
         proposer,
         journal,
         racing=space.racing,
+        objectives=list(setting.objectives.values()),
         watch=shown.look,
     )
     clock.before = race.seconds / slots.slots
@@ -85,7 +88,7 @@ def run(
     if race.incumbent is None:
         reasons = {each.outcome.reason for each in race.done.values()}
         raise SearchError(f"nothing could be measured: {'; '.join(sorted(reasons)) or 'the budget is too small'}")
-    choice, selected = _chosen(space, setting, journal, slots, race, progress)
+    choice, selected, spread = _chosen(space, setting, journal, slots, race, progress)
     if choice is None:
         shown.write(race, "interrupted")
         raise SearchError(
@@ -94,22 +97,26 @@ def run(
             hint="run the search again with a larger --budget: it goes on from there",
         )
     slots.check(named(race, choice.winner).candidate.recipe)
-    return shown.write(race, "finished", choice, selected)
+    return shown.write(race, "finished", choice, selected, spread)
 
 
 def _chosen(
     space: WrittenSpace, setting: Setting, journal: Journal, slots: Slots, race: Race, progress: Progress
-) -> tuple[Choice | None, dict[str, Scores]]:
-    """Choose among the best on fresh items, and compare the choice with the anchors on others. None without rivals."""
+) -> tuple[Choice | None, dict[str, Scores], Front | None]:
+    """Choose among the best on fresh items, and compare the choice with the anchors on others. None without rivals.
+
+    With several objectives their front, on the same fresh items, comes with it.
+    """
     measured = sorted((each for each in race.done.values() if each.outcome.state == "measured"), key=_falling)
     anchors = anchor_kinds(measured)
     candidates = [each for each in measured if each.candidate.name not in anchors][: space.select.top]
     if not candidates or not anchors:
-        return None, {}
+        return None, {}, None
     chosen_anchors = []
     for kind in ("parent", "default"):
         chosen_anchors += [each for each in measured if anchors.get(each.candidate.name) == kind][:ANCHORS_CHOSEN]
     finalists = [*candidates, *chosen_anchors]
+    finalists += [each for each in _outer(space, setting, measured) if each not in finalists]
     kinds = {each.candidate.name: anchors[each.candidate.name] for each in chosen_anchors}
     selected = measured_on(finalists, "select", setting.parts.select, journal, slots, progress)
     searched = {each.candidate.name: each.scores for each in finalists}
@@ -118,7 +125,23 @@ def _chosen(
     reported = measured_on(last, "report", setting.parts.report, journal, slots, progress)
     every = {each.candidate.name: each.scores for each in measured if each.candidate.name not in anchors}
     choice = choose(picked, every, selected, reported, setting.weights, report_weights=setting.report_weights)
-    return choice, selected
+    return choice, selected, _front(setting, selected)
+
+
+def _outer(space: WrittenSpace, setting: Setting, measured: Sequence[Raced]) -> list[Raced]:
+    """Return who is not reached in all objectives on the search items, evenly along the first if they are too many."""
+    if not setting.objectives:
+        return []
+    by_name = {each.candidate.name: each for each in measured}
+    names = outer({name: each.scores for name, each in by_name.items()}, list(setting.objectives.values()))
+    every = -(-len(names) // space.select.top)
+    return [by_name[name] for name in names[::every]]
+
+
+def _front(setting: Setting, selected: Mapping[str, Scores]) -> Front | None:
+    if not setting.objectives:
+        return None
+    return front([Objective(name, selected, weights) for name, weights in setting.objectives.items()])
 
 
 def _distances(space: WrittenSpace, candidates: Sequence[Raced]) -> dict[str, float]:

@@ -35,8 +35,8 @@ class Sampler(Protocol):
     def asked(self, number: int, values: Values) -> None:
         """Note that `values` were the answer to `ask(number)` in an earlier process."""
 
-    def tell(self, number: int, values: Values, value: float) -> None:
-        """Say what a candidate is worth; more is better."""
+    def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
+        """Say what a candidate is worth, in one number for each objective; more is better."""
 
 
 def chosen_kind(dimensions: Sequence[Dimension]) -> Kind:
@@ -44,10 +44,13 @@ def chosen_kind(dimensions: Sequence[Dimension]) -> Kind:
     return "grid" if len(dimensions) <= 1 else "tpe"
 
 
-def make_sampler(kind: Kind, dimensions: Sequence[Dimension], *, seed: int, start: Sequence[Values] = ()) -> Sampler:
+def make_sampler(
+    kind: Kind, dimensions: Sequence[Dimension], *, seed: int, start: Sequence[Values] = (), objectives: int = 1
+) -> Sampler:
     """Return a sampler that first proposes the values of `start`, in order.
 
-    Raises RecipeError where CMA-ES cannot take the dimensions, MissingExtra without the extra `search`.
+    CMA-ES and the Gaussian process know the first objective only. Raises RecipeError where CMA-ES cannot take the
+    dimensions, MissingExtra without the extra `search`.
     """
     if kind == "grid":
         return GridSampler(dimensions, start)
@@ -55,7 +58,7 @@ def make_sampler(kind: Kind, dimensions: Sequence[Dimension], *, seed: int, star
         return RandomSampler(dimensions, seed, start)
     if kind == "cma":
         return CmaSampler(dimensions, seed, start)
-    return OptunaSampler(kind, dimensions, seed, start)
+    return OptunaSampler(kind, dimensions, seed, start, objectives)
 
 
 class RandomSampler:
@@ -80,7 +83,7 @@ class RandomSampler:
         if self._start:
             self._start.pop(0)
 
-    def tell(self, number: int, values: Values, value: float) -> None:
+    def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
         """Chance learns nothing."""
 
 
@@ -107,7 +110,7 @@ class GridSampler:
     def asked(self, number: int, values: Values) -> None:
         self._left.pop(0)
 
-    def tell(self, number: int, values: Values, value: float) -> None:
+    def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
         """A grid does not change."""
 
 
@@ -150,11 +153,11 @@ class CmaSampler:
     def asked(self, number: int, values: Values) -> None:
         self.ask(number)
 
-    def tell(self, number: int, values: Values, value: float) -> None:
+    def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
         point = self._points.pop(number, None)
         if point is None:
             return  # a point of `start`: the distribution starts there already
-        self._generation.append((point, -value))
+        self._generation.append((point, -worth[0]))
         if len(self._generation) == self._optimizer.population_size:
             self._optimizer.tell(self._generation)
             self._generation = []
@@ -164,7 +167,12 @@ class OptunaSampler:
     """Optuna's TPE or Gaussian process. Candidates under way count as told the worst (TPE's constant liar)."""
 
     def __init__(
-        self, kind: Literal["tpe", "gp"], dimensions: Sequence[Dimension], seed: int, start: Sequence[Values] = ()
+        self,
+        kind: Literal["tpe", "gp"],
+        dimensions: Sequence[Dimension],
+        seed: int,
+        start: Sequence[Values] = (),
+        objectives: int = 1,
     ) -> None:
         try:
             import optuna
@@ -173,9 +181,9 @@ class OptunaSampler:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna, self._kind, self._seed = optuna, kind, seed
         self._dimensions = dimensions
-        self._distributions = {dimension.name: _distribution(dimension) for dimension in dimensions}
+        self._distributions = distributions_of(dimensions)
         self._start = list(start)
-        self._study = optuna.create_study(direction="maximize")
+        self._study = optuna.create_study(directions=["maximize"] * objectives)
         self._trials: dict[int, Any] = {}
 
     def ask(self, number: int) -> Values:
@@ -192,12 +200,14 @@ class OptunaSampler:
         if self._start:
             self._start.pop(0)
 
-    def tell(self, number: int, values: Values, value: float) -> None:
+    def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
         trial = self._trials.pop(number, None)
         if trial is not None:
-            self._study.tell(trial, value)
+            self._study.tell(trial, list(worth))
             return
-        told = self._optuna.trial.create_trial(params=dict(values), distributions=self._distributions, value=value)
+        told = self._optuna.trial.create_trial(
+            params=dict(values), distributions=self._distributions, values=list(worth)
+        )
         self._study.add_trial(told)
 
     def _sampler(self, number: int) -> Any:
@@ -207,6 +217,11 @@ class OptunaSampler:
         if self._kind == "gp":
             return samplers.GPSampler(seed=seed, n_startup_trials=first)
         return samplers.TPESampler(multivariate=True, constant_liar=True, n_startup_trials=first, seed=seed)
+
+
+def distributions_of(dimensions: Sequence[Dimension]) -> dict[str, Any]:
+    """Return Optuna's distributions of some dimensions by name."""
+    return {dimension.name: _distribution(dimension) for dimension in dimensions}
 
 
 def _distribution(dimension: Dimension) -> Any:

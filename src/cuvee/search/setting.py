@@ -34,7 +34,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search measures on: its tasks, the parts of their items, the weights of the tasks of each part."""
+    """What a search measures on: its tasks, the parts of their items, the weights of the tasks of each part.
+
+    `objectives` are weights of tasks by the objective's name, where there are several.
+    """
 
     tasks: tuple[Task, ...]
     private: tuple[Task, ...]
@@ -42,6 +45,7 @@ class Setting:
     parts: Parts
     weights: Mapping[str, float]
     report_weights: Mapping[str, float]
+    objectives: Mapping[str, Mapping[str, float]]
 
 
 def budget_of(text: str | int) -> Budget:
@@ -74,7 +78,19 @@ def setting_of(space: WrittenSpace) -> Setting:
         _parts(space.items, tasks, private),
         {task.name: task.weight for task in tasks},
         {task.name: task.weight for task in reported},
+        _objectives(space, {task.name: task.weight for task in tasks}),
     )
+
+
+def _objectives(space: WrittenSpace, weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the weights of each objective's tasks: as written, or those that the tasks have."""
+    objectives = {}
+    for name, written in space.objectives.items():
+        for task in written:
+            if task not in weights:
+                raise RecipeError(f"objectives.{name}: there is no task '{task}' among {', '.join(weights)}")
+        objectives[name] = dict(written) if isinstance(written, dict) else {task: weights[task] for task in written}
+    return objectives
 
 
 def _wanted_private_tasks(space: WrittenSpace) -> list[Task]:

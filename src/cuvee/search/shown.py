@@ -2,13 +2,16 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
 from cuvee.progress import Progress
 from cuvee.search.choice import AnchorKind, Choice
+from cuvee.search.front import Front
+from cuvee.search.importance import importance
+from cuvee.search.journal import FRONT
 from cuvee.search.race import Race, Raced
 from cuvee.search.racing import Scores, weighted_mean
 from cuvee.search.report import Candidate, Cost, Curve, Dimension, Phase, SearchReport, TaskItems, write_report
@@ -58,11 +61,18 @@ class Shown:
             self.watch(self.report(race, "running"))
 
     def write(
-        self, race: Race, phase: Phase, choice: Choice | None = None, selected: Mapping[str, Scores] | None = None
+        self,
+        race: Race,
+        phase: Phase,
+        choice: Choice | None = None,
+        selected: Mapping[str, Scores] | None = None,
+        front: Front | None = None,
     ) -> SearchReport:
-        """Write `report.json` and `best.yaml`."""
+        """Write `report.json`, `best.yaml`, and a recipe for each point of a front."""
         report = self.report(race, phase, choice, selected or {})
+        report = replace(report, front=front, importance=self._importance(race, choice))
         write_report(report, self.folder)
+        _write_front(front, race, self.folder / FRONT)
         if report.recipe:
             (self.folder / BEST).write_text(report.recipe, encoding="utf-8")
         self.watch(report)
@@ -95,6 +105,14 @@ class Shown:
             curves=() if best is None else tuple(_curves(self.space, best)),
             warnings=self.setting.parts.warnings,
         )
+
+    def _importance(self, race: Race, choice: Choice | None) -> dict[str, float]:
+        """Return which dimensions of the picked candidate's arm mattered."""
+        if choice is None:
+            return {}
+        picked = named(race, choice.picked).candidate.arm
+        arm = next(arm for arm in arms_of(self.space) if arm.method == picked)
+        return importance(arm, list(race.done.values()))
 
     def _tasks(self) -> tuple[TaskItems, ...]:
         parts, rows = self.setting.parts, []
@@ -172,6 +190,21 @@ def _curves(space: WrittenSpace, best: Raced) -> list[Curve]:
             if isinstance(choice["value"], list):
                 curves.append(Curve(name, choice.get("filter", "all"), tuple(map(float, choice["value"]))))
     return curves
+
+
+def _write_front(front: Front | None, race: Race, folder: Path) -> None:
+    """Write the recipes of a front anew, each under its candidate's number."""
+    for file in folder.glob("*.yaml"):
+        file.unlink()
+    if front is None:
+        return
+    folder.mkdir(exist_ok=True)
+    for point in front.points:
+        candidate = named(race, point.name).candidate
+        values = zip(front.objectives, point.values, strict=True)
+        said = ", ".join(f"{name} {100 * estimate.value:.1f}" for name, estimate in values)
+        text = f"# {candidate.name}: {said}\n{candidate.recipe}"
+        (folder / f"{candidate.number}.yaml").write_text(text, encoding="utf-8")
 
 
 def _recipe_text(best: Raced, choice: Choice | None) -> str:

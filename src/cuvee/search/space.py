@@ -32,6 +32,9 @@ DIGITS = 4
 
 DENSITIES = (0.2, 0.5, 0.8, 1.0)
 
+MOST_OBJECTIVES = 3
+"""With more of them hardly any candidate is clearly better than another."""
+
 
 @dataclass(frozen=True)
 class Dimension:
@@ -134,6 +137,7 @@ class WrittenSpace(_Written):
     search: WrittenSearch = WrittenSearch()
     items: WrittenItems = WrittenItems()
     select: WrittenSelect = WrittenSelect()
+    objectives: dict[str, list[str] | dict[str, float]] = {}
     sampler: Literal["auto", "tpe", "cma", "gp", "random", "grid"] = "auto"
     anchors: list[str | dict[str, str]] = ["parents", "average", "defaults", "lambda"]
     racing: bool = True
@@ -146,6 +150,16 @@ class WrittenSpace(_Written):
         if not isinstance(models, list):
             return models
         return [{"model": model} if isinstance(model, str) else model for model in models]
+
+    @field_validator("objectives")
+    @classmethod
+    def _several(cls, objectives: dict[str, Any]) -> dict[str, Any]:
+        if len(objectives) == 1 or len(objectives) > MOST_OBJECTIVES:
+            raise ValueError(f"expected none, or two to {MOST_OBJECTIVES} by name, found {len(objectives)}")
+        for name, tasks in objectives.items():
+            if not tasks or (isinstance(tasks, dict) and min(tasks.values()) <= 0):
+                raise ValueError(f"'{name}' needs tasks, with weights above 0 if any")
+        return objectives
 
 
 @dataclass(frozen=True)
@@ -500,6 +514,8 @@ def _checked(space: WrittenSpace, where: str) -> WrittenSpace:
         known_anchor = anchor in ("parents", "average", "defaults", "lambda")
         if not known_anchor and not (isinstance(anchor, dict) and set(anchor) == {"file"}):
             problems.append(f"anchors: expected parents, average, defaults, lambda or file: PATH, found '{anchor}'")
+    if space.objectives and space.sampler in ("cma", "gp"):
+        problems.append(f"sampler: '{space.sampler}' knows one objective only; leave it out, and `tpe` is taken")
     if space.search.align is not None and any(model.text is None for model in space.models):
         problems.append("search.align: every model needs a `text`")
     if not problems:

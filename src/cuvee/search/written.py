@@ -39,6 +39,8 @@ search:
 # the tasks, those are reported on.
 # items: {{search: 0.5, select: 0.25, report: 0.25, block: 25}}
 # select: {{top: 8}}
+# Several objectives: groups of tasks, with weights or those that the tasks have. The search ends with their front.
+# objectives: {{first: [TASK], second: {{TASK: 1, OTHER: 2}}}}
 # sampler: auto                     # or tpe, cma, gp, random, grid
 # anchors: [parents, average, defaults, lambda, {{file: my-recipe.yaml}}]
 # seed: 0

@@ -1,4 +1,4 @@
-"""What each tensor is and where, inferred from names, shapes and config: no table of architectures."""
+"""The role and place of each tensor, inferred from names, shapes and config: no table of architectures."""
 
 from cuvee.structure.config import text_config, text_part
 from cuvee.structure.infer import infer

@@ -1,4 +1,4 @@
-"""What a config.json says of sizes, wherever it says it: at the top or within the part of a sub-model."""
+"""Sizes that a config.json states, wherever it states them: at the top or within the part of a sub-model."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,34 +17,44 @@ _DEPTH = 4
 
 
 def numbers(config: Mapping[str, Any], keys: tuple[str, ...]) -> frozenset[int]:
-    """Return every whole number that a config has under one of the keys, at any level."""
-    found = (part.get(key) for part in _parts(config, _DEPTH) for key in keys)
-    return frozenset(value for value in found if type(value) is int)
+    """Return every whole number that a config has under any of the keys, at any level."""
+    sizes = set()
+    for sub_config in _sub_configs(config, _DEPTH):
+        sizes |= {sub_config[key] for key in keys if type(sub_config.get(key)) is int}
+    return frozenset(sizes)
 
 
 def text_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the language model's own part of a config: the whole of it where there is no other."""
     key = text_part(config)
-    part: Mapping[str, Any] = config if key is None else config[key]
-    return part
+    if key is None:
+        return config
+    text: Mapping[str, Any] = config[key]
+    return text
 
 
 def text_part(config: Mapping[str, Any]) -> str | None:
     """Return the key under which a config has the language model's own part; None if it has no such part."""
-    return next((key for key in TEXT_PARTS if isinstance(config.get(key), dict)), None)
+    for key in TEXT_PARTS:
+        if isinstance(config.get(key), dict):
+            return key
+    return None
 
 
 def number(config: Mapping[str, Any], keys: tuple[str, ...]) -> int | None:
     """Return the first of the keys that a config has as a whole number."""
-    return next((config[key] for key in keys if type(config.get(key)) is int), None)
+    for key in keys:
+        if type(config.get(key)) is int:
+            return int(config[key])
+    return None
 
 
 def is_tied(config: Mapping[str, Any]) -> bool | None:
     """Return whether a config ties head and embedding; None if it does not say."""
-    for part in (config, text_config(config)):
-        said = part.get("tie_word_embeddings")
-        if isinstance(said, bool):
-            return said
+    for level in (config, text_config(config)):
+        ties = level.get("tie_word_embeddings")
+        if isinstance(ties, bool):
+            return ties
     return None
 
 
@@ -52,16 +62,19 @@ def untied(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes that make a config say that nothing is tied, wherever it says otherwise."""
     key = "tie_word_embeddings"
     changes: dict[str, Any] = {key: False}
-    for part in TEXT_PARTS:
-        if isinstance(config.get(part), dict):
-            changes[part] = {**config[part], key: False}
+    for text in TEXT_PARTS:
+        if isinstance(config.get(text), dict):
+            changes[text] = {**config[text], key: False}
     return changes
 
 
 def hint(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    """Return what the hints say under a name of this config's family. They refine; nothing depends on them."""
-    kinds = {part.get("model_type") for part in _parts(config, _DEPTH)}
-    return tuple(word for kind in kinds if isinstance(kind, str) for word in _hints().get(kind, {}).get(name, ()))
+    """Return the words of the hint `name` for this config's families. Hints refine; nothing depends on them."""
+    words: list[str] = []
+    for model_type in {level.get("model_type") for level in _sub_configs(config, _DEPTH)}:
+        if isinstance(model_type, str):
+            words += _hints().get(model_type, {}).get(name, ())
+    return tuple(words)
 
 
 def memory_names(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -80,13 +93,15 @@ def in_memory(name: str, config: Mapping[str, Any]) -> str:
 @cache
 def _hints() -> dict[str, dict[str, list[str]]]:
     text = (Path(__file__).parent / "hints.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, list[str]]] = json.loads(text)
-    return found
+    hints: dict[str, dict[str, list[str]]] = json.loads(text)
+    return hints
 
 
-def _parts(config: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
+def _sub_configs(config: Mapping[str, Any], depth: int) -> Iterator[Mapping[str, Any]]:
+    """Yield a config and the dictionaries within it, down to a depth."""
     yield config
-    if depth:
-        for value in config.values():
-            if isinstance(value, dict):
-                yield from _parts(value, depth - 1)
+    if not depth:
+        return
+    for value in config.values():
+        if isinstance(value, dict):
+            yield from _sub_configs(value, depth - 1)

@@ -1,4 +1,4 @@
-"""Rules of layers are written as one expression each, in a small part of Python: this reads and evaluates them.
+"""Rules of layers are written as expressions in a small part of Python: this reads and evaluates them.
 
 Nothing else of Python is there: no attributes, no calls but of the functions below, no names but those given.
 """
@@ -45,8 +45,9 @@ def evaluate(text: str, names: Mapping[str, Any]) -> Any:
 @cache
 def names_in(text: str) -> tuple[str, ...]:
     """List the names that an expression uses, functions left out, in their order."""
-    names = [node.id for node in ast.walk(_parsed(text)) if isinstance(node, ast.Name) and node.id not in _FUNCTIONS]
-    return tuple(dict.fromkeys(names))
+    nodes = ast.walk(_parsed(text))
+    names = [node.id for node in nodes if isinstance(node, ast.Name)]
+    return tuple(name for name in dict.fromkeys(names) if name not in _FUNCTIONS)
 
 
 @cache
@@ -61,24 +62,38 @@ def _value(node: ast.expr, names: Mapping[str, Any]) -> Any:
         case ast.Name(id=name):
             return names.get(name)
         case ast.IfExp(test=test, body=body, orelse=other):
-            return _value(body if _value(test, names) else other, names)
+            branch = body if _value(test, names) else other
+            return _value(branch, names)
         case ast.BoolOp(op=op, values=values):
             return _first_that_decides(isinstance(op, ast.Or), values, names)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return not _value(operand, names)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-            return _BINARY[type(op)](_value(left, names), _value(right, names))
+            function = _BINARY[type(op)]
+            return function(_value(left, names), _value(right, names))
         case ast.Compare(left=left, ops=[op], comparators=[right]) if type(op) in _COMPARING:
-            return _COMPARING[type(op)](_value(left, names), _value(right, names))
+            compare = _COMPARING[type(op)]
+            return compare(_value(left, names), _value(right, names))
         case ast.Subscript(value=value, slice=key):
             return _value(value, names)[_value(key, names)]
         case ast.List(elts=items):
             return [_value(item, names) for item in items]
         case ast.Dict(keys=keys, values=values):
-            return {_value(k, names): _value(v, names) for k, v in zip(keys, values, strict=True) if k is not None}
-        case ast.Call(func=ast.Name(id=name), args=arguments) if name in _FUNCTIONS:
-            return _FUNCTIONS[name](*[_value(argument, names) for argument in arguments])
+            return _dictionary(keys, values, names)
+        case ast.Call(func=ast.Name(id=name), args=nodes) if name in _FUNCTIONS:
+            arguments = [_value(argument, names) for argument in nodes]
+            return _FUNCTIONS[name](*arguments)
     raise ExpressionError(f"expressions know no {type(node).__name__}")
+
+
+def _dictionary(
+    keys: Sequence[ast.expr | None], values: Sequence[ast.expr], names: Mapping[str, Any]
+) -> dict[Any, Any]:
+    entries = {}
+    for key, value in zip(keys, values, strict=True):
+        if key is not None:  # None stands for the ** of another dictionary
+            entries[_value(key, names)] = _value(value, names)
+    return entries
 
 
 def _first_that_decides(wanted: bool, values: Sequence[ast.expr], names: Mapping[str, Any]) -> Any:
@@ -101,13 +116,18 @@ def _where_not(values: Sequence[Any]) -> list[int]:
 
 def _last(values: Sequence[Any], value: Any, end: int) -> int | None:
     """Return the last index before `end` that has the value."""
-    indices = [i for i in range(end) if values[i] == value]
-    return indices[-1] if indices else None
+    for i in reversed(range(end)):
+        if values[i] == value:
+            return i
+    return None
 
 
 def _repeated(runs: Sequence[Any]) -> list[Any]:
     """Write out [[values, times], ...]."""
-    return [value for values, times in runs for _ in range(times) for value in values]
+    written: list[Any] = []
+    for values, times in runs:
+        written += [*values] * times
+    return written
 
 
 _FUNCTIONS: Mapping[str, Callable[..., Any]] = {

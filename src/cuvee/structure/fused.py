@@ -1,4 +1,4 @@
-"""Which projections lie fused in one matrix, and which matrices have their input axis first."""
+"""Projections that lie fused in a matrix, and matrices that have their input axis first."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,23 +19,31 @@ _DOWN = re.compile(r"down|(^|[._])(w2|fc2|output_linear)([._]|$)")
 def fused_in(
     spec: TensorSpec, module: Module, config: Mapping[str, Any], tensors: Mapping[str, TensorSpec], input_first: bool
 ) -> Fused | None:
-    """Return the projections that a matrix or its bias holds; None for a single one."""
+    """Return the projections that a matrix or its bias holds; None where it holds a single projection."""
+    mixer = _mixer(spec, tensors)
+    if mixer is not None:
+        return mixer
     size = _outputs(spec, input_first)
     interleaved = any(word in spec.name for word in hint(config, "interleaved"))
-    if (mixed := _mixer(spec, tensors)) is not None:
-        return mixed
+    sizes: tuple[int, ...] | None = None
     if _GATED.search(spec.name):
-        return Fused(("gate", "up"), None if interleaved or size % 2 else (size // 2, size // 2))
-    if not _ATTENTION.search(spec.name):
-        return None
-    sizes = None if interleaved else _attention_sizes(size, module, config)
-    return Fused(("query", "key", "value"), sizes)
+        if size % 2 == 0 and not interleaved:
+            sizes = (size // 2, size // 2)
+        return Fused(("gate", "up"), sizes)
+    if _ATTENTION.search(spec.name):
+        if not interleaved:
+            sizes = _attention_sizes(size, module, config)
+        return Fused(("query", "key", "value"), sizes)
+    return None
 
 
 def _outputs(spec: TensorSpec, input_first: bool) -> int:
-    if len(spec.shape) < 2:
-        return spec.shape[0] if spec.shape else 1
-    return spec.shape[-1] if input_first or spec.name.endswith("bias") else spec.shape[-2]
+    if not spec.shape:
+        return 1
+    is_vector = len(spec.shape) == 1 or spec.name.endswith("bias")
+    if is_vector or input_first:
+        return spec.shape[-1]
+    return spec.shape[-2]
 
 
 def _mixer(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> Fused | None:
@@ -51,23 +59,29 @@ def _mixer(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> Fused | None:
 def _attention_sizes(size: int, module: Module, config: Mapping[str, Any]) -> tuple[int, ...] | None:
     """Split by the numbers of heads where the config gives them for this module, else into thirds."""
     text = text_config(config)
-    heads, keys = number(text, HEADS), number(text, KEY_HEADS)
-    if module == "language" and heads and keys:
-        head, left = divmod(size, heads + 2 * keys)
-        return None if left else (heads * head, keys * head, keys * head)
-    return (size // 3,) * 3 if size % 3 == 0 else None
+    query_heads, key_heads = number(text, HEADS), number(text, KEY_HEADS)
+    if module != "language" or not query_heads or not key_heads:
+        return None if size % 3 else (size // 3, size // 3, size // 3)
+    # Grouped-query attention: as many heads for values as for keys, fewer than for queries.
+    head_size, remainder = divmod(size, query_heads + 2 * key_heads)
+    if remainder:
+        return None
+    return (query_heads * head_size, key_heads * head_size, key_heads * head_size)
 
 
 def input_first_stacks(specs: Iterable[tuple[str | None, TensorSpec]], tensors: Mapping[str, TensorSpec]) -> set[str]:
     """Return the stacks whose matrices are [in, out]: their biases fit the second axis and never only the first."""
-    fits: dict[str, set[bool]] = {}
+    fits_second: dict[str, set[bool]] = {}
     for stack, spec in specs:
-        bias = tensors.get(f"{spec.name.removesuffix('weight')}bias") if spec.name.endswith(".weight") else None
-        if stack is None or bias is None or len(spec.shape) != 2 or spec.shape[0] == spec.shape[1]:
+        if stack is None or len(spec.shape) != 2 or not spec.name.endswith(".weight"):
             continue
-        if bias.shape[-1:] in ((spec.shape[0],), (spec.shape[1],)):
-            fits.setdefault(stack, set()).add(bias.shape == (spec.shape[1],))
-    return {stack for stack, found in fits.items() if found == {True}}
+        bias = tensors.get(f"{spec.name.removesuffix('weight')}bias")
+        rows, columns = spec.shape
+        if bias is None or rows == columns:
+            continue
+        if bias.shape[-1:] in ((rows,), (columns,)):
+            fits_second.setdefault(stack, set()).add(bias.shape == (columns,))
+    return {stack for stack, fits in fits_second.items() if fits == {True}}
 
 
 def stack_axes(stacks: Iterable[TensorSpec], config: Mapping[str, Any]) -> dict[str, bool | None]:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cuvee.checkpoint import TensorSpec
@@ -11,13 +12,13 @@ from cuvee.structure.fused import fused_in, input_first_stacks, stack_axes
 from cuvee.structure.layers import Layer, layer_of, stacks
 from cuvee.structure.modules import Modules
 from cuvee.structure.roles import Surroundings, expert_of, numbered_within, role_of, stacked_experts
-from cuvee.structure.structure import Blocks, Structure, TensorPlace, Tie
+from cuvee.structure.structure import Blocks, Role, Structure, TensorPlace, Tie
 
 _POSITIONS = re.compile(r"position|(^|\.)wpe\.|patch|token_type")
 
 
 class Headers(Protocol):
-    """What is looked at: no tensor is read."""
+    """A checkpoint as its headers and config describe it. Nothing here reads a tensor."""
 
     @property
     def tensors(self) -> Mapping[str, TensorSpec]: ...
@@ -26,73 +27,121 @@ class Headers(Protocol):
     def config(self) -> dict[str, Any]: ...
 
 
+@dataclass(frozen=True)
+class _Model:
+    """A checkpoint's headers with everything that the place of a single tensor depends on."""
+
+    tensors: Mapping[str, TensorSpec]
+    config: Mapping[str, Any]
+    layers: Mapping[str, Layer | None]
+    experts: Mapping[str, int | None]
+    around: Surroundings
+    modules: Modules
+    input_first: frozenset[str]
+    """Stacks of layers whose matrices are [in, out]."""
+    stack_axes: Mapping[str, bool | None]
+    """Of each expert stack, whether its matrices are [in, out]; None if nothing tells."""
+
+
 def infer(checkpoint: Headers) -> Structure:
     """Infer blocks, modules, roles, experts, fused projections and ties from headers and config."""
+    model = _model(checkpoint)
+    places = {name: _place(spec, model) for name, spec in model.tensors.items()}
+    return Structure(places, _blocks(places, model.around), _ties(places, model))
+
+
+def _model(checkpoint: Headers) -> _Model:
     tensors, config = checkpoint.tensors, checkpoint.config
     layers = {name: layer_of(name) for name in tensors}
-    said = numbers(config, EXPERTS)
-    experts = _experts(tensors, layers, said)
-    around = Surroundings(numbers(config, VOCABULARY), _most_by_layer(tensors, layers, experts, said), said)
-    modules = Modules(tensors, config)
-    reversed_stacks = input_first_stacks(((_prefix(layers[s.name]), s) for s in tensors.values()), tensors)
-    axes = stack_axes((spec for spec in tensors.values() if stacked_experts(spec, said)), config)
-    places: dict[str, TensorPlace] = {}
-    for name, spec in tensors.items():
-        layer, module = layers[name], modules.of(name)
-        role = role_of(spec, layer, experts[name], around)
-        stacked = stacked_experts(spec, said)
-        in_reversed = role == "linear" and _prefix(layer) in reversed_stacks
-        reverse = axes[name] is True if stacked else in_reversed
-        holds_parts = role in ("linear", "bias")
-        fused = fused_in(spec, module, config, tensors, reverse) if holds_parts else None
-        index = layer.index if layer else None
-        told = axes.get(name, reverse) is not None
-        places[name] = TensorPlace(
-            name, role, module, _prefix(layer), index, experts[name], stacked, fused, reverse, axes_known=told
-        )
-    return Structure(places, _blocks(places, around), _ties(places, tensors, config, around.vocabularies))
+    expert_counts = numbers(config, EXPERTS)
+    experts = _experts(layers, expert_counts)
+    around = Surroundings(
+        vocabularies=numbers(config, VOCABULARY),
+        experts=_experts_by_layer(tensors, layers, experts, expert_counts),
+        expert_counts=expert_counts,
+    )
+    by_stack = [(_prefix(layers[spec.name]), spec) for spec in tensors.values()]
+    input_first = frozenset(input_first_stacks(by_stack, tensors))
+    expert_stacks = [spec for spec in tensors.values() if stacked_experts(spec, expert_counts)]
+    axes = stack_axes(expert_stacks, config)
+    return _Model(tensors, config, layers, experts, around, Modules(tensors, config), input_first, axes)
+
+
+def _place(spec: TensorSpec, model: _Model) -> TensorPlace:
+    """Say what one tensor is and where it lies."""
+    layer, expert = model.layers[spec.name], model.experts[spec.name]
+    module = model.modules.of(spec.name)
+    role = role_of(spec, layer, expert, model.around)
+    stacked = stacked_experts(spec, model.around.expert_counts)
+    axes = _axes(spec, layer, role, model)
+    input_first = axes is True
+    fused = None
+    if role in ("linear", "bias"):
+        fused = fused_in(spec, module, model.config, model.tensors, input_first)
+    return TensorPlace(
+        name=spec.name,
+        role=role,
+        module=module,
+        stack=_prefix(layer),
+        layer=layer.index if layer else None,
+        expert=expert,
+        experts=stacked,
+        fused=fused,
+        input_first=input_first,
+        axes_known=axes is not None,
+    )
+
+
+def _axes(spec: TensorSpec, layer: Layer | None, role: Role, model: _Model) -> bool | None:
+    """Say whether a tensor's matrices are [in, out]; None of an expert stack of which nothing tells."""
+    if spec.name in model.stack_axes:
+        return model.stack_axes[spec.name]
+    return role == "linear" and _prefix(layer) in model.input_first
 
 
 def _prefix(layer: Layer | None) -> str | None:
     return layer.prefix if layer else None
 
 
-def _experts(
-    tensors: Mapping[str, TensorSpec], layers: Mapping[str, Layer | None], said: frozenset[int]
-) -> dict[str, int | None]:
-    """Return each tensor's expert. A numbered list within a layer is one of experts by its word or its length."""
+def _experts(layers: Mapping[str, Layer | None], expert_counts: frozenset[int]) -> dict[str, int | None]:
+    """Return the index of the expert that each tensor belongs to, None outside of experts."""
     lists: dict[tuple[str, int, str], set[int]] = {}
     for layer in layers.values():
-        if layer is not None and (listed := numbered_within(layer)) is not None:
-            lists.setdefault((layer.prefix, layer.index, listed[0]), set()).add(listed[1])
-    counts: dict[tuple[str, int], dict[str, int]] = {}
-    for (prefix, index, word), found in lists.items():
-        counts.setdefault((prefix, index), {})[word] = len(found)
-    return {
-        name: expert_of(layer, said, counts.get((layer.prefix, layer.index), {})) if layer else None
-        for name, layer in layers.items()
-    } | {name: None for name in tensors if layers[name] is None}
+        entry = numbered_within(layer)
+        if layer is not None and entry is not None:
+            word, index = entry
+            lists.setdefault((layer.prefix, layer.index, word), set()).add(index)
+    return {name: expert_of(layer, expert_counts, lists) for name, layer in layers.items()}
 
 
-def _most_by_layer(
+def _experts_by_layer(
     tensors: Mapping[str, TensorSpec],
     layers: Mapping[str, Layer | None],
     experts: Mapping[str, int | None],
-    said: frozenset[int],
+    expert_counts: frozenset[int],
 ) -> dict[tuple[str, int], int]:
     """Return how many experts each layer has, named or stacked."""
     most: dict[tuple[str, int], int] = {}
     for name, spec in tensors.items():
-        layer, index = layers[name], experts[name]
-        count = stacked_experts(spec, said) or (index + 1 if index is not None else 0)
-        if layer is not None and count:
-            at = (layer.prefix, layer.index)
-            most[at] = max(most.get(at, 0), count)
+        layer, expert = layers[name], experts[name]
+        if layer is None:
+            continue
+        count = stacked_experts(spec, expert_counts)
+        if not count and expert is not None:
+            count = expert + 1
+        if count:
+            where = (layer.prefix, layer.index)
+            most[where] = max(most.get(where, 0), count)
     return most
 
 
 def _blocks(places: Mapping[str, TensorPlace], around: Surroundings) -> tuple[Blocks, ...]:
-    """List the stacks: runs of at least two layers numbered without a gap, or a single one whose layer has parts."""
+    """List the stacks of layers, the one with most tensors first.
+
+    A run of numbers is a stack of layers if no number is missing and a layer has more than two tensors
+    on average: a list of two projections, each with a weight and a bias, is none.
+    """
+    modules = {place.stack: place.module for place in places.values()}
     indices: dict[str, set[int]] = {}
     for place in places.values():
         if place.stack is not None and place.layer is not None:
@@ -100,38 +149,41 @@ def _blocks(places: Mapping[str, TensorPlace], around: Surroundings) -> tuple[Bl
     experts: Counter[str] = Counter()
     for (prefix, _), count in around.experts.items():
         experts[prefix] = max(experts[prefix], count)
-    module = {place.stack: place.module for place in places.values()}
-    return tuple(
-        Blocks(stack.prefix, module[stack.prefix], stack.depth, stack.tensors, experts[stack.prefix])
-        for stack in stacks(places)
-        if len(indices[stack.prefix]) == stack.depth and stack.tensors > 2 * stack.depth
-    )
+
+    blocks = []
+    for stack in stacks(places):
+        has_gaps = len(indices[stack.prefix]) < stack.depth
+        has_few_tensors = stack.tensors <= 2 * stack.depth
+        if has_gaps or has_few_tensors:
+            continue
+        module, count = modules[stack.prefix], experts[stack.prefix]
+        blocks.append(Blocks(stack.prefix, module, stack.depth, stack.tensors, count))
+    return tuple(blocks)
 
 
-def _ties(
-    places: Mapping[str, TensorPlace],
-    tensors: Mapping[str, TensorSpec],
-    config: Mapping[str, Any],
-    vocabularies: frozenset[int],
-) -> tuple[Tie, ...]:
-    """Pair the token embedding with the head of equal shape, and say whether they are one matrix."""
-    by_token = [place for name, place in places.items() if _has_a_row_a_token(name, tensors, vocabularies)]
-    embeddings = [place.name for place in by_token if place.role == "embedding"]
-    heads = [place.name for place in by_token if place.role == "head"]
-    said = is_tied(config)
-    found = []
-    for embedding in embeddings[:1]:
-        alike = [head for head in heads if tensors[head].shape == tensors[embedding].shape]
-        if alike:
-            found.append(Tie(embedding, alike[0], "stored twice" if said else "separate"))
-        else:
-            found.append(Tie(embedding, None, "tied" if said else "no head"))
-    return tuple(found)
+def _ties(places: Mapping[str, TensorPlace], model: _Model) -> tuple[Tie, ...]:
+    """Pair the first token embedding with the head of its shape, and say whether they are one matrix."""
+    by_role: dict[str, list[TensorSpec]] = {"embedding": [], "head": []}
+    for place in places.values():
+        spec = model.tensors[place.name]
+        if place.role in by_role and _has_a_row_a_token(spec, model.around.vocabularies):
+            by_role[place.role].append(spec)
+    if not by_role["embedding"]:
+        return ()
+    embedding = by_role["embedding"][0]
+    heads = [head.name for head in by_role["head"] if head.shape == embedding.shape]
+    return (_tie(embedding.name, heads, is_tied(model.config)),)
 
 
-def _has_a_row_a_token(name: str, tensors: Mapping[str, TensorSpec], vocabularies: frozenset[int]) -> bool:
-    """Say whether a matrix may be a token embedding or head. Without a vocabulary size, the largest ones may."""
-    shape = tensors[name].shape
-    if len(shape) != 2 or _POSITIONS.search(name):
+def _tie(embedding: str, heads: list[str], config_ties: bool | None) -> Tie:
+    if heads:
+        return Tie(embedding, heads[0], "stored twice" if config_ties else "separate")
+    return Tie(embedding, None, "tied" if config_ties else "no head")
+
+
+def _has_a_row_a_token(spec: TensorSpec, vocabularies: frozenset[int]) -> bool:
+    """Say whether a matrix has enough rows for a vocabulary; any has if the config states no size."""
+    if len(spec.shape) != 2 or _POSITIONS.search(spec.name):
         return False
-    return not vocabularies or any(shape[0] >= size for size in vocabularies)
+    # A padded matrix has more rows than the config has tokens.
+    return not vocabularies or spec.shape[0] >= min(vocabularies)

@@ -23,13 +23,20 @@ def labels_of(config: Mapping[str, Any]) -> tuple[str, ...]:
 
 def are_named(labels: tuple[str, ...]) -> bool:
     """Say whether labels have names, other than those that transformers gives by number."""
-    return bool(labels) and not all(_UNNAMED.fullmatch(label) for label in labels)
+    if not labels:
+        return False
+    return not all(_UNNAMED.fullmatch(label) for label in labels)
 
 
 def order_of(labels: tuple[str, ...], wanted: tuple[str, ...]) -> tuple[int, ...] | None:
     """Return where each of the `wanted` labels is among others, in whatever case; None if they are not the same."""
-    plain = [label.strip().casefold() for label in labels]
-    sought = [label.strip().casefold() for label in wanted]
-    if len(set(plain)) < len(plain) or sorted(plain) != sorted(sought):
+    plain = list(map(_plain, labels))
+    plain_wanted = list(map(_plain, wanted))
+    has_doubles = len(set(plain)) < len(plain)
+    if has_doubles or sorted(plain) != sorted(plain_wanted):
         return None
-    return tuple(plain.index(label) for label in sought)
+    return tuple(plain.index(label) for label in plain_wanted)
+
+
+def _plain(label: str) -> str:
+    return label.strip().casefold()

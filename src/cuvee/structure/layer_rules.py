@@ -1,16 +1,15 @@
-"""What a config says of each layer of a stack, by the rules of its family; and how it says so of other layers.
+"""The facts that a config states of each layer of a stack, by the rules of its family, and how to state others.
 
 The rules are lines of `layer_rules.json`, each with its source in transformers. A line of a family has `rules`, none if
 its layers are all alike, and where needed `blocks` (tensors outside the layers with a block for each layer, and the
 axis on which they lie) and `counts` (lists whose length is the number of layers). A rule has
 
-- `list`: the key of a list with an entry for each layer, which goes before the rule; or `fact`: a name for what is
-  said;
+- `list`: the key of a list with an entry for each layer, which goes before the rule; or `fact`: the fact's name;
 - `says`: the value for layer `i` of `n`, from keys of the config, `defaults` for those that it lacks;
-- `forced`: what the loader makes of a `value` that the list has;
+- `forced`: the value that the loader puts in place of a `value` of the list;
 - `needs`: a value without which the loader takes no model;
-- `write`: the keys that say the `values` of all layers; or `vary`: the keys whose values are looked for, and of them
-  those that are `valid`;
+- `write`: the keys that say the `values` of all layers; or `vary`: the keys of which numbers are tried, as far as
+  they are `valid`;
 - `refers`: the values are themselves numbers of layers.
 
 Besides, a list as long as the stack has an entry for each layer, and a dictionary of numbers some of them; in a known
@@ -42,6 +41,9 @@ SAME = {
 }
 """Older words for kinds of layers, as transformers replaces them (configuration_utils.py, _LEGACY_LAYER_TYPE_REMAP)."""
 
+MOST_SHOWN = 12
+"""Values in a message."""
+
 MOST_TRIED = 256
 """The largest period or offset that is looked for."""
 
@@ -71,13 +73,14 @@ class Rule:
     @property
     def keys(self) -> tuple[str, ...]:
         """The keys of a config that the rule reads."""
-        own = (self.fact,) if self.has_list else ()
-        return tuple(dict.fromkeys([*own, *(name for name in names_in(self.says) if name not in ("i", "n"))]))
+        keys = [self.fact] if self.has_list else []
+        keys += [name for name in names_in(self.says) if name not in ("i", "n")]
+        return tuple(dict.fromkeys(keys))
 
 
 @dataclass(frozen=True)
 class Family:
-    """The rules of a family. `is_known` is false for one of which there is no line."""
+    """The rules of a family. `is_known` is false for a family that has no line."""
 
     is_known: bool
     rules: tuple[Rule, ...] = ()
@@ -88,18 +91,19 @@ class Family:
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of each layer: under the fact's name a value for each. `refers` are those that name layers."""
+    """Facts of layers: under each fact's name a value for each layer. `refers` are the facts that name layers."""
 
     values: Mapping[str, tuple[Any, ...]]
     refers: frozenset[str]
 
     def of(self, layer: int) -> dict[str, Any]:
-        """Return what is said of one layer, but for what refers to other layers."""
-        return {fact: values[layer] for fact, values in self.values.items() if fact not in self.refers}
+        """Return the facts of a layer, but for those that refer to other layers."""
+        own = [fact for fact in self.values if fact not in self.refers]
+        return {fact: self.values[fact][layer] for fact in own}
 
 
 class UnwritableError(ValueError):
-    """No config says of the layers what it should. `fact` is what cannot be said."""
+    """No config of a family states the wanted layers. `fact` is the first fact that cannot be stated."""
 
     def __init__(self, fact: str, message: str) -> None:
         super().__init__(message)
@@ -107,7 +111,7 @@ class UnwritableError(ValueError):
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the rules for a config of one stack, by its model type."""
+    """Return the rules for a config of a single stack, by its model type."""
     return families().get(str(config.get("model_type")), Family(False))
 
 
@@ -123,20 +127,22 @@ def depth_said(config: Mapping[str, Any]) -> int | None:
 
 
 def facts(config: Mapping[str, Any], depth: int) -> Facts:
-    """Say what a config says of each of its layers. Raises ExpressionError if its values do not fit the rules."""
-    rules = family_of(config).rules
+    """Read the facts of each layer from a config. Raises ExpressionError if its values do not fit the rules."""
     values = {key: _entries(config[key], depth) for key in _by_layer(config, depth)}
-    for rule in rules:
+    refers = set()
+    for rule in family_of(config).rules:
         values[rule.fact] = tuple(_by_rule(rule, config, values, depth))
-    return Facts(values, frozenset(rule.fact for rule in rules if rule.refers))
+        if rule.refers:
+            refers.add(rule.fact)
+    return Facts(values, frozenset(refers))
 
 
 def rewritten(
     config: Mapping[str, Any], depth: int, wanted: Mapping[str, Sequence[Any]], layers: int
 ) -> dict[str, Any]:
-    """Return the changes after which a config of `depth` layers says of its `layers` layers what is wanted.
+    """Return the changes after which a config of `depth` layers states the `wanted` facts of `layers` layers.
 
-    As little is changed as can be. Raises UnwritableError for the first fact that cannot be said.
+    They change as few keys as can be. Raises UnwritableError for the first fact that cannot be stated.
     """
     changes: dict[str, Any] = {key: layers for key in DEPTH_KEYS if config.get(key) == depth}
     for key in _by_layer(config, depth):
@@ -149,98 +155,140 @@ def rewritten(
 
 def unexplained(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     """Return the keys of a family without rules that seem to say something of layers, with their values."""
-    by_layer = set(_by_layer(config, depth))
-    windows = {key for key in config if "window" in key} if "layer_types" in by_layer else set()
-    return {
-        key: value
-        for key, value in config.items()
-        if _OF_LAYERS.search(key)
-        and not _NOT_OF_LAYERS.search(key)
-        and key not in by_layer | windows
-        and value not in (None, False, [], {})
-        and not isinstance(value, float)
-    }
+    explained = set(_by_layer(config, depth))
+    has_types = "layer_types" in explained
+    seeming = {}
+    for key, value in config.items():
+        if key in explained or (has_types and "window" in key):
+            continue
+        if _seems_of_layers(key, value):
+            seeming[key] = value
+    return seeming
+
+
+def _seems_of_layers(key: str, value: Any) -> bool:
+    if not _OF_LAYERS.search(key) or _NOT_OF_LAYERS.search(key):
+        return False
+    is_empty = value in (None, False, [], {})
+    return not is_empty and not isinstance(value, float)
 
 
 def stale(config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) -> list[str]:
     """List the keys from which a loader that does not know a written list would derive other layers."""
-    keys: list[str] = []
+    keys: dict[str, None] = {}
     for rule in family_of(config).rules:
-        if not (rule.has_list and rule.fact in changes):
+        is_written = rule.has_list and rule.fact in changes
+        if not is_written or not _is_misread(rule, config, changes, layers):
             continue
-        without = {key: value for key, value in {**config, **changes}.items() if key != rule.fact}
-        try:
-            derived = facts(without, layers).values[rule.fact]
-        except ExpressionError:
-            continue  # nothing but the list says it
-        if list(map(_word, derived)) != list(map(_word, changes[rule.fact])):
-            keys += [key for key in rule.keys if key in without and key not in changes and key != rule.fact]
-    return list(dict.fromkeys(keys))
+        for key in rule.keys:
+            if key in config and key not in changes:
+                keys[key] = None
+    return list(keys)
+
+
+def _is_misread(rule: Rule, config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) -> bool:
+    """Say whether the other keys of a rule give other layers than its written list."""
+    without_list = {**config, **changes}
+    written = without_list.pop(rule.fact)
+    try:
+        derived = facts(without_list, layers).values[rule.fact]
+    except ExpressionError:
+        return False  # only the list states them
+    return list(map(_word, derived)) != list(map(_word, written))
 
 
 def _by_rule(rule: Rule, config: Mapping[str, Any], others: Mapping[str, Any], depth: int) -> Iterator[Any]:
-    """Give what a rule says of each layer; `others` are the facts that it may use."""
-    written = config.get(rule.fact) if rule.has_list else None
-    listed: list[Any] = written if isinstance(written, list) else []
-    if listed and len(listed) < depth:
-        raise ExpressionError(f"'{rule.fact}' has {len(listed)} entries for {depth} layers")
+    """Yield the value of a rule's fact for each layer; `others` are the facts that the rule may use."""
+    entries = _listed(rule, config)
+    if entries and len(entries) < depth:
+        raise ExpressionError(f"'{rule.fact}' has {len(entries)} entries for {depth} layers")
     others = {fact: values for fact, values in others.items() if fact != rule.fact}
     names = {**rule.defaults, **config, **others, "n": depth}
     for i in range(depth):
-        value = _word(listed[i]) if listed else evaluate(rule.says, {**names, "i": i})
-        yield value if rule.forced is None else evaluate(rule.forced, {"value": value, "i": i, "n": depth})
+        value = _word(entries[i]) if entries else evaluate(rule.says, {**names, "i": i})
+        if rule.forced is not None:
+            value = evaluate(rule.forced, {"value": value, "i": i, "n": depth})
+        yield value
+
+
+def _listed(rule: Rule, config: Mapping[str, Any]) -> list[Any]:
+    """Return the entries that a config lists for a rule, none where it has no such list."""
+    entries = config.get(rule.fact) if rule.has_list else None
+    return entries if isinstance(entries, list) else []
 
 
 def _written(rule: Rule, config: Mapping[str, Any], wanted: Mapping[str, Sequence[Any]], layers: int) -> dict[str, Any]:
-    """Return the changes with which one rule says what is wanted: none, or those of `write`, or the first found."""
+    """Return the first changes with which a rule states the wanted fact: none, or those of `write` or `vary`."""
     values = wanted[rule.fact]
     if rule.needs is not None and rule.needs not in values:
         raise UnwritableError(rule.fact, f"'{rule.fact}' needs a layer of '{rule.needs}' at the least")
     for changes in _attempts(rule, config, values, layers):
-        try:
-            said = _by_rule(rule, {**config, **changes}, wanted, layers)
-            if all(value == other for value, other in zip(said, values, strict=True)):
-                return changes
-        except ExpressionError:
-            continue
-    keys = ", ".join(f"{key}: {config.get(key, rule.defaults.get(key))}" for key in rule.keys if key in config)
+        if _states(rule, {**config, **changes}, wanted, layers):
+            return changes
+    stated = []
+    for key in rule.keys:
+        if key in config:
+            stated.append(f"{key}: {config[key]}")
+    keys = ", ".join(stated) or "the family"
     message = f"'{rule.fact}' would have to be {_shown(values)}"
-    raise UnwritableError(rule.fact, f"{message}, which {keys or 'the family'} does not give for {layers} layers")
+    raise UnwritableError(rule.fact, f"{message}, which {keys} does not give for {layers} layers")
+
+
+def _states(rule: Rule, config: Mapping[str, Any], wanted: Mapping[str, Sequence[Any]], layers: int) -> bool:
+    """Say whether a rule reads the wanted fact from a config."""
+    values = _by_rule(rule, config, wanted, layers)
+    try:
+        return all(value == other for value, other in zip(values, wanted[rule.fact], strict=True))
+    except ExpressionError:
+        return False
 
 
 def _attempts(rule: Rule, config: Mapping[str, Any], values: Sequence[Any], layers: int) -> Iterator[dict[str, Any]]:
-    if not (rule.has_list and isinstance(config.get(rule.fact), list) and config[rule.fact]):
+    """Yield changes that may state the values, the smallest first."""
+    if not _listed(rule, config):
         yield {}
     if rule.has_list:
         yield {rule.fact: list(values)}
     if rule.write:
+        names = {"values": list(values), "n": layers}
         with suppress(ExpressionError):  # such as the first of no layers
-            yield {key: evaluate(text, {"values": list(values), "n": layers}) for key, text in rule.write.items()}
-    ranges = [range(1 + min(layers, MOST_TRIED))] * len(rule.vary)
-    for chosen in itertools.product(*ranges) if rule.vary else ():
-        changes = dict(zip(rule.vary, chosen, strict=True))
-        if evaluate(rule.valid, changes):
-            yield changes
+            yield {key: evaluate(text, names) for key, text in rule.write.items()}
+    if rule.vary:
+        numbers = range(1 + min(layers, MOST_TRIED))
+        for combination in itertools.product(numbers, repeat=len(rule.vary)):
+            changes = dict(zip(rule.vary, combination, strict=True))
+            if evaluate(rule.valid, changes):
+                yield changes
 
 
 def _by_layer(config: Mapping[str, Any], depth: int) -> list[str]:
     """List the keys whose value is a list with an entry for each layer, or a dictionary with entries of some.
 
-    What the family's rules read or write is theirs alone.
+    Keys that the family's rules read or write are left to the rules; of a known family's other keys, only those count
+    that speak of layers.
     """
     family = family_of(config)
-    theirs = {key for rule in family.rules for key in (*rule.keys, *rule.write, *rule.vary)}
-    keys = [key for key in config if key not in theirs and (not family.is_known or "layer" in key)]
-    return [key for key in keys if _is_by_layer(key, config[key], depth)]
+    of_rules: set[str] = set()
+    for rule in family.rules:
+        of_rules |= {*rule.keys, *rule.write, *rule.vary}
+    keys = []
+    for key, value in config.items():
+        if key in of_rules or (family.is_known and "layer" not in key):
+            continue
+        if _is_by_layer(key, value, depth):
+            keys.append(key)
+    return keys
 
 
 def _is_by_layer(key: str, value: Any, depth: int) -> bool:
-    if key in NOT_BY_LAYER:
+    if key in NOT_BY_LAYER or not value:
         return False
     if isinstance(value, dict):
-        return bool(value) and all(number.isdecimal() and int(number) < depth for number in value)
+        return all(number.isdecimal() and int(number) < depth for number in value)
+    if not isinstance(value, list):
+        return False
     is_numbers_of_layers = value == list(range(depth))
-    return isinstance(value, list) and len(value) == depth and not is_numbers_of_layers
+    return len(value) == depth and not is_numbers_of_layers
 
 
 def _entries(value: Any, depth: int) -> tuple[Any, ...]:
@@ -250,9 +298,9 @@ def _entries(value: Any, depth: int) -> tuple[Any, ...]:
 
 
 def _entries_written(before: Any, wanted: Sequence[Any]) -> Any:
-    if isinstance(before, dict):
-        return {str(i): value for i, value in enumerate(wanted) if value is not None}
-    return list(wanted)
+    if not isinstance(before, dict):
+        return list(wanted)
+    return {str(i): value for i, value in enumerate(wanted) if value is not None}
 
 
 def _word(value: Any) -> Any:
@@ -260,10 +308,14 @@ def _word(value: Any) -> Any:
 
 
 def _shown(values: Sequence[Any]) -> str:
-    """Show values shortly: where they are true, or all of them."""
+    """Show values shortly: where they are true, or the first of them."""
     if all(isinstance(value, bool) for value in values):
-        return f"true of layers {[i for i, value in enumerate(values) if value]} only"
-    return str(list(values)) if len(values) <= 12 else f"{str(list(values[:12]))[:-1]}, ...]"
+        layers = [i for i, value in enumerate(values) if value]
+        return f"true of layers {layers} only"
+    if len(values) <= MOST_SHOWN:
+        return str(list(values))
+    shown = str(list(values[:MOST_SHOWN])).removesuffix("]")
+    return f"{shown}, ...]"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Layers: a tensor named `PREFIX.N.REST`, such as `model.layers.3.mlp.up_proj.weight`, is one of layer N of a stack."""
+"""Layers: a tensor named `PREFIX.N.REST`, such as `model.layers.3.mlp.up_proj.weight`, is in layer N of a stack."""
 
 import re
 from collections import Counter
@@ -42,20 +42,24 @@ def layer_of(name: str) -> Layer | None:
 
 
 def stacks(names: Iterable[str]) -> tuple[Stack, ...]:
-    """Return the stacks of a model, the one with most tensors first."""
-    layers = [layer for name in names if (layer := layer_of(name)) is not None]
-    tensors = Counter(layer.prefix for layer in layers)
-    depth: dict[str, int] = {}
-    for layer in layers:
-        depth[layer.prefix] = max(depth.get(layer.prefix, 0), layer.index + 1)
-    return tuple(Stack(prefix, depth[prefix], count) for prefix, count in tensors.most_common())
+    """Return the stacks of a model, the stack with most tensors first."""
+    tensors: Counter[str] = Counter()
+    depths: dict[str, int] = {}
+    for name in names:
+        layer = layer_of(name)
+        if layer is not None:
+            tensors[layer.prefix] += 1
+            depths[layer.prefix] = max(depths.get(layer.prefix, 0), layer.index + 1)
+    return tuple(Stack(prefix, depths[prefix], count) for prefix, count in tensors.most_common())
 
 
 def is_before_layers(name: str) -> bool:
     """Say whether a tensor outside the layers comes before them (embeddings) rather than after (norm, head)."""
-    return any(word in name for word in _FIRST) and not any(word in name for word in _LAST)
+    if any(word in name for word in _LAST):
+        return False
+    return any(word in name for word in _FIRST)
 
 
 def predicts_ahead(name: str) -> bool:
-    """Say whether a tensor belongs, by its name, to what predicts tokens further ahead (MTP)."""
+    """Say whether a tensor belongs, by its name, to layers that predict tokens further ahead (MTP)."""
     return _AHEAD.search(name) is not None

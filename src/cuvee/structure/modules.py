@@ -1,4 +1,4 @@
-"""Which part of a model a tensor belongs to: language, vision, audio, encoder, decoder, or what joins two of them."""
+"""The module that a tensor belongs to: language, vision, audio, encoder, decoder, or a projector between two."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -18,24 +18,27 @@ _SIDE = re.compile(r"(^|\.)(encoder|decoder)\.")
 
 
 class Modules:
-    """The modules of one model, by names and config."""
+    """The modules of a model, by names and config."""
 
     def __init__(self, names: Iterable[str], config: Mapping[str, Any]) -> None:
         self.main = main_module(config)
-        sides = {match[2] for name in names if _joins(name) is None and (match := _SIDE.search(name))}
+        language = [name for name in names if _beside_language(name) is None]
+        sides = {match[2] for match in map(_SIDE.search, language) if match}
         self.two_sided = sides == {"encoder", "decoder"}
 
     def of(self, name: str) -> Module:
-        joined = _joins(name)
-        if joined is not None:
-            return joined
-        side = _SIDE.search(name)
-        if self.two_sided and side and side.start() <= len("model.decoder"):
+        """Return the module of a tensor."""
+        beside = _beside_language(name)
+        if beside is not None:
+            return beside
+        side = _SIDE.search(name) if self.two_sided else None
+        # Further within a name, "encoder" is a word of something smaller.
+        if side and side.start() <= len("model.decoder"):
             return "encoder" if side[2] == "encoder" else "decoder"
         return self.main
 
 
-def _joins(name: str) -> Module | None:
+def _beside_language(name: str) -> Module | None:
     if _PROJECTOR.search(name):
         return "projector"
     if _VISION.search(name):
@@ -44,9 +47,8 @@ def _joins(name: str) -> Module | None:
 
 
 def main_module(config: Mapping[str, Any]) -> Module:
-    """Say what a model is when its names do not: by what its config counts."""
+    """Return the module of tensors whose names do not say it, by the sizes that the config states."""
     if any("feat_extract" in key for key in config):
         return "audio"
-    if "image_size" in config and not numbers(config, VOCABULARY):
-        return "vision"
-    return "language"
+    sees_only = "image_size" in config and not numbers(config, VOCABULARY)
+    return "vision" if sees_only else "language"

@@ -1,7 +1,7 @@
-"""What a tensor is for, from its name, its shape and its type. What no rule knows stays "unknown"."""
+"""The role of a tensor, from its name, its shape and its type. A tensor that no rule knows stays "unknown"."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from cuvee.checkpoint import TensorSpec
@@ -21,46 +21,66 @@ _FACTOR = re.compile(
 
 _EMBEDDING = re.compile(r"embed|(^|\.)w[tp]e\.|(^|\.)shared\.|token|probe|newline|position", re.IGNORECASE)
 _HEAD = re.compile(r"(^|[._])(lm_?head|head|embed_out|unembed|output|proj_out|classifier|score|qa_outputs|decoder)$")
+_BIAS = re.compile(r"^bias$|_bias$|^beta$")
+_LINEAR = re.compile(r"proj|dense|linear|fc\d")
+_NUMBERED = re.compile(r"^(?:.*?\.)??([^.\d][^.]*)\.(0|[1-9]\d{0,5})\.")
 _PROJECTION = re.compile(r"weight$|proj\w*$|(^|\.)w\d$|kernel$")
 _WEIGHT = re.compile(r"[._](weight|kernel)$")
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the rules know besides the tensor: sizes of vocabularies and, for each layer, how many experts it has."""
+    """The facts that the rules use besides the tensor.
+
+    `experts` is the number of experts by stack and layer, `expert_counts` the numbers that the config states.
+    """
 
     vocabularies: frozenset[int]
     experts: Mapping[tuple[str, int], int]
-    experts_said: frozenset[int]
+    expert_counts: frozenset[int]
 
 
-def expert_of(layer: Layer | None, said: frozenset[int], counts: Mapping[str, int]) -> int | None:
-    """Return the index of the expert that a layer's tensor belongs to. `counts` is of numbered lists by their path."""
-    listed = numbered_within(layer)
-    if layer is None or listed is None:
+def expert_of(
+    layer: Layer | None,
+    expert_counts: frozenset[int],
+    lists: Mapping[tuple[str, int, str], Set[int]],
+) -> int | None:
+    """Return the index of the expert that a layer's tensor belongs to.
+
+    `lists` has the indices of each numbered list by stack, layer and the list's word. A list holds experts if its
+    word says so, or if it is as long as the config says that there are experts.
+    """
+    entry = numbered_within(layer)
+    if layer is None or entry is None:
         return None
-    word, index = listed
-    count = counts.get(word, 0)
-    return index if count > 1 and ("expert" in word or count in said) else None
+    word, index = entry
+    length = len(lists[layer.prefix, layer.index, word])
+    holds_experts = "expert" in word or length in expert_counts
+    return index if holds_experts and length > 1 else None
 
 
 def numbered_within(layer: Layer | None) -> tuple[str, int] | None:
-    """Return the numbered list within a layer that a tensor is in, as (its word, the index), or None."""
-    match = re.match(r"^(?:.*?\.)??([^.\d][^.]*)\.(0|[1-9]\d{0,5})\.", layer.rest) if layer else None
+    """Return the first numbered list in a name within a layer, as (the list's word, the index), or None."""
+    if layer is None:
+        return None
+    match = _NUMBERED.match(layer.rest)
     return (match[1], int(match[2])) if match else None
 
 
-def stacked_experts(spec: TensorSpec, said: frozenset[int]) -> int | None:
-    """Return how many experts lie in one three-dimensional tensor, or None."""
+def stacked_experts(spec: TensorSpec, expert_counts: frozenset[int]) -> int | None:
+    """Return how many experts lie in a three-dimensional tensor, None if it is no stack of experts."""
     if len(spec.shape) != 3 or "conv" in spec.name:
         return None
-    is_stack = "expert" in spec.name or (spec.shape[0] in said and _PROJECTION.search(spec.name))
+    if "expert" in spec.name:
+        return spec.shape[0]
+    is_stack = spec.shape[0] in expert_counts and _PROJECTION.search(spec.name)
     return spec.shape[0] if is_stack else None
 
 
 def is_counter(spec: TensorSpec) -> bool:
     """Say whether a tensor counts steps of a training, such as those of a batch norm: it says nothing of weights."""
-    return spec.dtype not in MERGEABLE and spec.elements == 1 and _COUNTER.search(spec.name) is not None
+    is_number = spec.dtype not in MERGEABLE and spec.elements == 1
+    return is_number and _COUNTER.search(spec.name) is not None
 
 
 def is_running_statistic(name: str) -> bool:
@@ -74,47 +94,53 @@ def is_factor(name: str) -> bool:
 
 
 def role_of(spec: TensorSpec, layer: Layer | None, expert: int | None, around: Surroundings) -> Role:
-    """Say what a tensor is for."""
-    name, rank = spec.name, len(spec.shape)
-    last = name.rpartition(".")[2]
-    if spec.dtype not in MERGEABLE or _BUFFER.search(name):
+    """Return the role of a tensor: by its type, then its last word, then its number of axes."""
+    axes = len(spec.shape)
+    last = spec.name.rpartition(".")[2]
+    if spec.dtype not in MERGEABLE or _BUFFER.search(spec.name):
         return "buffer"
-    if last == "bias" or last.endswith("_bias") or last == "beta":
-        return "bias" if rank <= 2 else "buffer"
-    if rank <= 1 and _NORM.search(name):
+    if _BIAS.search(last):
+        return "bias" if axes <= 2 else "buffer"
+    if axes <= 1 and _NORM.search(spec.name):
         return "norm"
-    if stacked_experts(spec, around.experts_said):
+    if stacked_experts(spec, around.expert_counts):
         return "linear"
-    if rank >= 3:
-        return "conv" if rank >= 4 or "conv" in name else "embedding" if _EMBEDDING.search(last) else "unknown"
-    if rank == 2:
+    if axes == 2:
         return _of_matrix(spec, layer, expert, around)
+    if axes >= 4 or (axes == 3 and "conv" in spec.name):
+        return "conv"
     return "embedding" if _EMBEDDING.search(last) else "unknown"
 
 
 def _of_matrix(spec: TensorSpec, layer: Layer | None, expert: int | None, around: Surroundings) -> Role:
     module = _WEIGHT.sub("", spec.name)
-    if layer is None:
-        if _HEAD.search(module) and not module.endswith("embeddings"):
-            return "head"
-        if spec.shape[0] in around.vocabularies and not _EMBEDDING.search(spec.name):
-            return "head"
-    elif expert is None and _is_router(spec, module, around.experts.get((layer.prefix, layer.index), 0)):
-        return "router"
+    if layer is None and _is_head(spec, module, around.vocabularies):
+        return "head"
+    if layer is not None and expert is None:
+        experts = around.experts.get((layer.prefix, layer.index), 0)
+        if _is_router(spec, module, experts):
+            return "router"
     if "patch" in module:
         return "linear"
-    if _EMBEDDING.search(_own_words(spec.name, layer)) or module.endswith("bias"):
-        return "embedding" if not re.search(r"proj|dense|linear|fc\d", module) else "linear"
+    own_words = layer.rest if layer else spec.name
+    if _EMBEDDING.search(own_words) or module.endswith("bias"):
+        # A projection of an embedding works on vectors, not on tokens.
+        return "linear" if _LINEAR.search(module) else "embedding"
     return "linear" if _PROJECTION.search(spec.name) else "unknown"
 
 
-def _is_router(spec: TensorSpec, module: str, experts: int) -> bool:
-    last = module.rpartition(".")[2]
-    if experts and spec.shape[0] == experts and not last.endswith(("up_proj", "down_proj")):
+def _is_head(spec: TensorSpec, module: str, vocabularies: frozenset[int]) -> bool:
+    """Say whether a matrix outside the layers is a head: by its name, or by a row for each token."""
+    if _HEAD.search(module) and not module.endswith("embeddings"):
         return True
-    return last == "router" or (spec.shape[0] == 1 and "gate" in last)
+    return spec.shape[0] in vocabularies and not _EMBEDDING.search(spec.name)
 
 
-def _own_words(name: str, layer: Layer | None) -> str:
-    """Return the part of the name that says what the tensor is: within a layer, the name within it."""
-    return layer.rest if layer else name
+def _is_router(spec: TensorSpec, module: str, experts: int) -> bool:
+    """Say whether a matrix of a layer scores its experts: a row for each, or a single gate of a shared expert."""
+    last = module.rpartition(".")[2]
+    is_projection = last.endswith(("up_proj", "down_proj"))
+    if experts and spec.shape[0] == experts and not is_projection:
+        return True
+    is_gate = spec.shape[0] == 1 and "gate" in last
+    return last == "router" or is_gate

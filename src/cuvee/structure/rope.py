@@ -1,6 +1,7 @@
-"""Rotary positions as a config.json says them, in the spelling of transformers 5 or an older one."""
+"""Rotary positions as a config.json says them, in the spelling of transformers 5 or an older spelling."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 _THETA = ("rope_theta", "rotary_emb_base", "rope_base")
@@ -9,7 +10,7 @@ _SAME = {"su": "longrope", "mrope": "default", "none": "default"}
 """Older words for kinds of scaling, and those that scale nothing."""
 
 _USUAL = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
-"""What YaRN takes for settings that are left out (modeling_rope_utils.py, _compute_yarn_parameters)."""
+"""The settings that YaRN takes where they are left out (modeling_rope_utils.py, _compute_yarn_parameters)."""
 
 _STARTS_FROM = ("llama3", "yarn", "longrope")
 """Kinds of scaling that depend on the length that the model was first trained for."""
@@ -18,9 +19,12 @@ _BY_KIND = {
     "sliding_attention": ("rope_local_base_freq", "local_rope_theta"),
     "full_attention": ("global_rope_theta",),
 }
-"""Older keys for a base of one kind of layers (configuration_gemma3.py, configuration_modernbert.py)."""
+"""Older keys for the base of a kind of layers (configuration_gemma3.py, configuration_modernbert.py)."""
 
-KEYS = ("rope_parameters", "rope_scaling", *_THETA, *_PARTIAL, *(key for keys in _BY_KIND.values() for key in keys))
+_KIND_KEYS = tuple(chain.from_iterable(_BY_KIND.values()))
+_START = "original_max_position_embeddings"
+
+KEYS = ("rope_parameters", "rope_scaling", *_THETA, *_PARTIAL, *_KIND_KEYS)
 """Keys of a config that `rope_settings` reads."""
 
 
@@ -34,7 +38,9 @@ def rope_settings(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[s
     if not isinstance(written, Mapping):
         return {"rope_scaling": written}
     nested, usual_nested = _nested(written), _nested(usual)
-    kinds = dict.fromkeys([*nested, *usual_nested, *(_BY_KIND if _states_a_kind(config) else ())])
+    kinds = dict.fromkeys([*nested, *usual_nested])
+    if _states_a_kind(config):
+        kinds |= dict.fromkeys(_BY_KIND)
     if not kinds:
         return _settings(written, config, usual)
     settings: dict[str, Any] = {}
@@ -46,11 +52,15 @@ def rope_settings(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[s
 
 
 def spread(settings: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
-    """Return settings of all layers as those of each kind, where others that they are compared with are by kind."""
-    kinds = dict.fromkeys(key.partition(".")[0] for key in like if "." in key)
+    """Return settings of all layers as settings of each kind where the settings `like` are by kind."""
+    kinds = {key.partition(".")[0]: None for key in like if "." in key}
     if not kinds or any("." in key for key in settings):
         return dict(settings)
-    return {f"{kind}.{key}": value for kind in kinds for key, value in settings.items()}
+    by_kind = {}
+    for kind in kinds:
+        for key, value in settings.items():
+            by_kind[f"{kind}.{key}"] = value
+    return by_kind
 
 
 def _nested(written: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -58,7 +68,7 @@ def _nested(written: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _states_a_kind(config: Mapping[str, Any]) -> bool:
-    return any(config.get(key) is not None for keys in _BY_KIND.values() for key in keys)
+    return _first(_KIND_KEYS, config) is not None
 
 
 def _own(
@@ -68,17 +78,21 @@ def _own(
     config: Mapping[str, Any],
     usual: Mapping[str, Mapping[str, Any]],
 ) -> Mapping[str, Any]:
-    """Return what one kind of layers has. A base or a scaling for all is that of the layers that see everything."""
+    """Return the settings of a kind of layers. A base or scaling for all belongs to the layers that see everything."""
     if nested:
         return nested.get(kind, {})
+    sees_everything = kind == "full_attention"
+    own = dict(written) if sees_everything else {}
     theta = _first(_BY_KIND.get(kind, ()), config)
     if theta is not None:
-        return {**(written if kind == "full_attention" else {}), "rope_theta": theta}
-    if kind == "full_attention":
-        return written
-    bases = {own.get("rope_theta") for own in usual.values()}
-    # Where kinds have bases of their own, the one base of an older config is not meant for these layers.
-    return {"rope_theta": usual[kind].get("rope_theta")} if len(bases) > 1 and kind in usual else {}
+        return {**own, "rope_theta": theta}
+    if sees_everything:
+        return own
+    # Where kinds have bases of their own, the single base of an older config is not meant for these layers.
+    bases = {settings.get("rope_theta") for settings in usual.values()}
+    if kind in usual and len(bases) > 1:
+        return {"rope_theta": usual[kind].get("rope_theta")}
+    return {}
 
 
 def _settings(written: Mapping[str, Any], config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,26 +115,30 @@ def _scaling(written: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     if kind == "default":
         sections = {key: value for key, value in settings.items() if key.startswith("mrope")}
         return {"type": kind, **sections} if sections else None
+    longest = config.get("max_position_embeddings")
     if kind in _STARTS_FROM:
-        start = _first(("original_max_position_embeddings",), config, settings, {})
-        start = start if start is not None else config.get("max_position_embeddings")
-        settings["original_max_position_embeddings"] = start
-        longest = config.get("max_position_embeddings")
+        start = _first((_START,), config, settings)
+        if start is None:
+            start = longest
+        settings[_START] = start
         if start and longest:
             settings.setdefault("factor", longest / start)
     if kind == "dynamic":
-        settings["max_position_embeddings"] = config.get("max_position_embeddings")
+        settings["max_position_embeddings"] = longest
     return {"type": kind, **settings}
 
 
 def _says_more(key: str, value: Any) -> bool:
-    if key in ("rope_type", "type", *_THETA, *_PARTIAL) or value is None:
+    """Say whether an entry decides anything besides the kind and base: it is neither nested nor usual."""
+    if value is None or isinstance(value, Mapping):
         return False
-    return not isinstance(value, Mapping) and (key not in _USUAL or _USUAL[key] != value)
+    if key in ("rope_type", "type", *_THETA, *_PARTIAL):
+        return False
+    return key not in _USUAL or _USUAL[key] != value
 
 
 def _first(keys: tuple[str, ...], *mappings: Mapping[str, Any]) -> Any:
-    """Return the first value that one of the keys has in the first mapping that has any."""
+    """Return the first value of the keys in the first mapping that has any of them."""
     for mapping in mappings:
         for key in keys:
             if mapping.get(key) is not None:

@@ -1,4 +1,4 @@
-"""Which settings of two config.json make models compute otherwise, though their tensors have the same shapes.
+"""Settings of two config.json that make models compute otherwise, though their tensors have the same shapes.
 
 A setting that a config leaves out is the default of its family's config class: `config_defaults.json` has them, a line
 for each model type, written by `tools/config_defaults.py`. Of other families only what both configs state is compared.
@@ -25,7 +25,7 @@ NOT_STATED = "not stated"
 """In place of a value that a config leaves out, where the family's default is not known."""
 
 DERIVED = ("num_key_value_heads", "num_kv_heads", "head_dim")
-"""Settings that follow from others where they are left out; `_derived` says how, if it knows these."""
+"""Settings that follow from others where they are left out; `_derived` says how, if it knows those others."""
 
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "model_max_length", "seq_length")
 """How long a text the model is meant for; where that decides anything, `rope_settings` has it."""
@@ -65,7 +65,9 @@ _IDLE = re.compile(
     r"|(hidden|ffn|embed|embedding|proj|projection|output|inner)\w*_(size|dim)s?$|_rank$"
     r"|^num_(encoder|decoder|hidden)_layers$"
 )
-"""Keys that do not decide what is computed."""
+"""Keys that do not change the computation."""
+
+_IDLE_KEYS = frozenset((*_SIZES, *_GENERATION, *DEPTH_KEYS, *LABELS))
 
 _WINDOW = re.compile(r"(^|_)(sliding|attention|local)_?window|^window(_size)?$|^local_attention$")
 _SEEN_THROUGH = re.compile("sliding|local|window")
@@ -81,7 +83,7 @@ _ACTIVATIONS = {
 """Names of one and the same function (transformers' activations.py)."""
 
 _CLOSE = 1e-6
-"""Two numbers that differ by less are one: some files have an eps in 32 bits."""
+"""Two numbers that differ by less are the same: some files have an eps in 32 bits."""
 
 
 @dataclass(frozen=True)
@@ -105,10 +107,10 @@ class _Family:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a config: the settings that its family reads, those of layers, and what is written besides.
+    """A part of a config: the settings that its family reads, the settings of layers, and other keys `besides`.
 
-    `unused` are settings of no effect, `derived` what some are if they are left out. `is_whole`: `settings` has all of
-    the family, and what it lacks is none.
+    `unused` are settings of no effect, `derived` the values of some that are left out. `is_whole`: `settings` has all
+    settings of the family, so that a missing setting is none.
     """
 
     settings: Mapping[str, Any]
@@ -121,14 +123,14 @@ class _Part:
 
 
 def decides(key: str) -> bool:
-    """Say whether a key of a config can decide what is computed."""
-    return not (_IDLE.search(key) or key in (*_SIZES, *_GENERATION, *DEPTH_KEYS, *LABELS))
+    """Say whether a key of a config can change the computation."""
+    return _IDLE.search(key) is None and key not in _IDLE_KEYS
 
 
 def differences(own: Mapping[str, Any], theirs: Mapping[str, Any], *, layers: bool = True) -> list[Difference]:
     """List the settings in which two models' configs differ, part by part; `layers` are the kinds of layers among them.
 
-    Where only one of them has its language model in a part, that is compared with the whole of the other.
+    Where only one config has its language model in a part, that part is compared with the whole of the other.
     """
     return list(_differences(own, theirs, "", "", layers))
 
@@ -136,22 +138,31 @@ def differences(own: Mapping[str, Any], theirs: Mapping[str, Any], *, layers: bo
 def _differences(
     own: Mapping[str, Any], theirs: Mapping[str, Any], path: str, model_type: str, layers: bool
 ) -> Iterator[Difference]:
-    mine, other = text_part(own), text_part(theirs)
-    if (mine is None) != (other is None):
-        key = mine or other or ""
-        whole = str((own if mine else theirs).get("model_type", ""))
-        own, theirs = own.get(key, own), theirs.get(key, theirs)
-        inner = str((own if mine else theirs).get("model_type") or _family(whole).parts.get(key, ""))
-        yield from _in_part(own, theirs, f"{path}{key}.", inner, inner, layers)
+    """Yield the differences of two configs at a path; `model_type` is theirs where they state none."""
+    own_key, their_key = text_part(own), text_part(theirs)
+    if own_key is not None and their_key is None:
+        text_type = _type_of_text(own, own_key)
+        yield from _in_part(own[own_key], theirs, f"{path}{own_key}.", text_type, text_type, layers)
         return
-    own_type, their_type = (str(config.get("model_type") or model_type) for config in (own, theirs))
+    if their_key is not None and own_key is None:
+        text_type = _type_of_text(theirs, their_key)
+        yield from _in_part(own, theirs[their_key], f"{path}{their_key}.", text_type, text_type, layers)
+        return
+    own_type = str(own.get("model_type") or model_type)
+    their_type = str(theirs.get("model_type") or model_type)
     if own_type and their_type and own_type != their_type:
         yield Difference(f"{path}model_type", own_type, their_type)
     yield from _in_part(own, theirs, path, own_type, their_type, layers)
     for key in own:
         if _is_part(key, own[key]) and _is_part(key, theirs.get(key)):
-            inner = _family(own_type).parts.get(key, "")
-            yield from _differences(own[key], theirs[key], f"{path}{key}.", inner, layers)
+            inner_type = _family(own_type).parts.get(key, "")
+            yield from _differences(own[key], theirs[key], f"{path}{key}.", inner_type, layers)
+
+
+def _type_of_text(config: Mapping[str, Any], key: str) -> str:
+    """Return the model type of the language model in a config's part: as stated, or as its family has it."""
+    usual = _family(str(config.get("model_type", ""))).parts.get(key, "")
+    return str(config[key].get("model_type") or usual)
 
 
 def _in_part(
@@ -166,28 +177,37 @@ def _in_part(
 
 
 def _in_settings(first: _Part, second: _Part) -> Iterator[Difference]:
-    one = {**first.settings, **spread(first.rope, second.rope)}
-    two = {**second.settings, **spread(second.rope, first.rope)}
-    for key in dict.fromkeys([*one, *two]):
-        if key in DERIVED and one.get(key) is None and two.get(key) is None:
+    own_settings = {**first.settings, **spread(first.rope, second.rope)}
+    their_settings = {**second.settings, **spread(second.rope, first.rope)}
+    for key in dict.fromkeys([*own_settings, *their_settings]):
+        if key in DERIVED and own_settings.get(key) is None and their_settings.get(key) is None:
             continue  # both follow from the heads, which are compared
-        own, theirs = _value(key, one, first), _value(key, two, second)
-        if key in first.unused | second.unused or _same(own, theirs):
+        own = _value(key, own_settings, first)
+        theirs = _value(key, their_settings, second)
+        if _same(own, theirs) or key in first.unused | second.unused:
             continue
         if NOT_STATED not in (own, theirs):
-            yield Difference(key, own, theirs, key not in LENGTHS)
-        elif key not in DERIVED and _plain(own) is not None and _plain(theirs) is not None:
+            yield Difference(key, own, theirs, changes=key not in LENGTHS)
+        elif _is_telling(key, own, theirs):
             yield Difference(key, own, theirs, changes=False)
 
 
+def _is_telling(key: str, own: Any, theirs: Any) -> bool:
+    """Say whether a difference to a value that is not stated is worth a word: the other value is not "none"."""
+    if key in DERIVED:
+        return False
+    return _plain(own) is not None and _plain(theirs) is not None
+
+
 def _value(key: str, settings: Mapping[str, Any], part: _Part) -> Any:
-    """Return what a setting is in a part: stated, usual, or derived from others."""
+    """Return the value of a setting in a part: stated, usual, or derived from others."""
     value = settings.get(key, part.besides.get(key))
     if value is not None:
         return value
     if key in DERIVED:
         return part.derived.get(key, NOT_STATED)
-    return None if part.is_whole or key in settings else NOT_STATED
+    is_none = part.is_whole or key in settings
+    return None if is_none else NOT_STATED
 
 
 def _in_besides(first: _Part, second: _Part) -> Iterator[Difference]:
@@ -201,38 +221,71 @@ def _in_layers(first: _Part, second: _Part) -> Iterator[Difference]:
         own, theirs = first.layers.get(key), second.layers.get(key)
         if own is not None and theirs is not None:
             yield from _in_kinds(key, own, theirs)
-        elif len(set(map(str, own or theirs or ()))) > 1:
+        elif _are_unlike(own or theirs or ()):
             yield Difference(key, own or NOT_STATED, theirs or NOT_STATED, changes=False)
 
 
+def _are_unlike(values: tuple[Any, ...]) -> bool:
+    return len(set(map(str, values))) > 1
+
+
 def _in_kinds(key: str, own: tuple[Any, ...], theirs: tuple[Any, ...]) -> Iterator[Difference]:
-    """Give the first layer for which two configs say otherwise; stacks of other depths are not compared."""
+    """Yield the first layer for which two configs say otherwise; stacks of other depths are not compared."""
     if len(own) != len(theirs):
         return
     unlike = [layer for layer in range(len(own)) if not _same(own[layer], theirs[layer])]
-    if unlike:
-        first = unlike[0]
-        more = f" and {len(unlike) - 1} more" if len(unlike) > 1 else ""
-        yield Difference(f"{key} of layer {first}{more}", own[first], theirs[first])
+    if not unlike:
+        return
+    first = unlike[0]
+    layers = f"{key} of layer {first}"
+    if len(unlike) > 1:
+        layers += f" and {len(unlike) - 1} more"
+    yield Difference(layers, own[first], theirs[first])
 
 
 def _part(config: Mapping[str, Any], model_type: str) -> _Part:
-    """Read one part of a config, with the defaults of its family."""
+    """Read a part of a config, with the defaults of its family."""
     family = _family(model_type)
-    is_known = model_type in _families()
-    stated = {family.names.get(key, key): value for key, value in config.items() if not _is_part(key, value)}
-    layers = _layers({**config, "model_type": model_type})
-    idle = {key for key in stated if not decides(key)} | set(ROPE) | _spoken_for(model_type, layers)
-    read = is_known and "auto_map" not in config
-    known = {key: value for key, value in stated.items() if key in family.settings or not read}
-    usual_settings = {key: value for key, value in family.settings.items() if value is not None}
-    settings = _without({**usual_settings, **known}, idle)
-    besides = _without({key: value for key, value in stated.items() if key not in known}, idle)
-    layers = {key: values for key, values in layers.items() if _is_of_layers(key, config, family if read else None)}
+    is_whole = model_type in _families() and "auto_map" not in config
+    stated = {}
+    for key, value in config.items():
+        if not _is_part(key, value):
+            stated[family.names.get(key, key)] = value
+    facts_of_layers = _layers({**config, "model_type": model_type})
+    idle = {*ROPE, *_spoken_for(model_type, facts_of_layers)}
+
+    settings = {key: value for key, value in family.settings.items() if value is not None}
+    besides = {}
+    for key, value in stated.items():
+        # Code of the model's own may read any key; transformers' class reads the keys of its family.
+        if key in family.settings or not is_whole:
+            settings[key] = value
+        else:
+            besides[key] = value
+        if not decides(key):
+            idle.add(key)
+    settings = _without(settings, idle)
+    layers = {}
+    for key, values in facts_of_layers.items():
+        if _is_of_layers(key, config, family if is_whole else None):
+            layers[key] = values
+    return _Part(
+        settings=settings,
+        rope=_rope(config, family, is_whole),
+        layers=layers,
+        besides=_without(besides, idle),
+        unused=frozenset(_without_use(settings, layers)),
+        derived=_derived(settings, config),
+        is_whole=is_whole,
+    )
+
+
+def _rope(config: Mapping[str, Any], family: _Family, is_whole: bool) -> dict[str, Any]:
+    """Return the settings of rotary positions; none for a family that is known to have no such positions."""
     usual = family.settings.get("rope_parameters") or {}
-    rope = rope_settings(config, usual) if usual or not read else {}
-    unused = frozenset(_without_use(settings, layers))
-    return _Part(settings, rope, layers, besides, unused, _derived(settings, config), read)
+    if is_whole and not usual:
+        return {}
+    return rope_settings(config, usual)
 
 
 def _without(settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
@@ -240,14 +293,15 @@ def _without(settings: Mapping[str, Any], keys: Collection[str]) -> dict[str, An
 
 
 def _is_of_layers(key: str, config: Mapping[str, Any], family: _Family | None) -> bool:
-    """Say whether what is said of each layer counts: a list only if the family reads it, where that is known."""
+    """Say whether a fact of layers counts: a list does only if the family, if it is known, reads it."""
     if key not in config:
         return True
-    return decides(key) and (family is None or family.names.get(key, key) in family.settings)
+    is_read = family is None or family.names.get(key, key) in family.settings
+    return decides(key) and is_read
 
 
 def _layers(config: Mapping[str, Any]) -> dict[str, tuple[Any, ...]]:
-    """Return what a config says of each layer; nothing where it does not say how many there are."""
+    """Return the facts of layers that a config states; none where it does not say how many layers there are."""
     depth = depth_said(config)
     if depth is None:
         return {}
@@ -262,25 +316,30 @@ def _spoken_for(model_type: str, layers: Mapping[str, Any]) -> set[str]:
     if not layers:
         return set()
     rules = family_of({"model_type": model_type}).rules
-    keys = {key for rule in rules for key in (*rule.keys, *rule.write, *rule.vary)}
-    return {key for key in (*keys, *layers) if not _is_window(key)} | {"layer_types"}
+    keys = {*layers}
+    for rule in rules:
+        keys |= {*rule.keys, *rule.write, *rule.vary}
+    return {key for key in keys if not _is_window(key)} | {"layer_types"}
 
 
 def _derived(settings: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, int]:
-    """Return what settings are that follow from others, where they are left out."""
+    """Return the values of settings that follow from others where they are left out."""
     heads, width = settings.get("num_attention_heads"), config.get("hidden_size")
     if not isinstance(heads, int) or not heads:
         return {}
     derived = {"num_key_value_heads": heads, "num_kv_heads": heads}
-    return derived | {"head_dim": width // heads} if isinstance(width, int) else derived
+    if isinstance(width, int):
+        derived["head_dim"] = width // heads
+    return derived
 
 
 def _without_use(settings: Mapping[str, Any], layers: Mapping[str, tuple[Any, ...]]) -> list[str]:
     """List the sizes of windows that no layer looks through."""
-    kinds = layers.get("layer_types", ())
-    is_off = settings.get("use_sliding_window") is False
-    unused = bool(kinds) and not any(_SEEN_THROUGH.search(str(kind)) for kind in kinds)
-    return [key for key in settings if (is_off or unused) and _is_window(key)]
+    layer_types = " ".join(map(str, layers.get("layer_types", ())))
+    has_windows = not layer_types or _SEEN_THROUGH.search(layer_types)
+    if has_windows and settings.get("use_sliding_window") is not False:
+        return []
+    return list(filter(_is_window, settings))
 
 
 def _is_window(key: str) -> bool:
@@ -289,18 +348,22 @@ def _is_window(key: str) -> bool:
 
 
 def _same(own: Any, theirs: Any) -> bool:
+    """Compare two values as deep as they go, numbers up to rounding."""
     own, theirs = _plain(own), _plain(theirs)
     if isinstance(own, Mapping) and isinstance(theirs, Mapping):
-        return all(_same(own.get(key), theirs.get(key)) for key in {*own, *theirs})
+        keys = {*own, *theirs}
+        return all(_same(own.get(key), theirs.get(key)) for key in keys)
     if isinstance(own, list | tuple) and isinstance(theirs, list | tuple):
-        return len(own) == len(theirs) and all(map(_same, own, theirs))
+        if len(own) != len(theirs):
+            return False
+        return all(map(_same, own, theirs))
     if isinstance(own, int | float) and isinstance(theirs, int | float):
         return math.isclose(own, theirs, rel_tol=_CLOSE)
     return bool(own == theirs)
 
 
 def _plain(value: Any) -> Any:
-    """Return None for all that says "none"."""
+    """Return a value in the spelling in which values are compared: None for every empty value."""
     if value in (None, [], {}, ()) or value is False:
         return None
     if isinstance(value, str):
@@ -311,7 +374,9 @@ def _plain(value: Any) -> Any:
 
 
 def _is_part(key: str, value: Any) -> bool:
-    return isinstance(value, Mapping) and decides(key) and (key.endswith("config") or "model_type" in value)
+    if not isinstance(value, Mapping) or not decides(key):
+        return False
+    return key.endswith("config") or "model_type" in value
 
 
 def _family(model_type: str) -> _Family:
@@ -321,4 +386,5 @@ def _family(model_type: str) -> _Family:
 @cache
 def _families() -> dict[str, _Family]:
     text = (Path(__file__).parent / DEFAULTS).read_text(encoding="utf-8")
-    return {model_type: _Family(**said) for model_type, said in json.loads(text).items() if model_type}
+    lines = json.loads(text)
+    return {model_type: _Family(**line) for model_type, line in lines.items() if model_type}

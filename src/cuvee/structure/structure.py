@@ -1,4 +1,4 @@
-"""`Structure`: what is known of a model's tensors, as plain data."""
+"""`Structure`: the roles and places of a model's tensors, as plain data."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ TieState = Literal["tied", "stored twice", "separate", "no head"]
 
 @dataclass(frozen=True)
 class Fused:
-    """Several projections in one matrix, along its output axis. `sizes` is None where they are interleaved."""
+    """Several projections in a matrix, along its output axis. `sizes` is None where they are interleaved."""
 
     parts: tuple[str, ...]
     sizes: tuple[int, ...] | None
@@ -20,7 +20,7 @@ class Fused:
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """What one tensor is and where.
+    """The role of a tensor and its place in the model.
 
     `stack` and `layer` are None outside the layers. `expert` is the index of a named expert; `experts` is how many
     matrices lie in a three-dimensional stack. `input_first` says that a matrix is [in, out] and not [out, in]; of a
@@ -52,10 +52,14 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Tie:
-    """A token embedding and the head that reads from it, if one is stored; whether they are one matrix.
+    """A token embedding and the head of its shape, if the checkpoint stores a head; whether they are the same matrix.
 
-    "tied": no head is stored, and the config says that they are tied. "stored twice": one is, though the config ties
-    it. "separate": one is, and the config does not tie. "no head": none is, and the config does not say "tied".
+    | state | the checkpoint stores a head | the config ties them |
+    | --- | --- | --- |
+    | "tied" | no | yes |
+    | "stored twice" | yes | yes |
+    | "separate" | yes | no |
+    | "no head" | no | no |
     """
 
     embedding: str
@@ -79,21 +83,24 @@ class Structure:
 
     @property
     def modules(self) -> tuple[Module, ...]:
-        """The modules, the one with most tensors first."""
+        """The modules, the largest by number of tensors first."""
         return tuple(module for module, _ in Counter(place.module for place in self).most_common())
 
     def __str__(self) -> str:
-        """Say in one line what was found: `language 30 blocks × 9 tensors, 2 outside`."""
-        words = []
-        for module in self.modules:
-            blocks = [stack for stack in self.stacks if stack.module == module]
-            known = {stack.prefix for stack in blocks}
-            outside = sum(place.module == module and place.stack not in known for place in self)
-            found = [f"{stack.depth} blocks × {_each(stack)} tensors" for stack in blocks]
-            words.append(f"{module}: {', '.join([*found, *([f'{outside} outside'] if outside else [])])}")
-        return "; ".join(words)
+        """Sum up a structure in a line: `language: 30 blocks × 9 tensors, 2 outside`."""
+        return "; ".join(f"{module}: {self._in_words(module)}" for module in self.modules)
+
+    def _in_words(self, module: Module) -> str:
+        blocks = [stack for stack in self.stacks if stack.module == module]
+        prefixes = {stack.prefix for stack in blocks}
+        places = [place for place in self if place.module == module]
+        outside = sum(place.stack not in prefixes for place in places)
+        words = [f"{stack.depth} blocks × {_tensors_a_block(stack)} tensors" for stack in blocks]
+        if outside:
+            words.append(f"{outside} outside")
+        return ", ".join(words)
 
 
-def _each(stack: Blocks) -> str:
+def _tensors_a_block(stack: Blocks) -> str:
     mean = stack.tensors / stack.depth
     return f"{mean:.0f}" if mean == int(mean) else f"{mean:.1f}"

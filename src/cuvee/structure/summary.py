@@ -1,4 +1,4 @@
-"""A model at a glance: tensors that differ only in a number are one row."""
+"""A model at a glance: tensors whose names differ only in a number share a row."""
 
 import re
 from collections import Counter
@@ -8,14 +8,14 @@ from typing import Any
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.structure.infer import Headers, infer
-from cuvee.structure.structure import Fused, Module, Role, Structure
+from cuvee.structure.structure import Fused, Module, Role, Structure, TensorPlace
 
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Tensors of one place in every layer and expert: their name with `*` for the numbers, and what they share."""
+    """Tensors of the same place in every layer and expert: their name with `*` for the numbers, and common facts."""
 
     name: str
     module: Module
@@ -32,7 +32,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """What `cuvee inspect` shows."""
+    """A model as `cuvee inspect` shows it."""
 
     structure: Structure
     rows: tuple[Row, ...]
@@ -47,19 +47,16 @@ def summary(checkpoint: Headers) -> Summary:
     """Sum up a checkpoint. `dtypes` and `roles` count parameters."""
     structure, specs = infer(checkpoint), checkpoint.tensors
     grouped: dict[tuple[Any, ...], list[TensorSpec]] = {}
-    for place in structure:
-        spec = specs[place.name]
-        known = (place.fused, place.experts, place.input_first)
-        key = (_NUMBER.sub("*", place.name), place.module, place.stack, place.role, spec.shape, spec.dtype, *known)
-        grouped.setdefault(key, []).append(spec)
     dtypes: Counter[str] = Counter()
     roles: Counter[str] = Counter()
     for place in structure:
-        dtypes[specs[place.name].dtype] += specs[place.name].elements
-        roles[place.role] += specs[place.name].elements
+        spec = specs[place.name]
+        grouped.setdefault(_key(place, spec), []).append(spec)
+        dtypes[spec.dtype] += spec.elements
+        roles[place.role] += spec.elements
     return Summary(
         structure=structure,
-        rows=tuple(_row(key, found) for key, found in grouped.items()),
+        rows=tuple(_row(key, group) for key, group in grouped.items()),
         tensors=len(specs),
         parameters=sum(spec.elements for spec in specs.values()),
         nbytes=sum(spec.nbytes for spec in specs.values()),
@@ -68,7 +65,14 @@ def summary(checkpoint: Headers) -> Summary:
     )
 
 
-def _row(key: tuple[Any, ...], found: list[TensorSpec]) -> Row:
+def _key(place: TensorPlace, spec: TensorSpec) -> tuple[Any, ...]:
+    """Return the facts that tensors of a row share, in the order in which `_row` unpacks them."""
+    name = _NUMBER.sub("*", place.name)
+    where = (place.module, place.stack, place.role)
+    return (name, *where, spec.shape, spec.dtype, place.fused, place.experts, place.input_first)
+
+
+def _row(key: tuple[Any, ...], group: list[TensorSpec]) -> Row:
     name, module, stack, role, shape, dtype, fused, experts, input_first = key
-    elements = sum(spec.elements for spec in found)
-    return Row(name, module, stack, role, shape, dtype, len(found), elements, fused, experts, input_first)
+    elements = sum(spec.elements for spec in group)
+    return Row(name, module, stack, role, shape, dtype, len(group), elements, fused, experts, input_first)

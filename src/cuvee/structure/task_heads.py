@@ -13,7 +13,7 @@ _WORDS = (
 )  # fmt: skip
 
 _HEAD = re.compile(rf"^(?P<head>([^.\d][^.]*\.)*?({'|'.join(_WORDS)}))\.")
-"""A head's word stands before every number: what has one of these words within a layer is no head."""
+"""A head's word stands before every number: a tensor that has such a word within a layer is no head."""
 
 _BARE = re.compile(r"^(?P<head>([^.\d][^.]*\.)*(head|fc))\.(weight|bias)$")
 """A head of a model with no tokens to predict, such as one that sees."""
@@ -22,7 +22,7 @@ _BARE = re.compile(r"^(?P<head>([^.\d][^.]*\.)*(head|fc))\.(weight|bias)$")
 def task_head(name: str, *, has_tokens: bool = True) -> str | None:
     """Return the name of the head that a tensor belongs to, such as "classifier" or "v_head"; None for the others.
 
-    A model that `has_tokens` predicts them by what is just called "head".
+    In a model that `has_tokens`, the module that is just called "head" predicts them.
     """
     match = _HEAD.match(name)
     if match is None and not has_tokens:

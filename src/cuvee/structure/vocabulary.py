@@ -1,4 +1,4 @@
-"""Which tensors have a row for each token: embeddings and heads, told by name and by their number of rows."""
+"""Tensors that have a row for each token: embeddings and heads, told by name and by their number of rows."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,23 @@ _OTHERS = ("position", "wpe", "token_type", "norm", "ln_", "rotary", "patch")
 
 
 def vocabulary_rows(tensors: Mapping[str, TensorSpec], config: Mapping[str, Any]) -> int | None:
-    """Return how many rows the embedding of tokens has; None for a model without one."""
+    """Return how many rows the embedding of tokens has; None for a model without such an embedding."""
     for word in _EMBEDDINGS:
         for name, spec in tensors.items():
-            if word in name and len(spec.shape) == 2 and _is_outside(name):
+            is_embedding = word in name and len(spec.shape) == 2
+            if is_embedding and _is_outside(name):
                 return spec.shape[0]
-    found = config.get("vocab_size")
-    return found if isinstance(found, int) else None
+    size = config.get("vocab_size")
+    return size if isinstance(size, int) else None
 
 
 def vocabulary_tensors(tensors: Mapping[str, TensorSpec], rows: int) -> list[str]:
     """List the tensors with a row, or for a bias a number, for each of `rows` tokens."""
-    return [name for name, spec in tensors.items() if _is_outside(name) and _fits(name, spec.shape, rows)]
+    names = []
+    for name, spec in tensors.items():
+        if _is_outside(name) and _fits(name, spec.shape, rows):
+            names.append(name)
+    return names
 
 
 def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
@@ -38,7 +43,9 @@ def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
 
 
 def _is_outside(name: str) -> bool:
-    return layer_of(name) is None and not any(word in name for word in _OTHERS)
+    if layer_of(name) is not None:
+        return False
+    return not any(word in name for word in _OTHERS)
 
 
 def _fits(name: str, shape: tuple[int, ...], rows: int) -> bool:

@@ -1,8 +1,8 @@
 """Row maps: for each model and each row of the output, which row of which model it is.
 
-As mergekit does it: a token that a model has keeps the model's own row. The row of one that it lacks comes from a rule
-of the recipe; or from the one model that has it; or from the base; or is the mean over the models that have it; or is
-zeros if none has it. Unlike mergekit the rows beyond the tokens, the padding, are kept as the base has them.
+As mergekit does it: a token that a model has keeps the model's own row. The row of a token that it lacks comes from a
+rule of the recipe; or from the only model that has it; or from the base; or is the mean over the models that have it;
+or is zeros if none has it. Unlike mergekit the rows beyond the tokens, the padding, are kept as the base has them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,9 @@ class Party:
     def row(self, token: str) -> int | None:
         """Return a token's row; None for a token that the model lacks or has no row for."""
         number = self.tokenizer.ids.get(token)
-        return number if number is not None and number < self.rows else None
+        if number is None or number >= self.rows:
+            return None
+        return number
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,12 @@ def row_maps(
         if number not in fills and (own[:, number] == FILLED).any():
             fills[number] = _natural(own[:, number], base)
     _pad(ids, own, fills, parties, keeper)
-    lacking = [{n: fill for n, fill in fills.items() if own[m, n] == FILLED} for m in range(len(parties))]
     tokens = max(ids.values(), default=-1) + 1
-    return tuple(RowMap(own[m], lacking[m], tokens) for m in range(len(parties)))
+    maps = []
+    for m in range(len(parties)):
+        lacking = {number: fill for number, fill in fills.items() if own[m, number] == FILLED}
+        maps.append(RowMap(own[m], lacking, tokens))
+    return tuple(maps)
 
 
 def _asked(ids: Mapping[str, int], own: np.ndarray, fillings: Sequence[Filling]) -> dict[int, Fill]:
@@ -100,13 +105,14 @@ def _pad(
     """Give rows that are no token: a model's own padding, else the keeper's, else the mean of its tokens' rows."""
     free = np.ones(own.shape[1], bool)
     free[list(ids.values())] = False
-    taken = [set(party.tokenizer.ids.values()) for party in parties]
+    padding = [set(range(party.rows)) - set(party.tokenizer.ids.values()) for party in parties]
     for number in map(int, np.flatnonzero(free)):
-        pads = [number < party.rows and number not in used for party, used in zip(parties, taken, strict=True)]
-        if pads[keeper]:
+        substitute = MEAN
+        if number in padding[keeper]:
             fills[number] = ((keeper, number),)
-        for m, has in enumerate(pads):
-            own[m, number] = number if has else FILLED if pads[keeper] else MEAN
+            substitute = FILLED
+        for m, rows_of_padding in enumerate(padding):
+            own[m, number] = number if number in rows_of_padding else substitute
 
 
 def same_tokens_maps(rows: Sequence[int], base: int) -> tuple[RowMap, ...]:

@@ -19,7 +19,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class ChatTemplates:
-    """A tokenizer's chat templates: the usual one, None if there is none, and others by name."""
+    """A tokenizer's chat templates: the usual template, None if there is none, and others by name."""
 
     usual: str | None = None
     others: Mapping[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class ChatTemplates:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The chat templates of an output, and what a reader should know of the choice."""
+    """The chat templates of an output, and notes on the choice."""
 
     usual: str
     others: Mapping[str, str] = field(default_factory=dict)
@@ -58,16 +58,19 @@ def chat_templates(folder: Path) -> ChatTemplates:
     others = {file.stem: _text(file) for file in sorted((folder / TEMPLATES).glob("*.jinja"))}
     if usual is not None or others:
         return ChatTemplates(usual, others)
-    for name in ("chat_template.json", SETTINGS):
-        if (folder / name).is_file() and (found := _settings(folder / name).get("chat_template")) is not None:
-            return _by_name(found, folder / name)
+    for file in (folder / "chat_template.json", folder / SETTINGS):
+        if not file.is_file():
+            continue
+        written = _settings(file).get("chat_template")
+        if written is not None:
+            return _by_name(written, file)
     return ChatTemplates()
 
 
 def chosen_templates(
     written: str, names: Sequence[str], folders: Sequence[Path], *, beside: Path | None = None
 ) -> Chosen:
-    """Return the templates that a recipe asks for: the commonest, a model's, a known one, or the text itself.
+    """Return the templates that a recipe asks for: the commonest, a model's, a shipped template, or the text itself.
 
     `beside` is the recipe's folder. Raises RecipeError for a text that is no template.
     """
@@ -84,17 +87,20 @@ def chosen_templates(
 
 
 def _commonest(models: Sequence[ChatTemplates]) -> Chosen:
-    """Return the templates of the first model that has the commonest usual one; blanks at its ends do not count."""
-    having = [(model.usual, model) for model in models if model.usual is not None]
-    if not having:
+    """Return the templates of the first model with the commonest usual template; blanks at its ends do not count."""
+    texts = [model.usual for model in models if model.usual is not None]
+    if not texts:
         raise CheckpointError("'chat_template: auto' finds none: no model has a chat template")
-    best = Counter(usual.strip() for usual, _ in having).most_common(1)[0][0]
-    usual, model = next((usual, model) for usual, model in having if usual.strip() == best)
-    return Chosen(usual, model.others)
+    counts = Counter(map(str.strip, texts))
+    commonest, _ = counts.most_common(1)[0]
+    for model in models:
+        if model.usual is not None and model.usual.strip() == commonest:
+            return Chosen(model.usual, model.others)
+    raise AssertionError("the commonest text is some model's")
 
 
 def _checked(written: str, beside: Path | None) -> tuple[str, ...]:
-    """Raise RecipeError unless a text is a Jinja template. Returns what was not checked."""
+    """Raise RecipeError unless a text is a Jinja template. Returns notes on checks that were left out."""
     expected = f"expected auto, {', '.join(named_templates())}, one of the recipe's models, or a Jinja template"
     if "{{" in written or "{%" in written:
         return _parsed(written)
@@ -119,7 +125,7 @@ def _is_path(written: str, beside: Path | None) -> bool:
 
 
 def _parsed(written: str) -> tuple[str, ...]:
-    """Raise RecipeError for what the template engine cannot read, with its own words and the line."""
+    """Raise RecipeError for a text that the template engine cannot read, with the engine's words and the line."""
     try:
         from jinja2 import TemplateSyntaxError
 
@@ -135,15 +141,15 @@ def _parsed(written: str) -> tuple[str, ...]:
 
 def without_template(settings: str) -> str:
     """Return the text of a tokenizer_config.json without its chat templates, which would compete with the files."""
-    found = json.loads(settings)
-    if "chat_template" not in found:
+    document = json.loads(settings)
+    if "chat_template" not in document:
         return settings
-    kept = {key: value for key, value in found.items() if key != "chat_template"}
-    return json.dumps(kept, indent=2, ensure_ascii=False) + "\n"
+    del document["chat_template"]
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _by_name(found: Any, file: Path) -> ChatTemplates:
-    """Read what a settings file says: one text, a list of names and texts, or a mapping of them."""
+    """Read the templates of a settings file: a text, a list of names and texts, or a mapping of them."""
     if isinstance(found, str):
         return ChatTemplates(found)
     try:

@@ -1,8 +1,8 @@
-"""Whether a joined tokenizer still does its work: what the base reads back unchanged, it reads back unchanged too."""
+"""Checks a joined tokenizer: texts that the base brings back unchanged, it must bring back unchanged too."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 from cuvee.errors import CheckpointError, MissingExtra
@@ -26,9 +26,9 @@ SAMPLES = 160
 
 
 def check_union(union: Union, tokenizers: Sequence[Tokenizer]) -> int:
-    """Encode and decode texts with the base's tokenizer and the joined one. Returns how many were tried.
+    """Encode and decode texts with the base's tokenizer and the joined tokenizer. Returns how many were tried.
 
-    Raises CheckpointError if a text comes back changed that the base brings back, or if an id is not the one planned.
+    Raises CheckpointError if a text comes back changed that the base brings back, or if an id is not as planned.
     """
     ours, base = built(union.content), built(tokenizers[0].content or {})
     for token, number in union.ids.items():
@@ -61,12 +61,13 @@ def built(content: Mapping[str, Any]) -> Any:
 def _samples(tokenizers: Sequence[Tokenizer]) -> list[str]:
     """Make texts of three tokens each, spread over the vocabularies."""
     texts = []
-    each = -(-SAMPLES // len(tokenizers))
+    share = math.ceil(SAMPLES / len(tokenizers))
     for tokenizer in tokenizers:
         plain = [token for token in tokenizer.tokens if token not in tokenizer.added]
-        step = max(1, len(plain) // (3 * each))
-        words = [_readable(token) for token in islice(plain, 0, None, step)]
-        texts += ["".join(words[i : i + 3]) for i in range(0, len(words), 3)][:each]
+        step = max(1, len(plain) // (3 * share))
+        words = list(map(_readable, plain[::step]))
+        starts = range(0, len(words), 3)[:share]
+        texts += ["".join(words[start : start + 3]) for start in starts]
     return texts
 
 

@@ -11,7 +11,7 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Comparison:
-    """What one vocabulary is to another. `moved` counts shared tokens with another id; `only` are examples."""
+    """The relation of a vocabulary to another. `moved` counts shared tokens with another id; `only` are examples."""
 
     relation: Relation
     shared: int
@@ -23,27 +23,35 @@ class Comparison:
 
 
 def compare(first: Tokenizer, second: Tokenizer) -> Comparison:
-    """Say what the second vocabulary is to the first: a superset has all of its tokens and more."""
-    shared = [token for token in first.tokens if token in second.ids]
-    moved = sum(first.ids[token] != second.ids[token] for token in shared)
-    left = [token for token in first.tokens if token not in second.ids]
+    """Compare the second vocabulary with the first: a superset has all of its tokens and more."""
+    left, shared, moved = [], 0, 0
+    for token in first.tokens:
+        if token not in second.ids:
+            left.append(token)
+            continue
+        shared += 1
+        moved += first.ids[token] != second.ids[token]
     right = [token for token in second.tokens if token not in first.ids]
-    relation: Relation
-    if not shared:
-        relation = "disjoint"
-    elif left and right:
-        relation = "overlapping"
-    elif left or right:
-        relation = "subset" if left else "superset"
-    else:
-        relation = "reordered" if moved else "equal"
+    relation = _relation(shared, moved, len(left), len(right))
     examples = (tuple(left[:MOST_NAMED]), tuple(right[:MOST_NAMED]))
-    return Comparison(relation, len(shared), moved, len(left), len(right), *examples)
+    return Comparison(relation, shared, moved, len(left), len(right), *examples)
+
+
+def _relation(shared: int, moved: int, only_first: int, only_second: int) -> Relation:
+    if not shared:
+        return "disjoint"
+    if only_first and only_second:
+        return "overlapping"
+    if only_first:
+        return "subset"
+    if only_second:
+        return "superset"
+    return "reordered" if moved else "equal"
 
 
 def in_words(found: Comparison) -> str:
     """Return a comparison as half a sentence."""
-    moved = f", {found.moved} of them under other ids" if found.moved and found.relation != "reordered" else ""
+    moved = f", {found.moved} of them under other ids" if found.moved else ""
     return {
         "equal": "the same tokens",
         "reordered": f"the same tokens, {found.moved} of them under other ids",

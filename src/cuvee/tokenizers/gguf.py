@@ -11,8 +11,10 @@ from cuvee.tokenizers.read import FILES
 
 
 def lies_in_gguf(place: Path | None) -> bool:
-    """Say whether a model's tokenizer is to be had of its GGUF file: there is none beside it."""
-    if place is None or place.suffix != ".gguf" or not place.is_file():
+    """Say whether a model's tokenizer is only in its GGUF file: there is none beside it."""
+    if place is None or place.suffix != ".gguf":
+        return False
+    if not place.is_file():
         return False
     if any((place.parent / name).is_file() for name in FILES):
         return False
@@ -42,5 +44,5 @@ def _texts(file: Path, modified_ns: int) -> tuple[tuple[str, str], ...]:
             reason = str(error).partition("\n")[0]
             hint = "put the tokenizer's files beside the GGUF file: they are then used"
             raise CheckpointError(f"its tokenizer cannot be read: {reason}", where=str(file), hint=hint) from error
-        found = sorted(path for path in Path(folder).iterdir() if path.is_file())
-        return tuple((path.name, path.read_text(encoding="utf-8")) for path in found)
+        files = sorted(filter(Path.is_file, Path(folder).iterdir()))
+        return tuple((file.name, file.read_text(encoding="utf-8")) for file in files)

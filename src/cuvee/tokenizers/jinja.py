@@ -1,4 +1,4 @@
-"""The template engine with the tags that chat templates may use, to see whether a text is one. Nothing is rendered."""
+"""The template engine with the tags of chat templates, which tells templates from other texts. It renders nothing."""
 
 from jinja2 import nodes
 from jinja2.ext import Extension
@@ -7,7 +7,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
 class Generation(Extension):
-    """`{% generation %}`, with which transformers marks what a model has said."""
+    """`{% generation %}`, with which transformers marks a model's own words."""
 
     tags = {"generation"}  # noqa: RUF012  # as the class above has it
 
@@ -18,7 +18,7 @@ class Generation(Extension):
 
 
 def environment() -> ImmutableSandboxedEnvironment:
-    """Return an engine that reads what transformers reads."""
+    """Return an engine that reads the same templates as transformers."""
     return ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
     )

@@ -23,7 +23,7 @@ TEMPLATES = "additional_chat_templates"
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """A vocabulary. `added` are the tokens, special ones among them, that are looked for before the text is cut.
+    """A vocabulary. `added` are the tokens, special tokens among them, that are searched before the text is cut.
 
     `content` is the whole tokenizer.json, None if there is none.
     """
@@ -41,7 +41,7 @@ class Tokenizer:
 
     @property
     def size(self) -> int:
-        """One more than the largest id."""
+        """The largest id plus 1."""
         return max(self.ids.values(), default=-1) + 1
 
     @cached_property
@@ -52,18 +52,19 @@ class Tokenizer:
     @cached_property
     def is_byte_level(self) -> bool:
         """Whether texts are cut into bytes, each written as a letter, as GPT-2 does."""
-        content = self.content or {}
-        parts = (content.get("pre_tokenizer"), content.get("decoder"))
-        return any("ByteLevel" in json.dumps(part) for part in parts) or (self.content is None and "Ġ" in self.ids)
+        if self.content is None:
+            return "Ġ" in self.ids
+        steps = [self.content.get("pre_tokenizer"), self.content.get("decoder")]
+        return "ByteLevel" in json.dumps(steps)
 
 
 def is_template_file(name: str) -> bool:
-    """Say whether a companion is a chat template besides the usual one."""
+    """Say whether a companion is a chat template besides the usual template."""
     return name.startswith(f"{TEMPLATES}/") and name.endswith(".jinja")
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
-    """Read a folder's tokenizer. Raises CheckpointError if it has none, or one that is not understood."""
+    """Read a folder's tokenizer. Raises CheckpointError if it has none, or none that is understood."""
     try:
         if (folder / JSON).is_file():
             return _from_json(folder / JSON)
@@ -90,15 +91,18 @@ def _from_json(file: Path) -> Tokenizer:
 
 
 def parse_tokenizer(content: Mapping[str, Any], where: str) -> Tokenizer:
-    """Read what a tokenizer.json says."""
+    """Read the vocabulary of a tokenizer.json."""
     model = content["model"]
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):
         ids = {str(entry[0]): i for i, entry in enumerate(vocabulary)}
     else:
         ids = {str(token): int(number) for token, number in vocabulary.items()}
-    added = {str(entry["content"]): dict(entry) for entry in content.get("added_tokens") or ()}
-    ids |= {token: int(entry["id"]) for token, entry in added.items()}
+    added = {}
+    for entry in content.get("added_tokens") or ():
+        token = str(entry["content"])
+        added[token] = dict(entry)
+        ids[token] = int(entry["id"])
     return Tokenizer(_kind(model), ids, added, content, where)
 
 
@@ -113,17 +117,25 @@ def _kind(model: Mapping[str, Any]) -> str:
 def _with_added(folder: Path, kind: str, ids: Mapping[str, int]) -> Tokenizer:
     """Complete a vocabulary by the tokens that older files hold apart."""
     added: dict[str, Mapping[str, Any]] = {}
-    if (folder / "added_tokens.json").is_file():
-        added |= {str(t): {"id": int(i), "content": t} for t, i in _load(folder / "added_tokens.json").items()}
-    settings = _load(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    for text, number in _load_if_there(folder / "added_tokens.json").items():
+        added[str(text)] = {"id": int(number), "content": text}
+    settings = _load_if_there(folder / SETTINGS)
     for number, entry in (settings.get("added_tokens_decoder") or {}).items():
         added[str(entry["content"])] = {"id": int(number), **entry}
-    return Tokenizer(kind, {**ids, **{token: int(e["id"]) for token, e in added.items()}}, added, None, str(folder))
+    all_ids = {**ids, **{token: int(entry["id"]) for token, entry in added.items()}}
+    return Tokenizer(kind, all_ids, added, None, str(folder))
+
+
+def _load_if_there(file: Path) -> dict[str, Any]:
+    return _load(file) if file.is_file() else {}
 
 
 def _pieces(data: bytes, file: Path) -> dict[str, int]:
     """Read the pieces of a SentencePiece model, a protocol buffer: field 1 is a piece, whose field 1 is its text."""
-    pieces = [text for number, value in _fields(data) if number == 1 for n, text in _fields(value) if n == 1]
+    pieces: list[bytes] = []
+    for number, value in _fields(data):
+        if number == 1:
+            pieces += [text for inner, text in _fields(value) if inner == 1]
     if not pieces:
         raise ValueError(f"{file.name} holds no pieces")
     return {piece.decode(): i for i, piece in enumerate(pieces)}

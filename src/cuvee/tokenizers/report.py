@@ -11,7 +11,7 @@ from cuvee.tokenizers.read import Tokenizer
 
 @dataclass(frozen=True)
 class Described:
-    """One model's tokenizer. `rows` is of its embedding, None without weights; `against` the first model's.
+    """A model's tokenizer. `rows` is of its embedding, None without weights; `against` the first model's.
 
     `padding` are rows that are no token's, `beyond` tokens that have no row.
     """
@@ -30,17 +30,20 @@ class Described:
 def describe(
     name: str, tokenizer: Tokenizer, first: Tokenizer | None, source: TensorSource | None, *, chat_template: bool
 ) -> Described:
-    """Describe a tokenizer, and what it is to the first."""
+    """Describe a tokenizer, and its relation to the first."""
     rows = vocabulary_rows(source.tensors, source.config) if source is not None else None
-    inside = sum(number < rows for number in set(tokenizer.ids.values())) if rows is not None else 0
-    beyond = sum(number >= rows for number in tokenizer.ids.values()) if rows is not None else 0
+    padding, beyond = 0, 0
+    if rows is not None:
+        inside = {number for number in tokenizer.ids.values() if number < rows}
+        padding = rows - len(inside)
+        beyond = sum(number >= rows for number in tokenizer.ids.values())
     return Described(
         name=name,
         kind=tokenizer.kind + (" over bytes" if tokenizer.is_byte_level else ""),
         tokens=len(tokenizer.ids),
         added=len(tokenizer.added),
         rows=rows,
-        padding=rows - inside if rows is not None else 0,
+        padding=padding,
         beyond=beyond,
         chat_template=chat_template,
         against=compare(first, tokenizer) if first is not None else None,
@@ -54,7 +57,10 @@ def describe_all(
     templates: Sequence[str | None],
 ) -> tuple[Described, ...]:
     """Describe several tokenizers, each but the first against the first."""
-    return tuple(
-        describe(name, tokenizer, tokenizers[0] if i else None, source, chat_template=template is not None)
-        for i, (name, tokenizer, source, template) in enumerate(zip(names, tokenizers, sources, templates, strict=True))
-    )
+    described = []
+    first = None
+    for name, tokenizer, source, template in zip(names, tokenizers, sources, templates, strict=True):
+        described.append(describe(name, tokenizer, first, source, chat_template=template is not None))
+        if first is None:
+            first = tokenizer
+    return tuple(described)

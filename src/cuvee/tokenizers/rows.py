@@ -42,7 +42,7 @@ class RowMap:
 
 
 class AlignedCheckpoint:
-    """A model in a family of aligned ones. `names` are its tensors that have rows of tokens.
+    """A model in a family of aligned models. `names` are its tensors that have rows of tokens.
 
     Rows that are filled are read from the other models. A tensor is presented in a type that holds all of its rows.
     """
@@ -55,12 +55,14 @@ class AlignedCheckpoint:
         self.which = which
         self.config = self.source.config
         self.place = self.source.place
-        self._used = sorted({model for fill in rows.fills.values() for model, _ in fill})
-        self._averages = any(len(fill) > 1 for fill in rows.fills.values()) or bool((rows.own == MEAN).any())
+        fills = rows.fills.values()
+        self._used = sorted({model for fill in fills for model, _ in fill})
+        self._averages = bool((rows.own == MEAN).any()) or any(len(fill) > 1 for fill in fills)
         self.stored: Mapping[str, str] = {name: spec.dtype for name, spec in self.source.tensors.items()}
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: self._presented(spec) if name in names else spec for name, spec in self.source.tensors.items()
-        }
+        tensors = dict(self.source.tensors)
+        for name in tensors.keys() & names:
+            tensors[name] = self._presented(tensors[name])
+        self.tensors: Mapping[str, TensorSpec] = tensors
         self._means: dict[str, np.ndarray] = {}
         self._lock = threading.Lock()
 
@@ -122,9 +124,14 @@ class AlignedCheckpoint:
 
     def _filled(self, name: str, fill: Fill, width: int) -> np.ndarray:
         holders = self._holders(name)
-        rows = [_read(self.sources[model], name, row, 1, width)[0] for model, row in fill if model in holders]
-        if len(rows) < 2:
-            return rows[0] if rows else np.zeros(width, np.float32)
+        rows = []
+        for model, row in fill:
+            if model in holders:
+                rows.append(_read(self.sources[model], name, row, 1, width)[0])
+        if not rows:
+            return np.zeros(width, np.float32)
+        if len(rows) == 1:
+            return np.asarray(rows[0])
         wide = np.stack([row.astype(np.float64) for row in rows])
         return np.asarray(wide.mean(axis=0))
 
@@ -142,7 +149,7 @@ class AlignedCheckpoint:
 
 
 def _runs(own: np.ndarray) -> list[tuple[int, int]]:
-    """Return (place, length) of the runs of a model's own rows that follow one another."""
+    """Return (place, length) of the runs of a model's own rows that follow each other."""
     places = np.flatnonzero(own >= 0)
     if not len(places):
         return []

@@ -27,7 +27,7 @@ ROLES = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id")
 
 @dataclass(frozen=True)
 class Matches:
-    """Which tokens of the donor the model has: rows of the one and of the other, and the donor's other rows."""
+    """The tokens of the donor that the model has: rows of both, and the donor's other rows."""
 
     donor_rows: np.ndarray
     own_rows: np.ndarray
@@ -35,7 +35,7 @@ class Matches:
 
 
 def text_of(token: str, tokenizer: Tokenizer) -> str | None:
-    """Return what a token stands for, with a space for the mark of a word's start; None if that is no text."""
+    """Return the text of a token, with a space for the mark of a word's start; None if it stands for no text."""
     if token in tokenizer.added:
         return None
     if tokenizer.is_byte_level:
@@ -46,7 +46,7 @@ def text_of(token: str, tokenizer: Tokenizer) -> str | None:
 
 
 def match(own: Tokenizer, donor: Tokenizer, rows: tuple[int, int], roles: Mapping[int, int]) -> Matches:
-    """Find the tokens that both have, by what they stand for, whatever their tokenizers write for a space.
+    """Find the tokens that both have, by their texts, whatever their tokenizers write for a space.
 
     `rows` are how many each has. `roles` maps special tokens of the donor to those of the same role, such as the end.
     """
@@ -70,26 +70,31 @@ def match(own: Tokenizer, donor: Tokenizer, rows: tuple[int, int], roles: Mappin
 
 def same_roles(own: Mapping[str, Any], donor: Mapping[str, Any]) -> dict[int, int]:
     """Return which special token of the donor's config.json is which of the model's."""
-    pairs = [(donor.get(key), own.get(key)) for key in ROLES]
-    return {a: b for a, b in reversed(pairs) if type(a) is int and type(b) is int}
+    roles: dict[int, int] = {}
+    for key in reversed(ROLES):  # of a token with two roles the first counts
+        theirs, ours = donor.get(key), own.get(key)
+        if type(theirs) is int and type(ours) is int:
+            roles[theirs] = ours
+    return roles
 
 
 def _key(token: str, tokenizer: Tokenizer) -> str:
-    if byte := re.fullmatch(r"<0x([0-9A-F]{2})>", token):
+    byte = re.fullmatch(r"<0x([0-9A-F]{2})>", token)
+    if byte:
         return f"byte {int(byte[1], 16)}"
     text = text_of(token, tokenizer)
     if text is not None:
         return f"text {text}"
-    if tokenizer.is_byte_level and len(token) == 1 and token in _BYTES:
+    if token in _BYTES and tokenizer.is_byte_level:
         return f"byte {_BYTES[token]}"
     return f"token {token}"
 
 
 def coefficients(targets: np.ndarray, atoms: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Approximate each target by at most k atoms. Returns which ones [targets, k] and how much of each.
+    """Approximate each target by at most k atoms. Returns the atoms' numbers and coefficients, both [targets, k].
 
-    Orthogonal matching pursuit: the atom with the largest inner product with what is left, then all coefficients anew
-    by least squares. Of equal ones the first is taken. Unused places have coefficient 0.
+    Orthogonal matching pursuit: take the atom with the largest inner product with the residual, then solve for all
+    coefficients anew by least squares. Of equal atoms the first is taken. Unused places have coefficient 0.
     """
     k = min(k, len(atoms), atoms.shape[1])
     chosen = np.zeros((len(targets), k), np.int64)
@@ -155,17 +160,19 @@ def subword_means(
 ) -> np.ndarray:
     """Return for each of the donor's tokens the mean row of the pieces that `cut` makes of its text.
 
-    A token without a text, such as a special one, gets the mean of all rows.
+    A token without a text, such as a special token, gets the mean of all rows.
     """
-    of: Mapping[int, str] = {number: token for token, number in donor.ids.items()}
-    usual = own_rows.mean(axis=0, dtype=np.float64)
-    made = np.tile(usual, (len(numbers), 1))
+    tokens: Mapping[int, str] = {number: token for token, number in donor.ids.items()}
+    mean_row = own_rows.mean(axis=0, dtype=np.float64)
+    means = np.tile(mean_row, (len(numbers), 1))
     for place, number in enumerate(numbers):
-        text = text_of(of[number], donor)
-        pieces = [piece for piece in cut(text) if piece < len(own_rows)] if text else []
+        text = text_of(tokens[number], donor)
+        if not text:
+            continue
+        pieces = [piece for piece in cut(text) if piece < len(own_rows)]
         if pieces:
-            made[place] = own_rows[pieces].mean(axis=0, dtype=np.float64)
-    return made
+            means[place] = own_rows[pieces].mean(axis=0, dtype=np.float64)
+    return means
 
 
 def _from_bytes(token: str) -> str | None:
@@ -177,7 +184,7 @@ def _from_bytes(token: str) -> str | None:
 
 
 def _alphabet() -> dict[str, int]:
-    """Return GPT-2's letters for bytes: printable ones stand for themselves, the others for 256 and following."""
+    """Return GPT-2's letters for bytes: printable bytes stand for themselves, the others for 256 and following."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in shown]
     return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,8 +1,8 @@
-"""One tokenizer with all tokens of several: the base's ids are kept, what it lacks follows in the order of the models.
+"""A tokenizer with all tokens of several: the base keeps its ids, other tokens follow in the order of the models.
 
-Tokens follow as mergekit has them: first ordinary ones, then added and special ones; the first definition counts.
-Unlike there an ordinary token stays one: it becomes part of the vocabulary, with its merges or its score if the model
-that has it cuts text in the same way as the base, and is not looked for in the raw text.
+Tokens follow as mergekit has them: first ordinary tokens, then added and special tokens; the first definition counts.
+Unlike there an ordinary token stays ordinary: it becomes part of the vocabulary, with its merges or its score if the
+model that has it cuts text in the same way as the base, and is not searched in the raw text.
 """
 
 import copy
@@ -97,13 +97,18 @@ def _scored(tokenizers: Sequence[Tokenizer], ids: Mapping[str, int], vocabulary:
         if isinstance(listed, list):
             scores |= {str(token): float(score) for token, score in listed}
     worst = min(scores.values(), default=0.0) - UNLIKELY
-    of = {number: token for token, number in ids.items()}
-    joined = [[of[n], scores.get(of[n], worst)] if n in of else [f"<unused{n}>", worst] for n in range(max(of) + 1)]
-    return [list(entry) for entry in vocabulary] + joined[len(vocabulary) :]
+    tokens = {number: token for token, number in ids.items()}
+    joined = [list(entry) for entry in vocabulary]
+    for number in range(len(vocabulary), max(tokens) + 1):
+        if number in tokens:
+            joined.append([tokens[number], scores.get(tokens[number], worst)])
+        else:
+            joined.append([f"<unused{number}>", worst])
+    return joined
 
 
 def _merges(tokenizers: Sequence[Tokenizer], new: set[str], ids: Mapping[str, int]) -> list[Any]:
-    """Return the base's merges, then those of models that cut in the same way and lead to new tokens."""
+    """Return the base's merges, then merges of models that cut in the same way and lead to new tokens."""
     base = tokenizers[0]
     assert base.content is not None, "seen when they were joined"
     written = list(base.content["model"]["merges"])
@@ -113,13 +118,23 @@ def _merges(tokenizers: Sequence[Tokenizer], new: set[str], ids: Mapping[str, in
         if other.content is None or other.kind != "BPE" or _cut(other) != _cut(base):
             continue
         for merge in other.content["model"]["merges"]:
-            left, right = pair = _pair(merge)
-            if pair not in known and left + right in ids and {left, right} <= ids.keys() and _leads(pair, new):
+            pair = _pair(merge)
+            if pair in known or not _is_of_tokens(pair, ids):
+                continue
+            if _leads(pair, new):
                 known.add(pair)
                 pairs.append(pair)
-    if written and isinstance(written[0], str) and not any(" " in part for pair in pairs for part in pair):
-        return [*written, *(" ".join(pair) for pair in pairs)]
-    return [*(list(_pair(merge)) for merge in written), *(list(pair) for pair in pairs)]
+    are_texts = bool(written) and isinstance(written[0], str)
+    has_blanks = any(" " in "".join(pair) for pair in pairs)
+    if are_texts and not has_blanks:
+        return [*written, *map(" ".join, pairs)]
+    return [*(list(_pair(merge)) for merge in written), *map(list, pairs)]
+
+
+def _is_of_tokens(pair: tuple[str, str], ids: Mapping[str, int]) -> bool:
+    """Say whether both pieces of a merge, and the piece that it makes, are tokens."""
+    left, right = pair
+    return {left, right, left + right} <= ids.keys()
 
 
 def _leads(pair: tuple[str, str], new: set[str]) -> bool:
@@ -133,6 +148,6 @@ def _pair(merge: Any) -> tuple[str, str]:
 
 
 def _cut(tokenizer: Tokenizer) -> tuple[Any, ...]:
-    """Return what two BPE models must share for merges of one to make sense in the other."""
+    """Return the facts that two BPE models must share for their merges to make sense in each other."""
     model = (tokenizer.content or {}).get("model", {})
     return tokenizer.is_byte_level, model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""

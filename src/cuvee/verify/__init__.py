@@ -1,4 +1,4 @@
-"""Whether a written model is what its `cuvee.json` says, and works."""
+"""Checks that a written model is as its `cuvee.json` says, and works."""
 
 from cuvee.verify.verify import Check, Verification, verify, verify_layers
 

@@ -1,7 +1,7 @@
-"""Whether each layer of a written model is of the kind that its source is: its window, its experts, its recurrence.
+"""Checks that each layer of a written model is of its source's kind: its window, its experts, its recurrence.
 
 By the rules of the family first. Then by transformers, if it is there: it builds the model and its parents without
-numbers, on the meta device, and what differs between two layers shows in their modules, whatever the family.
+numbers, on the meta device, and differences between two layers show in their modules, whatever the family.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.plan import Plan
-from cuvee.structure import depth_said, layer_of, stacks, text_part
+from cuvee.structure import depth_said, layer_of, stacks, text_config, text_part
 from cuvee.structure.expression import ExpressionError
 from cuvee.structure.layer_rules import facts
 from cuvee.verify.load import Found
@@ -23,7 +23,7 @@ _OWN_NUMBER = ("layer_idx", "layer_id", "layer_index", "layer_number", "block_id
 
 @dataclass(frozen=True)
 class _Model:
-    """One model's layers: the config that speaks of them, and what each is, by rules or by its modules."""
+    """A model's layers: the config that speaks of them, and the facts of each, by rules or by its modules."""
 
     folder: Path
     kinds: list[dict[str, Any]]
@@ -63,13 +63,13 @@ def _sources(plan: Plan) -> list[tuple[str, int]]:
     """Return for each layer of the output the model and the layer that it comes from."""
     if plan.stack_cut is not None:
         return [(str(model), layer) for ((model, layer), *_) in plan.stack_cut.layers]
-    found = [stack for stack in stacks(step.name for step in plan.steps) if stack.depth > 1]
-    if len(found) != 1:
+    deep = [stack for stack in stacks(step.name for step in plan.steps) if stack.depth > 1]
+    if len(deep) != 1:
         return []
-    config = plan.sources[plan.donor].config
-    part = text_part(config)
-    depth = depth_said(config if part is None else config[part]) or found[0].depth
-    return [(str(plan.models[plan.donor]), layer) for layer in range(min(depth, found[0].depth))]
+    stored = deep[0].depth
+    depth = depth_said(text_config(plan.sources[plan.donor].config)) or stored
+    donor = str(plan.models[plan.donor])
+    return [(donor, layer) for layer in range(min(depth, stored))]
 
 
 def _differences(
@@ -128,13 +128,14 @@ def _by_modules(folder: Path) -> list[dict[str, Any]] | None:
 
 
 def _attributes(layer: Any) -> dict[str, Any]:
-    """Return what the modules of a layer say of themselves, but for the number of the layer."""
-    known: dict[str, Any] = {}
+    """Return the plain attributes of a layer's modules, but for the number of the layer, and its tensors' shapes."""
+    attributes: dict[str, Any] = {}
     for path, module in layer.named_modules():
-        known[f"{path} kind".strip()] = type(module).__name__
+        attributes[f"{path} kind".strip()] = type(module).__name__
         for key, value in vars(module).items():
-            if isinstance(value, _PLAIN) and key not in _OWN_NUMBER and not key.startswith("_"):
-                known[f"{path}.{key}".strip(".")] = value
+            is_private = key.startswith("_") or key in _OWN_NUMBER
+            if isinstance(value, _PLAIN) and not is_private:
+                attributes[f"{path}.{key}".strip(".")] = value
     for name, tensor in layer.state_dict().items():
-        known[f"shape of {name}"] = tuple(tensor.shape)
-    return known
+        attributes[f"shape of {name}"] = tuple(tensor.shape)
+    return attributes

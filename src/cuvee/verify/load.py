@@ -1,4 +1,4 @@
-"""Whether transformers loads a model whole, and whether it says something. What its parents cannot do, it need not."""
+"""Checks that transformers loads a model whole, and that it writes a text; if its parents cannot, it need not."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -72,7 +72,7 @@ def _class_named(config: Mapping[str, Any]) -> str | None:
 
 
 def _loaded(folder: Path) -> tuple[Any, dict[str, set[str]]]:
-    """Load a model; return it, and the names that transformers lacks or does not expect, by what it says of them."""
+    """Load a model; return it, and the names that transformers lacks or does not expect, by its word for them."""
     import transformers
 
     transformers.utils.logging.set_verbosity_error()
@@ -99,7 +99,7 @@ def _variant(folder: Path, config: Mapping[str, Any]) -> str | None:
 
 
 def _whole(kind: str, astray: Mapping[str, set[str]], parents: Sequence[Path]) -> Found:
-    """Judge the names that are astray: those that are so with all parents are theirs."""
+    """Judge the names that are astray, except names that are astray with all parents, too."""
     if not astray:
         return "loads", "passed", f"{kind} takes every tensor and lacks none"
     theirs = _astray_with_all(parents)
@@ -110,14 +110,18 @@ def _whole(kind: str, astray: Mapping[str, set[str]], parents: Sequence[Path]) -
 
 
 def _astray_with_all(parents: Sequence[Path]) -> Mapping[str, set[str]]:
-    """Return the names that are astray with each of the parents; none if one cannot be loaded."""
+    """Return the names that are astray with each of the parents; none if any parent cannot be loaded."""
     common: dict[str, set[str]] | None = None
     for parent in parents:
         try:
             _, astray = _loaded(parent)
         except Exception:  # noqa: BLE001  # as above
             return {}
-        common = astray if common is None else {key: common[key] & astray[key] for key in common.keys() & astray.keys()}
+        if common is None:
+            common = astray
+            continue
+        shared = common.keys() & astray.keys()
+        common = {key: common[key] & astray[key] for key in shared}
     return common or {}
 
 

@@ -1,4 +1,4 @@
-"""One pass over a checkpoint: each tensor's digest, its length, and whether all of it is a number."""
+"""A pass over a checkpoint: each tensor's digest, its length, and whether all of it is finite."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from cuvee.progress import Progress
 
 @dataclass(frozen=True)
 class Numbers:
-    """What was found of one tensor. The digest is empty where none was asked for."""
+    """The facts of a tensor's numbers. The digest is empty where none was asked for."""
 
     digest: str
     norm: float

@@ -1,4 +1,4 @@
-"""A written model against its `cuvee.json`, its recipe, its parents, and transformers: one check after another."""
+"""A written model against its `cuvee.json`, its recipe, its parents, and transformers: check by check."""
 
 import json
 import math
@@ -16,10 +16,10 @@ from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
+from cuvee.plan.plan import MergeStep
 from cuvee.plan.resolve import open_model
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import read_recipe
-from cuvee.recipe.reference import ModelRef
 from cuvee.upcycle import read_upcycling
 from cuvee.upcycle.run import KIND as MIXTURE
 from cuvee.upcycle.run import mixture_again
@@ -38,7 +38,7 @@ FEW_ENTRIES = 256
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at, and what was found."""
+    """A check with its result."""
 
     name: str
     state: State
@@ -118,8 +118,8 @@ def _digest(written: Checkpoint, numbers: Mapping[str, Numbers], record: Mapping
 
 
 def _finite(numbers: Mapping[str, Numbers], planned: "_Planned", progress: Progress) -> Check:
-    """Look for what is no number; where all parents have some of it in a tensor too, it is theirs."""
-    bad = [name for name, found in numbers.items() if not found.finite]
+    """Look for NaN and infinity, except in tensors in which all parents have some, too."""
+    bad = [name for name, number in numbers.items() if not number.finite]
     if not bad:
         return Check("finite", "passed", f"no NaN and no infinity in {len(numbers)} tensors")
     own = [name for name in bad if not _is_so_in_all_parents(name, planned, progress)]
@@ -129,16 +129,21 @@ def _finite(numbers: Mapping[str, Numbers], planned: "_Planned", progress: Progr
 
 
 def _is_so_in_all_parents(name: str, planned: "_Planned", progress: Progress) -> bool:
-    """Say whether there is NaN or infinity in all tensors that one is made of."""
+    """Say whether there is NaN or infinity in all tensors that a tensor is made of."""
     plan = planned.plan
-    step = next((step for step in plan.steps if step.name == name), None) if plan is not None else None
-    if plan is None or step is None:
+    if plan is None:
         return False
-    sources = [(plan.sources[given.model], given.tensor) for given in step.all_inputs]
-    if not all(are_at_hand(source.files()) for source, _ in sources):
+    step = next((step for step in plan.steps if step.name == name), None)
+    if step is None:
         return False
-    found = [numbers_of(s, f"read {tensor}", progress, only=[tensor], digests=False)[tensor] for s, tensor in sources]
-    return not any(numbers.finite for numbers in found)
+    sources = [plan.sources[used.model] for used in step.all_inputs]
+    if not all(are_at_hand(source.files()) for source in sources):
+        return False
+    finite = []
+    for source, used in zip(sources, step.all_inputs, strict=True):
+        numbers = numbers_of(source, f"read {used.tensor}", progress, only=[used.tensor], digests=False)
+        finite.append(numbers[used.tensor].finite)
+    return not any(finite)
 
 
 def _counts(written: Checkpoint, record: Mapping[str, Any]) -> Check:
@@ -157,7 +162,7 @@ def _against_parents(
     planned: "_Planned",
     progress: Progress,
 ) -> Iterator[Check]:
-    """Compare with the parents and the plan, where they are; what is missing is said."""
+    """Compare with the parents and the plan, where they are; skipped checks say why."""
     if planned.parents is None:
         yield Check("parents", "skipped", planned.unplanned)
     else:
@@ -173,7 +178,7 @@ def _against_parents(
 
 @dataclass(frozen=True)
 class _Planned:
-    """What made the model, as far as it is here: the plan, if one recipe says it, and the parents.
+    """The model's origin, as far as it is here: the plan, if a single recipe says it, and the parents.
 
     `unplanned` says why there is no plan.
     """
@@ -184,10 +189,14 @@ class _Planned:
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """The folders of all parents, none if one is not in a folder of its own."""
-        places = [parent.source.place for parent in self.parents or () if "+" not in parent.name]
-        folders = tuple(place for place in places if place is not None and place.is_dir())
-        return folders if len(folders) == len(self.parents or ()) else ()
+        """The folders of all parents, none if any parent is not in a folder of its own."""
+        folders = []
+        for parent in self.parents or ():
+            place = parent.source.place
+            if "+" in parent.name or place is None or not place.is_dir():
+                return ()
+            folders.append(place)
+        return tuple(folders)
 
 
 def _plan_anew(folder: Path, record: Mapping[str, Any], hub: Hub) -> _Planned:
@@ -210,9 +219,13 @@ def _plan_anew(folder: Path, record: Mapping[str, Any], hub: Hub) -> _Planned:
 def _recorded(record: Mapping[str, Any]) -> dict[str, Recorded]:
     """Return the files of each parent as they were, of the parents of earlier stages, too."""
     stages = record.get("stages", [])
-    made = {stage["name"] for stage in stages}
-    entries = [entry for source in (*stages, record) for entry in source["inputs"]]
-    return {str(entry["model"]): entry["files"] for entry in entries if entry["model"] not in made}
+    of_stages = {stage["name"] for stage in stages}
+    files = {}
+    for merge in (*stages, record):
+        for entry in merge["inputs"]:
+            if entry["model"] not in of_stages:
+                files[str(entry["model"])] = entry["files"]
+    return files
 
 
 def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
@@ -229,9 +242,9 @@ def _shapes(written: Checkpoint, plan: Plan) -> Check:
 
 
 def _parents(before: Mapping[str, Recorded], parents: Sequence[Parent], progress: Progress) -> Check:
-    """Compare what the inputs are now with what they were: headers and samples, and hashes where they are noted."""
-    gone = set(before) - {parent.name for parent in parents}
-    changed = [f"{name}, which is no longer a parent" for name in before if name in gone]
+    """Compare the inputs as they are now with the record: headers and samples, and hashes where they are noted."""
+    names = {parent.name for parent in parents}
+    changed = [f"{name}, which is no longer a parent" for name in before if name not in names]
     compared = _Compared()
     for parent in parents:
         noted, files = before.get(parent.name, {}), parent.source.files()
@@ -247,7 +260,7 @@ def _parents(before: Mapping[str, Recorded], parents: Sequence[Parent], progress
 
 @dataclass
 class _Compared:
-    """By what files are compared, as far as the record and the files have it; `whole` are still to be hashed."""
+    """The means by which files are compared, as the record and the files have them; `whole` are yet to be hashed."""
 
     whole: dict[Path, str] = field(default_factory=dict)
     sampled: int = 0
@@ -278,19 +291,30 @@ class _Compared:
         return text
 
 
+def _lengths(plan: Plan, merges: Sequence[MergeStep], progress: Progress) -> dict[tuple[int, str], float]:
+    """Return the lengths of all merged tensors, by the model's number and the tensor's name."""
+    tensors: list[list[str]] = [[] for _ in plan.models]
+    for step in merges:
+        for used in step.all_inputs:
+            tensors[used.model].append(used.tensor)
+    lengths: dict[tuple[int, str], float] = {}
+    for i, model in enumerate(plan.models):
+        numbers = numbers_of(plan.sources[i], f"read {model}", progress, only=tensors[i], digests=False)
+        lengths |= {(i, name): number.norm for name, number in numbers.items()}
+    return lengths
+
+
 def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Check:
     """Compare each merged tensor's length with those of the tensors that it is made of."""
     if not all(are_at_hand(source.files()) for source in plan.sources):
         return Check("norms", "skipped", "parents are on a hub")
-    lengths: dict[tuple[ModelRef, str], float] = {}
-    for i, (model, source) in enumerate(zip(plan.models, plan.sources, strict=True)):
-        wanted = [g.tensor for s in plan.steps if s.action == "merge" for g in s.all_inputs if g.model == i]
-        found = numbers_of(source, f"read {model}", progress, only=wanted, digests=False)
-        lengths |= {(model, name): number.norm for name, number in found.items()}
+    merges = [step for step in plan.steps if step.action == "merge"]
+    lengths = _lengths(plan, merges, progress)
     suspect, ratios, cancelled = [], [], 0
-    for step in plan.steps:
-        own = [lengths[plan.models[g.model], g.tensor] for g in step.all_inputs] if step.action == "merge" else []
-        if not own or not max(own) or step.name not in numbers or not all(map(math.isfinite, own)):
+    for step in merges:
+        own = [lengths[used.model, used.tensor] for used in step.all_inputs]
+        is_comparable = max(own) > 0 and all(map(math.isfinite, own))
+        if not is_comparable or step.name not in numbers:
             continue
         norm = numbers[step.name].norm
         ratios.append(norm / max(own))

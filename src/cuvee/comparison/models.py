@@ -104,7 +104,7 @@ def compare(
     if len(named) < 2:
         hint = "name another model, or the one that it was trained from with --base"
         raise RecipeError("expected at least two models to compare, found one", hint=hint)
-    sources = _opened(named, hub or Hub(), progress or Silent())
+    sources = opened_models(named, hub or Hub(), progress or Silent())
     return compare_checkpoints(sources, named, threads=threads, progress=progress)
 
 
@@ -122,13 +122,14 @@ def compare_checkpoints(
         message = f"no tensor can be compared; '{left_out[0].tensor}' is {left_out[0].reason}"
         raise CheckpointError(message, hint="are these models of one family?")
     progress = progress or Silent()
-    reader = Reader(sources, workers=threads, piece=piece or _piece(len(sources)))
+    reader = Reader(sources, workers=threads, piece=piece or piece_size(len(sources)))
     sums = _summed(reader, names, progress)
     tensors = tuple(ComparedTensor(name, layer_of(name), role_of(name), sums[name]) for name in names)
     return Comparison(labels[0], tuple(labels[1:]), tensors, left_out, _notes(sources, labels, names))
 
 
-def _opened(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSource]:
+def opened_models(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSource]:
+    """Open models by folders or names, `base+adapter` too. Raises all problems of all of them at once."""
     opened: list[TensorSource] = []
     problems: list[CuveeError] = []
     for text in named:
@@ -141,7 +142,7 @@ def _opened(named: Sequence[str], hub: Hub, progress: Progress) -> list[TensorSo
     return opened
 
 
-def _piece(models: int) -> int:
+def piece_size(models: int) -> int:
     """Return the elements of a piece. It does not depend on the threads, so that no sum does."""
     return max(BLOCK, min(PIECE, BUFFER_BYTES // (8 * models) // BLOCK * BLOCK))
 
