@@ -124,3 +124,36 @@ def test_equal_models_have_nothing_to_extract(bases: Callable[[str], Path], tmp_
 def test_models_of_different_shape_are_refused(bases: Callable[[str], Path], tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="has no tensor 'transformer"):
         run(bases("llama"), bases("gpt2"), tmp_path / "adapter")
+
+
+MOVED: dict[str, tuple[str, tuple[str, ...]]] = {
+    "experts one by one": ("qwen3-moe", ("gate_up_proj", "down_proj", "q_proj.weight")),
+    "experts and their router": ("mixtral", ("gate_up_proj", "down_proj", "gate.weight")),
+    "experts in stacks": ("gpt-oss", ("gate_up_proj", "down_proj")),
+    "one stack of square matrices": ("square gpt-oss", ("down_proj",)),
+    "biases of stacks": ("gpt-oss", ("gate_up_proj_bias", "q_proj.weight")),
+    "parameters beside matrices": ("gpt-oss", ("sinks", "k_proj.weight", "lm_head.weight")),
+    "norms alone": ("gpt2", ("ln_1.weight",)),
+    "weights of norms and matrices": ("gpt2", ("ln_1.weight", "c_attn.weight")),
+    "biases without their matrices": ("gpt2", ("c_fc.bias", "c_attn.weight")),
+    "biases with their matrices": ("gpt2", ("c_attn.bias", "c_attn.weight")),
+}
+"""What changes in a fine-tune, by the ends of names: also what PEFT can hold only as parameters or whole modules."""
+
+
+@pytest.mark.parametrize("what", MOVED)
+def test_peft_loads_what_was_extracted_and_so_do_we(what: str, bases: Callable[[str], Path], tmp_path: Path) -> None:
+    kind, ends = MOVED[what]
+    torch.manual_seed(4)
+    model = load(bases(kind))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(ends):
+                parameter += torch.randn_like(parameter) * 0.1
+    model.save_pretrained(tmp_path / "tuned")
+    wanted = logits(model)
+    run(tmp_path / "tuned", bases(kind), tmp_path / "adapter", wanted=Wanted(rank=64), embeddings=True)
+    assert relative_error(logits(load(bases(kind))), wanted) > 1e-3
+    assert relative_error(peft_logits(bases(kind), tmp_path / "adapter"), wanted) < 1e-5
+    cuvee.apply_adapter(bases(kind), tmp_path / "adapter", tmp_path / "whole")
+    assert relative_error(logits(load(tmp_path / "whole")), wanted) < 1e-5

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import cuvee
-from adapters.conftest import load, logits, relative_error
+from adapters.conftest import KINDS, load, logits, relative_error
 from adapters.kinds_of_peft import INPUT_FIRST, VARIANTS, train
 from adapters.measured import RECORD
 from adapters.test_adapted import merged

@@ -74,6 +74,18 @@ class SpreadStacks:
                 return self._spread([parts[name] for name in names])
         return None
 
+    def all(self) -> Iterator[tuple[str, Spread | None]]:
+        """Give each stack that memory has for the lists of experts, by its parameter, with the list's own name."""
+        for owner, parts in self._lists.items():
+            for parameter, ways in FUSED.items():
+                names = next((way for way in ways if all(name in parts for name in way)), None)
+                if names is not None and (parameter != "up_proj" or "gate_up_proj" not in self._parameters(owner)):
+                    yield f"{owner}.{parameter}", self._spread([parts[name] for name in names])
+
+    def _parameters(self, owner: str) -> set[str]:
+        parts = self._lists[owner]
+        return {parameter for parameter, ways in FUSED.items() if any(all(n in parts for n in way) for way in ways)}
+
     def _owner(self, owner: str) -> str | None:
         """Find the list: of the same name, or else the only one of the same layer whose last word is the same."""
         if owner in self._lists:

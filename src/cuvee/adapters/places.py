@@ -15,7 +15,7 @@ from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.errors import CheckpointError, CuveeError, closest, several
 from cuvee.structure import Structure, Tie, infer
-from cuvee.structure.config import untied
+from cuvee.structure.config import in_memory, untied
 from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 
 MOST_SHOWN = 8
@@ -159,6 +159,8 @@ class _Placer:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
         tensors = self.base.tensors
         called = {name: name for name in needed if name in tensors}
+        loaded = {in_memory(name, self.base.config): name for name in tensors}
+        called |= {name: loaded[name] for name in needed if name not in called and name in loaded}
         missing = [name for name in needed if name not in called and not self.is_tied_head(name)]
         while missing:
             pairs = _prefixes(missing[0], tensors)

@@ -20,6 +20,9 @@ from cuvee.descriptors import read_at, write_at
 
 CHUNK_BYTES = 1 << 22
 
+LAID_AS = "0.21.2"
+"""The release of PEFT as which factors of stacks are laid: earlier ones laid them otherwise."""
+
 
 @dataclass(frozen=True)
 class Described:
@@ -46,6 +49,7 @@ class AdapterFile:
         self.dtype = dtype
         self.overwrite = overwrite
         self.ranks: dict[str, int] = {}
+        self.parameters: dict[str, int] = {}
         self.has_bias = False
         self._entries: dict[str, tuple[OutputTensor, int, str]] = {}
         self._size = 0
@@ -71,6 +75,15 @@ class AdapterFile:
         for name, factor in zip(names, (left.T, right.T) if embeds else (right, left), strict=True):
             self.put(f"{module}.{name}", factor)
         self.ranks[module] = right.shape[0]
+
+    def put_stack(self, parameter: str, products: Sequence[Product], rank: int, depth: int) -> None:
+        """Add the factors of a stack of experts, of at most `rank` each, below `depth` wrappers of the same module."""
+        module = parameter.rpartition(".")[0] + ".base_layer" * depth
+        rights = [np.pad(product.right, ((0, rank - product.rank), (0, 0))) for product in products]
+        lefts = [np.pad(product.left, ((0, 0), (0, rank - product.rank))) for product in products]
+        self.put(f"{module}.lora_A.weight", np.concatenate(rights))
+        self.put(f"{module}.lora_B.weight", np.stack(lefts, axis=-1).reshape(len(lefts[0]), -1))
+        self.parameters[parameter] = rank
 
     def put(self, name: str, numbers: np.ndarray, dtype: str | None = None) -> None:
         """Add a tensor by the base's name for it."""
@@ -118,9 +131,10 @@ class AdapterFile:
         return raw
 
     def _config(self, described: Described) -> dict[str, Any]:
-        rank = max(self.ranks.values(), default=1)
+        ranks = self.ranks | self.parameters
+        rank = max(ranks.values(), default=1)
         # The longest name first: PEFT takes the first that is the end of a module's name.
-        others = dict(sorted(self.ranks.items(), key=lambda item: (-len(item[0]), item[0])))
+        others = dict(sorted(ranks.items(), key=lambda item: (-len(item[0]), item[0])))
         if set(others.values()) == {rank}:
             others = {}
         return {
@@ -143,4 +157,6 @@ class AdapterFile:
             "trainable_token_indices": {m: list(rows) for m, rows in described.token_indices.items()} or None,
             "ensure_weight_tying": described.ties_weights,
             "init_lora_weights": True,
+            "target_parameters": sorted(self.parameters) or None,
+            "peft_version": LAID_AS if self.parameters else None,
         }

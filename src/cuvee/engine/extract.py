@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cuvee.adapters.adapted import read_rows
-from cuvee.adapters.low_rank import Kept, Wanted, compressed, singular
+from cuvee.adapters.experts import SpreadStacks
+from cuvee.adapters.low_rank import Kept, Product, Wanted, compressed, singular
 from cuvee.adapters.places import head_name
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.checkpoint import TensorSource
@@ -23,6 +24,7 @@ from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan.names import View, view_as, view_of
 from cuvee.progress import Progress, Silent
 from cuvee.structure import TensorPlace
+from cuvee.structure.config import hint, in_memory
 
 MOST_SHOWN = 8
 
@@ -64,7 +66,8 @@ def extract(
     started, heard = time.perf_counter(), progress or Silent()
     pair = _Pair(base, model, names)
     with AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite) as file, one_thread_a_matrix():
-        matrices = [place for place in pair.places() if _is_matrix(place, pair, how)]
+        targets = chosen_targets(pair, how)
+        matrices = list(targets.matrices)
         ranks = _shared_out(pair, matrices, how.budget, threads) if how.budget is not None else {}
         heard.start("extract", len(matrices), "matrices")
         kept: dict[str, ModuleKept] = {}
@@ -73,12 +76,16 @@ def extract(
             if found is not None:
                 kept[module] = ModuleKept(module, found.product.rank, found.energy, found.total)
                 if found.product.rank:
-                    file.put_factors(module, found.product, embeds=place.role == "embedding")
+                    file.put_factors(pair.in_memory(module), found.product, embeds=place.role == "embedding")
             heard.advance(1)
+        for stack in targets.stacks:
+            kept |= _put_stack(pair, stack, targets.depth(stack), how, file)
         heard.finish()
-        described, notes = _save_rest(pair, {place.name for place in matrices}, file, how)
-        if not file.ranks and not described.modules_to_save:
+        described, notes = _save_rest(pair, targets, file, how)
+        if not file.ranks and not file.parameters and not described.modules_to_save:
             raise CheckpointError("the two models are equal: there is nothing to extract", where=names[0])
+        if not file.ranks and not file.parameters:
+            _put_nothing(pair, matrices, file, names)
         modules = tuple(kept[module] for module in sorted(kept))
         parents = (
             Parent(names[0], "the fine-tuned model", recorded(model.files()), model.place),
@@ -116,6 +123,24 @@ class _Pair:
     def places(self) -> list[TensorPlace]:
         return [self.base.structure.of(name) for name in self.base.source.tensors]
 
+    def in_memory(self, name: str) -> str:
+        """Return the name that transformers has in memory for a module or tensor of the base."""
+        return in_memory(name, self.base.source.config)
+
+    def expert_changes(self, stack: "Stack") -> Iterator[np.ndarray]:
+        """Read what changed in each expert's matrix, as PEFT lays its factors: [out, in] but for a few families."""
+        if not stack.in_one:
+            for piece in stack.pieces:
+                yield np.concatenate([self.change(self.base.structure.of(name)) for name in piece])
+            return
+        place = self.base.structure.of(stack.pieces[0][0])
+        if not place.axes_known:
+            message = f"nothing tells whether '{place.name}' is stored by outputs or by inputs"
+            raise CheckpointError(message, where=self.names[1])
+        turned = place.input_first and not hint(self.base.source.config, "peft_as_is")
+        for matrix in self.change(place):
+            yield matrix.T if turned else matrix
+
     def dtype(self, name: str) -> str:
         """Return the type that the model stores a tensor in."""
         return self.model.spec(name).dtype
@@ -132,11 +157,143 @@ class _Pair:
         return change.T if place.input_first and change.ndim == 2 else change
 
 
-def _is_matrix(place: TensorPlace, pair: _Pair, how: Extraction) -> bool:
-    """Say whether a tensor gets factors: weights of linear maps, of embeddings and heads if asked for."""
-    roles = ("linear", "router", "embedding", "head") if how.embeddings and pair.tie is None else ("linear", "router")
+@dataclass(frozen=True)
+class Stack:
+    """Matrices of experts that PEFT adapts as one parameter, by its name in memory.
+
+    `pieces` are the tensors of each expert, one below the other; for experts in one tensor it is that alone.
+    """
+
+    parameter: str
+    pieces: tuple[tuple[str, ...], ...]
+    in_one: bool
+
+    @property
+    def module(self) -> str:
+        return self.parameter.rpartition(".")[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all its tensors."""
+        return tuple(name for piece in self.pieces for name in piece)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What gets factors, and which modules are saved whole with all below them, by the base's names."""
+
+    matrices: tuple[TensorPlace, ...]
+    stacks: tuple[Stack, ...]
+    saved: tuple[str, ...]
+    biases: frozenset[str]
+
+    def depth(self, stack: Stack) -> int:
+        """Return how many wrappers PEFT puts around a stack's own: those of the module's later parameters."""
+        return sum(other.module == stack.module and _order(other) > _order(stack) for other in self.stacks)
+
+
+def _order(stack: Stack) -> tuple[bool, str]:
+    """Return where a parameter stands in its module: what leads back to the hidden size comes last."""
+    return ("down" in stack.parameter or stack.parameter.endswith(("w2", "output_linear"))), stack.parameter
+
+
+def chosen_targets(pair: "_Pair", how: Extraction) -> Targets:
+    """Decide what gets factors. A module with anything else that changed is saved whole, as PEFT can only do that.
+
+    Raises CheckpointError for what PEFT can hold in no way.
+    """
+    stacks = _stacks(pair)
+    in_stacks = {name for stack in stacks for name in stack.names}
+    candidates = [place for place in pair.places() if place.name not in in_stacks and _is_matrix(place, pair, how)]
+    modules = {place.name.removesuffix(".weight"): place for place in candidates}
+    saved: dict[str, None] = {}
+    biases: set[str] = set()
+    for place in pair.places() if how.rest else ():
+        name = place.name
+        module, _, parameter = name.rpartition(".")
+        if module in modules and parameter == "weight":
+            continue
+        if name in in_stacks or pair.dtype(name) not in MERGEABLE or not pair.change(place).any():
+            continue
+        if module in modules and pair.change(modules[module]).any():
+            biases.add(name)
+        elif module:
+            saved[module] = None
+        else:
+            message = f"'{name}' has changed, which is in no module that PEFT could save"
+            raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    outer = tuple(module for module in saved if not any(_is_within(module, other) for other in saved))
+    inside = [stack for stack in stacks if any(_is_within(f"{stack.module}.x", module) for module in outer)]
+    split = next((stack for stack in inside if not stack.in_one), None)
+    if split is not None:
+        message = f"something beside the experts of '{split.module}' has changed, which PEFT can only save with them"
+        raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    return Targets(
+        tuple(place for place in candidates if not any(_is_within(place.name, module) for module in outer)),
+        tuple(stack for stack in stacks if stack not in inside),
+        outer,
+        frozenset(name for name in biases if not any(_is_within(name, module) for module in outer)),
+    )
+
+
+def _is_within(name: str, module: str) -> bool:
+    return name.startswith(f"{module}.")
+
+
+def _is_matrix(place: TensorPlace, pair: "_Pair", how: Extraction) -> bool:
+    """Say whether a tensor gets factors: weights of linear maps, of embeddings and heads if asked for.
+
+    A router is saved whole: in transformers 5 it is a module of its own class, to which PEFT adds no factors.
+    """
+    roles = ("linear", "embedding", "head") if how.embeddings and pair.tie is None else ("linear",)
     spec = pair.base.source.tensors[place.name]
     return len(spec.shape) == 2 and place.role in roles and place.name.endswith(".weight")
+
+
+def _stacks(pair: "_Pair") -> list[Stack]:
+    """List the stacks of experts that memory holds in one parameter each, wherever the base has them."""
+    spread = SpreadStacks(pair.base.source.tensors)
+    stacks = [
+        Stack(pair.in_memory(parameter), found.names, False) for parameter, found in spread.all() if found is not None
+    ]
+    for place in pair.places():
+        if place.experts is not None and not place.name.endswith((".weight", "bias")):
+            stacks.append(Stack(pair.in_memory(place.name), ((place.name,),), True))
+    return stacks
+
+
+def _put_stack(pair: "_Pair", stack: Stack, depth: int, how: Extraction, file: AdapterFile) -> dict[str, ModuleKept]:
+    """Write the factors of a stack, of one rank for all experts; return what was kept of it."""
+    if how.budget is not None:
+        raise RecipeError("a budget of ranks cannot be shared out over stacks of experts", hint="give --rank instead")
+    products: list[Product] = []
+    energy = total = 0.0
+    shape = (0, 0)
+    for change in pair.expert_changes(stack):
+        shape = change.shape
+        if not change.any():
+            products.append(Product(np.zeros((shape[0], 0)), np.zeros((0, shape[1]))))
+            continue
+        found = compressed(change, how.wanted, None, None)
+        products.append(found.product)
+        energy, total = energy + found.energy, total + found.total
+    rank = max((product.rank for product in products), default=0)
+    if rank == 0:
+        return {}
+    file.put_stack(stack.parameter, products, rank, depth)
+    return {stack.parameter: ModuleKept(stack.parameter, rank, energy, total)}
+
+
+def _put_nothing(pair: "_Pair", matrices: Sequence[TensorPlace], file: AdapterFile, names: tuple[str, str]) -> None:
+    """Add factors of zero to some matrix: PEFT loads no adapter without any."""
+    place = min(matrices, key=lambda p: pair.base.source.tensors[p.name].elements, default=None)
+    if place is None:
+        message = "no matrix is left that could have factors, and PEFT loads no adapter without any"
+        raise CheckpointError(message, where=names[0])
+    rows, columns = pair.base.source.tensors[place.name].shape
+    size = (columns, rows) if place.input_first else (rows, columns)
+    nothing = Product(np.zeros((size[0], 0)), np.zeros((0, size[1])))
+    file.put_factors(pair.in_memory(place.name.removesuffix(".weight")), nothing, embeds=place.role == "embedding")
 
 
 def _decomposed(
@@ -169,34 +326,37 @@ def _shared_out(pair: _Pair, places: Sequence[TensorPlace], budget: int, threads
 
 
 def _save_rest(
-    pair: _Pair, matrices: set[str], file: AdapterFile, how: Extraction
+    pair: "_Pair", targets: Targets, file: AdapterFile, how: Extraction
 ) -> tuple[Described, tuple[str, ...]]:
     """Save what changed and has no factors as it is; return what the config says, and what a reader should know."""
     saved: dict[str, None] = {}
-    lost: list[str] = []
-    bias = "none"
-    for place in pair.places():
-        name = place.name
-        if name in matrices or pair.dtype(name) not in MERGEABLE or not pair.change(place).any():
-            continue
-        if not how.rest:
-            lost.append(name)
-            continue
-        module, _, parameter = name.rpartition(".")
-        if module in file.ranks:
-            bias = "lora_only"
-            file.put(f"{module}.base_layer.{parameter}", pair.model_numbers(name), pair.dtype(name))
-        else:
+    for module in targets.saved:
+        for name in pair.base.source.tensors:
+            if not _is_within(name, module) or pair.dtype(name) not in MERGEABLE:
+                continue
             for copy in (name, *_tied_names(name, pair)):
-                saved[copy.rpartition(".")[0]] = None
-                file.put(copy, pair.model_numbers(name), pair.dtype(name))
+                outer = module if copy == name else copy.rpartition(".")[0]
+                saved[pair.in_memory(outer)] = None
+                file.put(pair.in_memory(copy), pair.model_numbers(name), pair.dtype(name))
+    for name in sorted(targets.biases):
+        module, _, parameter = name.rpartition(".")
+        file.put(f"{pair.in_memory(module)}.base_layer.{parameter}", pair.model_numbers(name), pair.dtype(name))
     hub_name = pair.names[1].partition("@")[0]
-    turned = any(place.input_first for place in pair.places() if place.name in matrices)
-    ties = pair.tie is not None and pair.tie.embedding.removesuffix(".weight") in saved
+    turned = any(place.input_first for place in targets.matrices)
+    ties = pair.tie is not None and pair.in_memory(pair.tie.embedding.removesuffix(".weight")) in saved
+    bias = "lora_only" if targets.biases else "none"
     described = Described(hub_name, fan_in_fan_out=turned, bias=bias, modules_to_save=tuple(saved), ties_weights=ties)
+    lost = [] if how.rest else _left_out(pair, targets)
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     notes = (f"changes of {', '.join(lost[:3])}{more} are left out, as asked",) if lost else ()
     return described, notes
+
+
+def _left_out(pair: "_Pair", targets: Targets) -> list[str]:
+    """List what has changed and gets no factors."""
+    adapted = {place.name for place in targets.matrices} | {n for stack in targets.stacks for n in stack.names}
+    others = [place for place in pair.places() if place.name not in adapted and pair.dtype(place.name) in MERGEABLE]
+    return [place.name for place in others if pair.change(place).any()]
 
 
 def _tied_names(name: str, pair: _Pair) -> tuple[str, ...]:

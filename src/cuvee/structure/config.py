@@ -77,6 +77,19 @@ def hint(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(words)
 
 
+def memory_names(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the words of module names that transformers replaces when it loads a model: in files and in memory."""
+    pairs = [word.partition("=") for word in hint(config, "in_memory")]
+    return tuple((stored, loaded) for stored, _, loaded in pairs)
+
+
+def in_memory(name: str, config: Mapping[str, Any]) -> str:
+    """Return the name that transformers has in memory for a module or tensor of a file."""
+    for stored, loaded in memory_names(config):
+        name = f".{name}.".replace(f".{stored}.", f".{loaded}.")[1:-1]
+    return name
+
+
 @cache
 def _hints() -> dict[str, dict[str, list[str]]]:
     text = (Path(__file__).parent / "hints.json").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""PVeRA (arXiv:2512.07703): VeRA whose inner vector is drawn at random in training; at inference its mean, the first half of d and A.
+"""PVeRA (arXiv:2512.07703): VeRA whose inner vector is drawn in training, and its mean at inference: half of d and A.
 
 As in PEFT 0.21.2, tuners/pvera/layer.py.
 """
