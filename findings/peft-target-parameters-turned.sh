@@ -1,8 +1,8 @@
 #!/bin/sh
 # An adapter of a stack of square matrices that PEFT 0.18 saved is loaded by 0.21 without a word, and is another adapter.
 #
-# Versions:  peft 0.18.1, 0.19.0, 0.19.1 and 0.21.2, transformers 5.24.0, torch 2.13.0 (200 MB for processors, several GB
-#            where there is CUDA)
+# Versions:  peft 0.21.2 (older ones: 0.18.1, 0.19.0, 0.19.1), transformers 5.24.0, torch 2.13.0 (200 MB for processors,
+#            several GB where there is CUDA)
 # Expected:  `adapter_model.safetensors` means the same in every version that loads it, or loading fails. The format has
 #            no version, and the files name `peft_version` for information.
 # Observed:  With `target_parameters`, as for the experts of a mixture, 0.18.1 gives lora_A the second axis of the
