@@ -113,6 +113,20 @@ def test_a_rule_that_needs_texts_is_silent_without_them() -> None:
     assert all(rule.answer(without) is None for rule in needy)
 
 
+@pytest.mark.parametrize(
+    ("cosines", "words"),
+    [
+        ((0.02, -0.05, 0.1), "nearly orthogonal"),
+        ((0.3, 0.5, 0.4), "pull the same way"),
+        ((-0.2, -0.3, -0.4), "pull against each other"),
+        ((0.0, 0.0, 0.46), "point in unlike ways (cosines from 0.00 to 0.46)"),
+    ],
+)
+def test_words_hold_for_every_pair(cosines: tuple[float, ...], words: str) -> None:
+    changes = Changes(("a", "b", "c"), (0.1,) * 3, (5.0,) * 3, cosines, (0.5,) * 3, (0.2,) * 3)
+    assert words in advice_of(changes, read_rules())[0].sentence
+
+
 def test_what_lies_outside_the_measured_is_called_a_guess() -> None:
     changes = replace(CASES[0].changes, cosines=tuple(0.99 for _ in CASES[0].changes.cosines), models=tuple("abcde"))
     evidence = [entry.evidence for entry in advice_of(changes, read_rules()) if "scale" in entry.question]

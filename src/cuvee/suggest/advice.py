@@ -10,7 +10,7 @@ from cuvee.suggest.rules import QUESTIONS, Rule
 
 SCALE_OF = "scale of "
 ALIGNED, OPPOSED = 0.25, -0.1
-"""Mean cosines from which task vectors pull the same way, and below which they pull against each other."""
+"""Cosines from which task vectors pull the same way, and below which they pull against each other."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,15 @@ def _guess(rule: Rule, changes: Changes) -> str:
 
 
 def _in_words(changes: Changes) -> str:
-    cosine = changes.cosine
-    if cosine >= ALIGNED:
-        return f"The changes pull the same way (mean cosine {cosine:.2f})"
-    if cosine <= OPPOSED:
-        return f"The changes pull against each other (mean cosine {cosine:.2f})"
-    return f"The changes are nearly orthogonal (mean cosine {cosine:.2f})"
+    """Say how the changes point. Of pairs that are unlike, a mean would say what none of them is."""
+    low, high = min(changes.cosines), max(changes.cosines)
+    if low >= ALIGNED:
+        return f"The changes pull the same way (mean cosine {changes.cosine:.2f})"
+    if high <= OPPOSED:
+        return f"The changes pull against each other (mean cosine {changes.cosine:.2f})"
+    if low > OPPOSED and high < ALIGNED:
+        return f"The changes are nearly orthogonal (mean cosine {changes.cosine:.2f})"
+    return f"The changes point in unlike ways (cosines from {low:.2f} to {high:.2f})"
 
 
 SCALED = {
