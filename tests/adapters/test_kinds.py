@@ -13,7 +13,7 @@ from adapters.measured import RECORD
 from adapters.test_adapted import merged
 from cuvee.adapters import Adapted, open_adapter
 from cuvee.adapters.kind import kinds
-from cuvee.adapters.random_places import first_of_permutation
+from cuvee.adapters.random_places import TOO_MANY, first_of_permutation
 from cuvee.adapters.refused import REFUSED
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.engine.combine import How
@@ -71,6 +71,13 @@ def test_only_lora_is_combined(bases: Callable[[str], Path], tmp_path: Path) -> 
     made = train(bases("biased"), tmp_path / "adapter", "LOHA", VARIANTS["LOHA"][""])
     with pytest.raises(CheckpointError, match="is a LOHA adapter, and only LoRA adapters are merged as factors"):
         cuvee.combine_adapters([made.adapter], [0.5], tmp_path / "out", How())
+
+
+def test_places_among_more_numbers_than_torch_draws_alike_are_refused() -> None:
+    drawn_by_torch = [11440646, 199500216, 10121607, 3119241]  # torch.randperm of 2.13.0, 1.7 GB
+    assert first_of_permutation(TOO_MANY - 1, 4, 777).tolist() == drawn_by_torch
+    with pytest.raises(ValueError, match="torch does otherwise"):
+        first_of_permutation(TOO_MANY, 4, 777)
 
 
 @pytest.mark.parametrize(("size", "count", "seed"), [(37, 36, 5), (1000, 40, 777), (1 << 22, 20, 0)])
