@@ -6,7 +6,7 @@ two for a projection that is fused in memory.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cuvee.checkpoint import TensorSpec
@@ -69,22 +69,18 @@ class SpreadStacks:
         if where is None:
             return None
         parts = self._lists[where]
-        for names in FUSED.get(parameter, ()):
-            if all(name in parts for name in names):
-                return self._spread([parts[name] for name in names])
-        return None
+        names = _fused_names(parts, parameter)
+        return None if names is None else self._spread([parts[name] for name in names])
 
     def all(self) -> Iterator[tuple[str, Spread | None]]:
         """Give each stack that memory has for the lists of experts, by its parameter, with the list's own name."""
         for owner, parts in self._lists.items():
-            for parameter, ways in FUSED.items():
-                names = next((way for way in ways if all(name in parts for name in way)), None)
-                if names is not None and (parameter != "up_proj" or "gate_up_proj" not in self._parameters(owner)):
-                    yield f"{owner}.{parameter}", self._spread([parts[name] for name in names])
-
-    def _parameters(self, owner: str) -> set[str]:
-        parts = self._lists[owner]
-        return {parameter for parameter, ways in FUSED.items() if any(all(n in parts for n in way) for way in ways)}
+            is_gated = _fused_names(parts, "gate_up_proj") is not None
+            for parameter in FUSED:
+                names = _fused_names(parts, parameter)
+                if names is None or (parameter == "up_proj" and is_gated):
+                    continue
+                yield f"{owner}.{parameter}", self._spread([parts[name] for name in names])
 
     def _owner(self, owner: str) -> str | None:
         """Find the list: of the same name, or else the only one of the same layer whose last word is the same."""
@@ -105,6 +101,14 @@ class SpreadStacks:
             return None
         names = tuple(tuple(part[expert] for part in parts) for expert in range(count))
         return Spread(names, tuple(rows for rows, _ in sizes), sizes[0][1])
+
+
+def _fused_names(parts: Container[str], parameter: str) -> tuple[str, ...] | None:
+    """Return the names of an expert's parts that a parameter in memory fuses, None if they are not all there."""
+    for names in FUSED.get(parameter, ()):
+        if all(name in parts for name in names):
+            return names
+    return None
 
 
 def _stem(owner: str) -> tuple[str, tuple[str, ...]]:

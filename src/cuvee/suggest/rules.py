@@ -132,18 +132,17 @@ def fit(question: Question, form: Sequence[str], cases: Sequence[Case]) -> Rule:
     answered = _answered(question, cases)
     families = sorted({case.family for case, _ in answered})
     trials = [_left_out(question, form, answered, family) for family in families]
-    features = [features_of(case.changes) for case, _ in answered]
     return Rule(
-        question.name,
-        _fitted(form, answered),
-        {name: _range([own[name] for own in features]) for name in form},
-        math.sqrt(mean([trial.square for trial in trials])),
-        math.sqrt(mean([trial.rival_square for trial in trials])),
-        mean([trial.cost for trial in trials]),
-        mean([trial.rival_cost for trial in trials]),
-        _middle(answered),
-        len(answered),
-        len(families),
+        question=question.name,
+        coefficients=_fitted(form, answered),
+        ranges=_ranges(form, answered),
+        error=math.sqrt(mean([trial.square for trial in trials])),
+        rival_error=math.sqrt(mean([trial.rival_square for trial in trials])),
+        cost=mean([trial.cost for trial in trials]),
+        rival_cost=mean([trial.rival_cost for trial in trials]),
+        mean=_middle(answered),
+        cases=len(answered),
+        families=len(families),
     )
 
 
@@ -183,8 +182,14 @@ def _left_out(question: Question, form: Sequence[str], answered: Answered, famil
     return Trial(mean(squares), mean(rival_squares), mean(costs), mean(rival_costs))
 
 
-def _range(numbers: Sequence[float]) -> tuple[float, float]:
-    return min(numbers), max(numbers)
+def _ranges(form: Sequence[str], answered: Answered) -> dict[str, tuple[float, float]]:
+    """Return the least and the largest value of each feature."""
+    features = [features_of(case.changes) for case, _ in answered]
+    ranges = {}
+    for name in form:
+        values = [own[name] for own in features]
+        ranges[name] = min(values), max(values)
+    return ranges
 
 
 def _fitted(form: Sequence[str], answered: Answered) -> dict[str, float]:
