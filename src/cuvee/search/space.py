@@ -462,7 +462,7 @@ def _problems(error: ValidationError) -> str:
     lines = []
     for problem in error.errors():
         place = ".".join(str(key) for key in problem["loc"])
-        lines.append(f"{place}: {problem['msg']}")
+        lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)
 
 
