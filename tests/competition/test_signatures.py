@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,16 @@ def test_a_worker_makes_one_key_that_only_its_user_may_read(tmp_path: Path, monk
 
 def test_workers_that_start_at_once_take_the_same_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    keys: list[str] = []
-    threads = [threading.Thread(target=lambda: keys.append(public_key(own_key("a token")))) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(keys) == 2
+    workers = 8
+    at_once = threading.Barrier(workers)
+
+    def start(_: int) -> str:
+        at_once.wait()
+        return public_key(own_key("a token"))
+
+    with ThreadPoolExecutor(workers) as pool:
+        keys = list(pool.map(start, range(workers)))
+    assert len(keys) == workers
     assert len(set(keys)) == 1
 
 

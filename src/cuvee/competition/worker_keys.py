@@ -7,6 +7,7 @@ stays valid after the key has ended; nothing new is taken under it, and it does 
 import contextlib
 import hashlib
 import os
+import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -96,7 +97,7 @@ def all_keys(connection: Connection) -> Sequence[Row[Any]]:
 def _make(path: Path) -> None:
     """Write a new key so that it appears whole; whoever comes second takes the first one's."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     new_key(partial)
     with contextlib.suppress(FileExistsError):
         os.link(partial, path)
