@@ -1,6 +1,7 @@
 """What `import cuvee` offers takes paths, and says what it expected before it does anything."""
 
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -12,8 +13,7 @@ import cuvee
 from cuvee.adapters.low_rank import Wanted
 from cuvee.engine.combine import How
 from cuvee.engine.extract import Extraction
-from cuvee.engine.options import RunOptions
-from cuvee.engine.workers import Options
+from cuvee.engine.options import Options, RunOptions
 from cuvee.errors import ArgumentError, RecipeError
 from cuvee.testing import random_weights, write_model
 
@@ -201,12 +201,10 @@ def test_the_numbers_of_numpy_are_numbers(here: Path) -> None:
     assert cuvee.merge("recipe.yaml", "out", threads=np.int64(1)).digest  # type: ignore[arg-type]  # NumPy's own type
 
 
-def test_the_options_that_are_handed_on_are_those_of_run_plan() -> None:
-    own = {p.name: p for p in inspect.signature(cuvee.run_plan).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    handed_on = get_type_hints(RunOptions)
-    assert set(own) - {"history"} == set(handed_on) == set(get_type_hints(Options))
-    assert {name: own[name].annotation for name in handed_on} == handed_on
-    assert {name: own[name].default for name in handed_on} == {name: getattr(Options(), name) for name in handed_on}
+def test_the_keywords_of_a_merge_are_the_options_that_its_docstring_describes() -> None:
+    assert get_type_hints(RunOptions) == get_type_hints(Options)
+    described = re.findall(r"^- `(\w+)`:", inspect.getdoc(Options) or "", re.MULTILINE)
+    assert described == list(get_type_hints(Options))
 
 
 def test_the_room_evaluate_shows_what_it_takes_when_called() -> None:

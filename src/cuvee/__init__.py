@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
         MergeResult,
+        Options,
         Part,
         PartResult,
         join,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "Comparison": "cuvee.comparison",
     "MergeResult": "cuvee.engine",
+    "Options": "cuvee.engine",
     "Part": "cuvee.engine",
     "PartResult": "cuvee.engine",
     "Plan": "cuvee.plan",
@@ -57,6 +59,7 @@ _ROOMS = {
 __all__ = [
     "Comparison",
     "MergeResult",
+    "Options",
     "Part",
     "PartResult",
     "Plan",

@@ -8,7 +8,8 @@ import pytest
 
 import cuvee
 from cuvee.engine.known_changes import KnownChanges
-from cuvee.engine.workers import Options, Workers
+from cuvee.engine.options import Options
+from cuvee.engine.workers import Workers
 from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.testing import random_weights, write_model

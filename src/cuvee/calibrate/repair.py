@@ -32,9 +32,9 @@ from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import bring_back, partial_folder, refuse_existing, remove_empty
 from cuvee.engine.combine import AdapterResult
 from cuvee.engine.extract import Extraction, extract
-from cuvee.engine.options import RunOptions
+from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.peak import PeakMemory
-from cuvee.engine.run import MergeResult, run_plan
+from cuvee.engine.run import MergeResult, run_plan, run_with
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, PlatformError, RecipeError
 from cuvee.evaluate.model import LanguageModel
 from cuvee.hub import Hub
@@ -181,17 +181,15 @@ def merge_aligned(
 ) -> Aligned:
     """Merge a recipe that says `align`, and repair the merge by the texts of its models.
 
-    Options are those of `run_plan`. Texts are looked for from the current folder, or else from the recipe's.
+    `cuvee.Options` describes the options. Texts are looked for from the current folder, or else from the recipe's.
     Raises what `run_plan` and `align` raise.
     """
     how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
-    place = Path(out).absolute()
-    refuse_existing(place, overwrite=options.get("overwrite", False))
+    place, chosen = Path(out).absolute(), Options(**options)
+    refuse_existing(place, overwrite=chosen.overwrite)
     merged = partial_folder(place) / MERGED
     plain = make_plan(replace(recipe, align=None), hub=hub, custom_code=custom_code)
-    for_merge = options.copy()
-    for_merge["overwrite"] = True
-    run_plan(plain, merged, **for_merge)
+    run_with(replace(chosen, overwrite=True), plain, merged)
     try:
         return align(
             str(merged),
@@ -201,12 +199,12 @@ def merge_aligned(
             base=str(recipe.base_model) if recipe.base_model is not None else None,
             recipe=recipe,
             sources=_local_sources(plain),
-            memory_bytes=options.get("memory_bytes"),
-            threads=options.get("threads", 1),
-            overwrite=options.get("overwrite", False),
-            resume=options.get("resume", True),
+            memory_bytes=chosen.memory_bytes,
+            threads=chosen.threads,
+            overwrite=chosen.overwrite,
+            resume=chosen.resume,
             hub=hub,
-            progress=options.get("progress"),
+            progress=chosen.progress,
         )
     finally:
         shutil.rmtree(merged, ignore_errors=True)

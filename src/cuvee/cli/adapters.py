@@ -9,6 +9,7 @@ import typer
 if TYPE_CHECKING:
     from cuvee.comparison.adapters import AdapterComparison
     from cuvee.engine.combine import AdapterResult
+    from cuvee.engine.options import RunOptions
 
 NAME = "adapters"
 
@@ -85,7 +86,7 @@ def apply(
     from cuvee.engine.adapters import apply_adapter
     from cuvee.hub import Hub
 
-    options: dict[str, Any] = {
+    options: RunOptions = {
         "memory_bytes": parse_bytes(memory, "--memory"),
         "threads": threads or os.cpu_count() or 1,
         "overwrite": overwrite,

@@ -3,7 +3,7 @@
 import os
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cuvee.engine import MergeResult, PartResult
+    from cuvee.engine.options import RunOptions
     from cuvee.engine.provenance import Figures
     from cuvee.recipe.recipe import Recipe
 
@@ -60,7 +61,7 @@ def command(
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
 
-    options: dict[str, Any] = {
+    options: RunOptions = {
         "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
         "threads": threads or os.cpu_count() or 1,
@@ -70,50 +71,48 @@ def command(
         "hash_inputs": hash_inputs,
         "device": device,
         "progress": shown_progress(),
-        "hub": Hub(offline=offline),
-        "custom_code": custom_code,
         "cache": cache_folder() / "surveys",
     }
+    hub = Hub(offline=offline)
     if part and ray:
         raise RecipeError("--part is one part of a merge, and --ray does all of them", hint="give one of the two")
     if part:
         whole = load_recipe(recipe, strict=strict)
-        print_part(merge_part(whole, out, parse_part(part, "--part"), **options), out, as_json=as_json)
+        done = merge_part(whole, out, parse_part(part, "--part"), hub=hub, custom_code=custom_code, **options)
+        print_part(done, out, as_json=as_json)
         return
     if ray:
         whole = load_recipe(recipe, strict=strict)
-        print_merge(_over_ray(whole, out, ray, options | {"threads": threads or 1}, offline=offline), as_json=as_json)
+        options["threads"] = threads or 1
+        options["cache"] = None  # it is this machine's
+        from cuvee.engine.by_shards import merge_by_shards
+        from cuvee.executor.ray_actors import RayActors
+
+        with RayActors(ray) as actors:
+            joined = merge_by_shards(whole, out, actors, offline=offline, custom_code=custom_code, **options)
+        print_merge(joined, as_json=as_json)
         return
     recipes = load_stages(recipe, strict=strict)
     if recipes[-1].align is not None:
-        _merge_aligned(recipes, out, options, as_json=as_json)
+        from cuvee.calibrate.repair import merge_aligned
+        from cuvee.cli.align import print_aligned
+
+        _check_single(recipes)
+        print_aligned(merge_aligned(recipes[0], out, hub=hub, custom_code=custom_code, **options), as_json=as_json)
         return
-    result = merge_stages(recipes, out, folder=stages, **options)
+    result = merge_stages(recipes, out, folder=stages, hub=hub, custom_code=custom_code, **options)
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:
         _refuse_other_layers(result.folder)
 
 
-def _over_ray(recipe: "Recipe", out: Path, address: str, options: dict[str, Any], *, offline: bool) -> "MergeResult":
-    """Merge a recipe on the machines of a Ray cluster, a file at a time on each."""
-    from cuvee.engine.by_shards import merge_by_shards
-    from cuvee.executor.ray_actors import RayActors
-
-    there = {name: value for name, value in options.items() if name not in ("hub", "cache")}  # these are this machine's
-    with RayActors(address) as actors:
-        return merge_by_shards(recipe, out, actors, offline=offline, **there)
-
-
-def _merge_aligned(recipes: "Sequence[Recipe]", out: Path, options: dict[str, Any], *, as_json: bool) -> None:
-    """Merge a recipe that says `align`, and repair what comes out."""
-    from cuvee.calibrate.repair import merge_aligned
-    from cuvee.cli.align import print_aligned
+def _check_single(recipes: "Sequence[Recipe]") -> None:
+    """Raise RecipeError for `align` in a recipe of several stages."""
     from cuvee.errors import RecipeError
 
     if len(recipes) > 1:
         message = f"'align' is for a recipe of one stage, and this has {len(recipes)}"
         raise RecipeError(message, where=recipes[-1].source, hint="merge first, and use `cuvee align` then")
-    print_aligned(merge_aligned(recipes[0], out, **options), as_json=as_json)
 
 
 def _refuse_other_layers(folder: Path) -> None:

@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    from cuvee.engine.options import RunOptions
     from cuvee.tokenizers.report import Described
 
 NAME = "tokenizer"
@@ -61,7 +62,7 @@ def transplant(
         raise RecipeError(f"--method: expected omp or subword, found '{method}'")
     hub, progress = Hub(offline=offline), shown_progress()
     models = [find_model(name, hub, progress) for name in (model, donor)]
-    options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite, "progress": progress}
+    options: RunOptions = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite, "progress": progress}
     print_merge(run(models[0], models[1], out, method=method, k=k, hub=hub, **options), as_json=as_json)  # type: ignore[arg-type]  # seen above
 
 

@@ -2,9 +2,12 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from cuvee.engine.options import RunOptions
 
 NAME = "upcycle"
 
@@ -35,6 +38,6 @@ def command(
     models = {model: find_model(model, hub, progress, folder=recipe.parent) for model in asked.models}
     size = parse_bytes(shard_size, "--shard-size")
     workers = threads or os.cpu_count() or 1
-    options: dict[str, Any] = {"threads": workers, "shard_bytes": size, "overwrite": overwrite, "progress": progress}
+    options: RunOptions = {"threads": workers, "shard_bytes": size, "overwrite": overwrite, "progress": progress}
     made = upcycle(asked, text, models, out, hub=hub, **options)
     print_merge(made, as_json=as_json)

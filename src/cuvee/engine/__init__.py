@@ -2,6 +2,7 @@
 
 from cuvee.engine.arrays import merge_tensors
 from cuvee.engine.emr_rebuild import rebuild
+from cuvee.engine.options import Options
 from cuvee.engine.partial import Part
 from cuvee.engine.parts import PartResult, join, merge_part, run_part
 from cuvee.engine.run import MergeResult, merge, run_plan
@@ -10,6 +11,7 @@ from cuvee.engine.state_dicts import merge_state_dicts
 
 __all__ = [
     "MergeResult",
+    "Options",
     "Part",
     "PartResult",
     "join",

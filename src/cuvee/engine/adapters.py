@@ -55,7 +55,7 @@ def combine_adapters(
 def apply_adapter(
     base: Path | str, adapter: Path | str, out: Path | str, *, hub: Hub | None = None, **options: Unpack[RunOptions]
 ) -> MergeResult:
-    """Write a base with an adapter added. Options are those of `run_plan`."""
+    """Write a base with an adapter added. `Options` describes the options."""
     base, adapter = as_reference(base, "base"), as_reference(adapter, "adapter")
     document = {"merge_method": "passthrough", "models": [{"model": f"{base}+{adapter}"}]}
     recipe = parse_recipe(json.dumps(document, indent=1, ensure_ascii=False), language(), source="apply")

@@ -5,21 +5,23 @@ Every machine needs the inputs, and the folder in which the output will be, unde
 
 from collections import Counter, deque
 from contextlib import chdir
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from cuvee.addition import language
+from cuvee.arguments import checks_options
 from cuvee.checkpoint.write import lay_out, refuse_existing
 from cuvee.engine.finish import output_tensors
+from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.partial import Part
-from cuvee.engine.parts import join, merge_part
+from cuvee.engine.parts import join, run_part_with
 from cuvee.engine.run import MergeResult
-from cuvee.engine.workers import DEFAULT_SHARD
 from cuvee.errors import CheckpointError, PlatformError, RecipeError
 from cuvee.executor import Executor
 from cuvee.hub import Hub
 from cuvee.plan import make_plan
-from cuvee.progress import Progress, Silent
+from cuvee.progress import Progress
 from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.recipe import Recipe
 
@@ -27,42 +29,66 @@ MOST_ATTEMPTS = 3
 """How often a part may be lost."""
 
 
+@dataclass(frozen=True)
+class SharedMerge:
+    """A merge as its parts need it in other processes: plain values, and the recipe as text.
+
+    `current` is the current folder of the caller, from which relative paths are meant.
+    """
+
+    text: str
+    source: str
+    folder: Path | None
+    current: Path
+    out: Path
+    offline: bool
+    custom_code: bool
+    options: Options
+
+
+@checks_options
 def merge_by_shards(
     recipe: Recipe,
     out: Path,
     executor: Executor,
     *,
-    shard_bytes: int = DEFAULT_SHARD,
-    overwrite: bool = False,
     offline: bool = False,
-    progress: Progress | None = None,
-    **options: Any,
+    custom_code: bool = False,
+    **options: Unpack[RunOptions],
 ) -> MergeResult:
     """Merge a recipe over an executor, to the bytes that `merge` gives with the same `shard_bytes`.
 
-    What an earlier run left of the same parts is taken up. Options are others of `run_plan`, and `custom_code`.
+    The merge takes up complete parts of an earlier run. `Options` describes the options.
     Raises what planning raises, CheckpointError for a part that fails, PlatformError for one that is lost again and
     again.
     """
     if recipe.align is not None:
         hint = "merge without it, and use `cuvee align` then"
         raise RecipeError("'align' works on a whole merge, not on parts of it", where=recipe.source, hint=hint)
-    place = out.absolute()
-    refuse_existing(place, overwrite=overwrite)
-    plan = make_plan(recipe, hub=Hub(offline=offline), custom_code=bool(options.get("custom_code", False)))
-    count = len(lay_out(output_tensors(plan), shard_bytes, plan.layout))
-    options |= {"shard_bytes": shard_bytes, "overwrite": overwrite}
-    arguments = (recipe.text, recipe.source, recipe.folder and recipe.folder.absolute(), Path.cwd(), place, offline)
-    heard = progress or Silent()
-    heard.start("merge", count, "parts")
+    chosen, place = Options(**options), out.absolute()
+    refuse_existing(place, overwrite=chosen.overwrite)
+    plan = make_plan(recipe, hub=Hub(offline=offline), custom_code=custom_code)
+    count = len(lay_out(output_tensors(plan), chosen.shard_bytes, plan.layout))
+    shared = SharedMerge(
+        recipe.text,
+        recipe.source,
+        recipe.folder and recipe.folder.absolute(),
+        Path.cwd(),
+        place,
+        offline,
+        custom_code,
+        replace(chosen, progress=None),  # it hears in this process only
+    )
+    progress = chosen.heard
+    progress.start("merge", count, "parts")
     try:
-        _run_parts(executor, [Part(number, count) for number in range(1, count + 1)], (*arguments, options), heard)
+        _run_parts(executor, [Part(number, count) for number in range(1, count + 1)], shared, progress)
     finally:
-        heard.finish()
-    return join(place, overwrite=overwrite)
+        progress.finish()
+    return join(place, overwrite=chosen.overwrite)
 
 
-def _run_parts(executor: Executor, parts: list[Part], arguments: tuple[Any, ...], progress: Progress) -> None:
+def _run_parts(executor: Executor, parts: list[Part], shared: SharedMerge, progress: Progress) -> None:
     """Run all parts, each in the next slot that is free, and those that were lost again."""
     waiting, free = deque(parts), list(range(executor.slots))
     running: dict[int, Part] = {}
@@ -71,7 +97,7 @@ def _run_parts(executor: Executor, parts: list[Part], arguments: tuple[Any, ...]
         while waiting and free:
             slot = free.pop()
             running[slot] = waiting.popleft()
-            executor.submit(slot, run_named_part, running[slot], *arguments)
+            executor.submit(slot, run_shared_part, running[slot], shared)
         done = executor.next_done()
         part = running.pop(done.slot)
         free.append(done.slot)
@@ -87,17 +113,9 @@ def _run_parts(executor: Executor, parts: list[Part], arguments: tuple[Any, ...]
             progress.advance(1)
 
 
-def run_named_part(
-    part: Part,
-    text: str,
-    source: str,
-    folder: Path | None,
-    current: Path,
-    out: Path,
-    offline: bool,
-    options: dict[str, Any],
-) -> None:
-    """Run one part of a recipe that is given as text, with the current folder of the caller: a function to submit."""
-    with chdir(current):
-        recipe = parse_recipe(text, language(), source=source, folder=folder)
-        merge_part(recipe, out, part, hub=Hub(offline=offline), **options)
+def run_shared_part(part: Part, shared: SharedMerge) -> None:
+    """Run one part of a merge in the current folder of its caller: a function to submit to an executor."""
+    with chdir(shared.current):
+        recipe = parse_recipe(shared.text, language(), source=shared.source, folder=shared.folder)
+        plan = make_plan(recipe, hub=Hub(offline=shared.offline), custom_code=shared.custom_code)
+        run_part_with(shared.options, plan, shared.out, part)

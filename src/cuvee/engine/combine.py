@@ -26,7 +26,8 @@ from cuvee.checkpoint.dtypes import NAMES
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record, discarded
 from cuvee.engine.arrays import find_method
-from cuvee.engine.workers import Options, Workers
+from cuvee.engine.options import Options
+from cuvee.engine.workers import Workers
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.method import Method, registry
 from cuvee.ops.blas import one_thread_a_matrix

@@ -17,7 +17,7 @@ from cuvee.checkpoint.naming import layout_of
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.engine.emr_masks import CHUNK, FOLDER, read_wide
-from cuvee.engine.workers import DEFAULT_SHARD
+from cuvee.engine.options import DEFAULT_SHARD
 from cuvee.errors import CheckpointError
 from cuvee.kernels import Kernels, load
 from cuvee.progress import Progress, Silent

@@ -17,8 +17,9 @@ from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, remove_empty
 from cuvee.engine.card import model_card
 from cuvee.engine.journal import Finished
 from cuvee.engine.measures import is_measured, measured
+from cuvee.engine.options import Options
 from cuvee.engine.provenance import Figures, ParentFiles, inputs_of, provenance, with_sha256
-from cuvee.engine.workers import Options, Workers
+from cuvee.engine.workers import Workers
 from cuvee.plan import Plan
 from cuvee.plan.adapters import tokenizer_place
 from cuvee.plan.mergekit import as_mergekit

@@ -20,34 +20,26 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
-from cuvee.device import device_called
-from cuvee.engine.clock import Clock
 from cuvee.engine.emr_masks import without_masks
-from cuvee.engine.fetch import fetched
 from cuvee.engine.finish import (
     Record,
     cast_loss,
     finish,
-    output_tensors,
     recorded_layout,
     recorded_tensors,
-    write_record,
 )
-from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
-from cuvee.engine.identity import difference, identity_of
+from cuvee.engine.identity import difference
 from cuvee.engine.journal import Finished, Journal, read_journal
-from cuvee.engine.options import RunOptions
-from cuvee.engine.partial import WHOLE, Part, journal_path, opened
+from cuvee.engine.options import Options, RunOptions
+from cuvee.engine.partial import WHOLE, Part, journal_path
 from cuvee.engine.peak import PeakMemory
+from cuvee.engine.prepared import prepare
 from cuvee.engine.provenance import Figures
 from cuvee.engine.run import MergeResult
 from cuvee.engine.vouched import damaged_tensors
-from cuvee.engine.workers import Options, Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
-from cuvee.kernels import load
 from cuvee.plan import Plan, make_plan
-from cuvee.plan.matrices import on_device
 from cuvee.progress import Within
 from cuvee.recipe.recipe import Recipe
 
@@ -87,7 +79,7 @@ def merge_part(
     custom_code: bool = False,
     **options: Unpack[RunOptions],
 ) -> PartResult:
-    """Plan a recipe, which may be the path of one, and run one part of it. Options are those of `run_plan`."""
+    """Plan a recipe, or the recipe in a file, and run one part of it. `Options` describes the options."""
     _check_part(part)
     place = as_path(out, "out")
     return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), place, part, **options)
@@ -95,39 +87,25 @@ def merge_part(
 
 @checks_options
 def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptions]) -> PartResult:
-    """Write one part's share of the output's files. Options are those of `run_plan`; a part that is done stays so."""
-    out = as_path(out, "out")
+    """Write one part's share of the output's files. A complete part stays as it is. `Options` describes the options."""
     _check_part(part)
-    chosen = Options(**options)
-    chosen = replace(chosen, progress=Within(chosen.heard, f"part {part}"))
-    plan = with_gguf_tokenizer(fetched(plan, out.absolute(), chosen.heard, overwrite=chosen.overwrite))
-    plan = on_device(plan, device_called(chosen.device, useful=any(step.cut for step in plan.steps)))
-    clock = Clock(load())
-    workers = Workers(plan, chosen)
-    everything = lay_out(output_tensors(plan), chosen.shard_bytes, plan.layout)
-    shards = share(everything, part)
+    return run_part_with(Options(**options), plan, as_path(out, "out"), part)
+
+
+def run_part_with(options: Options, plan: Plan, out: Path, part: Part) -> PartResult:
+    """Run one part as `run_part` does."""
+    prepared = prepare(plan, out.absolute(), replace(options, progress=Within(options.heard, f"part {part}")))
+    plan, workers = prepared.plan, prepared.workers
+    shards = share(prepared.shards, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
-    identity = identity_of(plan, everything, allow_nonfinite=chosen.allow_nonfinite)
-    place = opened(
-        out, shards, identity, part=part, overwrite=chosen.overwrite, resume=chosen.resume, progress=chosen.heard
-    )
-    with PeakMemory() as peak, place as (writer, journal):
+    with PeakMemory() as peak, prepared.open_output(out, shards, part) as (writer, journal):
         if journal.contents.complete is None:
             workers.run([step for step in plan.steps if step.name in names], writer, journal)
             # the record of the first part is the one that counts
-            record = write_record(plan, writer, workers, chosen, hash_inputs=chosen.hash_inputs and part.number == 1)
+            record = prepared.write_record(writer, hash_inputs=options.hash_inputs and part.number == 1)
             workers.inputs.check()
             writer.close()
-            written = sum(shard.nbytes for shard in shards)
-            took = Figures(
-                seconds=clock.seconds(),
-                compile_seconds=clock.compile_seconds(),
-                bytes_read=workers.bytes_read,
-                bytes_written=written,
-                peak_memory_bytes=peak.bytes(),
-                cast_loss=None,
-            )
-            journal.end({"figures": asdict(took), "record": record})
+            journal.end({"figures": asdict(prepared.figures(peak, shards)), "record": record})
         figures = _figures(journal)
         writer.keep = True
     missing = tuple(other for other in _parts(part.count) if not _is_complete(out, other))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -12,15 +13,14 @@ from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.write import lay_out, refuse_existing, remove_empty
 from cuvee.engine.finish import output_tensors
 from cuvee.engine.identity import identity_of
-from cuvee.engine.options import RunOptions
-from cuvee.engine.run import MergeResult, run_plan
-from cuvee.engine.workers import DEFAULT_SHARD
+from cuvee.engine.options import Options, RunOptions
+from cuvee.engine.run import MergeResult, run_with
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.recipes import as_stages
 from cuvee.plan.stages import plan_stages, used
-from cuvee.progress import Progress, Silent, Within
+from cuvee.progress import Progress, Within
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 
@@ -42,34 +42,33 @@ def merge_stages(
 
     `recipes` may be the path of a file that holds them.
 
-    All are planned before the first one runs. The others' outputs go to `folder`, where each has a name with a digest
-    of recipe, inputs and layout: what is there already is used again. Without `folder` they go beside the output and
-    are removed at the end. `places` is that of `make_plan`; other options are those of `run_plan`.
+    All stages are planned before the first one runs. The outputs of earlier stages go to `folder`, under names with a
+    digest of recipe, inputs and layout, and a later merge uses them again. Without `folder` they go beside the output,
+    and the merge removes them at its end. `make_plan` describes `places`, `Options` the other options.
     """
     recipes = as_stages(recipes)
     named = as_path(out, "out")
     out = named.absolute()
+    chosen = Options(**options)
     if len(recipes) > 1:
-        refuse_existing(out, overwrite=options.get("overwrite", False))
+        refuse_existing(out, overwrite=chosen.overwrite)
         plan_stages(recipes, places=places, hub=hub, custom_code=custom_code)
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
-    heard = options.get("progress") or Silent()
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
     for number, recipe in enumerate(recipes[:-1], 1):
         plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
-        place = kept / f"{recipe.name}-{_key(plan, options)}"
+        place = kept / f"{recipe.name}-{_key(plan, chosen)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
-            options["progress"] = _of_stage(number, len(recipes), heard)
-            own: RunOptions = {**options, "overwrite": False}
-            run_plan(plan, place, history=_told(history, recipe), **own)
+            own = replace(chosen, overwrite=False, progress=_of_stage(number, len(recipes), chosen.heard))
+            run_with(own, plan, place, history=_told(history, recipe))
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
     plan = make_plan(last, stages=used(last, made), places=places, hub=hub, custom_code=custom_code)
-    options["progress"] = _of_stage(len(recipes), len(recipes), heard)
-    result = run_plan(plan, named, history=_told(history, last), **options)
+    own = replace(chosen, progress=_of_stage(len(recipes), len(recipes), chosen.heard))
+    result = run_with(own, plan, named, history=_told(history, last))
     if folder is None:
         shutil.rmtree(kept, ignore_errors=True)
         remove_empty(kept)
@@ -81,10 +80,10 @@ def _of_stage(number: int, count: int, progress: Progress) -> Progress:
     return Within(progress, f"stage {number} of {count}") if count > 1 else progress
 
 
-def _key(plan: Plan, options: RunOptions) -> str:
+def _key(plan: Plan, options: Options) -> str:
     """Return a name for what a plan makes: inputs count by size, time and header, earlier stages by their digest."""
-    shards = lay_out(output_tensors(plan), options.get("shard_bytes", DEFAULT_SHARD), plan.layout)
-    identity = identity_of(plan, shards, allow_nonfinite=options.get("allow_nonfinite", False))
+    shards = lay_out(output_tensors(plan), options.shard_bytes, plan.layout)
+    identity = identity_of(plan, shards, allow_nonfinite=options.allow_nonfinite)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 

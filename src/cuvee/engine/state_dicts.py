@@ -13,8 +13,9 @@ from cuvee.arguments import check_settings, refused
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.arrays import find_method, plain_value
+from cuvee.engine.options import Options
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
-from cuvee.engine.workers import Options, Workers
+from cuvee.engine.workers import Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.method import Method
 from cuvee.plan import make_plan

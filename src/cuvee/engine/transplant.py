@@ -13,8 +13,8 @@ import yaml
 from cuvee.arguments import checks_options
 from cuvee.checkpoint import Checkpoint, StoredFile, TensorSource, TensorSpec, open_checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
-from cuvee.engine.options import RunOptions
-from cuvee.engine.run import MergeResult, run_plan
+from cuvee.engine.options import Options, RunOptions
+from cuvee.engine.run import MergeResult, run_with
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub, open_cached
 from cuvee.plan import Making, Parent, make_plan
@@ -41,7 +41,7 @@ def transplant(
     hub: Hub | None = None,
     **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Give a model the donor's tokenizer. `hub` is where they come from; options are those of `run_plan`.
+    """Give a model the donor's tokenizer. `hub` is where they come from; `Options` describes the options.
 
     Rows of tokens that both have are copied. The others are approximated: "omp" combines at most `k` shared tokens,
     "subword" takes the mean of the pieces into which the model's own tokenizer cuts a token.
@@ -74,8 +74,7 @@ def transplant(
             notes=(*plan.notes, *vocabulary.notes),
             making=_making(parents, method, k),
         )
-        options["resume"] = False
-        return run_plan(made, out, **options)
+        return run_with(replace(Options(**options), resume=False), made, out)
 
 
 def _opened(model: FoundModel) -> Checkpoint:

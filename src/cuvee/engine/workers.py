@@ -5,9 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +19,7 @@ from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
+from cuvee.engine.options import Options
 from cuvee.engine.step import Context, Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
@@ -31,9 +30,6 @@ from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
 from cuvee.plan.statistics import check_statistics
-from cuvee.progress import Progress, Silent
-
-DEFAULT_SHARD = 5_000_000_000
 
 _MATRICES_AHEAD = 16
 """Steps that each worker may be ahead of the first that is not done, where they are done on whole matrices."""
@@ -43,31 +39,6 @@ Write = Callable[[str, int, np.ndarray], None]
 
 _T = TypeVar("_T")
 _S = TypeVar("_S")
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a plan is run. `chunk` (elements) overrides the size that fits `memory_bytes`, by default the plan's.
-
-    What surveys of whole models find is kept in the folder `cache`, if there is one.
-    """
-
-    memory_bytes: int | None = None
-    threads: int = 1
-    shard_bytes: int = DEFAULT_SHARD
-    chunk: int | None = None
-    overwrite: bool = False
-    resume: bool = True
-    allow_nonfinite: bool = False
-    hash_inputs: bool = False
-    device: str = "cpu"
-    progress: Progress | None = None
-    cache: Path | None = None
-
-    @property
-    def heard(self) -> Progress:
-        """Where progress goes, if only to nobody."""
-        return self.progress or Silent()
 
 
 class Workers:

@@ -24,7 +24,8 @@ from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.engine import merge_stages
 from cuvee.engine.fetch import fetched
 from cuvee.engine.known_changes import KnownChanges
-from cuvee.engine.workers import Options, Workers
+from cuvee.engine.options import Options
+from cuvee.engine.workers import Workers
 from cuvee.errors import SearchError
 from cuvee.evaluate import metrics
 from cuvee.evaluate.run import asked_by

@@ -16,8 +16,8 @@ from cuvee.arguments import checks_options
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.folders import refuse_sub_folders
-from cuvee.engine.options import RunOptions
-from cuvee.engine.run import MergeResult, run_plan
+from cuvee.engine.options import Options, RunOptions
+from cuvee.engine.run import MergeResult, run_with
 from cuvee.engine.surveys import random_key
 from cuvee.errors import CheckpointError, RecipeError, several
 from cuvee.foreign import open_files, readable
@@ -90,7 +90,7 @@ def upcycle(
 ) -> MergeResult:
     """Put dense models together. `models` has each model of the recipe by its name, some of them from `hub`.
 
-    Options are those of `run_plan`.
+    `cuvee.Options` describes the options.
     Raises RecipeError for a layout that does not exist or does not fit, CheckpointError for models of other shapes.
     """
     parents = {name: Parent(name, _opened(found), found.repository) for name, found in models.items()}
@@ -102,8 +102,7 @@ def upcycle(
     alike = () if recipe.gate_mode == FITTED else _alike(rows[:, : len(recipe.experts)])
     plan = replace(plan, hub=hub or plan.hub, warnings=(*plan.warnings, *alike, *conflicts(plan.parents)))
     # what was planned before is of one input: another recipe with the same shapes must not be gone on with
-    options["resume"] = False
-    return run_plan(plan, Path(out), **options)
+    return run_with(replace(Options(**options), resume=False), plan, Path(out))
 
 
 def plan_mixture(recipe: Upcycling, text: str, *, folder: Path, hub: Hub) -> Plan:
