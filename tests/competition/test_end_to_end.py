@@ -1,6 +1,10 @@
 """A recipe file comes to a place on the board of the bundled family: the real judge, command line, server and pages."""
 
+import html
 import json
+import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx2
 import pytest
 import uvicorn
 from typer.testing import CliRunner
@@ -20,24 +25,12 @@ from cuvee.cli.app import app
 from cuvee.competition.app import make_app
 from cuvee.competition.judging import Bench
 from cuvee.competition.limits import Limits
-from cuvee.competition.local import ORGANISER, open_service, prepare
-from cuvee.competition.teams import new_team
+from cuvee.competition.local import open_service, prepare
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
 from cuvee.submission.competition import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
-
-RECIPE = """
-merge_method: task_arithmetic
-base_model: {models}/base
-models:
-  - model: {models}/sort
-  - model: {models}/shift
-parameters: {{weight: 0.5}}
-dtype: bfloat16
-"""
-
 
 @dataclass
 class JudgedOnce:
@@ -64,45 +57,73 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> JudgedOnce:
 
 
 @pytest.mark.slow  # it builds and measures a model
-def test_a_recipe_comes_to_a_place_on_the_board_without_a_step_by_hand(
+def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_the_board(
     judge: JudgedOnce, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A participant has an address, an empty home, and this package without its extras: no path of the organiser's."""
     competition = judge.bench.competition
     service = open_service(competition.folder, url, Limits())
     assert oct(prepare(service).stat().st_mode)[-3:] == "600"
-    with service.database.write() as connection:
-        _, token = new_team(connection, ORGANISER, "Vintners", service.now())
-    monkeypatch.setenv("CUVEE_TOKEN", token)
-    recipe = tmp_path / "mine.yaml"
-    recipe.write_text(RECIPE.format(models=competition.folder / "models"), encoding="utf-8")
     server = uvicorn.Server(uvicorn.Config(make_app(service), port=0, log_level="error"))
     threading.Thread(target=server.run, daemon=True).start()
     while not server.started:
         time.sleep(0.05)
     address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    source = beside(service)
-    worker = threading.Thread(target=_work_on_one, args=(Worker(source, judge, judge.bench.self_test),), daemon=True)
-    sent = CliRunner().invoke(app, ["submission", "send", str(recipe), "--server", address, "--json"])
-    assert sent.exit_code == 0, sent.output
-    worker.start()
-    number = json.loads(sent.stdout)["id"]
-    while json.loads(_run("submission", "status", str(number), "--server", address, "--json"))["state"] in (
-        "queued",
-        "running",
-    ):
-        time.sleep(0.5)
-    shown = json.loads(_run("submission", "status", str(number), "--server", address, "--json"))
-    assert shown["state"] == "scored", shown
+    worker = Worker(beside(service), judge, judge.bench.self_test)
+    working = threading.Thread(target=_work_on_one, args=(worker,), daemon=True)
+    home = tmp_path / "home"
+    home.mkdir()
+
+    page = httpx2.post(f"{address}/join", data={"name": "Vintners"}).text
+    shown = re.search(r'aria-label="three lines"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    assert shown is not None
+    install, get, send = html.unescape(shown[1]).split("\n")
+    _line(install, home)
+    assert "came" in _line(get, home)
+    working.start()
+    sent = _line(f"{send} --json", home)
+
+    judged = json.loads(sent)
+    assert judged["state"] == "scored", judged
     place = service.boards.board("public").places[0]
-    assert (place.entry.team, place.rank, place.entry.submission_id) == ("Vintners", "1", number)
-    kept = json.loads(_run("submission", "logs", str(number), "--server", address, "--json"))
-    assert kept == {
-        "id": number,
-        "log": _run("submission", "logs", str(number), "--server", address).removesuffix("\n"),
-    }
-    worker.join()
+    assert (place.entry.team, place.rank, place.entry.submission_id) == ("Vintners", "1", judged["id"])
+    token = send.split()[-1]
+    monkeypatch.setenv("CUVEE_TOKEN", token)
+    status = json.loads(_run("submission", "status", str(judged["id"]), "--server", address, "--json"))
+    assert status["score"] == judged["score"]
+    log = _run("submission", "logs", str(judged["id"]), "--server", address)
+    kept = json.loads(_run("submission", "logs", str(judged["id"]), "--server", address, "--json"))
+    assert kept == {"id": judged["id"], "log": log.removesuffix("\n")}
+    working.join()
     server.should_exit = True
     service.database.close()
+
+
+WITHOUT_EXTRAS = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "fastapi", "sqlalchemy", "jinja2", "cryptography"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+"""
+"""Where a line of the page is run, what `pip install cuvee` does not bring cannot be imported."""
+
+
+def _line(line: str, home: Path) -> str:
+    """Run a line as a shell would in an empty home, and return what it prints.
+
+    pip installs what is here, without an index: its packages are there already.
+    """
+    site = home / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(WITHOUT_EXTRAS, encoding="utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
+    paths = os.pathsep.join([str(site), *filter(None, sys.path)])
+    environment = {"HOME": str(home), "PATH": path, "PYTHONPATH": paths, "PIP_NO_INDEX": "1", "LC_ALL": "C.UTF-8"}
+    ran = subprocess.run(shlex.split(line), cwd=home, env=environment, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, (line, ran.stdout, ran.stderr)
+    return ran.stdout
 
 
 def _run(*arguments: str) -> str:

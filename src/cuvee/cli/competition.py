@@ -81,6 +81,44 @@ def check(
     )
 
 
+@app.command("get")
+def get(
+    url: str = typer.Argument(..., metavar="URL", help="The competition's address, e.g. https://host:8000."),
+    folder: Path | None = typer.Argument(
+        None, metavar="[FOLDER]", help="Where to put the files; by default a folder of the competition's name."
+    ),
+    models: bool = typer.Option(True, help="Get the models, too; without them there are the rules and the tasks."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace files that differ from the competition's."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for models; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
+) -> None:
+    """Get what a competition hands out: rules, public tasks, baselines, texts and models, each checked by its SHA-256.
+
+    What was stopped goes on where it was, and what is there already is kept.
+    """
+    from cuvee.cli.amounts import bytes_text
+    from cuvee.cli.progress import shown_progress
+    from cuvee.competition.client import Client
+    from cuvee.competition.fetch import get
+    from cuvee.hub import Hub
+
+    client, hub = Client(url, ""), Hub(offline=offline)
+    fetched = get(client, folder, models=models, overwrite=overwrite, hub=hub, progress=shown_progress())
+    for name in fetched.missing:
+        typer.echo(f"the server has no '{name}', which the rules name: tell the organiser", err=True)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({**asdict(fetched), "folder": str(fetched.folder)}, indent=2))
+        return
+    left_out = f", {len(fetched.left_out)} left out" if fetched.left_out else ""
+    typer.echo(
+        f"{fetched.folder}: {fetched.competition}, version {fetched.version} of its rules; "
+        f"{len(fetched.brought)} files ({bytes_text(fetched.bytes)}) came, {len(fetched.kept)} were there{left_out}"
+    )
+
+
 @app.command("check-verdict")
 def check_verdict(
     file: Path = typer.Argument(..., metavar="FILE", help="A signed verdict, as a competition's server hands it out."),

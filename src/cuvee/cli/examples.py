@@ -107,6 +107,10 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee competition check my-competition",
         "cuvee competition check my-competition/competition.yaml --offline",
     ),
+    "competition get": (
+        "cuvee competition get https://host:8000",
+        "cuvee competition get https://host:8000 family --no-models",
+    ),
     "competition check-verdict": (
         "cuvee competition check-verdict verdict-7-public.json",
         "cuvee competition check-verdict verdict-7-public.json --key ed25519:KEY --archive mine.tar",

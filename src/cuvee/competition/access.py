@@ -35,6 +35,8 @@ WATCHERS = frozenset({Role.ORGANISER, Role.MONITOR})
 ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/health"): ALL,
     ("GET", "/api/competition"): ALL,
+    ("GET", "/api/data"): ALL,
+    ("GET", "/api/data/{digest}"): ALL,
     ("GET", "/api/keys"): ALL,
     ("GET", "/api/board"): ALL,
     ("GET", "/api/board.csv"): ALL,
@@ -86,6 +88,8 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", METRICS): WATCHERS,
     ("GET", "/"): ALL,
     ("GET", "/final"): ALL,
+    ("GET", "/start"): ALL,
+    ("GET", "/data"): ALL,
     ("GET", "/guide"): ALL,
     ("GET", "/teams/{team_id}"): ALL,
     ("GET", "/submissions/{submission_id}"): ALL,

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 
 from cuvee.competition import queue
 from cuvee.competition.access import check_table, is_for_programs, who_asks
-from cuvee.competition.api import errors, metrics, open, organiser, teams, workers
+from cuvee.competition.api import data, errors, metrics, open, organiser, teams, workers
 from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
@@ -49,7 +49,7 @@ def make_app(service: Service) -> FastAPI:
         dependencies=[Depends(who_asks)],
     )
     app.state.service = service
-    routers = [part.routes for part in (open, teams, organiser, workers, metrics, pages)]
+    routers = [part.routes for part in (open, data, teams, organiser, workers, metrics, pages)]
     check_table(routers)
     for router in routers:
         app.include_router(router)

@@ -57,6 +57,15 @@ class Client:
         """Return the competition as the server shows it."""
         return dict(self._ask("GET", "/api/competition"))
 
+    def data(self) -> dict[str, Any]:
+        """Return the list of what the competition hands out."""
+        return dict(self._ask("GET", "/api/data"))
+
+    @property
+    def address(self) -> str:
+        """The server's address without a slash at its end."""
+        return self.server.rstrip("/")
+
     def quota(self) -> dict[str, Any]:
         """Return what is left."""
         return dict(self._ask("GET", "/api/quota"))
@@ -89,14 +98,15 @@ class Client:
         return self._answer(method, path, **options).json()
 
     def _answer(self, method: str, path: str, *, tries: int = TRIES, **options: Any) -> httpx2.Response:
-        headers = {"Authorization": f"Bearer {self.token}", **options.pop("headers", {})}
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= options.pop("headers", {})
         wait, trouble = FIRST_WAIT, ""
         for attempt in range(tries):
             if attempt:
                 self.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT)
             try:
-                response = self.http.request(method, self.server.rstrip("/") + path, headers=headers, **options)
+                response = self.http.request(method, self.address + path, headers=headers, **options)
             except httpx2.InvalidURL as error:
                 raise RecipeError(
                     f"{self.server!r} is no address of a server", hint="e.g. https://host:8000"
@@ -105,7 +115,7 @@ class Client:
                 trouble = f"{type(error).__name__}: {error}"
                 continue
             if response.status_code not in TRY_AGAIN:
-                return _checked(response)
+                return checked(response)
             trouble = f"HTTP {response.status_code}"
         raise PlatformError(f"the server does not answer: {trouble}", where=self.server, hint="try again later")
 
@@ -155,7 +165,7 @@ class ServerSource:
         self.client._ask("POST", path, json={"fence": job.fence, **body}, tries=tries)
 
 
-def _checked(response: httpx2.Response) -> httpx2.Response:
+def checked(response: httpx2.Response) -> httpx2.Response:
     """Return an answer that is none of a problem; raise what a problem says."""
     if response.status_code < 400:
         return response

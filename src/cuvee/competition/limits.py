@@ -14,7 +14,8 @@ class Limits:
     A request's head comes within `head_seconds`, its body within `body_seconds` more.
 
     One address registers at most `teams_per_hour`, signs in `sign_ins_per_hour` times and sees the board by other
-    weights `what_ifs_per_minute` times; a team sends at most `sends_per_hour`, and `sends_at_once`.
+    weights `what_ifs_per_minute` times, and gets `downloads_per_hour` files; a team sends at most `sends_per_hour`, and
+    `sends_at_once`, and has `checks_per_minute` recipes checked.
 
     `proxies` are the networks of proxies whose word on a visitor's address and scheme counts; nobody's by default.
     With `https` visitors come by HTTPS alone: cookies and browsers are told so. Who registers a team must know the
@@ -43,6 +44,8 @@ class Limits:
     sends_per_hour: int = 120
     sends_at_once: int = 10
     what_ifs_per_minute: int = 120
+    downloads_per_hour: int = 3000
+    checks_per_minute: int = 60
     worker_silence: timedelta = timedelta(minutes=5)
     longest_wait: timedelta = timedelta(hours=24)
     backup_every: timedelta | None = None

@@ -58,9 +58,12 @@ def server_of(service: Service, *, host: str, port: int, log_level: str = "warni
 def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
     """Open a competition, with its first entries; return it and the file of the organiser's token.
 
-    An audit log that was changed keeps nobody from it, but is told.
+    An audit log that was changed keeps nobody from it, but is told. Raises RecipeError where a private file would be
+    handed out.
     """
     service = open_service(folder, database_url)
+    for name in service.data_room.missing:
+        log.warning("participants cannot get '%s': it is not in the competition's folder", name)
     with service.database.read() as connection:
         chain = look_at_chain(connection)
     if chain.broken:

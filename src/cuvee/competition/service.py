@@ -13,6 +13,7 @@ from cuvee.competition.clock import Clock, database_time
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
 from cuvee.submission.competition import Competition
+from cuvee.submission.data_room import DataRoom, open_data_room
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,11 @@ class Service:
     def boards(self) -> Boards:
         """The boards, computed once for every change."""
         return Boards(self.database, self.competition)
+
+    @cached_property
+    def data_room(self) -> DataRoom:
+        """What everybody may have. Raises RecipeError where that would be something private."""
+        return open_data_room(self.competition)
 
     def now(self, connection: Connection | None = None) -> datetime:
         """Read the clock in the transaction that is under way, or in a short one of its own where none is."""

@@ -52,6 +52,8 @@ class Settings(BaseModel):
     sign_ins_per_hour: Count | None = None
     sends_per_hour: Count | None = None
     what_ifs_per_minute: Count | None = None
+    downloads_per_hour: Count | None = None
+    checks_per_minute: Count | None = None
     connections_per_address: Count | None = None
     worker_silence_minutes: Count | None = None
     longest_wait_hours: Count | None = None

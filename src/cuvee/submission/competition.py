@@ -153,7 +153,8 @@ class CompetitionTask:
 class Model:
     """A model that the competition hands out: the name in recipes, its folder, SHA-256 of its files.
 
-    `card` facts stand in for what a hub would say of it.
+    `card` facts stand in for what a hub would say of it. `hub` is where participants get it, as `org/name@commit`;
+    without it the server hands the files out itself.
     """
 
     name: str
@@ -161,6 +162,37 @@ class Model:
     files: Mapping[str, str]
     licence: str | None = None
     uploaded: date | None = None
+    hub: str | None = None
+
+
+@dataclass(frozen=True)
+class CalibrationText:
+    """A text that recipes may calibrate by: its file, the SHA-256 of it, and the task that it is like, if any."""
+
+    name: str
+    file: str
+    sha256: str
+    licence: str | None = None
+    task: str | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of news."""
+
+    date: date
+    what: str
+
+
+@dataclass(frozen=True)
+class About:
+    """What people want to know besides the rules: prizes, news, whom to ask, how to cite, where to talk."""
+
+    prizes: tuple[str, ...] = ()
+    news: tuple[Event, ...] = ()
+    contact: str = ""
+    citation: str = ""
+    forum: str = ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +235,8 @@ class Competition:
     text: str
     folder: Path
     without: tuple[Wall, ...] = ()
+    calibration: tuple[CalibrationText, ...] = ()
+    about: About = About()
 
     @property
     def digest(self) -> str:

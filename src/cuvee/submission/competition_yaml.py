@@ -13,10 +13,13 @@ from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
 from cuvee.recipe.shown import shown
 from cuvee.submission.competition import (
     TIERS,
+    About,
     Budget,
+    CalibrationText,
     Change,
     Competition,
     CompetitionTask,
+    Event,
     Feedback,
     Licences,
     Logs,
@@ -79,6 +82,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Positive = Annotated[float, BeforeValidator(_float), Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+OnHub = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,95}/[\w.-]{1,96}@[0-9a-f]{40}$")]
+Address = Annotated[str, Field(pattern=r"^https?://[^\s<>\"]+$", max_length=500)]
 
 
 class _Strict(BaseModel):
@@ -163,6 +168,30 @@ class _Model(_Strict):
     files: Annotated[dict[str, Sha256], Field(min_length=1)]
     license: str | None = None
     uploaded: Day | None = None
+    hub: OnHub | None = Field(default=None, description="org/name@commit, where participants get it")
+
+
+class _CalibrationText(_Strict):
+    name: Name
+    file: Inside
+    sha256: Sha256
+    license: str | None = None
+    task: str | None = Field(default=None, description="the task that the text is like; none: it is general")
+
+
+class _Event(_Strict):
+    date: Day
+    what: str
+
+
+class _About(_Strict):
+    """Text for the first page; none of it is read as HTML."""
+
+    prizes: list[str] = []
+    news: list[_Event] = []
+    contact: str = ""
+    citation: str = ""
+    forum: Address | None = None
 
 
 class _Ranking(_Strict):
@@ -188,8 +217,10 @@ class CompetitionDocument(_Strict):
     phases: Annotated[list[_Phase], Field(min_length=1)]
     tasks: Annotated[list[_Task], Field(min_length=1)]
     models: list[_Model] = []
+    calibration: list[_CalibrationText] = []
     ranking: _Ranking = _Ranking()
     teams: _Teams = _Teams()
+    about: _About = _About()
     without: list[Wall] = []
     public_key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
 
@@ -263,6 +294,7 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
     yield from _repeated(written.tasks, "tasks", lambda task: task.name, document)
     yield from _repeated(written.phases, "phases", lambda phase: phase.name, document)
     yield from _repeated(written.models, "models", lambda model: model.name, document)
+    yield from _repeated(written.calibration, "calibration", lambda text: text.name, document)
     for i, phase in enumerate(written.phases):
         if phase.closes <= phase.opens:
             yield RecipeError("the phase closes before it opens", where=document.place(("phases", i, "closes")))
@@ -273,6 +305,13 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
         if task.private is not None and task.private == task.public:
             message = "the private part is the public one"
             yield RecipeError(message, where=document.place(("tasks", i, "private")))
+    tasks = [task.name for task in written.tasks]
+    for i, text in enumerate(written.calibration):
+        if text.task is not None and text.task not in tasks:
+            message = f"there is no task {shown(text.task)}"
+            yield RecipeError(
+                message, where=document.place(("calibration", i, "task")), hint=f"tasks: {', '.join(tasks)}"
+            )
     if "sandbox" in written.without and written.rules.tiers != ["recipe"]:
         message = "'without' has 'sandbox', and a tier brings code, which runs in a sandbox or not at all"
         hint = "take 'sandbox' out, or let 'rules.tiers' be [recipe]"
@@ -330,7 +369,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             for task in written.tasks
         ),
         models=tuple(
-            Model(model.name, model.folder, dict(model.files), model.license, model.uploaded)
+            Model(model.name, model.folder, dict(model.files), model.license, model.uploaded, model.hub)
             for model in written.models
         ),
         ranking=Ranking(tuple(written.ranking.tie_breaks), tuple(written.ranking.baselines)),
@@ -340,6 +379,20 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
         text=text,
         folder=folder,
         without=tuple(written.without),
+        calibration=tuple(
+            CalibrationText(text.name, text.file, text.sha256, text.license, text.task) for text in written.calibration
+        ),
+        about=_about(written.about),
+    )
+
+
+def _about(written: _About) -> About:
+    return About(
+        prizes=tuple(written.prizes),
+        news=tuple(Event(event.date, event.what) for event in written.news),
+        contact=written.contact,
+        citation=written.citation,
+        forum=written.forum or "",
     )
 
 

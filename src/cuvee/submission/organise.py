@@ -8,6 +8,7 @@ from cuvee.errors import CuveeError, PlatformError, RecipeError
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, check_entry
 from cuvee.submission.competition import Competition
+from cuvee.submission.data_room import open_data_room
 from cuvee.submission.measure import Parts, load_parts
 from cuvee.submission.sandbox import Plain
 from cuvee.submission.sandbox.choose import find_walls
@@ -33,6 +34,7 @@ class Overview:
 def check_competition(competition: Competition, hub: Hub) -> Overview:
     """Look at all that a competition names. Problems are gathered, none is raised."""
     problems = [*_model_problems(competition), *_baseline_problems(competition, hub), *_key_problems(competition)]
+    problems += _data_room_problems(competition)
     parts = Parts({}, {})
     try:
         parts = load_parts(competition, competition.folder)
@@ -57,6 +59,23 @@ def _model_problems(competition: Competition) -> Iterator[CuveeError]:
         for name, sha256 in model.files.items():
             if found[folder / name] != sha256:
                 yield RecipeError("the file is not the one that the competition names", where=str(folder / name))
+
+
+def _data_room_problems(competition: Competition) -> Iterator[CuveeError]:
+    """Yield a problem for a file that would be handed out and is private, and for texts that are not what they were."""
+    try:
+        open_data_room(competition)
+    except CuveeError as error:
+        yield error
+    for text in competition.calibration:
+        place = competition.folder / text.file
+        try:
+            found = sha256_of([place])[place]
+        except CuveeError as error:
+            yield error
+            continue
+        if found != text.sha256:
+            yield RecipeError("the file is not the one that the competition names", where=str(place))
 
 
 def _baseline_problems(competition: Competition, hub: Hub) -> Iterator[CuveeError]:

@@ -10,7 +10,7 @@ import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 
-from cuvee.amounts import points, signed
+from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.service import Service
 from cuvee.report.leaderboard import interval
@@ -36,7 +36,14 @@ def environment() -> jinja2.Environment:
     )
     made.globals["tie_break"] = TIE_BREAKS
     made.filters.update(
-        points=points, signed=signed, interval=interval, duration=duration, moment=moment, count=count, size=size
+        points=points,
+        signed=signed,
+        interval=interval,
+        duration=duration,
+        moment=moment,
+        count=count,
+        size=size,
+        bytes=bytes_text,
     )
     return made
 

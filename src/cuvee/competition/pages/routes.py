@@ -22,6 +22,7 @@ from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.pages.board_page import arranged, bar, read_choice
 from cuvee.competition.pages.render import page, shipped_text
+from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
@@ -107,7 +108,20 @@ def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "now": service.now(connection),
             "keys": key_views(connection),
         }
-    return page(request, "guide", actor, meaning=MEANING, address=str(request.base_url).rstrip("/"), **values)
+    return page(request, "guide", actor, meaning=MEANING, address=address_of(request), **values)
+
+
+@routes.get("/start")
+def start(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """From nothing to a place on the board, in three lines."""
+    lines = start_lines(service.competition, address_of(request), None)
+    return page(request, "start", actor, lines=lines, token=None, env="")
+
+
+@routes.get("/data")
+def data(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """What everybody may have, with sizes, licences and SHA-256."""
+    return page(request, "data", actor, room=service.data_room, address=address_of(request))
 
 
 @routes.get("/teams/{team_id}")
@@ -174,8 +188,10 @@ def join(request: Request, service: Serves, actor: Asks, form: Form) -> Response
         return _join(request, service, actor, refusal, name[:80])
     with service.database.read() as connection:
         signed = actor_of(connection, made.token, service.now(connection))
+    address = address_of(request)
+    lines = start_lines(service.competition, address, made.token)
     answer = page(
-        request, "join", signed, token=made.token, problem=None, name=made.team.name, asks_for_invitation=False
+        request, "start", signed, lines=lines, token=made.token, env=env_file(address, made.token), name=made.team.name
     )
     return _sign_in(request, service, answer, signed)
 
@@ -364,7 +380,6 @@ def _join(request: Request, service: Service, actor: Actor, problem: Refusal | N
         "join",
         actor,
         status=problem.status if problem else 200,
-        token=None,
         problem=problem,
         name=name,
         asks_for_invitation=bool(service.limits.invitation),
