@@ -32,6 +32,7 @@ from cuvee.submission.competition import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
 
+
 @dataclass
 class JudgedOnce:
     """The real judge; the same archive is judged once, for both databases."""
