@@ -11,7 +11,8 @@ from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.definition import defined_change
-from cuvee.engine.step import Context, run_step
+from cuvee.engine.rules import Context
+from cuvee.engine.step import run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several

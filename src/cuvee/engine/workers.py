@@ -20,7 +20,8 @@ from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.options import Options
-from cuvee.engine.step import Context, Norms, measure_step, run_step
+from cuvee.engine.rules import Context
+from cuvee.engine.step import Norms, measure_step, run_step
 from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
 from cuvee.errors import RecipeError
