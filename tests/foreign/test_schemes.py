@@ -1,11 +1,15 @@
 """Quantisation is recognised by name, whether the config says it or the tensors give it away."""
 
+from pathlib import Path
+
+import ml_dtypes
 import numpy as np
 import pytest
 
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.errors import CheckpointError
-from cuvee.foreign import readable
+from cuvee.foreign import open_files, readable
+from cuvee.testing import write_model
 
 LAYER = "model.layers.0.mlp.down_proj"
 PLAIN = {"model.norm.weight": np.ones(4, np.float32)}
@@ -24,11 +28,10 @@ def refusal(tensors: dict[str, np.ndarray], config: dict[str, object] | None = N
         ({"load_in_8bit": True}, "bitsandbytes"),
         ({"quant_method": "gptq", "bits": 4}, "GPTQ"),
         ({"quant_method": "awq", "bits": 4}, "AWQ"),
-        ({"quant_method": "mxfp4"}, "MXFP4"),
         ({"quant_method": "hqq"}, "HQQ"),
         ({"quant_method": "aqlm"}, "AQLM"),
         ({"quant_method": "something-new"}, "something-new"),
-        ({"quant_method": "compressed-tensors", "format": "nvfp4-pack-quantized"}, "compressed-tensors"),
+        ({"quant_method": "compressed-tensors", "format": "marlin-24"}, "compressed-tensors marlin-24"),
         ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
     ],
 )
@@ -84,3 +87,21 @@ def test_a_model_that_keeps_adapters_inside_is_a_model():
     names = ["model.norm.weight", f"{LAYER}.base_layer.weight", f"{LAYER}.lora_A.vision.weight"]
     model = MemoryCheckpoint({name: np.ones((4, 4), np.float32) for name in names}, None)
     assert readable(model, "m") is model
+
+
+def test_the_refusal_says_how_to_get_numbers():
+    assert "call `model.dequantize()` and save that" in refusal({f"{LAYER}.SCB": np.ones(4, np.float32)})
+    awq = refusal({}, {"quantization_config": {"quant_method": "awq", "bits": 4}})
+    assert "merge the unquantised model and quantise the result; or convert it to compressed-tensors" in awq
+
+
+def test_modelopts_own_file_says_what_codes_are(tmp_path: Path):
+    weights = {f"{LAYER}.weight": np.ones((4, 4), ml_dtypes.float8_e4m3fn), f"{LAYER}.weight_scale": np.float32(3)}
+    folder = write_model(tmp_path / "m", PLAIN | {name: np.asarray(array) for name, array in weights.items()})
+    with pytest.raises(CheckpointError, match="F8_E4M3 of unknown meaning"):
+        readable(open_files(folder), "m")
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "FP8"}}')
+    assert readable(open_files(folder), "m").tensors[f"{LAYER}.weight"].dtype == "F32"
+    (folder / "hf_quant_config.json").write_text('{"quantization": {"quant_algo": "W4A8_AWQ"}}')
+    with pytest.raises(CheckpointError, match="ModelOpt W4A8_AWQ"):
+        readable(open_files(folder), "m")

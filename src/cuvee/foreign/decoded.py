@@ -8,21 +8,22 @@ from typing import Any
 import numpy as np
 
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
+from cuvee.checkpoint.dtypes import NUMPY
 
 Decoder = Callable[[int, int], np.ndarray]
-"""Gives the numbers of a flattened tensor from one element up to another, as float32."""
+"""Gives the numbers of a flattened tensor from one element up to another, in float32."""
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """A tensor as it is seen, in float32, and how its numbers are worked out."""
+    """A tensor as it is seen, and how its numbers are worked out. They are rounded once, to the tensor's type."""
 
     spec: TensorSpec
     decode: Decoder
 
 
 class Decoded:
-    """Reads as a plain checkpoint does. `meant` are types to write tensors in that are decoded to a wider type."""
+    """Reads as a plain checkpoint does. `meant` are types to write tensors in that are decoded to another type."""
 
     def __init__(
         self,
@@ -50,9 +51,11 @@ class Decoded:
         if decoding is None:
             self.inner.read_into(name, start, out)
             return
+        dtype = NUMPY[decoding.spec.dtype]
         for part in out:
-            numbers = decoding.decode(start // 4, (start + part.nbytes) // 4)
-            part.view(np.uint8)[:] = numbers.astype(np.float32, copy=False).reshape(-1).view(np.uint8)
+            numbers = decoding.decode(start // dtype.itemsize, (start + part.nbytes) // dtype.itemsize)
+            with np.errstate(over="ignore"):
+                part.view(np.uint8)[:] = numbers.astype(dtype, copy=False).reshape(-1).view(np.uint8)
             start += part.nbytes
 
     def will_read(self, name: str, start: int, nbytes: int) -> None:

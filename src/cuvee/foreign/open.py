@@ -88,8 +88,8 @@ def readable(source: TensorSource, where: str) -> TensorSource:
         return source
     if is_exact(scheme):
         return dequantised(source, scheme)
-    hint = "merge the unquantised model and quantise the result"
-    raise CheckpointError(f"its weights are quantised ({scheme}): codes, not numbers", where=where, hint=hint)
+    message = f"its weights are quantised ({scheme}): codes, not numbers"
+    raise CheckpointError(message, where=where, hint=scheme.way_out)
 
 
 def _is_adapter(source: TensorSource) -> bool:

@@ -1,5 +1,6 @@
 """The scheme by which weights are quantised, from the config and the names of tensors beside the codes."""
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,8 +36,17 @@ _NAMES = {
 }  # fmt: skip
 """What people call the schemes; any other name is shown as the config has it."""
 
-SCALED = ("fp8", "fbgemm_fp8", "compressed-tensors")
-"""Schemes whose numbers are exactly defined: codes times scales."""
+COMPRESSED, MODELOPT, MXFP4 = "compressed-tensors", "modelopt", "mxfp4"
+
+SCALED = ("fp8", "fbgemm_fp8", COMPRESSED, MODELOPT, MXFP4)
+"""Schemes whose numbers are exactly defined, in all their forms or in some: codes times scales."""
+
+
+_WAYS = {
+    "bitsandbytes": "or load it with transformers and bitsandbytes, call `model.dequantize()` and save that",
+    "awq": "or convert it to compressed-tensors, with its `AutoAWQConverter`: that is read here",
+}
+"""How numbers can be had of the codes of some schemes, by the key of a scheme."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,16 @@ class Scheme:
     tensor: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}, by '{self.tensor}'" if self.tensor else self.name
+        form = self.settings.get("quant_algo") or self.settings.get("format")
+        name = f"{self.name} {form}" if isinstance(form, str) else self.name
+        return f"{name}, by '{self.tensor}'" if self.tensor else name
+
+    @property
+    def way_out(self) -> str:
+        """What to do about a model whose codes cannot be read."""
+        way = _WAYS.get(self.key or self.name)
+        hint = "merge the unquantised model and quantise the result"
+        return f"{hint}; {way}" if way else hint
 
 
 def scheme_of(source: TensorSource) -> Scheme | None:
@@ -57,6 +76,9 @@ def scheme_of(source: TensorSource) -> Scheme | None:
     for key in ("quantization_config", "compression_config", "quantization"):
         if source.config.get(key):
             return _by_config(source.config[key], source)
+    modelopt = _of_modelopt(source)
+    if modelopt is not None:
+        return Scheme(MODELOPT, _NAMES[MODELOPT], modelopt)
     for pattern, name in _BY_TENSORS:
         tensor = next(filter(re.compile(pattern).search, source.tensors), None)
         if tensor is None:
@@ -79,6 +101,18 @@ def _by_config(written: Any, source: TensorSource) -> Scheme:
         elif "group_size" in settings and any(name.endswith(".scales") for name in source.tensors):
             return Scheme("mlx", "MLX", settings)
     return Scheme(key, _NAMES.get(key, key), settings)
+
+
+def _of_modelopt(source: TensorSource) -> Mapping[str, Any] | None:
+    """Return what older versions of ModelOpt write beside the config, in a file of their own."""
+    if source.place is None or not any(spec.name.endswith(".weight_scale") for spec in source.tensors.values()):
+        return None
+    try:
+        written = json.loads((source.place / "hf_quant_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    settings = written.get("quantization") if isinstance(written, dict) else None
+    return settings if isinstance(settings, dict) else None
 
 
 def _is_packed(name: str, tensors: Mapping[str, TensorSpec]) -> bool:
