@@ -1,4 +1,4 @@
-"""Write `tests/golden/codes.safetensors`: codes as compressed-tensors stores them, and the numbers that it decompresses.
+"""Write `tests/golden/codes.safetensors`: codes as compressed-tensors stores them, and the numbers they stand for.
 
 python -m tests.foreign.decompressed        # needs compressed-tensors
 """

@@ -84,7 +84,7 @@ def numbers_of(pairs: np.ndarray) -> np.ndarray:
 class Experts:
     """The codes of experts in GPT-OSS's blocks, read expert by expert. The last one read is kept.
 
-    Its matrices lie the other way round than the model has them: a row of the model's takes a nibble of each stored row.
+    Its matrices lie the other way round than the model has them: a row of the model has a code of each stored row.
     """
 
     def __init__(self, source: TensorSource) -> None:
@@ -128,7 +128,7 @@ class Experts:
         numbers = numbers_of(pairs)[:, low % 2 :][:, : high - low]
         powers = exponents[:, np.arange(low, high) // _BLOCK]
         with np.errstate(over="ignore"):
-            matrix = np.ldexp(numbers, powers).T
+            matrix: np.ndarray = np.ldexp(numbers, powers).T
         return matrix.reshape(-1)[first - low * columns : last - low * columns]
 
     def _expert(self, spec: TensorSpec, scales: str, expert: int) -> tuple[np.ndarray, np.ndarray]:

@@ -25,7 +25,7 @@ def product(
 
     def decode(first: int, last: int) -> np.ndarray:
         low, high = first // width, -(-last // width)
-        numbers = codes(low, high)
+        numbers: np.ndarray = codes(low, high)
         if zero is not None:
             numbers = numbers - zero.over(low, high, width)
         numbers = numbers * scales.over(low, high, width)
