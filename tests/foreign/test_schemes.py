@@ -95,6 +95,13 @@ def test_the_refusal_says_how_to_get_numbers():
     assert "merge the unquantised model and quantise the result; or convert it to compressed-tensors" in awq
 
 
+def test_numbers_under_a_name_of_codes_are_told_their_name():
+    names = ("gate_up_proj_blocks", "gate_up_proj_bias")
+    found = refusal({f"{LAYER}.{name}": np.ones((2, 4, 4), np.float32) for name in names})
+    assert f"'{LAYER}.gate_up_proj_blocks' holds numbers (F32) under a name of codes" in found
+    assert f"call it '{LAYER}.gate_up_proj'" in found
+
+
 def test_modelopts_own_file_says_what_codes_are(tmp_path: Path):
     weights = {f"{LAYER}.weight": np.ones((4, 4), ml_dtypes.float8_e4m3fn), f"{LAYER}.weight_scale": np.float32(3)}
     folder = write_model(tmp_path / "m", PLAIN | {name: np.asarray(array) for name, array in weights.items()})

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from cuvee.checkpoint import TensorSource, open_checkpoint, open_partly
+from cuvee.checkpoint import TensorSource, TensorSpec, open_checkpoint, open_partly
 from cuvee.checkpoint.companions import WEIGHTS, files_below
+from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.checkpoint.folders import MODULES, PIPELINE, ROUTER, refuse_folders_of_weights
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.foreign.scaled import dequantised, is_exact
@@ -13,6 +14,7 @@ from cuvee.structure.roles import is_factor
 OF_PEFT = "base_model.model."
 """What names begin with in a file of PEFT, those of layers that were trained as a whole among them."""
 
+_BLOCKS = "_blocks"
 _TORCH = (".bin", ".pt", ".pth")
 
 
@@ -83,6 +85,11 @@ def readable(source: TensorSource, where: str) -> TensorSource:
     if factor is not None and _is_adapter(source):
         hint = "name its base before it: base+adapter"
         raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{factor}'", where=where, hint=hint)
+    misnamed = next(filter(_is_misnamed, source.tensors.values()), None)
+    if misnamed is not None:
+        message = f"'{misnamed.name}' holds numbers ({misnamed.dtype}) under a name of codes"
+        hint = f"call it '{misnamed.name.removesuffix(_BLOCKS)}', and others like it: transformers cannot load it so"
+        raise CheckpointError(message, where=where, hint=hint)
     scheme = scheme_of(source)
     if scheme is None:
         return source
@@ -90,6 +97,11 @@ def readable(source: TensorSource, where: str) -> TensorSource:
         return dequantised(source, scheme)
     message = f"its weights are quantised ({scheme}): codes, not numbers"
     raise CheckpointError(message, where=where, hint=scheme.way_out)
+
+
+def _is_misnamed(spec: TensorSpec) -> bool:
+    """Say whether these are GPT-OSS's experts as transformers 5.23 saves them once it has dequantised them."""
+    return spec.name.endswith((f"gate_up_proj{_BLOCKS}", f"down_proj{_BLOCKS}")) and spec.dtype in MERGEABLE
 
 
 def _is_adapter(source: TensorSource) -> bool:
