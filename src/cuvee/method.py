@@ -16,6 +16,7 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram
 from cuvee.ops.input_statistics import InputStatistic, gram_of_inputs, mean_abs_of_inputs, statistics_in
 from cuvee.ops.stepwise import Stepwise
@@ -56,6 +57,9 @@ where a rule sees only the small space that its task vectors live in."""
 
 WorkOf = Callable[[int, int, int], Work]
 
+MaskRule = Callable[[Array, Array], Array]
+"""Takes a model's task vector and the merged change, entries of one tensor; returns the model's mask, true or false."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -80,7 +84,8 @@ class Method:
     `rule` gives coefficients [models], the merged stack of a block, or the merged change of a matrix, whichever `kind`
     says. A matrix method says what `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
     orthonormal bases of the inputs and outputs. `inputs` are its arguments that are statistics of the models' inputs.
-    A `stepwise` rule takes its place where 16 bits are computed in.
+    A `stepwise` rule takes its place where 16 bits are computed in. With `masks` a merge leaves a mask and a scale of
+    each model beside the merged one, from which `cuvee.rebuild` makes the model again.
     """
 
     key: str
@@ -99,6 +104,7 @@ class Method:
     equivariant: bool = False
     stepwise: Stepwise | None = None
     inputs: Mapping[str, InputStatistic] = field(default_factory=dict)
+    masks: MaskRule | None = None
 
     @property
     def takes_full_rank(self) -> bool:
@@ -184,16 +190,18 @@ def element_method(
     reproducible: Reproducible = "bits",
     staged: bool = False,
     stepwise: Stepwise | None = None,
+    masks: MaskRule | None = None,
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
 
     With another use of the base than "delta" it works on the models themselves and gives the merged one. A `staged`
-    rule does nothing but pass them through the stages of `ops.task_vectors`, which kernels then do at once.
+    rule does nothing but pass them through the stages of `ops.task_vectors`, which kernels then do at once. With a rule
+    of `masks` a merge to a folder also leaves a mask and a scale for each model, in a folder called like the method.
     """
 
     def decorate(rule: Callable[..., Any]) -> Method:
         made = _method(key, "element", rule, paper, formula, base, models, reproducible)
-        return replace(made, staged=staged, stepwise=stepwise)
+        return replace(made, staged=staged, stepwise=stepwise, masks=masks)
 
     return decorate
 

@@ -1,6 +1,7 @@
 """EMR's masks and scales are the paper's, and the models that they rebuild are those of its formula."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,20 @@ def test_a_lone_model_is_rebuilt_whole(seed: int, n: int, tmp_path_factory: pyte
     cuvee.rebuild(out, "1-a.safetensors", folder / "again", base=folder / "base")
     for name, array in read_wide(folder / "again").items():
         np.testing.assert_array_equal(array, model[name])
+
+
+def test_a_method_of_a_plug_in_leaves_masks_of_its_own(tmp_path: Path) -> None:
+    base = random_weights(0)
+    write_family(tmp_path, {"base": base} | {name: random_weights(i, base=base) for i, name in enumerate("abc", 1)})
+    plan = cuvee.make_plan(cuvee.recipe_from_text(RECIPE.format(dtype="float32", more=""), folder=tmp_path))
+    rising = replace(plan.method, key="rising", masks=lambda delta, change: (delta > 0) & (change > 0))
+    out = cuvee.run_plan(replace(plan, method=rising), tmp_path / "out").folder
+    cuvee.rebuild(out, "1-a.safetensors", tmp_path / "again", base=tmp_path / "base")
+    assert [mask["file"] for mask in masks(out)] == [
+        f"rising/{i}-{name}.safetensors" for i, name in enumerate("abc", 1)
+    ]
+    again = read_wide(tmp_path / "again")
+    assert all((again[name] >= base[name] - 1e-7).all() for name in base)
 
 
 def test_a_split_merge_says_that_it_has_no_masks(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
-from cuvee.engine.emr_masks import without_masks
 from cuvee.engine.finish import (
     Record,
     cast_loss,
@@ -30,6 +29,7 @@ from cuvee.engine.finish import (
 )
 from cuvee.engine.identity import difference
 from cuvee.engine.journal import Finished, Journal, read_journal
+from cuvee.engine.masks import without_masks
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.partial import WHOLE, Part, journal_path
 from cuvee.engine.peak import PeakMemory

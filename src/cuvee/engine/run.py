@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from cuvee.arguments import as_path, checks_options, refused
-from cuvee.engine.emr_masks import has_masks, without_masks, write_masks
 from cuvee.engine.finish import cast_loss, finish, with_provenance
+from cuvee.engine.masks import has_masks, without_masks, write_masks
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.prepared import prepare

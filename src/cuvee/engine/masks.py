@@ -1,8 +1,9 @@
-"""EMR's masks and scales (arXiv:2405.17461): what rebuilds each model from the unified one, in a file for each.
+"""Masks and scales beside a merged model (arXiv:2405.17461): a file for each model, to rebuild it from the merged one.
 
-With the unified change u, which is what the merge has written less the base, model i has the mask Mᵢ = [τᵢ·u > 0] and
-the scale cᵢ = Σ|τᵢ| / Σ|Mᵢ u| over all tensors (section 3.2; the official code takes ratios of means instead). Then
-θ₀ + cᵢ Mᵢ u stands for model i. A mask is one bit an entry, the lowest bit of a byte first.
+A method asks for them with a mask rule. The merged change u is the written model less the base. The rule gives the
+mask Mᵢ of model i, for EMR [τᵢ·u > 0], and the scale is cᵢ = Σ|τᵢ| / Σ|Mᵢ u| over all tensors (section 3.2; the
+official code takes ratios of means instead). Then θ₀ + cᵢ Mᵢ u stands for model i. A mask is one bit an entry, the
+lowest bit of a byte first.
 """
 
 import os
@@ -22,10 +23,10 @@ from cuvee.checkpoint.header import read_header
 from cuvee.checkpoint.write import METADATA, CheckpointWriter, OutputTensor, Shard, lay_out_file, write_error
 from cuvee.descriptors import BINARY, write_at
 from cuvee.kernels import BLOCK, Block, Kernels, load
+from cuvee.method import MaskRule
 from cuvee.plan import MergeStep, Plan
 from cuvee.progress import Progress
 
-FOLDER = "emr"
 CHUNK = BLOCK
 """Elements at a time, of each model; a multiple of the eight bits of a byte."""
 
@@ -40,29 +41,31 @@ class MaskFile:
 
 
 def has_masks(plan: Plan) -> bool:
-    """Say whether a plan's output comes with masks: by EMR, of the same models in every tensor, none moved."""
+    """Say whether a plan's output comes with masks: its method has them, and no tensor moves or has other models."""
     merges = _merges(plan)
     moved = any(step.base is None or step.base.tensor != step.name for step in merges)
-    return plan.method.key == "emr" and len({_models(step) for step in merges}) == 1 and not moved
+    return plan.method.masks is not None and len({_models(step) for step in merges}) == 1 and not moved
 
 
 def without_masks(plan: Plan, *, split: bool) -> tuple[str, ...]:
-    """Warn of a merge by EMR that writes no masks."""
-    if plan.method.key != "emr" or (has_masks(plan) and not split):
+    """Warn of a merge that writes no masks although its method has them."""
+    if plan.method.masks is None or (has_masks(plan) and not split):
         return ()
     why = "it is split into parts" if split else "its slices move layers or merge different models"
-    return (f"this merge writes the unified model and no masks of EMR: {why}",)
+    return (f"this merge writes the unified model and no masks of {plan.method.key.upper()}: {why}",)
 
 
 def write_masks(plan: Plan, writer: CheckpointWriter, *, threads: int, progress: Progress) -> tuple[MaskFile, ...]:
     """Write each model's file beside the merged weights, which must be complete. Reads every input once more."""
+    rule = plan.method.masks
+    assert rule is not None, "only methods with masks come here"
     steps = _merges(plan)
     models = _models(steps[0])
     shards = [_shard(plan, model, position, scale=0.0) for position, model in enumerate(models)]
     headers = tuple(read_header(writer.folder / shard.file).within(shard.folder) for shard in writer.shards)
     progress.start("masks", sum(step.elements for step in steps), "entries")
-    with Checkpoint(writer.folder, headers, {}) as unified, _opened(writer, shards) as files:
-        masks = _Masks(plan.sources, unified, files, load())
+    with Checkpoint(writer.folder, headers, {}) as unified, _opened(writer, shards, plan.method.key) as files:
+        masks = _Masks(rule, plan.sources, unified, files, load())
         totals = np.zeros((len(models), 2))
         with ThreadPoolExecutor(threads) as pool:
             for step, sums in zip(steps, pool.map(masks.write, steps), strict=True):
@@ -87,11 +90,11 @@ def _models(step: MergeStep) -> tuple[int, ...]:
 
 
 def _shard(plan: Plan, model: int, position: int, scale: float) -> Shard:
-    """Lay out one model's file. Its header has the same length whatever the scale is."""
+    """Lay out one model's file, in a folder called like the method. Its header is as long for every scale."""
     name = re.sub(r"[^\w.-]+", "-", Path(plan.models[model].path).name).strip("-.") or "model"
     metadata = {**METADATA, "model": str(plan.models[model]), "scale": f"{scale:.17e}".ljust(26)}
     tensors = [OutputTensor(step.name, "U8", (-(-step.elements // 8),)) for step in _merges(plan)]
-    return lay_out_file(f"{FOLDER}/{position + 1}-{name}.safetensors", tensors, metadata)
+    return lay_out_file(f"{plan.method.key}/{position + 1}-{name}.safetensors", tensors, metadata)
 
 
 class _File:
@@ -113,9 +116,9 @@ class _File:
 
 
 @contextmanager
-def _opened(writer: CheckpointWriter, shards: Sequence[Shard]) -> Iterator[list[_File]]:
+def _opened(writer: CheckpointWriter, shards: Sequence[Shard], folder: str) -> Iterator[list[_File]]:
     try:
-        (writer.folder / FOLDER).mkdir(exist_ok=True)
+        (writer.folder / folder).mkdir(exist_ok=True)
         with ExitStack() as stack:
             files = []
             for shard in shards:
@@ -131,8 +134,14 @@ class _Masks:
     """Writes the masks of single tensors, from several threads at once."""
 
     def __init__(
-        self, sources: Sequence[TensorSource], unified: TensorSource, files: Sequence[_File], kernels: Kernels
+        self,
+        rule: MaskRule,
+        sources: Sequence[TensorSource],
+        unified: TensorSource,
+        files: Sequence[_File],
+        kernels: Kernels,
     ) -> None:
+        self.rule = rule
         self.sources = sources
         self.unified = unified
         self.files = files
@@ -141,15 +150,15 @@ class _Masks:
     def write(self, step: MergeStep) -> np.ndarray:
         """Write a tensor's masks; return Σ|τᵢ| and Σ|Mᵢ u| of each model."""
         sums = np.zeros((len(self.files), 2))
-        assert step.base is not None, "emr works on task vectors"
+        assert step.base is not None, "has_masks asks for a base"
         for first in range(0, step.elements, CHUNK):
             n = min(CHUNK, step.elements - first)
             base = read_wide(self.sources[step.base.model], step.base.tensor, first, n, self.kernels)
             change = read_wide(self.unified, step.name, first, n, self.kernels) - base
-            rises, falls, size = change > 0, change < 0, np.abs(change).astype(np.float64)
+            size = np.abs(change).astype(np.float64)
             for given, file, total in zip(step.inputs, self.files, sums, strict=True):
                 delta = read_wide(self.sources[given.model], given.tensor, first, n, self.kernels) - base
-                mask = ((delta > 0) & rises) | ((delta < 0) & falls)
+                mask = np.asarray(self.rule(delta, change))
                 total += np.abs(delta).sum(dtype=np.float64), (size * mask).sum()
                 bits = np.packbits(mask, bitorder="little")
                 file.put(bits.tobytes(), file.starts[step.name] + first // 8)

@@ -1,4 +1,4 @@
-"""Rebuilds a model that EMR has merged, from the unified model, its mask and scale, and the base: θ₀ + c M u."""
+"""Rebuilds one of the models of a merge from the merged model, the model's mask and scale, and the base: θ₀ + c M u."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.naming import layout_of
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
-from cuvee.engine.emr_masks import CHUNK, FOLDER, read_wide
+from cuvee.engine.masks import CHUNK, read_wide
 from cuvee.engine.options import DEFAULT_SHARD
 from cuvee.errors import CheckpointError
 from cuvee.kernels import Kernels, load
@@ -35,7 +35,7 @@ def rebuild(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> str:
-    """Write the model that `mask`, a file of `merged`'s folder `emr`, stands for to the folder `out`.
+    """Write the model that a mask stands for to the folder `out`. EMR leaves the masks in the merged folder's `emr`.
 
     `base` is the base model of the merge. The numbers are those of the paper's formula with the unified change as the
     merge has written it, rounded once to the merged model's types: where the merge rounded a number by e, they are off
@@ -67,11 +67,11 @@ def rebuild(
 
 
 def _mask(merged: Path, mask: Path) -> Path:
-    """Find a mask by its path, or by its name in the merged model's folder."""
-    beside = merged / FOLDER / mask.name
-    if mask.is_file() or not beside.is_file():
+    """Find a mask by its path, or by its name in a folder of the merged model."""
+    if mask.is_file():
         return mask
-    return beside
+    beside = [folder / mask.name for folder in sorted(merged.glob("*/"))]
+    return next((path for path in beside if path.is_file()), mask)
 
 
 def _scale(bits: Checkpoint) -> float:
