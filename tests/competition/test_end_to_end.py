@@ -20,17 +20,22 @@ import pytest
 import uvicorn
 from typer.testing import CliRunner
 
+from browser import chromium
 from competition.serving import beside
 from cuvee.cli.app import app
 from cuvee.competition.app import make_app
+from cuvee.competition.database import sqlite_url
 from cuvee.competition.judging import Bench
 from cuvee.competition.limits import Limits
 from cuvee.competition.local import open_service, prepare
+from cuvee.competition.service import Service
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
 from cuvee.submission.competition import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
+
+PATIENCE_MS = 180_000  # for machines that do much else
 
 
 @dataclass
@@ -65,11 +70,7 @@ def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_th
     competition = judge.bench.competition
     service = open_service(competition.folder, url, Limits())
     assert oct(prepare(service).stat().st_mode)[-3:] == "600"
-    server = uvicorn.Server(uvicorn.Config(make_app(service), port=0, log_level="error"))
-    threading.Thread(target=server.run, daemon=True).start()
-    while not server.started:
-        time.sleep(0.05)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server, address = _serving(service)
     worker = Worker(beside(service), judge, judge.bench.self_test)
     working = threading.Thread(target=_work_on_one, args=(worker,), daemon=True)
     home = tmp_path / "home"
@@ -98,6 +99,58 @@ def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_th
     working.join()
     server.should_exit = True
     service.database.close()
+
+
+@pytest.mark.slow  # it builds and measures a model
+def test_a_participant_comes_to_a_place_on_the_board_by_the_browser_alone(judge: JudgedOnce, tmp_path: Path) -> None:
+    """Join, write a recipe with a slip, mend it by its line, send it, and see the place."""
+    from playwright.sync_api import expect
+
+    folder = judge.bench.competition.folder
+    service = open_service(folder, sqlite_url(tmp_path / "competition.db"), Limits())
+    server, address = _serving(service)
+    worker = Worker(beside(service), judge, judge.bench.self_test)
+    working = threading.Thread(target=_work_on_one, args=(worker,), daemon=True)
+    recipe = (folder / "baselines" / "average.yaml").read_text(encoding="utf-8")
+    with chromium() as browser:
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        expect.set_options(timeout=PATIENCE_MS)
+        page.goto(address)
+        page.get_by_role("link", name="Join", exact=True).first.click()
+        page.get_by_label("Name of the team").fill("Coopers")
+        page.get_by_role("button", name="Join").click()
+        expect(page.get_by_label("token", exact=True)).to_contain_text("cuvee-team_")
+        page.get_by_role("link", name="To your page").click()
+        writing = page.get_by_label("Recipe: write")
+        writing.fill(recipe.replace("models/odd", "models/od"))
+        problem = page.locator("#check li")
+        expect(problem).to_contain_text("did you mean 'models/odd'?")
+        line = 1 + recipe[: recipe.index("models/odd")].count("\n")
+        expect(problem).to_contain_text(f"line {line}:")
+        problem.get_by_role("button").click()
+        assert page.evaluate("getSelection().toString()").strip() == "- model: ../models/od"
+        writing.fill(recipe)
+        expect(page.locator("#check")).to_contain_text("Keeps the rules")
+        page.get_by_label("Title").fill("average")
+        page.get_by_role("button", name="Send").click()
+        expect(page.locator("#state")).to_contain_text("waits for a worker")
+        working.start()
+        expect(page.locator("#state")).to_contain_text("judged, with a score")
+        page.get_by_role("link", name="Board", exact=True).first.click()
+        expect(page.locator(".board tbody tr").first).to_contain_text("Coopers")
+    working.join()
+    server.should_exit = True
+    service.database.close()
+
+
+def _serving(service: Service) -> tuple[uvicorn.Server, str]:
+    """Serve on a port of this machine; return the server and its address."""
+    server = uvicorn.Server(uvicorn.Config(make_app(service), port=0, log_level="error"))
+    threading.Thread(target=server.run, daemon=True).start()
+    while not server.started:
+        time.sleep(0.05)
+    return server, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
 
 
 WITHOUT_EXTRAS = """

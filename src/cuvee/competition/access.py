@@ -104,6 +104,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/sign-out"): ALL,
     ("GET", "/me"): TEAM,
     ("POST", "/me/send"): TEAM,
+    ("POST", "/me/check"): TEAM,
     ("GET", "/organiser"): ORGANISER,
     ("GET", "/organiser/alarms"): ORGANISER,
     ("POST", "/organiser/alarms/{alarm_id}"): ORGANISER,

@@ -8,6 +8,7 @@ from typing import Any
 
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.submissions import Received
+from cuvee.competition.what_is import name_of
 from cuvee.errors import CuveeError
 from cuvee.recipe.document import MAX_CHARACTERS
 from cuvee.submission.archive import parse_archive
@@ -25,7 +26,9 @@ def opened(content: bytes, title: str, request_key: str) -> Received:
             submission = read_archive(place)
             recipe, models = submission.recipe_text, references(submission.lock)
         except CuveeError as error:
-            raise Refusal("bad_archive", error.message, hint=PACK) from error
+            is_other = name_of(content)
+            message = error.message if is_other is None else f"this is {is_other}, and no archive of a submission"
+            raise Refusal("bad_archive", message, hint=PACK) from error
     if len(recipe) > MAX_CHARACTERS:
         raise Refusal(
             "bad_archive", f"the recipe has {len(recipe)} characters; recipes are read up to {MAX_CHARACTERS}"

@@ -29,6 +29,8 @@ def counted(request: Request, line: Line, actor: Actor, limits: Limits) -> Itera
     if line in SEND:
         yield Rate("submissions of a team", limits.sends_per_hour, hour), f"team {actor.team_id}"
         yield Rate("submissions", TEAMS_OF_AN_ADDRESS * limits.sends_per_hour, hour), address
+    if line == ("POST", "/me/check"):
+        yield Rate("checks of recipes", limits.checks_per_minute, timedelta(minutes=1)), f"team {actor.team_id}"
     if line == ("GET", "/api/data/{digest}"):
         yield Rate("downloads", limits.downloads_per_hour, hour), address
     if line == ("GET", "/") and any(name.startswith(WEIGHT) for name in request.query_params):

@@ -14,6 +14,7 @@ from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
 from cuvee.submission.competition import Competition
 from cuvee.submission.data_room import DataRoom, open_data_room
+from cuvee.submission.written import WrittenRecipes
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,11 @@ class Service:
     def data_room(self) -> DataRoom:
         """What everybody may have. Raises RecipeError where that would be something private."""
         return open_data_room(self.competition)
+
+    @cached_property
+    def recipes(self) -> WrittenRecipes:
+        """What checks and packs recipes that are written on the site."""
+        return WrittenRecipes(self.competition)
 
     def now(self, connection: Connection | None = None) -> datetime:
         """Read the clock in the transaction that is under way, or in a short one of its own where none is."""

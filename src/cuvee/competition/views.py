@@ -210,7 +210,8 @@ def submission_view(
         return _own(connection, actor, row, competition)
     if row is None or not row.is_shown or not row.released or row.state != State.SCORED:
         raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
-    return SubmissionView(**_shared(row, show_score=True, recipe=fact(connection, PUBLISHED) is not None))
+    shows_recipe = row.team_kind != "participant" or fact(connection, PUBLISHED) is not None
+    return SubmissionView(**_shared(row, show_score=True, recipe=shows_recipe))
 
 
 def key_views(connection: Connection) -> list[KeyView]:

@@ -116,6 +116,13 @@ def make_lock(
     hub = hub or Hub()
     stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
     _refuse_statistics(stages)
+    models = tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages))
+    return lock_of(stages, models, competition)
+
+
+def lock_of(stages: Sequence[Recipe], models: tuple[LockedModel, ...], competition: Competition | None) -> Lock:
+    """Return the lock of stages whose models are pinned. Raises SubmissionError for statistics."""
+    _refuse_statistics(stages)
     return Lock(
         recipe=stages[-1].digest,
         merge_method=methods_of(stages),
@@ -123,7 +130,7 @@ def make_lock(
         code=code_digest(),
         cuvee=__version__,
         tasks=task_digests(competition) if competition else {},
-        models=tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages)),
+        models=models,
     )
 
 

@@ -39,7 +39,9 @@ from cuvee.competition.views import (
     submission_views,
     team_view,
 )
+from cuvee.competition.what_is import kind_of, name_of
 from cuvee.competition.workforce import known_workers
+from cuvee.errors import CuveeError
 from cuvee.report.template import shipped as shipped_look
 from cuvee.submission.expected import TOLERANCE
 
@@ -228,21 +230,69 @@ def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
 
 @routes.get("/me")
 def me(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
-    """A team's own page: what is left, what was sent, a form to send more."""
-    return _me(request, service, actor, None)
+    """A team's own page: what is left, what was sent, a form to send more. `?from=7` starts from that recipe."""
+    return _me(request, service, actor, None, recipe=_recipe_to_start_from(request, service, actor))
+
+
+@routes.post("/me/check")
+def check(request: Request, service: Serves, actor: Asks, form: Form) -> HTMLResponse:
+    """What the rules say of a recipe that is being written."""
+    return page(request, "check", actor, check=service.recipes.check(_recipe_in(form)))
 
 
 @routes.post("/me/send")
 def send(request: Request, service: Serves, actor: Asks, form: Form) -> Response:
-    """Take an archive from the form."""
-    content = form.get("archive", b"")
+    """Take a recipe that was written here, or a file: a recipe or an archive."""
+    recipe, title = _recipe_in(form), str(form.get("title", ""))[:120]
     try:
-        if not isinstance(content, bytes) or not content:
-            raise Refusal("bad_archive", "no file was chosen")
-        made = take(service, actor, content, str(form.get("title", ""))[:120], None, service.now())
-    except Refusal as refusal:
-        return _me(request, service, actor, refusal)
+        content = form.get("archive", b"")
+        if isinstance(content, bytes) and content:
+            match kind_of(content):
+                case "recipe":
+                    recipe = content.decode("utf-8").replace("\r\n", "\n")
+                case "other":
+                    what = name_of(content) or "neither a recipe nor an archive"
+                    raise Refusal("bad_archive", f"this is {what}", hint=TAKEN)
+                case "archive":
+                    made = take(service, actor, content, title, None, service.now())
+                    return _go(f"/submissions/{made.id}")
+        if not recipe.strip():
+            raise Refusal("bad_archive", "there is neither a recipe nor a file", hint=TAKEN)
+        archive = service.recipes.pack(recipe, title.strip() or DEFAULT_TITLE)
+        made = take(service, actor, archive, title, None, service.now())
+    except CuveeError as error:
+        refusal = error if isinstance(error, Refusal) else Refusal("bad_archive", _said(error), hint=error.hint)
+        return _me(request, service, actor, refusal, recipe=recipe)
     return _go(f"/submissions/{made.id}")
+
+
+TAKEN = "paste a recipe, or choose a recipe's file or an archive of `cuvee submission pack`"
+DEFAULT_TITLE = "recipe"
+
+
+def _recipe_in(form: dict[str, Any]) -> str:
+    """Return the recipe of a form. Browsers end its lines as Windows does."""
+    written = form.get("recipe", "")
+    return written.replace("\r\n", "\n") if isinstance(written, str) else ""
+
+
+def _said(error: CuveeError) -> str:
+    """Return an error's sentence, or where there are several, how many problems the recipe has."""
+    if error.problems:
+        return f"the recipe has {len(error.problems)} problems, which are listed below it"
+    return f"{error.where}: {error.message}" if error.where else error.message
+
+
+def _recipe_to_start_from(request: Request, service: Service, actor: Actor) -> str:
+    """Return the recipe of a submission that the actor may see; nothing for another, or for none."""
+    number = request.query_params.get("from", "")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        return ""
+    with service.database.read() as connection:
+        try:
+            return submission_view(connection, actor, int(number), service.competition).recipe or ""
+        except Refusal:
+            return ""
 
 
 @routes.get("/organiser")
@@ -365,13 +415,15 @@ def static(name: str, _actor: Asks) -> Response:
 def _submission(request: Request, service: Service, actor: Actor, submission_id: int, template: str) -> HTMLResponse:
     with service.database.read() as connection:
         shown = submission_view(connection, actor, submission_id, service.competition)
+        published = fact(connection, PUBLISHED) is not None
         log = None
         if isinstance(shown, OwnSubmissionView):
             try:
                 log = log_text(connection, actor, submission_id, service.competition)
             except Refusal:
                 log = None
-    return page(request, template, actor, sent=shown, own=isinstance(shown, OwnSubmissionView), log=log)
+    own = isinstance(shown, OwnSubmissionView)
+    return page(request, template, actor, sent=shown, own=own, log=log, published=published)
 
 
 def _join(request: Request, service: Service, actor: Actor, problem: Refusal | None, name: str) -> HTMLResponse:
@@ -386,12 +438,20 @@ def _join(request: Request, service: Service, actor: Actor, problem: Refusal | N
     )
 
 
-def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None) -> HTMLResponse:
+def _me(request: Request, service: Service, actor: Actor, problem: Refusal | None, *, recipe: str = "") -> HTMLResponse:
     with service.database.read() as connection:
         sent = submission_views(connection, actor, team_id=actor.team_id, limit=200)
-    status = problem.status if problem else 200
-    left = quota_of(service, actor)
-    return page(request, "me", actor, status=status, sent=sent, quota=left, problem=problem)
+    return page(
+        request,
+        "me",
+        actor,
+        status=problem.status if problem else 200,
+        sent=sent,
+        quota=quota_of(service, actor),
+        problem=problem,
+        recipe=recipe,
+        check=service.recipes.check(recipe) if recipe.strip() else None,
+    )
 
 
 def _sign_in(request: Request, service: Service, answer: Response, found: Actor) -> Response:

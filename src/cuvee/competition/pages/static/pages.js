@@ -22,3 +22,35 @@ document.addEventListener("DOMContentLoaded", () => {
     text.prepend(button);
   }
 });
+
+// A recipe's file that is dropped on the text becomes the text; anything else becomes the chosen file of the form.
+document.addEventListener("dragover", (event) => {
+  if (!event.target.matches?.("[data-drop]")) return;
+  event.preventDefault();
+  event.target.classList.add("over");
+});
+document.addEventListener("dragleave", (event) => event.target.classList?.remove("over"));
+document.addEventListener("drop", async (event) => {
+  const field = event.target;
+  const file = event.dataTransfer?.files[0];
+  if (!field.matches?.("[data-drop]") || !file) return;
+  event.preventDefault();
+  field.classList.remove("over");
+  if (/\.ya?ml$/i.test(file.name) && file.size < 100000) {
+    field.value = await file.text();
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+    return;
+  }
+  field.form.elements.archive.files = event.dataTransfer.files;
+});
+
+// A problem's line, chosen in the text.
+document.addEventListener("click", (event) => {
+  const number = Number(event.target.dataset?.line);
+  const field = document.getElementById("recipe");
+  if (!number || !field) return;
+  const lines = field.value.split("\n");
+  const start = lines.slice(0, number - 1).join("\n").length + (number > 1 ? 1 : 0);
+  field.focus();
+  field.setSelectionRange(start, start + (lines[number - 1] ?? "").length);
+});
