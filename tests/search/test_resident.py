@@ -18,7 +18,7 @@ from cuvee.demo import model_folder
 from cuvee.engine import merge, merge_stages
 from cuvee.errors import CheckpointError, SearchError
 from cuvee.evaluate import evaluate
-from cuvee.evaluate.model import load_model
+from cuvee.evaluate.model import Dtype, load_model
 from cuvee.evaluate.task import Sample, Task
 from cuvee.hub import Hub
 from cuvee.method import registry
@@ -51,12 +51,14 @@ def references(root: Path) -> list[str]:
     return [f"{root}/{name}" for name in ("base", *EXPERTS)]
 
 
-def assert_as_on_disk(resident: Resident, text: str, tasks: list[Task], items: Items, out: Path) -> None:
+def assert_as_on_disk(
+    resident: Resident, text: str, tasks: list[Task], items: Items, out: Path, answers_in: Dtype = "float32"
+) -> None:
     """Merge on the disk and load, as anybody would, and compare."""
     own = resident.measure(items)
     merged = merge(recipe_from_text(text), out)
     assert resident.digest == own.digest == merged.digest
-    loaded = load_model(out, device="cpu")
+    loaded = load_model(out, device="cpu", dtype=answers_in)
     tensors = loaded.network.state_dict()
     for name, tensor in resident.model.network.state_dict().items():
         assert same_bits(tensor, tensors[name]), name
@@ -97,6 +99,22 @@ def test_every_method_gives_in_place_what_it_gives_on_disk(
     resident.apply(text)
     assert_as_on_disk(resident, text, tasks, items, tmp_path / "out")
     assert resident.notes == []
+
+
+@pytest.mark.parametrize("answers_in", ["bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_network_of_fewer_bits_answers_as_the_loaded_folder(
+    family: Family, tasks: list[Task], items: Items, tmp_path: Path, dtype: str, answers_in: Dtype
+) -> None:
+    root = family(dtype)
+    resident = Resident(references(root), tasks, device="cpu", dtype=answers_in)
+    resident.apply(recipe(root, "task_arithmetic"))
+    text = recipe(root, "ties", weight=0.7)
+    resident.apply(text)
+    assert resident.in_place
+    assert str(resident.model.network.dtype) == f"torch.{answers_in}"
+    assert_as_on_disk(resident, text, tasks, items, tmp_path / "out", answers_in)
+    resident.check_on_disk(text)
 
 
 @pytest.mark.parametrize("tied", [True, False])

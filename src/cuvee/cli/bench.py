@@ -28,6 +28,7 @@ def command(
     fresh: bool = typer.Option(False, "--fresh", help="Start anew where FOLDER has a bench already."),
     memory: str = typer.Option("", metavar="SIZE", help="Memory for the models of each worker."),
     device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
+    dtype: str = typer.Option("float32", metavar="TYPE", help="What blends answer in: float32, bfloat16 or float16."),
     as_json: bool = typer.Option(False, "--json", help="Print the ranking as JSON."),
 ) -> None:
     """Try every method that fits on your experts, each at its best scale, and rank the blends honestly.
@@ -45,7 +46,7 @@ def command(
     from cuvee.showcase.bench import bench_board
 
     check_installed()
-    space = family_space(base, experts, tasks, texts)
+    space = family_space(base, experts, tasks, texts, dtype)
     with executor_of(workers, ray) as executor:
         made = bench(
             space,

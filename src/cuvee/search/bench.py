@@ -95,7 +95,7 @@ def bench(
     setting = setting_of(space)
     journal = open_journal(out, {**head_of(space, setting), "bench": 1}, fresh=fresh)
     models = (space.base_model, *(model.model for model in space.models))
-    slots = Slots(executor, models, setting.references, memory_bytes, device)
+    slots = Slots(executor, models, setting.references, memory_bytes, device, space.evaluation_dtype)
     clock = Clock(budget)
     watched = _Watched(Bar(clock, progress), heard)
     race = Race(

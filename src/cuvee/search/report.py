@@ -109,8 +109,8 @@ class Cost:
 class SearchReport:
     """Everything that the page shows. The candidates are sorted by their numbers.
 
-    `curves` are the winner's, `importance` says by share which dimensions mattered (it may be empty), `recipe` is the
-    winner's YAML. `choice` is None until the search has ended.
+    `evaluation_dtype` is what the networks computed in. `curves` are the winner's, `importance` says by share which
+    dimensions mattered (it may be empty), `recipe` is the winner's YAML. `choice` is None until the search has ended.
     """
 
     title: str
@@ -125,6 +125,7 @@ class SearchReport:
     candidates: tuple[Candidate, ...]
     cost: Cost
     recipe: str
+    evaluation_dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     choice: Choice | None = None
     curves: tuple[Curve, ...] = ()
     importance: Mapping[str, float] = field(default_factory=dict)

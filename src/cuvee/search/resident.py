@@ -12,7 +12,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cuvee.evaluate.model import Device, LanguageModel, fitting_threads, load_model  # first: it tells of the extra
+from cuvee.evaluate.model import (
+    Device,
+    Dtype,
+    LanguageModel,
+    fitting_threads,
+    load_model,
+)  # first: it tells of the extra
 
 # isort: split
 from blake3 import blake3
@@ -61,7 +67,7 @@ class Setup:
     - `tasks`: names of bundled tasks, or files.
     - `memory_bytes`: how much of the models stays in memory; the rest is read from files.
     - `threads`: how many workers merge.
-    - `device`: where the network is.
+    - `device`: where the network is, and `dtype` the numbers that it computes in.
     - `prompt`: keys of a prompt that count in place of the tasks' own; None for those of each recipe.
     """
 
@@ -70,6 +76,7 @@ class Setup:
     memory_bytes: int = DEFAULT_MEMORY
     threads: int = 1
     device: Device = "auto"
+    dtype: Dtype = "float32"
     prompt: Mapping[str, Any] | None = None
 
     def loaded_tasks(self) -> list[Task]:
@@ -104,6 +111,7 @@ class Resident:
         memory_bytes: int = DEFAULT_MEMORY,
         threads: int = 1,
         device: Device = "auto",
+        dtype: Dtype = "float32",
         prompt: Mapping[str, Any] | None = None,
     ) -> None:
         """Open the models, downloading what the cache lacks. Raises CuveeError."""
@@ -115,6 +123,7 @@ class Resident:
         self._changes = KnownChanges()
         self._threads = threads
         self._device: Device = device
+        self._dtype: Dtype = dtype
         self._prompt = prompt
         self._tasks = _by_name(tasks)
         self._samples = {name: {sample.id: sample for sample in task.samples} for name, task in self._tasks.items()}
@@ -141,7 +150,7 @@ class Resident:
         return self._form != ""
 
     def apply(self, recipe_text: str) -> None:
-        """Merge a recipe into the network, as `cuvee merge` would do and transformers would load it, in float32.
+        """Merge a recipe into the network, as `cuvee merge` would do and transformers would load it.
 
         Does nothing for the recipe that is merged already. Raises CuveeError; the next recipe is then merged as if
         nothing had been.
@@ -179,8 +188,14 @@ class Resident:
         if items is None:
             items = {name: [*self._samples[name]][:ITEMS_COMPARED] for name in self._tasks}
         measured = self.measure(items)
-        other = Resident((), list(self._tasks.values()), threads=self._threads, device=self._device)
-        other._prompt = self._prompt
+        other = Resident(
+            (),
+            list(self._tasks.values()),
+            threads=self._threads,
+            device=self._device,
+            dtype=self._dtype,
+            prompt=self._prompt,
+        )
         other._load(stages_from_text(recipe_text))
         other._applied = recipe_text
         if other.digest != self.digest:
@@ -249,7 +264,7 @@ class Resident:
                 self.digest = merge_stages(recipes, out, hub=self._hub, threads=self._threads).digest
             else:
                 self.digest = self._merge_aligned(recipes, out)
-            model = load_model(out, device=self._device)
+            model = load_model(out, device=self._device, dtype=self._dtype)
         self._model = replace(model, name="the merged model", tokenizer=RememberingTokenizer(model.tokenizer))
 
     def _merge_aligned(self, recipes: Sequence[Recipe], out: Path) -> str:
@@ -368,6 +383,7 @@ def resident_of(setup: Setup) -> Resident:
         memory_bytes=setup.memory_bytes,
         threads=setup.threads,
         device=setup.device,
+        dtype=setup.dtype,
         prompt=setup.prompt,
     )
     _resident = (setup, resident)

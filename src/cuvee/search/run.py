@@ -48,7 +48,7 @@ def search(
     setting = setting_of(space)
     journal = open_journal(out, head_of(space, setting), fresh=fresh)
     models = (space.base_model, *(model.model for model in space.models))
-    slots = Slots(executor, models, setting.references, memory_bytes, device)
+    slots = Slots(executor, models, setting.references, memory_bytes, device, space.evaluation_dtype)
     proposer = Arms(space, folder)
     return run(space, setting, journal, slots, proposer, budget=budget, progress=progress, watch=watch)
 

@@ -97,6 +97,7 @@ class Shown:
             sampler=self.space.sampler if self.space.sampler != "auto" else chosen_kind(arms[0].dimensions),
             budget=self.bar.clock.budget.text,
             seed=self.space.seed,
+            evaluation_dtype=self.space.evaluation_dtype,
             dimensions=_dimensions(arms, best),
             candidates=tuple(self._candidates(race, selected or {})),
             cost=Cost(race.items, race.tokens, self.bar.clock.seconds, self.workers),

@@ -10,6 +10,7 @@ from cuvee.progress import Progress
 from cuvee.search.journal import Block, Journal, Part
 from cuvee.search.race import TRIES, Answer, Items, Raced
 from cuvee.search.racing import Scores
+from cuvee.search.space import Dtype
 
 
 @dataclass
@@ -21,13 +22,14 @@ class Slots:
     tasks: tuple[str, ...]
     memory_bytes: int | None = None
     device: Any = "auto"
+    dtype: Dtype = "float32"
     _setup: Any = field(init=False)
 
     def __post_init__(self) -> None:
         from cuvee.search.resident import DEFAULT_MEMORY, Setup
 
         memory = self.memory_bytes or DEFAULT_MEMORY
-        self._setup = Setup(self.models, self.tasks, memory_bytes=memory, device=self.device)
+        self._setup = Setup(self.models, self.tasks, memory_bytes=memory, device=self.device, dtype=self.dtype)
 
     @property
     def slots(self) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,6 +20,8 @@ from cuvee.method import Method, registry
 
 Values = Mapping[str, float | str | bool]
 """One value of each dimension of an arm, by the dimension's name."""
+
+Dtype = Literal["float32", "bfloat16", "float16"]
 
 Part = Annotated[float, Field(gt=0, lt=1)]
 
@@ -142,7 +144,8 @@ class WrittenSpace(_Written):
     anchors: list[str | dict[str, str]] = ["parents", "average", "defaults", "lambda"]
     racing: bool = True
     seed: Annotated[int, Field(ge=0)] = 0
-    dtype: Literal["float16", "bfloat16", "float32"] | None = None
+    dtype: Dtype | None = None
+    evaluation_dtype: Dtype = "float32"
 
     @field_validator("models", mode="before")
     @classmethod
@@ -268,11 +271,16 @@ def parse_space(text: str, *, folder: Path, where: str) -> WrittenSpace:
     return _checked(_located(space, folder), where)
 
 
-def family_space(base: str, experts: Sequence[str], tasks: Sequence[str], texts: Sequence[str]) -> WrittenSpace:
+def family_space(
+    base: str, experts: Sequence[str], tasks: Sequence[str], texts: Sequence[str], dtype: str = "float32"
+) -> WrittenSpace:
     """Return the space of a family, in which nothing but the method and its scale is asked for.
 
-    `texts` are none or one for each expert, in their order. Raises RecipeError.
+    `texts` are none or one for each expert, in their order; `dtype` is what the blends compute in when they answer.
+    Raises RecipeError.
     """
+    if dtype not in get_args(Dtype):
+        raise RecipeError(f"--dtype: expected {', '.join(get_args(Dtype))}, found '{dtype}'")
     if len(experts) < 2:
         raise RecipeError(f"--experts: a blend needs two experts at least, found {len(experts)}")
     if texts and len(texts) != len(experts):
@@ -280,7 +288,7 @@ def family_space(base: str, experts: Sequence[str], tasks: Sequence[str], texts:
     models = []
     for place, expert in enumerate(experts):
         models.append(WrittenModel(model=expert, text=texts[place] if texts else None))
-    space = WrittenSpace(base_model=base, models=models, tasks=list(tasks))
+    space = WrittenSpace(base_model=base, models=models, tasks=list(tasks), evaluation_dtype=cast(Dtype, dtype))
     return _located(space, Path())
 
 
