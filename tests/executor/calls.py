@@ -54,3 +54,10 @@ def sleep(seconds: float, mark: str) -> None:
     """Write this process's number into a file, and sleep."""
     Path(mark).write_text(str(os.getpid()))
     time.sleep(seconds)
+
+
+def torch_threads() -> int:
+    """Return in how many threads torch computes."""
+    import torch
+
+    return torch.get_num_threads()

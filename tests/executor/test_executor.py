@@ -38,6 +38,16 @@ def test_a_call_gives_its_value(executor: Executor) -> None:
     assert call(executor, calls.double, 4) == Done(0, 8)
 
 
+def test_processes_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("cuvee.executor.processes.usable_cores", lambda: 6)
+    with Processes(3) as executor:
+        assert call(executor, calls.torch_threads) == Done(0, 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with Processes(1) as executor:
+        assert call(executor, calls.torch_threads) == Done(0, 1)
+
+
 def test_an_expected_error_is_its_message(executor: Executor) -> None:
     assert call(executor, calls.refuse, "ties") == Done(0, failure="recipe.yaml:3: there is no 'ties'")
     assert "transformers" in call(executor, calls.lack).failure

@@ -1,6 +1,7 @@
 """A process a slot on this machine. A process that dies is started anew, and one whose parent dies ends by itself."""
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -14,13 +15,17 @@ PATIENCE_SECONDS = 5.0
 
 
 class Processes:
-    """Runs calls in `slots` processes, which start with their first call and share nothing with this one."""
+    """Runs calls in `slots` processes, which start with their first call and share nothing with this one.
+
+    The processes share the cores out: torch and BLAS would otherwise start a thread for every core in each of them.
+    """
 
     def __init__(self, slots: int) -> None:
         """Raises ValueError for fewer than one slot."""
         if slots < 1:
             raise ValueError(f"expected at least one slot, found {slots}")
-        self._slots = [_Slot() for _ in range(slots)]
+        threads = max(1, usable_cores() // slots)
+        self._slots = [_Slot(threads) for _ in range(slots)]
 
     @property
     def slots(self) -> int:
@@ -57,8 +62,9 @@ class Processes:
 class _Slot:
     """One process and the connection to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int) -> None:
         self.busy = False
+        self._threads = threads
         self._running: tuple[SpawnProcess, Connection] | None = None
 
     @property
@@ -75,7 +81,7 @@ class _Slot:
         if self._running is not None and not self._running[0].is_alive():
             self.stop()
         if self._running is None:
-            self._running = _started()
+            self._running = _started(self._threads)
         self._running[1].send((function, arguments))
         self.busy = True
 
@@ -114,17 +120,28 @@ class _Slot:
         return f"the process that ran this ended with exit code {code}"
 
 
-def _started() -> tuple[SpawnProcess, Connection]:
+def usable_cores() -> int:
+    """Return how many cores this process may use, which are fewer than the machine's where an affinity says so."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _started(threads: int) -> tuple[SpawnProcess, Connection]:
     context = multiprocessing.get_context("spawn")  # a fork would copy locks of threads that it does not have
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process = context.Process(target=_serve, args=(theirs, threads), daemon=True)
     process.start()
     theirs.close()  # so that the connection ends when the process does
     return process, ours
 
 
-def _serve(connection: Connection) -> None:
-    """Run calls until the other end is closed. Ctrl-C is for the parent to handle."""
+def _serve(connection: Connection, threads: int) -> None:
+    """Run calls until the other end is closed. Ctrl-C is for the parent to handle.
+
+    Libraries that count in threads read OMP_NUM_THREADS when a call first imports them.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:

@@ -12,13 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cuvee.evaluate.model import (
-    Device,
-    Dtype,
-    LanguageModel,
-    fitting_threads,
-    load_model,
-)  # first: it tells of the extra
+# It comes first, since it tells of the extra.
+from cuvee.evaluate.model import Device, Dtype, LanguageModel, fitting_threads, load_model
 
 # isort: split
 from blake3 import blake3
