@@ -1,5 +1,6 @@
 """Every fast way gives what the plain way gives, for models that nobody here foresaw, or is not taken."""
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,32 @@ def test_sixteen_bits_are_no_reason_to_go_the_plain_way(dtype: torch.dtype) -> N
     found = abilities(make_network("llama").to(dtype))
     assert found.way(PLACES).name == "padded"
     assert found.branches(PLACES)
+
+
+@pytest.fixture(scope="module", params=[torch.bfloat16, torch.float16])
+def deep_network(request: pytest.FixtureRequest) -> Any:
+    """A network whose many layers round so much that logits differ by more than the steps that a few layers need."""
+    torch.manual_seed(0)
+    config = make_network("llama").config
+    config.num_hidden_layers = 30
+    config.initializer_range = 0.2
+    config.layer_types = None
+    return transformers.LlamaForCausalLM(config).eval().to(request.param)
+
+
+def test_many_layers_are_no_reason_to_go_the_plain_way(deep_network: Any) -> None:
+    found = abilities(deep_network)
+    assert found.way(PLACES).name == "padded"
+    assert found.branches(PLACES)
+
+
+# Not lose_first_token: one layer of thirty that forgets one token moves the logits by less than bfloat16 rounds.
+@pytest.mark.parametrize("plant", [ignore_mask, swallow_cache, count_positions_by_place])
+def test_a_fault_is_noticed_under_the_rounding_of_many_layers(deep_network: Any, plant: Plant) -> None:
+    network = copy.deepcopy(deep_network)
+    plant(network)
+    found = abilities(network)
+    assert found.way(20).name != "padded" or not found.branches(20)
 
 
 def test_a_model_that_sees_few_tokens_is_read_in_the_plain_way() -> None:
