@@ -44,7 +44,10 @@ class ModelRecord(_Part):
 
 
 class TextRecord(_Part):
-    """The text that it was shown: `digest` is of the token ids, `counted` how many positions count."""
+    """The text that it was shown: `digest` is of the token ids, `counted` how many positions count.
+
+    `unread` tokens lie behind the cut of their documents.
+    """
 
     name: str
     digest: str
@@ -53,6 +56,7 @@ class TextRecord(_Part):
     counted: int
     positions: Literal["all", "answer", "prompt"]
     length: int
+    unread: int = 0
 
 
 class Figures(_Part):

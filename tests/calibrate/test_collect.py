@@ -175,8 +175,9 @@ def test_text_of_too_few_positions_is_refused(tmp_path: Path) -> None:
 
 def test_an_output_that_exists_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    with pytest.raises(RecipeError, match="exists already"):
+    with pytest.raises(RecipeError, match="exists already") as raised:
         collected(saved("llama", tmp_path / "model"), tmp_path / "out")
+    assert raised.value.hint == "name another"
 
 
 @pytest.mark.parametrize(

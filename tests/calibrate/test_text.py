@@ -140,6 +140,16 @@ def test_each_text_that_several_experts_have_is_warned_of(tmp_path: Path, model:
     ]
 
 
+def test_a_book_in_one_piece_is_warned_of(tmp_path: Path, model: LanguageModel) -> None:
+    (tmp_path / "book.txt").write_text("abcd " * 100, encoding="utf-8")
+    whole, parted = (read_text(str(tmp_path / "book.txt"), model, length=length) for length in (20, 1000))
+    assert (whole.tokens, parted.unread) == (20, 0)
+    assert whole.unread == parted.tokens - 20
+    (warning,) = (each for each in warnings_of({"one": whole}, "all") if "is cut" in each)
+    assert warning.startswith(f"one: 20 of {parted.tokens} tokens of ")
+    assert not any("is cut" in each for each in warnings_of({"one": parted}, "all"))
+
+
 def test_doubtful_texts_are_warned_of(tmp_path: Path, model: LanguageModel) -> None:
     small = read_text(write(tmp_path / "t.jsonl", {"text": "a"}), model)
     found = warnings_of({"one": small, "two": small}, "all")

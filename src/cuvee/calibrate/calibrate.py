@@ -39,7 +39,7 @@ def calibrate(
     Raises RecipeError for too little or private text and for an `out` that exists, CheckpointError for the model,
     EvaluationError for a model with an encoder or whose blocks cannot be run alone.
     """
-    refuse_existing(out, overwrite=False)
+    refuse_existing(out, overwrite=None)
     how.check()
     source = model_to_read(model, hub, progress)
     folder, weights = _runnable(model, source, hub, progress)

@@ -93,7 +93,7 @@ def collect(
             model=model,
             text=TextRecord(
                 name=text.name, digest=text.digest, documents=len(text.documents), tokens=text.tokens,
-                counted=counted, positions=how.positions, length=how.length,
+                counted=counted, positions=how.positions, length=how.length, unread=text.unread,
             ),
             keep=how.keep, rows=how.rows, rank=how.rank, loss=loss, loss_tokens=tokens,
             dtype=how.dtype, device=network.device.type,

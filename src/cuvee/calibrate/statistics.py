@@ -33,7 +33,7 @@ class StatisticsWriter:
         self._end = 0
 
     def __enter__(self) -> "StatisticsWriter":
-        refuse_existing(self.out, overwrite=False)
+        refuse_existing(self.out, overwrite=None)
         try:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(parents=True)
@@ -74,7 +74,7 @@ class StatisticsWriter:
             (self._folder / RECORD_FILE).write_text(
                 record.model_dump_json(indent=1, by_alias=True) + "\n", encoding="utf-8"
             )
-            refuse_existing(self.out, overwrite=False)  # it may have appeared since the start
+            refuse_existing(self.out, overwrite=None)  # it may have appeared since the start
             os.rename(self._folder, self.out)
         except OSError as error:
             raise write_error(error, self.out) from error

@@ -57,10 +57,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Text:
-    """The documents of one model, in the order of their file."""
+    """The documents of one model, in the order of their file; `unread` tokens of them lie behind the cut."""
 
     name: str
     documents: tuple[Document, ...]
+    unread: int = 0
 
     @property
     def tokens(self) -> int:
@@ -91,7 +92,7 @@ def read_text(place: str, reader: Reader, *, tokens: int = 65536, length: int = 
     Raises RecipeError for a private part, EvaluationError for what cannot be read.
     """
     documents: list[Document] = []
-    seen = 0
+    seen = unread = 0
     for number, (ids, answer_from) in enumerate(_tokenised(place, reader), start=1):
         if reader.encoder_decoder:
             document = _two_sided(ids[:answer_from], ids[answer_from:], length, f"{place}: document {number}")
@@ -102,11 +103,12 @@ def read_text(place: str, reader: Reader, *, tokens: int = 65536, length: int = 
             document = Document(tuple(cut), min(answer_from, len(cut)))
         documents.append(document)
         seen += len(document.ids)
+        unread += len(ids) - len(document.ids)
         if seen >= tokens:
             break
     if not documents:
         raise EvaluationError("there is no document in it", where=place)
-    return Text(place, tuple(documents))
+    return Text(place, tuple(documents), unread)
 
 
 def _two_sided(prompt: list[int], answer: list[int], length: int, where: str) -> Document:
@@ -269,17 +271,30 @@ def _of_task(task: Task, reader: Reader) -> Iterator[tuple[list[int], int]]:
 
 
 def warnings_of(texts: Mapping[str, Text], wanted: Positions) -> list[str]:
-    """Return what makes a repair doubtful: too little text, one text for all experts, no answers."""
+    """Return what makes a repair doubtful: too little text, or little of it read, one for all experts, no answers."""
     found = []
     for expert, text in texts.items():
         positions = text.counted(wanted)
         if positions < FEWEST_POSITIONS:
             found.append(f"{expert}: {positions} positions of text; {FEWEST_POSITIONS} at least say enough")
+        cut = cut_warning(text.name, text.tokens, text.unread)
+        if cut:
+            found.append(f"{expert}: {cut}")
         if not text.has_answers:
             found.append(
                 f"{expert}: its text has no answers; what it does not show, chat and answer format, may be lost"
             )
     return found + _same_texts(texts)
+
+
+def cut_warning(name: str, tokens: int, unread: int) -> str:
+    """Say that most of a text lies behind the cut of its documents, as of a book in one piece; "" if it does not."""
+    if unread <= tokens:
+        return ""
+    return (
+        f"{tokens} of {tokens + unread} tokens of {name} are read, since each document is cut; "
+        "part long ones by blank lines or into rows, or raise the length"
+    )
 
 
 def _same_texts(texts: Mapping[str, Text]) -> list[str]:

@@ -302,12 +302,16 @@ def _replaced(out: Path) -> Path:
     return out.with_name(f".{out.name}.replaced")
 
 
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Raise RecipeError if `out` exists and may not be replaced. Only an earlier merge's folder may be."""
+def refuse_existing(out: Path, *, overwrite: bool | None) -> None:
+    """Raise RecipeError if `out` exists and may not be replaced. Only an earlier merge's folder may be.
+
+    `overwrite` is None where nobody can ask for it.
+    """
     if not out.exists() and not out.is_symlink():
         return
     if not overwrite:
-        raise RecipeError("the output exists already", where=str(out), hint="name another, or use --overwrite")
+        hint = "name another" if overwrite is None else "name another, or use --overwrite"
+        raise RecipeError("the output exists already", where=str(out), hint=hint)
     if out.is_dir() and not out.is_symlink():
         is_empty = not any(out.iterdir())
         if is_empty or (out / "cuvee.json").exists():

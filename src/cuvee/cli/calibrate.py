@@ -37,6 +37,7 @@ def command(
     """
     from cuvee.calibrate.calibrate import calibrate
     from cuvee.calibrate.collect import Collecting, kinds_in
+    from cuvee.calibrate.text import cut_warning
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
 
@@ -54,6 +55,9 @@ def command(
         hub=Hub(offline=offline),
         progress=shown_progress(),
     )
+    cut = cut_warning(record.text.name, record.text.tokens, record.text.unread)
+    if cut:
+        typer.echo(f"warning: {cut}", err=True)
     typer.echo(record.model_dump_json(indent=2, by_alias=True) if as_json else _in_words(record, out))
 
 
@@ -62,6 +66,10 @@ def _in_words(record: "Record", out: Path) -> str:
     loss = "" if record.loss is None else f"loss {record.loss:.4f} nats a token ({record.loss_tokens} tokens)\n"
     return (
         f"{out}: {len(record.sites)} inputs of {sum(map(len, record.sites.values()))} matrices\n"
-        f"{text.documents} documents, {text.tokens} tokens, {text.counted} positions counted\n"
+        f"{_documents(text.documents)}, {text.tokens} tokens, {text.counted} positions counted\n"
         f"{loss}{record.figures.seconds:.1f} s, {record.figures.peak_memory_bytes / 1e6:.0f} MB of memory"
     )
+
+
+def _documents(count: int) -> str:
+    return "1 document" if count == 1 else f"{count} documents"
