@@ -98,7 +98,7 @@ def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
         ("task.csv:5", "multiple choice with 1 answer_choices; at least 2 are needed"),
         ("task.csv:6", "id '0' appears twice"),
         ("task.csv:7", "input is blank"),
-        ("task.csv:7", "eval_type is 'classification', not 'multiple_choice' or 'generation'"),
+        ("task.csv:7", "eval_type is 'classification', not 'multiple_choice', 'generation', 'similarity' or 'text'"),
         ("task.csv:8", "answer_choices is neither a JSON list nor a Python list literal"),
     ]
 

@@ -148,9 +148,12 @@ def _print(report: "Report") -> None:
     from cuvee.cli.scores_table import figures_table, score_table
 
     console = Console()
-    console.print(score_table(report))
-    if figures := figures_table(report):
+    figures = figures_table(report)
+    if report.macro or not figures:
+        console.print(score_table(report))
+    if report.macro and figures:
         console.print()
+    if figures:
         console.print(figures)
     for note in report.notes:
         console.print(Text(f"note: {note}"))
@@ -161,11 +164,16 @@ def print_against_parents(compared: "AgainstParents") -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from cuvee.cli.scores_table import change_table, difference_table
+    from cuvee.cli.scores_table import change_table, difference_table, figures_beside_table
     from cuvee.report import short_names
 
     names = short_names([compared.blend.model, *compared.names])
     console = Console()
+    if compared.blend.figures:
+        console.print()
+        console.print(figures_beside_table([compared.blend, *compared.parents], names))
+    if not compared.differences:
+        return
     console.print()
     console.print(difference_table(names[0], names[1:], compared.differences))
     console.print()

@@ -12,6 +12,7 @@ from cuvee.report.evaluation import number, probability
 if TYPE_CHECKING:
     from cuvee.evaluate import Difference, Gap, Ranking, Report
     from cuvee.evaluate.parents import AgainstParents
+    from cuvee.evaluate.report import Figure
 
 STYLES = {"better": "green", "worse": "red", "tie": ""}
 
@@ -31,11 +32,31 @@ def figures_table(report: "Report") -> Table | None:
     """Show what is said of whole tasks and of groups, on the scale of each metric; None where nothing is."""
     if not report.figures:
         return None
-    table = _table("task or group", "metric", right=("items", "value", "standard error"))
+    has_intervals = any(figure.interval for figure in report.figures)
+    last = ("95 % interval",) if has_intervals else ()
+    table = _table("task or group", "metric", right=("items", "value", "standard error", *last))
     for figure in report.figures:
-        error = "-" if figure.standard_error is None else number(figure.standard_error)
-        table.add_row(*map(Text, (figure.task, figure.metric, str(figure.n), number(figure.value), error)))
+        cells = [figure.task, figure.metric, str(figure.n), number(figure.value), *_sureness(figure)]
+        table.add_row(*map(Text, cells[: len(table.columns)]))
     return table
+
+
+def figures_beside_table(reports: Sequence["Report"], names: Sequence[str]) -> Table:
+    """Show the figures of a blend and of its parents, with the interval of each."""
+    table = _table("task or group", "metric", "model", right=("items", "value", "standard error", "95 % interval"))
+    for place, figure in enumerate(reports[0].figures):
+        for name, report in zip(names, reports, strict=True):
+            own = report.figures[place]
+            cells = (own.task, own.metric, name, str(own.n), number(own.value), *_sureness(own))
+            table.add_row(*map(Text, cells), style="bold" if own is figure else "")
+    return table
+
+
+def _sureness(figure: "Figure") -> tuple[str, str]:
+    """Write the standard error and the interval of a figure, a dash for what is not known."""
+    error = "-" if figure.standard_error is None else number(figure.standard_error)
+    interval = " to ".join(map(number, figure.interval)) if figure.interval else "-"
+    return error, interval
 
 
 def ranking_table(ranking: "Ranking", names: Sequence[str]) -> Table:

@@ -12,6 +12,7 @@ from cuvee.evaluate.answers import answer
 from cuvee.evaluate.batches import BatchSize
 from cuvee.evaluate.choices import Scoring
 from cuvee.evaluate.harness import Harnessed, run_lm_eval
+from cuvee.evaluate.kinds import kind_of, open_judge
 from cuvee.evaluate.kit import kit_style
 from cuvee.evaluate.model import Device, Dtype, LanguageModel, fitting_threads, load_model
 from cuvee.evaluate.prompt import Prompt
@@ -27,6 +28,11 @@ class Answerer(Protocol):
     @property
     def model(self) -> LanguageModel | Served:
         """The model itself: its name, its digests and its context length."""
+        ...
+
+    @property
+    def cuts(self) -> str:
+        """The side on which items that are too long are cut."""
         ...
 
     @property
@@ -71,6 +77,7 @@ class InMemory:
     """A model that is loaded here."""
 
     model: LanguageModel
+    cuts: str = "left"
 
     @property
     def own_prompt(self) -> Mapping[str, Any]:
@@ -119,6 +126,7 @@ class OnServer:
     """A model behind a server. It has no prompt of its own, and the server alone knows how it reads."""
 
     model: Served
+    cuts: str = "left"
 
     @property
     def own_prompt(self) -> Mapping[str, Any]:
@@ -157,4 +165,8 @@ def answerer_of(model: "str | Path | LanguageModel | Served", device: Device, dt
         return OnServer(model)
     if isinstance(model, LanguageModel):
         return InMemory(model)
-    return InMemory(load_model(as_path(model, "model"), device=device, dtype=dtype))
+    folder = as_path(model, "model")
+    kind = kind_of(folder)
+    if kind == "writer":
+        return InMemory(load_model(folder, device=device, dtype=dtype))
+    return open_judge(folder, kind, device, dtype)

@@ -3,11 +3,13 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from cuvee.errors import EvaluationError
 from cuvee.evaluate.batches import BatchSize, Work
 from cuvee.evaluate.choices import Choice, Scoring, choose
 from cuvee.evaluate.extract import extracted, named_choice
 from cuvee.evaluate.generate import Text, generate
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.perplexity import foretell
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.samples import Answer, ScoredChoice, batch_name
 from cuvee.evaluate.task import Sample
@@ -29,24 +31,41 @@ def answer(
     """
     scored: list[Sample] = []
     written: list[Sample] = []
+    foretold: list[Sample] = []
     for sample in samples:
-        if sample.eval_type == "multiple_choice" and prompt.answer_by == "likelihood":
+        check_writable(sample)
+        if sample.eval_type == "text":
+            foretold.append(sample)
+        elif sample.eval_type == "multiple_choice" and prompt.answer_by == "likelihood":
             scored.append(sample)
         else:
             written.append(sample)
-    work = _work(scored, missing, batches)
-    yield from map(_named, _choices(model, scored, prompt, scoring, batch_size, work))
-    work = _work(written, missing, batches)
-    yield from map(_named, _texts(model, written, prompt, batch_size, work))
+    work = work_of(scored, missing, batches)
+    yield from map(named, _choices(model, scored, prompt, scoring, batch_size, work))
+    work = work_of(written, missing, batches)
+    yield from map(named, _texts(model, written, prompt, batch_size, work))
+    work = work_of(foretold, missing, batches)
+    yield from map(named, foretell(model, foretold, batch_size=batch_size, work=work))
 
 
-def _named(batch: list[Answer]) -> list[Answer]:
+def check_writable(sample: Sample) -> None:
+    """Raise for an item that a model that writes text cannot answer: pairs of texts."""
+    if sample.eval_type == "similarity":
+        message = f"the item '{sample.id}' is a similarity, which an embedding model answers; this model writes text"
+        raise EvaluationError(message)
+    if sample.second:
+        message = f"the item '{sample.id}' has a second text, which a classifier reads; this model writes text"
+        raise EvaluationError(message, hint="put both texts into 'input'")
+
+
+def named(batch: list[Answer]) -> list[Answer]:
     """Give each answer the name of its batch."""
     name = batch_name([answer.id for answer in batch])
     return [replace(answer, batch=name) for answer in batch]
 
 
-def _work(samples: Sequence[Sample], missing: Collection[str], batches: Sequence[Sequence[str]]) -> Work:
+def work_of(samples: Sequence[Sample], missing: Collection[str], batches: Sequence[Sequence[str]]) -> Work:
+    """Return which samples are to be computed, those of a kept batch together."""
     places = {sample.id: place for place, sample in enumerate(samples)}
     left = {place for name, place in places.items() if name in missing}
     groups = []

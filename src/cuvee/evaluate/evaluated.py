@@ -105,4 +105,10 @@ def _task(name: str, task: Mapping[str, Any], lines: tuple[Line, ...]) -> TaskRe
 
 
 def _figures(name: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
-    return tuple(Figure(name, metric, **figures) for metric, figures in metrics.items())
+    return tuple(Figure(name, metric, **_intervals(figures)) for metric, figures in metrics.items())
+
+
+def _intervals(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the numbers of a figure with its interval, if it has one, as a pair."""
+    interval = figures.get("interval")
+    return {**figures, "interval": tuple(interval) if interval else None}

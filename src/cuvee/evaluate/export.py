@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from cuvee.errors import EvaluationError
+from cuvee.evaluate.metrics import needs_more_than_answers
 from cuvee.evaluate.output import writing
 from cuvee.evaluate.task import Sample, Task
 
@@ -50,7 +51,12 @@ def export_to_lm_eval(task: Task, folder: str | Path) -> Path:
 def _check(task: Task) -> None:
     kinds = {sample.eval_type for sample in task.samples}
     problem = None
-    if len(kinds) > 1:
+    other = needs_more_than_answers(task.metrics, task.samples)
+    if other is not None:
+        problem = f"has {other}"
+    elif any(sample.second for sample in task.samples):
+        problem = "has items of two texts"
+    elif len(kinds) > 1:
         problem = "mixes multiple choice and generation"
     elif task.prompt.chat_template:
         problem = "asks by a chat template; leave it out and use lm-eval's --apply_chat_template"

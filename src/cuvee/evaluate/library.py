@@ -27,6 +27,11 @@ except Exception as error:  # a broken installation fails in any way
     raise unknown_version("transformers", f"{type(error).__name__}: {error}") from error
 
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
+HEADS = {
+    "classifier": "AutoModelForSequenceClassification", "masked": "AutoModelForMaskedLM", "embedder": "AutoModel",
+}  # fmt: skip
+"""The classes of models that write no text."""
+
 CACHE_KEYWORDS = ("cache", "past_key_values", "cache_params")
 """Names under which a network may take a cache, the newest first."""
 
@@ -162,18 +167,39 @@ def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield from _tensors(attribute, item)
 
 
-def load_network(path: Path, dtype: torch.dtype, *, split: bool) -> tuple[Any, Any]:
+def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "writer") -> tuple[Any, Any]:
     """Load a network and its tokenizer from a folder, without network access and without code from the folder.
 
-    Raises EvaluationError for a folder that transformers cannot read, PlatformError where transformers itself fails.
+    `kind` is `writer` or one of HEADS. Raises EvaluationError for a folder that transformers cannot read, PlatformError
+    where transformers itself fails.
     """
     if split and find_spec("accelerate") is None:
         raise MissingExtra("split", missing="accelerate")
     with blaming(str(path), "load"), _quiet():
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
         spread = {"device_map": "auto"} if split else {}
-        module = _class_for(config).from_pretrained(path, config=config, dtype=dtype, **spread, **OFFLINE)
+        options = {"config": config, "dtype": dtype, **spread, **OFFLINE}
+        if kind == "writer":
+            module = _class_for(config).from_pretrained(path, **options)
+        else:
+            loader = getattr(transformers, HEADS[kind])
+            module, found = loader.from_pretrained(path, **options, output_loading_info=True)
+            _check_all_there(found, kind, path)
         return module, transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+
+
+def _check_all_there(found: Mapping[str, Any], kind: str, path: Path) -> None:
+    """Raise for parameters that the files lack: transformers would draw them at random."""
+    missing = sorted(name for name in found["missing_keys"] if kind != "embedder" or not name.startswith("pooler."))
+    mismatched = [str(each[0]) for each in found["mismatched_keys"]]
+    if missing or mismatched:
+        message = f"the weights of '{[*missing, *mismatched][0]}' are missing or of another shape"
+        raise EvaluationError(message, where=str(path), hint=f"the config says that this is a {kind}")
+
+
+def is_masked_kind(config: Any) -> bool:
+    """Say whether a model reads a text in both directions, as those that fill in masks do."""
+    return type(config) in transformers.MODEL_FOR_MASKED_LM_MAPPING
 
 
 def load_skeleton(path: Path) -> tuple[Any, Any]:

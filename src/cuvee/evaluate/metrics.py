@@ -1,15 +1,18 @@
 """How an answer is judged against the target: functions from texts to a score between 0 and 1.
 
-`accuracy` compares choices and is for multiple choice only. `instructions` needs no target: the input says what is
-asked. The others compare text; for a multiple-choice item that is the text of the choice.
+`accuracy` compares choices and is for multiple choice only; `mrr` and `ndcg` look at the rank of the right choice.
+`instructions` needs no target: the input says what is asked. Those of `WHOLE` judge a task as a whole and no item. The
+others compare text; for a multiple-choice item that is the text of the choice.
 """
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import cache, partial
+from itertools import chain
 from typing import Any
 
 from cuvee.errors import EvaluationError, MissingExtra, closest, several
@@ -93,6 +96,30 @@ def _sacrebleu() -> Any:
     return sacrebleu
 
 
+def reciprocal_rank(rank: int) -> float:
+    """One over the rank of the right choice, for the mean reciprocal rank."""
+    return 1 / rank
+
+
+def gain(rank: int) -> float:
+    """The normalised discounted gain of the right choice among the first ten."""
+    return 1 / math.log2(1 + rank) if rank <= NDCG_DEPTH else 0.0
+
+
+def rank_of(choice: int, scores: Sequence[float]) -> int:
+    """Return the place of a choice among all by their scores, from 1; of equals the first is ahead."""
+    better = sum(score > scores[choice] for score in scores)
+    return 1 + better + sum(score == scores[choice] for score in scores[:choice])
+
+
+NDCG_DEPTH = 10
+RANK_METRICS: Mapping[str, Callable[[int], float]] = {"mrr": reciprocal_rank, "ndcg": gain}
+WHOLE = {
+    "similarity": ("spearman", "pearson"),
+    "text": ("bits_per_byte", "perplexity", "byte_perplexity", "word_perplexity"),
+}
+"""The metrics of whole tasks, by the kind of their items."""
+
 TEXT_METRICS: Mapping[str, Callable[[str, str], float]] = {
     "exact_match": exact_match,
     "normalised_match": normalised_match,
@@ -105,25 +132,49 @@ TEXT_METRICS: Mapping[str, Callable[[str, str], float]] = {
 NEEDS = {
     "accuracy": "multiple-choice items",
     "instructions": "generation items",
+    **dict.fromkeys(RANK_METRICS, "multiple-choice items"),
+    **dict.fromkeys(WHOLE["similarity"], "similarity items"),
+    **dict.fromkeys(WHOLE["text"], "text items"),
+    **dict.fromkeys(TEXT_METRICS, "generation or multiple-choice items"),
     "number_match": "a number in every target",
 }
-METRICS = ("accuracy", "instructions", *TEXT_METRICS)
+OF_WHOLE_TASKS = tuple(chain.from_iterable(WHOLE.values()))
+METRICS = ("accuracy", *RANK_METRICS, "instructions", *TEXT_METRICS, *OF_WHOLE_TASKS)
+
+
+def needs_more_than_answers(metrics: Sequence[str], samples: Sequence[Sample]) -> str | None:
+    """Name a metric or kind of item that cannot be judged by the predictions alone, item by item; None for none.
+
+    Searches and competitions judge so.
+    """
+    metric = next((metric for metric in metrics if metric in RANK_METRICS or metric in OF_WHOLE_TASKS), None)
+    if metric is not None:
+        return f"the metric '{metric}'"
+    kind = next((sample.eval_type for sample in samples if sample.eval_type in WHOLE), None)
+    return f"items of the kind '{kind}'" if kind else None
 
 
 def default_metrics(samples: Sequence[Sample]) -> tuple[str, ...]:
     """Name the metric of a task that names none."""
-    only_choices = all(sample.eval_type == "multiple_choice" for sample in samples)
-    return ("accuracy",) if only_choices else ("exact_match",)
+    kinds = {sample.eval_type for sample in samples}
+    if len(kinds) == 1:
+        kind = kinds.pop()
+        return ("accuracy",) if kind == "multiple_choice" else WHOLE.get(kind, ("exact_match",))[:2]
+    return ("exact_match",)
 
 
-def score(metric: str, sample: Sample, prediction: int | str) -> float | None:
-    """Judge one prediction; None where there is nothing to judge it by."""
+def score(metric: str, sample: Sample, prediction: int | str, scores: Sequence[float] | None = None) -> float | None:
+    """Judge one prediction, by the scores of all choices if ranks count; None where there is nothing to judge it by."""
+    if metric in OF_WHOLE_TASKS:
+        return None
     if metric == "instructions":
         return followed(sample.input, str(prediction))
     if sample.target is None:
         return None
     if metric == "accuracy":
         return float(prediction == sample.target)
+    if metric in RANK_METRICS:
+        return RANK_METRICS[metric](rank_of(int(sample.target), scores)) if scores else None
     return TEXT_METRICS[metric](sample.text_of(prediction), sample.text_of(sample.target))
 
 
@@ -153,8 +204,10 @@ def _known() -> str:
 def _fits(metric: str, sample: Sample) -> bool:
     if metric == "instructions":
         return sample.eval_type == "generation"
+    if sample.eval_type in WHOLE or metric in OF_WHOLE_TASKS:
+        return metric in WHOLE.get(sample.eval_type, ())
     if sample.target is None:
         return True
-    if metric == "accuracy":
+    if metric == "accuracy" or metric in RANK_METRICS:
         return sample.eval_type == "multiple_choice"
     return metric != "number_match" or last_number(sample.text_of(sample.target)) is not None

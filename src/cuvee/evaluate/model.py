@@ -1,10 +1,10 @@
 """A language model with its tokenizer, loaded through transformers from a folder: no network, no code from there."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -153,15 +153,23 @@ def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "f
     `auto` takes a CUDA device if there is one; `split` lets accelerate spread the layers over all devices, and over
     memory and disk where they are not enough. Raises EvaluationError for a folder that is neither.
     """
-    path = Path(folder)
+    return _loaded(Path(folder), device, dtype, load_network)
+
+
+def load_headed(folder: Path, kind: str, *, device: Device, dtype: Dtype) -> LanguageModel:
+    """Load a model that writes no text with the head of its kind: `classifier`, `masked` or `embedder`."""
+    return _loaded(folder, device, dtype, partial(load_network, kind=kind))
+
+
+def _loaded(path: Path, device: Device, dtype: Dtype, load: Callable[..., tuple[Any, Any]]) -> LanguageModel:
     place = pick_device(device)
     if dtype not in get_args(Dtype):
         raise RecipeError(f"dtype '{dtype}' is none of {', '.join(get_args(Dtype))}")
     if not (path / "config.json").is_file():
         raise EvaluationError("no model folder: there is no config.json", where=str(path))
-    network, tokenizer = load_network(path, getattr(torch, dtype), split=device == "split")
+    network, tokenizer = load(path, getattr(torch, dtype), split=device == "split")
     return LanguageModel(
-        name=str(folder),
+        name=str(path),
         digest=weights_digest(path),
         network=(network if device == "split" else network.to(place)).eval(),
         tokenizer=tokenizer,

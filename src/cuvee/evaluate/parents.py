@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from cuvee.checkpoint.stored_file import changed_files
 from cuvee.errors import CheckpointError, EvaluationError
-from cuvee.evaluate.report import Report
+from cuvee.evaluate.report import Report, by_task
 from cuvee.evaluate.statistics import Difference, Gap, paired_difference
 from cuvee.foreign import open_files
 from cuvee.hub import Hub
@@ -85,10 +85,14 @@ class AgainstParents:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the parents' own scores in plain types."""
-        parents = [
-            {"model": name, "model_digest": report.model_digest, **difference.to_json()}
-            for name, report, difference in zip(self.names, self.parents, self.differences, strict=True)
-        ]
+        parents = []
+        for place, (name, report) in enumerate(zip(self.names, self.parents, strict=True)):
+            entry: dict[str, Any] = {"model": name, "model_digest": report.model_digest}
+            if self.differences:
+                entry |= self.differences[place].to_json()
+            if report.figures:
+                entry["figures"] = by_task(report.figures)
+            parents.append(entry)
         tasks = {
             change.task: {
                 "outcome": change.outcome,
@@ -136,7 +140,7 @@ def evaluate_with_parents(
 
     for (blend, place), parents in zip(blends, families, strict=True):
         report = measure(blend, place, heard())
-        if report.macro is None:
+        if report.macro is None and not report.figures:
             raise EvaluationError("the tasks have no targets to compare a blend and its parents by")
         for parent in parents:
             if parent.folder not in measured:
@@ -153,7 +157,12 @@ def output_of(parent: Parent, out: Path) -> Path:
 
 
 def against_parents(blend: Report, names: Sequence[str], parents: Sequence[Report]) -> AgainstParents:
-    """Compare a blend with its parents on the same items. Raises EvaluationError if they are not the same."""
+    """Compare a blend with its parents on the same items. Raises EvaluationError if they are not the same.
+
+    Where no item has a score there are no differences: the reports' figures of whole tasks stand beside each other.
+    """
+    if blend.macro is None and all(report.macro is None for report in parents):
+        return AgainstParents(blend, tuple(names), tuple(parents), (), ())
     differences = tuple(paired_difference(blend, parent) for parent in parents)
     changes = tuple(_change(task, blend, names, parents, differences) for task in differences[0].tasks)
     return AgainstParents(blend, tuple(names), tuple(parents), differences, changes)

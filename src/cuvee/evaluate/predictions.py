@@ -90,7 +90,7 @@ def _problems(
 def _unfit(prediction: str, sample: Sample) -> str | None:
     if not prediction.strip():
         return "the prediction is blank"
-    if sample.eval_type == "generation":
+    if sample.eval_type != "multiple_choice":
         return None
     count = len(sample.choices)
     if prediction.isascii() and prediction.isdecimal() and int(prediction) < count:

@@ -41,7 +41,8 @@ class Score:
 class Figure:
     """A value of a whole task or group that is no mean of its items' scores: perplexity, BLEU, the average of a group.
 
-    It has the scale of its metric, and counts in no macro average. `standard_error` is None where nobody knows it.
+    It has the scale of its metric, and counts in no macro average. `standard_error` is None where nobody knows it, and
+    `interval` where no 95 % interval is known.
     """
 
     task: str
@@ -49,10 +50,12 @@ class Figure:
     n: int
     value: float
     standard_error: float | None
+    interval: tuple[float, float] | None = None
 
     def figures(self) -> dict[str, Any]:
         """Return the numbers alone."""
-        return {"n": self.n, "value": self.value, "standard_error": self.standard_error}
+        numbers = {"n": self.n, "value": self.value, "standard_error": self.standard_error}
+        return numbers | ({"interval": list(self.interval)} if self.interval else {})
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Item:
 class TaskReport:
     """Results of a task. `scores` follow the task's metrics, the main metric first; empty if no target is known.
 
-    `truncated` items were too long for the model and were cut on the left. `prompt` has the keys in which the task's
+    `truncated` items were too long for the model and were cut. `prompt` has the keys in which the task's
     prompt differs from the defaults. `figures` are of metrics that no item has a share of.
     """
 
@@ -139,7 +142,7 @@ class Report:
             "tokens": self.tokens,
             "notes": list(self.notes),
             "reading": dict(self.reading),
-            "groups": _by_task(self.groups),
+            "groups": by_task(self.groups),
         }
 
     def write(self, folder: Path) -> None:
@@ -174,7 +177,8 @@ def _task_json(task: TaskReport) -> dict[str, Any]:
     }
 
 
-def _by_task(figures: Sequence[Figure]) -> dict[str, dict[str, Any]]:
+def by_task(figures: Sequence[Figure]) -> dict[str, dict[str, Any]]:
+    """Return figures in plain types, by their task or group and metric."""
     by_task: dict[str, dict[str, Any]] = {}
     for figure in figures:
         by_task.setdefault(figure.task, {})[figure.metric] = figure.figures()

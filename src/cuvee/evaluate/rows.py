@@ -7,6 +7,7 @@ an error is the line on which the row starts.
 import ast
 import csv
 import json
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
@@ -14,20 +15,26 @@ from typing import TypeVar, cast
 from cuvee.errors import EvaluationError, closest, several
 from cuvee.evaluate.task import EvalType, Sample
 
-COLUMNS = ("id", "input", "eval_type", "answer_choices", "target")
+COLUMNS = ("id", "input", "eval_type", "answer_choices", "target", "second")
 REQUIRED = ("id", "input", "eval_type")
-EVAL_TYPES = ("multiple_choice", "generation")
+EVAL_TYPES = ("multiple_choice", "generation", "similarity", "text")
 ABSENT = ("", "None")
 MAX_CHOICES_CHARACTERS = 100_000  # the literal parser is recursive: longer text can exhaust the stack
 MAX_FIELD_CHARACTERS = 16 * 2**20  # the csv module's own limit of 131072 is less than a long document
 MAX_SHOWN = 50
+PIECE_CHARACTERS = 2000
 
 Row = dict[str, object]
 T = TypeVar("T")
 
 
 def read_samples(path: Path) -> tuple[Sample, ...]:
-    """Read a `.csv` or `.jsonl` file. Raises all its problems together, also for a file without rows."""
+    """Read a `.csv` or `.jsonl` file. Raises all its problems together, also for a file without rows.
+
+    A `.txt` file is cut into texts of about PIECE_CHARACTERS at the ends of its lines.
+    """
+    if path.suffix == ".txt":
+        return _pieces(path)
     read = _csv_rows if path.suffix == ".csv" else _jsonl_rows
     problems: list[EvaluationError] = []
     samples: dict[str, Sample] = {}
@@ -135,8 +142,9 @@ def _sample(where: str, row: Row) -> tuple[Sample | None, list[EvaluationError]]
     choices: tuple[str, ...] = attempt(lambda: _choices(row.get("answer_choices"), eval_type), ())
     if problems:
         return None, problems
+    second = attempt(lambda: _second(row.get("second"), eval_type), "")
     target = attempt(lambda: _target(row.get("target"), eval_type, choices), None)
-    return (None, problems) if problems else (Sample(name, text, eval_type, choices, target), [])
+    return (None, problems) if problems else (Sample(name, text, eval_type, choices, target, second), [])
 
 
 def _text(row: Row, column: str) -> str:
@@ -152,7 +160,8 @@ def _eval_type(row: Row) -> EvalType:
     value = row["eval_type"]
     if value in EVAL_TYPES:
         return cast(EvalType, value)
-    raise ValueError(f"eval_type is {value!r}, not 'multiple_choice' or 'generation'")
+    *others, last = (f"'{kind}'" for kind in EVAL_TYPES)
+    raise ValueError(f"eval_type is {value!r}, not {', '.join(others)} or {last}")
 
 
 def _choices(value: object, eval_type: EvalType) -> tuple[str, ...]:
@@ -186,12 +195,55 @@ def _literal(text: str) -> object:
         return None
 
 
+def _second(value: object, eval_type: EvalType) -> str:
+    """Return the text beside the input. A similarity needs one; only multiple choice may have one besides."""
+    if value is None or value == "":
+        if eval_type == "similarity":
+            raise ValueError("a similarity needs a second text; the column 'second' is empty")
+        return ""
+    if not isinstance(value, str):
+        raise ValueError(f"second is {type(value).__name__}, not text")
+    if eval_type not in ("similarity", "multiple_choice"):
+        raise ValueError(f"second is for similarity and multiple_choice; this row is {eval_type}")
+    return value
+
+
 def _target(value: object, eval_type: EvalType, choices: tuple[str, ...]) -> int | str | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str):
         raise ValueError(f"target is {type(value).__name__}, not text or a number")
-    return value if eval_type == "generation" else _index(value, choices)
+    if eval_type == "multiple_choice":
+        return _index(value, choices)
+    if eval_type == "text":
+        raise ValueError("a text has no target")
+    if eval_type == "similarity" and not _is_number(value):
+        raise ValueError(f"target {value!r} of a similarity is not a number")
+    return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def _pieces(path: Path) -> tuple[Sample, ...]:
+    """Cut a text where a line ends, once a piece is long enough; blank pieces are left out."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+    except UnicodeDecodeError as error:
+        raise EvaluationError(f"not UTF-8: {error}", where=str(path)) from error
+    pieces = [""]
+    for line in lines:
+        if len(pieces[-1]) >= PIECE_CHARACTERS:
+            pieces.append("")
+        pieces[-1] += line
+    texts = [piece for piece in pieces if piece.strip()]
+    if not texts:
+        raise EvaluationError("no text", where=str(path))
+    return tuple(Sample(str(number), text, "text") for number, text in enumerate(texts, start=1))
 
 
 def _index(target: str, choices: tuple[str, ...]) -> int:

@@ -29,6 +29,7 @@ from cuvee.evaluate.samples import (
 )
 from cuvee.evaluate.suite import SUFFIXES, load_tasks
 from cuvee.evaluate.task import Sample, Task
+from cuvee.evaluate.task_figures import figures_of
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def evaluate(
     reading = answerer.reading.since(before)
     notes = [*_prompt_notes(own_prompt), *_reading_notes(reading)]
     for result in results:
-        notes += _notes(result, answerer.model.context_length)
+        notes += _notes(result, answerer.model.context_length, answerer.cuts)
     report = Report(
         model=name,
         model_digest=answerer.model.digest,
@@ -288,7 +289,7 @@ def _metrics(task: Task, sample: Sample, answer: Answer) -> dict[str, float]:
     """Score an answer by the metrics of its task, as far as they apply to the sample."""
     scores = {}
     for name in task.metrics:
-        score = metrics.score(name, sample, answer.prediction)
+        score = metrics.score(name, sample, answer.prediction, answer.scores)
         if score is not None:
             scores[name] = score
     return scores
@@ -320,6 +321,7 @@ def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
         truncated=sum(answer.cut > 0 for answer in answers.values()),
         tokens=sum(answer.tokens for answer in answers.values()),
         prompt=task.prompt.to_json(),
+        figures=figures_of(task, answers),
     )
 
 
@@ -332,11 +334,11 @@ def _reading_notes(reading: Reading) -> Iterator[str]:
         )
 
 
-def _notes(result: TaskReport, context_length: int) -> Iterator[str]:
+def _notes(result: TaskReport, context_length: int, side: str) -> Iterator[str]:
     n = len(result.items)
     blank = sum(item.prediction == "" for item in result.items)
     if result.truncated:
-        yield f"{result.task}: {result.truncated} of {n} items were cut on the left to fit {context_length} tokens"
+        yield f"{result.task}: {result.truncated} of {n} items were cut on the {side} to fit {context_length} tokens"
     if blank:
         yield f"{result.task}: {blank} of {n} predictions are blank"
     if result.figures:

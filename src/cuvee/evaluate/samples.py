@@ -67,7 +67,7 @@ class Kept:
 
 def item_key(model: str, sample: Sample, prompt: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
     """Return a digest that is equal for runs that give the same answer. Neither target nor metrics are part of it."""
-    item = [sample.id, sample.input, sample.eval_type, sample.choices]
+    item = [sample.id, sample.input, sample.eval_type, sample.choices, *sample.pair]
     content = json.dumps([REVISION, model, item, prompt, settings], sort_keys=True)
     return blake3(content.encode()).hexdigest()[:16]
 
@@ -84,6 +84,8 @@ def sample_line(sample: Sample, answer: Answer, metrics: Mapping[str, float], ke
     if answer.choices is not None:
         fields["choices"] = [choice.to_json() for choice in answer.choices]
     item = {"id": sample.id, "eval_type": sample.eval_type, "input": sample.input}
+    if sample.second:
+        item["second"] = sample.second
     return {**item, **fields, "target": sample.target, "metrics": dict(metrics), "key": key}
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from blake3 import blake3
 
 from cuvee.errors import EvaluationError, RecipeError
-from cuvee.evaluate.answers import answer_of_text
+from cuvee.evaluate.answers import answer_of_text, check_writable
 from cuvee.evaluate.batches import BatchSize
 from cuvee.evaluate.choices import Scoring, check_letters, scores_of_choices
 from cuvee.evaluate.client import Client
@@ -69,6 +69,10 @@ class Served:
     ) -> Iterator[list[Answer]]:
         """Answer the samples whose ids are in `missing`, a few at a time."""
         asked = [sample for sample in samples if sample.id in missing]
+        for sample in asked:
+            if sample.eval_type == "text":
+                raise RecipeError("texts are foretold in memory, not by a server", hint="give the model's folder")
+            check_writable(sample)
         if scoring == "kit":
             raise RecipeError("a server cannot score as the kit does", hint="score choices with 'sum'")
         if scoring == "letter":

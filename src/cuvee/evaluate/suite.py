@@ -19,7 +19,7 @@ from cuvee.errors import EvaluationError
 from cuvee.evaluate.task import Task, load_task
 from cuvee.evaluate.yaml_file import checked, has_key
 
-SUFFIXES = (".csv", ".jsonl", ".yaml", ".yml")
+SUFFIXES = (".csv", ".jsonl", ".txt", ".yaml", ".yml")
 
 
 class _Strict(BaseModel):

@@ -1,7 +1,8 @@
 """What a model is asked: a task is a list of samples, a prompt and the metrics that judge the answers.
 
 A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundled one. A bare data file is scored by
-`accuracy` if all its rows are multiple choice, else by `exact_match`.
+`accuracy` if all its rows are multiple choice, by `spearman` if they are similarities, by `bits_per_byte` if they are
+texts, else by `exact_match`. A `.txt` file is a task, too: its pieces are texts.
 """
 
 import json
@@ -19,7 +20,7 @@ from cuvee.evaluate.prompt import Prompt
 from cuvee.extras import install_command
 from cuvee.nearest import nearest
 
-EvalType = Literal["multiple_choice", "generation"]
+EvalType = Literal["multiple_choice", "generation", "similarity", "text"]
 PLAIN = Prompt()
 
 
@@ -27,7 +28,8 @@ PLAIN = Prompt()
 class Sample:
     """One item. `target` is an index into `choices` for multiple choice, text for generation, None if not known.
 
-    A generation item may carry choices; they are kept and not used.
+    A generation item may carry choices; they are kept and not used. `second` is a text beside the input: of a pair that
+    a classifier judges, or that is compared in a similarity, whose target is a number. A text has no target.
     """
 
     id: str
@@ -35,6 +37,12 @@ class Sample:
     eval_type: EvalType
     choices: tuple[str, ...] = ()
     target: int | str | None = None
+    second: str = ""
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """The second text, if there is one."""
+        return (self.second,) if self.second else ()
 
     def text_of(self, answer: int | str) -> str:
         """Return an answer as text: the choice that an index stands for, or the text itself."""
@@ -56,7 +64,7 @@ class Task:
     def digest(self) -> str:
         """BLAKE3 of what is asked and how it is judged: samples, prompt and metrics. Name, weight and paths are out."""
         content = {
-            "samples": [[s.id, s.input, s.eval_type, s.choices, s.target] for s in self.samples],
+            "samples": [[s.id, s.input, s.eval_type, s.choices, s.target, *s.pair] for s in self.samples],
             "prompt": self.prompt.to_json(),
             "metrics": self.metrics,
         }
@@ -73,16 +81,15 @@ def load_task(where: str | Path) -> Task:
     path = Path(where)
     if path.suffix in (".yaml", ".yml"):
         return read_task_yaml(_existing(path))
-    if path.suffix in (".csv", ".jsonl"):
+    if path.suffix in (".csv", ".jsonl", ".txt"):
         return _bare_task(_existing(path))
     return read_task_yaml(_bundled(str(where)))
 
 
 def _existing(path: Path) -> Path:
     if not path.is_file():
-        raise EvaluationError(
-            "no such task file", where=str(path), hint=nearest(str(path), suffixes=(".csv", ".jsonl", ".yaml", ".yml"))
-        )
+        hint = nearest(str(path), suffixes=(".csv", ".jsonl", ".txt", ".yaml", ".yml"))
+        raise EvaluationError("no such task file", where=str(path), hint=hint)
     return path
 
 
@@ -93,7 +100,7 @@ def _bundled(name: str) -> Path:
     guess = closest(name, known)
     meant = f"did you mean '{guess}'? " if guess else ""
     public = ", ".join(task for task in known if not task.endswith("-private"))
-    others = f"a .csv, .jsonl or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's{_to_install()}"
+    others = f"a .csv, .jsonl, .txt or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's{_to_install()}"
     raise EvaluationError(f"there is no bundled task '{name}'", hint=f"{meant}there are {public}; {others}")
 
 

@@ -52,8 +52,8 @@ def read_task_yaml(path: Path) -> Task:
 
 def _data_file(path: Path, name: str) -> Path:
     data = path.parent / name
-    if data.suffix not in (".csv", ".jsonl"):
-        raise EvaluationError(f"data is '{name}', which is neither .csv nor .jsonl", where=str(path))
+    if data.suffix not in (".csv", ".jsonl", ".txt"):
+        raise EvaluationError(f"data is '{name}', which is neither .csv nor .jsonl nor .txt", where=str(path))
     if not data.is_file():
         raise EvaluationError(f"the data file {data} does not exist", where=str(path))
     return data

@@ -125,7 +125,7 @@ function verdicts(place) {
   for (const side of sides()) {
     const given = answer(side, place);
     const metrics = given ? Object.entries(given.metrics).map(([name, value]) => `${name} ${Number(value.toFixed(3))}`) : [];
-    const cut = given && given.cut ? `, ${given.cut} tokens cut on the left` : "";
+    const cut = given && given.cut ? `, ${given.cut} tokens cut` : "";
     line.append(element("span", {}, mark(score(side, place)), ` ${data.models[side]} `,
       element("span", { class: "quiet" }, given ? metrics.join(", ") + cut : "did not answer")));
   }

@@ -339,6 +339,9 @@ def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:
     if len(by_name) < len(tasks):
         raise SearchError(f"two tasks have the same name among {', '.join(task.name for task in tasks)}")
     for task in tasks:
+        other = metrics.needs_more_than_answers(task.metrics[:1], task.samples)
+        if other is not None:
+            raise SearchError(f"a search has no place for {other}", where=task.name, hint="search by 'accuracy'")
         blank = [sample.id for sample in task.samples if _score(task, sample, "") is None]
         if blank:
             message = f"item '{blank[0]}' has no target, so that no answer to it has a score"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from blake3 import blake3
 
-from cuvee.errors import CuveeError, PlatformError, SubmissionError
+from cuvee.errors import CuveeError, EvaluationError, PlatformError, SubmissionError
 from cuvee.evaluate import Task, TaskReport, load_task
-from cuvee.evaluate.metrics import check_metrics
+from cuvee.evaluate.metrics import check_metrics, needs_more_than_answers
 from cuvee.evaluate.run import judged
 from cuvee.evaluate.samples import Answer
 from cuvee.evaluate.statistics import macro_score
@@ -73,6 +73,9 @@ def _load(task: CompetitionTask, place: Path) -> Task:
         loaded = load_task(place)
         if task.metrics:
             check_metrics(task.metrics, loaded.samples, where=str(place))
+        other = needs_more_than_answers(task.metrics or loaded.metrics, loaded.samples)
+        if other is not None:
+            raise EvaluationError(f"a competition has no place for {other}", where=str(place))
     except CuveeError as error:
         raise PlatformError(f"task '{task.name}' cannot be read: {error}") from error
     return replace(limited(loaded, task.limit, task.metrics), name=task.name, weight=task.weight)
