@@ -52,6 +52,7 @@ RULE_TEXTS = {
     "query_scale": "only `head_dim`; `hidden_size` / `num_attention_heads` in the largest model, told by its layers",
     "optional": "written as `final_logit_softcapping` if there is one",
     "every_fourth_unrotated": "every fourth layer unrotated",
+    "experts": "written as `expert_count`; a config has one of the two keys, or both with one number",
     "rotation": "written, as far as [said here](../how-to/export-to-gguf.md#how-positions-are-scaled)",
     "tie": "no head of its own if tied; one that is there must then be the embedding",
 }

@@ -19,7 +19,7 @@ def _group() -> None:
 def gguf(
     model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder, a file or org/name."),
     file: Path = typer.Argument(..., metavar="FILE", help="The GGUF file to write."),
-    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="How matrices are stored: f32, f16 or q8_0."),
+    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="For matrices: f32, f16, q8_0, q5_0 or q4_0."),
     split: str = typer.Option(
         None,
         "--split",

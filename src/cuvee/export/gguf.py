@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.write import write_error
 from cuvee.errors import CheckpointError, MissingExtra, RecipeError
 from cuvee.export.gguf_pooling import pooling_settings
@@ -28,6 +28,9 @@ from cuvee.structure.vocabulary import vocabulary_rows
 
 PIECE_ELEMENTS = 1 << 22
 """Numbers of a matrix that are held at a time, but for those whose rows change places."""
+
+LARGEST = {"F16": 1, "Q8_0": 127, "Q5_0": 16, "Q4_0": 8}
+"""What the largest number of float16, which scales are, is multiplied by in each type."""
 
 TELLING_NAMES = ("phi-3", "phi3", "modern-bert")
 """Names of models by which llama.cpp treats special tokens in another way (src/llama-vocab.cpp: model_name)."""
@@ -99,9 +102,7 @@ def export_gguf(
     for name, numbers in factors.items():
         writer.add_tensor_info(name, numbers.shape, numbers.dtype, numbers.nbytes)
     for tensor in tensors:
-        writer.add_tensor_info(
-            tensor.name, tensor.spec.shape, np.dtype(np.float32), tensor.nbytes, raw_dtype=tensor.kind
-        )
+        writer.add_tensor_info(tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, raw_dtype=tensor.kind)
     try:
         _write(writer, source, factors, tensors, progress or Silent())
         os.replace(partial, file)
@@ -164,24 +165,30 @@ def _write(
 
 
 def _pieces(source: TensorSource, tensor: GgufTensor) -> Iterator[np.ndarray]:
-    """Give a tensor's bytes, rows by rows. Raises CheckpointError for numbers that the type cannot hold."""
+    """Give a tensor's bytes, rows by rows, one part of a stack after the other."""
+    for spec in tensor.specs:
+        yield from _pieces_of(source, tensor, spec)
+
+
+def _pieces_of(source: TensorSource, tensor: GgufTensor, spec: TensorSpec) -> Iterator[np.ndarray]:
+    """Raises CheckpointError for numbers that the type cannot hold."""
     import gguf
 
-    shape = tensor.spec.shape
-    rows, width = (shape[0], shape[1]) if len(shape) == 2 else (1, tensor.spec.elements)
+    shape = spec.shape
+    rows, width = (shape[0], shape[1]) if len(shape) == 2 else (1, spec.elements)
     step = rows if tensor.order is not None else max(1, PIECE_ELEMENTS // width)
-    largest = float(np.finfo(np.float16).max) * {"F16": 1, "Q8_0": 127}.get(tensor.kind.name, np.inf)
+    largest = float(np.finfo(np.float16).max) * LARGEST.get(tensor.kind.name, np.inf)
     for first in range(0, rows, step):
-        piece = read_numbers(source, tensor.spec, first * width, min(step, rows - first) * width).reshape(-1, width)
+        piece = read_numbers(source, spec, first * width, min(step, rows - first) * width).reshape(-1, width)
         if tensor.order is not None:
             piece = piece.reshape(shape)[tensor.order].reshape(-1, width)
         if tensor.offset:
             piece = piece + np.float32(tensor.offset)
         if not np.isfinite(piece).all():
-            raise CheckpointError(f"'{tensor.spec.name}' holds NaN or infinity")
+            raise CheckpointError(f"'{spec.name}' holds NaN or infinity")
         if np.abs(piece).max(initial=0) > largest:
             hint = "write it with --type f32"
-            raise CheckpointError(f"'{tensor.spec.name}' holds numbers too large for {tensor.kind.name}", hint=hint)
+            raise CheckpointError(f"'{spec.name}' holds numbers too large for {tensor.kind.name}", hint=hint)
         yield gguf.quantize(piece, tensor.kind)
 
 

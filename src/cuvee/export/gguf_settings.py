@@ -248,6 +248,14 @@ def _every_fourth_unrotated(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     return {}
 
 
+def _experts(entry: ConfigKey, model: _Model) -> dict[str, Any]:
+    """Say how many experts there are. A config may call them by either key."""
+    counts = {model.values.get(key) for key in ("num_experts", "num_local_experts")} - {None}
+    if len(counts) > 1 or not all(type(count) is int and count > 0 for count in counts):
+        raise model.refusal(entry.key, "with one number of experts")
+    return {"expert_count": model.known.experts_of(model.values)}
+
+
 def _elsewhere(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     """Leave the value to others: the rotary embedding is stated by several keys, and ties need the tensors."""
     return {}
@@ -267,6 +275,7 @@ RULES: Mapping[str, Callable[[ConfigKey, _Model], dict[str, Any]]] = {
     "query_scale": _query_scale,
     "optional": _optional,
     "every_fourth_unrotated": _every_fourth_unrotated,
+    "experts": _experts,
     "rotation": _elsewhere,
     "tie": _elsewhere,
 }

@@ -1,6 +1,6 @@
 """A model's tensors as a GGUF file has them: their names, types, the order of their rows. None is lost or made up."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,8 @@ from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
 from cuvee.errors import CheckpointError
 from cuvee.foreign.gguf_names import Family, paired_rows
 
-Kind = Literal["f32", "f16", "q8_0"]
-FILE_TYPES = {"f32": 0, "f16": 1, "q8_0": 7}
+Kind = Literal["f32", "f16", "q8_0", "q5_0", "q4_0"]
+FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q5_0": 8}
 """What GGUF calls a file whose matrices are of a kind."""
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -23,14 +23,23 @@ _COMPARED_BYTES = 1 << 24
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """A tensor as it is written: its name, its type, and the order of its rows where they change places."""
+    """A tensor as it is written: its name, its type, and the order of its rows where they change places.
+
+    The tensors `specs`, of one shape, are stacked; mostly there is one, which is written as it is.
+    """
 
     name: str
-    spec: TensorSpec
+    specs: tuple[TensorSpec, ...]
     kind: Any
     nbytes: int
     order: np.ndarray | None
     offset: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole, with the number of tensors before it where they are stacked."""
+        own = self.specs[0].shape
+        return own if "_exps." not in self.name else (len(self.specs), *own)
 
 
 def gguf_tensors(
@@ -46,10 +55,18 @@ def gguf_tensors(
         notes.append("the head is the embedding, and is written once")
         specs.pop(HEAD)
     _check_complete(specs, source.config, known, place)
-    narrow = [name for name, spec in specs.items() if _kind(spec, kind) != _kind_wanted(spec, kind)]
+    narrow = [name for name, spec in specs.items() if _kind(spec, kind) == "F16" != _kind_wanted(spec, kind)]
     if narrow:
         notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and are written as F16: {narrow[0]}")
-    return [_gguf_tensor(name, spec, known, heads, kind, place) for name, spec in specs.items()]
+    stacks: dict[str, list[str]] = {}
+    for name in sorted(specs, key=_by_numbers):
+        stacks.setdefault(str(known.gguf_name(name)), []).append(name)
+    return [_gguf_tensor(whole, names, specs, known, heads, kind, place) for whole, names in stacks.items()]
+
+
+def _by_numbers(name: str) -> list[tuple[int, str]]:
+    """Order names by the numbers in them: expert 10 stands behind expert 9."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
 
 
 def is_bare(source: TensorSource) -> bool:
@@ -125,23 +142,35 @@ def _kind_wanted(spec: TensorSpec, kind: Kind) -> str:
 
 def _kind(spec: TensorSpec, kind: Kind) -> str:
     wanted = _kind_wanted(spec, kind)
-    return "F16" if wanted == "Q8_0" and spec.shape[-1] % 32 else wanted
+    return "F16" if wanted.startswith("Q") and spec.shape[-1] % 32 else wanted
 
 
 def _gguf_tensor(
-    name: str, spec: TensorSpec, known: Family, heads: Mapping[str, int], kind: Kind, place: Path
+    whole: str,
+    names: Sequence[str],
+    specs: Mapping[str, TensorSpec],
+    known: Family,
+    heads: Mapping[str, int],
+    kind: Kind,
+    place: Path,
 ) -> GgufTensor:
+    """Raises CheckpointError for tensors of several shapes that are to be stacked."""
     import gguf
 
-    chosen = gguf.GGMLQuantizationType[_kind(spec, kind)]
+    name, parts = names[0], tuple(specs[name] for name in names)
+    spec = parts[0]
+    other = next((part for part in parts if part.shape != spec.shape), None)
+    if other is not None:
+        message = f"'{other.name}' has shape {list(other.shape)}, and '{spec.name}' {list(spec.shape)}"
+        raise CheckpointError(message, where=str(place))
+    is_router = ".ffn_gate_inp." in whole  # llama.cpp's own converter keeps routers whole
+    chosen = gguf.GGMLQuantizationType["F32" if is_router else _kind(spec, kind)]
     block, block_bytes = gguf.GGML_QUANT_SIZES[chosen]
-    gguf_name = known.gguf_name(name)
-    assert gguf_name is not None, "seen when the names were checked"
     return GgufTensor(
-        gguf_name,
-        spec,
+        whole,
+        parts,
         chosen,
-        spec.elements // block * block_bytes,
+        len(parts) * spec.elements // block * block_bytes,
         _order(name, spec, heads, place) if known.rotated_rows else None,
         known.norm_offset if name.endswith("norm.weight") else 0,
     )

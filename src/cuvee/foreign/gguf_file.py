@@ -109,6 +109,9 @@ def open_gguf(path: Path) -> GgufCheckpoint:
     if known is None:
         hint = f"known are {', '.join(known_families())}"
         raise CheckpointError(f"the GGUF architecture {shown(key)} is not known", where=str(path), hint=hint)
+    if known.written_only:
+        hint = "use the model's safetensors files"
+        raise CheckpointError(f"GGUF files of {known.model_type} models are not read here", where=str(path), hint=hint)
     raw = np.memmap(path, np.uint8, "r")
     names = set(filter(None, (known.own_name(tensor.name) for tensor in header.tensors)))
     config = _config(known, header, names, _factors(header, raw, path), path)

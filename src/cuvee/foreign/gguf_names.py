@@ -33,6 +33,9 @@ class Family:
     - `window_period`: every layer but each `window_period`-th has a window, where the file does not say.
     - `largest`: models with so many layers have queries scaled by hidden_size / heads.
     - `local_rotation`: layers with a window have a rotary base of their own.
+    - `experts`: how many experts a layer has where the config does not say, 0 for families without any. Their tensors
+      have two numbers in transformers' names, and are stacked under one name in GGUF.
+    - `written_only`: files of the family are written here and not read.
     """
 
     key: str
@@ -50,6 +53,8 @@ class Family:
     window_period: int | None
     largest: int | None
     local_rotation: bool
+    experts: int
+    written_only: bool
 
     def own_name(self, gguf: str) -> str | None:
         """Return transformers' name of a GGUF tensor; None if it is not known."""
@@ -72,14 +77,25 @@ class Family:
                 biased |= set(words)
         names = set()
         for pattern in self.tensors.values():
-            copies = config["num_hidden_layers"] if "*" in pattern else 1
             has_bias = pattern.rpartition(".")[2] in biased
-            for layer in range(copies):
-                module = pattern.replace("*", str(layer))
+            for module in self._modules(pattern, config):
                 names.add(f"{module}.weight")
                 if has_bias:
                     names.add(f"{module}.bias")
         return names
+
+    def _modules(self, pattern: str, config: Mapping[str, Any]) -> list[str]:
+        """Return the modules that a name with a star for the layer, and perhaps one for the expert, stands for."""
+        copies = config["num_hidden_layers"] if "*" in pattern else 1
+        modules = [pattern.replace("*", str(layer), 1) for layer in range(copies)]
+        if pattern.count("*") < 2:
+            return modules
+        experts = range(self.experts_of(config))
+        return [module.replace("*", str(expert)) for module in modules for expert in experts]
+
+    def experts_of(self, config: Mapping[str, Any]) -> int:
+        """Return how many experts a layer has by a config."""
+        return int(config.get("num_experts") or config.get("num_local_experts") or self.experts)
 
     def switch_of(self, own: str) -> str | None:
         """Return the switch in the config that brings a bias; None for a bias that no model of the family has."""
@@ -149,4 +165,6 @@ def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Fami
         window_period=entry.get("window_period"),
         largest=entry.get("largest"),
         local_rotation=entry.get("local_rotation", False),
+        experts=entry.get("experts", 0),
+        written_only=entry.get("written_only", False),
     )
