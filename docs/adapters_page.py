@@ -18,28 +18,31 @@ def adapters_page(generated: str) -> str:
     intro = (
         "`base+adapter` in a recipe and `cuvee adapters apply` add an adapter to its base, tensor by tensor. The\n"
         "tests train each kind over tiny models, by random numbers, and hold the result against the forward pass of\n"
-        f"PEFT {record['peft']}. A number is a bound of the relative error of the logits; *combine* is\n"
-        "`cuvee adapters combine` of the one adapter with weight 1."
+        f"PEFT {record['peft']}. A number is a bound of the relative error of the logits, run by PEFT; *combine* is\n"
+        "`cuvee adapters combine` of the one adapter with weight 1, and *extract* `cuvee adapters extract` of the\n"
+        "model that *apply* writes, both with `--energy 1`."
     )
     sections = [intro, *lora_section(record["lora"]), *others_section(record["kinds"]), *refused_section()]
     return "\n\n".join(["# Adapters", generated, *sections]) + "\n"
 
 
 def lora_section(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
-    lines = [f"| {name} | {_shown(found['apply'])} | {_shown(found['combine'])} |" for name, found in rows.items()]
-    return ["## LoRA and its options", "\n".join(["| adapter | apply | combine |", "|---|---|---|", *lines])]
+    lines = [f"| {name} | {_columns(found)} |" for name, found in rows.items()]
+    heads = ["| adapter | apply | combine | extract |", "|---|---|---|---|"]
+    return ["## LoRA and its options", "\n".join([*heads, *lines])]
 
 
 def others_section(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
     intro = (
-        "These are LoRA's relatives. The change of W is computed in float64, with W as PEFT has it, [out, in]. They\n"
-        "are not combined as factors: apply them, then merge the models, or extract an adapter from one."
+        "These are LoRA's relatives. The change of W is computed in float64, with W as PEFT has it, [out, in].\n"
+        "Combined or extracted they become LoRA, of the rank that is asked for."
     )
-    lines = [f"| `{name}` | {_formula(name.split()[0])} | {_shown(found['apply'])} |" for name, found in rows.items()]
+    lines = [f"| `{name}` | {_formula(name.split()[0])} | {_columns(found)} |" for name, found in rows.items()]
+    heads = ["| kind and variant | what it computes | apply | combine | extract |", "|---|---|---|---|---|"]
     return [
         "## Other kinds",
         intro,
-        "\n".join(["| kind and variant | what it computes | apply |", "|---|---|---|", *lines]),
+        "\n".join([*heads, *lines]),
         "A package adds a kind of its own as a `cuvee.adapters.kind.Kind` under the entry point `cuvee.adapter_kinds`.",
     ]
 
@@ -55,6 +58,10 @@ def _formula(kind: str) -> str:
     module: Any = import_module(f"cuvee.adapters.kinds.{kind.lower()}")
     first = module.__doc__.partition("\n")[0]
     return first.replace("|", "\\|")
+
+
+def _columns(found: Mapping[str, str]) -> str:
+    return " | ".join(_shown(found[column]) for column in ("apply", "combine", "extract"))
 
 
 def _shown(found: str) -> str:

@@ -11,7 +11,9 @@ import cuvee
 from adapters import conftest, kinds_of_peft
 from adapters.conftest import KINDS, RANK, Made, load, logits, peft, peft_logits, relative_error, torch
 from adapters.kinds_of_peft import VARIANTS
+from cuvee.adapters.low_rank import Wanted
 from cuvee.engine.combine import How
+from cuvee.engine.extract import Extraction
 from cuvee.errors import CheckpointError
 
 RECORD = Path(__file__).parent / "kinds.json"
@@ -19,18 +21,27 @@ RECORD = Path(__file__).parent / "kinds.json"
 
 
 def compared(made: Made, folder: Path) -> dict[str, str]:
-    """Return how far the model with the adapter, and the adapter combined with nothing, are from what PEFT computes.
+    """Return how far the model with the adapter is from what PEFT computes, and what is made of the adapter and of it.
 
-    Each is a bound of the relative error of the logits, or why it is refused.
+    That is the adapter combined with nothing, and the adapter that is extracted from the model. Each is a bound of the
+    relative error of the logits, or why it is refused.
     """
-    recipe = f"merge_method: passthrough\nmodels: [{{model: '{made.base}+{made.adapter}'}}]\n"
-    whole = bound(made, lambda: logits(load(cuvee.merge(cuvee.recipe_from_text(recipe), folder / "whole").folder)))
-    return {"apply": whole, "combine": bound(made, lambda: combined(made, folder / "one"))}
+    whole, one, back = (folder / name for name in ("whole", "one", "back"))
+    return {
+        "apply": bound(made, lambda: logits(load(cuvee.apply_adapter(made.base, made.adapter, whole).folder))),
+        "combine": bound(made, lambda: combined(made, one)),
+        "extract": bound(made, lambda: extracted(made, whole, back)),
+    }
 
 
 def combined(made: Made, out: Path) -> "torch.Tensor":
-    cuvee.combine_adapters([made.adapter], [1.0], out, How(), base=made.base)
-    return peft_logits(made.base, out)
+    how = How(wanted=Wanted(energy=1.0))
+    return peft_logits(made.base, cuvee.combine_adapters([made.adapter], [1.0], out, how, base=made.base).folder)
+
+
+def extracted(made: Made, whole: Path, out: Path) -> "torch.Tensor":
+    how = Extraction(wanted=Wanted(energy=1.0))
+    return peft_logits(made.base, cuvee.extract_adapter(whole, made.base, out, how).folder)
 
 
 def bound(made: Made, compute: Callable[[], "torch.Tensor"]) -> str:

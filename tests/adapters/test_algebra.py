@@ -174,6 +174,20 @@ def test_adapters_of_different_shapes_are_refused(tmp_path: Path) -> None:
         run(folders, tmp_path / "out", [1, 1])
 
 
+@pytest.mark.parametrize("space", ["core", "knots", "dense"])
+def test_directions_are_not_cut_where_a_projection_is_fused(space: str, tmp_path: Path) -> None:
+    """The rows of the core space are no outputs, and nothing tells how many outputs of a plain adapter are queries."""
+    found = []
+    for module in ("layers.0.self_attn.qkv_proj", "layers.0.self_attn.o_proj"):
+        folders = [
+            write_adapter(tmp_path / module / str(seed), {module: 6}, seed=seed, shape=(OUT, INTO), alpha=6)
+            for seed in (1, 2)
+        ]
+        made = run(folders, tmp_path / module / "out", [1, 1], method="iso_c", space=space, wanted=Wanted(rank=12))
+        found.append(read_changes(made.folder)[module])
+    assert error(found[0], found[1]) < 1e-5
+
+
 def test_the_same_bytes_with_any_number_of_threads(three: list[Path], tmp_path: Path) -> None:
     adapters = [open_adapter(folder) for folder in three]
     digests = {combine(adapters, [1, 1, 1], tmp_path / str(t), How(), threads=t).digest for t in (1, 2, 3)}

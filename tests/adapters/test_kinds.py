@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import cuvee
 from adapters.conftest import KINDS, load, logits, relative_error
 from adapters.kinds_of_peft import INPUT_FIRST, VARIANTS, train
 from adapters.measured import RECORD
@@ -16,7 +15,6 @@ from cuvee.adapters.kind import kinds
 from cuvee.adapters.random_places import TOO_MANY, first_of_permutation
 from cuvee.adapters.refused import REFUSED
 from cuvee.checkpoint import open_checkpoint, weights_digest
-from cuvee.engine.combine import How
 from cuvee.errors import CheckpointError
 
 CASES = [
@@ -65,12 +63,6 @@ def test_parts_of_another_size_are_refused_before_reading(bases: Callable[[str],
     made = train(bases("biased"), tmp_path / "adapter", "LOHA", VARIANTS["LOHA"][""])
     with open_checkpoint(bases("gpt-oss")) as other, pytest.raises(CheckpointError, match=r"does not fit|has not"):
         Adapted(other, open_adapter(made.adapter))
-
-
-def test_only_lora_is_combined(bases: Callable[[str], Path], tmp_path: Path) -> None:
-    made = train(bases("biased"), tmp_path / "adapter", "LOHA", VARIANTS["LOHA"][""])
-    with pytest.raises(CheckpointError, match="is a LOHA adapter, and only LoRA adapters are merged as factors"):
-        cuvee.combine_adapters([made.adapter], [0.5], tmp_path / "out", How())
 
 
 def test_places_among_more_numbers_than_torch_draws_alike_are_refused() -> None:

@@ -116,6 +116,11 @@ def _stem(owner: str) -> tuple[str, tuple[str, ...]]:
     return owner.rpartition(".")[2], tuple(_LAYER.findall(owner))
 
 
+def order_in_module(parameter: str) -> tuple[bool, str]:
+    """Return where a parameter stands among those of its module: what leads back to the hidden size comes last."""
+    return ("down" in parameter or parameter.endswith(("w2", "output_linear"))), parameter
+
+
 def orientations(shape: tuple[int, ...], out: int, into: int, count: int) -> list[bool]:
     """Return how factors of [out, into] fit a parameter: as they are (False), turned (True), both or not at all.
 

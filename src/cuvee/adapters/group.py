@@ -9,7 +9,7 @@ import numpy as np
 from cuvee.adapters.adapted import read_rows
 from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.low_rank import Product
-from cuvee.adapters.places import place
+from cuvee.adapters.over_base import Delta, OverBase, balanced, nothing
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, several
 
@@ -33,9 +33,10 @@ class Whole:
 
 
 class Group:
-    """Adapters to be merged. `modules` are those that any of them changes, in the order in which they are met.
+    """Adapters to be merged. `modules` are what any of them changes, in the order in which it is met.
 
-    Raises CheckpointError that names what cannot be merged with what, or has no place in the base if there is one.
+    With a `base` their changes may depend on it, as DoRA's do, or be of stacks of experts: `stacks` has the modules of
+    each, one an expert. Raises CheckpointError that names what cannot be merged with what, or has no place in the base.
     """
 
     def __init__(self, adapters: Sequence[Adapter], base: TensorSource | None = None) -> None:
@@ -43,33 +44,69 @@ class Group:
         self.base = base
         self.stand_in = False
         """Whether the first adapter's whole tensors stand for the base's: right where the weights sum to one."""
-        problems = list(_not_mergeable(self.adapters))
-        self.modules = tuple(dict.fromkeys(module for adapter in adapters for module in adapter.factors))
-        problems += _clashes(self.adapters, self.modules)
+        problems = list(_lacking_base(self.adapters)) if base is None else []
+        problems += _clashes(self.adapters)
         if problems:
             raise several(problems)
-        placed = [place(base, adapter) for adapter in self.adapters] if base is not None else []
-        other = next((name for one in placed for name in one.resized), None)
-        if other is not None:
-            message = f"an adapter has '{other}' for other tokens than the base has"
-            raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
-        self._origins = {name: origin for one in placed for name, origin in one.origins.items()}
+        self._over = OverBase(base, self.adapters) if base is not None else None
+        self.stacks = self._over.stacks if self._over is not None else {}
+        plain = [module for adapter in adapters for module, f in adapter.factors.items() if f.kind != "parameter"]
+        changed = [module for adapter in adapters for module in adapter.changes]
+        experts = [module for modules in self.stacks.values() for module in modules]
+        self.modules = tuple(dict.fromkeys([*plain, *changed, *experts]))
+
+    @property
+    def is_of_low_rank(self) -> bool:
+        """Whether every change is a product of factors."""
+        return not any(map(is_dense, self.adapters))
 
     def shape(self, module: str) -> tuple[int, int]:
         """Return the shape of a module's change, [out, in]; of an embedding [tokens, width]."""
-        return next(a.shape(a.factors[module]) for a in self.adapters if module in a.factors)
+        for adapter in self.adapters:
+            if module in adapter.factors and module not in self._experts:
+                return adapter.shape(adapter.factors[module])
+        return self._base_changes.shape(module)
 
     def embeds(self, module: str) -> bool:
         """Say whether a module is an embedding."""
-        return any(a.factors[module].kind == "embedding" for a in self.adapters if module in a.factors)
+        kinds = {a.factors[module].kind for a in self.adapters if module in a.factors}
+        return "embedding" in kinds or (not kinds and self._over is not None and self._over.embeds(module))
 
     def ranks(self, module: str) -> list[int]:
         """Return each adapter's rank in a module; 0 where it does not change it."""
-        return [a.factors[module].rank if module in a.factors else 0 for a in self.adapters]
+        return [self._rank(adapter, which, module) for which, adapter in enumerate(self.adapters)]
 
-    def products(self, module: str) -> list[Product]:
-        """Read each adapter's change of a module; the scale is shared between the two sides."""
-        return [_product(adapter, module, self.shape(module)) for adapter in self.adapters]
+    def _rank(self, adapter: Adapter, which: int, module: str) -> int:
+        if module in self._experts:
+            return self._base_changes.rank(which, module)
+        if is_dense(adapter) and (module in adapter.factors or module in adapter.changes):
+            return min(self.shape(module))
+        return adapter.factors[module].rank if module in adapter.factors else 0
+
+    def deltas(self, module: str) -> list[Delta]:
+        """Read each adapter's change of a module; of a product the scale is shared between the two sides."""
+        if module in self._experts:
+            return list(self._base_changes.products(module))
+        found: list[Delta] = []
+        for which, adapter in enumerate(self.adapters):
+            if is_dense(adapter) and (module in adapter.factors or module in adapter.changes):
+                found.append(self._base_changes.difference(which, module))
+            else:
+                found.append(_product(adapter, module, self.shape(module)))
+        return found
+
+    def laid_as_stored(self, parameter: str) -> bool:
+        """Say whether PEFT lays a stack's factors for the axes as they are stored, though those are turned."""
+        return self._base_changes.laid_as_stored(parameter)
+
+    @cached_property
+    def _experts(self) -> frozenset[str]:
+        return frozenset(module for modules in self.stacks.values() for module in modules)
+
+    @property
+    def _base_changes(self) -> OverBase:
+        assert self._over is not None, "without a base there are plain factors only"
+        return self._over
 
     @cached_property
     def wholes(self) -> tuple[Whole, ...]:
@@ -118,6 +155,8 @@ class Group:
             return adapter.read(factors.bias) * np.float32(factors.scale)
         if whole.rows is not None:
             return self._read_tokens(whole, adapter, which)
+        if self._over is not None and self._over.changes_bias(which, whole.origin):
+            return self._over.read(which, whole.origin)
         stored = adapter.full.get(whole.origin)
         return adapter.read(stored) if stored is not None else self.read_base(whole)
 
@@ -129,7 +168,7 @@ class Group:
             if self.stand_in:
                 return self.read(whole, 0)
             raise CheckpointError(f"'{whole.origin}' is needed of the base, which is not given")
-        width, origin = whole.shape[-1], self._origins[whole.origin]
+        width, origin = whole.shape[-1], self._base_changes.origins[whole.origin]
         if whole.rows is None:
             height = int(np.prod(whole.shape)) // max(width, 1)
             return read_rows(self.base, origin, 0, height, width).astype(np.float32).reshape(whole.shape)
@@ -168,6 +207,9 @@ class Group:
             width = adapter.source.tensors[tokens.stored].shape[1]
             rows = tuple(sorted(union))
             yield Whole(module + TOKENS, f"{module}.weight", (len(rows), width), rows)
+        if self._over is not None:
+            for name, shape in self._over.biases(self.adapters.index(adapter)).items():
+                yield Whole(f"{name.removesuffix('.bias')}.base_layer.bias", name, shape)
         for module, factors in adapter.factors.items():
             if factors.bias is not None:
                 yield Whole(module + BIAS, "", adapter.source.tensors[factors.bias].shape, added=True)
@@ -178,37 +220,36 @@ def _is_copy(adapter: Adapter, stored: str) -> bool:
     return stored.endswith(COPY) and stored.removesuffix(COPY).removeprefix("base_model.model.") in adapter.factors
 
 
+def depends_on_base(adapter: Adapter) -> bool:
+    """Say whether what an adapter changes is only known with its base."""
+    return is_dense(adapter) or any(factors.kind == "parameter" for factors in adapter.factors.values())
+
+
+def is_dense(adapter: Adapter) -> bool:
+    """Say whether an adapter changes matrices by more than a product of factors: DoRA, and other kinds than LoRA."""
+    return bool(adapter.changes) or any(factors.magnitude is not None for factors in adapter.factors.values())
+
+
 def _product(adapter: Adapter, module: str, shape: tuple[int, int]) -> Product:
     factors = adapter.factors.get(module)
     if factors is None:
-        return Product(np.zeros((shape[0], 0)), np.zeros((0, shape[1])))
+        return nothing(shape)
     left, right = (side.astype(np.float64) for side in adapter.pair(factors))
-    share = np.sqrt(abs(factors.scale)) or 1.0
-    return Product(left / share, right * share)
+    return balanced(left, right, factors.scale)
 
 
-def _not_mergeable(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
+def _lacking_base(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     for adapter in adapters:
-        if adapter.config.kind is not None:
-            message = f"is a {adapter.config.kind.name} adapter, and only LoRA adapters are merged as factors"
-            hint = "apply it to its base (cuvee adapters apply), then merge the models, or extract an adapter from one"
-            yield CheckpointError(message, where=adapter.name, hint=hint)
-            continue
-        with_magnitude = next((f.module for f in adapter.factors.values() if f.magnitude is not None), None)
-        if with_magnitude is not None:
-            message = f"has DoRA (in '{with_magnitude}'): what it changes depends on the base, and is not of low rank"
-            hint = "apply it to its base (cuvee adapters apply), then merge the models, or extract an adapter from one"
-            yield CheckpointError(message, where=adapter.name, hint=hint)
-        of_experts = next((f.module for f in adapter.factors.values() if f.kind == "parameter"), None)
-        if of_experts is not None:
-            message = f"has factors of parameters (in '{of_experts}'), which cannot be merged as factors"
-            yield CheckpointError(message, where=adapter.name, hint="apply it to its base, then merge the models")
+        if depends_on_base(adapter):
+            message = "what this adapter changes is only known with its base, and that is not given"
+            yield CheckpointError(message, where=adapter.name, hint="name the base with --base")
 
 
-def _clashes(adapters: Sequence[Adapter], modules: Sequence[str]) -> Iterator[CuveeError]:
+def _clashes(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     """Say which modules have different shapes in the adapters: they were not trained on one base."""
-    for module in modules:
-        shapes = {a.name: (a.shape(a.factors[module]), a.factors[module].kind) for a in adapters if module in a.factors}
+    for module in dict.fromkeys(module for adapter in adapters for module in adapter.factors):
+        listed = [(a, a.factors[module]) for a in adapters if module in a.factors]
+        shapes = {a.name: (a.shape(f), f.kind) for a, f in listed if f.kind != "parameter"}
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{list(shape)} in {name}" for name, (shape, _) in shapes.items())
             yield CheckpointError(f"'{module}' has different shapes: {found}", hint="are they of one base?")

@@ -32,6 +32,14 @@ class Product:
     def rank(self) -> int:
         return int(self.right.shape[0])
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.left.shape[0], self.right.shape[1]
+
+    def rows(self, low: int, high: int) -> np.ndarray:
+        """Return rows [low, high) of the matrix."""
+        return np.asarray(self.left[low:high] @ self.right)
+
 
 @dataclass(frozen=True)
 class Basis:

@@ -66,13 +66,15 @@ class Edit:
 class Placed:
     """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
 
-    `origins` are the base's tensors that the adapter changes, by its own names for them. `resized` are the shapes of
-    tensors that the adapter brings for more or fewer tokens than the base has.
+    `called` are the names that tensors have here, by the adapter's own for them, and `stacks` say which factors are
+    for which parameter in memory. `resized` are the shapes of tensors that the adapter brings for more or fewer tokens
+    than the base has.
     """
 
     edits: Mapping[str, Edit]
     copies: Mapping[str, str]
-    origins: Mapping[str, str]
+    called: Mapping[str, str]
+    stacks: Mapping[str, "Fit"]
     config_changes: Mapping[str, Any]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
@@ -100,7 +102,7 @@ def place(base: TensorSource, adapter: Adapter) -> Placed:
 
 
 @dataclass(frozen=True)
-class _Fit:
+class Fit:
     """Factors as those of a parameter: its name in memory, and in the base unless it is spread over the experts."""
 
     factors: Factors
@@ -108,6 +110,11 @@ class _Fit:
     name: str | None
     turned: bool
     spread: Spread | None = None
+
+    @property
+    def stored(self) -> str:
+        """The name of a tensor of the base that holds the parameter, or the first part of it."""
+        return self.spread.names[0][0] if self.spread is not None else self.name or ""
 
 
 class _Placer:
@@ -124,6 +131,7 @@ class _Placer:
         self.copies: dict[str, str] = {}
         self.spread = SpreadStacks(base.tensors)
         self.called: dict[str, str] = {}
+        self.stacks: dict[str, Fit] = {}
         self.resized: dict[str, tuple[int, ...]] = {}
         self.rows = vocabulary_rows(base.tensors, base.config)
 
@@ -152,8 +160,9 @@ class _Placer:
             self.change_module(change)
         config_changes = {**self.untie(), **self.new_vocabulary()}
         warnings = (*base_warnings(self.adapter), *self.doubts())
-        origins = {n: self.copies.get(f[0], f[0]) for n in needed if (f := self.found(n)) is not None}
-        return Placed(self.edits, self.copies, origins, config_changes, tuple(self.notes), warnings, self.resized)
+        called = {n: f[0] for n in needed if (f := self.found(n)) is not None}
+        notes = tuple(self.notes)
+        return Placed(self.edits, self.copies, called, self.stacks, config_changes, notes, warnings, self.resized)
 
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
@@ -350,7 +359,7 @@ class _Placer:
             options = {f: [o for name in self.parameters(f) for o in self.fitting(f, name)] for f in of_module}
             self.match_parameters(module, options)
 
-    def match_parameters(self, module: str, options: Mapping[Factors, Sequence["_Fit"]]) -> None:
+    def match_parameters(self, module: str, options: Mapping[Factors, Sequence["Fit"]]) -> None:
         """Give each of a module's factors its parameter. Square ones are turned if those of its other stacks are."""
         left = {factors: list(fits) for factors, fits in options.items()}
         turned: set[bool] = set()
@@ -369,7 +378,7 @@ class _Placer:
             self.add_to_stack(fit)
             left = {f: [o for o in others if o.parameter != fit.parameter] for f, others in left.items()}
 
-    def decided(self, fits: Sequence["_Fit"], turned: set[bool]) -> "_Fit | None":
+    def decided(self, fits: Sequence["Fit"], turned: set[bool]) -> "Fit | None":
         """Choose between the two orientations of factors for square matrices."""
         parameter, name = fits[0].parameter, fits[0].name
         if len(turned) == 1:
@@ -386,7 +395,7 @@ class _Placer:
             return None
         return next(fit for fit in fits if fit.turned == choice)
 
-    def fitting(self, factors: Factors, parameter: str) -> list["_Fit"]:
+    def fitting(self, factors: Factors, parameter: str) -> list["Fit"]:
         """Return in which orientations factors fit a parameter: as [out, in] and as [in, out]."""
         own = self.adapter.for_parameter(factors, parameter)
         if own is None:
@@ -395,21 +404,22 @@ class _Placer:
         spread = self.stack_of(parameter)
         if spread is not None:
             turns = orientations(spread.shape, out, into, own.experts)
-            return [_Fit(own, parameter, None, turned, spread) for turned in turns]
+            return [Fit(own, parameter, None, turned, spread) for turned in turns]
         spec = self.base.tensors.get(self.called.get(parameter, ""))
         if spec is None:
             return []
         turns = orientations(spec.shape, out, into, own.experts)
-        return [_Fit(own, parameter, spec.name, turned) for turned in turns]
+        return [Fit(own, parameter, spec.name, turned) for turned in turns]
 
-    def add_to_stack(self, fit: "_Fit") -> None:
+    def add_to_stack(self, fit: "Fit") -> None:
+        self.stacks[fit.parameter] = fit
         if fit.spread is not None:
             for name, expert, row in fit.spread.pieces():
                 self.add_to_piece(fit, Edit(name, expert=expert, first_row=row))
         elif fit.name is not None:
             self.add_to_piece(fit, self.edit(fit.name))
 
-    def add_to_piece(self, fit: "_Fit", edit: Edit) -> None:
+    def add_to_piece(self, fit: "Fit", edit: Edit) -> None:
         kind = self.base.tensors[edit.name].dtype
         if kind not in MERGEABLE:
             self.note(f"changes '{edit.name}', which holds {kind}: codes, not numbers")

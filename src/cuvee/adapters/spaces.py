@@ -18,6 +18,7 @@ import numpy as np
 
 from cuvee.adapters.group import Group
 from cuvee.adapters.low_rank import Basis, Kept, Product, Wanted, basis_of, compressed
+from cuvee.adapters.over_base import Delta
 from cuvee.checkpoint import StoredFile, TensorSpec
 
 Space = Literal["dense", "knots", "core"]
@@ -25,9 +26,9 @@ Space = Literal["dense", "knots", "core"]
 
 @dataclass(frozen=True)
 class Represented:
-    """A module's changes in a space, each as a product, and the bases that lead back: none where they are whole."""
+    """A module's changes in a space, and the bases that lead back: none where they are whole."""
 
-    changes: tuple[Product, ...]
+    changes: tuple[Delta, ...]
     left: np.ndarray | None
     right: np.ndarray | None
 
@@ -53,7 +54,7 @@ class Merging:
         """Return a module's changes in the space."""
         with self._locks[module]:
             if module not in self._known:
-                self._known[module] = represent(self.group.products(module), self.space)
+                self._known[module] = represent(self.group.deltas(module), self.space)
             return self._known[module]
 
     def lifted(self, module: str, merged: np.ndarray, wanted: Wanted) -> Kept:
@@ -68,10 +69,12 @@ class Merging:
             self._known.pop(module, None)
 
 
-def represent(products: Sequence[Product], space: Space) -> Represented:
-    """Represent a module's changes in a space."""
+def represent(deltas: Sequence[Delta], space: Space) -> Represented:
+    """Represent a module's changes in a space. Only the dense one has a place for what is of no low rank."""
     if space == "dense":
-        return Represented(tuple(products), None, None)
+        return Represented(tuple(deltas), None, None)
+    products = [delta for delta in deltas if isinstance(delta, Product)]
+    assert len(products) == len(deltas), "checked before"
     lefts = basis_of([product.left for product in products])
     rights = basis_of([product.right.T for product in products])
     if space == "core":
@@ -97,7 +100,8 @@ class InSpace:
     def __init__(self, merging: Merging, which: int | None) -> None:
         self.merging = merging
         self.which = which
-        self.config: dict[str, Any] = {}
+        base = merging.group.base
+        self.config: dict[str, Any] = dict(base.config) if base is not None else {}
         self.place: Path | None = None
         self.notes: tuple[str, ...] = ()
         shapes: dict[str, tuple[int, ...]] = {f"{m}.weight": merging.shape(m) for m in merging.group.modules}
@@ -127,8 +131,8 @@ class InSpace:
             group = self.merging.group
             change: np.ndarray = group.read(whole, self.which) - group.read_base(whole)
             return change.reshape(-1)[first:last]
-        product = self.merging.represented(name.removesuffix(".weight")).changes[self.which]
-        width = product.right.shape[1]
+        delta = self.merging.represented(name.removesuffix(".weight")).changes[self.which]
+        width = delta.shape[1]
         low, high = first // width, -(-last // width)
-        rows = product.left[low:high] @ product.right
+        rows = delta.rows(low, high)
         return np.asarray(rows.reshape(-1)[first - low * width : last - low * width])

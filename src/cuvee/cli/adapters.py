@@ -40,7 +40,7 @@ def combine(
         "", metavar="NAME", help="dense, knots or core; without it the one that fits the method."
     ),
     settings: list[str] = typer.Option([], "--set", metavar="NAME=VALUE", help="A setting of the method."),
-    base: str = typer.Option("", metavar="MODEL", help="The base, for adapters that hold whole tensors."),
+    base: str = typer.Option("", metavar="MODEL", help="The base, for whole tensors, experts, DoRA and other kinds."),
     seed: int = typer.Option(0, min=0, metavar="N", help="What random draws depend on."),
     dtype: str = _DTYPE,
     threads: int = _THREADS,
@@ -135,6 +135,7 @@ def extract(
 @app.command("compare")
 def compare(
     adapters: list[str] = typer.Argument(..., metavar="ADAPTER ADAPTER...", help="Folders or org/name[@revision]."),
+    base: str = typer.Option("", metavar="MODEL", help="The base, for experts, DoRA and other kinds."),
     offline: bool = _OFFLINE,
     as_json: bool = typer.Option(False, "--json", help="Print every figure, of each module too, as JSON."),
 ) -> None:
@@ -143,7 +144,7 @@ def compare(
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.hub import Hub
 
-    found = compare_adapters(adapters, hub=Hub(offline=offline), progress=shown_progress())
+    found = compare_adapters(adapters, base=base, hub=Hub(offline=offline), progress=shown_progress())
     if as_json:
         import json
 

@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from cuvee.adapters.adapted import PIECE
 from cuvee.adapters.adapter import Adapter
-from cuvee.adapters.group import Group
+from cuvee.adapters.group import Group, depends_on_base
 from cuvee.adapters.low_rank import Product
+from cuvee.adapters.over_base import Delta
 from cuvee.arguments import as_reference, checks_options, refused
 from cuvee.hub import Hub
 from cuvee.plan.adapters import adapter_of
+from cuvee.plan.resolve import model_to_read, named_base
 from cuvee.progress import Progress, Silent
 
 
@@ -70,28 +73,38 @@ class AdapterComparison:
 
 @checks_options
 def compare_adapters(
-    adapters: Sequence[Adapter | Path | str], *, hub: Hub | None = None, progress: Progress | None = None
+    adapters: Sequence[Adapter | Path | str],
+    *,
+    base: Path | str = "",
+    hub: Hub | None = None,
+    progress: Progress | None = None,
 ) -> AdapterComparison:
     """Compare what adapters change: opened ones, or those of folders or `org/name[@revision]`.
 
-    Raises CheckpointError for those that are not of one base, or not of low rank.
+    The base is needed for DoRA, for other kinds than LoRA, and for experts; where it is not given it is the one that
+    the adapters name, if that is on a hub. Raises CheckpointError for those that are not of one base.
     """
-    opened = _opened(adapters, hub or Hub(), progress or Silent())
-    group, count = Group(opened), len(opened)
+    hub, heard = hub or Hub(), progress or Silent()
+    opened = _opened(adapters, hub, heard)
+    source = model_to_read(as_reference(base, "base"), hub, heard) if base else None
+    if source is None and any(map(depends_on_base, opened)):
+        source = named_base(opened, hub, heard)
+    group, count = Group(opened, source), len(opened)
     order = [(i, j) for i in range(count) for j in range(i + 1, count)]
     total = np.zeros((count, count))
     shares: dict[tuple[int, int], list[tuple[float, float]]] = {pair: [] for pair in order}
     modules = []
     for module in group.modules:
-        products = group.products(module)
-        gram = inner_products(products)
+        deltas = group.deltas(module)
+        gram = inner_products(deltas)
         total += gram
         for i, j in order:
-            if products[i].rank and products[j].rank:
-                shares[i, j].append(_shared_directions(products[i], products[j]))
+            first, second = deltas[i], deltas[j]
+            if isinstance(first, Product) and isinstance(second, Product) and first.rank and second.rank:
+                shares[i, j].append(_shared_directions(first, second))
         norms = tuple(math.sqrt(max(gram[i, i], 0.0)) for i in range(count))
         cosines = tuple(_cosine(gram, i, j) for i, j in order)
-        modules.append(ModuleFigures(module, tuple(product.rank for product in products), norms, cosines))
+        modules.append(ModuleFigures(module, tuple(delta.rank for delta in deltas), norms, cosines))
     figures = tuple(_figures(adapter, float(total[i, i])) for i, adapter in enumerate(opened))
     pairs = tuple(_pair(i, j, _cosine(total, i, j), shares[i, j]) for i, j in order)
     return AdapterComparison(figures, pairs, tuple(modules))
@@ -108,14 +121,27 @@ def _opened(adapters: Sequence[Adapter | Path | str], hub: Hub, progress: Progre
     return opened
 
 
-def inner_products(products: Sequence[Product]) -> np.ndarray:
-    """Return the inner products of low-rank matrices, from their factors: tr((B₁A₁)ᵀ B₂A₂) = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
-    found = np.zeros((len(products), len(products)))
-    for i, first in enumerate(products):
-        for j, second in enumerate(products[: i + 1]):
-            lefts, rights = first.left.T @ second.left, first.right @ second.right.T
-            found[i, j] = found[j, i] = float((lefts * rights).sum())
+def inner_products(deltas: Sequence[Delta]) -> np.ndarray:
+    """Return the inner products of matrices; of low-rank ones from factors: tr((B₁A₁)ᵀ B₂A₂) = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
+    found = np.zeros((len(deltas), len(deltas)))
+    for i, first in enumerate(deltas):
+        for j, second in enumerate(deltas[: i + 1]):
+            if isinstance(first, Product) and isinstance(second, Product):
+                lefts, rights = first.left.T @ second.left, first.right @ second.right.T
+                found[i, j] = found[j, i] = float((lefts * rights).sum())
+            elif first.rank and second.rank:
+                found[i, j] = found[j, i] = _by_rows(first, second)
     return found
+
+
+def _by_rows(first: Delta, second: Delta) -> float:
+    height, width = first.shape
+    step = max(1, PIECE // width)
+    total = 0.0
+    for low in range(0, height, step):
+        high = min(low + step, height)
+        total += float((first.rows(low, high).astype(np.float64) * second.rows(low, high)).sum())
+    return total
 
 
 def _shared_directions(first: Product, second: Product) -> tuple[float, float]:
@@ -133,8 +159,9 @@ def _shared(first: np.ndarray, second: np.ndarray) -> float:
 def _figures(adapter: Adapter, square: float) -> AdapterFigures:
     ranks = sorted({factors.rank for factors in adapter.factors.values()})
     whole = len(adapter.full) + len(adapter.tokens)
+    modules = len(adapter.factors) + len(adapter.changes)
     norm = math.sqrt(max(square, 0.0))
-    return AdapterFigures(adapter.name, adapter.config.base, len(adapter.factors), tuple(ranks), whole, norm)
+    return AdapterFigures(adapter.name, adapter.config.base, modules, tuple(ranks), whole, norm)
 
 
 def _pair(i: int, j: int, cosine: float | None, shares: Sequence[tuple[float, float]]) -> AdapterPair:

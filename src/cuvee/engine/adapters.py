@@ -5,22 +5,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from cuvee.adapters import Adapter
-from cuvee.adapters.quantised import plain_name
 from cuvee.addition import language
 from cuvee.arguments import as_path, as_reference, as_references, checks_options, refused
-from cuvee.checkpoint import TensorSource
 from cuvee.engine.combine import AdapterResult, How, combine, needs_base
 from cuvee.engine.extract import Extraction, extract
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, merge
-from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan.adapters import adapter_of
-from cuvee.plan.resolve import model_to_read
+from cuvee.plan.resolve import model_to_read, named_base
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import parse_recipe
-from cuvee.recipe.reference import ModelRef
 
 
 @checks_options
@@ -47,7 +42,7 @@ def combine_adapters(
     found = [adapter_of(name, hub, heard).adapter for name in names]
     source = model_to_read(as_reference(base, "base"), hub, heard) if base else None
     if source is None and needs_base(found, weights, how):
-        source = _named_base(found, hub, heard)
+        source = named_base(found, hub, heard)
     return combine(found, weights, place, how, base=source, threads=threads, overwrite=overwrite, progress=heard)
 
 
@@ -81,22 +76,3 @@ def extract_adapter(
     hub, heard = hub or Hub(), progress or Silent()
     tuned, origin = (model_to_read(name, hub, heard) for name in names)
     return extract(tuned, origin, place, how, names=names, threads=threads, overwrite=overwrite, progress=heard)
-
-
-def _named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> TensorSource | None:
-    """Open the base that the adapters name, if they agree and it is one of a hub. A path of a stranger is not opened.
-
-    For a quantised base it is the likely name of the weights themselves. None where nothing is named.
-    """
-    names = {adapter.config.base for adapter in adapters}
-    name = names.pop() if len(names) == 1 else None
-    if name is None or not ModelRef(name).looks_like_hub_name or Path(name).exists():
-        return None
-    plain = plain_name(name)
-    try:
-        return model_to_read(plain or name, hub, progress)
-    except CheckpointError as error:
-        if plain is None:
-            return None
-        message = f"the adapters were trained on the quantised {name}; its weights are likely those of {plain}"
-        raise CheckpointError(message, hint=f"name the base with --base ({error.message})") from error

@@ -6,18 +6,20 @@ of a module is compressed as soon as it is merged, and put into the file.
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cuvee.adapters.adapter import Adapter
-from cuvee.adapters.group import BIAS, TOKENS, Group, Whole
+from cuvee.adapters.experts import order_in_module
+from cuvee.adapters.group import BIAS, TOKENS, Group, Whole, depends_on_base, is_dense
 from cuvee.adapters.legacy import LEGACY, mixed_factors
-from cuvee.adapters.low_rank import Wanted
+from cuvee.adapters.low_rank import Kept, Product, Wanted
 from cuvee.adapters.spaces import InSpace, Merging, Space
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.addition import language
@@ -26,12 +28,13 @@ from cuvee.checkpoint.dtypes import NAMES
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record, discarded
 from cuvee.engine.arrays import find_method
+from cuvee.engine.nothing import put_nothing
 from cuvee.engine.options import Options
 from cuvee.engine.workers import Workers
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.method import Method, registry
 from cuvee.ops.blas import one_thread_a_matrix
-from cuvee.plan import make_plan
+from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.reference import ModelRef
@@ -87,6 +90,7 @@ def combine(
     """
     _check(adapters, weights, how)
     group = Group(adapters, base)
+    how = _decided(group, how)
     group.stand_in = _cancels_base(weights, how)
     _check_wholes(group, how)
     started = time.perf_counter()
@@ -102,6 +106,22 @@ def combine(
         return AdapterResult(out, file.digest, modules, warnings, (), time.perf_counter() - started)
 
 
+def _decided(group: Group, how: How) -> How:
+    """Choose the space. Raises RecipeError where changes of any rank cannot be what is asked for."""
+    if group.is_of_low_rank and not (group.stacks and how.method in LEGACY):
+        return how if how.method in LEGACY else replace(how, space=space_of(how))
+    where = next((a.name for a in group.adapters if is_dense(a)), group.adapters[0].name)
+    if how.method in LEGACY:
+        raise RecipeError(f"'{how.method}' mixes factors of modules only, and {where} changes something else besides")
+    if how.space not in (None, "dense"):
+        message = f"{where} makes changes of any rank, which have no place in the {how.space} space"
+        raise RecipeError(message, hint="the dense space has one")
+    if how.wanted == Wanted():
+        message = f"{where} makes changes of any rank: an adapter that is exact would be larger than the base"
+        raise RecipeError(message, hint="--rank or --energy say how much to keep of them; --energy 1 is exact")
+    return replace(how, space="dense")
+
+
 def _cancels_base(weights: Sequence[float], how: How) -> bool:
     """Say whether the result is a mean of the adapters, so that it does not matter from where changes are counted."""
     if how.method == "task_arithmetic":
@@ -110,7 +130,12 @@ def _cancels_base(weights: Sequence[float], how: How) -> bool:
 
 
 def needs_base(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> bool:
-    """Say whether a combination needs the base: an adapter holds whole tensors that are not simply averaged."""
+    """Say whether a combination needs the base.
+
+    An adapter holds whole tensors that are not simply averaged, or its change is only known over the base.
+    """
+    if any(map(depends_on_base, adapters)):
+        return True
     group = Group(adapters)
     group.stand_in = _cancels_base(weights, how)
     return how.method not in LEGACY and _needed_of_base(group) is not None
@@ -142,6 +167,7 @@ class _Run:
         self.file = file
         self.kept: dict[str, ModuleKept] = {}
         self.warnings: list[str] = []
+        self.stacks = _Stacks(group)
         file.has_bias = any(adapter.config.lora_bias for adapter in group.adapters)
 
     def merge(self, weights: Sequence[float], threads: int, progress: Progress) -> None:
@@ -153,6 +179,8 @@ class _Run:
         sources: dict[ModelRef, TensorSource] = {_model(i): InSpace(merging, i) for i in range(len(weights))}
         sources[_BASE] = InSpace(merging, None)
         plan = make_plan(recipe, models={model: sources[model] for model in recipe.models()})
+        if space != "dense" or self.group.base is None:
+            plan = _without_parts(plan)
         gathered = _Gathered({step.name: step.shape for step in plan.steps})
         wanted = self._wanted(space)
         progress.start("combine", len(plan.steps), "tensors")
@@ -182,15 +210,20 @@ class _Run:
             kind = adapter.source.tensors[stored].dtype
             self.file.put(f"{module}.base_layer.{parameter}", adapter.read(stored), kind)
         biased = {whole.name.removesuffix(BIAS) for whole in self.group.wholes if whole.added}
+        experts = {module for modules in self.group.stacks.values() for module in modules}
         for module in self.group.modules if self.file.has_bias else ():
-            if module not in biased:
+            if module not in biased and module not in experts:
                 self.file.put(f"{module}.lora_B.bias", np.zeros(self.group.shape(module)[0], np.float32))
+        if not self.file.ranks and not self.file.parameters and self.group.base is not None:
+            put_nothing(self.group.base, self.file)
 
     def described(self) -> Described:
         """Return what the config of the combination says."""
         configs = [adapter.config for adapter in self.group.adapters]
         saved = [name for config in configs for name in config.modules_to_save]
+        saved += [module for adapter in self.group.adapters for module in _saved_by_kind(adapter)]
         biases = {config.bias for config in configs}
+        biases |= {"lora_only" for whole in self.group.wholes if whole.name.endswith(".base_layer.bias")}
         rows = {whole.name.removesuffix(TOKENS): whole.rows for whole in self.group.wholes if whole.rows is not None}
         return Described(
             base=_same([config.base for config in configs]),
@@ -237,8 +270,55 @@ class _Run:
             return
         module = name.removesuffix(".weight")
         kept = merging.lifted(module, merged, wanted)
+        if self.stacks.has(module):
+            self._put_expert(module, kept)
+            return
         self.file.put_factors(module, kept.product, embeds=self.group.embeds(module))
         self.kept[module] = ModuleKept(module, kept.product.rank, kept.energy, kept.total)
+
+    def _put_expert(self, module: str, kept: Kept) -> None:
+        """Take in the change of one expert; that of the last of a stack completes it."""
+        complete = self.stacks.add(module, kept)
+        if complete is None:
+            return
+        parameter, experts = complete
+        rank = max(1, *(expert.product.rank for expert in experts))
+        products = [expert.product for expert in experts]
+        self.file.put_stack(parameter, products, rank, self.stacks.depth(parameter))
+        energy, total = (sum(getattr(expert, what) for expert in experts) for what in ("energy", "total"))
+        self.kept[parameter] = ModuleKept(parameter, rank, energy, total)
+
+
+class _Stacks:
+    """Experts of which one after another arrives, as PEFT lays their factors."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self._parameters = {module: parameter for parameter, ms in group.stacks.items() for module in ms}
+        self._arrived: dict[str, dict[str, Kept]] = {parameter: {} for parameter in group.stacks}
+        self._lock = threading.Lock()
+
+    def has(self, module: str) -> bool:
+        return module in self._parameters
+
+    def depth(self, parameter: str) -> int:
+        """Return how many wrappers PEFT puts around a stack's own: those of the module's later parameters."""
+        owner, order = parameter.rpartition(".")[0], order_in_module(parameter)
+        others = [other for other in self.group.stacks if other.rpartition(".")[0] == owner]
+        return sum(order_in_module(other) > order for other in others)
+
+    def add(self, module: str, kept: Kept) -> tuple[str, list[Kept]] | None:
+        """Take in one expert's change; return the parameter with all of its experts once they are there."""
+        parameter, product = self._parameters[module], kept.product
+        left, right = product.left.astype(np.float32), product.right.astype(np.float32)
+        laid = Product(right.T, left.T) if self.group.laid_as_stored(parameter) else Product(left, right)
+        with self._lock:
+            arrived = self._arrived[parameter]
+            arrived[module] = replace(kept, product=laid)
+            if len(arrived) < len(self.group.stacks[parameter]):
+                return None
+            self._arrived[parameter] = {}
+        return parameter, [arrived[expert] for expert in self.group.stacks[parameter]]
 
 
 class _Gathered:
@@ -266,14 +346,28 @@ def _model(position: int) -> ModelRef:
     return ModelRef(f"adapter {position}")
 
 
+def _without_parts(plan: Plan) -> Plan:
+    """Leave matrices whole whose rows are directions, or whose parts nothing tells: no cut of a fused one is right."""
+    steps = [
+        replace(step, cut=replace(step.cut, sizes=())) if isinstance(step, MergeStep) and step.cut else step
+        for step in plan.steps
+    ]
+    return replace(plan, steps=tuple(steps))
+
+
 def _title(how: How) -> str:
-    return f"by the method `{how.method}`" + ("" if how.method in LEGACY else f" in the {space_of(how)} space")
+    return f"by the method `{how.method}`" + ("" if how.space is None else f" in the {how.space} space")
 
 
 def _choices(how: How, weights: Sequence[float]) -> dict[str, Any]:
-    space = None if how.method in LEGACY else space_of(how)
     wanted = {"rank": how.wanted.rank, "energy": how.wanted.energy}
-    return {"method": how.method, "space": space, "weights": list(weights), **wanted, "settings": dict(how.settings)}
+    return {
+        "method": how.method,
+        "space": how.space,
+        "weights": list(weights),
+        **wanted,
+        "settings": dict(how.settings),
+    }
 
 
 def _parents(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[Parent, ...]:
@@ -281,6 +375,14 @@ def _parents(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[Par
         Parent(adapter.name, f"weight {weight:g}", recorded(adapter.source.files()), adapter.folder)
         for adapter, weight in zip(adapters, weights, strict=True)
     )
+
+
+def _saved_by_kind(adapter: Adapter) -> list[str]:
+    """List the modules that an adapter of another kind than LoRA holds whole, beside what it changes."""
+    if adapter.config.kind is None:
+        return []
+    modules = [name.rpartition(".")[0] for name in adapter.full]
+    return [module for module in modules if module not in adapter.changes]
 
 
 def _same(values: Sequence[str | None]) -> str | None:

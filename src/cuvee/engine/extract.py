@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cuvee.adapters.adapted import read_rows
-from cuvee.adapters.experts import SpreadStacks
+from cuvee.adapters.experts import SpreadStacks, order_in_module
 from cuvee.adapters.low_rank import Kept, Product, Wanted, compressed, singular
 from cuvee.adapters.places import head_name
 from cuvee.adapters.write import AdapterFile, Described
@@ -19,6 +19,7 @@ from cuvee.checkpoint.folders import refuse_sub_folders
 from cuvee.checkpoint.stored_file import recorded
 from cuvee.engine.adapter_card import Made, ModuleKept, Parent, adapter_card, adapter_record
 from cuvee.engine.combine import AdapterResult
+from cuvee.engine.nothing import put_nothing
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan.names import View, view_as, view_of
@@ -85,7 +86,7 @@ def extract(
         if not file.ranks and not file.parameters and not described.modules_to_save:
             raise CheckpointError("the two models are equal: there is nothing to extract", where=names[0])
         if not file.ranks and not file.parameters:
-            _put_nothing(pair, matrices, file, names)
+            put_nothing(base, file, (place.name for place in matrices))
         modules = tuple(kept[module] for module in sorted(kept))
         parents = (
             Parent(names[0], "the fine-tuned model", recorded(model.files()), model.place),
@@ -189,12 +190,9 @@ class Targets:
 
     def depth(self, stack: Stack) -> int:
         """Return how many wrappers PEFT puts around a stack's own: those of the module's later parameters."""
-        return sum(other.module == stack.module and _order(other) > _order(stack) for other in self.stacks)
-
-
-def _order(stack: Stack) -> tuple[bool, str]:
-    """Return where a parameter stands in its module: what leads back to the hidden size comes last."""
-    return ("down" in stack.parameter or stack.parameter.endswith(("w2", "output_linear"))), stack.parameter
+        order = order_in_module(stack.parameter)
+        others = [other for other in self.stacks if other.module == stack.module]
+        return sum(order_in_module(other.parameter) > order for other in others)
 
 
 def chosen_targets(pair: "_Pair", how: Extraction) -> Targets:
@@ -282,18 +280,6 @@ def _put_stack(pair: "_Pair", stack: Stack, depth: int, how: Extraction, file: A
         return {}
     file.put_stack(stack.parameter, products, rank, depth)
     return {stack.parameter: ModuleKept(stack.parameter, rank, energy, total)}
-
-
-def _put_nothing(pair: "_Pair", matrices: Sequence[TensorPlace], file: AdapterFile, names: tuple[str, str]) -> None:
-    """Add factors of zero to some matrix: PEFT loads no adapter without any."""
-    place = min(matrices, key=lambda p: pair.base.source.tensors[p.name].elements, default=None)
-    if place is None:
-        message = "no matrix is left that could have factors, and PEFT loads no adapter without any"
-        raise CheckpointError(message, where=names[0])
-    rows, columns = pair.base.source.tensors[place.name].shape
-    size = (columns, rows) if place.input_first else (rows, columns)
-    nothing = Product(np.zeros((size[0], 0)), np.zeros((0, size[1])))
-    file.put_factors(pair.in_memory(place.name.removesuffix(".weight")), nothing, embeds=place.role == "embedding")
 
 
 def _decomposed(

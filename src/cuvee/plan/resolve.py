@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from cuvee.adapters import Adapted
+from cuvee.adapters import Adapted, Adapter
+from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import Checkpoint, TensorSource
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, several
 from cuvee.foreign import open_files, open_files_partly, readable
@@ -364,3 +365,22 @@ def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
     adapter = find_adapter(model.adapter, model.adapter_revision, None, hub)
     adapter = fetched_adapter(hub, adapter, progress)
     return Adapted(readable_base(open_files(place), model.path), adapter.adapter)
+
+
+def named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> TensorSource | None:
+    """Open the base that the adapters name, if they agree and it is one of a hub. A path of a stranger is not opened.
+
+    For a quantised base it is the likely name of the weights themselves. None where nothing is named.
+    """
+    names = {adapter.config.base for adapter in adapters}
+    name = names.pop() if len(names) == 1 else None
+    if name is None or not ModelRef(name).looks_like_hub_name or Path(name).exists():
+        return None
+    plain = plain_name(name)
+    try:
+        return model_to_read(plain or name, hub, progress)
+    except CheckpointError as error:
+        if plain is None:
+            return None
+        message = f"the adapters were trained on the quantised {name}; its weights are likely those of {plain}"
+        raise CheckpointError(message, hint=f"name the base with --base ({error.message})") from error
