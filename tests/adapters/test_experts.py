@@ -11,6 +11,7 @@ import pytest
 from adapters.conftest import Made, load, logits, relative_error
 from adapters.test_adapted import merged
 from cuvee.adapters import Adapted, open_adapter
+from cuvee.adapters.adapted import PIECE
 from cuvee.checkpoint import MemoryCheckpoint, TensorSpec, open_checkpoint
 from cuvee.errors import CheckpointError
 from cuvee.structure.fused import stack_axes
@@ -65,6 +66,16 @@ def test_an_unknown_family_of_square_stacks_is_refused(adapters: Callable[..., M
         unknown = MemoryCheckpoint(stacks, opened.config | {"model_type": "new"})
         with pytest.raises(CheckpointError, match="by outputs or by inputs"):
             Adapted(unknown, open_adapter(made.adapter))
+
+
+def test_a_stack_is_forecast_to_hold_its_factors_a_few_times(adapters: Callable[..., Made]) -> None:
+    made = adapters("parameters")
+    with open_checkpoint(made.base) as base:
+        adapted = Adapted(base, open_adapter(made.adapter))
+        name = "model.layers.0.mlp.experts.gate_up_proj"
+        _, width, columns = base.tensors[name].shape
+        factors = EXPERTS * RANK * (width + columns) * 4
+        assert factors < adapted.held_bytes(name) - 24 * PIECE < 5 * factors
 
 
 @pytest.mark.parametrize(

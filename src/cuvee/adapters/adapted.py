@@ -27,6 +27,9 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json
 COPIES = 5
 """Matrices of float64 that a change of another kind than LoRA takes at most: the old, the new, and what is between."""
 
+FACTOR_COPIES = 4
+"""Copies of LoRA's factors in float32 that there are at most while they are read: as stored, scaled, one by one."""
+
 BLOCK = 1 << 14
 """Elements to which products are added at once: they stay in a cache."""
 
@@ -73,9 +76,10 @@ class Adapted:
             matrix = self.tensors[edit.weight or name].elements
             return matrix * 8 * COPIES
         rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
-        spec = self.tensors[name]
-        row = spec.shape[-1] if spec.shape else 1
-        return rank * (spec.elements // max(row, 1) + row) * 4 * 3 + max(PIECE, row) * 24
+        shape = self.tensors[name].shape
+        row = shape[-1] if shape else 1
+        column = shape[-2] if len(shape) > 1 else 1
+        return rank * (column + row) * 4 * FACTOR_COPIES + max(PIECE, row) * 24
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         edit = self.placed.edits.get(name)

@@ -79,17 +79,21 @@ class AdapterFile:
     def put_stack(self, parameter: str, products: Sequence[Product], rank: int, depth: int) -> None:
         """Add the factors of a stack of experts, of at most `rank` each, below `depth` wrappers of the same module."""
         module = parameter.rpartition(".")[0] + ".base_layer" * depth
-        rights = [np.pad(product.right, ((0, rank - product.rank), (0, 0))) for product in products]
-        lefts = [np.pad(product.left, ((0, 0), (0, rank - product.rank))) for product in products]
-        self.put(f"{module}.lora_A.weight", np.concatenate(rights))
-        self.put(f"{module}.lora_B.weight", np.stack(lefts, axis=-1).reshape(len(lefts[0]), -1))
+        (rows, columns), count, kind = products[0].shape, len(products), NUMPY[self.dtype]
+        first, second = np.zeros((count, rank, columns), kind), np.zeros((rows, rank, count), kind)
+        with np.errstate(over="ignore"):
+            for expert, product in enumerate(products):
+                first[expert, : product.rank] = product.right
+                second[:, : product.rank, expert] = product.left
+        self.put(f"{module}.lora_A.weight", first.reshape(-1, columns))
+        self.put(f"{module}.lora_B.weight", second.reshape(rows, -1))
         self.parameters[parameter] = rank
 
     def put(self, name: str, numbers: np.ndarray, dtype: str | None = None) -> None:
         """Add a tensor by the base's name for it."""
         kind = dtype or self.dtype
         with np.errstate(over="ignore"):
-            raw = np.ascontiguousarray(numbers.astype(NUMPY[kind]))
+            raw = np.ascontiguousarray(numbers.astype(NUMPY[kind], copy=False))
         tensor = OutputTensor(PREFIX + name, kind, raw.shape)
         with self._lock:
             start, self._size = self._size, self._size + raw.nbytes
