@@ -26,7 +26,7 @@ LARGEST_OLD = (0, 18)
 MIXED_UP = (0, 19, 0)
 """This release alone took the two kinds of stacks for each other."""
 
-_EXPERT = re.compile(r"^(?P<owner>.+)\.(?P<expert>\d+)\.(?P<part>[^.]+)\.weight$")
+_EXPERT = re.compile(r"^(?P<owner>.+\.[^.]*expert[^.]*)\.(?P<expert>\d+)\.(?P<part>[^.]+)\.weight$")
 _LAYER = re.compile(r"\.(\d+)\.")
 
 

@@ -442,13 +442,23 @@ class _Placer:
             return False
         return targets(config, module) and self.structure.of(name).role in ("linear", "embedding", "head")
 
+    def is_in_place(self, name: str) -> bool:
+        """Say whether a whole tensor takes the place of the base's own, as PEFT loads what it has no wrapper for.
+
+        A head that is tied to it then changes with it; of a saved module it does not.
+        """
+        own = [stored.removesuffix(".weight") for stored in self.adapter.full if self.called.get(stored) == name]
+        saved = self.adapter.config.modules_to_save
+        return self.adapter.config.kind is None and not any(names_one_of(module, saved) for module in own)
+
     def untie(self) -> dict[str, Any]:
         """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
         tie = self.tie
         if tie is None or tie.state not in ("tied", "stored twice"):
             return {}
         edit = self.edits.get(tie.embedding)
-        changes_embedding = edit is not None and (edit.full is not None or bool(edit.factors) or bool(edit.change))
+        whole = edit is not None and edit.full is not None and not self.is_in_place(tie.embedding)
+        changes_embedding = edit is not None and (whole or bool(edit.factors) or bool(edit.change))
         if changes_embedding and not self.adapter.config.ties_weights:
             head = head_name(tie, self.base.config)
             if head is None or any(place.module == "decoder" for place in self.structure):
@@ -457,10 +467,11 @@ class _Placer:
                 return {}
             self.copies.setdefault(head, tie.embedding)
             frozen = edit.full if edit is not None and (edit.factors or edit.change) else None
-            if head not in self.edits and tie.embedding in self.resized and frozen is not None:
+            if head not in self.edits and frozen is not None:
                 # The head goes on reading from the embedding as it was before the factors, tokens added.
                 self.edits[head] = Edit(head, full=frozen)
-                self.resized[head] = self.resized[tie.embedding]
+                if tie.embedding in self.resized:
+                    self.resized[head] = self.resized[tie.embedding]
         if not self.copies:
             return {}
         self.notes.append(

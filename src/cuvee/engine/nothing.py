@@ -1,28 +1,51 @@
 """A factor of zero, so that PEFT loads an adapter that has no other: it loads none without any."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 
 from cuvee.adapters.low_rank import Product
 from cuvee.adapters.write import AdapterFile
 from cuvee.checkpoint import TensorSource
+from cuvee.engine.extract_targets import RENAMED_BY_PEFT
 from cuvee.errors import CheckpointError
-from cuvee.structure import infer
-from cuvee.structure.config import in_memory
+from cuvee.structure import TensorPlace, infer
+from cuvee.structure.config import hint, in_memory
 
 
-def put_nothing(base: TensorSource, file: AdapterFile, names: Iterable[str] | None = None) -> None:
-    """Add factors of zero for the smallest of some matrices, or of all linear maps. Raises CheckpointError for none."""
+def put_nothing(base: TensorSource, file: AdapterFile, saved: Sequence[str] = ()) -> str | None:
+    """Add factors of zero for some matrix outside the modules that are `saved` whole.
+
+    If there is none, they are for a saved module, which is returned: it must not be saved, but put below the factors.
+    Raises CheckpointError where no module is such.
+    """
     structure = infer(base)
-    linear = [place.name for place in structure if place.role == "linear" and place.name.endswith(".weight")]
-    candidates = [name for name in (linear if names is None else names) if len(base.tensors[name].shape) == 2]
-    name = min(candidates, key=lambda name: base.tensors[name].elements, default=None)
-    if name is None:
+    for roles in (("linear",), ("embedding", "head")):
+        matrices = [place for place in structure if _is_matrix(place, base, roles)]
+        outside = [place for place in matrices if not any(place.name.startswith(f"{module}.") for module in saved)]
+        if outside:
+            _put(min(outside, key=lambda place: base.tensors[place.name].elements), base, file)
+            return None
+    carrier = next((p for p in structure if _is_matrix(p, base, ("embedding",)) and _module(p) in saved), None)
+    if carrier is None:
         raise CheckpointError("no matrix is left that could have factors, and PEFT loads no adapter without any")
-    rows, columns = base.tensors[name].shape
-    place = structure.of(name)
+    _put(carrier, base, file)
+    return _module(carrier)
+
+
+def _is_matrix(place: TensorPlace, base: TensorSource, roles: Sequence[str]) -> bool:
+    if place.role not in roles or not place.name.endswith(".weight") or len(base.tensors[place.name].shape) != 2:
+        return False
+    unfit = (*RENAMED_BY_PEFT, *hint(base.config, "peft_whole"))
+    return place.expert is None and place.name.split(".")[-2] not in unfit
+
+
+def _module(place: TensorPlace) -> str:
+    return place.name.removesuffix(".weight")
+
+
+def _put(place: TensorPlace, base: TensorSource, file: AdapterFile) -> None:
+    rows, columns = base.tensors[place.name].shape
     out, into = (columns, rows) if place.input_first else (rows, columns)
     nothing = Product(np.zeros((out, 0)), np.zeros((0, into)))
-    module = in_memory(name.removesuffix(".weight"), base.config)
-    file.put_factors(module, nothing, embeds=place.role == "embedding")
+    file.put_factors(in_memory(_module(place), base.config), nothing, embeds=place.role == "embedding")

@@ -71,14 +71,17 @@ def untied(config: Mapping[str, Any]) -> dict[str, Any]:
 def hint(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Return the words of the hint `name` for this config's families. Hints refine; nothing depends on them."""
     words: list[str] = []
-    for model_type in {level.get("model_type") for level in _sub_configs(config, _DEPTH)}:
-        if isinstance(model_type, str):
-            words += _hints().get(model_type, {}).get(name, ())
+    types = [level.get("model_type") for level in _sub_configs(config, _DEPTH)]
+    for model_type in dict.fromkeys(kind for kind in types if isinstance(kind, str)):
+        words += _hints().get(model_type, {}).get(name, ())
     return tuple(words)
 
 
 def memory_names(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return the words of module names that transformers replaces when it loads a model: in files and in memory."""
+    """Return the words of module names that transformers replaces when it loads a model: in files and in memory.
+
+    A word that begins with `^` is the beginning of names only.
+    """
     pairs = [word.partition("=") for word in hint(config, "in_memory")]
     return tuple((stored, loaded) for stored, _, loaded in pairs)
 
@@ -86,7 +89,10 @@ def memory_names(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def in_memory(name: str, config: Mapping[str, Any]) -> str:
     """Return the name that transformers has in memory for a module or tensor of a file."""
     for stored, loaded in memory_names(config):
-        name = f".{name}.".replace(f".{stored}.", f".{loaded}.")[1:-1]
+        if not stored.startswith("^"):
+            name = f".{name}.".replace(f".{stored}.", f".{loaded}.")[1:-1]
+        elif f"{name}.".startswith(f"{stored[1:]}."):
+            return loaded + name[len(stored) - 1 :]
     return name
 
 

@@ -1,0 +1,183 @@
+"""What of a fine-tuned model's change gets factors, and what is saved whole: as PEFT can hold it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from cuvee.adapters.experts import SpreadStacks, order_in_module
+from cuvee.adapters.places import head_name
+from cuvee.engine.model_pair import Pair
+from cuvee.errors import CheckpointError
+from cuvee.structure import TensorPlace
+from cuvee.structure.config import hint
+
+RENAMED_BY_PEFT = ("gate", "gate_proj", "up_proj", "down_proj", "w1", "w2", "w3")
+"""Words that PEFT takes for the experts of old files, if they end the name of any target module of a mixture.
+
+PEFT 0.21.2, utils/transformers_weight_conversion.py. It leaves target parameters alone.
+"""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Matrices of experts that PEFT adapts as one parameter, by its name in memory.
+
+    `pieces` are the tensors of each expert, one below the other; for experts in one tensor it is that alone.
+    """
+
+    parameter: str
+    pieces: tuple[tuple[str, ...], ...]
+    in_one: bool
+
+    @property
+    def module(self) -> str:
+        return self.parameter.rpartition(".")[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all its tensors."""
+        return tuple(name for piece in self.pieces for name in piece)
+
+    def changes(self, pair: Pair) -> Iterator[np.ndarray]:
+        """Read what changed in each expert's matrix, as PEFT lays its factors: [out, in] but for a few families."""
+        if not self.in_one:
+            for piece in self.pieces:
+                yield np.concatenate([_wanted_change(pair, name) for name in piece])
+            return
+        place = pair.base.structure.of(self.pieces[0][0])
+        if not place.axes_known:
+            message = f"nothing tells whether '{place.name}' is stored by outputs or by inputs"
+            raise CheckpointError(message, where=pair.names[1])
+        turned = place.input_first and not hint(pair.base.source.config, "peft_as_is")
+        for matrix in pair.change(place):
+            yield matrix.T if turned else matrix
+
+
+def _wanted_change(pair: Pair, name: str) -> np.ndarray:
+    place = pair.base.structure.of(name)
+    change = pair.change(place)
+    return change if pair.parts.has(place) else np.zeros_like(change)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What gets factors, and what is there whole, by the base's names.
+
+    `saved` are modules, with all below them; `biases` those of matrices with factors; `replaced` are tensors that PEFT
+    puts in the place of the base's own, wherever that is used. `head` is that of a model whose base has none.
+    """
+
+    matrices: tuple[TensorPlace, ...]
+    stacks: tuple[Stack, ...]
+    saved: tuple[str, ...]
+    biases: frozenset[str]
+    replaced: tuple[str, ...] = ()
+    head: str | None = None
+
+    @property
+    def has_wholes(self) -> bool:
+        return bool(self.saved or self.replaced or self.head)
+
+    def depth(self, stack: Stack) -> int:
+        """Return how many wrappers PEFT puts around a stack's own: those of the module's later parameters."""
+        order = order_in_module(stack.parameter)
+        others = [other for other in self.stacks if other.module == stack.module]
+        return sum(order_in_module(other.parameter) > order for other in others)
+
+    def holds(self, name: str) -> bool:
+        """Say whether a tensor's change is in the adapter."""
+        adapted = {place.name for place in self.matrices} | {name for stack in self.stacks for name in stack.names}
+        whole = name in self.biases or name in self.replaced
+        return name in adapted or whole or any(is_within(name, module) for module in self.saved)
+
+
+def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
+    """Decide what gets factors. A module with anything else that changed is saved whole, as PEFT can only do that.
+
+    Raises CheckpointError for what PEFT can hold in no way.
+    """
+    every = _stacks(pair)
+    in_stacks = {name for stack in every for name in stack.names}
+    stacks = [stack for stack in every if any(map(pair.has_changed, _places(pair, stack)))]
+    outside = [place for place in pair.places() if place.name not in in_stacks]
+    candidates = [place for place in outside if _is_matrix(place, pair, embeddings)]
+    modules = {place.name.removesuffix(".weight"): place for place in candidates}
+    saved: dict[str, None] = {}
+    biases: set[str] = set()
+    replaced: list[str] = []
+    for place in pair.places() if rest else ():
+        module, _, parameter = place.name.rpartition(".")
+        has_factors = module in modules and parameter == "weight"
+        if has_factors or place.name in in_stacks or not pair.has_changed(place):
+            continue
+        if module in modules and pair.has_changed(modules[module]):
+            biases.add(place.name)
+        elif _is_tied_to_unknown(place, pair):
+            replaced.append(place.name)
+        elif module:
+            saved[module] = None
+        else:
+            message = f"'{place.name}' has changed, which is in no module that PEFT could save"
+            raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    outer = tuple(module for module in saved if not any(is_within(module, other) for other in saved))
+    inside = [stack for stack in stacks if any(is_within(f"{stack.module}.x", module) for module in outer)]
+    split = next((stack for stack in inside if not stack.in_one), None)
+    if split is not None:
+        message = f"something beside the experts of '{split.module}' has changed, which PEFT can only save with them"
+        raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    return Targets(
+        tuple(place for place in candidates if not any(is_within(place.name, module) for module in outer)),
+        tuple(stack for stack in stacks if stack not in inside),
+        outer,
+        frozenset(name for name in biases if not any(is_within(name, module) for module in outer)),
+        tuple(replaced),
+        pair.head if rest and pair.has_new_head() else None,
+    )
+
+
+def becomes_parameter(module: str, pair: Pair) -> bool:
+    """Say whether PEFT would take a module for experts, and its matrix must be one of `target_parameters` instead."""
+    is_mixture = any(place.experts is not None or place.expert is not None for place in pair.places())
+    return is_mixture and module.rpartition(".")[2] in RENAMED_BY_PEFT
+
+
+def is_within(name: str, module: str) -> bool:
+    """Say whether a tensor or module is inside a module."""
+    return name.startswith(f"{module}.")
+
+
+def _places(pair: Pair, stack: Stack) -> list[TensorPlace]:
+    return [pair.base.structure.of(name) for name in stack.names]
+
+
+def _is_matrix(place: TensorPlace, pair: Pair, embeddings: bool) -> bool:
+    """Say whether a tensor gets factors: weights of linear maps, of embeddings and heads if asked for.
+
+    A router is saved whole: in transformers 5 it is a module of its own class, to which PEFT adds no factors. So is a
+    map whose module is never called, as the code of a family takes its weight (the hint `peft_whole`).
+    """
+    roles = ("linear", "embedding", "head") if embeddings and pair.tie is None else ("linear",)
+    if place.role not in roles or not place.name.endswith(".weight"):
+        return False
+    whole = hint(pair.base.source.config, "peft_whole")
+    return len(pair.base.source.tensors[place.name].shape) == 2 and place.name.split(".")[-2] not in whole
+
+
+def _is_tied_to_unknown(place: TensorPlace, pair: Pair) -> bool:
+    """Say whether a tensor is an embedding whose head, of another class than a plain one, reads from it, too."""
+    if pair.tie is None or pair.tie.embedding != place.name or pair.head is not None:
+        return False
+    return head_name(pair.tie, pair.base.source.config) is None
+
+
+def _stacks(pair: Pair) -> list[Stack]:
+    """List the stacks of experts that memory holds in one parameter each, wherever the base has them."""
+    spread = SpreadStacks(pair.base.source.tensors)
+    stacks = [
+        Stack(pair.in_memory(parameter), found.names, False) for parameter, found in spread.all() if found is not None
+    ]
+    for place in pair.places():
+        if place.experts is not None and not place.name.endswith((".weight", "bias")):
+            stacks.append(Stack(pair.in_memory(place.name), ((place.name,),), True))
+    return stacks
