@@ -12,7 +12,8 @@ from adapters.made import read_changes
 from cuvee.adapters.low_rank import Wanted
 from cuvee.engine.combine import AdapterResult
 from cuvee.engine.extract import Extraction, extract
-from cuvee.errors import CheckpointError
+from cuvee.engine.model_parts import Parts
+from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import open_files
 
 RANK = 8
@@ -113,6 +114,48 @@ def test_what_is_left_out_is_told(bases: Callable[[str], Path], tuned: Callable[
     made = run(tuned("llama", rest=True), bases("llama"), tmp_path / "adapter", rest=False)
     assert "model.embed_tokens.weight" in made.notes[0]
     assert "are left out, as asked" in made.notes[0]
+
+
+def test_only_some_parts_are_extracted_and_the_rest_is_told(
+    bases: Callable[[str], Path], tuned: Callable[..., Path], tmp_path: Path
+) -> None:
+    model, base = tuned("llama", rest=True), bases("llama")
+    parts = Parts(only=("attention", "norms"), without=("v_proj", "layers.1"))
+    made = run(model, base, tmp_path / "adapter", parts=parts)
+    names = {module.module.rpartition(".")[2] for module in made.modules}
+    assert names == {"q_proj", "k_proj", "o_proj"}
+    assert all(".layers.0." in module.module for module in made.modules)
+    tensors = open_files(made.folder / "adapter_model.safetensors").tensors
+    assert {n for n in tensors if "norm" in n} == {
+        f"base_model.model.model.{n}.weight"
+        for n in ("norm", "layers.0.input_layernorm", "layers.0.post_attention_layernorm")
+    }
+    assert "of the energy of all changes" in made.notes[0]
+
+
+def test_a_part_that_no_model_has_is_refused(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="'atention' is no part of this model") as caught:
+        run(bases("llama"), bases("llama"), tmp_path / "adapter", parts=Parts(only=("atention",)))
+    assert "did you mean 'attention'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("moved", [("lm_head",), ("embed_tokens",), ("embed_tokens", "lm_head"), ("q_proj",)])
+def test_a_head_of_its_own_is_extracted_over_a_tied_base(
+    moved: tuple[str, ...], bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = load(bases("tied"))
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.clone())
+    model.config.tie_word_embeddings = False
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if any(word in name for word in moved):
+                parameter += torch.randn_like(parameter) * 0.05
+    model.save_pretrained(tmp_path / "tuned")
+    run(tmp_path / "tuned", bases("tied"), tmp_path / "adapter", wanted=Wanted(energy=1.0))
+    assert relative_error(peft_logits(bases("tied"), tmp_path / "adapter"), logits(model)) < 1e-5
+    cuvee.apply_adapter(bases("tied"), tmp_path / "adapter", tmp_path / "whole")
+    assert relative_error(logits(load(tmp_path / "whole")), logits(model)) < 1e-5
 
 
 def test_equal_models_have_nothing_to_extract(bases: Callable[[str], Path], tmp_path: Path) -> None:

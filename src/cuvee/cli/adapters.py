@@ -109,6 +109,8 @@ def extract(
     ),
     embeddings: bool = typer.Option(False, "--embeddings", help="Embeddings and heads get factors, too."),
     skip_rest: bool = typer.Option(False, "--skip-rest", help="Leave out what is no matrix; else it is saved whole."),
+    only: str = typer.Option("", metavar="PART,...", help="Parts to extract, such as attention,norms or q_proj."),
+    without: str = typer.Option("", metavar="PART,...", help="Parts to leave out, such as embeddings or vision."),
     dtype: str = _DTYPE,
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
@@ -120,13 +122,15 @@ def extract(
     from cuvee.cli.progress import shown_progress
     from cuvee.engine.adapters import extract_adapter
     from cuvee.engine.extract import Extraction
+    from cuvee.engine.model_parts import Parts
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
 
     if budget is not None and (rank is not None or energy is not None):
         raise RecipeError("--budget decides the ranks by itself; it goes with neither --rank nor --energy")
     wanted = Wanted(16 if rank is None and energy is None and budget is None else rank, energy)
-    how = Extraction(wanted, budget, embeddings, not skip_rest, dtype)
+    parts = Parts(*(tuple(word.strip() for word in words.split(",") if word.strip()) for words in (only, without)))
+    how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts)
     options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
     print_adapter(extract_adapter(model, base, out, how, hub=hub, progress=progress, **options), as_json)
