@@ -15,10 +15,6 @@ REASONS = {
         "mergekit refuses it too, or cuts rows off with `--unsafe-truncate-embeddings`. `tokenizer: base` or "
         "`tokenizer: union` gives all models the same tokens"
     ),
-    "token": (
-        "a token under `tokenizer.tokens` is in no model's vocabulary. mergekit adds it; here it has to be in one of "
-        "the models, or has to be left out"
-    ),
     "value": "the method needs a value, and the filter leaves tensors without one; mergekit refuses it too",
     "mixture": (
         "mergekit makes a DeepSeek or a Qwen 2 mixture of Llama or Mistral models. Here these become a Mixtral, "

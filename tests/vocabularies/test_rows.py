@@ -128,11 +128,6 @@ def test_rules_for_tokens_and_a_multiple_are_kept(here: Path) -> None:
     ("rest", "kind", "words"),
     [
         ("tokenizer: {source: union, tokens: {nonsense: {source: a}}}", RecipeError, "'a' has no token 'nonsense'"),
-        (
-            "tokenizer: {source: union, tokens: {nonsense: {source: {kind: zero}}}}",
-            RecipeError,
-            "has no token 'nonsense'",
-        ),
         ("chat_template: llama9", RecipeError, "unknown chat template 'llama9'"),
     ],
 )
@@ -141,6 +136,26 @@ def test_rules_that_name_nothing_are_refused(here: Path, rest: str, kind: type[C
         with_model(here / name, BUILDERS["wordpiece"], i)
     with pytest.raises(kind, match=words):
         cuvee.make_plan(cuvee.recipe_from_text(TWO + rest))
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@pytest.mark.parametrize("source", ["base", "union", "b"])
+def test_a_token_that_no_model_has_is_added_with_the_row_that_is_named(here: Path, kind: str, source: str) -> None:
+    a, _ = (with_model(here / name, BUILDERS[kind], seed, padding=3) for seed, name in enumerate("ab"))
+    rules = {
+        "<|new|>": {"source": {"kind": "model_token", "model": "a", "token_id": 5}},
+        "<|none|>": {"source": {"kind": "zero"}},
+    }
+    choice = json.dumps({"source": source, "tokens": rules})
+    recipe = cuvee.recipe_from_text(TWO + f"tokenizer: {choice}\nbase_model: a\n")
+    warnings = cuvee.make_plan(recipe).warnings
+    assert any("tokens that the vocabulary lacks are added to it: '<|new|>'" in warning for warning in warnings)
+    out = cuvee.merge(recipe, here / "out").folder
+    made = library(out)
+    new, none = made.token_to_id("<|new|>"), made.token_to_id("<|none|>")
+    np.testing.assert_allclose(rows_of(out)[new], a[EMBEDDING][5], atol=1e-6)
+    assert not rows_of(out)[none].any()
+    assert made.encode("<|new|>", add_special_tokens=False).ids == [new]
 
 
 def test_a_model_without_a_tokenizer_cannot_be_aligned(here: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
-from cuvee.errors import CheckpointError, RecipeError
+from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.hub import Hub, cached
 from cuvee.plan.adapters import tokenizer_place
 from cuvee.plan.resolve import Opening, open_models
@@ -29,7 +29,7 @@ from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf, tokenizer_texts
 from cuvee.tokenizers.read import FILES, JSON, SETTINGS, TEMPLATE, Tokenizer, is_template_file, read_tokenizer
 from cuvee.tokenizers.report import Described, describe_all
 from cuvee.tokenizers.rows import AlignedCheckpoint, RowMap
-from cuvee.tokenizers.union import Union, join
+from cuvee.tokenizers.union import Union, join, new_tokens
 
 STALE = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json")
 """Other forms of a vocabulary, which a joined tokenizer.json replaces."""
@@ -123,7 +123,11 @@ class _Family:
         if None in self.rows:
             raise CheckpointError("has no embedding of tokens to align", where=str(self.models[self.rows.index(None)]))
         tokenizers = [self.tokenizer(which) for which in range(len(self.models))]
-        union = join(tokenizers) if choice.source == "union" else None
+        joined = tokenizers if choice.source == "union" else [tokenizers[keeper]]
+        known = {token for tokenizer in joined for token in tokenizer.ids}
+        named = [rule.token for rule in choice.rules if rule.token not in known]
+        new = [new_tokens(named, tokenizers)] if named else []
+        union = join([*joined, *new]) if len(joined) + len(new) > 1 else None
         ids = union.ids if union else tokenizers[keeper].ids
         parties = [Party(tokenizer, rows or 0) for tokenizer, rows in zip(tokenizers, self.rows, strict=True)]
         fillings = [self.filling(rule, parties) for rule in choice.rules]
@@ -138,9 +142,11 @@ class _Family:
         notes = [f"tokenizer: {choice.source}, {len(ids)} tokens, {rows} rows"]
         notes += self.comparisons(keeper, tokenizers)
         if union:
-            texts = check_union(union, tokenizers)
+            texts = check_union(union, joined)
             notes.append(f"{texts} texts were encoded and decoded with the joined tokenizer")
         warnings = []
+        if named:
+            warnings.append(f"tokens that the vocabulary lacks are added to it: {_shown_tokens(named, tokenizers)}")
         zeros = _rows_of_zeros(maps) - {ids[filling.token] for filling in fillings}
         if zeros:
             warnings.append(f"{len(zeros)} tokens have a row in no model and become zeros: ids {_some(sorted(zeros))}")
@@ -323,6 +329,15 @@ def _rows_of_zeros(maps: Sequence[RowMap]) -> set[int]:
     for row_map in maps:
         rows |= {row for row, filling in row_map.fills.items() if not filling}
     return rows
+
+
+def _shown_tokens(named: Sequence[str], tokenizers: Sequence[Tokenizer]) -> str:
+    """List the first of some new tokens, with the nearest known one, in case that is meant."""
+    shown = []
+    for token in named[:5]:
+        guess = closest(token, [known for tokenizer in tokenizers for known in tokenizer.ids])
+        shown.append(f"'{token}'" + (f" (not '{guess}')" if guess else ""))
+    return ", ".join(shown) + (", ..." if len(named) > 5 else "")
 
 
 def _decoder_entries(union: Union) -> dict[str, Any]:

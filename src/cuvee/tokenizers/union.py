@@ -59,6 +59,16 @@ def join(tokenizers: Sequence[Tokenizer]) -> Union:
     return Union(ids, tuple(ordinary), tuple(added), content)
 
 
+def new_tokens(named: Sequence[str], tokenizers: Sequence[Tokenizer]) -> Tokenizer:
+    """Return a vocabulary of tokens alone, to be joined to another: as the first tokenizer that adds one has it."""
+    added: dict[str, Mapping[str, Any]] = {}
+    for token in named:
+        entries = [tokenizer.added[token] for tokenizer in tokenizers if token in tokenizer.added]
+        added[token] = {"content": token, **(entries[0] if entries else {})}
+    ids = {token: number for number, token in enumerate(added)}
+    return Tokenizer("added", ids, added, None, "tokens of the recipe")
+
+
 def _next(ids: Mapping[str, int], base: Tokenizer, ordinary: Sequence[str], added: Sequence[str]) -> int:
     return base.size + len(ordinary) + len(added)
 
