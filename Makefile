@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --constraint con
 RESOLVER := .resolver
 CYCLONEDX := cyclonedx-bom==7.5.0
 
-.PHONY: demo test public-index hashes sbom versions release-check lm-eval fusion-bench parity real ray family docs examples pictures clean
+.PHONY: demo test public-index hashes sbom versions release-check lm-eval runtimes fusion-bench parity real ray family docs examples pictures clean
 
 demo: $(VENV)/demo
 	$(BIN)/cuvee demo cuvee-demo
@@ -95,6 +95,10 @@ lm-eval: $(VENV)/dev
 	$(PYTHON) -m venv $(LM_EVAL)
 	$(LM_EVAL)/bin/python tools/install.py lm-eval
 	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py
+
+# Installs other programs that run models, each into a folder of its own, and writes docs/reference/runtimes.md.
+runtimes: $(VENV)/dev
+	$(BIN)/python tools/runtimes.py
 
 # Makes an environment with FusionBench, some GB, and compares the weights of its RegMean and RegMean++ with ours.
 FUSION_BENCH ?= .fusion-bench

@@ -72,6 +72,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee task check-predictions submission.csv questions.csv --json",
     ),
     "task export": ("cuvee task export sort lm-eval-tasks", "cuvee task export questions.csv lm-eval-tasks"),
+    "export rope": ("cuvee export rope blend", "cuvee export rope blend --json"),
     "export gguf": ("cuvee export gguf blend blend.gguf", "cuvee export gguf blend blend.gguf --type f16 --ollama"),
     "submission check": (
         "cuvee submission check recipe.yaml -c competition.yaml",

@@ -10,11 +10,6 @@ NAME = "export"
 app = typer.Typer(help="Write a model in the form of another program.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `gguf` a command of its own, though it is the only one."""
-
-
 @app.command("gguf")
 def gguf(
     model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder, a file or org/name."),
@@ -63,3 +58,20 @@ def gguf(
     typer.echo(f"{made.file}: {made.tensors} tensors, {made.kind}, {bytes_text(made.nbytes)}")
     if made.modelfile is not None:
         typer.echo(f"{made.modelfile}: ollama create NAME -f {made.modelfile}")
+
+
+@app.command("rope")
+def rope(
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="A model's folder, whose config.json is changed."),
+    as_json: bool = typer.Option(False, "--json", help="Print the keys as JSON."),
+) -> None:
+    """Write rope_theta and rope_scaling beside rope_parameters in config.json, for programs that read these."""
+    import json
+
+    from cuvee.export.older_rope import write_older_rope
+
+    keys = write_older_rope(folder)
+    if as_json:
+        typer.echo(json.dumps(keys))
+        return
+    typer.echo(f"{folder / 'config.json'}: {', '.join(keys)}")
