@@ -48,6 +48,21 @@ def test_processes_share_the_cores_out(monkeypatch: pytest.MonkeyPatch) -> None:
         assert call(executor, calls.torch_threads) == Done(0, 1)
 
 
+def test_a_script_that_imports_torch_shares_the_cores_out_too(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import torch\n"
+        "from cuvee.executor import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    with Processes(64) as executor:\n"
+        "        executor.submit(0, torch.get_num_threads)\n"
+        "        print(executor.next_done().value)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    printed = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True, env=environment)
+    assert printed.stdout == "1\n"
+
+
 def test_an_expected_error_is_its_message(executor: Executor) -> None:
     assert call(executor, calls.refuse, "ties") == Done(0, failure="recipe.yaml:3: there is no 'ties'")
     assert "transformers" in call(executor, calls.lack).failure

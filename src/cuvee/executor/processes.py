@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -137,11 +138,8 @@ def _started(threads: int) -> tuple[SpawnProcess, Connection]:
 
 
 def _serve(connection: Connection, threads: int) -> None:
-    """Run calls until the other end is closed. Ctrl-C is for the parent to handle.
-
-    Libraries that count in threads read OMP_NUM_THREADS when a call first imports them.
-    """
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    """Run calls until the other end is closed. Ctrl-C is for the parent to handle."""
+    _limit_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
@@ -155,3 +153,16 @@ def _serve(connection: Connection, threads: int) -> None:
             return
         except Exception as error:  # noqa: BLE001  # a value of any kind may refuse to be sent, in any way
             connection.send(ended._replace(value=None, failure=f"its result cannot be sent: {error}"))
+
+
+def _limit_threads(threads: int) -> None:
+    """Let torch and BLAS use so many threads, unless OMP_NUM_THREADS says otherwise.
+
+    They read it when they are imported. A process that is spawned imports its parent's script first, and torch with it
+    where that does.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
