@@ -3,7 +3,8 @@
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
 from the navigation, the chart of the benchmarks from their table, the page of mergekit's recipes from
 mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured,
-that of adapters from their kinds and from what their tests measured.
+that of adapters from their kinds and from what their tests measured, tables and chart of the page of evidence from the
+scores that examples/smollm2 wrote.
 """
 
 import inspect
@@ -15,6 +16,7 @@ from typing import Any
 import typer
 from adapters_page import adapters_page
 from benchmark_chart import chart
+from evidence_page import evidence_chart, evidence_page
 from families_page import families_page
 from mergekit_page import mergekit_page
 from navigation import home_page, navigation
@@ -82,6 +84,8 @@ def files() -> dict[str, str]:
     """Return the generated files by their names under docs/."""
     pages = methods_pages() | commands_pages()
     return pages | {
+        "explanation/evidence.md": evidence_page(),
+        "images/evidence.svg": evidence_chart(),
         "reference/adapters.md": adapters_page(GENERATED),
         "reference/additions.md": additions_page(),
         "reference/families.md": families_page(GENERATED),

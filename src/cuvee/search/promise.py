@@ -67,9 +67,13 @@ WAYS = (
     Way("karcher", "karcher"),
     Way("model_stock", "model_stock", 1.0),
 )
+REPAIR_TOKENS = 4096
+"""Of each expert's text a repair reads so many: a few hundred answers are repaired well by them, and reading on would
+take more of the budget than all methods without text."""
+
 REPAIRS = (
-    Way("task_arithmetic + align", "task_arithmetic", 0.5, align={"mix": 0.3, "ridge": 3e-4}),
-    Way("linear + regmean_pp", "linear", align={"preset": "regmean_pp"}),
+    Way("task_arithmetic + align", "task_arithmetic", 0.5, align={"mix": 0.3, "ridge": 3e-4, "tokens": REPAIR_TOKENS}),
+    Way("linear + regmean_pp", "linear", align={"preset": "regmean_pp", "tokens": REPAIR_TOKENS}),
 )
 """What is tried first where every model has a text."""
 
