@@ -148,6 +148,24 @@ def test_processes_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     wait_until(lambda: not is_alive(pid))
 
 
+def test_a_process_in_the_middle_of_a_call_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import sys; from executor import calls; from cuvee.executor import Processes\n"
+        "if __name__ == '__main__':\n"
+        "    with Processes(1) as executor:\n"
+        "        executor.submit(0, calls.sleep, 600, sys.argv[1])\n"
+        "        executor.next_done()\n"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    parent = subprocess.Popen([sys.executable, script, mark], env={**os.environ, "PYTHONPATH": paths})
+    child = appeared(mark)
+    parent.kill()
+    parent.wait()
+    wait_until(lambda: not is_alive(child))
+
+
 def appeared(mark: Path) -> int:
     wait_until(lambda: mark.exists() and mark.read_text() != "")
     return int(mark.read_text())

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -139,6 +140,7 @@ def _started(threads: int) -> tuple[SpawnProcess, Connection]:
 
 def _serve(connection: Connection, threads: int) -> None:
     """Run calls until the other end is closed. Ctrl-C is for the parent to handle."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
@@ -153,6 +155,14 @@ def _serve(connection: Connection, threads: int) -> None:
             return
         except Exception as error:  # noqa: BLE001  # a value of any kind may refuse to be sent, in any way
             connection.send(ended._replace(value=None, failure=f"its result cannot be sent: {error}"))
+
+
+def _end_with_parent() -> None:
+    """Leave in the middle of a call when the parent is gone: nobody takes its result, and it may run for hours."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only called in a process that another started"
+    parent.join()
+    os._exit(1)
 
 
 def _limit_threads(threads: int) -> None:
