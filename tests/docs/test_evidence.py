@@ -14,10 +14,10 @@ ROWS: list[dict[str, Any]] = EVIDENCE["rows"]
 
 
 def cells(row: dict[str, Any], table: int) -> list[str]:
-    """Return a row's cells in the first or the second table of the page."""
+    """Return a row's cells in the ladder (0) or in the table of skills (1), the last two tables of the page."""
     page = (DOCS / "explanation" / "evidence.md").read_text(encoding="utf-8")
     lines = [line for line in page.splitlines() if line.startswith(f"| {row['name']} | ")]
-    return [cell.strip() for cell in lines[table].strip("|").split("|")]
+    return [cell.strip() for cell in lines[-2:][table].strip("|").split("|")]
 
 
 def points(cell: str) -> float:
