@@ -57,6 +57,22 @@ def test_compare_shows_the_pair(
     assert "1 and 2" in capsys.readouterr().out
 
 
+def test_a_bank_is_listed_with_energies_and_what_cannot_be_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "odd").mkdir()
+    (folder / "odd" / "adapter_config.json").write_text('{"peft_type": "P_TUNING"}')
+    assert run(monkeypatch, "list", ".", "--json") == 0
+    listed = {one["name"]: one for one in json.loads(capsys.readouterr().out)}
+    assert list(listed) == ["code", "math", "odd"]
+    expected = sum((change**2).sum() for change in read_changes(folder / "math").values())
+    assert listed["math"]["energy"] == pytest.approx(expected, rel=1e-5)
+    assert (listed["math"]["kind"], listed["math"]["ranks"], listed["math"]["modules"]) == ("LORA", [4], len(SHAPES))
+    assert "puts learnt vectors before the text" in listed["odd"]["problem"]
+    assert run(monkeypatch, "list", "math") == 0
+    assert "LORA" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
@@ -69,6 +85,7 @@ def test_compare_shows_the_pair(
         (["combine", "math", "--out", "base"], 2, "the output exists already"),
         (["extract", "base", "base", "x"], 3, "there is nothing to extract"),
         (["extract", "base", "base", "x", "--rank", "4", "--budget", "9"], 2, "it goes with neither"),
+        (["list", "base"], 3, "expected adapters in folders, found none"),
         (["apply", "base", "nowhere", "x"], 3, "no folder 'nowhere'"),
     ],
 )

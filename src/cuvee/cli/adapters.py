@@ -157,6 +157,41 @@ def compare(
         _print_comparison(found)
 
 
+@app.command("list")
+def list_(
+    folder: Path = typer.Argument(..., metavar="FOLDER", help="A folder of adapters, or an adapter."),
+    as_json: bool = _JSON,
+) -> None:
+    """List the adapters of a folder: kind, rank, modules, base, size, and energy, the squared norm of the change."""
+    from cuvee.comparison.adapter_list import list_adapters
+
+    listed = list_adapters(folder)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps([asdict(one) for one in listed], indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for column in ("adapter", "kind"):
+        table.add_column(column)
+    for column in ("rank", "modules", "size", "energy"):
+        table.add_column(column, justify="right")
+    table.add_column("base")
+    for one in listed:
+        ranks = "-".join(dict.fromkeys(map(str, (one.ranks[0], one.ranks[-1])))) if one.ranks else "-"
+        energy = "-" if one.energy is None else f"{one.energy:.4g}"
+        size = f"{one.nbytes / 1e6:.3g} MB"
+        table.add_row(escape(one.name), one.kind, ranks, str(one.modules), size, energy, escape(one.base or "-"))
+        if one.problem is not None:
+            typer.echo(f"cannot read {one.name}: {one.problem}", err=True)
+    Console().print(table)
+
+
 def print_adapter(result: "AdapterResult", as_json: bool) -> None:
     """Show a written adapter: the digest on stdout, the rest on stderr; or all of it as JSON."""
     modules = result.modules

@@ -60,6 +60,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee adapters extract expert base lora --rank 32",
         "cuvee adapters extract expert base lora --energy 0.99",
     ),
+    "adapters list": ("cuvee adapters list bank", "cuvee adapters list bank --json"),
     "adapters compare": ("cuvee adapters compare lora-1 lora-2", "cuvee adapters compare lora-1 lora-2 --json"),
     "tokenizer compare": ("cuvee tokenizer compare base expert", "cuvee tokenizer compare base expert --json"),
     "tokenizer transplant": (
