@@ -106,6 +106,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
         f"square matrices alone, {base}": (base, {"target_modules": [], "target_parameters": ["mlp.experts.down_proj"]})
         for base in ("square gpt-oss", "square qwen3-moe")
     },
+    **{
+        f"all linear maps of {base}": (base, {"target_modules": "all-linear"})
+        for base in ("mixtral", "qwen3-moe", "glm4-moe")
+    },
     "ranks by parameter": (
         "qwen3-moe",
         {

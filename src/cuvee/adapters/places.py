@@ -132,6 +132,7 @@ class _Placer:
         self.spread = SpreadStacks(base.tensors)
         self.called: dict[str, str] = {}
         self.stacks: dict[str, Fit] = {}
+        self.perhaps: set[str] = set()
         self.resized: dict[str, tuple[int, ...]] = {}
         self.rows = vocabulary_rows(base.tensors, base.config)
 
@@ -146,8 +147,11 @@ class _Placer:
         needed += [f"{f.module}.bias" for f in factors if f.bias]
         changes = self.adapter.changes.values()
         needed += [f"{change.module}.weight" for change in changes]
+        config_names = self.adapter.config.target_parameters
         parameters = [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
         needed += [name for name in parameters if self.stack_of(name) is None]
+        # A parameter's name alone is one of many modules', and not each has it.
+        self.perhaps = {name for name in parameters if name.rpartition(".")[2] in config_names}
         self.called = self.names(list(dict.fromkeys(needed)))
         for name, stored in self.adapter.full.items():
             self.replace_whole(name, stored)
@@ -171,6 +175,7 @@ class _Placer:
         loaded = {in_memory(name, self.base.config): name for name in tensors}
         called |= {name: loaded[name] for name in needed if name not in called and name in loaded}
         missing = [name for name in needed if name not in called and not self.is_tied_head(name)]
+        missing.sort(key=lambda name: name in self.perhaps)
         while missing:
             pairs = _prefixes(missing[0], tensors)
             matched = {pair: [n for n in missing if _renamed(n, pair) in tensors] for pair in pairs}
@@ -183,6 +188,8 @@ class _Placer:
             )
             missing = [name for name in missing if name not in called]
         for name in missing:
+            if name in self.perhaps:
+                continue
             guess = closest(name, list(tensors)) if len(self.problems) < MOST_SHOWN else None
             self.note(f"changes '{name}', which the base has not", f"the closest is '{guess}'" if guess else None)
         return called
