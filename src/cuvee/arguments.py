@@ -111,13 +111,16 @@ def _check_type(function: str, name: str, value: object, annotation: Any) -> Non
     types = get_args(annotation) or (annotation,)
     if not set(types) <= {*_PLAIN, type(None)}:
         return
+    if not _fits(value, types):
+        expected = " or ".join(kind.__name__ for kind in types)
+        raise refused(value, f"{function}(): '{name}'", expected.replace("NoneType", "None"))
+
+
+def _fits(value: object, types: Sequence[type]) -> bool:
+    """Say whether a value is of any of the types. True and false are no numbers here."""
     if isinstance(value, bool):
-        fits = bool in types
-    else:
-        fits = isinstance(value, tuple(_PLAIN.get(kind, kind) for kind in types))
-    if not fits:
-        names = ["None" if kind is type(None) else kind.__name__ for kind in types]
-        raise refused(value, f"{function}(): '{name}'", " or ".join(names))
+        return bool in types
+    return isinstance(value, tuple(_PLAIN.get(kind, kind) for kind in types))
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram
@@ -41,6 +41,11 @@ InputGram = Annotated[Any, gram_of_inputs]
 
 InputMeanAbs = Annotated[Any, mean_abs_of_inputs]
 """The mean absolute value [in] of each channel of what a matrix is multiplied with: for modifiers, of the base."""
+
+_KINDS: Mapping[Any, SettingKind] = {bool: "boolean", int: "integer", float: "number", Any: "number"}
+"""Kinds of settings by the types that annotate them."""
+
+_Mark = TypeVar("_Mark")
 
 _LAMBDA = Setting("lambda", "number", default=1.0)
 _INT8_MASK = Setting("int8_mask", "boolean", default=False)
@@ -260,10 +265,15 @@ def _method(
     reproducible: Reproducible,
 ) -> Method:
     parameters = inspect.signature(rule, eval_str=True).parameters
-    surveys = {name: found for name, p in parameters.items() if (found := _survey(p)) is not None}
     inputs = statistics_in(parameters)
-    plain = [p for name, p in parameters.items() if name not in {*surveys, *inputs} and p.kind == p.KEYWORD_ONLY]
-    settings = {p.name: setting_of(p) for p in plain if p.name not in _NOT_SETTINGS}
+    surveys: dict[str, Survey] = {}
+    settings: dict[str, Setting] = {}
+    for name, parameter in parameters.items():
+        survey = _mark(parameter, Survey)
+        if survey is not None:
+            surveys[name] = survey
+        elif parameter.kind is parameter.KEYWORD_ONLY and name not in {*inputs, *_NOT_SETTINGS}:
+            settings[name] = setting_of(parameter)
     if base in ("delta", "optional"):
         settings |= {"lambda": _LAMBDA, "int8_mask": _INT8_MASK}
     return Method(
@@ -273,25 +283,26 @@ def _method(
     )  # fmt: skip
 
 
-def _survey(parameter: inspect.Parameter) -> Survey | None:
-    marks = getattr(parameter.annotation, "__metadata__", ())
-    return next((mark for mark in marks if isinstance(mark, Survey)), None)
+def _mark(parameter: inspect.Parameter, kind: type[_Mark]) -> _Mark | None:
+    """Return the first mark of a kind that a parameter is annotated with."""
+    for mark in getattr(parameter.annotation, "__metadata__", ()):
+        if isinstance(mark, kind):
+            return mark
+    return None
 
 
 def setting_of(parameter: inspect.Parameter) -> Setting:
     """Read what a recipe may give under a parameter's name from its annotation and default."""
     annotation = parameter.annotation
-    marks = getattr(annotation, "__metadata__", ())
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
-    kinds: dict[Any, SettingKind] = {bool: "boolean", int: "integer", float: "number", Any: "number"}
     choices = get_args(plain) if get_origin(plain) is Literal else ()
     required = parameter.default is inspect.Parameter.empty
     return Setting(
         parameter.name,
-        "text" if choices else kinds[plain],
-        per_model=_PER_MODEL in marks,
+        "text" if choices else _KINDS[plain],
+        per_model=_PER_MODEL in getattr(annotation, "__metadata__", ()),
         default=None if required else parameter.default,
         required=required,
-        within=next((mark for mark in marks if isinstance(mark, Range)), Range()),
+        within=_mark(parameter, Range) or Range(),
         choices=choices,
     )

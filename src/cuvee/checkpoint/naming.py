@@ -77,11 +77,13 @@ def start_of_weights(files: Collection[str], config: Mapping[str, Any], where: s
     named = config.get(EXPLICIT)
     if isinstance(named, str) and named in starts:
         return named
+    by_stem: dict[str, list[str]] = {}
+    for file, names in starts.items():
+        by_stem.setdefault(names.stem, []).append(file)
     for stem in _stems(config):
-        same = [file for file, names in starts.items() if names.stem == stem]
-        if same:
-            plain = [file for file in same if starts[file].variant is None]
-            return _only(plain or same, where)
+        if stem in by_stem:
+            plain = [file for file in by_stem[stem] if starts[file].variant is None]
+            return _only(plain or by_stem[stem], where)
     indices = [file for file in starts if file.endswith(".json")]
     others = indices or list(starts)  # what else there is, an index may list
     if len(others) == 1:

@@ -312,11 +312,16 @@ def refuse_existing(out: Path, *, overwrite: bool | None) -> None:
     if not overwrite:
         hint = "name another" if overwrite is None else "name another, or use --overwrite"
         raise RecipeError("the output exists already", where=str(out), hint=hint)
-    if out.is_dir() and not out.is_symlink():
-        is_empty = not any(out.iterdir())
-        if is_empty or (out / "cuvee.json").exists():
-            return
-    raise RecipeError("this is not a folder that a merge wrote; it is not overwritten", where=str(out))
+    if not _is_replaceable(out):
+        raise RecipeError("this is not a folder that a merge wrote; it is not overwritten", where=str(out))
+
+
+def _is_replaceable(out: Path) -> bool:
+    """Say whether `out` is an empty folder or an earlier merge."""
+    if not out.is_dir() or out.is_symlink():
+        return False
+    is_empty = not any(out.iterdir())
+    return is_empty or (out / "cuvee.json").exists()
 
 
 def write_error(error: OSError, out: Path) -> CuveeError:

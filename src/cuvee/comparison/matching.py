@@ -30,11 +30,17 @@ def match(sources: Sequence[TensorSource], labels: Sequence[str]) -> tuple[tuple
 
 def _reason(specs: Sequence[TensorSpec | None], labels: Sequence[str]) -> str | None:
     """Say why a tensor cannot be compared, or None."""
-    missing = [label for label, spec in zip(labels, specs, strict=True) if spec is None]
+    missing = []
+    stored: dict[str, TensorSpec] = {}
+    for label, spec in zip(labels, specs, strict=True):
+        if spec is None:
+            missing.append(label)
+        else:
+            stored[label] = spec
     if missing:
         return f"not in {', '.join(missing)}"
-    there = [(label, spec) for label, spec in zip(labels, specs, strict=True) if spec is not None]
-    if len({spec.shape for _, spec in there}) > 1:
-        return "shapes differ: " + ", ".join(f"{'×'.join(map(str, spec.shape))} in {label}" for label, spec in there)
-    codes = sorted({spec.dtype for _, spec in there if spec.dtype not in MERGEABLE})
-    return f"holds {' and '.join(codes)}, which are no weights" if codes else None
+    if len({spec.shape for spec in stored.values()}) > 1:
+        shapes = [f"{'×'.join(map(str, spec.shape))} in {label}" for label, spec in stored.items()]
+        return f"shapes differ: {', '.join(shapes)}"
+    codes = {spec.dtype for spec in stored.values()}.difference(MERGEABLE)
+    return f"holds {' and '.join(sorted(codes))}, which are no weights" if codes else None

@@ -158,12 +158,11 @@ def _summed(reader: Reader, names: Sequence[str], progress: Progress) -> dict[st
 
 
 def _notes(sources: Sequence[TensorSource], labels: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    base = sources[0].tensors
-    other = [
-        label
-        for source, label in zip(sources[1:], labels[1:], strict=True)
-        if any(source.tensors[name].dtype != base[name].dtype for name in names)
-    ]
+    base = [sources[0].tensors[name].dtype for name in names]
+    other = []
+    for source, label in zip(sources[1:], labels[1:], strict=True):
+        if [source.tensors[name].dtype for name in names] != base:
+            other.append(label)
     if not other:
         return ()
     return (f"rounding counts as a change: {', '.join(other)} and the base {labels[0]} have tensors of other types",)

@@ -1,6 +1,6 @@
 """Methods on plain arrays: the engine's way, and the definitions' way that it is tested against."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, get_args
 
@@ -27,6 +27,7 @@ from cuvee.plan.memory import computing_dtype
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Semantics
+from cuvee.recipe.setting import Setting
 from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
@@ -147,19 +148,24 @@ def _check_words(tensors: Sequence[Tensor], names: Sequence[str] | None, semanti
 
 
 def _check_arrays(method: Method, stack: list[np.ndarray], base: np.ndarray | None, *, needs_base: bool) -> None:
-    least, most = method.models
     if needs_base and base is None:
         raise RecipeError(f"'{method.key}' needs a base")
-    if len(stack) < least or (most is not None and len(stack) > most):
-        raise RecipeError(f"'{method.key}' merges {least} to {most or 'any number of'} tensors, found {len(stack)}")
-    everything = [*stack, *([base] if base is not None else [])]
-    odd = next((array.dtype for array in everything if array.dtype not in _NUMBERS), None)
-    if odd is not None:
-        message = f"expected tensors of {', '.join(NAMES)}, found one of {odd}, which is no weight"
-        raise CheckpointError(message, hint="convert it first, if its numbers are weights")
+    _check_count(method, len(stack))
+    everything = list(stack) if base is None else [*stack, base]
+    for array in everything:
+        if array.dtype not in _NUMBERS:
+            message = f"expected tensors of {', '.join(NAMES)}, found one of {array.dtype}, which is no weight"
+            raise CheckpointError(message, hint="convert it first, if its numbers are weights")
     shapes = {array.shape for array in everything}
     if len(shapes) > 1:
         raise CheckpointError(f"the tensors have different shapes: {sorted(shapes)}")
+
+
+def _check_count(method: Method, count: int) -> None:
+    least, most = method.models
+    is_above = most is not None and count > most
+    if count < least or is_above:
+        raise RecipeError(f"'{method.key}' merges {least} to {most or 'any number of'} tensors, found {count}")
 
 
 def _step(
@@ -199,28 +205,41 @@ def _step(
 
 
 def _settings(method: Method, models: int, given: dict[str, Any]) -> dict[str, Any]:
-    problems = [
-        RecipeError(f"'{method.key}' takes no parameter '{name}'", hint=f"it takes: {', '.join(method.settings)}")
-        for name in given
-        if name.removesuffix("_") not in method.settings
-    ]
-    given = {name.removesuffix("_"): plain_value(value) for name, value in given.items()}
-    result: dict[str, Any] = {}
-    for name, setting in method.settings.items():
-        value = given.get(name, setting.default)
-        if name not in given and setting.required:
-            problems.append(RecipeError(f"parameter '{name}' of '{method.key}' has no value"))
-            value = 0.0
-        listed = isinstance(value, list)
-        values: list[Any] = value if isinstance(value, list) else [value] * (models if setting.per_model else 1)
-        if listed and (not setting.per_model or len(values) != models):
-            problems.append(RecipeError(f"'{name}' of '{method.key}': expected one number a model, found {value!r}"))
-        complaints = [c for v in values if (c := setting.complaint(v)) is not None]
-        problems += [RecipeError(f"'{name}' of '{method.key}': {c}") for c in complaints[:1]]
-        result[name] = tuple(values) if setting.per_model else values[0]
+    values = {name.removesuffix("_"): plain_value(value) for name, value in given.items()}
+    problems = []
+    for name in values:
+        if name not in method.settings:
+            hint = f"it takes: {', '.join(method.settings)}"
+            problems.append(RecipeError(f"'{method.key}' takes no parameter '{name}'", hint=hint))
+    for setting in method.settings.values():
+        problems += _problems(method, setting, models, values)
     if problems:
         raise several(problems)
-    return result
+    settings: dict[str, Any] = {}
+    for name, setting in method.settings.items():
+        value = values.get(name, setting.default)
+        settings[name] = tuple(_by_model(value, models)) if setting.per_model else value
+    return settings
+
+
+def _problems(method: Method, setting: Setting, models: int, values: Mapping[str, Any]) -> Iterator[RecipeError]:
+    where = f"'{setting.name}' of '{method.key}'"
+    if setting.name not in values:
+        if setting.required:
+            yield RecipeError(f"parameter {where} has no value")
+        return
+    value = values[setting.name]
+    if isinstance(value, list) and (not setting.per_model or len(value) != models):
+        yield RecipeError(f"{where}: expected one number a model, found {value!r}")
+    complaints = map(setting.complaint, _by_model(value, 1))
+    for complaint in filter(None, complaints):
+        yield RecipeError(f"{where}: {complaint}")
+        return
+
+
+def _by_model(value: Any, models: int) -> list[Any]:
+    """Return a value as a list, one for each model."""
+    return value if isinstance(value, list) else [value] * models
 
 
 def plain_value(value: Any) -> Any:

@@ -23,7 +23,7 @@ def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: l
     facts = [card_facts(entry.parent.source.place) for entry in inputs]
     parents = [_parent(plan, entry, fact) for entry, fact in zip(inputs, facts, strict=True)]
     names = [f"`{name}`" for name in copied]
-    conflict = licence_conflict([entry.parent.name for entry in inputs], [fact.licence for fact in facts])
+    conflict = _conflict(inputs, facts)
     return f"""{_front(plan, facts)}
 # {_title(plan)}
 
@@ -33,7 +33,7 @@ def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: l
 
 {_listed(parents)}
 
-{_licences(inputs, facts)}
+{_licences(facts, conflict)}
 
 Copied from `{plan.models[plan.donor]}`: {", ".join(names) or "nothing"}.
 {_notes(plan, conflict)}
@@ -80,13 +80,18 @@ def _parent(plan: Plan, entry: ParentFiles, facts: Facts) -> str:
     return f"`{parent.name}`, {licence}{files}"
 
 
-def _licences(inputs: Sequence[ParentFiles], facts: Sequence[Facts]) -> str:
-    stated = [fact.licence for fact in facts]
-    if conflict := licence_conflict([entry.parent.name for entry in inputs], stated):
+def _conflict(inputs: Sequence[ParentFiles], facts: Sequence[Facts]) -> str | None:
+    names = [entry.parent.name for entry in inputs]
+    return licence_conflict(names, [fact.licence for fact in facts])
+
+
+def _licences(facts: Sequence[Facts], conflict: str | None) -> str:
+    if conflict is not None:
         return f"**Licence:** {conflict}."
-    if None in stated:
+    stated = dict.fromkeys(fact.licence or "" for fact in facts)
+    if "" in stated:
         return "**Licence:** not stated by all parents; what holds for them holds for the blend."
-    return f"**Licence:** {' and '.join(dict.fromkeys(filter(None, stated)))}, as all parents state."
+    return f"**Licence:** {' and '.join(stated)}, as all parents state."
 
 
 def _listed(notes: Sequence[str]) -> str:

@@ -57,9 +57,9 @@ def _with_doubts(plan: Plan) -> Plan:
     """Warn of what only the numbers of an adapter say."""
     warnings = list(plan.warnings)
     for model, source in zip(plan.models, plan.sources, strict=True):
-        said = [f"{model}: {warning}" for warning in getattr(unaligned(source), "warnings", ())]
-        warnings += [warning for warning in said if warning not in warnings]
-    return replace(plan, warnings=tuple(warnings))
+        for warning in getattr(unaligned(source), "warnings", ()):
+            warnings.append(f"{model}: {warning}")
+    return replace(plan, warnings=tuple(dict.fromkeys(warnings)))
 
 
 def _with_licences(plan: Plan) -> Plan:
@@ -70,12 +70,17 @@ def _with_licences(plan: Plan) -> Plan:
 
 def _as_planned(planned: Sequence[TensorSource], own: Sequence[TensorSource]) -> tuple[TensorSource, ...]:
     """Read models with the blocks and the rows with which they were planned."""
-    cut = []
-    for before, source in zip(planned, own, strict=True):
-        inner = before.source if isinstance(before, AlignedCheckpoint) else before
-        cut.append(inner.over(source) if isinstance(inner, RecutCheckpoint) else source)
-    pairs = zip(planned, cut, strict=True)
-    return tuple(before.over(cut) if isinstance(before, AlignedCheckpoint) else source for before, source in pairs)
+    recut = list(map(_recut, planned, own))
+    aligned: list[TensorSource] = []
+    for before, source in zip(planned, recut, strict=True):
+        aligned.append(before.over(recut) if isinstance(before, AlignedCheckpoint) else source)
+    return tuple(aligned)
+
+
+def _recut(planned: TensorSource, own: TensorSource) -> TensorSource:
+    """Cut the blocks of a model as those of the planned one are cut."""
+    inner = planned.source if isinstance(planned, AlignedCheckpoint) else planned
+    return inner.over(own) if isinstance(inner, RecutCheckpoint) else own
 
 
 def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:

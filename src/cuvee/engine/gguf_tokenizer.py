@@ -10,7 +10,10 @@ from cuvee.tokenizers.read import JSON
 def with_gguf_tokenizer(plan: Plan) -> Plan:
     """Make the files before a tensor is read: a tokenizer that cannot be read is an error, but not a late one."""
     place = plan.sources[plan.vocabulary.donor].place
-    if place is None or JSON in plan.vocabulary.texts or not lies_in_gguf(place) or not can_read_gguf():
+    is_made = JSON in plan.vocabulary.texts
+    if place is None or is_made or not lies_in_gguf(place):
+        return plan
+    if not can_read_gguf():
         return plan
     texts = {**tokenizer_texts(place), **plan.vocabulary.texts}
     return replace(plan, vocabulary=replace(plan.vocabulary, texts=texts))

@@ -31,13 +31,18 @@ class InputNumbers:
 
     def of_base(self, wanted: Wanted) -> dict[str, Any] | None:
         """Return each argument's array of the base; None where the base has no statistics of this tensor."""
-        base = self._step.base
         if not wanted:
             return {}
-        own = None if base is None or not self._statistics else self._statistics[base.model]
-        if base is None or own is None or not all(own.has(s.kind, base.tensor) for s in wanted.values()):
+        base = self._step.base
+        if base is None or not self._has(wanted, base):
             return None
-        return {name: self._reader(statistic, base)() for name, statistic in wanted.items()}
+        return {name: self._read(statistic, base) for name, statistic in wanted.items()}
+
+    def _has(self, wanted: Wanted, given: Input) -> bool:
+        own = self._statistics[given.model] if self._statistics else None
+        if own is None:
+            return False
+        return all(own.has(statistic.kind, given.tensor) for statistic in wanted.values())
 
     def _reader(self, statistic: InputStatistic, given: Input) -> Callable[[], Array]:
         return partial(self._read, statistic, given)

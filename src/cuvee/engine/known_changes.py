@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from blake3 import blake3
 
-from cuvee.addition import modifiers
 from cuvee.plan import MergeStep, Plan
+from cuvee.plan.matrices import on_matrices
 from cuvee.plan.plan import Input
 
 MOST_KEPT = 2
@@ -59,13 +59,12 @@ class ChangesOfPlan:
     def __init__(self, changes: KnownChanges, plan: Plan) -> None:
         self._changes = changes
         self._models = [str(model) for model in plan.models]
-        modifying = [chosen for chosen in plan.recipe.post if modifiers()[chosen.key].work is not None]
-        digests = [own and own.digest for own in plan.statistics]
-        self._about = [
-            [plan.method.key, plan.recipe.semantics, plan.device],
-            [[chosen.key, dict(chosen.settings)] for chosen in modifying],
-            [[model, digest] for model, digest in zip(self._models, digests, strict=False) if digest],
-        ]
+        modifying = [[chosen.key, dict(chosen.settings)] for chosen in filter(on_matrices, plan.recipe.post)]
+        statistics = []
+        for model, own in zip(self._models, plan.statistics, strict=False):
+            if own is not None:
+                statistics.append([model, own.digest])
+        self._about = [[plan.method.key, plan.recipe.semantics, plan.device], modifying, statistics]
         self._of_matrices = plan.method.kind == "matrix"
 
     def get(self, step: MergeStep, dtype: np.dtype, compute: Callable[[], np.ndarray]) -> np.ndarray:

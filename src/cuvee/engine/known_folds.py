@@ -16,7 +16,7 @@ from blake3 import blake3
 
 from cuvee.engine.identity import inputs_of
 from cuvee.plan import Plan
-from cuvee.plan.plan import Input
+from cuvee.plan.plan import Input, merged_steps
 from cuvee.version import __version__
 
 MOST_KEPT = 64
@@ -28,7 +28,7 @@ class KnownFolds:
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder = folder
-        merges = [step for step in plan.steps if step.action == "merge"]
+        merges = merged_steps(plan.steps)
         steps = [[step.name, step.shape, list(map(_input, step.all_inputs))] for step in merges]
         places = [f"{getattr(source, 'path', '')} {getattr(source, 'orders', '')}" for source in plan.sources]
         self._about = [__version__, plan.method.key, inputs_of(plan), places, steps]

@@ -25,6 +25,7 @@ from cuvee.descriptors import BINARY, write_at
 from cuvee.kernels import BLOCK, Block, Kernels, load
 from cuvee.method import MaskRule
 from cuvee.plan import MergeStep, Plan
+from cuvee.plan.plan import merged_steps
 from cuvee.progress import Progress
 
 CHUNK = BLOCK
@@ -42,7 +43,7 @@ class MaskFile:
 
 def has_masks(plan: Plan) -> bool:
     """Say whether a plan's output comes with masks: its method has them, and no tensor moves or has other models."""
-    merges = _merges(plan)
+    merges = merged_steps(plan.steps)
     moved = any(step.base is None or step.base.tensor != step.name for step in merges)
     return plan.method.masks is not None and len({_models(step) for step in merges}) == 1 and not moved
 
@@ -59,7 +60,7 @@ def write_masks(plan: Plan, writer: CheckpointWriter, *, threads: int, progress:
     """Write each model's file beside the merged weights, which must be complete. Reads every input once more."""
     rule = plan.method.masks
     assert rule is not None, "only methods with masks come here"
-    steps = _merges(plan)
+    steps = merged_steps(plan.steps)
     models = _models(steps[0])
     shards = [_shard(plan, model, position, scale=0.0) for position, model in enumerate(models)]
     headers = tuple(read_header(writer.folder / shard.file).within(shard.folder) for shard in writer.shards)
@@ -81,10 +82,6 @@ def write_masks(plan: Plan, writer: CheckpointWriter, *, threads: int, progress:
     )
 
 
-def _merges(plan: Plan) -> list[MergeStep]:
-    return [step for step in plan.steps if step.action == "merge"]
-
-
 def _models(step: MergeStep) -> tuple[int, ...]:
     return tuple(given.model for given in step.inputs)
 
@@ -93,7 +90,7 @@ def _shard(plan: Plan, model: int, position: int, scale: float) -> Shard:
     """Lay out one model's file, in a folder called like the method. Its header is as long for every scale."""
     name = re.sub(r"[^\w.-]+", "-", Path(plan.models[model].path).name).strip("-.") or "model"
     metadata = {**METADATA, "model": str(plan.models[model]), "scale": f"{scale:.17e}".ljust(26)}
-    tensors = [OutputTensor(step.name, "U8", (-(-step.elements // 8),)) for step in _merges(plan)]
+    tensors = [OutputTensor(step.name, "U8", (-(-step.elements // 8),)) for step in merged_steps(plan.steps)]
     return lay_out_file(f"{plan.method.key}/{position + 1}-{name}.safetensors", tensors, metadata)
 
 

@@ -1,6 +1,6 @@
 """What is measured over the whole model before a merge: numbers that complete the plan's steps."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from cuvee.kernels import Kept
 from cuvee.ops.survey import Fold, summing
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.modify import measures_changes, unmeasured, with_scales
+from cuvee.plan.plan import merged_steps
 
 Reduce = Callable[[Fold], Any]
 """Runs a fold over the blocks of all steps and returns the final state."""
@@ -25,15 +26,21 @@ def is_measured(plan: Plan) -> bool:
 
 def measured(plan: Plan, steps: Sequence[MergeStep]) -> dict[str, Any]:
     """Return what was measured for `steps`, in plain JSON: weights by model, the modifiers' factors by tensor."""
-    said: dict[str, Any] = {}
-    pairs = [(before, after) for before, after in zip(plan.steps, steps, strict=True) if before.action == "merge"]
-    if pairs and _measures_weights(plan):
-        after = pairs[0][1]
-        weights = zip(after.inputs, after.settings["weight"], strict=True)
-        said["weights"] = [{"model": str(plan.models[given.model]), "weight": weight} for given, weight in weights]
+    record: dict[str, Any] = {}
+    merges = merged_steps(steps)
+    if merges and _measures_weights(plan):
+        weights = zip(merges[0].inputs, merges[0].settings["weight"], strict=True)
+        record["weights"] = [{"model": str(plan.models[given.model]), "weight": weight} for given, weight in weights]
     if measures_changes(plan.recipe.post):
-        said["factors"] = {after.name: after.scale / before.scale for before, after in pairs if before.scale}
-    return said
+        record["factors"] = dict(_factors(merged_steps(plan.steps), merges))
+    return record
+
+
+def _factors(planned: Sequence[MergeStep], scaled: Sequence[MergeStep]) -> Iterator[tuple[str, float]]:
+    """Yield the factor by which the modifiers scaled each tensor; a change that was scaled to nothing has none."""
+    for before, after in zip(planned, scaled, strict=True):
+        if before.scale:
+            yield after.name, after.scale / before.scale
 
 
 def _measures_weights(plan: Plan) -> bool:
@@ -43,16 +50,19 @@ def _measures_weights(plan: Plan) -> bool:
 
 def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
     """Return the plan's steps, with the weights of a rule that measures the task vectors if the recipe has one."""
-    chosen, merges = plan.recipe.weights, [step for step in plan.steps if step.action == "merge"]
+    chosen, merges = plan.recipe.weights, merged_steps(plan.steps)
     if chosen is None or not merges or not _measures_weights(plan):
         return plan.steps
     squares = reduce(_squares(len(merges[0].inputs)))
     _check_finite(chosen.key, squares)
     weights = tuple(map(float, weight_rules()[chosen.key].rule(squares.tolist(), **chosen.settings)))
-    return tuple(
-        replace(step, settings={"weight": weights, **step.settings}) if step.action == "merge" else step
-        for step in plan.steps
-    )
+    return tuple(_with_weights(step, weights) for step in plan.steps)
+
+
+def _with_weights(step: MergeStep, weights: tuple[float, ...]) -> MergeStep:
+    if not step.is_merged:
+        return step
+    return replace(step, settings={"weight": weights, **step.settings})
 
 
 def with_measured_scales(
@@ -61,19 +71,19 @@ def with_measured_scales(
     """Return the steps with the scales of the modifiers, if one of them needs the norms of the merged changes."""
     if not measures_changes(plan.recipe.post):
         return steps
-    merges = [step for step in steps if step.action == "merge"]
-    places = {step.name: tensor for step, tensor in zip(steps, unmeasured(steps), strict=True)}
-    tensors = [
-        replace(places[step.name], models=norms.models, summed=norms.summed, merged=norms.merged)
-        for step, norms in zip(merges, measure(merges), strict=True)
-    ]
+    merges = merged_steps(steps)
+    names = [step.name for step in steps]
+    blank = dict(zip(names, unmeasured(steps), strict=True))
+    tensors = []
+    for step, norms in zip(merges, measure(merges), strict=True):
+        tensors.append(replace(blank[step.name], models=norms.models, summed=norms.summed, merged=norms.merged))
     _check_finite("post", np.array([[*tensor.models, tensor.merged] for tensor in tensors]))
     scaled = {step.name: step for step in with_scales(merges, tensors, plan.recipe.post)}
     return tuple(scaled.get(step.name, step) for step in steps)
 
 
 def _check_finite(what: str, norms: np.ndarray) -> None:
-    """One number that is not finite would spread from its tensor to all others."""
+    """Refuse a number that is not finite: it would spread from its tensor to all others."""
     if not np.isfinite(norms).all():
         raise MethodError(f"'{what}' measures whole models, and their numbers are not all finite")
 

@@ -118,8 +118,11 @@ def _take_up(writer: CheckpointWriter, journal: Journal, identity: Identity, par
         journal.clear()
     elif problem := difference(begun.identity, identity):
         raise _refused(writer, problem)
-    ready = [shard for shard in writer.shards if is_set_out(writer.folder, shard)]
-    journal.keep_only({tensor.name for shard in ready for tensor in shard.tensors})
+    ready: set[str] = set()
+    for shard in writer.shards:
+        if is_set_out(writer.folder, shard):
+            ready.update(tensor.name for tensor in shard.tensors)
+    journal.keep_only(ready)
     if journal.contents.identity is None:
         journal.begin(identity)
 
@@ -134,19 +137,25 @@ def _drop_damaged(writer: CheckpointWriter, journal: Journal, progress: Progress
 
 def _check_others(writer: CheckpointWriter, own: Path, identity: Identity, part: Part | None, resume: bool) -> None:
     """Other parts of the same merge may be there; what else is there goes if it is worth nothing, or if asked to."""
-    others = [path for path in sorted(writer.partial.glob("journal*.jsonl")) if path != own]
+    others = sorted(set(writer.partial.glob("journal*.jsonl")) - {own})
     for path in others:
-        found = read_journal(path)
-        problem = difference(found.identity, identity) if found.identity is not None else None
-        if part is None or not path.name.endswith(f"-of-{part.count}.jsonl"):
-            problem = f"it is not split into the same parts ({path.name})"
+        other = read_journal(path)
+        problem = _unlike(path, other, identity, part)
         if problem is None:
             continue
-        if resume and _holds_something(found, writer):
+        if resume and _holds_something(other, writer):
             raise _refused(writer, problem)
         Journal(path).remove()
-    if not resume and not any(path.exists() for path in others):
+    remain = any(path.exists() for path in others)
+    if not resume and not remain:
         shutil.rmtree(writer.folder, ignore_errors=True)
+
+
+def _unlike(path: Path, other: Contents, identity: Identity, part: Part | None) -> str | None:
+    """Say why another journal is not of the same split of the same merge; None if it is."""
+    if part is None or not path.name.endswith(f"-of-{part.count}.jsonl"):
+        return f"it is not split into the same parts ({path.name})"
+    return None if other.identity is None else difference(other.identity, identity)
 
 
 def _refused(writer: CheckpointWriter, problem: str) -> RecipeError:

@@ -42,22 +42,26 @@ class ParentFiles:
 
 def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
     """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
+    making = plan.making.record if plan.making is not None else {}
+    prompt = {"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}
+    statistics = {"statistics": _statistics(plan)} if any(plan.statistics) else {}
+    libraries = {name: installed_version(name) for name in _LIBRARIES}
     return {
         "cuvee": __version__,
-        **(plan.making.record if plan.making is not None else {}),
+        **making,
         "recipe_digest": plan.recipe_digest,
-        **({"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}),
+        **prompt,
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
         "inputs": [_as_json(entry) for entry in inputs],
-        **({"statistics": _statistics(plan)} if any(plan.statistics) else {}),
+        **statistics,
         "weights_digest": None,
         "reproducible": plan.reproducible,
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
-        "versions": {"python": platform.python_version()} | {name: installed_version(name) for name in _LIBRARIES},
+        "versions": {"python": platform.python_version(), **libraries},
         "figures": None,
     }
 

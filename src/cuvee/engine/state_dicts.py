@@ -84,9 +84,11 @@ def _check_models(
 ) -> None:
     if not models:
         raise RecipeError("expected at least one model, found none")
-    if names is not None and len(names) != len(models):
-        raise RecipeError(f"expected a name for each of {len(models)} models, found {len(names)}")
-    if base is not None and method.base == "member":
+    named = len(models) if names is None else len(names)
+    if named != len(models):
+        raise RecipeError(f"expected a name for each of {len(models)} models, found {named}")
+    takes_base = method.base != "member"
+    if base is not None and not takes_base:
         raise RecipeError(f"'{method.key}' takes no base", hint="give it as one of the models")
 
 

@@ -12,7 +12,7 @@ from cuvee.engine.blocks import Blocks
 from cuvee.kernels import Block, Kernels
 from cuvee.method import Method
 from cuvee.ops.survey import Fold, Situation, Supplied, Survey
-from cuvee.plan.plan import MergeStep
+from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.settings import as_arrays
 
 Found = Mapping[str, Supplied]
@@ -79,7 +79,7 @@ def survey_model(
 
     What was `known` to the same question, of the same models, is not reduced again.
     """
-    merges = [step for step in steps if step.action == "merge"]
+    merges = merged_steps(steps)
     found: dict[str, Supplied] = {}
     question: list[object] = [semantics, str(dtype)]
     for name, survey in method.surveys.items() if merges else ():

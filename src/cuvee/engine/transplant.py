@@ -168,11 +168,15 @@ def _pursued(old: np.ndarray, donor: np.ndarray, matches: Matches, k: int) -> np
 
 def _assembled(old: np.ndarray, filled: np.ndarray, matches: Matches, count: int) -> np.ndarray:
     """Put the rows in the donor's places; what is no token's gets the mean of all rows."""
-    flat = old.reshape(-1, 1) if old.ndim == 1 or len(old) == 1 else old
+    is_column = old.ndim == 1
+    is_row = not is_column and len(old) == 1
+    flat = old.reshape(-1, 1) if is_column or is_row else old
     made = np.tile(flat.mean(axis=0), (count, 1))
     made[matches.donor_rows] = flat[matches.own_rows]
     made[matches.lacking] = filled
-    return made.reshape(count) if old.ndim == 1 else made.reshape(1, count) if len(old) == 1 else made
+    if is_column:
+        return made.reshape(count)
+    return made.reshape(1, count) if is_row else made
 
 
 def _cutter(model: Path) -> Any:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
+from functools import partial, reduce
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,7 +22,7 @@ from cuvee.engine.measures import is_measured, with_measured_scales, with_measur
 from cuvee.engine.options import Options
 from cuvee.engine.rules import Context
 from cuvee.engine.step import Norms, measure_step, run_step
-from cuvee.engine.surveys import fold_blocks, survey_model
+from cuvee.engine.surveys import Found, fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
 from cuvee.errors import RecipeError
 from cuvee.kernels import prepare
@@ -30,10 +30,11 @@ from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
 from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
+from cuvee.plan.plan import merged_steps
 from cuvee.plan.statistics import check_statistics
 
 _MATRICES_AHEAD = 16
-"""Steps that each worker may be ahead of the first that is not done, where they are done on whole matrices."""
+"""How many steps a worker may run ahead of the oldest unfinished step, where the steps are whole matrices."""
 
 Write = Callable[[str, int, np.ndarray], None]
 """Takes bytes of an output tensor: its name, the position of the first, the bytes."""
@@ -77,14 +78,15 @@ class Workers:
         self._own = threading.local()
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
-        """Run those of the steps that are not finished. Whole-model surveys read all of the plan's inputs for it."""
-        left = {step.name for step in steps if step.name not in journal.contents.finished}
+        """Run the unfinished steps. Surveys of whole models read all inputs of the plan for it."""
+        finished = [step for step in steps if step.name in journal.contents.finished]
+        unfinished = {step.name for step in steps} - {step.name for step in finished}
         self.asked = len(steps)
-        self.done = len(steps) - len(left)
+        self.done = len(finished)
         self.progress.start("merge", self._forecast(steps), "bytes")
-        self.progress.advance(self._forecast([step for step in steps if step.name not in left]))
-        if left or is_measured(self.plan):
-            self._run(left, writer.write, journal.add)
+        self.progress.advance(self._forecast(finished))
+        if unfinished or is_measured(self.plan):
+            self._run(unfinished, writer.write, journal.add)
         self.progress.finish()
 
     def run_all(self, write: Write) -> dict[str, Finished]:
@@ -99,8 +101,12 @@ class Workers:
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         """Run the steps of these names. What is measured over the whole model is measured first."""
-        with one_thread_a_matrix() if any(step.cut for step in self.steps) else nullcontext():
+        with one_thread_a_matrix() if self._on_matrices else nullcontext():
             self._run_all(names, write, note)
+
+    @property
+    def _on_matrices(self) -> bool:
+        return any(step.cut for step in self.steps)
 
     def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
         recipe = self.plan.recipe
@@ -117,16 +123,28 @@ class Workers:
             self._over_all_steps,
             self._known,
         )
-        context = Context(
-            self.plan.method, recipe.semantics, recipe.seed, self.kernels, self.allow_nonfinite, known, recipe.rounding,
-            recipe.post, TorchDevice(self.plan.device) if self.plan.device != "cpu" else None, self.plan.statistics,
-            changes=self.changes.of(self.plan) if self.changes is not None else None,
-        )  # fmt: skip
+        context = self._context(known)
         steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
         self.steps = steps
         left = [step for step in steps if step.name in names]
         for _ in self._in_order(partial(self._run_step, context, write, note), left):
             pass
+
+    def _context(self, known: Found) -> Context:
+        plan, recipe = self.plan, self.plan.recipe
+        return Context(
+            method=plan.method,
+            semantics=recipe.semantics,
+            seed=recipe.seed,
+            kernels=self.kernels,
+            allow_nonfinite=self.allow_nonfinite,
+            known=known,
+            rounding=recipe.rounding,
+            post=recipe.post,
+            device=None if plan.device == "cpu" else TorchDevice(plan.device),
+            statistics=plan.statistics,
+            changes=None if self.changes is None else self.changes.of(plan),
+        )
 
     def _forecast(self, steps: Sequence[MergeStep]) -> int:
         share = sum(map(_input_bytes, steps)) / max(sum(map(_input_bytes, self.plan.steps)), 1)
@@ -146,24 +164,26 @@ class Workers:
         return measure_step(step, self._blocks(step), context)
 
     def _over_all_steps(self, fold: Fold) -> Any:
-        merges = [step for step in self.plan.steps if step.action == "merge"]
-        state, wide = None, self._surveyed()
+        wide = self._surveyed()
         alone = wide if wide.itemsize == 8 else None  # the bits of float64 numbers cannot be counted with others
-        for found in self._in_order(lambda step: fold_blocks(fold, self._blocks(step, alone)), merges):
-            state = found if state is None else fold.merge(state, found)
-        return state
+        merges = merged_steps(self.plan.steps)
+        states = self._in_order(lambda step: fold_blocks(fold, self._blocks(step, alone)), merges)
+        return reduce(fold.merge, states)
 
     def _known(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
         return KnownFolds(self.cache, self.plan).get(question, run) if self.cache else run()
 
     def _surveyed(self) -> np.dtype:
         """Return the type in which the whole model is surveyed: float64 where any step is computed in it."""
-        loaded = [loaded_dtype(self.plan.recipe, step) for step in self.plan.steps if step.action == "merge"]
-        kinds = {self.wide if kind is None else kind for kind in loaded}
-        return np.dtype(np.float64 if any(kind.itemsize == 8 for kind in kinds) else np.float32)
+        widths = {self._computed_in(step).itemsize for step in merged_steps(self.plan.steps)}
+        return np.dtype(np.float64 if 8 in widths else np.float32)
+
+    def _computed_in(self, step: MergeStep) -> np.dtype:
+        """Return the type that a step is computed in."""
+        loaded = loaded_dtype(self.plan.recipe, step) if step.is_merged else None
+        return self.wide if loaded is None else loaded
 
     def _blocks(self, step: MergeStep, dtype: np.dtype | None = None, *, trusting: bool = False) -> Blocks:
-        loaded = loaded_dtype(self.plan.recipe, step) if step.action == "merge" else None
         kept = keeps(step, self._sources(step), self.granted)
         if not kept and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
@@ -175,7 +195,7 @@ class Workers:
             kept=kept,
             spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
-            dtype=dtype or loaded or self.wide,
+            dtype=self._computed_in(step) if dtype is None else dtype,
             trusting=self.allow_nonfinite or trusting,
             count_bytes=self._count,
         )
@@ -209,7 +229,7 @@ class Workers:
             return
         waiting: deque[Future[_T]] = deque()
         # matrices take from moments to minutes: while one takes long, the other workers go on with more of them
-        ahead = self.workers * (_MATRICES_AHEAD if any(step.cut for step in self.steps) else 1)
+        ahead = self.workers * (_MATRICES_AHEAD if self._on_matrices else 1)
         with ThreadPoolExecutor(self.workers) as pool:
             try:
                 for item in items:

@@ -12,7 +12,7 @@ from cuvee.plan.agree import name_problems
 from cuvee.plan.draft import Draft
 from cuvee.plan.names import whole_modules_lacking
 from cuvee.plan.outline import Outline
-from cuvee.plan.plan import MergeStep
+from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.settings import measures_weights
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
@@ -70,7 +70,7 @@ def module_problems(draft: Draft) -> Iterator[RecipeError]:
 def whole_model_problems(steps: Sequence[MergeStep], draft: Draft) -> Iterator[RecipeError]:
     """A number that a survey finds over the whole model needs settings that are the same in all of it."""
     recipe, method = draft.recipe, draft.method
-    merges = [step for step in steps if step.action == "merge"]
+    merges = merged_steps(steps)
     for survey in method.surveys.values():
         if not _counts_over_whole_model(survey, merges, recipe):
             continue
@@ -105,7 +105,7 @@ def measured_weights_problems(steps: Sequence[MergeStep], draft: Draft) -> Itera
     rule = draft.recipe.weights
     if rule is None or not measures_weights(draft.recipe):
         return
-    merges = [step for step in steps if step.action == "merge"]
+    merges = merged_steps(steps)
     if _number_of_families(merges, draft) > 1:
         yield RecipeError(f"'weights: {rule.key}' needs the same models in every slice", where=draft.recipe.source)
 

@@ -7,7 +7,7 @@ from typing import Any
 from cuvee.checkpoint.dtypes import WORDS
 from cuvee.checkpoint.naming import EXPLICIT, is_of_diffusers
 from cuvee.plan.draft import Draft
-from cuvee.plan.plan import MergeStep
+from cuvee.plan.plan import MergeStep, merged_steps
 
 
 def config_changes(
@@ -28,7 +28,7 @@ def config_changes(
 
 def _dtype_changes(steps: list[MergeStep], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes that state the type of most merged tensors."""
-    dtypes = Counter(step.dtype for step in steps if step.action == "merge")
+    dtypes = Counter(step.dtype for step in merged_steps(steps))
     if not dtypes:
         return {}
     word = WORDS[dtypes.most_common(1)[0][0]]

@@ -12,7 +12,7 @@ from cuvee.method import EMBEDDINGS, FALLBACK, Method
 from cuvee.ops.cut import Cut
 from cuvee.ops.work import Work
 from cuvee.plan.memory import computing_dtype
-from cuvee.plan.plan import MergeStep, Plan
+from cuvee.plan.plan import MergeStep, Plan, merged_steps
 from cuvee.recipe.recipe import Chosen
 from cuvee.structure import TensorPlace
 
@@ -133,7 +133,7 @@ def on_device(plan: Plan, device: str) -> Plan:
     if device == "cpu":
         return plan
     method, semantics = plan.method, plan.recipe.semantics
-    merges = [step for step in plan.steps if step.action == "merge"]
+    merges = merged_steps(plan.steps)
     if any(method.surveying(semantics, step.settings, whole_model=True) for step in merges):
         message = f"'{method.key}' counts over the whole model here, which only --device cpu does"
         raise RecipeError(message, where=plan.recipe.source)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import yaml
 
-from cuvee.plan.plan import Plan
+from cuvee.plan.plan import Plan, merged_steps
 from cuvee.recipe.language import MERGEKIT_METHODS
 from cuvee.recipe.recipe import Recipe
 
@@ -74,7 +74,7 @@ def differences(plan: Plan) -> tuple[str, ...]:
 
 def _differences(plan: Plan) -> Iterator[str]:
     recipe = plan.recipe
-    dtypes = {step.dtype for step in plan.steps if step.action == "merge"}
+    dtypes = {step.dtype for step in merged_steps(plan.steps)}
     if recipe.merge_method != "passthrough" and not dtypes <= {"F32", "F64"}:
         yield "computed in float32 and rounded once; with `compute_dtype: as_loaded` where mergekit rounds"
     if recipe.merge_method in RANDOM:

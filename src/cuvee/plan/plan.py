@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,11 @@ class MergeStep:
     in_kernels: bool = False
 
     @property
+    def is_merged(self) -> bool:
+        """Whether the method's rule makes the tensor."""
+        return self.action == "merge"
+
+    @property
     def holds_no_arrays(self) -> bool:
         """Whether kernels take blocks from the file to the output. They leave float64 to NumPy."""
         return self.in_kernels and all(source.dtype != "F64" for source in self.all_inputs)
@@ -100,6 +105,11 @@ class MergeStep:
     @cached_property
     def all_inputs(self) -> tuple[Input, ...]:
         return (*self.inputs, self.base) if self.base else self.inputs
+
+
+def merged_steps(steps: Iterable[MergeStep]) -> list[MergeStep]:
+    """List the steps whose tensors the method's rule makes."""
+    return [step for step in steps if step.is_merged]
 
 
 @dataclass(frozen=True)

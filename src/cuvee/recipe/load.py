@@ -263,9 +263,11 @@ def _has_base(data: dict[str, Any]) -> bool:
     if data.get("base_model"):
         return True
     slices = data.get("slices")
-    if not isinstance(slices, list) or not slices:
-        return False
-    return all(isinstance(part, dict) and part.get("base_model") for part in slices)
+    return isinstance(slices, list) and bool(slices) and all(map(_names_base, slices))
+
+
+def _names_base(part: Any) -> bool:
+    return isinstance(part, dict) and bool(part.get("base_model"))
 
 
 def _merges_changes(data: dict[str, Any], method: MethodSchema) -> bool:
@@ -281,8 +283,8 @@ def _places_of(name: str, data: Any, place: Place = ()) -> Iterator[Place]:
             yield from _places_of(name, entry, (*place, i))
     if not isinstance(data, dict):
         return
-    for key, value in data.items():
-        if key == "parameters" and isinstance(value, dict) and name in value:
-            yield (*place, key, name)
-        elif key in ("models", "slices", "sources"):
-            yield from _places_of(name, value, (*place, key))
+    parameters = data.get("parameters")
+    if isinstance(parameters, dict) and name in parameters:
+        yield (*place, "parameters", name)
+    for key in ("models", "slices", "sources"):
+        yield from _places_of(name, data.get(key), (*place, key))

@@ -74,7 +74,10 @@ def _note_type(setting: Setting, key: str, place: Place, notes: Notes) -> None:
 def note_unknown(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
     """Note that a method or addition, by its key, takes no parameter of that name, with the closest name."""
     guess = closest(name, list(settings))
-    hint = f"did you mean '{guess}'?" if guess else f"it takes: {', '.join(settings) or 'none'}"
-    if guess is None and name in RecipeDocument.model_fields:
+    if guess is not None:
+        hint = f"did you mean '{guess}'?"
+    elif name in RecipeDocument.model_fields:
         hint = f"'{name}' is a key of the recipe: write it beside 'merge_method'"
+    else:
+        hint = f"it takes: {', '.join(settings) or 'none'}"
     notes.add(place, f"'{key}' takes no parameter {shown(name)}", hint)

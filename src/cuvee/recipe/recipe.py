@@ -113,11 +113,11 @@ class Recipe:
 
     def models(self) -> tuple[ModelRef, ...]:
         """Every model named, base first, each once, in the order of the recipe."""
-        models = [self.base_model]
+        models = {self.base_model: None}
         for part in self.slices:
-            models.append(part.base_model)
-            models += [source.model for source in part.sources]
-        return tuple(model for model in dict.fromkeys(models) if model is not None)
+            models[part.base_model] = None
+            models |= dict.fromkeys(source.model for source in part.sources)
+        return tuple(model for model in models if model is not None)
 
 
 def canonical(recipe: Recipe) -> dict[str, Any]:

@@ -69,6 +69,9 @@ class Setting:
             return None if isinstance(value, bool) else "true or false"
         if self.kind == "text":
             return None if value in self.choices else f"one of {', '.join(self.choices)}"
+        return self._number_for(value)
+
+    def _number_for(self, value: object) -> str | None:
         if isinstance(value, bool) or not isinstance(value, int | float):
             return "a number"
         if not abs(value) <= sys.float_info.max:

@@ -73,9 +73,11 @@ def _check_module(name: str, module: str, parts: tuple[Slice, ...], notes: Notes
 
 def _check_models(slices: list[Slice], notes: Notes) -> None:
     """Note modules that are merged of other models than the first."""
-    whole = [part for part in slices if not _takes_layers(part)]
-    models = [{source.model for source in part.sources} for part in whole]
-    if any(own != models[0] for own in models):
+    models = set()
+    for part in slices:
+        if not _takes_layers(part):
+            models.add(frozenset(source.model for source in part.sources))
+    if len(models) > 1:
         hint = "take a module from one model with `vision: base` and the like, or give a model the weight 0 there"
         notes.add(("modules",), "every module needs the same models", hint)
 

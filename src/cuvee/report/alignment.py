@@ -54,11 +54,7 @@ class Chart:
 
 def render_alignment(aligned: Aligned, merged: str) -> str:
     """Render the page of a repair that was compared with the merge as it was. Raises MissingExtra without jinja2."""
-    residuals: list[float | None] = [0.0]
-    for block in aligned.blocks:
-        for own in block.maps:
-            residuals += [own.before, own.after]
-    high = max(residual for residual in residuals if residual is not None)
+    high = _highest_residual(aligned)
     values = {
         "aligned": aligned,
         "merged": short_names([merged])[0],
@@ -70,6 +66,14 @@ def render_alignment(aligned: Aligned, merged: str) -> str:
         "style": stylesheet("alignment.css", heat_css()),
     }
     return render("alignment.html.j2", values, {"percent": percent})
+
+
+def _highest_residual(aligned: Aligned) -> float:
+    highest = 0.0
+    for block in aligned.blocks:
+        for own in block.maps:
+            highest = max(highest, own.before or 0.0, own.after or 0.0)
+    return highest
 
 
 def _grid(title: str, blocks: Sequence[BlockFit], high: float) -> Grid:

@@ -59,8 +59,7 @@ def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ())
     """
     reports = [model.report for model in models]
     shown = list(names) or short_names([report.model for report in reports])
-    are_comparable = len(reports) > 1 and reports[0].macro is not None
-    ranking = rank(reports) if are_comparable else None
+    ranking = _ranking(reports)
     values = {
         "names": shown,
         "reports": reports,
@@ -81,10 +80,18 @@ def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ())
     return render("evaluation.html.j2", values, filters)
 
 
+def _ranking(reports: Sequence[Report]) -> Ranking | None:
+    """Rank several models by their macro averages; None where there is nothing to rank."""
+    if len(reports) < 2 or reports[0].macro is None:
+        return None
+    return rank(reports)
+
+
 def short_names(models: Sequence[str]) -> list[str]:
     """Name models by the ends of their paths, as much of each as tells them apart; equal paths get a number."""
     parts = [PurePath(model).parts for model in models]
-    for length in range(1, max(map(len, parts), default=0) + 1):
+    longest = max(map(len, parts), default=0)
+    for length in range(1, longest + 1):
         names = ["/".join(part[-length:]) for part in parts]
         if len(set(names)) == len(names):
             return names
@@ -103,11 +110,9 @@ def summary(reports: Sequence[Report]) -> str:
 def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
     """Return the macro average, if there are several tasks, and then every task that has scores."""
     names = [task.task for task in reports[0].tasks if task.main]
-    rows: list[Group] = []
+    rows = [_group(name, [report.task(name).main for report in reports]) for name in names]
     if len(names) > 1:
-        rows.append(_group(MACRO, [report.macro for report in reports]))
-    for name in names:
-        rows.append(_group(name, [report.task(name).main for report in reports]))
+        rows.insert(0, _group(MACRO, [report.macro for report in reports]))
     return tuple(rows)
 
 

@@ -52,8 +52,8 @@ def layer_grid(found: Comparison) -> Grid:
     layers = [group.layer for group in found.layers]
     within = list(dict.fromkeys(group.role for group in found.cells))
     outside = [group for group in found.roles if group.role not in within]
-    roles = [*within, *(group.role for group in outside)]
-    left = round(LETTER * max(len(role or "") for role in roles)) + 8
+    names = [role or "" for role in (*within, *(group.role for group in outside))]
+    left = round(LETTER * max(map(len, names))) + 8
     wide = CELL * max(1.0, LEAST_LAYERS / max(len(layers), 1))
     across = wide * (len(layers) or LEAST_LAYERS)
     cells = []
@@ -66,7 +66,7 @@ def layer_grid(found: Comparison) -> Grid:
         tops.append(first + CELL * i)
         cells.append(Place(left, tops[-1], across - 1, group))
     height = first + CELL * len(outside)
-    labels = [Label(left - 6, top + CELL - 4, role or "") for top, role in zip(tops, roles, strict=True)]
+    labels = [Label(left - 6, top + CELL - 4, name) for top, name in zip(tops, names, strict=True)]
     numbers = [Label(left + wide * (i + 0.5), height + 14, text) for i, text in _ticks(layers)]
     return Grid(tuple(cells), tuple(labels), tuple(numbers), round(left + across), height + 18)
 

@@ -271,10 +271,8 @@ def _best_anchor(marks: Sequence[Mark]) -> float | None:
 def _ranked(report: SearchReport) -> list[Candidate]:
     """Return the measured candidates that have any of the dimensions, the best first."""
     names = {dimension.name for dimension in report.dimensions}
-    drawn = []
-    for candidate in report.candidates:
-        if candidate.state == "measured" and names & candidate.parameters.keys():
-            drawn.append(candidate)
+    measured = [candidate for candidate in report.candidates if candidate.state == "measured"]
+    drawn = [candidate for candidate in measured if names & candidate.parameters.keys()]
     return sorted(drawn, key=lambda candidate: -(candidate.value or 0.0))
 
 
@@ -329,6 +327,7 @@ def _ends(axis: Axis) -> tuple[Tick, ...]:
 def _line(
     candidate: Candidate, dimensions: Sequence[Dimension], places: Sequence[float], score: Axis, picked: str
 ) -> Line:
+    value = candidate.value or 0.0
     pieces: list[list[str]] = [[]]
     for dimension, x in zip(dimensions, places, strict=False):
         y = _height(candidate, dimension)
@@ -336,12 +335,9 @@ def _line(
             pieces.append([])
         else:
             pieces[-1].append(f"{x},{y}")
-    pieces[-1].append(f"{places[-1]},{score.at(candidate.value or 0.0)}")
-    return Line(
-        tuple(" ".join(piece) for piece in pieces if len(piece) > 1),
-        f"{candidate.name}: {points(candidate.value or 0.0)}",
-        candidate.name == picked,
-    )
+    pieces[-1].append(f"{places[-1]},{score.at(value)}")
+    drawn = [" ".join(piece) for piece in pieces if len(piece) > 1]
+    return Line(tuple(drawn), f"{candidate.name}: {points(value)}", candidate.name == picked)
 
 
 def _height(candidate: Candidate, dimension: Dimension) -> float | None:

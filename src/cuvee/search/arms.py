@@ -108,10 +108,10 @@ class Arms:
     def _scaled(self, arm: Arm) -> list[Values]:
         """Return the arm's default with every weight at the best scale of the line, if it has weights."""
         values = dict(arm.default)
-        weights = [dimension for dimension in arm.dimensions if dimension.name.startswith("weight.")]
-        for dimension in weights:
-            values[dimension.name] = min(max(self._scale, dimension.low), dimension.high)
-        return [values] if weights and values != arm.default else []
+        for dimension in arm.dimensions:
+            if dimension.name.startswith("weight."):
+                values[dimension.name] = min(max(self._scale, dimension.low), dimension.high)
+        return [values] if values != arm.default else []
 
     def _halve(self, spent: float) -> None:
         """Stop the weaker half of the arms when a quarter, and when half, of what the anchors left is gone."""
@@ -120,7 +120,8 @@ class Arms:
         share = (spent - self._anchors_spent) / (1 - self._anchors_spent)
         while self._halved < len(HALVINGS) and share >= HALVINGS[self._halved]:
             self._halved += 1
-            alive = sorted((state for state in self._arms.values() if state.alive), key=lambda state: -state.best)
+            alive = [state for state in self._arms.values() if state.alive]
+            alive.sort(key=lambda state: -state.best)
             for state in alive[math.ceil(len(alive) / 2) :]:
                 state.alive = False
 

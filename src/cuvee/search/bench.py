@@ -67,10 +67,11 @@ class Bench:
         Tasks on which no expert is better than the base are left out. Tasks have the names of those searched on.
         """
         base = self.entrants[0]
+        experts = [other for other in self.entrants if other.kind == "expert"]
         shares = {}
         for name, task in zip(self.setting.weights, entrant.report, strict=True):
             start = mean(base.report[task]).value
-            best = max(mean(each.report[task]).value for each in self.entrants if each.kind == "expert")
+            best = max(mean(expert.report[task]).value for expert in experts)
             if best > start:
                 shares[name] = (mean(entrant.report[task]).value - start) / (best - start)
         return shares
@@ -116,23 +117,20 @@ def bench(
 
 def _ranked(setting: Setting, journal: Journal, slots: Slots, race: Race, clock: Clock, progress: Progress) -> Bench:
     """Measure the parents and the best setting of each method on the other two parts of the items."""
-    parents = [each for each in race.done.values() if each.candidate.name.startswith("parent ")]
-    blends = _best_of_each(race)
+    parents = [raced for raced in race.done.values() if raced.is_parent]
+    blends = {_label(blend): blend for blend in _best_of_each(race)}
     if not blends or len(parents) < 2:
-        reasons = sorted({each.outcome.reason for each in race.done.values() if each.outcome.state == "failed"})
-        raise SearchError(f"no blend could be measured: {'; '.join(reasons) or 'the budget is too small'}")
-    finalists = [*parents, *blends]
+        raise SearchError(f"no blend could be measured: {_why_none(race)}")
+    finalists = [*parents, *blends.values()]
     selected = measured_on(finalists, "select", setting.parts.select, journal, slots, progress)
     reported = measured_on(finalists, "report", setting.parts.report, journal, slots, progress)
-    entrants = [_entrant(each, selected, reported) for each in finalists]
-    weights = list(setting.weights.values())
-    order = {entrant.name: average(list(entrant.select.values()), weights).value for entrant in entrants}
-    own_parents = [entrant for entrant in entrants if not entrant.method]
-    ranked = sorted((entrant for entrant in entrants if entrant.method), key=lambda entrant: -order[entrant.name])
-    report_weights = list(setting.report_weights.values())
-    best_parent = max(own_parents, key=lambda entrant: average(list(entrant.report.values()), report_weights).value)
+    own_parents = [_entrant(parent, selected, reported) for parent in parents]
+    ranked = [_entrant(blend, selected, reported) for blend in blends.values()]
+    weights, report_weights = list(setting.weights.values()), list(setting.report_weights.values())
+    ranked.sort(key=lambda entrant: -_macro(entrant.select, weights))
+    best_parent = max(own_parents, key=lambda entrant: _macro(entrant.report, report_weights))
     gaps = {entrant.name: _gap(entrant.report, best_parent.report, report_weights) for entrant in ranked}
-    slots.check(next(each.candidate.recipe for each in blends if _label(each) == ranked[0].name))
+    slots.check(blends[ranked[0].name].candidate.recipe)
     return Bench(
         setting,
         (*own_parents, *ranked),
@@ -177,13 +175,22 @@ class _Watched:
 def _best_of_each(race: Race) -> list[Raced]:
     """Return the best fully measured candidate of each method, the best first; the average is one of them."""
     best: dict[str, Raced] = {}
-    for each in race.done.values():
-        way = each.candidate.arm or each.candidate.name
-        if each.outcome.state != "measured" or way.startswith("parent "):
-            continue
-        if way not in best or _value(each) > _value(best[way]):
-            best[way] = each
-    return sorted(best.values(), key=lambda each: -_value(each))[:MOST_FINALISTS]
+    for raced in race.done.values():
+        if raced.is_measured and not raced.is_parent:
+            way = raced.candidate.arm or raced.name
+            best[way] = max(best.get(way, raced), raced, key=_value)  # of equals the first
+    return sorted(best.values(), key=lambda raced: -_value(raced))[:MOST_FINALISTS]
+
+
+def _why_none(race: Race) -> str:
+    """Say why no blend could be measured."""
+    reasons = {raced.outcome.reason for raced in race.done.values() if raced.outcome.state == "failed"}
+    return "; ".join(sorted(reasons)) or "the budget is too small"
+
+
+def _macro(scores: Scores, weights: Sequence[float]) -> float:
+    """Return the weighted average over the tasks."""
+    return average(list(scores.values()), weights).value
 
 
 def _entrant(raced: Raced, selected: Mapping[str, Scores], reported: Mapping[str, Scores]) -> Entrant:

@@ -114,8 +114,9 @@ def pick(
     if not candidates or not anchors:
         raise ValueError(f"expected a candidate and an anchor at least, got {candidates} and {list(anchors)}")
     _check(search, select)
-    far = distances or {}
-    ranked = sorted(candidates, key=lambda name: (-_rounded(select[name], weights), far.get(name, 0.0)))
+    distances = distances or {}
+    values = {name: (-_rounded(select[name], weights), distances.get(name, 0.0)) for name in candidates}
+    ranked = sorted(candidates, key=values.__getitem__)
     runner_up = ranked[1] if len(ranked) > 1 else None
     means = {name: _rounded(_joined(search[name], select[name]), weights) for name in anchors}
     return Pick(ranked[0], runner_up, _best(means, anchors, "parent"), _best(means, anchors, "default"))

@@ -121,7 +121,8 @@ def _names(objectives: Sequence[Objective]) -> list[str]:
 def _corner(reference: Sequence[float] | None, objectives: int) -> tuple[float, ...]:
     if reference is None:
         return (0.0,) * objectives
-    if len(reference) != objectives or not all(0 <= number < 1 for number in reference):
+    are_shares = all(0 <= number < 1 for number in reference)
+    if len(reference) != objectives or not are_shares:
         raise ValueError(f"expected a number from 0 to below 1 for each objective as reference, got {reference}")
     return tuple(reference)
 

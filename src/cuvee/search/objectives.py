@@ -3,7 +3,7 @@
 Each objective is a weighted mean over the items of some tasks, so that the bound of `racing` holds for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cuvee.search.racing import Race, Scores, decision, weighted_mean
 
@@ -27,8 +27,12 @@ def outer(candidates: Mapping[str, Scores], objectives: Sequence[Weights]) -> li
     values = {}
     for name, scores in candidates.items():
         values[name] = tuple(weighted_mean(scores, weights) for weights in objectives)
-    names = [name for name, own in values.items() if not any(_reaches(other, own) for other in values.values())]
-    return sorted(names, key=lambda name: values[name], reverse=True)
+    names = [name for name, own in values.items() if not _is_reached(own, values.values())]
+    return sorted(names, key=values.__getitem__, reverse=True)
+
+
+def _is_reached(own: tuple[float, ...], others: Iterable[tuple[float, ...]]) -> bool:
+    return any(_reaches(other, own) for other in others)
 
 
 def _reaches(other: tuple[float, ...], own: tuple[float, ...]) -> bool:

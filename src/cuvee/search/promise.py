@@ -87,18 +87,21 @@ class Line:
 
     @property
     def best(self) -> float:
-        return max((value for value in self.values.values() if value is not None), default=-math.inf)
+        return max(map(self._worth, self.values), default=-math.inf)
 
     def open_scale(self, step: float) -> float | None:
         """Return a neighbour of the best scale, a step up or down, that has not been tried; None if both have."""
         if self.way.scale is None or self.best == -math.inf:
             return None
-        best = max((scale for scale, value in self.values.items() if value is not None), key=self._worth)
+        best = max(self.values, key=self._worth)
         for scale in (best * step, best / step):
-            tried = any(abs(math.log(scale / other)) < math.log(step) / 2 for other in self.values)
-            if not tried and LEAST_SCALE <= scale <= MOST_SCALE:
+            if LEAST_SCALE <= scale <= MOST_SCALE and not self._has_tried(scale, step):
                 return float(f"{scale:.3g}")
         return None
+
+    def _has_tried(self, scale: float, step: float) -> bool:
+        """Say whether a scale within half a step of this one was tried."""
+        return any(abs(math.log(scale / other)) < math.log(step) / 2 for other in self.values)
 
     def _worth(self, scale: float) -> float:
         value = self.values[scale]
@@ -111,7 +114,8 @@ class Promise:
     def __init__(self, space: WrittenSpace) -> None:
         self._space = space
         self._anchors = list(_parents(space))
-        ways = [*(REPAIRS if all(model.text for model in space.models) else ()), *WAYS]
+        has_texts = all(model.text for model in space.models)
+        ways = (*REPAIRS, *WAYS) if has_texts else WAYS
         self._lines = {way.name: Line(way) for way in ways if _fits(way, space)}
 
     @property
@@ -151,11 +155,13 @@ class Promise:
             self._lines[candidate.arm].values[_scale_of(candidate)] = -math.inf if failed else outcome.value
 
     def _proposal(self, line: Line, scale: float | None) -> Proposal:
-        anchor = line.way.name in PLAIN and not line.values
+        way = line.way
+        anchor = way.name in PLAIN and not line.values
+        recipe = _recipe(way, scale, self._space)
         line.values[scale or 0.0] = None
-        values: dict[str, float | str | bool] = {} if scale is None else {"lambda": scale}
-        name = line.way.name if scale is None else f"{line.way.name}, lambda {scale:g}"
-        return Proposal(line.way.name, name, values, _recipe(line.way, scale, self._space), anchor)
+        if scale is None:
+            return Proposal(way.name, way.name, {}, recipe, anchor)
+        return Proposal(way.name, f"{way.name}, lambda {scale:g}", {"lambda": scale}, recipe, anchor)
 
 
 def _parents(space: WrittenSpace) -> Iterator[Proposal]:

@@ -131,6 +131,19 @@ class Raced:
     outcome: Outcome
     scores: Scores
 
+    @property
+    def name(self) -> str:
+        return self.candidate.name
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it answered all search items."""
+        return self.outcome.state == "measured"
+
+    @property
+    def is_parent(self) -> bool:
+        return self.name.startswith("parent ")
+
 
 class Race:
     """Runs candidates against each other. State: the incumbent, what runs, what is done, what it cost.

@@ -323,9 +323,9 @@ class Resident:
         for name, ids in items.items():
             if name not in self._tasks:
                 raise SearchError(f"there is no task '{name}'", hint=f"there are {', '.join(self._tasks)}")
-            unknown = [each for each in ids if each not in self._samples[name]]
-            if unknown:
-                raise SearchError(f"task '{name}' has no item '{unknown[0]}'")
+            for item in ids:
+                if item not in self._samples[name]:
+                    raise SearchError(f"task '{name}' has no item '{item}'")
 
     def _scores(self, task: Task, ids: Sequence[str], answers: Mapping[str, Answer]) -> list[float]:
         """Return the score of each item of a task."""
@@ -335,18 +335,18 @@ class Resident:
 
 def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:
     """Return tasks by their names. Raises SearchError for two of one name and for items that cannot be scored."""
-    by_name = {task.name: task for task in tasks}
-    if len(by_name) < len(tasks):
-        raise SearchError(f"two tasks have the same name among {', '.join(task.name for task in tasks)}")
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise SearchError(f"two tasks have the same name among {', '.join(names)}")
     for task in tasks:
         other = metrics.needs_more_than_answers(task.metrics[:1], task.samples)
         if other is not None:
             raise SearchError(f"a search has no place for {other}", where=task.name, hint="search by 'accuracy'")
-        blank = [sample.id for sample in task.samples if _score(task, sample, "") is None]
-        if blank:
-            message = f"item '{blank[0]}' has no target, so that no answer to it has a score"
-            raise SearchError(message, where=task.name, hint="search on items with targets")
-    return by_name
+        for sample in task.samples:
+            if _score(task, sample, "") is None:
+                message = f"item '{sample.id}' has no target, so that no answer to it has a score"
+                raise SearchError(message, where=task.name, hint="search on items with targets")
+    return dict(zip(names, tasks, strict=True))
 
 
 def _score(task: Task, sample: Sample, prediction: int | str) -> Any:

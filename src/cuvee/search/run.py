@@ -8,7 +8,7 @@ from cuvee.errors import SearchError
 from cuvee.executor import Executor
 from cuvee.progress import Progress, Silent
 from cuvee.search.arms import Arms
-from cuvee.search.choice import Choice, choose, pick
+from cuvee.search.choice import AnchorKind, Choice, choose, pick
 from cuvee.search.front import Front, Objective, front
 from cuvee.search.journal import Journal, open_journal
 from cuvee.search.objectives import outer
@@ -107,25 +107,34 @@ def _chosen(
 
     With several objectives their front, on the same fresh items, comes with it.
     """
-    measured = sorted((each for each in race.done.values() if each.outcome.state == "measured"), key=_falling)
+    measured = [raced for raced in race.done.values() if raced.is_measured]
+    measured.sort(key=_falling)
     anchors = anchor_kinds(measured)
-    candidates = [each for each in measured if each.candidate.name not in anchors][: space.select.top]
-    if not candidates or not anchors:
+    rivals = [raced for raced in measured if raced.name not in anchors]
+    if not rivals or not anchors:
         return None, {}, None
-    chosen_anchors = []
-    for kind in ("parent", "default"):
-        chosen_anchors += [each for each in measured if anchors.get(each.candidate.name) == kind][:ANCHORS_CHOSEN]
-    finalists = [*candidates, *chosen_anchors]
-    finalists += [each for each in _outer(space, setting, measured) if each not in finalists]
-    kinds = {each.candidate.name: anchors[each.candidate.name] for each in chosen_anchors}
+    candidates = rivals[: space.select.top]
+    best_anchors = _best_anchors(measured, anchors)
+    outer = _outer(space, setting, measured)
+    finalists = list({raced.name: raced for raced in (*candidates, *best_anchors, *outer)}.values())
+    kinds = {raced.name: anchors[raced.name] for raced in best_anchors}
     selected = measured_on(finalists, "select", setting.parts.select, journal, slots, progress)
-    searched = {each.candidate.name: each.scores for each in finalists}
+    searched = {raced.name: raced.scores for raced in finalists}
     picked = pick(searched, selected, setting.weights, kinds, distances=_distances(space, candidates))
-    last = [each for each in finalists if each.candidate.name in picked.reported]
+    last = [raced for raced in finalists if raced.name in picked.reported]
     reported = measured_on(last, "report", setting.parts.report, journal, slots, progress)
-    every = {each.candidate.name: each.scores for each in measured if each.candidate.name not in anchors}
+    every = {raced.name: raced.scores for raced in rivals}
     choice = choose(picked, every, selected, reported, setting.weights, report_weights=setting.report_weights)
     return choice, selected, _front(setting, selected)
+
+
+def _best_anchors(measured: Sequence[Raced], anchors: Mapping[str, AnchorKind]) -> list[Raced]:
+    """Return the best parents, then the best defaults, of candidates with the best first."""
+    best: list[Raced] = []
+    for kind in ("parent", "default"):
+        own = [raced for raced in measured if anchors.get(raced.name) == kind]
+        best += own[:ANCHORS_CHOSEN]
+    return best
 
 
 def _outer(space: WrittenSpace, setting: Setting, measured: Sequence[Raced]) -> list[Raced]:

@@ -8,6 +8,7 @@ asked in this process. CMA-ES comes from the package that Optuna takes it from: 
 a word where a dimension is a choice or the only one; ours refuses.
 """
 
+import math
 import random
 import warnings
 from collections.abc import Sequence
@@ -92,9 +93,7 @@ class GridSampler:
 
     def __init__(self, dimensions: Sequence[Dimension], start: Sequence[Values] = ()) -> None:
         lines = [_grid_line(dimension) for dimension in dimensions]
-        size = 1
-        for line in lines:
-            size *= len(line)
+        size = math.prod(map(len, lines))
         if size > MOST_OF_A_GRID:
             raise RecipeError(
                 f"sampler: a grid over {len(dimensions)} dimensions has {size} points, above {MOST_OF_A_GRID}",
@@ -102,7 +101,8 @@ class GridSampler:
             )
         names = [dimension.name for dimension in dimensions]
         points = [dict(zip(names, point, strict=True)) for point in product(*lines)]
-        self._left: list[Values] = [*start, *(point for point in points if point not in start)]
+        fresh = [point for point in points if point not in start]
+        self._left: list[Values] = [*start, *fresh]
 
     def ask(self, number: int) -> Values | None:
         return self._left.pop(0) if self._left else None

@@ -70,16 +70,20 @@ def setting_of(space: WrittenSpace) -> Setting:
     references = tuple(space.tasks)
     if private:
         references += tuple(_private_reference(reference) for reference in space.tasks)
-    reported = private or tasks
+    weights = _weights(tasks)
     return Setting(
         tuple(tasks),
         tuple(private),
         references,
         _parts(space.items, tasks, private),
-        {task.name: task.weight for task in tasks},
-        {task.name: task.weight for task in reported},
-        _objectives(space, {task.name: task.weight for task in tasks}),
+        weights,
+        _weights(private) if private else weights,
+        _objectives(space, weights),
     )
+
+
+def _weights(tasks: Sequence[Task]) -> dict[str, float]:
+    return {task.name: task.weight for task in tasks}
 
 
 def _objectives(space: WrittenSpace, weights: Mapping[str, float]) -> dict[str, dict[str, float]]:
@@ -110,9 +114,11 @@ def _parts(items: WrittenItems, tasks: Sequence[Task], private: Sequence[Task]) 
     """Share the items out: half to search by, and the other half as the space says, or as `Shares` does."""
     search = items.search or 0.5
     if private:
-        return split(_ids(tasks), Shares(search, items.select or 1 - search, 0.0), private=_ids(private))
+        select = items.select or 1 - search
+        return split(_ids(tasks), Shares(search, select, 0.0), private=_ids(private))
     report = items.report if isinstance(items.report, float) else 0.25
-    return split(_ids(tasks), Shares(search, items.select or 1 - search - report, report))
+    select = items.select or 1 - search - report
+    return split(_ids(tasks), Shares(search, select, report))
 
 
 def _ids(tasks: Sequence[Task]) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 from cuvee.progress import Progress
+from cuvee.search import space
 from cuvee.search.choice import AnchorKind, Choice
 from cuvee.search.front import Front
 from cuvee.search.importance import importance
@@ -168,14 +169,18 @@ def _plain(value: float | str | bool) -> float | str:
 
 def _dimensions(arms: Sequence[Arm], best: Raced | None) -> tuple[Dimension, ...]:
     """Return the dimensions of the best candidate's arm: those of different arms are not comparable."""
-    arm = next((arm for arm in arms if best is not None and arm.method == best.candidate.arm), arms[0])
-    rows = []
-    for dimension in arm.dimensions:
-        if dimension.choices:
-            rows.append(Dimension(dimension.name, choices=tuple(str(_plain(each)) for each in dimension.choices)))
-        else:
-            rows.append(Dimension(dimension.name, dimension.low, dimension.high, dimension.log))
-    return tuple(rows)
+    by_method = {arm.method: arm for arm in arms}
+    arm = arms[0]
+    if best is not None:
+        arm = by_method.get(best.candidate.arm, arm)
+    return tuple(map(_dimension, arm.dimensions))
+
+
+def _dimension(dimension: space.Dimension) -> Dimension:
+    """Return a dimension of the space as the report has it."""
+    if dimension.choices:
+        return Dimension(dimension.name, choices=tuple(str(_plain(choice)) for choice in dimension.choices))
+    return Dimension(dimension.name, dimension.low, dimension.high, dimension.log)
 
 
 def _curves(space: WrittenSpace, best: Raced) -> list[Curve]:

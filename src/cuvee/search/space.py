@@ -6,9 +6,10 @@ bytes.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
@@ -160,7 +161,8 @@ class WrittenSpace(_Written):
         if len(objectives) == 1 or len(objectives) > MOST_OBJECTIVES:
             raise ValueError(f"expected none, or two to {MOST_OBJECTIVES} by name, found {len(objectives)}")
         for name, tasks in objectives.items():
-            if not tasks or (isinstance(tasks, dict) and min(tasks.values()) <= 0):
+            weights = tasks.values() if isinstance(tasks, dict) else ()
+            if not tasks or min(weights, default=1) <= 0:
                 raise ValueError(f"'{name}' needs tasks, with weights above 0 if any")
         return objectives
 
@@ -226,18 +228,25 @@ class Arm:
     def _parameters(self, values: Values) -> dict[str, Any]:
         settings = registry()[self.method].settings
         parameters: dict[str, Any] = {}
-        if self._weights.per == "all" or not any(name.startswith("weight.") for name in values):
+        varies_weights = any(name.startswith("weight.") for name in values)
+        if "weight" in settings and (self._weights.per == "all" or not varies_weights):
             shared = _weight(self._weights, "", values)
-            if "weight" in settings:
-                parameters["weight"] = 1.0 if shared is None else shared
+            parameters["weight"] = 1.0 if shared is None else shared
         for name in settings:
-            if name in values and name != "weight":
-                parameters[name] = values[name]
-            elif f"{name}.0" in values and name != "weight":
-                parameters[name] = _points(name, values)
-            elif name in self.space.search.parameters and not _is_range(self.space.search.parameters[name]):
-                parameters[name] = self.space.search.parameters[name]
+            value = self._parameter(name, values)
+            if value is not None:
+                parameters[name] = value
         return parameters
+
+    def _parameter(self, name: str, values: Values) -> Any:
+        """Return a setting as drawn, or as the space fixes it; None where neither says it."""
+        if name != "weight":
+            if name in values:
+                return values[name]
+            if f"{name}.0" in values:
+                return _points(name, values)
+        fixed = self.space.search.parameters.get(name)
+        return None if _is_range(fixed) else fixed
 
     def _alignment(self, values: Values) -> dict[str, Any]:
         alignment = dict(self.space.search.align or {})
@@ -369,22 +378,27 @@ def _dimensions(method: str, space: WrittenSpace) -> Iterator[Dimension]:
     written = space.search.parameters
     weights = space.search.weights
     varies_weights = weights is not None or known.kind == "coefficient"
+    open_settings = known.settings.keys() - written.keys()
     if varies_weights and "weight" in known.settings:
         yield from _weight_dimensions(weights or WrittenWeights(), model_names(space))
-    elif "lambda" in known.settings and "lambda" not in written and known.base == "delta":
+    elif "lambda" in open_settings and known.base == "delta":
         for point in range(2):
             yield Dimension(f"lambda.{point}", *SCALES, log=True)
-    if "density" in known.settings and "density" not in written:
+    if "density" in open_settings:
         yield Dimension("density", choices=DENSITIES)
-    for name, value in written.items():
-        if name in known.settings and _is_range(value):
-            yield _range(name, value)
+    own = {name: value for name, value in written.items() if name in known.settings}
+    yield from _ranges(own)
     if space.search.include is not None:
         for name in model_names(space):
             yield Dimension(f"include.{name}", choices=(True, False))
-    for name, value in (space.search.align or {}).items():
+    yield from _ranges(space.search.align or {}, "align.")
+
+
+def _ranges(values: Mapping[str, Any], prefix: str = "") -> Iterator[Dimension]:
+    """Yield a dimension for each value that is a range."""
+    for name, value in values.items():
         if _is_range(value):
-            yield _range(f"align.{name}", value)
+            yield _range(f"{prefix}{name}", value)
 
 
 def _weight_dimensions(weights: WrittenWeights, names: Sequence[str]) -> Iterator[Dimension]:
@@ -392,10 +406,8 @@ def _weight_dimensions(weights: WrittenWeights, names: Sequence[str]) -> Iterato
     roles = (*weights.roles, "") if weights.roles else ("",)
     points = range(weights.points) if weights.over == "depth" else (0,)
     low, high = weights.range
-    for owner in owners:
-        for role in roles:
-            for point in points:
-                yield Dimension(weight_name(owner, role, point), low, high)
+    for owner, role, point in product(owners, roles, points):
+        yield Dimension(weight_name(owner, role, point), low, high)
 
 
 def weight_name(model: str, role: str, point: int) -> str:
@@ -451,19 +463,23 @@ def _is_range(value: object) -> bool:
 def _range(name: str, value: Any) -> Dimension:
     """Read a range: `[low, high]`, `{log: [low, high]}` or `{choice: [...]}`."""
     if isinstance(value, list):
-        bounds, log = value, False
-    elif set(value) == {"choice"} and isinstance(value["choice"], list) and value["choice"]:
-        return Dimension(name, choices=tuple(value["choice"]))
-    elif set(value) == {"log"}:
-        bounds, log = value["log"], True
-    else:
-        raise RecipeError(f"{name}: expected [low, high], {{log: [low, high]}} or {{choice: [...]}}, found {value}")
-    numbers = isinstance(bounds, list) and len(bounds) == 2 and all(isinstance(bound, int | float) for bound in bounds)
-    if not numbers or not all(math.isfinite(bound) for bound in bounds) or not bounds[0] < bounds[1]:
-        raise RecipeError(f"{name}: expected two numbers, the lower one first, found {bounds}")
-    if log and bounds[0] <= 0:
-        raise RecipeError(f"{name}: a logarithmic range starts above 0, found {bounds[0]}")
-    return Dimension(name, float(bounds[0]), float(bounds[1]), log)
+        return Dimension(name, *_bounds(name, value))
+    match value:
+        case {"choice": [_, *_] as choices, **rest} if not rest:
+            return Dimension(name, choices=tuple(choices))
+        case {"log": bounds, **rest} if not rest:
+            low, high = _bounds(name, bounds)
+            if low <= 0:
+                raise RecipeError(f"{name}: a logarithmic range starts above 0, found {low:g}")
+            return Dimension(name, low, high, log=True)
+    raise RecipeError(f"{name}: expected [low, high], {{log: [low, high]}} or {{choice: [...]}}, found {value}")
+
+
+def _bounds(name: str, bounds: Any) -> tuple[float, float]:
+    match bounds:
+        case [int() | float() as low, int() | float() as high] if -math.inf < low < high < math.inf:
+            return float(low), float(high)
+    raise RecipeError(f"{name}: expected two numbers, the lower one first, found {bounds}")
 
 
 def _problems(error: ValidationError) -> str:
@@ -500,32 +516,8 @@ def _whole_file(name: str, folder: Path) -> str:
 
 
 def _checked(space: WrittenSpace, where: str) -> WrittenSpace:
-    """Refuse what no recipe could be made of: all at once."""
-    problems = []
-    methods = registry()
-    for name in space.search.method:
-        if name not in methods:
-            nearest = closest(name, list(methods))
-            hint = f"; did you mean '{nearest}'?" if nearest else ""
-            problems.append(f"search.method: there is no method '{name}'{hint}")
-            continue
-        low, high = methods[name].models
-        if len(space.models) < low or (high is not None and len(space.models) > high):
-            problems.append(f"search.method: '{name}' does not merge {len(space.models)} models")
-    known = {name for method in space.search.method if method in methods for name in methods[method].settings}
-    for name in space.search.parameters:
-        if name not in known:
-            nearest = closest(name, sorted(known))
-            hint = f"; did you mean '{nearest}'?" if nearest else ""
-            problems.append(f"search.parameters: no method of the space takes '{name}'{hint}")
-    for anchor in space.anchors:
-        known_anchor = anchor in ("parents", "average", "defaults", "lambda")
-        if not known_anchor and not (isinstance(anchor, dict) and set(anchor) == {"file"}):
-            problems.append(f"anchors: expected parents, average, defaults, lambda or file: PATH, found '{anchor}'")
-    if space.objectives and space.sampler in ("cma", "gp"):
-        problems.append(f"sampler: '{space.sampler}' knows one objective only; leave it out, and `tpe` is taken")
-    if space.search.align is not None and any(model.text is None for model in space.models):
-        problems.append("search.align: every model needs a `text`")
+    """Refuse a space of which no recipe could be made, with all its problems at once."""
+    problems = [*_method_problems(space), *_parameter_problems(space), *_other_problems(space)]
     if not problems:
         try:
             arms_of(space)
@@ -534,3 +526,43 @@ def _checked(space: WrittenSpace, where: str) -> WrittenSpace:
     if problems:
         raise RecipeError("; ".join(problems), where=where)
     return space
+
+
+def _method_problems(space: WrittenSpace) -> Iterator[str]:
+    methods, count = registry(), len(space.models)
+    for name in space.search.method:
+        if name not in methods:
+            yield f"search.method: there is no method '{name}'{_meant(name, methods)}"
+            continue
+        low, high = methods[name].models
+        is_above = high is not None and count > high
+        if count < low or is_above:
+            yield f"search.method: '{name}' does not merge {count} models"
+
+
+def _parameter_problems(space: WrittenSpace) -> Iterator[str]:
+    methods = registry()
+    known: set[str] = set()
+    for name in space.search.method:
+        if name in methods:
+            known.update(methods[name].settings)
+    for name in space.search.parameters:
+        if name not in known:
+            yield f"search.parameters: no method of the space takes '{name}'{_meant(name, sorted(known))}"
+
+
+def _other_problems(space: WrittenSpace) -> Iterator[str]:
+    for anchor in space.anchors:
+        names_a_file = isinstance(anchor, dict) and set(anchor) == {"file"}
+        if not names_a_file and anchor not in ("parents", "average", "defaults", "lambda"):
+            yield f"anchors: expected parents, average, defaults, lambda or file: PATH, found '{anchor}'"
+    if space.objectives and space.sampler in ("cma", "gp"):
+        yield f"sampler: '{space.sampler}' knows one objective only; leave it out, and `tpe` is taken"
+    lack_text = any(model.text is None for model in space.models)
+    if lack_text and space.search.align is not None:
+        yield "search.align: every model needs a `text`"
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    nearest = closest(name, list(known))
+    return f"; did you mean '{nearest}'?" if nearest else ""

@@ -133,9 +133,12 @@ def _cuts(items: int, shares: Shares) -> tuple[int, int, int]:
 def _check_sizes(search: Ids, items: Ids) -> None:
     if not search:
         raise RecipeError("a search without tasks", hint="name one task at least")
-    few = [task for task, ids in search.items() if len(ids) < TOO_FEW_ITEMS]
-    if few:
-        raise several([_too_few(task, len(search[task]), len(items[task])) for task in few])
+    problems = []
+    for task, ids in search.items():
+        if len(ids) < TOO_FEW_ITEMS:
+            problems.append(_too_few(task, len(ids), len(items[task])))
+    if problems:
+        raise several(problems)
 
 
 def _too_few(task: str, searched: int, items: int) -> RecipeError:

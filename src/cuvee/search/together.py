@@ -52,7 +52,10 @@ def _together(model: LanguageModel, tasks: Sequence[Task], items: Items) -> dict
         own = [sample for sample in task.samples if sample.id in asked]
         samples += [replace(sample, id=_name(task, sample.id)) for sample in own]
     answers = _by_id(model, samples, tasks[0].prompt)
-    return {task.name: {item: answers[_name(task, item)] for item in items[task.name]} for task in tasks}
+    by_task = {}
+    for task in tasks:
+        by_task[task.name] = {item: answers[_name(task, item)] for item in items[task.name]}
+    return by_task
 
 
 def _name(task: Task, item: str) -> str:

@@ -71,17 +71,30 @@ def _attention_sizes(size: int, module: Module, config: Mapping[str, Any]) -> tu
 
 def input_first_stacks(specs: Iterable[tuple[str | None, TensorSpec]], tensors: Mapping[str, TensorSpec]) -> set[str]:
     """Return the stacks whose matrices are [in, out]: their biases fit the second axis and never only the first."""
-    fits_second: dict[str, set[bool]] = {}
+    first: set[str] = set()
+    second: set[str] = set()
     for stack, spec in specs:
-        if stack is None or len(spec.shape) != 2 or not spec.name.endswith(".weight"):
+        if stack is None:
             continue
-        bias = tensors.get(f"{spec.name.removesuffix('weight')}bias")
-        rows, columns = spec.shape
-        if bias is None or rows == columns:
-            continue
-        if bias.shape[-1:] in ((rows,), (columns,)):
-            fits_second.setdefault(stack, set()).add(bias.shape == (columns,))
-    return {stack for stack, fits in fits_second.items() if fits == {True}}
+        axis = _axis_of_bias(spec, tensors)
+        if axis == 0:
+            first.add(stack)
+        if axis == 1:
+            second.add(stack)
+    return second - first
+
+
+def _axis_of_bias(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> int | None:
+    """Return the axis of a matrix that its bias fits; None without a bias, and where it fits both or neither."""
+    if len(spec.shape) != 2 or not spec.name.endswith(".weight"):
+        return None
+    bias = tensors.get(f"{spec.name.removesuffix('weight')}bias")
+    rows, columns = spec.shape
+    if bias is None or rows == columns:
+        return None
+    if bias.shape == (columns,):
+        return 1
+    return 0 if bias.shape[-1:] in ((rows,), (columns,)) else None
 
 
 def stack_axes(stacks: Iterable[TensorSpec], config: Mapping[str, Any]) -> dict[str, bool | None]:

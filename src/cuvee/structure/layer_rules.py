@@ -178,12 +178,9 @@ def stale(config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) ->
     keys: dict[str, None] = {}
     for rule in family_of(config).rules:
         is_written = rule.has_list and rule.fact in changes
-        if not is_written or not _is_misread(rule, config, changes, layers):
-            continue
-        for key in rule.keys:
-            if key in config and key not in changes:
-                keys[key] = None
-    return list(keys)
+        if is_written and _is_misread(rule, config, changes, layers):
+            keys |= dict.fromkeys(rule.keys)
+    return [key for key in keys if key in config and key not in changes]
 
 
 def _is_misread(rule: Rule, config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) -> bool:
@@ -284,11 +281,10 @@ def _is_by_layer(key: str, value: Any, depth: int) -> bool:
     if key in NOT_BY_LAYER or not value:
         return False
     if isinstance(value, dict):
-        return all(number.isdecimal() and int(number) < depth for number in value)
-    if not isinstance(value, list):
-        return False
+        layers = set(map(str, range(depth)))
+        return layers.issuperset(value)
     is_numbers_of_layers = value == list(range(depth))
-    return len(value) == depth and not is_numbers_of_layers
+    return isinstance(value, list) and len(value) == depth and not is_numbers_of_layers
 
 
 def _entries(value: Any, depth: int) -> tuple[Any, ...]:

@@ -71,10 +71,10 @@ def stacked_experts(spec: TensorSpec, expert_counts: frozenset[int]) -> int | No
     """Return how many experts lie in a three-dimensional tensor, None if it is no stack of experts."""
     if len(spec.shape) != 3 or "conv" in spec.name:
         return None
-    if "expert" in spec.name:
-        return spec.shape[0]
-    is_stack = spec.shape[0] in expert_counts and _PROJECTION.search(spec.name)
-    return spec.shape[0] if is_stack else None
+    experts = spec.shape[0]
+    is_named = "expert" in spec.name
+    is_stack = experts in expert_counts and _PROJECTION.search(spec.name)
+    return experts if is_named or is_stack else None
 
 
 def is_counter(spec: TensorSpec) -> bool:
@@ -101,13 +101,20 @@ def role_of(spec: TensorSpec, layer: Layer | None, expert: int | None, around: S
         return "buffer"
     if _BIAS.search(last):
         return "bias" if axes <= 2 else "buffer"
-    if axes <= 1 and _NORM.search(spec.name):
-        return "norm"
     if stacked_experts(spec, around.expert_counts):
         return "linear"
     if axes == 2:
         return _of_matrix(spec, layer, expert, around)
-    if axes >= 4 or (axes == 3 and "conv" in spec.name):
+    return _of_other_axes(spec, last)
+
+
+def _of_other_axes(spec: TensorSpec, last: str) -> Role:
+    """Return the role of a weight that is no matrix."""
+    axes = len(spec.shape)
+    if axes <= 1 and _NORM.search(spec.name):
+        return "norm"
+    is_conv = axes == 3 and "conv" in spec.name
+    if axes >= 4 or is_conv:
         return "conv"
     return "embedding" if _EMBEDDING.search(last) else "unknown"
 
@@ -120,9 +127,14 @@ def _of_matrix(spec: TensorSpec, layer: Layer | None, expert: int | None, around
         experts = around.experts.get((layer.prefix, layer.index), 0)
         if _is_router(spec, module, experts):
             return "router"
+    own_words = layer.rest if layer else spec.name
+    return _of_words(spec, module, own_words)
+
+
+def _of_words(spec: TensorSpec, module: str, own_words: str) -> Role:
+    """Return the role of a matrix by the words of its name."""
     if "patch" in module:
         return "linear"
-    own_words = layer.rest if layer else spec.name
     if _EMBEDDING.search(own_words) or module.endswith("bias"):
         # A projection of an embedding works on vectors, not on tokens.
         return "linear" if _LINEAR.search(module) else "embedding"
@@ -139,8 +151,8 @@ def _is_head(spec: TensorSpec, module: str, vocabularies: frozenset[int]) -> boo
 def _is_router(spec: TensorSpec, module: str, experts: int) -> bool:
     """Say whether a matrix of a layer scores its experts: a row for each, or a single gate of a shared expert."""
     last = module.rpartition(".")[2]
+    rows = spec.shape[0]
     is_projection = last.endswith(("up_proj", "down_proj"))
-    if experts and spec.shape[0] == experts and not is_projection:
-        return True
-    is_gate = spec.shape[0] == 1 and "gate" in last
-    return last == "router" or is_gate
+    scores_each = experts > 0 and rows == experts and not is_projection
+    is_gate = rows == 1 and "gate" in last
+    return scores_each or is_gate or last == "router"

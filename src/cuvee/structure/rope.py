@@ -53,14 +53,20 @@ def rope_settings(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[s
 
 def spread(settings: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings of all layers as settings of each kind where the settings `like` are by kind."""
-    kinds = {key.partition(".")[0]: None for key in like if "." in key}
-    if not kinds or any("." in key for key in settings):
+    kinds = _kinds(like)
+    if not kinds or _kinds(settings):
         return dict(settings)
     by_kind = {}
     for kind in kinds:
         for key, value in settings.items():
             by_kind[f"{kind}.{key}"] = value
     return by_kind
+
+
+def _kinds(settings: Mapping[str, Any]) -> list[str]:
+    """List the kinds of layers that settings are by."""
+    heads = [key.partition(".")[0] for key in settings if "." in key]
+    return list(dict.fromkeys(heads))
 
 
 def _nested(written: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -115,26 +121,31 @@ def _scaling(written: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str,
     if kind == "default":
         sections = {key: value for key, value in settings.items() if key.startswith("mrope")}
         return {"type": kind, **sections} if sections else None
-    longest = config.get("max_position_embeddings")
     if kind in _STARTS_FROM:
-        start = _first((_START,), config, settings)
-        if start is None:
-            start = longest
-        settings[_START] = start
-        if start and longest:
-            settings.setdefault("factor", longest / start)
+        settings |= _start(config, settings)
     if kind == "dynamic":
-        settings["max_position_embeddings"] = longest
+        settings["max_position_embeddings"] = config.get("max_position_embeddings")
     return {"type": kind, **settings}
+
+
+def _start(config: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the length that a model was first trained for, and the factor that follows from it."""
+    longest = config.get("max_position_embeddings")
+    start = _first((_START,), config, settings)
+    if start is None:
+        start = longest
+    if not start or not longest:
+        return {_START: start}
+    return {_START: start, "factor": settings.get("factor", longest / start)}
 
 
 def _says_more(key: str, value: Any) -> bool:
     """Say whether an entry decides anything besides the kind and base: it is neither nested nor usual."""
     if value is None or isinstance(value, Mapping):
         return False
-    if key in ("rope_type", "type", *_THETA, *_PARTIAL):
-        return False
-    return key not in _USUAL or _USUAL[key] != value
+    is_kind_or_base = key in ("rope_type", "type", *_THETA, *_PARTIAL)
+    is_usual = key in _USUAL and _USUAL[key] == value
+    return not is_kind_or_base and not is_usual
 
 
 def _first(keys: tuple[str, ...], *mappings: Mapping[str, Any]) -> Any:

@@ -221,7 +221,9 @@ def _in_layers(first: _Part, second: _Part) -> Iterator[Difference]:
         own, theirs = first.layers.get(key), second.layers.get(key)
         if own is not None and theirs is not None:
             yield from _in_kinds(key, own, theirs)
-        elif _are_unlike(own or theirs or ()):
+            continue
+        stated = own or theirs or ()
+        if _are_unlike(stated):
             yield Difference(key, own or NOT_STATED, theirs or NOT_STATED, changes=False)
 
 

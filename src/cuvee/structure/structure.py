@@ -91,11 +91,14 @@ class Structure:
         return "; ".join(f"{module}: {self._in_words(module)}" for module in self.modules)
 
     def _in_words(self, module: Module) -> str:
-        blocks = [stack for stack in self.stacks if stack.module == module]
-        prefixes = {stack.prefix for stack in blocks}
-        places = [place for place in self if place.module == module]
-        outside = sum(place.stack not in prefixes for place in places)
-        words = [f"{stack.depth} blocks × {_tensors_a_block(stack)} tensors" for stack in blocks]
+        words = []
+        prefixes = set()
+        for stack in self.stacks:
+            if stack.module == module:
+                prefixes.add(stack.prefix)
+                words.append(f"{stack.depth} blocks × {_tensors_a_block(stack)} tensors")
+        stacks = Counter(place.stack for place in self if place.module == module)
+        outside = stacks.total() - sum(stacks[prefix] for prefix in prefixes)
         if outside:
             words.append(f"{outside} outside")
         return ", ".join(words)

@@ -13,11 +13,11 @@ _OTHERS = ("position", "wpe", "token_type", "norm", "ln_", "rotary", "patch")
 
 def vocabulary_rows(tensors: Mapping[str, TensorSpec], config: Mapping[str, Any]) -> int | None:
     """Return how many rows the embedding of tokens has; None for a model without such an embedding."""
+    rows = {name: spec.shape[0] for name, spec in tensors.items() if len(spec.shape) == 2}
     for word in _EMBEDDINGS:
-        for name, spec in tensors.items():
-            is_embedding = word in name and len(spec.shape) == 2
-            if is_embedding and _is_outside(name):
-                return spec.shape[0]
+        for name in rows:
+            if word in name and _is_outside(name):
+                return rows[name]
     size = config.get("vocab_size")
     return size if isinstance(size, int) else None
 
@@ -37,7 +37,7 @@ def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
     for key, value in config.items():
         if key == "vocab_size":
             changes[key] = rows
-        elif isinstance(value, Mapping) and "vocab_size" in value and "text" in key:
+        if "text" in key and isinstance(value, Mapping) and "vocab_size" in value:
             changes[key] = {**value, "vocab_size": rows}
     return changes or {"vocab_size": rows}
 

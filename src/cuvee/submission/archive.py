@@ -236,12 +236,23 @@ def _check_end(stream: _Stream, where: str) -> None:
         raise SubmissionError("the archive is cut off", where=where)
 
 
+def _has_plain_characters(name: str) -> bool:
+    """Say whether all characters show, mean the same on every system, and are composed (NFC)."""
+    if not name.isprintable() or {*name} & {"\\", ":"}:
+        return False
+    return name == unicodedata.normalize("NFC", name)
+
+
+def _is_plain_part(part: str) -> bool:
+    """Say whether a part of a path has a name that no system changes: blanks and dots at the end get lost."""
+    return part != "" and part == part.strip(" ") and not part.endswith(".")
+
+
 def _check_name(name: str, limits: Limits, where: str) -> None:
     parts = name.split("/")
     if len(name) > limits.name_characters or len(parts) > limits.depth:
         raise SubmissionError(f"the name {shown(name)} is too long or too deep", where=where)
-    plain = name.isprintable() and not {*name} & {"\\", ":"} and name == unicodedata.normalize("NFC", name)
-    if not plain or any(not part or part != part.strip(" ") or part.endswith(".") for part in parts):
+    if not _has_plain_characters(name) or not all(map(_is_plain_part, parts)):
         hint = "names are relative, without '..', backslashes, colons, and spaces at their ends"
         raise SubmissionError(f"the name {shown(name)} is not a plain one", where=where, hint=hint)
 

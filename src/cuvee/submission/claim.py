@@ -137,11 +137,10 @@ def _distance(one: Sketch, other: Sketch) -> float:
 
 
 def _predictions(claim: Claim, found: Mapping[str, Mapping[str, int | str]]) -> tuple[Agreement, float | None]:
-    pairs = [
-        (claimed.get(name), answer)
-        for task, claimed in claim.predictions.items()
-        for name, answer in found.get(task, {}).items()
-    ]
+    pairs = []
+    for task, claimed in claim.predictions.items():
+        for name, answer in found.get(task, {}).items():
+            pairs.append((claimed.get(name), answer))
     if not pairs:
         return "not_claimed", None
     agree = sum(one == other for one, other in pairs) / len(pairs)
@@ -150,10 +149,11 @@ def _predictions(claim: Claim, found: Mapping[str, Mapping[str, int | str]]) -> 
 
 def _scores(claim: Claim, found: PublicScores | None) -> tuple[Agreement, float | None]:
     measured = {score.task: score.value for score in found.tasks} if found else {}
-    gaps = [abs(value - measured[task]) for task, value in claim.scores.items() if task in measured]
+    gaps = [abs(claim.scores[task] - measured[task]) for task in claim.scores.keys() & measured.keys()]
     if not gaps:
         return "not_claimed", None
-    return _named(max(gaps) == 0.0, max(gaps) <= SCORES_TOLERANCE), max(gaps)
+    largest = max(gaps)
+    return _named(largest == 0.0, largest <= SCORES_TOLERANCE), largest
 
 
 def _named(equal: bool, near: bool) -> Agreement:

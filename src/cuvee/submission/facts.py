@@ -47,11 +47,17 @@ def competition_facts(competition: Competition, model: Model, reference: str) ->
     return folder_facts(place, reference, "competition", licence=model.licence, uploaded=uploaded)
 
 
+def bytes_of_weights(files: Mapping[str, int]) -> int:
+    """Return how many bytes of the files are safetensors."""
+    return sum(count for name, count in files.items() if name.endswith(".safetensors"))
+
+
 def folder_facts(
     place: Path, reference: str, origin: Origin, *, licence: str | None = None, uploaded: datetime | None = None
 ) -> ModelFacts:
     """Return the facts of a model in a folder."""
-    files = {file.name: file.stat().st_size for file in sorted(place.iterdir()) if file.is_file()}
+    own = [file for file in sorted(place.iterdir()) if file.is_file()]
+    files = {file.name: file.stat().st_size for file in own}
     try:
         with open_checkpoint(place) as checkpoint:
             counted: int | None = sum(spec.elements for spec in checkpoint.tensors.values())
@@ -66,7 +72,7 @@ def folder_facts(
         model_type=text_of(config.get("model_type")),
         vocabulary=vocabulary_in(place),
         parameters=counted,
-        weight_bytes=sum(count for name, count in files.items() if name.endswith(".safetensors")),
+        weight_bytes=bytes_of_weights(files),
         files=files,
         remote_code=code_in(files, {"config.json": config, **_configs(place)}),
         looks_merged=tuple(name for name in MERGE_MARKS if name in files),

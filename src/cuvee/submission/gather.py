@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from cuvee.submission.evidence import Evidence, ModelFacts
 from cuvee.submission.facts import (
     ADAPTER_CONFIG,
     MERGE_MARKS,
+    bytes_of_weights,
     code_in,
     competition_facts,
     competition_model,
@@ -136,18 +137,22 @@ def _with_headers(facts: ModelFacts, hub: Hub, repository: Repository) -> ModelF
     try:
         opened = open_repository(hub, repository)
     except CheckpointError as error:
-        return replace(facts, remote_code=code_in(facts.files, {}), missing=None if _no_weights(error) else str(error))
+        missing = None if _no_weights(error) else str(error)
+        return replace(facts, remote_code=code_in(facts.files, {}), missing=missing)
     config = opened.checkpoint.config
     configs = {"config.json": config}
     if ADAPTER_CONFIG in repository.files:
         place = cached(hub, repository, ADAPTER_CONFIG)
         configs[ADAPTER_CONFIG] = parse_config(place.read_text(encoding="utf-8"), place)
+    parameters = None
+    if not opened.problems:
+        parameters = sum(spec.elements for spec in opened.checkpoint.tensors.values())
     return replace(
         facts,
         model_type=text_of(config.get("model_type")),
         vocabulary=_vocabulary(hub, repository),
-        parameters=None if opened.problems else sum(spec.elements for spec in opened.checkpoint.tensors.values()),
-        weight_bytes=sum(size for name, size in facts.files.items() if name.endswith(".safetensors")),
+        parameters=parameters,
+        weight_bytes=bytes_of_weights(facts.files),
         remote_code=code_in(facts.files, configs),
     )
 
@@ -164,6 +169,13 @@ def _no_weights(error: CuveeError) -> bool:
     return "found neither" in error.message
 
 
+def _models_and_adapters(lock: Lock) -> Iterator[LockedModel]:
+    for model in lock.models:
+        yield model
+        if model.adapter is not None:
+            yield model.adapter
+
+
 def places(lock: Lock, competition: Competition, hub: Hub, scratch: Path, progress: Progress) -> dict[str, Path]:
     """Return a folder for each locked model, its files checked against the lock.
 
@@ -172,7 +184,7 @@ def places(lock: Lock, competition: Competition, hub: Hub, scratch: Path, progre
     """
     found: dict[str, Path] = {}
     known: dict[tuple[str | None, str | None, frozenset[str]], Path] = {}
-    for locked in (each for model in lock.models for each in (model, model.adapter) if each is not None):
+    for locked in _models_and_adapters(lock):
         same = (locked.hub, locked.commit, frozenset(file.sha256 for file in locked.files.values()))
         if same not in known:
             known[same] = _place(locked, competition, hub, scratch / f"{len(known):04d}", progress)

@@ -173,10 +173,11 @@ class _Case:
         """Return the verdict of a rejection. What a job did is the participant's only where a model of the competition
         is judged without fault; a competition without one of its own has to believe its jobs.
         """
-        may_be_ours = self.began and rejection.reason in OF_JOBS and whole_model(self.competition) is not None
-        trouble = self.trouble(sandbox) if may_be_ours else ""
-        if trouble:
-            return self.errored(f"{rejection.message}; {trouble}")
+        is_of_a_job = self.began and rejection.reason in OF_JOBS
+        if is_of_a_job and whole_model(self.competition) is not None:
+            trouble = self.trouble(sandbox)
+            if trouble:
+                return self.errored(f"{rejection.message}; {trouble}")
         return self.rejected(rejection.reason, rejection.message, rejection.log)
 
     def trouble(self, sandbox: Sandbox | None) -> str:

@@ -1,7 +1,7 @@
 """Looks for secrets in what is about to be handed in: tokens and keys by their shape, and those of this machine."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cuvee.errors import SubmissionError, several
 
@@ -31,8 +31,15 @@ def refuse_leaks(files: Mapping[str, bytes], known: Sequence[str] = ()) -> None:
 
 
 def _leaks(data: bytes, known: Sequence[str]) -> list[tuple[str, int]]:
-    shapes = {what: re.compile(shape) for what, shape in SHAPES.items()}
-    secrets = [secret.encode() for secret in known if len(secret) >= SHORTEST]
-    starts = [(what, match.start()) for what, shape in shapes.items() for match in shape.finditer(data)]
-    starts += [("a secret of this machine", data.find(secret)) for secret in secrets if secret in data]
-    return [(what, data.count(b"\n", 0, start) + 1) for what, start in starts]
+    return [(what, data.count(b"\n", 0, start) + 1) for what, start in _starts(data, known)]
+
+
+def _starts(data: bytes, known: Sequence[str]) -> Iterator[tuple[str, int]]:
+    """Yield each leak and the byte where it starts."""
+    for what, shape in SHAPES.items():
+        for match in re.finditer(shape, data):
+            yield what, match.start()
+    for secret in known:
+        start = data.find(secret.encode())
+        if len(secret) >= SHORTEST and start >= 0:
+            yield "a secret of this machine", start

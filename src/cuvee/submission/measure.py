@@ -89,13 +89,11 @@ def measure(parts: Parts, answers: Path) -> Measured:
         raise Rejection("output", f"the answers cannot be used: {error}") from error
     public = [judged(task, found[f"{PUBLIC}.{name}"]) for name, task in parts.public.items()]
     private = [judged(task, found[f"{PRIVATE}.{name}"]) for name, task in parts.private.items()]
-    return Measured(
-        _public(public),
-        _private(private),
-        {name: _predictions(task, found[f"{PUBLIC}.{name}"]) for name, task in parts.public.items()},
-        sum(report.tokens for report in (*public, *private)),
-        {report.task: _wrong(report) for report in public if report.main},
-    )
+    predictions = {name: _predictions(task, found[f"{PUBLIC}.{name}"]) for name, task in parts.public.items()}
+    tokens = sum(report.tokens for report in (*public, *private))
+    scored = [report for report in public if report.main]
+    wrong = {report.task: _wrong(report) for report in scored}
+    return Measured(_public(public), _private(private), predictions, tokens, wrong)
 
 
 def digest_of_predictions(predictions: Mapping[str, Mapping[str, int | str]]) -> str:

@@ -181,21 +181,32 @@ def _check(manifest: Manifest, files: Mapping[str, bytes], where: str) -> None:
     """Refuse what is not listed, what is listed and missing, what differs, and what the tier does not have."""
     if not manifest.name.isprintable() or manifest.name != manifest.name.strip():
         raise SubmissionError("the name has characters that cannot be shown", where=where)
-    if odd := sorted(manifest.files.keys() ^ files.keys()):
+    _check_listed(manifest, files, where)
+    _check_tier(manifest.tier, files, where)
+
+
+def _check_listed(manifest: Manifest, files: Mapping[str, bytes], where: str) -> None:
+    """Refuse files that are not those of the manifest."""
+    odd = sorted(manifest.files.keys() ^ files.keys())
+    if odd:
         state = "not listed" if odd[0] in files else "missing"
         raise SubmissionError(f"'{odd[0]}' is {state}", where=where)
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != manifest.files[name]:
             raise SubmissionError(f"'{name}' is not what {MANIFEST} says", where=where)
-    for needed in (LOCK,) if manifest.tier == "program" else (RECIPE, LOCK):
-        if needed not in files:
-            raise SubmissionError(f"there is no {needed}", where=where)
-    surplus = [name for name in files if not _belongs(name, manifest.tier)]
-    if surplus:
-        message = f"'{surplus[0]}' does not belong in a submission of the tier '{manifest.tier}'"
-        raise SubmissionError(message, where=where)
+
+
+def _check_tier(tier: Tier, files: Mapping[str, bytes], where: str) -> None:
+    """Refuse files that the tier does not have, and a submission without those that it needs."""
+    needed = (LOCK,) if tier == "program" else (RECIPE, LOCK)
+    for name in needed:
+        if name not in files:
+            raise SubmissionError(f"there is no {name}", where=where)
+    for name in files:
+        if not _belongs(name, tier):
+            raise SubmissionError(f"'{name}' does not belong in a submission of the tier '{tier}'", where=where)
     plugins = [name for name in files if name.startswith(PLUGIN_FOLDER)]
-    if manifest.tier == "plugin" and len(plugins) != 1:
+    if tier == "plugin" and len(plugins) != 1:
         raise SubmissionError(f"expected one file in {PLUGIN_FOLDER}, found {len(plugins)}", where=where)
 
 

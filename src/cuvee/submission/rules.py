@@ -16,13 +16,19 @@ OUTCOMES: dict[Policy, FindingOutcome] = {"allow": "pass", "note": "note", "deny
 Rule = Callable[[Rules, ModelFacts], Iterator[Finding]]
 
 
+OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".pkl")
+"""Endings of weights in formats that a competition may not allow."""
+
+
 def check_rules(rules: Rules, evidence: Evidence) -> tuple[Finding, ...]:
     """Return what every rule says. A rule that has nothing against a model says `pass` once."""
-    findings = [finding for rule in WHOLE_RULES for finding in rule(rules, evidence)]
+    findings: list[Finding] = []
+    for whole_rule in WHOLE_RULES:
+        findings += whole_rule(rules, evidence)
     for model in evidence.models:
         for rule in MODEL_RULES:
-            said = list(rule(rules, model))
-            findings += said or [Finding(_name(rule), "pass", "", model.reference)]
+            own = list(rule(rules, model))
+            findings += own or [Finding(_name(rule), "pass", "", model.reference)]
     return tuple(findings)
 
 
@@ -139,13 +145,16 @@ def lineage(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
 
 def file_format(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
     """There are weights in an allowed format."""
-    for each in _own(model):
-        if each.missing is None and not any(
-            name.endswith(tuple(f".{f}" for f in rules.formats)) for name in each.files
-        ):
-            others = [name for name in each.files if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".gguf", ".pkl"))]
-            found = f"; found {_listed(others[:3])}" if others else ""
-            yield Finding("file_format", "fail", f"no weights in {_listed(rules.formats)}{found}", each.reference)
+    allowed = tuple(f".{kind}" for kind in rules.formats)
+    for facts in _own(model):
+        is_allowed = any(name.endswith(allowed) for name in facts.files)
+        if is_allowed or facts.missing is not None:
+            continue
+        message = f"no weights in {_listed(rules.formats)}"
+        others = [name for name in facts.files if name.endswith(OTHER_FORMATS)]
+        if others:
+            message += f"; found {_listed(others[:3])}"
+        yield Finding("file_format", "fail", message, facts.reference)
 
 
 def family(rules: Rules, model: ModelFacts) -> Iterator[Finding]:

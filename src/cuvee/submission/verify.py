@@ -4,6 +4,7 @@ Anyone can: without the organiser's private items only public parts are measured
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from cuvee.submission.pack import strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.scratch import own_folder
 from cuvee.submission.sign import checked, signed
-from cuvee.submission.verdict import WITHHELD, Agreement, Finding, PublicVerdict, Reproduction, Verdict
+from cuvee.submission.verdict import WITHHELD, Agreement, Finding, PublicScores, PublicVerdict, Reproduction, Verdict
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -67,12 +68,17 @@ def check_again(verdict: PublicVerdict, competition: Competition) -> tuple[Evide
     return verdict.evidence, check_rules(competition.rules, verdict.evidence)
 
 
+def _values(scores: PublicScores | None) -> dict[str, float]:
+    if scores is None:
+        return {}
+    return {score.task: score.value for score in scores.tasks}
+
+
 def compare_verdicts(earlier: PublicVerdict, now: Verdict) -> Reproduction:
     """Compare two verdicts on one submission: digests of weights and answers, and the public scores of every task."""
-    before = {score.task: score.value for score in earlier.public.tasks} if earlier.public else {}
-    after = {score.task: score.value for score in now.public.tasks} if now.public else {}
-    gaps = [abs(before[task] - after.get(task, float("inf"))) for task in before]
-    gap = max(gaps) if gaps else None
+    before, after = _values(earlier.public), _values(now.public)
+    gaps = [abs(value - after.get(task, math.inf)) for task, value in before.items()]
+    gap = max(gaps, default=None)
     agree = _agreeing(earlier, now)
     return Reproduction(
         weights=_same(earlier.weights_digest, now.weights_digest),

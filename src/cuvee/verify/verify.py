@@ -16,7 +16,7 @@ from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
-from cuvee.plan.plan import MergeStep
+from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.resolve import open_model
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import read_recipe
@@ -234,8 +234,9 @@ def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
 
 def _shapes(written: Checkpoint, plan: Plan) -> Check:
     planned = {step.name: (step.dtype, step.shape) for step in plan.steps}
-    there = {name: (spec.dtype, spec.shape) for name, spec in written.tensors.items()}
-    wrong = [name for name in planned | there if planned.get(name) != there.get(name)]
+    stored = {name: (spec.dtype, spec.shape) for name, spec in written.tensors.items()}
+    names = planned | stored
+    wrong = [name for name in names if planned.get(name) != stored.get(name)]
     if wrong:
         return Check("shapes", "failed", f"not as planned: {_some(wrong)}")
     return Check("shapes", "passed", "names, shapes and types are those of the plan")
@@ -243,8 +244,8 @@ def _shapes(written: Checkpoint, plan: Plan) -> Check:
 
 def _parents(before: Mapping[str, Recorded], parents: Sequence[Parent], progress: Progress) -> Check:
     """Compare the inputs as they are now with the record: headers and samples, and hashes where they are noted."""
-    names = {parent.name for parent in parents}
-    changed = [f"{name}, which is no longer a parent" for name in before if name not in names]
+    former = before.keys() - {parent.name for parent in parents}
+    changed = [f"{name}, which is no longer a parent" for name in sorted(former)]
     compared = _Compared()
     for parent in parents:
         noted, files = before.get(parent.name, {}), parent.source.files()
@@ -308,7 +309,7 @@ def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Ch
     """Compare each merged tensor's length with those of the tensors that it is made of."""
     if not all(are_at_hand(source.files()) for source in plan.sources):
         return Check("norms", "skipped", "parents are on a hub")
-    merges = [step for step in plan.steps if step.action == "merge"]
+    merges = merged_steps(plan.steps)
     lengths = _lengths(plan, merges, progress)
     suspect, ratios, cancelled = [], [], 0
     for step in merges:

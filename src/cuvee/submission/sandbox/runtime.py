@@ -12,9 +12,11 @@ PACKAGE = Path(cuvee.__file__).resolve().parent
 
 def runtime_folders() -> list[Path]:
     """List the folders and files that a job may read besides its own: by the names we know, and by their real ones."""
-    venv = [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")] if _in_venv() else []
-    libraries = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
-    wanted = [Path("/usr"), Path(sys.base_prefix), *venv, *libraries, PACKAGE, Path("/etc/ld.so.cache")]
+    wanted = [Path("/usr"), Path(sys.base_prefix)]
+    if _in_venv():
+        wanted += [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")]
+    wanted += [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
+    wanted += [PACKAGE, Path("/etc/ld.so.cache")]
     folders: dict[Path, None] = {}
     for place in wanted:
         if not place.exists() or place.is_symlink():
