@@ -37,6 +37,11 @@ SEED = 0
 """Of the sample of positions that `rows` are."""
 
 
+def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise RecipeError(f"{name} '{value}' is none of {', '.join(words)}")
+
+
 @dataclass(frozen=True)
 class Collecting:
     """What is kept, of which positions.
@@ -54,16 +59,14 @@ class Collecting:
 
     def check(self) -> None:
         """Raise RecipeError for what is out of range or does not go together."""
-        for name, value, words in (
-            ("positions", self.positions, get_args(Positions)),
-            ("dtype", self.dtype, get_args(Dtype)),
-        ):
-            if value not in words:
-                raise RecipeError(f"{name} '{value}' is none of {', '.join(words)}")
-        unknown = [kind for kind in self.keep if kind not in KINDS]
-        if unknown or not self.keep:
-            message = f"cannot keep '{unknown[0]}'" if unknown else "nothing is to be kept"
-            raise RecipeError(message, hint=f"expected some of {','.join(KINDS)}")
+        _check_word("positions", self.positions, get_args(Positions))
+        _check_word("dtype", self.dtype, get_args(Dtype))
+        hint = f"expected some of {','.join(KINDS)}"
+        if not self.keep:
+            raise RecipeError("nothing is to be kept", hint=hint)
+        for kind in self.keep:
+            if kind not in KINDS:
+                raise RecipeError(f"cannot keep '{kind}'", hint=hint)
         if self.rows is not None and self.rank is not None:
             raise RecipeError("--rows and --rank are two forms of the same matrices: give one")
         if (self.rows or self.rank) and "gram" not in self.keep:

@@ -454,10 +454,14 @@ class _Block:
 
     def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
         """Read an expert's weights and biases of some sites."""
-        names = [name for site in sites for own in site.maps for name in own.tensors if name in self._tensors]
-        tensors = {name: network.read(self.number, name) for name in names}
-        for name, tensor in tensors.items():
-            if not bool(tensor.isfinite().all()):
+        names: dict[str, None] = {}
+        for site in sites:
+            for own in site.maps:
+                names |= dict.fromkeys(own.tensors)
+        tensors = {}
+        for name in filter(self._tensors.__contains__, names):
+            tensors[name] = network.read(self.number, name)
+            if not bool(tensors[name].isfinite().all()):
                 message = f"'{name}' of block {self.number} has numbers that are not finite"
                 raise CheckpointError(message, where=network.name)
         return tensors

@@ -95,8 +95,9 @@ class BlockNetwork:
         return (self._stack_in(decoder),)
 
     def _stack_in(self, owner: Any) -> Stack:
-        start = next((name for name, module in self.module.named_modules() if module is owner), "")
-        inside = f"{start}." if start else ""
+        paths = {id(module): path for path, module in self.module.named_modules()}
+        path = paths.get(id(owner), "")
+        inside = f"{path}." if path else ""
         names = [name for name in self.module.state_dict() if name.startswith(inside)]
         for stack in stacks(names):
             blocks = self._submodule(stack.prefix)
@@ -109,13 +110,14 @@ class BlockNetwork:
 
     def _load_small_parts(self) -> None:
         """Read what the network needs outside its blocks, but for the embedding of tokens and the head."""
-        large = {id(parameter) for parameter in self._embedding.parameters()}
+        large = set(map(id, self._embedding.parameters()))
         head = self.module.get_output_embeddings()
         if head is not None:
-            large |= {id(parameter) for parameter in head.parameters()}
+            large |= set(map(id, head.parameters()))
         insides = tuple(f"{path}." for path in self._paths)
         for name, tensor in [*self.module.named_parameters(), *self.module.named_buffers()]:
-            if not name.startswith(insides) and id(tensor) not in large and name in self._names:
+            is_small = not name.startswith(insides) and id(tensor) not in large
+            if is_small and name in self._names:
                 self._put(name)
 
     def _put(self, name: str) -> None:

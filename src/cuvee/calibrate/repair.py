@@ -432,16 +432,20 @@ def _making(
         "versions": _versions(),
         "merge": _merge_record(models.merged.parent.source.place),
     }
-    command = _command(models) if recipe is None else "cuvee merge recipe.yaml OUT"
-    name = f"`{models.merged.name}`" if recipe is None else f"by {recipe.merge_method}"
-    people = ", ".join(f"`{name}`" for name in models.experts)
+    if recipe is None:
+        command, digest = _command(models), _digest(known)
+        name, parents = f"`{models.merged.name}`", models.all
+    else:
+        command, digest = "cuvee merge recipe.yaml OUT", recipe.digest
+        name, parents = f"by {recipe.merge_method}", models.all[1:]
+    experts = ", ".join(f"`{expert}`" for expert in models.experts)
     return Making(
         command=command,
         title="A merge, aligned with its experts",
         how=f"The merge {name}, whose linear maps were solved anew so that they answer texts of "
-        f"{people} as these models do ({PAPER}).",
-        parents=tuple(model.parent for model in (models.all if recipe is None else models.all[1:])),
-        recipe_digest=recipe.digest if recipe is not None else _digest(known),
+        f"{experts} as these models do ({PAPER}).",
+        parents=tuple(model.parent for model in parents),
+        recipe_digest=digest,
         reproducible="tolerance",
         tags=(KIND,),
         record={"kind": KIND, "command": command, "align": known},

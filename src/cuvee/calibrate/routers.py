@@ -67,18 +67,27 @@ def _noting(calls: list[Call]) -> Any:
     return hook
 
 
+def _choice(output: tuple[Any, ...], positions: int) -> tuple[Tensor, Tensor] | None:
+    """Find the chosen experts and their scores, [positions, experts], in an output; None where that is not clear."""
+    tables = [own for own in output if isinstance(own, Tensor) and own.dim() == 2 and len(own) == positions]
+    chosen = [own for own in tables if own.dtype == torch.int64]
+    if len(chosen) != 1:
+        return None
+    scores = [own for own in tables if own.is_floating_point() and own.shape == chosen[0].shape]
+    return (chosen[0], scores[0]) if len(scores) == 1 else None
+
+
 def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:
     """Say whether a module that was shown each position once gives experts with shares of softmax(x·Wᵀ)."""
     inputs, output = call
     if not isinstance(output, tuple) or inputs.numel() != positions * weight.shape[1]:
         return False
     shares = torch.softmax(inputs.reshape(positions, -1) @ weight.T, dim=-1)
-    given = [own for own in output if isinstance(own, Tensor) and own.dim() == 2 and len(own) == positions]
-    chosen = [own for own in given if own.dtype == torch.int64]
-    scores = [own for own in given if chosen and own.is_floating_point() and own.shape == chosen[0].shape]
-    if len(chosen) != 1 or len(scores) != 1:
+    found = _choice(output, positions)
+    if found is None:
         return False
-    expected, own = shares.gather(1, chosen[0]), scores[0]
+    chosen, own = found
+    expected = shares.gather(1, chosen)
     if own.shape[1] == 1:
         expected, own = expected.T, own.T  # a row of one score fits any scale: all rows must then have the same one
     scale = own.sum(1, keepdim=True) / expected.sum(1, keepdim=True)

@@ -101,14 +101,19 @@ def _parts(marks: Sequence[str]) -> list[Part]:
 
 def _layer_rows(found: Comparison) -> list[Row]:
     """Return a row for each layer, or for each span of layers where there are many."""
-    within = [(tensor.layer, tensor.sums) for tensor in found.tensors if tensor.layer is not None]
-    outside = [tensor.sums for tensor in found.tensors if tensor.layer is None]
-    prefixes = list(dict.fromkeys(layer.prefix for layer, _ in within))
+    stacks: dict[str, list[tuple[int, Sums]]] = {}
+    outside = []
+    for tensor in found.tensors:
+        if tensor.layer is None:
+            outside.append(tensor.sums)
+        else:
+            stacks.setdefault(tensor.layer.prefix, []).append((tensor.layer.index, tensor.sums))
     rows: list[Row] = []
-    for prefix in prefixes:
-        own = [(layer.index, sums) for layer, sums in within if layer.prefix == prefix]
-        rows += _spans(f"{prefix}." if len(prefixes) > 1 else "", own)
-    return rows + ([("outside", figures(together(outside)))] if rows and outside else [])
+    for prefix, layers in stacks.items():
+        rows += _spans(f"{prefix}." if len(stacks) > 1 else "", layers)
+    if rows and outside:
+        rows.append(("outside", figures(together(outside))))
+    return rows
 
 
 def _spans(prefix: str, tensors: Sequence[tuple[int, Sums]]) -> list[Row]:

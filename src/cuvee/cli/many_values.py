@@ -10,7 +10,10 @@ class ManyValues(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Expand `--experts a b` to `--experts a --experts b`."""
-        many = {name for parameter in self.params if getattr(parameter, "multiple", False) for name in parameter.opts}
+        many: set[str] = set()
+        for parameter in self.params:
+            if getattr(parameter, "multiple", False):
+                many.update(parameter.opts)
         expanded: list[str] = []
         option = ""
         for argument in args:

@@ -81,18 +81,21 @@ def _plain(plan: "Plan", workers: int) -> dict[str, Any]:
     from cuvee.plan.mergekit import differences
     from cuvee.plan.seconds import forecast_seconds
 
+    forecast = asdict(plan.forecast)
+    forecast |= {"workers": workers, "memory_bytes": workers * plan.forecast.least_memory_bytes}
     seconds = forecast_seconds(plan)
+    if seconds:
+        forecast |= {"seconds": seconds.on(workers), "core_seconds": seconds.total}
+    align = {"align": _plain_alignment(plan, workers)} if plan.recipe.align is not None else {}
     return {
-        **({"align": _plain_alignment(plan, workers)} if plan.recipe.align is not None else {}),
+        **align,
         "digest": plan.digest,
         "method": plan.method.key,
         "models": [str(model) for model in plan.models],
         "revisions": [repository and repository.commit for repository in plan.repositories],
         "tensors": len(plan.steps),
         "parameters": plan.parameters,
-        "forecast": asdict(plan.forecast)
-        | {"workers": workers, "memory_bytes": workers * plan.forecast.least_memory_bytes}
-        | ({"seconds": seconds.on(workers), "core_seconds": seconds.total} if seconds else {}),
+        "forecast": forecast,
         "config_changes": dict(plan.config_changes),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
@@ -245,17 +248,21 @@ def _place(plan: "Plan", i: int) -> str:
 
 
 def _does(plan: "Plan", step: "MergeStep") -> str:
-    if "fallback" in step.settings:
-        return "leaves the base" if step.settings["fallback"] == "base" else f"{step.settings['fallback']} of changes"
+    fallback = step.settings.get("fallback")
+    if fallback is not None:
+        return "leaves the base" if fallback == "base" else f"{fallback} of changes"
+    count = len(step.inputs)
     if step.cut is not None:
-        count = len(list(step.cut.places()))
-        return f"merges {len(step.inputs)} as {f'{count} matrices' if count > 1 else 'a matrix'}"
+        matrices = len(list(step.cut.places()))
+        return f"merges {count} as {f'{matrices} matrices' if matrices > 1 else 'a matrix'}"
     if step.action == "average":
-        return f"averages {len(step.inputs)}"
+        return f"averages {count}"
+    into = " into the base" if step.base else ""
     if step.action == "merge":
-        return f"merges {len(step.inputs)}{' into the base' if step.base else ''}"
-    only = len(step.inputs) == 1 and step.base is None
-    return f"takes that of {plan.models[step.inputs[0].model]}" if only else "copies, if equal"
+        return f"merges {count}{into}"
+    if count == 1 and not into:
+        return f"takes that of {plan.models[step.inputs[0].model]}"
+    return "copies, if equal"
 
 
 def _chosen(chosen: "Chosen") -> str:

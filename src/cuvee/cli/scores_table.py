@@ -1,6 +1,7 @@
 """Scores, ranks and differences as tables for a terminal. Names are shown as they are, never as markup."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -20,8 +21,10 @@ STYLES = {"better": "green", "worse": "red", "tie": ""}
 def score_table(report: "Report") -> Table:
     """Show every metric of every task with its interval, the macro average last."""
     table = _table("task", "metric", right=("items", "score", "standard error", "95 % interval"))
-    scores = [score for task in report.tasks for score in task.scores]
-    for score in [*scores, *([report.macro] if report.macro and len(report.tasks) > 1 else [])]:
+    scores = list(chain.from_iterable(task.scores for task in report.tasks))
+    if report.macro and len(report.tasks) > 1:
+        scores.append(report.macro)
+    for score in scores:
         interval = f"{score.low:.1%} to {score.high:.1%}"
         cells = (score.task, score.metric, str(score.n), f"{score.value:.1%}", f"{score.standard_error:.1%}", interval)
         table.add_row(*map(Text, cells), style="bold" if score.task == "macro" else "")

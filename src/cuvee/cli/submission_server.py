@@ -37,11 +37,10 @@ def send(
     client = _client(server, token)
     content = what.read_bytes() if _is_archive(what) else _packed(client, what, title, competition)
     sent = client.send(content, title)
-    for shown in client.followed(sent["id"]) if wait else ():
-        sent = shown
-        if not as_json and sent["state"] in ("queued", "running"):
-            place = f", place {sent['queue_position']} in the queue" if sent["queue_position"] else ""
-            typer.echo(f"{sent['state']}{place} {sent['progress']}".rstrip(), err=True)
+    for latest in client.followed(sent["id"]) if wait else ():
+        sent = latest
+        if not as_json:
+            _tell(sent)
     _print(sent, as_json)
     if wait and sent["state"] != "scored":
         raise typer.Exit(70 if sent["state"] in OURS else 4)
@@ -97,6 +96,13 @@ def _client(server: str, token: str) -> "Client":
     from cuvee.competition.client import Client
 
     return Client(server, token)
+
+
+def _tell(sent: dict[str, Any]) -> None:
+    """Say how far a submission is, while it waits or runs."""
+    if sent["state"] in ("queued", "running"):
+        place = f", place {sent['queue_position']} in the queue" if sent["queue_position"] else ""
+        typer.echo(f"{sent['state']}{place} {sent['progress']}".rstrip(), err=True)
 
 
 def _is_archive(path: Path) -> bool:

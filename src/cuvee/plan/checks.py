@@ -1,6 +1,6 @@
 """Problems and warnings of a plan as a whole. Each check reads a draft, writes nothing, and yields its findings."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cuvee.checkpoint.companions import Companions, companions_of, in_words, sort_out
@@ -29,16 +29,20 @@ class Unlike:
     problems: tuple[CuveeError, ...]
 
 
+def _besides(names: Iterable[str], others: Container[str]) -> list[str]:
+    return [name for name in names if name not in others]
+
+
 def unlike_names(draft: Draft) -> Iterator[Unlike]:
     """Yield the models whose tensors are not the donor's: a merge would lose those that only some models have."""
     donor = draft.donor
     for model in draft.models[1:]:
         excused = draft.excused[model]
-        expected = [name for name in draft.names(donor) if name not in excused]
-        names = [name for name in draft.names(model) if name not in excused]
+        expected = _besides(draft.names(donor), excused)
+        names = _besides(draft.names(model), excused)
         for module, lacking in whole_modules_lacking(draft.views[donor], draft.views[model], expected):
             yield Unlike(model, lacking, (_lacks_module(str(model), module, lacking, donor),))
-            expected = [name for name in expected if name not in lacking]
+            expected = _besides(expected, lacking)
         missing, problems = name_problems(str(donor), expected, str(model), names)
         yield Unlike(model, frozenset(missing), tuple(problems))
 

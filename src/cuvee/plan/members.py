@@ -25,13 +25,16 @@ def members_of(part: Slice, out: Outline | None, draft: Draft) -> list[Member]:
     members = _sources_of(part, out)
     if base is None:
         return members
-    listed = [member for member in members if member.model == base]
+    others = [member for member in members if member.model != base]
     if use in ("delta", "optional"):
-        return [member for member in members if member.model != base]
-    first = listed[0] if listed else Member(base, out.base_name if out else "", None)
+        return others
+    if len(others) < len(members):
+        first = next(member for member in members if member.model == base)
+    else:
+        first = Member(base, out.base_name if out else "", None)
     if use == "endpoint":
         return [first, *(member for member in members if member is not first)]
-    if listed or draft.method.models == (1, 1):
+    if first in members or draft.method.models == (1, 1):
         return members  # a base that no slice names only lends its config
     return [*members, first]
 

@@ -228,9 +228,8 @@ class Plan:
         """Say whether the bytes are the same on every machine: not by a modifier of matrices, nor on a GPU."""
         if self.making is not None:
             return self.making.reproducible
-        if any(step.whole for step in self.steps):
-            return "tolerance"
-        return "bits" if self.method.reproducible == "bits" else "tolerance"
+        has_whole_tensors = any(step.whole for step in self.steps)
+        return "tolerance" if has_whole_tensors else self.method.reproducible
 
     @property
     def digest(self) -> str:

@@ -73,10 +73,10 @@ def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: S
 
     It is compared with the parent that is best on the private part itself: the hardest to beat.
     """
-    parents = [m for m in measured if not m.method]
-    blends = [m for m in measured if m.method]
-    best_blend = max(blends, key=lambda m: _macro(m.public).value)
-    best_parent = max(parents, key=lambda m: _macro(m.private).value)
+    parents = [model for model in measured if not model.method]
+    blends = [model for model in measured if model.method]
+    best_blend = max(blends, key=lambda blend: _macro(blend.public).value)
+    best_parent = max(parents, key=lambda parent: _macro(parent.private).value)
     verdict = paired_difference(best_blend.private, best_parent.private).macro
     skills = [task.name for task in public]
     return Leaderboard(

@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,15 @@ class Changes:
         wanted = [pairs.index((min(pair), max(pair))) for pair in combinations(places, 2)]
         losses: tuple[tuple[float, ...], ...] = ()
         if self.losses:
-            rows = [self.losses[0], *(self.losses[1 + place] for place in places)]
-            losses = tuple(tuple(row[place] for place in places) for row in rows)
+            rows = (self.losses[0], *_at(self.losses[1:], places))
+            losses = tuple(_at(row, places) for row in rows)
         return Changes(
             tuple(models),
-            tuple(self.norms[place] for place in places),
-            tuple(self.ranks[place] for place in places),
-            tuple(self.cosines[pair] for pair in wanted),
-            tuple(self.conflicts[pair] for pair in wanted),
-            tuple(self.overlaps[pair] for pair in wanted),
+            _at(self.norms, places),
+            _at(self.ranks, places),
+            _at(self.cosines, wanted),
+            _at(self.conflicts, wanted),
+            _at(self.overlaps, wanted),
             losses,
         )
 
@@ -97,3 +100,8 @@ def _harm(losses: Sequence[Sequence[float]]) -> float:
 
 def mean(numbers: Sequence[float]) -> float:
     return sum(numbers) / len(numbers)
+
+
+def _at(values: Sequence[_T], places: Sequence[int]) -> tuple[_T, ...]:
+    """Return the values at these places."""
+    return tuple(values[place] for place in places)

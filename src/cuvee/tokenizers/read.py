@@ -1,7 +1,7 @@
 """Reads a tokenizer's vocabulary from its files, without any library: which text has which id."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -132,13 +132,19 @@ def _load_if_there(file: Path) -> dict[str, Any]:
 
 def _pieces(data: bytes, file: Path) -> dict[str, int]:
     """Read the pieces of a SentencePiece model, a protocol buffer: field 1 is a piece, whose field 1 is its text."""
-    pieces: list[bytes] = []
-    for number, value in _fields(data):
-        if number == 1:
-            pieces += [text for inner, text in _fields(value) if inner == 1]
+    pieces: list[str] = []
+    for piece in _first_fields(data):
+        pieces += [text.decode() for text in _first_fields(piece)]
     if not pieces:
         raise ValueError(f"{file.name} holds no pieces")
-    return {piece.decode(): i for i, piece in enumerate(pieces)}
+    return {piece: i for i, piece in enumerate(pieces)}
+
+
+def _first_fields(data: bytes) -> Iterator[bytes]:
+    """Yield the values of the field 1 of a message."""
+    for number, value in _fields(data):
+        if number == 1:
+            yield value
 
 
 def _fields(data: bytes) -> list[tuple[int, bytes]]:

@@ -34,12 +34,13 @@ def describe(
     rows = vocabulary_rows(source.tensors, source.config) if source is not None else None
     padding, beyond = 0, 0
     if rows is not None:
-        inside = {number for number in tokenizer.ids.values() if number < rows}
-        padding = rows - len(inside)
-        beyond = sum(number >= rows for number in tokenizer.ids.values())
+        numbers = list(tokenizer.ids.values())
+        padding = rows - len(set(range(rows)).intersection(numbers))
+        beyond = sum(number >= rows for number in numbers)
+    over = " over bytes" if tokenizer.is_byte_level else ""
     return Described(
         name=name,
-        kind=tokenizer.kind + (" over bytes" if tokenizer.is_byte_level else ""),
+        kind=tokenizer.kind + over,
         tokens=len(tokenizer.ids),
         added=len(tokenizer.added),
         rows=rows,

@@ -72,6 +72,13 @@ class _Piece:
     key: tuple[int, int] = (0, 0)
     array: np.ndarray | None = None
 
+    def spec(self, name: str, router: str) -> TensorSpec:
+        """Return how the output holds the tensor; a row of a router is of the type `router`."""
+        if self.source is not None:
+            return replace(self.source.tensors[self.name], name=name)
+        shape = () if self.array is None else self.array.shape
+        return TensorSpec(name, router, shape, Path("router"), 0)
+
     @property
     def changes(self) -> bool:
         """Whether the source's numbers are not taken as they are."""
@@ -359,13 +366,9 @@ class _Mixed:
         self.place = base.place
         self._sources = sources
         self._pieces = pieces
-        router = next(base.tensors[piece.name].dtype for piece in pieces.values() if piece.source is not None)
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: replace(piece.source.tensors[piece.name], name=name)
-            if piece.source is not None
-            else TensorSpec(name, router, () if piece.array is None else piece.array.shape, Path("router"), 0)
-            for name, piece in pieces.items()
-        }
+        stored = [piece.name for piece in pieces.values() if piece.source is not None]
+        router = base.tensors[stored[0]].dtype
+        self.tensors: Mapping[str, TensorSpec] = {name: piece.spec(name, router) for name, piece in pieces.items()}
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         piece, dtype = self._pieces[name], NUMPY[self.tensors[name].dtype]
