@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _leave_garbage() -> None:
-    """Leave what is left to the end of the process: to look for garbage once more takes a tenth of a second.
+    """Leave the rest to the end of the process: to look for garbage once more takes a tenth of a second.
 
     triton, which torch loads, would report hundreds of its own things as leaked.
     """

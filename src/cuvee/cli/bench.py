@@ -94,7 +94,7 @@ def _write(board: "Leaderboard", made: "Bench", out: Path) -> None:
 
 
 def _file_name(name: str) -> str:
-    """Return a name without what file systems or shells find special."""
+    """Return a name without the characters that file systems or shells treat as special."""
     import re
 
     return re.sub(r"[^A-Za-z0-9.]+", "-", name)

@@ -1,4 +1,4 @@
-"""Where the command line keeps what it can do without."""
+"""Where the command line keeps files that it can do without."""
 
 import os
 from pathlib import Path

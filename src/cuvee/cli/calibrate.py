@@ -1,4 +1,4 @@
-"""cuvee calibrate: what a model's weights see of a text, kept for merges that look at data."""
+"""cuvee calibrate: keep statistics of a model's inputs on a text, for merges that look at data."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the record as JSON."),
 ) -> None:
-    """Run TEXT through MODEL and write what its weights see to OUT, for a recipe's `statistics:`.
+    """Run TEXT through MODEL and write statistics of its weights' inputs to OUT, for a recipe's `statistics:`.
 
     One block of the model is in memory at a time. OUT appears whole or not at all.
     """

@@ -1,4 +1,4 @@
-"""cuvee compare: what models changed in their base, side by side."""
+"""cuvee compare: the changes of models to their base, side by side."""
 
 import os
 from pathlib import Path

@@ -24,7 +24,7 @@ Measure = Callable[[Figures, int], str]
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its head, and what it shows of a row: a figure of one model or pair, by its position."""
+    """A column: its head, and the figure that it shows of a row, of a model or pair by its position."""
 
     head: str
     position: int
@@ -132,7 +132,7 @@ def _role_rows(found: Comparison) -> list[Row]:
 
 
 def _fitting(parts: Sequence[Part], room: int) -> list[list[Part]]:
-    """Put parts side by side while they fit; one that does not fit alone is cut."""
+    """Put parts side by side while they fit; cut a part that does not fit alone."""
     most = max(1, (room - len(GAP)) // CELL)
     tables: list[list[Part]] = []
     left = 0

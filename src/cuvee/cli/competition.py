@@ -92,9 +92,9 @@ def get(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for models; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """Get what a competition hands out: rules, public tasks, baselines, texts and models, each checked by its SHA-256.
+    """Get the files of a competition: rules, public tasks, baselines, texts and models, each checked by its SHA-256.
 
-    What was stopped goes on where it was, and what is there already is kept.
+    Run an interrupted download again to resume it: files that are there already stay.
     """
     from cuvee.cli.amounts import bytes_text
     from cuvee.cli.progress import shown_progress
@@ -130,7 +130,7 @@ def check_verdict(
     ),
     as_json: bool = typer.Option(False, "--json", help="Print what was signed as JSON."),
 ) -> None:
-    """Check that a worker has signed a verdict, and print what it says. Needs no server."""
+    """Check that a worker has signed a verdict, and print the verdict. Needs no server."""
     import json
 
     from cuvee.submission.statement import content_in, read_signed

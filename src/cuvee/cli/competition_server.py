@@ -32,7 +32,7 @@ def serve(
     port: int = typer.Option(8000, min=1, max=65535, metavar="PORT", help="Port to listen on."),
     workers: int = typer.Option(1, min=0, metavar="N", help="Worker processes to start beside the server."),
 ) -> None:
-    """Serve a competition: pages, API and queue. Where FOLDER is empty or new, one on the bundled family is made."""
+    """Serve a competition: pages, API and queue. Makes a demo competition if FOLDER is empty or new."""
     _need_extra()
     from cuvee.competition.local import begin
     from cuvee.competition.run import ready, serve
@@ -65,7 +65,7 @@ def work(
         "", "--cores", metavar="LIST", help="Cores that this worker and its jobs keep to, such as 0-3; by default all."
     ),
 ) -> None:
-    """Judge what waits: beside the database, or with --server and --token on any machine."""
+    """Judge waiting submissions: beside the database, or with --server and --token on any machine."""
     _need_extra()
     from cuvee.errors import RecipeError
 
@@ -95,7 +95,7 @@ def token(
     name: str = typer.Argument(..., metavar="NAME", help="Whose token it is."),
     database: str | None = DATABASE,
 ) -> None:
-    """Make a token and print it; earlier ones of the same name end."""
+    """Make a token and print it; this ends earlier tokens of the same name."""
     _need_extra()
     from cuvee.competition.local import make_token, open_service
     from cuvee.competition.states import Role
@@ -135,10 +135,10 @@ def export(
     out: Path = typer.Argument(..., metavar="OUT", help="Folder for the site, or a .json file for everything."),
     database: str | None = DATABASE,
 ) -> None:
-    """Write what visitors see as a static site; or, to a .json file, the whole database for the organiser.
+    """Write the visitors' pages as a static site; or, to a .json file, the whole database for the organiser.
 
     With the whole database the audit log and the signatures of verdicts are checked: the command fails where a line was
-    changed or taken out, and where a stored verdict or score is not what a worker has signed.
+    changed or taken out, and where a stored verdict or score is not the one that a worker has signed.
     """
     _need_extra()
     from cuvee.competition.local import open_service

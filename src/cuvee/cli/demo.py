@@ -16,7 +16,7 @@ def command(
     out: Path = typer.Argument(Path("cuvee-demo"), metavar="[OUT]", help="The folder to write."),
     as_json: bool = typer.Option(False, "--json", help="Print the ranking as JSON."),
 ) -> None:
-    """Blend the bundled models, measure every one, rank them, write OUT/index.html."""
+    """Blend the bundled models, measure each of them, rank them, write OUT/index.html."""
     from cuvee.cli.progress import shown_progress
     from cuvee.showcase import run_demo
 

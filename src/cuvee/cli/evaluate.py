@@ -102,7 +102,7 @@ def _served(
 
 
 def _number(text: str) -> int | str:
-    """Return a number if the text is one."""
+    """Return the number that a text stands for, or the text."""
     try:
         return int(text)
     except ValueError:
@@ -160,7 +160,7 @@ def _print(report: "Report") -> None:
 
 
 def print_against_parents(compared: "AgainstParents") -> None:
-    """Show the differences to every parent, and what was gained and forgotten in a sentence."""
+    """Show the differences to every parent, and the gains and losses in a sentence."""
     from rich.console import Console
     from rich.text import Text
 

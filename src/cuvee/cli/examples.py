@@ -149,5 +149,5 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
 
 
 def epilog_of(command: str) -> str:
-    """Return what stands below the help of a command."""
+    """Return the lines below the help of a command."""
     return "\n\n".join(["Examples:", *EXAMPLES[command]])

@@ -1,4 +1,4 @@
-"""cuvee inspect: what a model is made of, from its headers and its config."""
+"""cuvee inspect: the parts of a model, from its headers and its config."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ def command(
     model: str = typer.Argument(..., metavar="MODEL", help="The model's folder or file."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON, every tensor of it."),
 ) -> None:
-    """Show what a model is made of: layers, roles, parameters, types, ties, tokenizer. Reads no tensor."""
+    """Show the parts of a model: layers, roles, parameters, types, ties, tokenizer. Reads no tensor."""
     from cuvee.hub import Hub
     from cuvee.plan.resolve import open_model
     from cuvee.structure.summary import summary

@@ -1,4 +1,4 @@
-"""What `cuvee merge` and `cuvee plan` answer to options of mergekit-yaml: what does the same, or why nothing does.
+"""How `cuvee merge` and `cuvee plan` answer options of mergekit-yaml: with the option that does the same, or a reason.
 
 The options are those of mergekit 0.1.5's `mergekit/options.py`.
 """

@@ -138,7 +138,7 @@ def print_merge(result: "MergeResult", *, as_json: bool) -> None:
 
 
 def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:
-    """Show a finished part, and what is missing to the whole."""
+    """Show a finished part, and the parts that are missing."""
     missing = [str(part) for part in result.missing]
     if as_json:
         typer.echo(_json(asdict(result) | {"part": str(result.part), "missing": missing}))

@@ -1,4 +1,4 @@
-"""cuvee methods: what merge methods, weight rules and modifiers there are, and what each can be told."""
+"""cuvee methods: the merge methods, weight rules and modifiers, with the settings of each."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ def command(
     name: str = typer.Argument("", metavar="[NAME]", help="Show one method, weight rule or modifier in full."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """List the merge methods, weight rules and modifiers, or show one's formula, settings, ranges and source."""
+    """List merge methods, weight rules and modifiers, or show the formula, settings, ranges and source of NAME."""
     known = _known()
     if as_json:
         import json

@@ -1,4 +1,4 @@
-"""cuvee parents: what blends gained and forgot, each beside the models it was merged from."""
+"""cuvee parents: the gains and losses of blends, each beside the models that it was merged from."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print all differences as JSON."),
 ) -> None:
-    """Compare every blend in FOLDER that has a cuvee.json with its parents: gains, losses, what was forgotten.
+    """Compare every blend in FOLDER that has a cuvee.json with its parents: gains and losses.
 
     All are asked as the tasks say, whatever prompts their recipes have.
     """

@@ -1,4 +1,4 @@
-"""cuvee plan: what a merge will do, from the recipe and the headers alone."""
+"""cuvee plan: the work of a merge, from the recipe and the headers alone."""
 
 import os
 from collections.abc import Iterator
@@ -25,9 +25,9 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
 ) -> None:
-    """Show what `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor.
+    """Show the work that `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor.
 
-    Of a mixture of experts it shows what `cuvee upcycle` would do.
+    Of a mixture of experts it shows the work of `cuvee upcycle`.
 
     Of models on a hub it asks for headers and small files only.
     """
@@ -55,7 +55,7 @@ def command(
 
 
 def _plans(recipe: Path, hub: "Hub", *, strict: bool) -> tuple["Plan", ...]:
-    """Plan what the recipe is of: a merge, several in stages, or a mixture of experts."""
+    """Plan a recipe: a merge, several in stages, or a mixture of experts."""
     from cuvee.api import load_stages
     from cuvee.plan.stages import plan_stages
     from cuvee.recipe.slips import refuse_slips
@@ -178,7 +178,7 @@ def _print(plan: "Plan", all_steps: bool, workers: int) -> None:
 
 
 def _print_alignment(plan: "Plan", all_steps: bool, threads: int) -> None:
-    """Show what the repair after the merge will do, and what it takes."""
+    """Show the repair after the merge and its cost."""
     from collections import Counter
 
     from rich.console import Console
@@ -203,7 +203,7 @@ def _print_alignment(plan: "Plan", all_steps: bool, threads: int) -> None:
 
 
 def _matrices(plan: "Plan", workers: int) -> Iterator[str]:
-    """Say which tensors are done on whole matrices, what becomes of the others, and what that takes."""
+    """Say which tensors are merged as whole matrices, how the others are merged, and how long it takes."""
     from collections import Counter
 
     from cuvee.cli.amounts import bytes_text

@@ -32,7 +32,7 @@ def score_table(report: "Report") -> Table:
 
 
 def figures_table(report: "Report") -> Table | None:
-    """Show what is said of whole tasks and of groups, on the scale of each metric; None where nothing is."""
+    """Show scores of whole tasks and of groups, on the scale of each metric; None where there are none."""
     if not report.figures:
         return None
     has_intervals = any(figure.interval for figure in report.figures)
@@ -86,7 +86,7 @@ def difference_table(first: str, others: Sequence[str], differences: Sequence["D
 
 
 def change_table(compared: "AgainstParents", names: Mapping[str, str]) -> Table:
-    """Show for each task what became of it, beside the parent that is best there."""
+    """Show for each task how the blend did, beside the parent that is best there."""
     table = _table(
         "task", "outcome", "best parent", right=("points", "95 % interval", "better", "won", "lost", "items")
     )

@@ -94,7 +94,7 @@ def show(
     out: Path = typer.Argument(..., metavar="OUT", help="The folder of a search."),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Show what a search found, and write its page anew."""
+    """Show the results of a search, and write its page anew."""
     from cuvee.search.report import read_report
 
     report = read_report(out)
@@ -139,7 +139,7 @@ def executor_of(workers: int, ray: str) -> "Executor":
 
 
 def write_page(report: "SearchReport", out: Path, watch: bool) -> None:
-    """Write the page of a search, in one go: a browser may be reading it."""
+    """Write the page of a search in a single step: a browser may be reading it."""
     import os
 
     from cuvee.report.search import render_search

@@ -1,4 +1,4 @@
-"""What a search found, for the terminal."""
+"""The results of a search, for the terminal."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ ROWS = 12
 
 
 def candidates_table(report: "SearchReport") -> Table:
-    """Return the best candidates: what they were told, and what they scored on the items to choose by."""
+    """Return the best candidates: their settings, and their scores on the items to choose by."""
     table = Table("number", "recipe", "to search by", "to choose by", "items", "what became of it")
     ranked = sorted(report.candidates, key=lambda candidate: -(candidate.value or 0.0))
     for candidate in ranked[:ROWS]:

@@ -1,4 +1,4 @@
-"""cuvee submission: check, lock, pack and verify what is handed in to a competition."""
+"""cuvee submission: check, lock, pack and verify an entry to a competition."""
 
 import os
 from pathlib import Path

@@ -70,7 +70,7 @@ def status(
 
 
 def logs(number: int = NUMBER, server: str = SERVER, token: str = TOKEN, as_json: bool = JSON) -> None:
-    """Print what the judge wrote, where the phase shows logs."""
+    """Print the judge's log, where the phase shows logs."""
     written = _client(server, token).logs(number)
     typer.echo(json.dumps({"id": number, "log": written}, ensure_ascii=False) if as_json else written)
 

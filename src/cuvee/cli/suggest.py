@@ -19,7 +19,7 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print all figures and the advice as JSON."),
 ) -> None:
-    """Say how to merge experts: which scale, which method, what to expect. Reads every model once, writes nothing.
+    """Say how to merge experts: scale, method, and the score to expect. Reads every model once, writes nothing.
 
     Every piece of advice has its error on families that it was not fitted on.
     """

@@ -49,7 +49,7 @@ def _pairs(changes: Changes, marks: Sequence[str]) -> Iterator[str]:
 
 
 def _losses(changes: Changes, texts: Sequence[str], marks: Sequence[str]) -> Iterator[str]:
-    """Yield what each model loses on each text."""
+    """Yield the loss of each model on each text."""
     longest = max(len(Path(text).name) for text in (*texts, "loss on"))
     yield f"{'loss on':<{longest}} {'base':>7}" + "".join(f" {name:>7}" for name in marks)
     for place, text in enumerate(texts):

@@ -1,4 +1,4 @@
-"""cuvee tokenizer: compare tokenizers, and give a model another one."""
+"""cuvee tokenizer: compare tokenizers, and replace the tokenizer of a model."""
 
 import os
 from pathlib import Path

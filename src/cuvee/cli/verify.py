@@ -1,4 +1,4 @@
-"""cuvee verify: whether a merged model is what its cuvee.json says, and works."""
+"""cuvee verify: whether a merged model agrees with its cuvee.json, and works."""
 
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,9 @@ def command(
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Check a merged MODEL: digests, numbers, shapes, parents, whether it loads, what it says. Exits with 3 if not so.
+    """Check a merged MODEL: digests, numbers, shapes, parents, loading and answers. Exits with 3 if a check fails.
 
-    Parents are looked for where the recipe has them; without them what needs them is skipped.
+    Looks for parents where the recipe has them; without parents it skips the checks that need them.
     """
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub

@@ -1,4 +1,4 @@
-"""Figures that people read, from sums: lengths, cosines, shares. What is undefined, as an angle to nothing, is None."""
+"""Figures that people read, from sums: lengths, cosines, shares. An undefined figure, an angle to nothing, is None."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from cuvee.comparison.sums import Sums
 
 @dataclass(frozen=True)
 class ModelFigures:
-    """One task vector: its norm, that as a share of the base's norm, and how many entries differ from the base."""
+    """A task vector: its norm, that as a share of the base's norm, and how many entries differ from the base."""
 
     norm: float
     relative_norm: float | None
@@ -46,7 +46,7 @@ class Figures:
 
 
 def figures(sums: Sums) -> Figures:
-    """Return what the sums say."""
+    """Return the figures of the sums."""
     count = len(sums.gram)
     base = math.sqrt(sums.base)
     pairs = [_pair(sums, i, j) for i in range(count) for j in range(i + 1, count)]

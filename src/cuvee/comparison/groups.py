@@ -19,7 +19,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class ComparedTensor:
-    """One tensor: its layer, None outside the layers, its role, and its sums."""
+    """A tensor: its layer, None outside the layers, its role, and its sums."""
 
     name: str
     layer: Layer | None
@@ -33,7 +33,7 @@ class ComparedTensor:
 
 @dataclass(frozen=True)
 class Group:
-    """Some tensors and their figures together. `layer` is `PREFIX.N`; what is None is not the same in all of them."""
+    """Some tensors and their figures together. `layer` is `PREFIX.N`; a field that differs among them is None."""
 
     layer: str | None
     role: str | None
@@ -41,7 +41,7 @@ class Group:
 
 
 def role_of(name: str) -> str:
-    """Return what a tensor is for: its name within the layer, alike for weight and bias and for all experts."""
+    """Return the purpose of a tensor: its name within the layer, alike for weight and bias and for all experts."""
     layer = layer_of(name)
     return _NUMBER.sub(".*", _KIND.sub("", layer.rest if layer else name))
 
@@ -75,7 +75,7 @@ def grouped(tensors: Iterable[ComparedTensor], key: Callable[[ComparedTensor], _
 
 
 def together(sums: Iterable[Sums]) -> Sums:
-    """Add sums up. There must be one at least."""
+    """Add up sums, at least one."""
     return reduce(add, sums)
 
 

@@ -1,4 +1,4 @@
-"""Compares models by what each changed in one base model."""
+"""Compares models by their changes to a common base model."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -52,12 +52,12 @@ class Comparison:
 
     @cached_property
     def layers(self) -> tuple[Group, ...]:
-        """Each layer, in order. What is outside the layers is among the roles only."""
+        """Each layer, in order. Tensors outside the layers are among the roles only."""
         return by_layer(self.tensors)
 
     @cached_property
     def roles(self) -> tuple[Group, ...]:
-        """Each role over all layers, then what is outside the layers."""
+        """Each role over all layers, then the tensors outside the layers."""
         return by_role(self.tensors)
 
     @cached_property

@@ -69,7 +69,7 @@ class Reader:
     def seen(
         self, names: Sequence[str], look: Callable[[Piece, np.ndarray], _Seen]
     ) -> Iterator[tuple[Piece, Sums, _Seen]]:
-        """Give each piece with its sums, and what `look` returns of the numbers of all models [1 + models, n].
+        """Give each piece with its sums, and the result of `look` at the numbers of all models [1 + models, n].
 
         `look` is called by the workers' threads, and must not keep the numbers.
         """
@@ -142,13 +142,13 @@ class Reader:
 
 
 class _Buffers:
-    """What one worker reads into: room for the widest numbers of one piece of every model."""
+    """The memory that a worker reads into: room for the widest numbers of a piece of every model."""
 
     def __init__(self, models: int, piece: int) -> None:
         self.models = models
         self._raw = np.empty(models * piece * 8, np.uint8)
 
     def numbers(self, piece: Piece, dtype: np.dtype) -> np.ndarray:
-        """Return rows that lie one behind the other, as kernels want them."""
+        """Return rows that lie behind each other, as kernels want them."""
         n = piece.last - piece.first
         return self._raw[: self.models * n * dtype.itemsize].view(dtype).reshape(self.models, n)

@@ -13,7 +13,7 @@ from cuvee.kernels import BLOCK
 
 @dataclass(frozen=True)
 class Sums:
-    """What is summed over some entries of `models` task vectors.
+    """Sums over some entries of `models` task vectors.
 
     `gram` has their inner products and `base` the squared norm of the base model, in float64. `both` counts entries
     that two models changed, with those that one model changed on the diagonal; `conflicts` those of them whose signs

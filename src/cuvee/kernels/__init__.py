@@ -12,7 +12,7 @@ __all__ = ["BLOCK", "EVERY", "LANES", "ZEROS", "Above", "Block", "Kept", "Kernel
 
 
 def load() -> Kernels:
-    """Return the compiled kernels, or the plain ones where numba is not installed."""
+    """Return the compiled kernels, or the plain kernels where numba is not installed."""
     if importlib.util.find_spec("numba") is None:
         return cast(Kernels, importlib.import_module("cuvee.kernels.plain"))
     return cast(Kernels, importlib.import_module("cuvee.kernels.fused"))

@@ -1,4 +1,4 @@
-"""The kernels in NumPy: what the compiled ones are tested against, and what runs without numba."""
+"""The kernels in NumPy: the reference for the compiled kernels, and the fallback without numba."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What kernels do: the passes over a block. `plain` (NumPy) and `fused` (numba) do it with the same bits.
+"""The kernels: the passes over a block. `plain` (NumPy) and `fused` (numba) do them with the same bits.
 
 No sum depends on how a tensor is cut into chunks, because a block is always the same elements and is summed in `LANES`
 fixed lanes. "Task vectors" are the models' numbers themselves where a block subtracts nothing.
@@ -24,9 +24,9 @@ ZEROS = 64
 
 @dataclass(frozen=True)
 class Above:
-    """What is above a threshold a model, and of the magnitudes equal to it the first `accept`.
+    """The entries above a threshold of each model, and of the magnitudes equal to it the first `accept`.
 
-    `seen` [models] counts the equal ones of the blocks so far, and is raised by whoever goes through the block. What is
+    `seen` [models] counts the equal entries of the blocks so far; the pass over the block raises it. What is
     not a number is above.
     """
 
@@ -73,7 +73,7 @@ class Kernels(Protocol):
         Models that nothing is subtracted from are added up in float32, whatever they are loaded in.
 
         With `add`, of which a base model is part: base + scale x that sum, where it is not zero, else the base bit for
-        bit; and what the cast to the type of `out` lost is added to `loss`, as in `cast_loss`.
+        bit; and the loss of the cast to the type of `out` is added to `loss`, as in `cast_loss`.
         """
 
     def weighted_sum(
@@ -107,7 +107,7 @@ class Kernels(Protocol):
         """As `weighted_sum`, over the models that agree with the elected sign, as `ops.task_vectors.elected_sum`."""
 
     def keep(self, block: "Block", above: Above, out: np.ndarray) -> None:
-        """Write the mask [models, n] of what is above the threshold."""
+        """Write the mask [models, n] of the entries above the threshold."""
 
     def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
         """Mask entries with the model's density as probability, by its key [models, 2] and the entry's index."""
@@ -138,7 +138,7 @@ class Kernels(Protocol):
         """
 
     def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
-        """Add each model's sum of magnitudes, in float64, to `sums` [1 or 2, models]: of all, then of the kept ones."""
+        """Add each model's sum of magnitudes, in float64, to `sums` [1 or 2, models]: of all, then of kept entries."""
 
     def count_near(self, block: "Block", models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
         """Count some models' magnitudes above each of their values, and those equal to it.
@@ -153,7 +153,7 @@ class Kernels(Protocol):
         """Add the inner products over each of the block's equally long rows to `sums` [rows, models, models]."""
 
     def squares(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
-        """Add the squared norms of what is kept of the task vectors, in float64, to `sums` [models]."""
+        """Add the squared norms of the kept entries of the task vectors, in float64, to `sums` [models]."""
 
     def digit_counts(
         self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
@@ -166,7 +166,7 @@ class Kernels(Protocol):
         """
 
     def cast_loss(self, values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:
-        """Add the squared lengths of what the cast of `values` lost, and of what they differ from the base, to `loss`.
+        """Add the squared lengths of the rounding errors of `values`, and of their change from the base, to `loss`.
 
         A figure to report: its last digits depend on the machine.
         """
@@ -175,19 +175,19 @@ class Kernels(Protocol):
         """Round `values` to nearest even into `out`'s type."""
 
     def round_to(self, numbers: np.ndarray, dtype: np.dtype) -> None:
-        """Round float32 `numbers` [n] in place, to nearest even, to what a type of 16 bits holds."""
+        """Round float32 `numbers` [n] in place, to nearest even, to the numbers of a type of 16 bits."""
 
     def add_scaled(self, base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarray) -> None:
         """Write base + scale x delta; where the delta is zero, the base bit for bit.
 
-        The scale is a float32 number, or a wider one, also where results are rounded to 16 bits.
+        The scale is a float32 number, or a wider number, also where results are rounded to 16 bits.
         """
 
     def uniform(self, key: tuple[int, int], start: int, out: np.ndarray) -> None:
         """Fill float32 `out` with numbers in [0, 1) that depend on the key and the elements' indices only."""
 
     def ranks(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Write each entry's place, from 0, from the largest down; of equal ones the first leads.
+        """Write each entry's place, from 0, from the largest down; of equals the first leads.
 
         `rows` [rows, n] are float32 numbers that are not negative.
         """

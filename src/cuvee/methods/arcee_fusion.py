@@ -1,6 +1,6 @@
 """Arcee Fusion: take over the entries of a second model that stand out by importance (Arcee, no paper).
 
-mergekit finds the threshold in tensors of more than a million entries from a random sample, so that it is another one
+mergekit finds the threshold in tensors of more than a million entries from a random sample, so that it differs a little
 each time; here the quantiles are exact.
 """
 

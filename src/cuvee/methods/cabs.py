@@ -1,6 +1,6 @@
 """CABS: n of every m entries from each model, without conflicts (Yang et al. 2025).
 
-The models are served in the order of the recipe, which matters: each prunes what those before it left. The official
+The models are served in the order of the recipe, which matters: each prunes its share of the rest. The official
 code fails or drops entries where a tensor is no multiple of m; here the last group, of k entries, keeps ⌈n k / m⌉.
 """
 
@@ -90,7 +90,7 @@ def cabs(
     m: Annotated[int, Range(1)] = 256,
     keep: Annotated[Array, kept_in_groups],
 ) -> Array:
-    """Give each model in turn the `n` entries of every `m` consecutive ones that it changed most, of those still free.
+    """Give each model in turn the `n` entries of every `m` neighbours that it changed most, of those still free.
 
     So no entry comes from two models. Entries that a model left as they were stay free for the next.
     """

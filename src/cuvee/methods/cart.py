@@ -1,4 +1,4 @@
-"""CART (Choi et al. 2024): the average, and of what sets each model apart from it the strongest directions."""
+"""CART (Choi et al. 2024): the average, and the strongest directions in which each model differs from it."""
 
 from math import ceil
 from typing import Annotated
@@ -25,7 +25,7 @@ def cart(
     fraction: Annotated[float, UNIT] = 0.08,
     full_rank: int | None = None,
 ) -> Array:
-    """Take the mean of the task vectors and add what is most special about each model, at low rank.
+    """Take the mean of the task vectors and add the most special directions of each model, at low rank.
 
     `fraction` of the directions of each difference from the mean are kept; 0 gives the mean alone.
     """

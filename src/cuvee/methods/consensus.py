@@ -1,4 +1,4 @@
-"""Consensus merging: leave out what matters to fewer than k models (Wang et al. 2024).
+"""Consensus merging: leave out entries that matter to fewer than k models (Wang et al. 2024).
 
 TALL masks say which entries of the sum of task vectors matter to which model. The paper chooses `mask_lambda` by each
 task's accuracy among 0.2 to 0.6; here it is a setting.

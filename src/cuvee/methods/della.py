@@ -1,4 +1,4 @@
-"""DELLA with the sign election of TIES, as in the paper (Deep et al. 2024). See `della_linear` for what differs."""
+"""DELLA with the sign election of TIES, as in the paper (Deep et al. 2024). See `della_linear` for the differences."""
 
 from typing import Annotated
 

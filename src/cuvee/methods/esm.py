@@ -1,4 +1,4 @@
-"""ESM (arXiv:2602.20208): what each model's change does to its own inputs decides which outputs it is kept for.
+"""ESM (arXiv:2602.20208): the effect of each model's change on its own inputs decides which outputs it is kept for.
 
 Its essential directions are those of τᵢGᵢτᵢᵀ, the second moments of the change's own outputs. As in TSV-M each model
 gets 1/N of them, and all are turned so that they do not overlap.
@@ -28,7 +28,7 @@ def _work(models: int, out: int, size: int) -> Work:
     equivariant=False,
 )
 def esm(deltas: Array, *, weight: PerModel = 1.0, grams: InputGram) -> Array:
-    """Keep what each model's change does to the outputs of its own inputs, 1/N of the directions each.
+    """Keep the effects of each model's change on the outputs of its own inputs, 1/N of the directions each.
 
     Needs `statistics` of each model on a text of its own skill.
     """

@@ -1,7 +1,7 @@
 """Isotropic merging in common and task-specific subspaces (Marczak et al. 2025).
 
-Where the directions that are not common cannot be shared out evenly, the common ones get the rest; the paper's code
-rounds to the nearest, which may leave no common ones at all. Differs by fewer directions than there are models.
+Where the directions that are not common cannot be shared out evenly, the common get the rest; the paper's code
+rounds to the nearest, which may leave no common direction at all. Differs by fewer directions than there are models.
 """
 
 from typing import Annotated
@@ -34,7 +34,7 @@ def iso_cts(
     common_fraction: Annotated[float, UNIT] = 0.8,
     full_rank: int | None = None,
 ) -> Array:
-    """Leave part of the directions to what each model does besides the others, and make all of them equally strong.
+    """Reserve some directions for each model's own changes, and make all directions equally strong.
 
     `common_fraction` of the directions are the strongest of the sum of the task vectors; the others are shared out
     evenly between the models. With too few to share it is `iso_c`.

@@ -1,7 +1,7 @@
 """The Karcher mean: the point on the sphere with the least sum of squared angles to the models.
 
 Everything happens in the span of the models: the mean of the unit vectors uᵢ is Σ aᵢ uᵢ, and all angles follow from the
-inner products of the uᵢ. Of the weights mergekit knows only equal ones.
+inner products of the uᵢ. Of the weights mergekit knows only equal weights.
 """
 
 from typing import Annotated, Any
@@ -62,7 +62,7 @@ def karcher(
     tol: Annotated[float, Range(0, open_low=True)] = 1e-5,
     gram: Gram,
 ) -> Array:
-    """Average the models on the sphere, and their lengths; a base model takes part as one of them.
+    """Average the models on the sphere, and their lengths; a base model takes part like the others.
 
     Stops after `max_iter` rounds, or when a step is shorter than `tol`. Models not longer than `tol` have no direction
     and count only for the length.

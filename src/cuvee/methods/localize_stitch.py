@@ -32,7 +32,7 @@ def localize_stitch(
     density: Annotated[PerModel, UNIT] = 0.1,
     keep: Annotated[Array, largest_of_model],
 ) -> Array:
-    """Keep the `density` share of largest changes of each whole model and average them where several models have one.
+    """Keep the `density` share of largest changes of each whole model and average entries that several models keep.
 
     Entries that a model left as they were count for none, also where the share takes them in.
     """

@@ -8,5 +8,5 @@ from cuvee.ops.arrays import Array
 
 @coefficient_method("passthrough", formula="scale · θ", models=(1, 1))
 def passthrough(*, scale: PerModel = 1.0) -> Array:
-    """Copy the one model of each slice, multiplied by `scale`."""
+    """Copy the model of each slice, multiplied by `scale`."""
     return np.asarray(scale, np.float64)

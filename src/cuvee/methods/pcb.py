@@ -2,7 +2,7 @@
 
 The official code takes quantiles and extremes over the whole model (`scope: model`), merge-and-rebase over each tensor
 (`scope: tensor`). In the official code the competition between models is that of raw changes, in the paper and here
-that of normalised ones.
+that of normalised scores.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""RAM: average what several models changed, keep what one changed (for sparse changes of reinforcement learning)."""
+"""RAM: average shared changes, keep the changes of a single model (for sparse changes of reinforcement learning)."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from cuvee.recipe.setting import Range
 def ram(deltas: Array, *, epsilon: Annotated[float, Range(0)] = 1e-5) -> Array:
     """Average each entry over the models that changed it by more than `epsilon`.
 
-    So an entry that one model alone changed is taken as it is. In bfloat16, 1e-5 is less than the spacing of weights
+    So an entry that a single model changed is taken as it is. In bfloat16, 1e-5 is less than the spacing of weights
     above 0.003: there an entry counts as changed if it differs at all.
     """
     return mean_where(deltas, active(deltas, epsilon))

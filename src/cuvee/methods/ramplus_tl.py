@@ -1,4 +1,4 @@
-"""RAM+: as RAM, and what one model alone changed counts more the more it shares with others.
+"""RAM+: as RAM, and the lone changes of a model count more the more it shares with others.
 
 mergekit counts within each tensor ("TL", tensor-local), the paper over the whole model. `semantics` chooses.
 """
@@ -63,7 +63,7 @@ def ramplus_tl(
     semantics: str,
     ratio: Annotated[Array, shared_ratio],
 ) -> Array:
-    """Average each entry over the models that changed it; strengthen entries that one model alone changed.
+    """Average each entry over the models that changed it; strengthen entries that a single model changed.
 
     `r` is how much, `alpha` the most that the ratio of shared to own entries counts, `epsilon` the least change.
     """

@@ -1,4 +1,4 @@
-"""RegMean (Jin et al. 2023): the matrix that does to each model's own inputs what the model does, as nearly as can be.
+"""RegMean (Jin et al. 2023): the matrix that acts on each model's own inputs as the model does, as nearly as can be.
 
 It is the mean where inputs leave directions open. Statistics count per position, so that a longer text weighs no more.
 """
@@ -29,7 +29,7 @@ def regmean(
 ) -> Array:
     """Average matrices so that each counts where its own inputs are: by least squares, in closed form.
 
-    Needs `statistics` of each model on a text of its own skill. `off_diagonal` shrinks what is known of pairs of
+    Needs `statistics` of each model on a text of its own skill. `off_diagonal` shrinks the entries for pairs of
     channels: 1 trusts the text, 0 weighs each column by itself. A base model only serves to have a change from it.
     """
     return fit_to_inputs(models, grams, numbers(weight, models.shape[0]), off_diagonal)

@@ -20,7 +20,7 @@ from cuvee.recipe.setting import Range
     work=fit_work,
 )
 def wudi(deltas: Array, *, weight: Annotated[PerModel, Range(0)] = 1.0) -> Array:
-    """Find the change that does to each task vector's own inputs what the task vector does, as nearly as can be.
+    """Find the change that acts on each task vector's own inputs as the task vector does, as nearly as can be.
 
     Task vectors with inputs of their own add up, similar ones are averaged. `weight` says whose inputs count more;
     doubling all weights changes nothing.

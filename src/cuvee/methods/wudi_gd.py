@@ -1,7 +1,7 @@
 """WUDI by gradient descent, as its authors run it (Cheng et al. 2025): Adam from the sum of the task vectors.
 
-The learning rate is absolute, so the result depends on the size of the task vectors: large ones hardly move from their
-sum, small ones arrive at what `wudi` gives at once.
+The learning rate is absolute, so the result depends on the size of the task vectors: large vectors hardly move from
+their sum, small vectors arrive at the result of `wudi` at once.
 """
 
 from typing import Annotated
@@ -35,9 +35,9 @@ def wudi_gd(
     learning_rate: Annotated[float, Range(0, open_low=True)] = 1e-5,
     steps: Annotated[int, Range(0)] = 300,
 ) -> Array:
-    """Descend from the sum of the task vectors towards the change that suits each one's own inputs.
+    """Descend from the sum of the task vectors towards the change that suits the inputs of each.
 
-    Kept to repeat what the paper did; `wudi` gives the solution itself, in less time.
+    Kept to repeat the paper's runs; `wudi` gives the solution itself, in less time.
     """
     xp = array_namespace(deltas)
     energies = own_energy(deltas)

@@ -1,4 +1,4 @@
-"""How to merge some experts: what they changed, and what merges of measured families say of such changes."""
+"""How to merge some experts: their changes, and the lessons of measured merges of other families."""
 
 from cuvee.suggest.advice import Advice
 from cuvee.suggest.changes import Changes

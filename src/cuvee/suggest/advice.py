@@ -1,4 +1,4 @@
-"""Sentences that a person can act on. Only what a rule predicts is said, with its error beside it."""
+"""Sentences that a person can act on. Each states only a rule's prediction, with its error beside it."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ ALIGNED, OPPOSED = 0.25, -0.1
 
 @dataclass(frozen=True)
 class Advice:
-    """A sentence, what it rests on, and the rule's number with its error and that of saying the mean.
+    """A sentence, its grounds, and the rule's number with its error and that of saying the mean.
 
     `value` and the errors are in the rule's unit: a scale and factors, or shares of 1.
     """
@@ -29,7 +29,7 @@ class Advice:
 
 
 def advice_of(changes: Changes, rules: Mapping[str, Sequence[Rule]]) -> tuple[Advice, ...]:
-    """Return what the rules that predict say of some experts, in the order of the questions.
+    """Return the predictions of rules about some experts, in the order of the questions.
 
     Of a question's rules the first counts that needs nothing that is not there.
     """
@@ -79,7 +79,7 @@ def _guess(rule: Rule, changes: Changes) -> str:
 
 
 def _in_words(changes: Changes) -> str:
-    """Say how the changes point. Of pairs that are unlike, a mean would say what none of them is."""
+    """Say how the changes point. Of unlike pairs, a mean would describe none of them."""
     low, high = min(changes.cosines), max(changes.cosines)
     if low >= ALIGNED:
         return f"The changes pull the same way (mean cosine {changes.cosine:.2f})"

@@ -1,4 +1,4 @@
-"""What experts changed in their base, in the few numbers that rules predict from."""
+"""The changes of experts to their base, in the few numbers that rules predict from."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class Changes:
 
     @property
     def unevenness(self) -> float:
-        """How many times as long as the shortest task vector the longest one is."""
+        """How many times as long as the shortest task vector the longest is."""
         return max(self.norms) / min(self.norms)
 
     def ratio(self, place: int) -> float:
@@ -64,10 +64,10 @@ class Changes:
 
 
 def features_of(changes: Changes) -> Mapping[str, float]:
-    """Return what rules may predict from, by name; without texts there is no `harm`.
+    """Return the features that rules may predict from, by name; without texts there is no `harm`.
 
     - `models`: ln of how many there are.
-    - `coherence`: ln of (‖Στ‖ / what it is for task vectors at right angles)², from the mean cosine.
+    - `coherence`: ln of (‖Στ‖ / its value for task vectors at right angles)², from the mean cosine.
     - `conflict`, `overlap`: means over the pairs.
     - `unevenness`: ln of the longest over the shortest.
     - `harm`: how much more than its own expert the other experts lose on a text, in nats, mean over both.

@@ -1,4 +1,4 @@
-"""What the base and each expert lose on a text of each expert."""
+"""The losses of the base and each expert on a text of each expert."""
 
 from collections.abc import Sequence
 from pathlib import Path

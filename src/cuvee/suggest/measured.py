@@ -1,4 +1,4 @@
-"""The blends that were measured, and what of them rules predict.
+"""The measured blends, and the part of them that rules predict.
 
 `blends.csv` has a row for each blend: its family, its experts, its method and scale, and its score on the task of each
 expert; rows of the method `parent` are the models themselves, on the tasks of all experts. `families.json` has the
@@ -48,13 +48,13 @@ class Line:
         return math.exp(top), float(np.polyval(curve, top))
 
     def at(self, scale: float) -> float:
-        """Return the score at a scale, between the measured ones by straight lines in ln(scale)."""
+        """Return the score at a scale, between measured scales by straight lines in ln(scale)."""
         return float(np.interp(math.log(scale), np.log(self.scales), self.scores))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One group of experts of one family: what they changed, and what blends of them scored, by method.
+    """A group of experts of a family: their changes, and the scores of their blends by method.
 
     `base` and `own` are the scores of the base and of each expert on the experts' tasks; `retained` are the shares of
     the experts' gains that the best blend by task arithmetic has.
@@ -79,7 +79,7 @@ class Case:
 
 
 def measured_cases(blends: Path = BLENDS, families: Path = FAMILIES) -> tuple[Case, ...]:
-    """Read what was measured: a case for each group of experts that every method was tried on."""
+    """Read the measurements: a case for each group of experts that every method was tried on."""
     changes = read_families(families)
     with blends.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""Rules that predict from what experts changed, fitted on measured blends, with their errors on families left out.
+"""Rules that predict from the changes of experts, fitted on measured blends, with their errors on families left out.
 
 A rule is a weighted sum of a few features. Its error is that on each family by the rule as fitted on all others, as is
 that of the rival, which says the mean of the others. A rule that is not clearly better than its rival is not used.
@@ -25,7 +25,7 @@ CLEARLY = 0.9
 
 @dataclass(frozen=True)
 class Question:
-    """What rules are asked: `answer` is what was measured of a case, None where it says nothing.
+    """A question to rules: `answer` takes it from the measurements of a case, None where they say nothing.
 
     `forms` are the sets of features that are tried, by which the rule predicts. `cost` is what an answer of the rule
     costs in scores, where that can be told.
@@ -70,7 +70,7 @@ class Rule:
         return _weighted(self.coefficients, features)
 
     def beyond(self, changes: Changes) -> tuple[str, ...]:
-        """Return the features that lie outside what was measured, so that the answer is a guess."""
+        """Return the features that lie outside the measured range, so that the answer is a guess."""
         features = features_of(changes)
         return tuple(
             name for name, (low, high) in self.ranges.items() if not low - SLACK <= features[name] <= high + SLACK
@@ -82,7 +82,7 @@ SLACK = 0.1
 
 
 def _about_scale(method: str) -> Question:
-    """Ask for the best scale of a method, in ln, and for the scores that another one loses."""
+    """Ask for the best scale of a method, in ln, and for the scores that another scale loses."""
 
     def answer(case: Case) -> float:
         return math.log(case.lines[method].peak[0])
@@ -159,7 +159,7 @@ def _answered(question: Question, cases: Sequence[Case]) -> Answered:
 
 
 class Trial(NamedTuple):
-    """What a rule and its rival are off by on one family, in means over its cases: squares, and scores lost."""
+    """The errors of a rule and its rival on a family, in means over its cases: squares, and scores lost."""
 
     square: float
     rival_square: float
@@ -230,7 +230,7 @@ def fit_all(cases: Sequence[Case]) -> list[Rule]:
 
 
 def write_rules(rules: Sequence[Rule], file: Path = RULES) -> None:
-    """Write all rules that were tried, the ones that do not predict, too."""
+    """Write all rules that were tried, those that do not predict, too."""
     file.write_text(json.dumps([_rounded(asdict(rule)) for rule in rules], indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Advice for merging experts, from one pass over their weights and what merges of measured families taught."""
+"""Advice for merging experts, from one pass over their weights and the lessons of merges of measured families."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +20,7 @@ TOKENS = 4096
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What experts changed, what to do about it, and what a reader should know before believing it.
+    """The changes of experts, advice for merging them, and the reader's cautions before believing it.
 
     `unsaid` are the questions that nothing measured predicts.
     """
@@ -61,7 +61,7 @@ def suggest(
 
     Every model is read once, in little memory. With a text of each expert, in their order, the base and every expert
     read up to `tokens` tokens of each text, on `device`. Raises CheckpointError for models that cannot be read or are
-    not of one base, RecipeError for fewer than two experts or another number of texts.
+    from a common base, RecipeError for fewer than two experts or another number of texts.
     """
     named = as_references(models, "models")
     if base is not None:

@@ -23,7 +23,7 @@ MOST_SHOWN = 3
 
 @dataclass(frozen=True)
 class Survey:
-    """What the pass saw. `matrices` is how many were looked at for their directions; `left_out` are other tensors."""
+    """The figures of the pass. `matrices` counts those searched for directions; `left_out` are other tensors."""
 
     base: str
     changes: Changes
@@ -73,7 +73,7 @@ def survey(
 
 
 def _refuse_mismatch(names: Sequence[str], left_out: Sequence[LeftOut]) -> None:
-    """Raise CheckpointError where weights of a layer are not in all models alike; what else is not is left out."""
+    """Raise CheckpointError where weights of a layer are not in all models alike; other unlike tensors are left out."""
     within = [tensor for tensor in left_out if layer_of(tensor.tensor) and "no weights" not in tensor.reason]
     if names and not within:
         return
@@ -113,7 +113,7 @@ class Directions:
         return [float(sum_ / weight) if weight else 0.0 for sum_, weight in pairs]
 
     def add(self, piece: Piece, spec: TensorSpec, sums: Sums, sketch: np.ndarray | None) -> None:
-        """Add a piece. Those of one tensor come one after the other."""
+        """Add a piece. Pieces of a tensor come in their order."""
         if sketch is None:
             return
         if piece.first == 0:
@@ -126,7 +126,7 @@ class Directions:
             self._sketch = None
 
     def _close(self, sketch: np.ndarray) -> None:
-        """Take what a matrix tells. Longer changes count more: by squared norms, pairs by the product of norms."""
+        """Take in a matrix. Longer changes count more: by squared norms, pairs by the product of norms."""
         self.matrices += 1
         moved = [place for place in range(self.models) if self._squares[place] > 0]
         bases = {place: leading_directions(sketch[place]) for place in moved}

@@ -55,7 +55,7 @@ def _drawn(recipe: Upcycling, layer: int, width: int) -> np.ndarray:
 
 
 def _directed(seen: Seen, expert: Expert) -> np.ndarray:
-    """Return what is seen of the positive texts, less what is seen of the negative ones, at unit length."""
+    """Return the mean of the positive texts less that of the negative texts, at unit length."""
     direction = np.mean([seen(text) for text in expert.positive_prompts], axis=0)
     if expert.negative_prompts:
         direction = direction - np.mean([seen(text) for text in expert.negative_prompts], axis=0)
@@ -129,14 +129,14 @@ def _fitted(recipe: Upcycling, place: Path, layers: int, width: int) -> np.ndarr
 
 
 def _of_one_expert(inputs: np.ndarray, number: int, experts: int) -> Wanted:
-    """Return what an expert's text asks for: that expert, as certainly as CERTAINTY says, at every position."""
+    """Return the choice that an expert's text asks for: that expert, with CERTAINTY, at every position."""
     probabilities = np.full((len(inputs), experts), (1 - CERTAINTY) / (experts - 1))
     probabilities[:, number] = CERTAINTY
     return Wanted(inputs, np.log(probabilities), probabilities)
 
 
 def _router_inputs(place: Path, layers: int) -> Callable[[Sequence[str]], list[np.ndarray]]:
-    """Return what tells by layer what its feed-forward part sees of all tokens of texts: [tokens, width] in float32."""
+    """Return the inputs of the feed-forward part of a layer, by its number, on all tokens of texts: [tokens, width]."""
     tokenizer, network = _loaded(place)
     import torch
 

@@ -50,7 +50,7 @@ class Expert(_Strict):
 
 
 class Upcycling(_Strict):
-    """What becomes of dense models: all but the experts comes from the base model. Shared experts see every token."""
+    """The roles of dense models: all but the experts comes from the base model. Shared experts see every token."""
 
     base_model: str
     experts: list[Expert] = Field(min_length=2)
@@ -81,7 +81,7 @@ class Upcycling(_Strict):
 
 
 def is_mixture(path: Path) -> bool:
-    """Say whether a file is the recipe of a mixture, and not of a merge. Raises RecipeError for what is no YAML."""
+    """Say whether a file is the recipe of a mixture, not of a merge. Raises RecipeError for files that are no YAML."""
     document, *others = read_documents(read_text(path), str(path))
     keys = document.data if isinstance(document.data, dict) else {}
     return not others and "experts" in keys and "merge_method" not in keys

@@ -4,8 +4,8 @@ With inputs xₜ [width], the logits zₜ [experts] that are wanted for them and
 
     min over W of Σ (W·x - z)ᵀ H(x) (W·x - z),    H(x) = diag(p) - p·pᵀ
 
-H is the curvature of the cross entropy between what routers choose, so that logits of experts which nobody would choose
-count little (HARC, arXiv:2606.03391). The normal equations are solved by conjugate gradients without their matrix,
+H is the curvature of the cross entropy between the choices of routers, so that logits of experts which nobody would
+choose count little (HARC, arXiv:2606.03391). The normal equations are solved by conjugate gradients without their matrix,
 which would be [experts · width, experts · width]. Everything is float64.
 """
 
@@ -21,7 +21,7 @@ TOLERANCE = 1e-8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one model's text asks of a router: inputs [n, width], logits [n, experts], p [n, experts], its weight."""
+    """The wish of a model's text to a router: inputs [n, width], logits [n, experts], p [n, experts], its weight."""
 
     inputs: np.ndarray
     logits: np.ndarray
@@ -31,7 +31,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Fit:
-    """A router [experts, width], the steps that it took, what is left of the equations relative to the right side."""
+    """A router [experts, width], the steps that it took, the residual of the equations relative to the right side."""
 
     weight: np.ndarray
     steps: int
@@ -39,7 +39,7 @@ class Fit:
 
 
 def wanted_of_router(router: np.ndarray, inputs: np.ndarray, weight: float = 1.0) -> Wanted:
-    """Return what a model's own router [experts, width] asks for on inputs [n, width]."""
+    """Return the wish of a model's own router [experts, width] on inputs [n, width]."""
     wide = inputs.astype(np.float64)
     logits = wide @ router.astype(np.float64).T
     return Wanted(wide, logits, softmax(logits), weight)
@@ -53,7 +53,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def fit_router(start: np.ndarray, texts: Sequence[Wanted], *, ridge: float = 0.0, most_steps: int = MOST_STEPS) -> Fit:
-    """Solve for the router from `start` [experts, width], of which directions keep what no text decides.
+    """Solve for the router from `start` [experts, width]; directions that no text decides stay as they are there.
 
     `ridge`, a part of the mean curvature, holds all of it at `start`. It ends after `most_steps` or at TOLERANCE.
     """
@@ -92,7 +92,7 @@ def _mean_curvature(texts: Sequence[Wanted], shape: tuple[int, ...]) -> float:
 def _conjugate_gradients(
     applied: Callable[[np.ndarray], np.ndarray], right: np.ndarray, size: float, most_steps: int
 ) -> tuple[np.ndarray, int, float]:
-    """Solve applied(x) = right from zero; return x, the steps, and the length of what is left relative to `size`."""
+    """Solve applied(x) = right from zero; return x, the steps, and the length of the residual relative to `size`."""
     solution, left = np.zeros_like(right), right.copy()
     direction, squared = left.copy(), float((left * left).sum())
     steps = 0

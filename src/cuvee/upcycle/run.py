@@ -46,7 +46,7 @@ COMMAND = "cuvee upcycle recipe.yaml OUT"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a kind of mixture names its parts, and what its config says."""
+    """How a kind of mixture names its parts, and the settings of its config."""
 
     key: str
     dense: tuple[str, ...]
@@ -62,7 +62,7 @@ class Layout:
 class _Piece:
     """A tensor of the output: that of a source, with noise and scaled, or an array.
 
-    `noise` is the standard deviation of what is added; `key` is what its draws depend on.
+    `noise` is the standard deviation of the added noise; `key` is the key of its draws.
     """
 
     source: TensorSource | None
@@ -138,7 +138,7 @@ def _opened(found: FoundModel) -> TensorSource:
 
 @dataclass(frozen=True)
 class _Dense:
-    """Dense models that fit together: the base, its feed-forward matrices by layer and part, and what they become."""
+    """Dense models that fit together: the base, its feed-forward matrices by layer and part, and their mixture."""
 
     base: TensorSource
     layout: Layout
@@ -276,7 +276,7 @@ def _pieces(
     feeds: Mapping[tuple[int, str], str],
     rows: np.ndarray,
 ) -> dict[str, _Piece]:
-    """Name every tensor of the output and say what it is made of."""
+    """Name every tensor of the output and its source."""
     base, said = sources[recipe.base_model], layout.said
     replaced = set(feeds.values())
     pieces: dict[str, _Piece] = {}
@@ -301,7 +301,7 @@ def _pieces(
 
 
 def _expert_piece(expert: Expert, source: TensorSource, name: str, new: str, seed: int) -> _Piece:
-    """Return one matrix of an expert: its last one, which writes to the stream, is scaled."""
+    """Return a matrix of an expert: its last matrix, which writes to the stream, is scaled."""
     writes = name.split(".")[-2] == "down_proj"
     scale = 1.0 if expert.residual_scale is None or not writes else expert.residual_scale
     key = random_key(str(seed), "noise", new)

@@ -279,7 +279,7 @@ def compiled() -> bool:
 
 
 def _calls() -> list[Callable[[], None]]:
-    """Return one use of the common kernels, for bfloat16 models in float32. Others are compiled when needed."""
+    """Return a single use of the common kernels, for bfloat16 models in float32. Others are compiled when needed."""
     half = np.ones((3, LANES), "bfloat16")
     block = Block(half, 0, _SINGLE, True, plain)
     row, out, two, loss = np.ones(LANES, np.float32), half[0].copy(), np.ones(2), np.zeros(2)
@@ -315,7 +315,7 @@ KERNELS = len(_calls())
 
 
 def warm_up(done: Callable[[int], None]) -> None:
-    """Compile the common kernels, or take them from the cache, one by one."""
+    """Compile the common kernels, or take them from the cache, in turn."""
     for use in _calls():
         use()
         done(1)

@@ -198,7 +198,7 @@ def _fill(buckets: Any, words: Any, places: Any, only: Any) -> None:
 
 @compiled
 def _place(before: Any, after: Any, word: Any) -> Any:
-    """Return a word's rank among those before and after it, the largest first, of equal ones the first."""
+    """Return a word's rank among those before and after it, the largest first, of equals the first."""
     place = np.uint32(0)
     for i in range(before.size):
         place = np.uint32(place + np.uint32(before[i] >= word))

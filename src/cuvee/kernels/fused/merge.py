@@ -18,7 +18,7 @@ def combine(
     rows: Any, models: Any, subtracts: Any, kind: Any, coefficients: Any, scale: Any, add: Any, out: Any, loss: Any,
     room: Any,
 ) -> None:  # fmt: skip
-    """`room` is [2, TILE] float32, here and in what follows with more rows."""
+    """`room` is [2, TILE] float32, here and in the functions below with more rows."""
     base, total = room[0], room[1]
     for first in range(0, out.size, TILE):
         last = min(out.size, first + TILE)

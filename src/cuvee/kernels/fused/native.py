@@ -79,7 +79,7 @@ def is_kept(kernel: str) -> bool:
 
 
 def _take(arguments: Sequence[Any], kinds: list[Any], slots: list[Any]) -> None:
-    """Append what makes the arguments' types, and what is handed over: numbers, and where the array objects are."""
+    """Append the arguments' types, and the values to hand over: numbers, and where the array objects are."""
     for argument in arguments:
         kind = type(argument)
         if isinstance(argument, np.ndarray):
@@ -122,9 +122,9 @@ def _slot(leaf: Any) -> tuple[str, str]:
 
 
 def _entry(name: str, arguments: Sequence[Any]) -> str:
-    """Return LLVM's text of a function that takes the packed slots and calls the compiled one.
+    """Return LLVM's text of a function that takes the packed slots and calls the compiled function.
 
-    That one takes the fields of an array one by one: owner, parent, elements, size of one, data, shape, strides.
+    That function takes the fields of an array in turn: owner, parent, elements, size of each, data, shape, strides.
     """
     lines = ["%result = alloca ptr", "%raised = alloca ptr"]
     passed = ["ptr %result", "ptr %raised"]

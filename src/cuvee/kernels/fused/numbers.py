@@ -18,7 +18,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def compiled(function: Any, **options: Any) -> Any:
-    """Make a function one that is compiled for the types it is wanted for."""
+    """Compile a function when it is first called, for the types of its arguments."""
     return numba.njit(**OPTIONS, **options)(function)
 
 
@@ -33,7 +33,7 @@ def contracted(function: Any) -> Any:
 
 
 def _by_type(function: Any) -> Callable[[_F], _F]:
-    """Choose what a function does in compiled code by the types of its arguments."""
+    """Choose the body of a function in compiled code by the types of its arguments."""
     decorate: Callable[[_F], _F] = overload(function)
     return decorate
 
@@ -43,7 +43,7 @@ def load(word: Any) -> Any:
 
 
 def rounded(kind: Any, number: Any) -> Any:
-    """Return a float32 number rounded to the nearest even one of the type that the word `kind` is of."""
+    """Return a float32 number rounded to the nearest even number of the type that the word `kind` is of."""
 
 
 def store(kind: Any, number: Any) -> Any:

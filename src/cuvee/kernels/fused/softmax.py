@@ -100,7 +100,7 @@ def _sum(numbers: Any, lanes: Any) -> Any:
 
 @compiled
 def _exp(x: Any) -> Any:
-    """Return e**x for x <= 0: 2**k times a polynomial in what is left, which is below ln 2 / 2."""
+    """Return e**x for x <= 0: 2**k times a polynomial in the remainder, which is below ln 2 / 2."""
     x = -700.0 if x < -700.0 else x  # what is not a number stays so
     shifted = x * _LOG2E + _ROUND
     k = shifted - _ROUND
@@ -152,7 +152,7 @@ def _log_of_alike(s: Any) -> Any:
 
 @compiled
 def _log(x: Any) -> Any:
-    """Return the natural logarithm of a normal x > 0: of its exponent, and a series for what lies around 1."""
+    """Return the natural logarithm of a normal x > 0: of its exponent, and a series for the rest, near 1."""
     bits = np.float64(x).view(np.int64)
     # the mantissa is taken between sqrt(1/2) and sqrt(2)
     raised = np.int64(bits + np.int64(0x00095F6197B7D1A2))

@@ -1,4 +1,4 @@
-"""Compiled sums over a block, in float64 and in fixed lanes, and what else reads it once."""
+"""Compiled sums over a block, in float64 and in fixed lanes, and other kernels that read it once."""
 
 from typing import Any
 

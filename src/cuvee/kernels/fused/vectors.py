@@ -2,7 +2,7 @@
 registers.
 
 As a loop over two models it takes twice as long: most of the time goes into making float64 of float32 numbers, and
-LLVM, which cannot know that arrays are different ones, keeps sums in memory.
+LLVM, which cannot know that arrays are different, keeps sums in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ _SUMS = 6
 def add_products(context: Any, tiles: Any, models: Any, rounds: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
     """Add the products of the first `rounds` x LANES numbers of `tiles` [.., TILE] to `lanes` [.., .., LANES].
 
-    Of `models` tiles, a number written out; of two models the later one comes first in `lanes`. Each lane takes its
+    Of `models` tiles, a number written out; of two models the later comes first in `lanes`. Each lane takes its
     products in the order of the rounds. They are exact in float64, so that to add them in the same instruction changes
     nothing.
     """

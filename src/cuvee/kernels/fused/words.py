@@ -1,6 +1,6 @@
-"""What compiled loops work on: arrays of words, and pieces of them.
+"""The data of compiled loops: arrays of words, and pieces of them.
 
-bfloat16 goes as uint16, float16 as int16, float32 as itself. A word of one of these types, whatever its value, also
+bfloat16 goes as uint16, float16 as int16, float32 as itself. A word of any of these types, whatever its value, also
 names the type that results are rounded to.
 """
 
