@@ -1,4 +1,4 @@
-"""What a recipe may add to a method: weight rules and modifiers, one file each in `weights/` and `modifiers/`.
+"""Additions of a recipe to a method: weight rules and modifiers, one file each in `weights/` and `modifiers/`.
 
 As with methods, a function's signature is its schema: keyword-only arguments are the settings that a recipe may give.
 """
@@ -22,7 +22,7 @@ Measures = Callable[[Mapping[str, Any]], bool]
 
 @dataclass(frozen=True)
 class Addition:
-    """One addition. `measures` says whether, with given settings, it needs numbers that are found in the tensors.
+    """An addition. `measures` says whether, with these settings, it needs numbers that are found in the tensors.
 
     `on_changes` says that it works only with methods that merge task vectors, the changes from a base. A modifier with
     `work` works on the merged matrices themselves, which is that much work; the others give each tensor a factor. Its
@@ -47,7 +47,7 @@ class Addition:
 
 @dataclass(frozen=True)
 class MergedTensor:
-    """What modifiers know of one output tensor. Norms are squared, and 0 or none before they are measured.
+    """The facts of an output tensor that modifiers know. Norms are squared, and 0 or none before they are measured.
 
     `depth` goes from 0 in the first layer to 1 in the last, and is 0 outside the layers. `models` has the norm of each
     task vector, `summed` is that of their plain sum, `merged` that of the change as it stands, without lambda.
@@ -88,9 +88,9 @@ def modifier(
 def matrix_modifier(
     key: str, *, formula: str, work: WorkOf, paper: str = ""
 ) -> Callable[[Callable[..., Any]], Addition]:
-    """Make a modifier of merged matrices: the function takes one [out, in] and the task vectors [models, out, in].
+    """Make a modifier of merged matrices: the function takes a matrix [out, in] and the task vectors [models, out, in].
 
-    It returns the modified matrix. `work` (models, out, in) says what that takes. Other tensors stay as they are.
+    It returns the modified matrix. `work` (models, out, in) says how much that takes. Other tensors stay as they are.
     """
     return lambda rule: Addition(
         key,
@@ -122,7 +122,7 @@ def modifiers() -> Mapping[str, Addition]:
 
 
 def language() -> Language:
-    """Return all that recipes can name: the methods, and what may be added to them."""
+    """Return all names that recipes can use: the methods, and the additions to them."""
     return Language(registry(), weight_rules(), modifiers())
 
 

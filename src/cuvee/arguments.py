@@ -1,4 +1,4 @@
-"""What the functions that `import cuvee` offers say of arguments that cannot be meant, before they do anything else."""
+"""Checks of the arguments of `import cuvee`'s functions, before they do anything else."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -50,7 +50,7 @@ def check_settings(function: Callable[..., Any], method: str, known: Sequence[st
 
 
 def as_path(value: object, what: str) -> Path:
-    """Return a path that was given as text or as one. Raises ArgumentError that says what was expected."""
+    """Return a path that was given as text or as a path. Raises ArgumentError that says what was expected."""
     if isinstance(value, str | Path):
         return Path(value)
     raise ArgumentError(f"{what}: expected a path, found {_shown(value)}", hint=_folder_hint(value))
@@ -73,7 +73,7 @@ def as_reference(value: object, what: str) -> str:
 
 
 def refused(value: object, what: str, expected: str, hint: str | None = None) -> ArgumentError:
-    """Return the error for an argument of another type than what was expected."""
+    """Return the error for an argument of another type than the expected type."""
     return ArgumentError(f"{what}: expected {expected}, found {_shown(value)}", hint=hint)
 
 
@@ -107,7 +107,7 @@ def _unknown(function: str, name: str, names: Sequence[str]) -> ArgumentError:
 
 
 def _check_type(function: str, name: str, value: object, annotation: Any) -> None:
-    """Check a value of plain types; what else an option takes is for the function to use."""
+    """Check a value of plain types; for other types it is up to the function."""
     types = get_args(annotation) or (annotation,)
     if not set(types) <= {*_PLAIN, type(None)}:
         return

@@ -1,8 +1,8 @@
-"""What a merge method is, and where methods are found.
+"""The type of a merge method, and where methods are found.
 
 A method is one file in `methods/` that holds one decorated function. Its signature is its schema: keyword-only
-settings with ranges, `PerModel` for what each model may set itself, and arguments annotated with a survey, which the
-engine supplies. Recipe checks, `cuvee methods` and the docs read it from there.
+settings with ranges, `PerModel` for numbers that each model may set itself, and arguments annotated with a survey,
+which the engine supplies. Recipe checks, `cuvee methods` and the docs read it from there.
 """
 
 import importlib
@@ -87,7 +87,7 @@ class Method:
     """A merge method.
 
     `rule` gives coefficients [models], the merged stack of a block, or the merged change of a matrix, whichever `kind`
-    says. A matrix method says what `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
+    says. A matrix method says how much `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
     orthonormal bases of the inputs and outputs. `inputs` are its arguments that are statistics of the models' inputs.
     A `stepwise` rule takes its place where 16 bits are computed in. With `masks` a merge leaves a mask and a scale of
     each model beside the merged one, from which `cuvee.rebuild` makes the model again.
@@ -126,7 +126,7 @@ class Method:
 
     @property
     def step_settings(self) -> tuple[str, ...]:
-        """Names of the settings that decide what is done with a tensor: the rule's own, and what else a kind knows."""
+        """Names of the settings that decide how a tensor is merged: the rule's own, and those of its kind."""
         return (*self.own_settings, *((FALLBACK.name, EMBEDDINGS.name) if self.kind == "matrix" else ()))
 
     def unit(self, shape: tuple[int, ...], semantics: str, settings: Mapping[str, Any]) -> int:
@@ -159,7 +159,7 @@ class Method:
         return self.staged or (self.kind == "coefficient" and self.spread(semantics, settings) == "tensor")
 
     def spread(self, semantics: str, settings: Mapping[str, Any]) -> Scope:
-        """Return what has coefficients of its own: each tensor, each row, or each column."""
+        """Return the scope of a coefficient: each tensor, each row, or each column."""
         scopes = [survey.scope(semantics, settings) for survey in self.surveys.values()]
         return next((scope for scope in scopes if scope in ("row", "column")), "tensor")
 
@@ -199,7 +199,7 @@ def element_method(
 ) -> Callable[[Callable[..., Any]], Method]:
     """Make a method that works entry by entry on task vectors; the rule gives the merged task vector.
 
-    With another use of the base than "delta" it works on the models themselves and gives the merged one. A `staged`
+    With another use of the base than "delta" it works on the models themselves and gives the merged model. A `staged`
     rule does nothing but pass them through the stages of `ops.task_vectors`, which kernels then do at once. With a rule
     of `masks` a merge to a folder also leaves a mask and a scale for each model, in a folder called like the method.
     """
@@ -292,7 +292,7 @@ def _mark(parameter: inspect.Parameter, kind: type[_Mark]) -> _Mark | None:
 
 
 def setting_of(parameter: inspect.Parameter) -> Setting:
-    """Read what a recipe may give under a parameter's name from its annotation and default."""
+    """Read from a parameter's annotation and default how a recipe may set it."""
     annotation = parameter.annotation
     plain = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     choices = get_args(plain) if get_origin(plain) is Literal else ()

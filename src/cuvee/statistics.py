@@ -1,9 +1,9 @@
-"""Statistics of what a model's linear maps see of a text, read from a folder: no torch, nothing but NumPy.
+"""Statistics of the inputs of a model's linear maps on a text, read from a folder: no torch, nothing but NumPy.
 
 `statistics.json` says of which model, text and inputs they are, `statistics.safetensors` holds the numbers. A site is
 an input that several weights share; its numbers are stored once, under KIND/SITE. A Gram matrix XᵀX/n is stored in one
 of three forms: whole [in, in]; as `rows`, some of the positions [n, in]; or as `factor` [rank, in], its strongest
-directions, with `rest` [in], the diagonal of what these leave.
+directions, with `rest` [in], the diagonal of the remainder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -60,14 +60,14 @@ class TextRecord(_Part):
 
 
 class Figures(_Part):
-    """What it took."""
+    """The cost of a collection."""
 
     seconds: float
     peak_memory_bytes: int
 
 
 class Record(_Part):
-    """What `statistics.json` says. `sites` maps each site to the checkpoint's tensors that it is the input of.
+    """The content of `statistics.json`. `sites` maps each site to the checkpoint's tensors that it is the input of.
 
     `loss` is the mean negative log-likelihood in nats of a token of the answers, or of any token of a text without.
     """
@@ -125,7 +125,7 @@ class Statistics:
         return self._read(f"mean_abs/{self._sites[tensor]}")
 
     def gram_bytes(self, tensor: str) -> int:
-        """Return what `gram` holds at once at the most: the matrix twice, and what it is made of."""
+        """Return the most bytes that `gram` holds at once: the matrix twice, and its parts."""
         site = self._sites[tensor]
         specs = [self._numbers.tensors[name] for name in _forms("gram", site) if name in self._numbers.tensors]
         return 2 * 8 * self.width("gram", tensor) ** 2 + sum(spec.nbytes + 8 * spec.elements for spec in specs)
@@ -151,7 +151,7 @@ def _forms(kind: Kind, site: str) -> Sequence[str]:
 
 
 def open_statistics(folder: Path) -> Statistics:
-    """Open the statistics in a folder. Raises CheckpointError for what is not whole, or not statistics."""
+    """Open the statistics in a folder. Raises CheckpointError for a folder that is incomplete, or holds none."""
     file = folder / RECORD_FILE
     try:
         text = file.read_bytes()

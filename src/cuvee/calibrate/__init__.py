@@ -1,6 +1,6 @@
 """Looks at data: a little text shows which inputs each weight matters for, and a merge is repaired by it.
 
-Importing this room imports neither torch nor transformers; what it calls does.
+Importing this room imports neither torch nor transformers; its functions do.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ def align(*arguments: Any, **options: Any) -> "Aligned":
 
 
 def merge_aligned(*arguments: Any, **options: Any) -> "Aligned":
-    """Merge a recipe that says `align`, and repair what comes out. See `cuvee.calibrate.repair.merge_aligned`."""
+    """Merge a recipe that says `align`, and repair the result. See `cuvee.calibrate.repair.merge_aligned`."""
     from cuvee.calibrate import repair
 
     return repair.merge_aligned(*arguments, **options)

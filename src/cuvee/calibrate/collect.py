@@ -1,4 +1,4 @@
-"""Statistics of what each linear map of a model sees of a text: one pass through its blocks, one in memory."""
+"""Statistics of the inputs of each linear map of a model on a text: one pass through its blocks, one in memory."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,10 +44,10 @@ def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class Collecting:
-    """What is kept, of which positions.
+    """The kinds of statistics to keep, and of which positions.
 
     `rows` keeps so many positions in place of Gram matrices, `rank` so many of their strongest directions; at most one
-    of the two. `dtype` is what maps are calculated in; products and sums are float32 and float64.
+    of the two. `dtype` is the type that maps are calculated in; products and sums are float32 and float64.
     """
 
     keep: tuple[Kind, ...] = KINDS
@@ -58,7 +58,7 @@ class Collecting:
     dtype: Dtype = "float32"
 
     def check(self) -> None:
-        """Raise RecipeError for what is out of range or does not go together."""
+        """Raise RecipeError for values that are out of range or do not go together."""
         _check_word("positions", self.positions, get_args(Positions))
         _check_word("dtype", self.dtype, get_args(Dtype))
         hint = f"expected some of {','.join(KINDS)}"
@@ -155,7 +155,7 @@ class _SiteSum:
 
 
 class _Pass:
-    """The hidden states of a text on their way through a model's blocks, and what is written of them."""
+    """The hidden states of a text on their way through a model's blocks, and their statistics."""
 
     def __init__(self, network: BlockNetwork, text: Text, how: Collecting, writer: StatisticsWriter) -> None:
         self._network, self._text, self._how, self._writer = network, text, how, writer

@@ -1,6 +1,6 @@
 """Repairs a merge block by block: each expert's own text goes through the merged blocks before, and through the expert.
 
-What a block's linear maps see then decides, in closed form, the weights that answer it as the experts do. See
+The inputs of a block's linear maps then decide, in closed form, the weights that answer them as the experts do. See
 `cuvee.calibrate.solve` for the formula and its sources.
 """
 
@@ -63,7 +63,7 @@ class Expert:
 
 @dataclass
 class Candidate:
-    """One ridge that is tried: its name, the streams of the experts' texts, and what came out."""
+    """A ridge that is tried: its name, the streams of the experts' texts, and the results."""
 
     ridge: float
     streams: list[Stream]
@@ -127,7 +127,7 @@ class DepthLoop:
         return [Stream(batches, width, self._folder) for batches in self._batches]
 
     def run(self, progress: Progress) -> None:
-        """Go through all blocks, then measure what is held out."""
+        """Go through all blocks, then measure the held-out documents."""
         with _single_threaded(), torch.no_grad(), ThreadPoolExecutor(self._threads) as pool:
             self._start()
             progress.start("align", self._merged.depth, "blocks")
@@ -155,7 +155,7 @@ class DepthLoop:
         return [name for site in sites for own in site.maps for name in own.tensors if block.has(name)]
 
     def _trial(self, number: int) -> "_Shown":
-        """Show a block random hidden states, and to a decoder's that follows an encoder random ones of the encoder."""
+        """Show a block random hidden states; show a decoder's block random states of its encoder, too."""
         generator = torch.Generator().manual_seed(0)
         shape = 2, 1, TRIAL_POSITIONS, self._merged.width
         hidden, states = torch.randn(shape, generator=generator).to(self._merged.device)
@@ -173,7 +173,7 @@ class DepthLoop:
                     candidate.streams[place][number] = hidden
 
     def _turn(self) -> None:
-        """Go on from the encoder to the decoder: the streams keep what the encoder gave, and begin anew."""
+        """Go on from the encoder to the decoder: the streams keep the encoder's output, and begin anew."""
         encoders, self._batches = self._batches, [answers_of(batches) for batches in self._batches]
         for place, expert in enumerate(self._experts):
             batches = encoders[place], self._batches[place]
@@ -195,7 +195,7 @@ class DepthLoop:
             candidate.blocks.append(BlockFit(number, fits, distance))
 
     def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
-        """Solve the sites of a block, all at once or one after the other, for each candidate."""
+        """Solve the sites of a block, all at once or in turn, for each candidate."""
         groups = [(site,) for site in block.sites] if self._how.one_by_one else [block.sites]
         solved: list[dict[str, Tensor]] = [{} for _ in self.candidates]
         fits: list[list[MapFit]] = [[] for _ in self.candidates]
@@ -289,20 +289,20 @@ class DepthLoop:
         return _Systems(block, sites, routers, ridge, self._how.off_diagonal, by_rows, self._compares)
 
     def _add(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, site: Site, batch: Batch) -> None:
-        """Add what a site of a batch sees, and what the expert's own sees, at the positions that count."""
+        """Add the inputs of a site on a batch, and those of the expert's own, at the positions that count."""
         counted = slice(None) if site.encoded else batch.counted
         inputs = seen[counted]
         total.add(inputs, torch.lerp(inputs, wanted[counted], self._how.mix))
 
     def _add_router(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, batch: Batch, every: int) -> None:
-        """Add what a router sees of a batch, and what the expert's own sees: every how manyth position that counts."""
+        """Add the inputs of a router on a batch, and those of the expert's own, at every how manyth position."""
         inputs = seen[batch.counted][::every]
         total.add(inputs, torch.lerp(inputs, wanted[batch.counted][::every], self._how.mix))
 
     def _through(
         self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
     ) -> Tensor:
-        """Return what a block makes of a batch of a stream. Raises CheckpointError if that is not finite."""
+        """Return the output of a block for a batch of a stream. Raises CheckpointError if that is not finite."""
         shown = _shown(network, depth, stream, number, self._batches[place][number])
         after = network.run_block(block, shown.hidden, shown.call)
         if not bool(after.isfinite().all()):
@@ -313,7 +313,7 @@ class DepthLoop:
     def _push(
         self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor, *, teachers: bool
     ) -> None:
-        """Move the candidates' streams through what was solved, with `teachers` the experts' through their blocks."""
+        """Move the candidates' streams through the solved blocks, with `teachers` the experts' through their blocks."""
 
         def move(place: int) -> None:
             own = self._experts[place].network
@@ -339,7 +339,7 @@ class DepthLoop:
         return distances
 
     def _measure(self, progress: Progress) -> None:
-        """Measure how far each candidate's predictions are from the experts' on what is held out."""
+        """Measure how far each candidate's predictions are from the experts' on the held-out documents."""
         if not any(batch.held_out for batches in self._batches for batch in batches):
             return
         progress.start("compare on held-out text", len(self._experts), "experts")
@@ -353,7 +353,7 @@ class DepthLoop:
         progress.finish()
 
     def _held_out(self, stream: Stream, place: int) -> Tensor:
-        """Return the states of the positions that count in what is held out."""
+        """Return the states of the positions that count in the held-out documents."""
         batches = self._batches[place]
         states = [stream[number][batches[number].counted] for number in held_out(batches)]
         return torch.cat(states) if states else torch.empty(0, self._merged.width)
@@ -363,7 +363,7 @@ class DepthLoop:
 
     @property
     def held_bytes(self) -> int:
-        """What is held at once at most, in the main: two blocks a thread, moments and equations, streams in memory."""
+        """The most bytes held at once, in the main: two blocks a thread, moments and equations, streams in memory."""
         largest = 0
         for number in range(self._merged.depth):
             shapes = self._merged.shapes(number)
@@ -377,7 +377,7 @@ class DepthLoop:
         return largest + streams + self._merged.embedding_bytes
 
     def _router_bytes(self, shapes: Collection[tuple[int, ...]]) -> int:
-        """Return what routers are shown of all texts: inputs and targets, in float64. `shapes` are of a block."""
+        """Return the data of routers on all texts: inputs and targets, in float64. `shapes` are of a block."""
         experts = {shape[0] for shape in shapes if len(shape) == 3}
         width = sum(shape[1] for shape in shapes if len(shape) == 2 and shape[0] in experts)
         positions = len(self._experts) * min(MOST_POSITIONS, self._positions())
@@ -385,14 +385,14 @@ class DepthLoop:
 
     @property
     def stream_bytes(self) -> int:
-        """What all streams take."""
+        """Return the bytes of all streams."""
         one = sum(stream_bytes(batches, self._merged.width) for batches in self._batches)
         return one * self._streams
 
 
 @dataclass(frozen=True)
 class _Shown:
-    """What a block is shown for a batch: hidden states [rows, length, width], the rest of its call."""
+    """The call of a block for a batch: hidden states [rows, length, width], the rest of its call."""
 
     hidden: Tensor
     call: Call
@@ -514,7 +514,7 @@ class _Systems:
         self._router_fits = RouterFits({name: block.anchor(name) for name in names}, ridge if ridge != ANCHOR else None)
 
     def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Seen], norm: str, weight: float) -> None:
-        """Add one expert: its tensors, and the moments of its text."""
+        """Add an expert: its tensors, and the moments of its text."""
         for site in self._sites:
             own = moments[site.name]
             matrices = [_upright(linear, weights[linear.weight]) for linear in site.maps]

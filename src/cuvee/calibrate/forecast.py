@@ -1,4 +1,4 @@
-"""What a repair will take and do, found by doing a little of it: seconds, memory, and the rule of every tensor."""
+"""The cost and the work of a repair, found by doing a little of it: seconds, memory, and the rule of every tensor."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SAMPLES = (8, 3)
 
 @dataclass(frozen=True)
 class AlignmentForecast:
-    """What a repair will take on this machine as busy as it is now, and what becomes of every tensor of the output."""
+    """The cost of a repair on this machine as busy as it is now, and the rule of every tensor of the output."""
 
     seconds: float
     memory_bytes: int
@@ -31,9 +31,9 @@ class AlignmentForecast:
 
 
 def forecast_alignment(plan: Plan, *, threads: int = 1) -> AlignmentForecast:
-    """Forecast the repair that a plan's recipe asks for. One of its models stands in for the merge.
+    """Forecast the repair that a plan's recipe asks for. A model of the plan stands in for the merge.
 
-    Raises what the repair itself would raise for its models and texts.
+    Raises the errors of the repair itself for its models and texts.
     """
     models, how = open_for_recipe(plan)
     network = models.merged.network
@@ -55,14 +55,14 @@ def _loop(network: BlockNetwork, experts: Sequence[Expert], how: Alignment, fold
 
 @dataclass(frozen=True)
 class _Tried:
-    """What one block takes with the whole text, and what libraries take beside what we know to be held."""
+    """The cost of a block with the whole text, and the memory of libraries beside the bytes that we know to be held."""
 
     block_seconds: float
     other_bytes: int
 
 
 def _tried(network: BlockNetwork, experts: Sequence[Expert], how: Alignment, folder: Path, threads: int) -> _Tried:
-    """Do the first block with two samples of the text. What grows with the text shows between them."""
+    """Do the first block with two samples of the text. The costs that grow with the text show between them."""
     tokens, seconds, held = [], [], 0
     with PeakMemory() as peak:
         for every in SAMPLES:

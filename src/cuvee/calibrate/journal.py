@@ -23,7 +23,7 @@ IDENTITY, LOCK = "identity.json", "aligned.lock"
 
 
 class BlockJournal:
-    """The solved tensors of blocks in a folder. What was begun with other inputs or settings is removed.
+    """The solved tensors of blocks in a folder. A journal that was begun with other inputs or settings is removed.
 
     `identity` is all that the tensors depend on, in plain JSON.
     """

@@ -1,6 +1,6 @@
 """A model run one block at a time, with the numbers of one block in memory.
 
-transformers builds the network without numbers. What lies outside the blocks is small, but for the embedding and the
+transformers builds the network without numbers. The part outside the blocks is small, but for the embedding and the
 head, which are read when they are needed. How a block is called, its mask, its positions, is recorded in a run of the
 network in which blocks hand their input on unchanged, so no name of an argument is written here.
 """
@@ -55,7 +55,7 @@ class Call:
 class BlockNetwork:
     """One model, block by block. `name` is for messages, `folder` has its config and tokenizer.
 
-    Raises EvaluationError for a model whose blocks cannot be run alone, CheckpointError for one that lacks tensors.
+    Raises EvaluationError for a model whose blocks cannot be run alone, CheckpointError for a model that lacks tensors.
     """
 
     def __init__(self, source: TensorSource, folder: Path, name: str, *, device: torch.device) -> None:
@@ -83,7 +83,7 @@ class BlockNetwork:
 
     @property
     def embedding_bytes(self) -> int:
-        """What the embedding of tokens takes while it is held."""
+        """The bytes of the embedding of tokens while it is held."""
         return 4 * int(self._embedding.weight.numel())
 
     turns_at: int | None = None
@@ -109,7 +109,7 @@ class BlockNetwork:
         return self.module.get_submodule(path)
 
     def _load_small_parts(self) -> None:
-        """Read what the network needs outside its blocks, but for the embedding of tokens and the head."""
+        """Read the tensors that the network needs outside its blocks, but for the embedding of tokens and the head."""
         large = set(map(id, self._embedding.parameters()))
         head = self.module.get_output_embeddings()
         if head is not None:
@@ -164,7 +164,7 @@ class BlockNetwork:
 
     @contextmanager
     def _replaced(self, forward: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
-        """Let each block do what `forward` makes for its number in place of its own work."""
+        """Let `forward` take the place of each block's own work, by its number."""
         for number, block in enumerate(self._blocks):
             block.forward = forward(number)
         try:
@@ -204,7 +204,7 @@ class BlockNetwork:
     def call(self, number: int, rows: int, length: int, encoded: Tensor | None = None) -> Call:
         """Return how block `number` is called for a batch of `rows` rows of `length` tokens.
 
-        A block of a decoder that follows an encoder also sees what the encoder gives, [rows, length there, width].
+        A block of a decoder that follows an encoder also sees the encoder's output, [rows, length there, width].
         """
         with self._lock:
             shape = rows, length
@@ -226,7 +226,7 @@ class BlockNetwork:
         return calls
 
     def starts(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Give what the first block sees for rows of ids, [rows, length] each: [rows, length, width]."""
+        """Give the input of the first block for rows of ids, [rows, length] each: [rows, length, width]."""
         seen: list[Tensor] = []
 
         def note(number: int, call: Call, hidden: Tensor) -> Tensor:
@@ -242,7 +242,7 @@ class BlockNetwork:
     def _run(
         self, embedded: Tensor | None, step: Callable[[int, Call, Tensor], Tensor], ids: Tensor | None = None
     ) -> Any:
-        """Run the part that owns the blocks; `step` takes the place of each. Return what it gives."""
+        """Run the part that owns the blocks; `step` takes the place of each. Return its output."""
 
         def standing_in(number: int) -> Callable[..., Any]:
             def forward(*arguments: Any, **keywords: Any) -> Any:
@@ -257,7 +257,7 @@ class BlockNetwork:
             return self._owner(inputs_embeds=embedded, use_cache=False)
 
     def logits(self, hidden: Tensor) -> Iterator[Tensor]:
-        """Give logits [n, vocabulary] for what the last block gave, [positions, width], some positions at a time."""
+        """Give logits [n, vocabulary] for the last block's output, [positions, width], some positions at a time."""
         last = self.depth - 1
         with self._filled(self.module.get_output_embeddings()), torch.no_grad():
             for part in torch.split(hidden, HEAD_POSITIONS):
@@ -309,7 +309,7 @@ class BlockNetwork:
         return self._names[f"{self._paths[number]}.{name}"].name
 
     def stored_rows(self, number: int, name: str) -> tuple[str, ...]:
-        """Return the tensors of the checkpoint that hold rows of a block's tensor, one below the other; () if none."""
+        """Return the tensors of the checkpoint that hold rows of a block's tensor, stacked; () if there are none."""
         return self._names[f"{self._paths[number]}.{name}"].rows
 
     def stored_dtype(self, number: int, name: str) -> torch.dtype:
@@ -318,7 +318,7 @@ class BlockNetwork:
         return TORCH[spec.dtype]
 
     def run_block(self, block: Any, hidden: Tensor, call: Call) -> Tensor:
-        """Return what a block makes of hidden states [rows, length, width]."""
+        """Return the output of a block for hidden states [rows, length, width]."""
         with blaming(self.name, "run"), torch.no_grad():
             if call.by_name is None:
                 found = block(hidden, *call.further, **call.keywords)

@@ -1,4 +1,4 @@
-"""What came out of a repair, in plain data."""
+"""The outcome of a repair, in plain data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from cuvee.engine.run import MergeResult
 
 @dataclass(frozen=True)
 class MapFit:
-    """How one map was fitted: the mean relative residual before and after, the condition of its system."""
+    """How a map was fitted: the mean relative residual before and after, the condition of its system."""
 
     tensor: str
     before: float | None
@@ -19,7 +19,7 @@ class MapFit:
 
 @dataclass(frozen=True)
 class BlockFit:
-    """What was done with a block. `distance` is how far its output is from the experts', relative and squared."""
+    """The repair of a block. `distance` is how far its output is from the experts', relative and squared."""
 
     number: int
     maps: tuple[MapFit, ...]
@@ -28,7 +28,7 @@ class BlockFit:
 
 @dataclass(frozen=True)
 class TextFigures:
-    """What was read of an expert's text."""
+    """The part of an expert's text that was read."""
 
     expert: str
     text: str
@@ -40,7 +40,7 @@ class TextFigures:
 
 @dataclass(frozen=True)
 class Took:
-    """What the passes through the blocks took."""
+    """The cost of the passes through the blocks."""
 
     seconds: float
     peak_memory_bytes: int
@@ -48,7 +48,7 @@ class Took:
 
 @dataclass(frozen=True)
 class Aligned:
-    """A repair: the output, the ridge that was chosen, and what became of every block and tensor.
+    """A repair: the output, the ridge that was chosen, and the outcome for every block and tensor.
 
     `divergences` are mean KL divergences from the experts on held-out text, in nats a position, by ridge; "before" is
     that of the merge as it was. It is empty where nothing was held out. `before` describes the merge's blocks as they

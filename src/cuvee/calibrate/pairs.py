@@ -1,4 +1,4 @@
-"""Prompts and answers in batches of their own, for a model whose encoder reads the one and whose decoder the other."""
+"""Prompts and answers in batches of their own, for a model whose encoder reads prompts and whose decoder answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ Pair = tuple[Sequence[int], Sequence[int]]
 def paired_batches(
     documents: Sequence[Document], start_token: int, *, hold_out: int = 0, most: int = MOST_POSITIONS
 ) -> list[Batch]:
-    """Put documents whose prompts and answers are of one length together; all positions count.
+    """Put documents whose prompts and answers are of a common length together; all positions count.
 
     The decoder reads `start_token`, and then the answer without its last token. Every `hold_out`th document is held
     out; 0 holds out none.
@@ -54,7 +54,7 @@ def answers_of(batches: Sequence[Batch]) -> list[Batch]:
 def turned(
     network: BlockNetwork, stream: Stream, prompts: Sequence[Batch], answers: Sequence[Batch], folder: Path | None
 ) -> Stream:
-    """Return the decoder's stream for that of the encoder, which then holds what the encoder gives."""
+    """Return the decoder's stream for that of the encoder, which then holds the encoder's output."""
     assert isinstance(network, TwoSidedNetwork), "a model without an encoder has no turn"
     for number, batch in enumerate(prompts):
         stream[number] = network.encoded(stream[number].reshape(batch.rows, batch.length, -1))

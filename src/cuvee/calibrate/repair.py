@@ -1,4 +1,4 @@
-"""`cuvee align`: models and texts by their names in, a repaired merge out, with what was done to it."""
+"""`cuvee align`: models and texts by their names in, a repaired merge out, with a record of the repair."""
 
 import hashlib
 import json
@@ -111,7 +111,7 @@ def align(
 
     `experts` maps models to texts, as `cuvee.calibrate.text.read_text` takes them. With `compares` it is measured, at
     the cost of another stream, how far the merge was from the experts before. With `adapter_rank` the repair is written
-    as a LoRA adapter of `merged`. `recipe` is the one that merged it, where both are done in one go, and `sources` are
+    as a LoRA adapter of `merged`. `recipe` is its recipe, where merge and repair are done together, and `sources` are
     models that are opened already. A run that was stopped goes on where it was unless `resume` is false. All is
     calculated on the CPU.
 
@@ -182,7 +182,7 @@ def merge_aligned(
     """Merge a recipe that says `align`, and repair the merge by the texts of its models.
 
     `cuvee.Options` describes the options. Texts are looked for from the current folder, or else from the recipe's.
-    Raises what `run_plan` and `align` raise.
+    Raises the errors of `run_plan` and `align`.
     """
     how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
     place, chosen = Path(out).absolute(), Options(**options)
@@ -232,7 +232,7 @@ def _texts_of(recipe: Recipe) -> dict[str, str]:
 
 
 def _found(text: str, folder: Path | None) -> str:
-    """Find a text from the current folder, or else from the recipe's; what is neither is a task's name."""
+    """Find a text from the current folder, or else from the recipe's; anything else is a task's name."""
     beside = folder / text if folder is not None else Path(text)
     return str(beside) if not Path(text).exists() and beside.exists() else text
 
@@ -314,7 +314,7 @@ def _check_length(expert: str, text: Text, how: Alignment) -> None:
 
 
 def _check_tokens(merged: _Opened, expert: _Opened, text: Text) -> None:
-    """Raise CheckpointError unless each token of a text is the same one in the merge's vocabulary."""
+    """Raise CheckpointError unless each token of a text is the same token in the merge's vocabulary."""
     ids = sorted({token for document in text.documents for token in document.ids})
     theirs = expert.network.tokenizer.convert_ids_to_tokens(ids)
     own = merged.network.tokenizer.convert_ids_to_tokens(ids)
@@ -365,7 +365,7 @@ def _journal(out: Path, identity: Mapping[str, Any], *, resume: bool) -> Iterato
 
 
 def _check_memory(loop: DepthLoop, memory_bytes: int | None) -> None:
-    """Raise OutOfBudget where a limit was given that what must be held does not fit."""
+    """Raise OutOfBudget if the data that must be held does not fit the limit."""
     if memory_bytes is None or loop.held_bytes <= memory_bytes:
         return
     message = f"a repair of this model holds {bytes_text(loop.held_bytes)}, and --memory is {bytes_text(memory_bytes)}"
@@ -463,7 +463,7 @@ def _command(models: _Models) -> str:
 
 
 def _merge_record(place: Path | None) -> dict[str, Any]:
-    """Return by what the merge can be made again, as far as its own `cuvee.json` says."""
+    """Return how the merge can be made again, as far as its own `cuvee.json` says."""
     try:
         record = json.loads((place / "cuvee.json").read_text(encoding="utf-8")) if place is not None else {}
     except (OSError, ValueError):
@@ -472,7 +472,7 @@ def _merge_record(place: Path | None) -> dict[str, Any]:
 
 
 def text_figures(models: _Models, how: Alignment) -> tuple[TextFigures, ...]:
-    """Return what was read of each expert's text."""
+    """Return the figures of the part of each expert's text that was read."""
     return tuple(
         TextFigures(name, text.name, len(text.documents), text.tokens, text.counted(how.positions), text.digest)
         for name, text in models.texts.items()

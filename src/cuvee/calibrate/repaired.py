@@ -1,4 +1,4 @@
-"""A merge with some tensors replaced by solved ones, read tensor by tensor like any checkpoint."""
+"""A merge with some tensors replaced by solved tensors, read tensor by tensor like any checkpoint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""Routers of a mixture of experts: found by what they give when they are tried, solved so as to choose as models do.
+"""Routers of a mixture of experts: found by their outputs when they are tried, solved so as to choose as models do.
 
 A router that gives shares of softmax(x·Wᵀ) is solved by the curvature of that choice (HARC, arXiv:2606.03391; see
-`cuvee.upcycle.regression`): each model's own router says on that model's text what is wanted. Routers that choose by
-sigmoids or with biases beside stay as they are in the merge.
+`cuvee.upcycle.regression`): each model's own router says on that model's text which choice is wanted. Routers that
+choose by sigmoids or with biases beside stay as they are in the merge.
 """
 
 from collections.abc import Callable, Mapping
@@ -95,7 +95,7 @@ def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:
 
 
 class RouterFits:
-    """What experts ask of the routers of a block, for one ridge; `anchors` are the routers by name, [experts, width].
+    """The wishes of experts to a block's routers, for a ridge; `anchors` are the routers by name, [experts, width].
 
     Without a ridge, None, routers stay at the anchors.
     """
@@ -105,7 +105,7 @@ class RouterFits:
         self._wanted: dict[str, list[Wanted]] = {name: [] for name in anchors}
 
     def add(self, name: str, router: Tensor, rows: Rows, weight: float) -> None:
-        """Add an expert's own router and what its text shows to the merge's, and to its own for what is wanted."""
+        """Add an expert's own router, and the inputs of its text to the merge's router and to its own."""
         matrix, targets = router.cpu().double().numpy(), rows.targets.cpu().numpy()
         wanted = wanted_of_router(matrix, targets, weight)
         self._wanted[name].append(replace(wanted, inputs=rows.inputs.cpu().double().numpy()))
@@ -133,6 +133,6 @@ class RouterFits:
 
 
 def _curved(wanted: Wanted, logits: np.ndarray) -> float:
-    """Return ΣzᵀHz for logits z [n, experts]: the sum of their variances under what is wanted."""
+    """Return ΣzᵀHz for logits z [n, experts]: the sum of their variances under the wanted choices."""
     means = (wanted.probabilities * logits).sum(axis=1, keepdims=True)
     return float((wanted.probabilities * (logits - means) ** 2).sum())

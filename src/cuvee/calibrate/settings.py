@@ -1,4 +1,4 @@
-"""What `align` can be told."""
+"""The settings of `align`."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -16,8 +16,8 @@ HOLD_OUT = 10
 class Alignment:
     """How a merge is repaired; the formulas are in `cuvee.calibrate.solve`.
 
-    - `mix` in [0, 1]: the part of the expert's own inputs in what its answer is wanted for.
-    - `ridge` >= 0 holds weights at the anchor; "auto" tries RIDGES and keeps the one with the least divergence from the
+    - `mix` in [0, 1]: the part of the expert's own inputs in the inputs that its answer is wanted for.
+    - `ridge` >= 0 holds weights at the anchor; "auto" tries RIDGES and keeps that with the least divergence from the
       experts on held-out text.
     - `push` moves the anchor along the merge: 1 is the merge, 0 the base.
     - `off_diagonal` in [0, 1] shrinks Gram matrices, only where `mix` is 0.
@@ -57,7 +57,7 @@ PRESETS = {
 
 
 def alignment(preset: str = "align", **changes: Any) -> Alignment:
-    """Return a preset with changes. Raises RecipeError for what is out of range or does not go together."""
+    """Return a preset with changes. Raises RecipeError for values that are out of range or do not go together."""
     if preset not in PRESETS:
         raise RecipeError(f"there is no preset '{preset}'", hint=f"there are {', '.join(PRESETS)}")
     chosen = replace(PRESETS[preset], **changes)

@@ -39,7 +39,7 @@ class Linear:
 class Site:
     """An input of [positions, size], named after the first map that takes it, and the maps that do.
 
-    `encoded` says that it is what an encoder gives to a decoder's block: its positions are the encoder's.
+    `encoded` says that it is an encoder's output to a decoder's block: its positions are the encoder's.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Site:
 
 @dataclass
 class _Seen:
-    """What a linear module was shown in one run of its block."""
+    """The inputs of a linear module in a run of its block."""
 
     inputs: Tensor
     output: Tensor
@@ -59,7 +59,7 @@ class _Seen:
 def find_sites(block: Any, positions: int, run: Any, encoded: Tensor | None = None) -> tuple[Site, ...]:
     """Return the sites of a block in the order of its run. `run` runs it once on so many positions.
 
-    `encoded` is what an encoder gives to the block in that run.
+    `encoded` is the encoder's output to the block in that run.
 
     Left out are maps that see other positions than the block does, experts and routers among them, that are called more
     than once, or that are not linear when tried.

@@ -1,4 +1,4 @@
-"""One solver for RegMean, RegMean++ and anchored regression: a matrix that does for all inputs what each expert does.
+"""The solver for RegMean, RegMean++ and anchored regression: a matrix that does for all inputs as each expert does.
 
 With an expert's weight Wᵢ [out, in], the inputs Xᵢ [nᵢ, in] that the merged model sees and the inputs Yᵢ [nᵢ, in] at
 the same positions that the expert's answer is wanted for:
@@ -10,7 +10,7 @@ RegMean (arXiv:2212.09849) has Y = X of each expert's own run, ridge 0 and a < 1
 through the merged layers before; FeatCal (arXiv:2605.13030) mixes the expert's own inputs into Y and holds W at an
 anchor A.
 
-What is solved is the difference from A: W = A + (Σ sᵢWᵢK̃ᵢ - A·Σ sᵢC̃ᵢ)(...)⁻¹. It is the same, and where inputs leave
+The unknown is the difference from A: W = A + (Σ sᵢWᵢK̃ᵢ - A·Σ sᵢC̃ᵢ)(...)⁻¹. It is the same, and where inputs leave
 directions open W keeps A's. Everything is float64.
 """
 
@@ -71,7 +71,7 @@ class MomentSum:
             self._sum()
 
     def _sum(self) -> None:
-        """Sum what waits."""
+        """Sum the waiting blocks."""
         if not self._waiting:
             return
         inputs, targets = (torch.cat(parts) for parts in zip(*self._waiting, strict=True))
@@ -97,7 +97,7 @@ class MomentSum:
 
 @dataclass(frozen=True)
 class Fit:
-    """What was solved: the matrix, and how. `condition` is the square of the ratio of the largest to the least pivot.
+    """The solution: the matrix, and how. `condition` is the square of the ratio of the largest to the least pivot.
 
     It is infinite where the system was solved by its eigenvalues.
     """
@@ -154,9 +154,9 @@ def share_of(own: Seen, norm: Norm, weight: float = 1.0) -> float:
 
 
 class Equations(ABC):
-    """The equations of the maps of one input, summed expert by expert, so that one's moments are held at once.
+    """The equations of the maps of an input, summed expert by expert, so that a single expert's moments are held.
 
-    `anchor` is A [out, in]: matrices of one input may lie one below the other.
+    `anchor` is A [out, in]: matrices of an input may be stacked.
     """
 
     def __init__(self, anchor: Tensor, *, ridge: float) -> None:
@@ -167,7 +167,7 @@ class Equations(ABC):
         self._mean_input = self.anchor.new_zeros(anchor.shape[1])
 
     def add(self, matrix: Tensor, own: Seen, share: float, bias: Tensor | None = None) -> None:
-        """Add an expert's matrix [out, in], its bias [out], what its text shows and sᵢ."""
+        """Add an expert's matrix [out, in], its bias [out], the moments of its text and sᵢ."""
         wide = matrix.double()
         self._add(wide, own, share)
         output = wide @ own.mean_target
@@ -179,14 +179,14 @@ class Equations(ABC):
 
     @abstractmethod
     def _add(self, matrix: Tensor, own: Seen, share: float) -> None:
-        """Add an expert to what the weight is solved from."""
+        """Add an expert to the equations of the weight."""
 
     @abstractmethod
     def solve(self) -> Fit:
         """Return W and how it was solved."""
 
     def bias(self, weight: Tensor, anchor: Tensor) -> Tensor:
-        """Return the bias [out] that goes with W: the experts' mean outputs less what W gives; `anchor` is A's bias."""
+        """Return the bias [out] that goes with W: the experts' mean outputs less those of W; `anchor` is A's bias."""
         divisor = self._shares + self.ridge
         if divisor == 0:
             return anchor.double()

@@ -1,4 +1,4 @@
-"""Writes statistics: the numbers of one site after the other, and what they are of when all are there."""
+"""Writes statistics: the numbers of the sites in turn, and their origin when all are there."""
 
 import json
 import os

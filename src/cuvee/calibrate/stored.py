@@ -28,7 +28,7 @@ class Stored:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """The tensors that are put one below the other, or the only one; () where it is made otherwise."""
+        """The tensors that are stacked, or the only tensor; () where it is made otherwise."""
         if self.joined.stacked or self.joined.dim != 0:
             return () if self.name is None else (self.name,)
         return tuple(name for group in self.joined.groups for name in group)
@@ -56,7 +56,7 @@ def _read(source: TensorSource, name: str) -> torch.Tensor:
 
 
 def stored_names(network: Any, source: TensorSource, blocks: Sequence[str], where: str) -> Mapping[str, Stored]:
-    """Map the names of a network to what the checkpoint holds. `blocks` are the paths of the network's blocks.
+    """Map the names of a network to the tensors of the checkpoint. `blocks` are the paths of the network's blocks.
 
     Raises CheckpointError where the checkpoint has nothing for a tensor of a block.
     """

@@ -59,9 +59,9 @@ def _batch(documents: Sequence[Document], wanted: Positions, held_out: bool) -> 
 
 
 class Stream:
-    """Hidden states [positions, width] of all batches, in float32. On the disk, in `folder`, if one is given.
+    """Hidden states [positions, width] of all batches, in float32. On the disk, in `folder`, if there is any.
 
-    `encoded` is the stream that the encoder gave, where this one goes through the decoder after it.
+    `encoded` is the encoder's output stream, where this stream goes through the decoder after it.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Stream:
     def __getitem__(self, batch: int) -> Tensor:
         """Return the states of a batch, [positions, width].
 
-        They are a copy: what a block was shown must stay as it was when the batch moves on, for some of its maps see
+        They are a copy: the input of a block must stay as it was when the batch moves on, for some of its maps see
         the very tensor that it was given, and must outlast a block that changes it in place.
         """
         return self._states[self._starts[batch] : self._starts[batch + 1]].clone()
@@ -91,7 +91,7 @@ class Stream:
         self._states[self._starts[batch] : self._starts[batch + 1]] = states.reshape(-1, self._states.shape[1]).cpu()
 
     def encoded_rows(self, batch: int, rows: int) -> Tensor | None:
-        """Return what the encoder gave for a batch, [rows, length there, width]; None where there is no encoder."""
+        """Return the encoder's output for a batch, [rows, length there, width]; None where there is no encoder."""
         if self.encoded is None:
             return None
         return self.encoded[batch].reshape(rows, -1, self._states.shape[1])
@@ -107,7 +107,7 @@ class Stream:
 
 
 def stream_bytes(batches: Sequence[Batch], width: int) -> int:
-    """Return what a stream takes, with that of the decoder where there are two."""
+    """Return the bytes of a stream, with those of the decoder where there are two."""
     answers = sum(batch.answers.ids.numel() for batch in batches if batch.answers is not None)
     return 4 * width * (answers + sum(batch.rows * batch.length for batch in batches))
 

@@ -27,7 +27,7 @@ FEWEST_POSITIONS = 256
 
 
 class Reader(Protocol):
-    """What turns text into tokens as a model is used to: `cuvee.evaluate.model.LanguageModel` does."""
+    """Turns text into tokens as a model is used to: `cuvee.evaluate.model.LanguageModel` does."""
 
     @property
     def tokenizer(self) -> Any: ...
@@ -89,7 +89,7 @@ def read_text(place: str, reader: Reader, *, tokens: int = 65536, length: int = 
 
     `place` is a `.txt` whose documents are parted by blank lines; a `.jsonl` whose rows hold `text`, or `messages`, or
     `input` and `target`; a `task.yaml`; or the name of a bundled task. A task's private part is refused.
-    Raises RecipeError for a private part, EvaluationError for what cannot be read.
+    Raises RecipeError for a private part, EvaluationError for files that cannot be read.
     """
     documents: list[Document] = []
     seen = unread = 0
@@ -201,7 +201,7 @@ def _of_row(row: Row, where: str, reader: Reader) -> tuple[list[int], int]:
 
 
 def _in_words(row: Row) -> str:
-    """Name what a row holds, with what the keys that are read have in place of text."""
+    """Name the content of a row, and that of the keys that are read in place of text."""
     words = []
     for key in sorted(row):
         wanted = list if key == "messages" else str
@@ -271,7 +271,7 @@ def _of_task(task: Task, reader: Reader) -> Iterator[tuple[list[int], int]]:
 
 
 def warnings_of(texts: Mapping[str, Text], wanted: Positions) -> list[str]:
-    """Return what makes a repair doubtful: too little text, or little of it read, one for all experts, no answers."""
+    """Return the doubts about a repair: too little text, or little of it read, one for all experts, no answers."""
     found = []
     for expert, text in texts.items():
         positions = text.counted(wanted)

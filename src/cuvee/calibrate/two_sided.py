@@ -1,8 +1,8 @@
 """A model with an encoder and a decoder, run one block at a time: the encoder's blocks first, then the decoder's.
 
-Blocks of such models hand more on than hidden states: T5's first one computes what positions mean to attention, and all
-others get it from there. So what the first block of a side gives beside hidden states goes to all blocks after it;
-`check_alone` finds the models for which that is wrong. A block of the decoder also sees what the encoder gives.
+Blocks of such models hand more on than hidden states: T5's first block computes the effect of positions on attention,
+and all others get it from there. So the further output of the first block of a side goes to all blocks after it;
+`check_alone` finds the models for which that is wrong. A block of the decoder also sees the encoder's output.
 """
 
 import copy
@@ -81,7 +81,7 @@ class _Recorded:
     standing_in: Tensor | None
 
     def call(self, number: int, encoded: Tensor | None) -> Call:
-        """Return the call of the side's block `number` with what an encoder gives."""
+        """Return the call of the side's block `number` with an encoder's output."""
         call = self.calls[number]
         if encoded is None or self.standing_in is None:
             return call
@@ -100,7 +100,7 @@ class TwoSidedNetwork(BlockNetwork):
         return self._stack_in(self.module.get_encoder()), self._stack_in(self.module.get_decoder())
 
     def _learn_output(self) -> int:
-        """Learn what a block of either side gives, and under which names numbers are tied."""
+        """Learn the outputs of a block of either side, and under which names numbers are tied."""
         self.turns_at = self._stacks[0].depth
         self._aliases = self._find_aliases()
         self._recorded: OrderedDict[tuple[int, ...], _Recorded] = OrderedDict()
@@ -114,7 +114,7 @@ class TwoSidedNetwork(BlockNetwork):
         return self._submodule(stack.prefix.rpartition(".")[0])
 
     def _find_aliases(self) -> dict[str, list[str]]:
-        """Map the name of each parameter to all names of the same one."""
+        """Map the name of each parameter to all its names."""
         by_identity: dict[int, list[str]] = {}
         for name, parameter in self.module.named_parameters(remove_duplicate=False):
             by_identity.setdefault(id(parameter), []).append(name)
@@ -139,13 +139,13 @@ class TwoSidedNetwork(BlockNetwork):
         return torch.zeros(rows, length, self.width, device=self.device)
 
     def _beside(self, side: _Side, rows: int) -> dict[str, Tensor]:
-        """Return what a side is told beside its own input: the decoder sees states of an encoder."""
+        """Return the further input of a side: the decoder sees states of an encoder."""
         if side.start == 0:
             return {}
         return {"encoder_hidden_states": self._zeros(rows, TRIAL_LENGTHS[0])}
 
     def _without_matrices(self, number: int) -> Any:
-        """Return a block whose large matrices are zeros that take no memory; what it hands on needs none of them."""
+        """Return a block whose large matrices are zeros that take no memory; its further outputs need none of them."""
         with self._lock:
             block = copy.deepcopy(self._blocks[number])
         embeddings = [name for name, module in block.named_modules() if isinstance(module, torch.nn.Embedding)]
@@ -187,7 +187,7 @@ class TwoSidedNetwork(BlockNetwork):
         return encoder if number < decoder.start else decoder
 
     def _record_side(self, side: _Side, rows: int, length: int, theirs: int) -> _Recorded:
-        """Run a side with blocks that hand hidden states on unchanged, and what its first block gives beside them."""
+        """Run a side with blocks that hand hidden states on unchanged, and the further outputs of its first block."""
         calls: list[Call] = []
         handed_on: list[Any] = []
         encoded = self._zeros(rows, theirs) if theirs else None
@@ -208,11 +208,11 @@ class TwoSidedNetwork(BlockNetwork):
         return _Recorded(tuple(calls), encoded)
 
     def starts(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Give what the encoder's first block sees for rows of ids, [rows, length] each: [rows, length, width]."""
+        """Give the input of the encoder's first block for rows of ids, [rows, length] each: [rows, length, width]."""
         return self._entering(self._sides[0], batches)
 
     def answer_starts(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Give what the decoder's first block sees for rows of ids, [rows, length] each: [rows, length, width]."""
+        """Give the input of the decoder's first block for rows of ids, [rows, length] each: [rows, length, width]."""
         return self._entering(self._sides[1], batches)
 
     def _entering(self, side: _Side, batches: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -231,7 +231,7 @@ class TwoSidedNetwork(BlockNetwork):
                 yield seen.pop()
 
     def encoded(self, hidden: Tensor) -> Tensor:
-        """Return what the encoder gives for what its last block gave, [rows, length, width]."""
+        """Return the encoder's output for the output of its last block, [rows, length, width]."""
         side = self._sides[0]
 
         def standing_in(number: int) -> Callable[..., Any]:
@@ -242,7 +242,7 @@ class TwoSidedNetwork(BlockNetwork):
         return states
 
     def logits(self, hidden: Tensor) -> Iterator[Tensor]:
-        """Give logits [n, vocabulary] for what the last block gave, [positions, width], some positions at a time."""
+        """Give logits [n, vocabulary] for the last block's output, [positions, width], some positions at a time."""
         prompt = self._zeros(1, TRIAL_LENGTHS[0])
         with self._filled(self.module.get_output_embeddings()), torch.no_grad():
             for part in torch.split(hidden, HEAD_POSITIONS):
@@ -278,7 +278,7 @@ class TwoSidedNetwork(BlockNetwork):
             self._compare(f"block {number}", hidden, plain[number])
 
     def _run_as_it_is(self, row: Tensor, answer: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Run both sides with their blocks' numbers, block by block; return what each gave, and what the encoder did.
+        """Run both sides with their blocks' numbers, block by block; return each output, and the encoder's.
 
         All that blocks give is handed on, as the network does it.
         """

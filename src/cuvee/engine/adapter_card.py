@@ -1,4 +1,4 @@
-"""What is written beside an adapter's weights: the model card, and `cuvee.json`."""
+"""The files beside an adapter's weights: the model card, and `cuvee.json`."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ MOST_ROWS = 40
 
 @dataclass(frozen=True)
 class ModuleKept:
-    """What compression left of a module's change. Energy is the squared norm."""
+    """The part of a module's change that compression left. Energy is the squared norm."""
 
     module: str
     rank: int
@@ -35,7 +35,7 @@ class ModuleKept:
 
 @dataclass(frozen=True)
 class Parent:
-    """What an adapter was made of: its name, its part in it, what identifies its files, its folder."""
+    """A parent of an adapter: its name, its part in it, the identity of its files, its folder."""
 
     name: str
     part: str
@@ -96,7 +96,7 @@ Weights digest: `{made.digest}`.
 
 
 def adapter_record(made: Made, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `cuvee.json` says."""
+    """Return the content of `cuvee.json`."""
     return {
         "cuvee": __version__,
         "kind": "adapter",

@@ -33,7 +33,7 @@ def combine_adapters(
 ) -> AdapterResult:
     """Combine adapters given by folder or `org/name[@revision]`, weighted and merged as `combine` says.
 
-    Where the base is needed and not given, it is the one that the adapters name, if that is on a hub.
+    If a base is needed and none is given, it is the base that the adapters name, if that is on a hub.
     """
     names, place = as_references(adapters, "adapters"), as_path(out, "out")
     if not isinstance(how, How):

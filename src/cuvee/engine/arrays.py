@@ -50,7 +50,7 @@ def merge_tensors(
     """Merge one tensor of several models. Settings that each model may set are one number or a list.
 
     Takes NumPy arrays or torch tensors; the result is of the library and the type of the first. For slerp the base is
-    the end at t = 0. `names` are what random draws depend on. Arguments of a method that are statistics of the models'
+    the end at t = 0. Random draws depend on `names`. Arguments of a method that are statistics of the models'
     inputs are given by their names, one array a model. Raises RecipeError for settings and CheckpointError for
     tensors that do not fit.
     """
@@ -119,7 +119,7 @@ def merge_by_definition(
 
 
 def _inputs_among(given: dict[str, Any], method: Method, models: int) -> dict[str, Any]:
-    """Take what are statistics of the models' inputs out of what is given. Raises RecipeError for what is missing."""
+    """Take the statistics of the models' inputs out of the given arguments. Raises RecipeError if some are missing."""
     inputs = {}
     for name in method.inputs:
         arrays = given.pop(name, None)

@@ -44,8 +44,8 @@ class Blocks:
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
     step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. `spare` are the bytes
-    that the step leaves of what its worker may hold. With `trusting`, numbers are not looked at: who finds that the
-    result is not finite calls `check_all`.
+    that the step leaves of its worker's share. With `trusting`, the blocks skip the check for non-finite inputs: a
+    caller that sees a non-finite result must call `check_all`.
     """
 
     def __init__(

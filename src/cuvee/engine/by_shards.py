@@ -59,8 +59,8 @@ def merge_by_shards(
     """Merge a recipe over an executor, to the bytes that `merge` gives with the same `shard_bytes`.
 
     The merge takes up complete parts of an earlier run. `Options` describes the options.
-    Raises what planning raises, CheckpointError for a part that fails, PlatformError for one that is lost again and
-    again.
+    Raises the errors of planning, CheckpointError for a part that fails, PlatformError for a part that is lost
+    three times.
     """
     if recipe.align is not None:
         hint = "merge without it, and use `cuvee align` then"

@@ -1,4 +1,4 @@
-"""The model card, README.md, of a merged model: what it is made of and how to make it again."""
+"""The model card, README.md, of a merged model: its parents and how to make it again."""
 
 import json
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ Weights digest: `{digest}` ({_REPRODUCIBLE[plan.reproducible]}).
 
 
 def _notes(plan: Plan, conflict: str | None) -> str:
-    """List what a reader should know, each once, but for the conflict of licences, which has a place of its own."""
+    """List the notes for a reader, each once, but for the conflict of licences, which has a place of its own."""
     notes = dict.fromkeys((*plan.notes, *plan.warnings))
     if conflict is not None:
         notes.pop(conflict, None)

@@ -1,6 +1,6 @@
 """Adapters -> one adapter: a plan over their low-rank changes that the engine runs as it runs any merge.
 
-In the chosen space each adapter is a model, so that every method and setting works as with full models. What comes out
+In the chosen space each adapter is a model, so that every method and setting works as with full models. The result
 of a module is compressed as soon as it is merged, and put into the file.
 """
 
@@ -45,7 +45,7 @@ MEANS = ("linear", "geometric_median")
 
 @dataclass(frozen=True)
 class AdapterResult:
-    """A written adapter: where it is, its digest, what was kept of each module, what may be wrong, what was decided."""
+    """A written adapter: where it is, its digest, the kept part of each module, warnings, and notes on decisions."""
 
     folder: Path
     digest: str
@@ -83,10 +83,10 @@ def combine(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> AdapterResult:
-    """Combine adapters of one base into one, which PEFT loads. Weights are as in the method's own recipe.
+    """Combine adapters of one base into an adapter, which PEFT loads. Weights are as in the method's own recipe.
 
     `base` is needed where an adapter holds whole tensors that are not simply averaged. Raises CheckpointError and
-    RecipeError that name what cannot be combined.
+    RecipeError that name the tensors that cannot be combined.
     """
     _check(adapters, weights, how)
     group = Group(adapters, base)
@@ -149,7 +149,7 @@ def _needed_of_base(group: Group) -> Whole | None:
 
 
 def space_of(how: How) -> Space:
-    """Return the space to merge in: where all give the same, or for matrix methods, the small one; else the plain one.
+    """Return the space to merge in: where all give the same, or for matrix methods, the small space; else the plain.
 
     Element methods depend on the basis; as published they work on the change itself.
     """
@@ -159,7 +159,7 @@ def space_of(how: How) -> Space:
 
 
 class _Run:
-    """One combination. State: what was kept of each module so far."""
+    """A combination. State: the kept part of each module so far."""
 
     def __init__(self, group: Group, how: How, file: AdapterFile) -> None:
         self.group = group
@@ -204,7 +204,7 @@ class _Run:
             self.kept[module] = ModuleKept(module, product.rank, energy, energy)
 
     def complete(self) -> None:
-        """Copy frozen weights that PEFT keeps beside factors; give all modules a bias if one has it, as PEFT asks."""
+        """Copy frozen weights that PEFT keeps beside factors; give all modules a bias if any has it, as PEFT asks."""
         for name, (adapter, stored) in self.group.copies.items():
             module, _, parameter = name.rpartition(".")
             kind = adapter.source.tensors[stored].dtype
@@ -260,7 +260,7 @@ class _Run:
         return Wanted(rank=max((sum(self.group.ranks(module)) for module in self.group.modules), default=1))
 
     def _put(self, name: str, merged: np.ndarray, merging: Merging, wanted: Wanted) -> None:
-        """Take in a merged tensor: whole ones as they are, changes compressed."""
+        """Take in a merged tensor: whole tensors as they are, changes compressed."""
         whole = self.group.whole(name)
         if whole is not None:
             if whole.added:
@@ -386,7 +386,7 @@ def _saved_by_kind(adapter: Adapter) -> list[str]:
 
 
 def _same(values: Sequence[str | None]) -> str | None:
-    """Return what all agree on, or else nothing."""
+    """Return the value that all agree on, or else nothing."""
     return values[0] if len(set(values)) == 1 else None
 
 

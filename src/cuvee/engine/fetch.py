@@ -21,7 +21,7 @@ from cuvee.tokenizers.rows import AlignedCheckpoint
 
 
 def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Plan:
-    """Download what a plan needs and the cache lacks, once there is room for it and the output. Raises CuveeError."""
+    """Download files that the cache lacks, once there is room for them and the output. Raises CuveeError."""
     wanted = [
         (i, repository, repository.wanted(weight_names(plan.hub, repository)))
         for i, repository in enumerate(plan.repositories)
@@ -54,7 +54,7 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
 
 
 def _with_doubts(plan: Plan) -> Plan:
-    """Warn of what only the numbers of an adapter say."""
+    """Warn of doubts that only the numbers of an adapter raise."""
     warnings = list(plan.warnings)
     for model, source in zip(plan.models, plan.sources, strict=True):
         for warning in getattr(unaligned(source), "warnings", ()):
@@ -78,13 +78,13 @@ def _as_planned(planned: Sequence[TensorSource], own: Sequence[TensorSource]) ->
 
 
 def _recut(planned: TensorSource, own: TensorSource) -> TensorSource:
-    """Cut the blocks of a model as those of the planned one are cut."""
+    """Cut the blocks of a model as those of the planned model are cut."""
     inner = planned.source if isinstance(planned, AlignedCheckpoint) else planned
     return inner.over(own) if isinstance(inner, RecutCheckpoint) else own
 
 
 def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:
-    """Raise OutOfBudget if cache and output have no room, the one or the other or, on one disk, both together."""
+    """Raise OutOfBudget if cache or output has no room or, on a common disk, both together have none."""
     refuse_small_disk(plan.hub, missing)
     begun = [file for file in (partial_folder(out) / "model").glob("*") if file.is_file()]
     needed = max(0, plan.forecast.bytes_written - sum(allocated_bytes(file.stat()) for file in begun))

@@ -1,6 +1,6 @@
-"""What an output gets besides its weights: companions, recipe, card, `cuvee.json`; and the end, when it appears.
+"""The files of an output besides its weights: companions, recipe, card, `cuvee.json`; and the end, when it appears.
 
-What needs the plan is done by `write_companions`, which returns a record in plain JSON. The rest needs that record and
+`write_companions` does all that needs the plan and returns a record in plain JSON. The rest needs that record and
 the journals only, so that the parts of a split merge are joined without recipe and inputs.
 """
 
@@ -30,12 +30,12 @@ Record = Mapping[str, Any]
 
 
 def output_tensors(plan: Plan) -> list[OutputTensor]:
-    """List what a plan writes."""
+    """List the tensors that a plan writes."""
     return [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
 
 
 def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inputs: Sequence[ParentFiles]) -> Record:
-    """Write all that does not depend on the merged numbers. Returns what `finish` must know of the plan."""
+    """Write all files that do not depend on the merged numbers. Returns the part of the plan that `finish` needs."""
     donor = plan.sources[plan.donor]
     copied = _copy_companions(plan, writer.folder)
     texts = dict(plan.vocabulary.texts)
@@ -83,7 +83,7 @@ def _copy_companions(plan: Plan, folder: Path) -> list[str]:
 def write_record(
     plan: Plan, writer: CheckpointWriter, workers: Workers, options: Options, *, hash_inputs: bool
 ) -> Record:
-    """Write the companions of what the workers have merged. Returns the record, with what was measured."""
+    """Write the companions of the workers' tensors. Returns the record, with the measurements."""
     inputs = inputs_of(plan)
     if hash_inputs:
         inputs = with_sha256(inputs, threads=options.threads, progress=options.heard)
@@ -99,7 +99,7 @@ def with_provenance(record: Record, **said: Any) -> Record:
 
 
 def recorded_tensors(record: Record) -> list[OutputTensor]:
-    """List what the plan of a record writes."""
+    """List the tensors that the plan of a record writes."""
     return [OutputTensor(name, dtype, tuple(shape)) for name, dtype, shape in record["tensors"]]
 
 
@@ -128,7 +128,7 @@ def finish(writer: CheckpointWriter, record: Record, finished: Mapping[str, Fini
 
 
 def _remove_strays(writer: CheckpointWriter, record: Record) -> None:
-    """Remove what an earlier run left and this one does not write: a companion that the donor no longer has."""
+    """Remove files of an earlier run that this run does not write: a companion that the donor no longer has."""
     masks = record["provenance"].get("masks", ())
     known = {*record["files"], *(shard.file for shard in writer.shards), *(mask["file"] for mask in masks)}
     for file in sorted(writer.folder.rglob("*"), reverse=True):  # what is in a folder before the folder

@@ -8,7 +8,7 @@ from cuvee.tokenizers.read import JSON
 
 
 def with_gguf_tokenizer(plan: Plan) -> Plan:
-    """Make the files before a tensor is read: a tokenizer that cannot be read is an error, but not a late one."""
+    """Make the files before a tensor is read: a tokenizer that cannot be read is an error, but not a late error."""
     place = plan.sources[plan.vocabulary.donor].place
     is_made = JSON in plan.vocabulary.texts
     if place is None or is_made or not lies_in_gguf(place):

@@ -1,4 +1,4 @@
-"""What makes two runs the same merge: recipe, inputs, layout and options that change bytes."""
+"""The identity of a merge, by which two runs are the same: recipe, inputs, layout and options that change bytes."""
 
 import hashlib
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def identity_of(plan: Plan, shards: Sequence[Shard], *, allow_nonfinite: bool) -
 
 
 def difference(begun: Identity, now: Identity) -> str | None:
-    """Say in which respect a merge that was begun is another one than the one asked for now; None if in none."""
+    """Say in which respect the merge that was begun differs from the merge asked for now; None if in none."""
     if begun.get("cuvee") != now["cuvee"]:
         return f"it was begun by cuvee {begun.get('cuvee')}, and this is {now['cuvee']}"
     if begun.get("recipe") != now["recipe"]:

@@ -17,7 +17,7 @@ Wanted = Mapping[str, InputStatistic]
 
 
 class InputNumbers:
-    """What the models' statistics say of one tensor's inputs, on the device where it is merged."""
+    """The numbers of the models' statistics for a tensor's inputs, on the device where it is merged."""
 
     def __init__(self, step: MergeStep, statistics: Sequence[Statistics | None], device: TorchDevice | None) -> None:
         self._step, self._statistics, self._device = step, statistics, device

@@ -1,8 +1,8 @@
 """The journal of a merge: which tensors are finished, so that a stopped merge goes on where it was.
 
-One JSON object a line. The first says what is merged; each of the following ones that a tensor is written to its last
-byte; the last one that a part of a split merge is complete. A line that a kill cut short is dropped. Whoever writes
-holds a lock on the file, so that two merges to one output do not mix.
+One JSON object a line. The first line says which merge it is; each of the following lines says that a tensor is
+written to its last byte; the last line says that a part of a split merge is complete. A reader drops a line that a
+kill cut short. The writer holds a lock on the file, so that two merges to one output do not mix.
 """
 
 import json
@@ -25,7 +25,7 @@ Identity = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Finished:
-    """A tensor that is written: the digest of its bytes, and what the cast lost."""
+    """A tensor that is written: the digest of its bytes, and the loss of the cast."""
 
     digest: str
     loss: Loss
@@ -33,7 +33,7 @@ class Finished:
 
 @dataclass
 class Contents:
-    """What a journal says. `complete` is what stands in its last line; `nbytes` is where the readable lines end."""
+    """The content of a journal. `complete` is that of its last line; `nbytes` is where the readable lines end."""
 
     identity: Identity | None = None
     finished: dict[str, Finished] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def _take(contents: Contents, line: bytes) -> None:
 
 
 class Journal:
-    """A journal that is being written, locked until it is closed; `contents` is what it says so far.
+    """A journal that is being written, locked until it is closed; `contents` is its content so far.
 
     `damaged` are tensors that it called finished and whose bytes were others when they were read back.
 

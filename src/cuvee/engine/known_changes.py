@@ -54,7 +54,7 @@ class KnownChanges:
 
 
 class ChangesOfPlan:
-    """The changes that one plan's steps ask for."""
+    """The changes that the steps of a plan ask for."""
 
     def __init__(self, changes: KnownChanges, plan: Plan) -> None:
         self._changes = changes

@@ -1,4 +1,4 @@
-"""What folds over whole models found, kept in a folder: for the next merge that asks the same of the same models.
+"""The results of folds over whole models, kept in a folder: for the next merge with the same question and models.
 
 Models are known by path, size, time of the last change and header, as for taking up a stopped merge.
 """
@@ -34,7 +34,7 @@ class KnownFolds:
         self._about = [__version__, plan.method.key, inputs_of(plan), places, steps]
 
     def get(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
-        """Return the result of `run`, an array, or the one that is known to the same question."""
+        """Return the result of `run`, an array, or the known array to the same question."""
         text = json.dumps([self._about, question], default=_plain).encode()
         file = self.folder / f"{blake3(text).hexdigest()}.npy"
         with suppress(OSError, ValueError):

@@ -31,9 +31,9 @@ def merged_matrix(method: Method, deltas: Array, rounding: Sequence[float], sett
 
 
 def modified_matrix(merged: Array, deltas: Array, post: Iterable[Chosen], inputs: InputNumbers) -> Array:
-    """Return a merged change after the modifiers that work on matrices, one after another.
+    """Return a merged change after the modifiers that work on matrices, in turn.
 
-    One that takes statistics of the base's inputs leaves matrices alone of which there are none.
+    A modifier that takes statistics of the base's inputs leaves matrices alone of which there are none.
     """
     for chosen in post:
         modifier = modifiers()[chosen.key]

@@ -1,4 +1,4 @@
-"""What is measured over the whole model before a merge: numbers that complete the plan's steps."""
+"""Measurements over the whole model before a merge: numbers that complete the plan's steps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -25,7 +25,7 @@ def is_measured(plan: Plan) -> bool:
 
 
 def measured(plan: Plan, steps: Sequence[MergeStep]) -> dict[str, Any]:
-    """Return what was measured for `steps`, in plain JSON: weights by model, the modifiers' factors by tensor."""
+    """Return the measurements for `steps`, in plain JSON: weights by model, the modifiers' factors by tensor."""
     record: dict[str, Any] = {}
     merges = merged_steps(steps)
     if merges and _measures_weights(plan):
@@ -49,7 +49,7 @@ def _measures_weights(plan: Plan) -> bool:
 
 
 def with_measured_weights(plan: Plan, reduce: Reduce) -> tuple[MergeStep, ...]:
-    """Return the plan's steps, with the weights of a rule that measures the task vectors if the recipe has one."""
+    """Return the plan's steps, with measured weights if the recipe's rule measures the task vectors."""
     chosen, merges = plan.recipe.weights, merged_steps(plan.steps)
     if chosen is None or not merges or not _measures_weights(plan):
         return plan.steps
@@ -68,7 +68,7 @@ def _with_weights(step: MergeStep, weights: tuple[float, ...]) -> MergeStep:
 def with_measured_scales(
     plan: Plan, steps: tuple[MergeStep, ...], measure: Callable[[Sequence[MergeStep]], Iterable[Norms]]
 ) -> tuple[MergeStep, ...]:
-    """Return the steps with the scales of the modifiers, if one of them needs the norms of the merged changes."""
+    """Return the steps with the scales of the modifiers, if any of them needs the norms of the merged changes."""
     if not measures_changes(plan.recipe.post):
         return steps
     merges = merged_steps(steps)

@@ -62,10 +62,10 @@ def opened(
 ) -> Iterator[tuple[CheckpointWriter, Journal]]:
     """Open the folder to write `shards`. At the end all of it goes, unless `writer.keep` is set.
 
-    What an earlier run has finished is read back first; `journal.damaged` are the tensors that are to be merged again.
+    The finished tensors of an earlier run are read back first; `journal.damaged` are those that are to be merged again.
 
     After an interruption or a failure of the machine it stays if a tensor is finished, and the error says so. Raises
-    RecipeError for what was begun with another recipe, other inputs or another layout.
+    RecipeError for an output that was begun with another recipe, other inputs or another layout.
     """
     journal = Journal(journal_path(out, part))
     writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
@@ -109,7 +109,7 @@ def _holds_something(contents: Contents, writer: CheckpointWriter) -> bool:
 
 
 def _take_up(writer: CheckpointWriter, journal: Journal, identity: Identity, part: Part | None, resume: bool) -> None:
-    """Check that what is there is of this merge, and keep of it what is finished."""
+    """Check that the folder is of this merge, and keep its finished tensors."""
     if not resume:
         journal.clear()
     _check_others(writer, journal.path, identity, part, resume)
@@ -136,7 +136,7 @@ def _drop_damaged(writer: CheckpointWriter, journal: Journal, progress: Progress
 
 
 def _check_others(writer: CheckpointWriter, own: Path, identity: Identity, part: Part | None, resume: bool) -> None:
-    """Other parts of the same merge may be there; what else is there goes if it is worth nothing, or if asked to."""
+    """Check the other journals. Parts of the same merge stay; others go if they are worth nothing, or if asked to."""
     others = sorted(set(writer.partial.glob("journal*.jsonl")) - {own})
     for path in others:
         other = read_journal(path)

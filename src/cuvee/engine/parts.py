@@ -55,8 +55,8 @@ class PartResult:
 
     - `part`: which of how many it is.
     - `files`: the names of its files of weights; `tensors`: how many tensors are in them.
-    - `figures`: what it took, as of a `MergeResult`.
-    - `missing`: the parts that are not complete yet; without one, `join` makes them a model.
+    - `figures`: as of a `MergeResult`.
+    - `missing`: the parts that are not complete yet; if there are none, `join` makes them a model.
     - `warnings`: what a reader should know.
     """
 
@@ -238,7 +238,7 @@ def _figures(journal: Journal) -> Figures:
 
 
 def _sum(parts: Sequence[Figures]) -> Figures:
-    """Add up what the parts took. They may have run one after the other or at once: the seconds are of work."""
+    """Add up the figures of the parts. They may have run in turn or at once: the seconds are of work."""
     return Figures(
         seconds=sum(part.seconds for part in parts),
         compile_seconds=sum(part.compile_seconds for part in parts),

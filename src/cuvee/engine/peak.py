@@ -1,4 +1,4 @@
-"""The peak of private (anonymous) memory while something runs, beyond what there was before."""
+"""The peak of private (anonymous) memory while something runs, beyond the memory before."""
 
 import threading
 from pathlib import Path

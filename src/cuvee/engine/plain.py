@@ -1,4 +1,4 @@
-"""Any model as a folder that transformers loads: one that is not is written as such while the program runs."""
+"""Any model as a folder that transformers loads: a model in another form is written as such while the program runs."""
 
 import atexit
 import shutil
@@ -20,7 +20,7 @@ from cuvee.recipe.reference import parse_reference
 def loadable_folder(model: str, hub: Hub, progress: Progress) -> Path:
     """Return the folder of a model. GGUF and PyTorch's files, single files and a base with an adapter are written anew.
 
-    What is written goes when the program ends. Raises CuveeError for a model that is not there or cannot be read.
+    The written files go when the program ends. Raises CuveeError for a model that is not there or cannot be read.
     """
     try:
         reference = parse_reference(model)

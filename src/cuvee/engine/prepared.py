@@ -34,7 +34,7 @@ class Prepared:
     - `plan`: the plan, with its models on the disk and its steps on their device.
     - `workers`: they take its steps.
     - `shards`: all files of the output.
-    - `identity`: an output that was begun with another one is refused.
+    - `identity`: an output that was begun with another identity is refused.
     - `clock`: it runs since the models are on the disk.
     """
 

@@ -18,9 +18,9 @@ _LIBRARIES = ("numpy", "numba", "ml-dtypes", "blake3")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a merge took. `seconds` are without `compile_seconds`, in which kernels were compiled for this machine.
+    """The cost of a merge. `seconds` are without `compile_seconds`, in which kernels were compiled for this machine.
 
-    `cast_loss` is the length of what the final cast lost, relative to that of the change from the base; None where
+    `cast_loss` is the length of the final cast's error, relative to that of the change from the base; None where
     there is no base or no cast.
     """
 
@@ -41,7 +41,7 @@ class ParentFiles:
 
 
 def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
-    """Return what cuvee.json says, but for the weights' digest and the figures, which are known at the end."""
+    """Return the content of cuvee.json, but for the weights' digest and the figures, which are known at the end."""
     making = plan.making.record if plan.making is not None else {}
     prompt = {"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}
     statistics = {"statistics": _statistics(plan)} if any(plan.statistics) else {}
@@ -67,7 +67,7 @@ def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
 
 
 def inputs_of(plan: Plan) -> list[ParentFiles]:
-    """Return each parent with what identifies its files, sampled contents among it."""
+    """Return each parent with the identity of its files, sampled contents among it."""
     return [ParentFiles(parent, recorded(parent.source.files())) for parent in plan.parents]
 
 
@@ -89,7 +89,7 @@ def _unhashed(entry: ParentFiles) -> dict[str, Path]:
 
 
 def _statistics(plan: Plan) -> dict[str, Any]:
-    """Return of each model with statistics what they are of."""
+    """Return the origin of each model's statistics."""
     found = {}
     for model, own in zip(plan.models, plan.statistics, strict=True):
         if own is not None:

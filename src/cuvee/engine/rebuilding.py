@@ -114,7 +114,7 @@ class _Rebuilder:
         self.kernels = kernels
 
     def write(self, tensor: OutputTensor, writer: CheckpointWriter) -> str:
-        """Write one tensor; what has no mask is as in the merged model. Returns the digest of its bytes."""
+        """Write one tensor; without a mask it is as in the merged model. Returns the digest of its bytes."""
         digest, dtype = blake3(), NUMPY[tensor.dtype]
         for first in range(0, tensor.elements, CHUNK):
             n = min(CHUNK, tensor.elements - first)

@@ -24,10 +24,10 @@ class MergeResult:
 
     - `folder`: where the model is.
     - `digest`: of the weights, in hexadecimal; the same for equal weights.
-    - `figures`: what it took: `seconds`, `compile_seconds` for kernels, `bytes_read`, `bytes_written`,
+    - `figures`: the cost: `seconds`, `compile_seconds` for kernels, `bytes_read`, `bytes_written`,
       `peak_memory_bytes`, and `cast_loss`, the share of the change from the base that the last rounding lost.
-    - `warnings`: what may be lost or wrong.
-    - `notes`: what was decided for the reader.
+    - `warnings`: possible losses and faults.
+    - `notes`: decisions that the plan made for the reader.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""Runs recipes that follow one another. What a stage makes is kept under a name that says what it was made of."""
+"""Runs recipes that follow one another. The output of a stage is kept under a name that identifies its inputs."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ def merge_stages(
     custom_code: bool = False,
     **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Merge recipes of which the later ones use the earlier ones; the last one's output is `out`.
+    """Merge recipes of which later recipes use earlier ones; the last recipe's output is `out`.
 
     `recipes` may be the path of a file that holds them.
 
@@ -81,14 +81,14 @@ def _of_stage(number: int, count: int, progress: Progress) -> Progress:
 
 
 def _key(plan: Plan, options: Options) -> str:
-    """Return a name for what a plan makes: inputs count by size, time and header, earlier stages by their digest."""
+    """Return a name for a plan's output: inputs count by size, time and header, earlier stages by their digest."""
     shards = lay_out(output_tensors(plan), options.shard_bytes, plan.layout)
     identity = identity_of(plan, shards, allow_nonfinite=options.allow_nonfinite)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _told(history: Sequence[Mapping[str, Any]], recipe: Recipe) -> list[Mapping[str, Any]]:
-    """Return what is told of the stages that a recipe uses, and of those that they use."""
+    """Return the records of the stages that a recipe uses, and of those that they use."""
     wanted = set(recipe.stages)
     told = []
     for entry in reversed(history):

@@ -44,9 +44,9 @@ def merge_state_dicts(
 ) -> dict[str, Tensor]:
     """Merge whole models in memory, NumPy arrays or torch tensors by name, as a recipe merges them on disk.
 
-    Settings are values of a recipe's parameters (`lambda_` for `lambda`); one that each model may set is one value or
-    a list of one a model. `weights`, `post` and `rounding` are as in a recipe. `names` (default "0", "1", ...) and the
-    tensors' names are what random draws depend on.
+    Settings are values of a recipe's parameters (`lambda_` for `lambda`). A setting that each model may set is a value
+    for all models or a list. `weights`, `post` and `rounding` are as in a recipe. `names` (default "0", "1", ...) and
+    the tensors' names decide random draws.
 
     All models need the same names and shapes. The result has the names, the order and the types of the first model's
     tensors; it is on their device, and of their library. Integers are copied, and must be equal in all models, but for

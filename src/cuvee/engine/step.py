@@ -41,7 +41,7 @@ class Norms:
 
 
 def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    """Compute one output tensor. Returns the BLAKE3 of its bytes and what the cast lost.
+    """Compute one output tensor. Returns the BLAKE3 of its bytes and the loss of the cast.
 
     Raises MethodError that names method and tensor when the method fails.
     """
@@ -71,7 +71,7 @@ def _its_place(step: MergeStep, blocks: Blocks, context: Context) -> Iterator[No
 
 
 def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
-    """Pass on what all inputs agree on; integers and buffers are not averaged."""
+    """Pass on the bytes that all inputs agree on; integers and buffers are not averaged."""
     digest = blake3()
     for first, last in blocks.chunks():
         position = first * NUMPY[step.dtype].itemsize

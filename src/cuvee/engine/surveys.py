@@ -19,12 +19,12 @@ Found = Mapping[str, Supplied]
 
 
 def random_keys(step: MergeStep, seed: int) -> tuple[tuple[int, int], ...]:
-    """Return what the draws of each model's tensor depend on: seed, model, occurrence and tensor, nothing else."""
+    """Return the keys of each model's draws: they depend on seed, model, occurrence and tensor, nothing else."""
     return tuple(random_key(str(seed), given.identity, str(given.occurrence), step.name) for given in step.inputs)
 
 
 def rounding_key(step: MergeStep, seed: int) -> tuple[int, int]:
-    """Return what the draws of random rounding depend on: seed and output tensor."""
+    """Return the key of the draws of random rounding: it depends on seed and output tensor."""
     return random_key(str(seed), "rounding", step.name)
 
 
@@ -75,9 +75,9 @@ def survey_model(
     reduce: Reduce,
     known: Known = lambda question, run: run(),
 ) -> dict[str, Supplied]:
-    """Run the surveys that are about the whole model. They know what earlier ones of their kind found.
+    """Run the surveys that are about the whole model. They know the results of earlier surveys of their kind.
 
-    What was `known` to the same question, of the same models, is not reduced again.
+    An answer that is `known` to the same question, of the same models, is not reduced again.
     """
     merges = merged_steps(steps)
     found: dict[str, Supplied] = {}
@@ -112,7 +112,7 @@ def _asking(known: Known, question: Sequence[object], reduce: Reduce) -> Reduce:
 
 
 def run_survey(survey: Survey, here: Situation, reduce: Reduce) -> Supplied:
-    """Run one survey: give it the result of each fold it asks for until it has what it wants."""
+    """Run one survey: give it the result of each fold it asks for until it has its answer."""
     generator = survey.run(here)
     try:
         fold = next(generator)

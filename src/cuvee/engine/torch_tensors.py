@@ -39,7 +39,7 @@ def as_numpy(tensor: Tensor, name: str = "tensor") -> np.ndarray:
 
 
 def in_kind_of(like: Tensor, array: np.ndarray) -> Tensor:
-    """Return the array as what `like` is: itself, or a torch tensor over its memory, on the device of `like`."""
+    """Return the array in the kind of `like`: itself, or a torch tensor over its memory, on the device of `like`."""
     if not _is_torch(like):
         return array
     torch: Any = sys.modules["torch"]

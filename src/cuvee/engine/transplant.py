@@ -167,7 +167,7 @@ def _pursued(old: np.ndarray, donor: np.ndarray, matches: Matches, k: int) -> np
 
 
 def _assembled(old: np.ndarray, filled: np.ndarray, matches: Matches, count: int) -> np.ndarray:
-    """Put the rows in the donor's places; what is no token's gets the mean of all rows."""
+    """Put the rows in the donor's places; a row of no token gets the mean of all rows."""
     is_column = old.ndim == 1
     is_row = not is_column and len(old) == 1
     flat = old.reshape(-1, 1) if is_column or is_row else old

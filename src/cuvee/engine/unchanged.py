@@ -16,7 +16,7 @@ HINT = "wait until nobody writes to the inputs, and merge again"
 
 @dataclass(frozen=True)
 class FileState:
-    """What the file system says of a file; times are in nanoseconds."""
+    """The file system's record of a file; times are in nanoseconds."""
 
     size: int
     modified: int
@@ -33,7 +33,7 @@ class FileState:
         return cls(status.st_size, status.st_mtime_ns, inode, status.st_ctime_ns, rights)
 
     def difference(self, later: "FileState") -> str | None:
-        """Say how a file differs from what it was, None if it does not.
+        """Say how a file differs from its record, None if it does not.
 
         The time of the last change of any kind counts only where rights, owner and links, which are of the same
         record, are as before: a file may be linked elsewhere meanwhile.
@@ -52,7 +52,7 @@ class FileState:
 class InputFiles:
     """The files of the models that are merged, as they are before the first byte is read.
 
-    Raises CheckpointError for one that has changed since it was opened.
+    Raises CheckpointError for a file that has changed since it was opened.
     """
 
     def __init__(self, sources: Iterable[TensorSource]) -> None:
@@ -67,7 +67,7 @@ class InputFiles:
                 self._states[file.path] = state
 
     def check(self) -> None:
-        """Raise CheckpointError if a file is another one than before, or has been written to."""
+        """Raise CheckpointError if a file is another file than before, or has been written to."""
         for path, state in self._states.items():
             difference = state.difference(_state_now(path))
             if difference is not None:

@@ -1,4 +1,4 @@
-"""What a journal vouches for is read back before it is built upon: disks lose bits, and a power cut loses pages."""
+"""Tensors that a journal vouches for are read back before use: disks lose bits, and a power cut loses pages."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

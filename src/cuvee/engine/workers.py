@@ -1,4 +1,4 @@
-"""Workers that take a plan's steps, read, compute and write, and note in the journal what is finished."""
+"""Workers that take a plan's steps, read, compute and write, and note finished tensors in the journal."""
 
 import threading
 from collections import deque
@@ -46,7 +46,7 @@ _S = TypeVar("_S")
 class Workers:
     """One run of a plan. State: bytes read so far, and whether to stop.
 
-    `changes` keeps what matrix methods make, for other merges of models that stay as they are.
+    `changes` keeps the results of matrix methods, for other merges of models that stay as they are.
     """
 
     def __init__(self, plan: Plan, options: Options, *, changes: KnownChanges | None = None) -> None:
@@ -90,7 +90,7 @@ class Workers:
         self.progress.finish()
 
     def run_all(self, write: Write) -> dict[str, Finished]:
-        """Run all steps, hand their bytes to `write`, and return what is known of each output by its name.
+        """Run all steps, hand their bytes to `write`, and return the record of each output by its name.
 
         Raises CheckpointError if an input changed meanwhile.
         """
@@ -100,7 +100,7 @@ class Workers:
         return finished
 
     def _run(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
-        """Run the steps of these names. What is measured over the whole model is measured first."""
+        """Run the steps of these names. Measurements over the whole model come first."""
         with one_thread_a_matrix() if self._on_matrices else nullcontext():
             self._run_all(names, write, note)
 

@@ -1,4 +1,4 @@
-"""What an executor is: slots that each run one call at a time, and results as they come."""
+"""The executor: slots that each run one call at a time, and results as they come."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ class Done:
     """A call that has ended.
 
     - `slot`: where it ran.
-    - `value`: what the function returned.
+    - `value`: the result of the function.
     - `failure`: a sentence, where the function raised or its slot died; "" otherwise.
     - `lost`: whether the slot died. The call may go well another time, and the slot has started anew without its state.
     """
@@ -24,9 +24,9 @@ class Done:
 
 
 class Executor(Protocol):
-    """Slots are sticky: what a function keeps in its module stays with the slot, until the slot dies or is closed.
+    """Slots are sticky: the state that a function keeps in its module stays with the slot, until it dies or is closed.
 
-    The caller decides what is done where, and submits a lost call again.
+    The caller decides which slot does which call, and submits a lost call again.
     """
 
     @property
@@ -52,14 +52,14 @@ class Executor(Protocol):
 
 
 class Outcome(NamedTuple):
-    """What came of a call: a value, or a sentence that says why there is none."""
+    """The outcome of a call: a value, or a sentence that says why there is none."""
 
     value: Any
     failure: str
 
 
 def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
-    """Call a function, and turn what it raises into a sentence: not every error can be sent to another process."""
+    """Call a function, and turn an error into a sentence: not every error can be sent to another process."""
     try:
         return Outcome(function(*arguments), "")
     except CuveeError as error:

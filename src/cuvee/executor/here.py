@@ -7,7 +7,7 @@ from cuvee.executor.executor import Done, outcome, refuse_busy
 
 
 class Here:
-    """Runs calls in this process, one after the other."""
+    """Runs calls in this process, in turn."""
 
     slots = 1
 

@@ -1,4 +1,4 @@
-"""A process a slot on this machine. A process that dies is started anew, and one whose parent dies ends by itself."""
+"""A process a slot on this machine. A process that dies is started anew; a child of a dead parent ends by itself."""
 
 import multiprocessing
 import os
@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 5.0
 
 
 class Processes:
-    """Runs calls in `slots` processes, which start with their first call and share nothing with this one.
+    """Runs calls in `slots` processes, which start with their first call and share nothing with this process.
 
     The processes share the cores out: torch and BLAS would otherwise start a thread for every core in each of them.
     """
@@ -79,7 +79,7 @@ class _Slot:
         return None if self._running is None else self._running[0].pid
 
     def send(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        """Send a call to the process. One that has died since its last call is replaced."""
+        """Send a call to the process. A process that has died since its last call is replaced."""
         if self._running is not None and not self._running[0].is_alive():
             self.stop()
         if self._running is None:
@@ -88,7 +88,7 @@ class _Slot:
         self.busy = True
 
     def receive(self, number: int) -> Done:
-        """Return what the call came to, and give up a process that has died."""
+        """Return the outcome of the call, and give up a process that has died."""
         self.busy = False
         try:
             ended = self.connection.recv()

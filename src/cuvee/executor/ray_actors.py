@@ -20,8 +20,8 @@ HINT = "start one with `ray start --head`, and give its address; 'auto' is the o
 class RayActors:
     """Runs calls in actors of the cluster at `address`.
 
-    `slots` is how many; by default one for each GPU of the cluster, or for each processor where it has no GPU. An actor
-    that is lost with its machine is started anew on another one.
+    `slots` is how many; by default a slot for each GPU of the cluster, or for each processor where it has no GPU. An
+    actor that is lost with its machine is started anew on another machine.
     """
 
     def __init__(self, address: str, slots: int | None = None) -> None:
@@ -90,7 +90,7 @@ class RayActors:
 
 
 class _Slot:
-    """What an actor does."""
+    """The work of an actor."""
 
     def call(self, version: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
         """Call a function, if this machine has the caller's version."""
@@ -139,6 +139,6 @@ def _refuse_silence(address: str) -> None:
 
 
 def _line(error: Exception) -> str:
-    """Return the first line of what an error says that is not empty."""
+    """Return the first line of an error's text that is not empty."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:300] if lines else type(error).__name__

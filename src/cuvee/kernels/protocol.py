@@ -26,8 +26,8 @@ ZEROS = 64
 class Above:
     """The entries above a threshold of each model, and of the magnitudes equal to it the first `accept`.
 
-    `seen` [models] counts the equal entries of the blocks so far; the pass over the block raises it. What is
-    not a number is above.
+    `seen` [models] counts the equal entries of the blocks so far; the pass over the block raises it. NaN is
+    above.
     """
 
     threshold: np.ndarray = field(default_factory=lambda: np.empty(0))

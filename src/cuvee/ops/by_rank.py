@@ -15,7 +15,7 @@ from cuvee.ops.survey import Run, Situation, Survey, row_length
 def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple[int, int]:
     """Return the ranks [first, last) from the largest down that are kept of so many elements.
 
-    The `gamma` share of largest ones is left out, and the `density` share below is kept, at least one entry. Where
+    The `gamma` share of largest entries is left out, and the `density` share below is kept, at least one entry. Where
     both do not fit, mergekit leaves out fewer of the largest, the paper keeps fewer.
     """
     kept = kept_count(density, elements, "mergekit")
@@ -27,7 +27,7 @@ def middle(elements: int, density: float, gamma: float, semantics: str) -> tuple
 
 @dataclass(frozen=True)
 class _Between:
-    """Holds of what is above the outer threshold and not above the inner one."""
+    """The entries above the outer threshold and not above the inner threshold."""
 
     outer: Threshold
     inner: Threshold
@@ -60,7 +60,7 @@ class _MiddleOfRows:
 
 
 def _middle_of(stack: Array, s: Situation, length: int, rank_of: Ranks = ranks) -> Array:
-    """Say what is kept of each vector of `length` entries that the stack consists of."""
+    """Return the kept ranks of each vector of `length` entries that the stack consists of."""
     xp = array_namespace(stack)
     keep = []
     for i in range(s.models):

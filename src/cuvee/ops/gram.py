@@ -15,7 +15,7 @@ from cuvee.ops.survey import Constant, Fold, Run, Scope, Situation, Survey, of_o
 def gram_of(scope: Callable[[str, Mapping[str, Any]], Scope], reads: tuple[str, ...] = ()) -> Survey:
     """Make a survey of the models' inner products over what `scope` says: [models, models], in float64 and in NumPy.
 
-    By rows or columns it is [rows or columns, models, models]. These matrices are tiny, and what follows from them is
+    By rows or columns it is [rows or columns, models, models]. These matrices are tiny, and the numbers from them are
     worked out on the host.
     """
 

@@ -1,7 +1,7 @@
-"""Arguments that are statistics of what a tensor is multiplied with: of a model's own inputs on a text.
+"""Arguments that are statistics of a tensor's inputs: of a model's own inputs on a text.
 
-The engine reads them from the folders that a recipe names under `statistics:`. A rule gets one array a model, each read
-when it is asked for, so that one is in memory at a time.
+The engine reads them from the folders that a recipe names under `statistics:`. A rule gets one array a model, read
+when it is asked for, so that a single array is in memory at a time.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -43,7 +43,7 @@ def gram_and_goal(deltas: Array, factors: Sequence[float]) -> tuple[Array, Array
 def fit_to_inputs(stack: Array, grams: Iterable[Array], factors: Sequence[float], off_diagonal: float) -> Array:
     """Return the W that minimises Σ cᵢ‖(W − Wᵢ)Xᵢ‖², as Gram matrices with off-diagonals times `off_diagonal` have it.
 
-    What is solved for is its distance from the mean of `stack` [models, out, in]: directions that no input has stay at
+    The unknown is its distance from the mean of `stack` [models, out, in]: directions that no input has stay at
     the mean. `grams` [in, in] are taken one at a time.
     """
     xp = array_namespace(stack)

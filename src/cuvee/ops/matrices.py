@@ -14,7 +14,7 @@ def in_double(array: Array) -> Array:
 
 
 def numbers(weight: Array, models: int) -> list[float]:
-    """Return one number a model, of one for all or one for each."""
+    """Return one number a model, given a number for all or for each."""
     listed: list[float] = np.broadcast_to(np.asarray(weight, np.float64), (models,)).tolist()
     return listed
 
@@ -35,5 +35,5 @@ def weighted_total(deltas: Array, weight: Array) -> Array:
 
 
 def smaller_side(deltas: Array, full_rank: int | None) -> int:
-    """Return the rank that a matrix can have: that of the whole one, if the deltas are the cores of a small space."""
+    """Return the rank that a matrix can have: that of the whole, if the deltas are the cores of a small space."""
     return int(min(deltas.shape[1:])) if full_rank is None else full_rank

@@ -40,7 +40,7 @@ Scores = Callable[[Block], np.ndarray]
 
 @dataclass(frozen=True)
 class Threshold:
-    """Holds of magnitudes above a threshold, and of the first `accept` of those equal to it. One of each a row."""
+    """Holds of magnitudes above a threshold, and of the first `accept` of those equal to it. A row has its own."""
 
     threshold: np.ndarray
     accept: np.ndarray
@@ -63,7 +63,7 @@ class InOrder(ABC):
 
 @dataclass(frozen=True)
 class AboveInOrder(InOrder):
-    """A pass over what is above a threshold."""
+    """A pass over the entries above a threshold."""
 
     above: Above
     scores: Scores | None
@@ -79,7 +79,7 @@ class AboveInOrder(InOrder):
 
 
 def kept_by(choice: Argument, block: Block) -> Kept:
-    """Return what a choice keeps of a block, in the form that costs kernels least."""
+    """Return a choice of the entries of a block, in the form that costs kernels least."""
     return choice.kept(block) if isinstance(choice, InOrder) else Kept(np.ascontiguousarray(choice.at(block)))
 
 
@@ -90,7 +90,7 @@ def _scored(block: Block, scores: Scores | None) -> Block:
 def largest(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None = None, *, all_equal: bool = False
 ) -> Generator[Fold, Any, Threshold]:
-    """Find what holds of the k largest of each row that is wanted: of equal ones the first, or all with `all_equal`."""
+    """Find the choice of the k largest of each wanted row: of equals the first, or all with `all_equal`."""
     sought = [i for i, (_, count) in enumerate(wanted) if 0 < count < s.elements]
     threshold = np.array([0.0 if count else np.inf for _, count in wanted])
     accept = np.array([EVERY if count else 0 for _, count in wanted])
@@ -124,7 +124,7 @@ def signed_order_statistics(s: Situation, wanted: Sequence[Wanted], scores: Scor
 
 
 def ranks(numbers: Array) -> Array:
-    """Return each entry's place, from 0, from the largest down along the last axis. Of equal ones the first leads.
+    """Return each entry's place, from 0, from the largest down along the last axis. Of equals the first leads.
 
     For numbers that are not negative. By its plain definition: `ranks_by` is faster.
     """
@@ -137,7 +137,7 @@ Ranks = Callable[[Array], Array]
 
 
 def ranks_by(kernels: Kernels) -> Ranks:
-    """Return what does the same as `ranks`, with kernels, for NumPy arrays."""
+    """Return the same as `ranks`, with kernels, for NumPy arrays."""
 
     def ranked(numbers: np.ndarray) -> np.ndarray:
         if numbers.dtype.itemsize == 8:

@@ -1,7 +1,7 @@
 """Rounding that is right on average: up or down at random, the nearer the likelier.
 
 Rounding to the nearest loses every change that is smaller than half a step of the output's type, always to the same
-side. Rounded at random, a number is the exact one in expectation (arXiv:1502.02551, section 4).
+side. Rounded at random, a number is exact in expectation (arXiv:1502.02551, section 4).
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 def round_at_random(values: np.ndarray, uniform: np.ndarray, out: np.ndarray) -> bool:
     """Round `values` into `out`'s type by numbers from [0, 1), one each; return whether all results are finite.
 
-    What the type holds exactly stays as it is. What would round to the largest number of the type does so.
+    A number that the type holds exactly stays. A number that would round to the largest of the type does so.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         near = values.astype(out.dtype)

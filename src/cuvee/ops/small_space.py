@@ -1,7 +1,7 @@
 """The small space that task vectors of low rank live in, such as those of adapters that were added to the weights.
 
 A method that treats all directions alike gives the same there as in the whole matrix, in a fraction of the time. And
-what rounding the weights to 16 bits added to the task vectors, a little in every direction, stays outside.
+the errors of rounding the weights to 16 bits, a little in every direction, stay outside.
 """
 
 from collections.abc import Sequence
@@ -32,12 +32,12 @@ class SmallSpace:
     cores: Array
 
     def lifted(self, core: Array) -> Array:
-        """Return a matrix of the small space as one of the whole."""
+        """Return a matrix of the small space as a matrix of the whole."""
         return self.left @ core @ self.right.T
 
 
 def small_space(deltas: Array, rounding: Sequence[float] = ()) -> SmallSpace | None:
-    """Return the space of `deltas` [models, out, in], or None if one of them is not of low rank.
+    """Return the space of `deltas` [models, out, in], or None if any of them is not of low rank.
 
     `rounding` has for each the energy (squared norm) of the errors that rounding its numbers has made.
     """
@@ -64,7 +64,7 @@ def recognised(matrix: Array, rounding: float = 0.0) -> Spectrum | None:
     """Return the singular values and directions of a matrix of low rank, without rounding errors; None for others.
 
     Directions count if they are stronger than rounding errors of that energy, spread evenly, can make them; and the
-    matrix is of low rank if what is left has no more energy than such errors. The search looks at a few random
+    matrix is of low rank if the rest has no more energy than such errors. The search looks at a few random
     mixtures of the columns and goes on to more while the energy found says that the rank may be low.
     """
     xp = array_namespace(matrix)
@@ -105,7 +105,7 @@ def _mixture(rows: int, columns: int) -> np.ndarray:
 
 
 def _above_rounding(found: Spectrum, shape: tuple[int, int], rounding: float) -> Spectrum:
-    """Leave out what evenly spread errors can make: their largest singular value is (√out + √in) times their rms."""
+    """Leave out the reach of evenly spread errors: their largest singular value is (√out + √in) times their rms."""
     xp = array_namespace(found.values)
     out, size = shape
     floor = (out**0.5 + size**0.5) * (_MARGIN * rounding / (out * size)) ** 0.5

@@ -1,4 +1,4 @@
-"""Surveys that decide which entries of the task vectors are kept, and by what the kept ones are multiplied."""
+"""Surveys that decide which entries of the task vectors are kept, and by how much kept entries are multiplied."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ class Masks:
         self._bits: dict[int, np.ndarray] = {}
 
     def get(self, block: Block, draw: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the mask [models, n] of a block: the one that is remembered, or else the one drawn."""
+        """Return the mask [models, n] of a block: the remembered mask, or else a new draw."""
         count = block.models * block.size
         if block.start in self._bits:
             mask = np.unpackbits(self._bits[block.start], count=count)
@@ -129,7 +129,7 @@ def _rescale(s: Situation) -> Run:
 
 
 def _magnitudes(keep: Supplied, models: int) -> Fold:
-    """Return a fold into the sums of each model's magnitudes [2, models]: of all, and of the kept ones."""
+    """Return a fold into the sums of each model's magnitudes [2, models]: of all, and of the kept entries."""
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state

@@ -1,8 +1,8 @@
 """Singular values and directions of a matrix, from the eigenvalues of its smaller Gram matrix in float64.
 
-That takes a fraction of the time of a singular value decomposition, on a processor and on a GPU. What it costs is
-accuracy in directions far weaker than the strongest one. Those at or below `CUT` of it are taken for zero: in a matrix
-of low rank they are rounding errors, and what gives every direction the same strength would blow them up.
+That takes a fraction of the time of a singular value decomposition, on a processor and on a GPU. The price is
+accuracy in directions far weaker than the strongest. Those at or below `CUT` of it are taken for zero: in a matrix
+of low rank they are rounding errors, and a method that gives every direction the same strength would blow them up.
 """
 
 from typing import NamedTuple

@@ -33,7 +33,7 @@ class Stepwise:
 
 @dataclass(frozen=True)
 class Steps:
-    """Elements `start` and following of a tensor: `models` [models, n], and `base` [n] if there is one.
+    """Elements `start` and following of a tensor: `models` [models, n], and `base` [n] if there is a base.
 
     All numbers are float32 that `dtype`, of 16 bits, holds.
     """
@@ -46,7 +46,7 @@ class Steps:
     start: int = 0
 
     def rounded(self, numbers: Any) -> np.ndarray:
-        """Return what `dtype` makes of numbers."""
+        """Return numbers rounded to `dtype`."""
         result = np.array(numbers, np.float32, order="C")
         self.kernels.round_to(result.reshape(-1), self.dtype)
         return result
@@ -111,7 +111,7 @@ class Sums:
         return merged
 
     def _run(self, block: Steps) -> tuple[np.ndarray | None, np.ndarray]:
-        """Return the block's part of the first sum that is not known, or else what the rule returns."""
+        """Return the block's part of the first unknown sum, or else the result of the rule."""
         run = self.rule(block)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # it is seen in the result
             try:

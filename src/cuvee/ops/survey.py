@@ -1,7 +1,7 @@
 """Surveys: numbers about a tensor (or the whole model) that a rule needs before it can work element by element.
 
 A survey is a generator. It yields `Fold`s, streaming reductions which the engine runs over the blocks and whose result
-it sends back, and returns a `Supplied`: what makes the rule's argument for any block. `whole` is the same thing by its
+it sends back, and returns a `Supplied`, which makes the rule's argument for any block. `whole` is the same thing by its
 plain definition, on a whole tensor of any array library.
 """
 
@@ -21,14 +21,14 @@ FLOAT32 = np.dtype(np.float32)
 
 
 class Supplied(Protocol):
-    """What a survey found."""
+    """The result of a survey."""
 
     def begin(self) -> "Argument":
         """Begin a pass over the blocks of a tensor, which are visited in order."""
 
 
 class Argument(Protocol):
-    """What makes the rule's argument for each block of a pass."""
+    """Makes the rule's argument for each block of a pass."""
 
     def at(self, block: Block) -> Array: ...
 
@@ -48,9 +48,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Situation:
-    """What a survey may know: the numbers of models and elements, the settings, and what earlier surveys found.
+    """The knowledge of a survey: the numbers of models and elements, the settings, and the results of earlier surveys.
 
-    `room` is how many bytes it may keep beyond what it says that it `holds`, to save time.
+    `room` is how many bytes it may keep beyond those that it says that it `holds`, to save time.
     """
 
     models: int
@@ -75,7 +75,7 @@ Run = Generator[Fold, Any, Supplied]
 
 @dataclass(frozen=True)
 class Survey:
-    """One survey. `scope` says over what it runs, `passes` how often at most it reads, `reads` the settings it uses.
+    """A survey. `scope` says where it runs, `passes` how often at most it reads, `reads` the settings it uses.
 
     `unit` gives the elements that must stay together in a block for a shape, semantics and settings; `holds` the bytes
     kept for a number of models beyond a few numbers a model.
@@ -91,7 +91,7 @@ class Survey:
 
 
 def row_length(shape: tuple[int, ...]) -> int:
-    """Return the length of the last axis; a single number is a row of one."""
+    """Return the length of the last axis; a single number is a row of length 1."""
     return max(shape[-1], 1) if shape else 1
 
 
@@ -109,7 +109,7 @@ class Constant:
 
 
 def of_one_tensor(a: Any, b: Any) -> Any:
-    """Refuse to join what belongs to one tensor with what belongs to another."""
+    """Refuse to join the findings of a tensor with those of another."""
     raise AssertionError("this is about one tensor")
 
 

@@ -1,6 +1,6 @@
 """The stages of generalised task arithmetic: sparsify -> rescale -> weight -> elect signs -> combine.
 
-Each stage takes arrays of any library, or the `TaskVectors` of a block: then it only notes what is to be done, and the
+Each stage takes arrays of any library, or the `TaskVectors` of a block: then it only notes the work to do, and the
 kernels do all stages in one pass.
 """
 
@@ -27,7 +27,7 @@ class TaskVectors:
 
 @dataclass(frozen=True)
 class WeightedSum:
-    """What `weighted_sum` makes of a block."""
+    """The result of `weighted_sum` for a block."""
 
     deltas: TaskVectors
     weight: np.ndarray
@@ -41,7 +41,7 @@ class WeightedSum:
 
 @dataclass(frozen=True)
 class ElectedSum:
-    """What `elected_sum` makes of a block."""
+    """The result of `elected_sum` for a block."""
 
     deltas: TaskVectors
     weight: np.ndarray
@@ -79,7 +79,7 @@ def task_vectors(block: Block) -> TaskVectors:
 
 
 def sparse(deltas: Any, keep: Array, scale: Array) -> Any:
-    """Zero what is not kept and multiply the rest by `scale`, one number a model or one an entry."""
+    """Zero the entries that are not kept and multiply the rest by `scale`, a number for each model or entry."""
     if isinstance(deltas, TaskVectors):
         kept = keep if isinstance(keep, Kept) else Kept(np.ascontiguousarray(keep))
         return replace(deltas, kept=kept, factor=np.asarray(scale, np.float64))
@@ -101,7 +101,7 @@ def mean_where(deltas: Array, counted: Array) -> Array:
 
 
 def shares_where(deltas: Array, counted: Array) -> Array:
-    """Return what each model adds to the average of an entry over the models in which it is counted."""
+    """Return the part of each model in the average of an entry over the models in which it is counted."""
     xp = array_namespace(deltas)
     count = sum_models(xp.astype(counted, deltas.dtype))
     shares = deltas / xp.where(count == 0, xp.ones_like(count), count)

@@ -1,4 +1,4 @@
-"""What a method does to a matrix, in numbers from which time and memory are forecast."""
+"""The work of a method on a matrix, in numbers from which time and memory are forecast."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class Work:
     """Operations of matrix products and solutions, sizes of eigendecompositions, and numbers of float64 held at once.
 
-    What is held counts beyond the task vectors themselves.
+    Held memory counts beyond the task vectors themselves.
     """
 
     operations: float
@@ -15,7 +15,7 @@ class Work:
     held: int
 
     def __add__(self, other: "Work") -> "Work":
-        """Return the work of one after the other: what the first held is free by then."""
+        """Return the work of both in turn: the memory of the first is free by then."""
         return Work(
             self.operations + other.operations,
             self.decompositions + other.decompositions,

@@ -1,4 +1,4 @@
-"""What a search proposes: the anchors first, then the arms in turn, of which the weaker half leaves twice.
+"""The proposals of a search: the anchors first, then the arms in turn, of which the weaker half leaves twice.
 
 An arm is a method with a sampler of its own, because no sampler learns well over spaces that change with the method. At
 a quarter and at a half of the budget the arms whose best candidate is in the lower half stop.
@@ -39,7 +39,7 @@ class ArmState:
 
 
 class Arms:
-    """The proposer of a search. State: which anchors are left, and what the arms have heard."""
+    """The proposer of a search. State: the anchors that are left, and the news that the arms have heard."""
 
     def __init__(self, space: WrittenSpace, folder: Path) -> None:
         self._space = space
@@ -50,7 +50,7 @@ class Arms:
         self._scale, self._scale_value = 1.0, -math.inf
 
     def propose(self, number: int, spent: float) -> Proposal | None:
-        """Return the next anchor, or what the arm that was asked least proposes."""
+        """Return the next anchor, or the proposal of the arm that was asked least."""
         if self._anchors:
             return self._anchors.pop(0)
         self._halve(spent)
@@ -66,7 +66,7 @@ class Arms:
         return self._proposal(state, values, number)
 
     def proposed(self, candidate: Candidate) -> None:
-        """Note what an earlier process proposed."""
+        """Note a proposal of an earlier process."""
         if not candidate.arm:
             self._anchors.pop(0)
             return
@@ -76,7 +76,7 @@ class Arms:
         state.asked += 1
 
     def tell(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Hear what a candidate is worth. A failed one teaches nothing."""
+        """Hear the value of a candidate. A failed candidate teaches nothing."""
         if outcome.value is None or outcome.state == "failed":
             return
         if not candidate.arm:
@@ -114,7 +114,7 @@ class Arms:
         return [values] if values != arm.default else []
 
     def _halve(self, spent: float) -> None:
-        """Stop the weaker half of the arms when a quarter, and when half, of what the anchors left is gone."""
+        """Stop the weaker half of the arms when a quarter, and when half, of the budget after the anchors is gone."""
         if self._anchors_spent is None:
             self._anchors_spent = spent
         share = (spent - self._anchors_spent) / (1 - self._anchors_spent)
@@ -127,7 +127,7 @@ class Arms:
 
 
 def anchors_of(space: WrittenSpace, folder: Path) -> list[Proposal]:
-    """Return what every search is compared with: parents, their average, a line of scales, recipes from files."""
+    """Return the anchors that every search is compared with: parents, their average, a line of scales, files."""
     anchors: list[Proposal] = []
     for anchor in space.anchors:
         if anchor == "parents":

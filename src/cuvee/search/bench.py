@@ -28,7 +28,7 @@ class Entrant:
     """A model of the final table, with its scores on the items to choose by and on those to report on, by task.
 
     `kind` is base, expert or blend; `method` is how a blend was made, with its scale, "" for a parent. `seconds` is
-    what it took to measure it while searching.
+    the cost of measuring it while searching.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a bench found. Entrants are the parents, in order, and then the blends, the best one to choose by first.
+    """The result of a bench. Entrants are the parents, in order, and then the blends, the best to choose by first.
 
     `gaps` are the blends minus the best parent on the items to report on, by name; `significance` are their p-values
-    after Holm's correction for as many blends. `tried` is how many recipes were tried, `cost` what they answered.
+    after Holm's correction for as many blends. `tried` is how many recipes were tried, `cost` how much they answered.
     """
 
     setting: Setting
@@ -89,7 +89,7 @@ def bench(
     progress: Progress = SILENT,
     heard: Callable[[Raced], None] = lambda raced: None,
 ) -> Bench:
-    """Try every method that fits a family, and rank the best setting of each; go on with what `out` has.
+    """Try every method that fits a family, and rank the best setting of each; go on with the results in `out`.
 
     `heard` is told of each candidate that has ended. Raises RecipeError and SearchError.
     """
@@ -146,7 +146,7 @@ def _ranked(setting: Setting, journal: Journal, slots: Slots, race: Race, clock:
 
 def holm(significance: Mapping[str, float]) -> dict[str, float]:
     """Return p-values corrected for as many comparisons as there are (S. Holm, Scandinavian Journal of Statistics 6,
-    1979): the smallest times their number, the next times one less, and none below the one before."""
+    1979): the smallest times their number, the next times one less, and none below the value before."""
     corrected: dict[str, float] = {}
     highest = 0.0
     ordered = sorted(significance, key=lambda name: significance[name])
@@ -158,7 +158,7 @@ def holm(significance: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass
 class _Watched:
-    """Moves the bar on, and tells of each candidate once. State: what has been told."""
+    """Moves the bar on, and tells of each candidate once. State: the candidates that it told of."""
 
     bar: Bar
     heard: Callable[[Raced], None]
@@ -173,7 +173,7 @@ class _Watched:
 
 
 def _best_of_each(race: Race) -> list[Raced]:
-    """Return the best fully measured candidate of each method, the best first; the average is one of them."""
+    """Return the best fully measured candidate of each method, the best first; the average counts as a method."""
     best: dict[str, Raced] = {}
     for raced in race.done.values():
         if raced.is_measured and not raced.is_parent:

@@ -1,7 +1,7 @@
 """The winner of a search: chosen on items that the search did not see, reported on items that the choice did not see.
 
 `pick` decides on the select items (L) who goes on; only those need to answer the report items (R). `choose` then says
-whether the winner beats the anchors, which are what one has without a search: the parents, and recipes with their
+whether the winner beats the anchors, which everybody has without a search: the parents, and recipes with their
 defaults. Nothing is decided on R but that.
 """
 
@@ -61,7 +61,7 @@ class Optimism:
 
 @dataclass(frozen=True)
 class Versus:
-    """The picked candidate minus another one, on the report items."""
+    """The picked candidate minus another, on the report items."""
 
     role: Role
     name: str
@@ -70,7 +70,7 @@ class Versus:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a search came to.
+    """The outcome of a search.
 
     `picked` is the candidate that is best on the select items; `search`, `select` and `report` are its scores on the
     three parts. `winner` is the recipe to use: `picked`, or an anchor where the search `found` nothing. `luck` is what
@@ -163,15 +163,15 @@ def choose(
 def optimism(search: Estimate, report: Estimate) -> Optimism:
     """Return the score on the search items minus that on new ones, of which the report items are an estimate.
 
-    The first is a fixed number: only what the second may be on all items makes the interval.
+    The first is a fixed number: only the possible values of the second on all items make the interval.
     """
     return Optimism(search.value - report.value, search.value - report.high, search.value - report.low)
 
 
 def luck_alone(search: Sequence[Scores], weights: Weights) -> float:
-    """Return what the best of equally good candidates gains by luck: s * E[max of T normals].
+    """Return the gain by luck of the best of equally good candidates: s * E[max of T normals].
 
-    s is the standard error of a candidate's score beside the others' on the same items: what is left of the scores when
+    s is the standard error of a candidate's score beside the others' on the same items: the rest of the scores when
     each item's and each candidate's mean are taken away. Items that are hard for all move all candidates alike, so they
     make nobody lucky.
     """

@@ -1,4 +1,4 @@
-"""Several objectives: the candidates that no other one clearly beats in all of them, and how much they cover.
+"""Several objectives: the candidates that no other clearly beats in all of them, and how much they cover.
 
 Each objective is a weighted mean over items, between 0 and 1, larger is better. "Clearly" is the bound by which a race
 drops a candidate, on the paired differences of the same items: so chance alone pushes nobody off the front.
@@ -21,7 +21,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Objective:
-    """What is to be large: `scores` by candidate and task, item by item, and the weights of the tasks."""
+    """A quantity to make large: `scores` by candidate and task, item by item, and the weights of the tasks."""
 
     name: str
     scores: Mapping[str, Scores]
@@ -30,7 +30,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class Point:
-    """One candidate of the front, and its value in each objective.
+    """A candidate of the front, and its value in each objective.
 
     `outer` points have the highest values; no other reaches them in all objectives. The others stay because the
     difference may be chance.
@@ -52,7 +52,7 @@ class Covered:
 
 @dataclass(frozen=True)
 class Front:
-    """The points that stay, outer ones first, then by the first objective, and what they cover above `reference`."""
+    """The points that stay, outer points first, then by the first objective; the volume above `reference`."""
 
     objectives: tuple[str, ...]
     points: tuple[Point, ...]
@@ -65,7 +65,7 @@ def front(objectives: Sequence[Objective], *, reference: Sequence[float] | None 
 
     `reference` is the corner from which the hypervolume is counted, 0 in each objective unless it is given; the other
     corner is 1. Two candidates whose scores are the same to the item both stay. Raises ValueError without objectives,
-    or where one lacks a candidate.
+    or where any lacks a candidate.
     """
     names = _names(objectives)
     corner = _corner(reference, len(objectives))
@@ -78,7 +78,7 @@ def front(objectives: Sequence[Objective], *, reference: Sequence[float] | None 
 
 
 def hypervolume(points: Array, reference: Sequence[float]) -> float:
-    """Return the volume between `reference` and what any of the points, [points, objectives], reaches.
+    """Return the volume between `reference` and the reach of any of the points, [points, objectives].
 
     It is cut into slices along the last objective, from the highest point down (While et al., "A faster algorithm for
     calculating hypervolume", IEEE Transactions on Evolutionary Computation 10, 2006).
@@ -101,7 +101,7 @@ def hypervolume(points: Array, reference: Sequence[float]) -> float:
 
 
 def _area(points: Array, reference: Sequence[float]) -> float:
-    """Sum what each point adds above those that reach further along the first objective."""
+    """Sum the volume that each point adds above those that reach further along the first objective."""
     falling = points[np.argsort(-points[:, 0], kind="stable")]
     heights = np.maximum.accumulate(falling[:, 1])
     added = np.diff(heights, prepend=reference[1])
@@ -180,7 +180,7 @@ def _covered(objectives: Sequence[Objective], names: Sequence[str], corner: Sequ
 
 
 def _task_draws(objectives: Sequence[Objective], names: Sequence[str], task: str, seed: int) -> Array:
-    """Draw what one task adds to each point in each objective, [draws, points, objectives]."""
+    """Draw the part of a task in each point and each objective, [draws, points, objectives]."""
     added = np.zeros((DRAWS, len(names), len(objectives)))
     users = [place for place, objective in enumerate(objectives) if task in objective.weights]
     columns = [objectives[place].scores[name][task] for place in users for name in names]

@@ -17,7 +17,7 @@ Identity = Mapping[str, tuple[int, str, int | None]]
 
 
 class HeldModels:
-    """The tensors of models by reference. `room_bytes` is what they may take together; the rest is read from files.
+    """The tensors of models by reference. `room_bytes` bounds them together; the rest is read from files.
 
     Whoever opens a model again reads the same tensors: a model whose files have changed since is refused.
     """

@@ -1,4 +1,4 @@
-"""Which dimensions of an arm mattered: PED-ANOVA over what its candidates were worth.
+"""Which dimensions of an arm mattered: PED-ANOVA over the values of its candidates.
 
 S. Watanabe, A. Bansal and F. Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
 Subspaces", IJCAI 2023. A dimension is important if the best tenth of the candidates lies elsewhere in it than all do.

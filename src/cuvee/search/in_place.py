@@ -25,14 +25,14 @@ Place = torch.Tensor
 
 @dataclass(frozen=True)
 class Places:
-    """The places of each tensor, and for tensors that share theirs with another one, the name of that one."""
+    """The places of each tensor, and for tensors that share theirs with another, the name of that other."""
 
     places: Mapping[str, tuple[Place, ...]]
     twins: Mapping[str, str]
 
 
 class Unlike(Exception):
-    """A tensor has no place of its own in the network, or another one than its name says."""
+    """A tensor has no place of its own in the network, or another place than its name says."""
 
 
 class Untied(Exception):
@@ -158,7 +158,7 @@ class InPlace:
 
 
 class Compared:
-    """Compares merged tensors with what a network has in their places."""
+    """Compares merged tensors with the tensors of a network in their places."""
 
     def __init__(self, steps: Sequence[MergeStep], places: Places) -> None:
         self._places = places

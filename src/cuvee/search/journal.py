@@ -1,7 +1,7 @@
-"""The journal of a search: what was asked, what was answered, what became of it; the only truth on disk.
+"""The journal of a search: questions, answers, outcomes; the only truth on disk.
 
-`candidates.jsonl` has a line when a candidate is proposed and one when it is done; `items/NUMBER.jsonl` a line for
-each stretch of items that it has answered; `select` and `report` hold what finalists answered of the other two parts.
+`candidates.jsonl` has a line when a candidate is proposed and a line when it is done; `items/NUMBER.jsonl` a line for
+each stretch of items that it has answered; `select` and `report` hold the finalists' answers of the other two parts.
 A line counts once its newline is there. A killed search leaves at most one torn line in a file; the journal cuts it off
 when it is opened again.
 """
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Block:
-    """What a candidate answered in a stretch of blocks: the score of each item by task, in the order of the items.
+    """The answers of a candidate in a stretch of blocks: the score of each item by task, in the order of the items.
 
     `number` is that of the first block, `blocks` how many there are.
     """
@@ -60,10 +60,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a candidate.
+    """The outcome of a candidate.
 
-    `value` is what its arm was told, None where it failed; `reason` says why it ended. With several objectives the arm
-    was told `worth`, a number for each.
+    `value` is the number that its arm was told, None where it failed; `reason` says why it ended. With several
+    objectives the arm was told `worth`, a number for each.
     """
 
     number: int
@@ -93,7 +93,7 @@ class Journal:
                 _cut(file)
 
     def events(self) -> Iterator[Event]:
-        """Give what happened, in order."""
+        """Give the events, in order."""
         for line in _lines(self.folder / CANDIDATES):
             if line.pop("event") == "asked":
                 yield Candidate(**line)
@@ -113,7 +113,7 @@ class Journal:
         _append(self._file(part, number), asdict(block))
 
     def done(self, outcome: Outcome) -> None:
-        """Note what became of a candidate."""
+        """Note the outcome of a candidate."""
         _append(self.folder / CANDIDATES, {"event": "done", **asdict(outcome)}, durable=True)
 
     def _file(self, part: Part, number: int) -> Path:
@@ -121,9 +121,9 @@ class Journal:
 
 
 def open_journal(folder: Path, head: Mapping[str, Any], *, fresh: bool = False) -> Journal:
-    """Open a search's folder, a new one or one to go on with.
+    """Open a search's folder, a new folder or an interrupted search.
 
-    `head` is what must not have changed: space, tasks, models, code. Raises RecipeError where it has, unless `fresh`
+    `head` must not have changed: space, tasks, models, code. Raises RecipeError where it has, unless `fresh`
     starts anew.
     """
     file = folder / HEAD
@@ -147,7 +147,7 @@ def open_journal(folder: Path, head: Mapping[str, Any], *, fresh: bool = False) 
 
 
 def _clear(folder: Path) -> None:
-    """Remove a search, its head last, so that half of one is never taken for a whole."""
+    """Remove a search, its head last, so that half of it is never taken for a whole."""
     for part in PARTS:
         for file in (folder / part).glob("*.jsonl"):
             file.unlink()

@@ -1,4 +1,4 @@
-"""Several objectives in a race: what a candidate is worth in each, and whether another is clearly better in all.
+"""Several objectives in a race: a candidate's value in each, and whether another is clearly better in all.
 
 Each objective is a weighted mean over the items of some tasks, so that the bound of `racing` holds for it.
 """
@@ -11,7 +11,7 @@ Weights = Mapping[str, float]
 
 
 def worth(scores: Scores, incumbent: Scores | None, objectives: Sequence[Weights]) -> tuple[float, ...]:
-    """Return what a candidate is worth in each objective: the incumbent's value plus the paired difference from it."""
+    """Return a candidate's value in each objective: the incumbent's value plus the paired difference from it."""
     if incumbent is None:
         return tuple(weighted_mean(scores, weights) for weights in objectives)
     return tuple(_look(scores, incumbent, weights).told for weights in objectives)

@@ -1,8 +1,8 @@
-"""What a bench proposes: every method that fits, in the order of its promise, each with its scale on a line.
+"""The proposals of a bench: every method that fits, in the order of its promise, each with its scale on a line.
 
 First each method has one try, at a scale that suits most families. Then the scale of the best method is moved up and
-down by a factor until the best one has a worse neighbour on both sides, so the line has no edge; then that of the next
-best; then the best few once more, in finer steps. The order and the first scales are those of the tables in
+down by a factor until the best scale has a worse neighbour on both sides, so the line has no edge; then that of the
+next best; then the best few once more, in finer steps. The order and the first scales are those of the tables in
 docs/explanation/which-method.md.
 """
 
@@ -28,7 +28,7 @@ LEAST_SCALE, MOST_SCALE = 0.02, 50.0
 
 @dataclass(frozen=True)
 class Way:
-    """A method with what it is told beside its scale, a modifier, a repair. `scale` is where its line begins, None for
+    """A method with its settings beside its scale, a modifier, a repair. `scale` is where its line begins, None for
     methods without one."""
 
     name: str
@@ -80,7 +80,7 @@ REPAIRS = (
 
 @dataclass
 class Line:
-    """A way in a running bench: what its scales were worth. A scale that is under way has the value None."""
+    """A way in a running bench: the values of its scales. A scale that is under way has the value None."""
 
     way: Way
     values: dict[float, float | None] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Line:
 
 
 class Promise:
-    """The proposer of a bench. State: what is left of the parents, and a line for each way."""
+    """The proposer of a bench. State: the parents that are left, and a line for each way."""
 
     def __init__(self, space: WrittenSpace) -> None:
         self._space = space
@@ -120,11 +120,11 @@ class Promise:
 
     @property
     def ways(self) -> tuple[Way, ...]:
-        """Return what is tried, in order."""
+        """Return the ways to try, in order."""
         return tuple(line.way for line in self._lines.values())
 
     def propose(self, number: int, spent: float) -> Proposal | None:
-        """Return the next parent; then a way that has had no try; then a neighbour of a good one's best scale."""
+        """Return the next parent; then a way that has had no try; then a neighbour of the best scale of a good way."""
         if self._anchors:
             return self._anchors.pop(0)
         for line in self._lines.values():
@@ -142,14 +142,14 @@ class Promise:
         return None
 
     def proposed(self, candidate: Candidate) -> None:
-        """Note what an earlier process proposed."""
+        """Note a proposal of an earlier process."""
         if not candidate.arm:
             self._anchors.pop(0)
             return
         self._lines[candidate.arm].values[_scale_of(candidate)] = None
 
     def tell(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Hear what a candidate is worth; a failed one is worth nothing, and its line ends there."""
+        """Hear the value of a candidate; a failed candidate is worth nothing, and its line ends there."""
         if candidate.arm:
             failed = outcome.state == "failed" or outcome.value is None
             self._lines[candidate.arm].values[_scale_of(candidate)] = -math.inf if failed else outcome.value

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class RememberingTokenizer:
-    """Tokenises texts as the tokenizer within does, and remembers them; all else is left to that one."""
+    """Tokenises texts as the tokenizer within does, and remembers them; all else is left to that tokenizer."""
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer

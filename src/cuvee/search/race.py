@@ -1,4 +1,4 @@
-"""The race: candidates answer blocks of items, in as many slots as there are, and the bad ones leave early.
+"""The race: candidates answer blocks of items, in as many slots as there are, and bad candidates leave early.
 
 A slot works on one candidate at a time. After each block the race compares the candidate with the incumbent, the best
 of those that have answered everything, on the items that both have answered. Only this process writes the journal, so a
@@ -27,7 +27,7 @@ TRIES = 3
 
 @dataclass(frozen=True)
 class Proposal:
-    """What a proposer would have measured."""
+    """A candidate that a proposer would have measured."""
 
     arm: str
     name: str
@@ -37,16 +37,16 @@ class Proposal:
 
 
 class Proposer(Protocol):
-    """Says what to try next. It hears of everything, also of what an earlier process did."""
+    """Says which candidate to try next. It hears of everything, also of the proposals of an earlier process."""
 
     def propose(self, number: int, spent: float) -> Proposal | None:
         """Return the next proposal, or None when there is nothing left. `spent` is the share of the budget, 0 to 1."""
 
     def proposed(self, candidate: Candidate) -> None:
-        """Note what an earlier process proposed."""
+        """Note a proposal of an earlier process."""
 
     def tell(self, candidate: Candidate, outcome: Outcome) -> None:
-        """Hear what became of a candidate."""
+        """Hear the outcome of a candidate."""
 
 
 class Measurer(Protocol):
@@ -146,7 +146,7 @@ class Raced:
 
 
 class Race:
-    """Runs candidates against each other. State: the incumbent, what runs, what is done, what it cost.
+    """Runs candidates against each other. State: the incumbent, the running and the finished candidates, the cost.
 
     `blocks` are the search items in the order in which everyone meets them, `weights` those of the tasks. With `racing`
     off, everyone answers everything. With several `objectives`, weights of tasks each, a candidate's value is still
@@ -197,7 +197,7 @@ class Race:
         return sum(len(ids) for block in self.blocks for ids in block.values())
 
     def run(self, measurer: Measurer, spent: Callable[["Race"], float]) -> None:
-        """Propose and measure until `spent` says 1 or the proposer has nothing left, and what runs has ended."""
+        """Propose and measure until `spent` says 1 or the proposer has nothing left, and all candidates have ended."""
         idle = set(range(measurer.slots))
         while True:
             for slot in sorted(idle):

@@ -1,6 +1,6 @@
-"""Drops a bad candidate after few items, and never a good one by looking often.
+"""Drops a bad candidate after few items, and never a good candidate by looking often.
 
-A candidate and the incumbent, the best of the fully measured ones, answer the same items. Their difference is compared
+A candidate and the incumbent, the best of the fully measured, answer the same items. Their difference is compared
 with a bound that holds at all sample sizes at once, the normal mixture: H. Robbins, "Statistical methods related to the
 law of the iterated logarithm", Annals of Mathematical Statistics 41 (1970); in the form of Howard, Ramdas, McAuliffe
 and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences", Annals of Statistics 49 (2021), eq. 14.
@@ -37,11 +37,11 @@ UNSEEN = 0.5
 
 @dataclass(frozen=True)
 class Race:
-    """One look at a candidate.
+    """A look at a candidate.
 
     `difference` is candidate minus incumbent over the `items` that both have answered, weighted by task,
     `standard_error` its own, and `radius` how far it may be from the truth at any look. `told` is the incumbent's score
-    on all items plus the difference: what a sampler should hear of the candidate, as its raw partial mean depends on
+    on all items plus the difference: the value for a sampler, as the candidate's raw partial mean depends on
     which items came first.
     """
 
@@ -65,11 +65,11 @@ class Paired:
 def decision(
     candidate: Scores, incumbent: Scores, weights: Mapping[str, float], *, least: int = LEAST_ITEMS, span: float = 1.0
 ) -> Race:
-    """Look at a candidate whose scores are the first ones of the incumbent's items, task by task.
+    """Look at a candidate whose scores are the first of the incumbent's items, task by task.
 
     `incumbent` holds all search items in the order in which candidates meet them. No candidate with fewer than `least`
-    items is dropped, nor one that has answered all. `span` is how far apart two scores of an item can be. Raises
-    ValueError where the tasks differ, a task has no item yet, or a score is not finite.
+    items is dropped, nor a candidate that has answered all. `span` is how far apart two scores of an item can be.
+    Raises ValueError where the tasks differ, a task has no item yet, or a score is not finite.
     """
     _check(candidate, incumbent, weights)
     differences = [
@@ -93,8 +93,8 @@ def relative_radius(items: int, *, q: float = Q, a: float = A) -> float:
 def paired_differences(differences: Sequence[NDArray[Any]], weights: Sequence[float], *, span: float = 1.0) -> Paired:
     """Average differences over tasks. `differences` has one array a task, [*runs, items].
 
-    The variance is that within the tasks, so a candidate that gains on one and loses on another is not called noisy.
-    The widened one counts half an item more, with a difference of `span` and in the task where an item weighs most.
+    The variance is that within the tasks, so a candidate that gains on some and loses on others is not called noisy.
+    The widened variance counts half an item more, with a difference of `span`, in the task where an item weighs most.
     """
     share = np.asarray(weights, dtype=np.float64) / sum(weights)
     value = np.zeros(differences[0].shape[:-1])
@@ -113,7 +113,7 @@ def weighted_mean(scores: Scores, weights: Mapping[str, float]) -> float:
 
 
 def _spread(task: NDArray[Any]) -> Array:
-    """Return the variance of a task's differences. One alone says nothing of it; its square stands for it."""
+    """Return the variance of a task's differences. A single difference says nothing of it; its square stands for it."""
     if task.shape[-1] == 1:
         return np.asarray(task[..., 0] ** 2, dtype=np.float64)
     return np.asarray(task.var(axis=-1, ddof=1), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""What a search shows while it runs and when it ends: `report.json`, from which the page is drawn.
+"""The figures that a search shows while it runs and when it ends: `report.json`, from which the page is drawn.
 
-Scores are fractions of 1, larger is better; one without an interval is a mean over items.
+Scores are fractions of 1, larger is better; a score without an interval is a mean over items.
 """
 
 import os
@@ -24,7 +24,7 @@ State = Literal["running", "measured", "dropped", "failed"]
 
 @dataclass(frozen=True)
 class TaskItems:
-    """How many items of a task are in each part. `report_task` names the task that holds those of the last one."""
+    """How many items of a task are in each part. `report_task` names the task that holds those of the last part."""
 
     name: str
     weight: float
@@ -36,7 +36,7 @@ class TaskItems:
 
 @dataclass(frozen=True)
 class Dimension:
-    """One number or choice that candidates differ in: a range from `low` to `high`, or `choices`."""
+    """A number or choice that candidates differ in: a range from `low` to `high`, or `choices`."""
 
     name: str
     low: float | None = None
@@ -60,11 +60,11 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One recipe that the search tried.
+    """A recipe that the search tried.
 
-    `value` is what the sampler was told, with the `standard_error` of the difference from the incumbent; on all search
-    items it is the score itself. `items` and `tokens` count what was measured, `reason` says why a candidate was
-    dropped or failed. `select` is the score of a finalist on the select items. `anchor` marks what one has without a
+    `value` is the number that the sampler was told, with the `standard_error` of the difference from the incumbent; on
+    all search items it is the score itself. `items` and `tokens` count the answers, `reason` says why a candidate was
+    dropped or failed. `select` is the score of a finalist on the select items. `anchor` marks recipes that need no
     search.
     """
 
@@ -94,7 +94,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Cost:
-    """What the search took: items and tokens through the models, seconds by the clock.
+    """The cost of the search: items and tokens through the models, seconds by the clock.
 
     They hold everything that was measured, selection and report as well.
     """
@@ -160,7 +160,7 @@ _REPORT = TypeAdapter(SearchReport)
 
 
 def write_report(report: SearchReport, folder: Path) -> Path:
-    """Write `report.json` in one go, and return its path. The same report gives the same bytes."""
+    """Write `report.json` in a single step, and return its path. The same report gives the same bytes."""
     ordered = replace(report, candidates=tuple(sorted(report.candidates, key=lambda each: each.number)))
     path = folder / REPORT_FILE
     partial = path.with_name(f".{path.name}.partial")

@@ -1,7 +1,7 @@
 """A model that stays loaded while recipes are merged into it: a candidate of a search never touches the disk.
 
 The first recipe of a form is merged to a temporary folder and loaded from there, as anybody would do it. The network is
-then the one into which later recipes of that form are merged, by the same planner and the same workers.
+then the model into which later recipes of that form are merged, by the same planner and the same workers.
 """
 
 import json
@@ -56,7 +56,7 @@ ITEMS_COMPARED = 25
 
 @dataclass(frozen=True)
 class Setup:
-    """What a resident model is made of: references and paths only, so that it can be sent to another process.
+    """The parts of a resident model: references and paths only, so that it can be sent to another process.
 
     - `models`: references of the models that recipes use.
     - `tasks`: names of bundled tasks, or files.
@@ -81,7 +81,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a candidate scored: the main metric of each item, in the order in which items were asked for, by task.
+    """The scores of a candidate: the main metric of each item, in the order in which items were asked for, by task.
 
     `digest` is that of the merged weights, `tokens` were read and written, `seconds` went by in merging and answering.
     """
@@ -95,7 +95,7 @@ class Measured:
 class Resident:
     """A network in which the weights change, the models that are merged into it, and the tasks that it is asked.
 
-    `notes` say what a reader should know: why candidates are not merged in place, if so.
+    `notes` tell a reader why candidates are not merged in place, if so.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Resident:
         dtype: Dtype = "float32",
         prompt: Mapping[str, Any] | None = None,
     ) -> None:
-        """Open the models, downloading what the cache lacks. Raises CuveeError."""
+        """Open the models, downloading files that the cache lacks. Raises CuveeError."""
         self.notes: list[str] = []
         self.digest = ""
         """Of the weights that are merged at present; "" before the first."""
@@ -162,7 +162,7 @@ class Resident:
         self._applied = recipe_text
 
     def measure(self, items: Items) -> Measured:
-        """Ask the merged model some items of some tasks. Raises SearchError for unknown ones, EvaluationError."""
+        """Ask the merged model some items of some tasks. Raises SearchError for unknown items, EvaluationError."""
         self._check(items)
         started = time.perf_counter()
         model = self.model
@@ -250,7 +250,7 @@ class Resident:
         return self._companions[place]
 
     def _load(self, recipes: Sequence[Recipe]) -> None:
-        """Merge to a temporary folder, and load what is there."""
+        """Merge to a temporary folder, and load the result."""
         self._form = ""
         self._model = None  # two networks at once may be one too many
         with TemporaryDirectory(prefix="cuvee-search-") as folder:
@@ -334,7 +334,7 @@ class Resident:
 
 
 def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:
-    """Return tasks by their names. Raises SearchError for two of one name and for items that cannot be scored."""
+    """Return tasks by their names. Raises SearchError for two of a name and for items that cannot be scored."""
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise SearchError(f"two tasks have the same name among {', '.join(names)}")

@@ -40,7 +40,7 @@ def search(
     progress: Progress = SILENT,
     watch: Callable[[SearchReport], None] = lambda report: None,
 ) -> SearchReport:
-    """Search a space, and write journal, report and best recipe to `out`; go on with what is there.
+    """Search a space, and write journal, report and best recipe to `out`; go on with an interrupted search there.
 
     `folder` is where files named by the space lie. `watch` gets a report now and then while the search runs. Raises
     RecipeError for a space that nothing can be made of, and SearchError where nothing could be measured.
@@ -64,7 +64,7 @@ def run(
     progress: Progress,
     watch: Callable[[SearchReport], None],
 ) -> SearchReport:
-    """Race what a proposer proposes, choose, report."""
+    """Race the candidates of a proposer, choose, report."""
     clock = Clock(budget)
     shown = Shown(space, setting, journal.folder, Bar(clock, progress), slots.slots, watch)
     race = Race(

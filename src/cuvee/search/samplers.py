@@ -1,6 +1,6 @@
-"""Samplers: which values to try next, given what earlier ones were worth.
+"""Samplers: which values to try next, given the values of earlier candidates.
 
-A sampler is a function of its seed and of what it has been asked and told, in that order. So a search that was stopped
+A sampler is a function of its seed and of the questions and answers so far, in that order. So a search that was stopped
 goes on as if it had not been: the journal is told to a new sampler.
 
 Optuna's samplers get a seed of their own for each question, for they would otherwise depend on how often they have been
@@ -28,7 +28,7 @@ SIGMA = 0.2
 
 
 class Sampler(Protocol):
-    """Proposes values. `asked` and `tell` repeat what a journal says."""
+    """Proposes values. `asked` and `tell` repeat the events of a journal."""
 
     def ask(self, number: int) -> Values | None:
         """Return values for a candidate, or None when everything has been tried."""
@@ -37,7 +37,7 @@ class Sampler(Protocol):
         """Note that `values` were the answer to `ask(number)` in an earlier process."""
 
     def tell(self, number: int, values: Values, worth: Sequence[float]) -> None:
-        """Say what a candidate is worth, in one number for each objective; more is better."""
+        """Say how good a candidate is, in a number for each objective; more is better."""
 
 
 def chosen_kind(dimensions: Sequence[Dimension]) -> Kind:

@@ -1,4 +1,4 @@
-"""What a search measures on and for how long: tasks, the parts of their items, the budget, what must not change."""
+"""The measure of a search: tasks, the parts of their items, the budget, and the inputs that must not change."""
 
 import re
 import time
@@ -34,7 +34,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a search measures on: its tasks, the parts of their items, the weights of the tasks of each part.
+    """The measure of a search: its tasks, the parts of their items, the weights of the tasks of each part.
 
     `objectives` are weights of tasks by the objective's name, where there are several.
     """
@@ -98,7 +98,7 @@ def _objectives(space: WrittenSpace, weights: Mapping[str, float]) -> dict[str, 
 
 
 def _wanted_private_tasks(space: WrittenSpace) -> list[Task]:
-    """Return the private parts of the tasks where the space asks for them, or says nothing and all tasks have one."""
+    """Return the private parts of the tasks where the space asks for them, or says nothing and all tasks have them."""
     if space.items.report not in (None, "private"):
         return []
     tasks = _private_tasks(space.tasks)
@@ -129,7 +129,7 @@ def _ids(tasks: Sequence[Task]) -> dict[str, list[str]]:
 
 
 def _private_tasks(references: Sequence[str]) -> list[Task]:
-    """Return the private parts of all tasks, none where one of them has none."""
+    """Return the private parts of all tasks, none where any of them has none."""
     tasks: list[Task] = []
     for reference in references:
         private = _private_reference(reference)
@@ -140,7 +140,7 @@ def _private_tasks(references: Sequence[str]) -> list[Task]:
 
 
 def _private_reference(reference: str) -> str:
-    """Return what the private part of a task is called: `sort-private`, `folder/sort-private.yaml`."""
+    """Return the name of the private part of a task: `sort-private`, `folder/sort-private.yaml`."""
     path = Path(reference)
     if not path.suffix:
         return reference + PRIVATE
@@ -148,7 +148,7 @@ def _private_reference(reference: str) -> str:
 
 
 def head_of(space: WrittenSpace, setting: Setting) -> dict[str, Any]:
-    """Return what a search must not change in while it goes on."""
+    """Return the inputs that must not change while a search goes on."""
     from cuvee.engine.identity import inputs_of
     from cuvee.plan import make_plan
 
@@ -172,7 +172,7 @@ def _file_digest(name: str) -> str:
 
 
 class Clock:
-    """Says how much of a budget is gone. State: when this process began, and what earlier ones took."""
+    """Says how much of a budget is gone. State: when this process began, and the cost of earlier processes."""
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget

@@ -1,4 +1,4 @@
-"""What a search shows while it runs, and the report that it ends with."""
+"""The progress of a search while it runs, and the report that it ends with."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -86,7 +86,7 @@ class Shown:
         choice: Choice | None = None,
         selected: Mapping[str, Scores] | None = None,
     ) -> SearchReport:
-        """Return what can be said at this moment."""
+        """Return the report at this moment."""
         best = race.incumbent if choice is None else named(race, choice.winner)
         arms = arms_of(self.space)
         return SearchReport(
@@ -220,7 +220,7 @@ def _recipe_text(best: Raced, choice: Choice | None) -> str:
 
 
 def anchor_kinds(measured: Sequence[Raced]) -> dict[str, AnchorKind]:
-    """Return the names of the anchors among some candidates, with what they are."""
+    """Return the names of the anchors among some candidates, with their kinds."""
     kinds: dict[str, AnchorKind] = {}
     for each in measured:
         if each.candidate.anchor:

@@ -47,7 +47,7 @@ class Slots:
         return Answer(done.slot, done.value.scores, done.value.tokens, done.value.seconds)
 
     def check(self, recipe: str) -> None:
-        """Raise SearchError where a merge on the disk gives other bytes or answers than the one in memory."""
+        """Raise SearchError where a merge on the disk gives other bytes or answers than that in memory."""
         for _ in range(TRIES):
             self.executor.submit(0, _checked, self._setup, recipe)
             done = self.executor.next_done()
@@ -68,7 +68,7 @@ def _checked(setup: Any, recipe: str) -> None:
 def measured_on(
     finalists: Sequence[Raced], part: Part, items: Items, journal: Journal, slots: Slots, progress: Progress
 ) -> dict[str, Scores]:
-    """Measure finalists on a part of the items; what the journal has of it is not measured again."""
+    """Measure finalists on a part of the items; answers in the journal are not asked again."""
     known = {each.candidate.number: journal.blocks(each.candidate.number, part) for each in finalists}
     waiting = [each for each in finalists if not known[each.candidate.number]]
     running: dict[int, Raced] = {}

@@ -41,7 +41,7 @@ MOST_OBJECTIVES = 3
 
 @dataclass(frozen=True)
 class Dimension:
-    """What may vary: a number from `low` to `high`, on a logarithmic scale if `log`; or one of `choices`."""
+    """A dimension: a number from `low` to `high`, on a logarithmic scale if `log`; or one of `choices`."""
 
     name: str
     low: float = 0.0
@@ -78,7 +78,7 @@ class WrittenModel(_Written):
 
 
 class WrittenWeights(_Written):
-    """Which weights vary: one of each model or one of all, over the depth by control points, for some roles apart."""
+    """Which weights vary: of each model or of all together, over the depth by control points, for some roles apart."""
 
     per: Literal["model", "all"] = "model"
     over: Literal["depth", "whole"] = "depth"
@@ -101,7 +101,7 @@ class WrittenInclude(_Written):
 
 
 class WrittenSearch(_Written):
-    """What varies. Whatever is not said is as `Arm`s have it by default."""
+    """The varied settings. Settings that are not named are as `Arm`s have them by default."""
 
     method: list[str] = list(DEFAULT_METHODS)
     weights: WrittenWeights | None = None
@@ -169,7 +169,7 @@ class WrittenSpace(_Written):
 
 @dataclass(frozen=True)
 class Arm:
-    """One merge method with what may vary in it."""
+    """A merge method with the settings that vary in it."""
 
     method: str
     space: WrittenSpace
@@ -501,7 +501,7 @@ def _located(space: WrittenSpace, folder: Path) -> WrittenSpace:
 
 
 def _whole(reference: str, folder: Path) -> str:
-    """Return references to what lies in the folder as whole paths; of `model+adapter` both halves."""
+    """Return references to files of the folder as whole paths; of `model+adapter` both halves."""
     halves = []
     for half in reference.split("+"):
         path = folder / half

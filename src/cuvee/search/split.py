@@ -22,9 +22,9 @@ Ids = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Parts:
-    """Item ids by task. `report` names the task that holds the items, which may be another than the searched one.
+    """Item ids by task. `report` names the task that holds the items, which may be another than the searched task.
 
-    `warnings` say what makes the search less sure than it should be.
+    `warnings` say why the search is less sure than it should be.
     """
 
     search: dict[str, tuple[str, ...]]
@@ -63,7 +63,7 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
 
     `private` holds the items to report on where they come from tasks of their own; then search and select share all of
     `items`, half and half unless `shares` says otherwise. Raises RecipeError where a part is too small, an id comes
-    twice in a task, or an item to report on is also one to search on.
+    twice in a task, or an item to report on is also an item to search on.
     """
     if shares is None:
         shares = Shares() if private is None else Shares(0.5, 0.5, 0.0)
@@ -88,7 +88,7 @@ def split(items: Ids, shares: Shares | None = None, *, private: Ids | None = Non
 
 
 def blocks(search: Ids, *, block: int = BLOCK, seed: int = 0) -> list[dict[str, tuple[str, ...]]]:
-    """Cut the search part into blocks of at least `block` items, in one order that `seed` decides.
+    """Cut the search part into blocks of at least `block` items, in an order that `seed` decides.
 
     Every block holds the same number of a task's items, up to one, and at least one of each task in the first block:
     so each mirrors the whole, and a candidate may be judged after any of them.

@@ -1,6 +1,6 @@
 """Items of several tasks, answered in the same batches.
 
-What a batch costs beside its items is paid once for all tasks, and batches of few items are the rule in a race.
+The fixed cost of a batch is paid once for all tasks, and batches of few items are the rule in a race.
 """
 
 from collections.abc import Mapping, Sequence

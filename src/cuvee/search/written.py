@@ -1,4 +1,4 @@
-"""What is read from a search that lies in a folder, and the space that a new one begins with."""
+"""The parts that are read of a search in a folder, and the space that a new search begins with."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A bench as a leaderboard: the page of the demo, for one's own models."""
+"""A bench as a leaderboard: the page of the demo, for models of the reader's own."""
 
 from collections.abc import Mapping, Sequence
 
@@ -35,7 +35,7 @@ def bench_board(bench: Bench, title: str) -> Leaderboard:
 
 
 def sentences(bench: Bench) -> list[str]:
-    """Say what was compared, what is left after correcting for it, and what the best blend keeps of each expert."""
+    """Say which models were compared, how sure the ranks are after correcting, and how much the best blend keeps."""
     better = [name for name, gap in bench.gaps.items() if gap.low > 0 and bench.significance[name] < 0.05]
     best = bench.entrant(bench.best_blend)
     kept = bench.kept(best)

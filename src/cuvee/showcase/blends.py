@@ -12,9 +12,9 @@ Scalar = float | int | bool
 
 @dataclass(frozen=True)
 class Blend:
-    """One recipe: the merge method, what every model is told, what the merge is told, and a modifier after it.
+    """A recipe: the merge method, the settings of each model, those of the merge, and a modifier after it.
 
-    `aligns` names the blend of the same recipe that this one is after `cuvee align`.
+    `aligns` names the blend of the same recipe that this blend is after `cuvee align`.
     """
 
     name: str

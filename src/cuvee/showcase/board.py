@@ -1,4 +1,4 @@
-"""Measured models -> leaderboard: who is best on what, and whether blending was worth it."""
+"""Measured models -> leaderboard: who is best on which task, and whether blending was worth it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ PRIVATE = "-private"
 class Member:
     """One model of the demo. `method` and `recipe` (YAML text) are empty for the parents.
 
-    `aligns` names the blend that this one is a repair of.
+    `aligns` names the blend that this blend is a repair of.
     """
 
     name: str
@@ -69,7 +69,7 @@ def first_verdict(blend: Member, parents: Sequence[Member], reports: Mapping[str
 
 
 def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: Sequence[Task]) -> Leaderboard:
-    """Rank the models by the private part. The best blend is the one that is best on the public part.
+    """Rank the models by the private part. The best blend is that with the best score on the public part.
 
     It is compared with the parent that is best on the private part itself: the hardest to beat.
     """
@@ -93,7 +93,7 @@ def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: S
 
 
 def _commands(best: Member, skills: Sequence[str]) -> list[str]:
-    """Return what makes and measures the best blend from its recipe."""
+    """Return the commands that make and measure the best blend from its recipe."""
     commands = ["cuvee merge my-recipe.yaml my-blend"]
     blend = "my-blend"
     if best.aligns:

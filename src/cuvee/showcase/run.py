@@ -1,4 +1,4 @@
-"""Runs the demo. Settings are chosen on the public part of the tasks; what is reported is the private part."""
+"""Runs the demo. Settings are chosen on the public part of the tasks; the reported scores are of the private part."""
 
 import shutil
 import time
@@ -27,7 +27,7 @@ MARKER = ".cuvee-demo"
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made: the leaderboard, the page, the seconds it took."""
+    """The outcome of the demo: the leaderboard, the page, the seconds it took."""
 
     leaderboard: Leaderboard
     page: Path
@@ -64,7 +64,7 @@ def run_demo(
 
 
 def _prepare(out: Path) -> None:
-    """Make the folder, or clear what an earlier demo left in it. Anything else in the way is refused."""
+    """Make the folder, or clear the files of an earlier demo in it. Anything else in the way is refused."""
     try:
         taken = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists()))
         if taken:

@@ -1,4 +1,4 @@
-"""Tasks without targets for the sandbox, and the answers that come out, which are read as what they are: foreign."""
+"""Tasks without targets for the sandbox, and the answers that come out, which are read as foreign data."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def _row(sample: Sample) -> dict[str, Any]:
 
 
 def read_answers(path: Path, task: Task) -> dict[str, Answer]:
-    """Read the answers to a task by id. Raises SubmissionError for a missing, double, surplus or odd one."""
+    """Read the answers to a task by id. Raises SubmissionError for a missing, double, surplus or odd answer."""
     samples = {sample.id: sample for sample in task.samples}
     found: dict[str, Answer] = {}
     for number, line in enumerate(_lines(path), start=1):

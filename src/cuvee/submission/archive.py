@@ -32,7 +32,7 @@ FREE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that an archive may hold. `ratio` is unpacked bytes to a packed one."""
+    """The most that an archive may hold. `ratio` is unpacked bytes to a packed byte."""
 
     total_bytes: int = 16 << 20
     files: int = 500
@@ -102,7 +102,7 @@ def _stream(opened: IO[bytes], where: str, limits: Limits) -> "_Counted":
 
 
 class _Joined:
-    """What was read already, then the rest."""
+    """The bytes that were read already, then the rest."""
 
     def __init__(self, first: bytes, rest: _Stream) -> None:
         self._first = first

@@ -1,4 +1,4 @@
-"""A participant's files -> an archive: locked, with what was measured, without secrets."""
+"""A participant's files -> an archive: locked, with the participant's measurements, without secrets."""
 
 import hashlib
 import json
@@ -34,7 +34,7 @@ PROGRAM_METHOD = "program"
 
 @dataclass(frozen=True)
 class Entry:
-    """What a participant hands in: a recipe, or for the tier `program` a folder and the models that it reads.
+    """The files that a participant hands in: a recipe, or for the tier `program` a folder and the models that it reads.
 
     `method_file` defines the recipe's merge method; `merged` is the model as the participant has built it, `report` the
     folder of its evaluation on the public tasks.
@@ -96,7 +96,7 @@ def _lock_of_program(entry: Entry, competition: Competition | None, hub: Hub, pr
 def check_entry(
     entry: Entry, competition: Competition, hub: Hub, progress: Progress | None = None
 ) -> tuple[Evidence, tuple[Finding, ...]]:
-    """Return what the rules say of an entry, and what they have looked at. No weights are downloaded."""
+    """Return the findings of the rules on an entry, and their evidence. No weights are downloaded."""
     lock = lock_entry(entry, competition, hub, progress)
     recipe = entry.recipe.read_text(encoding="utf-8") if entry.recipe else ""
     evidence = gather(lock, entry.tier, competition, hub, recipe)
@@ -134,7 +134,7 @@ def _own_files(entry: Entry) -> dict[str, bytes]:
 
 
 def _program_files(folder: Path) -> dict[str, bytes]:
-    """Read a program's files, without what tools leave behind. Links are refused: they would show another file."""
+    """Read a program's files, without the leavings of tools. Links are refused: they would show another file."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
@@ -148,7 +148,7 @@ def _program_files(folder: Path) -> dict[str, bytes]:
 
 
 def claim_of(entry: Entry) -> Claim | None:
-    """Return what the participant has measured, None if nothing is given."""
+    """Return the participant's measurements, None if there are none."""
     if entry.merged is None and entry.report is None:
         return None
     claim = Claim() if entry.merged is None else claim_weights(entry.merged)

@@ -1,4 +1,4 @@
-"""Builds and questions a model in a sandbox: one job that merges, one that answers. What comes out is looked at first.
+"""Builds and questions a model in a sandbox: a job that merges, a job that answers. Their output is looked at first.
 
 The merge of a submission with code and the questions never meet: the second job runs our code on the merged weights.
 """
@@ -58,7 +58,7 @@ class Rejection(Exception):
 
 
 class Unclear(Exception):
-    """Our own code failed on what the submission brought, and nobody knows yet whose fault that is."""
+    """Our own code failed on the files of the submission, and nobody knows yet whose fault that is."""
 
     def __init__(self, message: str, log: str = "") -> None:
         super().__init__(message)
@@ -104,7 +104,7 @@ def merge_inside(
     workdir: Path,
     progress: Progress,
 ) -> Built:
-    """Merge a submission's recipe in a sandbox. Raises Rejection, Unclear, or PlatformError for what is ours."""
+    """Merge a submission's recipe in a sandbox. Raises Rejection, Unclear, or PlatformError for faults of ours."""
     given, out = workdir / "submission", workdir / MERGE
     out.mkdir(parents=True, exist_ok=True)
     for name, data in submission.files.items():
@@ -158,7 +158,7 @@ def _run(
     *,
     program: Path | None = None,
 ) -> tuple[Ended, "Said"]:
-    """Run one order, by our code or by a participant's `program`; return how it ended and what it said."""
+    """Run one order, by our code or by a participant's `program`; return how it ended and its messages."""
     place = workdir / f"{kind}.json"
     place.write_text(json.dumps(order), encoding="utf-8")
     heard = _Heard(progress)
@@ -179,14 +179,14 @@ MOST_WARNINGS = 50
 
 @dataclass
 class Said:
-    """What a job said besides its progress: an error, and warnings. All of it is text that was cleaned."""
+    """The messages of a job besides its progress: an error, and warnings. All of it is text that was cleaned."""
 
     error: str = ""
     warnings: tuple[str, ...] = ()
 
 
 class _Heard:
-    """Takes lines of JSON from the job: progress, and what it says at the end. Anything else is dropped.
+    """Takes lines of JSON from the job: progress, and its messages at the end. Anything else is dropped.
 
     An empty line is a moment at which nothing came: whoever hears the progress may stop the job then, too.
     """
@@ -247,7 +247,7 @@ class _Heard:
 def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
     """Raise for a job that did not end well.
 
-    What our code, which is `trusted`, says of recipe, inputs and budget is the participant's matter, and so is every
+    Our code is `trusted`: its complaints about recipe, inputs and budget are the participant's matter, and so is every
     failure of the participant's own code. Any other failure of our code is unclear.
     """
     if ended.ending == "finished":
@@ -267,7 +267,7 @@ def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
 
 
 def _look(folder: Path, disk_bytes: int, *, trusted: bool) -> int:
-    """Check what came out: plain files, headers that hold together, no code. Return the number of parameters."""
+    """Check the output: plain files, headers that hold together, no code. Return the number of parameters."""
     try:
         files = plain_files(folder)
         _check_sizes(files, disk_bytes)
@@ -285,7 +285,7 @@ def _look(folder: Path, disk_bytes: int, *, trusted: bool) -> int:
 
 
 def _make_readable(folder: Path, files: Iterable[str]) -> None:
-    """Let the next job read files of the last one, whose user may be another. They are plain files, and it is dead."""
+    """Let the next job read files of the last job, whose user may be another. They are plain files, and it is dead."""
     for name in files:
         path = folder / name
         path.chmod(0o644)

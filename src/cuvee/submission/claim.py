@@ -1,4 +1,4 @@
-"""What participants say that they measured, and how it compares with what a judge finds.
+"""The measurements that participants claim, and how they compare with those of a judge.
 
 Weights are claimed by a digest and by a sketch: a few signed sums of each tensor, which tell how far two tensors are
 apart without either being there (a count sketch: Charikar, Chen and Farach-Colton, 2002).
@@ -43,7 +43,7 @@ class Sketch:
 @_strict
 @dataclass(frozen=True)
 class Claim:
-    """What was measured. Each part may be left out."""
+    """The claimed measurements. Each part may be left out."""
 
     weights_digest: str | None = None
     sketches: Mapping[str, Sketch] = field(default_factory=dict)
@@ -106,7 +106,7 @@ def compare_with_claim(
     predictions: Mapping[str, Mapping[str, int | str]],
     scores: PublicScores | None,
 ) -> Reproduction:
-    """Compare what was claimed with a model that was built again, its answers and scores."""
+    """Compare a claim with a model that was built again, its answers and scores."""
     weights, distance = _weights(claim, model, digest)
     answers, agree = _predictions(claim, predictions)
     measured, gap = _scores(claim, scores)
@@ -125,7 +125,7 @@ def _weights(claim: Claim, model: Path, digest: str) -> tuple[Agreement, float |
 
 
 def largest_distance(claimed: Mapping[str, Sketch], found: Mapping[str, Sketch]) -> float:
-    """Estimate the largest relative distance of two tensors of one name; a tensor that only one has is at 1."""
+    """Estimate the largest relative distance of two tensors of a name; a tensor that only one model has is at 1."""
     if claimed.keys() != found.keys():
         return 1.0
     return max((_distance(claimed[name], found[name]) for name in found), default=0.0)

@@ -9,7 +9,7 @@ LONGEST = 4000
 def cleaned(text: Any, most: int = LONGEST) -> str:
     """Return a text as valid Unicode without control characters, at most `most` characters of it.
 
-    New lines and tabs stay. What is no text becomes the empty one.
+    New lines and tabs stay. Anything but text becomes the empty text.
     """
     if not isinstance(text, str):
         return ""

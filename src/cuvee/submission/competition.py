@@ -31,7 +31,7 @@ FILE = "competition.yaml"
 
 @dataclass(frozen=True)
 class Change:
-    """One version of the competition file: since when, and what was changed."""
+    """A version of the competition file: since when, and its changes."""
 
     version: int
     date: date
@@ -40,7 +40,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Licences:
-    """What is said to each licence; `others` to those not listed, `unstated` to none at all."""
+    """The answer to each licence; `others` to those not listed, `unstated` to none at all."""
 
     allow: tuple[str, ...] = ()
     note: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class Licences:
     unstated: Policy = "deny"
 
     def policy(self, licence: str | None) -> Policy:
-        """Return what the lists say to a licence, by its key on a hub in small letters."""
+        """Return the lists' answer to a licence, by its key on a hub in small letters."""
         if licence is None:
             return self.unstated
         key = licence.lower()
@@ -63,7 +63,7 @@ class Licences:
 
 @dataclass(frozen=True)
 class Rules:
-    """What a submission may be made of. None stands for no limit.
+    """The parts that a submission may be made of. None stands for no limit.
 
     `max_parameters` and `max_bytes` count a model together with its adapter. `families` are values of `model_type` in
     a config. `uploaded_before` is compared with the date of the pinned commit. `hub` says whether models of a hub may
@@ -88,10 +88,10 @@ class Rules:
 
 @dataclass(frozen=True)
 class Budget:
-    """What judging one submission may take. Seconds are those of a machine that calibrates in `calibration_seconds`.
+    """The budget of judging a submission. Seconds are those of a machine that calibrates in `calibration_seconds`.
 
     `cpu_seconds` are those of all processors together, and count beside the clock's; None is no limit on them.
-    `log_bytes` and `processes` bound what code in the sandbox may write and start.
+    `log_bytes` and `processes` bound the output of code in the sandbox and the processes that it may start.
     """
 
     seconds: float
@@ -117,7 +117,7 @@ class Quota:
 @dataclass(frozen=True)
 class Phase:
     """A stretch of time. `scores` says which part its board shows; `selections` how many submissions a team may choose
-    for the phase after it. `feedback` and `logs` say what a team sees of its own."""
+    for the phase after it. `feedback` and `logs` say how much a team sees of its own."""
 
     name: str
     opens: datetime
@@ -153,7 +153,7 @@ class CompetitionTask:
 class Model:
     """A model that the competition hands out: the name in recipes, its folder, SHA-256 of its files.
 
-    `card` facts stand in for what a hub would say of it. `hub` is where participants get it, as `org/name@commit`;
+    `card` facts stand in for a hub's facts of it. `hub` is where participants get it, as `org/name@commit`;
     without it the server hands the files out itself.
     """
 
@@ -186,7 +186,7 @@ class Event:
 
 @dataclass(frozen=True)
 class About:
-    """What people want to know besides the rules: prizes, news, whom to ask, how to cite, where to talk."""
+    """Facts for people besides the rules: prizes, news, whom to ask, how to cite, where to talk."""
 
     prizes: tuple[str, ...] = ()
     news: tuple[Event, ...] = ()
@@ -262,7 +262,7 @@ def read_wall(name: str) -> Wall:
 
 
 def load_competition(path: Path | str) -> Competition:
-    """Read a `competition.yaml`, or the one in a folder. Raises RecipeError that holds every problem with its line."""
+    """Read a `competition.yaml`, or that in a folder. Raises RecipeError that holds every problem with its line."""
     from cuvee.submission.competition_yaml import read_competition
 
     place = Path(path)

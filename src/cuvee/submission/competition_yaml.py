@@ -286,7 +286,7 @@ def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _contradictions(written: CompetitionDocument, document: Document) -> Iterator[CuveeError]:
-    """Find what each key alone does not show."""
+    """Find problems that no single key shows."""
     versions = [change.version for change in written.changelog]
     if versions != sorted(set(versions)) or versions[-1] != written.version:
         message = f"the changelog ends at version {versions[-1]}, in rising order; the file says {written.version}"

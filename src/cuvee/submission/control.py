@@ -27,7 +27,7 @@ FEW, ENOUGH = 2, 16
 def judge_a_parent(
     competition: Competition, sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress, *, items: int = FEW
 ) -> ControlScore:
-    """Judge a whole model of the competition's on the first public items of each task; return what it scores.
+    """Judge a whole model of the competition's on the first public items of each task; return its scores.
 
     Raises PlatformError if that fails, for whatever reason: then this machine cannot judge. It is raised, too, where
     the competition has no whole model.

@@ -31,7 +31,7 @@ def written_cores(cores: frozenset[int]) -> str:
 
 
 def use_cores(cores: frozenset[int]) -> None:
-    """Keep this process, all its threads and what they start to some cores. Raises RecipeError if they are not ours."""
+    """Keep this process, all its threads and its children to some cores. Raises RecipeError if they are not ours."""
     if not hasattr(os, "sched_setaffinity"):
         raise RecipeError("--cores: this system does not let a process choose its cores")
     ours = os.sched_getaffinity(0)

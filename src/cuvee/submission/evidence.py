@@ -1,4 +1,4 @@
-"""What rules look at: facts of each model and of the merge, plain data that a verdict stores and anyone can re-read."""
+"""The evidence of rules: facts of each model and of the merge, plain data in a verdict that anyone can re-read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ Origin = Literal["hub", "competition", "folder"]
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """One model as a recipe, or another model's card, names it.
+    """A model as a recipe, or another model's card, names it.
 
     `parameters` and `weight_bytes` are counted from the headers of its files; None where nothing was looked at, as for
     the ancestors of a model. `committed` is when the pinned commit was made; `created` when the repository was.
     `model_type` and `remote_code` come from config.json; `vocabulary` is the SHA-256 of which token has which id.
     `parents` are the models that the card says it was made from, each again with its facts as far as they could be
-    found; `is_merge` is what the card says, `looks_merged` what the files in the repository show.
+    found; `is_merge` is the card's word, `looks_merged` are files in the repository that show it.
     """
 
     reference: str

@@ -1,4 +1,4 @@
-"""What a model of the competition scores, as one machine has found it, and whether another machine finds the same."""
+"""The scores of a model of the competition, as a machine has found them, and whether another machine finds the same."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ or wrong. Other processors round otherwise, and an answer that is a near tie the
 
 @dataclass(frozen=True)
 class ControlScore:
-    """What the test of a machine found: the model, and the main metric of each item by task, from 0 to 1.
+    """The findings of a machine's test: the model, and the main metric of each item by task, from 0 to 1.
 
     `answers` is the digest of all answers; `versions` are those of the libraries that they were made with.
     """
@@ -26,7 +26,7 @@ class ControlScore:
 
 
 def disagreement(measured: ControlScore, expected: ControlScore) -> str:
-    """Say in what a test is not as expected; nothing where it is within TOLERANCE."""
+    """Say how a test differs from the expected scores; nothing where it is within TOLERANCE."""
     return next(_disagreements(measured, expected), "")
 
 

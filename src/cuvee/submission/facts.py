@@ -28,7 +28,7 @@ HARMLESS = ("megatron.core",)
 
 
 def competition_model(competition: Competition, locked: LockedModel) -> Model | None:
-    """Return the competition's model that has the very files of a locked one, whatever either is called."""
+    """Return the competition's model that has the very files of a locked model, whatever either is called."""
     hashes = {name: file.sha256 for name, file in locked.files.items()}
     return next((model for model in competition.models if hashes and _same(hashes, model.files)), None)
 
@@ -41,7 +41,7 @@ def _same(locked: Mapping[str, str], files: Mapping[str, str]) -> bool:
 
 
 def competition_facts(competition: Competition, model: Model, reference: str) -> ModelFacts:
-    """Return the facts of one of the competition's models: what its file says, and what headers show."""
+    """Return the facts of a model of the competition: those of its file, and those that headers show."""
     uploaded = datetime.combine(model.uploaded, time(), UTC) if model.uploaded else None
     place = competition.folder / model.folder
     return folder_facts(place, reference, "competition", licence=model.licence, uploaded=uploaded)
@@ -80,7 +80,7 @@ def folder_facts(
 
 
 def code_in(files: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    """Name what would run as a program where the model is loaded: files, and keys of its configs."""
+    """Name the parts that would run as a program where the model is loaded: files, and keys of its configs."""
     programs = [name for name in files if name.endswith(CODE)]
     asked = [f"{file}: {key}" for file, config in configs.items() for key in CODE_KEYS if config.get(key)]
     adapter = configs.get(ADAPTER_CONFIG, {})

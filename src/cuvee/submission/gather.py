@@ -45,7 +45,7 @@ MOST_ANCESTORS = 40
 
 
 def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub, recipe: str = "") -> Evidence:
-    """Gather what the rules look at; `recipe` is its text. Raises PlatformError if a hub cannot be asked."""
+    """Gather the evidence of the rules; `recipe` is its text. Raises PlatformError if a hub cannot be asked."""
     asked = _Asked(hub)
     models = tuple(_facts(locked, competition, asked) for locked in lock.models)
     return Evidence(tier, lock.merge_method, models, datetime.now(UTC), tier == "program" or _says_tokenizer(recipe))
@@ -78,7 +78,7 @@ def _facts_alone(locked: LockedModel, competition: Competition, asked: "_Asked")
 
 
 class _Asked:
-    """What a hub has said so far: each model is asked for once."""
+    """The answers of a hub so far: each model is asked for once."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -180,7 +180,7 @@ def places(lock: Lock, competition: Competition, hub: Hub, scratch: Path, progre
     """Return a folder for each locked model, its files checked against the lock.
 
     Models of a hub are downloaded by the trusted side; `scratch` takes a folder of links for each, so that nothing
-    that the lock does not name is among its files. Raises SubmissionError for what is not what the lock says.
+    that the lock does not name is among its files. Raises SubmissionError for a file that differs from the lock.
     """
     found: dict[str, Path] = {}
     known: dict[tuple[str | None, str | None, frozenset[str]], Path] = {}
@@ -207,7 +207,7 @@ def _place(locked: LockedModel, competition: Competition, hub: Hub, scratch: Pat
 
 
 def _checked(folder: Path, files: Mapping[str, str], what: str) -> Path:
-    """Raise PlatformError if the organiser's own files are not what the competition says."""
+    """Raise PlatformError if the organiser's own files differ from those of the competition."""
     try:
         found = sha256_of([folder / name for name in files])
     except CheckpointError as error:

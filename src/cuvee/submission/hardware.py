@@ -1,4 +1,4 @@
-"""What machine this is, and how fast: a fixed piece of work, timed, that budgets are measured against."""
+"""This machine's kind and speed: a fixed piece of work, timed, that budgets are measured against."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ STREAM_BYTES = 64 << 20
 def calibrate() -> float:
     """Return the seconds that a fixed piece of work takes here, the best of three: products, streams and plain loops.
 
-    It stands for what merging and evaluating are made of, on the processor.
+    It stands for the work of merging and evaluating, on the processor.
     """
     return min(_timed() for _ in range(REPEATS))
 

@@ -1,6 +1,6 @@
-"""What runs in the sandbox: `python -m cuvee.submission.inside merge|evaluate ORDER`, one of two kinds of work.
+"""The program in the sandbox: `python -m cuvee.submission.inside merge|evaluate ORDER`, one of two kinds of work.
 
-The order is a JSON file. Progress goes to standard output as lines of JSON; what goes wrong is one line of JSON there,
+The order is a JSON file. Progress goes to standard output as lines of JSON; an error is a line of JSON there,
 and the exit code says whose fault it is, as everywhere.
 """
 

@@ -1,4 +1,4 @@
-"""Judges a submission: rules, a merge from the leaves, measures, a verdict. The one function that a worker calls."""
+"""Judges a submission: rules, a merge from the leaves, measures, a verdict. The only function that a worker calls."""
 
 import errno
 from collections.abc import Sequence
@@ -56,17 +56,17 @@ def judge(
     sandbox: Sandbox | None = None,
     calibration_seconds: float | None = None,
 ) -> Verdict:
-    """Check the rules, build the model again from its leaves, measure it, and say what came out.
+    """Check the rules, build the model again from its leaves, measure it, and return the verdict.
 
     `workdir` is an empty or new folder that takes all scratch; the caller removes it. `private_items` is
     the folder that the private paths of the competition lead from (`competition.folder` for the organiser); without it
     only public parts are measured. Labels never enter a sandbox: answers come out and are scored here. Without a
-    `sandbox` the best of this machine is taken; `calibration_seconds` is what `calibrate` has measured on it before.
+    `sandbox` the judge takes the best of this machine; `calibration_seconds` is an earlier result of `calibrate` on it.
 
-    What is wrong with the submission or with the platform is in the verdict; nothing but an interruption is raised.
+    Faults of the submission or of the platform are in the verdict; nothing but an interruption is raised.
     Where a job fails, or our own code for an unknown reason, a model of the competition is judged as a control. If that
     fails too, the failure is ours. If it does not, the job's failure is the submission's; where our own code failed on
-    what no code of the participant had made, or outside the sandbox, it is `quarantined` for the organiser.
+    a file that no code of the participant had made, or outside the sandbox, it is `quarantined` for the organiser.
     """
     empty = Verdict("errored", "", competition.name, competition.digest, datetime.now(UTC))
     try:
@@ -109,7 +109,7 @@ def _cleaned(verdict: Verdict) -> Verdict:
 
 @dataclass
 class _Case:
-    """One judgement under way: `verdict` is what is known so far, and is what is left if it stops.
+    """A judgement under way: `verdict` holds the findings so far, and is left if it stops.
 
     `folders` holds the file systems that jobs write to, which are gone when it closes. `began` says whether a job did.
     """
@@ -157,7 +157,7 @@ class _Case:
         )
 
     def ground(self) -> Path | None:
-        """Return the folder of the model that others are sketched against: the competition's first whole one."""
+        """Return the folder of the model that others are sketched against: the competition's first whole model."""
         model = whole_model(self.competition)
         return self.competition.folder / model.folder if model is not None else None
 
@@ -171,7 +171,7 @@ class _Case:
 
     def refused(self, rejection: Rejection, sandbox: Sandbox | None) -> Verdict:
         """Return the verdict of a rejection. What a job did is the participant's only where a model of the competition
-        is judged without fault; a competition without one of its own has to believe its jobs.
+        is judged without fault; a competition without a model of its own has to believe its jobs.
         """
         is_of_a_job = self.began and rejection.reason in OF_JOBS
         if is_of_a_job and whole_model(self.competition) is not None:
@@ -218,7 +218,7 @@ class _Case:
         )
 
     def read(self) -> Lock:
-        """Read recipe and lock, and see that one belongs to the other."""
+        """Read recipe and lock, and see that they belong together."""
         try:
             lock = read_lock(self.submission.lock, LOCK)
             if self.submission.manifest.competition != self.competition.name:
@@ -246,7 +246,7 @@ class _Case:
         self.verdict = replace(self.verdict, recipe_digest=digest, reproducible="bits" if bits else "tolerance")
 
     def check(self, lock: Lock, hub: Hub) -> None:
-        """Check the rules; a broken one ends the case."""
+        """Check the rules; a broken rule ends the case."""
         recipe = "" if self.submission.tier == "program" else self.submission.recipe_text
         evidence = gather(lock, self.submission.tier, self.competition, hub, recipe)
         findings = check_rules(self.competition.rules, evidence)
@@ -266,7 +266,7 @@ class _Case:
             raise Rejection("archive", str(error)) from error
 
     def note_model(self, built: Built) -> None:
-        """Note what was built. A model that is larger than its leaves may be is against the rules, too."""
+        """Note the built model. A model that is larger than its leaves may be is against the rules, too."""
         self.verdict = replace(self.verdict, weights_digest=built.weights_digest)
         most = self.competition.rules.max_parameters
         if most is not None and built.parameters > most:
@@ -276,7 +276,7 @@ class _Case:
             self.stop_at_broken_rules()
 
     def compared(self, built: Built, measured: Measured) -> Any:
-        """Compare with what the participant has claimed, if anything."""
+        """Compare with the participant's claim, if there is any."""
         if CLAIM not in self.submission.files:
             return None
         try:
@@ -348,7 +348,7 @@ def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, s
 
 
 def _most(counts: Sequence[int | None]) -> int | None:
-    """Return the largest count; None where one was not measured."""
+    """Return the largest count; None where any was not measured."""
     measured = [count for count in counts if count is not None]
     return max(measured) if len(measured) == len(counts) else None
 

@@ -1,4 +1,4 @@
-"""Looks for secrets in what is about to be handed in: tokens and keys by their shape, and those of this machine."""
+"""Looks for secrets in files before they are handed in: tokens and keys by their shape, and those of this machine."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What near copies are found by: a sketch of the judged model's task vector, and its wrong answers to public items.
+"""The data that near copies are found by: a sketch of the judged model's task vector, and its wrong answers.
 
 The sketch is a few hundred sums of the model's numbers minus those of the competition's first whole model, with signs
 that only names and places decide (a count sketch: Charikar, Chen and Farach-Colton, 2002). It is linear, so the cosine
@@ -36,7 +36,7 @@ class Likeness:
     where that has other tensors, and where nothing was changed.
 
     Sketches of one `layout`, a digest of the tensors' names and shapes, can be compared. `wrong` has for each public
-    item, in order, what was answered if that was wrong, and "" if it was right.
+    item, in order, the answer if that was wrong, and "" if it was right.
     """
 
     layout: Annotated[str, Field(max_length=64)] = ""
@@ -60,7 +60,7 @@ def likeness_of(model: Path, base: Path | None, wrong: Mapping[str, tuple[str, .
 
 
 def answer_key(prediction: int | str) -> str:
-    """Write an answer short, so that equal ones are equal: the number of a choice, or a digest of a text."""
+    """Write an answer short, so that equal answers are equal: the number of a choice, or a digest of a text."""
     if isinstance(prediction, int):
         return str(prediction)
     return hashlib.sha256(prediction.encode()).hexdigest()[:12]

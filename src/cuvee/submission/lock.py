@@ -1,6 +1,6 @@
-"""`Lock`: every model that a recipe names, pinned by commit and by the SHA-256 of its files; and what else decides.
+"""`Lock`: every model that a recipe names, pinned by commit and by the SHA-256 of its files; and all else that decides.
 
-The recipe itself is never rewritten: references in it keep their meaning, and the lock says what they were.
+The recipe itself is never rewritten: references in it keep their meaning, and the lock pins their files.
 """
 
 import hashlib
@@ -66,9 +66,9 @@ class LockedFile:
 @_strict
 @dataclass(frozen=True)
 class LockedModel:
-    """One model: the recipe's reference, where it is on a hub if it is there, and what its files are.
+    """A model: the recipe's reference, where it is on a hub if it is there, and its files.
 
-    The reference of an adapter is what follows the base's, "+" and all.
+    The reference of an adapter is the part behind the base's, "+" and all.
     """
 
     reference: Annotated[str, Field(min_length=1, max_length=1000)]
@@ -85,8 +85,8 @@ class LockedModel:
 @_strict
 @dataclass(frozen=True)
 class Lock:
-    """What decides a merge besides the recipe. `code` is the digest of this package's sources, `method` of the one
-    file of the merge method; a judge with other sources says so."""
+    """The files that decide a merge besides the recipe. `code` is the digest of this package's sources, `method` that
+    of the file of the merge method; a judge with other sources says so."""
 
     recipe: Sha256
     merge_method: str
@@ -111,7 +111,7 @@ def make_lock(
     hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Lock:
-    """Pin all models of a recipe, or of the stages of one. Hashes of large files are asked of the hub; those of
+    """Pin all models of a recipe, or of the stages of a recipe. Hashes of large files are asked of the hub; those of
     folders are computed. Raises SubmissionError for statistics, which cannot be pinned."""
     hub = hub or Hub()
     stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
@@ -171,7 +171,7 @@ def read_lock(content: Any, where: str) -> Lock:
 
 
 def lock_model(model: ModelRef, folder: Path | None, hub: Hub, progress: Progress) -> LockedModel:
-    """Pin one model, and its adapter if it has one. Raises CheckpointError for one that cannot be found."""
+    """Pin a model, and its adapter if it has any. Raises CheckpointError for a model that cannot be found."""
     adapter = lock_adapter(model, folder, hub, progress) if model.adapter else None
     place = place_of(model, folder)
     if place is None:
@@ -196,13 +196,13 @@ def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progr
 
 
 def remote_files(hub: Hub, repository: Repository, names: Iterable[str]) -> dict[str, LockedFile]:
-    """Return size and hash of files of a hub. Small ones are downloaded, of large ones the hub says the hash."""
+    """Return size and hash of files of a hub. Small files are downloaded, of large files the hub says the hash."""
     kept = [name for name in sorted(set(names)) if name in repository.files and name not in CARDS]
     return {name: _remote(hub, repository, name) for name in kept}
 
 
 def locked_files(place: Path, progress: Progress | None = None) -> dict[str, LockedFile]:
-    """Return size and hash of what a merge reads of a folder or a file: weights, config, companions."""
+    """Return size and hash of the files that a merge reads of a folder or a file: weights, config, companions."""
     if not place.is_dir():
         return _hashed(place.parent, [place.name], progress)
     files = files_below(place)
@@ -224,7 +224,7 @@ def _hashed(folder: Path, names: Sequence[str], progress: Progress | None) -> di
 
 
 def method_digest(keys: str) -> str | None:
-    """Return the SHA-256 of the files that define merge methods, None if one is not installed."""
+    """Return the SHA-256 of the files that define merge methods, None if any is not installed."""
     hashed = hashlib.sha256()
     for key in keys.split(METHOD_SEPARATOR):
         method = registry().get(key)

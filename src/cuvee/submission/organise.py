@@ -1,4 +1,4 @@
-"""Checks that a competition holds together: its files are there, are what it says, and its baselines keep its rules."""
+"""Checks that a competition holds together: its files are there and unchanged, and its baselines keep its rules."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from cuvee.submission.template import KEY
 
 @dataclass(frozen=True)
 class Overview:
-    """What a competition has: items of public and private parts, models, the sandbox of this machine.
+    """The contents of a competition: items of public and private parts, models, the sandbox of this machine.
 
     `problems` must be solved before it opens; `notes` are for the organiser to know.
     """
@@ -62,7 +62,7 @@ def _model_problems(competition: Competition) -> Iterator[CuveeError]:
 
 
 def _data_room_problems(competition: Competition) -> Iterator[CuveeError]:
-    """Yield a problem for a file that would be handed out and is private, and for texts that are not what they were."""
+    """Yield a problem for a file that would be handed out and is private, and for texts that have changed."""
     try:
         open_data_room(competition)
     except CuveeError as error:
@@ -102,7 +102,7 @@ def _key_problems(competition: Competition) -> Iterator[CuveeError]:
 
 
 def _shared_items(parts: Parts) -> Iterator[CuveeError]:
-    """Yield a problem for each task whose private part asks what its public part asks."""
+    """Yield a problem for each task whose private part asks the same as its public part."""
     for name, task in parts.private.items():
         shown = {sample.input for sample in parts.public[name].samples}
         shared = sum(sample.input in shown for sample in task.samples)

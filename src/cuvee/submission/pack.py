@@ -1,9 +1,9 @@
-"""Submissions as archives: a manifest that names every file by its SHA-256, the recipe, the lock, and what goes along.
+"""Submissions as archives: a manifest that names every file by its SHA-256, the recipe, the lock, and further files.
 
 submission.json   the manifest; its own SHA-256 is the submission's digest
 recipe.yaml       the recipe as written
 lock.json         every model at a commit, with sizes and hashes of its files
-claim.json        what the participant measured: weights, predictions and scores (optional)
+claim.json        the participant's measurements: weights, predictions and scores (optional)
 method/NAME.py    the participant's merge method (tier plugin)
 program/...       the participant's program (tier program)
 """
@@ -35,7 +35,7 @@ MAX_JSON_DEPTH = 20
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a submission says of itself. `name` is what the board calls it; `files` are SHA-256 by name."""
+    """The submission's word of itself. `name` is its name on the board; `files` are SHA-256 by name."""
 
     name: str
     tier: Tier
@@ -46,7 +46,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Submission:
-    """An archive that was read: every file is what the manifest says, and nothing else is there."""
+    """An archive that was read: every file is as the manifest says, and nothing else is there."""
 
     manifest: Manifest
     files: Mapping[str, bytes]
@@ -79,7 +79,7 @@ class Submission:
 
     @property
     def plugin(self) -> str | None:
-        """The name of the method file, if the submission brings one."""
+        """The name of the method file, if the submission brings any."""
         return next((name for name in self.files if name.startswith(PLUGIN_FOLDER)), None)
 
 
@@ -92,7 +92,7 @@ def make_archive(name: str, tier: Tier, competition: str, files: Mapping[str, by
 
 
 def read_archive(path: Path | str, limits: Limits = DEFAULT) -> Submission:
-    """Read and check an archive. Raises SubmissionError for one that is hostile, damaged or not a submission."""
+    """Read and check an archive. Raises SubmissionError for a file that is hostile, damaged or not a submission."""
     place = Path(path)
     files = read_files(place, limits)
     where = str(place)
@@ -126,7 +126,7 @@ def strict_json(data: bytes, where: str) -> Any:
 
 
 def canonical_json(content: Any) -> bytes:
-    """Write plain data the one way that digests are taken of."""
+    """Write plain data in the form that digests are taken of."""
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 

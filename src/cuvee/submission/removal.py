@@ -10,9 +10,9 @@ FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW",
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder and all in it. Links are removed and not followed; what may not be removed stays.
+    """Remove a folder and all in it. Links are removed and not followed; files that may not be removed stay.
 
-    Folders are opened by descriptors, two of them at a time, so that no depth and no length is too much: what is
+    Folders are opened by descriptors, two of them at a time, so that no depth and no length is too much: a folder
     in a folder is moved to the top before it is emptied. Where the system has no such calls, `shutil` does it.
     """
     if os.unlink not in os.supports_dir_fd:
@@ -46,7 +46,7 @@ def _empty(top: int) -> None:
 
 
 def _lifted(name: str, top: int, prefix: str) -> bool:
-    """Move what is in a folder to the top and remove the folder. Return whether anything was moved or removed."""
+    """Move the content of a folder to the top and remove the folder. Return whether anything was moved or removed."""
     progress = False
     with suppress(OSError):
         os.chmod(name, stat.S_IRWXU, dir_fd=top)
@@ -71,7 +71,7 @@ def _lifted(name: str, top: int, prefix: str) -> bool:
 
 
 def _unlinked(name: str, folder: int) -> bool:
-    """Remove what is no folder. Return whether it is gone."""
+    """Remove a file or link. Return whether it is gone."""
     try:
         os.unlink(name, dir_fd=folder)
     except OSError:

@@ -21,7 +21,7 @@ OTHER_FORMATS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".pkl")
 
 
 def check_rules(rules: Rules, evidence: Evidence) -> tuple[Finding, ...]:
-    """Return what every rule says. A rule that has nothing against a model says `pass` once."""
+    """Return the findings of every rule. A rule that has nothing against a model says `pass` once."""
     findings: list[Finding] = []
     for whole_rule in WHOLE_RULES:
         findings += whole_rule(rules, evidence)
@@ -65,7 +65,7 @@ def tokenizer(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
 
 
 def known(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
-    """The model is one of the competition's, or of a hub where that is allowed."""
+    """The model is of the competition, or of a hub where that is allowed."""
     if model.missing is not None:
         yield Finding("known", "fail", model.missing, model.reference)
     elif model.origin == "folder":
@@ -101,7 +101,7 @@ def size(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
 def date(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
     """The pinned commits of the model and its adapter, and those of all known ancestors, are old enough.
 
-    What counts is the commit, for a repository that is old enough may have been filled later.
+    The commit counts, for a repository that is old enough may have been filled later.
     """
     if rules.uploaded_before is None:
         return
@@ -127,7 +127,7 @@ def licence(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
 
 
 def lineage(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
-    """A model that is a merge says of what, and what it names can be found."""
+    """A model that is a merge names its parents, and these can be found."""
     outcome = OUTCOMES[rules.undeclared_merges]
     for each in model.lineage():
         if outcome == "pass":
@@ -165,7 +165,7 @@ def family(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
 
 
 def remote_code(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
-    """No file of the model is a program, and no config asks for one."""
+    """No file of the model is a program, and no config asks for a program."""
     for each in _own(model):
         if each.remote_code:
             yield Finding("remote_code", "fail", f"it brings code: {_listed(each.remote_code[:3])}", each.reference)

@@ -39,7 +39,7 @@ def own_folder(scratch: Path | None) -> Iterator[Path]:
 def sweep_scratch(scratch: Path | None) -> list[Path]:
     """Remove the folders that dead owners left below `scratch`, and return them.
 
-    What runs or is mounted there is ended first. Folders of other users, of living owners, and without a mark stay.
+    Processes and mounts there are ended first. Folders of other users, of living owners, and without a mark stay.
     """
     if os.name != "nt":
         sweep()

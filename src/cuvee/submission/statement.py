@@ -1,6 +1,6 @@
-"""What a worker signs of a verdict: the verdict as participants may see it, the run that it is of, and two seals.
+"""The signed part of a verdict: the verdict as participants may see it, the run that it is of, and two seals.
 
-The scores of single items are not shown, so they are under seals alone, one for each part: a salted digest that tells
+The scores of single items are not shown, so they are under seals alone, a seal a part: a salted digest that tells
 nothing of them, and by which the organiser can show later that none was changed.
 """
 
@@ -39,7 +39,7 @@ class Signature:
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True)
 class Statement:
-    """What a signed document says: a verdict without its items, of a run under a fencing number, and the seals."""
+    """The content of a signed document: a verdict without its items, of a run under a fencing number, and the seals."""
 
     format: int
     run: int
@@ -51,7 +51,7 @@ class Statement:
 
 
 def sign_verdict(verdict: Verdict, *, run: int, fence: int, purpose: str, key: "Ed25519PrivateKey") -> Signature:
-    """Sign a verdict as that of a run. Raises PlatformError for one with a number that is not finite."""
+    """Sign a verdict as that of a run. Raises PlatformError for a verdict with a number that is not finite."""
     salt = secrets.token_hex(16)
     try:
         document = signed(content_of(verdict, run=run, fence=fence, purpose=purpose, salt=salt), key)
@@ -61,7 +61,7 @@ def sign_verdict(verdict: Verdict, *, run: int, fence: int, purpose: str, key: "
 
 
 def content_of(verdict: Verdict, *, run: int, fence: int, purpose: str, salt: str) -> dict[str, Any]:
-    """Return what is signed of a verdict, as plain data."""
+    """Return the signed part of a verdict, as plain data."""
     shown = verdict.for_participants().to_json()
     if shown["public"] is not None:
         shown["public"]["items"] = {}
@@ -83,7 +83,7 @@ def seal(salt: str, items: Items) -> str:
 
 
 def check_document(document: Any, trusted: str) -> Statement:
-    """Return what a signed document says. Raises SubmissionError unless the `trusted` key has signed it."""
+    """Return the content of a signed document. Raises SubmissionError unless the `trusted` key has signed it."""
     content = checked(document, trusted)
     try:
         return _STATEMENT.validate_python(content)
@@ -94,9 +94,9 @@ def check_document(document: Any, trusted: str) -> Statement:
 
 
 def read_signed(path: Path, *, trusted: str | None, archive: Path | None) -> tuple[str, Statement]:
-    """Read a signed verdict from a file; return the key that has signed it and what it says.
+    """Read a signed verdict from a file; return the key that has signed it and its content.
 
-    Without a `trusted` key the one in the file counts. Raises SubmissionError for anything but a rightly signed
+    Without a `trusted` key that of the file counts. Raises SubmissionError for anything but a rightly signed
     verdict, and where it is of another submission than the `archive`.
     """
     try:
@@ -114,7 +114,7 @@ def read_signed(path: Path, *, trusted: str | None, archive: Path | None) -> tup
 
 
 def content_in(statement: Statement) -> dict[str, Any]:
-    """Return what a statement says as plain data."""
+    """Return the content of a statement as plain data."""
     return dict(_STATEMENT.dump_python(statement, mode="json"))
 
 

@@ -1,6 +1,6 @@
-"""New competitions: a working one on the bundled family, and the one that this project comes from.
+"""New competitions: a working competition on the bundled family, and that which this project comes from.
 
-competition.yaml   what everybody may see
+competition.yaml   all that everybody may see
 tasks/ models/     the public parts and the models, for participants
 baselines/         recipes that stand on the board from the start
 private/           the organiser's: private parts, the seed they are drawn from, the key that signs verdicts
@@ -81,7 +81,7 @@ def _write_models(target: Path) -> None:
 
 
 def _write_tasks(skill: Skill, place: Path, seed: str, items: int) -> None:
-    """Write the public part, which is the bundled one, and a private part that nobody has seen."""
+    """Write the public part, which is the bundled part, and a private part that nobody has seen."""
     shipped = {question.prompt for part in ("public", "private") for question in skill.questions(part)}
     for folder in ("tasks", "private/tasks"):
         (place / folder).mkdir(exist_ok=True)

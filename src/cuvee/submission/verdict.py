@@ -1,12 +1,12 @@
-"""`Verdict`: what a judge found of a submission, as data that travels as JSON.
+"""`Verdict`: a judge's findings on a submission, as data that travels as JSON.
 
 accepted     it was built, measured and keeps the rules
 rejected     for a reason that is the participant's: rules, budget, a recipe that fails
 errored      for a reason that is the platform's: it costs no quota and is tried again
 quarantined  our code failed on it and not on a model of the competition: the organiser decides whose fault that is
 
-Public and private scores are of separate types, and `PublicVerdict`, which is what participants may see, has no place
-for private ones.
+Public and private scores are of separate types, and `PublicVerdict`, which participants may see, has no place
+for private scores.
 """
 
 from collections.abc import Mapping
@@ -51,7 +51,7 @@ _strict = with_config(ConfigDict(extra="forbid"))
 @_strict
 @dataclass(frozen=True)
 class Finding:
-    """What one rule says of one model, or of the whole submission if `model` is None."""
+    """A rule's word on a model, or on the whole submission if `model` is None."""
 
     rule: str
     outcome: FindingOutcome
@@ -95,7 +95,7 @@ class Hardware:
 @_strict
 @dataclass(frozen=True)
 class Figures:
-    """What judging took. `normalised_seconds` is what the budget counts: the seconds that the reference machine would
+    """The cost of judging. `normalised_seconds` counts against the budget: the seconds that the reference machine would
     have taken. `sandbox` names the sandbox that the work ran in.
 
     `normalised_cpu_seconds` are those of all processors together, as the budget counts them. `peak_memory_bytes` leaves
@@ -120,7 +120,7 @@ class Figures:
 @_strict
 @dataclass(frozen=True)
 class Reproduction:
-    """How what was built here compares with what the submission claims.
+    """How the model that was built here compares with the claims of the submission.
 
     `weights_distance` is the largest relative distance of a tensor, `predictions_agree` the share of equal answers on
     the public parts, `score_gap` the largest difference of a public score.
@@ -169,8 +169,8 @@ class PublicVerdict:
 @_strict
 @dataclass(frozen=True)
 class Verdict:
-    """All that a judge found. `submission` and `competition_digest` say of what; `predictions_digest` is that of the
-    answers to the public parts. Of a submission that is not accepted what is not known is None."""
+    """All findings of a judge. `submission` and `competition_digest` name the entry; `predictions_digest` is that of the
+    answers to the public parts. Of a submission that is not accepted the unknown fields are None."""
 
     outcome: Outcome
     submission: str
@@ -194,7 +194,7 @@ class Verdict:
 
     @property
     def costs_quota(self) -> bool:
-        """Say whether the submission counts: what failed for our reasons does not."""
+        """Say whether the submission counts: failures for our reasons do not."""
         return self.outcome != "errored"
 
     def for_participants(self) -> PublicVerdict:

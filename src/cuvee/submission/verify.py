@@ -1,4 +1,4 @@
-"""Verifies a submission: judges it here, compares with its claims and with an earlier verdict, signs what was found.
+"""Verifies a submission: judges it here, compares with its claims and with an earlier verdict, signs the findings.
 
 Anyone can: without the organiser's private items only public parts are measured, without the key nothing is signed.
 """
@@ -52,7 +52,7 @@ def verify(
 
 
 def verify_in(work: Path | None, archive: Path, competition: Competition, **options: Any) -> Verdict:
-    """Verify in a new folder, or in one that is removed afterwards. Options are those of `verify`."""
+    """Verify in a new folder, or in a folder that is removed afterwards. Options are those of `verify`."""
     if work is not None:
         if work.exists():
             raise RecipeError("the folder is there already", where=str(work), hint="name a new one")
@@ -62,7 +62,7 @@ def verify_in(work: Path | None, archive: Path, competition: Competition, **opti
 
 
 def check_again(verdict: PublicVerdict, competition: Competition) -> tuple[Evidence, tuple[Finding, ...]]:
-    """Apply the rules again to what a verdict stores. Raises SubmissionError if it stores nothing to look at."""
+    """Apply the rules again to the evidence that a verdict stores. Raises SubmissionError if it stores none."""
     if verdict.evidence is None:
         raise SubmissionError("the verdict has no evidence: it was made before the rules were checked")
     return verdict.evidence, check_rules(competition.rules, verdict.evidence)
@@ -101,7 +101,7 @@ def _agreement(digests: Agreement, agree: float | None) -> Agreement:
 
 
 def _agreeing(earlier: PublicVerdict, now: Verdict) -> float | None:
-    """Return the share of public items that score the same: a verdict has no answers, only what they were worth."""
+    """Return the share of public items that score the same: a verdict has no answers, only their scores."""
     if earlier.public is None or now.public is None:
         return None
     pairs = [
@@ -130,7 +130,7 @@ def signed_verdict(verdict: PublicVerdict, key: "Ed25519PrivateKey") -> dict[str
 
 
 def read_verdict(path: Path, competition: Competition) -> PublicVerdict:
-    """Read a verdict. A signed one must be signed by the competition. Raises SubmissionError."""
+    """Read a verdict. A signed verdict must be signed by the competition. Raises SubmissionError."""
     try:
         content = strict_json(path.read_bytes(), str(path))
     except OSError as error:

@@ -136,7 +136,7 @@ def _of_one_expert(inputs: np.ndarray, number: int, experts: int) -> Wanted:
 
 
 def _router_inputs(place: Path, layers: int) -> Callable[[Sequence[str]], list[np.ndarray]]:
-    """Return the inputs of the feed-forward part of a layer, by its number, on all tokens of texts: [tokens, width]."""
+    """Return a function of texts that gives each layer's feed-forward inputs: [tokens, width] of float32."""
     tokenizer, network = _loaded(place)
     import torch
 

@@ -5,8 +5,8 @@ With inputs xₜ [width], the logits zₜ [experts] that are wanted for them and
     min over W of Σ (W·x - z)ᵀ H(x) (W·x - z),    H(x) = diag(p) - p·pᵀ
 
 H is the curvature of the cross entropy between the choices of routers, so that logits of experts which nobody would
-choose count little (HARC, arXiv:2606.03391). The normal equations are solved by conjugate gradients without their matrix,
-which would be [experts · width, experts · width]. Everything is float64.
+choose count little (HARC, arXiv:2606.03391). The normal equations are solved by conjugate gradients without their
+matrix, which would be [experts · width, experts · width]. Everything is float64.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,9 +1,9 @@
 """Bubblewrap (https://github.com/containers/bubblewrap): namespaces of its own for the job, no daemon, no image.
 
-Inside there is a system that cannot be written to, an interpreter, what the job may read, and one writable folder; no
-network, no other processes, no capabilities, no further namespaces, nothing of our environment.
+Inside there is a system that cannot be written to, an interpreter, the readable files of the job, and one writable
+folder; no network, no other processes, no capabilities, no further namespaces, nothing of our environment.
 
-Started by root, the job still is an unprivileged user, one of its own: real root keeps its rights over files, and no
+Started by root, the job still is an unprivileged user of its own: real root keeps its rights over files, and no
 limit on processes holds for it. Then there are two rounds. The first, as root, only lays out the folders, for that user
 need not be able to walk to them; `setpriv` becomes the user; the second builds the walls.
 """
@@ -85,7 +85,7 @@ class Bubblewrap:
         return [*outer, "--dev-bind", "/dev", "/dev", "--", str(self.setpriv), *become, *inner]
 
     def _noted(self, group: Group | None, stack: contextlib.ExitStack) -> Note | None:
-        """Note what would outlive us: a group, or any job of root, which loses its tie to us as it changes its user."""
+        """Note things that would outlive us: a group, or any job of root, which loses its tie to us with its user."""
         as_root = os.geteuid() == 0
         if group is None and not as_root:
             return None
@@ -124,7 +124,7 @@ def _places() -> Iterator[Path]:
 
 
 def give(folder: Path, user: int) -> None:
-    """Give a folder and what is in it to a user; links are given, not followed."""
+    """Give a folder and its content to a user; links are given, not followed."""
     os.chown(folder, user, user, follow_symlinks=False)
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -197,7 +197,7 @@ def _accelerators() -> list[Path]:
 
 
 def _system_limits(limits: Limits, *, limit_processes: bool) -> Callable[[], None]:
-    """Return what sets the limits that the system holds a single process or user to.
+    """Return a function that sets the limits that the system holds a single process or user to.
 
     A group refuses processes by itself, and it says so, which this limit does not.
     """

@@ -2,7 +2,7 @@
 
 Version 2 has one tree of groups, version 1 a tree for each resource; a machine may have both. A group of a job is made
 below that of this process, or the nearest above it that can limit others, so limits from there on hold for jobs, too.
-The first process of a job joins before it runs anything of the job, and what it starts is in the group by itself.
+The first process of a job joins before it runs anything of the job, and its children are in the group by themselves.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ class NoGroup(Exception):
 
 @dataclass(frozen=True)
 class Tree:
-    """Groups below which those of jobs are made: one for memory, one for processes, one that can kill and count.
+    """Groups below which those of jobs are made: for memory, for processes, and a group that can kill and count.
 
     All are the same in version 2. `unified` is None where there is version 1 alone; there `accounts` counts the
     processor's seconds. `cpu` shares processors out fairly and bounds them, `cpuset` holds jobs to some cores. Each of
@@ -208,7 +208,7 @@ def _without_what_fails(tree: Tree) -> Tree:
 
 
 def _try(tree: Tree) -> None:
-    """Run a process in a group, held to all our cores, and read all that is read of one."""
+    """Run a process in a group, held to all our cores, and read all its counters."""
     cores = frozenset(os.sched_getaffinity(0))
     with made(group_of_job(tree, cores), 64 << 20, 16) as group:
         subprocess.run(["/bin/true"], preexec_fn=group.join, check=True, timeout=10)
@@ -280,7 +280,7 @@ class _Mounts:
 
 
 def _give_controllers(own: Path) -> None:
-    """Let groups below ours have limits. A group with processes cannot, so ours go to one below it first."""
+    """Let groups below ours have limits. A group with processes cannot, so ours go to a group below it first."""
     if _have_controllers(own) or not _delegated(own):
         return
     inner = own / OURS

@@ -1,4 +1,4 @@
-"""Which sandbox this machine has, and what of it the kernel holds: tried out, not guessed."""
+"""Which sandbox this machine has, and which limits of it the kernel holds: tried out, not guessed."""
 
 import os
 import tempfile
@@ -35,7 +35,7 @@ WITHOUT_HINT = (
 
 @dataclass(frozen=True)
 class Host:
-    """What a worker is told of its machine: where jobs write, and by which runtime of a container engine they run.
+    """The worker's settings of its machine: where jobs write, and by which runtime of a container engine they run.
 
     None stands for the system's temporary folder, and for the best sandbox there is.
     """
@@ -46,7 +46,7 @@ class Host:
 
 @dataclass(frozen=True)
 class Walls:
-    """What holds jobs on this machine. `lacks` says for each thing that is not there why.
+    """The walls that hold jobs on this machine. `lacks` says for each missing wall why it is missing.
 
     It may name `sandbox`, `bubblewrap`, `cgroup`, `cpu`, `cores`, `filesystem`, `image`, `user` and `seccomp`. `mount`
     is for the folder that was asked about.
@@ -79,7 +79,7 @@ LACKING = {
 def choose_sandbox(
     tier: Tier = "recipe", without: Sequence[Wall] = (), *, host: Host = Host(), counts_cpu: bool = False
 ) -> Sandbox:
-    """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for what is in `without`.
+    """Return the best sandbox there is; for a tier with code, one that the kernel holds, but for walls in `without`.
 
     Recipes may run without any where `without` has 'sandbox', unless the host names a runtime. With `counts_cpu` the
     budget has CPU seconds, which need a control group. Raises PlatformError if a job would run with less.
@@ -122,9 +122,9 @@ def isolating_sandbox() -> Sandbox | None:
 
 
 def find_walls(host: Host = Host()) -> Walls:
-    """Return what holds jobs on a host.
+    """Return the sandbox that holds jobs on a host.
 
-    The first time it also cleans up what dead processes of ours left. Raises PlatformError if nothing can be written
+    The first call also cleans up the leavings of dead processes of ours. Raises PlatformError if nothing can be written
     to the host's folder.
     """
     if os.name == "nt":
@@ -136,7 +136,7 @@ def find_walls(host: Host = Host()) -> Walls:
 
 @dataclass(frozen=True)
 class _Found:
-    """The sandbox of this machine, and what it lacks."""
+    """The sandbox of this machine, and the walls that it lacks."""
 
     sandbox: Sandbox | None
     lacks: Mapping[str, str]
@@ -161,7 +161,7 @@ def _find_sandbox(runtime: str | None) -> _Found:
 
 
 def _container(runtime: str | None, lacks: Mapping[str, str]) -> _Found:
-    """Return a container engine where one works; it holds memory and processes by groups of its own."""
+    """Return a container engine where any works; it holds memory and processes by groups of its own."""
     before = lacks.get("bubblewrap")
     container = find_container(runtime)
     reason = "neither docker nor podman answers" if container is None else failure(container)

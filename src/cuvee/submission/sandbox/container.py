@@ -1,4 +1,4 @@
-"""A container engine, docker or podman, where there is one: the same walls, memory and processes held by the kernel."""
+"""A container engine, docker or podman, where there is any: the same walls, memory and processes held by the kernel."""
 
 import os
 import shutil
@@ -92,7 +92,7 @@ def _cores() -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """Return what of our environment an engine needs. It is noted, so nothing else of it is."""
+    """Return the part of our environment that an engine needs. It is noted, so nothing else of it is."""
     return {
         name: value for name, value in os.environ.items() if name in ENGINE_NEEDS or name.startswith(ENGINE_PREFIXES)
     }

@@ -1,4 +1,4 @@
-"""A file system of limited size for what a job writes: deep, unlinked, sparse or many files cost nothing beyond it.
+"""A file system of limited size for a job's files: deep, unlinked, sparse or many files cost nothing beyond it.
 
 It is an image in a file, formatted as ext4 and mounted by a loop device, or else a tmpfs. Both need root. The file of
 an image has no name any more once it is mounted, so to unmount it is to remove it.
@@ -34,7 +34,7 @@ Mount = Callable[[Path, int], None]
 
 @dataclass(frozen=True)
 class Scratch:
-    """What a folder for scratch can have mounted in it; `mount` is None where that is nothing.
+    """The mounts that a folder for scratch can have in it; `mount` is None where there is none.
 
     `lacks` says why not: `image` for an image in the folder's own file system, `filesystem` for anything at all.
     """
@@ -62,7 +62,7 @@ def limited_folder(folder: Path, disk_bytes: int, *, mount: Mount | None) -> Ite
 
 
 def look_at_scratch(folder: Path) -> Scratch:
-    """Find out what can be mounted in a folder for scratch, which is made: tried out, once for each file system.
+    """Find out which mounts a folder for scratch can have. It is made: tried out, once for each file system.
 
     Raises PlatformError if nothing can be written there.
     """
@@ -122,7 +122,7 @@ def mount_image(folder: Path, disk_bytes: int) -> None:
 
 
 def mount_tmpfs(folder: Path, disk_bytes: int) -> None:
-    """Mount a folder in memory. What lies there counts as memory of the job that writes it."""
+    """Mount a folder in memory. Files there count as memory of the job that writes them."""
     size = f"size={disk_bytes + SPARE_BYTES},nr_inodes={entries_in(disk_bytes)}"
     _run("mount", "-t", "tmpfs", "-o", f"{size},{OPTIONS},mode=0755", "cuvee", str(folder))
 
@@ -148,7 +148,7 @@ def is_in_memory(folder: Path) -> bool:
 
 
 def used_bytes(folder: Path) -> int:
-    """Return what is taken of a file system: its blocks, or all of them if it has no room for another file."""
+    """Return the used part of a file system: its blocks, or all of them if it has no room for another file."""
     status = os.statvfs(folder)
     free = status.f_bfree if status.f_ffree else 0
     return (status.f_blocks - free) * status.f_frsize

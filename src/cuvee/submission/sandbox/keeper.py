@@ -1,7 +1,7 @@
-"""Ends what a dead watcher leaves running: a process of its own that reads a pipe to its end, and then cleans up.
+"""Ends processes that a dead watcher leaves: a process of its own that reads a pipe to its end, and then cleans up.
 
-It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. What it reads is
-JSON of what there is to clean: `groups` and `mounts` as paths, the `user` of a job, and `containers`, each with its
+It is started by its path, `python -I -S keeper.py`, so it imports nothing but the standard library. It reads a
+JSON note of things to clean: `groups` and `mounts` as paths, the `user` of a job, and `containers`, each with its
 `engine`, its `name` and the `environment` that the engine needs. The watcher cleans up by itself when all goes well;
 then the keeper finds nothing to do.
 """
@@ -30,7 +30,7 @@ PATHS = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 
 
 def clean(note: Mapping[str, Any]) -> bool:
-    """End and remove what a note names; say whether nothing is left. What is gone already is no fault."""
+    """End and remove all that a note names; say whether nothing is left. A thing that is gone already is no fault."""
     if "user" in note:
         end_user(note["user"])
     groups = [Path(group) for group in note.get("groups", ())]
@@ -42,7 +42,7 @@ def clean(note: Mapping[str, Any]) -> bool:
 
 
 def end_user(user: int) -> None:
-    """Kill all processes of a user. It must be one that nobody else is."""
+    """Kill all processes of a user, who must be nobody else."""
     become = ["setpriv", "--reuid", str(user), "--regid", str(user), "--clear-groups"]
     subprocess.run([*become, "sh", "-c", "kill -KILL -1"], capture_output=True, check=False, env=PATHS)
 
@@ -54,7 +54,7 @@ def kill(pid: int) -> None:
 
 
 def end_groups(groups: Iterable[Path]) -> None:
-    """Kill all processes of control groups and wait until they are gone; no new one can start meanwhile."""
+    """Kill all processes of control groups and wait until they are gone; no new process can start meanwhile."""
     there = [group for group in groups if group.is_dir()]
     for group in there:
         write(group / "pids.max", "0")
@@ -122,7 +122,7 @@ def remove_container(container: Mapping[str, Any]) -> bool:
 
 
 def main() -> None:
-    """Read a note, which ends when the watcher is gone, then clean up what it names.
+    """Read a note, which ends when the watcher is gone, then clean up all that it names.
 
     An engine that was asked for a container just before may make it only now.
     """

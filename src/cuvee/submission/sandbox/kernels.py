@@ -9,7 +9,7 @@ CACHE = PACKAGE / "kernels" / "fused" / "__pycache__"
 
 
 def kernel_cache(scratch: Path) -> dict[Path, Path]:
-    """Return what lies over the package's cache of kernels in a job: a copy in `scratch`.
+    """Return the overlay over the package's cache of kernels in a job: a copy in `scratch`.
 
     Compiling them takes longer than merging a small model. A cache that is empty stays so: then each job compiles.
     """

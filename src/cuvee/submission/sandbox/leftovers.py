@@ -1,4 +1,4 @@
-"""What would be left on this machine if we died now: noted in a file, and cleaned up in any case.
+"""Things that would be left on this machine if we died now: noted in a file, and cleaned up in any case.
 
 A note is a file that its maker holds locked. Its number is nobody else's while it is held, so it is also the source of
 users for jobs. Three clean up: the maker at the end; the keeper, a process of its own, at once when the maker dies; and
@@ -41,7 +41,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Contained:
-    """A container by its name, the engine that runs it, and what of our environment the engine needs."""
+    """A container by its name, the engine that runs it, and the part of our environment that the engine needs."""
 
     engine: Path
     name: str
@@ -87,7 +87,7 @@ def noted(
 
 
 def sweep() -> None:
-    """Clean up what makers of notes, dead without a keeper, left behind. Notes that are held stay as they are."""
+    """Clean up the leavings of makers of notes that died without a keeper. Notes that are held stay as they are."""
     folder = notes_folder()
     for place in sorted(folder.glob("*.json")) if folder.is_dir() else ():
         descriptor = _held(place)
@@ -129,7 +129,7 @@ def _free_note() -> tuple[int, int]:
 
 
 def _held(place: Path) -> int | None:
-    """Lock a note, clean up what it names, and return its descriptor; None if it is held or cannot be cleaned."""
+    """Lock a note, clean up all that it names, and return its descriptor; None if it is held or cannot be cleaned."""
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | NOTHING_ELSE, 0o600)
     try:
         lock(descriptor)

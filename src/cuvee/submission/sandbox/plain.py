@@ -20,7 +20,7 @@ class Plain:
 
 
 def _file_limits(limits: Limits) -> Callable[[], None] | None:
-    """Return what limits the files of a process from inside, or None where the system has no such limits."""
+    """Return a function that limits the files of a process from inside, or None where the system has no such limits."""
     try:
         import resource
     except ImportError:

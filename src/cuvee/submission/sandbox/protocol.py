@@ -1,4 +1,4 @@
-"""What a sandbox is: it runs one job within limits and says how it ended. Paths inside are those outside."""
+"""The sandbox: it runs one job within limits and says how it ended. Paths inside are those outside."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ Hear = Callable[[bytes], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A command, what it may read, and the one folder that it may write to.
+    """A command, the files that it may read, and the only folder that it may write to.
 
     `overlays` are folders that the job sees, writable, in place of others: content of the first at the place of the
     second. `environment` is all that the job knows of ours.
@@ -29,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a job may take. `log_bytes` counts both outputs together.
+    """The limits of a job. `log_bytes` counts both outputs together.
 
     `cpu_seconds` are those of all processors and processes together; None is no limit. Only a sandbox whose jobs have
     control groups holds them.
@@ -64,7 +64,7 @@ class Ended:
 
 
 class Sandbox(Protocol):
-    """A way to run jobs. One that does not `isolate` may run our own code only."""
+    """A way to run jobs. A sandbox that does not `isolate` may run our own code only."""
 
     @property
     def name(self) -> str: ...

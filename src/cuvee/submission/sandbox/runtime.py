@@ -1,4 +1,4 @@
-"""What of this machine a Python program needs to run: the system's libraries, the interpreter, its packages, us."""
+"""The files of this machine that a Python program needs: the system's libraries, the interpreter, its packages, us."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ PACKAGE = Path(cuvee.__file__).resolve().parent
 
 
 def runtime_folders() -> list[Path]:
-    """List the folders and files that a job may read besides its own: by the names we know, and by their real ones."""
+    """List the folders and files that a job may read besides its own: by the names we know, and by their real names."""
     wanted = [Path("/usr"), Path(sys.base_prefix)]
     if _in_venv():
         wanted += [Path(sys.prefix) / name for name in ("bin", "lib", "lib64", "pyvenv.cfg")]
@@ -35,7 +35,7 @@ def python(*arguments: str) -> tuple[str, ...]:
 
 
 def python_environment() -> dict[str, str]:
-    """Return what the interpreter must be told: where this very package is, and one hash seed for all."""
+    """Return the environment of the interpreter: where this very package is, and a common hash seed."""
     return {"PYTHONPATH": str(PACKAGE.parent), "PYTHONHASHSEED": "0", "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 

@@ -1,7 +1,7 @@
 """A filter of system calls for jobs, as the program of classic BPF that bubblewrap takes.
 
 A list of calls that no merge needs and that faults of the kernel were found in, or that reach other processes, keys,
-mounts or the clock: they fail with EPERM. Where the list differs by processor, it is that of the running one.
+mounts or the clock: they fail with EPERM. Where the list differs by processor, it is that of the running processor.
 """
 
 import errno
@@ -79,7 +79,7 @@ def filter_program(machine: str | None = None) -> bytes:
 
 
 def _assembled(steps: list[tuple[int, int, str, str]]) -> bytes:
-    """Return instructions with their jumps, which lead forward to one of two ends or to the next."""
+    """Return instructions with their jumps, which lead forward to either of two ends or to the next."""
     ends = {"refuse": len(steps), "allow": len(steps) + 1}
     program = bytearray()
     for position, (code, value, yes, no) in enumerate(steps):

@@ -1,7 +1,7 @@
-"""A command watched from outside: seconds, memory, disk, processes and what it writes; killed with all it started.
+"""A command watched from outside: seconds, memory, disk, processes and output; killed with all its children.
 
 A thread looks every few hundredths of a second: at the control group and the file system that hold the command, where
-it has them, and else at the tree of processes and at the folder. What the command itself says of its use is not asked.
+it has them, and else at the tree of processes and at the folder. The command's own figures of its use are not asked.
 """
 
 import contextlib
@@ -43,7 +43,7 @@ def watch(
     group: Group | None = None,
     descriptors: Sequence[int] = (),
 ) -> Ended:
-    """Run a command to its end or to one of the limits. `prepare` runs in the new process before the command.
+    """Run a command to its end or to any of the limits. `prepare` runs in the new process before the command.
 
     `stop` is called besides killing the process, for a command that only asks another program to run the job, whose
     memory and processes are then that program's to hold and nobody's to measure. The command runs in the `group`,
@@ -110,7 +110,7 @@ def watch(
 
 
 def _until_end(process: "subprocess.Popen[bytes]", watched: "_Watched", written: "_Written", hear: Hear) -> Ending:
-    """Wait for the end of a process or a limit. Raises what `hear` raises, also for the empty line of a silent job."""
+    """Wait for the end of a process or a limit. Raises errors of `hear`, also for the empty line of a silent job."""
     while True:
         if written.stopped is not None:
             raise written.stopped
@@ -143,7 +143,7 @@ def kill_tree(process: "subprocess.Popen[bytes]") -> None:
 
 
 class _Written:
-    """What a command writes: lines of its output are heard, the end of its errors is kept."""
+    """The output of a command: lines of it are heard, the end of its errors is kept."""
 
     def __init__(self, most: int) -> None:
         self.too_much = threading.Event()
@@ -164,7 +164,7 @@ class _Written:
             line = bytearray(rest[-LONGEST_LINE:])
 
     def _tell(self, hear: Hear, line: bytes) -> None:
-        """Hand a line to who hears it. What that raises stops the job; the pipe is read on, so that nobody waits."""
+        """Hand a line to the listener. An error of the listener stops the job; reading goes on, so that nobody waits."""
         try:
             hear(line)
         except BaseException as error:  # noqa: BLE001  # raised again where the job is watched
@@ -175,11 +175,11 @@ class _Written:
             self._tail = (self._tail + piece)[-LOG_TAIL:]
 
     def tail(self) -> str:
-        """Return the end of what was written, without control characters."""
+        """Return the end of the output, without control characters."""
         return cleaned(bytes(self._tail).decode("utf-8", "replace"), LOG_TAIL)
 
     def _pieces(self, pipe: IO[bytes]) -> Iterator[bytes]:
-        """Yield what comes; once it is too much it is read, so that nobody waits, and dropped."""
+        """Yield the output; beyond the limit it is read, so that nobody waits, and dropped."""
         while piece := os.read(pipe.fileno(), 1 << 16):
             with self._lock:
                 self._count += len(piece)
@@ -190,7 +190,7 @@ class _Written:
 
 
 class _Watched:
-    """What a command takes, with all that it started."""
+    """The resources that a command takes, with all its children."""
 
     def __init__(
         self, pid: int, limits: Limits, writable: Path, started: float, group: Group | None, *, measures: bool
@@ -253,7 +253,7 @@ class _Watched:
 
 
 def descendants(pid: int) -> list[int]:
-    """List the processes that descend from one, as far as they can be seen now."""
+    """List the processes that descend from a process, as far as they can be seen now."""
     found, waiting = [], [pid]
     while waiting:
         below = _children(waiting.pop())
@@ -263,7 +263,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """List the children of all threads of a process; those of a thread that ended are with another one."""
+    """List the children of all threads of a process; those of a thread that ended are with another thread."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
@@ -282,7 +282,7 @@ def private_bytes(pid: int) -> int:
 
 
 def disk_bytes(folder: Path) -> int:
-    """Return what a folder takes on the disk, each file and folder at least a block; links are not followed."""
+    """Return the bytes that a folder takes on the disk, each file and folder at least a block; follow no links."""
     total, waiting = 0, [str(folder)]
     while waiting:
         with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
