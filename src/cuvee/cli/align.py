@@ -34,7 +34,7 @@ def command(
     inside: str = typer.Option(
         "merged", metavar="WHOSE", help="Whose block sees the states before it: merged or expert."
     ),
-    one_by_one: bool = typer.Option(False, "--one-by-one", help="Solve a block's inputs one after the other."),
+    one_by_one: bool = typer.Option(False, "--one-by-one", help="Solve a block's inputs in turn."),
     as_adapter: int | None = typer.Option(
         None, "--as-adapter", min=1, metavar="RANK", help="Write the repair as a LoRA adapter of MERGED."
     ),
@@ -43,7 +43,9 @@ def command(
     ),
     memory: str = typer.Option("", metavar="SIZE", help="Private memory that it may take."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
-    no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped run to OUT left; start anew."),
+    no_resume: bool = typer.Option(
+        False, "--no-resume", help="Remove the remains of an interrupted run to OUT; start anew."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),

@@ -42,7 +42,7 @@ from cuvee.cli.many_values import ManyValues
 
 app = typer.Typer(
     name="cuvee",
-    help="Blend language models: merge checkpoints, measure what came out, rank the blends.",
+    help="Blend language models: merge checkpoints, measure the blends, rank them.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -90,7 +90,9 @@ _add_examples(app)
 def _options(
     debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
     version: bool = typer.Option(False, "--version", help="Show the version."),
-    verbose: bool = typer.Option(False, "--verbose", help="With --version: those of libraries, and the tested ones."),
+    verbose: bool = typer.Option(
+        False, "--verbose", help="With --version: versions of libraries, installed and tested."
+    ),
 ) -> None:
     if version and verbose:
         from cuvee.cli.versions_table import print_versions

@@ -16,7 +16,7 @@ def command(
     text: str = typer.Argument(..., metavar="TEXT", help="A .txt, .jsonl or task file, or the name of a bundled task."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
     keep: str = typer.Option(
-        "gram,mean_abs,mean", metavar="LIST", help="What is kept of each input: gram, mean_abs, mean."
+        "gram,mean_abs,mean", metavar="LIST", help="Statistics to keep of each input: gram, mean_abs, mean."
     ),
     positions: str = typer.Option("all", metavar="WHICH", help="Positions that count: all, answer or prompt."),
     tokens: int = typer.Option(65536, min=1, metavar="N", help="Stop reading TEXT after so many tokens."),

@@ -16,11 +16,9 @@ def new(
     template: str = typer.Option(
         "family", metavar="NAME", help="family: works as it is; original: the NeurIPS 2024 LLM merging competition."
     ),
-    seed: str = typer.Option(
-        "", metavar="TEXT", help="What private items are drawn from; by default nobody knows it beforehand."
-    ),
+    seed: str = typer.Option("", metavar="TEXT", help="The seed of the private items; by default a secret one."),
     name: str = typer.Option("", metavar="NAME", help="A short name for addresses; by default the template's."),
-    title: str = typer.Option("", metavar="TEXT", help="What people call it; by default the template's."),
+    title: str = typer.Option("", metavar="TEXT", help="Its title for people; by default the template's."),
     opens: str = typer.Option("", metavar="TIME", help="When it opens, such as 2026-12-01T12:00Z; by default now."),
     items: int = typer.Option(200, min=1, max=200, metavar="N", help="Items of each part of each task."),
     calibrated: bool = typer.Option(True, help="Measure how fast this machine is; budgets are told in its seconds."),
@@ -128,7 +126,7 @@ def check_verdict(
     archive: Path | None = typer.Option(
         None, "--archive", metavar="ARCHIVE", help="The submission that it must be of, as it was sent."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print what was signed as JSON."),
+    as_json: bool = typer.Option(False, "--json", help="Print the signed verdict as JSON."),
 ) -> None:
     """Check that a worker has signed a verdict, and print the verdict. Needs no server."""
     import json

@@ -19,7 +19,7 @@ def gguf(
         None,
         "--split",
         metavar="NAME",
-        help="What llama.cpp is to call how the tokenizer cuts texts; by default found.",
+        help="llama.cpp's name for the way the tokenizer cuts texts; by default found.",
     ),
     ollama: bool = typer.Option(False, "--ollama", help="Write a Modelfile for Ollama beside FILE."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace FILE if it is there."),

@@ -25,32 +25,41 @@ def command(
     recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
     memory: str = typer.Option(
-        "", metavar="SIZE", help="Private memory that the merge may take; 512MB, or what whole matrices need."
+        "", metavar="SIZE", help="Private memory. Default: 512MB, or room for one matrix per thread if that is more."
     ),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
     device: str = typer.Option(
         "auto", metavar="DEVICE", help="auto, cpu or cuda; auto takes a GPU for whole matrices."
     ),
     shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
-    part: str = typer.Option("", metavar="I/N", help="Do one part of N only, by files; `cuvee join` ends it."),
-    ray: str = typer.Option(
-        "", metavar="ADDRESS", help="Merge file by file on the machines of a Ray cluster; auto is the one joined here."
+    part: str = typer.Option(
+        "", metavar="I/N", help="Write only part I of N of the output files; run `cuvee join` when all parts are done."
     ),
-    no_resume: bool = typer.Option(False, "--no-resume", help="Remove what a stopped merge to OUT left; start anew."),
+    ray: str = typer.Option(
+        "",
+        metavar="ADDRESS",
+        help="Merge file by file on the machines of a Ray cluster; auto joins this machine's cluster.",
+    ),
+    no_resume: bool = typer.Option(
+        False, "--no-resume", help="Remove the remains of an interrupted merge to OUT; start anew."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier merge at OUT."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     custom_code: bool = typer.Option(False, "--custom-code", help="Copy the donor's Python files, too."),
     allow_nonfinite: bool = typer.Option(False, "--allow-nonfinite", help="Let NaN and infinity pass."),
     stages: Path | None = typer.Option(
-        None, metavar="FOLDER", help="Keep what earlier stages make in this folder, and use it again."
+        None, metavar="FOLDER", help="Keep the outputs of earlier stages in this folder, and use them again."
     ),
-    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Refuse slips that mergekit passes over, and that else get a warning."
+    ),
     hash_inputs: bool = typer.Option(False, "--hash-inputs", help="Record the SHA-256 of every input file."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
-    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory. Goes on where it was stopped.
+    """Merge the models of RECIPE into the folder OUT, streaming, in bounded memory.
 
-    A RECIPE of several YAML documents is merged in stages: later ones use earlier ones by their names.
+    Run an interrupted merge again to resume it. A RECIPE of several YAML documents is merged in stages: later stages
+    use earlier stages by their names.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are merged one a thread; threads beside would wait
     from cuvee.api import load_recipe, load_stages

@@ -21,7 +21,9 @@ def command(
     memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
-    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Refuse slips that mergekit passes over, and that else get a warning."
+    ),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the plan as JSON, every step of it."),
 ) -> None:

@@ -9,7 +9,7 @@ NAME = "push"
 
 def command(
     model: Path = typer.Argument(..., metavar="MODEL", help="The folder of a merged model."),
-    name: str = typer.Argument(..., metavar="ORG/NAME", help="What it will be called on the hub."),
+    name: str = typer.Argument(..., metavar="ORG/NAME", help="Its name on the hub."),
     private: bool = typer.Option(False, "--private", help="Make a new model that only you can see."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:

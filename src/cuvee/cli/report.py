@@ -12,7 +12,7 @@ NAME = "report"
 
 
 def command(
-    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="What `cuvee evaluate --out FOLDER` wrote."),
+    folders: list[Path] = typer.Argument(..., metavar="FOLDER...", help="A folder of `cuvee evaluate --out FOLDER`."),
     page: Path | None = typer.Option(None, "--out", metavar="FILE", help="Write the page to this HTML file."),
     as_json: bool = typer.Option(False, "--json", help="Print ranks and differences as JSON."),
 ) -> None:

@@ -35,7 +35,7 @@ def check(
     program: Path | None = PROGRAM,
     models: list[str] = MODELS,
     verdict: Path | None = typer.Option(
-        None, "--verdict", metavar="FILE", help="Check a verdict again from what it stores; asks nobody."
+        None, "--verdict", metavar="FILE", help="Check a stored verdict again, from its own evidence; asks nobody."
     ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,
@@ -98,7 +98,7 @@ def pack(
     out: Path = typer.Option(Path("submission.tar"), "--out", metavar="FILE", help="The archive to write."),
     competition: Path = COMPETITION,
     name: str = typer.Option(
-        "", "--name", metavar="NAME", help="What the board calls it; by default the recipe's file."
+        "", "--name", metavar="NAME", help="Its name on the board; by default that of the recipe's file."
     ),
     method: Path | None = METHOD,
     program: Path | None = PROGRAM,
@@ -107,7 +107,7 @@ def pack(
         None, "--merged", metavar="FOLDER", help="The merged model: its digest goes along as a claim."
     ),
     report: Path | None = typer.Option(
-        None, "--report", metavar="FOLDER", help="What `evaluate --out` wrote for the public tasks."
+        None, "--report", metavar="FOLDER", help="The folder of `evaluate --out` for the public tasks."
     ),
     offline: bool = OFFLINE,
     as_json: bool = AS_JSON,
@@ -136,7 +136,7 @@ def pack(
 
 @app.command("verify")
 def verify(
-    archive: Path = typer.Argument(..., metavar="ARCHIVE", help="What `pack` wrote."),
+    archive: Path = typer.Argument(..., metavar="ARCHIVE", help="An archive of `cuvee submission pack`."),
     competition: Path = COMPETITION,
     out: Path | None = typer.Option(None, "--out", metavar="FILE", help="The file to write the verdict to."),
     against: Path | None = typer.Option(

@@ -28,7 +28,7 @@ def send(
     what: Path = typer.Argument(..., metavar="WHAT", help="An archive of `cuvee submission pack`, or a recipe."),
     server: str = SERVER,
     token: str = TOKEN,
-    title: str = typer.Option("", metavar="TEXT", help="What the board calls it."),
+    title: str = typer.Option("", metavar="TEXT", help="Its title on the board."),
     competition: Path | None = typer.Option(None, metavar="PATH", help="competition.yaml; by default the server's."),
     wait: bool = typer.Option(False, "--wait", help="Wait until it is judged."),
     as_json: bool = JSON,
@@ -51,7 +51,7 @@ OURS = frozenset({"errored", "suspect", "quarantined"})
 
 
 def status(
-    number: int | None = typer.Argument(None, metavar="[NUMBER]", help="A submission; without it, the newest ones."),
+    number: int | None = typer.Argument(None, metavar="[NUMBER]", help="A submission; by default the newest."),
     server: str = SERVER,
     token: str = TOKEN,
     as_json: bool = JSON,

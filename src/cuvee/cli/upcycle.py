@@ -13,12 +13,16 @@ NAME = "upcycle"
 
 
 def command(
-    recipe: Path = typer.Argument(..., metavar="RECIPE", help="What becomes an expert, in mergekit-moe's words."),
+    recipe: Path = typer.Argument(
+        ..., metavar="RECIPE", help="A recipe in mergekit-moe's words: which models become experts."
+    ),
     out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
     shard_size: str = typer.Option("5GB", metavar="SIZE", help="Largest size of one file of weights."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
-    strict: bool = typer.Option(False, "--strict", help="Refuse slips that are warned of: what mergekit passes over."),
+    strict: bool = typer.Option(
+        False, "--strict", help="Refuse slips that mergekit passes over, and that else get a warning."
+    ),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:

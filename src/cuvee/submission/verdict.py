@@ -169,7 +169,7 @@ class PublicVerdict:
 @_strict
 @dataclass(frozen=True)
 class Verdict:
-    """All findings of a judge. `submission` and `competition_digest` name the entry; `predictions_digest` is that of the
+    """All findings of a judge. `submission` and `competition_digest` name the entry; `predictions_digest` that of the
     answers to the public parts. Of a submission that is not accepted the unknown fields are None."""
 
     outcome: Outcome

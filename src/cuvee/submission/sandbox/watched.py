@@ -164,7 +164,7 @@ class _Written:
             line = bytearray(rest[-LONGEST_LINE:])
 
     def _tell(self, hear: Hear, line: bytes) -> None:
-        """Hand a line to the listener. An error of the listener stops the job; reading goes on, so that nobody waits."""
+        """Hand a line to the listener. An error of the listener stops the job; reading goes on, so nobody waits."""
         try:
             hear(line)
         except BaseException as error:  # noqa: BLE001  # raised again where the job is watched
