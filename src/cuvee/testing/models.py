@@ -1,4 +1,4 @@
-"""For tests, ours and those of plug-in authors: tiny model folders made from a seed. Nothing of cuvee imports it."""
+"""Tiny model folders made from a seed."""
 
 import json
 from collections.abc import Mapping
