@@ -147,7 +147,7 @@ def put(file: Path, *, text: str, before: str = "") -> None:
 def test_the_suites_find_all_that_is_added(copy: Path) -> None:
     files = [file for file, _ in SUITES.values()]
     chosen = " or ".join(f"({words})" for _, words in SUITES.values())
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-v", *files, "-k", chosen]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-vv", *files, "-k", chosen]
     path = os.pathsep.join([str(copy / "src"), str(copy / "tests")])
     done = subprocess.run(command, cwd=copy, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
