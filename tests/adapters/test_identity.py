@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from adapters.conftest import Made, load, logits, peft, peft_logits, quiet, relative_error, torch
 from cuvee.adapters import open_adapter
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.group import Group
+from cuvee.adapters.spaces import InSpace, Merging
 from cuvee.engine.combine import How, combine
 from cuvee.foreign import open_files
 
@@ -41,6 +45,30 @@ def test_a_weight_scales_what_the_adapter_changes(kind: str, adapters: Callable[
     found = combined(made, tmp_path / "out", [0.3])
     assert relative_error(found, scaled_logits(made, 0.3)) < 1e-5
     assert relative_error(found, made.logits) > 1e-2
+
+
+def test_a_saved_matrix_is_read_in_pieces_of_its_rows(adapters: Callable[..., Made], monkeypatch: Any) -> None:
+    made = adapters("modules_to_save")
+    group = Group([open_adapter(made.adapter)], open_files(made.base))
+    (whole,) = (whole for whole in group.wholes if len(whole.shape) == 2)
+    change = (group.read(whole, 0) - group.read_base(whole)).reshape(-1)
+    source = InSpace(Merging(group, "dense"), 0)
+    sizes = []
+    monkeypatch.setattr(Adapter, "read_rows", counting(Adapter.read_rows, sizes))
+    width = whole.shape[1]
+    for first in range(0, change.size - 5, change.size // 7):
+        assert (source.numbers(whole.name, first, first + 5) == change[first : first + 5]).all()
+    assert change.any()
+    assert max(sizes) <= 2 * width
+
+
+def counting(read: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
+    def counted(*arguments: Any) -> Any:
+        rows = read(*arguments)
+        sizes.append(rows.size)
+        return rows
+
+    return counted
 
 
 def scaled_logits(made: Made, factor: float) -> "torch.Tensor":

@@ -175,6 +175,25 @@ class Group:
         rows = [read_rows(self.base, origin, row, row + 1, width) for row in whole.rows]
         return np.concatenate(rows).astype(np.float32)
 
+    def read_change(self, whole: Whole, which: int, first: int, last: int) -> np.ndarray:
+        """Read an adapter's whole tensor minus the base's, from entry `first` up to `last`, flat.
+
+        Of a tensor that the adapter has saved only the rows that hold those entries are read: embeddings are asked for
+        in thousands of pieces.
+        """
+        adapter = self.adapters[which]
+        stored = adapter.full.get(whole.origin)
+        plain = not whole.added and whole.rows is None and len(whole.shape) == 2 and self.base is not None
+        if not plain or stored is None or adapter.source.tensors[stored].shape != whole.shape:
+            change: np.ndarray = self.read(whole, which) - self.read_base(whole)
+            return change.reshape(-1)[first:last]
+        assert self.base is not None, "asked for above"
+        width = whole.shape[-1]
+        low, high = first // width, -(-last // width)
+        base = read_rows(self.base, self._base_changes.origins[whole.origin], low, high, width).astype(np.float32)
+        rows = adapter.read_rows(stored, low, high) - base
+        return np.asarray(rows.reshape(-1)[first - low * width : last - low * width])
+
     def _read_tokens(self, whole: Whole, adapter: Adapter, which: int) -> np.ndarray:
         assert whole.rows is not None, "only called for rows of tokens"
         tokens = adapter.tokens.get(whole.name.removesuffix(TOKENS))

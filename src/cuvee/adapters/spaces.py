@@ -128,9 +128,7 @@ class InSpace:
             return np.zeros(last - first, np.float32)
         whole = self.merging.group.whole(name)
         if whole is not None:
-            group = self.merging.group
-            change: np.ndarray = group.read(whole, self.which) - group.read_base(whole)
-            return change.reshape(-1)[first:last]
+            return self.merging.group.read_change(whole, self.which, first, last)
         delta = self.merging.represented(name.removesuffix(".weight")).changes[self.which]
         width = delta.shape[1]
         low, high = first // width, -(-last // width)
