@@ -25,11 +25,12 @@ FLAGS = {"O_CLOEXEC", "O_DIRECT", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "O_
 OTHERS = {"SIGKILL", "SIGALRM", "SIGHUP", "SIGUSR1", "SIGUSR2", "setitimer", "alarm", "st_blocks", "RTLD_DEEPBIND"}
 
 GUARDED = {
+    "cores.py": {"sched_getaffinity"},
     "checkpoint/checkpoint.py": {"posix_fadvise"},
     "checkpoint/write.py": {"posix_fallocate"},
     "descriptors.py": {"fcntl", "pread", "preadv", "pwrite", "st_blocks"},
     "submission/cores.py": {"sched_getaffinity", "sched_setaffinity"},
-    "submission/hardware.py": {"sched_getaffinity", "sysconf"},
+    "submission/hardware.py": {"sysconf"},
     "submission/sandbox/bubblewrap.py": {"chown", "geteuid", "resource"},  # Linux alone has it
     "submission/sandbox/cgroup.py": {"geteuid", "sched_getaffinity"},  # Linux alone has it
     "submission/sandbox/choose.py": {"geteuid"},

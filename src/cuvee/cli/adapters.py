@@ -1,10 +1,11 @@
 """cuvee adapters: LoRA in, LoRA or full model out."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.comparison.adapters import AdapterComparison
@@ -61,7 +62,7 @@ def combine(
         raise RecipeError(f"--space: expected dense, knots or core, found '{space}'")
     numbers = parse_numbers(weights, "--weights") if weights else [1 / len(adapters)] * len(adapters)
     how = How(method, space or None, Wanted(rank, energy), parse_settings(settings, "--set"), seed, dtype)  # type: ignore[arg-type]  # seen above
-    options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
+    options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
     print_adapter(
         combine_adapters(adapters, numbers, out, how, base=base, hub=hub, progress=progress, **options), as_json
@@ -88,7 +89,7 @@ def apply(
 
     options: RunOptions = {
         "memory_bytes": parse_bytes(memory, "--memory"),
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or usable_cores(),
         "overwrite": overwrite,
         "progress": shown_progress(),
     }
@@ -131,7 +132,7 @@ def extract(
     wanted = Wanted(16 if rank is None and energy is None and budget is None else rank, energy)
     parts = Parts(*(tuple(word.strip() for word in words.split(",") if word.strip()) for words in (only, without)))
     how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts)
-    options: dict[str, Any] = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite}
+    options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
     print_adapter(extract_adapter(model, base, out, how, hub=hub, progress=progress, **options), as_json)
 

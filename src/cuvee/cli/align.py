@@ -1,10 +1,11 @@
 """cuvee align: a merge repaired by a little text of each of its experts."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.calibrate.outcome import Aligned
@@ -78,7 +79,7 @@ def command(
     how = alignment(preset, **{name: value for name, value in asked.items() if value is not None})
     options: dict[str, Any] = {
         "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or usable_cores(),
         "resume": not no_resume,
         "overwrite": overwrite,
         "hub": Hub(offline=offline),

@@ -1,10 +1,11 @@
 """cuvee compare: the changes of models to their base, side by side."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.comparison import Comparison
@@ -29,7 +30,7 @@ def command(
 
     if page is not None:
         check_page(page)
-    workers = threads or os.cpu_count() or 1
+    workers = threads or usable_cores()
     hub = Hub(offline=offline)
     found = compare(models, base=base or None, threads=workers, hub=hub, progress=shown_progress())
     if page is not None:

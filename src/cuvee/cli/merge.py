@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cuvee.cores import usable_cores
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -73,7 +75,7 @@ def command(
     options: RunOptions = {
         "memory_bytes": parse_bytes(memory, "--memory") if memory else None,
         "shard_bytes": parse_bytes(shard_size, "--shard-size"),
-        "threads": threads or os.cpu_count() or 1,
+        "threads": threads or usable_cores(),
         "overwrite": overwrite,
         "resume": not no_resume,
         "allow_nonfinite": allow_nonfinite,

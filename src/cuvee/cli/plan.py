@@ -1,11 +1,12 @@
 """cuvee plan: the work of a merge, from the recipe and the headers alone."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.hub import Hub
@@ -37,7 +38,7 @@ def command(
     from cuvee.hub import Hub
 
     made = _plans(recipe, Hub(offline=offline), strict=strict)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or usable_cores()
     budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
         import json

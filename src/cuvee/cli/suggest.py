@@ -1,8 +1,8 @@
 """cuvee suggest: how to merge some experts, from one pass over their weights."""
 
-import os
-
 import typer
+
+from cuvee.cores import usable_cores
 
 NAME = "suggest"
 
@@ -32,7 +32,7 @@ def command(
         models,
         base=base or None,
         texts=texts,
-        threads=threads or os.cpu_count() or 1,
+        threads=threads or usable_cores(),
         tokens=tokens,
         device=device,
         hub=Hub(offline=offline),

@@ -1,10 +1,11 @@
 """cuvee tokenizer: compare tokenizers, and replace the tokenizer of a model."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.engine.options import RunOptions
@@ -62,7 +63,7 @@ def transplant(
         raise RecipeError(f"--method: expected omp or subword, found '{method}'")
     hub, progress = Hub(offline=offline), shown_progress()
     models = [find_model(name, hub, progress) for name in (model, donor)]
-    options: RunOptions = {"threads": threads or os.cpu_count() or 1, "overwrite": overwrite, "progress": progress}
+    options: RunOptions = {"threads": threads or usable_cores(), "overwrite": overwrite, "progress": progress}
     print_merge(run(models[0], models[1], out, method=method, k=k, hub=hub, **options), as_json=as_json)  # type: ignore[arg-type]  # seen above
 
 

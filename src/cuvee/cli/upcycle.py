@@ -1,10 +1,11 @@
 """cuvee upcycle: dense models to a mixture of experts."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
     from cuvee.engine.options import RunOptions
@@ -41,7 +42,7 @@ def command(
     hub, progress = Hub(offline=offline), shown_progress()
     models = {model: find_model(model, hub, progress, folder=recipe.parent) for model in asked.models}
     size = parse_bytes(shard_size, "--shard-size")
-    workers = threads or os.cpu_count() or 1
+    workers = threads or usable_cores()
     options: RunOptions = {"threads": workers, "shard_bytes": size, "overwrite": overwrite, "progress": progress}
     made = upcycle(asked, text, models, out, hub=hub, **options)
     print_merge(made, as_json=as_json)

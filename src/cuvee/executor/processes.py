@@ -10,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Self
 
+from cuvee.cores import usable_cores
 from cuvee.executor.executor import Done, outcome, refuse_busy
 
 PATIENCE_SECONDS = 5.0
@@ -120,13 +121,6 @@ class _Slot:
         if code is not None and code < 0:
             return f"the process that ran this was killed by {signal.Signals(-code).name}"
         return f"the process that ran this ended with exit code {code}"
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use, which are fewer than the machine's where an affinity says so."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _started(threads: int) -> tuple[SpawnProcess, Connection]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import open_checkpoint, weights_digest
+from cuvee.cores import usable_cores
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.evaluate import Task
 from cuvee.progress import Progress, Stoppable
@@ -20,7 +21,6 @@ from cuvee.submission import inside
 from cuvee.submission.answers import write_without_targets
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.facts import code_in
-from cuvee.submission.hardware import cores
 from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
 from cuvee.submission.sandbox.filesystem import limited_folder, look_at_scratch
@@ -118,7 +118,7 @@ def merge_inside(
         "places": {reference: str(place) for reference, place in models.items()},
         "output": str(out),
         "memory_bytes": int(limits.memory_bytes * MEMORY_SHARE),
-        "threads": cores(),
+        "threads": usable_cores(),
     }
     program = given / PROGRAM_FOLDER / MAIN if submission.tier == "program" else None
     readable = (given, *models.values())

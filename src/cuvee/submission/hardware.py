@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cuvee.cores import usable_cores
 from cuvee.submission.verdict import Hardware
 from cuvee.version import __version__
 from cuvee.versions import installed_version
@@ -46,19 +47,12 @@ def this_machine() -> Hardware:
     """Describe the machine that this process runs on."""
     return Hardware(
         processor=_processor(),
-        cores=cores(),
+        cores=usable_cores(),
         memory_bytes=_memory_bytes(),
         accelerator=_accelerator(),
         system=f"{platform.system()} {platform.machine()}",
         versions={"cuvee": __version__, "python": platform.python_version(), **_versions()},
     )
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int:
