@@ -308,7 +308,7 @@ def test_a_proxy_that_nobody_has_named_is_told_once(served: Served, caplog: pyte
     assert len(caplog.messages) == 1
 
 
-@pytest.mark.parametrize("path", ["/sign-in", "/?w.sums=WEIGHT"])
+@pytest.mark.parametrize("path", ["/sign-in", "/board?w.sums=WEIGHT"])
 def test_signing_in_and_other_weights_are_counted_by_address(sqlite: Database, clock: Clock, path: str) -> None:
     limits = Limits(sign_ins_per_hour=2, what_ifs_per_minute=2)
     for served in serve(sqlite, clock, tiny_competition(), limits):

@@ -9,7 +9,19 @@ from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import Database, open_database, sqlite_url
 from cuvee.competition.site import write_site
 
-PAGES = ("/", "/?sort=team", "/final", "/guide", "/teams/1", "/teams/2", "/join", "/sign-in")
+PAGES = (
+    "/",
+    "/board",
+    "/board?sort=team",
+    "/data",
+    "/start",
+    "/final",
+    "/guide",
+    "/teams/1",
+    "/teams/2",
+    "/join",
+    "/sign-in",
+)
 ANSWERS = ("board", "board.csv", "final", "final.csv", "submissions", "competition", "teams/1", "openapi.json")
 
 

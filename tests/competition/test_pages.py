@@ -37,14 +37,15 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     database.close()
 
 
-PUBLIC_PAGES = ("/", "/final", "/guide", "/join", "/sign-in", "/teams/5", "/submissions/4")
+PUBLIC_PAGES = ("/", "/board", "/start", "/data", "/final", "/guide", "/join", "/sign-in", "/teams/5", "/submissions/4")
 
 
 AXE_LOOKS_AT = {
     ("light", "/"),
+    ("light", "/board"),
     ("light", "/guide"),
     ("light", "/organiser"),
-    ("dark", "/"),
+    ("dark", "/board"),
     ("dark", "/me"),
     ("dark", "/submissions/10"),
 }
@@ -62,13 +63,13 @@ def test_a_page_is_complete_without_scripts_and_loads_nothing_from_elsewhere(sit
 
 
 def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:
-    by_team = site.page(None, "/?sort=team").text
+    by_team = site.page(None, "/board?sort=team").text
     assert by_team.index("average</a>") < by_team.index("base</a>") < by_team.index("Terroir</a>")
-    assert site.page(None, "/?find=oak").text.count('<tr class="') == 1
-    assert site.page(None, "/?kind=parent").text.count('<tr class="parent"') == 2
-    assert "Ordered by weights of your own" in site.page(None, "/?w.capitals=5&w.sums=0").text
+    assert site.page(None, "/board?find=oak").text.count('<tr class="') == 1
+    assert site.page(None, "/board?kind=parent").text.count('<tr class="parent"') == 2
+    assert "Ordered by weights of your own" in site.page(None, "/board?w.capitals=5&w.sums=0").text
     for odd in ("?page=999999", "?sort=nothing&reverse=x", "?w.capitals=nan&w.sums=-1", "?phase=final", "?page=²"):
-        assert site.page(None, "/" + odd).status_code == 200
+        assert site.page(None, "/board" + odd).status_code == 200
 
 
 def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Served) -> None:
@@ -81,7 +82,7 @@ def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Serve
     served.judge_all(unmeasured)
     assert "processors not measured, memory not measured" in served.page("team", f"/submissions/{number}").text
     for order in ("memory", "cpu"):
-        assert served.page(None, f"/?sort={order}").text.count('<td class="number quiet">–</td>') == 2
+        assert "CPU not measured · memory not measured" in served.page(None, f"/board?sort={order}").text
     cost = served.ask(None, "GET", f"/api/submissions/{number}").json()["cost"]
     assert (cost["cpu_seconds"], cost["memory_bytes"]) == (None, None)
 
@@ -91,7 +92,7 @@ def test_a_teams_own_page_shows_rules_lineage_and_history(site: Served) -> None:
     for part in (
         "Lineage",
         "models/a",
-        "✓ kept",
+        "✓ Every rule is kept",
         "12 M parameters of at most 8 B",
         "queued → running",
         "all went well",
@@ -172,7 +173,7 @@ def _look_at_all(browser, site, address, scheme, width):  # type: ignore[no-unty
     page.on("pageerror", lambda error: problems.append(str(error)))
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     for who, paths in (
-        (None, (*PUBLIC_PAGES, "/?w.capitals=5&w.sums=1")),
+        (None, (*PUBLIC_PAGES, "/board?w.capitals=5&w.sums=1")),
         ("team", ("/me", "/submissions/10", "/submissions/12")),
         ("organiser", ("/organiser", "/submissions/10")),
     ):
@@ -195,14 +196,14 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
 
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(address)
+    page.goto(f"{address}/board")
     rows = page.locator(".board tbody tr")
     page.get_by_label("Team", exact=True).press_sequentially("oak")
     expect(rows).to_have_count(1, timeout=PATIENCE_MS)
     page.locator("select[name=kind]").select_option("parent")
-    empty = "Nothing is on the board yet that fits the filter"
+    empty = "Nothing on the board fits the filter"
     expect(page.locator("#board")).to_contain_text(empty, timeout=PATIENCE_MS)
-    page.goto(address)
+    page.goto(f"{address}/board")
     page.get_by_role("link", name="Seconds").click()
     assert "sort=seconds" in page.url
     page.get_by_role("link", name="Terroir", exact=True).click()
@@ -216,7 +217,7 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
     expect(page.locator("#state")).to_contain_text("judged, with a score", timeout=PATIENCE_MS)
     page.reload()
     page.get_by_role("button", name="Use for the final ranking").click()
-    expect(page.get_by_role("button", name="Do not use for the final ranking")).to_be_visible()
+    expect(page.get_by_role("button", name="Take it out")).to_be_visible()
     page.close()
 
 

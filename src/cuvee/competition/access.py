@@ -87,6 +87,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("POST", "/api/worker/runs/{run_id}/give-up"): WORKER,
     ("GET", METRICS): WATCHERS,
     ("GET", "/"): ALL,
+    ("GET", "/board"): ALL,
     ("GET", "/final"): ALL,
     ("GET", "/start"): ALL,
     ("GET", "/data"): ALL,

@@ -4,14 +4,21 @@ from pathlib import Path
 
 from cuvee.competition.actors import VISITOR
 from cuvee.competition.audit import head
-from cuvee.competition.board import make_board
+from cuvee.competition.board import PARTICIPANT, make_board
 from cuvee.competition.export import board_csv, final_csv
-from cuvee.competition.pages.board_page import Choice, arranged, bar
+from cuvee.competition.numbers import numbers
+from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
+from cuvee.competition.pages.final_page import final_drawing, verdict_of
+from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import shipped_text, text
+from cuvee.competition.pages.task_cards import task_cards
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
 from cuvee.competition.views import board_view, final_view, key_views, submission_view, submission_views, team_view
+from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look
+
+MOST_ON_TOP = 5
 
 
 def write_site(service: Service, folder: Path) -> int:
@@ -32,6 +39,7 @@ def _pages(service: Service) -> dict[str, str]:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
         record, now, keys = head(connection), service.now(connection), key_views(connection)
+        counted = numbers(connection)
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -44,12 +52,25 @@ def _pages(service: Service) -> dict[str, str]:
         "published": final.published,
         "best_parent": board.best_parent,
         "phase": phase,
-        "bar": lambda figure: bar(figure, all_rows.scale),
+        "numbers": counted,
+        "now": now,
+        "orders": ORDER_NAMES,
     }
-    guide = {"meaning": MEANING, "address": "https://the-server", "record": record, "now": now, "keys": keys}
+    top = [place for place in board.places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
+    overview = {"now": now, "numbers": counted, "top": top, "rules": rules_in_prose(of), "verdict": verdict_of(final)}
+    final_values = {"final": final, "verdict": overview["verdict"], "drawing": final_drawing(final)}
+    guide = {
+        "meaning": MEANING,
+        "address": "https://the-server",
+        "record": record,
+        "now": now,
+        "keys": keys,
+        "cards": task_cards(of),
+    }
     made = {
-        "index.html": text("board", {**common, **board_values}, static_site=True),
-        "final.html": text("final", {**common, "final": final}, static_site=True),
+        "index.html": text("overview", {**common, **overview, "path": "index.html"}, static_site=True),
+        "board.html": text("board", {**common, **board_values}, static_site=True),
+        "final.html": text("final", {**common, **final_values}, static_site=True),
         "guide.html": text("guide", {**common, **guide}, static_site=True),
         "board.json": board_view(board).model_dump_json(indent=1),
         "board.csv": board_csv(board_view(board)),
@@ -57,6 +78,7 @@ def _pages(service: Service) -> dict[str, str]:
         "final.csv": final_csv(final),
         "static/look.css": shipped_look("look.css"),
         "static/pages.css": shipped_text("pages.css"),
+        "static/heat.css": heat_css(),
     }
     for number, one in shown.items():
         values = {**common, "sent": one, "own": False, "log": None}

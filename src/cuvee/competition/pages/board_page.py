@@ -1,14 +1,20 @@
 """The board as a page: what the reader chose (sorting, filters, weights), the rows to show, the plot of costs."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
-from cuvee.competition.board import Board, Entry, Place, find_ranks, pareto_front
+from cuvee.competition.board import PARTICIPANT, Board, Entry, Place, find_ranks, pareto_front
 from cuvee.report import Figure
 
+PATH = "/board"
 ROWS_PER_PAGE = 100
+AXIS_PIXELS = 200
+ROW_PIXELS = 26
+MOST_GAINS = 3
+NAMED_DOTS = 6
 MOST_PAGES = 10_000
 KINDS = ("participant", "parent", "baseline")
 PLOTTED = 400
@@ -24,6 +30,18 @@ ORDERS: dict[str, Callable[[Entry], float | str]] = {
     "entries": lambda entry: -entry.entries,
     "submitted": lambda entry: entry.submitted_at.timestamp(),
 }
+
+ORDER_NAMES = {
+    "score": "score",
+    "team": "name",
+    "seconds": "seconds",
+    "cpu": "CPU seconds",
+    "memory": "memory",
+    "tokens": "tokens",
+    "entries": "entries",
+    "submitted": "time sent",
+}
+"""The orders in the words of the page."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +69,7 @@ class Choice:
         chosen.update(changes)
         pairs = [(name, str(int(value)) if isinstance(value, bool) else str(value)) for name, value in chosen.items()]
         pairs += [(f"{WEIGHT}{task}", f"{weight:g}") for task, weight in (self.weights or {}).items()]
-        return "/?" + urlencode([(n, v) for n, v in pairs if v not in ("", "0") and (n, v) != ("page", "1")])
+        return f"{PATH}?" + urlencode([(n, v) for n, v in pairs if v not in ("", "0") and (n, v) != ("page", "1")])
 
     @property
     def without_weights(self) -> str:
@@ -71,18 +89,36 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Axis:
+    """Scores in pixels: from `low` to `high` over `width`, with ticks as (pixels, text). The row's grid is one path."""
+
+    low: float
+    high: float
+    width: int
+    ticks: tuple[tuple[float, str], ...]
+    grid: str
+
+    def at(self, score: float) -> float:
+        """Return where a score is; one beyond an end is at the end."""
+        share = (score - self.low) / (self.high - self.low)
+        return round(self.width * min(max(share, 0.0), 1.0), 1)
+
+
+@dataclass(frozen=True)
 class Dot:
-    """One entry in the plot, in pixels."""
+    """One entry in the plot, in pixels. `name` is written beside it, with `anchor` at that end; nothing for most."""
 
     x: float
     y: float
     place: Place
     on_front: bool
+    name: str = ""
+    anchor: str = "start"
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Score against seconds: dots, the line of the best for their cost, ticks as (pixels, text)."""
+    """Score against tokens: dots, the line of the best for their cost, ticks as (pixels, text)."""
 
     width: int
     height: int
@@ -93,16 +129,33 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Gain:
+    """A participant that stands higher by other weights, and by how many places."""
+
+    team: str
+    places: int
+
+
+@dataclass(frozen=True)
 class Shown:
-    """What the page shows: some rows of the board with their place in it, and the plot of all."""
+    """What the page shows: some rows of the board with their place in it, and the plot of all.
+
+    `counts` are the rows found by kind. `shifts` says by how many places each team stands higher than by the
+    competition's weights; it and `gains` are empty for these. `parent` is where the best parent is on the axis.
+    """
 
     rows: tuple[tuple[int, Place], ...]
     found: int
+    counts: Mapping[str, int]
     pages: int
     what_if: bool
     weights: Mapping[str, float]
     plot: Plot | None
-    scale: float
+    axis: Axis
+    parent: float | None
+    compares: bool
+    shifts: Mapping[int, int]
+    gains: tuple[Gain, ...]
 
 
 def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence[str]) -> Choice:
@@ -134,8 +187,8 @@ def _page_number(written: str) -> int:
     return min(int(digits or "1"), MOST_PAGES)
 
 
-def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
-    """Choose and order the rows to show."""
+def arranged(board: Board, choice: Choice, *, usual: Board | None = None, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
+    """Choose and order the rows to show. `usual` is the board by the competition's weights, where this is by others."""
     rows = [(number, place) for number, place in enumerate(board.places, start=1) if _is_wanted(place.entry, choice)]
     if choice.sort != "score":
         rows.sort(key=lambda row: _key(choice.sort, row[1].entry))
@@ -144,55 +197,95 @@ def arranged(board: Board, choice: Choice, *, what_if: bool = False, rows_per_pa
     first = (choice.page - 1) * rows_per_page
     shown = tuple(rows[first : first + rows_per_page])
     find_ranks([place for _, place in shown])
-    highest = max((place.score.high for place in board.places), default=1.0)
+    parent = next((place for place in board.places if place.entry.team == board.best_parent), None)
+    axis = axis_of([place.score for _, place in shown] + ([parent.score] if parent else []))
+    shifts = {} if usual is None else _shifts(board, usual)
     return Shown(
         rows=shown,
         found=len(rows),
+        counts=Counter(place.entry.kind for _, place in rows),
         pages=max(1, -(-len(rows) // rows_per_page)),
-        what_if=what_if,
+        what_if=usual is not None,
         weights=board.weights,
         plot=plot([place for _, place in rows][:PLOTTED]),
-        scale=min(1.0, -(-highest * 10 // 1) / 10) or 0.1,
+        axis=axis,
+        parent=None if parent is None else axis.at(parent.score.value),
+        compares=any(place.against_parent for _, place in shown),
+        shifts=shifts,
+        gains=_gains(board, shifts),
     )
 
 
-def plot(places: Sequence[Place], width: int = 640, height: int = 260) -> Plot | None:
-    """Draw score against cost; None where there is too little to compare."""
-    if len(places) < 2:
+def _shifts(board: Board, usual: Board) -> dict[int, int]:
+    """Return by how many places each participant stands higher than usual, by its team's number."""
+    before = {team: number for number, team in enumerate(_participants(usual))}
+    after = {team: number for number, team in enumerate(_participants(board))}
+    return {team: before[team] - number for team, number in after.items() if team in before}
+
+
+def _participants(board: Board) -> list[int]:
+    return [place.entry.team_id for place in board.places if place.entry.kind == PARTICIPANT]
+
+
+def _gains(board: Board, shifts: Mapping[int, int]) -> tuple[Gain, ...]:
+    names = {place.entry.team_id: place.entry.team for place in board.places}
+    most = sorted((team for team, shift in shifts.items() if shift > 0), key=lambda team: -shifts[team])
+    return tuple(Gain(names[team], shifts[team]) for team in most[:MOST_GAINS])
+
+
+def axis_of(figures: Sequence[Figure], width: int = AXIS_PIXELS) -> Axis:
+    """Choose an axis on which all intervals have room, with ticks at round numbers."""
+    low = min((figure.low for figure in figures), default=0.0)
+    high = max((figure.high for figure in figures), default=1.0)
+    step = next(each for each in (0.02, 0.05, 0.1, 0.2, 0.25) if high - low <= 5 * each or each == 0.25)
+    bottom = max(0.0, math.floor(low / step + 1e-9) * step)
+    top = max(bottom + step, min(1.0, math.ceil(high / step - 1e-9) * step))
+    count = round((top - bottom) / step)
+    scores = [bottom + step * number for number in range(count + 1)]
+    ticks = tuple((round(width * (score - bottom) / (top - bottom), 1), f"{100 * score:.0f}") for score in scores)
+    grid = "".join(f"M{x:g} 0V{ROW_PIXELS}" for x, _ in ticks)
+    return Axis(bottom, top, width, ticks, grid)
+
+
+def plot(places: Sequence[Place], width: int = 720, height: int = 300) -> Plot | None:
+    """Draw score against tokens, which unlike seconds are no noise; None where all cost the same."""
+    if len({place.entry.tokens for place in places}) < 2:
         return None
-    front = pareto_front(places, lambda entry: entry.seconds)
+    front = pareto_front(places, lambda entry: entry.tokens)
     low, high = _round_range([place.score for place in places])
-    most = max(place.entry.seconds for place in places) * 1.08 or 1.0
+    costs = [place.entry.tokens for place in places]
+    room = 0.06 * (max(costs) - min(costs))
+    least, most = max(0.0, min(costs) - room), max(costs) + room
     left, right, top, bottom = 44, width - 12, 12, height - 34
 
-    def x(seconds: float) -> float:
-        return round(left + (right - left) * seconds / most, 1)
+    def x(tokens: float) -> float:
+        return round(left + (right - left) * (tokens - least) / (most - least), 1)
 
     def y(score: float) -> float:
         return round(bottom - (bottom - top) * (score - low) / (high - low), 1)
 
     on_front = {place.entry.submission_id for place in front}
-    dots = tuple(Dot(x(p.entry.seconds), y(p.score.value), p, p.entry.submission_id in on_front) for p in places)
-    steps = [(x(place.entry.seconds), y(place.score.value)) for place in front]
+    named = {place.entry.submission_id for place in front[-NAMED_DOTS:]}
+    dots = []
+    for place in places:
+        number, px = place.entry.submission_id, x(place.entry.tokens)
+        anchor = "end" if px > 0.7 * width else "start"
+        name = _short(place.entry.team) if number in named else ""
+        dots.append(Dot(px, y(place.score.value), place, number in on_front, name, anchor))
+    steps = [(x(place.entry.tokens), y(place.score.value)) for place in front]
     line = f"M{steps[0][0]} {bottom}V{steps[0][1]}" + "".join(f"H{px}V{py}" for px, py in steps[1:]) + f"H{right}"
     return Plot(
         width,
         height,
-        dots,
+        tuple(dots),
         line,
-        tuple((x(at), f"{at:g}") for at in _round_ticks(most)),
-        tuple(
-            (y(low + (high - low) * share / 4), f"{100 * (low + (high - low) * share / 4):.0f}") for share in range(5)
-        ),
+        tuple((x(at), f"{at:,.0f}") for at in _round_ticks(least, most)),
+        tuple((y(at), f"{100 * at:.0f}") for at in _round_ticks(low, high)),
     )
 
 
-def bar(figure: Figure, scale: float, width: int = 160) -> dict[str, float]:
-    """Place a score and its interval on a bar of `width` pixels that ends at `scale`."""
-    return {
-        name: round(width * min(max(value / scale, 0.0), 1.0), 1)
-        for name, value in (("value", figure.value), ("low", figure.low), ("high", figure.high))
-    }
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"
 
 
 def _is_wanted(entry: Entry, choice: Choice) -> bool:
@@ -214,11 +307,12 @@ def _weight(text: str | None) -> float:
     return round(min(weight, 1000.0), 2) if weight > 0 else 0.0  # NaN is not above zero
 
 
-def _round_ticks(most: float) -> list[float]:
-    """Return three to six round numbers from zero on."""
-    power = 10.0 ** math.floor(math.log10(most))
-    step = next(unit * power for unit in (0.2, 0.5, 1.0, 2.0) if most / (unit * power) <= 6)
-    return [round(step * number, 10) for number in range(int(most / step) + 1)]
+def _round_ticks(least: float, most: float) -> list[float]:
+    """Return two to six round numbers within a stretch."""
+    power = 10.0 ** math.floor(math.log10(most - least))
+    step = next(unit * power for unit in (0.2, 0.5, 1.0, 2.0) if (most - least) / (unit * power) <= 5)
+    first = math.ceil(least / step)
+    return [round(step * number, 10) for number in range(first, math.floor(most / step) + 1)]
 
 
 def _round_range(scores: Sequence[Figure]) -> tuple[float, float]:

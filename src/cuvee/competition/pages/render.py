@@ -1,7 +1,7 @@
 """Templates -> pages. Every text is escaped."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -9,10 +9,13 @@ from typing import Any
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
+from markupsafe import Markup
 
 from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
+from cuvee.competition.pages.submission_page import rules_grid, staircase
 from cuvee.competition.service import Service
+from cuvee.report.heat import heat_step
 from cuvee.report.leaderboard import interval
 from cuvee.report.page import duration
 
@@ -34,13 +37,18 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals["tie_break"] = TIE_BREAKS
+    made.globals.update(tie_break=TIE_BREAKS, rules_grid=rules_grid, staircase=staircase)
     made.filters.update(
         points=points,
         signed=signed,
         interval=interval,
         duration=duration,
         moment=moment,
+        ago=ago,
+        until=until,
+        stretch=stretch,
+        whole=whole,
+        heat=heat_step,
         count=count,
         size=size,
         bytes=bytes_text,
@@ -67,8 +75,39 @@ def shipped_text(name: str) -> str:
 
 
 def moment(at: datetime | None) -> str:
-    """Write a time for people, always in UTC."""
-    return "–" if at is None else f"{at:%Y-%m-%d %H:%M} UTC"
+    """Write a time for people, in UTC; a script adds what that is where the reader is."""
+    if at is None:
+        return "–"
+    utc = at.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%MZ}", f"{utc:%Y-%m-%d %H:%M} UTC")
+
+
+def ago(at: datetime, now: datetime) -> str:
+    """Write how long ago something was: "just now", "12 min ago", "2 h ago", "3 days ago"."""
+    seconds = (now - at).total_seconds()
+    return "just now" if seconds < 60 else f"{stretch(seconds)} ago"
+
+
+def until(at: datetime, now: datetime) -> str:
+    """Write how long it is until something: "in 27 days", "in 5 h", "now"."""
+    seconds = (at - now).total_seconds()
+    return "now" if seconds < 60 else f"in {stretch(seconds)}"
+
+
+def stretch(seconds: float) -> str:
+    """Write a length of time in its largest unit: "12 min", "5 h", "27 days"."""
+    for unit, size_of in (("days", 86400), ("h", 3600)):
+        if seconds >= 2 * size_of or (unit == "h" and seconds >= size_of):
+            return f"{seconds // size_of:.0f} {unit}"
+    return f"{seconds // 60:.0f} min"
+
+
+def whole(seconds: float) -> str:
+    """Write a budget of time without its zeros: "10 min", "90 s", "1 h"."""
+    for unit, size_of in (("h", 3600), ("min", 60)):
+        if seconds >= size_of and seconds % size_of == 0:
+            return f"{seconds / size_of:g} {unit}"
+    return f"{seconds:g} s"
 
 
 def count(number: float | None) -> str:
@@ -85,5 +124,5 @@ def size(number_of_bytes: float) -> str:
     """Write a number of bytes."""
     for unit, size_of in (("GB", 1e9), ("MB", 1e6)):
         if number_of_bytes >= size_of:
-            return f"{number_of_bytes / size_of:.1f} {unit}"
+            return f"{number_of_bytes / size_of:.1f} {unit}".replace(".0 ", " ")
     return f"{number_of_bytes / 1e3:.0f} kB"

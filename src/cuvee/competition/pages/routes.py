@@ -1,6 +1,7 @@
 """The routes of the pages. What a page does is what the API does: it calls the same functions."""
 
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -14,15 +15,20 @@ from cuvee.competition.alike import alike
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
+from cuvee.competition.board import PARTICIPANT, find_ranks
 from cuvee.competition.bodies import Number, Purpose
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
-from cuvee.competition.pages.board_page import arranged, bar, read_choice
+from cuvee.competition.numbers import numbers
+from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choice
+from cuvee.competition.pages.final_page import final_drawing, verdict_of
+from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
+from cuvee.competition.pages.task_cards import task_cards
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
@@ -42,16 +48,23 @@ from cuvee.competition.views import (
 from cuvee.competition.what_is import kind_of, name_of
 from cuvee.competition.workforce import known_workers
 from cuvee.errors import CuveeError
+from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look
+from cuvee.submission.competition import Competition, Phase
 from cuvee.submission.expected import TOLERANCE
+
+cards_of = lru_cache(4)(task_cards)
+"""Competitions are frozen, so their tasks are read once."""
 
 CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FIELD_BYTES = 100_000
+MOST_ON_TOP = 5
 
 routes = APIRouter(include_in_schema=False)
 STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
     "look.css": ("text/css", shipped_look),
     "pages.css": ("text/css", shipped_text),
+    "heat.css": ("text/css", lambda _: heat_css()),
     "htmx.min.js": ("text/javascript", shipped_text),
     "pages.js": ("text/javascript", shipped_text),
 }
@@ -70,6 +83,25 @@ Form = Annotated[dict[str, Any], Depends(sent_form)]
 
 
 @routes.get("/")
+def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
+    """What the competition is, how it stands, and how to enter."""
+    of = service.competition
+    phase = first_public_phase(of)
+    places = service.boards.board(phase.name).places if phase else ()
+    top = [place for place in places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
+    find_ranks(top)
+    with service.database.read() as connection:
+        now = service.now(connection)
+        values: dict[str, Any] = {
+            "now": now,
+            "numbers": numbers(connection),
+            "verdict": verdict_of(final_view(connection)),
+        }
+    shows = phase is not None and phase.feedback != "none"
+    return page(request, "overview", actor, top=top if shows else [], rules=rules_in_prose(of), **values)
+
+
+@routes.get("/board")
 def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """The leaderboard."""
     of = service.competition
@@ -77,9 +109,12 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
     weights = {task.name: task.weight for task in of.tasks}
     chosen = service.boards.what_if(choice.phase, {**weights, **(choice.weights or {})})
-    shown = arranged(chosen, choice, what_if=dict(chosen.weights) != weights)
+    usual = None if dict(chosen.weights) == weights else service.boards.board(choice.phase)
+    shown = arranged(chosen, choice, usual=usual)
     with service.database.read() as connection:
+        now = service.now(connection)
         published = fact(connection, PUBLISHED) is not None
+        counted = None if shown.rows else numbers(connection)
     return page(
         request,
         "board",
@@ -90,7 +125,9 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         published=published,
         best_parent=chosen.best_parent,
         phase=next(phase for phase in of.phases if phase.name == choice.phase),
-        bar=lambda figure: bar(figure, shown.scale),
+        numbers=counted,
+        now=now,
+        orders=ORDER_NAMES,
     )
 
 
@@ -98,7 +135,8 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """The final ranking, once it is published."""
     with service.database.read() as connection:
-        return page(request, "final", actor, final=final_view(connection))
+        shown = final_view(connection)
+    return page(request, "final", actor, final=shown, verdict=verdict_of(shown), drawing=final_drawing(shown))
 
 
 @routes.get("/guide")
@@ -109,6 +147,7 @@ def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "record": head(connection),
             "now": service.now(connection),
             "keys": key_views(connection),
+            "cards": cards_of(service.competition),
         }
     return page(request, "guide", actor, meaning=MEANING, address=address_of(request), **values)
 
@@ -410,6 +449,11 @@ def static(name: str, _actor: Asks) -> Response:
         raise Refusal("not_found", "there is no such file")
     kind, content = STATIC[name]
     return Response(content(name), media_type=kind, headers={"Cache-Control": "max-age=3600"})
+
+
+def first_public_phase(of: Competition) -> Phase | None:
+    """Return the phase whose board is shown first, if any shows one."""
+    return next((phase for phase in of.phases if phase.scores == "public"), None)
 
 
 def _submission(request: Request, service: Service, actor: Actor, submission_id: int, template: str) -> HTMLResponse:

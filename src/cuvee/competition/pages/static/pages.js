@@ -54,3 +54,23 @@ document.addEventListener("click", (event) => {
   field.focus();
   field.setSelectionRange(start, start + (lines[number - 1] ?? "").length);
 });
+
+// Times where the reader is; the page itself says them in UTC.
+const showLocally = () => {
+  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const time of document.querySelectorAll("time[datetime$=Z]:not([title])")) {
+    time.title = time.textContent;
+    time.textContent = format.format(new Date(time.dateTime));
+  }
+  const said = document.getElementById("zone");
+  if (said) said.textContent = "Times are yours.";
+};
+document.addEventListener("DOMContentLoaded", showLocally);
+document.addEventListener("htmx:afterSettle", showLocally);
+
+// The number beside a slider.
+document.addEventListener("input", (event) => {
+  if (event.target.type !== "range") return;
+  const output = event.target.closest("label")?.querySelector("output");
+  if (output) output.textContent = String(Math.round(100 * event.target.value) / 100);
+});

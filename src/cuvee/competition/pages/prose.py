@@ -1,0 +1,80 @@
+"""The rules of a competition as sentences that a person reads, made from the file that a judge reads."""
+
+from collections.abc import Iterator
+
+from cuvee.amounts import bytes_text
+from cuvee.competition.pages.render import TIE_BREAKS, count, whole
+from cuvee.submission.competition import Competition
+
+
+def rules_in_prose(of: Competition) -> list[str]:
+    """Return the rules that matter to somebody who thinks of taking part, one a sentence."""
+    return [*_what(of), *_models(of), *_budget(of), *_how_often(of), *_how_ranked(of), *_who(of)]
+
+
+def _what(of: Competition) -> Iterator[str]:
+    tiers = of.rules.tiers
+    if tiers == ("recipe",):
+        yield "You hand in recipes: data that say which models to merge and how. No code of yours runs."
+    elif "program" in tiers:
+        yield "You hand in a recipe, a merge method of your own, or a whole program. Code runs in a sandbox, offline."
+    else:
+        yield "You hand in recipes, with a merge method of your own if you like. Its code runs in a sandbox, offline."
+    if of.rules.methods:
+        yield f"Methods that may be used: {', '.join(of.rules.methods)}."
+
+
+def _models(of: Competition) -> Iterator[str]:
+    rules = of.rules
+    if rules.hub:
+        whose = "Models come from a hub at pinned commits" + (", or are the competition's own." if of.models else ".")
+    else:
+        whose = f"Only the competition's own {len(of.models)} models may be merged."
+    yield whose
+    limits = []
+    if rules.max_models is not None:
+        limits.append(f"at most {rules.max_models} models in a recipe")
+    if rules.max_parameters is not None:
+        limits.append(f"at most {count(rules.max_parameters)} parameters each")
+    if rules.uploaded_before is not None:
+        limits.append(f"uploaded before {rules.uploaded_before}")
+    if rules.families:
+        limits.append(f"of the families {', '.join(rules.families)}")
+    if limits:
+        yield f"Limits: {', '.join(limits)}."
+
+
+def _budget(of: Competition) -> Iterator[str]:
+    budget = of.budget
+    tokens = f" and {count(budget.tokens)} tokens" if budget.tokens is not None else ""
+    room = f"{bytes_text(budget.memory_bytes)} of memory"
+    yield f"Merging and measuring an entry together may take {whole(budget.seconds)}, {room}{tokens}."
+
+
+def _how_often(of: Competition) -> Iterator[str]:
+    for phase in of.phases:
+        if phase.scores != "public":
+            continue
+        often = []
+        if phase.quota.per_day is not None:
+            often.append(f"{phase.quota.per_day} a day")
+        if phase.quota.total is not None:
+            often.append(f"{phase.quota.total} in all")
+        if often:
+            yield f"A team sends {' and '.join(often)} in the phase {phase.name}."
+
+
+def _how_ranked(of: Competition) -> Iterator[str]:
+    private = [task.name for task in of.tasks if task.private]
+    chosen = next((phase.selections for phase in of.phases if phase.selections), 1)
+    if private:
+        noun = "entry" if chosen == 1 else "entries"
+        yield "The final ranking is by private items that nobody has seen."
+        yield f"Each team chooses up to {chosen} {noun} for it."
+    breaks = ", then ".join(TIE_BREAKS[name] for name in of.ranking.tie_breaks)
+    yield f"A place is shared where the items do not tell two entries apart; equal scores go by {breaks}."
+
+
+def _who(of: Competition) -> Iterator[str]:
+    joining = "Anyone may join" if of.teams.registration == "open" else "Teams are invited"
+    yield f"{joining}; a team has at most {of.teams.max_members} members."
