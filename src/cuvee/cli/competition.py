@@ -2,8 +2,12 @@
 
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from cuvee.submission.competition import Competition
 
 NAME = "competition"
 
@@ -50,10 +54,17 @@ def new(
 @app.command("check")
 def check(
     competition: Path = typer.Argument(..., metavar="COMPETITION", help="A competition's file or folder."),
+    teams: int = typer.Option(40, min=2, max=1000, metavar="N", help="How many teams may come."),
+    level: float = typer.Option(60.0, min=5, max=95, metavar="POINTS", help="What a middling entry will score."),
+    spread: float = typer.Option(10.0, min=0, max=50, metavar="POINTS", help="How far the teams' true scores spread."),
     offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
     as_json: bool = typer.Option(False, "--json", help="Print as JSON."),
 ) -> None:
-    """Check that a competition holds together: tasks, models, key and baselines."""
+    """Check that a competition holds together: tasks, models, key and baselines; and say what its items can tell apart.
+
+    The smallest gap that is told apart in four of five pairs of entries comes from simulated competitions.
+    """
+    from cuvee.competition.power import power_of
     from cuvee.errors import several
     from cuvee.hub import Hub
     from cuvee.submission.competition import load_competition
@@ -61,10 +72,17 @@ def check(
 
     opened = load_competition(competition)
     found = check_competition(opened, Hub(offline=offline))
+    powers = {}
+    for part, counts in found.counts.items():
+        weights = {task: opened.task(task).weight for task in counts}
+        if counts:
+            powers[part] = power_of(counts, weights, level=level / 100, teams=teams, spread=spread / 100)
     if as_json:
         import json
+        from dataclasses import asdict
 
         plain = {key: getattr(found, key) for key in ("public_items", "private_items", "models", "sandbox", "notes")}
+        plain |= {"power": {part: asdict(power) for part, power in powers.items()}}
         typer.echo(json.dumps({**plain, "problems": [str(problem) for problem in found.problems]}, indent=2))
         if found.problems:
             raise typer.Exit(2)
@@ -77,6 +95,12 @@ def check(
         f"{opened.title}, version {opened.version}: {len(opened.tasks)} tasks with {found.public_items} public and "
         f"{found.private_items} private items, {found.models} models, sandbox: {found.sandbox}"
     )
+    for part, power in powers.items():
+        typer.echo(
+            f"{power.items} {part} items tell {100 * power.gap:.1f} points apart in 4 of 5 cases; of {teams} teams "
+            f"within {spread:g} points about {power.share_first} would share the first place"
+        )
+    typer.echo(_hours_of_judging(opened, teams))
 
 
 @app.command("get")
@@ -146,6 +170,18 @@ def check_verdict(
         typer.echo(
             "anybody may have a key: compare this one with those on the guide's page, or name it by --key", err=True
         )
+
+
+def _hours_of_judging(competition: "Competition", teams: int) -> str:
+    """Say how much a worker may have to judge, by the budget and the quotas."""
+    seconds = competition.budget.seconds
+    per_worker = max(1, int(86400 // seconds))
+    first = next((phase for phase in competition.phases if phase.scores == "public"), competition.phases[0])
+    told = f"judging an entry takes at most {seconds:g} s, so a worker judges at least {per_worker} a day"
+    if first.quota.per_day is None:
+        return f"{told}; teams may send any number"
+    most = teams * first.quota.per_day
+    return f"{told}; {teams} teams may send {most} a day, which {-(-most // per_worker)} workers keep up with"
 
 
 def _moment(text: str) -> datetime:

@@ -1,10 +1,11 @@
 """Checks that a competition holds together: its files are there and unchanged, and its baselines keep its rules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CuveeError, PlatformError, RecipeError
+from cuvee.evaluate import Task
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, check_entry
 from cuvee.submission.competition import Competition
@@ -20,7 +21,8 @@ from cuvee.submission.template import KEY
 class Overview:
     """The contents of a competition: items of public and private parts, models, the sandbox of this machine.
 
-    `problems` must be solved before it opens; `notes` are for the organiser to know.
+    `problems` must be solved before it opens; `notes` are for the organiser to know. `counts` are the items of each
+    part by task.
     """
 
     public_items: int
@@ -29,6 +31,7 @@ class Overview:
     sandbox: str
     problems: tuple[CuveeError, ...]
     notes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
 
 
 def check_competition(competition: Competition, hub: Hub) -> Overview:
@@ -45,7 +48,12 @@ def check_competition(competition: Competition, hub: Hub) -> Overview:
     sandbox = find_walls().sandbox
     notes = tuple(_notes(competition))
     name = sandbox.name if sandbox else Plain().name
-    return Overview(public, private, len(competition.models), name, tuple(problems), notes)
+    counts = {"public": _counts(parts.public), "private": _counts(parts.private)}
+    return Overview(public, private, len(competition.models), name, tuple(problems), notes, counts)
+
+
+def _counts(part: Mapping[str, Task]) -> dict[str, int]:
+    return {name: len(task.samples) for name, task in part.items()}
 
 
 def _model_problems(competition: Competition) -> Iterator[CuveeError]:
@@ -117,5 +125,7 @@ def _notes(competition: Competition) -> Iterator[str]:
     without = [task.name for task in competition.tasks if task.private is None]
     if without:
         yield f"no private part: {', '.join(without)}"
+    if missing := [name for name in ("contact", "citation", "prizes") if not getattr(competition.about, name)]:
+        yield f"the first page has no {', no '.join(missing)}: see 'about'"
     if competition.budget.calibration_seconds is None:
         yield "no calibration: seconds count as they are, on a slow machine as on a fast one"
