@@ -102,6 +102,28 @@ def test_a_teams_own_page_shows_rules_lineage_and_history(site: Served) -> None:
     assert "9.1 B parameters" not in site.page("other", "/submissions/11").text
 
 
+def test_a_teams_page_says_what_luck_gives_with_so_many_tries(served: Served) -> None:
+    for number in range(3):
+        served.send(key=f"{number}", weight=number)
+        assert ("luck alone" in served.page(None, f"/teams/{served.teams['team']}").text) == (number > 1)
+        served.judge_all()
+    text = served.page(None, f"/teams/{served.teams['team']}").text
+    assert "With 3 scored entries luck alone lifts the best" in text
+
+
+def test_an_empty_board_says_what_goes_on(served: Served) -> None:
+    assert "Nobody has sent an entry yet" in served.page(None, "/board").text
+    served.send()
+    for path in ("/", "/board"):
+        assert "Nobody has a score yet." in served.page(None, path).text
+
+
+def test_other_weights_say_who_gains(site: Served) -> None:
+    text = site.page(None, "/board?w.capitals=100&w.sums=0.01").text
+    assert "Ordered by weights of your own." in text
+    assert "Most gain:" in text or "No team gains a place" in text
+
+
 def test_the_live_part_of_a_page_asks_again_only_while_something_happens(site: Served) -> None:
     assert 'hx-trigger="every 2s"' in site.page("team", "/submissions/12/state").text
     assert "hx-trigger" not in site.page("team", "/submissions/10/state").text

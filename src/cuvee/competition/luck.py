@@ -4,16 +4,21 @@ The figure is of a team whose entries are all equally good. The noise of their s
 correlations that the answers to the items show; half an item for each answer counts as seen, as on the board.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
 from cuvee.competition.comparisons import Items, Numbers
+from cuvee.competition.shown import is_shown
+from cuvee.competition.tables import public_results, submissions, teams
 from cuvee.evaluate.resample import UNSEEN
 
 DRAWS = 2000
 QUANTILE = 0.95
+MOST_ENTRIES = 200
 SEED = 20240913
 
 
@@ -25,6 +30,25 @@ class Luck:
     tries: int
     expected: float
     at_most: float
+
+
+def luck_of_team(connection: Connection, team_id: int, phase: str, weights: Mapping[str, float]) -> Luck | None:
+    """Compute the luck of a team's newest entries of a phase whose scores are shown, if they have the same items."""
+    scores = (
+        sa.select(public_results.c.item_scores)
+        .join(submissions, submissions.c.id == public_results.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(submissions.c.team_id == team_id, submissions.c.phase == phase, public_results.c.released, is_shown())
+        .order_by(submissions.c.id.desc())
+        .limit(MOST_ENTRIES)
+    )
+    entries = [found for found in connection.execute(scores).scalars() if weights.keys() <= found.keys()]
+    same = [entry for entry in entries if _counts(entry, weights) == _counts(entries[0], weights)]
+    return luck_of(same, weights)
+
+
+def _counts(entry: Items, tasks: Iterable[str]) -> list[int]:
+    return [len(entry[task]) for task in tasks]
 
 
 def luck_of(entries: Sequence[Items], weights: Mapping[str, float]) -> Luck | None:

@@ -85,5 +85,7 @@ def _pages(service: Service) -> dict[str, str]:
         made[f"submission-{number}.html"] = text("submission", values, static_site=True)
     for number, team in teams.items():
         theirs = [each for each in sent if each.team.id == number]
-        made[f"team-{number}.html"] = text("team", {**common, "team": team, "sent": theirs}, static_site=True)
+        made[f"team-{number}.html"] = text(
+            "team", {**common, "team": team, "sent": theirs, "luck": None}, static_site=True
+        )
     return made

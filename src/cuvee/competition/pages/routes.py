@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.engine import Connection
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
@@ -22,6 +23,7 @@ from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
 from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
+from cuvee.competition.luck import Luck, luck_of_team
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choice
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
@@ -171,7 +173,8 @@ def team(request: Request, service: Serves, actor: Asks, team_id: Number) -> HTM
     with service.database.read() as connection:
         shown = team_view(connection, actor, team_id)
         sent = submission_views(connection, actor, team_id=team_id, limit=200)
-    return page(request, "team", actor, team=shown, sent=sent)
+        luck = _luck(connection, service.competition, team_id)
+    return page(request, "team", actor, team=shown, sent=sent, luck=luck)
 
 
 @routes.get("/submissions/{submission_id}")
@@ -449,6 +452,12 @@ def static(name: str, _actor: Asks) -> Response:
         raise Refusal("not_found", "there is no such file")
     kind, content = STATIC[name]
     return Response(content(name), media_type=kind, headers={"Cache-Control": "max-age=3600"})
+
+
+def _luck(connection: Connection, of: Competition, team_id: int) -> Luck | None:
+    phase = first_public_phase(of)
+    weights = {task.name: task.weight for task in of.tasks}
+    return None if phase is None else luck_of_team(connection, team_id, phase.name, weights)
 
 
 def first_public_phase(of: Competition) -> Phase | None:
