@@ -47,7 +47,9 @@ def test_a_weight_scales_what_the_adapter_changes(kind: str, adapters: Callable[
     assert relative_error(found, made.logits) > 1e-2
 
 
-def test_a_saved_matrix_is_read_in_pieces_of_its_rows(adapters: Callable[..., Made], monkeypatch: Any) -> None:
+def test_a_saved_matrix_is_read_in_pieces_of_its_rows(
+    adapters: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = adapters("modules_to_save")
     group = Group([open_adapter(made.adapter)], open_files(made.base))
     (whole,) = (whole for whole in group.wholes if len(whole.shape) == 2)
@@ -60,6 +62,17 @@ def test_a_saved_matrix_is_read_in_pieces_of_its_rows(adapters: Callable[..., Ma
         assert (source.numbers(whole.name, first, first + 5) == change[first : first + 5]).all()
     assert change.any()
     assert max(sizes) <= 2 * width
+
+
+def test_a_matrix_that_one_adapter_has_saved_is_not_changed_by_the_others(
+    adapters: Callable[..., Made], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved, plain = adapters("modules_to_save"), adapters("plain")
+    group = Group([open_adapter(saved.adapter), open_adapter(plain.adapter)], open_files(saved.base))
+    (whole,) = (whole for whole in group.wholes if len(whole.shape) == 2)
+    assert group.read_change(whole, 0, 0, 50).any()
+    monkeypatch.setattr(Group, "read_base", None)  # it would be read for nothing
+    assert not group.read_change(whole, 1, 0, 50).any()
 
 
 def counting(read: Callable[..., Any], sizes: list[int]) -> Callable[..., Any]:
