@@ -4,8 +4,9 @@
 
 Makes the family (family.py), searches over weights along the depth, as `cuvee search` does it with the space below, and
 measures on the private tasks, which nothing was chosen on: parents, the average, the best scale of task arithmetic and
-the best default among the search's anchors, its winner, the multitask model, repairs by 8 and 32 texts of each expert,
-and TIES over adapters in three spaces, for which the full fine-tunes are extracted as adapters.
+the best default among the search's anchors, its winner, the multitask model, tsv_m at the bench's first scale, repairs
+by 8 and 32 texts of each expert, and TIES over adapters in three spaces, for which the full fine-tunes are extracted as
+adapters.
 
 WORK/evidence.json then holds each model's score on each item. What is done already is not done again.
 """
@@ -61,6 +62,9 @@ CURVE = (8, 32)
 ADAPTER_RANK = 16
 SPACES: tuple[Space, ...] = ("dense", "knots", "core")
 TIES = {"density": 0.5, "lambda": 0.8}
+
+SINGULAR_SCALE = 1.2
+"""Of tsv_m, as `cuvee bench` tries it first."""
 
 REPAIR_SCALE = 0.5
 REPAIR = {"mix": 0.3, "ridge": 3e-4}
@@ -156,7 +160,9 @@ def searched(work: Path, executor: Executor) -> Iterator[Blend]:
 
 
 def others(work: Path) -> Iterator[Blend]:
-    """Give repairs by few texts, and the experts combined as adapters by TIES in each space."""
+    """Give a method by singular values, repairs by few texts, and the experts combined as adapters in each space."""
+    tsv_m = plain_recipe(space_of(work), "tsv_m", {"lambda": SINGULAR_SCALE})
+    yield Blend("tsv_m", "blend", f"lambda {SINGULAR_SCALE}", tsv_m)
     for texts in CURVE:
         few = space_of(work, texts)
         recipe = plain_recipe(few, "task_arithmetic", {"lambda": REPAIR_SCALE}, align=REPAIR)
