@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 import cuvee
+from cuvee.competition.pages.start import install_line
 from cuvee.extras import install_command, requirement
+from cuvee.version import __version__
 
 PACKAGE = Path(cuvee.__file__).parent
 ROOT = Path(__file__).parents[1]
@@ -56,7 +58,7 @@ def test_every_extra_has_code_behind_it() -> None:
     assert set(project["optional-dependencies"]) - {"dev"} == named
 
 
-@pytest.mark.parametrize(
+CAME_FROM = pytest.mark.parametrize(
     ("came_from", "command"),
     [
         (None, "'cuvee[eval]'"),
@@ -70,6 +72,20 @@ def test_every_extra_has_code_behind_it() -> None:
         ({"url": "https://example.org/cuvee.whl", "archive_info": {}}, "'cuvee[eval] @ https://example.org/cuvee.whl'"),
     ],
 )
+
+
+@CAME_FROM
+def test_a_participant_installs_what_the_server_has(came_from: dict[str, Any] | None, command: str) -> None:
+    line = install_line(came_from)
+    if came_from is None:
+        assert line == f"pip install cuvee=={__version__}"
+    elif came_from["url"].startswith("file:"):
+        assert line == "pip install ."  # a folder of the server's is nobody else's
+    else:
+        assert line == f"pip install {command}".replace("[eval]", "")
+
+
+@CAME_FROM
 def test_an_extra_is_added_from_where_cuvee_came(came_from: dict[str, Any] | None, command: str) -> None:
     assert requirement("eval", came_from) == command
 

@@ -30,14 +30,15 @@ def origin() -> dict[str, Any] | None:
 
 
 def requirement(extra: str, came_from: dict[str, Any] | None) -> str:
-    """Return cuvee with an extra as pip takes it, quoted for a shell."""
+    """Return cuvee with an extra, or with none for "", as pip takes it, quoted for a shell."""
+    extras = f"[{extra}]" if extra else ""
     if came_from is None:
-        return f"'cuvee[{extra}]'"
+        return f"'cuvee{extras}'"
     url = str(came_from["url"])
     if "vcs_info" in came_from:
         version_control = came_from["vcs_info"]
-        return f"'cuvee[{extra}] @ {version_control['vcs']}+{url}@{version_control['commit_id']}'"
+        return f"'cuvee{extras} @ {version_control['vcs']}+{url}@{version_control['commit_id']}'"
     if not url.startswith("file:"):
-        return f"'cuvee[{extra}] @ {url}'"
+        return f"'cuvee{extras} @ {url}'"
     editable = "--editable " if came_from.get("dir_info", {}).get("editable") else ""
-    return f"{editable}'{url2pathname(urlsplit(url).path)}[{extra}]'"
+    return f"{editable}'{url2pathname(urlsplit(url).path)}{extras}'"

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from markupsafe import Markup
+from jinja2.filters import do_mark_safe
 
 from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
@@ -79,7 +79,8 @@ def moment(at: datetime | None) -> str:
     if at is None:
         return "–"
     utc = at.astimezone(UTC)
-    return Markup('<time datetime="{}">{}</time>').format(f"{utc:%Y-%m-%dT%H:%MZ}", f"{utc:%Y-%m-%d %H:%M} UTC")
+    element = f'<time datetime="{utc:%Y-%m-%dT%H:%MZ}">{utc:%Y-%m-%d %H:%M} UTC</time>'
+    return do_mark_safe(element)  # digits alone stand in it
 
 
 def ago(at: datetime, now: datetime) -> str:
