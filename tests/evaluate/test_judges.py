@@ -10,15 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.evaluate.conftest import byte_tokenizer, save_model
-from tests.evaluate.judges import (
-    letters_tokenizer,
-    save_bert,
-    save_classifier,
-    save_embedder,
-    save_masked,
-    save_reward,
-)
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -32,6 +23,15 @@ from transformers import (
 from cuvee.errors import CuveeError, EvaluationError
 from cuvee.evaluate import Prompt, Report, Sample, Task, evaluate, load_task
 from cuvee.evaluate.kinds import open_judge
+from evaluate.conftest import byte_tokenizer, save_model
+from evaluate.judges import (
+    letters_tokenizer,
+    save_bert,
+    save_classifier,
+    save_embedder,
+    save_masked,
+    save_reward,
+)
 
 LABELS = ("calm", "glad", "sad")
 TEXTS = [

@@ -1,6 +1,6 @@
 """Write `tests/golden/codes.safetensors`: codes as compressed-tensors stores them, and the numbers they stand for.
 
-python -m tests.foreign.decompressed        # needs compressed-tensors
+PYTHONPATH=tests python -m foreign.decompressed        # needs compressed-tensors
 """
 
 import json

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from tests.foreign.decompressed import GOLDEN, MODULE, SCHEMES, as_numpy, decompressed
 
 import cuvee
 from cuvee.checkpoint import MemoryCheckpoint, TensorSource, open_checkpoint
@@ -17,6 +16,7 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import CheckpointError
 from cuvee.foreign import readable
 from cuvee.recipe.reference import parse_reference
+from foreign.decompressed import GOLDEN, MODULE, SCHEMES, as_numpy, decompressed
 
 NAME = f"{MODULE}.weight"
 EXPERTS = "model.layers.0.mlp.experts"
