@@ -222,18 +222,24 @@ class _Run:
         configs = [adapter.config for adapter in self.group.adapters]
         saved = [name for config in configs for name in config.modules_to_save]
         saved += [module for adapter in self.group.adapters for module in _saved_by_kind(adapter)]
-        biases = {config.bias for config in configs}
-        biases |= {"lora_only" for whole in self.group.wholes if whole.name.endswith(".base_layer.bias")}
         rows = {whole.name.removesuffix(TOKENS): whole.rows for whole in self.group.wholes if whole.rows is not None}
         return Described(
             base=_same([config.base for config in configs]),
             task_type=_same([config.task_type for config in configs]),
             fan_in_fan_out=any(config.fan_in_fan_out for config in configs),
-            bias="all" if "all" in biases else "lora_only" if "lora_only" in biases else "none",
+            bias=self._bias(),
             modules_to_save=tuple(dict.fromkeys(saved)),
             token_indices=rows,
             ties_weights=any(config.ties_weights for config in configs),
         )
+
+    def _bias(self) -> str:
+        """Return which biases the combination changes, as PEFT's config says it: the most that any adapter does."""
+        biases = {adapter.config.bias for adapter in self.group.adapters}
+        if "all" in biases:
+            return "all"
+        beside_factors = any(whole.name.endswith(".base_layer.bias") for whole in self.group.wholes)
+        return "lora_only" if beside_factors or "lora_only" in biases else "none"
 
     def _document(self, method: Method, weights: Sequence[float]) -> dict[str, Any]:
         """Return the recipe of the combination, so that it is checked as every recipe is."""

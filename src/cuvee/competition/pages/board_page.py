@@ -67,9 +67,10 @@ class Choice:
             "page": 1,
         }
         chosen.update(changes)
-        pairs = [(name, str(int(value)) if isinstance(value, bool) else str(value)) for name, value in chosen.items()]
-        pairs += [(f"{WEIGHT}{task}", f"{weight:g}") for task, weight in (self.weights or {}).items()]
-        return f"{PATH}?" + urlencode([(n, v) for n, v in pairs if v not in ("", "0") and (n, v) != ("page", "1")])
+        pairs = [(name, _written(value)) for name, value in chosen.items()]
+        weights = self.weights or {}
+        pairs += [(f"{WEIGHT}{task}", f"{weight:g}") for task, weight in weights.items()]
+        return f"{PATH}?" + urlencode([pair for pair in pairs if not _goes_without_saying(*pair)])
 
     @property
     def without_weights(self) -> str:
@@ -319,3 +320,12 @@ def _round_range(scores: Sequence[Figure]) -> tuple[float, float]:
     low, high = min(score.value for score in scores), max(score.value for score in scores)
     room = max(0.1 * (high - low), 0.02)
     return max(0.0, low - room), min(1.0, high + room)
+
+
+def _written(value: str | int | bool) -> str:
+    """Write a value as an address has it: a boolean is 0 or 1."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def _goes_without_saying(name: str, value: str) -> bool:
+    return value in ("", "0") or (name, value) == ("page", "1")
