@@ -3,6 +3,9 @@
 import re
 
 MINUS = "\N{MINUS SIGN}"
+STEADY_DECIMALS = 9
+"""Of a number of points; the decimals behind them are rounding errors."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -23,8 +26,13 @@ def bytes_text(count: float) -> str:
 
 
 def points(fraction: float) -> str:
-    """Write a fraction in points with one decimal, e.g. "62.8"."""
-    return f"{round(100 * fraction, 1) + 0.0:.1f}".replace("-", MINUS)
+    """Write a fraction in points with one decimal, e.g. "62.8".
+
+    A mean of scores may lie halfway between two decimals. What its last bits are differs between processors, so they do
+    not decide.
+    """
+    steady = round(100 * fraction, STEADY_DECIMALS)
+    return f"{round(steady, 1) + 0.0:.1f}".replace("-", MINUS)
 
 
 def signed(fraction: float) -> str:

@@ -48,7 +48,7 @@ def test_the_verdict_and_the_three_scores_are_there(report: SearchReport, page: 
     assert choice is not None
     assert choice.found
     assert choice.verdict in page.text
-    assert "Search 79.3" in page.text
+    assert "Search 79.2" in page.text
     assert "Report 82.0" in page.text
     assert "by luck alone" in page.text
     assert report.recipe.strip("\n") in page.preformatted
@@ -130,7 +130,7 @@ def test_what_luck_adds_is_said_both_ways(report: SearchReport) -> None:
     assert report.choice is not None
     lucky = replace(report.choice, optimism=Optimism(0.027, -0.004, 0.058))
     assert "the search's own figure is 2.7 points too high (95 % interval −0.4 to +5.8)" in honesty(lucky)
-    assert "here the search's own figure is not too high, −2.7 points" in honesty(report.choice)
+    assert "here the search's own figure is not too high, −2.8 points" in honesty(report.choice)
 
 
 def test_the_line_of_the_best_only_rises(report: SearchReport) -> None:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from cuvee.engine.options import RunOptions
 
 NAME = "adapters"
+ROUNDING = 1e-12
+"""A share of the energy that is no more than this was not discarded, but lost in rounding."""
 
 app = typer.Typer(help="Combine, apply, extract and compare LoRA adapters.", no_args_is_help=True)
 
@@ -217,7 +219,8 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
     ranks = [module.rank for module in modules]
     spread = f"ranks {min(ranks)} to {max(ranks)}" if len(set(ranks)) > 1 else f"rank {ranks[0]}" if ranks else ""
     typer.echo(f"{result.folder}: {len(modules)} modules, {spread}, in {result.seconds:.2f} s", err=True)
-    typer.echo(f"energy discarded: {result.discarded:.2e} of the whole", err=True)
+    discarded = result.discarded if result.discarded > ROUNDING else 0.0
+    typer.echo(f"energy discarded: {discarded:.2e} of the whole", err=True)
     for module in sorted(modules, key=lambda m: m.share)[:3] if result.discarded > 1e-9 else ():
         typer.echo(f"  {module.module}: rank {module.rank} keeps {module.share:.2%}", err=True)
     typer.echo(f"weights digest {result.digest}")
