@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.adapters.kind import kinds
-from cuvee.adapters.refused import REFUSED
+from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
 
 MEASURED = Path(__file__).parents[1] / "tests" / "adapters" / "kinds.json"
 
@@ -48,8 +48,17 @@ def others_section(rows: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def refused_section() -> list[str]:
+    heads = ["| kind | why, and what to do |", "|---|---|"]
     lines = [f"| `{name}` | {reason} |" for name, reason in REFUSED.items()]
-    return ["## Refused", "\n".join(["| kind | why, and what to do |", "|---|---|", *lines])]
+    starts = [f"| `init_lora_weights: {start}` | {reason} |" for start, reason in LOST_STARTS.items()]
+    switches = [f"| `{key}` | {reason} |" for key, reason in SWITCHES.items()]
+    converted = (
+        "An adapter with such a start is exact once it has been converted where it was trained, by\n"
+        "`save_pretrained(..., path_initial_model_for_weight_conversion=...)`. Two variants in one adapter are\n"
+        "refused, as by PEFT itself, and so are variants for stacks of experts."
+    )
+    options = ["| option of LoRA | why |", "|---|---|", *starts, *switches]
+    return ["## Refused", "\n".join([*heads, *lines]), "\n".join(options), converted]
 
 
 def _formula(kind: str) -> str:

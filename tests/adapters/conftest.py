@@ -26,6 +26,8 @@ LINEAR_ATTENTION = {
     "layer_types": ["linear_attention", "full_attention"],
 }  # fmt: skip
 
+lora_config = peft.tuners.lora.config
+
 BASES: dict[str, Callable[[], Any]] = {
     "llama": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES)),
     "biased": lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**SIZES, attention_bias=True)),
@@ -88,6 +90,46 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "dora": ("llama", {"target_modules": ["q_proj", "down_proj"], "use_dora": True}),
     "dora and embeddings": ("llama", {"target_modules": ["q_proj", "embed_tokens"], "use_dora": True}),
     "dora and fan_in_fan_out": ("gpt2", {"target_modules": ["c_attn"], "use_dora": True, "fan_in_fan_out": True}),
+    "pissa": ("llama", {"target_modules": ["q_proj", "v_proj", "down_proj"], "init_lora_weights": "pissa"}),
+    "pissa and rslora": (
+        "llama",
+        {
+            "target_modules": ["q_proj", "up_proj"],
+            "init_lora_weights": "pissa",
+            "use_rslora": True,
+            "rank_pattern": {"q_proj": 2},
+        },
+    ),
+    "pissa and dora": ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "pissa", "use_dora": True}),
+    "pissa and embeddings": ("llama", {"target_modules": ["q_proj", "embed_tokens"], "init_lora_weights": "pissa"}),
+    "pissa and fan_in_fan_out": (
+        "gpt2",
+        {"target_modules": ["c_attn", "c_fc"], "init_lora_weights": "pissa", "fan_in_fan_out": True},
+    ),
+    "olora": ("llama", {"target_modules": ["q_proj", "v_proj", "down_proj"], "init_lora_weights": "olora"}),
+    "kasa": (
+        "llama",
+        {"target_modules": ["q_proj", "v_proj", "down_proj"], "kasa_config": lora_config.KasaConfig()},
+    ),
+    "bd-lora": (
+        "llama",
+        {
+            "target_modules": ["q_proj", "v_proj", "down_proj"],
+            "use_bdlora": lora_config.BdLoraConfig(["q_proj"], ["v_proj"], nblocks=2, match_strict=False),
+        },
+    ),
+    "velora": ("llama", {"target_modules": ["q_proj"], "velora_config": lora_config.VeloraConfig(num_groups=4)}),
+    "monteclora": ("llama", {"target_modules": ["q_proj"], "monteclora_config": lora_config.MontecloraConfig()}),
+    "eva": (
+        "llama",
+        {"target_modules": ["q_proj"], "init_lora_weights": "eva", "eva_config": lora_config.EvaConfig()},
+    ),
+    "mica": ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "mica"}),
+    "orthogonal": ("llama", {"target_modules": ["q_proj"], "init_lora_weights": "orthogonal"}),
+    "layer replication": (
+        "llama",
+        {"target_modules": ["q_proj", "v_proj"], "layer_replication": [[0, 2], [1, 2], [0, 1]]},
+    ),
     "parameters": (
         "gpt-oss",
         {

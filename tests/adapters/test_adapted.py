@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cuvee
-from adapters.conftest import KINDS, Made, load, logits, relative_error
+from adapters.conftest import Made
 from adapters.made import write_adapter
 from cuvee.adapters import Adapted, open_adapter
 from cuvee.checkpoint import MemoryCheckpoint, open_checkpoint, weights_digest
@@ -19,14 +19,6 @@ from cuvee.testing import write_model
 def merged(made: Made, out: Path, **options: int) -> Path:
     recipe = f"merge_method: passthrough\nmodels: [{{model: '{made.base}+{made.adapter}'}}]\n"
     return cuvee.merge(cuvee.recipe_from_text(recipe), out, **options).folder
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_written_model_computes_what_peft_does(kind: str, adapters: Callable[..., Made], tmp_path: Path) -> None:
-    made = adapters(kind)
-    found = logits(load(merged(made, tmp_path / "out")))
-    assert relative_error(logits(load(made.base)), made.logits) > 1e-2
-    assert relative_error(found, made.logits) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["plain", "dora", "dora and fan_in_fan_out", "parameters"])

@@ -13,6 +13,8 @@ import numpy as np
 
 from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.places import Edit, Placed, place
+from cuvee.adapters.replicated import Replicated
+from cuvee.adapters.starts import STARTS
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import CheckpointError
@@ -30,6 +32,9 @@ COPIES = 5
 FACTOR_COPIES = 4
 """Copies of LoRA's factors in float32 that there are at most while they are read: as stored, scaled, one by one."""
 
+STARTS_KEPT = 4
+"""Matrices of which the parts that a training took out are kept, while threads read of them."""
+
 BLOCK = 1 << 14
 """Elements to which products are added at once: they stay in a cache."""
 
@@ -43,6 +48,8 @@ class Adapted:
     """
 
     def __init__(self, base: TensorSource, adapter: Adapter) -> None:
+        if adapter.config.layer_spans:
+            base = Replicated(base, adapter.config.layer_spans, adapter.name)
         self.base = base
         self.adapter = adapter
         self.placed: Placed = place(base, adapter)
@@ -64,6 +71,7 @@ class Adapted:
         }
         self._own = threading.local()
         self._norms: dict[str, np.ndarray] = {}
+        self._starts: dict[str, Pair] = {}
         self._lock = threading.RLock()
 
     def held_bytes(self, name: str) -> int:
@@ -79,6 +87,8 @@ class Adapted:
         shape = self.tensors[name].shape
         row = shape[-1] if shape else 1
         column = shape[-2] if len(shape) > 1 else 1
+        if any(factors.start is not None for factors in edit.factors):
+            return self.tensors[name].elements * 8 * COPIES + 2 * rank * (column + row) * 4 * FACTOR_COPIES
         return rank * (column + row) * 4 * FACTOR_COPIES + max(PIECE, row) * 24
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
@@ -211,6 +221,8 @@ class Adapted:
             read = [self.adapter.expert_pair(edit.factors[0], edit.expert)]
         else:
             read = self.adapter.expert_pairs(edit.factors[0])
+        if edit.factors[0].start is not None:
+            read = [self._without_start(edit, read[0])]
         if edit.turned:
             read = [(np.ascontiguousarray(right.T), np.ascontiguousarray(left.T)) for left, right in read]
         if edit.expert is not None:
@@ -218,6 +230,25 @@ class Adapted:
             read = [(left[edit.first_row : edit.first_row + height], right)]
         self._own.pairs = (edit.name, read)
         return read
+
+    def _without_start(self, edit: Edit, pair: Pair) -> Pair:
+        """Put beside a change [out, in] what the training took out of the matrix. Some are kept, for other threads."""
+        factors = edit.factors[0]
+        assert factors.start is not None, "only called with a start"
+        with self._lock:
+            if edit.name not in self._starts:
+                matrix = self._matrix(edit.name, replace(edit, factors=(), biases=()))
+                try:
+                    with one_thread_a_matrix():
+                        lost = STARTS[factors.start](matrix, factors.rank, factors.scale)
+                except (ValueError, np.linalg.LinAlgError) as error:
+                    message = f"the start '{factors.start}' of '{factors.module}' does not fit the base: {error}"
+                    raise CheckpointError(message, where=self.adapter.name) from error
+                while len(self._starts) >= STARTS_KEPT:
+                    del self._starts[next(iter(self._starts))]
+                self._starts[edit.name] = lost[0].astype(np.float32), lost[1].astype(np.float32)
+            left, right = self._starts[edit.name]
+        return np.concatenate([pair[0], -left], axis=1), np.concatenate([pair[1], right])
 
     def _scaled(self, edit: Edit, rows: np.ndarray, low: int, high: int) -> np.ndarray:
         """Give rows the lengths that DoRA learnt: each output's weights have the length of its magnitude."""

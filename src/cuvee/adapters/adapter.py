@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
+from cuvee.adapters.factor_forms import PLAIN, Form
 from cuvee.adapters.patterns import names_one_of
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
@@ -19,6 +20,9 @@ OLD_WEIGHTS = "adapter_model.bin"
 OUTER = "base_model."
 PREFIX = f"{OUTER}model."
 MOST_SHOWN = 8
+MOST_NUMBERS = 1 << 31
+"""Numbers of a factor that is written out."""
+
 INTEGERS: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
 """Types of places in a matrix, by their name in a header."""
 
@@ -28,9 +32,13 @@ PIECE = 1 << 20
 _LINEAR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])\.(?P<what>weight|bias)$")
 _EMBEDDING = re.compile(r"^(?P<module>.+)\.lora_embedding_(?P<side>[AB])$")
 _MAGNITUDE = re.compile(r"^(?P<module>.+)\.lora_magnitude_vector(\.weight)?$")
+_DIAGONAL = re.compile(r"^(?P<module>.+)\.lora_diag$")
+_OF_TRAINING = re.compile(r"\.(lora_velora_embed|lora_monteclora_sampler)(\.|$)")
+"""What variants store for the training alone."""
+
 _TOKENS = re.compile(r"^(?P<module>.+?)(\.token_adapter)?\.trainable_tokens_delta$")
 _NAMED = re.compile(
-    r"\.(?P<what>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|trainable_tokens_delta|modules_to_save)"
+    r"\.(?P<what>lora_[AB]|lora_embedding_[AB]|lora_magnitude_vector|lora_diag|trainable_tokens_delta|modules_to_save)"
     r"\.(?P<name>[^.]+)(?P<rest>\.(weight|bias))?$"
 )
 """How a state dict has them that was saved as it was, with the adapter's name within."""
@@ -48,7 +56,8 @@ class Factors:
     """One module's factors: W + scale B A, with A [rank, in] and B [out, rank], by the names of the stored tensors.
 
     Those of an embedding are stored for its transpose; those of a stack of `experts` lie in A and B together. `nested`
-    counts the parameters of the same module that were wrapped after this one.
+    counts the parameters of the same module that were wrapped after this one. `diagonal` are numbers between B and A,
+    and `start` names what the training took out of W.
     """
 
     module: str
@@ -61,6 +70,9 @@ class Factors:
     magnitude: str | None = None
     experts: int = 1
     nested: int = 0
+    form: Form = PLAIN
+    diagonal: str | None = None
+    start: str | None = None
 
 
 @dataclass(frozen=True)
@@ -106,12 +118,19 @@ class Adapter:
     def shape(self, factors: Factors) -> tuple[int, int]:
         """Return the shape of the change as it is stored in a base: [out, in], of an embedding [tokens, width]."""
         first, second = (self.source.tensors[name].shape for name in (factors.first, factors.second))
-        return (first[1], second[0]) if factors.kind == "embedding" else (second[0], first[1])
+        if factors.kind == "embedding":
+            return first[1], second[0]
+        return second[0], factors.form.shape("A", (first[0], first[1]))[1]
 
     def pair(self, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
         """Read left [rows, rank] and right [rank, columns], whose product is the change: the scale is in the left."""
         first, second = self.read(factors.first), self.read(factors.second)
-        left, right = (first.T, second.T) if factors.kind == "embedding" else (second, first)
+        if factors.kind == "embedding":
+            left, right = first.T, second.T
+        else:
+            left, right = factors.form.plain("B", second), factors.form.plain("A", first)
+        if factors.diagonal is not None:
+            left = left * self.read(factors.diagonal)
         return np.ascontiguousarray(left * np.float32(factors.scale)), np.ascontiguousarray(right)
 
     def expert_pair(self, factors: Factors, expert: int) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +178,7 @@ class Adapter:
 
     def is_set(self, factors: Factors) -> bool:
         """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
-        if factors.magnitude is not None:
+        if factors.magnitude is not None or factors.start is not None:
             return True
         stored = [name for name in (factors.second, factors.bias) if name is not None]
         return factors.scale != 0 and any(self._has_numbers(name) for name in stored)
@@ -255,6 +274,10 @@ class _Names:
             self.part(match["module"], "embedding " + match["side"], stored)
         elif match := _MAGNITUDE.match(name):
             self.part(match["module"], "magnitude", stored)
+        elif (match := _DIAGONAL.match(name)) and self.config.has_diagonal:
+            self.part(match["module"], "diagonal", stored)
+        elif _OF_TRAINING.search(name):
+            return
         elif match := _TOKENS.match(name):
             self.new_rows(match["module"], stored)
         elif match := _SAVED.match(name):
@@ -374,6 +397,13 @@ class _Names:
             kinds = " and ".join(str(list(shape)) for shape in shapes)
             self.note(f"the factors of '{module}' have shapes {kinds}: those of convolutions are not supported")
             return None
+        form = self.config.form_of(unwrapped)
+        if form != PLAIN or self.config.start is not None:
+            if is_parameter or (embeds and (form != PLAIN or self.config.has_diagonal)):
+                self.note(f"'{module}' is no linear map, for which PEFT defines no such variant of LoRA")
+                return None
+            if not embeds:
+                shapes = [self.plain_shape(form, side, shape) for side, shape in zip("AB", shapes, strict=True)]
         rank, held = self.config.rank_of(unwrapped), shapes[0][0]
         experts = held // rank if is_parameter and held % rank == 0 else 1
         if (held != rank * experts and not is_parameter) or shapes[1][1] != held:
@@ -388,8 +418,21 @@ class _Names:
             self.note(f"'{module}' has a bias beside lora_B, and lora_bias is false")
         kind: Kind = "embedding" if embeds else "parameter" if is_parameter else "linear"
         scale = self.config.scale_of(unwrapped)
-        bias = parts.get("B bias")
-        return Factors(module, kind, rank, scale, first, second, bias, magnitude, experts, nested)
+        bias, diagonal = parts.get("B bias"), parts.get("diagonal")
+        start = None if embeds else self.config.start
+        if self.config.has_diagonal and (diagonal is None or self.source.tensors[diagonal].shape != (rank,)):
+            self.note(f"'{module}' has no lora_diag of {rank} numbers, which KaSA puts between B and A")
+        return Factors(
+            module, kind, rank, scale, first, second, bias, magnitude, experts, nested, form, diagonal, start
+        )
+
+    def plain_shape(self, form: Form, side: str, stored: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the factor that a stored one stands for; note one that is too large to be one."""
+        shape = form.shape(side, (stored[0], stored[1]))
+        if not form.fits(side, (stored[0], stored[1])) or shape[0] * shape[1] > MOST_NUMBERS:
+            self.note(f"a factor {side} of shape {list(stored)} is not of {form.count} blocks and {form.pooled} inputs")
+            return stored
+        return shape
 
     def repeats_embedding(self, module: str, parts: Mapping[str, str]) -> bool:
         """Say whether factors are those of an embedding once more: PEFT saves them for a head that it ties to it."""

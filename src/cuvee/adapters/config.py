@@ -11,37 +11,38 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cuvee.adapters.kind import Kind, kinds
+from cuvee.adapters.factor_forms import Blocks, Form
+from cuvee.adapters.kind import Kind, is_count, is_plain, kinds
 from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
-from cuvee.adapters.refused import REFUSED
+from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.recipe.shown import shown
 
 CONFIG = "adapter_config.json"
 MAX_BYTES = 1_000_000
 MAX_RANK = 1 << 20
+MAX_SPANS = 1000
+MAX_LAYERS = 10_000
+_BLOCK_KEYS = ("target_modules_bd_a", "target_modules_bd_b", "nblocks", "match_strict")
 
-_HARMLESS = (
+LORA_KEYS = (
     "task_type", "peft_version", "inference_mode", "lora_dropout", "qalora_group_size", "loftq_config", "eva_config",
     "runtime_config", "corda_config", "lora_ga_config", "revision", "ensure_weight_tying", "base_model_name_or_path",
     "peft_type", "r", "lora_alpha", "use_rslora", "use_dora", "rank_pattern", "alpha_pattern", "fan_in_fan_out", "bias",
     "lora_bias", "target_modules", "exclude_modules", "modules_to_save", "layers_to_transform", "layers_pattern",
     "target_parameters", "trainable_token_indices", "init_lora_weights", "auto_mapping", "megatron_core",
+    "use_qalora", "use_bdlora", "kasa_config", "monteclora_config", "velora_config", "layer_replication",
 )  # fmt: skip
 """Keys that are read here, or that say nothing about what the finished adapter computes."""
 
-_VARIANTS = {
-    "use_qalora": "QA-LoRA pools the inputs of the factors",
-    "use_bdlora": "BD-LoRA's factors are block-diagonal",
-    "kasa_config": "KaSA has a diagonal between the factors and changes the base",
-    "arrow_config": "Arrow routes each token to other adapters",
-    "monteclora_config": "MonteCLoRA draws its factors at random",
-    "velora_config": "VeLoRA is not known to be plain LoRA",
-    "alora_invocation_tokens": "it is active only after certain tokens (aLoRA)",
-    "layer_replication": "it repeats layers of the base",
-    "megatron_config": "its layers are Megatron's",
-}
-"""Switches of variants whose function is not that of W + s B A, and why."""
+_UNUSED = (
+    "loftq_config", "eva_config", "runtime_config", "corda_config", "lora_ga_config", "monteclora_config",
+    "velora_config",
+)  # fmt: skip
+"""Keys of the training: MonteCLoRA (arXiv:2411.04358) and VeLoRA (arXiv:2405.17991) compute W + s B A in the end."""
+
+_ONE_OF = ("use_dora", "use_bdlora", "kasa_config", "monteclora_config", "velora_config", "use_qalora")
+"""Switches of variants that PEFT takes one at a time."""
 
 _COMMON = (
     "task_type", "peft_version", "inference_mode", "revision", "base_model_name_or_path", "peft_type", "auto_mapping",
@@ -51,17 +52,16 @@ _COMMON = (
 """Keys of every kind besides LoRA, next to its own."""
 
 _PLAIN_STARTS = ("gaussian", "eva", "orthogonal", "mica")
-_MOVED_BASE = {
-    "pissa": "PiSSA", "olora": "OLoRA", "corda": "CorDA", "loftq": "LoftQ", "lora_ga": "LoRA-GA",
-}  # fmt: skip
-"""Initialisations that change the base's weights: the adapter then belongs to what was left of the base."""
+_STARTS = ("pissa", "olora")
+"""Initialisations that take a part out of the base which follows from the base alone."""
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
     """What an adapter's config says of its mathematics. Names of modules are those inside the base model.
 
-    `kind` is None for LoRA; the `settings` are those of another kind.
+    `kind` is None for LoRA; the `settings` are those of another kind. `start` names what LoRA takes out of the base.
+    `layer_spans` are [first, last) layers of the base, which stand one behind the other in the adapter's.
     """
 
     where: str
@@ -88,6 +88,20 @@ class AdapterConfig:
     kind: Kind | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     setting_patterns: Mapping[str, Patterns[float]] = field(default_factory=dict)
+    start: str | None = None
+    blocks: Blocks = field(default_factory=Blocks)
+    pooled: int = 1
+    layer_spans: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def has_diagonal(self) -> bool:
+        """Whether there are numbers between A and B, as in KaSA."""
+        return self.start == "kasa"
+
+    def form_of(self, module: str) -> Form:
+        """Return how the factors of a module are stored."""
+        side = self.blocks.side(module)
+        return Form(side, self.blocks.count if side else 1, self.pooled)
 
     def settings_of(self, module: str) -> dict[str, Any]:
         """Return what a kind's keys say for one module, where patterns may give it other values."""
@@ -162,7 +176,7 @@ class _Reader:
         self.check_imports()
         if kind is not None:
             return self.of_kind(kind)
-        self.check_start()
+        self.check_variants()
         return self.plain()
 
     def of_kind(self, kind: Kind) -> AdapterConfig:
@@ -207,6 +221,10 @@ class _Reader:
             token_indices=self.token_indices(),
             ties_weights=self.switch("ensure_weight_tying"),
             peft_version=self.take("peft_version", None, _is_text, "a version"),
+            start=self.start(),
+            blocks=self.blocks(),
+            pooled=self.pooled(),
+            layer_spans=self.layer_spans(),
         )
 
     def kind(self) -> Kind | None:
@@ -227,12 +245,12 @@ class _Reader:
 
     def check_keys(self, kind: Kind | None) -> None:
         """Note keys that are set and not known. Whatever switches a key off is taken for none."""
-        known = _HARMLESS if kind is None else (*_COMMON, *_keys_of(kind))
+        known = LORA_KEYS if kind is None else (*_COMMON, *_keys_of(kind))
         for key, value in self.data.items():
             if value in (None, False) or value == [] or value == {}:
                 continue
-            if kind is None and key in _VARIANTS:
-                self.note(f"{shown(key)} is set: {_VARIANTS[key]}, which is not supported")
+            if kind is None and key in SWITCHES:
+                self.note(f"{shown(key)} is set: {SWITCHES[key]}, which is not supported")
             elif key not in known:
                 self.note(f"the key {shown(key)} is not known, and it is set to {shown(value)}")
 
@@ -243,19 +261,52 @@ class _Reader:
         if not _is_plain_mapping(self.data.get("auto_mapping")):
             self.note(f"'auto_mapping' names a module to import: {shown(self.data['auto_mapping'])}")
 
-    def check_start(self) -> None:
-        """An initialisation that moved the base makes an adapter of another base than the one that is named."""
+    def check_variants(self) -> None:
+        """Note several variants at once, and settings of the training that are no plain data."""
+        for key in _UNUSED:
+            self.take(key, None, _are_settings, "plain settings by name")
+        self.switch("inference_mode")
+        self.take("revision", None, _is_text, "a revision")
+        self.take("lora_dropout", 0, _is_number, "a number")
+        self.take("kasa_config", {}, _are_numbers, "numbers of the training")
+        chosen = [key for key in _ONE_OF if self.data.get(key)]
+        if len(chosen) > 1:
+            self.note(f"{' and '.join(chosen)} are set together, whose function PEFT does not define")
+
+    def start(self) -> str | None:
+        """Return what the training took out of the base; note an initialisation where nothing tells what it was."""
         start = self.data.get("init_lora_weights", True)
-        if isinstance(start, bool) or start is None:
-            return
         word = start.lower() if isinstance(start, str) else ""
-        moved = next((name for key, name in _MOVED_BASE.items() if word.startswith(key)), None)
-        if moved:
-            message = f"init_lora_weights is {shown(start)}: {moved} changes the base's weights, to which this belongs"
-            hint = "convert it where it was trained: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
-            self.note(message, hint)
-        elif word not in _PLAIN_STARTS:
+        takes_weakest = bool(self.data.get("kasa_config"))
+        if takes_weakest and word in _STARTS:
+            self.note(f"init_lora_weights is {shown(start)} and kasa_config is set, which take from the base in turn")
+        if isinstance(start, bool) or start is None or word in _PLAIN_STARTS:
+            return "kasa" if takes_weakest else None
+        if word in _STARTS:
+            return word
+        lost = next((reason for key, reason in LOST_STARTS.items() if word.startswith(key)), None)
+        if lost is None:
             self.note(f"init_lora_weights is {shown(start)}, which is not known")
+            return None
+        hint = "convert it where it was trained: save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+        self.note(f"init_lora_weights is {shown(start)}: {lost}", hint)
+        return None
+
+    def blocks(self) -> Blocks:
+        """Read which factors are block-diagonal."""
+        value = self.take("use_bdlora", {}, _are_blocks, "lists of names and a number of blocks")
+        of_a, of_b = (tuple(value.get(f"target_modules_bd_{side}") or ()) for side in "ab")
+        return Blocks(of_a, of_b, value.get("nblocks", 1)) if value else Blocks()
+
+    def pooled(self) -> int:
+        """Read how many inputs share a column of A."""
+        size = int(self.take("qalora_group_size", 16, is_count, "a whole number of at least 1"))
+        return size if self.switch("use_qalora") else 1
+
+    def layer_spans(self) -> tuple[tuple[int, int], ...]:
+        """Read which layers of the base stand one behind the other."""
+        value = self.take("layer_replication", [], _are_spans, "pairs of a first layer and the one behind the last")
+        return tuple((first, last) for first, last in value)
 
     def take(self, key: str, default: Any, fits: Callable[[Any], bool], expected: str) -> Any:
         value = self.data.get(key)
@@ -345,6 +396,35 @@ def _is_start(value: Any) -> bool:
 
 def _is_bias(value: Any) -> bool:
     return value in ("none", "all", "lora_only") or (isinstance(value, str) and value.endswith("_only"))
+
+
+def _are_settings(value: Any) -> bool:
+    if not isinstance(value, dict) or not all(map(_is_text, value)):
+        return False
+    plain = [entry for entry in value.values() if entry is not None]
+    return not any(isinstance(entry, dict | list) for entry in plain) and all(map(is_plain, plain))
+
+
+def _are_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))
+
+
+def _are_blocks(value: Any) -> bool:
+    if not isinstance(value, dict) or set(value) - set(_BLOCK_KEYS):
+        return False
+    listed = [value.get(key) for key in _BLOCK_KEYS[:2]]
+    are_names = all(names is None or (isinstance(names, list) and all(map(_is_text, names))) for names in listed)
+    return are_names and is_count(value.get("nblocks", 1)) and isinstance(value.get("match_strict", True), bool)
+
+
+def _are_spans(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= MAX_SPANS and all(map(_is_span, value))
+
+
+def _is_span(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or any(type(layer) is not int for layer in value):
+        return False
+    return bool(0 <= value[0] < value[1] <= MAX_LAYERS)
 
 
 def _is_text(value: Any) -> bool:

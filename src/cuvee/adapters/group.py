@@ -45,7 +45,7 @@ class Group:
         self.stand_in = False
         """Whether the first adapter's whole tensors stand for the base's: right where the weights sum to one."""
         problems = list(_lacking_base(self.adapters)) if base is None else []
-        problems += _clashes(self.adapters)
+        problems += [*_clashes(self.adapters), *_repeating(self.adapters)]
         if problems:
             raise several(problems)
         self._over = OverBase(base, self.adapters) if base is not None else None
@@ -247,8 +247,9 @@ def depends_on_base(adapter: Adapter) -> bool:
 
 
 def is_dense(adapter: Adapter) -> bool:
-    """Say whether an adapter changes matrices by more than a product of factors: DoRA, and other kinds than LoRA."""
-    return bool(adapter.changes) or any(factors.magnitude is not None for factors in adapter.factors.values())
+    """Say whether an adapter changes matrices by more than its factors: DoRA, PiSSA, and other kinds than LoRA."""
+    listed = adapter.factors.values()
+    return bool(adapter.changes) or any(f.magnitude is not None or f.start is not None for f in listed)
 
 
 def _product(adapter: Adapter, module: str, shape: tuple[int, int]) -> Product:
@@ -264,6 +265,14 @@ def _lacking_base(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
         if depends_on_base(adapter):
             message = "what this adapter changes is only known with its base, and that is not given"
             yield CheckpointError(message, where=adapter.name, hint="name the base with --base")
+
+
+def _repeating(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
+    for adapter in adapters:
+        if adapter.config.layer_spans:
+            message = "this adapter repeats layers of its base (layer_replication), and its change is of all of them"
+            hint = "apply it to its base (cuvee adapters apply), then merge the models"
+            yield CheckpointError(message, where=adapter.name, hint=hint)
 
 
 def _clashes(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:

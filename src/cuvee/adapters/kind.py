@@ -55,7 +55,7 @@ def choice(default: Any, *others: Any) -> Key:
 
 def unused(*names: str) -> dict[str, Key]:
     """Describe keys of the training, which say nothing about what the finished adapter computes."""
-    return dict.fromkeys(names, Key(None, _is_plain, "a number, a text, a switch, or a list or mapping of these"))
+    return dict.fromkeys(names, Key(None, is_plain, "a number, a text, a switch, or a list or mapping of these"))
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,8 @@ def is_count(value: Any) -> bool:
     return type(value) is int and 1 <= value <= MAX_COUNT
 
 
-def _is_plain(value: Any) -> bool:
+def is_plain(value: Any) -> bool:
+    """Say whether a value is a number, a text, a switch, or a flat list or mapping of these."""
     if isinstance(value, dict):
         return all(map(_is_short, value)) and all(is_number(item) for item in value.values())
     listed = value if isinstance(value, list) else [value]

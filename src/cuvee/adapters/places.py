@@ -280,10 +280,23 @@ class _Placer:
         if spec.dtype not in MERGEABLE:
             self.note(f"changes '{name}', which holds {spec.dtype}: codes, not numbers")
             return
+        if factors.start is not None and not self.has_start(factors, name, turned):
+            return
         edit = replace(self.edit(name), factors=(factors,), turned=turned, by_column=by_column)
         self.edits[name] = replace(edit, magnitude=factors.magnitude)
         if factors.bias is not None:
             self.add_bias(factors)
+
+    def has_start(self, factors: Factors, name: str, turned: bool) -> bool:
+        """Say whether PEFT takes something out of this matrix: not out of a tied one, nor of all that is [in, out]."""
+        if turned and factors.start in ("olora", "kasa"):
+            self.note(f"'{name}' is stored as [in, out], for which PEFT defines no '{factors.start}'")
+            return False
+        is_tied = self.tie is not None and self.tie.state in ("tied", "stored twice")
+        if is_tied and self.tie is not None and self.copies.get(name, name) == self.tie.embedding:
+            self.note(f"takes a part out of '{name}', which the base ties to its embedding", "untie the base first")
+            return False
+        return True
 
     def change_module(self, change: Change) -> None:
         """Place the change of another kind than LoRA, of a matrix and of its bias if the kind has one."""

@@ -1,4 +1,4 @@
-"""Kinds of adapters that have no exact change of the weights: why, and what to do instead."""
+"""Kinds of adapters, and options of LoRA, that have no exact change of the weights: why, and what to do instead."""
 
 from collections.abc import Mapping
 
@@ -22,3 +22,18 @@ REFUSED: Mapping[str, str] = {
     "PSOFT": f"the signs of its directions come from one library's decomposition of the base: {_MERGE}",
     "ADAMSS": f"its subspaces come from a clustering of the base when it is loaded: {_MERGE}",
 }
+
+SWITCHES: Mapping[str, str] = {
+    "arrow_config": "Arrow routes each token to other adapters",
+    "alora_invocation_tokens": "it is active only after certain tokens (aLoRA)",
+    "megatron_config": "its layers are Megatron's",
+}
+"""Keys of LoRA's configs that, if set, make it something else than a change of matrices."""
+
+LOST_STARTS: Mapping[str, str] = {
+    "pissa_niter": "PiSSA with iterations draws at random what it takes out of the base",
+    "corda": "CorDA takes directions out of the base that only its training data tell",
+    "loftq": "LoftQ quantises the base anew when it is loaded",
+    "lora_ga": "LoRA-GA takes a product out of the base that only its training data tell",
+}
+"""Beginnings of `init_lora_weights` that take something out of the base which neither base nor adapter tells."""
