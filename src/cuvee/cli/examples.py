@@ -58,7 +58,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "adapters extract": (
         "cuvee adapters extract expert base lora --rank 32",
-        "cuvee adapters extract expert base lora --energy 0.99",
+        "cuvee adapters extract expert base lora --energy 0.99 --no-check",
     ),
     "adapters list": ("cuvee adapters list bank", "cuvee adapters list bank --json"),
     "adapters compare": ("cuvee adapters compare lora-1 lora-2", "cuvee adapters compare lora-1 lora-2 --json"),
