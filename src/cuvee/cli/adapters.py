@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cuvee.comparison.adapters import AdapterComparison
     from cuvee.engine.combine import AdapterResult
     from cuvee.engine.options import RunOptions
+    from cuvee.verify.adapter import AdapterCheck
 
 NAME = "adapters"
 ROUNDING = 1e-12
@@ -114,6 +115,12 @@ def extract(
     skip_rest: bool = typer.Option(False, "--skip-rest", help="Leave out what is no matrix; else it is saved whole."),
     only: str = typer.Option("", metavar="PART,...", help="Parts to extract, such as attention,norms or q_proj."),
     without: str = typer.Option("", metavar="PART,...", help="Parts to leave out, such as embeddings or vision."),
+    check: bool | None = typer.Option(
+        None,
+        "--check/--no-check",
+        help="Let PEFT load the result and compare logits; without either, where PEFT is installed.",
+        show_default=False,
+    ),
     dtype: str = _DTYPE,
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
@@ -123,11 +130,11 @@ def extract(
     """Write an adapter that turns BASE into nearly MODEL, and say how much of each module's change it keeps."""
     from cuvee.adapters.low_rank import Wanted
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine.adapters import extract_adapter
     from cuvee.engine.extract import Extraction
     from cuvee.engine.model_parts import Parts
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
+    from cuvee.verify.adapter import extract_checked
 
     if budget is not None and (rank is not None or energy is not None):
         raise RecipeError("--budget decides the ranks by itself; it goes with neither --rank nor --energy")
@@ -136,7 +143,8 @@ def extract(
     how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts)
     options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
-    print_adapter(extract_adapter(model, base, out, how, hub=hub, progress=progress, **options), as_json)
+    result, found = extract_checked(model, base, out, how, check=check, hub=hub, progress=progress, **options)
+    print_adapter(result, as_json, found)
 
 
 @app.command("compare")
@@ -195,7 +203,7 @@ def list_(
     Console().print(table)
 
 
-def print_adapter(result: "AdapterResult", as_json: bool) -> None:
+def print_adapter(result: "AdapterResult", as_json: bool, check: "AdapterCheck | None" = None) -> None:
     """Show a written adapter: the digest on stdout, the rest on stderr; or all of it as JSON."""
     modules = result.modules
     if as_json:
@@ -209,6 +217,7 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
             "folder": str(result.folder), "digest": result.digest, "energy_discarded": result.discarded,
             "seconds": result.seconds, "warnings": list(result.warnings), "notes": list(result.notes),
             "modules": listed,
+            "check": None if check is None else {"state": check.state, "found": check.found, "error": check.error},
         }  # fmt: skip
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
@@ -223,6 +232,8 @@ def print_adapter(result: "AdapterResult", as_json: bool) -> None:
     typer.echo(f"energy discarded: {discarded:.2e} of the whole", err=True)
     for module in sorted(modules, key=lambda m: m.share)[:3] if result.discarded > 1e-9 else ():
         typer.echo(f"  {module.module}: rank {module.rank} keeps {module.share:.2%}", err=True)
+    if check is not None:
+        typer.echo(f"{'not checked' if check.state == 'skipped' else 'checked'}: {check.found}", err=True)
     typer.echo(f"weights digest {result.digest}")
 
 

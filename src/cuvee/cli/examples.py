@@ -58,11 +58,15 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "adapters extract": (
         "cuvee adapters extract expert base lora --rank 32",
-        "cuvee adapters extract expert base lora --energy 0.99",
+        "cuvee adapters extract expert base lora --energy 0.99 --no-check",
     ),
     "adapters list": ("cuvee adapters list bank", "cuvee adapters list bank --json"),
     "adapters compare": ("cuvee adapters compare lora-1 lora-2", "cuvee adapters compare lora-1 lora-2 --json"),
     "tokenizer compare": ("cuvee tokenizer compare base expert", "cuvee tokenizer compare base expert --json"),
+    "tokenizer resize": (
+        "cuvee tokenizer resize model out --multiple 64",
+        "cuvee tokenizer resize model out --add '<think>=mean' --add '</think>=mean' --special",
+    ),
     "tokenizer transplant": (
         "cuvee tokenizer transplant model donor out",
         "cuvee tokenizer transplant model donor out --method subword",

@@ -1,4 +1,4 @@
-"""cuvee tokenizer: compare tokenizers, and replace the tokenizer of a model."""
+"""cuvee tokenizer: compare tokenizers, replace the tokenizer of a model, add tokens to it and change its padding."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NAME = "tokenizer"
 
-app = typer.Typer(help="Compare tokenizers, and give a model another model's.", no_args_is_help=True)
+app = typer.Typer(help="Compare tokenizers, resize one, and give a model another model's.", no_args_is_help=True)
 
 
 @app.command("compare")
@@ -65,6 +65,54 @@ def transplant(
     models = [find_model(name, hub, progress) for name in (model, donor)]
     options: RunOptions = {"threads": threads or usable_cores(), "overwrite": overwrite, "progress": progress}
     print_merge(run(models[0], models[1], out, method=method, k=k, hub=hub, **options), as_json=as_json)  # type: ignore[arg-type]  # seen above
+
+
+@app.command("resize")
+def resize(
+    model: str = typer.Argument(..., metavar="MODEL", help="The model whose embedding and head get other rows."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    add: list[str] = typer.Option(
+        [],
+        metavar="TOKEN=START",
+        help="A token to add, and its row at the start: zero, mean (of all tokens), or the token whose row it gets.",
+    ),
+    special: bool = typer.Option(False, "--special", help="Added tokens are special: decoding may leave them out."),
+    multiple: int | None = typer.Option(None, min=1, metavar="N", help="Pad the rows to a multiple of N."),
+    drop_padding: bool = typer.Option(False, "--drop-padding", help="Leave out rows that belong to no token."),
+    memory: str = typer.Option("512MB", metavar="SIZE", help="Private memory that it may take."),
+    threads: int = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Write MODEL with tokens added, and with its rows of padding dropped or grown to a multiple."""
+    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.merge import print_merge
+    from cuvee.cli.progress import shown_progress
+    from cuvee.engine.resize import Resizing, resize_vocabulary
+    from cuvee.hub import Hub
+
+    how = Resizing(_starts(add), special, multiple, drop_padding)
+    options: RunOptions = {
+        "memory_bytes": parse_bytes(memory, "--memory"),
+        "threads": threads or usable_cores(),
+        "overwrite": overwrite,
+        "progress": shown_progress(),
+    }
+    print_merge(resize_vocabulary(model, out, how, hub=Hub(offline=offline), **options), as_json=as_json)
+
+
+def _starts(added: list[str]) -> dict[str, str]:
+    """Read each `TOKEN=START`; a token may hold an equals sign, a start may not."""
+    from cuvee.errors import RecipeError
+
+    starts: dict[str, str] = {}
+    for written in added:
+        token, sign, start = written.rpartition("=")
+        if not sign or not start or token in starts:
+            raise RecipeError(f"--add: expected TOKEN=START, each token once, found '{written}'")
+        starts[token] = start
+    return starts
 
 
 def _print(described: tuple["Described", ...]) -> None:

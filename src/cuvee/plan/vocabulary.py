@@ -125,7 +125,7 @@ class _Family:
         tokenizers = [self.tokenizer(which) for which in range(len(self.models))]
         joined = tokenizers if choice.source == "union" else [tokenizers[keeper]]
         known = {token for tokenizer in joined for token in tokenizer.ids}
-        named = [rule.token for rule in choice.rules if rule.token not in known]
+        named = {rule.token: rule.special for rule in choice.rules if rule.token not in known}
         new = [new_tokens(named, tokenizers)] if named else []
         union = join([*joined, *new]) if len(joined) + len(new) > 1 else None
         ids = union.ids if union else tokenizers[keeper].ids
@@ -146,7 +146,9 @@ class _Family:
             notes.append(f"{texts} texts were encoded and decoded with the joined tokenizer")
         warnings = []
         if named:
-            warnings.append(f"tokens that the vocabulary lacks are added to it: {_shown_tokens(named, tokenizers)}")
+            warnings.append(
+                f"tokens that the vocabulary lacks are added to it: {_shown_tokens(list(named), tokenizers)}"
+            )
         zeros = _rows_of_zeros(maps) - {ids[filling.token] for filling in fillings}
         if zeros:
             warnings.append(f"{len(zeros)} tokens have a row in no model and become zeros: ids {_some(sorted(zeros))}")
@@ -165,7 +167,7 @@ class _Family:
     def filling(self, rule: TokenRule, parties: Sequence[Party]) -> Filling:
         """Find the row that a rule of the recipe names."""
         if rule.model is None:
-            return Filling(rule.token, (), rule.force)
+            return Filling(rule.token, () if rule.rows == "zero" else None, rule.force)
         which = self.models.index(rule.model)
         party = parties[which]
         token = rule.token if rule.rows == "model" else rule.text

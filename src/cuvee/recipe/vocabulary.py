@@ -9,14 +9,15 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.shown import shown
 
-TokenRows = Literal["model", "token", "zero"]
+TokenRows = Literal["model", "token", "zero", "mean"]
 
 
 @dataclass(frozen=True)
 class TokenRule:
     """Where the row of a token comes from in models that lack it, or with `force` in all of them.
 
-    Of "model" the model's own row of the same token; of "token" its row of another, by text or id; "zero" is zeros.
+    Of "model" the model's own row of the same token; of "token" its row of another, by text or id; "zero" is zeros, and
+    "mean" the mean of each model's own rows of tokens. `special` says that a token that is added is a special one.
     """
 
     token: str
@@ -25,6 +26,7 @@ class TokenRule:
     text: str | None = None
     number: int | None = None
     force: bool = False
+    special: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,13 @@ class ZeroRow(_Strict):
     kind: Literal["zero"]
 
 
-_SOURCES: dict[Any, type[BaseModel]] = {"model_token": ModelToken, "zero": ZeroRow}
+class MeanRow(_Strict):
+    """The mean of a model's own rows of tokens."""
+
+    kind: Literal["mean"]
+
+
+_SOURCES: dict[Any, type[BaseModel]] = {"model_token": ModelToken, "zero": ZeroRow, "mean": MeanRow}
 
 
 def _chosen_source(written: Any) -> Any:
@@ -64,15 +72,16 @@ def _chosen_source(written: Any) -> Any:
         return written
     kind = _SOURCES.get(written.get("kind"))
     if kind is None:
-        raise ValueError(f"expected kind: model_token or kind: zero, found {shown(written)}")
+        raise ValueError(f"expected kind: model_token, kind: zero or kind: mean, found {shown(written)}")
     return kind.model_validate(written)
 
 
 class TokenDocument(_Strict):
     """What one token's row is made of where a model lacks it, or everywhere."""
 
-    source: Annotated[str | ModelToken | ZeroRow, BeforeValidator(_chosen_source)]
+    source: Annotated[str | ModelToken | ZeroRow | MeanRow, BeforeValidator(_chosen_source)]
     force: bool = False
+    special: bool = Field(False, description="of a token that is added: decoding may leave it out")
 
 
 class TokenizerDocument(_Strict):
@@ -110,15 +119,15 @@ def _source(text: str) -> Literal["base", "union"] | ModelRef:
 
 
 def _rule(token: str, written: TokenDocument) -> TokenRule:
-    source = written.source
+    source, is_special = written.source, written.special
     if isinstance(source, str):
-        return TokenRule(token, "model", parse_reference(source), force=written.force)
-    if isinstance(source, ZeroRow):
-        return TokenRule(token, "zero", force=written.force)
+        return TokenRule(token, "model", parse_reference(source), force=written.force, special=is_special)
+    if isinstance(source, ZeroRow | MeanRow):
+        return TokenRule(token, source.kind, force=written.force, special=is_special)
     if (source.token is None) == (source.token_id is None):
         raise ValueError(f"the token {shown(token)} needs one of 'token' and 'token_id'")
     model = parse_reference(source.model)
-    return TokenRule(token, "token", model, source.token, source.token_id, written.force)
+    return TokenRule(token, "token", model, source.token, source.token_id, written.force, is_special)
 
 
 def models_named(choice: TokenizerChoice) -> list[ModelRef]:
@@ -137,5 +146,6 @@ def canonical_choice(choice: TokenizerChoice | None) -> Mapping[str, Any] | None
     rules = []
     for rule in choice.rules:
         model = str(rule.model) if rule.model else None
-        rules.append([rule.token, rule.rows, model, rule.text, rule.number, rule.force])
+        plain: list[Any] = [rule.token, rule.rows, model, rule.text, rule.number, rule.force]
+        rules.append([*plain, "special"] if rule.special else plain)
     return {"source": str(choice.source), "tokens": rules, "pad_to_multiple_of": choice.pad_to_multiple_of}

@@ -12,7 +12,7 @@ import numpy as np
 
 from cuvee.errors import RecipeError, closest
 from cuvee.tokenizers.read import Tokenizer
-from cuvee.tokenizers.rows import FILLED, MEAN, Fill, RowMap
+from cuvee.tokenizers.rows import FILLED, MEAN, OWN_MEAN, Fill, RowMap
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,13 @@ class Party:
 
 @dataclass(frozen=True)
 class Filling:
-    """A rule of the recipe: the row of `token` is `fill` in models that lack it, or in all of them."""
+    """A rule of the recipe: the row of `token` is `fill` in models that lack it, or in all of them.
+
+    Without a fill it is the mean of each model's own rows.
+    """
 
     token: str
-    fill: Fill
+    fill: Fill | None
     force: bool
 
 
@@ -86,9 +89,12 @@ def _asked(ids: Mapping[str, int], own: np.ndarray, fillings: Sequence[Filling])
             guess = closest(filling.token, list(ids))
             hint = f"did you mean '{guess}'?" if guess else None
             raise RecipeError(f"the output's tokenizer has no token '{filling.token}'", hint=hint)
-        fills[number] = filling.fill
         if filling.force:
             own[:, number] = FILLED
+        if filling.fill is not None:
+            fills[number] = filling.fill
+        else:
+            own[own[:, number] == FILLED, number] = OWN_MEAN
     return fills
 
 

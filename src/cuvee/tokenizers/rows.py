@@ -13,7 +13,9 @@ from cuvee.checkpoint.dtypes import NUMPY, promoted
 
 FILLED = -1
 MEAN = -2
-"""In place of a row's number: it is filled from rows of models, or it is the mean of the model's rows of tokens."""
+OWN_MEAN = -3
+"""In place of a row's number: it is filled from rows of models; it is the mean of all rows of tokens, filled ones among
+them; or it is the mean of those that are the model's own."""
 
 CHUNK_BYTES = 1 << 20
 """About how much is made at once."""
@@ -24,7 +26,7 @@ Fill = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True, eq=False)
 class RowMap:
-    """For each row of the output the model's own row, FILLED or MEAN. The first `tokens` rows are of tokens."""
+    """For each row of the output the model's own row or a word above. The first `tokens` rows are of tokens."""
 
     own: np.ndarray
     fills: Mapping[int, Fill]
@@ -57,13 +59,13 @@ class AlignedCheckpoint:
         self.place = self.source.place
         fills = rows.fills.values()
         self._used = sorted({model for fill in fills for model, _ in fill})
-        self._averages = bool((rows.own == MEAN).any()) or any(len(fill) > 1 for fill in fills)
+        self._averages = bool((rows.own <= MEAN).any()) or any(len(fill) > 1 for fill in fills)
         self.stored: Mapping[str, str] = {name: spec.dtype for name, spec in self.source.tensors.items()}
         tensors = dict(self.source.tensors)
         for name in tensors.keys() & names:
             tensors[name] = self._presented(tensors[name])
         self.tensors: Mapping[str, TensorSpec] = tensors
-        self._means: dict[str, np.ndarray] = {}
+        self._means: dict[tuple[str, int], np.ndarray] = {}
         self._lock = threading.Lock()
 
     def over(self, sources: Sequence[TensorSource]) -> "AlignedCheckpoint":
@@ -111,15 +113,25 @@ class AlignedCheckpoint:
 
     def _made(self, name: str, first: int, last: int, dtype: np.dtype) -> np.ndarray:
         """Return rows [first, last) of the output."""
+        made, own = self._without_means(name, first, last, dtype), self.rows.own[first:last]
+        for kind in (MEAN, OWN_MEAN):
+            if (own == kind).any():
+                made[own == kind] = self._mean(name, made.shape[1], kind)
+        return made
+
+    def _without_means(self, name: str, first: int, last: int, dtype: np.dtype) -> np.ndarray:
+        made, own = self._own_rows(name, first, last, dtype), self.rows.own[first:last]
+        for place in map(int, np.flatnonzero(own == FILLED)):
+            made[place] = self._filled(name, self.rows.fills[first + place], made.shape[1])
+        return made
+
+    def _own_rows(self, name: str, first: int, last: int, dtype: np.dtype) -> np.ndarray:
+        """Return rows [first, last) of the output as far as they are the model's own, else zeros."""
         own = self.rows.own[first:last]
         width = self.tensors[name].elements // len(self.rows.own)
         made = np.zeros((last - first, width), dtype)
         for at, length in _runs(own):
             made[at : at + length] = _read(self.source, name, int(own[at]), length, width)
-        for place in map(int, np.flatnonzero(own == FILLED)):
-            made[place] = self._filled(name, self.rows.fills[first + place], width)
-        if (own == MEAN).any():
-            made[own == MEAN] = self._mean(name, width)
         return made
 
     def _filled(self, name: str, fill: Fill, width: int) -> np.ndarray:
@@ -135,17 +147,19 @@ class AlignedCheckpoint:
         wide = np.stack([row.astype(np.float64) for row in rows])
         return np.asarray(wide.mean(axis=0))
 
-    def _mean(self, name: str, width: int) -> np.ndarray:
-        """Return the mean of the rows of tokens, summed once in their order."""
+    def _mean(self, name: str, width: int, kind: int) -> np.ndarray:
+        """Return a mean of rows of tokens that are no means themselves, summed once in their order."""
         with self._lock:
-            if name not in self._means:
+            if (name, kind) not in self._means:
+                own = self.rows.own[: self.rows.tokens]
+                rows = self._without_means if kind == MEAN else self._own_rows
+                count = int((own >= (FILLED if kind == MEAN else 0)).sum())
                 total = np.zeros(width)
                 step = max(1, CHUNK_BYTES // (8 * width))
-                for first in range(0, self.rows.tokens, step):
-                    last = min(first + step, self.rows.tokens)
-                    total += self._made(name, first, last, np.dtype(np.float64)).sum(axis=0)
-                self._means[name] = total / max(self.rows.tokens, 1)
-            return self._means[name]
+                for first in range(0, len(own), step):
+                    total += rows(name, first, min(first + step, len(own)), np.dtype(np.float64)).sum(axis=0)
+                self._means[name, kind] = total / max(count, 1)
+            return self._means[name, kind]
 
 
 def _runs(own: np.ndarray) -> list[tuple[int, int]]:

@@ -59,12 +59,15 @@ def join(tokenizers: Sequence[Tokenizer]) -> Union:
     return Union(ids, tuple(ordinary), tuple(added), content)
 
 
-def new_tokens(named: Sequence[str], tokenizers: Sequence[Tokenizer]) -> Tokenizer:
-    """Return a vocabulary of tokens alone, to be joined to another: as the first tokenizer that adds one has it."""
+def new_tokens(named: Mapping[str, bool], tokenizers: Sequence[Tokenizer]) -> Tokenizer:
+    """Return a vocabulary of tokens alone, to be joined to another: as the first tokenizer that adds one has it.
+
+    `named` says of each whether it is a special token where no tokenizer adds it.
+    """
     added: dict[str, Mapping[str, Any]] = {}
     for token in named:
         entries = [tokenizer.added[token] for tokenizer in tokenizers if token in tokenizer.added]
-        added[token] = {"content": token, **(entries[0] if entries else {})}
+        added[token] = {"content": token, "special": named[token], **(entries[0] if entries else {})}
     ids = {token: number for number, token in enumerate(added)}
     return Tokenizer("added", ids, added, None, "tokens of the recipe")
 

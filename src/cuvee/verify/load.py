@@ -19,22 +19,22 @@ def loads(folder: Path, parents: Sequence[Path] = ()) -> Iterator[Found]:
     `parents` are folders of models that it was made of. They are loaded only where something is wrong, to see whether
     it is wrong with all of them.
     """
-    unasked = _unasked(folder)
-    if unasked is not None:
-        yield "loads", "skipped", unasked
+    reason = unasked(folder)
+    if reason is not None:
+        yield "loads", "skipped", reason
         yield "sample", "skipped", "the model was not loaded"
         return
     try:
-        network, astray = _loaded(folder)
+        network, astray = load_whole(folder)
     except Exception as error:  # noqa: BLE001  # a model's files can make transformers fail in any way
-        yield "loads", "failed", f"transformers: {_first_line(error)}"
+        yield "loads", "failed", f"transformers: {first_line(error)}"
         yield "sample", "skipped", "the model was not loaded"
         return
     yield _whole(type(network).__name__, astray, parents)
     yield _sample(folder, network, parents)
 
 
-def _unasked(folder: Path) -> str | None:
+def unasked(folder: Path) -> str | None:
     """Say why transformers cannot be asked about a model; None if it can."""
     try:
         import torch  # noqa: F401  # transformers makes no models without it
@@ -71,7 +71,7 @@ def _class_named(config: Mapping[str, Any]) -> str | None:
     return str(named[0]) if isinstance(named, list) and named else None
 
 
-def _loaded(folder: Path) -> tuple[Any, dict[str, set[str]]]:
+def load_whole(folder: Path, dtype: str = "auto") -> tuple[Any, dict[str, set[str]]]:
     """Load a model; return it, and the names that transformers lacks or does not expect, by its word for them."""
     import transformers
 
@@ -84,7 +84,7 @@ def _loaded(folder: Path) -> tuple[Any, dict[str, set[str]]]:
         output_loading_info=True,
         local_files_only=True,
         trust_remote_code=False,
-        dtype="auto",
+        dtype=dtype,
         variant=_variant(folder, config),
     )
     return network, {key: set(map(str, names)) for key, names in reports.items() if names}
@@ -114,7 +114,7 @@ def _astray_with_all(parents: Sequence[Path]) -> Mapping[str, set[str]]:
     common: dict[str, set[str]] | None = None
     for parent in parents:
         try:
-            _, astray = _loaded(parent)
+            _, astray = load_whole(parent)
         except Exception:  # noqa: BLE001  # as above
             return {}
         if common is None:
@@ -138,13 +138,13 @@ def _sample(folder: Path, network: Any, parents: Sequence[Path]) -> Found:
     try:
         tokenizer = _tokenizer(folder)
     except Exception as error:  # noqa: BLE001  # as above
-        return "sample", "skipped", f"no tokenizer: {_first_line(error)}"
+        return "sample", "skipped", f"no tokenizer: {first_line(error)}"
     try:
         text = _continued(network, tokenizer)
     except FloatingPointError as error:
         return "sample", "failed", str(error)
     except Exception as error:  # noqa: BLE001  # as above
-        return _as_parents(f"generating failed: {_first_line(error)}", parents)
+        return _as_parents(f"generating failed: {first_line(error)}", parents)
     return "sample", "passed", f"greedily: {json.dumps(text, ensure_ascii=False)}"
 
 
@@ -152,7 +152,7 @@ def _as_parents(message: str, parents: Sequence[Path]) -> Found:
     """Judge a model that cannot be asked: if no parent can, the question is wrong and not the model."""
     for parent in parents:
         try:
-            _continued(_loaded(parent)[0], _tokenizer(parent))
+            _continued(load_whole(parent)[0], _tokenizer(parent))
         except Exception:  # noqa: BLE001  # as above
             continue
         return "sample", "failed", message
@@ -181,5 +181,5 @@ def _continued(network: Any, tokenizer: Any) -> str:
     return str(tokenizer.decode(out.sequences[0], skip_special_tokens=True))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
