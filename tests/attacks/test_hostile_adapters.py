@@ -230,7 +230,10 @@ FILES: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
         {A: (4, 8), B: (8, 4), f"{PREFIX}x.lora_A.weight": (4, 8), f"{PREFIX}x.lora_B.weight": (8, 4)},
         "its config does not target: PEFT would leave them out",
     ),
-    "no prefix": ({"q_proj.lora_A.weight": (4, 8)}, "does not begin with 'base_model.model.'"),
+    "a name without the prefix of the others": (
+        {A: (4, 8), B: (8, 4), "v_proj.lora_A.weight": (4, 8)}, "does not begin with 'base_model.model.'",
+    ),
+    "no prefix and no B": ({"q_proj.lora_A.weight": (4, 8)}, "has no lora_B"),
     "a part of another method": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_E": (4, 1)}, "nothing that a LoRA"),
     "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "has no lora_B"),
     "a length without DoRA": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_magnitude_vector": (8,)}, "use_dora is"),

@@ -1,7 +1,7 @@
 """An adapter's folder: its config, and which tensor of its file is what. Numbers are read when they are asked for."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,8 @@ import numpy as np
 
 from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
 from cuvee.adapters.factor_forms import PLAIN, Form
+from cuvee.adapters.mlx import WEIGHTS as MLX_WEIGHTS
+from cuvee.adapters.mlx import MlxAdapter, mlx_config
 from cuvee.adapters.patterns import names_one_of
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
@@ -17,6 +19,9 @@ from cuvee.errors import CheckpointError, CuveeError, several
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
+INDEX = f"{WEIGHTS}.index.json"
+"""The index of an adapter in several files, which PEFT itself does not load."""
+
 OUTER = "base_model."
 PREFIX = f"{OUTER}model."
 MOST_SHOWN = 8
@@ -216,12 +221,22 @@ def open_adapter(folder: Path, name: str | None = None) -> Adapter:
         raise CheckpointError("expected the folder of an adapter", where=name)
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=name)
+    if is_of_mlx([file.name for file in folder.iterdir()]):
+        stored = open_checkpoint(folder / MLX_WEIGHTS)
+        return Adapter(name, mlx_config(folder / CONFIG), MlxAdapter(stored, name, PREFIX), folder)
     return Adapter(name, read_config(folder / CONFIG), _open_weights(folder), folder)
+
+
+def is_of_mlx(files: Collection[str]) -> bool:
+    """Say whether a folder with these files holds an adapter as mlx-lm writes it."""
+    return MLX_WEIGHTS in files and not {WEIGHTS, OLD_WEIGHTS, INDEX} & set(files)
 
 
 def _open_weights(folder: Path) -> TensorSource:
     if (folder / WEIGHTS).is_file():
         return open_checkpoint(folder / WEIGHTS)
+    if (folder / INDEX).is_file():
+        return open_checkpoint(folder)
     if (folder / OLD_WEIGHTS).is_file():
         from cuvee.foreign import open_files
 
@@ -241,6 +256,8 @@ class _Names:
         self.tokens: dict[str, Tokens] = {}
         self.parts: dict[str, dict[str, str]] = {}
         self.shared: dict[str, str] = {}
+        self.prefix = PREFIX if any(name.startswith(PREFIX) for name in source.tensors) else ""
+        """What names begin with: nothing in a state dict of the model within PEFT's own."""
         self.adapter_names = _adapter_names(source.tensors)
         if len(self.adapter_names) > 1:
             shown = ", ".join(sorted(self.adapter_names))
@@ -262,7 +279,7 @@ class _Names:
         spec = self.source.tensors[stored]
         if self.is_of_kind(name, stored):
             return
-        if not stored.startswith(PREFIX):
+        if not stored.startswith(self.prefix):
             self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
         elif spec.dtype not in MERGEABLE:
             self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
@@ -300,7 +317,7 @@ class _Names:
             self.shared[outer] = stored
             return True
         for part in kind.parts | set(kind.ignored):
-            if name.endswith(f".{part}") and stored.startswith(PREFIX):
+            if name.endswith(f".{part}") and stored.startswith(self.prefix):
                 if part in kind.parts:
                     self.kind_part(name.removesuffix(f".{part}"), part, stored)
                 return True
@@ -349,7 +366,7 @@ class _Names:
     def original(self, name: str, stored: str) -> None:
         """Pass over the frozen weights that a saved module replaces. Alone they would say nothing of the adapter."""
         module, _, parameter = name.rpartition(".")
-        saved = (f"{PREFIX}{module}.modules_to_save.{parameter}", PREFIX + name)
+        saved = (f"{self.prefix}{module}.modules_to_save.{parameter}", self.prefix + name)
         if not any(self.plain_name(other) in saved for other in self.source.tensors):
             self.note(f"'{stored}' is what a saved module replaces, and that module is not there")
 

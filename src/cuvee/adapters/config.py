@@ -122,23 +122,36 @@ class AdapterConfig:
 
 def read_config(path: Path) -> AdapterConfig:
     """Read a config file. Raises CheckpointError that names every key that cannot be followed."""
+    return _config(read_json(path), str(path))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read the object in a config file. Raises CheckpointError for a file that is too large, or no JSON object."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise CheckpointError(f"{CONFIG} is larger than {MAX_BYTES} bytes", where=str(path))
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"cannot read {CONFIG}: {error}", where=str(path)) from error
-    return parse_config(text, str(path))
+    return _object(text, str(path))
 
 
 def parse_config(text: str, where: str) -> AdapterConfig:
     """Read a config from text. Raises CheckpointError that names every key that cannot be followed."""
+    return _config(_object(text, where), where)
+
+
+def _object(text: str, where: str) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"not JSON: {error}", where=where) from error
     if not isinstance(data, dict):
         raise CheckpointError("expected a JSON object", where=where)
+    return data
+
+
+def _config(data: Mapping[str, Any], where: str) -> AdapterConfig:
     reader = _Reader(data, where)
     config = reader.config()
     if reader.problems:
@@ -201,8 +214,8 @@ class _Reader:
         bias = self.take("bias", "none", lambda v: v in ("none", "all", "lora_only"), "none, all or lora_only")
         return AdapterConfig(
             where=self.where,
-            base=self.take("base_model_name_or_path", None, _is_text, "a model's name") or None,
-            task_type=self.take("task_type", None, _is_text, "a kind of task"),
+            base=self.take("base_model_name_or_path", None, is_text, "a model's name") or None,
+            task_type=self.take("task_type", None, is_text, "a kind of task"),
             rank=self.take("r", 8, _is_rank, "a rank of at least 1"),
             alpha=float(self.take("lora_alpha", 8, _is_number, "a number")),
             rslora=self.switch("use_rslora"),
@@ -220,7 +233,7 @@ class _Reader:
             target_parameters=self.names("target_parameters"),
             token_indices=self.token_indices(),
             ties_weights=self.switch("ensure_weight_tying"),
-            peft_version=self.take("peft_version", None, _is_text, "a version"),
+            peft_version=self.take("peft_version", None, is_text, "a version"),
             start=self.start(),
             blocks=self.blocks(),
             pooled=self.pooled(),
@@ -266,7 +279,7 @@ class _Reader:
         for key in _UNUSED:
             self.take(key, None, _are_settings, "plain settings by name")
         self.switch("inference_mode")
-        self.take("revision", None, _is_text, "a revision")
+        self.take("revision", None, is_text, "a revision")
         self.take("lora_dropout", 0, _is_number, "a number")
         self.take("kasa_config", {}, _are_numbers, "numbers of the training")
         chosen = [key for key in _ONE_OF if self.data.get(key)]
@@ -391,7 +404,7 @@ def _is_plain_mapping(value: Any) -> bool:
 
 
 def _is_start(value: Any) -> bool:
-    return isinstance(value, bool) or _is_text(value)
+    return isinstance(value, bool) or is_text(value)
 
 
 def _is_bias(value: Any) -> bool:
@@ -399,21 +412,21 @@ def _is_bias(value: Any) -> bool:
 
 
 def _are_settings(value: Any) -> bool:
-    if not isinstance(value, dict) or not all(map(_is_text, value)):
+    if not isinstance(value, dict) or not all(map(is_text, value)):
         return False
     plain = [entry for entry in value.values() if entry is not None]
     return not any(isinstance(entry, dict | list) for entry in plain) and all(map(is_plain, plain))
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value)) and all(map(_is_number, value.values()))
+    return isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_number, value.values()))
 
 
 def _are_blocks(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) - set(_BLOCK_KEYS):
         return False
     listed = [value.get(key) for key in _BLOCK_KEYS[:2]]
-    are_names = all(names is None or (isinstance(names, list) and all(map(_is_text, names))) for names in listed)
+    are_names = all(names is None or (isinstance(names, list) and all(map(is_text, names))) for names in listed)
     return are_names and is_count(value.get("nblocks", 1)) and isinstance(value.get("match_strict", True), bool)
 
 
@@ -427,12 +440,12 @@ def _is_span(value: Any) -> bool:
     return bool(0 <= value[0] < value[1] <= MAX_LAYERS)
 
 
-def _is_text(value: Any) -> bool:
+def is_text(value: Any) -> bool:
     return isinstance(value, str) and value.isprintable() and len(value) < 4096
 
 
 def _are_texts(value: Any) -> bool:
-    return _is_text(value) or (isinstance(value, list) and all(map(_is_text, value)))
+    return is_text(value) or (isinstance(value, list) and all(map(is_text, value)))
 
 
 def _is_rank(value: Any) -> bool:

@@ -116,10 +116,12 @@ def _is_form(form: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], out
 
 
 def is_number(value: Any) -> bool:
+    """Say whether a value is a finite number of a sensible size."""
     return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
 
 
 def is_count(value: Any) -> bool:
+    """Say whether a value is a whole number of at least 1."""
     return type(value) is int and 1 <= value <= MAX_COUNT
 
 

@@ -15,10 +15,22 @@ from cuvee.adapters.config import CONFIG
 from cuvee.adapters.low_rank import Product
 from cuvee.checkpoint.digest import digest_of_entries, tensor_digest
 from cuvee.checkpoint.dtypes import NUMPY
-from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out_file, refuse_existing, write_error
+from cuvee.checkpoint.naming import FileNames
+from cuvee.checkpoint.write import (
+    CheckpointWriter,
+    OutputTensor,
+    Shard,
+    lay_out,
+    lay_out_file,
+    refuse_existing,
+    write_error,
+)
 from cuvee.descriptors import read_at, write_at
 
 CHUNK_BYTES = 1 << 22
+
+LAYOUT = {"": FileNames(WEIGHTS.partition(".")[0])}
+"""How the files of an adapter in shards are called."""
 
 LAID_AS = "0.21.2"
 """The release of PEFT as which factors of stacks are laid: earlier ones laid them otherwise."""
@@ -43,11 +55,12 @@ class AdapterFile:
     Use as a context manager. State: what was put in so far.
     """
 
-    def __init__(self, out: Path, dtype: str, *, overwrite: bool) -> None:
+    def __init__(self, out: Path, dtype: str, *, overwrite: bool, shard_bytes: int | None = None) -> None:
         refuse_existing(out, overwrite=overwrite)
         self.out = out
         self.dtype = dtype
         self.overwrite = overwrite
+        self.shard_bytes = shard_bytes
         self.ranks: dict[str, int] = {}
         self.parameters: dict[str, int] = {}
         self.has_bias = False
@@ -112,12 +125,25 @@ class AdapterFile:
         """The digest of all tensors, as that of a model's weights."""
         return digest_of_entries((t.name, t.dtype, t.shape, digest) for t, _, digest in self._entries.values())
 
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """The files that the tensors so far are to be written to."""
+        tensors = [self._entries[name][0] for name in sorted(self._entries)]
+        if self.shard_bytes is None:
+            return (lay_out_file(WEIGHTS, tensors),)
+        return lay_out(tensors, self.shard_bytes, LAYOUT)
+
+    def doubts(self) -> tuple[str, ...]:
+        """Say that PEFT does not load the files as they are."""
+        count = len(self.shards)
+        if count == 1:
+            return ()
+        return (f"the adapter is in {count} files, and PEFT {LAID_AS} loads adapters of one file alone",)
+
     def finish(self, described: Described, card: str, record: Mapping[str, Any]) -> None:
         """Write the folder, which appears complete or not at all."""
-        names = sorted(self._entries)
-        shard = lay_out_file(WEIGHTS, [self._entries[name][0] for name in names])
-        with CheckpointWriter(self.out, [shard], overwrite=self.overwrite) as writer:
-            for name in names:
+        with CheckpointWriter(self.out, self.shards, overwrite=self.overwrite) as writer:
+            for name in sorted(self._entries):
                 tensor, start, _ = self._entries[name]
                 for at in range(0, tensor.nbytes, CHUNK_BYTES):
                     writer.write(name, at, self._read(start + at, min(CHUNK_BYTES, tensor.nbytes - at)))

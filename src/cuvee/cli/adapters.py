@@ -23,6 +23,9 @@ _OFFLINE = typer.Option(False, "--offline", help="Ask no hub for anything; use w
 _OVERWRITE = typer.Option(False, "--overwrite", help="Replace an earlier result at OUT.")
 _THREADS = typer.Option(0, min=0, metavar="N", help="Cores to use; 0 for all.")
 _JSON = typer.Option(False, "--json", help="Print the result as JSON.")
+_SHARD_SIZE = typer.Option(
+    "", metavar="SIZE", help="Largest size of one file of weights; without it there is one, as PEFT loads it."
+)
 _DTYPE = typer.Option("float32", metavar="TYPE", help="Type of the written factors.")
 
 
@@ -47,6 +50,7 @@ def combine(
     base: str = typer.Option("", metavar="MODEL", help="The base, for whole tensors, experts, DoRA and other kinds."),
     seed: int = typer.Option(0, min=0, metavar="N", help="What random draws depend on."),
     dtype: str = _DTYPE,
+    shard_size: str = _SHARD_SIZE,
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
     offline: bool = _OFFLINE,
@@ -54,7 +58,7 @@ def combine(
 ) -> None:
     """Combine adapters of one base into one that PEFT loads: exactly, or to a rank or a part of the energy."""
     from cuvee.adapters.low_rank import Wanted
-    from cuvee.cli.amounts import parse_numbers, parse_settings
+    from cuvee.cli.amounts import parse_bytes, parse_numbers, parse_settings
     from cuvee.cli.progress import shown_progress
     from cuvee.engine.adapters import combine_adapters
     from cuvee.engine.combine import How
@@ -64,7 +68,9 @@ def combine(
     if space not in ("", "dense", "knots", "core"):
         raise RecipeError(f"--space: expected dense, knots or core, found '{space}'")
     numbers = parse_numbers(weights, "--weights") if weights else [1 / len(adapters)] * len(adapters)
-    how = How(method, space or None, Wanted(rank, energy), parse_settings(settings, "--set"), seed, dtype)  # type: ignore[arg-type]  # seen above
+    shard_bytes = parse_bytes(shard_size, "--shard-size") if shard_size else None
+    chosen = parse_settings(settings, "--set")
+    how = How(method, space or None, Wanted(rank, energy), chosen, seed, dtype, shard_bytes)  # type: ignore[arg-type]  # seen above
     options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
     print_adapter(
@@ -122,6 +128,7 @@ def extract(
         show_default=False,
     ),
     dtype: str = _DTYPE,
+    shard_size: str = _SHARD_SIZE,
     threads: int = _THREADS,
     overwrite: bool = _OVERWRITE,
     offline: bool = _OFFLINE,
@@ -129,6 +136,7 @@ def extract(
 ) -> None:
     """Write an adapter that turns BASE into nearly MODEL, and say how much of each module's change it keeps."""
     from cuvee.adapters.low_rank import Wanted
+    from cuvee.cli.amounts import parse_bytes
     from cuvee.cli.progress import shown_progress
     from cuvee.engine.extract import Extraction
     from cuvee.engine.model_parts import Parts
@@ -140,7 +148,8 @@ def extract(
         raise RecipeError("--budget decides the ranks by itself; it goes with neither --rank nor --energy")
     wanted = Wanted(16 if rank is None and energy is None and budget is None else rank, energy)
     parts = Parts(*(tuple(word.strip() for word in words.split(",") if word.strip()) for words in (only, without)))
-    how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts)
+    shard_bytes = parse_bytes(shard_size, "--shard-size") if shard_size else None
+    how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts, shard_bytes)
     options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
     hub, progress = Hub(offline=offline), shown_progress()
     result, found = extract_checked(model, base, out, how, check=check, hub=hub, progress=progress, **options)

@@ -62,7 +62,10 @@ class AdapterResult:
 
 @dataclass(frozen=True)
 class How:
-    """How adapters are combined. Without `space` it is the one that fits the method; `settings` are the method's."""
+    """How adapters are combined. Without `space` it is the one that fits the method; `settings` are the method's.
+
+    `shard_bytes` is the largest size of a file of weights. Without it there is one, as PEFT loads it.
+    """
 
     method: str = "task_arithmetic"
     space: Space | None = None
@@ -70,6 +73,7 @@ class How:
     settings: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     dtype: str = "float32"
+    shard_bytes: int | None = None
 
 
 def combine(
@@ -94,11 +98,14 @@ def combine(
     group.stand_in = _cancels_base(weights, how)
     _check_wholes(group, how)
     started = time.perf_counter()
-    with AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite) as file, one_thread_a_matrix():
+    with (
+        AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite, shard_bytes=how.shard_bytes) as file,
+        one_thread_a_matrix(),
+    ):
         run = _Run(group, how, file)
         run.mix(weights) if how.method in LEGACY else run.merge(weights, threads, progress or Silent())
         run.complete()
-        warnings = (*_warnings(group), *run.warnings)
+        warnings = (*_warnings(group), *run.warnings, *file.doubts())
         modules = tuple(kept for _, kept in sorted(run.kept.items()))
         described = run.described()
         made = Made(_title(how), described, _parents(adapters, weights), modules, warnings, (), file.digest)

@@ -34,6 +34,7 @@ class Extraction:
     A budget is given to the strongest directions of the whole model. With `embeddings` those and heads get factors,
     too, unless the base ties them; otherwise, if they have changed, they are saved whole as everything that is no
     matrix is, unless `rest` is false. `only` and `without` choose parts of the model: see `Parts`.
+    `shard_bytes` is the largest size of a file of weights; without it there is one, as PEFT loads it.
     """
 
     wanted: Wanted = field(default_factory=lambda: Wanted(rank=16))
@@ -42,6 +43,7 @@ class Extraction:
     rest: bool = True
     dtype: str = "float32"
     parts: Parts = field(default_factory=Parts)
+    shard_bytes: int | None = None
 
 
 def extract(
@@ -64,7 +66,10 @@ def extract(
     refuse_sub_folders(base.files(), names[1], "an adapter")
     started, heard = time.perf_counter(), progress or Silent()
     pair = Pair(base, model, names, how.parts)
-    with AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite) as file, one_thread_a_matrix():
+    with (
+        AdapterFile(out.absolute(), NAMES[how.dtype], overwrite=overwrite, shard_bytes=how.shard_bytes) as file,
+        one_thread_a_matrix(),
+    ):
         targets = chosen_targets(pair, embeddings=how.embeddings, rest=how.rest)
         matrices = [place for place in targets.matrices if pair.parts.has(place)]
         ranks = _shared_out(pair, matrices, how.budget, threads) if how.budget is not None else {}
@@ -89,11 +94,12 @@ def extract(
             Parent(names[0], "the fine-tuned model", recorded(model.files()), model.place),
             Parent(names[1], "its base", recorded(base.files()), base.place),
         )
-        made = Made("by extracting the difference of two models", described, parents, modules, (), notes, file.digest)
+        how_made, warnings = "by extracting the difference of two models", file.doubts()
+        made = Made(how_made, described, parents, modules, warnings, notes, file.digest)
         file.finish(
             described, adapter_card(made), adapter_record(made, {"method": "extract", "rank_budget": how.budget})
         )
-    return AdapterResult(out, made.digest, modules, (), notes, time.perf_counter() - started)
+    return AdapterResult(out, made.digest, modules, warnings, notes, time.perf_counter() - started)
 
 
 def _put_matrix(pair: Pair, place: TensorPlace, product: Product, file: AdapterFile) -> None:

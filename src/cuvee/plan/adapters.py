@@ -1,12 +1,14 @@
 """References to adapters -> opened adapters, from folders or from a hub."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from cuvee.adapters import Adapted, Adapter, open_adapter
-from cuvee.adapters.adapter import WEIGHTS
+from cuvee.adapters.adapter import INDEX, WEIGHTS, is_of_mlx
 from cuvee.adapters.config import CONFIG, parse_config
+from cuvee.adapters.mlx import WEIGHTS as MLX_WEIGHTS
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import RecutCheckpoint
@@ -38,7 +40,7 @@ class FoundAdapter:
 
     @property
     def missing_bytes(self) -> int:
-        return missing_bytes(self.repository, WANTED) if self.repository is not None else 0
+        return missing_bytes(self.repository, wanted(self.repository.files)) if self.repository is not None else 0
 
 
 def find_adapter(path: str, revision: str | None, folder: Path | None, hub: Hub) -> FoundAdapter:
@@ -60,6 +62,10 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
     """Open an adapter of a hub. Only its config is downloaded, unless all of it is in the cache already."""
     if CONFIG not in repository.files:
         raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=repository.shown)
+    if WEIGHTS not in repository.files and (INDEX in repository.files or is_of_mlx(repository.files)):
+        for name in wanted(repository.files):
+            cached(hub, repository, name)
+        return FoundAdapter(open_adapter(repository.folder, repository.shown), repository)
     text = cached(hub, repository, CONFIG).read_text(encoding="utf-8")
     config = parse_config(text, f"{repository.shown}/{CONFIG}")
     if repository.has(WEIGHTS):
@@ -71,6 +77,17 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
     if source.problems:
         raise several(source.problems)
     return FoundAdapter(Adapter(repository.shown, config, source.checkpoint), repository)
+
+
+def wanted(files: Collection[str]) -> list[str]:
+    """List the files of an adapter that are downloaded from a hub: also shards, and what mlx-lm writes."""
+    if is_of_mlx(files):
+        weights = [MLX_WEIGHTS]
+    elif WEIGHTS in files:
+        weights = []
+    else:
+        weights = [name for name in files if fnmatch(name, "adapter_model*.safetensors*") and "/" not in name]
+    return [*(name for name in WANTED if name in files), *weights]
 
 
 def held_bytes(source: TensorSource, name: str) -> int:
@@ -126,8 +143,7 @@ def fetched_adapter(hub: Hub, adapter: FoundAdapter, progress: Progress) -> Foun
     if repository is None:
         return adapter
     if not hub.is_offline:
-        files = [name for name in WANTED if name in repository.files]
-        download(hub, repository, files, progress)
+        download(hub, repository, wanted(repository.files), progress)
     return FoundAdapter(open_adapter(repository.folder, repository.shown), repository)
 
 

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.adapters.adapter import WEIGHTS
 from cuvee.amounts import bytes_text
 from cuvee.arguments import as_path, as_reference
 from cuvee.checkpoint import TensorSource, open_checkpoint
@@ -92,6 +93,8 @@ def check_adapter(adapter: Path, base: Path, model: Path, *, is_whole: bool) -> 
     one after the other. What transformers does not load is skipped and says why.
     """
     reasons = [reason for reason in map(unasked, (model, base)) if reason is not None]
+    if not (adapter / WEIGHTS).is_file():
+        reasons.append("PEFT loads adapters of one file alone")
     if reasons:
         return AdapterCheck("skipped", reasons[0])
     try:
