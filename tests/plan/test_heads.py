@@ -60,6 +60,17 @@ def test_a_head_stored_by_all_though_tied_is_kept_and_untied(plan):
     assert made.notes[0].startswith(f"every model stores '{HEAD}', though a says that it is tied")
 
 
+def test_the_config_of_a_two_sided_model_that_stores_its_tied_head_stays(plan):
+    sides = {f"{side}.block.0.x.weight": np.zeros((2, 2), np.float32) for side in ("encoder", "decoder")}
+    model = {"shared.weight": np.zeros((4, 2), np.float32), HEAD: np.zeros((4, 2), np.float32)} | sides
+    made = plan(LINEAR, {"a": model, "b": model}, configs(a=True, b=True))
+    assert "tie_word_embeddings" not in made.config_changes  # T5 would not scale its head's inputs any more
+    assert made.notes == (
+        f"every model stores '{HEAD}', though a says that it is tied to the embedding: the output stores it, too, and "
+        "its config stays as it is",
+    )
+
+
 def test_a_head_that_is_missing_and_not_tied_is_an_error(plan):
     with pytest.raises(CheckpointError, match=rf"b: has no tensor '{HEAD}'"):
         plan(LINEAR, {"a": layered(), "b": TIED}, configs(a=False, b=False))

@@ -38,11 +38,12 @@ def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
         if not is_tied(config):
             return Heads(views, {})
         note = f"every model stores '{head}', though {donor} says that it is tied to the embedding"
+        if _has_decoder(views[donor]):
+            return Heads(views, {}, (f"{note}: the output stores it, too, and its config stays as it is",))
         return Heads(views, untied(config), (f"{note}: {_KEPT}",))
     if not all(_may_be_tied(views[model].source) for model in tied):
         return Heads(views, {})  # a model lacks the tensor, as the check of names says
-    if any(place.module == "decoder" for place in views[donor].structure):
-        # Some of these scale what goes into a tied head, and their config alone does not say so.
+    if _has_decoder(views[donor]):
         message = f"some models tie '{head}' to the embedding and some do not: {_list(tied)} do"
         problem = CheckpointError(message, hint="untie or tie all of them the same way first")
         return Heads(views, {}, problems=(problem,))
@@ -65,6 +66,14 @@ def _stored_heads(views: Mapping[ModelRef, View], ties: Mapping[ModelRef, Tie]) 
                 heads[model] = name
                 break
     return heads
+
+
+def _has_decoder(view: View) -> bool:
+    """Say whether a model has two sides: its `tie_word_embeddings` may say more than where the head is.
+
+    T5 scales what goes into a tied head, and Switch shares the embedding of both sides only where it is tied.
+    """
+    return any(place.module == "decoder" for place in view.structure)
 
 
 def _may_be_tied(source: TensorSource) -> bool:
