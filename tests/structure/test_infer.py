@@ -156,6 +156,21 @@ def test_modules_are_told_apart():
     assert str(structure) == ("language: 2 blocks × 3 tensors; vision: 3 outside; projector: 1 outside")
 
 
+@pytest.mark.parametrize(
+    ("names", "module"),
+    [
+        ("image_newline mlp1.0.weight mlp_AR.linear_1.weight model.merger.mlp.0.weight resampler.query", "projector"),
+        ("qformer.encoder.layer.0.x.weight language_projection.weight query_tokens patch_merger.x.weight", "projector"),
+        ("video_tower.encoder.layers.0.x.weight vpm.encoder.layers.0.x.weight visual.merger.mlp.0.weight", "vision"),
+        ("apm.layers.0.x.weight", "audio"),
+        ("mlp1.weight model.layers.0.merger.weight model.norm.weight", "language"),
+    ],
+)
+def test_what_stands_between_the_parts_of_a_model_is_told_by_its_name(names, module):
+    structure = infer(checkpoint(dict.fromkeys(names.split(), (2, 2)), {}))
+    assert {place.name: place.module for place in structure} == dict.fromkeys(names.split(), module)
+
+
 def test_encoder_and_decoder_are_modules_only_where_there_are_both():
     both = inferred(encoder__block__0__a__weight=(2, 2), decoder__block__0__a__weight=(2, 2))
     assert {place.module for place in both} == {"encoder", "decoder"}

@@ -9,11 +9,14 @@ from cuvee.structure.structure import Module
 
 _PROJECTOR = re.compile(
     r"^(model\.)?((multi_?modal|mm|vision|visual|audio|speech|text|image|modality)_?\w*(projector|projection|adapter)"
-    r"|connector|projector|aligner|multi_modal\w*|embed_(vision|audio))\b",
+    r"|connector|projector|aligner|multi_modal\w*|embed_(vision|audio)"
+    # Of LLaVA-NeXT, BLIP-2, InternVL's own code, PaddleOCR-VL, MiniCPM-V, Pixtral's own files and Step.
+    r"|image_newline|view_seperator|language_projection|qformer|query_tokens|mlp1(?=\.\d)|mlp_ar|resampler"
+    r"|(patch_)?merger|patch_merge_mlp|pre_mm_projector_norm|vit_\w*projector)\b",
     re.IGNORECASE,
 )
-_VISION = re.compile(r"(^|\.)(vision|visual|image)\w*\.", re.IGNORECASE)
-_AUDIO = re.compile(r"(^|\.)(audio|speech)\w*\.", re.IGNORECASE)
+_VISION = re.compile(r"(^|\.)((vision|visual|image)\w*|video_tower|vpm)\.", re.IGNORECASE)
+_AUDIO = re.compile(r"(^|\.)((audio|speech)\w*|apm)\.", re.IGNORECASE)
 _SIDE = re.compile(r"(^|\.)(encoder|decoder)\.")
 
 
