@@ -73,7 +73,7 @@ def test_a_median_without_a_base_is_one_of_the_models(plan):
 @pytest.mark.parametrize(
     ("method", "listed", "parameters", "message"),
     [
-        ("slerp", ["a", "b"], "t: 1", r"'slerp' merges 2 models; the recipe names 3"),
+        ("slerp", ["a", "b"], "t: 1", r"merges 2 models; the recipe names 3\n  hint: the base model counts as one"),
         ("slerp", ["base"], "t: 1", r"'slerp' merges 2 models; the recipe names 1"),
         ("passthrough", ["a", "b"], "", r"'passthrough' merges 1 model; the recipe names 2"),
         (

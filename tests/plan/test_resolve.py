@@ -1,5 +1,7 @@
 """Where models are looked up."""
 
+import os
+
 import pytest
 
 import cuvee
@@ -88,3 +90,10 @@ def test_a_quantised_folder_is_refused(beside):
     write_model(beside / "here" / "m", random_weights(1), config={"quantization_config": {"quant_method": "awq"}})
     with pytest.raises(CheckpointError, match=r"quantised \(AWQ\)"):
         place(beside, "m")
+
+
+@pytest.mark.skipif(os.sep == "\\", reason="backslashes part folders here")
+def test_a_path_with_backslashes_is_told_how_to_write_it(beside):
+    with pytest.raises(CheckpointError) as caught:
+        place(beside, "models\\a")
+    assert caught.value.hint == "write '/' between folders: 'models/a'"

@@ -103,3 +103,18 @@ def test_what_is_not_one_plain_document_is_refused_with_its_place(text, where, m
     with pytest.raises(RecipeError, match=message) as caught:
         read(text)
     assert caught.value.where == where
+
+
+@pytest.mark.parametrize(
+    ("space", "named"),
+    [("\t", "a tab"), ("\u00a0", r"U\+00A0"), ("\u3000", r"U\+3000"), ("\u200b ", r"U\+200B")],
+)
+def test_a_line_indented_by_what_only_looks_like_spaces_is_named(space, named):
+    with pytest.raises(RecipeError, match=f"line 2 begins with {named}"):
+        read(f"a:\n{space} - b: 1\n  - b: 2\n")
+
+
+def test_a_tab_elsewhere_in_the_text_is_not_blamed():
+    with pytest.raises(RecipeError) as caught:
+        read("a: |\n  x\n  \ty\n\n\nb: 1\nc: [1\n")
+    assert caught.value.hint is None

@@ -151,12 +151,20 @@ def test_anchors_work_within_a_recipe():
             "recipe:1: expected exactly one of 'models', 'slices' and 'modules', found 'models'",
         ),
         ("merge_method: linear\n", "recipe:1: expected exactly one of 'models', 'slices' and 'modules', found none"),
-        ("merge_method: linear\nmodels: []\n", "recipe:2: 'models'"),
+        ("merge_method: linear\nmodels: []\n", "recipe:2: 'models': expected one entry at least, found []"),
+        (
+            HEAD.replace("{model: a, parameters: {weight: 1}}", "{model: a, weight: 1}") + "density: 1\n",
+            "recipe:6: unknown key 'density'\n  hint: settings of the method stand under 'parameters'",
+        ),
+        (
+            "merge_method: linear\nmodels: [{model: a, weight: 1}]\n",
+            "recipe:2: unknown key 'models.0.weight'\n  hint: settings of the method stand under 'parameters'",
+        ),
         ("models: [{model: a}]\n", "recipe:1: 'merge_method' is missing"),
         ("- merge_method\n", "recipe:1: expected a mapping with 'merge_method' and 'models'"),
         ("null\n", "recipe:1: expected a mapping with 'merge_method' and 'models'"),
         ("merge_method: [ties]\nmodels: [{model: a}]\n", "recipe:1: 'merge_method': input should be a valid string"),
-        ("merge_method: linear\nmodels: {model: a}\n", "recipe:2: 'models': input should be a valid list"),
+        ("merge_method: linear\nmodels: {model: a}\n", "recipe:2: 'models': expected a list, found {'model': 'a'}"),
         (
             "merge_method: linear\nmodels: [a]\n",
             "recipe:2: 'models.0': expected 'name: value' lines, found 'a'\n  hint: write `- model: a`",

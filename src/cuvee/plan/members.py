@@ -64,7 +64,8 @@ def check_members(draft: Draft) -> None:
         elif part.module:
             where = f"the module '{part.module}'"
         message = f"'{method.key}' merges {_expected(method)}; {where} names {count}"
-        draft.problems.append(RecipeError(message, where=recipe.source))
+        hint = "the base model counts as one of them" if method.base == "endpoint" else None
+        draft.problems.append(RecipeError(message, where=recipe.source, hint=hint))
 
 
 def _expected(method: Method) -> str:

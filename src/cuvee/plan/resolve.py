@@ -112,6 +112,9 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
     if model.looks_like_hub_name:
         return None
     hint = nearest(model.path, folder, suffixes=WEIGHTS) or _looked(folder)
+    if "\\" in model.path:
+        path = model.path.replace("\\", "/")
+        hint = f"write '/' between folders: '{path}'"
     raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
 
 

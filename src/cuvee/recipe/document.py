@@ -26,6 +26,8 @@ _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of characters, which an escape can make and no encoding can write."""
+_INDENT = re.compile(r"[ -]*([^\S ]|\u200b)")
+"""The beginning of a line with white space other than spaces, as text copied from a page may have it."""
 
 Pairs = list[tuple[yaml.Node, yaml.Node]]
 
@@ -92,7 +94,7 @@ def read_documents(text: str, source: str) -> list[Document]:
         if nodes:
             return [_Reader(loader, source, _own_text(text, node, len(nodes))).read(node) for node in nodes]
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, source) from error
+        raise _syntax_error(error, source, text) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"this is not YAML: the character {chr(error.character)!r} is not allowed"
@@ -114,10 +116,23 @@ def _next_node(loader: _Loader) -> yaml.Node | None:
     return loader.get_node() if loader.check_node() else None
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, source: str) -> RecipeError:
+def _syntax_error(error: yaml.MarkedYAMLError, source: str, text: str) -> RecipeError:
     mark = error.problem_mark or error.context_mark
-    line = f"{source}:{mark.line + 1}" if mark else source
-    return RecipeError(f"this is not YAML: {error.problem or error.context}", where=line)
+    message = f"this is not YAML: {error.problem or error.context}"
+    if mark is None:
+        return RecipeError(message, where=source)
+    return RecipeError(message, where=f"{source}:{mark.line + 1}", hint=_no_space(text, mark.line))
+
+
+def _no_space(text: str, at: int) -> str | None:
+    """Return a hint where the line at which reading stopped, or the one before, is indented by other than spaces."""
+    lines = text.splitlines()
+    for number in range(max(at - 1, 0), min(at + 1, len(lines))):
+        indent = _INDENT.match(lines[number])
+        if indent:
+            what = "a tab" if indent[1] == "\t" else f"U+{ord(indent[1]):04X}, which only looks like a space"
+            return f"line {number + 1} begins with {what}: indent by spaces"
+    return None
 
 
 class _Reader:

@@ -78,12 +78,17 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
         return RecipeError("'residual_weight' is not supported: it has no effect in mergekit either", where=where)
     if detail["type"] == "extra_forbidden":
         guess = closest(str(place[-1]), fields_at(place[:-1]))
-        hint = f"did you mean '{guess}'?" if guess else None
+        hint = f"did you mean '{guess}'?" if guess else _where_settings_stand(place)
         return RecipeError(f"unknown key {shown(what)}", where=where, hint=hint)
     if detail["type"] in ("model_type", "dict_type"):
         return _not_a_mapping(place, detail["input"], where)
     if detail["type"] == "missing":
         return RecipeError(f"'{what}' is missing", where=where)
+    if detail["type"] == "list_type":
+        message = f"'{what}': expected a list, found {shown(detail['input'])}"
+        return RecipeError(message, where=where, hint="write `[a, b]`, or `- ` before each entry")
+    if detail["type"] == "too_short":
+        return RecipeError(f"'{what}': expected one entry at least, found {shown(detail['input'])}", where=where)
     if detail["type"] == "value_error":
         return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
     guess = None
@@ -93,6 +98,11 @@ def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
     hint = f"did you mean '{guess}'?" if guess else None
     found = shown(detail["input"])
     return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found}", where=where, hint=hint)
+
+
+def _where_settings_stand(place: Place) -> str | None:
+    """Return a hint for a key that nothing is like, such as a `weight` beside `model`."""
+    return "settings of the method stand under 'parameters'" if "parameters" in fields_at(place[:-1]) else None
 
 
 def _not_a_mapping(place: Place, written: Any, where: str) -> CuveeError:
