@@ -71,6 +71,27 @@ def test_a_target_may_be_the_text_of_a_choice_or_absent(tmp_path: Path) -> None:
     assert [sample.target for sample in read_samples(write(tmp_path, HEADER + rows))] == [1, None]
 
 
+def targets(folder: Path, *rows: tuple[str, list[str]]) -> list[object]:
+    lines = [
+        json.dumps({"id": str(place), "input": "q", "eval_type": "multiple_choice", "answer_choices": c, "target": t})
+        for place, (t, c) in enumerate(rows)
+    ]
+    return [sample.target for sample in read_samples(write(folder, "\n".join(lines), "task.jsonl"))]
+
+
+def test_a_number_that_is_no_index_may_be_the_text_of_a_choice(tmp_path: Path) -> None:
+    assert targets(tmp_path, ("7", ["2", "3", "7"]), ("3", ["0", "1", "2", "3"])) == [2, 3]
+
+
+def test_a_number_that_could_be_either_is_an_index_in_a_file_of_indices(tmp_path: Path) -> None:
+    assert targets(tmp_path, ("2", ["2", "3", "7"]), ("0", ["No", "Yes"])) == [2, 0]
+
+
+def test_a_number_that_could_be_either_is_refused_in_a_file_that_gives_texts(tmp_path: Path) -> None:
+    with pytest.raises(EvaluationError, match=r"jsonl:1: the target is an index and also .*task\.jsonl:2 gives a text"):
+        targets(tmp_path, ("2", ["2", "3", "7"]), ("7", ["2", "3", "7"]))
+
+
 def test_json_lines_keep_the_digits_of_numbers(tmp_path: Path) -> None:
     lines = (
         '{"id": 3, "input": "q", "eval_type": "generation", "target": 2.50, "answer_choices": null}\n'
@@ -107,6 +128,8 @@ def test_all_bad_rows_are_named_at_once(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,input,eval_type,targt\n0,q,generation,4\n", "unknown column 'targt'"),
+        ("id;input;eval_type\n0;q;generation\n", "hint: columns are separated by commas"),
+        ("ID,input,eval_type\n0,q,generation\n", "hint: did you mean 'id'"),
         ("id,input\n0,q\n", "no column 'eval_type'"),
         (HEADER + "0,q\n", "2 cells, but the header names 5 columns"),
         (HEADER + '0,"q"x,4,,generation\n', "not a CSV row"),
@@ -119,7 +142,9 @@ def test_broken_files_are_refused(tmp_path: Path, text: str, message: str) -> No
         read_samples(write(tmp_path, text))
 
 
-@pytest.mark.parametrize("line", ['{"id": 1', "[1]", '{"id": "1", "input": 3, "eval_type": NaN}'])
+@pytest.mark.parametrize(
+    "line", ['{"id": 1', "[1]", '{"id": "1", "input": 3, "eval_type": NaN}', '{"id": "1", "id": "2"}']
+)
 def test_broken_json_lines_are_refused(tmp_path: Path, line: str) -> None:
     with pytest.raises(EvaluationError, match=r"task\.jsonl:1"):
         read_samples(write(tmp_path, line + "\n", "task.jsonl"))

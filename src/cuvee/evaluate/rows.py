@@ -38,13 +38,17 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
     read = _csv_rows if path.suffix == ".csv" else _jsonl_rows
     problems: list[EvaluationError] = []
     samples: dict[str, Sample] = {}
+    ways: dict[str, str] = {}
     for where, row in read(path):
         sample, found = _sample(where, row)
+        if sample and sample.eval_type == "multiple_choice":
+            ways[where] = _way(row.get("target"), sample.choices)
         if sample and sample.id in samples:
             found = [EvaluationError(f"id '{sample.id}' appears twice", where=where)]
         if sample:
             samples.setdefault(sample.id, sample)
         problems += found
+    problems += _doubtful(ways)
     if problems:
         raise several(_first(problems))
     if not samples:
@@ -105,7 +109,18 @@ def _json_row(line: str, where: str) -> Row:
 
 def _json(text: str) -> object:
     """Parse JSON with numbers kept as they are written."""
-    return cast(object, json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant))
+    return cast(
+        object,
+        json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_constant, object_pairs_hook=_without_twins),
+    )
+
+
+def _without_twins(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"'{name}' is written twice")
+    return dict(pairs)
 
 
 def _no_constant(name: str) -> object:
@@ -121,8 +136,10 @@ def _check_columns(names: list[str], where: str) -> None:
 
 
 def _unknown_column(name: str, where: str) -> EvaluationError:
-    guess = closest(name, COLUMNS)
+    guess = closest(name.strip().lower(), COLUMNS)
     hint = f"did you mean '{guess}'?" if guess else f"known columns: {', '.join(COLUMNS)}"
+    if ";" in name or "\t" in name:
+        hint = "columns are separated by commas: save the file so"
     return EvaluationError(f"unknown column '{name}'", where=where, hint=hint)
 
 
@@ -248,11 +265,33 @@ def _pieces(path: Path) -> tuple[Sample, ...]:
 
 def _index(target: str, choices: tuple[str, ...]) -> int:
     """Read an index, or the text of exactly a single choice."""
-    if target.strip().isdecimal():
-        index = int(target)
-        if index < len(choices):
-            return index
-        raise ValueError(f"target {index} is not one of the {len(choices)} choices, which count from 0")
+    if _is_index(target, choices):
+        return int(target)
     if choices.count(target) == 1:
         return choices.index(target)
+    if target.strip().isdecimal():
+        raise ValueError(f"target {int(target)} is not one of the {len(choices)} choices, which count from 0")
     raise ValueError(f"target {target!r} is neither an index nor the text of exactly one choice")
+
+
+def _is_index(target: str, choices: tuple[str, ...]) -> bool:
+    return target.strip().isdecimal() and int(target) < len(choices)
+
+
+def _way(target: object, choices: tuple[str, ...]) -> str:
+    """Say how a target names its choice: by `index`, by `text`, or perhaps by `either`, and then another choice."""
+    if not isinstance(target, str) or not _is_index(target, choices):
+        return "text" if target in choices else "none"
+    if target in choices and choices.index(target) != int(target):
+        return "either"
+    return "index"
+
+
+def _doubtful(ways: dict[str, str]) -> list[EvaluationError]:
+    """List rows whose target is an index and another choice's text, in a file that gives targets by text, too."""
+    by_text = [where for where, way in ways.items() if way == "text"]
+    if not by_text:
+        return []
+    message = f"the target is an index and also the text of another choice, and {by_text[0]} gives a text"
+    hint = "give the index, counted from 0, in all rows of the file"
+    return [EvaluationError(message, where=where, hint=hint) for where, way in ways.items() if way == "either"]
