@@ -20,6 +20,10 @@ EXAMPLES = {
         stages = cuvee.load_stages("recipe.yaml")
         print(len(stages), stages[-1].merge_method)
     """,
+    "load_sweep": """
+        merges = cuvee.load_sweep("recipe.yaml")
+        print(list(merges))  # a recipe without a sweep is one merge
+    """,
     "recipe_from_text": '''
         TEMPLATE = """
         merge_method: task_arithmetic
@@ -46,6 +50,11 @@ EXAMPLES = {
     "merge_stages": """
         staged = cuvee.merge_stages(cuvee.load_stages("recipe.yaml"), "staged")
         assert staged.digest == result.digest  # a recipe of one stage is a merge
+    """,
+    "merge_together": """
+        blends = cuvee.merge_together({"weak": recipes[0], "strong": recipes[1]}, "blends")
+        for name, blend in blends.items():
+            print(name, blend.digest)
     """,
     "merge_part": """
         for number in (1, 2):

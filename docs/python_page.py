@@ -12,8 +12,17 @@ from python_examples import EXAMPLES, RECIPE
 import cuvee
 
 SECTIONS = {
-    "Recipes": ("load_recipe", "load_stages", "recipe_from_text", "Recipe"),
-    "Plan and merge": ("make_plan", "merge", "run_plan", "merge_stages", "Options", "Plan", "MergeResult"),
+    "Recipes": ("load_recipe", "load_stages", "load_sweep", "recipe_from_text", "Recipe"),
+    "Plan and merge": (
+        "make_plan",
+        "merge",
+        "run_plan",
+        "merge_stages",
+        "merge_together",
+        "Options",
+        "Plan",
+        "MergeResult",
+    ),
     "Merge in parts": ("merge_part", "join", "Part", "PartResult"),
     "Arrays in memory": ("merge_tensors", "merge_state_dicts"),
     "Models out of a merge by EMR": ("rebuild",),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from cuvee.version import __version__
 
 if TYPE_CHECKING:
-    from cuvee.api import load_recipe, load_stages, recipe_from_text
+    from cuvee.api import load_recipe, load_stages, load_sweep, recipe_from_text
     from cuvee.comparison import Comparison, compare
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         merge_stages,
         merge_state_dicts,
         merge_tensors,
+        merge_together,
         rebuild,
         run_plan,
     )
@@ -45,12 +46,14 @@ _ROOMS = {
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",
     "load_stages": "cuvee.api",
+    "load_sweep": "cuvee.api",
     "make_plan": "cuvee.plan",
     "merge": "cuvee.engine",
     "merge_part": "cuvee.engine",
     "merge_stages": "cuvee.engine",
     "merge_state_dicts": "cuvee.engine",
     "merge_tensors": "cuvee.engine",
+    "merge_together": "cuvee.engine",
     "rebuild": "cuvee.engine",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
@@ -75,12 +78,14 @@ __all__ = [
     "join",
     "load_recipe",
     "load_stages",
+    "load_sweep",
     "make_plan",
     "merge",
     "merge_part",
     "merge_stages",
     "merge_state_dicts",
     "merge_tensors",
+    "merge_together",
     "rebuild",
     "recipe_from_text",
     "run_plan",

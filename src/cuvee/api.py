@@ -9,6 +9,7 @@ from cuvee.recipe.load import parse_recipe, read_recipe
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.slips import refuse_slips
 from cuvee.recipe.stages import parse_stages, read_stages
+from cuvee.recipe.sweep import read_sweep
 
 
 def load_recipe(path: Path | str, *, strict: bool = False) -> Recipe:
@@ -26,6 +27,16 @@ def load_stages(path: Path | str, *, strict: bool = False) -> tuple[Recipe, ...]
     With `strict` slips that mergekit lets pass are problems, too: a parameter of another method, a number in quotes.
     """
     return _checked(read_stages(recipe_path(path, "the path of recipes"), language()), strict)
+
+
+def load_sweep(path: Path | str, *, strict: bool = False) -> dict[str, Recipe]:
+    """Read a recipe file with a `sweep`: the recipe of each of its merges, by name; `merge_together` merges them.
+
+    A file without a `sweep` is one merge, named as the file. With `strict` slips that mergekit lets pass are problems.
+    """
+    recipes = read_sweep(recipe_path(path, "the path of a recipe"), language())
+    _checked(tuple(recipes.values()), strict)
+    return recipes
 
 
 def stages_from_text(text: str, *, folder: Path | str | None = None, strict: bool = False) -> tuple[Recipe, ...]:

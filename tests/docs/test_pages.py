@@ -85,4 +85,4 @@ def read(block: Block) -> None:
     if block.task:
         load_tasks(block.file)
     elif block.language == "yaml" and "# wrong" not in block.text:
-        cuvee.load_stages(block.file)
+        cuvee.load_sweep(block.file) if "sweep:" in block.text else cuvee.load_stages(block.file)

@@ -1,4 +1,4 @@
-"""cuvee merge: a recipe to a model."""
+"""cuvee merge: a recipe to a model, or several recipes to several models in one pass."""
 
 import os
 from dataclasses import asdict
@@ -10,7 +10,7 @@ import typer
 from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cuvee.engine import MergeResult, PartResult
     from cuvee.engine.options import RunOptions
@@ -24,8 +24,9 @@ LEAST_TOLD = 0.05
 
 
 def command(
-    recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
-    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    paths: list[Path] = typer.Argument(
+        ..., metavar="RECIPE... OUT", help="The recipe, a YAML file, or several; and the folder to write."
+    ),
     memory: str = typer.Option(
         "", metavar="SIZE", help="Private memory. Default: 512MB, or room for one matrix per thread if that is more."
     ),
@@ -62,13 +63,16 @@ def command(
 
     Run an interrupted merge again to resume it. A RECIPE of several YAML documents is merged in stages: later stages
     use earlier stages by their names.
+
+    Several recipes, and a RECIPE with a `sweep`, are merged in one pass over their models, each into a folder in OUT.
     """
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # matrices are merged one a thread; threads beside would wait
     from cuvee.api import load_recipe, load_stages
     from cuvee.cli.amounts import parse_bytes, parse_part
     from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
-    from cuvee.engine import merge_part, merge_stages
+    from cuvee.cli.sweep import is_sweep, swept
+    from cuvee.engine import merge_part, merge_stages, merge_together
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
 
@@ -85,6 +89,16 @@ def command(
         "cache": cache_folder() / "surveys",
     }
     hub = Hub(offline=offline)
+    recipe, out = _split(paths)
+    if len(paths) > 2 or is_sweep(recipe):
+        _refuse_with_several({"--part": part, "--ray": ray, "--stages": stages})
+        recipes_by_name = swept(paths[:-1], strict=strict)
+        outputs = merge_together(recipes_by_name, out, hub=hub, custom_code=custom_code, **options)
+        print_merges(outputs, as_json=as_json)
+        for name, made in outputs.items():
+            if recipes_by_name[name].sliced:
+                _refuse_other_layers(made.folder)
+        return
     if part and ray:
         raise RecipeError("--part is one part of a merge, and --ray does all of them", hint="give one of the two")
     if part:
@@ -115,6 +129,25 @@ def command(
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:
         _refuse_other_layers(result.folder)
+
+
+def _split(paths: "Sequence[Path]") -> tuple[Path, Path]:
+    """Return the first recipe and the output. Raises RecipeError if one is missing."""
+    from cuvee.errors import RecipeError
+
+    if len(paths) < 2:
+        hint = "cuvee merge RECIPE OUT; several recipes, each into a folder in OUT: cuvee merge A.yaml B.yaml OUT"
+        raise RecipeError(f"expected a recipe and the folder to write, found only '{paths[0]}'", hint=hint)
+    return paths[0], paths[-1]
+
+
+def _refuse_with_several(options: "Mapping[str, object]") -> None:
+    """Raise RecipeError for an option that is for one recipe."""
+    from cuvee.errors import RecipeError
+
+    for name, value in options.items():
+        if value:
+            raise RecipeError(f"{name} is for one recipe, and these are several", hint="merge them one by one with it")
 
 
 def _check_single(recipes: "Sequence[Recipe]") -> None:
@@ -148,6 +181,23 @@ def print_merge(result: "MergeResult", *, as_json: bool) -> None:
     typer.echo(f"weights digest {result.digest}")
 
 
+def print_merges(results: "Mapping[str, MergeResult]", *, as_json: bool) -> None:
+    """Show the merges of one pass: a digest for each output on stdout, the rest on stderr; or all of it as JSON."""
+    if as_json:
+        outputs = {name: asdict(result) | {"folder": str(result.folder)} for name, result in results.items()}
+        typer.echo(_json({"outputs": outputs}))
+        return
+    from cuvee.cli.amounts import bytes_text
+
+    for name, result in results.items():
+        _print_notes(result.warnings, result.notes, f"{name}: ")
+    figures = [result.figures for result in results.values()]
+    written = bytes_text(sum(own.bytes_written for own in figures))
+    typer.echo(f"{len(figures)} outputs, {written} in {max(own.seconds for own in figures):.2f} s", err=True)
+    for name, result in results.items():
+        typer.echo(f"{name}: weights digest {result.digest}")
+
+
 def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:
     """Show a finished part, and the parts that are missing."""
     missing = [str(part) for part in result.missing]
@@ -164,10 +214,7 @@ def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...], notes:
     from cuvee.cli.amounts import bytes_text
 
     rate = (figures.bytes_read + figures.bytes_written) / max(figures.seconds, 1e-9)
-    for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    for note in notes:
-        typer.echo(f"note: {note}", err=True)
+    _print_notes(warnings, notes)
     typer.echo(f"{what}: {bytes_text(figures.bytes_written)} in {figures.seconds:.2f} s", err=True)
     if figures.compile_seconds >= LEAST_TOLD:
         typer.echo(f"besides, {figures.compile_seconds:.1f} s to compile kernels for this machine, once", err=True)
@@ -176,6 +223,13 @@ def _print_took(what: str, figures: "Figures", warnings: tuple[str, ...], notes:
         f"peak private memory {bytes_text(figures.peak_memory_bytes)}",
         err=True,
     )
+
+
+def _print_notes(warnings: tuple[str, ...], notes: tuple[str, ...], of: str = "") -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {of}{warning}", err=True)
+    for note in notes:
+        typer.echo(f"note: {of}{note}", err=True)
 
 
 def _json(content: dict[str, object]) -> str:

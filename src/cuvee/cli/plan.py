@@ -18,7 +18,7 @@ SHOWN_STEPS = 12
 
 
 def command(
-    recipe: Path = typer.Argument(..., metavar="RECIPE", help="The recipe, a YAML file."),
+    recipes: list[Path] = typer.Argument(..., metavar="RECIPE...", help="The recipe, a YAML file, or several."),
     memory: str = typer.Option("", metavar="SIZE", help="Say if the merge cannot be done within this."),
     threads: int = typer.Option(0, min=0, metavar="N", help="Cores to forecast for; 0 for all."),
     all_steps: bool = typer.Option(False, "--all", help="Show every tensor, not the first few."),
@@ -30,46 +30,59 @@ def command(
 ) -> None:
     """Show the work that `cuvee merge` would do: steps, settings, bytes, memory, warnings. Reads no tensor.
 
-    Of a mixture of experts it shows the work of `cuvee upcycle`.
+    Of a mixture of experts it shows the work of `cuvee upcycle`; of several recipes, or one with a `sweep`, the plan of
+    each merge.
 
     Of models on a hub it asks for headers and small files only.
     """
     from cuvee.cli.amounts import parse_bytes
     from cuvee.hub import Hub
 
-    made = _plans(recipe, Hub(offline=offline), strict=strict)
+    several, made = _plans(recipes, Hub(offline=offline), strict=strict)
     threads = threads or usable_cores()
     budget = parse_bytes(memory, "--memory") if memory else None
     if as_json:
         import json
 
-        plain = [_plain(plan, _workers(plan, budget, threads)) for plan in made]
-        named = [{**said, "name": plan.recipe.name} for said, plan in zip(plain, made, strict=True)]
-        typer.echo(json.dumps({"stages": named} if len(named) > 1 else plain[0], indent=2))
+        plain = [_plain(plan, _workers(plan, budget, threads)) for plan in made.values()]
+        named = [
+            {**said, "name": name if several == "outputs" else plan.recipe.name}
+            for said, (name, plan) in zip(plain, made.items(), strict=True)
+        ]
+        typer.echo(json.dumps({several: named} if several else plain[0], indent=2))
         return
-    for number, plan in enumerate(made, 1):
-        if len(made) > 1:
-            typer.echo(
-                f"{'' if number == 1 else chr(10)}stage {number} of {len(made)}: {plan.recipe.name or 'the output'}"
-            )
+    for number, (name, plan) in enumerate(made.items(), 1):
+        if several:
+            typer.echo(f"{'' if number == 1 else chr(10)}{several[:-1]} {number} of {len(made)}: {name}")
         _print(plan, all_steps, _workers(plan, budget, threads))
         if plan.recipe.align is not None:
             _print_alignment(plan, all_steps, threads)
 
 
-def _plans(recipe: Path, hub: "Hub", *, strict: bool) -> tuple["Plan", ...]:
-    """Plan a recipe: a merge, several in stages, or a mixture of experts."""
+def _plans(recipes: list[Path], hub: "Hub", *, strict: bool) -> tuple[str, dict[str, "Plan"]]:
+    """Plan a merge, several in stages or in one pass, or a mixture of experts.
+
+    Returns the word for several of them, empty for a single one, and the plans by name.
+    """
     from cuvee.api import load_stages
+    from cuvee.cli.sweep import is_sweep, swept
+    from cuvee.plan import make_plan
     from cuvee.plan.stages import plan_stages
     from cuvee.recipe.slips import refuse_slips
     from cuvee.upcycle import is_mixture, plan_mixture, read_upcycling
 
-    if not is_mixture(recipe):
-        return plan_stages(load_stages(recipe, strict=strict), hub=hub)
-    asked, text = read_upcycling(recipe)
+    first = recipes[0]
+    if len(recipes) > 1 or is_sweep(first):
+        by_name = swept(recipes, strict=strict)
+        return "outputs", {name: make_plan(recipe, hub=hub) for name, recipe in by_name.items()}
+    if not is_mixture(first):
+        stages = plan_stages(load_stages(first, strict=strict), hub=hub)
+        named = {plan.recipe.name or "the output": plan for plan in stages}
+        return "stages" if len(stages) > 1 else "", named
+    asked, text = read_upcycling(first)
     if strict:
         refuse_slips(asked.slips)
-    return (plan_mixture(asked, text, folder=recipe.parent, hub=hub),)
+    return "", {"the output": plan_mixture(asked, text, folder=first.parent, hub=hub)}
 
 
 def _workers(plan: "Plan", budget: int | None, threads: int) -> int:

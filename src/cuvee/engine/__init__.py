@@ -8,6 +8,7 @@ from cuvee.engine.rebuilding import rebuild
 from cuvee.engine.run import MergeResult, merge, run_plan
 from cuvee.engine.stages import merge_stages
 from cuvee.engine.state_dicts import merge_state_dicts
+from cuvee.engine.together import merge_together
 
 __all__ = [
     "MergeResult",
@@ -20,6 +21,7 @@ __all__ = [
     "merge_stages",
     "merge_state_dicts",
     "merge_tensors",
+    "merge_together",
     "rebuild",
     "run_part",
     "run_plan",

@@ -1,6 +1,7 @@
 """The inputs of a step as a stream of blocks, read in chunks and checked."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,8 @@ class Blocks:
 
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
-    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. `spare` are the bytes
+    step to be `kept`, or of one chunk, is read once; else a block is valid until the next chunk. Steps of several
+    merges may have `shared` blocks, which then remember the answers of surveys. `spare` are the bytes
     that the step leaves of its worker's share. With `trusting`, the blocks skip the check for non-finite inputs: a
     caller that sees a non-finite result must call `check_all`.
     """
@@ -61,6 +63,7 @@ class Blocks:
         dtype: np.dtype,
         trusting: bool,
         count_bytes: CountBytes,
+        shared: bool = False,
     ) -> None:
         self.step = step
         self.sources = sources
@@ -79,6 +82,15 @@ class Blocks:
         self.bytes_read = 0
         self._read_up_to = 0
         self._checked_up_to = 0
+        self._answers: dict[Hashable, Any] | None = {} if shared else None
+
+    def known(self, question: Hashable, find: Callable[[], Any]) -> Any:
+        """Return the result of `find`, or what it was before to the same question, where several steps share these."""
+        if question is None or self._answers is None:
+            return find()
+        if question not in self._answers:
+            self._answers[question] = find()
+        return self._answers[question]
 
     def chunks(self) -> Iterator[tuple[int, int]]:
         """Give (first element, one past the last) of each chunk, with its numbers read."""

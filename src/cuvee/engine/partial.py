@@ -77,7 +77,7 @@ def opened(
             _drop_damaged(writer, journal, progress)
             bring_back(out)
             refuse_existing(out, overwrite=overwrite)
-            _check_disk(writer)
+            check_disk([writer])
         finally:
             keep_journal = _holds_something(journal.contents, writer)
         writer.take_as_written(journal.contents.finished)
@@ -164,15 +164,20 @@ def _refused(writer: CheckpointWriter, problem: str) -> RecipeError:
     return RecipeError(message, where=str(writer.partial), hint=hint)
 
 
-def _check_disk(writer: CheckpointWriter) -> None:
-    needed = sum(shard.nbytes for shard in writer.shards)
-    files = [writer.folder / shard.file for shard in writer.shards]
-    there = sum(allocated_bytes(file.stat()) for file in files if file.exists())
-    free = shutil.disk_usage(writer.partial).free
-    if free < max(needed - there, 0) + SPARE_DISK:
-        message = f"the output takes {needed / 1e9:.2f} GB and {(free + there) / 1e9:.2f} GB are free"
+def check_disk(writers: Sequence[CheckpointWriter]) -> None:
+    """Raise OutOfBudget if the disk of the first has too little room for the outputs of all, as far as they go."""
+    needed = there = 0
+    for writer in writers:
+        needed += sum(shard.nbytes for shard in writer.shards)
+        files = [writer.folder / shard.file for shard in writer.shards]
+        there += sum(allocated_bytes(file.stat()) for file in files if file.exists())
+    first = writers[0]
+    free = shutil.disk_usage(first.partial).free
+    if free < max(needed - there, 0) + SPARE_DISK * len(writers):
+        what = "the output takes" if len(writers) == 1 else f"the {len(writers)} outputs take"
+        message = f"{what} {needed / 1e9:.2f} GB and {(free + there) / 1e9:.2f} GB are free"
         hint = "free some space, or write elsewhere"
-        raise OutOfBudget(message, where=str(writer.out.absolute().parent), hint=hint)
+        raise OutOfBudget(message, where=str(first.out.absolute().parent), hint=hint)
 
 
 def _say_that_it_goes_on(error: BaseException, done: str) -> None:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from cuvee.arguments import as_path, checks_options, refused
+from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.engine.finish import cast_loss, finish, with_provenance
+from cuvee.engine.journal import Journal
 from cuvee.engine.masks import has_masks, without_masks, write_masks
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.peak import PeakMemory
-from cuvee.engine.prepared import prepare
+from cuvee.engine.prepared import Prepared, prepare
 from cuvee.engine.provenance import Figures
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
@@ -77,18 +79,31 @@ def run_with(options: Options, plan: Plan, out: Path, *, history: Sequence[Mappi
     if not place.name:
         raise RecipeError("the output is a folder with a name", where=str(out))
     prepared = prepare(plan, place, options)
-    plan, workers = prepared.plan, prepared.workers
     with PeakMemory() as peak, prepared.open_output(place, prepared.shards) as (writer, journal):
-        workers.run(plan.steps, writer, journal)
-        record = prepared.write_record(writer, hash_inputs=options.hash_inputs)
-        if history:
-            record = with_provenance(record, stages=list(history))
-        if has_masks(plan):
-            masks = write_masks(plan, writer, threads=workers.workers, progress=options.heard)
-            record = with_provenance(record, masks=[asdict(mask) for mask in masks])
-        finished = journal.contents.finished
-        figures = prepared.figures(peak, prepared.shards, cast_loss(record, finished))
-        workers.inputs.check()
-        digest = finish(writer, record, finished, figures)
+        prepared.workers.run(prepared.plan.steps, writer, journal)
+        return finished_merge(prepared, out, writer, journal, peak, history=history)
+
+
+def finished_merge(
+    prepared: Prepared,
+    out: Path,
+    writer: CheckpointWriter,
+    journal: Journal,
+    peak: PeakMemory,
+    *,
+    history: Sequence[Mapping[str, Any]] = (),
+) -> MergeResult:
+    """Write all that a model is besides its weights, and let its folder appear."""
+    plan, workers, options = prepared.plan, prepared.workers, prepared.options
+    record = prepared.write_record(writer, hash_inputs=options.hash_inputs)
+    if history:
+        record = with_provenance(record, stages=list(history))
+    if has_masks(plan):
+        masks = write_masks(plan, writer, threads=workers.workers, progress=options.heard)
+        record = with_provenance(record, masks=[asdict(mask) for mask in masks])
+    finished = journal.contents.finished
+    figures = prepared.figures(peak, prepared.shards, cast_loss(record, finished))
+    workers.inputs.check()
+    digest = finish(writer, record, finished, figures)
     warnings = (*plan.warnings, *without_masks(plan, split=False), *journal.warnings())
     return MergeResult(out, digest, figures, warnings, plan.notes)

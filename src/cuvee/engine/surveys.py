@@ -62,7 +62,9 @@ def survey_step(
             room=blocks.room,
             found=found,
         )
-        found[name] = run_survey(survey, here, lambda fold: fold_blocks(fold, blocks))
+        found[name] = run_survey(
+            survey, here, lambda fold: blocks.known(fold.question, partial(fold_blocks, fold, blocks))
+        )
     return found
 
 

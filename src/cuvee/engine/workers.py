@@ -29,7 +29,16 @@ from cuvee.kernels import prepare
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.survey import Fold
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.memory import computing_dtype, default_memory, fit, keeps, loaded_dtype, readings, worker_bytes
+from cuvee.plan.memory import (
+    computing_dtype,
+    default_memory,
+    fit,
+    fits_whole,
+    keeps,
+    loaded_dtype,
+    readings,
+    worker_bytes,
+)
 from cuvee.plan.plan import merged_steps
 from cuvee.plan.statistics import check_statistics
 
@@ -109,6 +118,12 @@ class Workers:
         return any(step.cut for step in self.steps)
 
     def _run_all(self, names: Collection[str], write: Write, note: Callable[[str, Finished], None]) -> None:
+        context, left = self.begin(names)
+        for _ in self.in_order(partial(self.run_step, context, write, note), left):
+            pass
+
+    def begin(self, names: Collection[str]) -> tuple[Context, list[MergeStep]]:
+        """Measure what is about the whole model; return the context of all steps, and the steps of these names."""
         recipe = self.plan.recipe
         check_statistics(self.plan)
         steps = with_measured_weights(
@@ -124,11 +139,14 @@ class Workers:
             self._known,
         )
         context = self._context(known)
-        steps = with_measured_scales(self.plan, steps, partial(self._in_order, partial(self._measure, context)))
+        steps = with_measured_scales(self.plan, steps, partial(self.in_order, partial(self._measure, context)))
         self.steps = steps
-        left = [step for step in steps if step.name in names]
-        for _ in self._in_order(partial(self._run_step, context, write, note), left):
-            pass
+        return context, [step for step in steps if step.name in names]
+
+    def follow(self, lead: "Workers") -> None:
+        """Do steps in the threads of another run, with its memory, and stop with it."""
+        self.workers, self.granted, self.chunk = lead.workers, lead.granted, lead.chunk
+        self._own, self._stop = lead._own, lead._stop
 
     def _context(self, known: Found) -> Context:
         plan, recipe = self.plan, self.plan.recipe
@@ -150,8 +168,17 @@ class Workers:
         share = sum(map(_input_bytes, steps)) / max(sum(map(_input_bytes, self.plan.steps)), 1)
         return round(self.plan.forecast.bytes_read * share)
 
-    def _run_step(self, context: Context, write: Write, note: Callable[[str, Finished], None], step: MergeStep) -> None:
-        blocks = self._blocks(step, trusting=self._shows_nonfinite(step))
+    def run_step(
+        self,
+        context: Context,
+        write: Write,
+        note: Callable[[str, Finished], None],
+        step: MergeStep,
+        blocks: Blocks | None = None,
+    ) -> None:
+        """Run a step on its own blocks, or on those that it shares with the like step of another run."""
+        if blocks is None:
+            blocks = self.blocks(step, trusting=self.shows_nonfinite(step))
         digest, loss = run_step(step, blocks, context, partial(write, step.name))
         note(step.name, Finished(digest, loss))
         forecast = readings(step, self._sources(step), self.granted) * _input_bytes(step)
@@ -161,13 +188,13 @@ class Workers:
             self.progress.note(f"{self.done} of {self.asked} tensors")
 
     def _measure(self, context: Context, step: MergeStep) -> Norms:
-        return measure_step(step, self._blocks(step), context)
+        return measure_step(step, self.blocks(step), context)
 
     def _over_all_steps(self, fold: Fold) -> Any:
         wide = self._surveyed()
         alone = wide if wide.itemsize == 8 else None  # the bits of float64 numbers cannot be counted with others
         merges = merged_steps(self.plan.steps)
-        states = self._in_order(lambda step: fold_blocks(fold, self._blocks(step, alone)), merges)
+        states = self.in_order(lambda step: fold_blocks(fold, self.blocks(step, alone)), merges)
         return reduce(fold.merge, states)
 
     def _known(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
@@ -175,16 +202,19 @@ class Workers:
 
     def _surveyed(self) -> np.dtype:
         """Return the type in which the whole model is surveyed: float64 where any step is computed in it."""
-        widths = {self._computed_in(step).itemsize for step in merged_steps(self.plan.steps)}
+        widths = {self.computed_in(step).itemsize for step in merged_steps(self.plan.steps)}
         return np.dtype(np.float64 if 8 in widths else np.float32)
 
-    def _computed_in(self, step: MergeStep) -> np.dtype:
+    def computed_in(self, step: MergeStep) -> np.dtype:
         """Return the type that a step is computed in."""
         loaded = loaded_dtype(self.plan.recipe, step) if step.is_merged else None
         return self.wide if loaded is None else loaded
 
-    def _blocks(self, step: MergeStep, dtype: np.dtype | None = None, *, trusting: bool = False) -> Blocks:
-        kept = keeps(step, self._sources(step), self.granted)
+    def blocks(
+        self, step: MergeStep, dtype: np.dtype | None = None, *, trusting: bool = False, shared: bool = False
+    ) -> Blocks:
+        """Return the blocks of a step. Those that several runs share stay in memory between them, where they fit."""
+        kept = fits_whole(step, self.granted) if shared else keeps(step, self._sources(step), self.granted)
         if not kept and worker_bytes(step, self.chunk) + self._scratch().nbytes > self.granted:
             self._scratch().give_back()  # what another step kept must not add to what this one holds
         return Blocks(
@@ -195,15 +225,16 @@ class Workers:
             kept=kept,
             spare=self.granted - worker_bytes(step, self.chunk, kept=kept),
             scratch=self._scratch(),
-            dtype=self._computed_in(step) if dtype is None else dtype,
+            dtype=self.computed_in(step) if dtype is None else dtype,
             trusting=self.allow_nonfinite or trusting,
             count_bytes=self._count,
+            shared=shared,
         )
 
     def _sources(self, step: MergeStep) -> list[TensorSource]:
         return [self.plan.sources[given.model] for given in step.all_inputs]
 
-    def _shows_nonfinite(self, step: MergeStep) -> bool:
+    def shows_nonfinite(self, step: MergeStep) -> bool:
         """Say whether the merged tensor is not finite wherever an input is not, so that to look at it is enough."""
         method, recipe = self.plan.method, self.plan.recipe
         of_model = method.surveying(recipe.semantics, step.settings, whole_model=True)
@@ -222,7 +253,12 @@ class Workers:
             self.bytes_read += nbytes
             self.progress.advance(nbytes)
 
-    def _in_order(self, work: Callable[[_S], _T], items: Sequence[_S]) -> Iterator[_T]:
+    def count_shared(self, blocks: Blocks) -> None:
+        """Count what another run has read for this one, too."""
+        with self._lock:
+            self.bytes_read += blocks.bytes_read
+
+    def in_order(self, work: Callable[[_S], _T], items: Sequence[_S]) -> Iterator[_T]:
         """Give work(item) for each item in order, with as many workers as fit; few results wait at a time."""
         if self.workers == 1:
             yield from map(work, items)

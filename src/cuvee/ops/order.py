@@ -275,4 +275,5 @@ def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None
         block.kernels.digit_counts(_scored(block, scores), models, prefixes, shift, width, state)
         return state
 
-    return Fold(lambda: np.zeros((len(rows), (2 << width) + ZEROS), kind), add, lambda a, b: a + b)
+    question = None if scores is not None else ("digits", tuple(rows), shift, width, kind)
+    return Fold(lambda: np.zeros((len(rows), (2 << width) + ZEROS), kind), add, lambda a, b: a + b, question=question)

@@ -5,7 +5,7 @@ it sends back, and returns a `Supplied`, which makes the rule's argument for any
 plain definition, on a whole tensor of any array library.
 """
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -37,13 +37,15 @@ class Argument(Protocol):
 class Fold:
     """A reduction: `add(state, block)` takes in the blocks of a tensor in order; `merge` joins those of two tensors.
 
-    Where the state is `enough`, the blocks that are left need not be read.
+    Where the state is `enough`, the blocks that are left need not be read. Folds of an equal `question` over the same
+    blocks have the same result, which nobody changes.
     """
 
     start: Callable[[], Any]
     add: Callable[[Any, Block], Any]
     merge: Callable[[Any, Any], Any]
     enough: Callable[[Any], bool] = lambda state: False
+    question: Hashable = None
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from cuvee.plan.outline import Outline, outline
 from cuvee.plan.overlap import Taking, overlap
 from cuvee.plan.plan import MergeStep, Plan
 from cuvee.plan.recipes import as_recipe
-from cuvee.plan.resolve import given_models, open_models
+from cuvee.plan.resolve import OpenedFiles, given_models, open_models
 from cuvee.plan.settings import note_settings
 from cuvee.plan.statistics import find_statistics
 from cuvee.plan.steps import note_clashes, step_of
@@ -53,6 +53,7 @@ def make_plan(
     places: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
+    opened: OpenedFiles | None = None,
 ) -> Plan:
     """Work out every step of a merge. `recipe` may be the path of a file.
 
@@ -60,12 +61,13 @@ def make_plan(
     - `stages`: the inputs that earlier recipes make; the others are searched as ever.
     - `places`: the folder of each model by its reference; with it, nothing is searched elsewhere.
     - `custom_code`: whether the donor's Python files are copied, too.
+    - `opened`: an empty mapping, the same for several plans, so that each model is opened once.
 
     Planning reads only headers and small files of a model on a hub. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
-    opening = open_models(recipe, hub, stages, places) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, stages, places, opened) if models is None else given_models(recipe, models)
     labelled = with_one_order(recipe, with_blocks(opening, recipe))
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
     draft.notes += labelled.notes

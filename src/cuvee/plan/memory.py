@@ -72,6 +72,11 @@ def keeps(step: MergeStep, sources: Iterable[TensorSource], granted_bytes: int) 
     are_plain = all(isinstance(source, Checkpoint) for source in sources)
     if step.surveying == 0 or are_plain:
         return False
+    return fits_whole(step, granted_bytes)
+
+
+def fits_whole(step: MergeStep, granted_bytes: int) -> bool:
+    """Say whether a worker with so many bytes can hold all of a step's inputs."""
     return worker_bytes(step, LARGEST_CHUNK, kept=True) <= granted_bytes
 
 

@@ -29,6 +29,10 @@ WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 """Files that can be a model by themselves, and that a mistyped name may have meant."""
 
 
+OpenedFiles = dict[Path, tuple[TensorSource, tuple[CuveeError, ...], frozenset[str]]]
+"""Folders and files that are open, each with its problems and the tensors that they hide."""
+
+
 @dataclass(frozen=True)
 class OpenedModel:
     """A model of a recipe, opened by its headers.
@@ -171,16 +175,18 @@ def open_models(
     hub: Hub,
     stages: Mapping[ModelRef, TensorSource] | None = None,
     places: Mapping[str, Path] | None = None,
+    opened: OpenedFiles | None = None,
 ) -> Opening:
     """Open every model of a recipe by its headers.
 
     - `stages`: models that earlier recipes make, by the names that they have there.
     - `places`: if given, nothing else is searched: the folders of models by reference as the recipe has it, and the
       folders of adapters by the text that follows the base, "+" and all.
+    - `opened`: folders and files that plans of the same pass have opened, to which this adds its own.
 
     Raises CheckpointError with all problems if a model could not be opened at all. Other problems are in the opening.
     """
-    search = _Search(recipe.folder, hub, stages or {}, places)
+    search = _Search(recipe.folder, hub, stages or {}, places, {} if opened is None else opened)
     problems: list[CuveeError] = []
     stored: list[OpenedModel] = []
     for reference in recipe.models():
@@ -219,6 +225,7 @@ class _Search:
     hub: Hub
     stages: Mapping[ModelRef, TensorSource]
     places: Mapping[str, Path] | None
+    opened: OpenedFiles
 
     def stored(self, reference: ModelRef) -> tuple[OpenedModel, tuple[CuveeError, ...]]:
         """Open a model as it is stored, nothing decoded and without its adapter; return it with problems of its files.
@@ -233,7 +240,9 @@ class _Search:
         else:
             place = place_of(reference, self.folder)
         if place is not None:
-            source, problems, unseen = open_files_partly(place)
+            if place not in self.opened:
+                self.opened[place] = open_files_partly(place)
+            source, problems, unseen = self.opened[place]
             return OpenedModel(reference, source, place, unseen=unseen), problems
         repository = find_on_hub(reference, self.folder, self.hub)
         partly = open_repository(self.hub, repository)

@@ -96,6 +96,9 @@ class RecipeDocument(_Strict):
     mtp: str | None = Field(None, description="merge, base, a model of the recipe, or drop: layers that predict ahead")
     unknown_layers: UnknownLayers = Field("refuse", description="of slices in families whose layer rules are not known")
     unlike_configs: UnlikeConfigs = Field("keep", description="of models whose config.json compute otherwise")
+    sweep: Any = Field(
+        None, description="places of the recipe and the values of each merge: several merges in one pass"
+    )
     name: str | None = None
 
 

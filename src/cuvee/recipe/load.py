@@ -61,6 +61,9 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
     if "experts" in document.data and "merge_method" not in document.data:
         hint = "`cuvee upcycle RECIPE OUT` makes one, and `cuvee plan RECIPE` shows what that would do"
         raise RecipeError("this is the recipe of a mixture of experts", where=document.place(("experts",)), hint=hint)
+    if "sweep" in document.data:
+        hint = "`cuvee merge` and `cuvee plan` take it; in Python `cuvee.load_sweep` reads it"
+        raise RecipeError("this recipe's 'sweep' makes several merges", where=document.place(("sweep",)), hint=hint)
     document, slips = plain_numbers(document, NUMBERS)
     notes = Notes(document, schema_problems(document, document.data), slips)
     method = _method(document.data, language, notes)
