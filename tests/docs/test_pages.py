@@ -23,7 +23,7 @@ pytest.importorskip("transformers", reason="pages measure models")
 
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks(page))], ids=name_of)
 def test_what_a_page_shows_happens(page: Path, shell: Shell, request: pytest.FixtureRequest) -> None:
-    if page.name == "use-a-hub.md":
+    if page.name in ("use-a-hub.md", "give-a-blend-to-others.md"):
         request.getfixturevalue("local_hub")
     texts = run_page(page, shell)
     if texts and request.config.getoption("--refresh-examples", default=False):

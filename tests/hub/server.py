@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors",)
+LARGE = (".safetensors", ".gguf")
 """Endings of files that are sent by another host, after a redirect."""
 
 

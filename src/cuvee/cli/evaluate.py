@@ -42,6 +42,9 @@ def command(
     recipe_folder: Path | None = typer.Option(
         None, metavar="FOLDER", help="Where the recipe lay, if its parents are not found."
     ),
+    card: bool = typer.Option(
+        False, "--card", help="Write the scores into the README.md of the model's folder, or adapter's."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
@@ -54,6 +57,7 @@ def command(
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
+    readme = _card_of(model) if card else None
 
     def measure(folder: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(folder, tasks, out=place, limit=limit, progress=progress, **options)
@@ -69,12 +73,45 @@ def command(
     place = loadable_folder(model, hub, progress)
     options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
     if not against_parents:
-        _show(measure(place, out, progress), None, out, as_json)
+        report = measure(place, out, progress)
+        if readme is not None:
+            _write_card(readme, report, "")
+        _show(report, None, out, as_json)
         return
     (compared,) = evaluate_with_parents(
         [(place, out)], measure, out=out and out / PARENTS, hub=hub, progress=progress, recipe_folder=recipe_folder
     )
+    if readme is not None:
+        _write_card(readme, compared.blend, compared.sentence if compared.changes else "")
     _show(compared.blend, compared, out, as_json)
+
+
+def _card_of(model: str) -> Path:
+    """Return the card of a model's folder, or of its adapter's. Raises RecipeError if there is none to write into."""
+    from cuvee.checkpoint.model_card import CARD
+    from cuvee.errors import RecipeError
+
+    adapter = model.partition("+")[2]
+    card = Path(adapter or model) / CARD
+    if card.is_symlink() or not card.is_file():
+        message = f"--card writes into {CARD} of a model's folder, and there is none"
+        raise RecipeError(message, where=model, hint="leave out --card, or give the folder of a merge")
+    return card
+
+
+def _write_card(card: Path, report: "Report", sentence: str) -> None:
+    """Write the scores into a card, in one go."""
+    import os
+
+    from cuvee.evaluate.output import writing
+    from cuvee.report.scored_card import scored_card
+
+    text = scored_card(card.read_text(encoding="utf-8"), report, sentence=sentence, where=str(card))
+    partial = card.with_name(f".{card.name}.partial")
+    with writing(card.parent):
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, card)
+    typer.echo(f"scores in {card}", err=True)
 
 
 def _served(

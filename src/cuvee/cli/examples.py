@@ -29,7 +29,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "doctor": ("cuvee doctor blend", "cuvee doctor blend --text passages.txt --device cpu"),
     "evaluate": (
         "cuvee evaluate blend sort reverse",
-        "cuvee evaluate blend questions.csv --out scores --against-parents",
+        "cuvee evaluate blend questions.csv --out scores --against-parents --card",
     ),
     "parents": ("cuvee parents blends sort reverse", "cuvee parents blend questions.csv --out scores --limit 100"),
     "report": ("cuvee report scores-1 scores-2", "cuvee report scores-1 scores-2 --out report.html"),

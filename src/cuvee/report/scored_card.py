@@ -1,0 +1,140 @@
+"""A model's card with scores: for people a table with intervals, for a hub the `model-index` of the card's head.
+
+https://github.com/huggingface/hub-docs/blob/main/modelcard.md says what a hub reads.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any
+
+import yaml
+
+from cuvee.errors import CheckpointError
+from cuvee.evaluate.report import Figure, Report, Score, TaskReport
+from cuvee.report.evaluation import number
+from cuvee.version import __version__
+
+BEGIN, END = "<!-- scores -->", "<!-- end of scores -->"
+INDEX = "model-index"
+DIGITS = 4
+"""Of a score, which is a share; more would be noise."""
+
+
+def scored_card(card: str, report: Report, *, sentence: str = "", where: str = "README.md") -> str:
+    """Return a card with the scores of a report, in place of those that it has.
+
+    `sentence` goes below the table. Raises CheckpointError for a card whose head cannot be read.
+    """
+    front, body = _parted(card, where)
+    front[INDEX] = model_index(report)
+    head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
+    return f"---\n{head}---\n{_with_section(body, _section(report, sentence))}"
+
+
+def model_index(report: Report) -> list[dict[str, Any]]:
+    """Return the scores as a hub reads them: a result for each task and group, with its metrics."""
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    results = [result for task in report.tasks for result in _results(task, report)]
+    results += [_result(figure.task, None, figure) for figure in report.groups]
+    index: list[dict[str, Any]] = eval_results_to_model_index(PurePath(report.model).name, results)
+    return index
+
+
+def _results(task: TaskReport, report: Report) -> Iterator[Any]:
+    arguments: dict[str, Any] = {"digest": task.digest[:16], "items": len(task.items)}
+    if report.settings.get("limit"):
+        arguments["limit"] = report.settings["limit"]
+    measures: tuple[Score | Figure, ...] = (*task.scores, *task.figures)
+    for measured in measures:
+        yield _result(task.task, arguments, measured)
+
+
+def _result(task: str, arguments: dict[str, Any] | None, measured: Score | Figure) -> Any:
+    from huggingface_hub.repocard_data import EvalResult
+
+    return EvalResult(
+        task_type="text-generation",
+        dataset_type=task,
+        dataset_name=task,
+        dataset_args=arguments,
+        metric_type=measured.metric,
+        metric_value=round(measured.value, DIGITS),
+        metric_args=_sureness(measured) or None,
+    )
+
+
+def _sureness(measured: Score | Figure) -> dict[str, Any]:
+    """Return the standard error and the interval, as far as they are known."""
+    known: dict[str, Any] = {}
+    if measured.standard_error is not None:
+        known["standard_error"] = round(measured.standard_error, DIGITS)
+    interval = (measured.low, measured.high) if isinstance(measured, Score) else measured.interval
+    if interval is not None:
+        known["interval_95"] = [round(bound, DIGITS) for bound in interval]
+    return known
+
+
+def _parted(card: str, where: str) -> tuple[dict[str, Any], str]:
+    """Part a card into its head and the rest; a card without a head has an empty one."""
+    match = re.match(r"---\r?\n(.*?)^---[ \t]*\r?\n?", card, re.DOTALL | re.MULTILINE)
+    if match is None:
+        return {}, card
+    try:
+        front = yaml.safe_load(match[1])
+    except yaml.YAMLError as error:
+        raise CheckpointError("the card's head is no YAML", where=where, hint="mend it first") from error
+    if not isinstance(front, dict | None):
+        raise CheckpointError("the card's head is no mapping of keys", where=where, hint="mend it first")
+    return front or {}, card[match.end() :]
+
+
+def _with_section(body: str, section: str) -> str:
+    """Put a section in the place of the one that is there, or before the first heading of its level, or at the end."""
+    start, end = body.find(BEGIN), body.find(END)
+    if 0 <= start < end:
+        return body[:start] + section + body[end + len(END) :]
+    heading = re.search(r"^## ", body, re.MULTILINE)
+    place = len(body) if heading is None else heading.start()
+    before = body[:place] if body[:place].endswith("\n") else body[:place] + "\n"
+    return f"{before}{section}\n\n{body[place:]}"
+
+
+def _section(report: Report, sentence: str) -> str:
+    rows = [_row(measured) for measured in _all(report)]
+    below = f"\n\n{sentence}" if sentence else ""
+    table = "\n".join(("| task | metric | items | score | 95 % interval |", "|---|---|---|---|---|", *rows))
+    return f"{BEGIN}\n## Scores\n\n{table}\n\n{_how(report)}{below}\n{END}"
+
+
+def _all(report: Report) -> Iterator[Score | Figure]:
+    for task in report.tasks:
+        yield from task.scores
+    if report.macro is not None and len(report.tasks) > 1:
+        yield report.macro
+    yield from report.figures
+
+
+def _row(measured: Score | Figure) -> str:
+    cells = (measured.task, measured.metric, str(measured.n), _value(measured), _interval(measured))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _value(measured: Score | Figure) -> str:
+    return f"{measured.value:.1%}" if isinstance(measured, Score) else number(measured.value)
+
+
+def _interval(measured: Score | Figure) -> str:
+    if isinstance(measured, Score):
+        return f"{measured.low:.1%} to {measured.high:.1%}"
+    if measured.interval is None:
+        return "-"
+    return " to ".join(map(number, measured.interval))
+
+
+def _how(report: Report) -> str:
+    settings = [f"{report.settings[name]}" for name in ("dtype", "device") if report.settings.get(name)]
+    limit = report.settings.get("limit")
+    items = f", of each task the first {limit} items" if limit else ""
+    return f"Measured with Cuvée {__version__} ({', '.join(settings)}){items}."
