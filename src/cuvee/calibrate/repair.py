@@ -44,7 +44,7 @@ from cuvee.plan.plan import Making
 from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.load import parse_recipe
-from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.recipe import ONLY_IN_COMPETITION, Recipe, competition_text
 from cuvee.versions import installed_version
 
 MERGED = "the-merge"
@@ -177,24 +177,35 @@ def align(
 
 @checks_options
 def merge_aligned(
-    recipe: Recipe, out: Path | str, *, hub: Hub | None = None, custom_code: bool = False, **options: Unpack[RunOptions]
+    recipe: Recipe,
+    out: Path | str,
+    *,
+    texts: Mapping[str, Path] | None = None,
+    places: Mapping[str, Path] | None = None,
+    statistics: Mapping[str, Path] | None = None,
+    hub: Hub | None = None,
+    custom_code: bool = False,
+    **options: Unpack[RunOptions],
 ) -> Aligned:
     """Merge a recipe that says `align`, and repair the merge by the texts of its models.
 
-    `cuvee.Options` describes the options. Texts are looked for from the current folder, or else from the recipe's.
+    `cuvee.Options` describes the options, `make_plan` describes `places` and `statistics`. `texts` are files by the
+    words that the recipe has for them; others are looked for from the current folder, or else from the recipe's.
     Raises the errors of `run_plan` and `align`.
     """
-    how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
+    how, named = alignment(**dict(recipe.align or {})), _texts_of(recipe, texts or {})
     place, chosen = Path(out).absolute(), Options(**options)
     refuse_existing(place, overwrite=chosen.overwrite)
     merged = partial_folder(place) / MERGED
-    plain = make_plan(replace(recipe, align=None), hub=hub, custom_code=custom_code)
+    plain = make_plan(
+        replace(recipe, align=None), places=places, statistics=statistics, hub=hub, custom_code=custom_code
+    )
     run_with(replace(chosen, overwrite=True), plain, merged)
     try:
         return align(
             str(merged),
             place,
-            texts,
+            named,
             how,
             base=str(recipe.base_model) if recipe.base_model is not None else None,
             recipe=recipe,
@@ -214,7 +225,7 @@ def merge_aligned(
 def open_for_recipe(plan: Plan) -> tuple[_Models, Alignment]:
     """Open what a plan's recipe aligns, its base or first model in the place of the merge; return how it aligns."""
     recipe = plan.recipe
-    how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe)
+    how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe, {})
     opener = _Opener(_local_sources(plan), plan.hub, Silent())
     return _open_all(str(plan.models[plan.donor]), None, texts, how, opener), how
 
@@ -225,14 +236,22 @@ def _local_sources(plan: Plan) -> dict[str, TensorSource]:
     return {str(model): unaligned(source) for model, place, source in models if place is not None}
 
 
-def _texts_of(recipe: Recipe) -> dict[str, str]:
+def _texts_of(recipe: Recipe, handed: Mapping[str, Path]) -> dict[str, str]:
     """Return where the text of each model of a recipe is."""
-    sources = [source for part in recipe.slices for source in part.sources]
-    return {str(source.model): _found(source.text, recipe.folder) for source in sources if source.text is not None}
+    texts = {}
+    for part in recipe.slices:
+        for source in part.sources:
+            if source.text is None:
+                continue
+            place = handed.get(source.text)
+            texts[str(source.model)] = _found(source.text, recipe.folder) if place is None else str(place)
+    return texts
 
 
 def _found(text: str, folder: Path | None) -> str:
     """Find a text from the current folder, or else from the recipe's; anything else is a task's name."""
+    if competition_text(text) is not None:
+        raise RecipeError(f"'{text}' is a text of a competition", hint=ONLY_IN_COMPETITION)
     beside = folder / text if folder is not None else Path(text)
     return str(beside) if not Path(text).exists() and beside.exists() else text
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cuvee.engine.options import RunOptions
     from cuvee.engine.provenance import Figures
     from cuvee.recipe.recipe import Recipe
+    from cuvee.submission.tuned import Tuned
 
 NAME = "merge"
 
@@ -118,6 +119,15 @@ def command(
         print_merge(joined, as_json=as_json)
         return
     recipes = load_stages(recipe, strict=strict)
+    from cuvee.submission.tuning import texts_near
+
+    texts = texts_near(recipes)
+    if texts:
+        from cuvee.submission.tuned import merge_tuned
+
+        tuned = merge_tuned(recipes, out, texts, hub=hub, custom_code=custom_code, **options)
+        print_tuned(tuned, as_json=as_json)
+        return
     if recipes[-1].align is not None:
         from cuvee.calibrate.repair import merge_aligned
         from cuvee.cli.align import print_aligned
@@ -196,6 +206,17 @@ def print_merges(results: "Mapping[str, MergeResult]", *, as_json: bool) -> None
     typer.echo(f"{len(figures)} outputs, {written} in {max(own.seconds for own in figures):.2f} s", err=True)
     for name, result in results.items():
         typer.echo(f"{name}: weights digest {result.digest}")
+
+
+def print_tuned(tuned: "Tuned", *, as_json: bool) -> None:
+    """Show a finished merge that read texts of a competition, aligned or not."""
+    from cuvee.cli.align import print_aligned
+    from cuvee.engine import MergeResult
+
+    if isinstance(tuned.outcome, MergeResult):
+        print_merge(tuned.outcome, as_json=as_json)
+    else:
+        print_aligned(tuned.outcome, as_json=as_json)
 
 
 def print_part(result: "PartResult", out: Path, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -34,6 +35,7 @@ def merge_stages(
     *,
     folder: Path | None = None,
     places: Mapping[str, Path] | None = None,
+    statistics: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
     **options: Unpack[RunOptions],
@@ -44,20 +46,21 @@ def merge_stages(
 
     All stages are planned before the first one runs. The outputs of earlier stages go to `folder`, under names with a
     digest of recipe, inputs and layout, and a later merge uses them again. Without `folder` they go beside the output,
-    and the merge removes them at its end. `make_plan` describes `places`, `Options` the other options.
+    and the merge removes them at its end. `make_plan` describes `places` and `statistics`, `Options` the other options.
     """
     recipes = as_stages(recipes)
+    planned = partial(make_plan, places=places, statistics=statistics, hub=hub, custom_code=custom_code)
     named = as_path(out, "out")
     out = named.absolute()
     chosen = Options(**options)
     if len(recipes) > 1:
         refuse_existing(out, overwrite=chosen.overwrite)
-        plan_stages(recipes, places=places, hub=hub, custom_code=custom_code)
+        plan_stages(recipes, places=places, statistics=statistics, hub=hub, custom_code=custom_code)
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
     for number, recipe in enumerate(recipes[:-1], 1):
-        plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
+        plan = planned(recipe, stages=used(recipe, made))
         place = kept / f"{recipe.name}-{_key(plan, chosen)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
@@ -66,7 +69,7 @@ def merge_stages(
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
-    plan = make_plan(last, stages=used(last, made), places=places, hub=hub, custom_code=custom_code)
+    plan = planned(last, stages=used(last, made))
     own = replace(chosen, progress=_of_stage(len(recipes), len(recipes), chosen.heard))
     result = run_with(own, plan, named, history=_told(history, last))
     if folder is None:

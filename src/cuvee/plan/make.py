@@ -51,6 +51,7 @@ def make_plan(
     models: Mapping[ModelRef, TensorSource] | None = None,
     stages: Mapping[ModelRef, TensorSource] | None = None,
     places: Mapping[str, Path] | None = None,
+    statistics: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
     opened: OpenedFiles | None = None,
@@ -60,6 +61,7 @@ def make_plan(
     - `models`: the inputs, where they are neither in folders nor on a hub.
     - `stages`: the inputs that earlier recipes make; the others are searched as ever.
     - `places`: the folder of each model by its reference; with it, nothing is searched elsewhere.
+    - `statistics`: folders of statistics, by `cuvee.plan.statistics.statistics_name`.
     - `custom_code`: whether the donor's Python files are copied, too.
     - `opened`: an empty mapping, the same for several plans, so that each model is opened once.
 
@@ -72,7 +74,7 @@ def make_plan(
     draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
     draft.notes += labelled.notes
     draft.warnings += labelled.warnings
-    find_statistics(draft, only_places=places is not None)
+    find_statistics(draft, statistics or {}, only_places=places is not None)
     return _plan(draft, hub, custom_code)
 
 

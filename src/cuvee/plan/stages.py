@@ -43,6 +43,7 @@ def plan_stages(
     recipes: Sequence[Recipe],
     *,
     places: Mapping[str, Path] | None = None,
+    statistics: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> tuple[Plan, ...]:
@@ -50,7 +51,9 @@ def plan_stages(
     made: dict[ModelRef, TensorSource] = {}
     plans: list[Plan] = []
     for recipe in recipes:
-        plan = make_plan(recipe, stages=used(recipe, made), places=places, hub=hub, custom_code=custom_code)
+        plan = make_plan(
+            recipe, stages=used(recipe, made), places=places, statistics=statistics, hub=hub, custom_code=custom_code
+        )
         plans.append(plan)
         if recipe.name is not None:
             made[ModelRef(recipe.name)] = PlannedCheckpoint(plan)

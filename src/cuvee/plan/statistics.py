@@ -1,5 +1,6 @@
 """The statistics that a recipe names for its models: found, opened, and refused where they are of something else."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from cuvee.ops.input_statistics import InputStatistic
 from cuvee.plan.draft import Draft, unaligned
 from cuvee.plan.matrices import cut_of
 from cuvee.plan.plan import Input, MergeStep, Plan
+from cuvee.recipe.recipe import ONLY_IN_COMPETITION, competition_text
 from cuvee.recipe.reference import ModelRef
 from cuvee.statistics import Statistics, fingerprint, open_statistics
 from cuvee.structure import TensorPlace
@@ -19,20 +21,28 @@ PRIVATE = "-private"
 """The end of the name of a task's part that nobody but the final score may see."""
 
 
-def find_statistics(draft: Draft, *, only_places: bool) -> None:
+def statistics_name(model: ModelRef, written: str) -> str:
+    """Return how statistics are called that are handed over: which ones, and of which model."""
+    return f"{written} of {model}"
+
+
+def find_statistics(draft: Draft, handed: Mapping[str, Path], *, only_places: bool) -> None:
     """Open the statistics that the recipe names, and note their problems.
 
-    `only_places` says that only the models' own folders may be read.
+    `handed` are folders of statistics by `statistics_name`. `only_places` says that besides them only the models' own
+    folders may be read.
     """
     written = _written(draft)
-    if written and only_places:
+    missing = [model for model, name in written.items() if statistics_name(model, name) not in handed]
+    if missing and only_places:
         message = "'statistics' cannot be used here: only the models' own folders may be read"
         draft.problems.append(RecipeError(message, where=draft.recipe.source))
         return
     statistics: dict[ModelRef, Statistics] = {}
     for model, folder in written.items():
         try:
-            statistics[model] = open_statistics(_place_of(folder, draft.recipe.folder))
+            place = handed.get(statistics_name(model, folder)) or _place_of(folder, draft.recipe.folder)
+            statistics[model] = open_statistics(place)
             check_model(statistics[model], str(model), draft.sources[model])
         except CuveeError as error:
             draft.problems.extend(error.problems or (error,))
@@ -58,6 +68,9 @@ def _written(draft: Draft) -> dict[ModelRef, str]:
 
 def _place_of(folder: str, beside: Path | None) -> Path:
     """Find a folder from the current folder, or else from the recipe's, as models are found."""
+    text = competition_text(folder)
+    if text is not None:
+        raise RecipeError(f"'{folder}' is a text of a competition", hint=ONLY_IN_COMPETITION)
     here = Path(folder).expanduser()
     if here.exists() or beside is None:
         return here

@@ -22,7 +22,9 @@ class _Model(_Strict):
     model: str = Field(description="folder, .safetensors file or org/name[@revision][+adapter]")
     name: str | None = Field(None, description="what random draws depend on instead of the reference")
     text: str | None = Field(None, description="what the merge is aligned with this model by: a file or a task's name")
-    statistics: str | None = Field(None, description="the folder that cuvee calibrate wrote for this model")
+    statistics: str | None = Field(
+        None, description="the folder that cuvee calibrate wrote for this model, or competition:NAME"
+    )
     parameters: dict[str, Any] | None = None
 
 

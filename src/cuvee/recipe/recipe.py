@@ -21,6 +21,12 @@ UnknownLayers = Literal["refuse", "move"]
 UnlikeConfigs = Literal["keep", "refuse"]
 
 
+OF_COMPETITION = "competition:"
+"""Before the name of a competition's text, where a recipe may name a text of its own."""
+
+ONLY_IN_COMPETITION = "merge within the folder of `cuvee competition get`, where competition.yaml is"
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A weight rule or a modifier that the recipe names, with all its settings, the defaults among them."""
@@ -34,7 +40,7 @@ class Source:
     """A model that takes part, with its own settings. `layers` is a half-open range, None for all of them.
 
     `text` is a file or a task's name by which the merge is aligned with the model. `statistics` is a folder of
-    statistics of the model's inputs.
+    statistics of the model's inputs. Both may be `competition:NAME`, a text of a competition's.
     """
 
     model: ModelRef
@@ -202,6 +208,13 @@ def _canonical_settings(settings: Settings) -> dict[str, Any]:
 
 def _canonical_choice(chosen: Chosen) -> dict[str, Any]:
     return {"key": chosen.key, "parameters": dict(chosen.settings)}
+
+
+def competition_text(reference: str | None) -> str | None:
+    """Return the name of the competition's text that a reference to a text is of; None for anything else."""
+    if reference is None or not reference.startswith(OF_COMPETITION):
+        return None
+    return reference.removeprefix(OF_COMPETITION)
 
 
 def _text(model: ModelRef | None) -> str | None:

@@ -8,7 +8,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,17 @@ class Unclear(Exception):
 
 @dataclass(frozen=True)
 class Built:
-    """A merged model in a folder of ours, looked at and found to be plain files."""
+    """A merged model in a folder of ours, looked at and found to be plain files.
+
+    `tokens` of each text of the competition's were read to tune it.
+    """
 
     folder: Path
     weights_digest: str
     parameters: int
     warnings: tuple[str, ...]
     ended: Ended
+    tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,13 @@ def merge_inside(
     limits: Limits,
     workdir: Path,
     progress: Progress,
+    *,
+    texts: Mapping[str, Path] | None = None,
 ) -> Built:
-    """Merge a submission's recipe in a sandbox. Raises Rejection, Unclear, or PlatformError for faults of ours."""
+    """Merge a submission's recipe in a sandbox; `texts` are the competition's that it is tuned by.
+
+    Raises Rejection, Unclear, or PlatformError for faults of ours.
+    """
     given, out = workdir / "submission", workdir / MERGE
     out.mkdir(parents=True, exist_ok=True)
     for name, data in submission.files.items():
@@ -119,14 +128,15 @@ def merge_inside(
         "output": str(out),
         "memory_bytes": int(limits.memory_bytes * MEMORY_SHARE),
         "threads": usable_cores(),
+        "texts": {reference: str(place.absolute()) for reference, place in (texts or {}).items()},
     }
     program = given / PROGRAM_FOLDER / MAIN if submission.tier == "program" else None
-    readable = (given, *models.values())
+    readable = (given, *models.values(), *(texts or {}).values())
     ended, said = _run("merge", order, readable, out, sandbox, limits, workdir, progress, program=program)
     _refuse("merging", ended, said, trusted=trusted)
     folder = out / inside.MERGED
     parameters = _look(folder, limits.disk_bytes, trusted=trusted)
-    return Built(folder, weights_digest(folder), parameters, said.warnings, ended)
+    return Built(folder, weights_digest(folder), parameters, said.warnings, ended, said.tokens)
 
 
 def answer_inside(
@@ -179,10 +189,14 @@ MOST_WARNINGS = 50
 
 @dataclass
 class Said:
-    """The messages of a job besides its progress: an error, and warnings. All of it is text that was cleaned."""
+    """The messages of a job besides its progress: an error, and warnings. All of it is text that was cleaned.
+
+    `tokens` were read of each text; a job with code of a participant reads none.
+    """
 
     error: str = ""
     warnings: tuple[str, ...] = ()
+    tokens: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Heard:
@@ -230,6 +244,9 @@ class _Heard:
         warnings = content.get("warnings")
         if isinstance(warnings, list):
             self.said.warnings = tuple(cleaned(warning) for warning in warnings[:MOST_WARNINGS])
+        tokens = content.get("tokens")
+        if isinstance(tokens, dict):
+            self.said.tokens = {cleaned(name): count for name, count in tokens.items() if type(count) is int}
 
     def finish(self) -> None:
         if self._open:

@@ -91,6 +91,7 @@ class Budget:
     """The budget of judging a submission. Seconds are those of a machine that calibrates in `calibration_seconds`.
 
     `cpu_seconds` are those of all processors together, and count beside the clock's; None is no limit on them.
+    `tuning_tokens` may be read of the competition's texts to tune a recipe, or answered in a search.
     `log_bytes` and `processes` bound the output of code in the sandbox and the processes that it may start.
     """
 
@@ -98,6 +99,7 @@ class Budget:
     memory_bytes: int
     disk_bytes: int
     tokens: int | None = None
+    tuning_tokens: int | None = None
     hardware: str = ""
     calibration_seconds: float | None = None
     processes: int = 256

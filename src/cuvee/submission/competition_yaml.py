@@ -129,6 +129,7 @@ class _Budget(_Strict):
     memory: Bytes
     disk: Bytes
     tokens: Count | None = None
+    tuning_tokens: Count | None = Field(default=None, description="read to tune a recipe, or answered in a search")
     hardware: str = ""
     calibration_seconds: Positive | None = None
     processes: Count = 256
@@ -357,6 +358,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             memory_bytes=budget.memory,
             disk_bytes=budget.disk,
             tokens=budget.tokens,
+            tuning_tokens=budget.tuning_tokens,
             hardware=budget.hardware,
             calibration_seconds=budget.calibration_seconds,
             processes=budget.processes,

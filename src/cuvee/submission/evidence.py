@@ -47,10 +47,18 @@ class ModelFacts:
 
 
 @dataclass(frozen=True)
+class TextFacts:
+    """A text that a recipe calibrates by: whether it is the competition's file of this name."""
+
+    name: str
+    is_competitions: bool
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that the rules are told of a submission, and when it was gathered.
 
-    `chooses_tokenizer` says whether it decides itself which vocabulary the output has.
+    `chooses_tokenizer` says whether it decides itself which vocabulary the output has, `texts` what it is tuned by.
     """
 
     tier: str
@@ -58,3 +66,4 @@ class Evidence:
     models: tuple[ModelFacts, ...]
     gathered: datetime | None = None
     chooses_tokenizer: bool = False
+    texts: tuple[TextFacts, ...] = ()

@@ -24,7 +24,7 @@ from cuvee.hub import (
 from cuvee.progress import Progress
 from cuvee.recipe.document import read_documents
 from cuvee.submission.competition import Competition, Tier
-from cuvee.submission.evidence import Evidence, ModelFacts
+from cuvee.submission.evidence import Evidence, ModelFacts, TextFacts
 from cuvee.submission.facts import (
     ADAPTER_CONFIG,
     MERGE_MARKS,
@@ -48,7 +48,15 @@ def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub, recipe: s
     """Gather the evidence of the rules; `recipe` is its text. Raises PlatformError if a hub cannot be asked."""
     asked = _Asked(hub)
     models = tuple(_facts(locked, competition, asked) for locked in lock.models)
-    return Evidence(tier, lock.merge_method, models, datetime.now(UTC), tier == "program" or _says_tokenizer(recipe))
+    chooses = tier == "program" or _says_tokenizer(recipe)
+    texts = text_facts(lock.texts, competition)
+    return Evidence(tier, lock.merge_method, models, datetime.now(UTC), chooses, texts)
+
+
+def text_facts(hashes: Mapping[str, str], competition: Competition) -> tuple[TextFacts, ...]:
+    """Say of each text, by its SHA-256, whether it is the competition's of this name."""
+    known = {text.name: text.sha256 for text in competition.calibration}
+    return tuple(TextFacts(name, known.get(name) == sha256) for name, sha256 in hashes.items())
 
 
 def _says_tokenizer(recipe: str) -> bool:

@@ -45,8 +45,15 @@ def merge_order(order: Mapping[str, Any]) -> None:
     places = {reference: Path(place) for reference, place in order["places"].items()}
     limits = {"memory_bytes": order["memory_bytes"], "threads": order["threads"]}
     out = Path(order["output"]) / MERGED
-    result = merge_stages(recipes, out, places=places, hub=Hub(offline=True), progress=_Told(), **limits)
-    _say({"warnings": list(result.warnings)})
+    texts = {reference: Path(place) for reference, place in order["texts"].items()}
+    if not texts:
+        result = merge_stages(recipes, out, places=places, hub=Hub(offline=True), progress=_Told(), **limits)
+        _say({"warnings": list(result.warnings)})
+        return
+    from cuvee.submission.tuned import merge_tuned
+
+    tuned = merge_tuned(recipes, out, texts, places=places, hub=Hub(offline=True), progress=_Told(), **limits)
+    _say({"warnings": list(tuned.outcome.warnings), "tokens": dict(tuned.tokens)})
 
 
 def install_plugin(source: Path, output: Path) -> None:

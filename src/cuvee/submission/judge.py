@@ -14,6 +14,7 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.document import read_document
+from cuvee.recipe.recipe import OF_COMPETITION
 from cuvee.submission.build import (
     Answered,
     Built,
@@ -36,7 +37,8 @@ from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive,
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
 from cuvee.submission.sandbox.choose import Host
-from cuvee.submission.verdict import Figures, Finding, Reason, Verdict
+from cuvee.submission.tuning import hashes_of, places_of
+from cuvee.submission.verdict import Figures, Finding, Reason, Tuning, Verdict
 
 SILENT: Progress = Silent()
 
@@ -137,14 +139,15 @@ class _Case:
         limits = pace.limits(0.0)
         self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes))
         self.began = True
-        built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress)
+        texts = places_of(tuple(lock.texts), self.competition)
+        built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress, texts=texts)
         self.note_model(built)
         limits = pace.limits(built.ended.seconds, built.ended.cpu_seconds or 0.0)
         answered = answer_inside(built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress)
         measured = measure(parts, answered.folder)
         figures = _figures(built, answered, measured, pace, sandbox)
         self.verdict = replace(self.verdict, figures=figures)
-        _keep_tokens(self.competition.budget, measured)
+        _keep_tokens(self.competition.budget, measured, figures)
         return replace(
             self.verdict,
             outcome="accepted",
@@ -242,7 +245,9 @@ class _Case:
         named = {str(model) for model in leaves(stages)}
         if named != {model.reference for model in lock.models}:
             raise SubmissionError("the lock has other models than the recipe", where=LOCK, hint="lock it again")
-        bits = all(registry()[recipe.merge_method].reproducible == "bits" for recipe in stages)
+        if hashes_of(stages, self.competition).keys() != lock.texts.keys():
+            raise SubmissionError("the lock has other texts than the recipe", where=LOCK, hint="lock it again")
+        bits = all(registry()[recipe.merge_method].reproducible == "bits" for recipe in stages) and not lock.texts
         self.verdict = replace(self.verdict, recipe_digest=digest, reproducible="bits" if bits else "tolerance")
 
     def check(self, lock: Lock, hub: Hub) -> None:
@@ -322,9 +327,20 @@ class Pace:
         return max(1.0, seconds * self.slower - spent)
 
 
-def _keep_tokens(budget: Budget, measured: Measured) -> None:
+def _keep_tokens(budget: Budget, measured: Measured, figures: Figures) -> None:
     if budget.tokens is not None and measured.tokens > budget.tokens:
         raise Rejection("tokens", f"{measured.tokens:,} tokens; the budget has {budget.tokens:,}")
+    most, tuning = budget.tuning_tokens, figures.tuning
+    if tuning is not None and most is not None and tuning.tokens > most:
+        message = f"{tuning.tokens:,} tokens were read to tune the recipe; the budget has {most:,}"
+        raise Rejection("tokens", message)
+
+
+def _tuning(built: Built) -> Tuning | None:
+    if not built.tokens:
+        return None
+    texts = {name.removeprefix(OF_COMPETITION): count for name, count in built.tokens.items()}
+    return Tuning(sum(texts.values()), texts)
 
 
 def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, sandbox: Sandbox) -> Figures:
@@ -344,6 +360,7 @@ def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, s
         hardware=this_machine(),
         normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if len(cpu_seconds) == len(jobs) else None,
         held_memory_bytes=_most([job.held_memory_bytes for job in jobs]),
+        tuning=_tuning(built),
     )
 
 

@@ -7,7 +7,7 @@ import hashlib
 import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,6 +29,7 @@ from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.submission.competition import Competition
 from cuvee.submission.sandbox.runtime import PACKAGE
+from cuvee.submission.tuning import hashes_of
 from cuvee.version import __version__
 
 METHOD_SEPARATOR = "+"
@@ -86,7 +87,8 @@ class LockedModel:
 @dataclass(frozen=True)
 class Lock:
     """The files that decide a merge besides the recipe. `code` is the digest of this package's sources, `method` that
-    of the file of the merge method; a judge with other sources says so."""
+    of the file of the merge method; a judge with other sources says so. `texts` are SHA-256 of the competition's texts
+    that the recipe names, by name."""
 
     recipe: Sha256
     merge_method: str
@@ -95,10 +97,14 @@ class Lock:
     cuvee: str
     tasks: Mapping[str, str]
     models: tuple[LockedModel, ...]
+    texts: Mapping[str, Sha256] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `read_lock` reads."""
-        return asdict(self)
+        """Return plain data that `read_lock` reads. Locks without texts are written as before there were texts."""
+        content = asdict(self)
+        if not self.texts:
+            del content["texts"]
+        return content
 
 
 _LOCK = TypeAdapter(Lock)
@@ -112,17 +118,16 @@ def make_lock(
     progress: Progress | None = None,
 ) -> Lock:
     """Pin all models of a recipe, or of the stages of a recipe. Hashes of large files are asked of the hub; those of
-    folders are computed. Raises SubmissionError for statistics, which cannot be pinned."""
+    folders are computed. Raises SubmissionError for texts and statistics that are not the competition's."""
     hub = hub or Hub()
     stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
-    _refuse_statistics(stages)
+    hashes_of(stages, competition)
     models = tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages))
     return lock_of(stages, models, competition)
 
 
 def lock_of(stages: Sequence[Recipe], models: tuple[LockedModel, ...], competition: Competition | None) -> Lock:
-    """Return the lock of stages whose models are pinned. Raises SubmissionError for statistics."""
-    _refuse_statistics(stages)
+    """Return the lock of stages whose models are pinned. Raises SubmissionError for texts of the author's own."""
     return Lock(
         recipe=stages[-1].digest,
         merge_method=methods_of(stages),
@@ -131,17 +136,8 @@ def lock_of(stages: Sequence[Recipe], models: tuple[LockedModel, ...], competiti
         cuvee=__version__,
         tasks=task_digests(competition) if competition else {},
         models=models,
+        texts=hashes_of(stages, competition),
     )
-
-
-def _refuse_statistics(stages: Sequence[Recipe]) -> None:
-    """A judge has the models, and none of the folders that statistics lie in."""
-    for recipe in stages:
-        for part in recipe.slices:
-            for source in part.sources:
-                if source.statistics is not None:
-                    message = f"'statistics' of {source.model} lie in a folder of yours, which no judge has"
-                    raise SubmissionError(message, where=recipe.source, hint="use a method that needs none")
 
 
 def leaves(stages: Sequence[Recipe]) -> tuple[ModelRef, ...]:

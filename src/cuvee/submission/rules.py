@@ -178,7 +178,23 @@ def gated(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
             yield Finding("gated", OUTCOMES[rules.gated], "it must be asked for before it can be used", each.reference)
 
 
-WHOLE_RULES: tuple[Callable[[Rules, Evidence], Iterator[Finding]], ...] = (tier, number_of_models, method, tokenizer)
+def calibration(rules: Rules, evidence: Evidence) -> Iterator[Finding]:
+    """Texts to calibrate by are the competition's, and no code of a participant reads them while judged."""
+    if not evidence.texts:
+        return
+    if evidence.tier != "recipe":
+        message = f"the tier '{evidence.tier}' brings code, and the judge tunes recipes alone"
+        yield Finding("calibration", "fail", message)
+    for text in evidence.texts:
+        if not text.is_competitions:
+            message = f"'{text.name}' is not the competition's text of this name: lock the recipe again"
+            yield Finding("calibration", "fail", message)
+    yield Finding("calibration", "pass", f"tuned by {_listed([text.name for text in evidence.texts])}")
+
+
+WHOLE_RULES: tuple[Callable[[Rules, Evidence], Iterator[Finding]], ...] = (
+    tier, number_of_models, method, tokenizer, calibration,
+)  # fmt: skip
 
 MODEL_RULES: tuple[Rule, ...] = (
     known, parameters, size, date, licence, lineage, file_format, family, remote_code, gated,

@@ -2,6 +2,7 @@
 
 competition.yaml   all that everybody may see
 tasks/ models/     the public parts and the models, for participants
+texts/             texts to calibrate merges by
 baselines/         recipes that stand on the board from the start
 private/           the organiser's: private parts, the seed they are drawn from, the key that signs verdicts
 """
@@ -52,6 +53,7 @@ def new_competition(
     _write_models(place / "models")
     for skill in SKILLS.values():
         _write_tasks(skill, place, str(seed), items)
+    _write_texts(place / "texts")
     _write_baselines(place / "baselines")
     (place / SEED).write_text(f"{seed}\n", encoding="utf-8")
     (place / "private").chmod(0o700)
@@ -61,6 +63,7 @@ def new_competition(
         **_dates(now),
         tasks="".join(_task_entry(skill.name) for skill in SKILLS.values()),
         models=_model_entries(place),
+        texts="".join(_text_entry(place, name) for name in demo.expert_names()),
         public_key=new_key(place / KEY),
         calibration="null" if calibration_seconds is None else f"{calibration_seconds:.4g}",
     )
@@ -95,6 +98,19 @@ def _write_baselines(target: Path) -> None:
     models = "".join(f"  - model: ../models/{name}\n" for name in demo.expert_names())
     for name, text in BASELINES.items():
         (target / f"{name}.yaml").write_text(text.format(models=models), encoding="utf-8")
+
+
+def _write_texts(target: Path) -> None:
+    target.mkdir()
+    for name in demo.expert_names():
+        shutil.copyfile(demo.text_file(name), target / f"{name}.jsonl")
+
+
+def _text_entry(place: Path, name: str) -> str:
+    sha256 = file_hashes(place / "texts", [f"{name}.jsonl"])[f"{name}.jsonl"]
+    return (
+        f"  - {{name: {name}, file: texts/{name}.jsonl, license: apache-2.0, task: {name},\n     sha256: {sha256}}}\n"
+    )
 
 
 def _task_entry(name: str) -> str:

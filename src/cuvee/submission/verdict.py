@@ -33,7 +33,7 @@ Reason = Literal[
     "cpu",  # over the budget's cpu_seconds
     "memory",
     "disk",
-    "tokens",
+    "tokens",  # of the answers, or read to tune
     "processes",
     "log",  # wrote more than may be kept
     "crash",  # the participant's code failed or was stopped
@@ -94,13 +94,22 @@ class Hardware:
 
 @_strict
 @dataclass(frozen=True)
+class Tuning:
+    """What was read to tune a recipe: tokens of each of the competition's texts, by name, or in a search in all."""
+
+    tokens: int
+    texts: Mapping[str, int]
+
+
+@_strict
+@dataclass(frozen=True)
 class Figures:
     """The cost of judging. `normalised_seconds` counts against the budget: the seconds that the reference machine would
     have taken. `sandbox` names the sandbox that the work ran in.
 
     `normalised_cpu_seconds` are those of all processors together, as the budget counts them. `peak_memory_bytes` leaves
     out copies of files that the system can drop, `held_memory_bytes` counts them and also short peaks. Each is None
-    where nobody has measured it.
+    where nobody has measured it. `tuning` is part of the merge, and None where the recipe is not tuned.
     """
 
     merge_seconds: float
@@ -115,6 +124,7 @@ class Figures:
     hardware: Hardware
     normalised_cpu_seconds: float | None = None
     held_memory_bytes: int | None = None
+    tuning: Tuning | None = None
 
 
 @_strict

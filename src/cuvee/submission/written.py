@@ -18,10 +18,12 @@ from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.submission.competition import Competition, Model
 from cuvee.submission.evidence import Evidence, ModelFacts
 from cuvee.submission.facts import competition_facts
+from cuvee.submission.gather import text_facts
 from cuvee.submission.leaks import refuse_leaks
 from cuvee.submission.lock import CARDS, Lock, LockedFile, LockedModel, leaves, lock_of, methods_of
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.rules import check_rules
+from cuvee.submission.tuning import hashes_of, hashes_of_uses, uses_of
 from cuvee.submission.verdict import Finding
 
 MOST_CHARACTERS = 32_000
@@ -72,6 +74,7 @@ class WrittenRecipes:
         try:
             stages = self._read(text)
             models = self._models(stages, text)
+            self._texts(stages, text)
         except CuveeError as error:
             return Check("", (), (), _problems(error))
         findings = check_rules(self._competition.rules, self._evidence(stages, models, text))
@@ -111,6 +114,18 @@ class WrittenRecipes:
             raise several(unknown)
         return found
 
+    def _texts(self, stages: Sequence[Recipe], text: str) -> None:
+        """Raise RecipeError for each text that a recipe names and the competition does not have."""
+        unknown = []
+        for use in uses_of(stages):
+            try:
+                hashes_of_uses((use,), self._competition)
+            except SubmissionError as error:
+                line = line_of(text, use.reference)
+                unknown.append(RecipeError(error.message, where=f"{RECIPE}:{line}" if line else None, hint=error.hint))
+        if unknown:
+            raise several(unknown)
+
     def _named(self, reference: ModelRef) -> tuple[Model, Model | None]:
         if reference.revision or reference.adapter_revision:
             raise RecipeError(f"'{reference}' names a revision, and the competition's own models have none")
@@ -143,7 +158,8 @@ class WrittenRecipes:
             facts.append(own)
         keys = {key for document in read_documents(text, RECIPE) for key in document.data}
         chooses = bool(keys & {"tokenizer", "tokenizer_source"})
-        return Evidence("recipe", methods_of(stages), tuple(facts), datetime.now(UTC), chooses)
+        texts = text_facts(hashes_of(stages, self._competition), self._competition)
+        return Evidence("recipe", methods_of(stages), tuple(facts), datetime.now(UTC), chooses, texts)
 
     def _known(self, model: Model) -> ModelFacts:
         with self._lock:

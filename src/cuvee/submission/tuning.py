@@ -1,0 +1,146 @@
+"""A competition's texts in recipes: `text: competition:math` aligns by one, `statistics: competition:math` are of it.
+
+Texts are named and never opened by a path that a recipe writes. The judge has the competition's own files, whose
+SHA-256 are in `competition.yaml`; a participant has them beside it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cuvee.checkpoint.hashes import sha256_of
+from cuvee.errors import CheckpointError, PlatformError, RecipeError, SubmissionError, closest, several
+from cuvee.recipe.recipe import OF_COMPETITION, ONLY_IN_COMPETITION, Recipe, Source, competition_text
+from cuvee.submission.competition import FILE, CalibrationText, Competition, load_competition
+
+KEYS = ("text", "statistics")
+"""The keys of a model that may name a text."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """A model of a recipe, and what it names under `text` or `statistics`."""
+
+    model: str
+    key: str
+    reference: str
+
+    @property
+    def text(self) -> str | None:
+        """The name of the competition's text; None where the recipe names a file of its own."""
+        return competition_text(self.reference)
+
+
+def uses_of(stages: Sequence[Recipe]) -> tuple[Use, ...]:
+    """Return all that stages name under `text` and `statistics`, in order."""
+    uses: list[Use] = []
+    for recipe in stages:
+        for part in recipe.slices:
+            for source in part.sources:
+                uses += _uses(source)
+    return tuple(dict.fromkeys(uses))
+
+
+def _uses(source: Source) -> Iterator[Use]:
+    for key, reference in zip(KEYS, (source.text, source.statistics), strict=True):
+        if reference is not None:
+            yield Use(str(source.model), key, reference)
+
+
+def texts_of(stages: Sequence[Recipe]) -> tuple[str, ...]:
+    """Return the names of the competition's texts that stages name, each once."""
+    names = [use.text for use in uses_of(stages) if use.text is not None]
+    return tuple(dict.fromkeys(names))
+
+
+def hashes_of(stages: Sequence[Recipe], competition: Competition | None) -> dict[str, str]:
+    """Return the SHA-256 of each text that stages name, by its name.
+
+    Raises SubmissionError for files of the author's own, which no judge has, and for texts that are not there.
+    """
+    return hashes_of_uses(uses_of(stages), competition, stages[-1].source)
+
+
+def hashes_of_uses(uses: Sequence[Use], competition: Competition | None, where: str | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each text that is used, by its name. Raises SubmissionError like `hashes_of`."""
+    known = {text.name: text.sha256 for text in competition.calibration} if competition is not None else {}
+    hashes, problems = {}, []
+    for use in uses:
+        if use.text is not None and use.text in known:
+            hashes[use.text] = known[use.text]
+        else:
+            problems.append(SubmissionError(_unknown(use), where=where, hint=_instead(use, known)))
+    if problems:
+        raise several(problems)
+    return hashes
+
+
+def _unknown(use: Use) -> str:
+    if use.text is not None:
+        return f"'{use.key}' of {use.model}: the competition has no text '{use.text}'"
+    if use.key == "statistics":
+        return f"'statistics' of {use.model} lie in a folder of yours, which no judge has"
+    return f"'text' of {use.model} is a file of yours, which no judge has"
+
+
+def _instead(use: Use, known: Mapping[str, str]) -> str:
+    if not known:
+        return "the competition hands out no texts: use a method that needs none"
+    guess = closest(use.text or Path(use.reference).stem, list(known))
+    if guess is not None:
+        return f"did you mean '{use.key}: {OF_COMPETITION}{guess}'?"
+    return f"its texts: {', '.join(OF_COMPETITION + name for name in known)}"
+
+
+def places_of(names: Sequence[str], competition: Competition) -> dict[str, Path]:
+    """Return the file of each text by the words that recipes have for it.
+
+    Raises PlatformError for a file that is missing or has changed: texts are the organiser's.
+    """
+    return {OF_COMPETITION + name: _place(_text(name, competition), competition) for name in names}
+
+
+def _text(name: str, competition: Competition) -> CalibrationText:
+    return next(text for text in competition.calibration if text.name == name)
+
+
+def _place(text: CalibrationText, competition: Competition) -> Path:
+    place = competition.folder / text.file
+    try:
+        sha256 = sha256_of([place])[place]
+    except CheckpointError as error:
+        raise PlatformError(f"the competition's text '{text.name}' is not there: {error.message}") from error
+    if sha256 != text.sha256:
+        raise PlatformError(f"the competition's text '{text.name}' has changed", where=str(place))
+    return place
+
+
+def texts_near(stages: Sequence[Recipe]) -> dict[str, Path]:
+    """Return the files of the texts that recipes name, from the competition that they or the current folder lie in.
+
+    Raises RecipeError where there is none, or it has no such text.
+    """
+    names = texts_of(stages)
+    if not names:
+        return {}
+    file = _file_near(stages[-1].folder)
+    if file is None:
+        message = f"'{OF_COMPETITION}{names[0]}' is a text of a competition"
+        raise RecipeError(message, where=stages[-1].source, hint=ONLY_IN_COMPETITION)
+    competition = load_competition(file)
+    known = {text.name: text.sha256 for text in competition.calibration}
+    for use in uses_of(stages):
+        if use.text is not None and use.text not in known:
+            raise RecipeError(_unknown(use), where=stages[-1].source, hint=_instead(use, known))
+    return places_of(names, competition)
+
+
+def _file_near(folder: Path | None) -> Path | None:
+    """Find a competition's file beside a recipe or here, or in the nearest folder above."""
+    for start in (folder, Path.cwd()):
+        if start is None:
+            continue
+        for above in (start.absolute(), *start.absolute().parents):
+            if (above / FILE).is_file():
+                return above / FILE
+    return None
