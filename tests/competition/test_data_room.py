@@ -32,18 +32,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     new_competition(place, "a secret of these tests", items=4)
     (place / "private" / "reports").mkdir()
     (place / "private" / "reports" / "report.json").write_text('{"secret": 1}')
-    (place / "texts").mkdir()
     text = b"a text\nto calibrate by\n"
     (place / "texts" / "general.txt").write_bytes(text)
-    _add(
-        place, f"calibration:\n  - {{name: general, file: texts/general.txt, sha256: {_sha256(text)}, license: mit}}\n"
-    )
+    general = f"  - {{name: general, file: texts/general.txt, sha256: {_sha256(text)}, license: mit}}\n"
+    rules = place / "competition.yaml"
+    written = rules.read_text(encoding="utf-8")
+    rules.write_text(written.replace("calibration:\n", f"calibration:\n{general}"), encoding="utf-8")
     return place
-
-
-def _add(place: Path, text: str) -> None:
-    with (place / "competition.yaml").open("a", encoding="utf-8") as file:
-        file.write(text)
 
 
 def _sha256(content: bytes) -> str:

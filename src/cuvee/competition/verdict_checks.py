@@ -25,7 +25,7 @@ from cuvee.submission.competition import Competition, CompetitionTask
 from cuvee.submission.likeness import NUMBERS, Likeness
 from cuvee.submission.sign import checked
 from cuvee.submission.statement import Signature, content_of
-from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
+from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Tuning, Verdict
 
 NEAR = 1e-6
 """Other processors may round a sum in another way, and no more."""
@@ -101,6 +101,8 @@ def _accepted_problems(verdict: Verdict, competition: Competition, purpose: str)
     hidden = [task for task in competition.tasks if task.private is not None]
     yield from _purpose_problems(verdict, purpose, hidden)
     yield from _figure_problems(verdict.figures)
+    if verdict.figures.tuning is not None:
+        yield from _tuning_problems(verdict.figures.tuning, competition)
     yield from _score_problems("public", verdict.public, competition.tasks)
     if verdict.private is not None:
         yield from _score_problems("private", verdict.private, hidden)
@@ -177,6 +179,17 @@ def _figure_problems(figures: Figures) -> Iterator[str]:
         count = getattr(figures, name)
         if count is not None and not 0 <= count <= LARGEST_COUNT:
             yield f"figures.{name} is no count that a database keeps"
+
+
+def _tuning_problems(tuning: Tuning, competition: Competition) -> Iterator[str]:
+    known = {text.name for text in competition.calibration}
+    for name, tokens in tuning.texts.items():
+        if name not in known:
+            yield f"it is tuned by '{name[:80]}', which is no text of the competition"
+        if not 0 <= tokens <= LARGEST_COUNT:
+            yield f"figures.tuning.texts of '{name[:80]}' is no count that a database keeps"
+    if tuning.tokens != sum(tuning.texts.values()):
+        yield "figures.tuning.tokens are not those of its texts"
 
 
 def _bond_problems(connection: Connection, run: Row[Any], verdict: Verdict) -> Iterator[str]:

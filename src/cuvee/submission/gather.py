@@ -56,7 +56,7 @@ def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub, recipe: s
 def text_facts(hashes: Mapping[str, str], competition: Competition) -> tuple[TextFacts, ...]:
     """Say of each text, by its SHA-256, whether it is the competition's of this name."""
     known = {text.name: text.sha256 for text in competition.calibration}
-    return tuple(TextFacts(name, known.get(name) == sha256) for name, sha256 in hashes.items())
+    return tuple(TextFacts(name, known.get(name) == sha256) for name, sha256 in sorted(hashes.items()))
 
 
 def _says_tokenizer(recipe: str) -> bool:

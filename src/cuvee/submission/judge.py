@@ -147,7 +147,7 @@ class _Case:
         measured = measure(parts, answered.folder)
         figures = _figures(built, answered, measured, pace, sandbox)
         self.verdict = replace(self.verdict, figures=figures)
-        _keep_tokens(self.competition.budget, measured, figures)
+        keep_tokens(self.competition.budget, measured.tokens, figures.tuning)
         return replace(
             self.verdict,
             outcome="accepted",
@@ -327,10 +327,11 @@ class Pace:
         return max(1.0, seconds * self.slower - spent)
 
 
-def _keep_tokens(budget: Budget, measured: Measured, figures: Figures) -> None:
-    if budget.tokens is not None and measured.tokens > budget.tokens:
-        raise Rejection("tokens", f"{measured.tokens:,} tokens; the budget has {budget.tokens:,}")
-    most, tuning = budget.tuning_tokens, figures.tuning
+def keep_tokens(budget: Budget, answered: int, tuning: Tuning | None) -> None:
+    """Raise Rejection if answers or tuning took more tokens than the budget has of each."""
+    if budget.tokens is not None and answered > budget.tokens:
+        raise Rejection("tokens", f"{answered:,} tokens; the budget has {budget.tokens:,}")
+    most = budget.tuning_tokens
     if tuning is not None and most is not None and tuning.tokens > most:
         message = f"{tuning.tokens:,} tokens were read to tune the recipe; the budget has {most:,}"
         raise Rejection("tokens", message)

@@ -49,6 +49,10 @@ def _budget(of: Competition) -> Iterator[str]:
     tokens = f" and {count(budget.tokens)} tokens" if budget.tokens is not None else ""
     room = f"{bytes_text(budget.memory_bytes)} of memory"
     yield f"Merging and measuring an entry together may take {whole(budget.seconds)}, {room}{tokens}."
+    if of.calibration:
+        noun = "text" if len(of.calibration) == 1 else "texts"
+        most = f", of at most {count(budget.tuning_tokens)} tokens" if budget.tuning_tokens is not None else ""
+        yield f"A recipe may be tuned by the competition's {len(of.calibration)} {noun} within this budget{most}."
 
 
 def _how_often(of: Competition) -> Iterator[str]:
