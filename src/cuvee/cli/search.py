@@ -57,10 +57,10 @@ def run(
     from cuvee.cli.progress import shown_progress
     from cuvee.report.template import check_installed
     from cuvee.search.run import search
-    from cuvee.search.space import read_space
+    from cuvee.submission.searched import space_at_home
 
     check_installed()
-    written = read_space(space)
+    written, texts = space_at_home(space, out)
     with executor_of(workers, ray) as executor:
         report = search(
             written,
@@ -71,6 +71,7 @@ def run(
             fresh=fresh,
             memory_bytes=parse_bytes(memory, "--memory") if memory else None,
             device=device,
+            texts=texts,
             progress=shown_progress(),
             watch=lambda report: write_page(report, out, watch),
         )

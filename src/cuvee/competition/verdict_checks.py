@@ -188,8 +188,14 @@ def _tuning_problems(tuning: Tuning, competition: Competition) -> Iterator[str]:
             yield f"it is tuned by '{name[:80]}', which is no text of the competition"
         if not 0 <= tokens <= LARGEST_COUNT:
             yield f"figures.tuning.texts of '{name[:80]}' is no count that a database keeps"
-    if tuning.tokens != sum(tuning.texts.values()):
-        yield "figures.tuning.tokens are not those of its texts"
+    searched = 0
+    if tuning.search is not None:
+        searched = tuning.search.tokens
+        counts = (tuning.search.tokens, tuning.search.items, tuning.search.candidates)
+        if not all(0 <= count <= LARGEST_COUNT for count in counts) or not tuning.search.seconds >= 0:
+            yield "figures.tuning.search has counts that a database does not keep"
+    if tuning.tokens != sum(tuning.texts.values()) + searched:
+        yield "figures.tuning.tokens are not those of its texts and its search"
 
 
 def _bond_problems(connection: Connection, run: Row[Any], verdict: Verdict) -> Iterator[str]:

@@ -104,6 +104,17 @@ class Journal:
         """Return the blocks that a candidate has answered, in order."""
         return tuple(Block(**line) for line in _lines(self._file(part, number)))
 
+    def cost(self) -> tuple[int, int]:
+        """Return how many items were answered and how many tokens that took, in all parts."""
+        items = tokens = 0
+        for part in PARTS:
+            for file in sorted((self.folder / part).glob("*.jsonl")):
+                for line in _lines(file):
+                    block = Block(**line)
+                    items += sum(len(scores) for scores in block.scores.values())
+                    tokens += block.tokens
+        return items, tokens
+
     def asked(self, candidate: Candidate) -> None:
         """Note a candidate before anything of it is computed."""
         _append(self.folder / CANDIDATES, {"event": "asked", **asdict(candidate)})

@@ -175,6 +175,11 @@ class Race:
         self._take_up()
 
     @property
+    def outcomes(self) -> list[Outcome]:
+        """The outcomes of all candidates that have ended."""
+        return [measured.outcome for measured in self.done.values()]
+
+    @property
     def items(self) -> int:
         """How many items have been answered, unfinished candidates included."""
         finished = sum(measured.outcome.items for measured in self.done.values())

@@ -7,7 +7,7 @@ then the model into which later recipes of that form are merged, by the same pla
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,6 +55,29 @@ ITEMS_COMPARED = 25
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """Where models and texts are, by the words that recipes have for them; no `places` where names lead there.
+
+    With `places` no model is searched anywhere else, and no hub is asked.
+    """
+
+    places: Mapping[str, Path] | None = None
+    texts: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def hub(self) -> Hub:
+        return Hub(offline=self.places is not None)
+
+    def name_of(self, reference: str) -> str:
+        """Return what a model is called where it is."""
+        if self.places is None:
+            return reference
+        model = parse_reference(reference)
+        adapter = f"+{self.places[f'+{model.adapter_text}']}" if model.adapter else ""
+        return f"{self.places[reference]}{adapter}"
+
+
+@dataclass(frozen=True)
 class Setup:
     """The parts of a resident model: references and paths only, so that it can be sent to another process.
 
@@ -64,6 +87,7 @@ class Setup:
     - `threads`: how many workers merge.
     - `device`: where the network is, and `dtype` the numbers that it computes in.
     - `prompt`: keys of a prompt that count in place of the tasks' own; None for those of each recipe.
+    - `elsewhere`: where models and texts are that are not where their names lead.
     """
 
     models: tuple[str, ...]
@@ -73,6 +97,7 @@ class Setup:
     device: Device = "auto"
     dtype: Dtype = "float32"
     prompt: Mapping[str, Any] | None = None
+    elsewhere: Elsewhere = Elsewhere()
 
     def loaded_tasks(self) -> list[Task]:
         """Read the tasks. Raises EvaluationError."""
@@ -83,7 +108,8 @@ class Setup:
 class Measured:
     """The scores of a candidate: the main metric of each item, in the order in which items were asked for, by task.
 
-    `digest` is that of the merged weights, `tokens` were read and written, `seconds` went by in merging and answering.
+    `digest` is that of the merged weights. `tokens` were read and written, those of the texts by which the merge was
+    aligned for this measure with them; `seconds` went by in merging and answering.
     """
 
     scores: Mapping[str, list[float]]
@@ -108,12 +134,15 @@ class Resident:
         device: Device = "auto",
         dtype: Dtype = "float32",
         prompt: Mapping[str, Any] | None = None,
+        elsewhere: Elsewhere = Elsewhere(),
     ) -> None:
         """Open the models, downloading files that the cache lacks. Raises CuveeError."""
         self.notes: list[str] = []
         self.digest = ""
         """Of the weights that are merged at present; "" before the first."""
-        self._hub = Hub()
+        self._elsewhere = elsewhere
+        self._hub = elsewhere.hub
+        self._tokens_of_texts = 0
         self._held = HeldModels(memory_bytes)
         self._changes = KnownChanges()
         self._threads = threads
@@ -130,7 +159,8 @@ class Resident:
         self._model: LanguageModel | None = None
         self._renewed = 0
         for reference in models:
-            self._held.hold(parse_reference(reference), model_to_read(reference, self._hub, Silent()))
+            source = model_to_read(elsewhere.name_of(reference), self._hub, Silent())
+            self._held.hold(parse_reference(reference), source)
 
     @property
     def model(self) -> LanguageModel:
@@ -172,6 +202,8 @@ class Resident:
             answers = answered(model, tasks, items)
         scores = {name: self._scores(self._tasks[name], ids, answers[name]) for name, ids in items.items()}
         tokens = sum(each.tokens for by_id in answers.values() for each in by_id.values())
+        tokens += self._tokens_of_texts
+        self._tokens_of_texts = 0
         return Measured(scores, tokens, time.perf_counter() - started, self.digest)
 
     def check_on_disk(self, recipe_text: str, items: Items | None = None) -> None:
@@ -190,6 +222,7 @@ class Resident:
             device=self._device,
             dtype=self._dtype,
             prompt=self._prompt,
+            elsewhere=self._elsewhere,
         )
         other._load(stages_from_text(recipe_text))
         other._applied = recipe_text
@@ -218,7 +251,8 @@ class Resident:
 
     def _planned(self, recipe: Recipe) -> Plan:
         """Plan a recipe over the models that are held."""
-        plan = fetched(make_plan(recipe, hub=self._hub), Path("unwritten"), Silent(), overwrite=False)
+        planned = make_plan(recipe, places=self._elsewhere.places, hub=self._hub)
+        plan = fetched(planned, Path("unwritten"), Silent(), overwrite=False)
         pairs = zip(plan.models, plan.sources, strict=True)
         return replace(plan, sources=tuple(self._held.hold(model, source) for model, source in pairs))
 
@@ -256,7 +290,8 @@ class Resident:
         with TemporaryDirectory(prefix="cuvee-search-") as folder:
             out = Path(folder) / "merged"
             if recipes[-1].align is None:
-                self.digest = merge_stages(recipes, out, hub=self._hub, threads=self._threads).digest
+                places = self._elsewhere.places
+                self.digest = merge_stages(recipes, out, places=places, hub=self._hub, threads=self._threads).digest
             else:
                 self.digest = self._merge_aligned(recipes, out)
             model = load_model(out, device=self._device, dtype=self._dtype)
@@ -268,7 +303,12 @@ class Resident:
         if len(recipes) > 1:
             message = f"'align' is for a recipe of one stage, and this has {len(recipes)}"
             raise SearchError(message, hint="merge the earlier stages first, and search over the last one")
-        return str(merge_aligned(recipes[0], out, hub=self._hub, threads=self._threads).result.digest)
+        own = self._elsewhere
+        aligned = merge_aligned(
+            recipes[0], out, texts=own.texts, places=own.places, hub=self._hub, threads=self._threads
+        )
+        self._tokens_of_texts = sum(figures.tokens for figures in aligned.texts)
+        return str(aligned.result.digest)
 
     def _learn_places(self, plan: Plan, form: str) -> None:
         """Find where tensors lie in the network that was just loaded, and see that its numbers are there."""
@@ -383,6 +423,7 @@ def resident_of(setup: Setup) -> Resident:
         device=setup.device,
         dtype=setup.dtype,
         prompt=setup.prompt,
+        elsewhere=setup.elsewhere,
     )
     _resident = (setup, resident)
     return resident

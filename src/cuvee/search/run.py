@@ -24,6 +24,9 @@ from cuvee.search.split import blocks
 ANCHORS_CHOSEN = 2
 """So many of the best parents, and of the best defaults, answer the items to choose by."""
 
+MOST_REPORTED = 4
+"""The winner, the runner-up, the best parent and the best default answer the items to report on."""
+
 SILENT: Progress = Silent()
 
 
@@ -35,22 +38,44 @@ def search(
     folder: Path,
     budget: Budget,
     fresh: bool = False,
+    most_tokens: int | None = None,
     memory_bytes: int | None = None,
     device: str = "auto",
+    places: Mapping[str, Path] | None = None,
+    texts: Mapping[str, Path] | None = None,
     progress: Progress = SILENT,
     watch: Callable[[SearchReport], None] = lambda report: None,
 ) -> SearchReport:
     """Search a space, and write journal, report and best recipe to `out`; go on with an interrupted search there.
 
-    `folder` is where files named by the space lie. `watch` gets a report now and then while the search runs. Raises
-    RecipeError for a space that nothing can be made of, and SearchError where nothing could be measured.
+    `folder` is where files named by the space lie. With `most_tokens` the whole search takes no more of them, whatever
+    the budget; more than one slot may take a few more. `places` and `texts` are where models and texts are by the
+    space's words for them; with `places` no model is searched anywhere else. `watch` gets a report now and then while
+    the search runs. Raises RecipeError for a space that nothing can be made of, and SearchError where nothing could be
+    measured.
     """
     setting = setting_of(space)
-    journal = open_journal(out, head_of(space, setting), fresh=fresh)
+    journal = open_journal(out, head_of(space, setting, places), fresh=fresh)
     models = (space.base_model, *(model.model for model in space.models))
-    slots = Slots(executor, models, setting.references, memory_bytes, device, space.evaluation_dtype)
+    elsewhere = None
+    if places is not None or texts:
+        from cuvee.search.resident import Elsewhere
+
+        elsewhere = Elsewhere(places, texts or {})
+    slots = Slots(executor, models, setting.references, memory_bytes, device, space.evaluation_dtype, elsewhere)
     proposer = Arms(space, folder)
-    return run(space, setting, journal, slots, proposer, budget=budget, progress=progress, watch=watch)
+    clock = Clock(budget, most_tokens, _items_after(space, setting))
+    return run(space, setting, journal, slots, proposer, clock=clock, progress=progress, watch=watch)
+
+
+def _items_after(space: WrittenSpace, setting: Setting) -> int:
+    """Return how many items are answered after the race at the most: to choose by, and to report on."""
+    select, report = setting.parts.select, setting.parts.report
+    finalists = space.select.top + 2 * ANCHORS_CHOSEN
+    if setting.objectives:
+        finalists += space.select.top
+    chosen = finalists * sum(map(len, select.values()))
+    return chosen + MOST_REPORTED * sum(map(len, report.values()))
 
 
 def run(
@@ -60,13 +85,12 @@ def run(
     slots: Slots,
     proposer: Proposer,
     *,
-    budget: Budget,
+    clock: Clock,
     progress: Progress,
     watch: Callable[[SearchReport], None],
 ) -> SearchReport:
     """Race the candidates of a proposer, choose, report."""
-    clock = Clock(budget)
-    shown = Shown(space, setting, journal.folder, Bar(clock, progress), slots.slots, watch)
+    shown = Shown(space, setting, journal, Bar(clock, progress), slots.slots, watch)
     race = Race(
         blocks(setting.parts.search, block=space.items.block, seed=space.seed),
         setting.weights,
@@ -91,8 +115,9 @@ def run(
     choice, selected, spread = _chosen(space, setting, journal, slots, race, progress)
     if choice is None:
         shown.write(race, "interrupted")
+        most = "" if clock.most_tokens is None else f" and at most {clock.most_tokens:,} tokens"
         raise SearchError(
-            f"the budget, {budget.text}, was used up before a candidate beside the anchors was measured",
+            f"the budget, {clock.budget.text}{most}, was used up before a candidate beside the anchors was measured",
             where=str(journal.folder),
             hint="run the search again with a larger --budget: it goes on from there",
         )

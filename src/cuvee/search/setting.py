@@ -147,12 +147,13 @@ def _private_reference(reference: str) -> str:
     return str(path.with_name(path.stem + PRIVATE + path.suffix))
 
 
-def head_of(space: WrittenSpace, setting: Setting) -> dict[str, Any]:
-    """Return the inputs that must not change while a search goes on."""
+def head_of(space: WrittenSpace, setting: Setting, places: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """Return the inputs that must not change while a search goes on. `make_plan` describes `places`."""
     from cuvee.engine.identity import inputs_of
     from cuvee.plan import make_plan
 
-    plan = make_plan(recipe_from_text(scaled_recipe(space, 1.0)), hub=Hub())
+    hub = Hub(offline=places is not None)
+    plan = make_plan(recipe_from_text(scaled_recipe(space, 1.0)), places=places, hub=hub)
     written = space.model_dump(mode="json")
     del written["budget"]  # a search may go on for longer
     texts = {model.text: _file_digest(model.text) for model in space.models if model.text is not None}
@@ -172,10 +173,13 @@ def _file_digest(name: str) -> str:
 
 
 class Clock:
-    """Says how much of a budget is gone. State: when this process began, and the cost of earlier processes."""
+    """Says how much of a budget is gone. State: when this process began, and the cost of earlier processes.
 
-    def __init__(self, budget: Budget) -> None:
-        self.budget = budget
+    With `most_tokens` a race ends in time for the measures after it, of `items_after` items, to stay within them.
+    """
+
+    def __init__(self, budget: Budget, most_tokens: int | None = None, items_after: int = 0) -> None:
+        self.budget, self.most_tokens, self.items_after = budget, most_tokens, items_after
         self.before = 0.0
         self.started = time.monotonic()
 
@@ -184,6 +188,17 @@ class Clock:
         return self.before + time.monotonic() - self.started
 
     def spent(self, race: Race) -> float:
+        share = self._share(race)
+        if self.most_tokens is None:
+            return share
+        return max(share, (race.tokens + self._tokens_after(race)) / self.most_tokens)
+
+    def _tokens_after(self, race: Race) -> float:
+        """Return what a next candidate and all measures after the race take if each item is as long as the longest."""
+        longest = max((each.tokens / each.items for each in race.outcomes if each.items), default=0.0)
+        return longest * (race.whole + self.items_after)
+
+    def _share(self, race: Race) -> float:
         if self.budget.unit == "candidates":
             return race.items / (race.whole * self.budget.amount)
         if self.budget.unit == "tokens":

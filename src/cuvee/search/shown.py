@@ -12,7 +12,7 @@ from cuvee.search import space
 from cuvee.search.choice import AnchorKind, Choice
 from cuvee.search.front import Front
 from cuvee.search.importance import importance
-from cuvee.search.journal import FRONT
+from cuvee.search.journal import FRONT, Journal
 from cuvee.search.race import Race, Raced
 from cuvee.search.racing import Scores, weighted_mean
 from cuvee.search.report import Candidate, Cost, Curve, Dimension, Phase, SearchReport, TaskItems, write_report
@@ -48,7 +48,7 @@ class Shown:
 
     space: WrittenSpace
     setting: Setting
-    folder: Path
+    journal: Journal
     bar: Bar
     workers: int
     watch: Callable[[SearchReport], None]
@@ -72,10 +72,11 @@ class Shown:
         """Write `report.json`, `best.yaml`, and a recipe for each point of a front."""
         report = self.report(race, phase, choice, selected or {})
         report = replace(report, front=front, importance=self._importance(race, choice))
-        write_report(report, self.folder)
-        _write_front(front, race, self.folder / FRONT)
+        folder = self.journal.folder
+        write_report(report, folder)
+        _write_front(front, race, folder / FRONT)
         if report.recipe:
-            (self.folder / BEST).write_text(report.recipe, encoding="utf-8")
+            (folder / BEST).write_text(report.recipe, encoding="utf-8")
         self.watch(report)
         return report
 
@@ -88,6 +89,7 @@ class Shown:
     ) -> SearchReport:
         """Return the report at this moment."""
         best = race.incumbent if choice is None else named(race, choice.winner)
+        items, tokens = (race.items, race.tokens) if choice is None else self.journal.cost()
         arms = arms_of(self.space)
         return SearchReport(
             title=f"Search over {', '.join(arm.method for arm in arms)}",
@@ -101,7 +103,7 @@ class Shown:
             evaluation_dtype=self.space.evaluation_dtype,
             dimensions=_dimensions(arms, best),
             candidates=tuple(self._candidates(race, selected or {})),
-            cost=Cost(race.items, race.tokens, self.bar.clock.seconds, self.workers),
+            cost=Cost(items, tokens, self.bar.clock.seconds, self.workers),
             recipe="" if best is None else _recipe_text(best, choice),
             choice=choice,
             curves=() if best is None else tuple(_curves(self.space, best)),

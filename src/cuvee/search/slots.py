@@ -23,13 +23,21 @@ class Slots:
     memory_bytes: int | None = None
     device: Any = "auto"
     dtype: Dtype = "float32"
+    elsewhere: Any = None
     _setup: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        from cuvee.search.resident import DEFAULT_MEMORY, Setup
+        from cuvee.search.resident import DEFAULT_MEMORY, Elsewhere, Setup
 
         memory = self.memory_bytes or DEFAULT_MEMORY
-        self._setup = Setup(self.models, self.tasks, memory_bytes=memory, device=self.device, dtype=self.dtype)
+        self._setup = Setup(
+            self.models,
+            self.tasks,
+            memory_bytes=memory,
+            device=self.device,
+            dtype=self.dtype,
+            elsewhere=self.elsewhere or Elsewhere(),
+        )
 
     @property
     def slots(self) -> int:

@@ -265,8 +265,8 @@ def read_space(file: Path) -> WrittenSpace:
     return parse_space(text, folder=file.parent, where=str(file))
 
 
-def parse_space(text: str, *, folder: Path, where: str) -> WrittenSpace:
-    """Read a space from a string; models and files of it are looked up in `folder`."""
+def parse_space(text: str, *, folder: Path | None, where: str) -> WrittenSpace:
+    """Read a space from a string; models and files of it are looked up in `folder`, or stay as they are written."""
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -277,7 +277,7 @@ def parse_space(text: str, *, folder: Path, where: str) -> WrittenSpace:
         space = WrittenSpace.model_validate(document)
     except ValidationError as error:
         raise RecipeError(_problems(error), where=where) from error
-    return _checked(_located(space, folder), where)
+    return _checked(space if folder is None else _located(space, folder), where)
 
 
 def family_space(

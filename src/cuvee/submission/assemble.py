@@ -16,13 +16,14 @@ from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.reference import parse_reference
+from cuvee.submission.asked import load_asked
 from cuvee.submission.claim import Claim, claim_weights
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence
 from cuvee.submission.gather import gather
 from cuvee.submission.inside import PLUGIN, install_plugin
 from cuvee.submission.leaks import refuse_leaks
-from cuvee.submission.lock import Lock, code_digest, lock_model, make_lock, task_digests
+from cuvee.submission.lock import Lock, code_digest, lock_asked, lock_model, make_lock, task_digests
 from cuvee.submission.pack import CLAIM, LOCK, PLUGIN_FOLDER, PROGRAM_FOLDER, RECIPE, canonical_json, make_archive
 from cuvee.submission.rules import check_rules
 from cuvee.submission.verdict import Finding
@@ -59,7 +60,7 @@ def lock_entry(entry: Entry, competition: Competition | None, hub: Hub, progress
     if entry.recipe is None:
         raise RecipeError("expected a recipe, or a program with its models")
     if entry.method_file is None:
-        return make_lock(load_stages(entry.recipe), competition, hub=hub, progress=progress)
+        return lock_asked(load_asked(entry.recipe), competition, hub=hub, progress=progress)
     with _known(entry.method_file):
         lock = make_lock(load_stages(entry.recipe), competition, hub=hub, progress=progress)
     return replace(lock, method=hashlib.sha256(entry.method_file.read_bytes()).hexdigest())

@@ -6,8 +6,8 @@ The merge of a submission with code and the questions never meet: the second job
 import json
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,14 @@ from cuvee.submission.verdict import Reason
 MEMORY_SHARE = 0.6
 """Of the memory that may be taken, the part that a merge plans its buffers with."""
 
+MODELS_SHARE = 0.3
+"""Of the memory that may be taken, the part in which a search holds models; beside them are a network and a merge."""
+
 MAIN = "main.py"
 """A program's first file. It is told the order's file and writes a model's folder, MERGED, to the order's output."""
 
-MERGE, EVALUATION = "merge", "evaluation"
-"""Folders in the work folder that the two jobs write to. They may be there, empty and of limited size."""
+SEARCH, MERGE, EVALUATION = "search", "merge", "evaluation"
+"""Folders in the work folder that jobs write to. They may be there, empty and of limited size."""
 
 AUTHORS, INPUTS, FULL = 2, 3, 75
 MOST_FILES = 2000
@@ -82,6 +85,15 @@ class Built:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The recipe that a search has found, and how many tokens, items and candidates that took."""
+
+    recipe: str
+    counts: Mapping[str, int]
+    ended: Ended
+
+
+@dataclass(frozen=True)
 class Answered:
     """The folder with the answers that came out of the sandbox."""
 
@@ -90,14 +102,54 @@ class Answered:
 
 
 @contextmanager
-def limited_work(workdir: Path, disk_bytes: int) -> Iterator[None]:
-    """Make the folders that the two jobs write to, of limited size where this machine can. Raises PlatformError."""
+def limited_work(workdir: Path, disk_bytes: int, names: Sequence[str] = (MERGE, EVALUATION)) -> Iterator[None]:
+    """Make the folders that jobs write to, of limited size where this machine can. Raises PlatformError."""
     mount = look_at_scratch(workdir).mount
-    with (
-        limited_folder(workdir / MERGE, disk_bytes, mount=mount),
-        limited_folder(workdir / EVALUATION, disk_bytes, mount=mount),
-    ):
+    with ExitStack() as folders:
+        for name in names:
+            folders.enter_context(limited_folder(workdir / name, disk_bytes, mount=mount))
         yield
+
+
+def search_inside(
+    submission: Submission,
+    models: Mapping[str, Path],
+    texts: Mapping[str, Path],
+    tasks: Mapping[str, Path],
+    most_tokens: int,
+    sandbox: Sandbox,
+    limits: Limits,
+    workdir: Path,
+    progress: Progress,
+) -> Found:
+    """Search a submission's space in a sandbox, by the competition's texts and within so many tokens.
+
+    `tasks` are files of tasks, beside their data, that the texts have become.
+
+    Raises Rejection, Unclear, or PlatformError for faults of ours.
+    """
+    given, out = workdir / "space", workdir / SEARCH
+    out.mkdir(parents=True, exist_ok=True)
+    given.mkdir(parents=True)
+    (given / RECIPE).write_bytes(submission.files[RECIPE])
+    order = {
+        "space": str(given / RECIPE),
+        "places": {reference: str(place) for reference, place in models.items()},
+        "texts": {reference: str(place.absolute()) for reference, place in texts.items()},
+        "tasks": {reference: str(place.absolute()) for reference, place in tasks.items()},
+        "output": str(out),
+        "most_tokens": most_tokens,
+        "memory_bytes": int(limits.memory_bytes * MODELS_SHARE),
+    }
+    folders = {place.parent for place in tasks.values()}
+    readable = (given, *models.values(), *texts.values(), *folders)
+    ended, said = _run("search", order, readable, out, sandbox, limits, workdir, progress)
+    _refuse("searching", ended, said, trusted=True)
+    place = out / inside.FOUND
+    if not stat.S_ISREG(os.lstat(place).st_mode) or place.stat().st_size > MOST_JSON_BYTES:
+        raise Unclear("the search gave no recipe", ended.log)
+    counts = {name: count for name, count in said.tokens.items() if count >= 0}
+    return Found(place.read_text(encoding="utf-8"), counts, ended)
 
 
 def merge_inside(

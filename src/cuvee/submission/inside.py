@@ -1,4 +1,4 @@
-"""The program in the sandbox: `python -m cuvee.submission.inside merge|evaluate ORDER`, one of two kinds of work.
+"""The program in the sandbox: `python -m cuvee.submission.inside search|merge|evaluate ORDER`, one kind of work.
 
 The order is a JSON file. Progress goes to standard output as lines of JSON; an error is a line of JSON there,
 and the exit code says whose fault it is, as everywhere.
@@ -15,6 +15,7 @@ from cuvee.errors import CuveeError, MissingExtra, PlatformError, RecipeError
 MERGED = "model"
 ANSWERS = "answers"
 PLUGIN = "submitted"
+FOUND = "found.yaml"
 
 
 class _Told:
@@ -31,6 +32,41 @@ class _Told:
 
     def finish(self) -> None:
         _say({"finish": True})
+
+
+def search_order(order: Mapping[str, Any]) -> None:
+    """Search a space whose models and texts are at the given places; the best recipe goes to FOUND in the output."""
+    import tempfile
+
+    from cuvee.executor import Here
+    from cuvee.search.run import search
+    from cuvee.search.setting import budget_of
+    from cuvee.submission.asked import asked_by_space
+    from cuvee.submission.searched import space_to_run
+
+    out = Path(order["output"])
+    tempfile.tempdir = str(out)  # candidates that are merged on the disk count there
+    asked = asked_by_space(Path(order["space"]).read_text(encoding="utf-8"), folder=None, source="recipe.yaml")
+    assert asked.space is not None, "the order is for a space"
+    texts = {reference: Path(place) for reference, place in order["texts"].items()}
+    space = space_to_run(asked.space, {reference: Path(place) for reference, place in order["tasks"].items()})
+    with Here() as executor:
+        report = search(
+            space,
+            out / "search",
+            executor,
+            folder=out,
+            budget=budget_of(space.budget),
+            most_tokens=order["most_tokens"],
+            memory_bytes=order["memory_bytes"],
+            device="cpu",
+            places={reference: Path(place) for reference, place in order["places"].items()},
+            texts=texts,
+            progress=_Told(),
+        )
+    (out / FOUND).write_text(report.recipe, encoding="utf-8")
+    counts = {"tokens": report.cost.tokens, "items": report.cost.items, "candidates": len(report.candidates)}
+    _say({"warnings": list(report.warnings), "tokens": counts})
 
 
 def merge_order(order: Mapping[str, Any]) -> None:
@@ -79,7 +115,7 @@ def evaluate_order(order: Mapping[str, Any]) -> None:
     evaluate(order["model"], order["tasks"], out=out, device=order["device"], progress=_Told())
 
 
-ORDERS = {"merge": merge_order, "evaluate": evaluate_order}
+ORDERS = {"search": search_order, "merge": merge_order, "evaluate": evaluate_order}
 
 
 def main(arguments: list[str]) -> int:

@@ -1,28 +1,32 @@
 """Judges a submission: rules, a merge from the leaves, measures, a verdict. The only function that a worker calls."""
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cuvee.api import stages_from_text
 from cuvee.errors import PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.document import read_document
 from cuvee.recipe.recipe import OF_COMPETITION
+from cuvee.submission.asked import METHOD_SEPARATOR, Asked, read_asked
 from cuvee.submission.build import (
-    Answered,
+    EVALUATION,
+    MERGE,
+    SEARCH,
     Built,
+    Found,
     Rejection,
     Unclear,
     answer_inside,
     limited_work,
     merge_inside,
+    search_inside,
 )
 from cuvee.submission.claim import compare_with_claim, read_claim
 from cuvee.submission.cleaned import cleaned
@@ -31,14 +35,15 @@ from cuvee.submission.control import judge_a_parent, whole_model
 from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.likeness import likeness_of
-from cuvee.submission.lock import Lock, leaves, methods_of, read_lock
+from cuvee.submission.lock import Lock, read_lock
 from cuvee.submission.measure import Measured, load_parts, measure
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
-from cuvee.submission.sandbox import Limits, Sandbox, choose_sandbox
+from cuvee.submission.sandbox import Ended, Limits, Sandbox, choose_sandbox
 from cuvee.submission.sandbox.choose import Host
-from cuvee.submission.tuning import hashes_of, places_of
-from cuvee.submission.verdict import Figures, Finding, Reason, Tuning, Verdict
+from cuvee.submission.searched import texts_named, write_tasks
+from cuvee.submission.tuning import places_of
+from cuvee.submission.verdict import Figures, Finding, Reason, Searched, Tuning, Verdict
 
 SILENT: Progress = Silent()
 
@@ -114,6 +119,7 @@ class _Case:
     """A judgement under way: `verdict` holds the findings so far, and is left if it stops.
 
     `folders` holds the file systems that jobs write to, which are gone when it closes. `began` says whether a job did.
+    `asked` is what the recipe or space asks for; None for submissions with code.
     """
 
     submission: Submission
@@ -123,6 +129,7 @@ class _Case:
     verdict: Verdict
     folders: ExitStack = field(default_factory=ExitStack)
     began: bool = False
+    asked: Asked | None = None
 
     def judged(
         self, private_items: Path | None, hub: Hub, sandbox: Sandbox | None, calibration: float | None
@@ -137,15 +144,24 @@ class _Case:
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
         limits = pace.limits(0.0)
-        self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes))
+        names = (SEARCH, MERGE, EVALUATION) if self.asked and self.asked.space else (MERGE, EVALUATION)
+        self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes, names))
         self.began = True
         texts = places_of(tuple(lock.texts), self.competition)
-        built = merge_inside(self.submission, models, sandbox, limits, self.workdir, self.progress, texts=texts)
+        submission, jobs = self.submission, []
+        found = self.searched(models, texts, sandbox, limits)
+        if found is not None:
+            submission = submission.with_recipe(found.recipe)
+            jobs.append(found.ended)
+            limits = pace.limits(*_spent(jobs))
+        built = merge_inside(submission, models, sandbox, limits, self.workdir, self.progress, texts=texts)
+        jobs.append(built.ended)
         self.note_model(built)
-        limits = pace.limits(built.ended.seconds, built.ended.cpu_seconds or 0.0)
+        limits = pace.limits(*_spent(jobs))
         answered = answer_inside(built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress)
         measured = measure(parts, answered.folder)
-        figures = _figures(built, answered, measured, pace, sandbox)
+        jobs.append(answered.ended)
+        figures = _figures(jobs, built, _tuning(built, found), measured, pace, sandbox)
         self.verdict = replace(self.verdict, figures=figures)
         keep_tokens(self.competition.budget, measured.tokens, figures.tuning)
         return replace(
@@ -238,17 +254,36 @@ class _Case:
         return lock
 
     def read_recipe(self, lock: Lock) -> None:
-        stages = stages_from_text(self.submission.recipe_text)
-        digest = stages[-1].digest
-        if digest != lock.recipe or methods_of(stages) != lock.merge_method:
+        asked = read_asked(self.submission.recipe_text, source=RECIPE)
+        if asked.digest != lock.recipe or asked.methods != lock.merge_method:
             raise SubmissionError("the lock is of another recipe", where=LOCK, hint="lock and pack it again")
-        named = {str(model) for model in leaves(stages)}
+        named = {str(model) for model in asked.models}
         if named != {model.reference for model in lock.models}:
             raise SubmissionError("the lock has other models than the recipe", where=LOCK, hint="lock it again")
-        if hashes_of(stages, self.competition).keys() != lock.texts.keys():
+        if asked.hashes(self.competition).keys() != lock.texts.keys():
             raise SubmissionError("the lock has other texts than the recipe", where=LOCK, hint="lock it again")
-        bits = all(registry()[recipe.merge_method].reproducible == "bits" for recipe in stages) and not lock.texts
-        self.verdict = replace(self.verdict, recipe_digest=digest, reproducible="bits" if bits else "tolerance")
+        methods = lock.merge_method.split(METHOD_SEPARATOR)
+        bits = all(registry()[method].reproducible == "bits" for method in methods) and not lock.texts
+        self.verdict = replace(self.verdict, recipe_digest=asked.digest, reproducible="bits" if bits else "tolerance")
+        self.asked = asked
+
+    def searched(
+        self, models: Mapping[str, Path], texts: Mapping[str, Path], sandbox: Sandbox, limits: Limits
+    ) -> Found | None:
+        """Search the submission's space; None for a recipe. What was found is of the space's models and texts."""
+        asked, most = self.asked, self.competition.budget.tuning_tokens
+        if asked is None or asked.space is None or most is None:
+            return None
+        try:
+            tasks = write_tasks(texts_named(asked), self.competition, self.workdir / "tasks")
+        except SubmissionError as error:
+            raise Rejection("recipe", str(error)) from error
+        found = search_inside(self.submission, models, texts, tasks, most, sandbox, limits, self.workdir, self.progress)
+        self.verdict = replace(self.verdict, found_recipe=found.recipe)
+        recipe = read_asked(found.recipe, source="the recipe that was found")
+        if not {*recipe.models} <= {*asked.models} or not {*recipe.uses} <= {*asked.uses}:
+            raise Unclear("the search found a recipe of other models or texts than its space has", found.ended.log)
+        return found
 
     def check(self, lock: Lock, hub: Hub) -> None:
         """Check the rules; a broken rule ends the case."""
@@ -337,31 +372,42 @@ def keep_tokens(budget: Budget, answered: int, tuning: Tuning | None) -> None:
         raise Rejection("tokens", message)
 
 
-def _tuning(built: Built) -> Tuning | None:
-    if not built.tokens:
+def _tuning(built: Built, found: Found | None) -> Tuning | None:
+    if not built.tokens and found is None:
         return None
     texts = {name.removeprefix(OF_COMPETITION): count for name, count in built.tokens.items()}
-    return Tuning(sum(texts.values()), texts)
+    if found is None:
+        return Tuning(sum(texts.values()), texts)
+    counts = {name: found.counts.get(name, 0) for name in ("tokens", "items", "candidates")}
+    search = Searched(**counts, seconds=found.ended.seconds)
+    return Tuning(search.tokens + sum(texts.values()), texts, search)
 
 
-def _figures(built: Built, answered: Answered, measured: Measured, pace: Pace, sandbox: Sandbox) -> Figures:
-    seconds = built.ended.seconds + answered.ended.seconds
-    jobs = (built.ended, answered.ended)
+def _spent(jobs: Sequence[Ended]) -> tuple[float, float]:
+    """Return the seconds that jobs took, by the clock and of processors."""
+    return sum(job.seconds for job in jobs), sum(job.cpu_seconds or 0.0 for job in jobs)
+
+
+def _figures(
+    jobs: Sequence[Ended], built: Built, tuning: Tuning | None, measured: Measured, pace: Pace, sandbox: Sandbox
+) -> Figures:
+    """Return the figures of all jobs, of which the last has answered."""
+    seconds = _spent(jobs)[0]
     cpu_seconds = [job.cpu_seconds for job in jobs if job.cpu_seconds is not None]
     return Figures(
-        merge_seconds=built.ended.seconds,
-        evaluate_seconds=answered.ended.seconds,
+        merge_seconds=_spent(jobs[:-1])[0],
+        evaluate_seconds=jobs[-1].seconds,
         calibration_seconds=pace.calibration_seconds,
         normalised_seconds=seconds / pace.slower,
         peak_memory_bytes=_most([job.peak_memory_bytes for job in jobs]),
-        disk_bytes=max(built.ended.disk_bytes, answered.ended.disk_bytes),
+        disk_bytes=max(job.disk_bytes for job in jobs),
         tokens=measured.tokens,
         parameters=built.parameters,
         sandbox=sandbox.name,
         hardware=this_machine(),
         normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if len(cpu_seconds) == len(jobs) else None,
         held_memory_bytes=_most([job.held_memory_bytes for job in jobs]),
-        tuning=_tuning(built),
+        tuning=tuning,
     )
 
 

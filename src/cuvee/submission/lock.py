@@ -27,12 +27,11 @@ from cuvee.plan.resolve import find_on_hub, place_of
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
+from cuvee.submission.asked import METHOD_SEPARATOR, Asked, asked_by_stages
 from cuvee.submission.competition import Competition
 from cuvee.submission.sandbox.runtime import PACKAGE
-from cuvee.submission.tuning import hashes_of
 from cuvee.version import __version__
 
-METHOD_SEPARATOR = "+"
 CARDS = ("README.md", "LICENSE")
 MOST_MODELS = 200
 MOST_FILES = 2000
@@ -119,36 +118,32 @@ def make_lock(
 ) -> Lock:
     """Pin all models of a recipe, or of the stages of a recipe. Hashes of large files are asked of the hub; those of
     folders are computed. Raises SubmissionError for texts and statistics that are not the competition's."""
-    hub = hub or Hub()
     stages = (recipe,) if isinstance(recipe, Recipe) else tuple(recipe)
-    hashes_of(stages, competition)
-    models = tuple(lock_model(model, stages[0].folder, hub, progress or Silent()) for model in leaves(stages))
-    return lock_of(stages, models, competition)
+    return lock_asked(asked_by_stages(stages), competition, hub=hub, progress=progress)
 
 
-def lock_of(stages: Sequence[Recipe], models: tuple[LockedModel, ...], competition: Competition | None) -> Lock:
-    """Return the lock of stages whose models are pinned. Raises SubmissionError for texts of the author's own."""
+def lock_asked(
+    asked: Asked, competition: Competition | None, *, hub: Hub | None = None, progress: Progress | None = None
+) -> Lock:
+    """Pin all models of what is asked. Raises like `make_lock`."""
+    hub = hub or Hub()
+    asked.hashes(competition)
+    models = tuple(lock_model(model, asked.folder, hub, progress or Silent()) for model in asked.models)
+    return lock_of(asked, models, competition)
+
+
+def lock_of(asked: Asked, models: tuple[LockedModel, ...], competition: Competition | None) -> Lock:
+    """Return the lock of what is asked, whose models are pinned. Raises SubmissionError for texts of the author's."""
     return Lock(
-        recipe=stages[-1].digest,
-        merge_method=methods_of(stages),
-        method=method_digest(methods_of(stages)),
+        recipe=asked.digest,
+        merge_method=asked.methods,
+        method=method_digest(asked.methods),
         code=code_digest(),
         cuvee=__version__,
         tasks=task_digests(competition) if competition else {},
         models=models,
-        texts=hashes_of(stages, competition),
+        texts=asked.hashes(competition),
     )
-
-
-def leaves(stages: Sequence[Recipe]) -> tuple[ModelRef, ...]:
-    """Return the models that stages start from: all that they name but one another."""
-    named = [model for recipe in stages for model in recipe.models() if str(model) not in recipe.stages]
-    return tuple(dict.fromkeys(named))
-
-
-def methods_of(stages: Sequence[Recipe]) -> str:
-    """Return the merge methods of stages, in order, joined by "+"."""
-    return METHOD_SEPARATOR.join(dict.fromkeys(recipe.merge_method for recipe in stages))
 
 
 def read_lock(content: Any, where: str) -> Lock:

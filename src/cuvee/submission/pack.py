@@ -1,7 +1,7 @@
 """Submissions as archives: a manifest that names every file by its SHA-256, the recipe, the lock, and further files.
 
 submission.json   the manifest; its own SHA-256 is the submission's digest
-recipe.yaml       the recipe as written
+recipe.yaml       the recipe as written, or a search space
 lock.json         every model at a commit, with sizes and hashes of its files
 claim.json        the participant's measurements: weights, predictions and scores (optional)
 method/NAME.py    the participant's merge method (tier plugin)
@@ -11,7 +11,7 @@ program/...       the participant's program (tier program)
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any
@@ -76,6 +76,10 @@ class Submission:
     def lock(self) -> Any:
         """The lock as plain data."""
         return strict_json(self.files[LOCK], LOCK)
+
+    def with_recipe(self, text: str) -> "Submission":
+        """Return the same submission with a recipe in the place of the search space that it was found in."""
+        return replace(self, files={**self.files, RECIPE: text.encode()})
 
     @property
     def plugin(self) -> str | None:

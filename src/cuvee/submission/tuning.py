@@ -19,7 +19,7 @@ KEYS = ("text", "statistics")
 
 @dataclass(frozen=True)
 class Use:
-    """A model of a recipe, and what it names under `text` or `statistics`."""
+    """A model of a recipe, and what it names under `text` or `statistics`; or a space, and what it has as a task."""
 
     model: str
     key: str
@@ -53,16 +53,11 @@ def texts_of(stages: Sequence[Recipe]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def hashes_of(stages: Sequence[Recipe], competition: Competition | None) -> dict[str, str]:
-    """Return the SHA-256 of each text that stages name, by its name.
+def hashes_of(uses: Sequence[Use], competition: Competition | None, where: str | None = None) -> dict[str, str]:
+    """Return the SHA-256 of each text that is used, by its name.
 
     Raises SubmissionError for files of the author's own, which no judge has, and for texts that are not there.
     """
-    return hashes_of_uses(uses_of(stages), competition, stages[-1].source)
-
-
-def hashes_of_uses(uses: Sequence[Use], competition: Competition | None, where: str | None = None) -> dict[str, str]:
-    """Return the SHA-256 of each text that is used, by its name. Raises SubmissionError like `hashes_of`."""
     known = {text.name: text.sha256 for text in competition.calibration} if competition is not None else {}
     hashes, problems = {}, []
     for use in uses:
@@ -78,6 +73,8 @@ def hashes_of_uses(uses: Sequence[Use], competition: Competition | None, where: 
 def _unknown(use: Use) -> str:
     if use.text is not None:
         return f"'{use.key}' of {use.model}: the competition has no text '{use.text}'"
+    if use.key == "tasks":
+        return f"'{use.reference}' under 'tasks' is none of the competition's texts, and a judge searches by no other"
     if use.key == "statistics":
         return f"'statistics' of {use.model} lie in a folder of yours, which no judge has"
     return f"'text' of {use.model} is a file of yours, which no judge has"
@@ -88,7 +85,7 @@ def _instead(use: Use, known: Mapping[str, str]) -> str:
         return "the competition hands out no texts: use a method that needs none"
     guess = closest(use.text or Path(use.reference).stem, list(known))
     if guess is not None:
-        return f"did you mean '{use.key}: {OF_COMPETITION}{guess}'?"
+        return f"did you mean '{OF_COMPETITION}{guess}'?"
     return f"its texts: {', '.join(OF_COMPETITION + name for name in known)}"
 
 
@@ -123,16 +120,21 @@ def texts_near(stages: Sequence[Recipe]) -> dict[str, Path]:
     names = texts_of(stages)
     if not names:
         return {}
-    file = _file_near(stages[-1].folder)
-    if file is None:
-        message = f"'{OF_COMPETITION}{names[0]}' is a text of a competition"
-        raise RecipeError(message, where=stages[-1].source, hint=ONLY_IN_COMPETITION)
-    competition = load_competition(file)
+    competition = competition_near(stages[-1].folder, names[0], stages[-1].source)
     known = {text.name: text.sha256 for text in competition.calibration}
     for use in uses_of(stages):
         if use.text is not None and use.text not in known:
             raise RecipeError(_unknown(use), where=stages[-1].source, hint=_instead(use, known))
     return places_of(names, competition)
+
+
+def competition_near(folder: Path | None, text: str, source: str | None) -> Competition:
+    """Return the competition that a folder or the current one lies in. Raises RecipeError that names a text of it."""
+    file = _file_near(folder)
+    if file is None:
+        message = f"'{OF_COMPETITION}{text}' is a text of a competition"
+        raise RecipeError(message, where=source, hint=ONLY_IN_COMPETITION)
+    return load_competition(file)
 
 
 def _file_near(folder: Path | None) -> Path | None:

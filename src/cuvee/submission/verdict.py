@@ -95,10 +95,22 @@ class Hardware:
 @_strict
 @dataclass(frozen=True)
 class Tuning:
-    """What was read to tune a recipe: tokens of each of the competition's texts, by name, or in a search in all."""
+    """What was read to tune a recipe: tokens in all, of each of the competition's texts by name, and by a search."""
 
     tokens: int
     texts: Mapping[str, int]
+    search: "Searched | None" = None
+
+
+@_strict
+@dataclass(frozen=True)
+class Searched:
+    """What a search took: tokens and items through the models, candidates, seconds by the clock."""
+
+    tokens: int
+    items: int
+    candidates: int
+    seconds: float
 
 
 @_strict
@@ -159,6 +171,7 @@ class PublicVerdict:
     findings: tuple[Finding, ...] = ()
     evidence: Evidence | None = None
     recipe_digest: str | None = None
+    found_recipe: str | None = None
     weights_digest: str | None = None
     reproducible: Literal["bits", "tolerance"] | None = None
     predictions_digest: str | None = None
@@ -180,7 +193,8 @@ class PublicVerdict:
 @dataclass(frozen=True)
 class Verdict:
     """All findings of a judge. `submission` and `competition_digest` name the entry; `predictions_digest` that of the
-    answers to the public parts. Of a submission that is not accepted the unknown fields are None."""
+    answers to the public parts. `found_recipe` is the recipe that was found in a search space. Of a submission that is
+    not accepted the unknown fields are None."""
 
     outcome: Outcome
     submission: str
@@ -192,6 +206,7 @@ class Verdict:
     findings: tuple[Finding, ...] = ()
     evidence: Evidence | None = None
     recipe_digest: str | None = None
+    found_recipe: str | None = None
     weights_digest: str | None = None
     reproducible: Literal["bits", "tolerance"] | None = None
     predictions_digest: str | None = None

@@ -6,24 +6,22 @@ stranger writes is opened, and their SHA-256 come from `competition.yaml`.
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cuvee.api import stages_from_text
 from cuvee.errors import CuveeError, RecipeError, SubmissionError, closest, several
-from cuvee.recipe.document import read_documents
-from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.submission.asked import Asked, read_asked
 from cuvee.submission.competition import Competition, Model
 from cuvee.submission.evidence import Evidence, ModelFacts
 from cuvee.submission.facts import competition_facts
 from cuvee.submission.gather import text_facts
 from cuvee.submission.leaks import refuse_leaks
-from cuvee.submission.lock import CARDS, Lock, LockedFile, LockedModel, leaves, lock_of, methods_of
+from cuvee.submission.lock import CARDS, Lock, LockedFile, LockedModel, lock_of
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.rules import check_rules
-from cuvee.submission.tuning import hashes_of, hashes_of_uses, uses_of
+from cuvee.submission.tuning import hashes_of
 from cuvee.submission.verdict import Finding
 
 MOST_CHARACTERS = 32_000
@@ -72,39 +70,37 @@ class WrittenRecipes:
     def check(self, text: str) -> Check:
         """Check a recipe against the language and the competition's rules. Raises nothing for what an author does."""
         try:
-            stages = self._read(text)
-            models = self._models(stages, text)
-            self._texts(stages, text)
+            asked = self._read(text)
+            models = self._models(asked, text)
+            self._texts(asked, text)
         except CuveeError as error:
             return Check("", (), (), _problems(error))
-        findings = check_rules(self._competition.rules, self._evidence(stages, models, text))
+        findings = check_rules(self._competition.rules, self._evidence(asked, models))
         problems = tuple(_broken(finding, text) for finding in findings if finding.outcome == "fail")
-        return Check(methods_of(stages), tuple(models), findings, problems)
+        return Check(asked.methods, tuple(models), findings, problems)
 
     def pack(self, text: str, title: str) -> bytes:
         """Lock a recipe and pack it, to the bytes that `cuvee submission pack` would make. Raises CuveeError."""
         check = self.check(text)
         if check.problems:
             raise several([_error(problem) for problem in check.problems])
-        stages = self._read(text)
-        lock = self._locked(stages, text)
+        lock = self._locked(self._read(text), text)
         files = {RECIPE: text.encode(), LOCK: canonical_json(lock.to_json())}
         refuse_leaks(files)
         return make_archive(title, "recipe", self._competition.name, files)
 
-    def _read(self, text: str) -> tuple[Recipe, ...]:
+    def _read(self, text: str) -> Asked:
         if len(text) > MOST_CHARACTERS:
             message = f"the recipe has {len(text)} characters, and {MOST_CHARACTERS} are read here"
             raise RecipeError(message, hint="send it from a terminal: cuvee submission send RECIPE")
         if "\0" in text:
             raise RecipeError("the recipe holds a zero byte")
-        stages = stages_from_text(text + "\n" if not text.endswith("\n") else text)
-        return tuple(replace(stage, source=RECIPE) for stage in stages)
+        return read_asked(text if text.endswith("\n") else f"{text}\n", source=RECIPE)
 
-    def _models(self, stages: Sequence[Recipe], text: str) -> dict[str, tuple[Model, Model | None]]:
+    def _models(self, asked: Asked, text: str) -> dict[str, tuple[Model, Model | None]]:
         """Return the competition's models that a recipe names, by its references. Raises RecipeError for others."""
         found, unknown = {}, []
-        for reference in leaves(stages):
+        for reference in asked.models:
             try:
                 found[str(reference)] = self._named(reference)
             except RecipeError as error:
@@ -114,17 +110,18 @@ class WrittenRecipes:
             raise several(unknown)
         return found
 
-    def _texts(self, stages: Sequence[Recipe], text: str) -> None:
+    def _texts(self, asked: Asked, text: str) -> None:
         """Raise RecipeError for each text that a recipe names and the competition does not have."""
         unknown = []
-        for use in uses_of(stages):
+        for use in asked.uses:
             try:
-                hashes_of_uses((use,), self._competition)
+                hashes_of((use,), self._competition)
             except SubmissionError as error:
                 line = line_of(text, use.reference)
                 unknown.append(RecipeError(error.message, where=f"{RECIPE}:{line}" if line else None, hint=error.hint))
         if unknown:
             raise several(unknown)
+        asked.hashes(self._competition)
 
     def _named(self, reference: ModelRef) -> tuple[Model, Model | None]:
         if reference.revision or reference.adapter_revision:
@@ -146,9 +143,7 @@ class WrittenRecipes:
             hint = f"{hint}; a model of a hub: {ELSEWHERE}" if names else ELSEWHERE
         raise RecipeError(f"'{path}' is not one of the competition's models", hint=hint)
 
-    def _evidence(
-        self, stages: Sequence[Recipe], models: Mapping[str, tuple[Model, Model | None]], text: str
-    ) -> Evidence:
+    def _evidence(self, asked: Asked, models: Mapping[str, tuple[Model, Model | None]]) -> Evidence:
         facts = []
         for reference, (model, adapter) in models.items():
             own = replace(self._known(model), reference=reference)
@@ -156,10 +151,8 @@ class WrittenRecipes:
                 theirs = replace(self._known(adapter), reference=f"+{reference.partition('+')[2]}")
                 own = replace(own, adapter=theirs, missing=own.missing or theirs.missing)
             facts.append(own)
-        keys = {key for document in read_documents(text, RECIPE) for key in document.data}
-        chooses = bool(keys & {"tokenizer", "tokenizer_source"})
-        texts = text_facts(hashes_of(stages, self._competition), self._competition)
-        return Evidence("recipe", methods_of(stages), tuple(facts), datetime.now(UTC), chooses, texts)
+        texts = text_facts(asked.hashes(self._competition), self._competition)
+        return Evidence("recipe", asked.methods, tuple(facts), datetime.now(UTC), asked.chooses_tokenizer, texts)
 
     def _known(self, model: Model) -> ModelFacts:
         with self._lock:
@@ -173,15 +166,15 @@ class WrittenRecipes:
         except OSError:
             return ModelFacts(model.name, "competition", missing="the server does not have its files")
 
-    def _locked(self, stages: Sequence[Recipe], text: str) -> Lock:
+    def _locked(self, asked: Asked, text: str) -> Lock:
         models = []
-        for reference, (model, adapter) in self._models(stages, text).items():
+        for reference, (model, adapter) in self._models(asked, text).items():
             locked = LockedModel(reference, self._files(model))
             if adapter is not None:
                 own = LockedModel(f"+{reference.partition('+')[2]}", self._files(adapter))
                 locked = replace(locked, adapter=own)
             models.append(locked)
-        return lock_of(stages, tuple(models), self._competition)
+        return lock_of(asked, tuple(models), self._competition)
 
     def _files(self, model: Model) -> dict[str, LockedFile]:
         folder = self._competition.folder / model.folder
