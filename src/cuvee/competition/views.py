@@ -71,7 +71,10 @@ class CostView(View):
 
 
 class SubmissionView(View):
-    """A submission as everybody may see it. Lists come without recipes."""
+    """A submission as everybody may see it. Lists come without recipes.
+
+    `found_recipe` is what the judge found where the recipe is a search space; it is shown to whom the recipe is.
+    """
 
     id: int
     team: TeamView
@@ -84,6 +87,7 @@ class SubmissionView(View):
     cost: CostView | None
     note: str
     recipe: str | None
+    found_recipe: str | None = None
 
 
 class MoveView(View):
@@ -211,7 +215,18 @@ def submission_view(
     if row is None or not row.is_shown or not row.released or row.state != State.SCORED:
         raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
     shows_recipe = row.team_kind != "participant" or fact(connection, PUBLISHED) is not None
-    return SubmissionView(**_shared(row, show_score=True, recipe=shows_recipe))
+    found = _found_recipe(connection, submission_id) if shows_recipe else None
+    return SubmissionView(**_shared(row, show_score=True, recipe=shows_recipe), found_recipe=found)
+
+
+def _found_recipe(connection: Connection, submission_id: int) -> str | None:
+    """Return the recipe that the public run has found in a search space, if the submission is one."""
+    found = connection.execute(
+        sa.select(verdicts.c.content["found_recipe"].as_string()).where(
+            verdicts.c.submission_id == submission_id, verdicts.c.purpose == PUBLIC
+        )
+    ).scalar()
+    return found if isinstance(found, str) else None
 
 
 def key_views(connection: Connection) -> list[KeyView]:
@@ -363,6 +378,7 @@ def _own(connection: Connection, actor: Actor, row: Row[Any], competition: Compe
     state = State(row.state)
     return OwnSubmissionView(
         **_shared(row, show_score=_shows_score(actor, row), recipe=True),
+        found_recipe=found.get("found_recipe"),
         meaning=MEANING[state],
         reason_code=row.reason_code,
         reason=row.reason,
