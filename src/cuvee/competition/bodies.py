@@ -25,6 +25,8 @@ def _visible(text: str) -> str:
 
 Number = Annotated[int, Path(ge=1, le=LARGEST_NUMBER)]
 Before = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
+TeamNumber = Annotated[int, Query(ge=1, le=LARGEST_NUMBER)]
+AnyTeam = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 Line = Annotated[str, Field(max_length=120), AfterValidator(_visible)]

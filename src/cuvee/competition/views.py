@@ -13,6 +13,8 @@ from sqlalchemy.engine import Connection, Row
 from cuvee.competition.actors import Actor
 from cuvee.competition.board import Board, Entry, Place, find_ranks
 from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.gaps import Gap, gap_of, with_alarms
+from cuvee.competition.head_to_head import Apart, HeadToHead
 from cuvee.competition.queue import positions
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC
@@ -167,8 +169,33 @@ class BoardView(View):
     places: list[PlaceView]
 
 
+class ApartView(View):
+    """One team's entry minus another's, with the 95 % interval; items on which only one of the two is better."""
+
+    value: float
+    low: float
+    high: float
+    won: int
+    lost: int
+    items: int
+
+
+class VersusView(View):
+    """Two teams' entries on the same public items: by the competition's weights, and by task."""
+
+    one: TeamView
+    other: TeamView
+    submissions: tuple[int, int]
+    sentence: str
+    whole: ApartView
+    tasks: dict[str, ApartView]
+
+
 class FinalPlaceView(View):
-    """One row of the final ranking. `gap` is the public minus the final score."""
+    """One row of the final ranking. `gap` is the public minus the final score, with its 95 % interval.
+
+    `alarm` says that the gap is above that of most, beyond the interval. `entries` counts the team's scored entries.
+    """
 
     place: int
     ranks: tuple[int, int] | None
@@ -178,6 +205,10 @@ class FinalPlaceView(View):
     score: FigureView
     public_score: float
     gap: float
+    gap_low: float
+    gap_high: float
+    alarm: bool
+    entries: int
     tasks: dict[str, FigureView]
 
 
@@ -193,16 +224,64 @@ def board_view(board: Board) -> BoardView:
     return BoardView(phase=board.phase, weights=dict(board.weights), best_parent=board.best_parent, places=places)
 
 
+def versus_view(found: HeadToHead) -> VersusView:
+    """Show two entries of a board beside each other."""
+    return VersusView(
+        one=_team_of(found.one),
+        other=_team_of(found.other),
+        submissions=(found.one.submission_id, found.other.submission_id),
+        sentence=found.sentence,
+        whole=_apart(found.whole),
+        tasks={apart.name: _apart(apart) for apart in found.tasks},
+    )
+
+
+def _team_of(entry: Entry) -> TeamView:
+    return TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind))
+
+
+def _apart(apart: Apart) -> ApartView:
+    return ApartView(**{name: getattr(apart, name) for name in ApartView.model_fields})
+
+
 def final_view(connection: Connection) -> FinalView:
     """Show the final ranking, which is empty before it is published."""
     found = connection.execute(
-        sa.select(final_scores, submissions.c.title, teams.c.id.label("team_id"), teams.c.name, teams.c.kind)
+        sa.select(
+            final_scores,
+            submissions.c.title,
+            teams.c.id.label("team_id"),
+            teams.c.name,
+            teams.c.kind,
+            public_results.c.low.label("public_low"),
+            public_results.c.high.label("public_high"),
+        )
         .join(submissions, submissions.c.id == final_scores.c.submission_id)
         .join(teams, teams.c.id == submissions.c.team_id)
+        .join(public_results, public_results.c.submission_id == submissions.c.id)
         .where(is_shown())
         .order_by(final_scores.c.place)
     ).all()
-    return FinalView(published=fact(connection, PUBLISHED) is not None, places=[_final_place(row) for row in found])
+    gaps = with_alarms([_gap(row) for row in found])
+    entries = _scored_entries(connection, [row.team_id for row in found])
+    places = [_final_place(row, gap, entries[row.team_id]) for row, gap in zip(found, gaps, strict=True)]
+    return FinalView(published=fact(connection, PUBLISHED) is not None, places=places)
+
+
+def _gap(row: Row[Any]) -> Gap:
+    public = FigureView(value=row.public_value, low=row.public_low, high=row.public_high)
+    return gap_of(public, FigureView(value=row.value, low=row.low, high=row.high))
+
+
+def _scored_entries(connection: Connection, team_ids: Sequence[int]) -> dict[int, int]:
+    """Count the entries of each team that have a score."""
+    counts = connection.execute(
+        sa.select(submissions.c.team_id, sa.func.count().label("entries"))
+        .join(public_results, public_results.c.submission_id == submissions.c.id)
+        .where(submissions.c.team_id.in_(team_ids))
+        .group_by(submissions.c.team_id)
+    )
+    return {row.team_id: row.entries for row in counts}
 
 
 def submission_view(
@@ -435,7 +514,7 @@ def _place_view(number: int, place: Place) -> PlaceView:
     return PlaceView(
         place=number,
         ranks=place.ranks,
-        team=TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind)),
+        team=_team_of(entry),
         submission=entry.submission_id,
         title=entry.title,
         score=FigureView(value=place.score.value, low=place.score.low, high=place.score.high),
@@ -447,7 +526,7 @@ def _place_view(number: int, place: Place) -> PlaceView:
     )
 
 
-def _final_place(row: Row[Any]) -> FinalPlaceView:
+def _final_place(row: Row[Any], gap: Gap, entries: int) -> FinalPlaceView:
     return FinalPlaceView(
         place=row.place,
         ranks=(row.rank_low, row.rank_high) if row.rank_low else None,
@@ -456,7 +535,11 @@ def _final_place(row: Row[Any]) -> FinalPlaceView:
         title=row.title,
         score=FigureView(value=row.value, low=row.low, high=row.high),
         public_score=row.public_value,
-        gap=row.public_value - row.value,
+        gap=gap.value,
+        gap_low=gap.low,
+        gap_high=gap.high,
+        alarm=gap.is_alarm and row.kind == "participant",
+        entries=entries,
         tasks=_figures(row.tasks),
     )
 

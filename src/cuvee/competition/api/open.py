@@ -14,8 +14,9 @@ from cuvee.competition.access import WATCHERS, Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.api.errors import AWAY
 from cuvee.competition.board import Board
-from cuvee.competition.bodies import Joining, Number
+from cuvee.competition.bodies import Joining, Number, TeamNumber
 from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
@@ -25,10 +26,12 @@ from cuvee.competition.views import (
     FinalView,
     KeyView,
     TeamView,
+    VersusView,
     board_view,
     final_view,
     key_views,
     team_view,
+    versus_view,
 )
 from cuvee.version import __version__
 
@@ -166,6 +169,12 @@ def board(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
 def board_as_csv(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Return the board as a table for spreadsheets."""
     return Response(_written(board_of(service, phase), "csv", board_csv), media_type="text/csv")
+
+
+@routes.get("/api/versus", response_model=VersusView)
+def versus(service: Serves, _actor: Asks, one: TeamNumber, other: TeamNumber, phase: str | None = None) -> VersusView:
+    """Compare two teams' entries on the board of a phase, item by item: by the number of each team."""
+    return versus_view(head_to_head(board_of(service, phase), one, other))
 
 
 @routes.get("/api/final", response_model=FinalView)

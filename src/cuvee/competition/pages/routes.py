@@ -17,10 +17,11 @@ from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
 from cuvee.competition.board import PARTICIPANT, find_ranks
-from cuvee.competition.bodies import Number, Purpose
+from cuvee.competition.bodies import AnyTeam, Number, Purpose
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
 from cuvee.competition.luck import Luck, luck_of_team
@@ -31,6 +32,7 @@ from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.pages.task_cards import task_cards
+from cuvee.competition.pages.versus_page import versus_values
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
@@ -131,6 +133,15 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         now=now,
         orders=ORDER_NAMES,
     )
+
+
+@routes.get("/versus")
+def versus(request: Request, service: Serves, actor: Asks, one: AnyTeam = None, other: AnyTeam = None) -> HTMLResponse:
+    """Two teams on the same items."""
+    phase = first_public_phase(service.competition) or service.competition.phases[0]
+    board = service.boards.board(phase.name)
+    found = head_to_head(board, one, other) if one is not None and other is not None else None
+    return page(request, "versus", actor, **versus_values(board, found))
 
 
 @routes.get("/final")
