@@ -59,7 +59,8 @@ def honest_recipes() -> Iterator[tuple[str, str]]:
 def planted() -> Iterator[tuple[str, str, str]]:
     """Yield the name of a copy, that of its source, and its recipe. `copy of` models are near-copies of experts."""
     recipes = dict(honest_recipes())
-    for number, source in enumerate(("team 03", "team 11", "team 19", "team 27")):
+    weighed = [name for name, recipe in recipes.items() if "weight: 1.0}" not in recipe and "weight" in recipe]
+    for number, source in enumerate(weighed[:: len(weighed) // 4][:4]):
         recipe = recipes[source]
         lines = recipe.splitlines(keepends=True)
         models = [line for line in lines if "model: " in line and "base_model" not in line]
@@ -72,7 +73,8 @@ def planted() -> Iterator[tuple[str, str, str]]:
         at = turned.index("models:\n") + len("models:\n")
         yield f"order {number}", source, turned[:at] + "".join(reversed(models)) + turned[at:]
         first = models[0].partition("model: ")[2].split(",")[0].split("}")[0]
-        yield f"swapped {number}", source, recipe.replace(f"model: {first}", f"model: near-{first}")
+        near = recipe.replace(f"model: {first}", f"model: near-{first}")
+        yield f"swapped {number}", source, near.replace("seed: ", "seed: 9")
 
 
 def _nudged(recipe: str) -> str:
@@ -93,19 +95,23 @@ def judged(recipe: str, places: dict[str, Path], tasks: list[str], folder: Path)
     from cuvee.api import stages_from_text
     from cuvee.engine import merge_stages
     from cuvee.evaluate import evaluate, load_task
+    from cuvee.submission.asked import asked_by_stages
     from cuvee.submission.likeness import answer_key, likeness_of
 
     merge_stages(stages_from_text(recipe), folder / "model", places=places, overwrite=True)
+    asked = asked_by_stages(stages_from_text(recipe))
     report = evaluate(folder / "model", {task: load_task(task) for task in tasks}, out=folder / "answers", device="cpu")
     wrong = {}
     for task in report.tasks:
         keys = ["" if (item.score or 0) >= 0.5 else answer_key(item.prediction) for item in task.items]
         wrong[task.task] = tuple(keys)
-    likeness = likeness_of(folder / "model", places["base"], wrong)
+    own = {str(model): places[str(model)] for model in asked.models}
+    likeness = likeness_of(folder / "model", places["base"], wrong, own)
     macro = float(np.mean([np.mean([not key for key in keys]) for keys in wrong.values()]))
     return {
         "recipe": recipe, "value": macro, "layout": likeness.layout, "sketch": list(likeness.sketch),
-        "length": getattr(likeness, "length", None), "wrong": {task: list(keys) for task, keys in wrong.items()},
+        "wrong": {task: list(keys) for task, keys in wrong.items()},
+        "models": {name: list(sketch) for name, sketch in likeness.models.items()},
     }  # fmt: skip
 
 
@@ -113,7 +119,7 @@ def near_copy(model: Path, out: Path) -> Path:
     """Write an expert whose numbers differ a little, by a thousandth of their size: another file, the same skill."""
     import shutil
 
-    import ml_dtypes
+    import ml_dtypes  # noqa: F401  # lets NumPy read bfloat16
     from safetensors.numpy import load_file, save_file
 
     shutil.copytree(model, out)
@@ -124,7 +130,6 @@ def near_copy(model: Path, out: Path) -> Path:
         noise = 1 + 1e-3 * draw.standard_normal(values.shape)
         tensors[name] = (values.astype(np.float64) * noise).astype(values.dtype)
     save_file(tensors, file, metadata={"format": "pt"})
-    assert ml_dtypes is not None
     return out
 
 

@@ -1,6 +1,7 @@
 """Near copies: submissions of different teams that are alike without being equal, for the organiser to look at.
 
-recipe          the same recipe but for its numbers, and these differ by at most NEAR_NUMBERS
+recipe          the same recipe but for its numbers, its seed and the names of models; numbers differ by at most
+                NEAR_NUMBERS
 weights         task vectors that point the same way, by the cosine of their sketches
 wrong answers   the best submissions of two teams agree on wrong answers more than chance lets them
 
@@ -9,7 +10,7 @@ from it by itself. Parents and baselines are no teams here; their answers help t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition.agreement import agreements
+from cuvee.competition.coincidence import Coincidences
+from cuvee.competition.known_models import KnownModels
 from cuvee.competition.recipe_shape import Shape, largest_gap, shape_of
 from cuvee.competition.tables import likenesses, public_results, submissions, teams
 
@@ -41,7 +44,8 @@ What = Literal["recipe", "weights", "wrong answers"]
 class Alike:
     """Two submissions of different teams, the older one first, how near they are in words, and by a number.
 
-    `measure` is the largest relative difference of two numbers, the cosine, or the p-value over all pairs of teams.
+    `measure` is the largest relative difference of two numbers, the cosine, or the p-value. `p` is the chance, over all
+    pairs of teams, that one comes so near on its own; None for weights, whose nearness has no such chance.
     """
 
     what: What
@@ -50,6 +54,7 @@ class Alike:
     team_names: tuple[str, str]
     measure: float
     text: str
+    p: float | None = None
 
 
 def alike(connection: Connection) -> list[Alike]:
@@ -83,15 +88,20 @@ def _results() -> sa.Select[Any]:
 
 def _alike_recipes(rows: Sequence[Row[Any]]) -> Iterator[Alike]:
     by_shape: dict[str, list[tuple[Row[Any], Shape]]] = {}
+    by_team: dict[int, list[Shape]] = {}
+    known = KnownModels()
     for row in rows:
-        shape = shape_of(row.recipe)
+        shape = shape_of(row.recipe, known.names(row.content))
         if shape is not None:
             by_shape.setdefault(shape.text, []).append((row, shape))
+            by_team.setdefault(row.team_id, []).append(shape)
+    coincidences = Coincidences(list(by_team.values()))
     for same in by_shape.values():
         for (one, first), (other, second) in combinations(same[-MOST_OF_A_SHAPE:], 2):
             gap = largest_gap(first.numbers, second.numbers) if one.team_id != other.team_id else None
             if gap is not None and gap <= NEAR_NUMBERS:
-                yield _pair("recipe", one, other, gap, f"the same recipe; numbers differ by at most {gap:.2%}")
+                text = f"the same recipe; numbers differ by at most {gap:.2%}"
+                yield replace(_pair("recipe", one, other, gap, text), p=coincidences.chance(first, second))
 
 
 def _alike_weights(rows: Sequence[Row[Any]]) -> Iterator[Alike]:
@@ -133,7 +143,8 @@ def _alike_answers(rows: Sequence[Row[Any]]) -> list[Alike]:
             f"both are wrong on {pair.joint} items and give the same wrong answer to {pair.agreed}, "
             f"where {pair.expected:.0f} are expected"
         )
-        pairs.append(_pair("wrong answers", comparable[pair.first], comparable[pair.second], pair.p, text))
+        found = _pair("wrong answers", comparable[pair.first], comparable[pair.second], pair.p, text)
+        pairs.append(replace(found, p=pair.p))
     return pairs
 
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cuvee.errors import RecipeError
@@ -12,24 +12,34 @@ NUMBER = "#"
 NAMES = frozenset({"model", "base_model", "name", "path", "tokenizer_source"})
 """Keys whose text is no number, whatever it looks like."""
 
+MODELS = frozenset({"model", "base_model", "path"})
+"""Keys whose text is a model's name."""
+
+SEED = "seed"
+
 LISTS_WITHOUT_ORDER = frozenset({"models"})
 
 
 class Shape(NamedTuple):
-    """What is left of a recipe as text, and its numbers in the order of that text."""
+    """What is left of a recipe as text, its numbers in the order of that text, and what each of them sets."""
 
     text: str
     numbers: tuple[float, ...]
+    keys: tuple[str, ...] = ()
 
 
-def shape_of(recipe: str) -> Shape | None:
-    """Return a recipe's shape; None for what is no recipe that can be read, such as a program's."""
+def shape_of(recipe: str, names: Mapping[str, str] | None = None) -> Shape | None:
+    """Return a recipe's shape; None for what is no recipe that can be read, such as a program's.
+
+    `names` are other names for its models, under which they are known whatever a recipe calls them. Seeds are left out:
+    a copy changes them at will.
+    """
     try:
         documents = [document.data for document in read_documents(recipe, "recipe")]
     except RecipeError:
         return None
-    shapes = [_shape("", content) for content in documents]
-    return Shape("\n".join(shape.text for shape in shapes), tuple(n for shape in shapes for n in shape.numbers))
+    shapes = [_shape("", content, names or {}) for content in documents]
+    return _joined("", [("", shape) for shape in shapes], "")
 
 
 def largest_gap(one: Sequence[float], other: Sequence[float]) -> float | None:
@@ -43,21 +53,24 @@ def _gap(one: float, other: float) -> float:
     return abs(one - other) / max(abs(one), abs(other)) if one != other else 0.0
 
 
-def _shape(key: str, value: Any) -> Shape:
+def _shape(key: str, value: Any, names: Mapping[str, str]) -> Shape:
     if isinstance(value, dict):
-        return _joined("{", [(f"{name}:", _shape(str(name), value[name])) for name in sorted(value, key=str)], "}")
+        kept = [name for name in sorted(value, key=str) if name != SEED]
+        return _joined("{", [(f"{name}:", _shape(str(name), value[name], names)) for name in kept], "}")
     if isinstance(value, list):
-        return _list_shape(key, [_shape(key, each) for each in value])
+        return _list_shape(key, [_shape(key, each, names) for each in value])
+    if key in MODELS and isinstance(value, str):
+        value = names.get(value, value)
     number = _number(key, value)
     if number is not None:
-        return Shape(NUMBER, (number,))
+        return Shape(NUMBER, (number,), (key,))
     return Shape(json.dumps(value, ensure_ascii=False, default=str), ())
 
 
 def _list_shape(key: str, shapes: list[Shape]) -> Shape:
     """Numbers in a list, such as a gradient's, stand for one number, however many there are."""
     if shapes and all(shape.text == NUMBER for shape in shapes):
-        return Shape(NUMBER, tuple(number for shape in shapes for number in shape.numbers))
+        return Shape(NUMBER, *_together(shapes))
     if key in LISTS_WITHOUT_ORDER:
         shapes = sorted(shapes)
     return _joined("[", [("", shape) for shape in shapes], "]")
@@ -65,12 +78,17 @@ def _list_shape(key: str, shapes: list[Shape]) -> Shape:
 
 def _joined(start: str, shapes: Sequence[tuple[str, Shape]], end: str) -> Shape:
     text = ",".join(label + shape.text for label, shape in shapes)
-    return Shape(start + text + end, tuple(_numbers(shapes)))
+    return Shape(start + text + end, *_together([shape for _, shape in shapes]))
 
 
-def _numbers(shapes: Sequence[tuple[str, Shape]]) -> Iterator[float]:
-    for _, shape in shapes:
-        yield from shape.numbers
+def _together(shapes: Sequence[Shape]) -> tuple[tuple[float, ...], tuple[str, ...]]:
+    """Return the numbers of all shapes in order, and their keys."""
+    numbers: list[float] = []
+    keys: list[str] = []
+    for shape in shapes:
+        numbers += shape.numbers
+        keys += shape.keys
+    return tuple(numbers), tuple(keys)
 
 
 def _number(key: str, value: Any) -> float | None:

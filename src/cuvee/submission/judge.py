@@ -171,9 +171,15 @@ class _Case:
             public=measured.public,
             private=measured.private,
             reproduction=self.compared(built, measured),
-            likeness=likeness_of(built.folder, self.ground(), measured.wrong),
+            likeness=likeness_of(built.folder, self.ground(), measured.wrong, self.whole_models(models)),
             log=built.ended.log,
         )
+
+    def whole_models(self, models: Mapping[str, Path]) -> dict[str, Path]:
+        """Return the models of a recipe that are no adapters, by its words for them."""
+        if self.asked is None:
+            return {}
+        return {str(model): models[str(model)] for model in self.asked.models if model.adapter is None}
 
     def ground(self) -> Path | None:
         """Return the folder of the model that others are sketched against: the competition's first whole model."""

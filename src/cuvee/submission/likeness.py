@@ -36,27 +36,53 @@ class Likeness:
     where that has other tensors, and where nothing was changed.
 
     Sketches of one `layout`, a digest of the tensors' names and shapes, can be compared. `wrong` has for each public
-    item, in order, the answer if that was wrong, and "" if it was right.
+    item, in order, the answer if that was wrong, and "" if it was right. `models` are sketches of the models that were
+    merged, by the words of the recipe: so that a model is known under another name, and with a little noise. They are
+    empty for a model that changes nothing, or that has other tensors, or an adapter.
     """
 
     layout: Annotated[str, Field(max_length=64)] = ""
     sketch: Annotated[tuple[float, ...], Field(max_length=NUMBERS)] = ()
     wrong: Mapping[str, tuple[Key, ...]] = field(default_factory=dict)
+    models: Mapping[str, Annotated[tuple[float, ...], Field(max_length=NUMBERS)]] = field(default_factory=dict)
 
 
-def likeness_of(model: Path, base: Path | None, wrong: Mapping[str, tuple[str, ...]]) -> Likeness:
-    """Sketch a model against a base model, and put its wrong answers beside."""
+def likeness_of(
+    model: Path,
+    base: Path | None,
+    wrong: Mapping[str, tuple[str, ...]],
+    models: Mapping[str, Path] | None = None,
+) -> Likeness:
+    """Sketch a model, and the `models` that it was merged from, against a base; put its wrong answers beside."""
     if base is None:
         return Likeness(wrong=wrong)
-    with open_checkpoint(model) as checkpoint, open_checkpoint(base) as ground:
-        layout = _layout(checkpoint)
-        if _layout(ground) != layout:
-            return Likeness(wrong=wrong)
-        change = (_sketch(checkpoint) - _sketch(ground)).reshape(-1)
+    with open_checkpoint(base) as opened:
+        ground = _Ground(_layout(opened), _sketch(opened))
+    merged = {reference: sketch_of(place, ground) for reference, place in (models or {}).items()}
+    sketch = sketch_of(model, ground)
+    if not sketch:
+        return Likeness(wrong=wrong, models=merged)
+    return Likeness(ground.layout, sketch, wrong, merged)
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """The model that others are sketched against."""
+
+    layout: str
+    sketch: np.ndarray
+
+
+def sketch_of(model: Path, ground: "_Ground") -> tuple[float, ...]:
+    """Sketch a model against the ground, to length 1; empty where nothing is changed, or other tensors are there."""
+    with open_checkpoint(model) as checkpoint:
+        if _layout(checkpoint) != ground.layout:
+            return ()
+        change = (_sketch(checkpoint) - ground.sketch).reshape(-1)
     length = float(np.linalg.norm(change))
     if not 0 < length < np.inf:
-        return Likeness(wrong=wrong)
-    return Likeness(layout, tuple(round(float(number), 7) for number in change / length), wrong)
+        return ()
+    return tuple(round(float(number), 7) for number in change / length)
 
 
 def answer_key(prediction: int | str) -> str:
