@@ -59,7 +59,11 @@ class Alike:
 
 def alike(connection: Connection) -> list[Alike]:
     """Find near copies among the submissions that have a result, the nearest of each kind first."""
-    rows = connection.execute(_results()).all()
+    return alike_among(connection.execute(_results()).all())
+
+
+def alike_among(rows: Sequence[Any]) -> list[Alike]:
+    """Find near copies among rows of submissions, with their teams, recipes, scores and likenesses."""
     theirs = [row for row in rows if row.kind == "participant"]
     return [
         *sorted(_alike_recipes(theirs), key=lambda pair: pair.measure)[:MOST_SHOWN],
