@@ -98,4 +98,4 @@ def test_a_ranking_shows_the_alarm_and_how_often_a_team_tried(served: Served) ->
     assert place["gap_low"] <= place["gap"] <= place["gap_high"]
     assert "3 entries" in served.page(None, "/final").text
     head = served.ask(None, "GET", "/api/final.csv").text.splitlines()[0]
-    assert "gap,gap_low,gap_high,alarm,entries" in head
+    assert "gap,gap_low,gap_high,is_alarm,entries" in head

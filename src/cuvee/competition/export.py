@@ -35,11 +35,11 @@ def final_csv(final: FinalView) -> str:
     rows = [
         [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
         + [place.score.value, place.score.low, place.score.high, place.public_score]
-        + [place.gap, place.gap_low, place.gap_high, place.alarm, place.entries]
+        + [place.gap, place.gap_low, place.gap_high, place.is_alarm, place.entries]
         + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
         for place in final.places
     ]
-    return _csv([*head, "public_score", "gap", "gap_low", "gap_high", "alarm", "entries", *tasks], rows)
+    return _csv([*head, "public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks], rows)
 
 
 def harmless(cell: object) -> object:

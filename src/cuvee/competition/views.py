@@ -194,7 +194,7 @@ class VersusView(View):
 class FinalPlaceView(View):
     """One row of the final ranking. `gap` is the public minus the final score, with its 95 % interval.
 
-    `alarm` says that the gap is above that of most, beyond the interval. `entries` counts the team's scored entries.
+    `is_alarm` says that the gap is above that of most, beyond the interval. `entries` counts the team's scored entries.
     """
 
     place: int
@@ -207,7 +207,7 @@ class FinalPlaceView(View):
     gap: float
     gap_low: float
     gap_high: float
-    alarm: bool
+    is_alarm: bool
     entries: int
     tasks: dict[str, FigureView]
 
@@ -538,7 +538,7 @@ def _final_place(row: Row[Any], gap: Gap, entries: int) -> FinalPlaceView:
         gap=gap.value,
         gap_low=gap.low,
         gap_high=gap.high,
-        alarm=gap.is_alarm and row.kind == "participant",
+        is_alarm=gap.is_alarm and row.kind == "participant",
         entries=entries,
         tasks=_figures(row.tasks),
     )
