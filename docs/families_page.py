@@ -46,14 +46,23 @@ def ways_section() -> list[str]:
         "- *one row*: all choices of a question stand behind their prefix in one row, under a mask of ours.\n"
         "- *padded*: the prefix is read once, then its choices, in batches of rows padded on the left.\n"
         "- *grouped*: the same in batches of rows of equal length.\n"
-        "- *alone*: each choice is read with its whole prefix, by itself."
+        "- *alone*: each choice is read with its whole prefix, by itself.\n"
+        "- *rows enter*: where a model writes texts, a row that ends leaves its batch, and another enters. Elsewhere\n"
+        "  a batch is written to the end of its longest text. The tests hold the texts against those of one row alone."
     )
     last = (
         "*Times fewer tokens* is how many tokens one sequence for each choice takes, divided by those that were shown\n"
         "here, padding included. These questions are short; with long prompts, a few-shot start or many choices the\n"
         "factor is larger. The report of an evaluation says which way was taken."
     )
-    columns = ("model", "`model_type`", "rows within the window", "the five questions", "times fewer tokens")
+    columns = (
+        "model",
+        "`model_type`",
+        "rows within the window",
+        "the five questions",
+        "times fewer tokens",
+        "rows enter",
+    )
     head = f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}"
     rows = [_way_row(name, ways) for name, ways in sorted(record["families"].items())]
     return ["## How evaluation reads them", intro, meaning, "\n".join([head, *rows]), last]
@@ -84,5 +93,6 @@ def _says_any(rule: Rule) -> bool:
 
 def _way_row(name: str, ways: Mapping[str, Any]) -> str:
     questions = ", ".join(ways["five_questions"])
-    cells = (name, f"`{ways['model_type']}`", ways["within_window"], questions, f"{ways['times_fewer_tokens']:.1f}")
+    fewer, enter = f"{ways['times_fewer_tokens']:.1f}", "yes" if ways["rows_enter"] else "no"
+    cells = (name, f"`{ways['model_type']}`", ways["within_window"], questions, fewer, enter)
     return f"| {' | '.join(cells)} |"

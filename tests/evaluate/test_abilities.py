@@ -9,11 +9,13 @@ import pytest
 import torch
 import transformers
 
-from cuvee.evaluate import Sample
 from cuvee.evaluate.abilities import Abilities
 from cuvee.evaluate.choices import choose
-from cuvee.evaluate.generate import generate
+from cuvee.evaluate.continuous import write
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.prompt import Prompt
+from cuvee.evaluate.sampling import Sampler
+from cuvee.evaluate.shared import SharedStart
 from cuvee.evaluate.tokenise import make_questions
 
 from .families import FAMILIES, PLACES, make_network
@@ -70,13 +72,34 @@ def test_the_record_is_of_the_pinned_release() -> None:
     assert f"transformers=={record['transformers']}" in pins
 
 
-def test_texts_do_not_depend_on_the_batch(family: LanguageModel) -> None:
-    samples = [Sample(str(n), text, "generation") for n, (text, _) in enumerate(QUESTIONS[1:4])]
-    alone, together = (
-        dict(pair for batch in generate(family, samples, PLAIN_PROMPT, batch_size=size) for pair in batch)
-        for size in (1, 3)
-    )
-    assert {n: text.text for n, text in alone.items()} == {n: text.text for n, text in together.items()}
+@torch.inference_mode()
+def written_alone(model: LanguageModel, prompt: list[int], ends: list[int], most: int) -> list[int]:
+    """Write greedily in the network's own words: one row, shown anew for each token."""
+    tokens: list[int] = []
+    while len(tokens) < most:
+        if model.network.config.to_dict().get("rope_parameters", {}).get("rope_type") == "dynamic":
+            model.network(torch.tensor([prompt[:1]]))  # forgets how long the rows before were
+        row = [prompt] if model.encoder_decoder else [[*prompt, *tokens]]
+        logits = model.network(torch.tensor(row), use_cache=False, **decoder_row(model, tokens)).logits
+        token = int(logits[0, -1].argmax())
+        if token in ends:
+            break
+        tokens.append(token)
+    return tokens
+
+
+@pytest.mark.parametrize("lines", [2, 5])
+def test_texts_are_those_of_one_row_at_a_time(
+    family: LanguageModel, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of five rows that end at different places some leave while others are being written, and others enter."""
+    ends = [*range(20, 60)]
+    monkeypatch.setattr(family.network.generation_config, "eos_token_id", ends)
+    rows = family.encode([text for text, _ in QUESTIONS])
+    prompt = Prompt(max_new_tokens=8)
+    sampler = Sampler(prompt, [str(place) for place in range(len(rows))])
+    written = write(family, rows, prompt, sampler, SharedStart(family, prompt), lines=lines)
+    assert written == [written_alone(family, row, ends, 8) for row in rows]
 
 
 def abilities(network: Any) -> Abilities:

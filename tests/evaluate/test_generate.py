@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.generate import LOOK_EVERY, Text, generate, write
+from cuvee.evaluate.continuous import LOOK_EVERY, write
+from cuvee.evaluate.generate import Text, generate
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.sampling import Sampler

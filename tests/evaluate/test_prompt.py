@@ -136,5 +136,5 @@ def test_draws_follow_the_probabilities(model: LanguageModel) -> None:
     logits = torch.tensor(probabilities).log().repeat(4000, 1)
     for top_p, expected in ((1.0, probabilities), (0.75, [0.625, 0.375, 0, 0])):
         sampler = Sampler(replace(SAMPLED, top_p=top_p), [str(n) for n in range(4000)])
-        counts = np.bincount(sampler.pick(logits, range(4000), 0).numpy(), minlength=4)
+        counts = np.bincount(sampler.pick(logits, range(4000), [0] * 4000).numpy(), minlength=4)
         assert counts / 4000 == pytest.approx(expected, abs=0.03)

@@ -39,6 +39,7 @@ def ways_of(model: LanguageModel) -> dict[str, Any]:
     """Return how a model reads rows within the window, and the five questions, of which two are longer than it.
 
     `times_fewer_tokens` compares with one sequence for each choice: the tokens of those, by the tokens shown here.
+    `rows_enter` says whether rows may enter a batch of texts that others have left, within the window and past it.
     """
     abilities = model.abilities
     within_window = "one row" if abilities.branches(WINDOW) else abilities.way(WINDOW).name
@@ -52,6 +53,7 @@ def ways_of(model: LanguageModel) -> dict[str, Any]:
         "within_window": within_window,
         "five_questions": sorted(reading.items),
         "times_fewer_tokens": round(plain / reading.shown, 1),
+        "rows_enter": all(map(abilities.joins, (WINDOW, PLACES // 4))),
     }
 
 

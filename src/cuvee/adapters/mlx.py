@@ -54,8 +54,7 @@ def mlx_config(path: Path) -> AdapterConfig:
         raise CheckpointError(f"fine_tune_type: expected lora or dora, found {shown(kind)}", where=where)
     written = data.get("lora_parameters")
     settings: dict[str, Any] = written if isinstance(written, dict) else {}
-    rank: Any = settings.get("rank")
-    scale: Any = settings.get("scale")
+    rank, scale = settings.get("rank"), settings.get("scale")
     if not is_count(rank):
         raise CheckpointError(f"lora_parameters: expected a rank of at least 1, found {shown(rank)}", where=where)
     if not is_number(scale):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from cuvee.doctor.findings import Signs
-from cuvee.evaluate.generate import write
+from cuvee.evaluate.continuous import write
 from cuvee.evaluate.model import LanguageModel
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.sampling import Sampler

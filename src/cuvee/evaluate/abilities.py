@@ -30,6 +30,7 @@ class Abilities:
         self._most = most_tokens
         self._windows = windows(module)
         self._ways: dict[int, Way] = {}
+        self._joins: dict[int, bool] = {}
         self._answers: trial.Answers = {}
 
     @property
@@ -47,10 +48,26 @@ class Abilities:
         """Return the fastest way to read rows of up to `width` tokens, those that are read later among them."""
         if self._stands_alone(width):
             return Way("alone", self.network)
-        reach = max([0, *(window for window in self._windows if window < width)])
+        reach = self._reach(width)
         if reach not in self._ways:
             self._ways[reach] = self._fastest(reach)
         return self._ways[reach]
+
+    def joins(self, width: int) -> bool:
+        """Whether rows of up to `width` tokens may enter and leave a batch while others in it are being written on."""
+        way = self.way(width)
+        if way.name != "padded" or self._bare.encoder_decoder:
+            return False
+        reach = self._reach(width)
+        if reach not in self._joins:
+            probe = self._make_probe(long=reach + trial.LONG)
+            read = partial(Padded.read, way.network, most=self._most)
+            self._joins[reach] = trial.joins_right(way.network, probe, read)
+        return self._joins[reach]
+
+    def _reach(self, width: int) -> int:
+        """Return the largest window that is smaller than rows of `width` tokens; 0 without one."""
+        return max([0, *(window for window in self._windows if window < width)])
 
     def read(self, rows: Rows, *, follow: int = 0) -> Seen:
         """Show rows to the network by the fastest way that is right for them; up to `follow` tokens are read later."""

@@ -18,3 +18,11 @@ def token_budget(model: LanguageModel, cpu_work: int = CPU_WORK) -> int:
     kept_tokens = KEPT_BYTES // model.abilities.kept_bytes
     busy = cpu_work // model.network.num_parameters() if model.device.type == "cpu" else MAX_TOKENS
     return max(MIN_TOKENS, min(MAX_TOKENS, kept_tokens, busy))
+
+
+def written_tokens(model: LanguageModel) -> int:
+    """Return how many padded tokens the rows that are written at once may have.
+
+    A step shows the network one token of each row, which fills no processor: only what is kept of them counts.
+    """
+    return max(MIN_TOKENS, min(MAX_TOKENS, KEPT_BYTES // model.abilities.kept_bytes))

@@ -12,12 +12,13 @@ allows.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 
-from cuvee.evaluate.library import Network, select_encoded, select_rows
+from cuvee.evaluate.caches import join_rows, select_rows, trim_columns
+from cuvee.evaluate.library import Network, select_encoded
 
 Rows = Sequence[Sequence[int]]
 
@@ -94,6 +95,32 @@ class Padded:
         encoded = None if self.encoded is None else self.encoded.select(rows)
         cache = select_rows(self.cache, rows)
         return Padded(self.network, cache, mask, self.lengths[rows], self.width, self.logits[rows], self.most, encoded)
+
+    def join(self, other: "Padded") -> "Padded":
+        """Return a batch with the rows of this one and then those of another. Uses both up; not for an encoder."""
+        width = max(self.width, other.width)
+        mask = None
+        if self.width != other.width or self.mask is not None or other.mask is not None:
+            mask = torch.cat([self._mask_of(width), other._mask_of(width)])
+        cache = join_rows(self.cache, other.cache, width)
+        lengths, logits = torch.cat([self.lengths, other.lengths]), torch.cat([self.logits, other.logits])
+        return Padded(self.network, cache, mask, lengths, width, logits, self.most)
+
+    def trim(self) -> "Padded":
+        """Return the batch without the columns in which every row is padding. Uses this one up."""
+        if self.mask is None:
+            return self
+        padding = int(self.mask.argmax(dim=1).min())
+        if not padding:
+            return self
+        mask = self.mask[:, padding:]
+        whole = bool(mask.all())
+        cache = trim_columns(self.cache, padding)
+        return replace(self, cache=cache, mask=None if whole else mask, width=self.width - padding)
+
+    def _mask_of(self, width: int) -> torch.Tensor:
+        mask = torch.ones(len(self.lengths), self.width, dtype=torch.long, device=self.network.device)
+        return torch.nn.functional.pad(mask if self.mask is None else self.mask, (width - self.width, 0))
 
     @torch.inference_mode()
     def read_on(

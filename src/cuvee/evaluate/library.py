@@ -1,11 +1,10 @@
-"""The one room that knows transformers: it loads networks, calls them and handles their caches.
+"""With `caches` the one room that knows transformers: it loads networks and calls them.
 
 Keyword names differ between versions of transformers (5.24 calls `cache` what was `past_key_values`), and a network
 swallows a keyword that it does not know without an error. So nothing here reads a signature: `abilities` tries each
 keyword and looks at what the network answers.
 """
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,8 @@ except ModuleNotFoundError as error:
     raise MissingExtra("eval", missing=error.name or "transformers") from error
 except Exception as error:  # a broken installation fails in any way
     raise unknown_version("transformers", f"{type(error).__name__}: {error}") from error
+
+from cuvee.evaluate.caches import growing  # here, for it needs what was just looked for
 
 OFFLINE = {"local_files_only": True, "trust_remote_code": False}
 HEADS = {
@@ -70,7 +71,7 @@ class Network:
         """Return an empty cache, with layers of the kinds that the network's config asks for."""
         if self.encoder_decoder:
             return transformers.EncoderDecoderCache(transformers.DynamicCache(), transformers.DynamicCache())
-        return transformers.DynamicCache(config=self.module.config)
+        return growing(transformers.DynamicCache(config=self.module.config))
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Any:
         """Return what the encoder makes of rows of ids: an output of the encoder's own class."""
@@ -114,57 +115,6 @@ class Network:
 def select_encoded(encoded: Any, rows: torch.Tensor) -> Any:
     """Return what an encoder made of some rows, each perhaps more than once."""
     return type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
-
-
-def select_rows(cache: Any, rows: torch.Tensor) -> Any:
-    """Return a cache of some rows, each perhaps more than once. The original stays as it is.
-
-    `reorder_cache` does it for every kind of layer; `batch_select_indices` raises for recurrent ones after it has
-    changed the layers before them.
-    """
-    picked = _copied(cache)
-    picked.reorder_cache(rows)
-    return picked
-
-
-def _copied(value: Any) -> Any:
-    """Copy a cache with its layers and lists; the tensors stay shared, for `reorder_cache` makes new ones."""
-    if isinstance(value, list):
-        return [_copied(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    if type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
-        new = copy.copy(value)
-        for name, attribute in vars(value).items():
-            setattr(new, name, _copied(attribute))
-        return new
-    return value
-
-
-def held_bytes(cache: Any) -> int:
-    """Return the size of all tensors in a cache. An empty one may hold some: the length of a window, for one."""
-    return sum(tensor.nbytes for _, tensor in _tensors("", cache))
-
-
-def attends_only(cache: Any, tokens: int) -> bool:
-    """Whether a cache that was filled with one row of `tokens` holds nothing but keys and values for each of them."""
-    shaped = [(name, tensor) for name, tensor in _tensors("", cache) if tensor.dim()]
-    return all(name in ("keys", "values") and tensor.shape[-2] == tokens for name, tensor in shaped)
-
-
-def _tensors(name: str, value: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give each tensor that a cache holds, with the name of the attribute that holds it."""
-    if isinstance(value, torch.Tensor):
-        yield name, value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _tensors(name, item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _tensors(name, item)
-    elif type(value).__module__.startswith("transformers.") and hasattr(value, "__dict__"):
-        for attribute, item in vars(value).items():
-            yield from _tensors(attribute, item)
 
 
 def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "writer") -> tuple[Any, Any]:

@@ -18,6 +18,7 @@ from blake3 import blake3
 from cuvee.checkpoint import weights_digest
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.abilities import Abilities
+from cuvee.evaluate.linear import hasten
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.report import REPORT_FILE
 
@@ -168,10 +169,12 @@ def _loaded(path: Path, device: Device, dtype: Dtype, load: Callable[..., tuple[
     if not (path / "config.json").is_file():
         raise EvaluationError("no model folder: there is no config.json", where=str(path))
     network, tokenizer = load(path, getattr(torch, dtype), split=device == "split")
+    network = network if device == "split" else network.to(place)
+    hasten(network)
     return LanguageModel(
         name=str(path),
         digest=weights_digest(path),
-        network=(network if device == "split" else network.to(place)).eval(),
+        network=network.eval(),
         tokenizer=tokenizer,
         context_length=_context_length(network, tokenizer),
         files_digest=files_digest(path),

@@ -19,10 +19,11 @@ class Sampler:
         self._prompt = prompt
         self._draws = np.array([_uniform(prompt.seed, name, prompt.max_new_tokens) for name in ids])
 
-    def pick(self, logits: torch.Tensor, rows: Sequence[int], position: int) -> torch.Tensor:
-        """Pick a token for each line of logits, [lines, vocabulary]; `rows` says to which row a line belongs.
+    def pick(self, logits: torch.Tensor, rows: Sequence[int], positions: Sequence[int]) -> torch.Tensor:
+        """Pick a token for each line of logits, [lines, vocabulary].
 
-        Without a temperature it is the most likely, the lowest id of equals.
+        `rows` says to which row a line belongs, and `positions` how many tokens that row has written before. Without a
+        temperature it is the most likely, the lowest id of equals.
         """
         if self._prompt.temperature == 0:
             return logits.argmax(-1)
@@ -30,7 +31,7 @@ class Sampler:
         probability, order = likely.sort(dim=-1, descending=True, stable=True)
         reached = probability.cumsum(-1)
         kept = probability.where(reached - probability < self._prompt.top_p, 0.0).cumsum(-1)
-        draws = torch.from_numpy(self._draws[list(rows), position]).to(logits.device)
+        draws = torch.from_numpy(self._draws[list(rows), list(positions)]).to(logits.device)
         place = torch.searchsorted(kept, draws[:, None] * kept[:, -1:], right=True)
         last = (kept < kept[:, -1:]).sum(-1, keepdim=True)
         picked: torch.Tensor = order.gather(-1, torch.minimum(place, last)).squeeze(-1)

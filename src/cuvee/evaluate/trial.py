@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from cuvee.evaluate.branches import branched_logits, scored_places
+from cuvee.evaluate.caches import attends_only, held_bytes
 from cuvee.evaluate.forward import Padded, Rows, Seen, plain_logits
 from cuvee.evaluate.library import (
     CACHE_KEYWORDS,
     Network,
-    attends_only,
-    held_bytes,
     special_tokens,
     vocabulary_size,
 )
@@ -200,6 +199,28 @@ def reads_right(network: Network, probe: Probe, read: Callable[[Rows], Seen]) ->
         return all(agree(found, plain, probe.steps) for found, plain in pairs)
 
     return _tried(right)
+
+
+def joins_right(network: Network, probe: Probe, read: Callable[[Rows], Padded]) -> bool:
+    """Whether a row that enters while another is being written on, and stays when that leaves, has its own logits.
+
+    Either row is tried as the one that enters: the longer one then brings padding, or takes it away as it leaves.
+    """
+
+    def right(first: Sequence[int], second: Sequence[int]) -> bool:
+        expected = [probe.plain_after(network, row, probe.choice) for row in (first, second)]
+        one, two, three, _ = probe.choice
+        _, seen = read([first]).read_on(torch.tensor([[one]], device=network.device))
+        both, seen = seen.join(read([second])).read_on(torch.tensor([[two], [one]], device=network.device))
+        rest = seen.select(torch.tensor([1], device=network.device)).trim()
+        after, rest = rest.read_on(torch.tensor([[two]], device=network.device))
+        last, _ = rest.read_on(torch.tensor([[three]], device=network.device))
+        found = both[0, -1], both[1, -1], after[0, -1], last[0, -1]
+        plain = expected[0][2], expected[1][1], expected[1][2], expected[1][3]
+        return all(agree(*pair, probe.steps) for pair in zip(found, plain, strict=True))
+
+    pairs = (probe.long, probe.short), (probe.short, probe.long)
+    return _tried(lambda: all(right(*pair) for pair in pairs))
 
 
 def branches_right(network: Network, probe: Probe, before: Padded | None = None) -> bool:
