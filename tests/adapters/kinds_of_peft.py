@@ -22,6 +22,7 @@ VARIANTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     },
     "DELORA": {"": {**SMALL, "rank_pattern": {"q_proj": 2}}},
     "FOURIERFT": {"": {"target_modules": MODULES, "n_frequency": 50, "random_loc_seed": 11}},
+    "FROD": {"": {"target_modules": MODULES, "sparse_rate": 0.1, "progressbar": False}},
     "GLORA": {
         "": SMALL,
         "vector": {**SMALL, "config_A_B": "vector", "config_C": "vector", "config_D_E": "vector"},
@@ -63,6 +64,12 @@ VARIANTS: Mapping[str, Mapping[str, dict[str, Any]]] = {
     "SUPERTUNING": {
         "": {"target_modules": MODULES, "sparsity": 0.9},
         "with LoRA": {"target_modules": MODULES, "sparsity": 0.9, "r": 3, "lora_alpha": 5},
+    },
+    "TINYLORA": {
+        "": {"target_modules": MODULES, "r": 3, "u": 6},
+        "one vector": {"target_modules": MODULES, "r": 3, "u": 6, "weight_tying": 1.0},
+        "tied": {"target_modules": MODULES, "r": 2, "u": 3, "weight_tying": 0.5, "projection_seed": 7},
+        "embedding": {"target_modules": ["embed_tokens", "q_proj"], "r": 4, "u": 5},
     },
     "TRAINABLE_TOKENS": {"": {"target_modules": ["embed_tokens"], "token_indices": [3, 5]}},
     "UNILORA": {"": {**SMALL, "save_indices": True}},

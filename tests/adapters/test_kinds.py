@@ -10,7 +10,7 @@ from adapters.kinds_of_peft import INPUT_FIRST, VARIANTS, train
 from adapters.test_adapted import merged
 from cuvee.adapters import Adapted, open_adapter
 from cuvee.adapters.kind import kinds
-from cuvee.adapters.random_places import TOO_MANY, first_of_permutation
+from cuvee.adapters.random_places import TOO_MANY, first_normals, first_of_permutation
 from cuvee.adapters.refused import REFUSED
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.errors import CheckpointError
@@ -67,3 +67,29 @@ def test_places_are_those_that_torch_draws(size: int, count: int, seed: int) -> 
     torch = pytest.importorskip("torch")
     drawn = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
     assert first_of_permutation(size, count, seed).tolist() == drawn.tolist()
+
+
+@pytest.mark.parametrize("size", [3, 4, 15, 16, 17, 20, 31, 32, 33, 256])
+def test_normal_numbers_are_those_that_torch_draws(size: int) -> None:
+    torch = pytest.importorskip("torch")
+    drawn = torch.normal(mean=0.0, std=1.0, size=(size,), generator=torch.Generator().manual_seed(42))
+    first = first_normals(size, 42)
+    assert len(first) == min(size, 16)
+    assert abs(first - drawn[: len(first)].numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize(("kind", "complaint"), [("FROD", "has no 'frod_V' for"), ("TINYLORA", "does not fit")])
+def test_what_only_a_library_could_draw_again_is_asked_for(
+    kind: str, complaint: str, bases: Callable[[str], Path], tmp_path: Path
+) -> None:
+    made = train(bases("biased"), tmp_path / "adapter", kind, {**VARIANTS[kind][""], "save_projection": False})
+    with open_checkpoint(made.base) as base, pytest.raises(CheckpointError, match=complaint):
+        Adapted(base, open_adapter(made.adapter))
+
+
+def test_projections_of_another_seed_tell_no_module(bases: Callable[[str], Path], tmp_path: Path) -> None:
+    made = train(bases("biased"), tmp_path / "adapter", "TINYLORA", VARIANTS["TINYLORA"][""])
+    config = made.adapter / "adapter_config.json"
+    config.write_text(config.read_text().replace('"projection_seed": 42', '"projection_seed": 4200'))
+    with pytest.raises(CheckpointError, match="those of 0 modules by its seed of 4200"):
+        merged(made, tmp_path / "out")

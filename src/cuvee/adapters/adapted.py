@@ -29,6 +29,9 @@ VOCABULARIES = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json
 COPIES = 5
 """Matrices of float64 that a change of another kind than LoRA takes at most: the old, the new, and what is between."""
 
+PART_COPIES = 2
+"""Copies in float64 of what an adapter of another kind than LoRA stores for a module: as read, and as computed with."""
+
 FACTOR_COPIES = 4
 """Copies of LoRA's factors in float32 that there are at most while they are read: as stored, scaled, one by one."""
 
@@ -82,7 +85,9 @@ class Adapted:
         experts = 1 if edit.expert is not None else None
         if edit.change is not None:
             matrix = self.tensors[edit.weight or name].elements
-            return matrix * 8 * COPIES
+            stored = self.adapter.source.tensors
+            parts = sum(stored[part].elements for _, part in edit.change.parts)
+            return matrix * 8 * COPIES + parts * 8 * PART_COPIES
         rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
         shape = self.tensors[name].shape
         row = shape[-1] if shape else 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from cuvee.adapters.config import CONFIG, AdapterConfig, read_config, targets
 from cuvee.adapters.factor_forms import PLAIN, Form
+from cuvee.adapters.kind import MODULES, Kind
 from cuvee.adapters.mlx import WEIGHTS as MLX_WEIGHTS
 from cuvee.adapters.mlx import MlxAdapter, mlx_config
 from cuvee.adapters.patterns import names_one_of
@@ -53,7 +54,7 @@ _ORIGINAL = re.compile(r"^(?P<module>.+)\.original_module\.(?P<parameter>[^.]+)$
 _FROZEN = re.compile(r"\.(token_adapter\.)?base_layer\.")
 _ODD = re.compile(r"\.(lora_|token_adapter|modules_to_save|original_module)")
 
-Kind = Literal["linear", "embedding", "parameter"]
+FactorKind = Literal["linear", "embedding", "parameter"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Factors:
     """
 
     module: str
-    kind: Kind
+    kind: FactorKind
     rank: int
     scale: float
     first: str
@@ -178,8 +179,9 @@ class Adapter:
 
     def change_shapes(self, change: Change) -> dict[str, tuple[int, ...]]:
         """Return the shapes of a module's own parts, by their names."""
-        shared = self.config.kind.shared if self.config.kind is not None else ()
-        return {part: self.source.tensors[stored].shape for part, stored in change.parts if part not in shared}
+        kind = self.config.kind
+        shapes = {part: self.source.tensors[stored].shape for part, stored in change.parts}
+        return {part: shape for part, shape in shapes.items() if kind is None or not kind.is_shared(part)}
 
     def is_set(self, factors: Factors) -> bool:
         """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
@@ -313,7 +315,7 @@ class _Names:
         if kind is None:
             return False
         outer = name.removeprefix(OUTER)
-        if outer in kind.shared:
+        if kind.is_shared(outer):
             self.shared[outer] = stored
             return True
         for part in kind.parts | set(kind.ignored):
@@ -340,7 +342,7 @@ class _Names:
         kind = self.config.kind
         if kind is None:
             return {}
-        lacking = [name for name in kind.shared if name not in self.shared]
+        lacking = [name for name in kind.shared if name not in self.shared] if kind.of_module is None else []
         if lacking:
             self.note(f"has no '{lacking[0]}', which all modules of a {kind.name} adapter share")
             return {}
@@ -349,12 +351,32 @@ class _Names:
             if not targets(self.config, module):
                 self.note(f"holds parts for '{module}', which its config does not target: PEFT would leave them out")
                 continue
-            listed = tuple(sorted({**parts, **self.shared}.items()))
-            settings = tuple(sorted(self.config.settings_of(module).items()))
+            shared = self.shared_of(kind, module)
+            if shared is None:
+                continue
+            listed = tuple(sorted({**parts, **shared}.items()))
+            settings = tuple(sorted(self.settings_of(kind, module).items()))
             found[module] = Change(module, kind.name, listed, settings)
         if not found and not self.full and not self.tokens and not self.problems:
             self.note(f"holds nothing of a {kind.name} adapter")
         return found
+
+    def shared_of(self, kind: Kind, module: str) -> dict[str, str] | None:
+        """Return the stored names of a module's shared tensors, by part; note a module that lacks any."""
+        if kind.of_module is None:
+            return self.shared
+        own = kind.of_module(module, self.shared)
+        parts = {part.partition(".")[0] for part in own}
+        lacking = [name for name in kind.shared if name not in parts]
+        if lacking:
+            hint = "was it saved with save_projection?"
+            self.note(f"has no '{lacking[0]}' for '{module}', which modules of a {kind.name} adapter share", hint)
+            return None
+        return {part: self.shared[name] for part, name in own.items()}
+
+    def settings_of(self, kind: Kind, module: str) -> dict[str, Any]:
+        settings = self.config.settings_of(module)
+        return settings if kind.of_module is None else {**settings, MODULES: len(self.parts)}
 
     def plain_name(self, stored: str) -> str:
         """Return the name without that of the adapter, if it is one of a saved state dict."""
@@ -433,7 +455,7 @@ class _Names:
             self.note(f"'{module}' {has} a lora_magnitude_vector, and use_dora is {str(self.config.dora).lower()}")
         if "B bias" in parts and not self.config.lora_bias:
             self.note(f"'{module}' has a bias beside lora_B, and lora_bias is false")
-        kind: Kind = "embedding" if embeds else "parameter" if is_parameter else "linear"
+        kind: FactorKind = "embedding" if embeds else "parameter" if is_parameter else "linear"
         scale = self.config.scale_of(unwrapped)
         bias, diagonal = parts.get("B bias"), parts.get("diagonal")
         start = None if embeds else self.config.start

@@ -6,7 +6,7 @@ Each file in `kinds/` holds one, `KIND`; an installed package adds others under 
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
@@ -16,6 +16,8 @@ import numpy as np
 Parts = Mapping[str, np.ndarray]
 Settings = Mapping[str, Any]
 MAX_COUNT = 1 << 20
+MODULES = "modules of the adapter"
+"""The setting that says how many modules an adapter changes, of a kind that shares its tensors by module."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Kind:
             ValueError that says what does not fit.
         bias: Takes the bias [out], W, the parts, and the settings; returns the changed bias. None where none changes.
         shared: The names of tensors of the whole adapter that `change` finds among the parts.
+        of_module: Takes a module and the names of all tensors that begin with a shared name and a dot; returns those
+            that the module has, by part. None where the shared names are whole ones, and all modules have all.
         ignored: Parts that repeat what is stored elsewhere.
         only_bias: Whether W stays as it is.
         whole: A word in the names of tensors that stand in the place of the base's own.
@@ -83,6 +87,7 @@ class Kind:
     change: Callable[[np.ndarray, Parts, Settings], np.ndarray] | None
     bias: Callable[[np.ndarray, np.ndarray, Parts, Settings], np.ndarray] | None = None
     shared: tuple[str, ...] = ()
+    of_module: Callable[[str, Collection[str]], Mapping[str, str]] | None = None
     ignored: tuple[str, ...] = ()
     only_bias: bool = False
     whole: str | None = None
@@ -92,6 +97,11 @@ class Kind:
     def parts(self) -> frozenset[str]:
         """The names of all parts of all forms."""
         return frozenset(part for form in self.forms for part in form)
+
+    def is_shared(self, name: str) -> bool:
+        """Say whether a name is that of a tensor of the whole adapter."""
+        whole = name if self.of_module is None else name.partition(".")[0]
+        return whole in self.shared
 
     def fits(self, shapes: Mapping[str, tuple[int, ...]], out: int, into: int) -> bool:
         """Say whether stored parts are those of a module of this size."""

@@ -17,8 +17,6 @@ REFUSED: Mapping[str, str] = {
     "POLY": "its mixture depends on the task of each input: load it with PEFT",
     "LILY": "it mixes its factors anew for each input: load it with PEFT",
     "SHADOW": "it runs a small model beside the base: load it with PEFT",
-    "FROD": f"one of its bases is computed from all of the base's layers when it is loaded: {_MERGE}",
-    "TINYLORA": f"which of its vectors belongs to a module depends on the order of modules in code: {_MERGE}",
     "PSOFT": f"the signs of its directions come from one library's decomposition of the base: {_MERGE}",
     "ADAMSS": f"its subspaces come from a clustering of the base when it is loaded: {_MERGE}",
 }
