@@ -83,6 +83,7 @@ def test_the_private_part_of_a_task_is_refused(place: str, model: LanguageModel)
         ([1], "expected a JSON object"),
         ({"input": "a", "target": 3}, "a row holds input, target 3"),
         ({"text": None}, "a row holds text null"),
+        ({"text": "cut \ud83d"}, "half of a character"),
         ({"messages": "hi"}, 'a row holds messages "hi"'),
     ],
 )

@@ -150,6 +150,12 @@ def test_broken_json_lines_are_refused(tmp_path: Path, line: str) -> None:
         read_samples(write(tmp_path, line + "\n", "task.jsonl"))
 
 
+def test_half_of_a_character_is_refused(tmp_path: Path) -> None:
+    row = {"id": "1", "input": "cut \ud83d", "eval_type": "generation"}
+    with pytest.raises(EvaluationError, match=r"task\.jsonl:1: \\ud83d is half of a character"):
+        read_samples(write(tmp_path, json.dumps(row), "task.jsonl"))
+
+
 @given(texts=st.lists(st.text(min_size=1).filter(str.strip), min_size=2, max_size=4))
 def test_json_lines_give_back_any_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     row = {"id": texts[0], "input": texts[1], "eval_type": "multiple_choice", "answer_choices": texts}

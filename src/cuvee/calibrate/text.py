@@ -11,6 +11,7 @@ from blake3 import blake3
 from cuvee import demo
 from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.prompt import Prompt
+from cuvee.evaluate.rows import check_characters
 from cuvee.evaluate.task import Task, load_task
 from cuvee.nearest import nearest
 
@@ -181,6 +182,7 @@ def _rows(path: Path) -> Iterator[tuple[str, Row]]:
             raise EvaluationError(f"not a line of JSON: {error}", where=where) from error
         if not isinstance(row, dict):
             raise EvaluationError("expected a JSON object", where=where)
+        check_characters(row, where)
         yield where, row
 
 

@@ -8,6 +8,7 @@ import ast
 import csv
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
@@ -23,6 +24,7 @@ MAX_CHOICES_CHARACTERS = 100_000  # the literal parser is recursive: longer text
 MAX_FIELD_CHARACTERS = 16 * 2**20  # the csv module's own limit of 131072 is less than a long document
 MAX_SHOWN = 50
 PIECE_CHARACTERS = 2000
+_HALF = re.compile("[\ud800-\udfff]")
 
 Row = dict[str, object]
 T = TypeVar("T")
@@ -103,8 +105,17 @@ def _json_row(line: str, where: str) -> Row:
         raise EvaluationError(f"not a line of JSON: {error}", where=where) from error
     if not isinstance(row, dict):
         raise EvaluationError("expected a JSON object", where=where)
+    check_characters(row, where)
     _check_columns(list(row), where)
     return row
+
+
+def check_characters(row: object, where: str) -> None:
+    """Raise EvaluationError for half of a character, which only an escape of JSON can write; no tokenizer reads it."""
+    half = _HALF.search(json.dumps(row, ensure_ascii=False))
+    if half:
+        message = f"\\u{ord(half[0]):04x} is half of a character"
+        raise EvaluationError(message, where=where, hint="a text was cut within a character: leave the half out")
 
 
 def _json(text: str) -> object:
