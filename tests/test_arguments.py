@@ -15,6 +15,7 @@ from cuvee.engine.combine import How
 from cuvee.engine.extract import Extraction
 from cuvee.engine.options import Options, RunOptions
 from cuvee.errors import ArgumentError, RecipeError
+from cuvee.evaluate.task import load_task
 from cuvee.testing import random_weights, write_model
 
 RECIPE = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
@@ -40,6 +41,15 @@ def test_a_recipe_may_be_a_path_wherever_one_is_expected(here: Path) -> None:
     assert cuvee.run_plan(plan, "from-plan").digest == read.digest
     cuvee.merge_part("recipe.yaml", "parts", cuvee.Part(1, 1))
     assert cuvee.join("parts").digest == read.digest
+
+
+def test_a_tilde_is_the_home_folder_in_every_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    monkeypatch.setenv("USERPROFILE", str(here))
+    assert cuvee.merge("~/recipe.yaml", "~/out").folder == here / "out"
+    (here / "task.csv").write_text("id,input,eval_type\n1,a,generation\n")
+    assert load_task("~/task.csv").name == "task"
+    assert not (here / "~").exists()
 
 
 def test_a_file_of_stages_may_be_a_path(here: Path) -> None:

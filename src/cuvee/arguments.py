@@ -52,8 +52,16 @@ def check_settings(function: Callable[..., Any], method: str, known: Sequence[st
 def as_path(value: object, what: str) -> Path:
     """Return a path that was given as text or as a path. Raises ArgumentError that says what was expected."""
     if isinstance(value, str | Path):
-        return Path(value)
+        return at_home(value)
     raise ArgumentError(f"{what}: expected a path, found {_shown(value)}", hint=_folder_hint(value))
+
+
+def at_home(path: str | Path) -> Path:
+    """Return a path with the home folder in place of a leading `~`, as in a recipe's paths and in a shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # the home of nobody
+        return Path(path)
 
 
 def as_references(values: object, what: str) -> list[str]:

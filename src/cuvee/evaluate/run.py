@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cuvee import demo
-from cuvee.arguments import checks_options, refused
+from cuvee.arguments import as_path, checks_options, refused
 from cuvee.errors import RecipeError
 from cuvee.evaluate import metrics, statistics
 from cuvee.evaluate.output import check_writable
@@ -79,7 +79,7 @@ def evaluate(
     started = time.perf_counter()
     own_tasks, foreign_tasks = _loaded_tasks(tasks)
     _check_settings(limit, batch_size, scoring)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else as_path(out, "out")
     if folder is not None:
         _check_output(folder, own_tasks)
     answerer = answerer_of(model, device, dtype)

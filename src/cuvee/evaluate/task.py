@@ -15,6 +15,7 @@ from typing import Literal
 from blake3 import blake3
 
 from cuvee import demo
+from cuvee.arguments import at_home
 from cuvee.errors import EvaluationError, closest
 from cuvee.evaluate.prompt import Prompt
 from cuvee.extras import install_command
@@ -78,7 +79,7 @@ def load_task(where: str | Path) -> Task:
     """
     from cuvee.evaluate.task_yaml import read_task_yaml
 
-    path = Path(where)
+    path = at_home(where)
     if path.suffix in (".yaml", ".yml"):
         return read_task_yaml(_existing(path))
     if path.suffix in (".csv", ".jsonl", ".txt"):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cuvee.addition import language
-from cuvee.arguments import refused
+from cuvee.arguments import at_home, refused
 from cuvee.recipe.load import read_recipe
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.stages import read_stages
@@ -39,5 +39,5 @@ def recipe_path(value: object, expected: str) -> Path:
     if isinstance(value, str) and "\n" in value:
         raise refused(value, "recipe", expected, "`recipe_from_text` reads the text of a recipe")
     if isinstance(value, str | Path):
-        return Path(value)
+        return at_home(value)
     raise refused(value, "recipe", expected, "`load_recipe` reads a file, `recipe_from_text` a text")
