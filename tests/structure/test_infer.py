@@ -156,6 +156,11 @@ def test_modules_are_told_apart():
     assert str(structure) == ("language: 2 blocks × 3 tensors; vision: 3 outside; projector: 1 outside")
 
 
+def test_a_projector_with_a_row_a_token_is_no_head():
+    shapes = {EMBEDDING: (64, 32), "image_to_text_projection.latent_query": (64, 32)}
+    assert [tie.head for tie in infer(checkpoint(shapes, CONFIG)).ties] == [None]
+
+
 @pytest.mark.parametrize(
     ("names", "module"),
     [

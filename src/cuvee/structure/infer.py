@@ -171,7 +171,10 @@ def _ties(places: Mapping[str, TensorPlace], model: _Model) -> tuple[Tie, ...]:
     if not by_role["embedding"]:
         return ()
     embedding = by_role["embedding"][0]
-    heads = [head.name for head in by_role["head"] if head.shape == embedding.shape]
+    # A matrix of a tower or a projector may have as many rows by chance.
+    beside = {"vision", "audio", "projector"} - {places[embedding.name].module}
+    fitting = [head.name for head in by_role["head"] if head.shape == embedding.shape]
+    heads = [name for name in fitting if places[name].module not in beside]
     return (_tie(embedding.name, heads, is_tied(model.config)),)
 
 
