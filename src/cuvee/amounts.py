@@ -6,6 +6,9 @@ MINUS = "\N{MINUS SIGN}"
 STEADY_DECIMALS = 9
 """Of a number of points; the decimals behind them are rounding errors."""
 
+_ROUNDS_UP = 0.9995
+"""From this share of a unit on, three digits of the smaller one would be 1000."""
+
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
@@ -18,10 +21,11 @@ def bytes_of(text: str) -> int:
 
 
 def bytes_text(count: float) -> str:
-    """Write a number of bytes: 2.20 GB, 512 MB, 3.1 kB."""
-    for size, unit in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
+    """Write a number of bytes in three digits, and from 1000 TB on in all: 2.2 GB, 512 MB, 3.1 kB."""
+    for size, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= size * _ROUNDS_UP:
+            amount = count / size
+            return f"{amount:.0f} {unit}" if amount >= 100 else f"{amount:.3g} {unit}"
     return f"{count:.0f} B"
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from cuvee.adapters import Adapted
+from cuvee.amounts import bytes_text
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.checkpoint.write import partial_folder, refuse_existing
@@ -92,7 +93,7 @@ def _refuse_small_disks(plan: Plan, out: Path, missing: int) -> None:
     free = plan.hub.free_bytes(out.parent) - (missing if together else 0)
     if needed > free:
         besides = " besides the downloads" if together else ""
-        message = f"the output takes {needed / 1e9:.2f} GB, and {out.parent} has {max(free, 0) / 1e9:.2f} GB{besides}"
+        message = f"the output takes {bytes_text(needed)}, and {out.parent} has {bytes_text(max(free, 0))}{besides}"
         raise OutOfBudget(message, where=str(out), hint="free some space, or write elsewhere")
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cuvee.amounts import bytes_text
 from cuvee.checkpoint.write import (
     CheckpointWriter,
     Shard,
@@ -173,9 +174,11 @@ def check_disk(writers: Sequence[CheckpointWriter]) -> None:
         there += sum(allocated_bytes(file.stat()) for file in files if file.exists())
     first = writers[0]
     free = shutil.disk_usage(first.partial).free
-    if free < max(needed - there, 0) + SPARE_DISK * len(writers):
+    spare = SPARE_DISK * len(writers)
+    if free < max(needed - there, 0) + spare:
         what = "the output takes" if len(writers) == 1 else f"the {len(writers)} outputs take"
-        message = f"{what} {needed / 1e9:.2f} GB and {(free + there) / 1e9:.2f} GB are free"
+        amounts = f"{bytes_text(needed)}, and up to {bytes_text(spare)} for smaller files"
+        message = f"{what} {amounts}; {bytes_text(free + there)} are free"
         hint = "free some space, or write elsewhere"
         raise OutOfBudget(message, where=str(first.out.absolute().parent), hint=hint)
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+from cuvee.amounts import bytes_text
 from cuvee.errors import CheckpointError, OutOfBudget
 from cuvee.hub.access import Hub
 from cuvee.hub.repository import Repository, storage
@@ -44,7 +45,7 @@ def refuse_small_disk(hub: Hub, needed: int, where: str | None = None) -> None:
     """Raise OutOfBudget if the cache's disk has no room for `needed` bytes."""
     free = hub.free_bytes(hub.cache_folder)
     if needed > free:
-        message = f"the downloads take {needed / 1e9:.2f} GB, and {hub.cache_folder} has {free / 1e9:.2f} GB of room"
+        message = f"the downloads take {bytes_text(needed)}, and {hub.cache_folder} has {bytes_text(free)} of room"
         hint = "free some space, or set HF_HOME to a folder on a larger disk"
         raise OutOfBudget(message, where=where, hint=hint)
 
