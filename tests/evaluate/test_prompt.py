@@ -10,6 +10,7 @@ from cuvee.evaluate.choices import choose
 from cuvee.evaluate.extract import extracted, named_choice
 from cuvee.evaluate.generate import generate
 from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluate.turns import chat_text
 
 from .brute_force import log_likelihood
 
@@ -53,6 +54,48 @@ def test_choices_follow_a_chat_template_without_a_space(chatting: LanguageModel)
     rows = [chatting.encode_plain([choice])[0] for choice in sample.choices]
     assert found.scores == pytest.approx([log_likelihood(chatting, prefix, row) for row in rows], abs=1e-4)
     assert found.prompt == "<s>[user] Which?\n<s>[assistant] "
+
+
+PARTS = (
+    "{% for m in messages %}<s>[{{ m.role }}] {% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}"
+    "{% endif %}{% endfor %}{% endfor %}"
+)
+
+
+def test_a_template_that_reads_parts_is_given_parts(chatting: LanguageModel) -> None:
+    chatting.tokenizer.chat_template = PARTS
+    rendered = chatting.render(Prompt(chat_template=True, system="Be brief."), "2+2?")
+    assert rendered == "<s>[system] Be brief.<s>[user] 2+2?"
+
+
+def test_a_template_that_reads_text_is_given_text(chatting: LanguageModel) -> None:
+    turns = [{"role": "user", "content": [{"type": "text", "text": "2+"}, {"type": "text", "text": "2?"}]}]
+    assert chat_text(chatting.tokenizer, turns, "m", asks=False) == "<s>[user] 2+2?\n"
+    picture = [{"role": "user", "content": [{"type": "image", "url": "x"}]}]
+    with pytest.raises(EvaluationError, match=r"a turn has a part \{'type': 'image'"):
+        chat_text(chatting.tokenizer, picture, "m", asks=False)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("Hello!", "leaves out what a turn of the user says"),
+        ("{% for m in messages %}", "the chat template fails"),
+        ("{{ messages[0].content.nothing.at_all }}", "the chat template fails"),
+        ("{{ 1 / 0 }}", "the chat template fails"),
+    ],
+)
+def test_a_template_that_cannot_ask_is_refused(chatting: LanguageModel, template: str, message: str) -> None:
+    chatting.tokenizer.chat_template = template
+    with pytest.raises(EvaluationError, match=message):
+        chatting.render(Prompt(chat_template=True), "x")
+
+
+def test_a_template_that_writes_the_day_writes_the_same_one_each_day(chatting: LanguageModel) -> None:
+    chatting.tokenizer.chat_template = (
+        "{% if strftime_now is defined %}\n{{ strftime_now('%A, %d %b %Y') }} {% endif %}{{ messages[0].content }}"
+    )
+    assert chatting.render(Prompt(chat_template=True), "x") == "Friday, 26 Jul 2024 x"
 
 
 def test_a_model_without_a_chat_template_is_refused(model: LanguageModel) -> None:

@@ -13,6 +13,7 @@ from cuvee.errors import EvaluationError, RecipeError
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.rows import check_characters
 from cuvee.evaluate.task import Task, load_task
+from cuvee.evaluate.turns import chat_text
 from cuvee.nearest import nearest
 
 Positions = Literal["all", "answer", "prompt"]
@@ -218,22 +219,16 @@ def _of_chat(messages: list[Any], where: str, reader: Reader) -> tuple[list[int]
     tokenizer = reader.tokenizer
     if not getattr(tokenizer, "chat_template", None):
         raise EvaluationError("rows hold messages, and the model's tokenizer has no chat template", where=where)
-    try:
-        whole = tokenizer.apply_chat_template(messages, tokenize=False)
-        asked = _asked(messages, tokenizer)
-    except Exception as error:  # a template is a program: it fails in any way
-        raise EvaluationError(f"the chat template fails: {error}", where=where) from error
+    if not messages or not all(isinstance(turn, Mapping) for turn in messages):
+        raise EvaluationError("messages are no list of turns", where=where, hint=ROW_HINT)
+    whole = chat_text(tokenizer, messages, where, asks=False)
+    asked = None
+    if messages[-1].get("role") == "assistant":
+        asked = chat_text(tokenizer, messages[:-1], where, asks=True)
     if asked is None or not whole.startswith(asked):
         (ids,) = reader.encode([whole], chat=True)
         return ids, len(ids)
     return _answered(asked, "", whole[len(asked) :], reader, chat=True)
-
-
-def _asked(messages: list[Any], tokenizer: Any) -> str | None:
-    if messages[-1].get("role") != "assistant":
-        return None
-    text: str = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-    return text
 
 
 def _answered(asked: str, separator: str, answer: str, reader: Reader, *, chat: bool = False) -> tuple[list[int], int]:

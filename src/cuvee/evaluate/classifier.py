@@ -23,6 +23,7 @@ from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.reads import Tokens, padded, refuse, refuse_asking
 from cuvee.evaluate.samples import Answer, ScoredChoice
 from cuvee.evaluate.task import Sample
+from cuvee.evaluate.turns import chat_text
 
 UNNAMED = re.compile(r"LABEL_\d+")
 
@@ -125,10 +126,7 @@ class Classifier:
 
     def _chat(self, sample: Sample, prompt: Prompt, choice: str) -> Row:
         messages = [*prompt.messages(sample.input, sample.choices), {"role": "assistant", "content": choice}]
-        if not getattr(self.model.tokenizer, "chat_template", None):
-            message = "the prompt asks for a chat template and the tokenizer has none"
-            raise EvaluationError(message, where=self.model.name, hint="set chat_template: false")
-        text = self.model.tokenizer.apply_chat_template(messages, tokenize=False)
+        text = chat_text(self.model.tokenizer, messages, self.model.name, asks=False)
         return self._tokenised(text, None, add_special_tokens=False)
 
     def _row(self, text: str, second: str | None) -> Row:

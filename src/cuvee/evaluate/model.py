@@ -11,7 +11,6 @@ from typing import Any, Literal, get_args
 from cuvee.evaluate.library import load_network, text_config  # first, for it says which extra is missing
 
 # isort: split
-import jinja2
 import torch
 from blake3 import blake3
 
@@ -21,6 +20,7 @@ from cuvee.evaluate.abilities import Abilities
 from cuvee.evaluate.linear import hasten
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.report import REPORT_FILE
+from cuvee.evaluate.turns import chat_text
 
 Device = Literal["auto", "cpu", "cuda", "split"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -82,17 +82,7 @@ class LanguageModel:
         """Return the text that the model reads before its answer, by its chat template if the prompt asks for it."""
         if not prompt.chat_template:
             return prompt.render(text, choices)
-        if not getattr(self.tokenizer, "chat_template", None):
-            raise EvaluationError(
-                "the prompt asks for a chat template and the tokenizer has none",
-                where=self.name,
-                hint="set chat_template: false",
-            )
-        messages = prompt.messages(text, choices)
-        try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
-        except jinja2.TemplateError as error:
-            raise EvaluationError(f"the chat template fails: {error}", where=self.name) from error
+        return chat_text(self.tokenizer, prompt.messages(text, choices), self.name, asks=True)
 
     def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]:
         """Tokenise prompts as the model was trained to see them begin.
