@@ -1,5 +1,6 @@
 """What an output says of itself: parents, licences, languages, how to make it again; and what is copied."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,19 @@ def test_code_is_copied_only_if_asked_for(family: Path) -> None:
     asked = cuvee.merge(recipe, family / "with", custom_code=True)
     assert (asked.folder / "modeling_own.py").exists()
     assert asked.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("generation", "warned_of"),
+    [(None, "config.json"), ({"use_cache": False}, "generation_config.json"), ({"use_cache": True}, ""), ({}, "")],
+)
+def test_a_cache_that_training_turned_off_is_warned_of(
+    family: Path, generation: dict[str, bool] | None, warned_of: str
+) -> None:
+    config = json.loads((family / "a" / "config.json").read_text())
+    (family / "a" / "config.json").write_text(json.dumps(config | {"use_cache": False}))
+    if generation is not None:
+        (family / "a" / "generation_config.json").write_text(json.dumps(generation))
+    made = cuvee.merge(cuvee.recipe_from_text(RECIPE), family / "out")
+    expected = [f"'use_cache' is false in {warned_of} of a"] if warned_of else []
+    assert [warning.split(",")[0] for warning in made.warnings] == expected

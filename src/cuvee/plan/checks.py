@@ -1,8 +1,10 @@
 """Problems and warnings of a plan as a whole. Each check reads a draft, writes nothing, and yields its findings."""
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.companions import Companions, companions_of, in_words, sort_out
 from cuvee.checkpoint.model_card import card_facts, licence_conflict
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest
@@ -18,6 +20,8 @@ from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
 from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf
+
+GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ def warnings_of(outlines: Sequence[Outline], draft: Draft, *, custom_code: bool)
     if not custom_code:
         yield from code_not_copied(draft)
     yield from lost_tokenizer(draft)
+    yield from generation_without_cache(draft)
 
 
 def idle_filters(outlines: Sequence[Outline], draft: Draft) -> Iterator[str]:
@@ -187,6 +192,33 @@ def lost_tokenizer(draft: Draft) -> Iterator[str]:
     if lies_in_gguf(draft.aligned.opening.models[donor].place) and not can_read_gguf():
         message = f"the tokenizer in {draft.models[donor]} is not written: that needs transformers"
         yield f"{message}, {install_command('eval')}"
+
+
+def generation_without_cache(draft: Draft) -> Iterator[str]:
+    """Yield that transformers would compute each token anew from the first: training turns its cache off for good.
+
+    generation_config.json decides, as transformers reads it; where it is lacking, config.json does.
+    """
+    if draft.sources[draft.donor].config.get("use_cache") is not False:
+        return
+    file = "config.json"
+    if GENERATION in _companions(draft).copied:
+        file = GENERATION
+        if _generation_settings(draft).get("use_cache", True) is not False:
+            return
+    yield (
+        f"'use_cache' is false in {file} of {draft.donor}, which the output copies: transformers generates many times "
+        "slower so; set it to true in the output"
+    )
+
+
+def _generation_settings(draft: Draft) -> Mapping[str, Any]:
+    """Read the donor's generation_config.json; of a model that is still on a hub nothing is known."""
+    place = draft.aligned.opening.models[0].place
+    if place is None or not (place / GENERATION).is_file():
+        return {}
+    file = place / GENERATION
+    return parse_config(file.read_text(encoding="utf-8"), file)
 
 
 def left_out(draft: Draft) -> Iterator[str]:
