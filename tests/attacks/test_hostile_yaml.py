@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cuvee
+from cuvee.documents.document import read_document
 from cuvee.errors import RecipeError
-from cuvee.recipe.document import read_document
 
 ALIAS_BOMB = "a0: &a0 [1]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
 MERGE_BOMB = "a0: &a0 {x: 1}\n" + "".join(

@@ -5,9 +5,9 @@ import pytest
 
 import cuvee
 from cuvee.addition import language
+from cuvee.documents.document import read_document
 from cuvee.errors import RecipeError
 from cuvee.method import registry
-from cuvee.recipe.document import read_document
 from cuvee.recipe.schema import recipe_schema
 
 SCHEMA = recipe_schema(language())

@@ -15,8 +15,8 @@ from cuvee.adapters.factor_forms import Blocks, Form
 from cuvee.adapters.kind import Kind, is_count, is_plain, kinds
 from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
 from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError, CuveeError, several
-from cuvee.recipe.shown import shown
 
 CONFIG = "adapter_config.json"
 MAX_BYTES = 1_000_000

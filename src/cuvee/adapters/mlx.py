@@ -18,8 +18,8 @@ from cuvee.adapters.kind import is_count, is_number
 from cuvee.adapters.patterns import Patterns
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError
-from cuvee.recipe.shown import shown
 
 WEIGHTS = "adapters.safetensors"
 KINDS = ("lora", "dora")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from cuvee.recipe.shown import shown
+from cuvee.documents.shown import shown
 
 MAX_PATTERN = 2000
 MAX_DEPTH = 3

@@ -21,8 +21,8 @@ from cuvee.checkpoint.naming import start_of_weights
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples, sampled_blocks
 from cuvee.checkpoint.stored_file import StoredFile
 from cuvee.descriptors import BINARY, read_at, read_bytes_at
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError, CuveeError, several
-from cuvee.recipe.shown import shown
 
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""

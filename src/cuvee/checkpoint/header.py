@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.dtypes import NUMPY, PACKED, entry_count
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError
-from cuvee.recipe.shown import shown
 
 MAX_HEADER_BYTES = 100_000_000
 """The reference implementation's limit."""

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def is_sweep(recipe: Path) -> bool:
     """Say whether a file is one recipe with a sweep."""
-    from cuvee.recipe.document import read_documents
+    from cuvee.documents.document import read_documents
     from cuvee.recipe.load import read_text
     from cuvee.recipe.sweep import has_sweep
 

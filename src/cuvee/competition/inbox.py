@@ -9,8 +9,8 @@ from typing import Any
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.submissions import Received
 from cuvee.competition.what_is import name_of
+from cuvee.documents.document import MAX_CHARACTERS
 from cuvee.errors import CuveeError
-from cuvee.recipe.document import MAX_CHARACTERS
 from cuvee.submission.archive import parse_archive
 from cuvee.submission.pack import MANIFEST, read_archive
 

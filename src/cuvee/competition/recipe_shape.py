@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cuvee.documents.document import read_documents
 from cuvee.errors import RecipeError
-from cuvee.recipe.document import read_documents
 
 NUMBER = "#"
 NAMES = frozenset({"model", "base_model", "name", "path", "tokenizer_source"})

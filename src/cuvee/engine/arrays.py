@@ -9,6 +9,7 @@ import numpy as np
 from cuvee.arguments import check_settings, refused
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
+from cuvee.documents.shown import shown
 from cuvee.engine.blocks import Blocks, Scratch
 from cuvee.engine.definition import defined_change
 from cuvee.engine.rules import Context
@@ -28,7 +29,6 @@ from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import as_arrays
 from cuvee.recipe.recipe import Semantics
 from cuvee.recipe.setting import Setting
-from cuvee.recipe.shown import shown
 
 _NAME = "tensor"
 _SPARE = 1 << 28

@@ -14,11 +14,11 @@ from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.sample import Block, Sampled, digest_of_samples
 from cuvee.checkpoint.stored_file import StoredFile
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError, MissingExtra
 from cuvee.foreign.gguf_header import GgufHeader, StoredTensor, read_gguf_header
 from cuvee.foreign.gguf_names import ALWAYS, WINDOW_PATTERN, Family, family, known_families, paired_rows
 from cuvee.foreign.gguf_rotation import FACTORS, FULL, WINDOW, rotation_from_gguf
-from cuvee.recipe.shown import shown
 
 _PLAIN = ("F64", "F32", "F16", "BF16")
 _SPECIAL = {

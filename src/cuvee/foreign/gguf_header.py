@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cuvee.documents.shown import shown
 from cuvee.errors import CheckpointError
-from cuvee.recipe.shown import shown
 
 MAX_AXES = 4
 MAX_NAME = 1000

@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import closest
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.language import Additions
 from cuvee.recipe.parameters import note_unknown
 from cuvee.recipe.problems import Notes
 from cuvee.recipe.recipe import Chosen
 from cuvee.recipe.setting import Setting
-from cuvee.recipe.shown import shown
 
 
 def read_weights(written: Any, known: Additions, notes: Notes) -> Chosen | None:

@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cuvee.documents.document import Path as Place
 from cuvee.recipe.alignment import WrittenAlignment
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
 from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers, UnlikeConfigs

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cuvee.documents.document import MAX_CHARACTERS, Document, read_documents
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import RecipeError, closest
 from cuvee.nearest import nearest
 from cuvee.recipe.additions import read_post, read_weights
-from cuvee.recipe.document import MAX_CHARACTERS, Document, read_documents
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.groups import GROUPS, Group
 from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.language import Language, MethodSchema
@@ -19,7 +20,6 @@ from cuvee.recipe.parameters import read_settings
 from cuvee.recipe.problems import Notes, schema_problems
 from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
-from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import plain_numbers
 from cuvee.recipe.sources import read_model, read_slices
 from cuvee.recipe.vocabulary import TokenizerChoice, models_named, read_choice

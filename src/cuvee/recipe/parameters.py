@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import closest
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.language import MethodSchema
 from cuvee.recipe.problems import Notes
 from cuvee.recipe.setting import Choice, Setting, Settings, Value, parse_value
-from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import UNQUOTED, WITHOUT_QUOTES, plain_scalars
 
 

@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from cuvee.documents.document import Document
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.document import Document
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.keys import RecipeDocument, fields_at
-from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import Slip
 
 MOST_SHOWN = 30

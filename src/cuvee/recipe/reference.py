@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from cuvee.recipe.shown import shown
+from cuvee.documents.shown import shown
 
 _HUB_NAME = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 

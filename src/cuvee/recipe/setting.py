@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cuvee.recipe.shown import shown
+from cuvee.documents.shown import shown
 
 Scalar = float | int | bool | str
 SettingKind = Literal["number", "integer", "boolean", "text"]

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cuvee.documents.document import MAX_DIGITS, Document
+from cuvee.documents.document import Path as Place
 from cuvee.errors import RecipeError, several
-from cuvee.recipe.document import MAX_DIGITS, Document
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.setting import Setting
 
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")

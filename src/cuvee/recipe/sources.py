@@ -3,15 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import closest
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.language import MethodSchema
 from cuvee.recipe.parameters import read_settings
 from cuvee.recipe.problems import Notes
 from cuvee.recipe.recipe import Slice, Source
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.recipe.setting import Settings
-from cuvee.recipe.shown import shown
 
 
 def read_slices(data: dict[str, Any], method: MethodSchema | None, notes: Notes) -> tuple[Slice, ...]:

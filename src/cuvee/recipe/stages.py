@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cuvee.documents.document import Document, read_documents
 from cuvee.errors import CuveeError, RecipeError, several
-from cuvee.recipe.document import Document, read_documents
 from cuvee.recipe.language import Language
 from cuvee.recipe.load import read_text, recipe_of
 from cuvee.recipe.recipe import Recipe

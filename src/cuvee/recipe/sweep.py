@@ -13,13 +13,13 @@ from typing import Any
 
 import yaml
 
+from cuvee.documents.document import Document, read_documents
+from cuvee.documents.document import Path as Place
+from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
-from cuvee.recipe.document import Document, read_documents
-from cuvee.recipe.document import Path as Place
 from cuvee.recipe.language import Language
 from cuvee.recipe.load import read_text, recipe_of
 from cuvee.recipe.recipe import Recipe
-from cuvee.recipe.shown import shown
 
 MOST_MERGES = 1000
 """Merges of a sweep: more than anyone means."""

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cuvee.documents.shown import shown
 from cuvee.recipe.reference import ModelRef, parse_reference
-from cuvee.recipe.shown import shown
 
 TokenRows = Literal["model", "token", "zero", "mean"]
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from cuvee.documents.shown import shown
 from cuvee.errors import SubmissionError
-from cuvee.recipe.shown import shown
 
 BLOCK = 512
 PIECE = 1 << 16

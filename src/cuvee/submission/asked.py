@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cuvee.api import load_stages, stages_from_text
+from cuvee.documents.document import read_documents
 from cuvee.errors import RecipeError, SubmissionError, several
-from cuvee.recipe.document import read_documents
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
 from cuvee.search.space import WrittenSpace, parse_space

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cuvee.amounts import bytes_of
+from cuvee.documents.document import MAX_CHARACTERS, Document, read_document
+from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.document import MAX_CHARACTERS, Document, read_document
-from cuvee.recipe.shown import shown
 from cuvee.submission.competition import (
     TIERS,
     About,

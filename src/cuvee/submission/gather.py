@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.hashes import sha256_of
+from cuvee.documents.document import read_documents
 from cuvee.errors import CheckpointError, CuveeError, PlatformError, SubmissionError
 from cuvee.hub import (
     Hub,
@@ -22,7 +23,6 @@ from cuvee.hub import (
     open_repository,
 )
 from cuvee.progress import Progress
-from cuvee.recipe.document import read_documents
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence, ModelFacts, TextFacts
 from cuvee.submission.facts import (

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 
+from cuvee.documents.document import Document, read_document, read_documents
+from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.document import Document, read_document, read_documents
 from cuvee.recipe.keys import WrittenDType
 from cuvee.recipe.load import read_text
-from cuvee.recipe.shown import shown
 from cuvee.recipe.slips import Slip, plain_numbers
 
 GateMode = Literal["random", "uniform_random", "cheap_embed", "hidden", "hidden_last", "hidden_avg", "fitted"]

@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuvee.documents.document import read_document
 from cuvee.errors import RecipeError
-from cuvee.recipe.document import read_document
 
 scalars = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text()
 trees = st.recursive(

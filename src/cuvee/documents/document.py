@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
+from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
-from cuvee.recipe.shown import shown
 
 Path = tuple[str | int, ...]
 
