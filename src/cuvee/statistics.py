@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cuvee.checkpoint import Checkpoint, TensorSource, open_checkpoint
 from cuvee.checkpoint.checkpoint import sampled_blake3
+from cuvee.documents.checked import first_problem
 from cuvee.errors import CheckpointError
 
 STATISTICS_FILE = "statistics.safetensors"
@@ -165,9 +166,7 @@ def open_statistics(folder: Path) -> Statistics:
     try:
         record = Record.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise CheckpointError(f"{place}: {first['msg']}", where=str(file)) from error
+        raise CheckpointError(first_problem(error), where=str(file)) from error
     numbers = open_checkpoint(folder / STATISTICS_FILE)
     _check_complete(record, numbers, folder)
     stored = next(iter(numbers.files().values()))

@@ -219,11 +219,11 @@ prompt:
     assert found == {
         ("3", "unknown key 'metric'"),
         ("5", "unknown key 'prompt.templte'"),
-        ("6", "prompt.chat_template: input should be a valid boolean"),
-        ("7", "prompt.answer_by: input should be 'likelihood' or 'generation'"),
-        ("8", "prompt.max_new_tokens: input should be greater than or equal to 1"),
-        ("9", "prompt.extract.0.pattern: not a regular expression: missing ), unterminated subpattern at position 0"),
-        ("11", "prompt.few_shot.0.target: field required"),
+        ("6", "'prompt.chat_template': input should be a valid boolean, found 1"),
+        ("7", "'prompt.answer_by': input should be 'likelihood' or 'generation', found 'guess'"),
+        ("8", "'prompt.max_new_tokens': input should be greater than or equal to 1, found 0"),
+        ("9", "'prompt.extract.0.pattern': not a regular expression: missing ), unterminated subpattern at position 0"),
+        ("11", "'prompt.few_shot.0.target' is missing"),
     }
     assert "did you mean 'template'?" in str(caught.value)
 
@@ -234,10 +234,10 @@ prompt:
         ("metrics: [exact_mach]", "unknown metric 'exact_mach'\n  hint: did you mean 'exact_match'?"),
         ("metrics: [rougel]", "unknown metric 'rougel'\n  hint: did you mean 'rougeL'?"),
         ("metrics: [accuracy]", "'accuracy' needs multiple-choice items; not so for id 0"),
-        ("name: again", "key 'name' twice"),
+        ("name: again", "key 'name' is written twice, first on line 1"),
         ("prompt: {template: 'Q: {question}'}", "unknown placeholder '{question}'"),
         ("prompt: {template: 'Q:'}", "has no '{input}'"),
-        ("license: &a x\nweight: *a", "aliases"),
+        ("license: &a x\nweight: *a", "'weight': input should be a valid number, found 'x'"),
         ("prompt: [", "not YAML"),
         ("weight: .nan", "weight"),
     ],

@@ -71,7 +71,9 @@ def test_an_expert_called_base_is_another_parent_than_the_base() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("- a list", "expected keys such as base_model"),
+        ("- a list", "the file': expected 'name: value' lines"),
+        ("base_model: b\nmodels: [a, c]\nbase_model: c\ntasks: [t]", "space.yaml:3: key 'base_model' is written twice"),
+        ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {method: ties, racign: no}", "space.yaml:4: unknown key"),
         ("base_model: b\nmodels: [a]\ntasks: [t]\nsearhc: {}", "searhc"),
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {method: tie}", "did you mean 'ties'"),
         ("base_model: b\nmodels: [a, c]\ntasks: [t]\nsearch: {parameters: {densty: 0.5}}", "takes 'densty'"),

@@ -161,7 +161,7 @@ def test_random_routers_follow_from_the_seed(here: Path) -> None:
         (
             "base_model: a\nexperts: [{source_model: a, weight: 1}, {source_model: a}]\n",
             RecipeError,
-            "hint: there are: ",
+            "hint: known keys: ",
         ),
         (recipe("az"), CheckpointError, "'model.layers.0.mlp.down_proj.weight' is of shape"),
     ],

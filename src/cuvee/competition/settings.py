@@ -14,12 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cuvee.amounts import bytes_of
 from cuvee.competition.limits import Limits
-from cuvee.errors import RecipeError, several
+from cuvee.documents.checked import checked
+from cuvee.documents.document import read_document, read_text
 
 FILE = "server.yaml"
 
@@ -65,14 +65,10 @@ def read_limits(path: Path) -> Limits:
     """Read the limits that an organiser has set. Raises RecipeError that holds every problem of the file."""
     if not path.exists():
         return Limits()
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        settings = Settings.model_validate({} if content is None else content)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"this is no YAML: {error}", where=str(path)) from error
-    except ValidationError as error:
-        raise several([_problem(path, problem["loc"], problem["msg"]) for problem in error.errors()]) from error
-    return _limits(settings)
+    text = read_text(path, "settings")
+    if all(line.strip().startswith("#") for line in text.splitlines() if line.strip()):
+        return Limits()
+    return _limits(checked(Settings, read_document(text, str(path))))
 
 
 def _limits(settings: Settings) -> Limits:
@@ -87,8 +83,3 @@ def _limits(settings: Settings) -> Limits:
     if settings.team_storage is not None:
         values["team_bytes"] = bytes_of(settings.team_storage)
     return replace(Limits(), proxies=tuple(settings.proxies), **values)
-
-
-def _problem(path: Path, place: tuple[int | str, ...], message: str) -> RecipeError:
-    where = ".".join(str(part) for part in place)
-    return RecipeError(f"{where}: {message}" if where else message, where=str(path))

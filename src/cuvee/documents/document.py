@@ -4,6 +4,7 @@ PyYAML reads as mergekit does (YAML 1.1), but for numbers such as `1e-4`, which 
 stay text here, and for a key that is written twice, which it drops without a word.
 """
 
+import pathlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 
 from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
+from cuvee.nearest import nearest
 
 Path = tuple[str | int, ...]
 
@@ -63,12 +65,17 @@ _Loader.add_implicit_resolver(
 
 @dataclass(frozen=True)
 class Document:
-    """Data read from YAML; `place(path)` is the `file:line` of the thing at a path of keys and positions."""
+    """Data read from YAML.
+
+    - `place(path)`: the `file:line` of the thing at a path of keys and positions.
+    - `error`: the type of error that a problem of this document is.
+    """
 
     data: Any
     source: str
     lines: dict[Path, int]
     text: str = ""
+    error: type[CuveeError] = RecipeError
 
     def place(self, path: Path) -> str:
         while path and path not in self.lines:
@@ -76,33 +83,48 @@ class Document:
         return f"{self.source}:{self.lines.get(path, 1)}"
 
 
-def read_document(text: str, source: str) -> Document:
-    """Parse a YAML document. Raises RecipeError with the line for bad YAML, repeated keys and alias bombs."""
-    documents = read_documents(text, source)
+def read_text(file: pathlib.Path, noun: str, error_type: type[CuveeError] = RecipeError) -> str:
+    """Read a file, or so much of it that it is seen to be too long; `noun` is what the file holds, such as recipe.
+
+    Raises `error_type`.
+    """
+    try:
+        with file.open(encoding="utf-8") as opened:
+            return opened.read(MAX_CHARACTERS + 1)
+    except FileNotFoundError as error:
+        message = f"cannot read the {noun}: there is no such file"
+        raise error_type(message, where=str(file), hint=nearest(str(file), suffixes=(".yaml", ".yml"))) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise error_type(f"cannot read the {noun}: {error}", where=str(file)) from error
+
+
+def read_document(text: str, source: str, error_type: type[CuveeError] = RecipeError) -> Document:
+    """Parse a YAML document. Raises `error_type` with the line for bad YAML, repeated keys and alias bombs."""
+    documents = read_documents(text, source, error_type)
     if len(documents) != 1:
-        raise RecipeError(f"expected one YAML document, found {len(documents)} documents", where=source)
+        raise error_type(f"expected one YAML document, found {len(documents)} documents", where=source)
     return documents[0]
 
 
-def read_documents(text: str, source: str) -> list[Document]:
-    """Parse the YAML documents of a text. Raises RecipeError as `read_document` does, and for a text without any."""
+def read_documents(text: str, source: str, error_type: type[CuveeError] = RecipeError) -> list[Document]:
+    """Parse the YAML documents of a text. Raises `error_type` as `read_document` does, and for a text without any."""
     if len(text) > MAX_CHARACTERS:
-        raise RecipeError(f"expected at most {MAX_CHARACTERS} characters of YAML, found {len(text)}", where=source)
+        raise error_type(f"expected at most {MAX_CHARACTERS} characters of YAML, found {len(text)}", where=source)
     try:
         loader = _Loader(text)
         nodes = list(iter(lambda: _next_node(loader), None))
         if nodes:
-            return [_Reader(loader, source, _own_text(text, node, len(nodes))).read(node) for node in nodes]
+            return [_Reader(loader, source, _own_text(text, node, len(nodes)), error_type).read(node) for node in nodes]
     except yaml.MarkedYAMLError as error:
-        raise _syntax_error(error, source, text) from error
+        raise _syntax_error(error, source, text, error_type) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         message = f"this is not YAML: the character {chr(error.character)!r} is not allowed"
-        raise RecipeError(message, where=f"{source}:{line}") from error
+        raise error_type(message, where=f"{source}:{line}") from error
     except _TooLarge as error:
         message = f"too large: expected at most {MAX_NODES} values, aliases expanded, in at most {MAX_DEPTH} levels"
-        raise RecipeError(message, where=source) from error
-    raise RecipeError("expected one YAML document, found nothing", where=source)
+        raise error_type(message, where=source) from error
+    raise error_type("expected one YAML document, found nothing", where=source)
 
 
 def _own_text(text: str, node: yaml.Node, documents: int) -> str:
@@ -116,12 +138,12 @@ def _next_node(loader: _Loader) -> yaml.Node | None:
     return loader.get_node() if loader.check_node() else None
 
 
-def _syntax_error(error: yaml.MarkedYAMLError, source: str, text: str) -> RecipeError:
+def _syntax_error(error: yaml.MarkedYAMLError, source: str, text: str, error_type: type[CuveeError]) -> CuveeError:
     mark = error.problem_mark or error.context_mark
     message = f"this is not YAML: {error.problem or error.context}"
     if mark is None:
-        return RecipeError(message, where=source)
-    return RecipeError(message, where=f"{source}:{mark.line + 1}", hint=_no_space(text, mark.line))
+        return error_type(message, where=source)
+    return error_type(message, where=f"{source}:{mark.line + 1}", hint=_no_space(text, mark.line))
 
 
 def _no_space(text: str, at: int) -> str | None:
@@ -138,10 +160,11 @@ def _no_space(text: str, at: int) -> str | None:
 class _Reader:
     """Turns nodes into data. State: lines seen, nodes spent, problems found."""
 
-    def __init__(self, loader: _Loader, source: str, text: str) -> None:
+    def __init__(self, loader: _Loader, source: str, text: str, error_type: type[CuveeError]) -> None:
         self.loader = loader
         self.source = source
         self.text = text
+        self.error_type = error_type
         self.lines: dict[Path, int] = {}
         self.nodes = 0
         self.problems: dict[str, CuveeError] = {}
@@ -150,11 +173,11 @@ class _Reader:
         data = self._data(root, (), root)
         if self.problems:
             raise several(list(self.problems.values()))
-        return Document(data, self.source, self.lines, self.text)
+        return Document(data, self.source, self.lines, self.text, self.error_type)
 
     def note(self, node: yaml.Node, message: str) -> None:
         """Note a problem, once however many aliases lead to it."""
-        problem = RecipeError(message, where=f"{self.source}:{node.start_mark.line + 1}")
+        problem = self.error_type(message, where=f"{self.source}:{node.start_mark.line + 1}")
         self.problems[str(problem)] = problem
 
     def _data(self, node: yaml.Node, path: Path, marked: yaml.Node) -> Any:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from cuvee.documents.checked import first_problem
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.extract import Extraction
 from cuvee.evaluate.prompt import Prompt, Shot
@@ -29,6 +30,4 @@ def written_prompt(given: Mapping[str, Any], where: str) -> WrittenPrompt:
     try:
         return WrittenPrompt.model_validate(given)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, ("prompt", *problem["loc"])))
-        raise EvaluationError(f"{place}: {problem['msg']}", where=where) from error
+        raise EvaluationError(f"prompt.{first_problem(error)}", where=where) from error

@@ -15,9 +15,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from cuvee.documents.checked import checked
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.task import Task, load_task
-from cuvee.evaluate.yaml_file import checked, has_key
+from cuvee.evaluate.task_yaml import read_task_document
 
 SUFFIXES = (".csv", ".jsonl", ".txt", ".yaml", ".yml")
 
@@ -45,7 +46,7 @@ def load_tasks(where: str | Path) -> list[Task]:
     path = Path(where)
     if not _is_suite(path):
         return [load_task(where)]
-    suite = checked(path, _Suite, {("tasks",): _Entry})
+    suite = checked(_Suite, read_task_document(path))
     return [_weighed(path, entry) for entry in suite.tasks]
 
 
@@ -60,4 +61,7 @@ def _weighed(suite: Path, entry: _Entry) -> Task:
 
 
 def _is_suite(path: Path) -> bool:
-    return path.suffix in (".yaml", ".yml") and path.is_file() and has_key(path, "tasks")
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return False
+    written = read_task_document(path).data
+    return isinstance(written, dict) and "tasks" in written

@@ -5,20 +5,15 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cuvee.documents.checked import checked
+from cuvee.documents.document import Document, read_document, read_text
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.metrics import check_metrics, default_metrics
 from cuvee.evaluate.prompt import Prompt
 from cuvee.evaluate.prompt_yaml import as_prompt
 from cuvee.evaluate.rows import read_samples
 from cuvee.evaluate.task import Task
-from cuvee.evaluate.yaml_file import Sections, checked
-from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
-
-SECTIONS: Sections = {
-    ("prompt",): WrittenPrompt,
-    ("prompt", "few_shot"): WrittenShot,
-    ("prompt", "extract"): WrittenExtraction,
-}
+from cuvee.recipe.prompt import WrittenPrompt
 
 
 class _Strict(BaseModel):
@@ -36,7 +31,7 @@ class _TaskFile(_Strict):
 
 def read_task_yaml(path: Path) -> Task:
     """Read a `task.yaml` and its data file, which is looked for beside it."""
-    written = checked(path, _TaskFile, SECTIONS)
+    written = checked(_TaskFile, read_task_document(path))
     samples = read_samples(_data_file(path, written.data))
     metrics = tuple(written.metrics or default_metrics(samples))
     check_metrics(metrics, samples, where=str(path))
@@ -48,6 +43,11 @@ def read_task_yaml(path: Path) -> Task:
         prompt=as_prompt(written.prompt, Prompt()),
         license=written.license,
     )
+
+
+def read_task_document(path: Path) -> Document:
+    """Read the YAML of a task or of a suite. Raises EvaluationError."""
+    return read_document(read_text(path, "task", EvaluationError), str(path), EvaluationError)
 
 
 def _data_file(path: Path, name: str) -> Path:

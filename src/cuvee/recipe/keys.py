@@ -4,12 +4,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from cuvee.documents.document import Path as Place
 from cuvee.recipe.alignment import WrittenAlignment
 from cuvee.recipe.groups import Missing
-from cuvee.recipe.prompt import WrittenExtraction, WrittenPrompt, WrittenShot
+from cuvee.recipe.prompt import WrittenPrompt
 from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers, UnlikeConfigs
-from cuvee.recipe.vocabulary import TokenDocument, TokenizerDocument, TokenizerKey
+from cuvee.recipe.vocabulary import TokenizerKey
 
 
 class _Strict(BaseModel):
@@ -102,25 +101,3 @@ class RecipeDocument(_Strict):
         None, description="places of the recipe and the values of each merge: several merges in one pass"
     )
     name: str | None = None
-
-
-def fields_at(place: Place) -> list[str]:
-    """List the keys that are known at a place of the file."""
-    kind: type[BaseModel] = RecipeDocument
-    words = [step for step in place if isinstance(step, str)]
-    if words[:1] == ["modules"]:
-        kind, words = (_Module, words[2:]) if len(words) > 1 else (RecipeDocument, words)
-    if words[:1] == ["models"]:
-        kind = _Model
-    elif words == ["slices"]:
-        kind = _Slice
-    elif words[:2] == ["slices", "sources"]:
-        kind = _SliceSource
-    elif words[:1] == ["tokenizer"]:
-        kind = TokenDocument if len(words) > 1 else TokenizerDocument
-    elif words[:1] == ["align"]:
-        kind = WrittenAlignment
-    elif words[:1] == ["prompt"]:
-        parts: dict[str, type[BaseModel]] = {"few_shot": WrittenShot, "extract": WrittenExtraction}
-        kind = parts.get(words[-1], WrittenPrompt)
-    return list(kind.model_fields)

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cuvee.documents.document import MAX_CHARACTERS, Document, read_documents
+from cuvee.documents.document import Document, read_documents, read_text
 from cuvee.documents.document import Path as Place
 from cuvee.documents.shown import shown
 from cuvee.errors import RecipeError, closest
-from cuvee.nearest import nearest
 from cuvee.recipe.additions import read_post, read_weights
 from cuvee.recipe.groups import GROUPS, Group
 from cuvee.recipe.keys import RecipeDocument
@@ -30,19 +29,7 @@ NUMBERS = ("layer_range", "pad_to_multiple_of", "token_id")
 
 def read_recipe(path: Path, language: Language) -> Recipe:
     """Read a recipe file. Raises RecipeError that holds every problem with its line."""
-    return parse_recipe(read_text(path), language, source=str(path), folder=path.parent)
-
-
-def read_text(path: Path) -> str:
-    """Read a file, or so much of it that it is seen to be too long. Raises RecipeError."""
-    try:
-        with path.open(encoding="utf-8") as opened:
-            return opened.read(MAX_CHARACTERS + 1)
-    except FileNotFoundError as error:
-        message = "cannot read the recipe: there is no such file"
-        raise RecipeError(message, where=str(path), hint=nearest(str(path), suffixes=(".yaml", ".yml"))) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the recipe: {error}", where=str(path)) from error
+    return parse_recipe(read_text(path, "recipe"), language, source=str(path), folder=path.parent)
 
 
 def parse_recipe(text: str, language: Language, *, source: str = "recipe", folder: Path | None = None) -> Recipe:

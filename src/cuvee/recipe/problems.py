@@ -6,11 +6,11 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from cuvee.documents.checked import keys_at, problem_of
 from cuvee.documents.document import Document
 from cuvee.documents.document import Path as Place
-from cuvee.documents.shown import shown
-from cuvee.errors import CuveeError, RecipeError, closest, several
-from cuvee.recipe.keys import RecipeDocument, fields_at
+from cuvee.errors import CuveeError, RecipeError, several
+from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.slips import Slip
 
 MOST_SHOWN = 30
@@ -66,53 +66,23 @@ def schema_problems(document: Document, known: dict[str, Any]) -> list[CuveeErro
     try:
         RecipeDocument.model_validate(known)
     except ValidationError as error:
-        return [_translated(detail, document) for detail in error.errors()]
+        return [_problem(detail, document) for detail in error.errors()]
     return []
 
 
-def _translated(detail: ErrorDetails, document: Document) -> CuveeError:
-    place: Place = tuple(detail["loc"])
-    where = document.place(place)
-    what = ".".join(map(str, place))
+def _problem(detail: ErrorDetails, document: Document) -> CuveeError:
+    place = detail["loc"]
     if place[-1] == "residual_weight":
-        return RecipeError("'residual_weight' is not supported: it has no effect in mergekit either", where=where)
-    if detail["type"] == "extra_forbidden":
-        guess = closest(str(place[-1]), fields_at(place[:-1]))
-        hint = f"did you mean '{guess}'?" if guess else _where_settings_stand(place)
-        return RecipeError(f"unknown key {shown(what)}", where=where, hint=hint)
-    if detail["type"] in ("model_type", "dict_type"):
-        return _not_a_mapping(place, detail["input"], where)
-    if detail["type"] == "missing":
-        return RecipeError(f"'{what}' is missing", where=where)
-    if detail["type"] == "list_type":
-        message = f"'{what}': expected a list, found {shown(detail['input'])}"
-        return RecipeError(message, where=where, hint="write `[a, b]`, or `- ` before each entry")
-    if detail["type"] == "too_short":
-        return RecipeError(f"'{what}': expected one entry at least, found {shown(detail['input'])}", where=where)
-    if detail["type"] == "value_error":
-        return RecipeError(f"'{what}': {detail['msg'].removeprefix('Value error, ')}", where=where)
-    guess = None
-    if detail["type"] == "literal_error":
-        options = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")
-        guess = closest(str(detail["input"]), options)
-    hint = f"did you mean '{guess}'?" if guess else None
-    found = shown(detail["input"])
-    return RecipeError(f"'{what}': {_lowered(detail['msg'])}, found {found}", where=where, hint=hint)
+        message = "'residual_weight' is not supported: it has no effect in mergekit either"
+        return RecipeError(message, where=document.place(place))
+    problem = problem_of(detail, document, RecipeDocument)
+    if detail["type"] == "extra_forbidden" and "did you mean" not in (problem.hint or ""):
+        hint = _where_settings_stand(place) or problem.hint
+        return RecipeError(problem.message, where=problem.where, hint=hint)
+    return problem
 
 
 def _where_settings_stand(place: Place) -> str | None:
     """Return a hint for a key that nothing is like, such as a `weight` beside `model`."""
-    return "settings of the method stand under 'parameters'" if "parameters" in fields_at(place[:-1]) else None
-
-
-def _not_a_mapping(place: Place, written: Any, where: str) -> CuveeError:
-    """Say that keys were expected; of a model's bare name also how it is written."""
-    what = ".".join(map(str, place))
-    hint = None
-    if isinstance(written, str) and place[-2:-1] in (("models",), ("sources",)):
-        hint = f"write `- model: {written}`"
-    return RecipeError(f"'{what}': expected 'name: value' lines, found {shown(written)}", where=where, hint=hint)
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
+    known = keys_at(RecipeDocument, place[:-1])
+    return "settings of the method stand under 'parameters'" if "parameters" in known else None

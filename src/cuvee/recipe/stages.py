@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from cuvee.documents.document import Document, read_documents
+from cuvee.documents.document import Document, read_documents, read_text
 from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.recipe.language import Language
-from cuvee.recipe.load import read_text, recipe_of
+from cuvee.recipe.load import recipe_of
 from cuvee.recipe.recipe import Recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 def read_stages(path: Path, language: Language) -> tuple[Recipe, ...]:
     """Read a file of recipes. Raises RecipeError that holds every problem with its line."""
-    return parse_stages(read_text(path), language, source=str(path), folder=path.parent)
+    return parse_stages(read_text(path, "recipe"), language, source=str(path), folder=path.parent)
 
 
 def parse_stages(

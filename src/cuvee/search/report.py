@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from cuvee.documents.checked import first_problem
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.output import writing
 from cuvee.search.choice import AnchorKind, Choice
@@ -179,6 +180,5 @@ def read_report(folder: Path) -> SearchReport:
     except FileNotFoundError as error:
         raise EvaluationError("no report of a search", where=str(path), hint="name a search's folder") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise EvaluationError(f"not the report of a search: {place}: {first['msg']}", where=str(path)) from error
+        message = f"not the report of a search: {first_problem(error)}"
+        raise EvaluationError(message, where=str(path)) from error

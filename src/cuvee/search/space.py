@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, cast, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cuvee.documents.checked import checked
+from cuvee.documents.document import read_document, read_text
 from cuvee.errors import RecipeError, closest
 from cuvee.method import Method, registry
 
@@ -258,25 +260,14 @@ class Arm:
 
 def read_space(file: Path) -> WrittenSpace:
     """Read a space. Raises RecipeError with every problem and its key."""
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError("there is no space to read", where=str(file), hint="`cuvee search new` writes one") from error
-    return parse_space(text, folder=file.parent, where=str(file))
+    if not file.exists():
+        raise RecipeError("there is no space to read", where=str(file), hint="`cuvee search new` writes one")
+    return parse_space(read_text(file, "space"), folder=file.parent, where=str(file))
 
 
 def parse_space(text: str, *, folder: Path | None, where: str) -> WrittenSpace:
     """Read a space from a string; models and files of it are looked up in `folder`, or stay as they are written."""
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"not YAML: {error}", where=where) from error
-    if not isinstance(document, dict):
-        raise RecipeError("expected keys such as base_model, models and tasks", where=where)
-    try:
-        space = WrittenSpace.model_validate(document)
-    except ValidationError as error:
-        raise RecipeError(_problems(error), where=where) from error
+    space = checked(WrittenSpace, read_document(text, where))
     return _checked(space if folder is None else _located(space, folder), where)
 
 
@@ -480,14 +471,6 @@ def _bounds(name: str, bounds: Any) -> tuple[float, float]:
         case [int() | float() as low, int() | float() as high] if -math.inf < low < high < math.inf:
             return float(low), float(high)
     raise RecipeError(f"{name}: expected two numbers, the lower one first, found {bounds}")
-
-
-def _problems(error: ValidationError) -> str:
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(key) for key in problem["loc"])
-        lines.append(f"{place}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(lines)
 
 
 def _located(space: WrittenSpace, folder: Path) -> WrittenSpace:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.checkpoint.dtypes import NUMPY
+from cuvee.documents.checked import first_problem
 from cuvee.errors import SubmissionError
 from cuvee.submission.verdict import Agreement, PublicScores, Reproduction
 
@@ -63,8 +64,7 @@ def read_claim(content: Any, where: str) -> Claim:
     try:
         return _CLAIM.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SubmissionError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=where) from error
+        raise SubmissionError(first_problem(error), where=where) from error
 
 
 def claim_weights(model: Path) -> Claim:

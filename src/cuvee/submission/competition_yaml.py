@@ -3,14 +3,15 @@
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from cuvee.amounts import bytes_of
-from cuvee.documents.document import MAX_CHARACTERS, Document, read_document
+from cuvee.documents.checked import checked
+from cuvee.documents.document import Document, read_document, read_text
 from cuvee.documents.shown import shown
-from cuvee.errors import CuveeError, RecipeError, closest, several
+from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.submission.competition import (
     TIERS,
     About,
@@ -228,62 +229,17 @@ class CompetitionDocument(_Strict):
 
 def read_competition(path: Path) -> Competition:
     """Read a competition file. Raises RecipeError that holds every problem with its line."""
-    try:
-        with path.open(encoding="utf-8") as opened:
-            text = opened.read(MAX_CHARACTERS + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the competition: {error}", where=str(path)) from error
-    return parse(text, path.parent.absolute(), str(path))
+    return parse(read_text(path, "competition"), path.parent.absolute(), str(path))
 
 
 def parse(text: str, folder: Path, source: str) -> Competition:
     """Read a competition from text. Raises RecipeError that holds every problem with its line."""
     document = read_document(text, source)
-    try:
-        written = CompetitionDocument.model_validate(document.data)
-    except ValidationError as error:
-        raise several([_problem(dict(found), document) for found in error.errors()]) from error
+    written = checked(CompetitionDocument, document)
     problems = list(_contradictions(written, document))
     if problems:
         raise several(problems)
     return _competition(written, text, folder)
-
-
-def _problem(found: dict[str, Any], document: Document) -> CuveeError:
-    place = tuple(found["loc"])
-    where, what = document.place(place), ".".join(map(str, place))
-    if found["type"] == "extra_forbidden":
-        guess = closest(str(place[-1]), _keys_at(place[:-1]))
-        return RecipeError(
-            f"unknown key {shown(what)}", where=where, hint=f"did you mean '{guess}'?" if guess else None
-        )
-    if found["type"] == "missing":
-        return RecipeError(f"'{what}' is missing", where=where)
-    reason = str(found["msg"]).removeprefix("Value error, ")
-    return RecipeError(
-        f"{what or 'the file'}: {reason[:1].lower()}{reason[1:]}, found {shown(found['input'])}", where=where
-    )
-
-
-def _keys_at(place: Sequence[str | int]) -> list[str]:
-    """Return the keys that are known at a place of the file."""
-    section: type[BaseModel] = CompetitionDocument
-    for key in place:
-        if isinstance(key, int):
-            continue
-        field = section.model_fields.get(key)
-        inner = next(_sections(field.annotation), None) if field else None
-        if inner is None:
-            return []
-        section = inner
-    return list(section.model_fields)
-
-
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _sections(argument)
 
 
 def _contradictions(written: CompetitionDocument, document: Document) -> Iterator[CuveeError]:

@@ -19,6 +19,7 @@ from cuvee.checkpoint.companions import companions_of, files_below
 from cuvee.checkpoint.folders import ENDING, folders_on_disk, split
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.checkpoint.naming import INDICES
+from cuvee.documents.checked import first_problem
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.hub import Hub, Repository, cached, weight_names
 from cuvee.method import registry
@@ -151,8 +152,7 @@ def read_lock(content: Any, where: str) -> Lock:
     try:
         found = _LOCK.validate_json(json.dumps(content))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SubmissionError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}", where=where) from error
+        raise SubmissionError(first_problem(error), where=where) from error
     references = [model.reference for model in found.models]
     if len(set(references)) < len(references):
         raise SubmissionError("a model is locked twice", where=where)

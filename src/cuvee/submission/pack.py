@@ -18,6 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cuvee.documents.checked import first_problem
 from cuvee.errors import SubmissionError
 from cuvee.submission.archive import DEFAULT, Limits, read_files, write_archive
 from cuvee.submission.competition import Tier
@@ -171,9 +172,7 @@ def _manifest(written: bytes, where: str) -> Manifest:
     try:
         found = _ManifestDocument.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        message = f"{MANIFEST}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        raise SubmissionError(message, where=where) from error
+        raise SubmissionError(f"{MANIFEST}: {first_problem(error)}", where=where) from error
     return Manifest(found.name, found.tier, found.competition, found.cuvee, dict(sorted(found.files.items())))
 
 

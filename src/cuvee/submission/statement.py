@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from cuvee.documents.checked import first_problem
 from cuvee.errors import PlatformError, SubmissionError
 from cuvee.submission.pack import canonical_json, read_archive, strict_json
 from cuvee.submission.sign import checked, signed
@@ -88,9 +89,7 @@ def check_document(document: Any, trusted: str) -> Statement:
     try:
         return _STATEMENT.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise SubmissionError(f"this is no worker's verdict: {place}: {first['msg']}") from error
+        raise SubmissionError(f"this is no worker's verdict: {first_problem(error)}") from error
 
 
 def read_signed(path: Path, *, trusted: str | None, archive: Path | None) -> tuple[str, Statement]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from cuvee.documents.checked import first_problem
 from cuvee.errors import SubmissionError
 from cuvee.evaluate import Score
 from cuvee.submission.evidence import Evidence
@@ -247,6 +248,4 @@ def _read(adapter: TypeAdapter[T], content: Any) -> T:
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the document"
-        raise SubmissionError(f"this is no verdict: {place}: {first['msg']}") from error
+        raise SubmissionError(f"this is no verdict: {first_problem(error)}") from error

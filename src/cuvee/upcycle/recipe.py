@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
-from cuvee.documents.document import Document, read_document, read_documents
-from cuvee.documents.shown import shown
-from cuvee.errors import CuveeError, RecipeError, closest, several
+from cuvee.documents.checked import checked
+from cuvee.documents.document import Document, read_document, read_documents, read_text
+from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.recipe.keys import WrittenDType
-from cuvee.recipe.load import read_text
 from cuvee.recipe.slips import Slip, plain_numbers
 
 GateMode = Literal["random", "uniform_random", "cheap_embed", "hidden", "hidden_last", "hidden_avg", "fitted"]
@@ -82,41 +81,21 @@ class Upcycling(_Strict):
 
 def is_mixture(path: Path) -> bool:
     """Say whether a file is the recipe of a mixture, not of a merge. Raises RecipeError for files that are no YAML."""
-    document, *others = read_documents(read_text(path), str(path))
+    document, *others = read_documents(read_text(path, "recipe"), str(path))
     keys = document.data if isinstance(document.data, dict) else {}
     return not others and "experts" in keys and "merge_method" not in keys
 
 
 def read_upcycling(path: Path) -> tuple[Upcycling, str]:
     """Read a file; returns its text, too. Raises RecipeError that holds every problem with its line."""
-    text = read_text(path)
+    text = read_text(path, "recipe")
     document, slips = plain_numbers(read_document(text, str(path)), NUMBERS)
-    try:
-        recipe = Upcycling.model_validate(document.data)
-    except ValidationError as error:
-        raise several([_translated(detail, document) for detail in error.errors()]) from error
+    recipe = checked(Upcycling, document)
     problems = list(_problems(recipe, document))
     if problems:
         raise several(problems)
     recipe._slips = tuple(slips)
     return recipe, text
-
-
-def _translated(detail: Any, document: Document) -> CuveeError:
-    place = tuple(detail["loc"])
-    what, where = ".".join(map(str, place)), document.place(place)
-    if detail["type"] == "extra_forbidden":
-        kind = Expert if len(place) > 1 else Upcycling
-        guess = closest(str(place[-1]), list(kind.model_fields))
-        known = ", ".join(kind.model_fields)
-        hint = f"did you mean '{guess}'?" if guess else f"there are: {known}"
-        return RecipeError(f"unknown key '{what}'", where=where, hint=hint)
-    if detail["type"] == "model_type":
-        written = detail["input"]
-        message = f"'{what}': expected 'name: value' lines, found {shown(written)}"
-        model = f"write `- source_model: {written}`" if isinstance(written, str) else None
-        return RecipeError(message, where=where, hint=model)
-    return RecipeError(f"'{what}': {detail['msg'][:1].lower()}{detail['msg'][1:]}", where=where)
 
 
 def _problems(recipe: Upcycling, document: Document) -> list[CuveeError]:
