@@ -118,12 +118,13 @@ def test_a_disk_that_fills_up_is_no_defect_and_a_rerun_continues(model: Language
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-def test_a_full_device_is_out_of_budget(model: LanguageModel, tmp_path: Path) -> None:
+def test_a_full_device_is_out_of_budget(model: LanguageModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "samples").mkdir()
     (tmp_path / "samples" / "full.jsonl").symlink_to("/dev/full")
     with pytest.raises(OutOfBudget, match="No space left"):
         append(tmp_path, "full", [{"id": "0"}], ["0"])
-    (tmp_path / ".report.json.partial").symlink_to("/dev/full")
+    monkeypatch.setattr("cuvee.documents.whole.secrets.token_hex", lambda _: "0")
+    (tmp_path / ".report.json.0.partial").symlink_to("/dev/full")
     with pytest.raises(OutOfBudget, match="No space left"):
         evaluate(model, [TASK], out=tmp_path)
 

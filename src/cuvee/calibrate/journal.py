@@ -1,7 +1,6 @@
 """Blocks that are done, one file each, so that a stopped repair goes on and ends with the same bytes."""
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 from cuvee.calibrate.outcome import MapFit
 from cuvee.checkpoint.write import remove_empty, write_error
 from cuvee.descriptors import lock
+from cuvee.documents.whole import replacing
 from cuvee.errors import RecipeError
 
 Tensor = torch.Tensor
@@ -51,11 +51,10 @@ class BlockJournal:
     def write(self, number: int, ridge: float, tensors: Mapping[str, Tensor], fits: Sequence[MapFit]) -> None:
         """Write a block's tensors; the file appears whole or not at all."""
         file = self.file(number, ridge)
-        partial = file.with_suffix(".partial")
         metadata = {"fits": json.dumps([asdict(fit) for fit in fits])}
         try:
-            save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
-            os.replace(partial, file)
+            with replacing(file) as partial:
+                save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
         except OSError as error:
             raise write_error(error, file) from error
 

@@ -141,13 +141,10 @@ def executor_of(workers: int, ray: str) -> "Executor":
 
 def write_page(report: "SearchReport", out: Path, watch: bool) -> None:
     """Write the page of a search in a single step: a browser may be reading it."""
-    import os
-
+    from cuvee.documents.whole import write_whole
     from cuvee.report.search import render_search
 
-    partial = out / f".{PAGE}.partial"
-    partial.write_text(render_search(report, refresh_seconds=REFRESH_SECONDS if watch else None), encoding="utf-8")
-    os.replace(partial, out / PAGE)
+    write_whole(out / PAGE, render_search(report, refresh_seconds=REFRESH_SECONDS if watch else None))
 
 
 def _budget(text: str, space: "WrittenSpace") -> "Budget":

@@ -3,12 +3,12 @@
 import csv
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cuvee.documents.whole import write_whole
 from cuvee.evaluate.output import writing
 
 REPORT_FILE = "report.json"
@@ -149,8 +149,8 @@ class Report:
         """Write `report.json` and `submission.csv`, each in one go."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _replace(folder / REPORT_FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
-            _replace(folder / SUBMISSION_FILE, submission(self))
+            write_whole(folder / REPORT_FILE, json.dumps(self.to_json(), indent=2, ensure_ascii=False) + "\n")
+            write_whole(folder / SUBMISSION_FILE, submission(self))
 
 
 def submission(report: Report) -> str:
@@ -183,9 +183,3 @@ def by_task(figures: Sequence[Figure]) -> dict[str, dict[str, Any]]:
     for figure in figures:
         by_task.setdefault(figure.task, {})[figure.metric] = figure.figures()
     return by_task
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8", newline="")
-    os.replace(partial, path)

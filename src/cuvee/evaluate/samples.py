@@ -9,7 +9,6 @@ neighbours, so the missing items of a batch are computed with the whole batch.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from blake3 import blake3
 
+from cuvee.documents.whole import write_whole
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.output import writing
 from cuvee.evaluate.task import Sample
@@ -155,9 +155,7 @@ def _replace(path: Path, text: str) -> None:
         if (path.read_bytes() if path.exists() else b"") == text.encode():
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(text, encoding="utf-8", newline="")
-        os.replace(partial, path)
+        write_whole(path, text)
 
 
 def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:

@@ -5,12 +5,12 @@ such as most models of mlx-lm, take their own default for a key that they do not
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint.write import write_error
+from cuvee.documents.whole import write_whole
 from cuvee.errors import CheckpointError
 
 _CONFIG = "config.json"
@@ -53,10 +53,8 @@ def write_older_rope(folder: Path) -> dict[str, Any]:
         if config.get(key) not in (None, value):
             message = f"'{key}' is {config[key]!r}, and 'rope_parameters' say {value!r}"
             raise CheckpointError(message, where=str(file), hint="take out the one that is wrong")
-    partial = file.with_name(f".{_CONFIG}.partial")
     try:
-        partial.write_text(json.dumps({**config, **keys}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(partial, file)
+        write_whole(file, json.dumps({**config, **keys}, indent=2, ensure_ascii=False) + "\n")
     except OSError as error:
         raise write_error(error, file) from error
     return keys

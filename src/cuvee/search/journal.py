@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cuvee.documents.whole import write_whole
 from cuvee.errors import RecipeError
 from cuvee.search.space import Values
 
@@ -173,9 +174,7 @@ def _clear(folder: Path) -> None:
 
 
 def _write(file: Path, content: Mapping[str, Any]) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    write_whole(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _append(file: Path, line: Mapping[str, Any], *, durable: bool = False) -> None:

@@ -3,7 +3,6 @@
 Scores are fractions of 1, larger is better; a score without an interval is a mean over items.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from cuvee.documents.checked import first_problem
+from cuvee.documents.whole import write_whole
 from cuvee.errors import EvaluationError
 from cuvee.evaluate.output import writing
 from cuvee.search.choice import AnchorKind, Choice
@@ -164,11 +164,9 @@ def write_report(report: SearchReport, folder: Path) -> Path:
     """Write `report.json` in a single step, and return its path. The same report gives the same bytes."""
     ordered = replace(report, candidates=tuple(sorted(report.candidates, key=lambda each: each.number)))
     path = folder / REPORT_FILE
-    partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         folder.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(_REPORT.dump_json(ordered, indent=2) + b"\n")
-        os.replace(partial, path)
+        write_whole(path, _REPORT.dump_json(ordered, indent=2).decode() + "\n")
     return path
 
 
