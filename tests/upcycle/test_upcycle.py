@@ -145,7 +145,7 @@ def test_random_routers_follow_from_the_seed(here: Path) -> None:
     [
         (recipe("aa").replace("gate_mode", "gate_mod"), RecipeError, r"r\.yaml:2: unknown key 'gate_mod'"),
         (recipe("aa", "cheap"), RecipeError, r"r\.yaml:2: 'gate_mode': input should be"),
-        (recipe("a"), RecipeError, r"'experts': list should have at least 2"),
+        (recipe("a"), RecipeError, r"'experts': expected 2 entries at least"),
         (recipe("aa", more="experts_per_token: 3\n"), RecipeError, "'experts_per_token' is 3, and there are 2"),
         (recipe("aa", "hidden").replace("'text of a'", ""), RecipeError, "needs 'positive_prompts' for each expert"),
         (recipe("aa", more="architecture: qwen3_moe\n"), RecipeError, "'qwen3_moe' does not fit models of the type"),

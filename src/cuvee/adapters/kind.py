@@ -9,7 +9,7 @@ import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -125,12 +125,12 @@ def _is_form(form: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], out
     return True
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Say whether a value is a finite number of a sensible size."""
     return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
 
 
-def is_count(value: Any) -> bool:
+def is_count(value: Any) -> TypeGuard[int]:
     """Say whether a value is a whole number of at least 1."""
     return type(value) is int and 1 <= value <= MAX_COUNT
 

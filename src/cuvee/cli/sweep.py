@@ -10,11 +10,10 @@ if TYPE_CHECKING:
 
 def is_sweep(recipe: Path) -> bool:
     """Say whether a file is one recipe with a sweep."""
-    from cuvee.documents.document import read_documents
-    from cuvee.recipe.load import read_text
+    from cuvee.documents.document import read_documents, read_text
     from cuvee.recipe.sweep import has_sweep
 
-    documents = read_documents(read_text(recipe), str(recipe))
+    documents = read_documents(read_text(recipe, "recipe"), str(recipe))
     return len(documents) == 1 and has_sweep(documents[0])
 
 

@@ -73,7 +73,9 @@ def _said(detail: ErrorDetails, form: type[BaseModel]) -> tuple[str, str | None]
             message = f"'{key}': expected a list, found {shown(detail['input'])}"
             return message, "write `[a, b]`, or `- ` before each entry"
         case "too_short":
-            return f"'{key}': expected one entry at least, found {shown(detail['input'])}", None
+            least = detail.get("ctx", {}).get("min_length", 1)
+            noun = "one entry" if least == 1 else f"{least} entries"
+            return f"'{key}': expected {noun} at least, found {shown(detail['input'])}", None
         case "value_error":
             return f"'{key}': {detail['msg'].removeprefix('Value error, ')}", None
     message = detail["msg"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from cuvee.documents.document import Document, read_documents
+from cuvee.documents.document import Document, read_documents, read_text
 from cuvee.documents.document import Path as Place
 from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.recipe.language import Language
-from cuvee.recipe.load import read_text, recipe_of
+from cuvee.recipe.load import recipe_of
 from cuvee.recipe.recipe import Recipe
 
 MOST_MERGES = 1000
@@ -38,7 +38,7 @@ def read_sweep(path: Path, language: Language) -> dict[str, Recipe]:
 
     Raises RecipeError that holds every problem with its line.
     """
-    return parse_sweep(read_text(path), language, name=path.stem, source=str(path), folder=path.parent)
+    return parse_sweep(read_text(path, "recipe"), language, name=path.stem, source=str(path), folder=path.parent)
 
 
 def parse_sweep(

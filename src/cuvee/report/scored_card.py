@@ -4,14 +4,15 @@ https://github.com/huggingface/hub-docs/blob/main/modelcard.md says what a hub r
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
 import yaml
 
 from cuvee.errors import CheckpointError
-from cuvee.evaluate.report import Figure, Report, Score, TaskReport
+from cuvee.evaluate.report import Figure, Report, Score
+from cuvee.hub.model_index import Result, model_index
 from cuvee.report.evaluation import number
 from cuvee.version import __version__
 
@@ -27,42 +28,26 @@ def scored_card(card: str, report: Report, *, sentence: str = "", where: str = "
     `sentence` goes below the table. Raises CheckpointError for a card whose head cannot be read.
     """
     front, body = _parted(card, where)
-    front[INDEX] = model_index(report)
+    front[INDEX] = model_index(PurePath(report.model).name, _results(report))
     head = yaml.safe_dump(front, sort_keys=False, allow_unicode=True)
     return f"---\n{head}---\n{_with_section(body, _section(report, sentence))}"
 
 
-def model_index(report: Report) -> list[dict[str, Any]]:
-    """Return the scores as a hub reads them: a result for each task and group, with its metrics."""
-    from huggingface_hub.repocard_data import eval_results_to_model_index
-
-    results = [result for task in report.tasks for result in _results(task, report)]
-    results += [_result(figure.task, None, figure) for figure in report.groups]
-    index: list[dict[str, Any]] = eval_results_to_model_index(PurePath(report.model).name, results)
-    return index
-
-
-def _results(task: TaskReport, report: Report) -> Iterator[Any]:
-    arguments: dict[str, Any] = {"digest": task.digest[:16], "items": len(task.items)}
-    if report.settings.get("limit"):
-        arguments["limit"] = report.settings["limit"]
-    measures: tuple[Score | Figure, ...] = (*task.scores, *task.figures)
-    for measured in measures:
-        yield _result(task.task, arguments, measured)
+def _results(report: Report) -> Iterator[Result]:
+    """Yield a result for each metric of each task and group."""
+    for task in report.tasks:
+        settings: dict[str, Any] = {"digest": task.digest[:16], "items": len(task.items)}
+        if report.settings.get("limit"):
+            settings["limit"] = report.settings["limit"]
+        measures: tuple[Score | Figure, ...] = (*task.scores, *task.figures)
+        for measured in measures:
+            yield _result(task.task, settings, measured)
+    for figure in report.groups:
+        yield _result(figure.task, {}, figure)
 
 
-def _result(task: str, arguments: dict[str, Any] | None, measured: Score | Figure) -> Any:
-    from huggingface_hub.repocard_data import EvalResult
-
-    return EvalResult(
-        task_type="text-generation",
-        dataset_type=task,
-        dataset_name=task,
-        dataset_args=arguments,
-        metric_type=measured.metric,
-        metric_value=round(measured.value, DIGITS),
-        metric_args=_sureness(measured) or None,
-    )
+def _result(task: str, settings: Mapping[str, Any], measured: Score | Figure) -> Result:
+    return Result(task, settings, measured.metric, round(measured.value, DIGITS), _sureness(measured))
 
 
 def _sureness(measured: Score | Figure) -> dict[str, Any]:
