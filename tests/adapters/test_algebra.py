@@ -9,7 +9,7 @@ import pytest
 
 from adapters.made import Factors, read_changes, write_adapter
 from cuvee.adapters import open_adapter
-from cuvee.adapters.low_rank import Wanted
+from cuvee.adapters.low_rank import Product, Wanted, joined
 from cuvee.engine.combine import AdapterResult, How, combine
 from cuvee.errors import CheckpointError, RecipeError
 
@@ -192,3 +192,23 @@ def test_the_same_bytes_with_any_number_of_threads(three: list[Path], tmp_path: 
     adapters = [open_adapter(folder) for folder in three]
     digests = {combine(adapters, [1, 1, 1], tmp_path / str(t), How(), threads=t).digest for t in (1, 2, 3)}
     assert len(digests) == 1
+
+
+def test_a_sum_that_needs_all_ranks_is_the_factors_side_by_side() -> None:
+    generator = np.random.default_rng(0)
+    products = [Product(generator.standard_normal((40, 3)), generator.standard_normal((3, 30))) for _ in range(4)]
+    weights = [0.5, -2.0, 0.0, 1.0]
+    kept = joined(products, weights)
+    assert kept is not None
+    assert kept.product.rank == 9  # nothing of the one with weight zero
+    whole = sum(weight * p.left @ p.right for p, weight in zip(products, weights, strict=True))
+    np.testing.assert_allclose(kept.product.left @ kept.product.right, whole, atol=1e-12)
+    assert kept.energy == kept.total == pytest.approx(float(np.square(whole).sum()))
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0, 0.0]])
+def test_a_sum_of_fewer_ranks_is_left_to_the_algebra(weights: list[float]) -> None:
+    product = Product(
+        np.random.default_rng(0).standard_normal((8, 2)), np.random.default_rng(1).standard_normal((2, 9))
+    )
+    assert joined([product, product], weights) is None

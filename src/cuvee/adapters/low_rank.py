@@ -110,6 +110,29 @@ def _ill_conditioned(matrix: np.ndarray) -> _Decomposed:
     return orthogonal @ turn, kept, mixture
 
 
+def joined(products: Sequence[Product], weights: Sequence[float]) -> Kept | None:
+    """Put a weighted sum of products side by side; None where it may be of a lower rank than all of them together.
+
+    It is not where both sides have directions of their own throughout, by their Gram matrices. Nothing is rounded.
+    """
+    pairs = [(product, weight) for product, weight in zip(products, weights, strict=True) if weight and product.rank]
+    if not pairs:
+        return None
+    shares = [float(np.sqrt(abs(weight))) for _, weight in pairs]
+    lefts = [product.left * (weight / share) for (product, weight), share in zip(pairs, shares, strict=True)]
+    rights = [product.right * share for (product, _), share in zip(pairs, shares, strict=True)]
+    product = Product(np.concatenate(lefts, axis=1), np.concatenate(rights))
+    if product.rank > min(product.shape):
+        return None
+    grams = product.left.T @ product.left, product.right @ product.right.T
+    for gram in grams:
+        squares = np.linalg.eigvalsh(gram)
+        if squares[0] <= squares[-1] / WELL_CONDITIONED**2:
+            return None
+    energy = float((grams[0] * grams[1]).sum())
+    return Kept(product, np.zeros(0), energy, energy)
+
+
 def compressed(matrix: np.ndarray, wanted: Wanted, left: np.ndarray | None, right: np.ndarray | None) -> Kept:
     """Compress left @ matrix @ rightᵀ, where `left` and `right` are orthonormal bases; without one, the identity."""
     total = float(np.square(matrix, dtype=np.float64).sum())

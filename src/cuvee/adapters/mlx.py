@@ -54,7 +54,8 @@ def mlx_config(path: Path) -> AdapterConfig:
         raise CheckpointError(f"fine_tune_type: expected lora or dora, found {shown(kind)}", where=where)
     written = data.get("lora_parameters")
     settings: dict[str, Any] = written if isinstance(written, dict) else {}
-    rank, scale = settings.get("rank"), settings.get("scale")
+    rank: Any = settings.get("rank")
+    scale: Any = settings.get("scale")
     if not is_count(rank):
         raise CheckpointError(f"lora_parameters: expected a rank of at least 1, found {shown(rank)}", where=where)
     if not is_number(scale):
@@ -65,7 +66,7 @@ def mlx_config(path: Path) -> AdapterConfig:
         raise CheckpointError(message, where=where, hint=hint)
     base = data.get("model")
     named = base if is_text(base) else None
-    return _as_of_peft(where, named, int(rank), float(scale) * int(rank), dora=kind == "dora")
+    return _as_of_peft(where, named, rank, float(scale) * rank, dora=kind == "dora")
 
 
 def _as_of_peft(where: str, base: str | None, rank: int, alpha: float, *, dora: bool) -> AdapterConfig:

@@ -9,7 +9,7 @@ Tensors that adapters hold whole are there as what they change in the base's.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,13 +34,17 @@ class Represented:
 
 
 class Merging:
-    """The adapters of a group in one space. A module's bases are worked out when it is read and kept until lifted."""
+    """The adapters of a group in one space. A module's bases are worked out when it is read and kept until lifted.
 
-    def __init__(self, group: Group, space: Space) -> None:
+    `done` are modules that are merged otherwise.
+    """
+
+    def __init__(self, group: Group, space: Space, done: Collection[str] = ()) -> None:
         self.group = group
         self.space = space
+        self.modules = tuple(module for module in group.modules if module not in done)
         self._known: dict[str, Represented] = {}
-        self._locks = {module: threading.Lock() for module in group.modules}
+        self._locks = {module: threading.Lock() for module in self.modules}
 
     def shape(self, module: str) -> tuple[int, int]:
         """Return the shape of a module's changes in the space."""
@@ -104,7 +108,7 @@ class InSpace:
         self.config: dict[str, Any] = dict(base.config) if base is not None else {}
         self.place: Path | None = None
         self.notes: tuple[str, ...] = ()
-        shapes: dict[str, tuple[int, ...]] = {f"{m}.weight": merging.shape(m) for m in merging.group.modules}
+        shapes: dict[str, tuple[int, ...]] = {f"{m}.weight": merging.shape(m) for m in merging.modules}
         shapes |= {whole.name: whole.shape for whole in merging.group.wholes}
         self.tensors: Mapping[str, TensorSpec] = {
             name: TensorSpec(name, "F32", shape, Path("adapters"), 0) for name, shape in shapes.items()

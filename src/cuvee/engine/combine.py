@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.experts import order_in_module
 from cuvee.adapters.group import BIAS, TOKENS, Group, Whole, depends_on_base, is_dense
 from cuvee.adapters.legacy import LEGACY, mixed_factors
-from cuvee.adapters.low_rank import Kept, Product, Wanted
+from cuvee.adapters.low_rank import Kept, Product, Wanted, joined
 from cuvee.adapters.spaces import InSpace, Merging, Space
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.addition import language
@@ -180,7 +181,10 @@ class _Run:
     def merge(self, weights: Sequence[float], threads: int, progress: Progress) -> None:
         """Merge by a method of the registry."""
         space = space_of(self.how)
-        merging = Merging(self.group, space)
+        done = self._joined(weights, threads, progress) if _is_plain_sum(self.how, space) else frozenset()
+        merging = Merging(self.group, space, done)
+        if not merging.modules and not self.group.wholes:
+            return
         document = self._document(find_method(self.how.method), weights)
         recipe = parse_recipe(json.dumps(document), language(), source="the combination")
         sources: dict[ModelRef, TensorSource] = {_model(i): InSpace(merging, i) for i in range(len(weights))}
@@ -201,6 +205,23 @@ class _Run:
         Workers(plan, Options(memory_bytes=sys.maxsize, threads=threads)).run_all(write)
         progress.finish()
         self.warnings += [warning for warning in plan.warnings if "config.json" not in warning]
+
+    def _joined(self, weights: Sequence[float], threads: int, progress: Progress) -> frozenset[str]:
+        """Put factors side by side where a sum needs all of their ranks; return the modules of which this is so."""
+        progress.start("join", len(self.group.modules), "modules")
+
+        def work(module: str) -> str | None:
+            products = [delta for delta in self.group.deltas(module) if isinstance(delta, Product)]
+            kept = joined(products, weights)
+            if kept is not None:
+                self._put_kept(module, kept)
+            progress.advance(1)
+            return None if kept is None else module
+
+        with ThreadPoolExecutor(threads) as pool:
+            done = frozenset(module for module in pool.map(work, self.group.modules) if module is not None)
+        progress.finish()
+        return done
 
     def mix(self, weights: Sequence[float]) -> None:
         """Mix the factors themselves, as names say that are not of merge methods."""
@@ -282,7 +303,9 @@ class _Run:
                 self.file.put(name, self.group.read_base(whole) + merged)
             return
         module = name.removesuffix(".weight")
-        kept = merging.lifted(module, merged, wanted)
+        self._put_kept(module, merging.lifted(module, merged, wanted))
+
+    def _put_kept(self, module: str, kept: Kept) -> None:
         if self.stacks.has(module):
             self._put_expert(module, kept)
             return
@@ -366,6 +389,11 @@ def _without_parts(plan: Plan) -> Plan:
         for step in plan.steps
     ]
     return replace(plan, steps=tuple(steps))
+
+
+def _is_plain_sum(how: How, space: Space) -> bool:
+    """Say whether a combination is the weighted sum of all changes, of which nothing is to be discarded."""
+    return how.method == "task_arithmetic" and space == "core" and not how.settings and how.wanted == Wanted()
 
 
 def _title(how: How) -> str:
