@@ -78,6 +78,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     ),
     "task export": ("cuvee task export sort lm-eval-tasks", "cuvee task export questions.csv lm-eval-tasks"),
     "export rope": ("cuvee export rope blend", "cuvee export rope blend --json"),
+    "export fp8": ("cuvee export fp8 blend blend-fp8", "cuvee export fp8 blend blend-fp8 --form compressed-tensors"),
     "export gguf": ("cuvee export gguf blend blend.gguf", "cuvee export gguf blend blend.gguf --type f16 --ollama"),
     "submission check": (
         "cuvee submission check recipe.yaml -c competition.yaml",

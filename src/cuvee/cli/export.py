@@ -75,3 +75,33 @@ def rope(
         typer.echo(json.dumps(keys))
         return
     typer.echo(f"{folder / 'config.json'}: {', '.join(keys)}")
+
+
+@app.command("fp8")
+def fp8(
+    model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder or org/name."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    form: str = typer.Option("deepseek", "--form", metavar="FORM", help="deepseek or compressed-tensors."),
+    offline: bool = typer.Option(False, "--offline", help="Ask no hub for anything; use what its cache has."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Write MODEL with eight-bit matrices and a scale for each block of 128 x 128, and say what that loses."""
+    from cuvee.cli.progress import shown_progress
+    from cuvee.errors import RecipeError
+    from cuvee.export.eight_bits import Form, export_fp8
+    from cuvee.hub import Hub
+    from cuvee.plan.resolve import folder_of
+
+    if form not in get_args(Form):
+        raise RecipeError(f"--form: expected {' or '.join(get_args(Form))}, found '{form}'")
+    progress = shown_progress()
+    place = folder_of(model, Hub(offline=offline), progress)
+    made = export_fp8(place, out, form, progress=progress)  # type: ignore[arg-type]  # seen above
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps(asdict(made), indent=2, default=str))
+        return
+    typer.echo(f"{made.folder}: {made.matrices} matrices in eight bits, {made.left} tensors as they are")
+    typer.echo(f"loss: {made.loss:.2%} of the matrices' norm; most {made.largest_loss:.2%}, of {made.worst}")
