@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import cuvee
+from adapters.made import write_adapter
 from cuvee.checkpoint.model_card import joint_licence, licence_conflict
 from cuvee.testing import random_weights, write_model
 
@@ -57,6 +58,19 @@ def test_licences_in_conflict_are_warned_of(family: Path) -> None:
     assert "licences differ: llama3 (a), cc-by-nc-4.0 (b)" in made.warnings[0]
     assert "licences differ: llama3 (a), cc-by-nc-4.0 (b)" in (made.folder / "README.md").read_text()
     assert front_of(made.folder)["license"] == "other"
+
+
+def test_an_adapters_licence_counts_as_well_as_its_bases(family: Path) -> None:
+    card(family / "a", "license: apache-2.0")
+    write_adapter(family / "change", {"model.layers.0.mlp.up_proj": 2}, seed=0, shape=(48, 32), alpha=4)
+    recipe = cuvee.recipe_from_text(RECIPE.replace("model: b", "model: a+change"))
+    unstated = cuvee.merge(recipe, family / "unstated")
+    assert "license" not in front_of(unstated.folder)
+    card(family / "change", "license: cc-by-nc-4.0")
+    made = cuvee.merge(recipe, family / "out")
+    assert "licences differ: apache-2.0 (a), cc-by-nc-4.0 (change)" in made.warnings[0]
+    assert front_of(made.folder)["license"] == "other"
+    assert "- `a+change`, apache-2.0, its adapter cc-by-nc-4.0" in (made.folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,14 @@ def card_facts(place: Path | None) -> Facts:
     return Facts(str(licence) if licence else None, tuple(map(str, languages)))
 
 
+def stated_facts(name: str, place: Path | None, adapter_place: Path | None = None) -> dict[str, Facts]:
+    """Return the facts of a model's card by its name; of a `base+adapter`, those of both, each by its own name."""
+    if adapter_place is None:
+        return {name: card_facts(place)}
+    base, _, adapter = name.partition("+")
+    return {base: card_facts(place), adapter: card_facts(adapter_place)}
+
+
 def card_front(folder: Path) -> Mapping[str, Any]:
     """Read the YAML at the head of a model's card; nothing for a model without a card, or with a damaged card."""
     try:

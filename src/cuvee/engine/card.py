@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from cuvee.checkpoint.model_card import Facts, card_facts, joint_licence, licence_conflict
+from cuvee.checkpoint.model_card import Facts, joint_licence, licence_conflict
 from cuvee.checkpoint.stored_file import in_a_card
 from cuvee.engine.provenance import ParentFiles
 from cuvee.plan import Plan
@@ -20,10 +20,13 @@ _REPRODUCIBLE = {
 
 def model_card(plan: Plan, inputs: Sequence[ParentFiles], digest: str, copied: list[str]) -> str:
     """Return the card's text. `inputs` are the plan's parents, told apart by commit, hashes or samples."""
-    facts = [card_facts(entry.parent.source.place) for entry in inputs]
-    parents = [_parent(plan, entry, fact) for entry, fact in zip(inputs, facts, strict=True)]
+    stated: dict[str, Facts] = {}
+    for entry in inputs:
+        stated |= entry.parent.facts
+    facts = list(stated.values())
+    parents = [_parent(plan, entry) for entry in inputs]
     names = [f"`{name}`" for name in copied]
-    conflict = _conflict(inputs, facts)
+    conflict = licence_conflict(list(stated), [fact.licence for fact in facts])
     return f"""{_front(plan, facts)}
 # {_title(plan)}
 
@@ -69,20 +72,16 @@ def _command(plan: Plan) -> str:
     return plan.making.command if plan.making is not None else "cuvee merge recipe.yaml OUT"
 
 
-def _parent(plan: Plan, entry: ParentFiles, facts: Facts) -> str:
+def _parent(plan: Plan, entry: ParentFiles) -> str:
     parent, repository = entry.parent, entry.parent.repository
-    licence = facts.licence or "no licence stated"
+    licences = [fact.licence or "no licence stated" for fact in parent.facts.values()]
+    licence = ", its adapter ".join(licences)
     identity = in_a_card(entry.files)
     files = f"; {identity}" if identity else ""
     if repository is not None:
         link = f"[`{parent.name}`]({plan.hub.address}/{repository.name})"
         return f"{link} at commit `{repository.commit}`, {licence}{files}"
     return f"`{parent.name}`, {licence}{files}"
-
-
-def _conflict(inputs: Sequence[ParentFiles], facts: Sequence[Facts]) -> str | None:
-    names = [entry.parent.name for entry in inputs]
-    return licence_conflict(names, [fact.licence for fact in facts])
 
 
 def _licences(facts: Sequence[Facts], conflict: str | None) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.companions import Companions, companions_of, in_words, sort_out
-from cuvee.checkpoint.model_card import card_facts, licence_conflict
+from cuvee.checkpoint.model_card import Facts, licence_conflict, stated_facts
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest
 from cuvee.extras import install_command
 from cuvee.ops.survey import Survey
@@ -172,8 +172,11 @@ def _words(names: Iterable[str]) -> list[str]:
 
 def conflicting_licences(draft: Draft) -> Iterator[str]:
     """Yield which of the parents' licences do not go together, if any."""
-    licences = [card_facts(model.place).licence for model in draft.aligned.opening.models]
-    conflict = licence_conflict([str(model) for model in draft.models], licences)
+    facts: dict[str, Facts] = {}
+    for model in draft.aligned.opening.models:
+        adapter_place = model.adapter.place if model.adapter is not None else None
+        facts |= stated_facts(str(model.reference), model.place, adapter_place)
+    conflict = licence_conflict(list(facts), [fact.licence for fact in facts.values()])
     if conflict:
         yield conflict
 

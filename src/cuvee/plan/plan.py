@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import entry_count
-from cuvee.checkpoint.model_card import card_facts, licence_conflict
+from cuvee.checkpoint.model_card import Facts, licence_conflict, stated_facts
 from cuvee.checkpoint.naming import Layout, layout_of
 from cuvee.hub import Hub, Repository
 from cuvee.kernels import BLOCK
@@ -125,12 +125,21 @@ class Forecast:
 
 @dataclass(frozen=True)
 class Parent:
-    """A model that the output is made of, as the recipe calls it. Repositories are those of a hub it came from."""
+    """A model that the output is made of, as the recipe calls it. Repositories are those of a hub it came from.
+
+    `adapter_place` is the folder of the adapter that is added to it.
+    """
 
     name: str
     source: TensorSource
     repository: Repository | None = None
     adapter_repository: Repository | None = None
+    adapter_place: Path | None = None
+
+    @property
+    def facts(self) -> Mapping[str, Facts]:
+        """What its card states, and its adapter's, by their names."""
+        return stated_facts(self.name, self.source.place, self.adapter_place)
 
 
 @dataclass(frozen=True)
@@ -215,8 +224,11 @@ class Plan:
         parents = []
         for which, model in enumerate(self.models):
             adapter = adapters[which]
-            adapter_repository = adapter.repository if adapter is not None else None
-            parents.append(Parent(str(model), self.sources[which], self.repositories[which], adapter_repository))
+            source, repository = self.sources[which], self.repositories[which]
+            if adapter is None:
+                parents.append(Parent(str(model), source, repository))
+            else:
+                parents.append(Parent(str(model), source, repository, adapter.repository, adapter.place))
         return tuple(parents)
 
     @property
@@ -248,8 +260,10 @@ class Plan:
 
 def conflicts(parents: Sequence[Parent]) -> tuple[str, ...]:
     """Say which licences of the parents do not go together, if any, as their cards state them."""
-    stated = [card_facts(parent.source.place).licence for parent in parents]
-    conflict = licence_conflict([parent.name for parent in parents], stated)
+    facts: dict[str, Facts] = {}
+    for parent in parents:
+        facts |= parent.facts
+    conflict = licence_conflict(list(facts), [fact.licence for fact in facts.values()])
     return () if conflict is None else (conflict,)
 
 
