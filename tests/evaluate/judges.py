@@ -56,9 +56,9 @@ def save_masked(folder: Path) -> Path:
     return save_bert(folder, BertForMaskedLM)
 
 
-def save_reward(folder: Path, *, pad: int | None = None) -> Path:
+def save_reward(folder: Path, *, pad: int | None = None, seed: int = 0) -> Path:
     """Write a random Llama whose head is a reward."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     tokenizer = byte_tokenizer()
     size = {"vocab_size": len(tokenizer), "max_position_embeddings": 256, "num_key_value_heads": 2}
     config = LlamaConfig(num_labels=1, initializer_range=0.3, pad_token_id=pad, **size, **SIZES)
