@@ -90,7 +90,8 @@ def measure(
             texts[name] += ways[name](part)
             seconds[name] += time.perf_counter() - started
             processor[name] += time.process_time() - used
-            print(f"round {turn + 1}, {name}: {seconds[name]:.0f} s", file=sys.stderr, flush=True)
+            so_far = f"{seconds[name]:.0f} s, {processor[name]:.0f} s of CPU"
+            print(f"round {turn + 1}, {name}: {so_far}", file=sys.stderr, flush=True)
     lengths = [len(tokens) for tokens in model.encode_plain(texts["cuvee"])]
     best = [
         min((name for name in ways if name.startswith(tool)), key=lambda name: processor[name])

@@ -48,8 +48,13 @@ class _Module(_Strict):
 
 
 def _without_torch(written: Any) -> Any:
-    """Let `torch.bfloat16` be `bfloat16`, as mergekit does."""
-    return written.removeprefix("torch.") if isinstance(written, str) else written
+    """Let `torch.bfloat16` be `bfloat16`, as mergekit does. Raises ValueError for eight bits, which need scales."""
+    if not isinstance(written, str):
+        return written
+    word = written.removeprefix("torch.")
+    if word.startswith(("fp8", "float8")):
+        raise ValueError("eight bits need scales: merge to bfloat16, and write OUT anew with 'cuvee export fp8'")
+    return word
 
 
 WrittenDType = Annotated[DType, BeforeValidator(_without_torch)]
