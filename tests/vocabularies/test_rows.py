@@ -88,6 +88,16 @@ def test_another_models_tokenizer_brings_its_files_and_ids(here: Path) -> None:
     assert (written["vocab_size"], written["eos_token_id"]) == (len(b[EMBEDDING]), 5)
 
 
+def test_another_models_tokenizer_brings_the_ends_of_its_answers(here: Path) -> None:
+    for name, special in (("a", {"eos_token_id": 1, "pad_token_id": 0}), ("b", {"eos_token_id": [5, 6]})):
+        with_model(here / name, BUILDERS["bpe"], 0)
+        settings = {**special, "temperature": 0.5 if name == "a" else 0.9}
+        (here / name / "generation_config.json").write_text(json.dumps(settings))
+    out = cuvee.merge(cuvee.recipe_from_text(TWO + "tokenizer: b\nbase_model: a\n"), here / "out").folder
+    written = json.loads((out / "generation_config.json").read_text())
+    assert written == {"temperature": 0.5, "eos_token_id": [5, 6]}
+
+
 def test_rules_for_tokens_and_a_multiple_are_kept(here: Path) -> None:
     a = with_model(here / "a", BUILDERS["bpe"], 0)
     b = with_model(here / "b", BUILDERS["wordpiece"], 1)

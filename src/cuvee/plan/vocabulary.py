@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.hub import Hub, cached
 from cuvee.plan.adapters import tokenizer_place
@@ -38,6 +39,7 @@ VOCABULARIES = FILES[:5]
 """Files that hold a whole vocabulary, the likeliest first."""
 
 TOKENIZER_FILES = (*FILES, SETTINGS, "special_tokens_map.json", TEMPLATE, "chat_template.json", "tekken.json")
+GENERATION = "generation_config.json"
 SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "decoder_start_token_id")
 
 
@@ -183,9 +185,10 @@ class _Family:
         changes = {}
         if keeper:
             changes = {key: value for key, value in config.items() if key in SPECIAL_IDS}
+        generation = self.generation(keeper) if keeper else {}
         if union is None:
-            return {"config_changes": changes}
-        texts = {JSON: union.text}
+            return {"config_changes": changes, "texts": generation}
+        texts = {JSON: union.text, **generation}
         file = self.folder(keeper) / SETTINGS
         settings = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         decoder = settings.get("added_tokens_decoder")
@@ -193,6 +196,27 @@ class _Family:
             decoder |= _decoder_entries(union)
             texts[SETTINGS] = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
         return {"config_changes": changes, "texts": texts, "dropped": frozenset(STALE)}
+
+    def generation(self, keeper: int) -> dict[str, str]:
+        """Return the donor's settings of generation, by their file, with the ids of another model's special tokens.
+
+        A blend with the other model's tokens would not know where its answers end by the ids of its own.
+        """
+        donors, keepers = self.settings_of_generation(0), self.settings_of_generation(keeper)
+        if donors is None and keepers is None:
+            return {}
+        special = self.opening.sources[keeper].config if keepers is None else keepers
+        settings = {key: value for key, value in (donors or {}).items() if key not in SPECIAL_IDS}
+        settings |= {key: special[key] for key in SPECIAL_IDS if key in special}
+        return {GENERATION: json.dumps(settings, indent=2, ensure_ascii=False) + "\n"}
+
+    def settings_of_generation(self, which: int) -> Mapping[str, Any] | None:
+        """Read a model's generation_config.json, which is downloaded from a hub; None for a model without one."""
+        repository = self.opening.models[which].repository
+        if repository is not None and GENERATION in repository.files:
+            cached(self.hub, repository, GENERATION)
+        file = self.folder(which) / GENERATION
+        return parse_config(file.read_text(encoding="utf-8"), file) if file.is_file() else None
 
     def as_they_are(self) -> Aligned:
         """Align models that differ by padding only; note others with different vocabularies."""
