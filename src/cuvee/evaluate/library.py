@@ -5,6 +5,7 @@ swallows a keyword that it does not know without an error. So nothing here reads
 keyword and looks at what the network answers.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -129,13 +130,35 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "wr
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
         spread = {"device_map": "auto"} if split else {}
         options = {"config": config, "dtype": dtype, **spread, **OFFLINE}
-        if kind == "writer":
-            module = _class_for(config).from_pretrained(path, **options)
-        else:
-            loader = getattr(transformers, HEADS[kind])
-            module, found = loader.from_pretrained(path, **options, output_loading_info=True)
-            _check_all_there(found, kind, path)
-        return module, transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+        loader = _class_for(config) if kind == "writer" else getattr(transformers, HEADS[kind])
+        module, found = loader.from_pretrained(path, **options, output_loading_info=True)
+        _check_all_there(found, kind, path)
+        return module, _tokenizer(path)
+
+
+def _tokenizer(path: Path) -> Any:
+    """Load the tokenizer of a folder.
+
+    Raises EvaluationError for a folder without one: of many families transformers then makes one that knows no words,
+    and reads every text as nothing.
+    """
+    names = [file.name for file in path.iterdir()]
+    has_vocabulary = any(_VOCABULARY.search(name) for name in names)
+    if has_vocabulary or "tokenizer_config.json" in names:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+        if has_vocabulary or not _knows_no_words(tokenizer):  # ByT5's has no file of words
+            return tokenizer
+    hint = "copy tokenizer.json and tokenizer_config.json from the model that it was trained from"
+    raise EvaluationError("the folder has no tokenizer", where=str(path), hint=hint)
+
+
+_VOCABULARY = re.compile(r"^tokenizer\.json$|vocab|merges|\.(model|tiktoken|spm)$|^tekken\.json$|bpe")
+"""Names of files in which a vocabulary stands."""
+
+
+def _knows_no_words(tokenizer: Any) -> bool:
+    added = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return len(set(tokenizer.get_vocab()) - added) <= 1
 
 
 def _check_all_there(found: Mapping[str, Any], kind: str, path: Path) -> None:
@@ -144,7 +167,9 @@ def _check_all_there(found: Mapping[str, Any], kind: str, path: Path) -> None:
     mismatched = [str(each[0]) for each in found["mismatched_keys"]]
     if missing or mismatched:
         message = f"the weights of '{[*missing, *mismatched][0]}' are missing or of another shape"
-        raise EvaluationError(message, where=str(path), hint=f"the config says that this is a {kind}")
+        what = "writes text" if kind == "writer" else f"is a {kind}"
+        hint = f"the config says that this model {what}; transformers would draw these weights at random"
+        raise EvaluationError(message, where=str(path), hint=hint)
 
 
 def is_masked_kind(config: Any) -> bool:
@@ -164,7 +189,7 @@ def load_skeleton(path: Path) -> tuple[Any, Any]:
         with torch.device("meta"):
             module = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
         _compute_buffers(module)
-        return module.eval(), transformers.AutoTokenizer.from_pretrained(path, **OFFLINE)
+        return module.eval(), _tokenizer(path)
 
 
 def has_encoder(path: Path) -> bool:
