@@ -38,10 +38,16 @@ def write_adapter(
     return write_tensors(folder, tensors, {**known, **config}, dtype)
 
 
-def write_tensors(folder: Path, tensors: Mapping[str, np.ndarray], config: object, dtype: str = "F32") -> Path:
+def write_tensors(
+    folder: Path,
+    tensors: Mapping[str, np.ndarray],
+    config: object,
+    dtype: str = "F32",
+    file: str = "adapter_model.safetensors",
+) -> Path:
     """Write tensors and a config as an adapter's folder."""
     listed = [OutputTensor(name, dtype, array.shape) for name, array in tensors.items()]
-    with CheckpointWriter(folder, [lay_out_file("adapter_model.safetensors", listed)]) as writer:
+    with CheckpointWriter(folder, [lay_out_file(file, listed)]) as writer:
         for name, array in tensors.items():
             writer.write(name, 0, np.ascontiguousarray(array.astype(NUMPY[dtype])).reshape(-1))
         writer.write_file("adapter_config.json", json.dumps(config))

@@ -5,10 +5,11 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cuvee
-from adapters.made import write_adapter
+from adapters.made import write_adapter, write_tensors
 from cuvee.checkpoint import weights_digest
 from cuvee.engine.combine import How
 from cuvee.errors import CheckpointError
@@ -129,3 +130,28 @@ def saving_its_head(local: Path, base: str) -> Path:
 
     config = {"peft_type": "LORA", "r": 4, "modules_to_save": ["lm_head"], "base_model_name_or_path": base}
     return write_tensors(local / "saving", {f"{PREFIX}lm_head.weight": np.ones((64, 32), np.float32)}, config)
+
+
+@pytest.mark.parametrize("kind", ["shards", "mlx"])
+def test_shards_and_adapters_of_mlx_lm_are_as_in_folders(
+    kind: str, local: Path, hub: Hub, server: LocalHub, tmp_path: Path
+) -> None:
+    folder = tmp_path / "local" / kind
+    if kind == "shards":
+        cuvee.combine_adapters([local / "lora"], [1.0], folder, How(shard_bytes=5000))
+    else:
+        module = next(iter(SHAPES))
+        out, into = SHAPES[module]
+        tensors = {
+            f"{module}.lora_a": np.ones((into, 2), np.float32),
+            f"{module}.lora_b": np.ones((2, out), np.float32),
+        }
+        config = {"fine_tune_type": "lora", "lora_parameters": {"rank": 2, "scale": 0.5}}
+        write_tensors(folder, tensors, config, file="adapters.safetensors")
+    server.put(f"org/{kind}", folder, commit="2" * 40)
+    recipe = cuvee.recipe_from_text(RECIPE.replace("org/lora@main", f"org/{kind}@main"))
+    here = cuvee.apply_adapter(local / "base", folder, tmp_path / "here").folder
+    found = cuvee.merge(recipe, tmp_path / "out", hub=hub).folder
+    assert weights_digest(found) == weights_digest(here)
+    offline = Hub(offline=True, endpoint=server.address, cache=hub.cache)
+    assert weights_digest(cuvee.merge(recipe, tmp_path / "again", hub=offline).folder) == weights_digest(here)

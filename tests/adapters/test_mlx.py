@@ -10,9 +10,9 @@ import pytest
 
 import cuvee
 from adapters.conftest import load, torch, transformers
+from adapters.made import write_tensors
 from adapters.mlx_cases import CASES, TOKENS, adapter_config, adapter_tensors
 from cuvee.adapters import open_adapter
-from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out_file
 from cuvee.engine.combine import How
 from cuvee.errors import CheckpointError
 
@@ -38,12 +38,7 @@ def write_case(name: str, folder: Path) -> Path:
 
 
 def write_adapter(folder: Path, tensors: dict[str, np.ndarray], config: dict[str, Any]) -> None:
-    outputs = [OutputTensor(name, "F32", numbers.shape) for name, numbers in tensors.items()]
-    with CheckpointWriter(folder, [lay_out_file("adapters.safetensors", outputs)]) as writer:
-        for name, numbers in tensors.items():
-            writer.write(name, 0, numbers.reshape(-1))
-        writer.write_file("adapter_config.json", json.dumps(config))
-        writer.finish()
+    write_tensors(folder, tensors, config, file="adapters.safetensors")
 
 
 @pytest.mark.parametrize("name", CASES)

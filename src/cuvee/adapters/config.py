@@ -425,9 +425,15 @@ def _are_numbers(value: Any) -> bool:
 def _are_blocks(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) - set(_BLOCK_KEYS):
         return False
-    listed = [value.get(key) for key in _BLOCK_KEYS[:2]]
-    are_names = all(names is None or (isinstance(names, list) and all(map(is_text, names))) for names in listed)
-    return are_names and is_count(value.get("nblocks", 1)) and isinstance(value.get("match_strict", True), bool)
+    if not is_count(value.get("nblocks", 1)) or not isinstance(value.get("match_strict", True), bool):
+        return False
+    return all(_are_names_or_none(value.get(key)) for key in _BLOCK_KEYS[:2])
+
+
+def _are_names_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, list) and all(map(is_text, value))
 
 
 def _are_spans(value: Any) -> bool:

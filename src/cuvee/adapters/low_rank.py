@@ -115,13 +115,18 @@ def joined(products: Sequence[Product], weights: Sequence[float]) -> Kept | None
 
     It is not where both sides have directions of their own throughout, by their Gram matrices. Nothing is rounded.
     """
-    pairs = [(product, weight) for product, weight in zip(products, weights, strict=True) if weight and product.rank]
-    if not pairs:
+    lefts, rights = [], []
+    for product, weight in zip(products, weights, strict=True):
+        if not weight:
+            continue
+        share = float(np.sqrt(abs(weight)))
+        lefts.append(product.left * (weight / share))
+        rights.append(product.right * share)
+    if not lefts:
         return None
-    shares = [float(np.sqrt(abs(weight))) for _, weight in pairs]
-    lefts = [product.left * (weight / share) for (product, weight), share in zip(pairs, shares, strict=True)]
-    rights = [product.right * share for (product, _), share in zip(pairs, shares, strict=True)]
     product = Product(np.concatenate(lefts, axis=1), np.concatenate(rights))
+    if product.rank == 0:
+        return None
     if product.rank > min(product.shape):
         return None
     grams = product.left.T @ product.left, product.right @ product.right.T

@@ -25,6 +25,9 @@ WANTED = (
 )  # fmt: skip
 """The files of an adapter that are downloaded from a hub, if they are there. The tokenizer is that of the training."""
 
+SHARDS = "adapter_model[-.]*safetensors*"
+"""How the files of an adapter in shards are called, with their index."""
+
 
 @dataclass(frozen=True)
 class FoundAdapter:
@@ -81,13 +84,12 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
 
 def wanted(files: Collection[str]) -> list[str]:
     """List the files of an adapter that are downloaded from a hub: also shards, and what mlx-lm writes."""
+    listed = [name for name in WANTED if name in files]
     if is_of_mlx(files):
-        weights = [MLX_WEIGHTS]
-    elif WEIGHTS in files:
-        weights = []
-    else:
-        weights = [name for name in files if fnmatch(name, "adapter_model*.safetensors*") and "/" not in name]
-    return [*(name for name in WANTED if name in files), *weights]
+        return [*listed, MLX_WEIGHTS]
+    if WEIGHTS in files:
+        return listed
+    return [*listed, *sorted(name for name in files if fnmatch(name, SHARDS))]
 
 
 def held_bytes(source: TensorSource, name: str) -> int:

@@ -171,8 +171,11 @@ def _special(config: Mapping[Any, Any]) -> Iterator[int]:
     for key, value in config.items():
         if isinstance(value, dict):
             yield from _special(value)
-        elif str(key).endswith(("token_id", "token_index", "token_ids")):
-            yield from (token for token in (value if isinstance(value, list) else [value]) if isinstance(token, int))
+            continue
+        if not str(key).endswith(("token_id", "token_index", "token_ids")):
+            continue
+        numbers = value if isinstance(value, list) else [value]
+        yield from (number for number in numbers if isinstance(number, int))
 
 
 def _logits(network: Any, tokens: Any) -> Any:

@@ -36,11 +36,17 @@ def _left(weight: np.ndarray, basis: np.ndarray) -> np.ndarray:
 
 def _of_module(module: str, names: Collection[str]) -> Mapping[str, str]:
     """Return which shared tensors are a module's: those of its last two words, as PEFT groups modules."""
-    *owners, last = module.split(".")
-    category = last if not owners or owners[-1].isdigit() else f"{owners[-1]}_{last}"
-    if category == "output_dense" and owners[-2:-1] == ["attention"]:
-        category = "attention_output"
-    return {part: f"{part}.{category}" for part in SHARED if f"{part}.{category}" in names}
+    category = _category(module.split("."))
+    own = {part: f"{part}.{category}" for part in SHARED}
+    return {part: name for part, name in own.items() if name in names}
+
+
+def _category(words: list[str]) -> str:
+    if len(words) == 1 or words[-2].isdigit():
+        return words[-1]
+    if words[-3:] == ["attention", "output", "dense"]:
+        return "attention_output"
+    return f"{words[-2]}_{words[-1]}"
 
 
 KIND = Kind(
