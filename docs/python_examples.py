@@ -107,6 +107,13 @@ EXAMPLES = {
         adapters = cuvee.compare_adapters([open_adapter(Path("sort")), open_adapter(Path("reverse"))])
         print(adapters.pairs[0].cosine, adapters.pairs[0].outputs)
     """,
+    "resize_vocabulary": """
+        from cuvee.engine.resize import Resizing
+
+        how = Resizing({"<think>": "mean", "</think>": "zero"}, multiple=64)
+        resized = cuvee.resize_vocabulary("cuvee-demo/models/sort", Path("resized"), how)
+        print(resized.folder, resized.digest)
+    """,
     "compare": """
         changes = cuvee.compare(["cuvee-demo/models/base", "cuvee-demo/models/sort", "cuvee-demo/models/shift"])
         print(changes.total.models[0].norm, changes.total.pairs[0].cosine, [group.role for group in changes.roles])

@@ -27,6 +27,7 @@ SECTIONS = {
     "Arrays in memory": ("merge_tensors", "merge_state_dicts"),
     "Models out of a merge by EMR": ("rebuild",),
     "Adapters": ("extract_adapter", "combine_adapters", "apply_adapter", "compare_adapters"),
+    "Vocabularies": ("resize_vocabulary",),
     "Compare and measure": ("compare", "evaluate", "Comparison", "Report"),
     "Version": ("__version__",),
 }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         run_plan,
     )
     from cuvee.engine.adapters import apply_adapter, combine_adapters, extract_adapter
+    from cuvee.engine.resize import resize_vocabulary
     from cuvee.evaluate import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
@@ -55,6 +56,7 @@ _ROOMS = {
     "merge_tensors": "cuvee.engine",
     "merge_together": "cuvee.engine",
     "rebuild": "cuvee.engine",
+    "resize_vocabulary": "cuvee.engine.resize",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
 }
@@ -88,6 +90,7 @@ __all__ = [
     "merge_together",
     "rebuild",
     "recipe_from_text",
+    "resize_vocabulary",
     "run_plan",
 ]
 

@@ -49,6 +49,9 @@ _NAMED = re.compile(
 )
 """How a state dict has them that was saved as it was, with the adapter's name within."""
 
+OF_ADAPTER = re.compile(r"\.(lora_[a-zA-Z_]+|trainable_tokens_delta|modules_to_save)(\.|$)")
+"""Within the names of what LoRA adds to a model, and of what it puts in the place of a module."""
+
 _SAVED = re.compile(r"^(?P<module>.+)\.modules_to_save\.(?P<parameter>[^.]+)$")
 _ORIGINAL = re.compile(r"^(?P<module>.+)\.original_module\.(?P<parameter>[^.]+)$")
 _FROZEN = re.compile(r"\.(token_adapter\.)?base_layer\.")

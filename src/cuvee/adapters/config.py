@@ -60,7 +60,8 @@ _STARTS = ("pissa", "olora")
 class AdapterConfig:
     """What an adapter's config says of its mathematics. Names of modules are those inside the base model.
 
-    `kind` is None for LoRA; the `settings` are those of another kind. `start` names what LoRA takes out of the base.
+    `kind` is None for LoRA; the `settings` are those of another kind. `start` names what LoRA takes out of the base,
+    and `has_diagonal` says that there are numbers between A and B, as in KaSA.
     `layer_spans` are [first, last) layers of the base, which stand one behind the other in the adapter's.
     """
 
@@ -89,14 +90,10 @@ class AdapterConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
     setting_patterns: Mapping[str, Patterns[float]] = field(default_factory=dict)
     start: str | None = None
+    has_diagonal: bool = False
     blocks: Blocks = field(default_factory=Blocks)
     pooled: int = 1
     layer_spans: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def has_diagonal(self) -> bool:
-        """Whether there are numbers between A and B, as in KaSA."""
-        return self.start == "kasa"
 
     def form_of(self, module: str) -> Form:
         """Return how the factors of a module are stored."""
@@ -122,7 +119,7 @@ class AdapterConfig:
 
 def read_config(path: Path) -> AdapterConfig:
     """Read a config file. Raises CheckpointError that names every key that cannot be followed."""
-    return _config(read_json(path), str(path))
+    return parse_object(read_json(path), str(path))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -138,7 +135,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def parse_config(text: str, where: str) -> AdapterConfig:
     """Read a config from text. Raises CheckpointError that names every key that cannot be followed."""
-    return _config(_object(text, where), where)
+    return parse_object(_object(text, where), where)
 
 
 def _object(text: str, where: str) -> dict[str, Any]:
@@ -151,7 +148,8 @@ def _object(text: str, where: str) -> dict[str, Any]:
     return data
 
 
-def _config(data: Mapping[str, Any], where: str) -> AdapterConfig:
+def parse_object(data: Mapping[str, Any], where: str) -> AdapterConfig:
+    """Read a config from its JSON object. Raises CheckpointError that names every key that cannot be followed."""
     reader = _Reader(data, where)
     config = reader.config()
     if reader.problems:
@@ -235,6 +233,7 @@ class _Reader:
             ties_weights=self.switch("ensure_weight_tying"),
             peft_version=self.take("peft_version", None, is_text, "a version"),
             start=self.start(),
+            has_diagonal=bool(self.data.get("kasa_config")),
             blocks=self.blocks(),
             pooled=self.pooled(),
             layer_spans=self.layer_spans(),

@@ -105,6 +105,37 @@ def apply(
     print_merge(apply_adapter(base, adapter, out, hub=Hub(offline=offline), **options), as_json=as_json)
 
 
+@app.command("bake")
+def bake(
+    model: str = typer.Argument(..., metavar="MODEL", help="A model that was saved with an adapter inside."),
+    out: Path = typer.Argument(..., metavar="OUT", help="The folder to write."),
+    alpha: float | None = typer.Option(
+        None, metavar="N", help="The adapter's alpha, where MODEL has no adapter_config.json."
+    ),
+    rslora: bool = typer.Option(False, "--rslora", help="The scale is alpha / sqrt(rank); only with --alpha."),
+    memory: str = typer.Option("512MB", metavar="SIZE", help="Private memory that it may take."),
+    threads: int = _THREADS,
+    overwrite: bool = _OVERWRITE,
+    offline: bool = _OFFLINE,
+    as_json: bool = _JSON,
+) -> None:
+    """Write a plain model from MODEL, whose files hold `base_layer` and `lora_A` side by side."""
+    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.merge import print_merge
+    from cuvee.cli.progress import shown_progress
+    from cuvee.engine.bake import bake_adapter
+    from cuvee.hub import Hub
+
+    options: RunOptions = {
+        "memory_bytes": parse_bytes(memory, "--memory"),
+        "threads": threads or usable_cores(),
+        "overwrite": overwrite,
+        "progress": shown_progress(),
+    }
+    made = bake_adapter(model, out, alpha=alpha, rslora=rslora, hub=Hub(offline=offline), **options)
+    print_merge(made, as_json=as_json)
+
+
 @app.command("extract")
 def extract(
     model: str = typer.Argument(..., metavar="MODEL", help="The fine-tuned model."),

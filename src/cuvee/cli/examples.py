@@ -56,6 +56,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee adapters apply base lora blend",
         "cuvee adapters apply org/base org/lora blend --memory 1GB",
     ),
+    "adapters bake": ("cuvee adapters bake trained plain", "cuvee adapters bake trained plain --alpha 32"),
     "adapters extract": (
         "cuvee adapters extract expert base lora --rank 32",
         "cuvee adapters extract expert base lora --energy 0.99 --no-check",

@@ -84,6 +84,8 @@ def readable(source: TensorSource, where: str) -> TensorSource:
     factor = next((name for name in source.tensors if is_factor(name)), None)
     if factor is not None and _is_adapter(source):
         hint = "name its base before it: base+adapter"
+        if any(".base_layer." in name for name in source.tensors):
+            hint += "; if the base is inside, too: cuvee adapters bake"
         raise CheckpointError(f"this is an adapter (LoRA), not a model: it holds '{factor}'", where=where, hint=hint)
     misnamed = next(filter(_is_misnamed, source.tensors.values()), None)
     if misnamed is not None:
