@@ -27,6 +27,7 @@ from cuvee.ops.order import InOrder
 from cuvee.ops.stepwise import Stepwise, Sums, steps_of
 from cuvee.ops.survey import FLOAT32, Argument, Scope
 from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
+from cuvee.ops.traced import Passes, Untraceable
 from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
 from cuvee.plan.settings import as_arrays
@@ -85,7 +86,7 @@ def change_of(rule: Rule, block: Block) -> np.ndarray:
 def _rule_of_blocks(step: MergeStep, blocks: Blocks, context: Context) -> Rule:
     method, settings = context.method, _settings(step, context)
     if method.stepwise is not None and blocks.dtype.itemsize == 2:
-        return _Stepwise(step, method.stepwise, settings, blocks)
+        return _in_steps(step, method.stepwise, settings, blocks)
     found = survey_step(method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
     arguments = {name: survey.begin() for name, survey in found.items()}
     if method.kind == "matrix":
@@ -113,12 +114,30 @@ class _Stepwise:
     """The stepwise rule, which takes the place of the method's own where the merge computes in 16 bits."""
 
     def __init__(self, step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> None:
+        self.passes = Passes(partial(stepwise.rule, **settings), step.shape, step.elements, blocks.room)
+        self.passes.find(blocks)
+
+    def merged(self, block: Block) -> Merged:
+        return _InPasses(block, self.passes)
+
+
+class _OnArrays:
+    """The stepwise rule where it does what no program can do: on arrays, a step at a time."""
+
+    def __init__(self, step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> None:
         self.shape = step.shape
         self.sums = Sums(partial(stepwise.rule, **settings))
         self.sums.find(lambda: (steps_of(block, step.shape) for block in blocks))
 
     def merged(self, block: Block) -> Merged:
         return _OfModels(block, self.sums.merged(steps_of(block, self.shape)))
+
+
+def _in_steps(step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> Rule:
+    try:
+        return _Stepwise(step, stepwise, settings, blocks)
+    except Untraceable:
+        return _OnArrays(step, stepwise, settings, blocks)
 
 
 class _Fallback:
@@ -316,3 +335,19 @@ class _OfModels:
             return
         change = (self.numbers - self.block.base.astype(np.float32)).astype(self.block.dtype)
         _Computed(self.block, change).write(scale, add, out, loss)
+
+
+@dataclass(frozen=True)
+class _InPasses:
+    """The result of a stepwise rule, left to its last pass."""
+
+    block: Block
+    passes: Passes
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        if not self.block.subtracts or (add and scale == 1):
+            self.passes.write(self.block, out)
+            return
+        numbers = np.empty(self.block.size, np.float32)
+        self.passes.write(self.block, numbers)
+        _OfModels(self.block, numbers).write(scale, add, out, loss)

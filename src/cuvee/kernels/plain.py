@@ -1,8 +1,11 @@
 """The kernels in NumPy: the reference for the compiled kernels, and the fallback without numba."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from cuvee.kernels.block import Block
+from cuvee.kernels.program import Op, Place, Program
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _LOW = 0xFFFFFFFF
@@ -189,6 +192,67 @@ def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarra
     out[:] = np.where(delta == 0, base, base + _scaled(delta, scale))
 
 
+def compute(
+    block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray
+) -> None:
+    registers: dict[int, np.ndarray] = dict(enumerate(_constants(block, program, place)))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        for op, x, y, z, into in program.steps.tolist():
+            if op in (Op.SUM, Op.SUM_PRODUCTS):
+                first, second = registers[x].astype(np.float64), registers[y].astype(np.float64)
+                _add_up(first if op == Op.SUM else first * second, program, place, total[z])
+            elif op == Op.KEEP:
+                kept[:] = registers[x].astype(kept.dtype)
+            elif op == Op.WRITE:
+                out[:] = registers[x].astype(out.dtype)
+            elif op in (Op.LOAD, Op.RESUME):
+                registers[into] = (block.rows[x] if op == Op.LOAD else kept).astype(np.float32)
+            else:
+                numbers = [registers.get(register, np.empty(0)) for register in (x, y, z)]
+                registers[into] = _calculated(op, numbers, block.dtype)
+
+
+def _constants(block: Block, program: Program, place: Place) -> np.ndarray:
+    """Return a number for each constant and entry of a block."""
+    constants = program.constants
+    if program.scope == "row":
+        return np.repeat(constants, place.width, axis=1)
+    if program.scope == "column":
+        by_matrix = constants.reshape(len(constants), -1, place.width)
+        return by_matrix[:, place.matrices].reshape(len(constants), -1)
+    return np.repeat(constants, block.size, axis=1)
+
+
+_CALCULATIONS: dict[int, Callable[..., np.ndarray]] = {
+    Op.ADD: np.add,
+    Op.SUBTRACT: np.subtract,
+    Op.MULTIPLY: np.multiply,
+    Op.DIVIDE: np.divide,
+    Op.ROUND: np.positive,
+    Op.ABSOLUTE: np.abs,
+    Op.MINIMUM: np.minimum,
+    Op.EQUAL: np.equal,
+    Op.SELECT: lambda chosen, first, second: np.where(chosen != 0, first, second),
+}
+_ARGUMENTS = {Op.ROUND: 1, Op.ABSOLUTE: 1, Op.SELECT: 3}
+
+
+def _calculated(op: int, numbers: list[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    rounds = Op.ROUNDED <= op <= Op.ROUND
+    plainly = op - Op.ROUNDED if rounds and op != Op.ROUND else op
+    result = _CALCULATIONS[plainly](*numbers[: _ARGUMENTS.get(Op(plainly), 2)])
+    return np.asarray(result.astype(dtype) if rounds else result, np.float32)
+
+
+def _add_up(terms: np.ndarray, program: Program, place: Place, total: np.ndarray) -> None:
+    if program.scope == "column":
+        by_matrix = total.reshape(-1, place.width)
+        for row, matrix in zip(terms.reshape(-1, place.width), place.matrices, strict=True):
+            by_matrix[matrix] += row
+    else:
+        total += lane_sums(terms.reshape(total.size, -1))
+
+
 def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
     # int64 arithmetic masked to 32 bits: the same lines give the same bits in any array library.
     index = np.arange(start, start + out.size, dtype=np.int64)
@@ -240,6 +304,15 @@ def _gram(rows: np.ndarray, sums: np.ndarray) -> None:
         for j in range(i + 1):
             sums[i, j] += _lane_sum(rows[i] * rows[j])
             sums[j, i] = sums[i, j]
+
+
+def lane_sums(terms: np.ndarray) -> np.ndarray:
+    """Add float64 terms [..., n] up in lanes, as all sums over a block are."""
+    lanes = np.zeros((*terms.shape[:-1], -(-terms.shape[-1] // LANES), LANES))
+    lanes.reshape(*terms.shape[:-1], -1)[..., : terms.shape[-1]] = terms
+    if not terms.shape[-1]:
+        return np.zeros(terms.shape[:-1])
+    return np.asarray(np.add.accumulate(np.add.accumulate(lanes, axis=-2)[..., -1, :], axis=-1)[..., -1])
 
 
 def _lane_sum(terms: np.ndarray) -> float:

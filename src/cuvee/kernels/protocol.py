@@ -11,6 +11,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from cuvee.kernels.block import Block
+    from cuvee.kernels.program import Place, Program
 
 BLOCK = 1 << 16
 """Elements in a block: few enough to stay in a cache, enough that Python between the kernels costs little."""
@@ -190,4 +191,19 @@ class Kernels(Protocol):
         """Write each entry's place, from 0, from the largest down; of equals the first leads.
 
         `rows` [rows, n] are float32 numbers that are not negative.
+        """
+
+    def compute(
+        self,
+        block: "Block",
+        program: "Program",
+        place: "Place",
+        kept: np.ndarray,
+        total: np.ndarray,
+        out: np.ndarray,
+    ) -> None:
+        """Run a program over the numbers of a block of 16 bits, as they are in the files.
+
+        What it adds up goes to `total` [sums, 1], [sums, rows of the block], or [sums, all columns], whichever its
+        scope says; `kept` [n] are 16-bit numbers that it may keep and read, or empty, and `out` [n] what it writes.
         """

@@ -24,9 +24,9 @@ def _in_steps(s: Steps, *, weight: Any, max_iter: int, tol: float) -> Run:
     units = s.rounded(s.models[long] / lengths[long])
     mean = _sum_in_steps(s, pull, units)
     length = yield from s.length(mean)
-    mean = units[0] if length < tol else s.rounded(mean / length)
+    mean = s.kept(units[0] if length < tol else s.rounded(mean / length))
     for _ in range(max_iter):
-        toward = np.clip(s.rounded((yield from s.total(units.astype(np.float64) * mean))), -1, 1)
+        toward = np.clip(s.rounded((yield from s.inner(units, mean))), -1, 1)
         angles = s.rounded(np.arccos(toward))
         apart = np.flatnonzero(angles >= tol)
         stretch = s.rounded(pull[apart, None] * s.rounded(angles[apart] / s.rounded(np.sin(angles[apart]))))
@@ -37,12 +37,12 @@ def _in_steps(s: Steps, *, weight: Any, max_iter: int, tol: float) -> Run:
         turned = s.rounded(s.rounded(np.cos(length)) * mean)
         mean = s.rounded(turned + s.rounded(s.rounded(np.sin(length)) * s.rounded(step / length)))
         length = yield from s.length(mean)
-        mean = s.rounded(mean / length) if length > tol else mean
+        mean = s.kept(s.rounded(mean / length) if length > tol else mean)
     return s.rounded(s.rounded((weights[:, None] * lengths).sum()) * mean)
 
 
 def _sum_in_steps(s: Steps, factors: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    total = np.zeros(s.models.shape[1], np.float32)
+    total = np.zeros_like(s.models[0])
     for factor, vector in zip(factors, vectors, strict=True):
         total = s.rounded(total + s.rounded(np.float32(factor) * vector))
     return total

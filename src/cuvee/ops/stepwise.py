@@ -3,6 +3,8 @@
 Where the definition of a method has coefficients, or a step, that leave nothing to round before the end, mergekit makes
 many steps on whole tensors. A stepwise rule makes the same, so that the same numbers are rounded. It is a generator:
 where it needs a sum over all of a tensor it yields the part of a block and is sent the whole.
+
+Here rules are run on arrays, a step at a time: the definition. `ops.traced` runs the same rules in compiled passes.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -13,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels import Block, Kernels, load
+from cuvee.kernels.plain import lane_sums
 from cuvee.ops.gram import as_matrices
 from cuvee.ops.survey import Scope, row_length
+from cuvee.ops.traced import rounded
 
 Run = Generator[np.ndarray, np.ndarray, np.ndarray]
 """Asks for the sums over a tensor by the parts of a block, and returns numbers of the block."""
@@ -47,18 +51,16 @@ class Steps:
 
     def rounded(self, numbers: Any) -> np.ndarray:
         """Return numbers rounded to `dtype`."""
-        result = np.array(numbers, np.float32, order="C")
-        self.kernels.round_to(result.reshape(-1), self.dtype)
-        return result
+        return rounded(numbers, self.dtype, self.kernels)
 
     def total(self, numbers: np.ndarray, scope: Scope = "tensor") -> Run:
         """Sum [..., n] over the tensor, or over each row or column, in float64; [..., 1], or each entry's own sum."""
         if scope == "row":
             rows = numbers.reshape(*numbers.shape[:-1], -1, row_length(self.shape))
-            sums = rows.sum(axis=-1, keepdims=True, dtype=np.float64)
+            sums = lane_sums(rows.astype(np.float64))[..., None]
             return np.broadcast_to(sums, rows.shape).reshape(numbers.shape)
         if scope == "tensor":
-            return (yield numbers.sum(axis=-1, keepdims=True, dtype=np.float64))
+            return (yield lane_sums(numbers.astype(np.float64))[..., None])
         matrices, height, width = as_matrices(self.shape)
         rows = numbers.reshape(*numbers.shape[:-1], -1, width)
         matrix = (self.start // width + np.arange(rows.shape[-2])) // height
@@ -67,14 +69,21 @@ class Steps:
             sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2, dtype=np.float64)
         return (yield sums)[..., matrix, :].reshape(numbers.shape)
 
+    def inner(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Run:
+        """Return the sum of exact products as `total` does."""
+        return (yield from self.total(a.astype(np.float64) * b, scope))
+
     def length(self, numbers: np.ndarray, scope: Scope = "tensor") -> Run:
         """Return the norm of [..., n] as `total` does; it is not rounded to 16 bits."""
-        squares = yield from self.total(np.square(numbers, dtype=np.float64), scope)
-        return np.sqrt(squares).astype(np.float32)
+        return np.sqrt((yield from self.inner(numbers, numbers, scope))).astype(np.float32)
 
     def dot(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Run:
         """Return the sum of products as `total` does; the products and the sum are rounded."""
         return self.rounded((yield from self.total(self.rounded(a * b), scope)))
+
+    def kept(self, numbers: np.ndarray) -> np.ndarray:
+        """Say that later passes should not make these rounded numbers [n] again, nor what they are made of."""
+        return numbers
 
 
 def steps_of(block: Block, shape: tuple[int, ...]) -> Steps:

@@ -251,7 +251,7 @@ def _merge(
     )
     loaded = loaded_dtype(recipe, step)
     if method.stepwise is not None and loaded is not None and loaded.itemsize == 2:
-        return replace(step, surveying=method.stepwise.sums(settings), in_kernels=False)
+        return replace(step, surveying=method.stepwise.sums(settings), in_kernels=True)
     return step
 
 

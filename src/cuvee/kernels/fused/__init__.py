@@ -17,11 +17,13 @@ from cuvee.kernels.block import Block
 from cuvee.kernels.fused import native
 from cuvee.kernels.fused.native import call, is_kept
 from cuvee.kernels.fused.words import BUCKETS, TILE, known, word, words
+from cuvee.kernels.program import Place, Program
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
 _SINGLE = np.dtype(np.float32)
 _LINE = 64
 """Bytes of a line of the processor's cache."""
+_SCOPES = {"tensor": 0, "row": 1, "column": 2}
 _Raw = tuple[np.ndarray, int, bool, Any]
 
 
@@ -262,6 +264,19 @@ def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
 def ranks(rows: np.ndarray, out: np.ndarray) -> None:
     orders, places = np.empty((2, rows.shape[1]), np.int32), np.empty(256, np.int64)
     call("choose.ranks", rows.view(np.uint32), out, orders, places)
+
+
+def compute(
+    block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray
+) -> None:
+    if not (known(block.rows.dtype, kept.dtype, out.dtype) and block.rows.dtype == block.dtype):
+        return plain.compute(block, program, place, kept, total, out)
+    width = block.size if program.scope == "tensor" else place.width
+    call(
+        "steps.compute", words(block.rows), word(block.dtype), program.steps, program.constants,
+        _SCOPES[program.scope], width, place.matrices, words(kept), total, words(out), _room(program.registers),
+        _lanes(program.sums),
+    )  # fmt: skip
 
 
 def pair_sums(stack: np.ndarray, square: np.ndarray, gram: np.ndarray, both: np.ndarray, opposite: np.ndarray) -> None:
