@@ -192,21 +192,22 @@ def add_scaled(base: np.ndarray, delta: np.ndarray, scale: float, out: np.ndarra
     out[:] = np.where(delta == 0, base, base + _scaled(delta, scale))
 
 
-def compute(
-    block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray
-) -> None:
+def compute(block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray) -> None:
     registers: dict[int, np.ndarray] = dict(enumerate(_constants(block, program, place)))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for op, x, y, z, into in program.steps.tolist():
             if op in (Op.SUM, Op.SUM_PRODUCTS):
-                first, second = registers[x].astype(np.float64), registers[y].astype(np.float64)
-                _add_up(first if op == Op.SUM else first * second, program, place, total[z])
+                terms = registers[x].astype(np.float64)
+                _add_up(terms if op == Op.SUM else terms * registers[y], program, place, total[z])
             elif op == Op.KEEP:
                 kept[:] = registers[x].astype(kept.dtype)
             elif op == Op.WRITE:
                 out[:] = registers[x].astype(out.dtype)
             elif op in (Op.LOAD, Op.RESUME):
                 registers[into] = (block.rows[x] if op == Op.LOAD else kept).astype(np.float32)
+            elif op == Op.CHANGE:
+                change = block.rows[x].astype(np.float32) - registers[y]
+                registers[into] = change.astype(block.dtype).astype(np.float32)
             else:
                 numbers = [registers.get(register, np.empty(0)) for register in (x, y, z)]
                 registers[into] = _calculated(op, numbers, block.dtype)
@@ -218,8 +219,8 @@ def _constants(block: Block, program: Program, place: Place) -> np.ndarray:
     if program.scope == "row":
         return np.repeat(constants, place.width, axis=1)
     if program.scope == "column":
-        by_matrix = constants.reshape(len(constants), -1, place.width)
-        return by_matrix[:, place.matrices].reshape(len(constants), -1)
+        by_matrix = constants.reshape(len(constants), constants.shape[1] // place.width, place.width)
+        return by_matrix[:, place.matrices].reshape(len(constants), block.size)
     return np.repeat(constants, block.size, axis=1)
 
 
@@ -232,7 +233,7 @@ _CALCULATIONS: dict[int, Callable[..., np.ndarray]] = {
     Op.ABSOLUTE: np.abs,
     Op.MINIMUM: np.minimum,
     Op.EQUAL: np.equal,
-    Op.SELECT: lambda chosen, first, second: np.where(chosen != 0, first, second),
+    Op.SELECT: lambda chosen, first, second: np.asarray(np.where(chosen != 0, first, second)),
 }
 _ARGUMENTS = {Op.ROUND: 1, Op.ABSOLUTE: 1, Op.SELECT: 3}
 

@@ -38,6 +38,8 @@ class Op(IntEnum):
     KEEP = 17
     """Keep numbers for the next pass."""
     WRITE = 18
+    CHANGE = 19
+    """The numbers of an input, less the second register, rounded."""
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def _in_steps(s: Steps, *, weight: Any, max_iter: int, tol: float) -> Run:
 
 
 def _sum_in_steps(s: Steps, factors: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    total = np.zeros_like(s.models[0])
+    total: np.ndarray = np.zeros_like(s.models[0])
     for factor, vector in zip(factors, vectors, strict=True):
         total = s.rounded(total + s.rounded(np.float32(factor) * vector))
     return total

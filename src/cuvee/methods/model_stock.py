@@ -16,7 +16,7 @@ import numpy as np
 from cuvee.method import coefficient_method
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram_of
-from cuvee.ops.stepwise import Run, Steps, Stepwise
+from cuvee.ops.stepwise import Run, Steps, Stepwise, together
 from cuvee.ops.survey import Scope
 
 
@@ -31,9 +31,10 @@ def _in_steps(s: Steps, *, filter_wise: bool, clamp: bool) -> Run:
     assert s.base is not None
     count, over = len(s.models), _scope("", {"filter_wise": filter_wise})
     vectors = s.rounded(s.models - s.base)
-    lengths = s.rounded((yield from s.length(vectors, over)))
     firsts, seconds = (list(chosen) for chosen in zip(*combinations(range(count), 2), strict=True))
-    products = yield from s.dot(vectors[firsts], vectors[seconds], over)
+    products = s.dot(vectors[firsts], vectors[seconds], over)
+    lengths, products = yield from together(s.length(vectors, over), products)
+    lengths = s.rounded(lengths)
     cosines = s.rounded(_cosine(products, s.rounded(lengths[firsts] * lengths[seconds])))
     cosine = s.rounded(cosines.mean(axis=0, dtype=np.float64))
     divisor = s.rounded(1 + s.rounded((count - 1) * cosine))
@@ -53,7 +54,7 @@ def _in_steps(s: Steps, *, filter_wise: bool, clamp: bool) -> Run:
     formula="θ₀ + λ t Σ τᵢ / N,  t = N c / (1 + (N−1) c),  c = mean of cos(τᵢ, τⱼ)",
     base="delta",
     models=(2, None),
-    stepwise=Stepwise(_in_steps, lambda settings: 2),
+    stepwise=Stepwise(_in_steps, lambda settings: 1),
 )
 def model_stock(*, filter_wise: bool = False, clamp: bool = True, gram: Annotated[Array, filter_gram]) -> Array:
     """Average the models and go back towards the base model, the more the less their changes agree.

@@ -7,9 +7,10 @@ where it needs a sum over all of a tensor it yields the part of a block and is s
 Here rules are run on arrays, a step at a time: the definition. `ops.traced` runs the same rules in compiled passes.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -60,14 +61,16 @@ class Steps:
             sums = lane_sums(rows.astype(np.float64))[..., None]
             return np.broadcast_to(sums, rows.shape).reshape(numbers.shape)
         if scope == "tensor":
-            return (yield lane_sums(numbers.astype(np.float64))[..., None])
+            sums = lane_sums(numbers.astype(np.float64))[..., None]
+            return (yield sums.reshape(-1, 1)).reshape(sums.shape)
         matrices, height, width = as_matrices(self.shape)
         rows = numbers.reshape(*numbers.shape[:-1], -1, width)
         matrix = (self.start // width + np.arange(rows.shape[-2])) // height
         sums = np.zeros((*numbers.shape[:-1], matrices, width))
         for each in np.unique(matrix):
             sums[..., each, :] = rows[..., matrix == each, :].sum(axis=-2, dtype=np.float64)
-        return (yield sums)[..., matrix, :].reshape(numbers.shape)
+        of_all = yield sums.reshape(-1, matrices * width)
+        return of_all.reshape(sums.shape)[..., matrix, :].reshape(numbers.shape)
 
     def inner(self, a: np.ndarray, b: np.ndarray, scope: Scope = "tensor") -> Run:
         """Return the sum of exact products as `total` does."""
@@ -84,6 +87,32 @@ class Steps:
     def kept(self, numbers: np.ndarray) -> np.ndarray:
         """Say that later passes should not make these rounded numbers [n] again, nor what they are made of."""
         return numbers
+
+
+def together(*runs: Any) -> Generator[Any, np.ndarray, list[Any]]:
+    """Run what asks for sums once at most each, and ask for all of these sums at the same time."""
+    results: dict[int, Any] = {}
+    waiting: list[tuple[int, Any]] = []
+    for place, run in enumerate(runs):
+        try:
+            waiting.append((place, next(run)))
+        except StopIteration as end:
+            results[place] = end.value
+    if waiting:
+        sums = yield _joined([asked for _, asked in waiting])
+        for place, asked in waiting:
+            try:
+                runs[place].send(sums[: len(asked)])
+            except StopIteration as end:
+                results[place] = end.value
+            sums = sums[len(asked) :]
+    return [results[place] for place in range(len(runs))]
+
+
+def _joined(asked: Sequence[Any]) -> Any:
+    if isinstance(asked[0], np.ndarray):
+        return np.concatenate(asked)
+    return tuple(chain(*asked))
 
 
 def steps_of(block: Block, shape: tuple[int, ...]) -> Steps:

@@ -6,7 +6,7 @@ back as plain numbers, so that what a rule computes from them, and how it branch
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,8 +26,10 @@ _UFUNCS = {
     np.equal: Op.EQUAL,
     np.absolute: Op.ABSOLUTE,
 }
+_OF_PLACES = (Op.LOAD, Op.RESUME, Op.CHANGE)
+"""Steps whose first argument is no register."""
+
 _CONSTANT = -1
-_NOTHING = np.empty(0, np.float32)
 
 
 class Untraceable(TypeError):
@@ -35,14 +37,11 @@ class Untraceable(TypeError):
 
 
 class _Node(NamedTuple):
-    """A step on other nodes; of a constant, an input, or kept numbers, its place."""
+    """A step on other nodes. Constants, inputs and kept numbers have a `place` in their kind."""
 
     op: int
-    arguments: tuple[int, ...]
-
-    @property
-    def nodes(self) -> tuple[int, ...]:
-        return () if self.op in (_CONSTANT, Op.LOAD, Op.RESUME) else self.arguments
+    nodes: tuple[int, ...]
+    place: int = 0
 
 
 class _End(NamedTuple):
@@ -50,7 +49,6 @@ class _End(NamedTuple):
 
     op: Op
     nodes: tuple[int, ...]
-    place: int = 0
 
 
 @dataclass
@@ -62,8 +60,8 @@ class _Trace:
     _places: dict[_Node, int] = field(default_factory=dict)
     _constants: dict[bytes, int] = field(default_factory=dict)
 
-    def node(self, op: int, *arguments: int) -> int:
-        node = _Node(op, arguments)
+    def node(self, op: int, *nodes: int, place: int = 0) -> int:
+        node = _Node(op, nodes, place)
         if node not in self._places:
             self._places[node] = len(self.nodes)
             self.nodes.append(node)
@@ -73,37 +71,41 @@ class _Trace:
         place = self._constants.setdefault(numbers.tobytes(), len(self.constants))
         if place == len(self.constants):
             self.constants.append(numbers)
-        return self.node(_CONSTANT, place)
+        return self.node(_CONSTANT, place=place)
 
     def rounded(self, node: int) -> int:
-        op, arguments = self.nodes[node]
+        op, nodes, _ = self.nodes[node]
         if self.is_rounded(node):
             return node
-        if op <= Op.DIVIDE and op != _CONSTANT:
-            return self.node(op + Op.ROUNDED, *arguments)
+        if op == Op.SUBTRACT and self.nodes[nodes[0]].op == Op.LOAD:
+            return self.node(Op.CHANGE, nodes[1], place=self.nodes[nodes[0]].place)
+        if Op.ADD <= op <= Op.DIVIDE:
+            return self.node(op + Op.ROUNDED, *nodes)
         return self.node(Op.ROUND, node)
 
     def is_rounded(self, node: int) -> bool:
-        return Op.ROUNDED <= self.nodes[node].op <= Op.RESUME
+        op = self.nodes[node].op
+        return Op.ROUNDED <= op <= Op.RESUME or op == Op.CHANGE
 
-    def program(self, ends: Sequence[_End], scope: Scope) -> Program:
-        """Return the program of some ends, and of all that they need."""
+    def program(self, ends: Sequence[_End], scope: Scope, entries: int) -> Program:
+        """Return the program of some ends, and of all that they need, with so many entries in each constant."""
         order = self._in_order(ends)
         constants = [node for node in order if self.nodes[node].op == _CONSTANT]
         registers = _Registers(self._uses(order, ends), constants)
         steps: list[tuple[int, ...]] = []
         left = list(ends)
         for node in order:
-            op, arguments = self.nodes[node]
+            op, nodes, place = self.nodes[node]
             if op != _CONSTANT:
-                nodes = self.nodes[node].nodes
-                given = registers.of(nodes) if nodes else arguments
-                steps.append(_step(op, given, registers.take(node)))
+                first = (place,) if op in _OF_PLACES else ()
+                steps.append(_step(op, (*first, *registers.of(nodes)), registers.take(node)))
                 registers.release(nodes)
-            while left and left[0].op in (Op.SUM, Op.SUM_PRODUCTS) and registers.hold(left[0].nodes):
-                steps.append(_end_step(left.pop(0), registers))
-        steps += [_end_step(end, registers) for end in left]
-        return Program(np.array(steps, np.int64), registers.count, self._numbers(constants), _sums(ends), _known(scope))
+            while left and left[0].op != Op.KEEP and registers.hold(left[0].nodes):
+                place = len(ends) - len(left)
+                steps.append(_end_step(left.pop(0), place, registers))
+        steps += [_end_step(end, len(ends), registers) for end in left]
+        numbers = self._numbers(constants, entries)
+        return Program(np.array(steps, np.int64), registers.count, numbers, _sums(ends), _known(scope))
 
     def _in_order(self, ends: Sequence[_End]) -> list[int]:
         """List the nodes that are needed, each after those it needs."""
@@ -126,12 +128,10 @@ class _Trace:
             uses.update(self.nodes[node].nodes)
         return uses
 
-    def _numbers(self, constants: Sequence[int]) -> np.ndarray:
-        numbers = [self.constants[self.nodes[node].arguments[0]] for node in constants]
-        count = max((each.size for each in numbers), default=1)
-        table = np.zeros((len(numbers), count), np.float32)
-        for row, each in zip(table, numbers, strict=True):
-            row[:] = each
+    def _numbers(self, constants: Sequence[int], entries: int) -> np.ndarray:
+        table = np.empty((len(constants), entries), np.float32)
+        for row, node in zip(table, constants, strict=True):
+            row[:] = self.constants[self.nodes[node].place]
         return table
 
 
@@ -171,10 +171,10 @@ def _step(op: int, arguments: Sequence[int], into: int) -> tuple[int, ...]:
     return op, x, y, z, into
 
 
-def _end_step(end: _End, registers: _Registers) -> tuple[int, ...]:
+def _end_step(end: _End, place: int, registers: _Registers) -> tuple[int, ...]:
     x, y = (*registers.of(end.nodes), 0)[:2]
     registers.release(end.nodes)
-    return end.op, x, y, end.place, 0
+    return end.op, x, y, place, 0
 
 
 def _sums(ends: Sequence[_End]) -> int:
@@ -221,7 +221,7 @@ class Numbers(NDArrayOperatorsMixin):
         if function is np.where and len(arguments) == 3 and not options:
             return self._chosen(*arguments)
         if function is np.zeros_like and not options:
-            return self._like(np.float32(0))
+            return self._like(0)
         raise Untraceable(f"no program does {function.__name__}")
 
     def _chosen(self, condition: Any, first: Any, second: Any) -> "Numbers":
@@ -248,19 +248,12 @@ class Numbers(NDArrayOperatorsMixin):
         if isinstance(numbers, Numbers):
             return numbers.nodes
         if isinstance(numbers, int | float):
-            return np.array(self.trace.constant(np.float32([numbers])))
+            return np.array(self.trace.constant(np.array([numbers], np.float32)))
         array = np.atleast_1d(numbers)
         if array.dtype != np.float32:
             raise Untraceable(f"numbers of {array.dtype} would be computed with")
         nodes = [self.trace.constant(row) for row in array.reshape(-1, array.shape[-1])]
         return np.array(nodes, np.int64).reshape(array.shape[:-1])
-
-
-@dataclass(frozen=True)
-class _Asked:
-    """Sums that a rule asks for."""
-
-    ends: tuple[_End, ...]
 
 
 Run = Generator[Any, np.ndarray, Any]
@@ -282,7 +275,7 @@ class TracedSteps:
         self._block = block
         self._resumed = resumed
         self._turn = -1
-        loaded = np.array([self.trace.node(Op.LOAD, row) for row in range(len(block.rows))], np.int64)
+        loaded = np.array([self.trace.node(Op.LOAD, place=row) for row in range(len(block.rows))], np.int64)
         self.models = Numbers(self.trace, loaded[: block.models])
         self.base = Numbers(self.trace, loaded[-1:].reshape(())) if block.subtracts else None
 
@@ -293,13 +286,12 @@ class TracedSteps:
         return Numbers(self.trace, np.array(nodes, np.int64).reshape(numbers.nodes.shape))
 
     def total(self, numbers: Numbers, scope: Scope = "tensor") -> Run:
-        ends = [_End(Op.SUM, (int(node),), place) for place, node in enumerate(numbers.nodes.flat)]
+        ends = [_End(Op.SUM, (int(node),)) for node in numbers.nodes.flat]
         return (yield from self._total(ends, numbers.nodes.shape, scope))
 
     def inner(self, a: Numbers, b: Numbers, scope: Scope = "tensor") -> Run:
         left, right = np.broadcast_arrays(a.nodes, b.nodes)
-        pairs = zip(left.flat, right.flat, strict=True)
-        ends = [_End(Op.SUM_PRODUCTS, (int(one), int(other)), place) for place, (one, other) in enumerate(pairs)]
+        ends = [_End(Op.SUM_PRODUCTS, (int(a), int(b))) for a, b in zip(left.flat, right.flat, strict=True)]
         return (yield from self._total(ends, left.shape, scope))
 
     def length(self, numbers: Numbers, scope: Scope = "tensor") -> Run:
@@ -312,19 +304,31 @@ class TracedSteps:
         self._turn += 1
         node = int(numbers.nodes)
         if self._turn == self._resumed:
-            return Numbers(self.trace, np.array(self.trace.node(Op.RESUME, 0)))
+            return Numbers(self.trace, np.array(self.trace.node(Op.RESUME)))
         if self._turn > self._resumed and self.trace.is_rounded(node):
             self.wanted = (node, self._turn)
         return numbers
 
+    def program(self, ends: Sequence[_End]) -> Program:
+        """Return the program of some ends of the rule."""
+        return self.trace.program(ends, self.scope, self.entries)
+
+    @property
+    def entries(self) -> int:
+        """How many sums of their own scope a block, or of columns the tensor, has."""
+        if self.scope == "row":
+            return self._block.size // row_length(self.shape)
+        return columns(self.shape) if self.scope == "column" else 1
+
     def _total(self, ends: Sequence[_End], shape: tuple[int, ...], scope: Scope) -> Run:
         self.scope = scope
         if scope == "row":  # a block has whole rows
-            sums = np.zeros((len(ends), self._block.size // row_length(self.shape)))
-            program, block = self.trace.program(ends, scope), self._block
-            block.kernels.compute(block, program, place_of(block, self.shape, scope), _none(block), sums, _none(block))
+            block, sums = self._block, np.zeros((len(ends), self.entries))
+            block.kernels.compute(
+                block, self.program(ends), place_of(block, self.shape, scope), _none(block), sums, _none(block)
+            )
         else:
-            sums = yield _Asked(tuple(ends))
+            sums = yield tuple(ends)
         return sums.reshape(*shape, -1)
 
 
@@ -337,6 +341,12 @@ def rounded(numbers: Any, dtype: np.dtype, kernels: Kernels) -> np.ndarray:
 
 def _none(block: Block) -> np.ndarray:
     return np.empty(0, block.dtype)
+
+
+def columns(shape: tuple[int, ...]) -> int:
+    """Return how many columns all matrices of a tensor have."""
+    matrices, _, width = as_matrices(shape)
+    return matrices * width
 
 
 def place_of(block: Block, shape: tuple[int, ...], scope: Scope) -> Place:
@@ -397,8 +407,7 @@ class Passes:
         self._compute(block, turn.program, np.zeros((turn.program.sums, 1)), out)
 
     def _part(self, block: Block, program: Program) -> np.ndarray:
-        matrices, _, width = as_matrices(self.shape)
-        sums = np.zeros((program.sums, matrices * width if program.scope == "column" else 1))
+        sums = np.zeros((program.sums, columns(self.shape) if program.scope == "column" else 1))
         self._compute(block, program, sums, _none(block))
         return sums
 
@@ -419,14 +428,14 @@ class Passes:
                 if not isinstance(result, Numbers):
                     raise Untraceable("the result follows from no numbers of the models") from None
                 write = _End(Op.WRITE, (int(result.nodes),))
-                return _Pass(steps.trace.program([write], steps.scope), False, None)
+                return _Pass(steps.program([write]), False, None)
         run.close()
-        ends = list(asked.ends)
+        ends = list(asked)
         if steps.wanted is None or not self._has_room(block.dtype):
-            return _Pass(steps.trace.program(ends, steps.scope), True, None)
+            return _Pass(steps.program(ends), True, None)
         node, turn = steps.wanted
         ends.append(_End(Op.KEEP, (node,)))
-        return _Pass(steps.trace.program(ends, steps.scope), True, turn)
+        return _Pass(steps.program(ends), True, turn)
 
     def _has_room(self, dtype: np.dtype) -> bool:
         if self._kept is None and self.elements * dtype.itemsize <= self.room:

@@ -266,9 +266,7 @@ def ranks(rows: np.ndarray, out: np.ndarray) -> None:
     call("choose.ranks", rows.view(np.uint32), out, orders, places)
 
 
-def compute(
-    block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray
-) -> None:
+def compute(block: Block, program: Program, place: Place, kept: np.ndarray, total: np.ndarray, out: np.ndarray) -> None:
     if not (known(block.rows.dtype, kept.dtype, out.dtype) and block.rows.dtype == block.dtype):
         return plain.compute(block, program, place, kept, total, out)
     width = block.size if program.scope == "tensor" else place.width

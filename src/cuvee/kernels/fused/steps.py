@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import compiled, contracted, load, rounded, store
+from cuvee.kernels.fused.vectors import add_lanes
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.program import Op
 from cuvee.kernels.protocol import LANES
@@ -13,6 +14,7 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE = int(Op.ADD), int(Op.SUBTRACT), int(Op.MULTIPLY
 ROUNDED, ROUND, LOAD, RESUME = int(Op.ROUNDED), int(Op.ROUND), int(Op.LOAD), int(Op.RESUME)
 ABSOLUTE, MINIMUM, EQUAL, SELECT = int(Op.ABSOLUTE), int(Op.MINIMUM), int(Op.EQUAL), int(Op.SELECT)
 SUM, SUM_PRODUCTS, KEEP, WRITE = int(Op.SUM), int(Op.SUM_PRODUCTS), int(Op.KEEP), int(Op.WRITE)
+CHANGE = int(Op.CHANGE)
 
 OF_TENSOR, OF_ROW, OF_COLUMN = 0, 1, 2
 
@@ -75,6 +77,10 @@ def _run(
             row = rows[x, first:last]
             for i in range(row.size):
                 into[i] = load(row[i])
+        elif op == CHANGE:
+            row, b = rows[x, first:last], room[y]
+            for i in range(row.size):
+                into[i] = rounded(kind, load(row[i]) - b[i])
         elif op == RESUME:
             row = kept[first:last]
             for i in range(row.size):
@@ -87,12 +93,14 @@ def _run(
             target, a = out[first:last], room[x]
             for i in range(target.size):
                 target[i] = store(out[0], a[i])
-        elif op == SUM or op == SUM_PRODUCTS:
+        elif op in (SUM, SUM_PRODUCTS):
             if scope == OF_COLUMN:
                 total = sums[z, column : column + size]
                 _add(room[x], room[y], op == SUM, total)
             elif op == SUM:
                 _sum(room[x], size, lanes[z])
+            elif x == y:
+                _sum_squares(room[x], size, lanes[z])
             else:
                 _sum_products(room[x], room[y], size, lanes[z])
         else:
@@ -156,22 +164,24 @@ def _add(a: Any, b: Any, plainly: Any, total: Any) -> None:
 
 @compiled
 def _sum(a: Any, size: Any, lanes: Any) -> None:
-    whole = size - size % LANES
-    for start in range(0, whole, LANES):
-        part = a[start : start + LANES]
-        for lane in range(LANES):
-            lanes[lane] += np.float64(part[lane])
-    for i in range(whole, size):
-        lanes[i - whole] += np.float64(a[i])
+    rounds = size // LANES
+    add_lanes(a, a, 0, rounds, lanes)
+    for i in range(rounds * LANES, size):
+        lanes[i - rounds * LANES] += np.float64(a[i])
+
+
+@contracted
+def _sum_squares(a: Any, size: Any, lanes: Any) -> None:
+    rounds = size // LANES
+    add_lanes(a, a, 1, rounds, lanes)
+    for i in range(rounds * LANES, size):
+        lanes[i - rounds * LANES] += np.float64(a[i]) * np.float64(a[i])
 
 
 @contracted
 def _sum_products(a: Any, b: Any, size: Any, lanes: Any) -> None:
     # the product of two float32 numbers is exact in float64
-    whole = size - size % LANES
-    for start in range(0, whole, LANES):
-        left, right = a[start : start + LANES], b[start : start + LANES]
-        for lane in range(LANES):
-            lanes[lane] += np.float64(left[lane]) * np.float64(right[lane])
-    for i in range(whole, size):
-        lanes[i - whole] += np.float64(a[i]) * np.float64(b[i])
+    rounds = size // LANES
+    add_lanes(a, b, 2, rounds, lanes)
+    for i in range(rounds * LANES, size):
+        lanes[i - rounds * LANES] += np.float64(a[i]) * np.float64(b[i])

@@ -22,6 +22,9 @@ _WIDTH = 4
 _SUMS = 6
 """Sums that are under way at once, so that no addition waits for the one before."""
 
+_SUMS_OF_ONE = 8
+"""The same where each takes one row, or two."""
+
 
 @intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]  # numba says no types
 def add_products(context: Any, tiles: Any, models: Any, rounds: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
@@ -44,6 +47,28 @@ def add_products(context: Any, tiles: Any, models: Any, rounds: Any, lanes: Any)
         return context.get_dummy_value()
 
     return types.void(tiles, models, rounds, lanes), generate
+
+
+@intrinsic(prefer_literal=True)  # type: ignore[untyped-decorator]  # numba says no types
+def add_lanes(
+    context: Any, first: Any, second: Any, factors: Any, rounds: Any, lanes: Any
+) -> tuple[Any, Callable[..., Any]]:
+    """Add the first `rounds` x LANES numbers of a row to `lanes` [LANES], or their squares, or products with `second`.
+
+    `factors`, a number written out, says which: 0, 1 or 2. Products are exact in float64, as above.
+    """
+    count = factors.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        made = [context.make_array(signature.args[place])(context, builder, arguments[place]) for place in (0, 1, 4)]
+        rows = [(made[0].data,), (made[0].data, made[0].data), (made[0].data, made[1].data)][count]
+        together = _SUMS_OF_ONE * _WIDTH
+        for start in range(0, LANES, together):
+            loop = _RowLoop(builder, rows, made[2].data)
+            loop.write(arguments[3], [(0, 0)], range(start, min(start + together, LANES), _WIDTH))
+        return context.get_dummy_value()
+
+    return types.void(first, second, factors, rounds, lanes), generate
 
 
 class _Loop:
@@ -97,3 +122,26 @@ class _Loop:
         for phi, begin, end in zip(phis, first, later, strict=True):
             phi.add_incoming(begin, before)
             phi.add_incoming(end, loop)
+
+
+class _RowLoop(_Loop):
+    """The same over the numbers of a row, their squares, or their products with another row's."""
+
+    def __init__(self, builder: Any, rows: Sequence[Any], lanes: Any) -> None:
+        super().__init__(builder, rows[0], lanes, None)
+        self.rows = rows
+
+    def _products(self, turn: Any, pairs: Sequence[tuple[int, int]], start: int) -> list[Any]:
+        builder, number = self.builder, turn.type
+        at = builder.add(builder.mul(turn, number(LANES)), number(start))
+        wide = {}
+        for row in dict.fromkeys(self.rows):
+            vector = builder.load(self._vector(row, at, ir.FloatType()), align=4)
+            wide[row] = builder.fpext(vector, ir.VectorType(ir.DoubleType(), _WIDTH))
+        product, *others = [wide[row] for row in self.rows]
+        for other in others:
+            product = builder.fmul(product, other, flags=("contract",))
+        return [product]
+
+    def _place(self, pair: tuple[int, int], start: int, number: Any) -> Any:
+        return self._vector(self.lanes, number(start), ir.DoubleType())
