@@ -121,18 +121,21 @@ def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
 
     def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
         found = [np.zeros((block.models, block.models)), *np.zeros((2, block.models)), np.zeros((2, block.models))]
+        found.append(np.zeros(block.models))
         chosen = Kept(mask) if masked else Kept()
         kernels.gram(block, found[0])
         kernels.squares(block, Kept(), found[1])
         kernels.squares(block, chosen, found[2])
         kernels.magnitude_sums(block, chosen, found[3])
+        kernels.squares(block, chosen, found[4], rounds=True)
         return found
 
-    gram, squares, of_kept, (magnitudes, kept) = the_same(block, run)
+    gram, squares, of_kept, (magnitudes, kept), of_rounded = the_same(block, run)
     wide = by(plain, block).stack.astype(np.float64)
     np.testing.assert_allclose(gram, wide @ wide.T, rtol=1e-12, atol=1e-12 * np.abs(wide).max() ** 2)
     np.testing.assert_array_equal(squares, np.diagonal(gram))
     np.testing.assert_allclose(of_kept, (np.where(mask, wide, 0) ** 2 if masked else wide**2).sum(axis=1))
+    np.testing.assert_allclose(of_rounded, of_kept, rtol=0.01, atol=1e-37)
     np.testing.assert_allclose(magnitudes, np.abs(wide).sum(axis=1))
     np.testing.assert_allclose(kept, np.abs(np.where(mask, wide, 0) if masked else wide).sum(axis=1))
 

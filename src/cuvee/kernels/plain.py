@@ -154,9 +154,11 @@ def row_grams(block: Block, sums: np.ndarray) -> None:
         _gram(rows, into)
 
 
-def squares(block: Block, kept: Kept, sums: np.ndarray) -> None:
-    for model, row in enumerate(_sparse(block, kept, np.ones(block.models)).astype(np.float64)):
-        sums[model] += _lane_sum(row * row)
+def squares(block: Block, kept: Kept, sums: np.ndarray, *, rounds: bool = False) -> None:
+    chosen = _sparse(block, kept, np.ones(block.models))
+    numbers = chosen if rounds and chosen.dtype.itemsize == 2 else chosen.astype(np.float64)
+    for model, row in enumerate(numbers):
+        sums[model] += _lane_sum((row * row).astype(np.float64))
 
 
 def digit_counts(

@@ -153,8 +153,11 @@ class Kernels(Protocol):
     def row_grams(self, block: "Block", sums: np.ndarray) -> None:
         """Add the inner products over each of the block's equally long rows to `sums` [rows, models, models]."""
 
-    def squares(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
-        """Add the squared norms of the kept entries of the task vectors, in float64, to `sums` [models]."""
+    def squares(self, block: "Block", kept: Kept, sums: np.ndarray, *, rounds: bool = False) -> None:
+        """Add the squared norms of the kept entries of the task vectors, in float64, to `sums` [models].
+
+        What is added up `rounds`, if asked, to the 16 bits that are computed in.
+        """
 
     def digit_counts(
         self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray

@@ -10,11 +10,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from cuvee.kernels import Block, Kept, block_of
+from cuvee.kernels import Block, Kept
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models, wide
-from cuvee.ops.order import kept_by, largest, ranks
-from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor, summing
+from cuvee.ops.order import kept_by, largest_of_nonzero, ranks
+from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor
 from cuvee.ops.task_vectors import elected_sum, sparse
 
 
@@ -59,12 +59,10 @@ def _select(s: Situation) -> Run:
     if s.settings["select_topk"] >= 1:
         return Constant(Kept().mask)
 
-    def add(sums: np.ndarray, block: Block) -> None:
-        sums += np.count_nonzero(variance_of(block))
+    def count_of(varying: int) -> int:
+        return selected_count(varying, s.settings["select_topk"])
 
-    varying = int((yield summing(1, add))[0])
-    count = selected_count(varying, s.settings["select_topk"])
-    return _Selected((yield from largest(s, [(0, count)], variance_of)))
+    return _Selected((yield from largest_of_nonzero(s, count_of, variance_of)))
 
 
 def _select_whole(stack: Array, s: Situation) -> Array:
@@ -90,13 +88,7 @@ def _energy(s: Situation) -> Run:
 
     def add(state: tuple[np.ndarray, Argument], block: Block) -> tuple[np.ndarray, Argument]:
         sums, choice = state
-        chosen, kernels = kept_by(choice, block), block.kernels
-        if s.dtype.itemsize > 2:
-            kernels.squares(block, chosen, sums)
-            return state
-        both = np.zeros((2, s.models))
-        kernels.magnitude_sums(block_of(block.stack * block.stack, block.start, kernels), chosen, both)
-        sums += both[1]
+        block.kernels.squares(block, kept_by(choice, block), sums, rounds=True)
         return state
 
     squares, _ = yield Fold(lambda: (np.zeros(s.models), select.begin()), add, of_one_tensor)

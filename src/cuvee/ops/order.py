@@ -103,6 +103,22 @@ def largest(
     return Threshold(threshold, accept, scores)
 
 
+def largest_of_nonzero(s: Situation, count_of: Callable[[int], int], scores: Scores) -> Generator[Fold, Any, Threshold]:
+    """Find the choice of the largest scores of a row, of equals the first: so many as of all that are not zero.
+
+    The pass that counts the highest digits also counts zeros. Scores are of the type that is computed in.
+    """
+    (shift, width), *others = BRAIN_DIGITS if s.dtype.name == "bfloat16" else DIGITS[_itemsize(s.dtype)]
+    counts = yield _digits(s, [(0, 0)], scores, shift, width)
+    count = count_of(s.elements - int(counts[0, 0]) - int(counts[0, -ZEROS:].sum()))
+    if not 0 < count < s.elements:
+        return (yield from largest(s, [(0, count)], scores))
+    selection = _Selection([count])
+    selection.narrow_down([0], counts, [0], shift)
+    yield from _narrow_down(s, selection, [(0, count)], scores, others)
+    return Threshold(selection.magnitudes(s.dtype), np.array(selection.remaining), scores)
+
+
 def order_statistics(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None = None
 ) -> Generator[Fold, Any, np.ndarray]:
@@ -166,6 +182,18 @@ def _select(
     selection = _Selection([count for _, count in wanted])
     if s.dtype.itemsize <= 4 and not s.whole_model and digits is not LOWER_HALF:
         selection.prove((yield _near(s, wanted, scores)))
+    yield from _narrow_down(s, selection, wanted, scores, digits)
+    return selection
+
+
+def _narrow_down(
+    s: Situation,
+    selection: "_Selection",
+    wanted: Sequence[Wanted],
+    scores: Scores | None,
+    digits: Sequence[tuple[int, int]],
+) -> Generator[Fold, Any, None]:
+    """Read further digits until all that are wanted are found."""
     for shift, width in digits:
         open_ones = [i for i in range(len(wanted)) if not selection.found[i]]
         if open_ones:
@@ -173,7 +201,6 @@ def _select(
             different = sorted(set(rows))  # several sought of one row begin with the same count
             counts = yield _digits(s, different, scores, shift, width)
             selection.narrow_down(open_ones, counts, [different.index(row) for row in rows], shift)
-    return selection
 
 
 class _Selection:

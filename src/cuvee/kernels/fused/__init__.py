@@ -208,10 +208,11 @@ def row_grams(block: Block, total: np.ndarray) -> None:
     call("sums.row_grams", *_raw(block), total, *_pairs(block.models))
 
 
-def squares(block: Block, kept: Kept, total: np.ndarray) -> None:
+def squares(block: Block, kept: Kept, total: np.ndarray, *, rounds: bool = False) -> None:
     if not _served(block):
-        return plain.squares(block, kept, total)
-    call("sums.squares", *_raw(block), _bounds(kept), total, _room(3), _lanes(block.models))
+        return plain.squares(block, kept, total, rounds=rounds)
+    rounds = rounds and block.dtype.itemsize == 2
+    call("sums.squares", *_raw(block), _bounds(kept), rounds, total, _room(3), _lanes(block.models))
 
 
 def digit_counts(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.kernels.fused.numbers import compiled, contracted, infinite, magnitude, store
+from cuvee.kernels.fused.numbers import compiled, contracted, infinite, magnitude, rounded, store
 from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_kept, load_model
 from cuvee.kernels.fused.vectors import add_products
 from cuvee.kernels.fused.words import TILE
@@ -54,7 +54,9 @@ def row_grams(rows: Any, models: Any, subtracts: Any, kind: Any, sums: Any, room
 
 
 @compiled
-def squares(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: Any, room: Any, lanes: Any) -> None:
+def squares(
+    rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, rounds: Any, sums: Any, room: Any, lanes: Any
+) -> None:
     """`lanes` is [models, LANES] float64, zero."""
     n, one = rows.shape[1], np.float32(1)
     tile, base, delta = room[0], room[1], room[2]
@@ -63,7 +65,12 @@ def squares(rows: Any, models: Any, subtracts: Any, kind: Any, kept: Any, sums: 
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
             load_kept(rows, model, first, last, subtracts, base, kind, kept, one, one, delta, tile)
-            _products(tile, tile, last - first, lanes[model])
+            if rounds:
+                for i in range(last - first):
+                    tile[i] = rounded(kind, tile[i] * tile[i])
+                _magnitudes(tile, last - first, lanes[model])
+            else:
+                _products(tile, tile, last - first, lanes[model])
     for model in range(models):
         sums[model] += _total(lanes[model])
 
