@@ -2,11 +2,8 @@
 
 import json
 from functools import cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -19,6 +16,8 @@ def install_command(extra: str) -> str:
 @cache
 def origin() -> dict[str, Any] | None:
     """Return pip's record of where cuvee was installed from, or None if an index had it."""
+    from importlib.metadata import PackageNotFoundError, distribution  # every command imports this file
+
     try:
         record = distribution("cuvee").read_text("direct_url.json")
     except PackageNotFoundError:  # run from a checkout that nobody has installed
@@ -31,6 +30,9 @@ def origin() -> dict[str, Any] | None:
 
 def requirement(extra: str, came_from: dict[str, Any] | None) -> str:
     """Return cuvee with an extra, or with none for "", as pip takes it, quoted for a shell."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     extras = f"[{extra}]" if extra else ""
     if came_from is None:
         return f"'cuvee{extras}'"

@@ -24,10 +24,8 @@ from cuvee.ops.arrays import Array, sum_models
 from cuvee.ops.by_rank import Inverse
 from cuvee.ops.gram import spread_over
 from cuvee.ops.order import InOrder
-from cuvee.ops.stepwise import Stepwise, Sums, steps_of
 from cuvee.ops.survey import FLOAT32, Argument, Scope
 from cuvee.ops.task_vectors import Weights, task_vectors, weighted_sum
-from cuvee.ops.traced import Passes, Untraceable
 from cuvee.plan.matrices import fallback_factors
 from cuvee.plan.plan import MergeStep
 from cuvee.plan.settings import as_arrays
@@ -86,7 +84,9 @@ def change_of(rule: Rule, block: Block) -> np.ndarray:
 def _rule_of_blocks(step: MergeStep, blocks: Blocks, context: Context) -> Rule:
     method, settings = context.method, _settings(step, context)
     if method.stepwise is not None and blocks.dtype.itemsize == 2:
-        return _in_steps(step, method.stepwise, settings, blocks)
+        from cuvee.engine.in_steps import rule_in_steps  # of few merges, and every start would pay for it
+
+        return rule_in_steps(step, method.stepwise, settings, blocks)
     found = survey_step(method, step, blocks, context.kernels, context.semantics, context.seed, context.known)
     arguments = {name: survey.begin() for name, survey in found.items()}
     if method.kind == "matrix":
@@ -108,36 +108,6 @@ def _settings(step: MergeStep, context: Context) -> dict[str, Any]:
 
 def _at(arguments: Mapping[str, Argument], block: Block) -> dict[str, Any]:
     return {name: argument.at(block) for name, argument in arguments.items()}
-
-
-class _Stepwise:
-    """The stepwise rule, which takes the place of the method's own where the merge computes in 16 bits."""
-
-    def __init__(self, step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> None:
-        self.passes = Passes(partial(stepwise.rule, **settings), step.shape, step.elements, blocks.room)
-        self.passes.find(blocks)
-
-    def merged(self, block: Block) -> Merged:
-        return _InPasses(block, self.passes)
-
-
-class _OnArrays:
-    """The stepwise rule where it does what no program can do: on arrays, a step at a time."""
-
-    def __init__(self, step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> None:
-        self.shape = step.shape
-        self.sums = Sums(partial(stepwise.rule, **settings))
-        self.sums.find(lambda: (steps_of(block, step.shape) for block in blocks))
-
-    def merged(self, block: Block) -> Merged:
-        return _OfModels(block, self.sums.merged(steps_of(block, self.shape)))
-
-
-def _in_steps(step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> Rule:
-    try:
-        return _Stepwise(step, stepwise, settings, blocks)
-    except Untraceable:
-        return _OnArrays(step, stepwise, settings, blocks)
 
 
 class _Fallback:
@@ -178,7 +148,7 @@ class _Coefficients:
         if self.spread == "tensor":
             return _Combination(block, coefficients)
         factors = spread_over(coefficients, self.shape, self.spread, block.start, block.size)
-        return _Computed(block, sum_models(block.stack * factors.astype(block.dtype)))
+        return Computed(block, sum_models(block.stack * factors.astype(block.dtype)))
 
     def _coefficients(self, block: Block) -> np.ndarray | Weights:
         """Return the coefficients for a block. Only those of rows differ from block to block."""
@@ -208,7 +178,7 @@ class _Elements:
 
     def merged(self, block: Block) -> Merged:
         change = self.method.rule(block.stack, **self.settings, **_at(self.arguments, block))
-        return _Computed(block, np.asarray(change))
+        return Computed(block, np.asarray(change))
 
 
 class _Stages:
@@ -239,7 +209,7 @@ class _WholeTensor:
         self.change = compute() if known is None else known.get(step, blocks.dtype, compute)
 
     def merged(self, block: Block) -> Merged:
-        return _Computed(block, self.change[block.start : block.start + block.size])
+        return Computed(block, self.change[block.start : block.start + block.size])
 
 
 def _whole_change(step: MergeStep, blocks: Blocks, context: Context) -> np.ndarray:
@@ -304,7 +274,7 @@ class _Combination:
 
 
 @dataclass(frozen=True)
-class _Computed:
+class Computed:
     """Numbers that the rule computed itself."""
 
     block: Block
@@ -320,34 +290,3 @@ class _Computed:
         kernels.narrow(values, out)
         if out.dtype != values.dtype:
             kernels.cast_loss(values, self.block.base, out, loss)
-
-
-@dataclass(frozen=True)
-class _OfModels:
-    """Merged numbers that a stepwise rule made of whole models, not of task vectors."""
-
-    block: Block
-    numbers: np.ndarray
-
-    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
-        if not self.block.subtracts or (add and scale == 1):
-            self.block.kernels.narrow(self.numbers, out)
-            return
-        change = (self.numbers - self.block.base.astype(np.float32)).astype(self.block.dtype)
-        _Computed(self.block, change).write(scale, add, out, loss)
-
-
-@dataclass(frozen=True)
-class _InPasses:
-    """The result of a stepwise rule, left to its last pass."""
-
-    block: Block
-    passes: Passes
-
-    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
-        if not self.block.subtracts or (add and scale == 1):
-            self.passes.write(self.block, out)
-            return
-        numbers = np.empty(self.block.size, np.float32)
-        self.passes.write(self.block, numbers)
-        _OfModels(self.block, numbers).write(scale, add, out, loss)

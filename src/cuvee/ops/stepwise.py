@@ -19,7 +19,6 @@ from cuvee.kernels import Block, Kernels, load
 from cuvee.kernels.plain import lane_sums
 from cuvee.ops.gram import as_matrices
 from cuvee.ops.survey import Scope, row_length
-from cuvee.ops.traced import rounded
 
 Run = Generator[np.ndarray, np.ndarray, np.ndarray]
 """Asks for the sums over a tensor by the parts of a block, and returns numbers of the block."""
@@ -87,6 +86,13 @@ class Steps:
     def kept(self, numbers: np.ndarray) -> np.ndarray:
         """Say that later passes should not make these rounded numbers [n] again, nor what they are made of."""
         return numbers
+
+
+def rounded(numbers: Any, dtype: np.dtype, kernels: Kernels) -> np.ndarray:
+    """Return numbers rounded to a type of 16 bits, as float32."""
+    result = np.array(numbers, np.float32, order="C")
+    kernels.round_to(result.reshape(-1), dtype)
+    return result
 
 
 def together(*runs: Any) -> Generator[Any, np.ndarray, list[Any]]:

@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from cuvee.kernels import Block, Kernels
+from cuvee.kernels import Block
 from cuvee.kernels.program import Op, Place, Program
 from cuvee.ops.gram import as_matrices
+from cuvee.ops.stepwise import rounded
 from cuvee.ops.survey import Scope, row_length
 
 _UFUNCS = {
@@ -330,13 +331,6 @@ class TracedSteps:
         else:
             sums = yield tuple(ends)
         return sums.reshape(*shape, -1)
-
-
-def rounded(numbers: Any, dtype: np.dtype, kernels: Kernels) -> np.ndarray:
-    """Return numbers rounded to a type of 16 bits, as float32."""
-    result = np.array(numbers, np.float32, order="C")
-    kernels.round_to(result.reshape(-1), dtype)
-    return result
 
 
 def _none(block: Block) -> np.ndarray:
