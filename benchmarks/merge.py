@@ -4,10 +4,10 @@
     python benchmarks/merge.py MODELS [--methods linear ties] [--rounds 3] [--cold] [--mergekit PATH/TO/mergekit-yaml]
 
 Each round runs, one after another: the floor (reads the inputs and writes as many bytes as the output, in 1 MiB
-pieces, without arithmetic), `cuvee merge`, `cuvee merge` with `compute_dtype: as_loaded` for methods on task vectors,
-and mergekit where it is given. Whole processes are timed, inputs in the page cache, or dropped from it with `--cold`.
-Prints wall seconds (least, median, greatest), CPU seconds, the greatest private and total memory, and ratios of the
-medians to the floor and to `cuvee`. mergekit is run as a command of its own environment: `pip install mergekit==0.1.5`.
+pieces, without arithmetic), `cuvee merge`, the same with `compute_dtype: as_loaded`, and mergekit where it is given.
+Whole processes are timed, inputs in the page cache, or dropped from it with `--cold`. Prints wall seconds (least,
+median, greatest), CPU seconds, the greatest private and total memory, and ratios of the medians to the floor and to
+`cuvee`. mergekit is run as a command of its own environment: `pip install mergekit==0.1.5`.
 """
 
 import argparse
@@ -87,11 +87,7 @@ def recipe_text(models: Path, method: str) -> str:
 
 def cuvee_commands(models: Path, method: str, out: Path) -> dict[str, list[str]]:
     command = str(Path(sys.executable).with_name("cuvee"))
-    forms = (
-        {"cuvee": ""}
-        if method in (*WITHOUT_BASE, *ENDPOINTS)
-        else {"cuvee": "", "as_loaded": "compute_dtype: as_loaded\n"}
-    )
+    forms = {"cuvee": "", "as_loaded": "compute_dtype: as_loaded\n"}
     commands = {}
     for name, line in forms.items():
         recipe = models / f"{method}{'-as-loaded' if line else ''}.yaml"
