@@ -1,13 +1,17 @@
 """One matrix for all inputs: the τ that minimises Σᵢ ‖(τ − τᵢ)·Xᵢ‖², where only the Gram matrices of Xᵢ are known.
 
-Its solution is τ = (Σᵢ τᵢGᵢ)(Σᵢ Gᵢ)⁺. Without data each task vector stands for its own inputs: Gᵢ = cᵢ·τᵢᵀτᵢ. All of it
-is float64: in float32 the Gram matrix of a task vector of low rank has directions that are nothing but rounding errors,
-and dividing by them gives a result several times too large.
+Its solution is τ = (Σᵢ τᵢGᵢ)(Σᵢ Gᵢ)⁺. Without data each task vector stands for its own inputs: Gᵢ = cᵢ·τᵢᵀτᵢ. It is
+float64, but for large matrices of which `fitted` shows that less is enough: in float32 the Gram matrix of a task vector
+of low rank has directions that are nothing but rounding errors, and dividing by them gives a result several times too
+large.
 """
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from cuvee.ops.arrays import Array, array_namespace
+from cuvee.ops.fitted import LEAST_SIZE, fitted
 from cuvee.ops.matrices import in_double
 from cuvee.ops.spectrum import CUT, spectrum
 from cuvee.ops.work import Work, spectrum_work
@@ -24,6 +28,10 @@ def fit_to_own_inputs(deltas: Array, factors: Sequence[float]) -> Array:
         rows = xp.reshape(deltas, (models * out, size))
         basis = spectrum(rows).right
         return fit_to_own_inputs(in_double(deltas) @ basis, factors) @ basis.T
+    if isinstance(deltas, np.ndarray) and size >= LEAST_SIZE:
+        found = fitted(deltas, factors)
+        if found is not None:
+            return found
     grams, goal = gram_and_goal(deltas, factors)
     return xp.linalg.matrix_transpose(solve_positive(grams, xp.linalg.matrix_transpose(goal)))
 
