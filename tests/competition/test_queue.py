@@ -291,6 +291,23 @@ def test_teams_take_turns(database: Database, clock: Clock) -> None:
     assert (first.submission_id, second.submission_id) == (many[0], one)
 
 
+def test_a_baseline_is_judged_first_and_when_it_is_judged_again_last(database: Database, clock: Clock) -> None:
+    with database.write() as connection:
+        number, _ = new_team(connection, ORGANISER, "average", clock(), kind="baseline")
+    theirs = send(database, team(database, clock), clock)
+    clock.advance(seconds=1)
+    own = send(database, Actor(Role.TEAM, "average", number), clock)
+    job = claim(database, ALICE, clock)
+    assert job is not None
+    assert job.submission_id == own
+    finish(database, ALICE, job, clock)
+    with database.write() as connection:
+        submissions.rerun(connection, ORGANISER, own, clock())
+    clock.advance(seconds=1)
+    rest = [claim(database, worker, clock) for worker in (ALICE, BOB)]
+    assert [each and each.submission_id for each in rest] == [theirs, own]
+
+
 def test_a_rerun_uses_no_quota_and_replaces_the_result(database: Database, clock: Clock) -> None:
     by = team(database, clock)
     number = send(database, by, clock)

@@ -59,6 +59,28 @@ class Hidden(Body):
     hidden: bool
 
 
+class Paused(Body):
+    paused: bool
+
+
+class Many(Body):
+    """Public runs of a state, or those of one reason."""
+
+    state: Annotated[str, Field(max_length=40)]
+    reason_code: Annotated[str, Field(max_length=40)] = ""
+
+
+class Told(Body):
+    text: Text
+
+
+class Deadline(Body):
+    """A phase, and when it closes from now on."""
+
+    phase: Annotated[str, Field(max_length=100)]
+    closes: datetime
+
+
 class Note(Body):
     note: Text
 

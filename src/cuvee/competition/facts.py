@@ -14,6 +14,9 @@ from cuvee.competition.locks import FACTS, hold, hold_shared
 from cuvee.competition.tables import facts
 
 FROZEN, PUBLISHED, EXPECTED = "frozen", "published", "expected_score"
+PAUSED, MOVED_UP, ANNOUNCEMENTS, EXTENDED = "paused", "moved_up", "announcements", "extended"
+"""That workers are given nothing new; runs that go first, with their fences; news; seconds added to phases by name."""
+
 LAST_BACKUP = "last_backup"
 """When the newest backup was made, in ISO's form."""
 
@@ -36,6 +39,12 @@ def fact(connection: Connection, name: str) -> Any | None:
 def set_fact(connection: Connection, name: str, value: Any) -> None:
     """Set a fact that is not set yet."""
     connection.execute(facts.insert().values(name=name, value=value))
+
+
+def change_fact(connection: Connection, name: str, value: Any) -> None:
+    """Set a fact, in place of what it was."""
+    unset_fact(connection, name)
+    set_fact(connection, name, value)
 
 
 def unset_fact(connection: Connection, name: str) -> None:

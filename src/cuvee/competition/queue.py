@@ -18,26 +18,32 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import QUEUE, Actor
+from cuvee.competition.facts import MOVED_UP, PAUSED, fact
 from cuvee.competition.job import Job
 from cuvee.competition.limits import Limits
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import move
 from cuvee.competition.states import State
-from cuvee.competition.tables import archives, logs, runs, submissions, teams, workers
+from cuvee.competition.tables import archives, logs, public_results, runs, submissions, teams, workers
 
 WAIT_AFTER_FAILURE = timedelta(seconds=5)
 LONGEST_LOG = 64_000
 LOST_WORKER = "worker_lost"
+MOST_MOVED_UP = 50
 
 
 def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) -> Job | None:
     """Take the next waiting run for a worker; None if there is none.
 
-    Teams take turns: of those that wait, first the teams with the fewest runs under way, then the longest wait. The
-    organiser's own entries come last.
+    What the organiser has moved up goes first, then parents and baselines that have no score yet: everybody is compared
+    with them. Then teams take turns: of those that wait, first the teams with the fewest runs under way, then the
+    longest wait. The organiser's own entries come last when they are judged again. While judging is paused there is
+    none.
     """
     reap(connection, limits, now)
-    run_id = connection.execute(_next_waiting(now)).scalar()
+    if is_paused(connection):
+        return None
+    run_id = connection.execute(_next_waiting(connection, now)).scalar()
     if run_id is None:
         return None
     fence = connection.execute(sa.select(runs.c.fence).where(runs.c.id == run_id)).scalar_one() + 1
@@ -63,6 +69,16 @@ def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) 
         sa.select(submissions.c.archive_digest).where(submissions.c.id == row.submission_id)
     ).scalar_one()
     return Job(run_id, row.submission_id, row.purpose, row.attempt, row.fence, digest, limits.lease.total_seconds())
+
+
+def is_paused(connection: Connection) -> bool:
+    """Tell whether workers are given nothing new."""
+    return bool(fact(connection, PAUSED))
+
+
+def moved_up(connection: Connection) -> list[tuple[int, int]]:
+    """Return the runs that go first, the next one first, each with its fence: once it was claimed it counts no more."""
+    return [(int(run_id), int(fence)) for run_id, fence in fact(connection, MOVED_UP) or ()]
 
 
 def renew(
@@ -160,18 +176,28 @@ def archive_of(connection: Connection, worker: Actor, run_id: int, fence: int) -
 
 
 def positions(connection: Connection) -> dict[int, int]:
-    """Return the place of each waiting run in the queue by its number, from 1: participants' first, as they came."""
+    """Return the place of each waiting run in the queue by its number, from 1, as if teams did not take turns."""
     waiting = connection.execute(
         sa.select(runs.c.id)
         .join(submissions, submissions.c.id == runs.c.submission_id)
         .join(teams, teams.c.id == submissions.c.team_id)
         .where(runs.c.state == State.QUEUED.value)
-        .order_by(teams.c.kind != "participant", runs.c.queued_at, runs.c.id)
+        .order_by(*_before_turns(connection), runs.c.queued_at, runs.c.id)
     ).scalars()
     return {run_id: place for place, run_id in enumerate(waiting, start=1)}
 
 
-def _next_waiting(now: datetime) -> sa.Select[int]:
+def _before_turns(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return the order that comes before teams take turns: moved up, the organiser's without a score, participants'."""
+    nth = [(sa.and_(runs.c.id == run, runs.c.fence == fence), n) for n, (run, fence) in enumerate(moved_up(connection))]
+    first = sa.case(*nth, else_=len(nth)) if nth else sa.literal(0)
+    has_score = sa.exists().where(public_results.c.submission_id == submissions.c.id)
+    is_own = teams.c.kind != "participant"
+    is_new = sa.and_(is_own, sa.not_(has_score))
+    return first, sa.case((is_new, 0), else_=1), sa.case((is_own, 1), else_=0)
+
+
+def _next_waiting(connection: Connection, now: datetime) -> sa.Select[int]:
     others, theirs = runs.alias(), submissions.alias()
     under_way = (
         sa.select(sa.func.count())
@@ -184,7 +210,7 @@ def _next_waiting(now: datetime) -> sa.Select[int]:
         .join(submissions, submissions.c.id == runs.c.submission_id)
         .join(teams, teams.c.id == submissions.c.team_id)
         .where(runs.c.state == State.QUEUED.value, runs.c.not_before <= now)
-        .order_by(teams.c.kind != "participant", under_way, runs.c.queued_at, runs.c.id)
+        .order_by(*_before_turns(connection), under_way, runs.c.queued_at, runs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=runs)
     )

@@ -5,6 +5,8 @@ from pathlib import Path
 from cuvee.competition.actors import VISITOR
 from cuvee.competition.audit import head
 from cuvee.competition.board import PARTICIPANT, make_board
+from cuvee.competition.console import announcements
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
@@ -33,16 +35,18 @@ def write_site(service: Service, folder: Path) -> int:
 
 def _pages(service: Service) -> dict[str, str]:
     of = service.competition
-    common = {"competition": of, "actor": VISITOR, "path": ""}
     phase = next((each for each in of.phases if each.scores == "public"), of.phases[0])
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)
+        of = in_force(connection, of)
+        told = announcements(connection)
         record, now, keys = head(connection), service.now(connection), key_views(connection)
         counted = numbers(connection)
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
+    common = {"competition": of, "actor": VISITOR, "path": ""}
     choice = Choice(phase.name)
     all_rows = arranged(board, choice, rows_per_page=max(1, len(board.places)))
     board_values = {
@@ -58,6 +62,7 @@ def _pages(service: Service) -> dict[str, str]:
     }
     top = [place for place in board.places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
     overview = {"now": now, "numbers": counted, "top": top, "rules": rules_in_prose(of), "verdict": verdict_of(final)}
+    overview["told"] = told
     final_values = {"final": final, "verdict": overview["verdict"], "drawing": final_drawing(final)}
     guide = {
         "meaning": MEANING,

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.facts import FROZEN, fact, hold_facts
 from cuvee.competition.limits import Limits
 from cuvee.competition.locks import is_postgres
@@ -75,6 +76,7 @@ def open_phase(connection: Connection, competition: Competition, now: datetime) 
     """Return the phase that takes submissions now, or refuse and say when one does."""
     if fact(connection, FROZEN) is not None:
         raise Refusal("closed", "the final ranking is being made; no more submissions are taken")
+    competition = in_force(connection, competition)
     phase = competition.phase(now)
     if phase is not None and phase.scores == "public":
         return phase

@@ -15,6 +15,7 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.api.errors import AWAY
 from cuvee.competition.board import Board
 from cuvee.competition.bodies import Joining, Number, TeamNumber
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.export import board_csv, final_csv
 from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
@@ -119,9 +120,9 @@ def health(service: Serves, actor: Asks, response: Response) -> HealthView:
 @routes.get("/api/competition", response_model=CompetitionView)
 def competition(service: Serves, _actor: Asks) -> CompetitionView:
     """Show the competition: phases, tasks, rules."""
-    of = service.competition
     with service.database.read() as connection:
         head, now = audit.head(connection), service.now(connection)
+        of = in_force(connection, service.competition)
     return CompetitionView(
         name=of.name,
         title=of.title,

@@ -1,6 +1,7 @@
 """The organiser's verbs. Each one writes a line of the audit log, in the same transaction."""
 
-from datetime import datetime
+from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -12,7 +13,23 @@ from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import new_token, revoke
 from cuvee.competition.alike import Alike, alike
 from cuvee.competition.audit import lines
-from cuvee.competition.bodies import LARGEST_NUMBER, Hidden, Label, Limit, NewTeam, NewWorker, Note, Number, Purpose
+from cuvee.competition.bodies import (
+    LARGEST_NUMBER,
+    Deadline,
+    Hidden,
+    Label,
+    Limit,
+    Many,
+    NewTeam,
+    NewWorker,
+    Note,
+    Number,
+    Paused,
+    Purpose,
+    Told,
+)
+from cuvee.competition.console import Console, announce, console, extend, judge_many_again, move_up, pause
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
 from cuvee.competition.expected import expected, forget
@@ -102,6 +119,33 @@ class AuditView(BaseModel):
     digest: str
 
 
+class FailureView(BaseModel):
+    state: str
+    reason_code: str
+    count: int
+    submission_id: int
+    team: str
+    reason: str
+
+
+class AnnouncementView(BaseModel):
+    at: datetime
+    text: str
+
+
+class ConsoleView(BaseModel):
+    """How judging goes. `judged` and `failures` are of the last hour."""
+
+    paused: bool
+    waiting: int
+    running: int
+    judged: int
+    workers: int
+    seconds_left: float | None
+    failures: list[FailureView]
+    announcements: list[AnnouncementView]
+
+
 class CountView(BaseModel):
     count: int
 
@@ -124,6 +168,64 @@ def rerun(service: Serves, actor: Asks, submission_id: Number, purpose: Purpose 
         else:
             final.rerun(connection, actor, submission_id, service.competition, service.now(connection))
         return submission_view(connection, actor, submission_id, service.competition)
+
+
+@routes.get("/console", response_model=ConsoleView)
+def look_at_console(service: Serves, _actor: Asks) -> ConsoleView:
+    """Show how judging goes: what waits, what the last hour gave, what failed in it, what was announced."""
+    with service.database.read() as connection:
+        return _console_view(console(connection, service.now(connection)))
+
+
+@routes.post("/pause", response_model=ConsoleView)
+def pause_judging(service: Serves, actor: Asks, body: Paused) -> ConsoleView:
+    """Give workers nothing new, or go on."""
+    with service.database.write() as connection:
+        now = service.now(connection)
+        pause(connection, actor, body.paused, now)
+        return _console_view(console(connection, now))
+
+
+@routes.post("/submissions/{submission_id}/move-up", response_model=OwnSubmissionView)
+def move_submission_up(
+    service: Serves, actor: Asks, submission_id: Number, purpose: Purpose = PUBLIC
+) -> SubmissionView:
+    """Let a waiting submission be the next that is judged."""
+    with service.database.write() as connection:
+        move_up(connection, actor, submission_id, purpose, service.now(connection))
+        return submission_view(connection, actor, submission_id, service.competition)
+
+
+@routes.post("/judge-many", response_model=CountView)
+def judge_many(service: Serves, actor: Asks, body: Many) -> CountView:
+    """Judge all submissions of a state again, or those that ended for one reason; 500 at a time."""
+    with service.database.write() as connection:
+        count = judge_many_again(connection, actor, body.state, body.reason_code, service.now(connection))
+        return CountView(count=count)
+
+
+@routes.post("/announcements", response_model=ConsoleView)
+def tell_everybody(service: Serves, actor: Asks, body: Told) -> ConsoleView:
+    """Announce something on the first page."""
+    with service.database.write() as connection:
+        now = service.now(connection)
+        announce(connection, actor, body.text, now)
+        return _console_view(console(connection, now))
+
+
+@routes.post("/deadline", response_model=ConsoleView)
+def extend_deadline(service: Serves, actor: Asks, body: Deadline) -> ConsoleView:
+    """Let a phase close later; those after it move by as much."""
+    with service.database.write() as connection:
+        now, of = service.now(connection), in_force(connection, service.competition)
+        closes = body.closes if body.closes.tzinfo else body.closes.replace(tzinfo=UTC)
+        extend(connection, actor, of, body.phase, closes, now)
+        return _console_view(console(connection, now))
+
+
+def _console_view(found: Console) -> ConsoleView:
+    content = asdict(found)
+    return ConsoleView(**{name: content[name] for name in ConsoleView.model_fields})
 
 
 @routes.post("/submissions/{submission_id}/reject", response_model=OwnSubmissionView)

@@ -10,6 +10,7 @@ from cuvee.competition import submissions
 from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Purpose, Sent
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.inbox import opened
 from cuvee.competition.quotas import Quota, quota
 from cuvee.competition.refusals import Refusal
@@ -171,7 +172,7 @@ def quota_of(service: Service, actor: Actor) -> Quota | None:
     """Count what a team used of the open phase; None while none is open."""
     with service.database.read() as connection:
         now = service.now(connection)
-        phase = service.competition.phase(now)
+        phase = in_force(connection, service.competition).phase(now)
         if phase is None or phase.scores != "public" or actor.team_id is None:
             return None
         return quota(connection, actor.team_id, phase, now)

@@ -13,6 +13,7 @@ from jinja2.filters import do_mark_safe
 
 from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.pages.submission_page import rules_grid, staircase
 from cuvee.competition.service import Service
 from cuvee.report.heat import heat_step
@@ -59,7 +60,9 @@ def environment() -> jinja2.Environment:
 def page(request: Request, template: str, actor: Actor = VISITOR, *, status: int = 200, **values: Any) -> HTMLResponse:
     """Render a page for somebody."""
     service: Service = request.app.state.service
-    common = {"competition": service.competition, "actor": actor, "path": request.url.path}
+    with service.database.read() as connection:
+        competition = in_force(connection, service.competition)
+    common = {"competition": competition, "actor": actor, "path": request.url.path}
     return HTMLResponse(text(template, {**common, **values}), status_code=status)
 
 

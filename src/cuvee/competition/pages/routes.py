@@ -1,6 +1,7 @@
 """The routes of the pages. What a page does is what the API does: it calls the same functions."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
@@ -18,6 +19,17 @@ from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
 from cuvee.competition.board import PARTICIPANT, find_ranks
 from cuvee.competition.bodies import AnyTeam, Number, Purpose
+from cuvee.competition.console import (
+    announce,
+    announcements,
+    console,
+    extend,
+    judge_many_again,
+    move_up,
+    pause,
+    take_back,
+)
+from cuvee.competition.deadlines import in_force
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.facts import PUBLISHED, fact
@@ -99,6 +111,7 @@ def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         values: dict[str, Any] = {
             "now": now,
             "numbers": numbers(connection),
+            "told": announcements(connection),
             "verdict": verdict_of(final_view(connection)),
         }
     shows = phase is not None and phase.feedback != "none"
@@ -358,6 +371,8 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             actor,
             alarms=open_alarms(connection),
             quarantined=quarantined(connection),
+            console=console(connection, service.now(connection)),
+            phases=in_force(connection, service.competition).phases,
             problems=look(connection, service.now(connection)).problems(service.limits),
             finals=final.finals(connection),
             expected=expected(connection),
@@ -447,6 +462,48 @@ def act_on_final(service: Serves, actor: Asks, form: Form) -> Response:
     with service.database.write() as connection:
         verb(connection, actor, service.competition, service.now(connection))
     return _go("/organiser")
+
+
+@routes.post("/organiser/console")
+def act_on_console(service: Serves, actor: Asks, form: Form) -> Response:
+    """Pause or go on, move a run up, judge many again, announce something, extend a deadline."""
+    with service.database.write() as connection:
+        now = service.now(connection)
+        match form.get("verb"):
+            case "pause" | "resume" as verb:
+                pause(connection, actor, verb == "pause", now)
+            case "move-up":
+                number, purpose = _number(form.get("submission")), str(form.get("purpose", PUBLIC))
+                move_up(connection, actor, number, purpose, now)
+            case "judge-many":
+                state, _, reason_code = str(form.get("which", "")).partition(":")
+                judge_many_again(connection, actor, state, reason_code, now)
+            case "announce":
+                announce(connection, actor, str(form.get("text", ""))[:2000].replace("\0", ""), now)
+            case "take-back":
+                take_back(connection, actor, _number(form.get("number")), now)
+            case "extend":
+                of = in_force(connection, service.competition)
+                extend(connection, actor, of, str(form.get("phase", "")), _utc(str(form.get("closes", ""))), now)
+            case other:
+                raise Refusal("bad_request", f"there is no verb {str(other)[:40]!r}")
+    return _go("/organiser")
+
+
+def _number(text: object) -> int:
+    if isinstance(text, str) and text.isascii() and text.isdigit() and len(text) < 10:
+        return int(text)
+    raise Refusal("bad_request", "expected a number")
+
+
+def _utc(text: str) -> datetime:
+    """Read a time as a form sends it; it is UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        hint = "such as 2026-07-01T12:00, in UTC"
+        raise Refusal("bad_request", "expected a date and a time", hint=hint) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 @routes.get("/organiser/alike")
