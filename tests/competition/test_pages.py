@@ -37,8 +37,24 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     database.close()
 
 
-PUBLIC_PAGES = ("/", "/board", "/start", "/data", "/final", "/guide", "/join", "/sign-in", "/teams/5", "/submissions/4")
+PUBLIC_PAGES = (
+    "/",
+    "/board",
+    "/start",
+    "/data",
+    "/final",
+    "/guide",
+    "/join",
+    "/sign-in",
+    "/teams/5",
+    "/submissions/4",
+    "/versus?one=4&other=5",
+)
 
+
+WIDTHS = (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390))
+if SHOTS:
+    WIDTHS = (*WIDTHS, ("light", 768), ("dark", 768))
 
 AXE_LOOKS_AT = {
     ("light", "/"),
@@ -178,7 +194,7 @@ def test_in_a_browser_pages_pass_axe_fit_a_phone_and_can_be_clicked_through(site
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
-            for scheme, width in (("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)):
+            for scheme, width in WIDTHS:
                 _look_at_all(browser, site, address, scheme, width)
             _click_through(browser, site, address)
         finally:

@@ -99,3 +99,15 @@ def test_a_ranking_shows_the_alarm_and_how_often_a_team_tried(served: Served) ->
     assert "3 entries" in served.page(None, "/final").text
     head = served.ask(None, "GET", "/api/final.csv").text.splitlines()[0]
     assert "gap,gap_low,gap_high,is_alarm,entries" in head
+
+
+def test_the_board_is_told_as_kaggle_tells_it(served: Served) -> None:
+    two_teams(served)
+    lines = served.ask(None, "GET", "/api/leaderboard.csv").text.splitlines()
+    assert lines[0] == "Rank,TeamId,TeamName,LastSubmissionDate,Score,SubmissionCount"
+    board = served.ask(None, "GET", "/api/board").json()["places"]
+    for line, place in zip(lines[1:], board, strict=True):
+        rank, team_id, name, _, score, count = line.split(",")
+        assert (int(rank), int(team_id), name) == (place["place"], place["team"]["id"], place["team"]["name"])
+        assert float(score) == pytest.approx(place["score"]["value"], abs=1e-5)
+        assert int(count) == place["entries"]

@@ -40,6 +40,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/api/keys"): ALL,
     ("GET", "/api/board"): ALL,
     ("GET", "/api/board.csv"): ALL,
+    ("GET", "/api/leaderboard.csv"): ALL,
     ("GET", "/api/versus"): ALL,
     ("GET", "/api/final"): ALL,
     ("GET", "/api/final.csv"): ALL,

@@ -5,6 +5,7 @@ written as text.
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from datetime import UTC
 
 from cuvee.competition.views import BoardView, FinalView
 
@@ -26,6 +27,17 @@ def board_csv(board: BoardView) -> str:
         for place in board.places
     ]
     return _csv([*head, *tasks, *tail], rows)
+
+
+def kaggle_csv(board: BoardView) -> str:
+    """Write a board with the columns of Kaggle's public leaderboards: participants alone, each with its best score."""
+    head = ["Rank", "TeamId", "TeamName", "LastSubmissionDate", "Score", "SubmissionCount"]
+    theirs = [place for place in board.places if place.team.kind == "participant"]
+    rows = []
+    for rank, place in enumerate(theirs, start=1):
+        sent = f"{place.submitted_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+        rows.append([rank, place.team.id, place.team.name, sent, f"{place.score.value:.5f}", place.entries])
+    return _csv(head, rows)
 
 
 def final_csv(final: FinalView) -> str:

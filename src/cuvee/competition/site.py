@@ -7,7 +7,7 @@ from cuvee.competition.audit import head
 from cuvee.competition.board import PARTICIPANT, make_board
 from cuvee.competition.console import announcements
 from cuvee.competition.deadlines import in_force
-from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.export import board_csv, final_csv, kaggle_csv
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
@@ -79,6 +79,7 @@ def _pages(service: Service) -> dict[str, str]:
         "guide.html": text("guide", {**common, **guide}, static_site=True),
         "board.json": board_view(board).model_dump_json(indent=1),
         "board.csv": board_csv(board_view(board)),
+        "leaderboard.csv": kaggle_csv(board_view(board)),
         "final.json": final.model_dump_json(indent=1),
         "final.csv": final_csv(final),
         "static/look.css": shipped_look("look.css"),

@@ -16,7 +16,7 @@ from cuvee.competition.api.errors import AWAY
 from cuvee.competition.board import Board
 from cuvee.competition.bodies import Joining, Number, TeamNumber
 from cuvee.competition.deadlines import in_force
-from cuvee.competition.export import board_csv, final_csv
+from cuvee.competition.export import board_csv, final_csv, kaggle_csv
 from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
 from cuvee.competition.refusals import Refusal
@@ -164,6 +164,12 @@ def board(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Show the board of a phase: by default the first one's."""
     text = _written(board_of(service, phase), "json", BoardView.model_dump_json)
     return Response(text, media_type="application/json")
+
+
+@routes.get("/api/leaderboard.csv", response_class=Response, responses=CSV)
+def board_as_kaggle(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
+    """Return the board with the columns of Kaggle's public leaderboards. `LastSubmissionDate` is the best entry's."""
+    return Response(_written(board_of(service, phase), "kaggle", kaggle_csv), media_type="text/csv")
 
 
 @routes.get("/api/board.csv", response_class=Response, responses=CSV)

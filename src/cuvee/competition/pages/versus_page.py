@@ -6,7 +6,7 @@ from typing import Any
 from cuvee.competition.board import Board
 from cuvee.competition.head_to_head import HeadToHead
 
-MIDDLE, HALF = 132, 120
+MIDDLE, HALF = 112, 100
 """Pixels: where zero is, and how far the axis reaches to each side."""
 
 
