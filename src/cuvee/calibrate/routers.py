@@ -56,7 +56,7 @@ def _holds_one_matrix(module: Any) -> bool:
     """Say whether a module has a matrix and nothing beside it, and is not a plain linear map."""
     names = [name for name, _ in module.named_parameters(recurse=False)]
     alone = names == ["weight"] and not list(module.buffers(recurse=False)) and not list(module.children())
-    return alone and bool(module.weight.dim() == 2) and type(module) not in LINEAR
+    return alone and bool(module.weight.dim() == 2) and not isinstance(module, LINEAR)
 
 
 def _noting(calls: list[Call]) -> Any:
