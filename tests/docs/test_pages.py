@@ -14,6 +14,7 @@ import yaml
 
 import cuvee
 from cuvee.evaluate import load_tasks
+from cuvee.submission.asked import load_asked
 from docs.likeness import alike, settled
 from docs.pages import PAGES, Block, blocks, lines, name_of, rewrite, steps, with_outputs
 from docs.shell import Shell
@@ -85,4 +86,7 @@ def read(block: Block) -> None:
     if block.task:
         load_tasks(block.file)
     elif block.language == "yaml" and "# wrong" not in block.text:
-        cuvee.load_sweep(block.file) if "sweep:" in block.text else cuvee.load_stages(block.file)
+        if "sweep:" in block.text:
+            cuvee.load_sweep(block.file)
+        else:
+            load_asked(Path(block.file))
