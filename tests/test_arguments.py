@@ -70,6 +70,7 @@ WRONG: list[tuple[str, Callable[[], Any], str]] = [
     ),
     ("merge of a number", lambda: api.merge(3, "out"), "recipe: expected a Recipe or the path of one, found int 3"),
     ("merge to nothing", lambda: api.merge("recipe.yaml", None), "out: expected a path, found None"),
+    ("merge to a zero", lambda: api.merge("recipe.yaml", "a\0b"), "out: expected a path, found str 'a\\\\x00b'"),
     ("make_plan", lambda: api.make_plan({}), "recipe: expected a Recipe or the path of one, found a dict"),
     ("run_plan", lambda: api.run_plan("recipe.yaml", "out"), "plan: expected a Plan, found str.*make_plan"),
     (

@@ -51,7 +51,7 @@ def check_settings(function: Callable[..., Any], method: str, known: Sequence[st
 
 def as_path(value: object, what: str) -> Path:
     """Return a path that was given as text or as a path. Raises ArgumentError that says what was expected."""
-    if isinstance(value, str | Path):
+    if isinstance(value, str | Path) and "\0" not in str(value):
         return at_home(value)
     raise ArgumentError(f"{what}: expected a path, found {_shown(value)}", hint=_folder_hint(value))
 

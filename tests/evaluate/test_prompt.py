@@ -181,3 +181,16 @@ def test_draws_follow_the_probabilities(model: LanguageModel) -> None:
         sampler = Sampler(replace(SAMPLED, top_p=top_p), [str(n) for n in range(4000)])
         counts = np.bincount(sampler.pick(logits, range(4000), [0] * 4000).numpy(), minlength=4)
         assert counts / 4000 == pytest.approx(expected, abs=0.03)
+
+
+@pytest.mark.parametrize(("end", "notes"), [("<think>\n", 1), ("<think>\n\n</think>\n\n", 0), ("", 0)])
+def test_choices_scored_inside_a_thought_get_a_note(chatting: LanguageModel, end: str, notes: int) -> None:
+    chatting.tokenizer.chat_template = CHAT.replace("[assistant] ", f"[assistant] {end}")
+    task = Task(
+        "t",
+        (Sample("0", "Which?", "multiple_choice", ("yes", "no"), 0),),
+        ("accuracy",),
+        prompt=Prompt(chat_template=True),
+    )
+    report = evaluate(chatting, [task])
+    assert len([note for note in report.notes if "begins an answer with <think>" in note]) == notes

@@ -97,7 +97,7 @@ def evaluate(
         progress.finish()
     results += harnessed.tasks
     reading = answerer.reading.since(before)
-    notes = [*_prompt_notes(own_prompt), *_reading_notes(reading)]
+    notes = [*_prompt_notes(own_prompt), *_thought_notes(answerer, own_tasks), *_reading_notes(reading)]
     for result in results:
         notes += _notes(result, answerer.model.context_length, answerer.cuts)
     report = Report(
@@ -171,6 +171,25 @@ def asked_by(given: Mapping[str, Any], tasks: Sequence[Task], where: str) -> lis
 def _prompt_notes(given: Mapping[str, Any]) -> Iterator[str]:
     if given:
         yield f"asked as the model's recipe or the caller says, not as the tasks do: {', '.join(given)}"
+
+
+def _thought_notes(answerer: "Answerer", tasks: Iterable[Task]) -> Iterator[str]:
+    """Yield the tasks whose choices were scored where the chat template has the model think, not answer."""
+    from cuvee.evaluate.model import LanguageModel
+    from cuvee.evaluate.turns import thought_opened
+
+    if not isinstance(answerer.model, LanguageModel):
+        return
+    for task in tasks:
+        choices = [sample for sample in task.samples if sample.eval_type == "multiple_choice"]
+        if not choices or not task.prompt.chat_template or task.prompt.answer_by != "likelihood":
+            continue
+        word = thought_opened(answerer.model.render(task.prompt, choices[0].input, choices[0].choices))
+        if word is not None:
+            yield (
+                f"{task.name}: the chat template begins an answer with <{word}>, so choices were scored as thoughts; "
+                "ask with answer_by: generation, or with chat_template: false"
+            )
 
 
 def _check_settings(limit: int | None, batch_size: object, scoring: str) -> None:

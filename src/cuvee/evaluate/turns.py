@@ -4,6 +4,7 @@ Templates of models that see often read a turn's content as a list of parts. Giv
 its letters, finds no part among them, and writes an empty turn without a word.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -27,6 +28,8 @@ _CLOCK = (
 
 _MARK = "cuvee4711"
 
+_THOUGHT = re.compile(r"<(think|thinking|thought|reason|reasoning)>\s*$")
+
 
 def chat_text(tokenizer: Any, turns: Sequence[Turn], where: str, *, asks: bool) -> str:
     """Return a chat as its model reads it, up to where the answer begins if it `asks`.
@@ -45,6 +48,12 @@ def chat_text(tokenizer: Any, turns: Sequence[Turn], where: str, *, asks: bool) 
         return _rendered(tokenizer, [{**turn, "content": form(turn.get("content"))} for turn in turns], asks)
     except Exception as error:  # a template is a program: it fails in any way
         raise EvaluationError(f"the chat template fails: {error}", where=where) from error
+
+
+def thought_opened(written: str) -> str | None:
+    """Return the word of the thought that a chat's text opens at its end, as templates of thinking models do."""
+    match = _THOUGHT.search(written)
+    return match[1] if match else None
 
 
 @lru_cache(maxsize=8)
