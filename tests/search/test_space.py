@@ -63,6 +63,11 @@ def test_models_of_one_name_are_told_apart() -> None:
     assert model_names(two) == ("a 1", "a 2", "b")
 
 
+def test_an_expert_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(RecipeError, match="'org/a' is named twice"):
+        family_space("base", ["org/a", "org/b", "org/a"], ["sort"], [])
+
+
 def test_an_expert_called_base_is_another_parent_than_the_base() -> None:
     names = [name for name, _ in parents_of(family_space("org/base", ["mine/base", "mine/a"], ["sort"], []))]
     assert names == ["parent base model", "parent base", "parent a"]

@@ -6,6 +6,7 @@ bytes.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -283,6 +284,9 @@ def family_space(
         raise RecipeError(f"--dtype: expected {', '.join(get_args(Dtype))}, found '{dtype}'")
     if len(experts) < 2:
         raise RecipeError(f"--experts: a blend needs two experts at least, found {len(experts)}")
+    twice = [expert for expert, times in Counter(experts).items() if times > 1]
+    if twice:
+        raise RecipeError(f"--experts: '{twice[0]}' is named twice", hint="name each expert once")
     if texts and len(texts) != len(experts):
         raise RecipeError(f"--texts: expected none or one for each of {len(experts)} experts, found {len(texts)}")
     models = []
