@@ -17,6 +17,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import sqlalchemy as sa
 import uvicorn
 from typer.testing import CliRunner
 
@@ -24,11 +25,13 @@ from browser import chromium
 from competition.serving import beside
 from cuvee.cli.app import app
 from cuvee.competition.app import make_app
+from cuvee.competition.console import move_up
 from cuvee.competition.database import sqlite_url
 from cuvee.competition.judging import Bench
 from cuvee.competition.limits import Limits
-from cuvee.competition.local import open_service, prepare
+from cuvee.competition.local import ORGANISER, open_service, prepare
 from cuvee.competition.service import Service
+from cuvee.competition.tables import submissions, teams
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
 from cuvee.submission.competition import load_competition
@@ -73,7 +76,7 @@ def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_th
     assert oct(prepare(service).stat().st_mode)[-3:] == "600"
     server, address = _serving(service)
     worker = Worker(beside(service), judge, judge.bench.self_test)
-    working = threading.Thread(target=_work_on_one, args=(worker,), daemon=True)
+    working = threading.Thread(target=_work_on_one, args=(worker, service, "Vintners"), daemon=True)
     home = tmp_path / "home"
     home.mkdir()
 
@@ -111,7 +114,7 @@ def test_a_participant_comes_to_a_place_on_the_board_by_the_browser_alone(judge:
     service = open_service(folder, sqlite_url(tmp_path / "competition.db"), Limits())
     server, address = _serving(service)
     worker = Worker(beside(service), judge, judge.bench.self_test)
-    working = threading.Thread(target=_work_on_one, args=(worker,), daemon=True)
+    working = threading.Thread(target=_work_on_one, args=(worker, service, "Coopers"), daemon=True)
     recipe = (folder / "baselines" / "average.yaml").read_text(encoding="utf-8")
     with chromium() as browser:
         page = browser.new_page()
@@ -185,10 +188,20 @@ def _run(*arguments: str) -> str:
     return CliRunner().invoke(app, list(arguments)).stdout
 
 
-def _work_on_one(worker: Worker) -> None:
+def _work_on_one(worker: Worker, service: Service, team: str) -> None:
+    """Judge the first submission of a team, which the organiser lets go before his own entries."""
     worker._greet()
+    waiting = sa.select(submissions.c.id).join(teams, teams.c.id == submissions.c.team_id).where(teams.c.name == team)
+    number = None
+    while number is None:
+        time.sleep(0.1)
+        with service.database.read() as connection:
+            number = connection.execute(waiting).scalar()
+    with service.database.write() as connection:
+        move_up(connection, ORGANISER, number, "public", service.now(connection))
     job = worker.source.claim()
     assert job is not None
+    assert job.submission_id == number
     worker._work(job)
 
 

@@ -43,13 +43,16 @@ def test_periods_are_set_in_the_unit_that_their_name_ends_with(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("proxy: [10.0.0.0/8]", "proxy: Extra inputs are not permitted"),
-        ("proxies: [10.0.0.1/8]", r"proxies\.0: .*has host bits set"),
-        ("teams_per_hour: 0", "teams_per_hour: .*greater than or equal to 1"),
-        ("https: maybe", "https: .*boolean"),
-        ("team_storage: much", "team_storage: .*expected an amount such as 512MB"),
-        ("[1", "this is no YAML"),
-        ("words", "valid dictionary"),
+        ("proxy: [10.0.0.0/8]", "unknown key 'proxy'\n  hint: did you mean 'proxies'"),
+        ("proxies: [10.0.0.1/8]", r"'proxies\.0': .*has host bits set"),
+        (
+            "invitation: wine\nteams_per_hour: 0",
+            "yaml:2: 'teams_per_hour': .*greater than or equal to 1, found 0",
+        ),
+        ("https: maybe", "'https': .*boolean"),
+        ("team_storage: much", "'team_storage': expected an amount such as 512MB"),
+        ("[1", "this is not YAML"),
+        ("words", "'the file': expected 'name: value' lines"),
     ],
 )
 def test_a_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, message: str) -> None:

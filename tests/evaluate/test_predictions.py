@@ -97,7 +97,7 @@ def test_a_suite_weighs_its_tasks(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name: s\ntasks:\n- {tusk: a.csv}\n", "unknown key 'tasks.0.tusk'"),
-        ("name: s\ntasks: []\n", "tasks: list should have at least 1 item"),
+        ("name: s\ntasks: []\n", "'tasks': expected one entry at least"),
         ("name: s\ntasks: [suite.yaml]\n", "'suite.yaml' is a suite"),
         ("name: s\ntasks: [{task: sort, weight: 0}]\n", "weight"),
         ("name: s\ntasks: [gone.csv]\n", "no such task file"),

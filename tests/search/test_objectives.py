@@ -132,7 +132,7 @@ def test_the_outer_ones_are_those_that_no_other_reaches() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"objectives": {"one": ["one"]}}, "objectives: expected none, or two to 3"),
+        ({"objectives": {"one": ["one"]}}, "'objectives': expected none, or two to 3"),
         ({"objectives": {"a": ["one"], "b": {"two": 0.0}}}, "weights above 0"),
         ({"objectives": {"a": ["one"], "b": ["two"]}, "sampler": "cma"}, "knows one objective only"),
     ],

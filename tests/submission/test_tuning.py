@@ -134,7 +134,7 @@ def test_reading_more_than_the_budget_has_is_rejected(judged: tuple[Path, Verdic
         ("/etc/passwd", "is a file of yours, which no judge has", "its texts: competition:middle"),
         ("private/tasks/sort.csv", "is a file of yours, which no judge has", "competition:sort"),
         ("sort-private", "is a file of yours, which no judge has", "competition:sort"),
-        ("competition:srot", "the competition has no text 'srot'", "did you mean 'text: competition:sort'?"),
+        ("competition:srot", "the competition has no text 'srot'", "did you mean 'competition:sort'?"),
     ],
 )
 def test_other_texts_are_refused_before_anything_is_sent(
