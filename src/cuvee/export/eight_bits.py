@@ -72,11 +72,10 @@ def export_fp8(place: Path, out: Path, form: Form = "deepseek", *, progress: Pro
     the folder is there.
     """
     source = readable(open_files(place), str(place))
-    coded = [spec for spec in source.tensors.values() if spec.name in _fitting(source)]
-    if not coded:
+    names = _fitting(source)
+    if not names:
         message = f"no layer has a matrix of whole blocks of {BLOCK} × {BLOCK}"
         raise CheckpointError(message, where=str(place), hint="merge with dtype: bfloat16 instead")
-    names = {spec.name for spec in coded}
     tensors = list(_outputs(source, names, form))
     config = {**source.config, "quantization_config": _settings(source, names, form)}
     shown = progress or Silent()
@@ -96,10 +95,11 @@ def export_fp8(place: Path, out: Path, form: Form = "deepseek", *, progress: Pro
         writer.write_file("config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
         writer.finish()
     lost, norm = np.array(list(losses.values())).T
-    each = np.sqrt(lost / np.maximum(norm, np.finfo(float).tiny))
-    worst = int(each.argmax())
+    shares = np.sqrt(lost / np.maximum(norm, np.finfo(float).tiny))
+    worst = int(shares.argmax())
     whole = float(np.sqrt(lost.sum() / max(norm.sum(), np.finfo(float).tiny)))
-    return EightBits(out, form, len(coded), len(tensors) - 2 * len(coded), whole, float(each[worst]), [*losses][worst])
+    left = len(tensors) - 2 * len(names)
+    return EightBits(out, form, len(names), left, whole, float(shares[worst]), [*losses][worst])
 
 
 def codes_of(rows: np.ndarray) -> Codes:
