@@ -13,7 +13,7 @@ import numpy as np
 
 from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.places import Edit, Placed, place
-from cuvee.adapters.replicated import Replicated
+from cuvee.adapters.replicated import replicated
 from cuvee.adapters.starts import STARTS
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
@@ -52,7 +52,7 @@ class Adapted:
 
     def __init__(self, base: TensorSource, adapter: Adapter) -> None:
         if adapter.config.layer_spans:
-            base = Replicated(base, adapter.config.layer_spans, adapter.name)
+            base = replicated(base, adapter.config.layer_spans, adapter.name)
         self.base = base
         self.adapter = adapter
         self.placed: Placed = place(base, adapter)

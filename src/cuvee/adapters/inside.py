@@ -5,16 +5,14 @@ layers are repeated: neither is done again.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cuvee.adapters.adapter import OF_ADAPTER, PREFIX, Adapter
 from cuvee.adapters.config import AdapterConfig, parse_object
-from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.renamed import Renamed
 from cuvee.errors import CheckpointError
 
 _WRAPPERS = re.compile(r"\.(token_adapter\.base_layer|base_layer|original_module)(?=\.)")
@@ -22,32 +20,7 @@ _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|embedding_A)(\.[^.]+)??(\.weight
 _DONE_ALREADY: Mapping[str, Any] = {"init_lora_weights": True, "layer_replication": None}
 
 
-class Part:
-    """Some tensors of a checkpoint, under other names: `origins` are those that they have there."""
-
-    def __init__(self, source: TensorSource, origins: Mapping[str, str]) -> None:
-        self.source = source
-        self.config: dict[str, Any] = source.config
-        self.place: Path | None = source.place
-        self.notes: tuple[str, ...] = getattr(source, "notes", ())
-        self._origins = origins
-        stored: Mapping[str, str] = getattr(source, "meant", {})
-        self.meant = {name: stored[origin] for name, origin in origins.items() if origin in stored}
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: replace(source.tensors[origin], name=name) for name, origin in origins.items()
-        }
-
-    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
-        self.source.read_into(self._origins[name], start, out)
-
-    def will_read(self, name: str, start: int, nbytes: int) -> None:
-        self.source.will_read(self._origins[name], start, nbytes)
-
-    def files(self) -> dict[str, StoredFile]:
-        return self.source.files()
-
-
-def parts_of(source: TensorSource, name: str, settings: Mapping[str, Any]) -> tuple[Part, Adapter]:
+def parts_of(source: TensorSource, name: str, settings: Mapping[str, Any]) -> tuple[Renamed, Adapter]:
     """Return the base and the adapter in a state dict; `settings` are those of an adapter's config.
 
     Raises CheckpointError for a model without an adapter inside, and for names that stand for two tensors.
@@ -67,8 +40,8 @@ def parts_of(source: TensorSource, name: str, settings: Mapping[str, Any]) -> tu
     if not origins:
         hint = "add it to its base: cuvee adapters apply BASE ADAPTER OUT"
         raise CheckpointError("holds an adapter alone, without a base", where=name, hint=hint)
-    adapter = Part(source, own)
-    return Part(source, origins), Adapter(name, _config(settings, name, adapter), adapter)
+    adapter = Renamed(source, own)
+    return Renamed(source, origins), Adapter(name, _config(settings, name, adapter), adapter)
 
 
 def settings_of(source: TensorSource, alpha: float, *, rslora: bool) -> dict[str, Any]:

@@ -5,13 +5,10 @@ its own.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
+from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.renamed import Renamed
 from cuvee.errors import CheckpointError
 from cuvee.structure import layer_of, stacks
 from cuvee.structure.config import text_part
@@ -19,44 +16,26 @@ from cuvee.structure.expression import ExpressionError
 from cuvee.structure.layer_rules import UnwritableError, facts, family_of, rewritten, unexplained
 
 
-class Replicated:
-    """Reads as a plain checkpoint does. `spans` are [first, last) layers of the base, one behind the other.
+def replicated(base: TensorSource, spans: Sequence[tuple[int, int]], where: str) -> Renamed:
+    """Return a base with its layers repeated; `spans` are [first, last) layers of it, one behind the other.
 
     Raises CheckpointError for layers that the base lacks, and where its config cannot say what each layer then is.
     """
-
-    def __init__(self, base: TensorSource, spans: Sequence[tuple[int, int]], where: str) -> None:
-        self.base = base
-        self.place: Path | None = base.place
-        self.notes: tuple[str, ...] = getattr(base, "notes", ())
-        stack = next(iter(stacks(base.tensors)), None)
-        order = [layer for first, last in spans for layer in range(first, last)]
-        depth = stack.depth if stack is not None else 0
-        if stack is None or not order or max(order) >= depth:
-            raise CheckpointError(f"repeats layers {_shown(spans)}, and the base has {depth}", where=where)
-        self._origins: dict[str, str] = {}
-        for name in base.tensors:
-            layer = layer_of(name)
-            if layer is None or layer.prefix != stack.prefix:
-                self._origins[name] = name
-                continue
-            for place in (place for place, origin in enumerate(order) if origin == layer.index):
-                self._origins[layer.at(place)] = name
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: replace(base.tensors[origin], name=name) for name, origin in self._origins.items()
-        }
-        stored: Mapping[str, str] = getattr(base, "meant", {})
-        self.meant = {name: stored[origin] for name, origin in self._origins.items() if origin in stored}
-        self.config: dict[str, Any] = {**base.config, **_config_changes(base.config, depth, order, where)}
-
-    def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
-        self.base.read_into(self._origins[name], start, out)
-
-    def will_read(self, name: str, start: int, nbytes: int) -> None:
-        self.base.will_read(self._origins[name], start, nbytes)
-
-    def files(self) -> dict[str, StoredFile]:
-        return self.base.files()
+    stack = next(iter(stacks(base.tensors)), None)
+    order = [layer for first, last in spans for layer in range(first, last)]
+    depth = stack.depth if stack is not None else 0
+    if stack is None or not order or max(order) >= depth:
+        raise CheckpointError(f"repeats layers {_shown(spans)}, and the base has {depth}", where=where)
+    origins: dict[str, str] = {}
+    for name in base.tensors:
+        layer = layer_of(name)
+        if layer is None or layer.prefix != stack.prefix:
+            origins[name] = name
+            continue
+        for place, origin in enumerate(order):
+            if origin == layer.index:
+                origins[layer.at(place)] = name
+    return Renamed(base, origins, {**base.config, **_config_changes(base.config, depth, order, where)})
 
 
 def _config_changes(config: Mapping[str, Any], depth: int, order: Sequence[int], where: str) -> dict[str, Any]:
