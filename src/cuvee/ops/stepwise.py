@@ -156,16 +156,21 @@ class Sums:
 
     def _run(self, block: Steps) -> tuple[np.ndarray | None, np.ndarray]:
         """Return the block's part of the first unknown sum, or else the result of the rule."""
-        run = self.rule(block)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # it is seen in the result
-            try:
-                asked = next(run)
-                for total in self.known:
-                    asked = run.send(total)
-            except StopIteration as end:
-                return None, end.value
-        run.close()
-        return asked, np.empty(0)
+        asked, result = run_on(self.rule(block), self.known)
+        return (None, result) if asked is None else (asked, np.empty(0))
+
+
+def run_on(run: Run, known: Iterable[np.ndarray]) -> tuple[Any, Any]:
+    """Run a rule as far as the known sums go; return what it then asks for and None, or None and its result."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # it is seen in the result
+        try:
+            asked = next(run)
+            for total in known:
+                asked = run.send(total)
+        except StopIteration as end:
+            return None, end.value
+    run.close()
+    return asked, None
 
 
 def merged_in_steps(

@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from cuvee.kernels import Block
 from cuvee.kernels.program import Op, Place, Program
 from cuvee.ops.gram import as_matrices
-from cuvee.ops.stepwise import rounded
+from cuvee.ops.stepwise import rounded, run_on
 from cuvee.ops.survey import Scope, row_length
 
 _UFUNCS = {
@@ -106,7 +106,7 @@ class _Trace:
                 steps.append(_end_step(left.pop(0), place, registers))
         steps += [_end_step(end, len(ends), registers) for end in left]
         numbers = self._numbers(constants, entries)
-        return Program(np.array(steps, np.int64), registers.count, numbers, _sums(ends), _known(scope))
+        return Program(np.array(steps, np.int64), registers.count, numbers, _sums(ends), _of_one_tensor(scope))
 
     def _in_order(self, ends: Sequence[_End]) -> list[int]:
         """List the nodes that are needed, each after those it needs."""
@@ -182,7 +182,7 @@ def _sums(ends: Sequence[_End]) -> int:
     return sum(end.op in (Op.SUM, Op.SUM_PRODUCTS) for end in ends)
 
 
-def _known(scope: Scope) -> Any:
+def _of_one_tensor(scope: Scope) -> Any:
     assert scope != "model", "a rule is about one tensor"
     return scope
 
@@ -411,19 +411,11 @@ class Passes:
 
     def _traced(self, block: Block) -> _Pass:
         steps = TracedSteps(block, self.shape, self._resumed)
-        run = self.rule(steps)
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # it is seen in the result
-            try:
-                asked = next(run)
-                for total in self._known:
-                    asked = run.send(total)
-            except StopIteration as end:
-                result = end.value
-                if not isinstance(result, Numbers):
-                    raise Untraceable("the result follows from no numbers of the models") from None
-                write = _End(Op.WRITE, (int(result.nodes),))
-                return _Pass(steps.program([write]), False, None)
-        run.close()
+        asked, result = run_on(self.rule(steps), self._known)
+        if asked is None:
+            if not isinstance(result, Numbers):
+                raise Untraceable("the result follows from no numbers of the models")
+            return _Pass(steps.program([_End(Op.WRITE, (int(result.nodes),))]), False, None)
         ends = list(asked)
         if steps.wanted is None or not self._has_room(block.dtype):
             return _Pass(steps.program(ends), True, None)
