@@ -1,10 +1,8 @@
 """Problems and warnings of a plan as a whole. Each check reads a draft, writes nothing, and yields its findings."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.companions import Companions, companions_of, in_words, sort_out
 from cuvee.checkpoint.model_card import Facts, licence_conflict, stated_facts
 from cuvee.errors import CheckpointError, CuveeError, RecipeError, closest
@@ -16,12 +14,11 @@ from cuvee.plan.names import whole_modules_lacking
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.settings import measures_weights
+from cuvee.plan.vocabulary import GENERATION, generation_settings
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
 from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf
-
-GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -207,21 +204,14 @@ def generation_without_cache(draft: Draft) -> Iterator[str]:
     file = "config.json"
     if GENERATION in _companions(draft).copied:
         file = GENERATION
-        if _generation_settings(draft).get("use_cache", True) is not False:
+        place = draft.aligned.opening.models[0].place
+        settings = generation_settings(place) if place is not None else None  # on a hub it is not read yet
+        if settings is None or settings.get("use_cache", True) is not False:
             return
     yield (
         f"'use_cache' is false in {file} of {draft.donor}, which the output copies: transformers generates many times "
         "slower so; set it to true in the output"
     )
-
-
-def _generation_settings(draft: Draft) -> Mapping[str, Any]:
-    """Read the donor's generation_config.json; of a model that is still on a hub nothing is known."""
-    place = draft.aligned.opening.models[0].place
-    if place is None or not (place / GENERATION).is_file():
-        return {}
-    file = place / GENERATION
-    return parse_config(file.read_text(encoding="utf-8"), file)
 
 
 def left_out(draft: Draft) -> Iterator[str]:

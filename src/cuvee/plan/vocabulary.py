@@ -215,8 +215,7 @@ class _Family:
         repository = self.opening.models[which].repository
         if repository is not None and GENERATION in repository.files:
             cached(self.hub, repository, GENERATION)
-        file = self.folder(which) / GENERATION
-        return parse_config(file.read_text(encoding="utf-8"), file) if file.is_file() else None
+        return generation_settings(self.folder(which))
 
     def as_they_are(self) -> Aligned:
         """Align models that differ by padding only; note others with different vocabularies."""
@@ -404,3 +403,9 @@ def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:
     templates = [chat_template(family.folder(i)) for i in which]
     names = [str(model) for model in references]
     return describe_all(names, tokenizers, family.opening.sources, templates)
+
+
+def generation_settings(folder: Path) -> Mapping[str, Any] | None:
+    """Read a folder's generation_config.json; None for a folder without. Raises CheckpointError for what is no JSON."""
+    file = folder / GENERATION
+    return parse_config(file.read_text(encoding="utf-8"), file) if file.is_file() else None
