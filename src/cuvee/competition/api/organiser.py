@@ -28,7 +28,17 @@ from cuvee.competition.bodies import (
     Purpose,
     Told,
 )
-from cuvee.competition.console import Console, announce, console, extend, judge_many_again, move_up, pause
+from cuvee.competition.console import (
+    Announcement,
+    Console,
+    Failure,
+    announce,
+    console,
+    extend,
+    judge_many_again,
+    move_up,
+    pause,
+)
 from cuvee.competition.deadlines import in_force
 from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
@@ -119,20 +129,6 @@ class AuditView(BaseModel):
     digest: str
 
 
-class FailureView(BaseModel):
-    state: str
-    reason_code: str
-    count: int
-    submission_id: int
-    team: str
-    reason: str
-
-
-class AnnouncementView(BaseModel):
-    at: datetime
-    text: str
-
-
 class ConsoleView(BaseModel):
     """How judging goes. `judged` and `failures` are of the last hour."""
 
@@ -142,8 +138,8 @@ class ConsoleView(BaseModel):
     judged: int
     workers: int
     seconds_left: float | None
-    failures: list[FailureView]
-    announcements: list[AnnouncementView]
+    failures: list[Failure]
+    announcements: list[Announcement]
 
 
 class CountView(BaseModel):
