@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cuvee.api import load_stages, stages_from_text
-from cuvee.documents.document import read_documents
+from cuvee.documents.document import read_documents, read_text
 from cuvee.errors import RecipeError, SubmissionError, several
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
@@ -77,10 +77,7 @@ def read_asked(text: str, *, folder: Path | None = None, source: str) -> Asked:
 
 def load_asked(path: Path) -> Asked:
     """Read a file with a recipe or a search space. Raises RecipeError that holds every problem with its line."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return asked_by_stages(load_stages(path))  # which says what is wrong with the file
+    text = read_text(path, "recipe")
     if is_space(text, str(path)):
         return asked_by_space(text, folder=path.parent, source=str(path))
     return asked_by_stages(load_stages(path))
