@@ -10,7 +10,6 @@ from cuvee.cores import usable_cores
 if TYPE_CHECKING:
     from cuvee.comparison.adapters import AdapterComparison
     from cuvee.engine.combine import AdapterResult
-    from cuvee.engine.options import RunOptions
     from cuvee.verify.adapter import AdapterCheck
 
 NAME = "adapters"
@@ -90,18 +89,11 @@ def apply(
     as_json: bool = _JSON,
 ) -> None:
     """Write BASE with ADAPTER added to its weights: a full model, streamed, in the types of the base."""
-    from cuvee.cli.amounts import parse_bytes
-    from cuvee.cli.merge import print_merge
-    from cuvee.cli.progress import shown_progress
+    from cuvee.cli.merge import print_merge, run_options
     from cuvee.engine.adapters import apply_adapter
     from cuvee.hub import Hub
 
-    options: RunOptions = {
-        "memory_bytes": parse_bytes(memory, "--memory"),
-        "threads": threads or usable_cores(),
-        "overwrite": overwrite,
-        "progress": shown_progress(),
-    }
+    options = run_options(memory, threads, overwrite=overwrite)
     print_merge(apply_adapter(base, adapter, out, hub=Hub(offline=offline), **options), as_json=as_json)
 
 
@@ -120,18 +112,11 @@ def bake(
     as_json: bool = _JSON,
 ) -> None:
     """Write a plain model from MODEL, whose files hold `base_layer` and `lora_A` side by side."""
-    from cuvee.cli.amounts import parse_bytes
-    from cuvee.cli.merge import print_merge
-    from cuvee.cli.progress import shown_progress
+    from cuvee.cli.merge import print_merge, run_options
     from cuvee.engine.bake import bake_adapter
     from cuvee.hub import Hub
 
-    options: RunOptions = {
-        "memory_bytes": parse_bytes(memory, "--memory"),
-        "threads": threads or usable_cores(),
-        "overwrite": overwrite,
-        "progress": shown_progress(),
-    }
+    options = run_options(memory, threads, overwrite=overwrite)
     made = bake_adapter(model, out, alpha=alpha, rslora=rslora, hub=Hub(offline=offline), **options)
     print_merge(made, as_json=as_json)
 

@@ -180,6 +180,19 @@ def _refuse_other_layers(folder: Path) -> None:
         raise CheckpointError(f"moved layers do not do what they did: {check.found}", where=str(folder), hint=hint)
 
 
+def run_options(memory: str, threads: int, *, overwrite: bool) -> "RunOptions":
+    """Return the options of a merge from those that a command takes; `threads` 0 means all cores."""
+    from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.progress import shown_progress
+
+    return {
+        "memory_bytes": parse_bytes(memory, "--memory"),
+        "threads": threads or usable_cores(),
+        "overwrite": overwrite,
+        "progress": shown_progress(),
+    }
+
+
 def print_merge(result: "MergeResult", *, as_json: bool) -> None:
     """Show a finished merge: the digest on stdout, the rest on stderr; or all of it as JSON."""
     if as_json:

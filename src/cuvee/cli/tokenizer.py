@@ -86,19 +86,12 @@ def resize(
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
 ) -> None:
     """Write MODEL with tokens added, and with its rows of padding dropped or grown to a multiple."""
-    from cuvee.cli.amounts import parse_bytes
-    from cuvee.cli.merge import print_merge
-    from cuvee.cli.progress import shown_progress
+    from cuvee.cli.merge import print_merge, run_options
     from cuvee.engine.resize import Resizing, resize_vocabulary
     from cuvee.hub import Hub
 
     how = Resizing(_starts(add), special, multiple, drop_padding)
-    options: RunOptions = {
-        "memory_bytes": parse_bytes(memory, "--memory"),
-        "threads": threads or usable_cores(),
-        "overwrite": overwrite,
-        "progress": shown_progress(),
-    }
+    options = run_options(memory, threads, overwrite=overwrite)
     print_merge(resize_vocabulary(model, out, how, hub=Hub(offline=offline), **options), as_json=as_json)
 
 
