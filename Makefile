@@ -94,7 +94,7 @@ LM_EVAL ?= .lm-eval
 lm-eval: $(VENV)/dev
 	$(PYTHON) -m venv $(LM_EVAL)
 	$(LM_EVAL)/bin/python tools/install.py lm-eval
-	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluate/test_lm_eval.py
+	CUVEE_LM_EVAL=$(LM_EVAL)/bin/python $(BIN)/python -m pytest -n0 tests/evaluation/test_lm_eval.py
 
 # Installs other programs that run models, each into a folder of its own, and writes docs/reference/runtimes.md.
 runtimes: $(VENV)/dev

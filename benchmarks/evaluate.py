@@ -24,9 +24,9 @@ import torch
 import transformers
 
 import cuvee
-from cuvee.evaluate import Prompt, Sample, load_model, load_task
-from cuvee.evaluate.choices import choose
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluation import Prompt, Sample, load_model, load_task
+from cuvee.evaluation.choices import choose
+from cuvee.evaluation.model import LanguageModel
 
 Scores = list[list[float]]
 

@@ -26,8 +26,8 @@ from cuvee import demo
 from cuvee.calibrate.repair import align
 from cuvee.calibrate.settings import alignment
 from cuvee.engine import merge
-from cuvee.evaluate import Task, evaluate, load_model, load_task
-from cuvee.evaluate.statistics import Estimate, average, average_difference
+from cuvee.evaluation import Task, evaluate, load_model, load_task
+from cuvee.evaluation.statistics import Estimate, average, average_difference
 from cuvee.method import Method, registry
 
 LAMBDAS, FEWER_LAMBDAS = (0.3, 0.5, 0.8, 1.2, 2.0), (0.3, 0.5, 0.8)

@@ -23,11 +23,11 @@ from typing import Any
 
 import torch
 import transformers
-
-from cuvee.evaluate import Prompt, Sample, load_model
-from cuvee.evaluate.generate import generate
-from cuvee.evaluate.model import LanguageModel
 from evaluate import evenly, lm_eval_version, readable, shown
+
+from cuvee.evaluation import Prompt, Sample, load_model
+from cuvee.evaluation.generate import generate
+from cuvee.evaluation.model import LanguageModel
 
 SUBJECTS = (
     "rivers", "bread", "the moon", "trains", "honey", "chess", "winter", "bridges", "tea", "volcanoes", "maps", "wool",

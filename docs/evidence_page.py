@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from benchmark_chart import STYLE
 
-from cuvee.evaluate.statistics import Estimate, Gap, average, average_difference, mean
+from cuvee.evaluation.statistics import Estimate, Gap, average, average_difference, mean
 from cuvee.search.bench import holm
 
 DOCS = Path(__file__).parent

@@ -7,7 +7,7 @@ from typing import Any
 
 from cuvee.structure.layer_rules import Family, Rule, families
 
-WAYS = Path(__file__).parents[1] / "tests" / "evaluate" / "ways.json"
+WAYS = Path(__file__).parents[1] / "tests" / "evaluation" / "ways.json"
 
 
 def families_page(generated: str) -> str:

@@ -58,8 +58,6 @@ def _entry(name: str) -> Iterator[str]:
     if isinstance(value, str):
         yield "The version of the package, as `cuvee --version` prints it."
         return
-    if inspect.ismodule(value):  # a room that is also a function: cuvee.evaluate
-        value = getattr(value, name)
     yield f"```py\n{_signature(name, value)}\n```"
     yield inspect.getdoc(value) or ""
     if inspect.isfunction(value):

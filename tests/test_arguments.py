@@ -15,7 +15,7 @@ from cuvee.engine.combine import How
 from cuvee.engine.extract import Extraction
 from cuvee.engine.options import Options, RunOptions
 from cuvee.errors import ArgumentError, RecipeError
-from cuvee.evaluate.task import load_task
+from cuvee.evaluation.task import load_task
 from cuvee.testing import random_weights, write_model
 
 RECIPE = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"
@@ -218,5 +218,6 @@ def test_the_keywords_of_a_merge_are_the_options_that_its_docstring_describes() 
     assert described == list(get_type_hints(Options))
 
 
-def test_the_room_evaluate_shows_what_it_takes_when_called() -> None:
+def test_evaluate_is_a_plain_function_that_shows_its_arguments() -> None:
+    assert inspect.isfunction(cuvee.evaluate)
     assert list(inspect.signature(cuvee.evaluate).parameters)[:3] == ["model", "tasks", "out"]

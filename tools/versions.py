@@ -59,7 +59,7 @@ TEST_TOOLS = (
 """What the tests themselves need: always as pinned, since nobody who uses cuvee has it."""
 
 ROOMS = (
-    "adapters", "checkpoint", "cli", "competition", "demo", "doctor", "evaluate", "export", "families", "foreign",
+    "adapters", "checkpoint", "cli", "competition", "demo", "doctor", "evaluation", "export", "families", "foreign",
     "hub", "kernels", "recipe", "report", "showcase", "submission", "upcycle", "verify", "vocabularies",
 )  # fmt: skip
 """Folders of tests that touch other people's libraries."""

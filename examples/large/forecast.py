@@ -18,8 +18,8 @@ from cuvee.api import load_stages, recipe_from_text
 from cuvee.checkpoint import TensorSource
 from cuvee.cores import usable_cores
 from cuvee.errors import RecipeError
-from cuvee.evaluate.suite import load_tasks
-from cuvee.evaluate.task import Task
+from cuvee.evaluation.suite import load_tasks
+from cuvee.evaluation.task import Task
 from cuvee.hub import Hub
 from cuvee.plan import Plan
 from cuvee.plan.matrices import on_device

@@ -28,8 +28,8 @@ from cuvee.cores import usable_cores
 from cuvee.engine import merge_stages
 from cuvee.engine.options import RunOptions
 from cuvee.errors import CuveeError, RecipeError
-from cuvee.evaluate import evaluate
-from cuvee.evaluate.model import Device, Dtype
+from cuvee.evaluation import evaluate
+from cuvee.evaluation.model import Device, Dtype
 from cuvee.hub import Hub
 from cuvee.hub.access import free_bytes
 from cuvee.plan.resolve import folder_of

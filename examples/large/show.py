@@ -13,8 +13,8 @@ from rich.table import Table
 
 from cuvee.amounts import bytes_text, points
 from cuvee.cli import report
-from cuvee.evaluate.evaluated import Line, read_evaluated
-from cuvee.evaluate.statistics import Estimate, average
+from cuvee.evaluation.evaluated import Line, read_evaluated
+from cuvee.evaluation.statistics import Estimate, average
 from cuvee.search.front import Objective, front
 
 Tokens = Mapping[str, Mapping[str, Sequence[int]]]

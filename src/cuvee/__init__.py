@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from cuvee.engine.adapters import apply_adapter, combine_adapters, extract_adapter
     from cuvee.engine.resize import resize_vocabulary
-    from cuvee.evaluate import Report, evaluate
+    from cuvee.evaluation import Report, evaluate
     from cuvee.plan import Plan, make_plan
     from cuvee.recipe.recipe import Recipe
 
@@ -37,12 +37,12 @@ _ROOMS = {
     "PartResult": "cuvee.engine",
     "Plan": "cuvee.plan",
     "Recipe": "cuvee.recipe.recipe",
-    "Report": "cuvee.evaluate",
+    "Report": "cuvee.evaluation",
     "apply_adapter": "cuvee.engine.adapters",
     "combine_adapters": "cuvee.engine.adapters",
     "compare": "cuvee.comparison",
     "compare_adapters": "cuvee.comparison.adapters",
-    "evaluate": "cuvee.evaluate",
+    "evaluate": "cuvee.evaluation",
     "extract_adapter": "cuvee.engine.adapters",
     "join": "cuvee.engine",
     "load_recipe": "cuvee.api",

@@ -11,7 +11,7 @@ import numpy
 import pytest
 
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Task
+from cuvee.evaluation import Task
 from cuvee.submission.answers import read_answers
 from cuvee.submission.build import plain_files
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox

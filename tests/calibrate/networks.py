@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from evaluate.conftest import byte_tokenizer
+from evaluation.conftest import byte_tokenizer
 
 SIGNS = string.ascii_letters + string.digits + string.punctuation
 """More than a state is wide, so that the first block sees all directions."""

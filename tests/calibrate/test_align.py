@@ -24,7 +24,7 @@ from cuvee.calibrate.settings import Alignment, alignment
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.cli.align import print_aligned
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, RecipeError
-from cuvee.evaluate import evaluate, load_model, load_task
+from cuvee.evaluation import evaluate, load_model, load_task
 
 FEW = alignment(ridge=3e-4)
 MOMENTS = 10

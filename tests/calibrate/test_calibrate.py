@@ -13,8 +13,8 @@ from cuvee import demo  # after the skips
 from cuvee.checkpoint import weights_digest
 from cuvee.cli import main
 from cuvee.statistics import open_statistics
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import make_network
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import make_network
 
 
 def run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -19,7 +19,7 @@ from cuvee.checkpoint import open_checkpoint  # noqa: E402
 from cuvee.errors import CheckpointError, RecipeError  # noqa: E402
 from cuvee.progress import Silent  # noqa: E402
 from cuvee.statistics import ModelRecord, Record, Statistics, open_statistics  # noqa: E402
-from evaluate.conftest import byte_tokenizer  # noqa: E402
+from evaluation.conftest import byte_tokenizer  # noqa: E402
 
 SIZES: dict[str, Any] = {
     "vocab_size": 300, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24,

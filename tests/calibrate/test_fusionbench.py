@@ -27,11 +27,11 @@ from cuvee.calibrate.repair import align
 from cuvee.calibrate.settings import alignment
 from cuvee.calibrate.text import Document, read_text
 from cuvee.engine import merge
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluation.model import LanguageModel
 from cuvee.hub import Hub
 from cuvee.progress import Silent
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import make_network
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import make_network
 
 pytestmark = pytest.mark.slow  # importing FusionBench takes half a minute
 

@@ -9,8 +9,8 @@ from cuvee.calibrate.network import BlockNetwork
 from cuvee.calibrate.sites import find_sites
 from cuvee.checkpoint import open_checkpoint
 from cuvee.errors import CuveeError
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import FAMILIES, make_network
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import FAMILIES, make_network
 
 IDS = [5, 9, 3, 7, 11, 2, 8, 6, 4, 9, 1, 3]
 TWO_SIDED = {"t5", "switch transformers", "bart", "pegasus"}

@@ -13,9 +13,9 @@ from cuvee.calibrate.forecast import forecast_alignment
 from cuvee.calibrate.outcome import Aligned
 from cuvee.calibrate.repair import align
 from cuvee.calibrate.settings import Alignment, alignment
-from cuvee.evaluate import load_model
+from cuvee.evaluation import load_model
 from cuvee.plan import make_plan
-from evaluate.families import make_network
+from evaluation.families import make_network
 
 BY_SOFTMAX = {
     "mixtral": "block_sparse_moe.gate.weight",

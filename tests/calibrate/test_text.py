@@ -8,8 +8,8 @@ import pytest
 from cuvee import demo
 from cuvee.calibrate.text import Text, read_text, warnings_of
 from cuvee.errors import CuveeError, EvaluationError, RecipeError
-from cuvee.evaluate.model import LanguageModel, load_model
-from evaluate.conftest import byte_tokenizer, save_model
+from cuvee.evaluation.model import LanguageModel, load_model
+from evaluation.conftest import byte_tokenizer, save_model
 
 TURNS = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
 CHAT = TURNS + "{% if add_generation_prompt %}<assistant>{% endif %}"

@@ -20,9 +20,9 @@ from cuvee.calibrate.text import Document, read_text
 from cuvee.calibrate.two_sided import TwoSidedNetwork, open_network
 from cuvee.checkpoint import open_checkpoint
 from cuvee.errors import CheckpointError, EvaluationError, RecipeError
-from cuvee.evaluate.model import LanguageModel
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import FAMILIES, T5, TWO_SIDED, make_network
+from cuvee.evaluation.model import LanguageModel
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import FAMILIES, T5, TWO_SIDED, make_network
 
 MORE = {
     "flan t5": ("t5", T5 | {"tie_word_embeddings": False, "feed_forward_proj": "gated-gelu"}),

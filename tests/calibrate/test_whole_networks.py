@@ -15,8 +15,8 @@ from transformers.pytorch_utils import Conv1D
 
 from cuvee.calibrate.repair import align
 from cuvee.calibrate.settings import Alignment, alignment
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import make_network
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import make_network
 
 FAMILIES = {
     "gpt 2": "attn.c_attn",

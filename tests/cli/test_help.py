@@ -15,7 +15,7 @@ from cuvee.cli.app import app
 from cuvee.cli.examples import EXAMPLES
 from cuvee.cli.like_mergekit import ANSWERS
 from cuvee.errors import EvaluationError
-from cuvee.evaluate import load_task
+from cuvee.evaluation import load_task
 
 GROUP: Any = typer.main.get_command(app)
 

@@ -94,7 +94,7 @@ def judged(recipe: str, places: dict[str, Path], tasks: list[str], folder: Path)
     """Merge and question a recipe, and return what the judge keeps of it to find copies by."""
     from cuvee.api import stages_from_text
     from cuvee.engine import merge_stages
-    from cuvee.evaluate import evaluate, load_task
+    from cuvee.evaluation import evaluate, load_task
     from cuvee.submission.asked import asked_by_stages
     from cuvee.submission.likeness import answer_key, likeness_of
 

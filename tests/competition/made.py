@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cuvee.competition.actors import Actor
 from cuvee.competition.job import Job
 from cuvee.competition.states import Role
-from cuvee.evaluate.statistics import as_score, average, mean
+from cuvee.evaluation.statistics import as_score, average, mean
 from cuvee.submission.competition import Competition, parse_competition
 from cuvee.submission.statement import Signature, sign_verdict
 from cuvee.submission.verdict import (

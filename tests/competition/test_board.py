@@ -23,8 +23,8 @@ from cuvee.competition.comparisons import Bounds, Indexes, Items, Scores, all_di
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
 from cuvee.competition.pages.board_page import Choice, arranged, read_choice
-from cuvee.evaluate.ranking import rank_ranges
-from cuvee.evaluate.statistics import average, average_difference
+from cuvee.evaluation.ranking import rank_ranges
+from cuvee.evaluation.statistics import average, average_difference
 
 WEIGHTS = {"capitals": 1.0, "sums": 2.0}
 

@@ -27,9 +27,9 @@ from cuvee.competition.database import Database
 from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
 from cuvee.competition.worker import Worker
-from cuvee.evaluate.samples import Answer
-from cuvee.evaluate.statistics import as_score, average, mean
-from cuvee.evaluate.task import Task
+from cuvee.evaluation.samples import Answer
+from cuvee.evaluation.statistics import as_score, average, mean
+from cuvee.evaluation.task import Task
 from cuvee.submission.pack import read_archive
 from cuvee.submission.sign import public_key
 from cuvee.submission.verdict import Figures, PrivateScores, PublicScores, Verdict
@@ -240,7 +240,7 @@ def test_an_archive_that_a_judge_cannot_read_is_rejected_without_its_digest(serv
 def test_what_the_real_judge_measures_fits(tmp_path: Path) -> None:
     """The averages of real tasks follow from their items by the functions that the check uses."""
     from cuvee.competition.verdict_checks import check_content
-    from cuvee.evaluate.run import judged
+    from cuvee.evaluation.run import judged
     from cuvee.submission.competition import load_competition
     from cuvee.submission.measure import _private, _public, load_parts
     from cuvee.submission.template import new_competition

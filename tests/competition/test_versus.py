@@ -6,7 +6,7 @@ import pytest
 from competition.made import items_of, verdict
 from competition.serving import Served
 from cuvee.competition.gaps import gap_of, usual_gap, with_alarms
-from cuvee.evaluate.statistics import mean
+from cuvee.evaluation.statistics import mean
 from cuvee.report import Figure
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import cuvee
-from cuvee.evaluate import load_tasks
+from cuvee.evaluation import load_tasks
 from cuvee.submission.asked import load_asked
 from docs.likeness import alike, settled
 from docs.pages import PAGES, Block, blocks, lines, name_of, rewrite, steps, with_outputs

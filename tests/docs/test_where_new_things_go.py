@@ -81,7 +81,7 @@ def test_the_example_hint_is_read() -> None:
 SUITES = {
     "a method": ("tests/methods/test_contract.py", "averaged"),
     "a check of a plan": ("tests/plan/test_plan.py", "example_check"),
-    "a metric": ("tests/evaluate/test_metrics.py", "example_metric"),
+    "a metric": ("tests/evaluation/test_metrics.py", "example_metric"),
     "a command": ("tests/cli/test_help.py", "every_command_has_examples or understood and greet"),
     "a rule of a competition": ("tests/submission/test_rules.py", "example_rule or honest_submission"),
     "a hint for a family": ("tests/structure/test_infer.py", "example_hint"),
@@ -110,9 +110,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put(source / "plan" / "make.py", before="    whole_model_problems,\n", text="    no_ninety_nine,\n")
     note = "    draft.problems += whole_model_problems(steps, draft)\n"
     put(source / "plan" / "make.py", before=note, text="    draft.problems += no_ninety_nine(steps, draft)\n")
-    put(source / "evaluate" / "metrics.py", before="\nTEXT_METRICS", text=METRIC)
+    put(source / "evaluation" / "metrics.py", before="\nTEXT_METRICS", text=METRIC)
     put(
-        source / "evaluate" / "metrics.py",
+        source / "evaluation" / "metrics.py",
         before='    "exact_match": exact_match',
         text='    "same_length": same_length,\n',
     )
@@ -125,7 +125,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for suite, text in (
         ("plan/test_plan.py", CHECK_TEST),
-        ("evaluate/test_metrics.py", METRIC_TEST),
+        ("evaluation/test_metrics.py", METRIC_TEST),
         ("submission/test_rules.py", RULE_TEST),
         ("structure/test_infer.py", HINT_TEST),
     ):

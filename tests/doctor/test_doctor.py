@@ -18,8 +18,8 @@ from cuvee.doctor.examine import read_text
 from cuvee.doctor.findings import findings
 from cuvee.doctor.signs import divergence, read_passages, repetition
 from cuvee.errors import EvaluationError
-from cuvee.evaluate import load_model, load_task
-from evaluate.conftest import byte_tokenizer, save_model
+from cuvee.evaluation import load_model, load_task
+from evaluation.conftest import byte_tokenizer, save_model
 
 EXPERTS = ("reverse", "sort")
 

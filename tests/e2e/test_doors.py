@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.evaluate import load_model
+from cuvee.evaluation import load_model
 from cuvee.testing import TINY_LLAMA, random_weights, write_model
 
 torch = pytest.importorskip("torch")

@@ -21,7 +21,7 @@ from cuvee.engine.combine import How
 from cuvee.engine.parts import Part, run_part
 from cuvee.engine.run import run_plan
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.evaluate.parents import parents_of
+from cuvee.evaluation.parents import parents_of
 from cuvee.hub import Hub
 from cuvee.plan import make_plan
 from cuvee.progress import Silent

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cuvee.evaluate import Item, Report, TaskReport
-from cuvee.evaluate.evaluated import Evaluated
-from cuvee.evaluate.statistics import as_score, macro_score, mean
+from cuvee.evaluation import Item, Report, TaskReport
+from cuvee.evaluation.evaluated import Evaluated
+from cuvee.evaluation.statistics import as_score, macro_score, mean
 
 CHOICES = ("Paris", "Rome", "the <b>Moon</b>")
 

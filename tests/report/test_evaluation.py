@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.report import Figure
+from cuvee.evaluation.report import Figure
 from cuvee.report import render_evaluation, short_names
 from cuvee.report.evaluation import probability
 

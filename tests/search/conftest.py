@@ -7,9 +7,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.task import Sample, Task
-from evaluate.conftest import byte_tokenizer, save_model
+from cuvee.evaluation.prompt import Prompt
+from cuvee.evaluation.task import Sample, Task
+from evaluation.conftest import byte_tokenizer, save_model
 
 EXPERTS = ("e0", "e1", "e2")
 WORDS = ("sort", "turn", "middle", "odd one", "shift by one", "left", "right", "up")

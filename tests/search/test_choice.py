@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from cuvee.evaluate.statistics import average
+from cuvee.evaluation.statistics import average
 from cuvee.search.choice import Choice, Pick, choose, expected_maximum, luck_alone, optimism, pick
 from cuvee.search.racing import paired_differences, relative_radius
 

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import cuvee
 from cuvee import demo
 from cuvee.cli.app import app
-from cuvee.evaluate import evaluate, load_model
+from cuvee.evaluation import evaluate, load_model
 from cuvee.search.setting import head_of, setting_of
 from cuvee.search.space import family_space
 

@@ -17,17 +17,17 @@ from cuvee.calibrate.collect import Collecting
 from cuvee.demo import model_folder
 from cuvee.engine import merge, merge_stages
 from cuvee.errors import CheckpointError, SearchError
-from cuvee.evaluate import evaluate
-from cuvee.evaluate.model import Dtype, load_model
-from cuvee.evaluate.task import Sample, Task
+from cuvee.evaluation import evaluate
+from cuvee.evaluation.model import Dtype, load_model
+from cuvee.evaluation.task import Sample, Task
 from cuvee.hub import Hub
 from cuvee.method import registry
 from cuvee.progress import Silent
 from cuvee.search.in_place import same_bits
 from cuvee.search.prompts import RememberingTokenizer
 from cuvee.search.resident import Items, Resident, Setup, measured, resident_of
-from evaluate.conftest import byte_tokenizer
-from evaluate.families import make_network
+from evaluation.conftest import byte_tokenizer
+from evaluation.families import make_network
 
 from .conftest import EXPERTS, WORDS, Family
 

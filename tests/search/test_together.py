@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from cuvee import demo
-from cuvee.evaluate.answers import answer
-from cuvee.evaluate.model import LanguageModel, load_model
-from cuvee.evaluate.suite import load_tasks
-from cuvee.evaluate.task import Task
+from cuvee.evaluation.answers import answer
+from cuvee.evaluation.model import LanguageModel, load_model
+from cuvee.evaluation.suite import load_tasks
+from cuvee.evaluation.task import Task
 from cuvee.search.together import Items, answered
 
 NAMES = ("middle", "odd", "sort", "reverse")

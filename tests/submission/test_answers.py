@@ -7,7 +7,7 @@ import pytest
 
 from cuvee.demo import task_file, task_names
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Sample, Task, load_task
+from cuvee.evaluation import Sample, Task, load_task
 from cuvee.submission.answers import limited, read_answers, write_without_targets
 from cuvee.submission.build import Rejection
 from cuvee.submission.measure import Parts, measure

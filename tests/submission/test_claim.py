@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cuvee.checkpoint import weights_digest
-from cuvee.evaluate import Score
+from cuvee.evaluation import Score
 from cuvee.submission.claim import Claim, claim_weights, compare_with_claim, largest_distance, read_claim, sketches
 from cuvee.submission.verdict import PublicScores
 from cuvee.testing import random_weights, write_model

@@ -8,7 +8,7 @@ import pytest
 from cuvee.demo import task_file
 from cuvee.demo.skills import SKILLS
 from cuvee.errors import RecipeError
-from cuvee.evaluate import load_task
+from cuvee.evaluation import load_task
 from cuvee.submission.competition import Competition, Licences, load_competition
 from cuvee.submission.template import new_competition
 from submission.conftest import OPENED, written

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.errors import RecipeError, SubmissionError
-from cuvee.evaluate import Score
+from cuvee.evaluation import Score
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, pack_entry
 from cuvee.submission.competition import Competition

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.api import recipe_from_text
-from cuvee.evaluate import load_task
+from cuvee.evaluation import load_task
 from cuvee.hub import Hub
 from cuvee.submission.competition import Competition
 from cuvee.submission.gather import gather

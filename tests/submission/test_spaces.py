@@ -8,7 +8,7 @@ import pytest
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import RecipeError, SubmissionError
-from cuvee.evaluate import load_task
+from cuvee.evaluation import load_task
 from cuvee.hub import Hub
 from cuvee.search.race import Race
 from cuvee.search.setting import Budget, Clock

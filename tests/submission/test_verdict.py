@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Score
+from cuvee.evaluation import Score
 from cuvee.submission.evidence import Evidence, ModelFacts
 from cuvee.submission.verdict import WITHHELD, Finding, PrivateScores, PublicScores, PublicVerdict, Verdict
 

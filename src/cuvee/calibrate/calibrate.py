@@ -12,8 +12,8 @@ from cuvee.checkpoint import TensorSource, digest_of_source, open_checkpoint
 from cuvee.checkpoint.write import refuse_existing
 from cuvee.engine.plain import loadable_folder
 from cuvee.errors import CheckpointError, EvaluationError, RecipeError
-from cuvee.evaluate.library import has_encoder
-from cuvee.evaluate.model import Device, LanguageModel, pick_device
+from cuvee.evaluation.library import has_encoder
+from cuvee.evaluation.model import Device, LanguageModel, pick_device
 from cuvee.hub import Hub
 from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress

@@ -21,7 +21,7 @@ from cuvee.calibrate.streams import MOST_POSITIONS, Batch, Stream, batches_of
 from cuvee.calibrate.text import FEWEST_POSITIONS, Positions, Text
 from cuvee.engine.peak import PeakMemory
 from cuvee.errors import CheckpointError, EvaluationError, RecipeError
-from cuvee.evaluate.model import TINY_PARAMETERS, Dtype
+from cuvee.evaluation.model import TINY_PARAMETERS, Dtype
 from cuvee.progress import Progress
 from cuvee.statistics import Figures, Kind, ModelRecord, Record, TextRecord
 from cuvee.version import __version__

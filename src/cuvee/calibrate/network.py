@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cuvee.evaluate.library import blaming, load_skeleton  # first, for it says which extra is missing
+from cuvee.evaluation.library import blaming, load_skeleton  # first, for it says which extra is missing
 
 # isort: split
 import torch

@@ -36,7 +36,7 @@ from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.peak import PeakMemory
 from cuvee.engine.run import MergeResult, run_plan, run_with
 from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, PlatformError, RecipeError
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluation.model import LanguageModel
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
 from cuvee.plan.draft import unaligned

@@ -10,7 +10,7 @@ import torch
 from cuvee.adapters.adapted import read_rows
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError
-from cuvee.evaluate.library import Joined, joined_names
+from cuvee.evaluation.library import Joined, joined_names
 
 
 @dataclass(frozen=True)

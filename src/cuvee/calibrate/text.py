@@ -10,10 +10,10 @@ from blake3 import blake3
 
 from cuvee import demo
 from cuvee.errors import EvaluationError, RecipeError
-from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.rows import check_characters
-from cuvee.evaluate.task import Task, load_task
-from cuvee.evaluate.turns import chat_text
+from cuvee.evaluation.prompt import Prompt
+from cuvee.evaluation.rows import check_characters
+from cuvee.evaluation.task import Task, load_task
+from cuvee.evaluation.turns import chat_text
 from cuvee.nearest import nearest
 
 Positions = Literal["all", "answer", "prompt"]
@@ -29,7 +29,7 @@ FEWEST_POSITIONS = 256
 
 
 class Reader(Protocol):
-    """Turns text into tokens as a model is used to: `cuvee.evaluate.model.LanguageModel` does."""
+    """Turns text into tokens as a model is used to: `cuvee.evaluation.model.LanguageModel` does."""
 
     @property
     def tokenizer(self) -> Any: ...

@@ -21,8 +21,8 @@ import torch
 from cuvee.calibrate.network import HEAD_POSITIONS
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError
-from cuvee.evaluate.library import blaming, has_encoder
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluation.library import blaming, has_encoder
+from cuvee.evaluation.model import LanguageModel
 from cuvee.structure import Stack
 
 Tensor = torch.Tensor

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.evaluate import Report
-    from cuvee.evaluate.parents import AgainstParents
-    from cuvee.evaluate.served import Served
+    from cuvee.evaluation import Report
+    from cuvee.evaluation.parents import AgainstParents
+    from cuvee.evaluation.served import Served
     from cuvee.hub import Hub
     from cuvee.progress import Progress
 
@@ -51,8 +51,8 @@ def command(
     from cuvee.cli.progress import shown_progress
     from cuvee.engine.plain import loadable_folder
     from cuvee.errors import RecipeError
-    from cuvee.evaluate import evaluate
-    from cuvee.evaluate.parents import evaluate_with_parents
+    from cuvee.evaluation import evaluate
+    from cuvee.evaluation.parents import evaluate_with_parents
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
@@ -68,7 +68,7 @@ def command(
         return
     if probe:
         raise RecipeError("--probe checks a server", hint="give the server's address as MODEL")
-    from cuvee.evaluate.model import own_prompt
+    from cuvee.evaluation.model import own_prompt
 
     place = loadable_folder(model, hub, progress)
     options["prompt"] = {} if task_prompts else own_prompt(place)  # parents are asked what their blend is asked
@@ -103,7 +103,7 @@ def _write_card(card: Path, report: "Report", sentence: str) -> None:
     """Write the scores into a card, in one go."""
     import os
 
-    from cuvee.evaluate.output import writing
+    from cuvee.evaluation.output import writing
     from cuvee.report.scored_card import scored_card
 
     text = scored_card(card.read_text(encoding="utf-8"), report, sentence=sentence, where=str(card))
@@ -122,9 +122,9 @@ def _served(
 
     from cuvee.cli.progress import shown_progress
     from cuvee.errors import RecipeError
-    from cuvee.evaluate import load_model, load_tasks
-    from cuvee.evaluate.probe import probe as compared
-    from cuvee.evaluate.served import open_server
+    from cuvee.evaluation import load_model, load_tasks
+    from cuvee.evaluation.probe import probe as compared
+    from cuvee.evaluation.served import open_server
     from cuvee.plan.resolve import folder_of
 
     if against_parents:
@@ -165,8 +165,8 @@ def _write(out: Path, compared: "AgainstParents | None") -> None:
     import json
 
     from cuvee.cli.page import write_page
-    from cuvee.evaluate.evaluated import read_evaluated
-    from cuvee.evaluate.output import writing
+    from cuvee.evaluation.evaluated import read_evaluated
+    from cuvee.evaluation.output import writing
     from cuvee.report import render_evaluation
 
     folders = [out]

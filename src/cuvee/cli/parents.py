@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.evaluate import Report
-    from cuvee.evaluate.parents import AgainstParents
+    from cuvee.evaluation import Report
+    from cuvee.evaluation.parents import AgainstParents
     from cuvee.progress import Progress
 
 NAME = "parents"
@@ -31,8 +31,8 @@ def command(
     All are asked as the tasks say, whatever prompts their recipes have.
     """
     from cuvee.cli.progress import shown_progress
-    from cuvee.evaluate import evaluate
-    from cuvee.evaluate.parents import blends_in, evaluate_with_parents
+    from cuvee.evaluation import evaluate
+    from cuvee.evaluation.parents import blends_in, evaluate_with_parents
     from cuvee.hub import Hub
 
     options: dict[str, Any] = {"limit": limit, "device": device, "dtype": dtype, "prompt": {}}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.evaluate import Ranking
+    from cuvee.evaluation import Ranking
 
 NAME = "report"
 
@@ -18,8 +18,8 @@ def command(
 ) -> None:
     """Show evaluations of the same items side by side: scores, ranks, differences, and on the page every item."""
     from cuvee.cli.page import check_page, write_page
-    from cuvee.evaluate import rank
-    from cuvee.evaluate.evaluated import read_evaluated
+    from cuvee.evaluation import rank
+    from cuvee.evaluation.evaluated import read_evaluated
     from cuvee.report import render_evaluation, short_names
 
     if page is not None:

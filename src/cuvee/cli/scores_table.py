@@ -11,9 +11,9 @@ from cuvee.amounts import signed
 from cuvee.report.evaluation import number, probability
 
 if TYPE_CHECKING:
-    from cuvee.evaluate import Difference, Gap, Ranking, Report
-    from cuvee.evaluate.parents import AgainstParents
-    from cuvee.evaluate.report import Figure
+    from cuvee.evaluation import Difference, Gap, Ranking, Report
+    from cuvee.evaluation.parents import AgainstParents
+    from cuvee.evaluation.report import Figure
 
 STYLES = {"better": "green", "worse": "red", "tie": ""}
 

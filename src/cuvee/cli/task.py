@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.evaluate import Task
+    from cuvee.evaluation import Task
 
 NAME = "task"
 
@@ -17,7 +17,7 @@ app = typer.Typer(help="List tasks, check predictions for one, write one for lm-
 def list_tasks(as_json: bool = typer.Option(False, "--json", help="Print as JSON.")) -> None:
     """List the bundled tasks: their items, how they are judged, and one question with its answer."""
     from cuvee import demo
-    from cuvee.evaluate import load_task
+    from cuvee.evaluation import load_task
 
     tasks = [load_task(name) for name in demo.task_names()]
     if as_json:
@@ -66,8 +66,8 @@ def check_predictions(
     """Say whether FILE answers every item of the tasks: no blank, no index that is no choice's, no id missing."""
     from dataclasses import asdict
 
-    from cuvee.evaluate import load_tasks
-    from cuvee.evaluate.predictions import check_predictions as check
+    from cuvee.evaluation import load_tasks
+    from cuvee.evaluation.predictions import check_predictions as check
 
     found = check(file, [task for where in tasks for task in load_tasks(where)])
     if as_json:
@@ -84,8 +84,8 @@ def export(
     folder: Path = typer.Argument(..., metavar="FOLDER", help="Where NAME.yaml and NAME.jsonl are written."),
 ) -> None:
     """Write TASK for lm-eval, which reads it with --include_path FOLDER."""
-    from cuvee.evaluate import load_tasks
-    from cuvee.evaluate.export import export_to_lm_eval
+    from cuvee.evaluation import load_tasks
+    from cuvee.evaluation.export import export_to_lm_eval
 
     for each in load_tasks(task):
         typer.echo(export_to_lm_eval(each, folder))

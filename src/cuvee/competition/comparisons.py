@@ -1,6 +1,6 @@
 """How sure the order of many entries is: the intervals of all their paired differences at once.
 
-The model is that of `cuvee.evaluate.resample`: the items of each task count anew, with half an item for each pair of
+The model is that of `cuvee.evaluation.resample`: the items of each task count anew, with half an item for each pair of
 answers that was not seen. There the distribution is drawn; here its mean and variance are written down, which are
 exact (a weighted mean under a Dirichlet distribution), and the interval is the normal one with them. So a board of a
 thousand teams, with half a million pairs, takes a few matrix products, and how two entries compare does not change
@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.evaluate.resample import UNSEEN
-from cuvee.evaluate.statistics import Z
+from cuvee.evaluation.resample import UNSEEN
+from cuvee.evaluation.statistics import Z
 from cuvee.report import Figure
 
 Numbers = NDArray[np.float64]

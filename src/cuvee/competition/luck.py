@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from cuvee.competition.comparisons import Items, Numbers
 from cuvee.competition.shown import is_shown
 from cuvee.competition.tables import public_results, submissions, teams
-from cuvee.evaluate.resample import UNSEEN
+from cuvee.evaluation.resample import UNSEEN
 
 DRAWS = 2000
 QUANTILE = 0.95

@@ -19,8 +19,8 @@ from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.tables import archives, submissions, verdicts
 from cuvee.competition.worker_keys import is_registered
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Score
-from cuvee.evaluate.statistics import Estimate, average, mean
+from cuvee.evaluation import Score
+from cuvee.evaluation.statistics import Estimate, average, mean
 from cuvee.submission.competition import Competition, CompetitionTask
 from cuvee.submission.likeness import NUMBERS, Likeness
 from cuvee.submission.sign import checked

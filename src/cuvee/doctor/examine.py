@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from cuvee.doctor.findings import Diagnosis, Kinship, Signs, findings
 from cuvee.errors import CheckpointError, EvaluationError
-from cuvee.evaluate.parents import RECORD, Parent, parents_of
+from cuvee.evaluation.parents import RECORD, Parent, parents_of
 from cuvee.hub import Hub
 from cuvee.progress import Progress, Silent
 
 if TYPE_CHECKING:
     from cuvee.doctor.signs import Reading
-    from cuvee.evaluate.model import Device, Dtype, LanguageModel
+    from cuvee.evaluation.model import Device, Dtype, LanguageModel
 
 SECONDS = 40.0
 """No parent is taken up after these."""
@@ -43,7 +43,7 @@ def examine(
     A blend's parents are examined beside it, no new one after so many `seconds`. Raises EvaluationError for a folder
     that cannot be loaded or that is no decoder.
     """
-    from cuvee.evaluate.model import fitting_threads, load_model
+    from cuvee.evaluation.model import fitting_threads, load_model
 
     started, shown = clock(), progress or Silent()
     passages = read_text(text)
@@ -129,7 +129,7 @@ def _examined(model: "LanguageModel", passages: Sequence[str]) -> "tuple[Reading
 
 def _kinship(parent: Parent, loaded: "LanguageModel", passages: Sequence[str], own: "Reading") -> Kinship:
     from cuvee.doctor.signs import divergence
-    from cuvee.evaluate.model import fitting_threads
+    from cuvee.evaluation.model import fitting_threads
 
     with fitting_threads(loaded):
         reading, signs, _ = _examined(loaded, passages)

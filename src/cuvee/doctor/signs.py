@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 
 from cuvee.doctor.findings import Signs
-from cuvee.evaluate.continuous import write
-from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.sampling import Sampler
-from cuvee.evaluate.shared import SharedStart
+from cuvee.evaluation.continuous import write
+from cuvee.evaluation.model import LanguageModel
+from cuvee.evaluation.prompt import Prompt
+from cuvee.evaluation.sampling import Sampler
+from cuvee.evaluation.shared import SharedStart
 
 Tokens = list[int]
 

@@ -1,6 +1,6 @@
 """Shows measurements: leaderboards, comparisons and searches as pages. Prints nothing, writes no file."""
 
-from cuvee.evaluate.ranking import rank_ranges
+from cuvee.evaluation.ranking import rank_ranges
 from cuvee.report.comparison import render_comparison
 from cuvee.report.evaluation import render_evaluation, short_names
 from cuvee.report.leaderboard import (

@@ -11,9 +11,9 @@ from pathlib import PurePath
 from typing import Any
 
 from cuvee.amounts import points, signed
-from cuvee.evaluate import Gap, Ranking, Report, Score, rank
-from cuvee.evaluate.evaluated import Evaluated, Line
-from cuvee.evaluate.report import Figure
+from cuvee.evaluation import Gap, Ranking, Report, Score, rank
+from cuvee.evaluation.evaluated import Evaluated, Line
+from cuvee.evaluation.report import Figure
 from cuvee.report.page import Scale, duration
 from cuvee.report.template import render, shipped, stylesheet
 

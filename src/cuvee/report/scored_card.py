@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from cuvee.errors import CheckpointError
-from cuvee.evaluate.report import Figure, Report, Score
+from cuvee.evaluation.report import Figure, Report, Score
 from cuvee.hub.model_index import Result, model_index
 from cuvee.report.evaluation import number
 from cuvee.version import __version__

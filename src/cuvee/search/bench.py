@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee.errors import SearchError
-from cuvee.evaluate.statistics import Gap, average, average_difference, mean
+from cuvee.evaluation.statistics import Gap, average, average_difference, mean
 from cuvee.executor import Executor
 from cuvee.progress import Progress, Silent
 from cuvee.search.journal import Journal, open_journal

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from cuvee.amounts import points, signed
-from cuvee.evaluate.statistics import Estimate, Gap, average, average_difference
+from cuvee.evaluation.statistics import Estimate, Gap, average, average_difference
 from cuvee.search.racing import Scores, weighted_mean
 
 AnchorKind = Literal["parent", "default"]

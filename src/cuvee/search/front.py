@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cuvee.evaluate.resample import interval, macro_draws
-from cuvee.evaluate.statistics import Estimate, average
+from cuvee.evaluation.resample import interval, macro_draws
+from cuvee.evaluation.statistics import Estimate, average
 from cuvee.search.racing import Scores, paired_differences, relative_radius
 
 Array = NDArray[np.float64]

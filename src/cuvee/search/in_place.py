@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cuvee.evaluate.library import Joined, joined_names  # first, for it says which extra is missing
+from cuvee.evaluation.library import Joined, joined_names  # first, for it says which extra is missing
 
 # isort: split
 import numpy as np

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from cuvee.documents.checked import first_problem
 from cuvee.documents.whole import write_whole
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.output import writing
+from cuvee.evaluation.output import writing
 from cuvee.search.choice import AnchorKind, Choice
 from cuvee.search.front import Front
 

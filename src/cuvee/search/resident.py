@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 # It comes first, since it tells of the extra.
-from cuvee.evaluate.model import Device, Dtype, LanguageModel, fitting_threads, load_model
+from cuvee.evaluation.model import Device, Dtype, LanguageModel, fitting_threads, load_model
 
 # isort: split
 from blake3 import blake3
@@ -28,11 +28,11 @@ from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.options import Options
 from cuvee.engine.workers import Workers
 from cuvee.errors import SearchError
-from cuvee.evaluate import metrics
-from cuvee.evaluate.run import asked_by
-from cuvee.evaluate.samples import Answer
-from cuvee.evaluate.suite import load_tasks
-from cuvee.evaluate.task import Sample, Task
+from cuvee.evaluation import metrics
+from cuvee.evaluation.run import asked_by
+from cuvee.evaluation.samples import Answer
+from cuvee.evaluation.suite import load_tasks
+from cuvee.evaluation.task import Sample, Task
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
 from cuvee.plan.resolve import model_to_read

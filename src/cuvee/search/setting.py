@@ -12,8 +12,8 @@ from blake3 import blake3
 from cuvee import demo
 from cuvee.api import recipe_from_text
 from cuvee.errors import RecipeError
-from cuvee.evaluate.suite import load_tasks
-from cuvee.evaluate.task import Task
+from cuvee.evaluation.suite import load_tasks
+from cuvee.evaluation.task import Task
 from cuvee.hub import Hub
 from cuvee.search.race import Race
 from cuvee.search.space import WrittenItems, WrittenSpace, scaled_recipe

@@ -6,11 +6,11 @@ The fixed cost of a batch is paid once for all tasks, and batches of few items a
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from cuvee.evaluate.answers import answer
-from cuvee.evaluate.model import LanguageModel
-from cuvee.evaluate.prompt import Prompt
-from cuvee.evaluate.samples import Answer
-from cuvee.evaluate.task import Sample, Task
+from cuvee.evaluation.answers import answer
+from cuvee.evaluation.model import LanguageModel
+from cuvee.evaluation.prompt import Prompt
+from cuvee.evaluation.samples import Answer
+from cuvee.evaluation.task import Sample, Task
 
 Items = Mapping[str, Sequence[str]]
 """Ids of samples by the name of their task."""

@@ -8,8 +8,8 @@ import yaml
 
 from cuvee.amounts import signed
 from cuvee.errors import RecipeError
-from cuvee.evaluate.statistics import average, average_difference
-from cuvee.evaluate.suite import load_tasks
+from cuvee.evaluation.statistics import average, average_difference
+from cuvee.evaluation.suite import load_tasks
 from cuvee.executor import Here
 from cuvee.progress import Progress
 from cuvee.search.journal import CANDIDATES, Candidate, Journal

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from cuvee.evaluate import Task
-from cuvee.evaluate.ranking import rank_ranges
-from cuvee.evaluate.statistics import average, average_difference, mean
+from cuvee.evaluation import Task
+from cuvee.evaluation.ranking import rank_ranges
+from cuvee.evaluation.statistics import average, average_difference, mean
 from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote
 from cuvee.report.leaderboard import EntryKind
 from cuvee.search.bench import Bench, Entrant

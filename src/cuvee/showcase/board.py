@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cuvee import demo
-from cuvee.evaluate import Report, Score, Task, paired_difference, rank
+from cuvee.evaluation import Report, Score, Task, paired_difference, rank
 from cuvee.report import Difference, Entry, Figure, Leaderboard, TaskNote, comparison_sentence
 from cuvee.report.leaderboard import EntryKind
 from cuvee.showcase.blends import align_command

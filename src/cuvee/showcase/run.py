@@ -12,7 +12,7 @@ from cuvee.calibrate.settings import alignment
 from cuvee.checkpoint.write import write_error
 from cuvee.engine import merge
 from cuvee.errors import RecipeError
-from cuvee.evaluate import Report, Task, evaluate, load_model, load_task
+from cuvee.evaluation import Report, Task, evaluate, load_model, load_task
 from cuvee.kernels import prepare
 from cuvee.progress import Progress, Silent
 from cuvee.report import Leaderboard, render_page

@@ -12,8 +12,8 @@ import yaml
 
 from cuvee.descriptors import BINARY, NOTHING_ELSE
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Sample, Task
-from cuvee.evaluate.samples import Answer
+from cuvee.evaluation import Sample, Task
+from cuvee.evaluation.samples import Answer
 
 MOST_ANSWER_BYTES = 64 << 20
 LONGEST_TEXT = 1 << 20

@@ -15,7 +15,7 @@ from typing import Any
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.cores import usable_cores
 from cuvee.errors import CheckpointError, SubmissionError
-from cuvee.evaluate import Task
+from cuvee.evaluation import Task
 from cuvee.progress import Progress, Stoppable
 from cuvee.submission import inside
 from cuvee.submission.answers import write_without_targets

@@ -109,7 +109,7 @@ def install_plugin(source: Path, output: Path) -> None:
 
 def evaluate_order(order: Mapping[str, Any]) -> None:
     """Answer tasks that have no targets; the answers go to the folder ANSWERS of the output."""
-    from cuvee.evaluate import evaluate
+    from cuvee.evaluation import evaluate
 
     out = Path(order["output"]) / ANSWERS
     evaluate(order["model"], order["tasks"], out=out, device=order["device"], progress=_Told())

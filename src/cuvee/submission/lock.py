@@ -237,7 +237,7 @@ def code_digest() -> str:
 
 def task_digests(competition: Competition) -> dict[str, str]:
     """Return the digest of each public part, by task. The empty text stands for a file that is not there."""
-    from cuvee.evaluate import load_task
+    from cuvee.evaluation import load_task
 
     places = {task.name: competition.folder / task.public for task in competition.tasks}
     return {name: load_task(place).digest if place.is_file() else "" for name, place in places.items()}

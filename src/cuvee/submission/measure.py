@@ -7,11 +7,11 @@ from pathlib import Path
 from blake3 import blake3
 
 from cuvee.errors import CuveeError, EvaluationError, PlatformError, SubmissionError
-from cuvee.evaluate import Task, TaskReport, load_task
-from cuvee.evaluate.metrics import check_metrics, needs_more_than_answers
-from cuvee.evaluate.run import judged
-from cuvee.evaluate.samples import Answer
-from cuvee.evaluate.statistics import macro_score
+from cuvee.evaluation import Task, TaskReport, load_task
+from cuvee.evaluation.metrics import check_metrics, needs_more_than_answers
+from cuvee.evaluation.run import judged
+from cuvee.evaluation.samples import Answer
+from cuvee.evaluation.statistics import macro_score
 from cuvee.submission.answers import limited, read_answers
 from cuvee.submission.build import Rejection
 from cuvee.submission.competition import Competition, CompetitionTask

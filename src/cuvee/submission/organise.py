@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CuveeError, PlatformError, RecipeError
-from cuvee.evaluate import Task
+from cuvee.evaluation import Task
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, check_entry
 from cuvee.submission.competition import Competition

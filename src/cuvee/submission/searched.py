@@ -12,8 +12,8 @@ from pathlib import Path
 import yaml
 
 from cuvee.errors import CuveeError, SubmissionError
-from cuvee.evaluate import Sample, Task, load_task
-from cuvee.evaluate.metrics import check_metrics, default_metrics
+from cuvee.evaluation import Sample, Task, load_task
+from cuvee.evaluation.metrics import check_metrics, default_metrics
 from cuvee.recipe.recipe import OF_COMPETITION, competition_text
 from cuvee.search.space import WrittenSpace, read_space
 from cuvee.submission.asked import Asked, asked_by_space

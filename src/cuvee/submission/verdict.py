@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from cuvee.documents.checked import first_problem
 from cuvee.errors import SubmissionError
-from cuvee.evaluate import Score
+from cuvee.evaluation import Score
 from cuvee.submission.evidence import Evidence
 from cuvee.submission.likeness import Likeness
 

@@ -9,7 +9,7 @@ from cuvee.calibrate.calibrate import calibrate  # first, for it says which extr
 # isort: split
 from cuvee.calibrate.collect import Collecting
 from cuvee.errors import EvaluationError
-from cuvee.evaluate.model import Device
+from cuvee.evaluation.model import Device
 from cuvee.hub import Hub
 from cuvee.progress import Progress, Silent
 

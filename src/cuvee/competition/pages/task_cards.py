@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cuvee.errors import CuveeError
-from cuvee.evaluate.task import load_task
+from cuvee.evaluation.task import load_task
 from cuvee.submission.competition import Competition, CompetitionTask
 
 LONGEST_EXAMPLE = 400

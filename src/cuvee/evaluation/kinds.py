@@ -1,0 +1,52 @@
+"""Which kind of model a folder holds, and the answerer that goes with it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from blake3 import blake3
+
+from cuvee.evaluation.classifier import Classifier
+from cuvee.evaluation.embedder import MODULES, make_embedder, transformer_folder
+from cuvee.evaluation.masked import Masked
+from cuvee.evaluation.model import Device, Dtype, LanguageModel, files_digest, load_headed
+from cuvee.evaluation.reads import Judge, Judging
+
+Kind = Literal["writer", "classifier", "masked", "embedder"]
+_HEADS: dict[str, Kind] = {"ForSequenceClassification": "classifier", "ForMaskedLM": "masked"}
+
+
+def kind_of(folder: Path) -> Kind:
+    """Tell a model's kind by its files: `modules.json`, or the class that its config names; else it writes text."""
+    if (folder / MODULES).is_file():
+        return "embedder"
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        classes = [str(name) for name in config.get("architectures") or ()]
+    except (OSError, ValueError, AttributeError, TypeError):
+        return "writer"  # loading says what is wrong
+    for ending, kind in _HEADS.items():
+        if any(name.endswith(ending) for name in classes):
+            return kind
+    return "writer"
+
+
+def open_judge(folder: Path, kind: Kind, device: Device, dtype: Dtype) -> Judging:
+    """Load a model that judges texts. Raises EvaluationError for one that transformers cannot load as it is."""
+    if kind == "embedder":
+        model = load_headed(transformer_folder(folder), "embedder", device=device, dtype=dtype)
+        model = replace(model, name=str(folder), files_digest=_digest_of_parts(folder))
+        return Judging(make_embedder(folder, model))
+    makers: dict[Kind, Callable[[LanguageModel], Judge]] = {"classifier": Classifier, "masked": Masked}
+    return Judging(makers[kind](load_headed(folder, kind, device=device, dtype=dtype)))
+
+
+def _digest_of_parts(folder: Path) -> str:
+    """Return a digest of the small files of a folder and of its sub-folders, and of their weights' sizes."""
+    hasher = blake3()
+    for place in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
+        hasher.update(place.name.encode() if place != folder else b"")
+        hasher.update(files_digest(place).encode())
+    return hasher.hexdigest()

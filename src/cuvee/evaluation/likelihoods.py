@@ -1,0 +1,118 @@
+"""How likely a model finds the choices of questions, computed in the cheapest way that the model allows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from cuvee.evaluation import branches, copies, whole
+from cuvee.evaluation.batches import MAX_ITEMS, BatchSize, Unit, make_batches
+from cuvee.evaluation.budget import CPU_WORK, LOGITS_AT_ONCE, token_budget
+from cuvee.evaluation.library import vocabulary_size
+from cuvee.evaluation.model import LanguageModel
+from cuvee.evaluation.prompt import Prompt
+from cuvee.evaluation.question import Question
+from cuvee.evaluation.reading import WayTaken
+from cuvee.evaluation.shared import SharedStart
+from cuvee.evaluation.stems import in_rows, row_of
+
+MOST_TOKENS = 4096
+"""Of a row that branches: its mask has the square of that, 64 MB."""
+
+MOST_SHARED = 512
+"""Tokens of a row with several questions: what attention costs grows with the square of them."""
+
+BRANCHING_WORK = 160 * 10**9
+"""Parameters times tokens that fill a CPU: with 135 million, 1200 tokens at once took a tenth less time than 2000."""
+
+
+class Likelihoods:
+    """Log-likelihoods of choices by one model. What all items of the prompt begin with is read once."""
+
+    def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
+        self._model = model
+        self._start = SharedStart(model, prompt)
+
+    @property
+    def budget(self) -> int:
+        """What the items of a batch times the cost of the largest should not exceed."""
+        branching = self._model.abilities.branches(1)
+        return token_budget(self._model, BRANCHING_WORK if branching else CPU_WORK)
+
+    def cost(self, question: Question) -> int:
+        """Return for how many tokens keys and values are kept."""
+        if self._branches(question):
+            return question.tokens
+        copied = len(question.choices) if question.longest > 1 else 1
+        return copied * (len(question.prefix) + question.longest)
+
+    def units(self, questions: Mapping[int, Question], batch_size: BatchSize) -> list[Unit]:
+        """Return what is computed together, by place: questions that share a row, and those that have one alone."""
+        places = [place for place, question in questions.items() if self._branches(question)]
+        branching = [questions[place] for place in places]
+        units = []
+        for group in self._rows(branching, self._start.width, batch_size):
+            row = row_of(branching, group)
+            foretold = row.foretelling > len(row.questions)
+            units.append(Unit(tuple(places[each] for each in group), (foretold, row.tokens), row.tokens))
+        for place in questions.keys() - set(places):
+            question = questions[place]
+            units.append(Unit((place,), (len(question.prefix), question.longest), self.cost(question)))
+        return units
+
+    def of(self, questions: Sequence[Question]) -> list[list[float]]:
+        """Return the log-likelihood of each choice, of questions computed in one batch. Equal choices have the same."""
+        distinct = [dict.fromkeys(map(tuple, question.choices)) for question in questions]
+        asked = [
+            replace(question, choices=tuple(map(list, choices)))
+            for question, choices in zip(questions, distinct, strict=True)
+        ]
+        totals = self._computed(asked)
+        by_tokens = [dict(zip(choices, row, strict=True)) for choices, row in zip(distinct, totals, strict=True)]
+        return [
+            [by_tokens[place][tuple(each)] for each in question.choices] for place, question in enumerate(questions)
+        ]
+
+    def _computed(self, questions: Sequence[Question]) -> list[list[float]]:
+        way = self._way(questions)
+        if way == "one row":
+            totals = self._branched(questions)
+        elif way == "alone":
+            totals = whole.log_likelihoods(self._model.abilities.network, questions)
+        else:
+            totals = self._copied(questions)
+        self._model.abilities.reading.items[way] += len(questions)
+        return totals
+
+    def _way(self, questions: Sequence[Question]) -> WayTaken:
+        if all(map(self._branches, questions)):
+            return "one row"
+        width = max(len(question.prefix) + question.longest for question in questions)
+        return self._model.abilities.way(width).name
+
+    def _branches(self, question: Question) -> bool:
+        return question.tokens <= MOST_TOKENS and self._model.abilities.branches(question.tokens)
+
+    def _branched(self, questions: Sequence[Question]) -> list[list[float]]:
+        behind = max(question.tokens - len(question.prefix) for question in questions)
+        before = self._start.before([question.prefix for question in questions], follow=behind)
+        grouped = self._rows(questions, 0 if before is None else before.width)
+        rows = [row_of(questions, places) for places in grouped]
+        network = self._model.abilities.network
+        vocabulary = vocabulary_size(network)
+        units = [Unit((number,), (row.foretelling,), row.foretelling * vocabulary) for number, row in enumerate(rows)]
+        parts = make_batches(units, batch_size="auto", budget=LOGITS_AT_ONCE)
+        totals: list[list[float]] = [[]] * len(questions)
+        for part in parts:
+            found = branches.log_likelihoods(network, [rows[number] for number in part], before)
+            places = [place for number in part for place in grouped[number]]
+            for place, row_totals in zip(places, found, strict=True):
+                totals[place] = row_totals
+        return totals
+
+    def _rows(self, questions: Sequence[Question], start: int, batch_size: BatchSize = "auto") -> list[list[int]]:
+        """Put questions that all branch into rows, after `start` tokens that were read for all."""
+        most_items = MAX_ITEMS if batch_size == "auto" else batch_size
+        most_tokens = min(MOST_SHARED, self._model.abilities.widest_row)
+        return in_rows(questions, most_tokens, most_items, start)
+
+    def _copied(self, questions: Sequence[Question]) -> list[list[float]]:
+        return copies.log_likelihoods(questions, self._start, logits_at_once=LOGITS_AT_ONCE)

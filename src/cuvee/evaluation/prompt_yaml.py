@@ -1,0 +1,33 @@
+"""A prompt from what is written of it in a `task.yaml` or a recipe."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from cuvee.documents.checked import first_problem
+from cuvee.errors import EvaluationError
+from cuvee.evaluation.extract import Extraction
+from cuvee.evaluation.prompt import Prompt, Shot
+from cuvee.recipe.prompt import WrittenPrompt
+
+
+def as_prompt(written: WrittenPrompt, otherwise: Prompt) -> Prompt:
+    """Return the prompt that is written, and `otherwise` where nothing is."""
+    given = written.model_dump(include=written.model_fields_set - {"few_shot", "stop", "extract"})
+    if "few_shot" in written.model_fields_set:
+        given["few_shot"] = tuple(Shot(shot.input, shot.target, tuple(shot.choices)) for shot in written.few_shot)
+    if "stop" in written.model_fields_set:
+        given["stop"] = tuple(written.stop)
+    if "extract" in written.model_fields_set:
+        given["extract"] = tuple(Extraction(each.pattern, each.match, each.find) for each in written.extract)
+    return replace(otherwise, **given)
+
+
+def written_prompt(given: Mapping[str, Any], where: str) -> WrittenPrompt:
+    """Check what a file says of a prompt. Raises EvaluationError."""
+    try:
+        return WrittenPrompt.model_validate(given)
+    except ValidationError as error:
+        raise EvaluationError(f"prompt.{first_problem(error)}", where=where) from error
