@@ -1,4 +1,4 @@
-"""cuvee competition serve, work, token, final, export, backup, restore: the organiser's server."""
+"""cuvee competition serve, work, token, final, report, export, backup, restore: the organiser's server."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("work")(work)
     app.command("token")(token)
     app.command("final")(final)
+    app.command("report")(report)
     app.command("export")(export)
     app.command("backup")(backup)
     app.command("restore")(restore)
@@ -128,6 +129,27 @@ def final(
         state = finals.finals(connection)
     document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
     typer.echo(json.dumps(document))
+
+
+def report(
+    folder: Path = FOLDER,
+    out: Path = typer.Argument(..., metavar="OUT", help="Folder to write, new or empty."),
+    database: str | None = DATABASE,
+) -> None:
+    """Write a paper's tables and figures once the final ranking is published.
+
+    The final ranking with intervals and ranges of ranks, scores by task, methods and how they fared, the way from the
+    public board to the final: as Markdown, tables as LaTeX and CSV, figures as SVG, and the judged recipes.
+    """
+    _need_extra()
+    from cuvee.competition.local import open_service
+    from cuvee.competition.paper.results import read_results
+    from cuvee.competition.paper.write import write_report
+
+    service = open_service(folder, database)
+    with service.database.read() as connection:
+        results = read_results(connection, service.competition, service.now(connection))
+    typer.echo(f"{write_report(results, out)} files in {out}", err=True)
 
 
 def export(

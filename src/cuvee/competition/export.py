@@ -26,7 +26,7 @@ def board_csv(board: BoardView) -> str:
         + [place.cost.tokens, place.cost.parameters, place.entries, place.submitted_at.isoformat()]
         for place in board.places
     ]
-    return _csv([*head, *tasks, *tail], rows)
+    return as_csv([*head, *tasks, *tail], rows)
 
 
 def kaggle_csv(board: BoardView) -> str:
@@ -37,7 +37,7 @@ def kaggle_csv(board: BoardView) -> str:
     for rank, place in enumerate(theirs, start=1):
         sent = f"{place.submitted_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
         rows.append([rank, place.team.id, place.team.name, sent, f"{place.score.value:.5f}", place.entries])
-    return _csv(head, rows)
+    return as_csv(head, rows)
 
 
 def final_csv(final: FinalView) -> str:
@@ -51,7 +51,7 @@ def final_csv(final: FinalView) -> str:
         + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
         for place in final.places
     ]
-    return _csv([*head, "public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks], rows)
+    return as_csv([*head, "public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks], rows)
 
 
 def harmless(cell: object) -> object:
@@ -59,7 +59,8 @@ def harmless(cell: object) -> object:
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
 
 
-def _csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table as CSV that no spreadsheet runs."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
