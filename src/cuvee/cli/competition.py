@@ -1,5 +1,6 @@
 """cuvee competition: make and check a competition."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.submission.competition import Competition
+    from cuvee.submission.judging_time import JudgingTime
 
 NAME = "competition"
 
@@ -62,27 +63,27 @@ def check(
 ) -> None:
     """Check that a competition holds together: tasks, models, key and baselines; and say what its items can tell apart.
 
-    The smallest gap that is told apart in four of five pairs of entries comes from simulated competitions.
+    The smallest gap that is told apart in four of five pairs of entries comes from simulated competitions. How long
+    judging takes at most follows from the budget and the quotas. Notes say what is missing and need not be there.
     """
-    from cuvee.competition.power import power_of
+    from cuvee.competition.power import powers_of
     from cuvee.errors import several
     from cuvee.hub import Hub
     from cuvee.submission.competition import load_competition
+    from cuvee.submission.judging_time import judging_time
     from cuvee.submission.organise import check_competition
 
     opened = load_competition(competition)
     found = check_competition(opened, Hub(offline=offline))
-    powers = {}
-    for part, counts in found.counts.items():
-        weights = {task: opened.task(task).weight for task in counts}
-        if counts:
-            powers[part] = power_of(counts, weights, level=level / 100, teams=teams, spread=spread / 100)
+    weights = {task.name: task.weight for task in opened.tasks}
+    powers = powers_of(found.counts, weights, level=level / 100, teams=teams, spread=spread / 100)
+    time = judging_time(opened, teams)
     if as_json:
         import json
         from dataclasses import asdict
 
         plain = {key: getattr(found, key) for key in ("public_items", "private_items", "models", "sandbox", "notes")}
-        plain |= {"power": {part: asdict(power) for part, power in powers.items()}}
+        plain |= {"power": {part: asdict(power) for part, power in powers.items()}, "judging": asdict(time)}
         typer.echo(json.dumps({**plain, "problems": [str(problem) for problem in found.problems]}, indent=2))
         if found.problems:
             raise typer.Exit(2)
@@ -100,7 +101,8 @@ def check(
             f"{power.items} {part} items tell {100 * power.gap:.1f} points apart in 4 of 5 cases; of {teams} teams "
             f"within {spread:g} points about {power.share_first} would share the first place"
         )
-    typer.echo(_hours_of_judging(opened, teams))
+    for line in _hours_of_judging(time):
+        typer.echo(line)
 
 
 @app.command("get")
@@ -172,16 +174,19 @@ def check_verdict(
         )
 
 
-def _hours_of_judging(competition: "Competition", teams: int) -> str:
-    """Say how much a worker may have to judge, by the budget and the quotas."""
-    seconds = competition.budget.seconds
-    per_worker = max(1, int(86400 // seconds))
-    first = next((phase for phase in competition.phases if phase.scores == "public"), competition.phases[0])
-    told = f"judging an entry takes at most {seconds:g} s, so a worker judges at least {per_worker} a day"
-    if first.quota.per_day is None:
-        return f"{told}; teams may send any number"
-    most = teams * first.quota.per_day
-    return f"{told}; {teams} teams may send {most} a day, which {-(-most // per_worker)} workers keep up with"
+def _hours_of_judging(time: "JudgingTime") -> Iterator[str]:
+    """Say how much workers may have to judge."""
+    told = f"judging an entry takes at most {time.seconds:g} s, so a worker judges at least {time.a_worker_a_day} a day"
+    if time.entries_a_day is None:
+        yield f"{told}; teams may send any number"
+    else:
+        sent = f"{time.teams} teams may send {time.entries_a_day} a day"
+        yield f"{told}; {sent}, which {time.workers} workers keep up with"
+    if time.final_runs:
+        hours = (
+            f"{time.final_seconds / 3600:.0f} h" if time.final_seconds >= 7200 else f"{time.final_seconds / 60:.0f} min"
+        )
+        yield f"the final ranking is made of at most {time.final_runs} entries: {hours} of one worker"
 
 
 def _moment(text: str) -> datetime:

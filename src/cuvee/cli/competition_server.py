@@ -1,4 +1,4 @@
-"""cuvee competition serve, work, token, final, report, export, backup, restore: the organiser's server."""
+"""cuvee competition serve, work, token, final, proposal, report, export, backup, restore: the organiser's server."""
 
 import json
 from pathlib import Path
@@ -20,6 +20,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("work")(work)
     app.command("token")(token)
     app.command("final")(final)
+    app.command("proposal")(proposal)
     app.command("report")(report)
     app.command("export")(export)
     app.command("backup")(backup)
@@ -129,6 +130,31 @@ def final(
         state = finals.finals(connection)
     document = {"frozen": state.frozen, "ready": state.is_ready, "published": state.published, "runs": state.states}
     typer.echo(json.dumps(document))
+
+
+def proposal(
+    competition: Path = typer.Argument(..., metavar="COMPETITION", help="A competition's file or folder."),
+    out: Path | None = typer.Option(None, "--out", metavar="FILE", help="The file to write; by default it is printed."),
+    teams: int = typer.Option(40, min=2, max=1000, metavar="N", help="How many teams may come."),
+) -> None:
+    """Write a proposal for a conference from a competition's file: what its rules, tasks and the judge answer.
+
+    The sections are those that reviewers of the NeurIPS competition track are asked to judge. What only you know is
+    marked "To write".
+    """
+    _need_extra()
+    from cuvee.competition.paper.proposal import plan, proposal_of
+    from cuvee.errors import RecipeError
+    from cuvee.submission.competition import load_competition
+
+    if out is not None and out.exists():
+        raise RecipeError("there is something here already", where=str(out), hint="name a new file")
+    written = proposal_of(plan(load_competition(competition), teams))
+    if out is None:
+        typer.echo(written.text)
+    else:
+        out.write_text(written.text, encoding="utf-8")
+    typer.echo(f"{written.to_write} things are left to write", err=True)
 
 
 def report(

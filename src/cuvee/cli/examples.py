@@ -139,6 +139,14 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee competition final my-competition",
         "cuvee competition final my-competition freeze",
     ),
+    "competition proposal": (
+        "cuvee competition proposal my-competition --out proposal.md",
+        "cuvee competition proposal my-competition --teams 120",
+    ),
+    "competition report": (
+        "cuvee competition report my-competition paper",
+        "cuvee competition report my-competition paper --database postgresql://user@host/name",
+    ),
     "competition export": (
         "cuvee competition export my-competition site",
         "cuvee competition export my-competition all.json",

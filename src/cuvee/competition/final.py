@@ -30,7 +30,6 @@ from cuvee.competition.revision import changed
 from cuvee.competition.runs import HIDDEN, PUBLIC, again, move, new_run
 from cuvee.competition.shown import is_shown
 from cuvee.competition.states import FINAL, UNDER_WAY, State
-from cuvee.competition.submissions import selections
 from cuvee.competition.tables import public_results, runs, submissions, teams
 from cuvee.submission.competition import Competition
 
@@ -59,7 +58,7 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
         raise Refusal("wrong_state", "the final ranking is being made already")
     _check_nothing_is_open(connection)
     set_fact(connection, FROZEN, now.isoformat())
-    chosen = chosen_submissions(connection, selections(competition))
+    chosen = chosen_submissions(connection, competition.selections)
     earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
     for submission_id in chosen:
         if submission_id in earlier:
@@ -162,7 +161,7 @@ def rerun(
     if earlier is not None:
         again(connection, earlier, organiser, now)
         return
-    if submission_id not in chosen_submissions(connection, selections(competition)):
+    if submission_id not in chosen_submissions(connection, competition.selections):
         raise Refusal("wrong_state", f"submission {submission_id} is not chosen for the final ranking")
     new_run(connection, submission_id, HIDDEN, organiser, now)
     audit.record(connection, organiser, "run queued", f"submission {submission_id}", now, purpose=HIDDEN)
@@ -187,7 +186,7 @@ def _count(connection: Connection, states: Iterable[State]) -> int:
 def _check_all_were_judged(connection: Connection, competition: Competition) -> None:
     """Refuse where a team is shown now that was not when the submissions were chosen."""
     judged = sa.select(submissions.c.team_id).join(runs, runs.c.submission_id == submissions.c.id)
-    chosen = chosen_submissions(connection, selections(competition))
+    chosen = chosen_submissions(connection, competition.selections)
     missing = connection.execute(
         sa.select(teams.c.name, submissions.c.id)
         .join(submissions, submissions.c.team_id == teams.c.id)

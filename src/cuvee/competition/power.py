@@ -70,6 +70,31 @@ def power_of(
     return Power(sum(items.values()), high, teams, spread, int(np.median(first)))
 
 
+def powers_of(
+    counts: Mapping[str, Mapping[str, int]],
+    weights: Mapping[str, float],
+    *,
+    level: float = 0.6,
+    teams: int = 40,
+    spread: float = 0.1,
+) -> dict[str, Power]:
+    """Simulate competitions on each part that has items: `counts` are those of its tasks, by part.
+
+    Parts with as many items are simulated once.
+    """
+    powers: dict[str, Power] = {}
+    known: dict[tuple[tuple[str, int], ...], Power] = {}
+    for part, items in counts.items():
+        if not items:
+            continue
+        key = tuple(sorted(items.items()))
+        if key not in known:
+            its_weights = {task: weights[task] for task in items}
+            known[key] = power_of(items, its_weights, level=level, teams=teams, spread=spread)
+        powers[part] = known[key]
+    return powers
+
+
 class _Drawn:
     """What is drawn once and used for every gap, so that a wider gap never tells fewer pairs apart by luck."""
 

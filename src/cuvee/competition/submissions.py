@@ -137,15 +137,10 @@ def select(
         .select_from(submissions)
         .where(submissions.c.team_id == row.team_id, submissions.c.selected, submissions.c.id != submission_id)
     ).scalar_one()
-    if chosen and there >= selections(competition):
+    if chosen and there >= competition.selections:
         raise Refusal("quota_used", f"{there} submissions are chosen, which is as many as may be")
     connection.execute(submissions.update().where(submissions.c.id == submission_id).values(selected=chosen))
     audit.record(connection, actor, "selected" if chosen else "deselected", f"submission {submission_id}", now)
-
-
-def selections(competition: Competition) -> int:
-    """Return how many submissions of a team go into the final ranking."""
-    return next((phase.selections for phase in competition.phases if phase.selections), 1)
 
 
 def rerun(connection: Connection, organiser: Actor, submission_id: int, now: datetime) -> None:

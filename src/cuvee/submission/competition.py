@@ -245,6 +245,11 @@ class Competition:
         """SHA-256 of the file's text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
+    @property
+    def selections(self) -> int:
+        """How many submissions of a team go into the final ranking."""
+        return next((phase.selections for phase in self.phases if phase.selections), 1)
+
     def phase(self, now: datetime) -> Phase | None:
         """Return the phase that is open, if any; the earlier of two."""
         return next((phase for phase in self.phases if phase.is_open(now)), None)

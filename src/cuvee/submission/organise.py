@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CuveeError, PlatformError, RecipeError
@@ -118,6 +119,12 @@ def _shared_items(parts: Parts) -> Iterator[CuveeError]:
             yield RecipeError(f"{shared} items of the private part are in the public one", where=f"task '{name}'")
 
 
+def without_licence(competition: Competition) -> list[str]:
+    """Name the models and texts that a competition hands out and says no licence of."""
+    models = [model.name for model in competition.models if model.licence is None]
+    return models + [text.name for text in competition.calibration if text.licence is None]
+
+
 def _notes(competition: Competition) -> Iterator[str]:
     yield from find_walls().notes(competition.rules.tiers)
     if competition.public_key is None:
@@ -127,5 +134,13 @@ def _notes(competition: Competition) -> Iterator[str]:
         yield f"no private part: {', '.join(without)}"
     if missing := [name for name in ("contact", "citation", "prizes") if not getattr(competition.about, name)]:
         yield f"the first page has no {', no '.join(missing)}: see 'about'"
+    if not competition.ranking.baselines:
+        yield "no baselines: nobody sees what a plain merge reaches"
+    if not any(phase.scores == "private" for phase in competition.phases):
+        yield "no phase shows private scores: nobody sees when the final ranking comes"
+    if unlicensed := without_licence(competition):
+        yield f"no licence: {', '.join(unlicensed)}"
+    if all(phase.closes <= datetime.now(UTC) for phase in competition.phases):
+        yield f"all phases are over: the last one closed at {competition.phases[-1].closes:%Y-%m-%d %H:%M} UTC"
     if competition.budget.calibration_seconds is None:
         yield "no calibration: seconds count as they are, on a slow machine as on a fast one"

@@ -70,7 +70,7 @@ def _how_often(of: Competition) -> Iterator[str]:
 
 def _how_ranked(of: Competition) -> Iterator[str]:
     private = [task.name for task in of.tasks if task.private]
-    chosen = next((phase.selections for phase in of.phases if phase.selections), 1)
+    chosen = of.selections
     if private:
         noun = "entry" if chosen == 1 else "entries"
         yield "The final ranking is by private items that nobody has seen."

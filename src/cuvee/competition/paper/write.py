@@ -62,7 +62,7 @@ def _report(results: Results, tables: tuple[Table, ...], figures: dict[str, str]
         parts += [in_markdown(" ".join(sentences)), ""]
     opens, closes = of.phases[0].opens, of.phases[-1].closes
     parts += [
-        f"- {counted.teams} teams joined and sent {counted.entries} entries, of which {counted.judged} have a public score.",
+        f"- {counted.teams} teams joined and sent {counted.entries} entries; {counted.judged} have a public score.",
         f"- It ran from {opens:%Y-%m-%d} to {closes:%Y-%m-%d}; the ranking was published on "
         f"{results.published_at:%Y-%m-%d}.",
         f"- Rules: version {of.version} of `{in_markdown(of.name)}`, SHA-256 `{of.digest}`.",
