@@ -83,7 +83,14 @@ def make_probe(network: Network, answers: Answers, *, long: int = LONG, alike: b
     long_row = tokens(long, 0)
     short_row = [*long_row[:START], *tokens(2, 9)] if alike else tokens(SHORT, 2)
     probe = Probe(long_row, short_row, tokens(CHOICE, 4), tokens(CHOICE, 17), answers=answers)
+    if least_steps(network.module.dtype) >= MOST_ROUNDING_STEPS:
+        return probe
     return replace(probe, steps=min(MOST_ROUNDING_STEPS, max(ROUNDING_STEPS, 2 * own_rounding(network, probe))))
+
+
+def least_steps(dtype: torch.dtype) -> float:
+    """Return how many rounding steps of a type LEAST_SHARE is: 84 of float32, where own rounding needs no measuring."""
+    return LEAST_SHARE / torch.finfo(dtype).eps
 
 
 def own_rounding(network: Network, probe: Probe) -> float:
@@ -263,7 +270,7 @@ def plain_after(network: Network, prefix: Sequence[int], choice: Sequence[int]) 
 
 def agree(found: torch.Tensor, plain: torch.Tensor, steps: float) -> bool:
     """Whether logits are the same but for so many rounding steps of their type."""
-    most = max(steps, LEAST_SHARE / torch.finfo(plain.dtype).eps)
+    most = max(steps, least_steps(plain.dtype))
     return bool((rounding_steps(found, plain) <= most).all())
 
 
