@@ -14,7 +14,7 @@ from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import TIE_BREAKS, count, whole
 from cuvee.competition.paper.tables import in_markdown
 from cuvee.competition.power import Power, powers_of
-from cuvee.evaluate import Task
+from cuvee.evaluation import Task
 from cuvee.submission.competition import Competition
 from cuvee.submission.judging_time import JudgingTime, judging_time
 from cuvee.submission.measure import Parts, load_parts
