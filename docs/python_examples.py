@@ -33,6 +33,11 @@ EXAMPLES = {
         """
         recipes = [cuvee.recipe_from_text(TEMPLATE.format(strength=s), folder="cuvee-demo") for s in (0.3, 0.6)]
     ''',
+    "recipe_from_data": """
+        data = {"merge_method": "linear", "models": [{"model": "models/sort"}, {"model": "models/reverse"}]}
+        weighted = cuvee.recipe_from_data(data | {"parameters": {"weight": 0.5}}, folder="cuvee-demo")
+        print(weighted.text)
+    """,
     "make_plan": """
         plan = cuvee.make_plan(recipe)
         print(plan.digest, len(plan.steps), plan.forecast.least_memory_bytes)

@@ -12,7 +12,7 @@ from python_examples import EXAMPLES, RECIPE
 import cuvee
 
 SECTIONS = {
-    "Recipes": ("load_recipe", "load_stages", "load_sweep", "recipe_from_text", "Recipe"),
+    "Recipes": ("load_recipe", "load_stages", "load_sweep", "recipe_from_text", "recipe_from_data", "Recipe"),
     "Plan and merge": (
         "make_plan",
         "merge",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from cuvee.version import __version__
 
 if TYPE_CHECKING:
-    from cuvee.api import load_recipe, load_stages, load_sweep, recipe_from_text
+    from cuvee.api import load_recipe, load_stages, load_sweep, recipe_from_data, recipe_from_text
     from cuvee.comparison import Comparison, compare
     from cuvee.comparison.adapters import compare_adapters
     from cuvee.engine import (
@@ -57,6 +57,7 @@ _ROOMS = {
     "merge_together": "cuvee.engine",
     "rebuild": "cuvee.engine",
     "resize_vocabulary": "cuvee.engine.resize",
+    "recipe_from_data": "cuvee.api",
     "recipe_from_text": "cuvee.api",
     "run_plan": "cuvee.engine",
 }
@@ -89,6 +90,7 @@ __all__ = [
     "merge_tensors",
     "merge_together",
     "rebuild",
+    "recipe_from_data",
     "recipe_from_text",
     "resize_vocabulary",
     "run_plan",

@@ -1,11 +1,14 @@
 """What `import cuvee` offers, each a few lines over the rooms."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from cuvee.addition import language
 from cuvee.arguments import as_path, refused
 from cuvee.plan.recipes import recipe_path
 from cuvee.recipe.load import parse_recipe, read_recipe
+from cuvee.recipe.load import recipe_from_data as checked_recipe
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.slips import refuse_slips
 from cuvee.recipe.stages import parse_stages, read_stages
@@ -51,6 +54,16 @@ def recipe_from_text(text: str, *, folder: Path | str | None = None, strict: boo
     """
     recipe = parse_recipe(_text(text), language(), folder=_folder(folder))
     return _checked((recipe,), strict)[0]
+
+
+def recipe_from_data(data: Mapping[str, Any], *, folder: Path | str | None = None, strict: bool = False) -> Recipe:
+    """Check a recipe that is a dict of plain values; `folder` is where relative paths are looked up besides this one.
+
+    With `strict` slips that mergekit lets pass are problems, too. Raises RecipeError that holds every problem.
+    """
+    if not isinstance(data, Mapping):
+        raise refused(data, "data", "a mapping", "`recipe_from_text` reads the text of a recipe")
+    return _checked((checked_recipe(data, language(), folder=_folder(folder)),), strict)[0]
 
 
 def _checked(recipes: tuple[Recipe, ...], strict: bool) -> tuple[Recipe, ...]:

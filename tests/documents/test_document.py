@@ -1,11 +1,13 @@
 """YAML with places: what PyYAML reads as it should, what it would read wrongly or drop."""
 
+from pathlib import PurePosixPath
+
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cuvee.documents.document import read_document
+from cuvee.documents.document import in_yaml, read_document
 from cuvee.errors import RecipeError
 
 scalars = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(allow_nan=False) | st.text()
@@ -22,6 +24,22 @@ def read(text: str):
 @given(trees)
 def test_what_pyyaml_writes_is_read_back(tree):
     assert read(yaml.safe_dump(tree)) == tree
+
+
+@settings(max_examples=50)
+@given(trees)
+def test_data_is_written_as_yaml_that_reads_the_same(tree):
+    assert read(in_yaml(tree)) == tree
+
+
+@pytest.mark.parametrize("text", ["1e-4", "2024-01-01", "yes", "<<", ".inf", "0x1f", "é: [", ""])
+def test_a_text_that_looks_like_something_else_is_written_in_quotes(text):
+    assert read(in_yaml({text: text})) == {text: text}
+
+
+def test_other_objects_are_no_data():
+    with pytest.raises(RecipeError, match=r"expected plain numbers, texts, lists and mappings, found .*Path"):
+        in_yaml({"model": PurePosixPath("a")})
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
+import yaml
 
 import cuvee
 from cuvee.errors import RecipeError
@@ -50,6 +51,21 @@ name: blend
     source = recipe.slices[0].sources[1]
     assert source.identity == "mathematics"
     assert source.settings == {"weight": (Choice((0.0, 1.0)),), "density": (Choice((0.5,), "mlp"),)}
+
+
+def test_a_recipe_of_data_is_the_recipe_of_the_same_text():
+    text = HEAD + "parameters: {density: [0, 1], normalize: true}\ndtype: bfloat16\n"
+    made = cuvee.recipe_from_data(yaml.safe_load(text), folder="there")
+    written = cuvee.recipe_from_text(text, folder="there")
+    assert made.digest == written.digest
+    assert cuvee.recipe_from_text(made.text, folder="there").digest == written.digest
+
+
+def test_a_mistake_in_data_is_told_without_a_line():
+    data = yaml.safe_load(HEAD) | {"dtpe": "bfloat16", "seed": "one"}
+    with pytest.raises(RecipeError) as caught:
+        cuvee.recipe_from_data(data)
+    assert [problem.where for problem in caught.value.problems] == ["recipe", "recipe"]
 
 
 def test_slices_are_read():

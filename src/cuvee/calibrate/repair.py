@@ -14,10 +14,8 @@ from cuvee.calibrate.network import TRIAL_TOKENS, BlockNetwork  # first, for it 
 
 # isort: split
 import torch
-import yaml
 
 from cuvee.adapters.low_rank import Wanted
-from cuvee.addition import language
 from cuvee.amounts import bytes_text
 from cuvee.arguments import checks_options
 from cuvee.calibrate.depth_loop import ANCHOR, Candidate, DepthLoop, Expert
@@ -41,9 +39,9 @@ from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
 from cuvee.plan.draft import unaligned
 from cuvee.plan.plan import Making
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.recipe import ONLY_IN_COMPETITION, Recipe, competition_text
 from cuvee.versions import installed_version
 
@@ -431,8 +429,7 @@ def _solved(network: BlockNetwork, journal: BlockJournal, chosen: Candidate) -> 
 
 def _plan(models: _Models, repaired: Repaired, making: Making, warnings: Sequence[str], recipe: Recipe | None) -> Plan:
     name = models.merged.name if recipe is None else MERGED
-    written = {"merge_method": "passthrough", "models": [{"model": name}]}
-    copied = parse_recipe(yaml.safe_dump(written), language(), source="align")
+    copied = copy_recipe(name, source="align")
     copied = replace(copied, text=recipe.text if recipe is not None else "")
     plan = make_plan(copied, models={copied.models()[0]: repaired})
     return replace(plan, warnings=(*warnings, *plan.warnings), making=making)

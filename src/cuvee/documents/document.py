@@ -26,6 +26,7 @@ MAX_DIGITS = 100
 _TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "float", "bool", "null", "map", "seq", "merge"))
 _MERGE = "tag:yaml.org,2002:merge"
 _TEXT = "tag:yaml.org,2002:str"
+_BREAKS = re.compile("[\x85\u2028\u2029]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 """Halves of characters, which an escape can make and no encoding can write."""
 _INDENT = re.compile(r"[ -]*([^\S ]|\u200b)")
@@ -58,16 +59,32 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag in _TAGS]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
-)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around texts that `_Loader` would take for numbers, and escapes the line breaks of Unicode.
+
+    PyYAML writes U+0085 as it is where `allow_unicode` is set, and reads it as a space.
+    """
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = '"' if _BREAKS.search(data) else None
+        return self.represent_scalar(_TEXT, data, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+_EXPONENTS = re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTS, list("-+.0123456789"))
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTS, list("-+.0123456789"))
 
 
 @dataclass(frozen=True)
 class Document:
-    """Data read from YAML.
+    """Data read from YAML, or data that no text holds, which has no lines.
 
-    - `place(path)`: the `file:line` of the thing at a path of keys and positions.
+    - `place(path)`: the `file:line` of the thing at a path of keys and positions; the source alone without lines.
     - `error`: the type of error that a problem of this document is.
     """
 
@@ -78,6 +95,8 @@ class Document:
     error: type[CuveeError] = RecipeError
 
     def place(self, path: Path) -> str:
+        if not self.lines:
+            return self.source
         while path and path not in self.lines:
             path = path[:-1]
         return f"{self.source}:{self.lines.get(path, 1)}"
@@ -125,6 +144,15 @@ def read_documents(text: str, source: str, error_type: type[CuveeError] = Recipe
         message = f"too large: expected at most {MAX_NODES} values, aliases expanded, in at most {MAX_DEPTH} levels"
         raise error_type(message, where=source) from error
     raise error_type("expected one YAML document, found nothing", where=source)
+
+
+def in_yaml(data: Any) -> str:
+    """Write plain data as YAML that `read_document` reads as the same data. Raises RecipeError for other objects."""
+    try:
+        return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    except yaml.representer.RepresenterError as error:
+        message = f"expected plain numbers, texts, lists and mappings, found {shown(error.args[-1])}"
+        raise RecipeError(message) from error
 
 
 def _own_text(text: str, node: yaml.Node, documents: int) -> str:

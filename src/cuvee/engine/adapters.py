@@ -1,11 +1,9 @@
 """Adapters by their names: found in folders or on a hub, combined, applied, extracted."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Unpack
 
-from cuvee.addition import language
 from cuvee.arguments import as_path, as_reference, as_references, checks_options, refused
 from cuvee.engine.combine import AdapterResult, How, combine, needs_base
 from cuvee.engine.extract import Extraction, extract
@@ -13,9 +11,9 @@ from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, merge
 from cuvee.hub import Hub
 from cuvee.plan.adapters import adapter_of
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import model_to_read, named_base
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.load import parse_recipe
 
 
 @checks_options
@@ -52,9 +50,7 @@ def apply_adapter(
 ) -> MergeResult:
     """Write a base with an adapter added. `Options` describes the options."""
     base, adapter = as_reference(base, "base"), as_reference(adapter, "adapter")
-    document = {"merge_method": "passthrough", "models": [{"model": f"{base}+{adapter}"}]}
-    recipe = parse_recipe(json.dumps(document, indent=1, ensure_ascii=False), language(), source="apply")
-    return merge(recipe, out, hub=hub, **options)
+    return merge(copy_recipe(f"{base}+{adapter}", source="apply"), out, hub=hub, **options)
 
 
 @checks_options

@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack
 
-import yaml
-
 from cuvee.adapters import Adapted
 from cuvee.adapters.config import CONFIG, read_json
 from cuvee.adapters.inside import parts_of, settings_of
@@ -19,9 +17,9 @@ from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import open_files, readable
 from cuvee.hub import Hub
 from cuvee.plan import Making, Parent, make_plan
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import folder_of
 from cuvee.progress import Silent
-from cuvee.recipe.load import parse_recipe
 
 
 @checks_options
@@ -42,15 +40,12 @@ def bake_adapter(
 
     Raises CheckpointError where nothing tells the scale, and where no adapter is inside.
     """
-    from cuvee.addition import language
-
     hub, name, place = hub or Hub(), as_reference(model, "model"), as_path(out, "out")
     folder = folder_of(name, hub, options.get("progress") or Silent())
     source = open_files(folder)
     base, adapter = parts_of(source, name, _settings(folder, source, name, alpha, rslora=rslora))
     whole = Adapted(readable(base, name), adapter)
-    text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": name}]}, allow_unicode=True)
-    recipe = parse_recipe(text, language(), source="bake")
+    recipe = copy_recipe(name, source="bake")
     plan = make_plan(recipe, models={recipe.models()[0]: whole}, hub=hub)
     made = replace(plan, recipe=replace(plan.recipe, text=""), making=_making(name, source, alpha, rslora=rslora))
     return run_with(replace(Options(**options), resume=False), made, place)

@@ -4,7 +4,6 @@ In the chosen space each adapter is a model, so that every method and setting wo
 of a module is compressed as soon as it is merged, and put into the file.
 """
 
-import json
 import sys
 import threading
 import time
@@ -37,7 +36,7 @@ from cuvee.method import Method, registry
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.load import parse_recipe
+from cuvee.recipe.load import recipe_from_data
 from cuvee.recipe.reference import ModelRef
 
 MEANS = ("linear", "geometric_median")
@@ -186,7 +185,7 @@ class _Run:
         if not merging.modules and not self.group.wholes:
             return
         document = self._document(find_method(self.how.method), weights)
-        recipe = parse_recipe(json.dumps(document), language(), source="the combination")
+        recipe = recipe_from_data(document, language(), source="the combination")
         sources: dict[ModelRef, TensorSource] = {_model(i): InSpace(merging, i) for i in range(len(weights))}
         sources[_BASE] = InSpace(merging, None)
         plan = make_plan(recipe, models={model: sources[model] for model in recipe.models()})

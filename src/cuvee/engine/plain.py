@@ -5,15 +5,12 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import yaml
-
-from cuvee.addition import language
 from cuvee.engine.run import merge
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import folder_of
 from cuvee.progress import Progress
-from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.reference import parse_reference
 
 
@@ -31,6 +28,5 @@ def loadable_folder(model: str, hub: Hub, progress: Progress) -> Path:
         return place
     folder = Path(tempfile.mkdtemp(prefix="cuvee-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": model}]}, allow_unicode=True)
     name = Path(reference.adapter or reference.path).name
-    return merge(parse_recipe(text, language(), source=model), folder / name, hub=hub).folder
+    return merge(copy_recipe(model, source=model), folder / name, hub=hub).folder

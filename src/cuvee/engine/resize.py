@@ -1,21 +1,19 @@
 """Writes a model with more or fewer rows for tokens: padding to a multiple, padding dropped, tokens added."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack
 
-from cuvee.addition import language
 from cuvee.arguments import as_reference, checks_options
 from cuvee.engine.options import RunOptions
 from cuvee.engine.run import MergeResult, merge
 from cuvee.errors import CheckpointError, RecipeError, closest
 from cuvee.foreign import open_files
 from cuvee.hub import Hub
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import folder_of
 from cuvee.progress import Silent
-from cuvee.recipe.load import parse_recipe
 from cuvee.structure.vocabulary import vocabulary_rows
 from cuvee.tokenizers.read import Tokenizer, read_tokenizer
 
@@ -57,16 +55,12 @@ def resize_vocabulary(
         raise CheckpointError("has no embedding of tokens", where=name)
     tokenizer = read_tokenizer(place if place.is_dir() else place.parent)
     _check(how, tokenizer, rows, name)
-    document = {
-        "merge_method": "passthrough",
-        "models": [{"model": name}],
-        "tokenizer": {
-            "source": "base",
-            "tokens": {token: _rule(start, name, how.special) for token, start in how.add.items()},
-            "pad_to_multiple_of": _rows(how, tokenizer.size + len(how.add), rows),
-        },
+    resized = {
+        "source": "base",
+        "tokens": {token: _rule(start, name, how.special) for token, start in how.add.items()},
+        "pad_to_multiple_of": _rows(how, tokenizer.size + len(how.add), rows),
     }
-    recipe = parse_recipe(json.dumps(document, indent=1, ensure_ascii=False), language(), source="resize")
+    recipe = copy_recipe(name, source="resize", keys={"tokenizer": resized})
     return merge(recipe, out, hub=hub, **options)
 
 

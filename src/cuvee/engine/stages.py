@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -44,23 +43,34 @@ def merge_stages(
 
     `recipes` may be the path of a file that holds them.
 
-    All stages are planned before the first one runs. The outputs of earlier stages go to `folder`, under names with a
-    digest of recipe, inputs and layout, and a later merge uses them again. Without `folder` they go beside the output,
-    and the merge removes them at its end. `make_plan` describes `places` and `statistics`, `Options` the other options.
+    All stages are planned before the first one runs. A stage that uses an earlier output is planned again when that
+    is written, because headers and tokenizer files are only known then. The outputs of earlier stages go to `folder`,
+    under names with a digest of recipe, inputs and layout, and a later merge uses them again. Without `folder` they go
+    beside the output, and the merge removes them at its end. `make_plan` describes `places` and `statistics`,
+    `Options` the other options.
     """
     recipes = as_stages(recipes)
-    planned = partial(make_plan, places=places, statistics=statistics, hub=hub, custom_code=custom_code)
     named = as_path(out, "out")
     out = named.absolute()
     chosen = Options(**options)
     if len(recipes) > 1:
         refuse_existing(out, overwrite=chosen.overwrite)
-        plan_stages(recipes, places=places, statistics=statistics, hub=hub, custom_code=custom_code)
+    forecast = plan_stages(recipes, places=places, statistics=statistics, hub=hub, custom_code=custom_code)
     kept = folder if folder is not None else out.parent / f".{out.name}.stages"
     made: dict[ModelRef, TensorSource] = {}
     history: list[Mapping[str, Any]] = []
+
+    def settled(plan: Plan) -> Plan:
+        """Return the plan over the outputs that earlier stages have written."""
+        if not plan.recipe.stages:
+            return plan
+        stages = used(plan.recipe, made)
+        return make_plan(
+            plan.recipe, stages=stages, places=places, statistics=statistics, hub=hub, custom_code=custom_code
+        )
+
     for number, recipe in enumerate(recipes[:-1], 1):
-        plan = planned(recipe, stages=used(recipe, made))
+        plan = settled(forecast[number - 1])
         place = kept / f"{recipe.name}-{_key(plan, chosen)}"
         if not (place / "cuvee.json").is_file():
             kept.mkdir(parents=True, exist_ok=True)
@@ -69,7 +79,7 @@ def merge_stages(
         made[ModelRef(str(recipe.name))] = open_checkpoint(place)
         history.append({"name": recipe.name, **_record(place)})
     last = recipes[-1]
-    plan = planned(last, stages=used(last, made))
+    plan = settled(forecast[-1])
     own = replace(chosen, progress=_of_stage(len(recipes), len(recipes), chosen.heard))
     result = run_with(own, plan, named, history=_told(history, last))
     if folder is None:

@@ -1,6 +1,5 @@
 """Whole models in memory: the planner and the engine of a merge on disk, without the disk."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from cuvee.engine.workers import Workers
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.method import Method
 from cuvee.plan import make_plan
-from cuvee.recipe.load import parse_recipe
+from cuvee.recipe.load import recipe_from_data
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 
@@ -115,7 +114,7 @@ def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given
         ],
         "parameters": shared,
     }
-    return parse_recipe(json.dumps(document | dict(keys)), language(), source="merge_state_dicts")
+    return recipe_from_data(document | dict(keys), language(), source="merge_state_dicts")
 
 
 def _checkpoint(state: StateDict, whose: str) -> MemoryCheckpoint:

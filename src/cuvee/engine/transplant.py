@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal, Unpack
 
 import numpy as np
-import yaml
 
 from cuvee.arguments import checks_options
 from cuvee.checkpoint import Checkpoint, StoredFile, TensorSource, TensorSpec, open_checkpoint
@@ -19,9 +18,9 @@ from cuvee.errors import CheckpointError
 from cuvee.hub import Hub, open_cached
 from cuvee.plan import Making, Parent, make_plan
 from cuvee.plan.plan import conflicts
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import FoundModel
 from cuvee.plan.vocabulary import SPECIAL_IDS, TOKENIZER_FILES, Vocabulary
-from cuvee.recipe.load import parse_recipe
 from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 from cuvee.tokenizers.check import built
 from cuvee.tokenizers.read import JSON, read_tokenizer
@@ -46,14 +45,11 @@ def transplant(
     Rows of tokens that both have are copied. The others are approximated: "omp" combines at most `k` shared tokens,
     "subword" takes the mean of the pieces into which the model's own tokenizer cuts a token.
     """
-    from cuvee.addition import language
-
     if not (donor.place / JSON).is_file():
         raise CheckpointError(f"has no {JSON} to take over", where=donor.name)
     with _opened(model) as own, _opened(donor) as other:
         replaced = _Replaced(own, other, _new_rows(own, other, model.place, donor.place, method, k))
-        text = yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": model.name}]}, allow_unicode=True)
-        recipe = parse_recipe(text, language(), source="transplant")
+        recipe = copy_recipe(model.name, source="transplant")
         plan = make_plan(recipe, models={recipe.models()[0]: replaced}, hub=hub)
         how = f"omp with k {k}" if method == "omp" else "the mean of subwords"
         changes = {key: value for key, value in other.config.items() if key in SPECIAL_IDS}

@@ -1,11 +1,12 @@
 """Recipes as Python hands them over: read already, or as the path of a file."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cuvee.addition import language
 from cuvee.arguments import at_home, refused
-from cuvee.recipe.load import read_recipe
+from cuvee.recipe.load import read_recipe, recipe_from_data
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.stages import read_stages
 
@@ -32,6 +33,12 @@ def as_stages(recipes: Sequence[Recipe] | Recipe | Path | str) -> tuple[Recipe, 
     if not recipes:
         raise refused(recipes, "recipes", "at least one Recipe")
     return tuple(recipes)
+
+
+def copy_recipe(model: str, *, source: str, keys: Mapping[str, Any] | None = None) -> Recipe:
+    """Return the recipe that copies a model, with further keys. `source` names the command that needs it."""
+    copied = {"merge_method": "passthrough", "models": [{"model": model}]}
+    return recipe_from_data({**copied, **(keys or {})}, language(), source=source)
 
 
 def recipe_path(value: object, expected: str) -> Path:

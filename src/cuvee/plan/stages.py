@@ -47,7 +47,10 @@ def plan_stages(
     hub: Hub | None = None,
     custom_code: bool = False,
 ) -> tuple[Plan, ...]:
-    """Plan every stage. Raises CuveeError for the first stage in which something is wrong, with all that is."""
+    """Plan every stage, of which later stages use the planned outputs of earlier stages.
+
+    Raises CuveeError with all problems of the first stage that has any.
+    """
     made: dict[ModelRef, TensorSource] = {}
     plans: list[Plan] = []
     for recipe in recipes:

@@ -3,11 +3,11 @@
 The methods that exist are an argument: this room knows mergekit's language, not the mathematics.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cuvee.documents.document import Document, read_documents, read_text
+from cuvee.documents.document import Document, in_yaml, read_documents, read_text
 from cuvee.documents.document import Path as Place
 from cuvee.documents.shown import shown
 from cuvee.errors import RecipeError, closest
@@ -39,6 +39,26 @@ def parse_recipe(text: str, language: Language, *, source: str = "recipe", folde
         hint = "read it with `load_stages`; `cuvee merge` and `cuvee plan` do"
         raise RecipeError(f"expected one recipe, found {len(documents)} stages", where=source, hint=hint)
     return recipe_of(documents[0], language, folder)
+
+
+def recipe_from_data(
+    data: Mapping[str, Any], language: Language, *, source: str = "recipe", folder: Path | None = None
+) -> Recipe:
+    """Check a recipe that is data already, as a program makes it. The recipe's text is the same data in YAML.
+
+    Raises RecipeError that holds every problem.
+    """
+    plain = _plain(data)
+    return recipe_of(Document(plain, source, {}, in_yaml(plain)), language, folder)
+
+
+def _plain(data: Any) -> Any:
+    """Copy data as YAML would give it: mappings as dicts, sequences as lists."""
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_plain(entry) for entry in data]
+    return data
 
 
 def recipe_of(document: Document, language: Language, folder: Path | None) -> Recipe:

@@ -58,7 +58,7 @@ def _line(problem: CuveeError | Slip) -> int:
     """Return the line of a place `file:line`, 0 for a place without a line."""
     where = problem.where or ""
     line = where.rpartition(":")[2]
-    return int(line or 0)
+    return int(line) if line.isdecimal() else 0
 
 
 def schema_problems(document: Document, known: dict[str, Any]) -> list[CuveeError]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from cuvee.documents.document import Document, read_documents, read_text
+from cuvee.documents.document import Document, in_yaml, read_documents, read_text
 from cuvee.documents.document import Path as Place
 from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
@@ -125,7 +125,7 @@ def _with(document: Document, values: Values) -> Document:
         line = document.lines.get(("sweep", written), document.lines[("sweep",)])
         _put(data, place, deepcopy(value), written, f"{document.source}:{line}")
         lines[place] = line
-    return Document(data, document.source, lines, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+    return Document(data, document.source, lines, in_yaml(data))
 
 
 def _steps(written: str) -> Iterator[str | int]:

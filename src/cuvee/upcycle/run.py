@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-import yaml
 
-from cuvee.addition import language
 from cuvee.arguments import checks_options
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY
@@ -26,8 +24,8 @@ from cuvee.kernels import load
 from cuvee.plan import Making, Parent, Plan, make_plan
 from cuvee.plan.configs import advice, unlike
 from cuvee.plan.plan import conflicts
+from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import FoundModel, open_model
-from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.slips import warnings_of
 from cuvee.structure import layer_of
 from cuvee.upcycle.gates import gates
@@ -169,10 +167,8 @@ def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _D
     layout = dense.layout
     pieces = _pieces(recipe, layout, sources, dense.feeds, rows)
     mixed = _Mixed(dense.base, sources, pieces, _config(recipe, layout, dense.base, dense.feeds, dense.layers))
-    written = {"merge_method": "passthrough", "models": [{"model": recipe.base_model}]}
-    if recipe.dtype is not None:
-        written["dtype"] = recipe.dtype
-    passthrough = parse_recipe(yaml.safe_dump(written), language(), source="upcycle")
+    keys = {} if recipe.dtype is None else {"dtype": recipe.dtype}
+    passthrough = copy_recipe(recipe.base_model, source="upcycle", keys=keys)
     passthrough = replace(passthrough, text=text, seed=recipe.seed)
     plan = make_plan(passthrough, models={passthrough.models()[0]: mixed})
     others = ", ".join(recipe.models[1:])
