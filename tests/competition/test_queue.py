@@ -308,6 +308,29 @@ def test_a_baseline_is_judged_first_and_when_it_is_judged_again_last(database: D
     assert [each and each.submission_id for each in rest] == [theirs, own]
 
 
+def test_first_entries_of_teams_go_between_the_organisers_own(database: Database, clock: Clock) -> None:
+    own = []
+    for name in ("base", "expert", "average"):
+        with database.write() as connection:
+            number, _ = new_team(connection, ORGANISER, name, clock(), kind="baseline")
+        own.append(send(database, Actor(Role.TEAM, name, number), clock))
+    early, late = team(database, clock, "Early"), team(database, clock, "Late")
+    firsts = [send(database, early, clock, "a"), send(database, late, clock, "a")]
+    second = send(database, early, clock, "b")
+    with database.read() as connection:
+        told = queue.positions(connection)
+        numbers = {row.id: row.submission_id for row in connection.execute(sa.select(runs))}
+    order = []
+    for _ in range(6):
+        clock.advance(seconds=1)
+        job = claim(database, ALICE, clock)
+        assert job is not None
+        finish(database, ALICE, job, clock)
+        order.append(job.submission_id)
+    assert order == [own[0], firsts[0], own[1], firsts[1], own[2], second]
+    assert [numbers[run_id] for run_id in told] == order, "as their places in the queue said"
+
+
 def test_a_rerun_uses_no_quota_and_replaces_the_result(database: Database, clock: Clock) -> None:
     by = team(database, clock)
     number = send(database, by, clock)

@@ -11,6 +11,7 @@ times that lie too far ahead; they are cut to what would be given now.
 """
 
 from datetime import datetime, timedelta
+from itertools import zip_longest
 from typing import Any
 
 import sqlalchemy as sa
@@ -36,9 +37,9 @@ def claim(connection: Connection, worker: Actor, limits: Limits, now: datetime) 
     """Take the next waiting run for a worker; None if there is none.
 
     What the organiser has moved up goes first, then parents and baselines that have no score yet: everybody is compared
-    with them. Then teams take turns: of those that wait, first the teams with the fewest runs under way, then the
-    longest wait. The organiser's own entries come last when they are judged again. While judging is paused there is
-    none.
+    with them. Between two of these goes a team's first entry, so that a newcomer does not wait for them all. Then teams
+    take turns: of those that wait, first the teams with the fewest runs under way, then the longest wait. The
+    organiser's own entries come last when they are judged again. While judging is paused there is none.
     """
     reap(connection, limits, now)
     if is_paused(connection):
@@ -177,24 +178,83 @@ def archive_of(connection: Connection, worker: Actor, run_id: int, fence: int) -
 
 def positions(connection: Connection) -> dict[int, int]:
     """Return the place of each waiting run in the queue by its number, from 1, as if teams did not take turns."""
+    up, is_new, is_own = _before_turns(connection)
+    columns = (runs.c.id, teams.c.id.label("team"), up.label("up"), is_new.label("is_new"))
     waiting = connection.execute(
-        sa.select(runs.c.id)
-        .join(submissions, submissions.c.id == runs.c.submission_id)
-        .join(teams, teams.c.id == submissions.c.team_id)
+        _with_teams(sa.select(*columns, _is_first_of_team().label("is_first")))
         .where(runs.c.state == State.QUEUED.value)
-        .order_by(*_before_turns(connection), runs.c.queued_at, runs.c.id)
-    ).scalars()
-    return {run_id: place for place, run_id in enumerate(waiting, start=1)}
+        .order_by(up, is_new.desc(), is_own, runs.c.queued_at, runs.c.id)
+    ).all()
+    first_of_teams = {row.team: row.id for row in reversed(waiting) if row.is_first}
+    ahead = len(moved_up(connection))
+    moved = [row.id for row in waiting if row.up < ahead]
+    new = [row.id for row in waiting if row.is_new and row.id not in moved]
+    firsts = [row.id for row in waiting if first_of_teams.get(row.team) == row.id and row.id not in moved]
+    one, other = (firsts, new) if _own_began_last(connection) else (new, firsts)
+    in_turns = [run for pair in zip_longest(one, other) for run in pair if run is not None]
+    between = in_turns[: in_turns.index(new[-1]) + 1] if new else []
+    order = dict.fromkeys([*moved, *between, *(row.id for row in waiting)])
+    return {run_id: place for place, run_id in enumerate(order, start=1)}
 
 
 def _before_turns(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:
-    """Return the order that comes before teams take turns: moved up, the organiser's without a score, participants'."""
+    """Return what comes before teams take turns: who is moved up, what is the organiser's without a score, or with."""
     nth = [(sa.and_(runs.c.id == run, runs.c.fence == fence), n) for n, (run, fence) in enumerate(moved_up(connection))]
-    first = sa.case(*nth, else_=len(nth)) if nth else sa.literal(0)
-    has_score = sa.exists().where(public_results.c.submission_id == submissions.c.id)
+    up = sa.case(*nth, else_=len(nth)) if nth else sa.literal(0)
     is_own = teams.c.kind != "participant"
-    is_new = sa.and_(is_own, sa.not_(has_score))
-    return first, sa.case((is_new, 0), else_=1), sa.case((is_own, 1), else_=0)
+    is_new = sa.and_(is_own, sa.not_(_has_score()))
+    return up, sa.case((is_new, 1), else_=0), sa.case((is_own, 1), else_=0)
+
+
+def _order_of_claims(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:
+    """Return the order in which runs are given out; the organiser's new ones and first ones of teams take turns."""
+    up, is_new, is_own = _before_turns(connection)
+    if _own_began_last(connection) and _own_waits(connection):
+        return up, sa.case((_is_first_of_team(), 1), else_=0).desc(), is_new.desc(), is_own
+    return up, is_new.desc(), is_own
+
+
+def _has_score() -> sa.ColumnElement[bool]:
+    return sa.exists().where(public_results.c.submission_id == submissions.c.id)
+
+
+def _is_first_of_team() -> sa.ColumnElement[bool]:
+    """Say whether a participant's run is of a team that no worker has begun another run of."""
+    others, theirs = runs.alias(), submissions.alias()
+    begun = (
+        sa.select(others.c.id)
+        .join(theirs, theirs.c.id == others.c.submission_id)
+        .where(theirs.c.team_id == submissions.c.team_id, others.c.id != runs.c.id, others.c.started_at.is_not(None))
+    )
+    return sa.and_(teams.c.kind == "participant", sa.not_(begun.exists()))
+
+
+def _own_began_last(connection: Connection) -> bool:
+    """Say whether the run that was begun last is one of the organiser's."""
+    kind = connection.execute(
+        _with_teams(sa.select(teams.c.kind))
+        .where(runs.c.started_at.is_not(None))
+        .order_by(runs.c.started_at.desc(), runs.c.id.desc())
+        .limit(1)
+    ).scalar()
+    return kind not in (None, "participant")
+
+
+def _own_waits(connection: Connection) -> bool:
+    """Say whether an entry of the organiser's without a score waits."""
+    waits = _with_teams(sa.select(runs.c.id)).where(
+        runs.c.state == State.QUEUED.value, teams.c.kind != "participant", sa.not_(_has_score())
+    )
+    return connection.execute(waits.limit(1)).first() is not None
+
+
+def _with_teams(query: sa.Select[Any]) -> sa.Select[Any]:
+    """Join runs, which the query selects of, with their submissions and teams."""
+    return (
+        query.select_from(runs)
+        .join(submissions, submissions.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions.c.team_id)
+    )
 
 
 def _next_waiting(connection: Connection, now: datetime) -> sa.Select[int]:
@@ -206,11 +266,9 @@ def _next_waiting(connection: Connection, now: datetime) -> sa.Select[int]:
         .scalar_subquery()
     )
     return (
-        sa.select(runs.c.id)
-        .join(submissions, submissions.c.id == runs.c.submission_id)
-        .join(teams, teams.c.id == submissions.c.team_id)
+        _with_teams(sa.select(runs.c.id))
         .where(runs.c.state == State.QUEUED.value, runs.c.not_before <= now)
-        .order_by(*_before_turns(connection), under_way, runs.c.queued_at, runs.c.id)
+        .order_by(*_order_of_claims(connection), under_way, runs.c.queued_at, runs.c.id)
         .limit(1)
         .with_for_update(skip_locked=True, of=runs)
     )
