@@ -17,7 +17,7 @@ from cuvee.submission.judge import judge, keep_tokens
 from cuvee.submission.lock import make_lock, read_lock
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.tuned import merge_tuned
-from cuvee.submission.tuning import places_of, texts_near
+from cuvee.submission.tuning import places_of, refuse_to_plan, texts_near
 from cuvee.submission.verdict import Verdict
 from cuvee.submission.verify import verify
 from cuvee.submission.written import WrittenRecipes
@@ -215,6 +215,16 @@ def test_a_text_of_a_competition_is_named_where_there_is_none(tmp_path: Path, mo
     with pytest.raises(RecipeError) as raised:
         texts_near(stages_from_text(ALIGNED, folder=tmp_path))
     assert "cuvee competition get" in str(raised.value.hint)
+
+
+def test_a_plan_says_in_one_message_that_a_merge_makes_statistics(tuned: Competition) -> None:
+    folder = tuned.folder / "baselines"
+    with pytest.raises(RecipeError, match=r"statistics of competition:sort, competition:odd while it runs") as raised:
+        refuse_to_plan(stages_from_text(REGMEAN, folder=folder))
+    assert "`cuvee merge RECIPE OUT` makes them" in str(raised.value.hint)
+    with pytest.raises(RecipeError, match="the competition has no text 'srot'"):
+        refuse_to_plan(stages_from_text(REGMEAN.replace("competition:sort", "competition:srot"), folder=folder))
+    refuse_to_plan(stages_from_text(ALIGNED, folder=folder))
 
 
 def test_stages_are_not_aligned_and_have_no_statistics(tuned: Competition, tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def _plans(recipes: list[Path], hub: "Hub", *, strict: bool) -> tuple[str, dict[
     from cuvee.plan import make_plan
     from cuvee.plan.stages import plan_stages
     from cuvee.recipe.slips import refuse_slips
+    from cuvee.submission.tuning import refuse_to_plan
     from cuvee.upcycle import is_mixture, plan_mixture, read_upcycling
 
     first = recipes[0]
@@ -76,7 +77,9 @@ def _plans(recipes: list[Path], hub: "Hub", *, strict: bool) -> tuple[str, dict[
         by_name = swept(recipes, strict=strict)
         return "outputs", {name: make_plan(recipe, hub=hub) for name, recipe in by_name.items()}
     if not is_mixture(first):
-        stages = plan_stages(load_stages(first, strict=strict), hub=hub)
+        recipes_of_stages = load_stages(first, strict=strict)
+        refuse_to_plan(recipes_of_stages)
+        stages = plan_stages(recipes_of_stages, hub=hub)
         named = {plan.recipe.name or "the output": plan for plan in stages}
         return "stages" if len(stages) > 1 else "", named
     asked, text = read_upcycling(first)

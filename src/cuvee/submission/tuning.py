@@ -128,6 +128,21 @@ def texts_near(stages: Sequence[Recipe]) -> dict[str, Path]:
     return places_of(names, competition)
 
 
+def refuse_to_plan(stages: Sequence[Recipe]) -> None:
+    """Raise RecipeError for texts that are not there, and for statistics of texts: only a merge makes them."""
+    texts_near(stages)
+    collected = [use for use in uses_of(stages) if use.key == "statistics" and use.text is not None]
+    if not collected:
+        return
+    names = ", ".join(dict.fromkeys(use.reference for use in collected))
+    message = (
+        f"the merge makes the statistics of {names} while it runs, for {len(collected)} "
+        f"{'model' if len(collected) == 1 else 'models'}; a plan asks no model, so it does not know what they hold"
+    )
+    hint = "`cuvee merge RECIPE OUT` makes them and merges, and so does the judge; nothing else needs to be done"
+    raise RecipeError(message, where=stages[-1].source, hint=hint)
+
+
 def competition_near(folder: Path | None, text: str, source: str | None) -> Competition:
     """Return the competition that a folder or the current one lies in. Raises RecipeError that names a text of it."""
     file = _file_near(folder)
