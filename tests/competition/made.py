@@ -56,6 +56,15 @@ tasks:
 teams: {max_members: 3, registration: open}
 """
 
+TRACKS = """
+tracks:
+  - {name: frugal, title: Frugal, by: score, within: {tokens: 6000}}
+  - {name: light, by: score, within: {cpu_seconds: 4}}
+  - {name: per-token, title: Score for each token, by: score_per_token, at_least: 0.35}
+  - {name: honest, title: Honest claims, by: claim_gap}
+  - {name: report, title: Reports, by: report, scale: 5}
+"""
+
 HARDWARE = Hardware("a processor", 2, 8 << 30, None, "Linux", {"python": "3.11"})
 
 

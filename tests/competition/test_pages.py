@@ -13,7 +13,7 @@ import pytest
 import uvicorn
 
 from competition.filled import fill
-from competition.made import Clock, tiny_competition
+from competition.made import TEXT, TRACKS, Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.site import write_site
@@ -31,7 +31,7 @@ SHOTS = os.environ.get("CUVEE_SCREENSHOTS")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A competition in full swing."""
     database = open_database(sqlite_url(tmp_path_factory.mktemp("pages") / "competition.db"))
-    for served in serve(database, Clock(), tiny_competition(logs="all")):
+    for served in serve(database, Clock(), tiny_competition(logs="all", text=TEXT + TRACKS)):
         fill(served)
         yield served
     database.close()
@@ -49,6 +49,9 @@ PUBLIC_PAGES = (
     "/teams/5",
     "/submissions/4",
     "/versus?one=4&other=5",
+    "/tracks/frugal",
+    "/tracks/per-token",
+    "/tracks/report",
 )
 
 
@@ -60,6 +63,7 @@ AXE_LOOKS_AT = {
     ("light", "/"),
     ("light", "/board"),
     ("light", "/guide"),
+    ("light", "/tracks/frugal"),
     ("light", "/organiser"),
     ("dark", "/board"),
     ("dark", "/me"),

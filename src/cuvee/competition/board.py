@@ -208,7 +208,7 @@ def make_board(connection: Connection, competition: Competition, phase: str, ear
     rows = connection.execute(_best_of_each_team(phase)).all()
     details = {entry.result_key: Detail(entry.tasks, entry.items) for entry in earlier if entry.result_key}
     missing = [row.id for row in rows if row.result_key not in details]
-    read = _read_details(connection, missing, weights)
+    read = read_details(connection, missing, weights)
     entries = [_entry(row, read.get(row.id) or details[row.result_key]) for row in rows]
     comparable = _comparable(entries)
     return arrange(comparable, weights, competition.ranking.tie_breaks, phase=phase, revision=revision(connection))
@@ -289,7 +289,7 @@ def _best_of_each_team(phase: str) -> sa.Select[Any]:
     )
 
 
-def _read_details(connection: Connection, numbers: Sequence[int], weights: Mapping[str, float]) -> dict[int, Detail]:
+def read_details(connection: Connection, numbers: Sequence[int], weights: Mapping[str, float]) -> dict[int, Detail]:
     """Read the results of submissions, by the submission's number. Their text takes longer to read than all else."""
     details = {}
     for first in range(0, len(numbers), READ_AT_ONCE):

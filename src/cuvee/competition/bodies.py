@@ -28,6 +28,7 @@ Before = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 TeamNumber = Annotated[int, Query(ge=1, le=LARGEST_NUMBER)]
 AnyTeam = Annotated[int | None, Query(ge=1, le=LARGEST_NUMBER)]
 Limit = Annotated[int, Query(ge=1, le=200)]
+TrackName = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Purpose = Annotated[str, Query(pattern=f"^({PUBLIC}|{HIDDEN})$")]
 Line = Annotated[str, Field(max_length=120), AfterValidator(_visible)]
 Text = Annotated[str, Field(max_length=2000), AfterValidator(_visible)]
@@ -72,6 +73,15 @@ class Many(Body):
 
 class Told(Body):
     text: Text
+
+
+class Rated(Body):
+    """What a rater gives a team's report in a track; null takes it back."""
+
+    track: Annotated[str, Field(max_length=100)]
+    team: Annotated[int, Field(ge=1, le=LARGEST_NUMBER)]
+    rater: Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_visible)]
+    value: Annotated[float | None, Field(allow_inf_nan=False)]
 
 
 class Deadline(Body):

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 
-from cuvee.competition.views import BoardView, FinalView
+from cuvee.competition.views import BoardView, FinalView, TrackView
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -52,6 +52,18 @@ def final_csv(final: FinalView) -> str:
         for place in final.places
     ]
     return as_csv([*head, "public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks], rows)
+
+
+def track_csv(track: TrackView) -> str:
+    """Write a track's board and final as CSV, one below the other."""
+    head = ["part", "place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "value", "low", "high"]
+    rows: list[list[object]] = []
+    for part, places in (("board", track.board), ("final", track.final)):
+        for place in places:
+            whose = [part, place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind]
+            figures = [place.value, place.low, place.high, place.score, place.tokens, place.cpu_seconds, place.raters]
+            rows.append([*whose, place.submission, place.title, *figures])
+    return _csv([*head, "score", "tokens", "cpu_seconds", "raters"], rows)
 
 
 def harmless(cell: object) -> object:

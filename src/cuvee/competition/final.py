@@ -8,13 +8,13 @@ place, and the ranking is made again when somebody is hidden after it is out.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
+from cuvee.competition.chosen import all_chosen
 from cuvee.competition.facts import (
     FROZEN,
     PUBLISHED,
@@ -25,12 +25,12 @@ from cuvee.competition.facts import (
     unset_fact,
 )
 from cuvee.competition.final_places import left_out, write_places
+from cuvee.competition.final_tracks import write_track_places
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import changed
-from cuvee.competition.runs import HIDDEN, PUBLIC, again, move, new_run
-from cuvee.competition.shown import is_shown
+from cuvee.competition.runs import HIDDEN, again, move, new_run
 from cuvee.competition.states import FINAL, UNDER_WAY, State
-from cuvee.competition.tables import public_results, runs, submissions, teams
+from cuvee.competition.tables import runs, submissions, teams
 from cuvee.submission.competition import Competition
 
 
@@ -51,14 +51,15 @@ class Finals:
 def freeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
     """Take no more submissions, and queue every team's chosen ones; of a team that chose none, its best public one.
 
-    Parents and baselines are ranked beside them. Return how many runs were queued.
+    Parents and baselines are ranked beside them. Each track takes what may stand there, too. Return how many runs were
+    queued.
     """
     hold_facts_alone(connection)
     if fact(connection, FROZEN) is not None:
         raise Refusal("wrong_state", "the final ranking is being made already")
     _check_nothing_is_open(connection)
     set_fact(connection, FROZEN, now.isoformat())
-    chosen = chosen_submissions(connection, competition.selections)
+    chosen = all_chosen(connection, competition)
     earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
     for submission_id in chosen:
         if submission_id in earlier:
@@ -84,24 +85,6 @@ def unfreeze(connection: Connection, organiser: Actor, competition: Competition,
         move(connection, run_id, State.CANCELLED, organiser, now, why="the final ranking was called off")
     audit.record(connection, organiser, "unfrozen", competition.name, now, runs=len(waiting))
     return len(waiting)
-
-
-def chosen_submissions(connection: Connection, at_most: int) -> list[int]:
-    """Return what goes into the final ranking, by team."""
-    found = connection.execute(
-        sa.select(submissions.c.id, submissions.c.team_id, submissions.c.selected)
-        .join(public_results, public_results.c.submission_id == submissions.c.id)
-        .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
-        .join(teams, teams.c.id == submissions.c.team_id)
-        .where(runs.c.state == State.SCORED.value, is_shown())
-        .order_by(submissions.c.team_id, public_results.c.value.desc(), submissions.c.id)
-    ).all()
-    by_team: dict[int, list[Any]] = {}
-    for row in found:
-        by_team.setdefault(row.team_id, []).append(row)
-    return [
-        row.id for rows in by_team.values() for row in ([each for each in rows if each.selected][:at_most] or rows[:1])
-    ]
 
 
 def finals(connection: Connection) -> Finals:
@@ -131,6 +114,7 @@ def publish(connection: Connection, organiser: Actor, competition: Competition, 
         raise Refusal("wrong_state", "some final runs stopped by our failure", hint="run them again, or cancel them")
     _check_all_were_judged(connection, competition)
     places = write_places(connection, competition)
+    write_track_places(connection, competition)
     set_fact(connection, PUBLISHED, now.isoformat())
     without = left_out(connection)
     audit.record(connection, organiser, "published", competition.name, now, places=places, left_out=without)
@@ -143,6 +127,7 @@ def rank_again(connection: Connection, organiser: Actor, competition: Competitio
     if fact(connection, PUBLISHED) is None:
         return
     places = write_places(connection, competition)
+    write_track_places(connection, competition)
     audit.record(connection, organiser, "ranked again", competition.name, now, places=places, why=why)
 
 
@@ -161,7 +146,7 @@ def rerun(
     if earlier is not None:
         again(connection, earlier, organiser, now)
         return
-    if submission_id not in chosen_submissions(connection, competition.selections):
+    if submission_id not in all_chosen(connection, competition):
         raise Refusal("wrong_state", f"submission {submission_id} is not chosen for the final ranking")
     new_run(connection, submission_id, HIDDEN, organiser, now)
     audit.record(connection, organiser, "run queued", f"submission {submission_id}", now, purpose=HIDDEN)
@@ -186,7 +171,7 @@ def _count(connection: Connection, states: Iterable[State]) -> int:
 def _check_all_were_judged(connection: Connection, competition: Competition) -> None:
     """Refuse where a team is shown now that was not when the submissions were chosen."""
     judged = sa.select(submissions.c.team_id).join(runs, runs.c.submission_id == submissions.c.id)
-    chosen = chosen_submissions(connection, competition.selections)
+    chosen = all_chosen(connection, competition)
     missing = connection.execute(
         sa.select(teams.c.name, submissions.c.id)
         .join(submissions, submissions.c.team_id == teams.c.id)

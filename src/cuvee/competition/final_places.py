@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from cuvee.competition.chosen import chosen_submissions
 from cuvee.competition.comparisons import Items, ranks, weighted_score
 from cuvee.competition.private import private_scores
 from cuvee.competition.refusals import Refusal
@@ -42,17 +43,23 @@ class Judged:
 def write_places(connection: Connection, competition: Competition) -> int:
     """Rank what counts, in place of an earlier ranking. Return how many places there are.
 
+    What was judged for a track alone counts there only: nobody has a further try by it.
+
     Raises Refusal, with the teams' names, where scores are missing or cannot be right.
     """
     weights = {task.name: task.weight for task in competition.tasks if task.private}
     judged = what_counts(connection)
+    in_ranking = judged
+    if competition.tracks:
+        chosen = set(chosen_submissions(connection, competition))
+        in_ranking = [entry for entry in judged if entry.submission_id in chosen]
     problems = tuple(problems_of(judged, weights))
     if problems:
         named = "; ".join(problems[:MOST_NAMED])
         more = f"; and {len(problems) - MOST_NAMED} more" if len(problems) > MOST_NAMED else ""
         hint = "judge these again for the final ranking, or hide them"
         raise Refusal("wrong_state", f"the final ranking cannot be made: {named}{more}", hint=hint)
-    places = _places(_best_of_each_team(judged), weights)
+    places = _places(_best_of_each_team(in_ranking), weights)
     connection.execute(final_scores.delete())
     if places:
         connection.execute(final_scores.insert(), places)

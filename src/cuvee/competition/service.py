@@ -12,6 +12,7 @@ from cuvee.competition.board import Boards
 from cuvee.competition.clock import Clock, database_time
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
+from cuvee.competition.tracks import TrackBoards
 from cuvee.submission.competition import Competition
 from cuvee.submission.data_room import DataRoom, open_data_room
 from cuvee.submission.written import WrittenRecipes
@@ -31,6 +32,11 @@ class Service:
     def boards(self) -> Boards:
         """The boards, computed once for every change."""
         return Boards(self.database, self.competition)
+
+    @cached_property
+    def tracks(self) -> TrackBoards:
+        """The boards of the tracks, computed once for every change."""
+        return TrackBoards(self.database, self.competition)
 
     @cached_property
     def data_room(self) -> DataRoom:

@@ -14,9 +14,18 @@ from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import shipped_text, text
 from cuvee.competition.pages.task_cards import task_cards
+from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
-from cuvee.competition.views import board_view, final_view, key_views, submission_view, submission_views, team_view
+from cuvee.competition.views import (
+    board_view,
+    final_view,
+    key_views,
+    submission_view,
+    submission_views,
+    team_view,
+    track_view,
+)
 from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look
 
@@ -43,6 +52,7 @@ def _pages(service: Service) -> dict[str, str]:
         told = announcements(connection)
         record, now, keys = head(connection), service.now(connection), key_views(connection)
         counted = numbers(connection)
+        tracks = [track_view(connection, service.tracks.board(each.name)) for each in of.tracks]
         sent = submission_views(connection, VISITOR, team_id=None, limit=100_000)
         shown = {each.id: submission_view(connection, VISITOR, each.id, of) for each in sent}
         teams = {each.team.id: team_view(connection, VISITOR, each.team.id) for each in sent}
@@ -86,6 +96,10 @@ def _pages(service: Service) -> dict[str, str]:
         "static/pages.css": shipped_text("pages.css"),
         "static/heat.css": heat_css(),
     }
+    for track in tracks:
+        values = {**common, **track_values(of, track)}
+        made[f"track-{track.name}.html"] = text("track", values, static_site=True)
+        made[f"track-{track.name}.json"] = track.model_dump_json(indent=1)
     for number, one in shown.items():
         values = {**common, "sent": one, "own": False, "log": None}
         made[f"submission-{number}.html"] = text("submission", values, static_site=True)

@@ -1,7 +1,7 @@
 """The tables of a competition's database. The migrations make them; a test holds the two together.
 
 What a private part of a task found lives in `private_results` alone, and no other table repeats it before the organiser
-publishes the final ranking: `final_scores` is filled by that act.
+publishes the final ranking: `final_scores` and `track_places` are filled by that act.
 """
 
 from datetime import UTC, datetime
@@ -210,6 +210,34 @@ final_scores = Table(
     Column("high", Float, nullable=False),
     Column("public_value", Float, nullable=False),
     Column("tasks", JSON, nullable=False),
+)
+
+ratings = Table(
+    "ratings",
+    metadata,
+    Column("track", String(100), primary_key=True),
+    Column("team_id", ForeignKey("teams.id"), primary_key=True),
+    Column("rater", String(80), primary_key=True),
+    Column("value", Float, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
+track_places = Table(
+    "track_places",
+    metadata,
+    Column("track", String(100), primary_key=True),
+    Column("team_id", ForeignKey("teams.id"), primary_key=True),
+    Column("place", Integer, nullable=False),
+    Column("rank_low", Integer, nullable=False),
+    Column("rank_high", Integer, nullable=False),
+    Column("value", Float, nullable=False),
+    Column("low", Float, nullable=True),
+    Column("high", Float, nullable=True),
+    Column("submission_id", ForeignKey("submissions.id"), nullable=True),
+    Column("score", Float, nullable=True),
+    Column("tokens", BigInteger, nullable=True),
+    Column("cpu_seconds", Float, nullable=True),
+    Column("raters", Integer, nullable=False, server_default="0"),
 )
 
 logs = Table(

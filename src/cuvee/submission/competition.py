@@ -25,6 +25,8 @@ Part = Literal["public", "private"]
 Feedback = Literal["scores", "ladder", "none"]
 Logs = Literal["all", "none"]
 TieBreak = Literal["cost", "tokens", "parameters", "earlier"]
+TrackKind = Literal["score", "score_per_token", "claim_gap", "report"]
+Cost = Literal["tokens", "cpu_seconds"]
 
 FILE = "competition.yaml"
 
@@ -206,6 +208,32 @@ class Ranking:
 
 
 @dataclass(frozen=True)
+class Limit:
+    """The most that an entry of a track may cost: tokens of its answers, or seconds of all processors together."""
+
+    cost: Cost
+    most: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """A ranking beside the main one, with a board and a final of its own.
+
+    `by` is what counts: the score of entries within a limit, the score for each token, the gap between the score that
+    a team claims and that of the judge, or what raters give a written report, from 0 to `scale`. Entries that score
+    less than `at_least` on the board have no place.
+    """
+
+    name: str
+    title: str
+    by: TrackKind
+    description: str = ""
+    within: Limit | None = None
+    at_least: float = 0.0
+    scale: float = 10.0
+
+
+@dataclass(frozen=True)
 class Teams:
     """Who may take part."""
 
@@ -239,6 +267,7 @@ class Competition:
     without: tuple[Wall, ...] = ()
     calibration: tuple[CalibrationText, ...] = ()
     about: About = About()
+    tracks: tuple[Track, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -253,6 +282,10 @@ class Competition:
     def phase(self, now: datetime) -> Phase | None:
         """Return the phase that is open, if any; the earlier of two."""
         return next((phase for phase in self.phases if phase.is_open(now)), None)
+
+    def track(self, name: str) -> Track | None:
+        """Return a track by its name; None where there is none."""
+        return next((track for track in self.tracks if track.name == name), None)
 
     def task(self, name: str) -> CompetitionTask:
         """Return a task by its name."""

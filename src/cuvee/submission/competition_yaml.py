@@ -23,6 +23,7 @@ from cuvee.submission.competition import (
     Event,
     Feedback,
     Licences,
+    Limit,
     Logs,
     Model,
     Part,
@@ -34,6 +35,8 @@ from cuvee.submission.competition import (
     Teams,
     TieBreak,
     Tier,
+    Track,
+    TrackKind,
     Wall,
 )
 
@@ -201,6 +204,21 @@ class _Ranking(_Strict):
     baselines: list[Inside] = []
 
 
+class _Within(_Strict):
+    tokens: Count | None = Field(default=None, description="of the answers on the board's items")
+    cpu_seconds: Positive | None = Field(default=None, description="of all processors together, as control groups tell")
+
+
+class _Track(_Strict):
+    name: Name
+    by: TrackKind
+    title: Annotated[str, Field(max_length=60)] = ""
+    description: str = ""
+    within: _Within | None = None
+    at_least: Annotated[float, BeforeValidator(_float), Field(ge=0, le=1)] = 0.0
+    scale: Positive = 10.0
+
+
 class _Teams(_Strict):
     max_members: Count = 5
     registration: Literal["open", "invited"] = "open"
@@ -221,6 +239,7 @@ class CompetitionDocument(_Strict):
     models: list[_Model] = []
     calibration: list[_CalibrationText] = []
     ranking: _Ranking = _Ranking()
+    tracks: Annotated[list[_Track], Field(max_length=8)] = []
     teams: _Teams = _Teams()
     about: _About = _About()
     without: list[Wall] = []
@@ -252,6 +271,10 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
     yield from _repeated(written.phases, "phases", lambda phase: phase.name, document)
     yield from _repeated(written.models, "models", lambda model: model.name, document)
     yield from _repeated(written.calibration, "calibration", lambda text: text.name, document)
+    yield from _repeated(written.tracks, "tracks", lambda track: track.name, document)
+    for i, track in enumerate(written.tracks):
+        for message, hint in _odd_tracks(track):
+            yield RecipeError(message, where=document.place(("tracks", i)), hint=hint)
     for i, phase in enumerate(written.phases):
         if phase.closes <= phase.opens:
             yield RecipeError("the phase closes before it opens", where=document.place(("phases", i, "closes")))
@@ -278,6 +301,19 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
         yield RecipeError(
             "a phase shows private scores, and no task has a private part", where=document.place(("tasks",))
         )
+
+
+def _odd_tracks(track: _Track) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a track, and what to do."""
+    limits = [] if track.within is None else [track.within.tokens, track.within.cpu_seconds]
+    count = sum(limit is not None for limit in limits)
+    if track.by == "score" and count != 1:
+        hint = "`within: {tokens: 2000000}` or `within: {cpu_seconds: 60}`; the ranking by score alone is always there"
+        yield f"the track {shown(track.name)} by score needs one limit, and has {count}", hint
+    if track.by != "score" and track.within is not None:
+        yield f"the track {shown(track.name)} is by '{track.by}', which has no limit", "take `within` out"
+    if track.by == "report" and track.at_least:
+        yield f"the track {shown(track.name)} is by 'report', which has no score", "take `at_least` out"
 
 
 def _repeated(entries: Sequence[T], key: str, name: Callable[[T], str], document: Document) -> Iterator[CuveeError]:
@@ -331,6 +367,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             for model in written.models
         ),
         ranking=Ranking(tuple(written.ranking.tie_breaks), tuple(written.ranking.baselines)),
+        tracks=tuple(_track(track) for track in written.tracks),
         teams=Teams(written.teams.max_members, written.teams.registration),
         public_key=written.public_key,
         description=written.description,
@@ -341,6 +378,22 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             CalibrationText(text.name, text.file, text.sha256, text.license, text.task) for text in written.calibration
         ),
         about=_about(written.about),
+    )
+
+
+def _track(written: _Track) -> Track:
+    limit = None
+    if written.within is not None:
+        tokens, seconds = written.within.tokens, written.within.cpu_seconds
+        limit = Limit("tokens", tokens) if tokens is not None else Limit("cpu_seconds", seconds or 0.0)
+    return Track(
+        name=written.name,
+        title=written.title or written.name,
+        by=written.by,
+        description=written.description,
+        within=limit,
+        at_least=written.at_least,
+        scale=written.scale,
     )
 
 

@@ -14,9 +14,9 @@ from cuvee.competition.access import WATCHERS, Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.api.errors import AWAY
 from cuvee.competition.board import Board
-from cuvee.competition.bodies import Joining, Number, TeamNumber
+from cuvee.competition.bodies import Joining, Number, TeamNumber, TrackName
 from cuvee.competition.deadlines import in_force
-from cuvee.competition.export import board_csv, final_csv, kaggle_csv
+from cuvee.competition.export import board_csv, final_csv, kaggle_csv, track_csv
 from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
 from cuvee.competition.refusals import Refusal
@@ -27,11 +27,13 @@ from cuvee.competition.views import (
     FinalView,
     KeyView,
     TeamView,
+    TrackView,
     VersusView,
     board_view,
     final_view,
     key_views,
     team_view,
+    track_view,
     versus_view,
 )
 from cuvee.version import __version__
@@ -196,6 +198,26 @@ def final_as_csv(service: Serves, _actor: Asks) -> Response:
     """Return the final ranking as a table for spreadsheets."""
     with service.database.read() as connection:
         return Response(final_csv(final_view(connection)), media_type="text/csv")
+
+
+@routes.get("/api/tracks", response_model=list[TrackView])
+def tracks(service: Serves, _actor: Asks) -> list[TrackView]:
+    """Show all tracks besides the ranking by score."""
+    return [track(service, _actor, each.name) for each in service.competition.tracks]
+
+
+@routes.get("/api/tracks/{track_name}", response_model=TrackView)
+def track(service: Serves, _actor: Asks, track_name: TrackName) -> TrackView:
+    """Show a track: its board, and its final once it is published."""
+    board = service.tracks.board(track_name)
+    with service.database.read() as connection:
+        return track_view(connection, board)
+
+
+@routes.get("/api/tracks/{track_name}/places.csv", response_class=Response, responses=CSV)
+def track_as_csv(service: Serves, _actor: Asks, track_name: TrackName) -> Response:
+    """Return a track's board, and its final once it is published, as a table for spreadsheets."""
+    return Response(track_csv(track(service, _actor, track_name)), media_type="text/csv")
 
 
 @routes.post("/api/teams", response_model=MadeTeam, status_code=201)

@@ -26,6 +26,7 @@ from cuvee.competition.bodies import (
     Number,
     Paused,
     Purpose,
+    Rated,
     Told,
 )
 from cuvee.competition.console import (
@@ -44,6 +45,8 @@ from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.hiding import hide_submission, hide_team
+from cuvee.competition.rated import ratings_of
+from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import PUBLIC
 from cuvee.competition.states import Role
@@ -142,6 +145,16 @@ class ConsoleView(BaseModel):
     announcements: list[Announcement]
 
 
+class RatingView(BaseModel):
+    """What a rater gives a team's report."""
+
+    track: str
+    team: int
+    name: str
+    rater: str
+    value: float
+
+
 class CountView(BaseModel):
     count: int
 
@@ -217,6 +230,26 @@ def extend_deadline(service: Serves, actor: Asks, body: Deadline) -> ConsoleView
         closes = body.closes if body.closes.tzinfo else body.closes.replace(tzinfo=UTC)
         extend(connection, actor, of, body.phase, closes, now)
         return _console_view(console(connection, now))
+
+
+@routes.get("/ratings", response_model=list[RatingView])
+def list_ratings(service: Serves, _actor: Asks) -> list[RatingView]:
+    """List what raters gave the reports of teams that are shown, in all tracks of reports."""
+    with service.database.read() as connection:
+        return [
+            RatingView(track=track.name, team=each.team_id, name=each.team, rater=each.rater, value=each.value)
+            for track in service.competition.tracks
+            for each in ratings_of(connection, track.name)
+        ]
+
+
+@routes.post("/ratings", response_model=list[RatingView])
+def rate_a_report(service: Serves, actor: Asks, body: Rated) -> list[RatingView]:
+    """Enter what a rater gives a team's report, or take it back; a final that is out is made again."""
+    with service.database.write() as connection:
+        now = service.now(connection)
+        rate(connection, actor, service.competition, body.track, body.team, body.rater, body.value, now)
+    return list_ratings(service, actor)
 
 
 def _console_view(found: Console) -> ConsoleView:

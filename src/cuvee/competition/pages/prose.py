@@ -9,7 +9,7 @@ from cuvee.submission.competition import Competition
 
 def rules_in_prose(of: Competition) -> list[str]:
     """Return the rules that matter to somebody who thinks of taking part, one a sentence."""
-    return [*_what(of), *_models(of), *_budget(of), *_how_often(of), *_how_ranked(of), *_who(of)]
+    return [*_what(of), *_models(of), *_budget(of), *_how_often(of), *_how_ranked(of), *_tracks(of), *_who(of)]
 
 
 def _what(of: Competition) -> Iterator[str]:
@@ -77,6 +77,13 @@ def _how_ranked(of: Competition) -> Iterator[str]:
         yield f"Each team chooses up to {chosen} {noun} for it."
     breaks = ", then ".join(TIE_BREAKS[name] for name in of.ranking.tie_breaks)
     yield f"A place is shared where the items do not tell two entries apart; equal scores go by {breaks}."
+
+
+def _tracks(of: Competition) -> Iterator[str]:
+    if of.tracks:
+        names = ", ".join(track.title for track in of.tracks)
+        noun = "track" if len(of.tracks) == 1 else "tracks"
+        yield f"Besides the score there {'is' if len(of.tracks) == 1 else 'are'} {len(of.tracks)} {noun}: {names}."
 
 
 def _who(of: Competition) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """The routes of the pages. What a page does is what the API does: it calls the same functions."""
 
+import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,7 +19,7 @@ from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
 from cuvee.competition.audit import head, lines
 from cuvee.competition.board import PARTICIPANT, find_ranks
-from cuvee.competition.bodies import AnyTeam, Number, Purpose
+from cuvee.competition.bodies import AnyTeam, Number, Purpose, TrackName
 from cuvee.competition.console import (
     announce,
     announcements,
@@ -44,7 +45,10 @@ from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.pages.task_cards import task_cards
+from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.pages.versus_page import versus_values
+from cuvee.competition.rated import ratings_of
+from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
@@ -60,6 +64,7 @@ from cuvee.competition.views import (
     submission_view,
     submission_views,
     team_view,
+    track_view,
 )
 from cuvee.competition.what_is import kind_of, name_of
 from cuvee.competition.workforce import known_workers
@@ -163,6 +168,15 @@ def final_ranking(request: Request, service: Serves, actor: Asks) -> HTMLRespons
     with service.database.read() as connection:
         shown = final_view(connection)
     return page(request, "final", actor, final=shown, verdict=verdict_of(shown), drawing=final_drawing(shown))
+
+
+@routes.get("/tracks/{track_name}")
+def track(request: Request, service: Serves, actor: Asks, track_name: TrackName) -> HTMLResponse:
+    """A track: its board, and its final once it is published."""
+    board = service.tracks.board(track_name)
+    with service.database.read() as connection:
+        shown = track_view(connection, board)
+    return page(request, "track", actor, **track_values(service.competition, shown))
 
 
 @routes.get("/guide")
@@ -382,6 +396,7 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
                 sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at).limit(100)
             ).all(),
             sent=submission_views(connection, actor, team_id=None, limit=100),
+            ratings={track.name: ratings_of(connection, track.name) for track in service.competition.tracks},
             teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
             audit=lines(connection, limit=50, newest_first=True),
         )
@@ -504,6 +519,30 @@ def _utc(text: str) -> datetime:
         hint = "such as 2026-07-01T12:00, in UTC"
         raise Refusal("bad_request", "expected a date and a time", hint=hint) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@routes.post("/organiser/ratings")
+def rate_report(service: Serves, actor: Asks, form: Form) -> Response:
+    """Enter what a rater gives a team's report; an empty score takes one back."""
+    track, rater = str(form.get("track", "")), str(form.get("rater", ""))[:200]
+    value = _score(str(form.get("value", "")).strip())
+    with service.database.write() as connection:
+        now, of = service.now(connection), service.competition
+        rate(connection, actor, of, track, _number(form.get("team")), rater, value, now)
+    return _go(f"/organiser#rate-{track}" if of.track(track) else "/organiser")
+
+
+def _score(text: str) -> float | None:
+    """Read a score as people write it; None for nothing."""
+    if not text:
+        return None
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        raise Refusal("bad_request", "expected a number as the score") from None
+    if not math.isfinite(value):
+        raise Refusal("bad_request", "expected a number as the score")
+    return value
 
 
 @routes.get("/organiser/alike")

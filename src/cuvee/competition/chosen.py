@@ -1,0 +1,77 @@
+"""Which submissions are judged for the final ranking and for the final of each track, by public results alone."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from cuvee.competition.runs import PUBLIC
+from cuvee.competition.shown import is_shown
+from cuvee.competition.states import State
+from cuvee.competition.tables import public_results, runs, submissions, teams, verdicts
+from cuvee.competition.track_order import Cost, may_stand, order_key
+from cuvee.submission.competition import Competition, Track
+
+
+def chosen_submissions(connection: Connection, competition: Competition) -> list[int]:
+    """Return what goes into the final ranking by score, by team: what it chose, or else its best public one."""
+    at_most = competition.selections
+    chosen: list[int] = []
+    for rows in _by_team(_scored(connection)).values():
+        selected = [row for row in rows if row.selected][:at_most]
+        chosen += [row.id for row in selected or rows[:1]]
+    return chosen
+
+
+def chosen_for_track(connection: Connection, competition: Competition, track: Track) -> list[int]:
+    """Return what goes into the final of a track, by team: its chosen ones that may stand there, or its best there."""
+    at_most = competition.selections
+    gaps = gaps_of(connection, PUBLIC)
+    chosen: list[int] = []
+    for rows in _by_team(_scored(connection)).values():
+        costs = {row.id: Cost(row.value, row.tokens, row.cpu_seconds, gaps.get(row.id)) for row in rows}
+        able = [row.id for row in rows if may_stand(track, costs[row.id])]
+        able.sort(key=lambda number: (*order_key(track, costs[number]), number))
+        selected = [row.id for row in rows if row.selected and row.id in able][:at_most]
+        chosen += selected or able[:1]
+    return chosen
+
+
+def all_chosen(connection: Connection, competition: Competition) -> list[int]:
+    """Return every submission that a final needs, each once: those of the ranking by score first."""
+    chosen = chosen_submissions(connection, competition)
+    for track in competition.tracks:
+        chosen += chosen_for_track(connection, competition, track)
+    return list(dict.fromkeys(chosen))
+
+
+def gaps_of(connection: Connection, purpose: str) -> dict[int, float]:
+    """Return by how much claimed scores differ from the judge's, on the worst task, by the submission's number."""
+    gap = verdicts.c.content["reproduction"]["score_gap"].as_float()
+    rows = connection.execute(
+        sa.select(verdicts.c.submission_id, gap.label("gap")).where(verdicts.c.purpose == purpose)
+    )
+    return {row.submission_id: row.gap for row in rows if row.gap is not None}
+
+
+def _scored(connection: Connection) -> Sequence[Row[Any]]:
+    """Read all scored submissions that are shown, each team's best first."""
+    columns = (submissions.c.id, submissions.c.team_id, submissions.c.selected)
+    figures = (public_results.c.value, public_results.c.tokens, public_results.c.cpu_seconds)
+    query: sa.Select[Any] = (
+        sa.select(*columns, *figures)
+        .join(public_results, public_results.c.submission_id == submissions.c.id)
+        .join(runs, sa.and_(runs.c.submission_id == submissions.c.id, runs.c.purpose == PUBLIC))
+        .join(teams, teams.c.id == submissions.c.team_id)
+        .where(runs.c.state == State.SCORED.value, is_shown())
+        .order_by(submissions.c.team_id, public_results.c.value.desc(), submissions.c.id)
+    )
+    return connection.execute(query).all()
+
+
+def _by_team(rows: Sequence[Row[Any]]) -> Mapping[int, list[Row[Any]]]:
+    by_team: dict[int, list[Row[Any]]] = {}
+    for row in rows:
+        by_team.setdefault(row.team_id, []).append(row)
+    return by_team

@@ -1,0 +1,132 @@
+"""A track as a page: its rule as a sentence, and the rows of its board and its final with an axis."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cuvee.amounts import points
+from cuvee.competition.pages.board_page import Axis, axis_of
+from cuvee.competition.track_order import TOKENS
+from cuvee.competition.views import TrackPlaceView, TrackView
+from cuvee.report import Figure
+from cuvee.submission.competition import Competition
+
+
+@dataclass(frozen=True)
+class Row:
+    """A place as the page writes it. `low` and `high` are on the axis, where there is one."""
+
+    place: TrackPlaceView
+    rank: str
+    value: str
+    interval: str
+    figure: Figure | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a board or a final; `axis` is None where nothing is drawn."""
+
+    title: str
+    caption: str
+    rows: tuple[Row, ...]
+    axis: Axis | None
+
+
+MEASURES = {
+    "score": "Score",
+    "score_per_token": f"For {TOKENS} tokens",
+    "claim_gap": "Gap",
+    "report": "Raters' mean",
+}
+
+
+def track_values(of: Competition, track: TrackView) -> dict[str, Any]:
+    """Return what the template of a track is filled with."""
+    phase = next((phase for phase in of.phases if phase.scores == "public"), None)
+    return {
+        "track": track,
+        "rule": rule_of(track),
+        "tables": tables_of(track),
+        "measure": MEASURES[track.by],
+        "hides_scores": phase is not None and phase.feedback == "none",
+    }
+
+
+def rule_of(track: TrackView) -> str:
+    """Say what counts in a track, as a sentence."""
+    floor = f" of at least {points(track.at_least)} points" if track.at_least else ""
+    only = f", for entries with a score{floor}" if floor else ""
+    if track.by == "report":
+        return f"Written reports. Raters give each 0 to {_short(track.scale)}, and the mean of these counts."
+    if track.by == "claim_gap":
+        gap = "The smallest gap between the score that a team claims and that of the judge"
+        return f"{gap}, on the task where the two differ most{only}. Entries without a claim have no place."
+    if track.by == "score_per_token":
+        return f"The score for each token that an entry answers with{only}."
+    limit = f"{track.most_tokens:,} tokens" if track.most_tokens is not None else ""
+    if track.most_cpu_seconds is not None:
+        limit = f"{_short(track.most_cpu_seconds)} seconds of processors, as control groups count them"
+    return f"The score of entries{floor} that take at most {limit}."
+
+
+def tables_of(track: TrackView) -> list[Table]:
+    """Return the tables of a track: the final first, once it is there, then the board."""
+    tables = []
+    if track.published:
+        where = "" if track.by == "report" else " on private items"
+        tables.append(_table(track, "Final", track.final, where))
+    if track.by != "report":
+        tables.append(_table(track, "Board", track.board, " on public items"))
+    return tables
+
+
+def _table(track: TrackView, title: str, places: Sequence[TrackPlaceView], where: str) -> Table:
+    rows = tuple(_row(track, place) for place in places)
+    figures = [row.figure for row in rows if row.figure is not None]
+    axis = axis_of(figures) if figures and track.by == "score" else None
+    return Table(title, f"{_caption(track, where)} {_RANKS[track.by]}", rows, axis)
+
+
+_RANKS = {
+    "score": "A rank such as 2–5 says that the items do not tell these places apart.",
+    "score_per_token": "A rank such as 2–5 says that the items do not tell these places apart.",
+    "claim_gap": "Equal gaps share their ranks, and stand in the order of the score.",
+    "report": "One report ranks above another only where at least two raters have read both and all of them say so.",
+}
+
+
+def _caption(track: TrackView, where: str) -> str:
+    if track.by == "report":
+        return "Mean of the raters' scores; below it the least and the most that one gave."
+    if track.by == "claim_gap":
+        return f"Claimed score minus the judge's{where}, in points of 100, on the task where they differ most."
+    if track.by == "score_per_token":
+        return f"Points of 100{where} for {TOKENS} tokens; below it the 95 % interval."
+    return f"Weighted mean of the tasks{where}, in points of 100; whiskers are 95 % intervals."
+
+
+def _row(track: TrackView, place: TrackPlaceView) -> Row:
+    figure, interval = None, ""
+    if place.low is not None and place.high is not None:
+        figure = Figure(place.value, place.low, place.high)
+        interval = f"{_number(track, place.low)} to {_number(track, place.high)}"
+    return Row(place, _rank(place.ranks), _number(track, place.value), interval, figure)
+
+
+def _rank(ranks: tuple[int, int] | None) -> str:
+    if ranks is None:
+        return "–"
+    return f"{ranks[0]}" if ranks[0] == ranks[1] else f"{ranks[0]}–{ranks[1]}"
+
+
+def _number(track: TrackView, value: float) -> str:
+    if track.by == "report":
+        return f"{value:.2f}".rstrip("0").rstrip(".")
+    if track.by == "score_per_token":
+        return f"{100 * value:.2f}"
+    return points(value)
+
+
+def _short(value: float) -> str:
+    return f"{value:g}"
