@@ -63,7 +63,7 @@ def track_csv(track: TrackView) -> str:
             whose = [part, place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind]
             figures = [place.value, place.low, place.high, place.score, place.tokens, place.cpu_seconds, place.raters]
             rows.append([*whose, place.submission, place.title, *figures])
-    return _csv([*head, "score", "tokens", "cpu_seconds", "raters"], rows)
+    return as_csv([*head, "score", "tokens", "cpu_seconds", "raters"], rows)
 
 
 def harmless(cell: object) -> object:
