@@ -8,7 +8,6 @@ import threading
 from pathlib import Path
 
 import uvicorn
-from uvicorn.config import STARTUP_FAILURE
 
 from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
@@ -20,6 +19,9 @@ from cuvee.competition.states import Role
 from cuvee.submission.sandbox.choose import Host
 
 log = logging.getLogger("cuvee.competition")
+
+NOT_STARTED = 3
+"""Exit code of a server that could not start, as of uvicorn, whose releases keep the name of it in different modules."""
 
 
 def serve(
@@ -35,7 +37,7 @@ def serve(
         server.run()
     service.database.close()
     if not server.started:
-        sys.exit(STARTUP_FAILURE)
+        sys.exit(NOT_STARTED)
 
 
 def server_of(service: Service, *, host: str, port: int, log_level: str = "warning") -> uvicorn.Server:
