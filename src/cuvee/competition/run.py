@@ -21,7 +21,7 @@ from cuvee.submission.sandbox.choose import Host
 log = logging.getLogger("cuvee.competition")
 
 NOT_STARTED = 3
-"""Exit code of a server that could not start, as of uvicorn, whose releases keep the name of it in different modules."""
+"""Exit code of a server that could not start: that of uvicorn, whose releases name it in different modules."""
 
 
 def serve(
