@@ -9,6 +9,7 @@ process; a request goes through the whole application but for the socket. Prints
 """
 
 import argparse
+import gc
 import json
 import os
 import statistics
@@ -203,6 +204,8 @@ def serve(folder: Path, teams: int, submissions: int) -> None:
     service = Service(database, parse_competition(TEXT, folder=Path("/nowhere")), Limits(**much))
     http = TestClient(make_app(service))
     assert http.get("/guide").status_code == 200
+    gc.collect()
+    gc.freeze()  # as `cuvee competition serve` does
     has_overview = ("GET", "/board") in ACCESS
     _say({"resident_bytes": _resident_bytes()})
     for line in sys.stdin:

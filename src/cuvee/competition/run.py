@@ -1,6 +1,7 @@
 """Runs a competition: the server with its local workers, or a worker alone."""
 
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -33,11 +34,18 @@ def serve(
     # uvicorn, once it has closed, raises the signal again: it must end this process by way of the workers
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     server = server_of(service, host=host, port=port, log_level=log_level)
+    keep_what_is_loaded()
     with Workers(folder, workers, arguments), contextlib.suppress(KeyboardInterrupt):
         server.run()
     service.database.close()
     if not server.started:
         sys.exit(NOT_STARTED)
+
+
+def keep_what_is_loaded() -> None:
+    """Take modules and the like out of the garbage collector's rounds: they stay, and take 0.1 s of each full one."""
+    gc.collect()
+    gc.freeze()
 
 
 def server_of(service: Service, *, host: str, port: int, log_level: str = "warning") -> uvicorn.Server:
