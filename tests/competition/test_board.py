@@ -1,12 +1,16 @@
 """What the board says: order, ties, ranges, the Ladder, and that its statistics are the house's."""
 
+import gc
 import itertools
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from competition.filled import fill
 from competition.made import NOON, TASKS, Clock, items_of, tiny_competition, verdict
 from competition.serving import Served, serve
 from cuvee.competition.board import (
@@ -19,10 +23,11 @@ from cuvee.competition.board import (
     pareto_front,
     with_weights,
 )
-from cuvee.competition.comparisons import Bounds, Indexes, Items, Scores, all_differences, ranks, weighted_score
+from cuvee.competition.comparisons import Indexes, Items, Scores, all_differences, ranks, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
 from cuvee.competition.pages.board_page import Choice, arranged, read_choice
+from cuvee.competition.views import board_json, board_view
 from cuvee.evaluation.ranking import rank_ranges
 from cuvee.evaluation.statistics import average, average_difference
 
@@ -149,13 +154,13 @@ def test_a_page_compares_no_more_rows_than_it_shows(monkeypatch: pytest.MonkeyPa
     entries = [entry(n, items_of(0.5, n % 50)) for n in range(1, 301)]
     board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
     compared: list[int] = []
-    differences = Scores.differences
+    ranks = Scores.ranks
 
-    def counted(self: Scores, rows: Indexes, columns: Indexes, weights: dict[str, float]) -> Bounds:
+    def counted(self: Scores, rows: Indexes, rivals: Indexes, weights: dict[str, float]) -> list[tuple[int, int]]:
         compared.append(len(rows))
-        return differences(self, rows, columns, weights)
+        return ranks(self, rows, rivals, weights)
 
-    monkeypatch.setattr(Scores, "differences", counted)
+    monkeypatch.setattr(Scores, "ranks", counted)
     shown = arranged(board, Choice("open", sort="team"))
     assert [place.rank for _, place in shown.rows]
     assert compared == [100]
@@ -202,13 +207,13 @@ def test_a_changed_board_reads_only_the_results_that_it_has_not_read(
     from cuvee.competition import board as module
 
     read: list[list[int]] = []
-    read_details = module._read_details
+    read_details = module.read_details
 
     def counted(connection, numbers, weights):  # type: ignore[no-untyped-def]  # as it is
         read.append(list(numbers))
         return read_details(connection, numbers, weights)
 
-    monkeypatch.setattr(module, "_read_details", counted)
+    monkeypatch.setattr(module, "read_details", counted)
     for nth, who in enumerate(("team", "other")):
         served.send(who, key=str(nth), weight=nth + 1)
         served.judge_all()
@@ -267,6 +272,30 @@ def test_boards_by_other_weights_are_kept_by_hundredths_and_not_for_ever(served:
     assert len(boards._what_ifs) == MOST_WHAT_IFS
 
 
+def test_boards_by_other_weights_of_an_earlier_revision_are_let_go(served: Served) -> None:
+    """Each holds the scores of all its entries: megabytes with thousands of teams."""
+    served.send()
+    served.judge_all()
+    earlier = weakref.ref(served.service.boards.what_if("open", {"capitals": 5.0, "sums": 1.0}))
+    assert earlier() is not None
+    served.send("other", key="later")
+    served.judge_all()
+    served.service.boards.board("open")
+    gc.collect()
+    assert earlier() is None
+
+
+def test_the_rules_may_lose_a_task_that_results_still_have(served: Served) -> None:
+    fill(served)
+    competition = served.service.competition
+    fewer = replace(competition, tasks=competition.tasks[:1])
+    with served.service.database.read() as connection:
+        first = make_board(connection, fewer, "open")
+        again = make_board(connection, fewer, "open", first.entries[:3])
+    assert [_plain(entry) for entry in again.entries] == [_plain(entry) for entry in first.entries]
+    assert len(again.entries) > 3
+
+
 def test_the_front_joins_what_no_cheaper_one_beats() -> None:
     entries = [entry(n, items_of(skill, 5), seconds=s) for n, skill, s in ((1, 0.2, 1), (2, 0.1, 2), (3, 0.9, 3))]
     board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
@@ -318,3 +347,12 @@ def _score_shown(served: Served, skill: float, seed: int) -> float | None:
     served.judge_all(lambda *_: verdict(skill, seed))  # type: ignore[arg-type]  # a judge is a function
     score = served.ask("team", "GET", f"/api/submissions/{number}").json()["score"]
     return None if score is None else float(score["value"])
+
+
+def test_a_board_as_json_is_what_its_view_says(served: Served) -> None:
+    for places in (False, True):
+        if places:
+            fill(served)
+        board = served.service.boards.board("open")
+        assert bool(board.places) == places
+        assert board_json(board) == board_view(board).model_dump_json()

@@ -30,8 +30,8 @@ PARTICIPANT = "participant"
 MOST_WHAT_IFS = 16
 """Boards by other weights that are kept; with 3000 teams each takes about 1 MB."""
 
-READ_AT_ONCE = 500
-"""Results that are read at once: a database takes only so many numbers in one question."""
+READ_AT_ONCE = 100
+"""Results that are read at once: a database takes only so many numbers in one question, and their text takes memory."""
 
 SHOWN = frozenset(
     {
@@ -101,7 +101,8 @@ class Ranges:
 
     def of(self, entry: int) -> tuple[int, int] | None:
         """Return the best and the worst plausible rank of an entry; None for one that takes no rank."""
-        self.find([entry])
+        if entry not in self._known:
+            self.find([entry])
         return self._known.get(entry)
 
 
@@ -184,7 +185,13 @@ class Boards:
                 earlier = () if board is None else board.entries
                 board = make_board(connection, self._competition, phase, earlier)
                 self._boards[phase] = board
+                self._forget_what_ifs(phase)
         return board
+
+    def _forget_what_ifs(self, phase: str) -> None:
+        """Let go of the boards by other weights of an earlier revision, which hold all of its entries."""
+        for key in [key for key in self._what_ifs if key[0] == phase]:
+            del self._what_ifs[key]
 
     def what_if(self, phase: str, weights: Mapping[str, float]) -> Board:
         """Return the present board of a phase as other weights of the tasks would order it."""
@@ -209,19 +216,28 @@ def make_board(connection: Connection, competition: Competition, phase: str, ear
     details = {entry.result_key: Detail(entry.tasks, entry.items) for entry in earlier if entry.result_key}
     missing = [row.id for row in rows if row.result_key not in details]
     read = read_details(connection, missing, weights)
-    entries = [_entry(row, read.get(row.id) or details[row.result_key]) for row in rows]
-    comparable = _comparable(entries)
-    return arrange(comparable, weights, competition.ranking.tie_breaks, phase=phase, revision=revision(connection))
+    comparable = _comparable([(row, read.get(row.id) or details[row.result_key]) for row in rows])
+    scores = _scores([detail.items for _, detail in comparable], weights)
+    entries = []
+    for number, (row, detail) in enumerate(comparable):
+        items = {**detail.items, **scores.items_of(number)}  # no second copy of them is kept
+        entries.append(_entry(row, Detail(detail.tasks, items)))
+    board = Board(phase, revision(connection), weights, (), "", tuple(entries), scores)
+    return _ordered(board, [entry.score for entry in entries], competition.ranking.tie_breaks)
 
 
 def arrange(
     entries: Sequence[Entry], weights: Mapping[str, float], tie_breaks: Sequence[TieBreak], *, phase: str, revision: int
 ) -> Board:
     """Order entries by score and tie-breaks; how sure the order is comes out where somebody looks."""
-    tasks = [task for task in weights if entries and task in entries[0].items]
-    scores = Scores([entry.items for entry in entries], tasks)
+    scores = _scores([entry.items for entry in entries], weights)
     board = Board(phase, revision, weights, (), "", tuple(entries), scores)
     return _ordered(board, [entry.score for entry in entries], tie_breaks)
+
+
+def _scores(items: Sequence[Items], weights: Mapping[str, float]) -> Scores:
+    """Gather the scores of entries on the tasks that they have."""
+    return Scores(items, [task for task in weights if items and task in items[0]])
 
 
 def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequence[TieBreak]) -> Board:
@@ -324,17 +340,17 @@ def _entry(row: Row[Any], detail: Detail) -> Entry:
     )
 
 
-def _comparable(entries: Sequence[Entry]) -> list[Entry]:
+def _comparable(results: Sequence[tuple[Row[Any], Detail]]) -> list[tuple[Row[Any], Detail]]:
     """Leave out what was scored on other items than the newest: it cannot be compared before it is judged again."""
-    newest = max(entries, key=lambda entry: entry.submission_id, default=None)
-    if newest is None:
+    if not results:
         return []
+    _, newest = max(results, key=lambda result: result[0].id)
     counts = _item_counts(newest)
-    return [entry for entry in entries if _item_counts(entry) == counts]
+    return [(row, detail) for row, detail in results if _item_counts(detail) == counts]
 
 
-def _item_counts(entry: Entry) -> dict[str, int]:
-    return {task: len(scores) for task, scores in entry.items.items()}
+def _item_counts(detail: Detail) -> dict[str, int]:
+    return {task: len(scores) for task, scores in detail.items.items()}
 
 
 def _tie_keys(entry: Entry, tie_breaks: Sequence[TieBreak]) -> tuple[float, ...]:

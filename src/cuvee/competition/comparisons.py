@@ -22,8 +22,10 @@ Indexes = NDArray[np.intp]
 Items = Mapping[str, Sequence[float] | Numbers]
 """The main metric of each item, by task, in the order of the task."""
 
-ROWS_AT_ONCE = 100
-"""Entries that are compared with all others at once: with 3000 others a matrix takes 2.4 MB."""
+ROWS_AT_ONCE = 32
+"""Entries that are compared with all others at once: with 3000 others a matrix takes 0.8 MB, which a cache holds."""
+
+ALL = slice(None)
 
 
 class Bounds(NamedTuple):
@@ -35,34 +37,78 @@ class Bounds(NamedTuple):
     high: Numbers
 
 
+class Terms(NamedTuple):
+    """What each entry brings to a difference by some weights: the value, the middle of the interval, its variance.
+
+    The first two of a difference are those of its first entry minus those of its second. Its variance is the sum of
+    both entries' minus twice what they share, which is made of products: of the items by `of_items`, and of the totals
+    by `of_totals`, by task.
+    """
+
+    value: Numbers
+    middle: Numbers
+    variance: Numbers
+    of_items: Mapping[str, float]
+    of_totals: Mapping[str, float]
+
+
 class Scores:
-    """The scores of many entries on the same items, kept as a matrix for each task: entries x items."""
+    """The scores of many entries on the same items, kept as a matrix for each task: entries x (items and their total).
+
+    With n items of a task, `share` of the weights and gaps g between two entries, that task adds to the variance of the
+    difference share² ((Σg² + 2 UNSEEN) / N - (Σg / N)²) / (N + 1), where N is n + 4 UNSEEN.
+    """
 
     def __init__(self, entries: Sequence[Items], tasks: Iterable[str]) -> None:
         self._count = len(entries)
         self._items: dict[str, Numbers] = {}
+        self._totals: dict[str, Numbers] = {}
+        self._squares: dict[str, Numbers] = {}
         for task in tasks:
-            self._items[task] = np.array([entry[task] for entry in entries], dtype=np.float64, ndmin=2)
-        self._totals = {task: scores.sum(axis=1) for task, scores in self._items.items()}
-        self._squares = {task: np.einsum("ei,ei->e", scores, scores) for task, scores in self._items.items()}
+            items = len(entries[0][task]) if entries else 0
+            matrix = np.empty((self._count, items + 1))
+            for row, entry in zip(matrix, entries, strict=True):
+                row[:-1] = entry[task]
+            scores = matrix[:, :-1]
+            matrix[:, -1] = scores.sum(axis=1)
+            self._items[task], self._totals[task] = matrix, matrix[:, -1]
+            matrix.flags.writeable = False
+            self._squares[task] = np.einsum("ei,ei->e", scores, scores)
+
+    def items_of(self, entry: int) -> dict[str, Numbers]:
+        """Return the scores of an entry's items, by task: parts of the matrices, which cannot be written."""
+        return {task: matrix[entry, :-1] for task, matrix in self._items.items()}
 
     def differences(self, rows: Indexes, columns: Indexes, weights: Mapping[str, float]) -> Bounds:
         """Compare the entries `rows` with the entries `columns` by the weighted average of their tasks."""
-        value, middle, variance = (np.zeros((len(rows), len(columns))) for _ in range(3))
+        return self._differences(rows, columns, self._terms(weights))
+
+    def _terms(self, weights: Mapping[str, float]) -> Terms:
+        value, middle, variance = (np.zeros(self._count) for _ in range(3))
+        of_items, of_totals = {}, {}
         for task, share in _shares(weights).items():
-            scores, total, norm = self._items[task], self._totals[task], self._squares[task]
-            n = scores.shape[1]
-            gaps = total[rows, None] - total[None, columns]
-            products = scores[rows] @ scores[columns].T
-            squares = np.maximum(norm[rows, None] + norm[None, columns] - 2 * products, 0.0)
+            total, norm = self._totals[task], self._squares[task]
+            n = self._items[task].shape[1] - 1
             items = n + 4 * UNSEEN
-            centre = gaps / items
-            value += share * gaps / n
-            middle += share * centre
-            variance += share**2 * ((squares + 2 * UNSEEN) / items - centre**2) / (items + 1)
-        error = np.sqrt(variance)
-        low, high = np.minimum(middle - Z * error, value), np.maximum(middle + Z * error, value)
-        return Bounds(value, error, low, high)
+            of_items[task] = share**2 / (items * (items + 1))
+            of_totals[task] = of_items[task] / items
+            value += share / n * total
+            middle += share / items * total
+            variance += of_items[task] * (norm + UNSEEN) - of_totals[task] * total**2
+        return Terms(value, middle, variance, of_items, of_totals)
+
+    def _differences(self, rows: Indexes, columns: Indexes | slice, terms: Terms) -> Bounds:
+        value = terms.value[rows, None] - terms.value[None, columns]
+        middle = terms.middle[rows, None] - terms.middle[None, columns]
+        variance = terms.variance[rows, None] + terms.variance[None, columns]
+        for task, of_items in terms.of_items.items():
+            left = 2 * of_items * self._items[task][rows]
+            left[:, -1] = -2 * terms.of_totals[task] * self._totals[task][rows]
+            variance -= left @ self._items[task][columns].T
+        error = np.sqrt(variance, out=variance)
+        reach = Z * error
+        low, high = middle - reach, np.add(middle, reach, out=middle)
+        return Bounds(value, error, np.minimum(low, value, out=low), np.maximum(high, value, out=high))
 
     def averages(self, weights: Mapping[str, float]) -> list[Figure]:
         """Average each entry's tasks by weights, with the 95 % intervals, which stay within 0..1."""
@@ -70,7 +116,7 @@ class Scores:
             return []
         value, middle, variance = (np.zeros(self._count) for _ in range(3))
         for task, share in _shares(weights).items():
-            n = self._items[task].shape[1]
+            n = self._items[task].shape[1] - 1
             items = n + 2 * UNSEEN
             centre = (self._totals[task] + UNSEEN) / items
             value += share * self._totals[task] / n
@@ -83,13 +129,14 @@ class Scores:
 
     def ranks(self, rows: Indexes, rivals: Indexes, weights: Mapping[str, float]) -> list[tuple[int, int]]:
         """Return the best and the worst plausible rank of the entries `rows` among `rivals`, of which they are some."""
+        terms = self._terms(weights)
+        is_rival = np.zeros(self._count, dtype=bool)
+        is_rival[rivals] = True
         ranges: list[tuple[int, int]] = []
         for first in range(0, len(rows), ROWS_AT_ONCE):
-            block = rows[first : first + ROWS_AT_ONCE]
-            bounds = self.differences(block, rivals, weights)
-            others = block[:, None] != rivals[None, :]
-            better = np.sum((bounds.high < 0) & others, axis=1)
-            worse = np.sum((bounds.low > 0) & others, axis=1)
+            bounds = self._differences(rows[first : first + ROWS_AT_ONCE], ALL, terms)
+            better = np.count_nonzero((bounds.high < 0) & is_rival, axis=1)
+            worse = np.count_nonzero((bounds.low > 0) & is_rival, axis=1)
             ranges += [(1 + int(b), len(rivals) - int(w)) for b, w in zip(better, worse, strict=True)]
         return ranges
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 SECONDS_TO_WAIT_FOR_A_LOCK = 30
+CACHE_KILOBYTES = 4000
+"""Pages of a SQLite file that each connection keeps. The system keeps them, too, so more of them is no faster."""
 
 log = logging.getLogger("cuvee.competition")
 
@@ -110,7 +112,7 @@ def _engine(url: str) -> Engine:
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     assert isinstance(connection, sqlite3.Connection)
     connection.isolation_level = None  # we say BEGIN ourselves
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KILOBYTES}"):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -2,7 +2,7 @@
 fills them cannot reach one.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -258,9 +258,24 @@ class FinalView(View):
 
 def board_view(board: Board) -> BoardView:
     """Show a board."""
-    find_ranks(board.places)
-    places = [_place_view(number, place) for number, place in enumerate(board.places, start=1)]
+    return _board_view(board, list(_place_views(board)))
+
+
+def board_json(board: Board) -> str:
+    """Write what `board_view` shows as JSON, row by row: thousands of rows as objects take memory and collections."""
+    empty = _board_view(board, []).model_dump_json()
+    rows = ",".join(place.model_dump_json() for place in _place_views(board))
+    return f"{empty.removesuffix(']}')}{rows}]}}"
+
+
+def _board_view(board: Board, places: list[PlaceView]) -> BoardView:
     return BoardView(phase=board.phase, weights=dict(board.weights), best_parent=board.best_parent, places=places)
+
+
+def _place_views(board: Board) -> Iterator[PlaceView]:
+    find_ranks(board.places)
+    for number, place in enumerate(board.places, start=1):
+        yield _place_view(number, place)
 
 
 def versus_view(found: HeadToHead) -> VersusView:

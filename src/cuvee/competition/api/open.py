@@ -29,6 +29,7 @@ from cuvee.competition.views import (
     TeamView,
     TrackView,
     VersusView,
+    board_json,
     board_view,
     final_view,
     key_views,
@@ -164,20 +165,24 @@ def keys(service: Serves, _actor: Asks) -> list[KeyView]:
 @routes.get("/api/board", response_model=BoardView)
 def board(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Show the board of a phase: by default the first one's."""
-    text = _written(board_of(service, phase), "json", BoardView.model_dump_json)
+    text = _written(board_of(service, phase), "json", board_json)
     return Response(text, media_type="application/json")
 
 
 @routes.get("/api/leaderboard.csv", response_class=Response, responses=CSV)
 def board_as_kaggle(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Return the board with the columns of Kaggle's public leaderboards. `LastSubmissionDate` is the best entry's."""
-    return Response(_written(board_of(service, phase), "kaggle", kaggle_csv), media_type="text/csv")
+    return Response(
+        _written(board_of(service, phase), "kaggle", lambda board: kaggle_csv(board_view(board))), media_type="text/csv"
+    )
 
 
 @routes.get("/api/board.csv", response_class=Response, responses=CSV)
 def board_as_csv(service: Serves, _actor: Asks, phase: str | None = None) -> Response:
     """Return the board as a table for spreadsheets."""
-    return Response(_written(board_of(service, phase), "csv", board_csv), media_type="text/csv")
+    return Response(
+        _written(board_of(service, phase), "csv", lambda board: board_csv(board_view(board))), media_type="text/csv"
+    )
 
 
 @routes.get("/api/versus", response_model=VersusView)
@@ -281,9 +286,9 @@ def _health_view(service: Service, actor: Actor) -> HealthView:
     )
 
 
-def _written(board: Board, form: str, write: Callable[[BoardView], str]) -> str:
+def _written(board: Board, form: str, write: Callable[[Board], str]) -> str:
     """Write a board once for all who ask for it."""
     with board.lock:
         if form not in board.texts:
-            board.texts[form] = write(board_view(board))
+            board.texts[form] = write(board)
         return board.texts[form]
