@@ -65,7 +65,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "alpha_pattern": {r"layers\.(0|1)\.self_attn\.v_proj": 12, "q_proj": 3},
         },
     ),
-    "layers": ("llama", {"target_modules": ["q_proj"], "layers_to_transform": [1]}),
+    "layers": ("llama", {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": "(layers|h)"}),
     "fan_in_fan_out": ("gpt2", {"target_modules": ["c_attn", "c_proj", "c_fc"], "fan_in_fan_out": True}),
     "bias of all": ("gpt2", {"target_modules": ["c_attn"], "bias": "all", "fan_in_fan_out": True}),
     "bias of lora": ("gpt2", {"target_modules": ["c_attn"], "bias": "lora_only", "fan_in_fan_out": True}),

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cuvee
-from adapters.made import write_adapter
+from adapters.made import PREFIX, write_adapter, write_tensors
+from cuvee.errors import CheckpointError
 from cuvee.testing import TINY_LLAMA, llama_shapes, random_weights, write_model
 
 SHAPES = {n.removesuffix(".weight"): s for n, s in llama_shapes(TINY_LLAMA).items() if "q_proj" in n}
@@ -59,3 +61,29 @@ def test_an_adapter_that_changes_nothing_is_told(how: str, tmp_path: Path) -> No
     recipe = f"merge_method: passthrough\nmodels: [{{model: '{tmp_path}/org/base+{tmp_path}/a'}}]\n"
     found = cuvee.make_plan(cuvee.recipe_from_text(recipe)).warnings
     assert any("changes nothing" in warning for warning in found)
+
+
+def test_what_transformers_reads_past_an_adapter_is_told(tmp_path: Path) -> None:
+    from families.zoo import FAMILIES
+
+    FAMILIES["mamba"]().save_pretrained(tmp_path / "base")
+    mixer = "backbone.layers.0.mixer.dt_proj"
+    adapter = write_adapter(tmp_path / "a", {mixer: 2}, seed=1, shape=(64, 2), alpha=8)
+    recipe = f"merge_method: passthrough\nmodels: [{{model: '{tmp_path}/base+{adapter}'}}]\n"
+    found = cuvee.make_plan(cuvee.recipe_from_text(recipe)).warnings
+    assert any(f"reads '{mixer}.weight' past an adapter" in warning for warning in found)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_an_embedding_that_neither_side_reads_is_refused(family: str, ties: bool, tmp_path: Path) -> None:
+    """PEFT wraps that module alone, while both sides read the weights that it ties to their own."""
+    from families.zoo import FAMILIES
+
+    FAMILIES[family]().save_pretrained(tmp_path / "base")
+    module = f"{PREFIX}{'model.' if family == 'bart' else ''}shared"
+    factors = {f"{module}.lora_embedding_A": np.ones((2, 64)), f"{module}.lora_embedding_B": np.ones((32, 2))}
+    config = {"peft_type": "LORA", "r": 2, "target_modules": ["shared"], "ensure_weight_tying": ties}
+    write_tensors(tmp_path / "a", factors, config)
+    with pytest.raises(CheckpointError, match="past PEFT's wrapper"):
+        cuvee.apply_adapter(tmp_path / "base", tmp_path / "a", tmp_path / "out")

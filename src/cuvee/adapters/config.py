@@ -81,7 +81,7 @@ class AdapterConfig:
     exclude_modules: tuple[str, ...]
     modules_to_save: tuple[str, ...]
     layers: tuple[int, ...]
-    layers_pattern: tuple[str, ...]
+    layers_pattern: Patterns[bool]
     target_parameters: tuple[str, ...]
     token_indices: Mapping[str, tuple[int, ...]]
     ties_weights: bool
@@ -227,7 +227,7 @@ class _Reader:
             exclude_modules=self.names_unless_pattern("exclude_modules") or (),
             modules_to_save=self.names("modules_to_save"),
             layers=self.layers(),
-            layers_pattern=self.names("layers_pattern"),
+            layers_pattern=self.layers_pattern(),
             target_parameters=self.names("target_parameters"),
             token_indices=self.token_indices(),
             ties_weights=self.switch("ensure_weight_tying"),
@@ -356,6 +356,11 @@ class _Reader:
         value = self.take("layers_to_transform", [], _are_layers, "a layer's number, or a list of them")
         return (value,) if isinstance(value, int) else tuple(value)
 
+    def layers_pattern(self) -> Patterns[bool]:
+        """Read how the lists are called in which layers have their numbers."""
+        lists = self.names("layers_pattern")
+        return Patterns(tuple((self.pattern("layers_pattern", name), True) for name in lists))
+
     def token_indices(self, key: str = "trainable_token_indices") -> Mapping[str, tuple[int, ...]]:
         value = self.take(key, {}, _are_token_indices, "numbers of tokens, by module or alone")
         listed = {"": value} if isinstance(value, list) else value
@@ -377,15 +382,12 @@ def targets(config: AdapterConfig, module: str) -> bool:
     return not config.layers or _layer(module, config.layers_pattern) in config.layers
 
 
-def _layer(module: str, lists: tuple[str, ...]) -> int | None:
-    """Return the number of the layer that a module is in: the first after the name of a list, or after any two names.
-
-    As in PEFT, but that what stands before a number is a name here, and not a pattern.
-    """
+def _layer(module: str, lists: Patterns[bool]) -> int | None:
+    """Return the number of the layer that a module is in: the first after a list's name, or after any two names."""
     parts = module.split(".")
     for i, part in enumerate(parts[1:-1], start=1):
         after = ".".join(parts[:i])
-        if part.isdecimal() and (names_one_of(after, lists) if lists else i > 1):
+        if part.isdecimal() and (lists.value(after, False) if lists.entries else i > 1):
             return int(part)
     return None
 

@@ -87,7 +87,7 @@ def _as_of_peft(where: str, base: str | None, rank: int, alpha: float, *, dora: 
         exclude_modules=(),
         modules_to_save=(),
         layers=(),
-        layers_pattern=(),
+        layers_pattern=Patterns(),
         target_parameters=(),
         token_indices={},
         ties_weights=True,

@@ -1,5 +1,6 @@
 """Which tensors of a base an adapter changes, and how: names matched, shapes checked, ties undone where needed."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.errors import CheckpointError, CuveeError, closest, several
 from cuvee.structure import Structure, Tie, infer
-from cuvee.structure.config import in_memory, untied
+from cuvee.structure.config import hint, in_memory, untied
 from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
 
 MOST_SHOWN = 8
@@ -23,6 +24,12 @@ MOST_PARTS = 4
 """Parts of a name, between its dots, that a prefix may have."""
 
 _WITH_HEADS = ("ForCausalLM", "LMHeadModel")
+_SEEING = "ForConditionalGeneration"
+_TEXT_EMBEDDINGS = re.compile(r"^(model\.language_model|language_model\.model|model)\.embed_tokens\.weight$")
+"""Embeddings of models that see, beside which transformers has a head of a known name."""
+
+_SHARED = "shared"
+"""What two-sided models call the embedding to which those of both sides are tied: no side reads this module itself."""
 
 
 @dataclass(frozen=True)
@@ -162,8 +169,10 @@ class _Placer:
         self.add_to_parameters([f for f in factors if f.kind == "parameter"])
         for change in self.adapter.changes.values():
             self.change_module(change)
+        for edit in self.edits.values():
+            self.check_is_read(edit)
         config_changes = {**self.untie(), **self.new_vocabulary()}
-        warnings = (*base_warnings(self.adapter), *self.doubts())
+        warnings = (*base_warnings(self.adapter), *self.doubts(), *self.unread())
         called = {n: f[0] for n in needed if (f := self.found(n)) is not None}
         notes = tuple(self.notes)
         return Placed(self.edits, self.copies, called, self.stacks, config_changes, notes, warnings, self.resized)
@@ -195,8 +204,11 @@ class _Placer:
         return called
 
     def is_tied_head(self, name: str) -> bool:
-        """Say whether a name is that of a head that the base stores only as its embedding."""
-        return self.tie is not None and self.tie.state == "tied" and name == head_name(self.tie, self.base.config)
+        """Say whether a name is that of a head that the base stores only as its embedding, in files or in memory."""
+        if self.tie is None or self.tie.state != "tied":
+            return False
+        head = head_name(self.tie, self.base.config)
+        return head is not None and name in (head, in_memory(head, self.base.config))
 
     def found(self, name: str) -> tuple[str, TensorSpec] | None:
         """Return the name and the kind of a tensor to be changed, in the size that the adapter gives it."""
@@ -213,7 +225,7 @@ class _Placer:
         if tied and self.tie is not None:
             if self.adapter.config.ties_weights:
                 return self.tie.embedding, self.base.tensors[self.tie.embedding]
-            head = called or name
+            head = called or head_name(self.tie, self.base.config) or name
             self.copies[head] = self.tie.embedding
             return head, self.base.tensors[self.tie.embedding]
         return None if called is None else (called, self.base.tensors[called])
@@ -455,6 +467,28 @@ class _Placer:
         if self.adapter.folder is not None and not self.problems and changes_nothing(self.adapter):
             yield "the adapter changes nothing: every B in it is zero, as before any training"
 
+    def check_is_read(self, edit: Edit) -> None:
+        """Note a change of an embedding of two sides: PEFT wraps a module that neither side reads."""
+        module = edit.name.removesuffix(".weight")
+        if module.rpartition(".")[2] != _SHARED or self.structure.of(edit.name).role != "embedding":
+            return
+        whole = edit.full is not None and not self.is_in_place(edit.name)
+        if whole or edit.factors or edit.change is not None:
+            message = f"changes '{edit.name}', which both sides of the model read past PEFT's wrapper: without effect"
+            self.note(message, "train it without that module, or its rows with trainable_token_indices")
+
+    def unread(self) -> Iterator[str]:
+        """Say which matrices transformers reads past an adapter: PEFT computes without their changes."""
+        words = hint(self.base.config, "read_past_adapters")
+        names = [edit.name for edit in self.edits.values() if edit.factors or edit.change is not None]
+        unread = [name for name in names if names_one_of(name.removesuffix(".weight"), words)]
+        if unread:
+            count = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
+            yield (
+                f"transformers reads '{unread[0]}'{count} past an adapter on it, if the model is not quantised: PEFT "
+                "then computes without this change, and the result has it"
+            )
+
     def is_named(self, name: str) -> bool:
         """Say whether a config lists a matrix of the base among its targets, with patterns taken for no names."""
         config, module = self.adapter.config, name.removesuffix(".weight")
@@ -479,7 +513,7 @@ class _Placer:
         edit = self.edits.get(tie.embedding)
         whole = edit is not None and edit.full is not None and not self.is_in_place(tie.embedding)
         changes_embedding = edit is not None and (whole or bool(edit.factors) or bool(edit.change))
-        if changes_embedding and not self.adapter.config.ties_weights:
+        if changes_embedding and not self.problems and not self.adapter.config.ties_weights:
             head = head_name(tie, self.base.config)
             if head is None or any(place.module == "decoder" for place in self.structure):
                 message = f"changes '{tie.embedding}' alone, which the base ties to a head of another function"
@@ -503,7 +537,9 @@ class _Placer:
 def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
     """Return the name of the head that reads from an embedding; None where it is not known."""
     kinds = config.get("architectures")
-    known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(_WITH_HEADS) for k in kinds)
+    seeing = isinstance(config.get("text_config"), dict) and _TEXT_EMBEDDINGS.match(tie.embedding)
+    endings = (*_WITH_HEADS, _SEEING) if seeing and not config.get("is_encoder_decoder") else _WITH_HEADS
+    known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(endings) for k in kinds)
     inner = "language_model." if tie.embedding.startswith("language_model.model.") else ""
     return tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
 
