@@ -238,7 +238,9 @@ FILES: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "an adapter's name in the names": ({f"{PREFIX}q_proj.lora_A.default.weight": (4, 8)}, "has no lora_B"),
     "a length without DoRA": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_magnitude_vector": (8,)}, "use_dora is"),
     "a bias that is switched off": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_B.bias": (8,)}, "lora_bias is false"),
-    "factors of a convolution": ({A: (4, 8, 3, 3), B: (8, 4, 1, 1)}, "convolutions are not supported"),
+    "convolutions one after the other": ({A: (4, 8, 3, 3), B: (8, 4, 3, 3)}, "neither of a matrix nor of a conv"),
+    "factors of many axes": ({A: (4, 8, 1, 1, 1, 1), B: (8, 4, 1, 1, 1, 1)}, "neither of a matrix nor of a conv"),
+    "factors without axes": ({A: (), B: (8, 4)}, "neither of a matrix nor of a conv"),
 }  # fmt: skip
 
 

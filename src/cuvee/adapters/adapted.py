@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.adapter import Adapter, as_matrix
 from cuvee.adapters.places import Edit, Placed, place
 from cuvee.adapters.replicated import replicated
 from cuvee.adapters.starts import STARTS
@@ -89,7 +89,7 @@ class Adapted:
             parts = sum(stored[part].elements for _, part in edit.change.parts)
             return matrix * 8 * COPIES + parts * 8 * PART_COPIES
         rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
-        shape = self.tensors[name].shape
+        shape = self._shape(edit)
         row = shape[-1] if shape else 1
         column = shape[-2] if len(shape) > 1 else 1
         if any(factors.start is not None for factors in edit.factors):
@@ -120,8 +120,8 @@ class Adapted:
 
     def _numbers(self, edit: Edit, first: int, last: int) -> np.ndarray:
         """Return the elements [first, last) of a changed tensor."""
-        spec = self.tensors[edit.name]
-        width = spec.shape[-1] if spec.shape else 1
+        shape = self._shape(edit)
+        width = shape[-1] if shape else 1
         low, high = first // width, -(-last // width)
         if edit.change is not None:
             return self._changed(edit)[first:last]
@@ -130,6 +130,11 @@ class Adapted:
             rows = self._scaled(edit, rows, low, high)
         flat: np.ndarray = rows.reshape(-1)[first - low * width : last - low * width]
         return flat
+
+    def _shape(self, edit: Edit) -> tuple[int, ...]:
+        """Return the shape in which a tensor is changed: that of a convolution has one axis beside its outputs."""
+        shape = self.tensors[edit.name].shape
+        return as_matrix(shape) if any(factors.kernel for factors in edit.factors) else shape
 
     def _changed(self, edit: Edit) -> np.ndarray:
         """Return all elements of a tensor that another kind than LoRA changes. A thread keeps those of one."""
@@ -182,9 +187,9 @@ class Adapted:
 
     def _changed_rows(self, edit: Edit, low: int, high: int) -> np.ndarray:
         """Return rows [low, high) of W + s B A, where W is the base's or what the adapter has in its place."""
-        spec = self.tensors[edit.name]
-        width = spec.shape[-1] if spec.shape else 1
-        rows = self._rows_of(edit, low, high, width).astype(NUMPY[spec.dtype])
+        shape = self._shape(edit)
+        width = shape[-1] if shape else 1
+        rows = self._rows_of(edit, low, high, width).astype(NUMPY[self.tensors[edit.name].dtype])
         for position, row in edit.rows_within(low, high):
             rows[position - low] = self._stored(edit.tokens, row, row + 1, width)[0]
         for bias in edit.biases:
@@ -196,8 +201,15 @@ class Adapted:
 
     def _rows_of(self, edit: Edit, low: int, high: int, width: int) -> np.ndarray:
         if edit.full is not None:
-            return self._stored(edit.full, low, high, width)
+            first = self._first_row(edit)
+            return self._stored(edit.full, first + low, first + high, width)
         return read_rows(self.base, self.placed.origin(edit.name), low, high, width)
+
+    def _first_row(self, edit: Edit) -> int:
+        """Return where a tensor begins in what the adapter has in its place: an expert's within a whole stack."""
+        if edit.expert is None or edit.full is None:
+            return 0
+        return edit.expert * self.adapter.source.tensors[edit.full].shape[1] + edit.first_row
 
     def _stored(self, name: str | None, low: int, high: int, width: int) -> np.ndarray:
         assert name is not None, "only called for what the adapter stores"
@@ -205,7 +217,7 @@ class Adapted:
 
     def _add(self, edit: Edit, rows: np.ndarray, low: int) -> None:
         """Add the low-rank change to rows from `low` on. A stack of experts is one matrix after another."""
-        height = self.tensors[edit.name].shape[-2]
+        height = self._shape(edit)[-2]
         pairs = self._pairs_of(edit)
         at = 0
         while at < len(rows):

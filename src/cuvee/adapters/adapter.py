@@ -1,5 +1,6 @@
 """An adapter's folder: its config, and which tensor of its file is what. Numbers are read when they are asked for."""
 
+import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,9 @@ MOST_NUMBERS = 1 << 31
 
 INTEGERS: Mapping[str, np.dtype[Any]] = {"I32": np.dtype("<i4"), "I64": np.dtype("<i8")}
 """Types of places in a matrix, by their name in a header."""
+
+CONVOLUTIONS = (3, 4, 5)
+"""Numbers of axes that weights of convolutions have."""
 
 PIECE = 1 << 20
 """Numbers of an adapter that are read at once where not all of them are needed."""
@@ -66,7 +70,8 @@ class Factors:
 
     Those of an embedding are stored for its transpose; those of a stack of `experts` lie in A and B together. `nested`
     counts the parameters of the same module that were wrapped after this one. `diagonal` are numbers between B and A,
-    and `start` names what the training took out of W.
+    and `start` names what the training took out of W. Those of a convolution have its `kernel`, the axes of W after its
+    outputs: they are one axis of inputs here, as PEFT's B is a convolution of one element.
     """
 
     module: str
@@ -82,6 +87,7 @@ class Factors:
     form: Form = PLAIN
     diagonal: str | None = None
     start: str | None = None
+    kernel: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,14 +132,14 @@ class Adapter:
 
     def shape(self, factors: Factors) -> tuple[int, int]:
         """Return the shape of the change as it is stored in a base: [out, in], of an embedding [tokens, width]."""
-        first, second = (self.source.tensors[name].shape for name in (factors.first, factors.second))
+        first, second = (as_matrix(self.source.tensors[name].shape) for name in (factors.first, factors.second))
         if factors.kind == "embedding":
             return first[1], second[0]
         return second[0], factors.form.shape("A", (first[0], first[1]))[1]
 
     def pair(self, factors: Factors) -> tuple[np.ndarray, np.ndarray]:
         """Read left [rows, rank] and right [rank, columns], whose product is the change: the scale is in the left."""
-        first, second = self.read(factors.first), self.read(factors.second)
+        first, second = self.read_matrix(factors.first), self.read_matrix(factors.second)
         if factors.kind == "embedding":
             left, right = first.T, second.T
         else:
@@ -205,6 +211,10 @@ class Adapter:
         if not shape:
             return self.read_rows(name, 0, 1).reshape(())
         return self.read_rows(name, 0, shape[0]).reshape(shape)
+
+    def read_matrix(self, name: str) -> np.ndarray:
+        """Read a stored factor as float32, with all axes after the first as one."""
+        return self.read_rows(name, 0, self.source.tensors[name].shape[0])
 
     def read_rows(self, name: str, low: int, high: int) -> np.ndarray:
         """Read rows [low, high) of a stored tensor as float32 [rows, numbers of each]."""
@@ -435,13 +445,15 @@ class _Names:
             self.note(f"holds factors for '{module}', which its config does not target: PEFT would leave them out")
             return None
         shapes = [self.source.tensors[name].shape for name in (first, second)]
-        if any(len(shape) != 2 for shape in shapes):
+        kernel = () if embeds or is_parameter else kernel_of(*shapes)
+        if not kernel and any(len(shape) != 2 for shape in shapes):
             kinds = " and ".join(str(list(shape)) for shape in shapes)
-            self.note(f"the factors of '{module}' have shapes {kinds}: those of convolutions are not supported")
+            self.note(f"the factors of '{module}' have shapes {kinds}: neither of a matrix nor of a convolution")
             return None
+        shapes = [as_matrix(shape) for shape in shapes]
         form = self.config.form_of(unwrapped)
         if form != PLAIN or self.config.start is not None:
-            if is_parameter or (embeds and (form != PLAIN or self.config.has_diagonal)):
+            if is_parameter or kernel or (embeds and (form != PLAIN or self.config.has_diagonal)):
                 self.note(f"'{module}' is no linear map, for which PEFT defines no such variant of LoRA")
                 return None
             if not embeds:
@@ -465,7 +477,7 @@ class _Names:
         if self.config.has_diagonal and (diagonal is None or self.source.tensors[diagonal].shape != (rank,)):
             self.note(f"'{module}' has no lora_diag of {rank} numbers, which KaSA puts between B and A")
         return Factors(
-            module, kind, rank, scale, first, second, bias, magnitude, experts, nested, form, diagonal, start
+            module, kind, rank, scale, first, second, bias, magnitude, experts, nested, form, diagonal, start, kernel
         )
 
     def plain_shape(self, form: Form, side: str, stored: tuple[int, ...]) -> tuple[int, ...]:
@@ -497,6 +509,18 @@ class _Names:
         if any(names_one_of(module, [owner]) for owner in owners if owner):
             return True
         return "" in owners and not targets(self.config, module)
+
+
+def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the shape of a tensor as a matrix, with all axes after the first as one."""
+    return shape[0], math.prod(shape[1:])
+
+
+def kernel_of(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
+    """Return what follows the outputs in a convolution's weight, by the shapes of A and B; nothing of other factors."""
+    if len(first) not in CONVOLUTIONS or len(second) != len(first) or any(size != 1 for size in second[2:]):
+        return ()
+    return first[1:]
 
 
 def _adapter_names(tensors: Iterable[str]) -> set[str]:

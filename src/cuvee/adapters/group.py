@@ -72,6 +72,11 @@ class Group:
         kinds = {a.factors[module].kind for a in self.adapters if module in a.factors}
         return "embedding" in kinds or (not kinds and self._over is not None and self._over.embeds(module))
 
+    def kernel(self, module: str) -> tuple[int, ...]:
+        """Return the axes after the outputs of a module that is a convolution; nothing of others."""
+        kernels = {a.factors[module].kernel for a in self.adapters if module in a.factors}
+        return next(iter(kernels), ())
+
     def ranks(self, module: str) -> list[int]:
         """Return each adapter's rank in a module; 0 where it does not change it."""
         return [self._rank(adapter, which, module) for which, adapter in enumerate(self.adapters)]
@@ -279,8 +284,8 @@ def _clashes(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     """Say which modules have different shapes in the adapters: they were not trained on one base."""
     for module in dict.fromkeys(module for adapter in adapters for module in adapter.factors):
         listed = [(a, a.factors[module]) for a in adapters if module in a.factors]
-        shapes = {a.name: (a.shape(f), f.kind) for a, f in listed if f.kind != "parameter"}
+        shapes = {a.name: (a.shape(f), f.kind, f.kernel) for a, f in listed if f.kind != "parameter"}
         if len(set(shapes.values())) > 1:
-            found = ", ".join(f"{list(shape)} in {name}" for name, (shape, _) in shapes.items())
+            found = ", ".join(f"{list(shape)} in {name}" for name, (shape, *_) in shapes.items())
             yield CheckpointError(f"'{module}' has different shapes: {found}", hint="are they of one base?")
             return

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from cuvee.adapters.adapted import Adapted, read_rows
-from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.adapter import Adapter, as_matrix
 from cuvee.adapters.low_rank import Product
 from cuvee.adapters.places import Fit, Placed
 from cuvee.checkpoint import TensorSource
@@ -30,7 +30,7 @@ class Difference:
 
     @property
     def shape(self) -> tuple[int, int]:
-        rows, columns = self.adapted.tensors[self.name].shape
+        rows, columns = as_matrix(self.adapted.tensors[self.name].shape)
         return (columns, rows) if self.turned else (rows, columns)
 
     @property
@@ -47,7 +47,7 @@ class Difference:
 
     def _stored(self, low: int, high: int) -> np.ndarray:
         base, origin = self.adapted.base, self.adapted.placed.origin(self.name)
-        width = self.adapted.tensors[self.name].shape[1]
+        _, width = as_matrix(self.adapted.tensors[self.name].shape)
         new = read_rows(self.adapted, self.name, low, high, width)
         old = read_rows(base, origin, low, high, width)
         return np.asarray(new - old.astype(new.dtype), np.float32)
@@ -70,6 +70,11 @@ class OverBase:
         other = next((name for one in self.adapted for name in one.placed.resized), None)
         if other is not None:
             message = f"an adapter has '{other}' for other tokens than the base has"
+            raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
+        edits = [edit for one in self.adapted for edit in one.placed.edits.values()]
+        stack = next((edit.full for edit in edits if edit.full is not None and edit.expert is not None), None)
+        if stack is not None:
+            message = f"an adapter holds '{stack}' as a whole, and the base stores those experts one by one"
             raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
         self.structure: Structure = infer(base)
         self.origins: dict[str, str] = {}
@@ -105,7 +110,7 @@ class OverBase:
             fit = self.fits[self._experts[module][0]]
             shape = fit.spread.shape if fit.spread is not None else self.base.tensors[fit.stored].shape
             return (shape[-1], shape[-2]) if self._is_input_first(fit) else (shape[-2], shape[-1])
-        rows, columns = self.base.tensors[self.origins[f"{module}.weight"]].shape
+        rows, columns = as_matrix(self.base.tensors[self.origins[f"{module}.weight"]].shape)
         return (columns, rows) if self._is_turned(module) else (rows, columns)
 
     def rank(self, which: int, module: str) -> int:

@@ -149,7 +149,8 @@ class _Placer:
     def placed(self) -> Placed:
         factors = list(self.adapter.factors.values())
         plain = [f for f in factors if f.kind != "parameter"]
-        needed = [f"{f.module}.weight" for f in plain] + [*self.adapter.full]
+        needed = [f"{f.module}.weight" for f in plain]
+        needed += [name for name in self.adapter.full if self.stack_of(name) is None]
         needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
         needed += [f"{f.module}.bias" for f in factors if f.bias]
         changes = self.adapter.changes.values()
@@ -234,6 +235,10 @@ class _Placer:
         return self.edits.get(name, Edit(name))
 
     def replace_whole(self, name: str, stored: str) -> None:
+        spread = self.stack_of(name)
+        if spread is not None:
+            self.replace_experts(name, stored, spread)
+            return
         found = self.found(name)
         if found is None:
             return
@@ -245,6 +250,15 @@ class _Placer:
         if own != spec.shape:
             self.resized[called] = own
         self.edits[called] = replace(self.edit(called), full=stored)
+
+    def replace_experts(self, name: str, stored: str, spread: Spread) -> None:
+        """Put each expert of a whole stack in the place of the base's own, which are stored one by one."""
+        own = self.adapter.source.tensors[stored].shape
+        if own != spread.shape:
+            self.note(f"has '{name}' of shape {list(own)} in the place of experts of shape {list(spread.shape)}")
+            return
+        for piece, expert, row in spread.pieces():
+            self.edits[piece] = replace(self.edit(piece), full=stored, expert=expert, first_row=row)
 
     def has_other_tokens(self, called: str, spec: TensorSpec, own: tuple[int, ...]) -> bool:
         """Say whether a tensor has a row for each token, and the adapter's has as many for others."""
@@ -339,6 +353,8 @@ class _Placer:
     def is_turned(self, factors: Factors, name: str, spec: TensorSpec) -> bool | None:
         """Say whether the base stores a matrix as [in, out]. Its shape decides; of a square one what else is known."""
         shape = self.adapter.shape(factors)
+        if factors.kernel:
+            return self.is_of_convolution(factors, name, spec)
         as_is, turned = spec.shape == shape, spec.shape == shape[::-1] and factors.kind == "linear"
         if not as_is and not turned:
             hint = None
@@ -350,6 +366,15 @@ class _Placer:
             stored = self.structure.tensors.get(name)
             return stored.input_first if stored is not None else self.adapter.config.fan_in_fan_out
         return turned
+
+    def is_of_convolution(self, factors: Factors, name: str, spec: TensorSpec) -> bool | None:
+        """Note factors of a convolution that are not for this tensor. None is stored as [in, out]: gives False."""
+        expected = (self.adapter.shape(factors)[0], *factors.kernel)
+        if spec.shape == expected:
+            return False
+        hint = "in groups, where PEFT's A reads all inputs" if spec.shape[0] == expected[0] else None
+        self.note(f"'{name}' has shape {list(spec.shape)}, and the factors are for one of {list(expected)}", hint)
+        return None
 
     def add_bias(self, factors: Factors) -> None:
         if factors.magnitude is not None:

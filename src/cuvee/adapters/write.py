@@ -79,15 +79,20 @@ class AdapterFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def put_factors(self, module: str, product: Product, *, embeds: bool) -> None:
-        """Add a module's factors. A change of nothing gets a rank of one, as PEFT needs one."""
+    def put_factors(self, module: str, product: Product, *, embeds: bool, kernel: tuple[int, ...] = ()) -> None:
+        """Add a module's factors. A change of nothing gets a rank of one, as PEFT needs one.
+
+        Those of a convolution become two: one with its `kernel`, and one of single elements.
+        """
         left, right = product.left, product.right
         if product.rank == 0:
             left, right = np.zeros((left.shape[0], 1)), np.zeros((1, right.shape[1]))
+        self.ranks[module] = right.shape[0]
+        if kernel:
+            left, right = left.reshape(*left.shape, *[1] * (len(kernel) - 1)), right.reshape(-1, *kernel)
         names = ("lora_embedding_A", "lora_embedding_B") if embeds else ("lora_A.weight", "lora_B.weight")
         for name, factor in zip(names, (left.T, right.T) if embeds else (right, left), strict=True):
             self.put(f"{module}.{name}", factor)
-        self.ranks[module] = right.shape[0]
 
     def put_stack(self, parameter: str, products: Sequence[Product], rank: int, depth: int) -> None:
         """Add the factors of a stack of experts, of at most `rank` each, below `depth` wrappers of the same module."""

@@ -227,7 +227,7 @@ class _Run:
         for module in self.group.modules:
             product = mixed_factors(self.how.method, self.group, module, weights)
             energy = float(((product.left.T @ product.left) * (product.right @ product.right.T)).sum())
-            self.file.put_factors(module, product, embeds=self.group.embeds(module))
+            self.file.put_factors(module, product, embeds=self.group.embeds(module), kernel=self.group.kernel(module))
             self.kept[module] = ModuleKept(module, product.rank, energy, energy)
 
     def complete(self) -> None:
@@ -308,7 +308,7 @@ class _Run:
         if self.stacks.has(module):
             self._put_expert(module, kept)
             return
-        self.file.put_factors(module, kept.product, embeds=self.group.embeds(module))
+        self.file.put_factors(module, kept.product, embeds=self.group.embeds(module), kernel=self.group.kernel(module))
         self.kept[module] = ModuleKept(module, kept.product.rank, kept.energy, kept.total)
 
     def _put_expert(self, module: str, kept: Kept) -> None:

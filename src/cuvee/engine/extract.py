@@ -171,9 +171,11 @@ def _save_rest(
     A saved module that carries factors of nothing is the matrix below these instead.
     """
     saved: dict[str, None] = {}
+    loaded = {name: pair.in_memory(name) for name in pair.base.source.tensors}
     for module in targets.saved:
-        for name in pair.base.source.tensors:
-            if not is_within(name, module) or pair.dtype(name) not in MERGEABLE:
+        for name in loaded:
+            inside = is_within(name, module) or is_within(loaded[name], pair.in_memory(module))
+            if not inside or pair.dtype(name) not in MERGEABLE:
                 continue
             if module == carrier:
                 file.put(f"{pair.in_memory(module)}.base_layer.weight", pair.numbers(name), pair.dtype(name))

@@ -178,6 +178,7 @@ def _stacks(pair: Pair) -> list[Stack]:
         Stack(pair.in_memory(parameter), found.names, False) for parameter, found in spread.all() if found is not None
     ]
     for place in pair.places():
-        if place.experts is not None and not place.name.endswith((".weight", "bias")):
-            stacks.append(Stack(pair.in_memory(place.name), ((place.name,),), True))
+        parameter = pair.in_memory(place.name)
+        if place.experts is not None and not parameter.endswith((".weight", "bias")):
+            stacks.append(Stack(parameter, ((place.name,),), True))
     return stacks
