@@ -5,17 +5,19 @@ layers are repeated: neither is done again.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from cuvee.adapters.adapter import OF_ADAPTER, PREFIX, Adapter
-from cuvee.adapters.config import AdapterConfig, parse_object
+from cuvee.adapters.adapter import OF_ADAPTER, OUTER, PREFIX, Adapter
+from cuvee.adapters.config import parse_object
+from cuvee.adapters.kind import Kind
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.renamed import Renamed
 from cuvee.errors import CheckpointError
 
 _WRAPPERS = re.compile(r"\.(token_adapter\.base_layer|base_layer|original_module)(?=\.)")
+_WRAPPED = re.compile(r"^(.+\.)base_layer\.")
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(A|embedding_A)(\.[^.]+)??(\.weight)?$")
 _DONE_ALREADY: Mapping[str, Any] = {"init_lora_weights": True, "layer_replication": None}
 
@@ -23,14 +25,19 @@ _DONE_ALREADY: Mapping[str, Any] = {"init_lora_weights": True, "layer_replicatio
 def parts_of(source: TensorSource, name: str, settings: Mapping[str, Any]) -> tuple[Renamed, Adapter]:
     """Return the base and the adapter in a state dict; `settings` are those of an adapter's config.
 
-    Raises CheckpointError for a model without an adapter inside, and for names that stand for two tensors.
+    Raises CheckpointError for a model without an adapter inside, for names that stand for two tensors, and for tensors
+    beside a module's own that no adapter of this kind has.
     """
+    done = _DONE_ALREADY if settings.get("peft_type") == "LORA" else {}
+    config = replace(parse_object({**settings, **done}, name), start=None)
+    own = _own(source, config.kind, name)
+    wrapped = tuple({match[1] for match in map(_WRAPPED.match, source.tensors) if match is not None})
     origins: dict[str, str] = {}
-    own: dict[str, str] = {}
     for stored in source.tensors:
-        if OF_ADAPTER.search(stored):
-            own[stored] = stored
+        if stored in own:
             continue
+        if stored.startswith(wrapped) and not _WRAPPERS.search(stored):
+            raise CheckpointError(f"'{stored}' is nothing that such an adapter is known to have", where=name)
         plain = _WRAPPERS.sub("", stored.removeprefix(PREFIX))
         if plain in origins:
             raise CheckpointError(f"'{stored}' and '{origins[plain]}' are one tensor of the base", where=name)
@@ -40,8 +47,38 @@ def parts_of(source: TensorSource, name: str, settings: Mapping[str, Any]) -> tu
     if not origins:
         hint = "add it to its base: cuvee adapters apply BASE ADAPTER OUT"
         raise CheckpointError("holds an adapter alone, without a base", where=name, hint=hint)
-    adapter = Renamed(source, own)
-    return Renamed(source, origins), Adapter(name, _config(settings, name, adapter), adapter)
+    adapter = Renamed(source, {called: stored for stored, called in own.items() if called is not None})
+    return Renamed(source, origins), Adapter(name, config, adapter)
+
+
+def _own(source: TensorSource, kind: Kind | None, name: str) -> dict[str, str | None]:
+    """Return the adapter's tensors by their stored names, each with the name that an adapter's file has for it.
+
+    Modules repeat the tensors of a whole adapter: these get none, if the adapter's own are there.
+    """
+    if kind is None:
+        return {stored: stored for stored in source.tensors if OF_ADAPTER.search(stored)}
+    heads = {part.partition(".")[0] for part in (*kind.parts, *kind.ignored)} | {kind.whole or ""}
+    found = {stored: _split(stored, heads | set(kind.shared)) for stored in source.tensors}
+    names = {words[1] for _, words in filter(None, found.values()) if words[0] in heads and len(words) > 1}
+    if len(names) > 1:
+        shown = ", ".join(sorted(names))
+        raise CheckpointError(f"holds several adapters ({shown})", where=name, hint="save it with one of them")
+    own: dict[str, str | None] = {stored: stored for stored in source.tensors if OF_ADAPTER.search(stored)}
+    top = OUTER.rstrip(".")
+    splits = [(stored, *split) for stored, split in found.items() if split is not None]
+    for stored, module, words in sorted(splits, key=lambda split: split[1] != top):
+        is_shared = words[0] in kind.shared
+        called = ".".join([top if is_shared else module, *(word for word in words if word not in names)])
+        own[stored] = None if is_shared and called in own.values() else called
+    return own
+
+
+def _split(stored: str, heads: Collection[str]) -> tuple[str, list[str]] | None:
+    """Return the module of an adapter's tensor and the words from a part's name on; None for others."""
+    words = stored.split(".")
+    at = next((i for i, word in enumerate(words) if word in heads), None)
+    return None if at is None else (".".join(words[:at]), words[at:])
 
 
 def settings_of(source: TensorSource, alpha: float, *, rslora: bool) -> dict[str, Any]:
@@ -54,12 +91,3 @@ def settings_of(source: TensorSource, alpha: float, *, rslora: bool) -> dict[str
     named = {re.escape(module): rank for module, rank in ranks.items()}
     rank = max(ranks.values(), default=1)
     return {"peft_type": "LORA", "r": rank, "lora_alpha": alpha, "use_rslora": rslora, "rank_pattern": named}
-
-
-def _config(settings: Mapping[str, Any], name: str, adapter: TensorSource) -> AdapterConfig:
-    config = parse_object({**settings, **_DONE_ALREADY}, name)
-    if config.kind is not None:
-        hint = "merge it with PEFT's merge_and_unload where it was trained"
-        message = f"has an adapter of the kind {config.kind.name} inside, and only LoRA's is taken out"
-        raise CheckpointError(message, where=name, hint=hint)
-    return replace(config, start=None)

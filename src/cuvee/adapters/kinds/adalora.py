@@ -42,4 +42,5 @@ KIND = Kind(
         },
     },
     change=change,
+    ignored=("ranknum",),
 )  # fmt: skip
