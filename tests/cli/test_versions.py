@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from cuvee import versions
-from cuvee.cli import app, main, versions_table
+from cuvee.cli import door, main, versions_table
 from cuvee.version import __version__
 
 TESTED = {"lowest": {"python": "3.2.9", "packaging": "1.0"}, "newest": {"python": "3.99.0", "packaging": "1.10"}}
@@ -73,5 +73,5 @@ def test_the_end_is_quiet_where_triton_is_loaded(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delitem(sys.modules, "triton", raising=False)
     if loaded:
         monkeypatch.setitem(sys.modules, "triton", ModuleType("triton"))
-    app._leave_garbage()
+    door._leave_garbage()
     assert bool(frozen) is not loaded

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cuvee.cli import competition_server
+
 if TYPE_CHECKING:
     from cuvee.submission.judging_time import JudgingTime
 
@@ -199,3 +201,6 @@ def _moment(text: str) -> datetime:
     except ValueError as error:
         raise RecipeError(f"--opens: expected a time such as 2026-12-01T12:00Z, found '{text}'") from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+competition_server.add_commands(app)

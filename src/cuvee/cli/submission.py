@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cuvee.cli import submission_server
+
 if TYPE_CHECKING:
     from cuvee.submission.assemble import Entry
     from cuvee.submission.verdict import Finding, Verdict
@@ -256,3 +258,6 @@ def _print_verdict(verdict: "Verdict") -> None:
         typer.echo(", ".join(f"{name} {word}" for name, word in words.items()))
     typer.echo(f"weights digest {verdict.weights_digest}")
     typer.echo(verdict.outcome)
+
+
+submission_server.add_commands(app)

@@ -76,8 +76,8 @@ class Workers:
         self.progress = options.heard
         self.cache = options.cache
         self.changes = changes
-        self.kernels = prepare(options.heard)
         self.wide = computing_dtype(plan.steps)
+        self.kernels = prepare(options.heard, self._entries(), simple=plan.method.kind == "coefficient")
         self.bytes_read = 0
         self.asked = len(plan.steps)
         """Steps of this run, and how many of them are done."""
@@ -85,6 +85,12 @@ class Workers:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._own = threading.local()
+
+    def _entries(self) -> int | None:
+        """Return how many entries the inputs have; None where numbers are not computed in float32."""
+        if self.wide != np.float32 or self.plan.recipe.compute_dtype != "float32":
+            return None
+        return sum(step.elements * len(step.all_inputs) for step in self.steps)
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run the unfinished steps. Surveys of whole models read all inputs of the plan for it."""

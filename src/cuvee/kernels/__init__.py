@@ -18,15 +18,33 @@ def load() -> Kernels:
     return cast(Kernels, importlib.import_module("cuvee.kernels.fused"))
 
 
-def prepare(progress: Progress) -> Kernels:
-    """Return the kernels, compiled before work begins. The first time, which takes seconds, is shown as progress."""
+SMALL = 1 << 22
+"""Entries up to which the plain kernels are done with a simple merge before compiled kernels are loaded."""
+
+
+def prepare(progress: Progress, entries: int | None = None, *, simple: bool = False) -> Kernels:
+    """Return the kernels, compiled before work begins. The first time, which takes seconds, is shown as progress.
+
+    - `entries`: how many the work reads, if it computes in float32. For few the plain kernels do it, where they are
+      faster, or where there are no compiled kernels yet. The bytes are the same.
+    - `simple`: the work is to combine blocks, in which the plain kernels are nearly as fast.
+    """
     kernels = load()
     if kernels.__name__ != "cuvee.kernels.fused":
         return kernels
     fused: Any = kernels
+    few = entries is not None and entries <= SMALL
+    if few and simple:
+        return _plain()
     if fused.compiled():
         return kernels
+    if few:
+        return _plain()
     progress.start("compile the kernels (once)", fused.KERNELS, "kernels")
     fused.warm_up(progress.advance)
     progress.finish()
     return kernels
+
+
+def _plain() -> Kernels:
+    return cast(Kernels, importlib.import_module("cuvee.kernels.small"))
