@@ -73,7 +73,6 @@ def command(
     from cuvee.cli.cache import cache_folder
     from cuvee.cli.progress import shown_progress
     from cuvee.cli.sweep import is_sweep, swept
-    from cuvee.engine import merge_part, merge_stages, merge_together
     from cuvee.errors import RecipeError
     from cuvee.hub import Hub
 
@@ -92,6 +91,8 @@ def command(
     hub = Hub(offline=offline)
     recipe, out = _split(paths)
     if len(paths) > 2 or is_sweep(recipe):
+        from cuvee.engine import merge_together
+
         _refuse_with_several({"--part": part, "--ray": ray, "--stages": stages})
         recipes_by_name = swept(paths[:-1], strict=strict)
         outputs = merge_together(recipes_by_name, out, hub=hub, custom_code=custom_code, **options)
@@ -103,6 +104,8 @@ def command(
     if part and ray:
         raise RecipeError("--part is one part of a merge, and --ray does all of them", hint="give one of the two")
     if part:
+        from cuvee.engine import merge_part
+
         whole = load_recipe(recipe, strict=strict)
         done = merge_part(whole, out, parse_part(part, "--part"), hub=hub, custom_code=custom_code, **options)
         print_part(done, out, as_json=as_json)
@@ -135,6 +138,8 @@ def command(
         _check_single(recipes)
         print_aligned(merge_aligned(recipes[0], out, hub=hub, custom_code=custom_code, **options), as_json=as_json)
         return
+    from cuvee.engine import merge_stages
+
     result = merge_stages(recipes, out, folder=stages, hub=hub, custom_code=custom_code, **options)
     print_merge(result, as_json=as_json)
     if recipes[-1].sliced:

@@ -7,11 +7,14 @@ SHA-256 are in `competition.yaml`; a participant has them beside it.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.errors import CheckpointError, PlatformError, RecipeError, SubmissionError, closest, several
 from cuvee.recipe.recipe import OF_COMPETITION, ONLY_IN_COMPETITION, Recipe, Source, competition_text
-from cuvee.submission.competition import FILE, CalibrationText, Competition, load_competition
+
+if TYPE_CHECKING:
+    from cuvee.submission.competition import CalibrationText, Competition
 
 KEYS = ("text", "statistics")
 """The keys of a model that may name a text."""
@@ -53,7 +56,7 @@ def texts_of(stages: Sequence[Recipe]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def hashes_of(uses: Sequence[Use], competition: Competition | None, where: str | None = None) -> dict[str, str]:
+def hashes_of(uses: Sequence[Use], competition: "Competition | None", where: str | None = None) -> dict[str, str]:
     """Return the SHA-256 of each text that is used, by its name.
 
     Raises SubmissionError for files of the author's own, which no judge has, and for texts that are not there.
@@ -89,7 +92,7 @@ def _instead(use: Use, known: Mapping[str, str]) -> str:
     return f"its texts: {', '.join(OF_COMPETITION + name for name in known)}"
 
 
-def places_of(names: Sequence[str], competition: Competition) -> dict[str, Path]:
+def places_of(names: Sequence[str], competition: "Competition") -> dict[str, Path]:
     """Return the file of each text by the words that recipes have for it.
 
     Raises PlatformError for a file that is missing or has changed: texts are the organiser's.
@@ -97,11 +100,11 @@ def places_of(names: Sequence[str], competition: Competition) -> dict[str, Path]
     return {OF_COMPETITION + name: _place(_text(name, competition), competition) for name in names}
 
 
-def _text(name: str, competition: Competition) -> CalibrationText:
+def _text(name: str, competition: "Competition") -> "CalibrationText":
     return next(text for text in competition.calibration if text.name == name)
 
 
-def _place(text: CalibrationText, competition: Competition) -> Path:
+def _place(text: "CalibrationText", competition: "Competition") -> Path:
     place = competition.folder / text.file
     try:
         sha256 = sha256_of([place])[place]
@@ -143,8 +146,10 @@ def refuse_to_plan(stages: Sequence[Recipe]) -> None:
     raise RecipeError(message, where=stages[-1].source, hint=hint)
 
 
-def competition_near(folder: Path | None, text: str, source: str | None) -> Competition:
+def competition_near(folder: Path | None, text: str, source: str | None) -> "Competition":
     """Return the competition that a folder or the current one lies in. Raises RecipeError that names a text of it."""
+    from cuvee.submission.competition import load_competition
+
     file = _file_near(folder)
     if file is None:
         message = f"'{OF_COMPETITION}{text}' is a text of a competition"
@@ -154,6 +159,8 @@ def competition_near(folder: Path | None, text: str, source: str | None) -> Comp
 
 def _file_near(folder: Path | None) -> Path | None:
     """Find a competition's file beside a recipe or here, or in the nearest folder above."""
+    from cuvee.submission.competition import FILE
+
     for start in (folder, Path.cwd()):
         if start is None:
             continue
