@@ -14,6 +14,7 @@ from cuvee.cli import main
 from cuvee.cli.app import app
 from cuvee.cli.examples import EXAMPLES
 from cuvee.cli.like_mergekit import ANSWERS
+from cuvee.cli.verbs import VERBS, make_app
 from cuvee.errors import EvaluationError
 from cuvee.evaluation import load_task
 
@@ -94,6 +95,26 @@ def test_commands_are_in_groups(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     panels = re.findall(r"^╭─ (\w+) ─", capsys.readouterr().out, re.MULTILINE)
     assert panels == ["Options", "Start", "Merge", "Look", "Measure", "Compete"]
     assert {command.rich_help_panel for command in GROUP.commands.values()} == set(panels[1:])
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_alone_is_what_it_is_among_all(verb: str) -> None:
+    group: Any = typer.main.get_command(make_app([verb]))
+    assert list(group.commands) == [verb]
+    alone, among_all = dict(leaves(group)), dict(leaves(GROUP))
+    for name, command in alone.items():
+        for what in ("help", "epilog", "rich_help_panel"):
+            assert getattr(command, what) == getattr(among_all[name], what)
+        assert [option.opts for option in command.params] == [option.opts for option in among_all[name].params]
+    assert type(group.commands[verb]) is type(GROUP.commands[verb])
+
+
+def test_a_verb_starts_without_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "cuvee.cli.upcycle", raising=False)
+    run(monkeypatch, "inspect", "--help")
+    assert "cuvee.cli.upcycle" not in sys.modules
+    run(monkeypatch, "--help")
+    assert "cuvee.cli.upcycle" in sys.modules
 
 
 def test_every_value_has_a_name() -> None:
