@@ -8,6 +8,7 @@ from cuvee.checkpoint import Checkpoint, TensorSource
 from cuvee.checkpoint.dtypes import NAMES, NUMPY, promoted
 from cuvee.errors import OutOfBudget
 from cuvee.kernels import BLOCK
+from cuvee.ops.order import ROWS_AT_ONCE
 from cuvee.plan.plan import MergeStep
 from cuvee.recipe.recipe import Recipe
 
@@ -59,7 +60,7 @@ def worker_bytes(step: MergeStep, chunk: int, *, kept: bool = False) -> int:
     raw = input_elements * models * width + elements * NUMPY[step.dtype].itemsize
     surveys = step.holds
     if step.surveying:
-        surveys += models * 2 * _COUNTS + _SUMS_OF_COUNTS
+        surveys += min(models * 2, ROWS_AT_ONCE) * _COUNTS + _SUMS_OF_COUNTS
     arrays = _KERNEL_ARRAYS if step.holds_no_arrays else _BLOCK_ARRAYS
     return raw + step.block * models * 8 * arrays + surveys
 
@@ -92,7 +93,7 @@ def counts_of_whole_model(models: int) -> int:
 
     Two rows are sought of each model at most; counts are held of the steps so far, and of those that wait to be added.
     """
-    return 2 * models * 2 * _COUNTS * 4 + _SUMS_OF_COUNTS
+    return 2 * min(models * 2, ROWS_AT_ONCE) * _COUNTS * 4 + _SUMS_OF_COUNTS
 
 
 def least_memory(steps: Iterable[MergeStep]) -> int:
@@ -101,10 +102,13 @@ def least_memory(steps: Iterable[MergeStep]) -> int:
 
 
 def default_memory(steps: Iterable[MergeStep], threads: int) -> int:
-    """Return the budget of a merge that names none: DEFAULT_MEMORY, or room for a matrix per thread if that is more."""
+    """Return the budget of a merge that names none: DEFAULT_MEMORY, or what it needs if that is more.
+
+    That is room for a matrix per thread, or for blocks of some hundred models.
+    """
     steps = tuple(steps)
     if not any(step.whole for step in steps):
-        return DEFAULT_MEMORY
+        return max(DEFAULT_MEMORY, least_memory(steps))
     return max(DEFAULT_MEMORY, threads * least_memory(steps))
 
 
