@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -61,6 +61,7 @@ def test_any_tensors_read_back_as_they_were_written(tmp_path_factory, specs, sha
 @given(specs=tensors, shard_bytes=shard_sizes)
 def test_the_reference_implementation_reads_the_same(tmp_path_factory, specs, shard_bytes):
     torch = pytest.importorskip("safetensors.torch")
+    assume(hasattr(torch.torch, "float8_e8m0fnu") or all(dtype != "F8_E8M0" for dtype, _ in specs.values()))
     arrays = random_arrays(specs)
     folder = write(tmp_path_factory.getbasetemp() / "reference", arrays, shard_bytes)
     for file in folder.glob("*.safetensors"):
