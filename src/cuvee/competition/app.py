@@ -18,6 +18,7 @@ from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
 from cuvee.competition.retention import Duty, remove_old
 from cuvee.competition.service import Service
+from cuvee.competition.webhook import keep_telling, webhook_of
 from cuvee.errors import CuveeError
 from cuvee.version import __version__
 
@@ -81,9 +82,13 @@ async def _add_headers(request: Request, call_next: "pages.CallNext") -> Respons
 async def _with_lookout(app: FastAPI) -> AsyncIterator[None]:
     """Look every few seconds for runs whose worker is lost, also while no worker asks for work; every hour for what
     is not kept any more."""
+    service: Service = app.state.service
     stop = threading.Event()
-    lookout = threading.Thread(target=_look_out, args=(app.state.service, stop), daemon=True)
+    lookout = threading.Thread(target=_look_out, args=(service, stop), daemon=True)
     lookout.start()
+    webhook = webhook_of(service.limits)
+    if webhook is not None:  # nobody waits for this one: another's server may take its time
+        threading.Thread(target=keep_telling, args=(service, webhook, stop), daemon=True).start()
     try:
         yield
     finally:

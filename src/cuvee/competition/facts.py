@@ -17,6 +17,9 @@ FROZEN, PUBLISHED, EXPECTED = "frozen", "published", "expected_score"
 PAUSED, MOVED_UP, ANNOUNCEMENTS, EXTENDED = "paused", "moved_up", "announcements", "extended"
 """That workers are given nothing new; runs that go first, with their fences; news; seconds added to phases by name."""
 
+TOLD = "told"
+"""Sentences that the organiser's webhook has been told and that were still true then."""
+
 LAST_BACKUP = "last_backup"
 """When the newest backup was made, in ISO's form."""
 

@@ -24,6 +24,8 @@ class Limits:
     The server is not well while runs wait and no worker was seen for `worker_silence`, while one has waited for more
     than `longest_wait`, and where `backup_every` is set and no backup is younger.
 
+    The organiser is told by `webhook` what is not well; it leads to public addresses, and into `webhook_networks`.
+
     Logs of jobs and other things that no ranking rests on go when they have been over for longer than `keep`.
     """
 
@@ -49,4 +51,6 @@ class Limits:
     worker_silence: timedelta = timedelta(minutes=5)
     longest_wait: timedelta = timedelta(hours=24)
     backup_every: timedelta | None = None
+    webhook: str = ""
+    webhook_networks: tuple[str, ...] = ()
     keep: timedelta = timedelta(days=90)

@@ -6,6 +6,7 @@ invitation: a-secret-code  # who registers a team must know it
 team_storage: 200MB        # archives and recipes of a team
 teams_per_hour: 30         # registrations of one address, and so on
 backup_every_hours: 24     # the server is not well where the newest backup is older
+webhook: https://hooks.example.org/services/a-secret   # is told what is not well
 """
 
 import ipaddress
@@ -14,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import httpx2
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cuvee.amounts import bytes_of
@@ -33,6 +35,16 @@ def _network(text: str) -> str:
 
 def _amount(text: str) -> str:
     bytes_of(text)
+    return text
+
+
+def _webhook(text: str) -> str:
+    try:
+        url = httpx2.URL(text)
+    except httpx2.InvalidURL as error:
+        raise ValueError(f"expected an address such as https://hooks.example.org/secret: {error}") from None
+    if url.scheme not in ("https", "http") or not url.host or url.userinfo:
+        raise ValueError("expected an address such as https://hooks.example.org/secret, without a name or password")
     return text
 
 
@@ -59,6 +71,8 @@ class Settings(BaseModel):
     longest_wait_hours: Count | None = None
     backup_every_hours: Count | None = None
     keep_days: Count | None = None
+    webhook: Annotated[str, AfterValidator(_webhook), Field(max_length=2000)] = ""
+    webhook_networks: list[Annotated[str, AfterValidator(_network)]] = []
 
 
 def read_limits(path: Path) -> Limits:
@@ -72,7 +86,7 @@ def read_limits(path: Path) -> Limits:
 
 
 def _limits(settings: Settings) -> Limits:
-    written = settings.model_dump(exclude_none=True, exclude={"proxies", "team_storage"})
+    written = settings.model_dump(exclude_none=True, exclude={"proxies", "webhook_networks", "team_storage"})
     values: dict[str, Any] = {}
     for name, value in written.items():
         limit, _, unit = name.rpartition("_")
@@ -82,4 +96,5 @@ def _limits(settings: Settings) -> Limits:
             values[name] = value
     if settings.team_storage is not None:
         values["team_bytes"] = bytes_of(settings.team_storage)
-    return replace(Limits(), proxies=tuple(settings.proxies), **values)
+    networks = tuple(settings.webhook_networks)
+    return replace(Limits(), proxies=tuple(settings.proxies), webhook_networks=networks, **values)
