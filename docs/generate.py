@@ -1,7 +1,7 @@
 """Writes the generated parts of the documentation: `python docs/generate.py`. A test checks that they are up to date.
 
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
-from the navigation, the chart of the benchmarks from their table, the page of mergekit's recipes from
+from the navigation, the charts of the benchmarks from their tables, the page of mergekit's recipes from
 mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured,
 that of adapters from their kinds and from what their tests measured, tables and chart of the page of evidence from the
 scores that examples/smollm2 wrote.
@@ -18,6 +18,7 @@ from adapters_page import adapters_page
 from benchmark_chart import chart
 from evidence_page import evidence_chart, evidence_page
 from families_page import families_page
+from growth_charts import before_chart, cost_chart, memory_chart
 from mergekit_page import mergekit_page
 from navigation import home_page, navigation
 from python_page import python_page
@@ -83,6 +84,7 @@ def main() -> None:
 def files() -> dict[str, str]:
     """Return the generated files by their names under docs/."""
     pages = methods_pages() | commands_pages()
+    benchmarks = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     return pages | {
         "explanation/evidence.md": evidence_page(),
         "images/evidence.svg": evidence_chart(),
@@ -93,7 +95,10 @@ def files() -> dict[str, str]:
         "reference/gguf.md": gguf_page(),
         "reference/python.md": python_page(GENERATED),
         "index.md": home_page(),
-        "images/benchmarks.svg": chart((DOCS / "benchmarks.md").read_text(encoding="utf-8")),
+        "images/benchmarks.svg": chart(benchmarks),
+        "images/as-loaded.svg": before_chart(benchmarks),
+        "images/cost.svg": cost_chart(benchmarks),
+        "images/memory.svg": memory_chart(benchmarks),
         "../mkdocs.yml": navigation(list(pages)),
     }
 
