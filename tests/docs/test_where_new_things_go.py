@@ -99,8 +99,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source, tests = root / "src" / "cuvee", root / "tests"
     (source / "methods" / "averaged.py").write_text(METHOD, encoding="utf-8")
     (source / "cli" / "greet.py").write_text(COMMAND, encoding="utf-8")
-    put(source / "cli" / "app.py", before="    inspect,\n", text="    greet,\n")
-    put(source / "cli" / "app.py", before="app.command(suggest.NAME", text="app.command(greet.NAME)(greet.command)\n")
+    put(source / "cli" / "verbs.py", before='"inspect", "compare"', text='"greet", ')
     put(
         source / "cli" / "examples.py",
         before='    "competition check-verdict"',
