@@ -4,38 +4,51 @@
 
 Makes the family (family.py), searches over weights along the depth, as `cuvee search` does it with the space below, and
 measures on the private tasks, which nothing was chosen on: parents, the average, the best scale of task arithmetic and
-the best default among the search's anchors, its winner, the multitask model, tsv_m at the bench's first scale, repairs
-by 8 and 32 texts of each expert, and TIES over adapters in three spaces, for which the full fine-tunes are extracted as
-adapters.
+the best default among the search's anchors, its winner, the multitask model, repairs by few texts of each expert, TIES
+over adapters in three spaces, for which the full fine-tunes are extracted as adapters, methods at the best of a few
+scales, and a mixture of experts. Each is also asked what no expert was trained for (forgotten.py).
 
-WORK/evidence.json then holds each model's score on each item. What is done already is not done again.
+WORK/evidence.json then holds each model's score on each item; it grows row by row. What is done already is not done
+again. With --again every blend is merged and measured a second time, and compared with the first.
 """
 
 import argparse
 import json
 import platform
+import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 import transformers
+import yaml
 from data import PUBLIC_ITEMS, SKILLS, TEST_ITEMS, TRAIN_ITEMS, Skill
-from family import make_family
+from family import make_family, make_once
+from forgotten import Remembered, remembered, tokens_of_texts, write_tasks
 
 import cuvee
 from cuvee.adapters.low_rank import Wanted
 from cuvee.adapters.spaces import Space
+from cuvee.api import stages_from_text
+from cuvee.documents.whole import write_whole
 from cuvee.engine.combine import How
 from cuvee.engine.extract import Extraction
 from cuvee.executor import Executor, Here, Processes
+from cuvee.hub import Hub
+from cuvee.plan.resolve import find_model
+from cuvee.progress import Silent
 from cuvee.search.journal import Candidate, Journal
-from cuvee.search.resident import Setup, measured
+from cuvee.search.resident import Setup, resident_of
 from cuvee.search.run import search
 from cuvee.search.setting import budget_of, setting_of
 from cuvee.search.space import Dtype, WrittenSpace, family_space, parent_recipe, parse_space, plain_recipe
+from cuvee.upcycle import read_upcycling, upcycle
 from cuvee.version import __version__
 
 Scores = Mapping[str, Sequence[float]]
@@ -57,7 +70,11 @@ TASK_ARITHMETIC = "task arithmetic "
 """How the search calls its anchors along the line of scales."""
 
 CURVE = (8, 32)
+LARGE = 128
 """Texts of each expert that a repair reads."""
+
+DRAWS = (1, 2)
+"""Other texts for the smallest repair: the second eight of each expert, and the third."""
 
 ADAPTER_RANK = 16
 SPACES: tuple[Space, ...] = ("dense", "knots", "core")
@@ -66,6 +83,17 @@ TIES = {"density": 0.5, "lambda": 0.8}
 SINGULAR_SCALE = 1.2
 """Of tsv_m, as `cuvee bench` tries it first."""
 
+HALF = {"density": 0.5}
+LINES: Mapping[str, tuple[Mapping[str, float], tuple[float, ...]]] = {
+    "ties": (HALF, (0.8, 1.28, 2.05)),
+    "della": (HALF, (0.8, 1.28, 2.05)),
+    "tsv_m": ({}, (0.75, 1.2, 1.92)),
+}
+"""Settings and scales of each method that is tuned: steps of 1.6 as `cuvee bench` makes them."""
+
+ROUTED_TEXTS, EXPERTS_OF_A_TOKEN = 32, 2
+"""Texts of each expert that the mixture's routers are solved from, and how many experts see a token."""
+
 REPAIR_SCALE = 0.5
 REPAIR = {"mix": 0.3, "ridge": 3e-4}
 DTYPE: Dtype = "bfloat16"
@@ -73,7 +101,10 @@ DTYPE: Dtype = "bfloat16"
 
 @dataclass(frozen=True)
 class Blend:
-    """A model to measure: its name, its kind (base, expert, multitask, blend), its settings, and its recipe."""
+    """A model to measure: its name, its settings, and its recipe.
+
+    Its kind is base, expert, multitask, blend, or draw: a blend by other texts, to show what their choice does.
+    """
 
     name: str
     kind: str
@@ -83,24 +114,48 @@ class Blend:
 
 @dataclass(frozen=True)
 class Row:
-    """A model of the table, with its score on each item."""
+    """A model of the table: its score on each item, and what it remembers of what no expert was trained for.
+
+    `digest` is that of its weights; `seconds` of a processor went by until it was merged and loaded.
+    """
 
     blend: Blend
     scores: Scores
+    remembered: Remembered
+    digest: str
+    seconds: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with the models in memory")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="processes of the search, each with the models in memory"
+    )
+    parser.add_argument("--again", action="store_true", help="measure everything anew, and compare it")
     arguments = parser.parse_args()
     work = arguments.work.absolute()
     make_family(work)
+    write_tasks(work)
     with Here() if arguments.workers == 1 else Processes(arguments.workers) as executor:
         blends = list(searched(work, executor))
-    with Here() as executor:
-        rows = [measured_once(work, blend, executor) for blend in (*parents(work), *blends, *others(work))]
-    (work / "evidence.json").write_text(as_text(document(rows, work)), encoding="utf-8")
+    rows: list[Row] = []
+    for blend in chain(parents(work), blends, others(work)):
+        rows.append(measured_once(work, blend, work / "measured"))
+        if arguments.again:
+            compare(rows[-1], measured_once(work, blend, work / "again"))
+        (work / "evidence.json").write_text(as_text(document(rows, work)), encoding="utf-8")
+
+
+def compare(first: Row, second: Row) -> None:
+    """Print whether two measures of a model agree: its weights, its scores, its texts."""
+    same = {
+        "weights": first.digest == second.digest,
+        "scores": first.scores == second.scores,
+        "what it remembers": first.remembered == second.remembered,
+    }
+    verdict = ", ".join(f"{name} {'equal' if equal else 'DIFFER'}" for name, equal in same.items())
+    print(f"again {first.blend.name}: {verdict}", flush=True)
 
 
 def experts_of(work: Path) -> list[str]:
@@ -112,20 +167,21 @@ def experts_of(work: Path) -> list[str]:
     ]
 
 
-def space_of(work: Path, texts: int | None = None) -> WrittenSpace:
-    """Return the family as a space: with all the experts' texts, or with the first few of each."""
+def space_of(work: Path, texts: int | None = None, *, draw: int = 0) -> WrittenSpace:
+    """Return the family as a space: with all the experts' texts, or with a few of each, the first or another draw."""
     tasks = [str(work / "tasks" / f"{skill.name}.yaml") for skill in SKILLS]
-    files = [str(text_file(work, skill.name, texts)) for skill in SKILLS]
+    files = [str(text_file(work, skill.name, texts, draw)) for skill in SKILLS]
     return family_space(str(work / "base"), experts_of(work), tasks, files, DTYPE)
 
 
-def text_file(work: Path, skill: str, texts: int | None) -> Path:
+def text_file(work: Path, skill: str, texts: int | None, draw: int) -> Path:
     whole = work / "texts" / f"{skill}.jsonl"
     if texts is None:
         return whole
-    few = work / "texts" / str(texts) / f"{skill}.jsonl"
+    few = work / "texts" / (f"{texts}-{draw}" if draw else str(texts)) / f"{skill}.jsonl"
     few.parent.mkdir(exist_ok=True)
-    few.write_text("".join(whole.read_text(encoding="utf-8").splitlines(keepends=True)[:texts]), encoding="utf-8")
+    lines = whole.read_text(encoding="utf-8").splitlines(keepends=True)
+    few.write_text("".join(lines[texts * draw : texts * (draw + 1)]), encoding="utf-8")
     return few
 
 
@@ -160,21 +216,104 @@ def searched(work: Path, executor: Executor) -> Iterator[Blend]:
 
 
 def others(work: Path) -> Iterator[Blend]:
-    """Give a method by singular values, repairs by few texts, and the experts combined as adapters in each space."""
+    """Give tsv_m, repairs, adapters in each space, tuned methods and a mixture, each as soon as it is made."""
     tsv_m = plain_recipe(space_of(work), "tsv_m", {"lambda": SINGULAR_SCALE})
     yield Blend("tsv_m", "blend", f"lambda {SINGULAR_SCALE}", tsv_m)
     for texts in CURVE:
-        few = space_of(work, texts)
-        recipe = plain_recipe(few, "task_arithmetic", {"lambda": REPAIR_SCALE}, align=REPAIR)
-        yield Blend(f"aligned by {texts} texts of each", "blend", f"lambda {REPAIR_SCALE}", recipe)
+        yield aligned(work, texts)
+    yield from combined(work)
+    for texts in CURVE:
+        recipe = plain_recipe(space_of(work, texts), "linear", {}, align={"preset": "regmean_pp"})
+        yield Blend(f"regmean_pp by {texts} texts of each", "blend", "off_diagonal 0.9", recipe)
+    yield aligned(work, LARGE)
+    for method in LINES:
+        yield tuned(work, method)
+    yield mixture(work)
+    for draw in DRAWS:
+        yield aligned(work, CURVE[0], draw=draw)
+
+
+def aligned(work: Path, texts: int, *, draw: int = 0) -> Blend:
+    """Return a repair of task arithmetic."""
+    space = space_of(work, texts, draw=draw)
+    recipe = plain_recipe(space, "task_arithmetic", {"lambda": REPAIR_SCALE}, align=REPAIR)
+    name = f"aligned by {texts} texts of each"
+    if draw:
+        return Blend(f"{name}, draw {draw + 1}", "draw", f"lambda {REPAIR_SCALE}", recipe)
+    return Blend(name, "blend", f"lambda {REPAIR_SCALE}", recipe)
+
+
+def combined(work: Path) -> Iterator[Blend]:
+    """Give the experts combined as adapters, in each space."""
     adapters = [str(adapter_of(work, skill)) for skill in SKILLS]
     for space in SPACES:
-        combined = work / "combined" / space
-        if not combined.exists():
+        folder = work / "combined" / space
+        if not folder.exists():
             how = How("ties", space, Wanted(ADAPTER_RANK), TIES)
-            cuvee.combine_adapters(adapters, [1.0] * len(adapters), combined, how, base=work / "base")
-        recipe = parent_recipe(space_of(work), f"{work / 'base'}+{combined}")
+            cuvee.combine_adapters(adapters, [1.0] * len(adapters), folder, how, base=work / "base")
+        recipe = parent_recipe(space_of(work), f"{work / 'base'}+{folder}")
         yield Blend(f"ties of adapters, {space} space", "blend", f"rank {ADAPTER_RANK}", recipe)
+
+
+def tuned(work: Path, method: str) -> Blend:
+    """Return a method at the best of a few scales, by the items that searches search on."""
+    settings, scales = LINES[method]
+    recipes = {}
+    for scale in scales:
+        recipes[scale] = plain_recipe(space_of(work), method, {**settings, "lambda": scale})
+    values = {scale: searched_value(work, f"{method}-{scale}", recipe) for scale, recipe in recipes.items()}
+    best = max(scales, key=lambda scale: values[scale])
+    how = "".join(f"{name} {value}, " for name, value in settings.items())
+    return Blend(f"{method}, tuned", "blend", f"{how}lambda {best} of {len(scales)}", recipes[best])
+
+
+def searched_value(work: Path, name: str, recipe: str) -> float:
+    """Return the mean of the skills' scores on the items to search on."""
+
+    def measure() -> Scores:
+        resident = resident_of(setup_of(work))
+        resident.apply(recipe)
+        return resident.measure(setting_of(space_of(work)).parts.search).scores
+
+    scores = stored(work / "tuned" / f"{name}.json", measure)
+    return fmean(fmean(values) for values in scores.values())
+
+
+def mixture(work: Path) -> Blend:
+    """Return a mixture of the experts: attention of task arithmetic, feed-forward parts of each, solved routers."""
+    folder = work / "mixture"
+    space = space_of(work, ROUTED_TEXTS)
+    plain = plain_recipe(space, "task_arithmetic", {"lambda": REPAIR_SCALE})
+    make_once(folder, lambda partial: write_mixture(work, plain, partial))
+    how = f"{EXPERTS_OF_A_TOKEN} of {len(SKILLS)} experts a token, routers from {ROUTED_TEXTS} texts"
+    return Blend("mixture of experts", "blend", how, parent_recipe(space, str(folder / "mixture")))
+
+
+def write_mixture(work: Path, plain: str, folder: Path) -> None:
+    """Write the mixture, and the dense models that it is made of, into a folder."""
+    recipes = {"base": plain}
+    for skill, model in zip(SKILLS, space_of(work).models, strict=True):
+        recipes[skill.name] = parent_recipe(space_of(work), model.model)
+    for name, recipe in recipes.items():
+        cuvee.merge_stages(stages_from_text(recipe), folder / name, overwrite=True)
+    experts = []
+    for skill in SKILLS:
+        rows = text_file(work, skill.name, ROUTED_TEXTS, 0).read_text(encoding="utf-8").splitlines()
+        texts = [f"{row['input']} {row['target']}" for row in map(json.loads, rows)]
+        experts.append({"source_model": skill.name, "positive_prompts": texts})
+    document = {
+        "base_model": "base",
+        "gate_mode": "fitted",
+        "experts_per_token": EXPERTS_OF_A_TOKEN,
+        "experts": experts,
+    }
+    (folder / "mixture.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    asked, text = read_upcycling(folder / "mixture.yaml")
+    hub = Hub(offline=True)
+    models = {model: find_model(model, hub, Silent(), folder=folder) for model in asked.models}
+    upcycle(asked, text, models, folder / "mixture", hub=hub, overwrite=True)
+    for name in recipes:
+        shutil.rmtree(folder / name)
 
 
 def adapter_of(work: Path, skill: Skill) -> Path:
@@ -188,25 +327,45 @@ def adapter_of(work: Path, skill: Skill) -> Path:
     return extracted
 
 
-def measured_once(work: Path, blend: Blend, executor: Executor) -> Row:
-    """Score a recipe on all private items, unless WORK/measured has its scores."""
-    file = work / "measured" / f"{blend.name.replace(' ', '-')}.json"
+def measured_once(work: Path, blend: Blend, folder: Path) -> Row:
+    """Score a recipe on all private items, and on what no expert was trained for, unless `folder` has its scores."""
+    name = blend.name.replace(" ", "-")
+    kept = stored(folder / f"{name}-remembers.json", lambda: what_it_remembers(work, blend.recipe))
+    scores = stored(folder / f"{name}.json", lambda: private_scores(work, blend.recipe))
+    return Row(blend, scores, Remembered(kept["nats"], kept["opposites"]), kept["digest"], kept["seconds"])
+
+
+def stored(file: Path, measure: Callable[[], Any]) -> Any:
+    """Return the content of a file of JSON, which `measure` gives if there is none."""
     if not file.exists():
-        setting = setting_of(space_of(work))
-        models = (str(work / "base"), *experts_of(work))
-        setup = Setup(models, setting.references, dtype=DTYPE)
-        executor.submit(0, measured, setup, blend.recipe, setting.parts.report)
-        done = executor.next_done()
-        if done.failure:
-            raise SystemExit(f"{blend.name}: {done.failure}")
+        content = json.dumps(measure())
         file.parent.mkdir(exist_ok=True)
-        scores = {task.removesuffix("-private"): values for task, values in done.value.scores.items()}
-        file.write_text(json.dumps(scores), encoding="utf-8")
-        print(f"measured {blend.name}", file=sys.stderr, flush=True)
-    return Row(blend, json.loads(file.read_text(encoding="utf-8")))
+        write_whole(file, content)
+        print(f"measured {file.stem}", file=sys.stderr, flush=True)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def what_it_remembers(work: Path, recipe: str) -> dict[str, Any]:
+    started = time.process_time()
+    resident = resident_of(setup_of(work))
+    resident.apply(recipe)
+    seconds = round(time.process_time() - started, 1)
+    return {**asdict(remembered(work, resident.model)), "digest": resident.digest, "seconds": seconds}
+
+
+def private_scores(work: Path, recipe: str) -> Scores:
+    resident = resident_of(setup_of(work))
+    resident.apply(recipe)
+    measured = resident.measure(setting_of(space_of(work)).parts.report)
+    return {task.removesuffix("-private"): values for task, values in measured.scores.items()}
+
+
+def setup_of(work: Path) -> Setup:
+    return Setup((str(work / "base"), *experts_of(work)), setting_of(space_of(work)).references, dtype=DTYPE)
 
 
 def document(rows: list[Row], work: Path) -> dict[str, Any]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(work / "base")
     return {
         "cuvee": __version__,
         "torch": torch.__version__,
@@ -215,10 +374,22 @@ def document(rows: list[Row], work: Path) -> dict[str, Any]:
         "items": {"test": TEST_ITEMS, "public": PUBLIC_ITEMS, "train": TRAIN_ITEMS},
         "skills": {skill.name: {"metric": skill.metric, "full": skill.full} for skill in SKILLS},
         "training_seconds": json.loads((work / "figures.json").read_text(encoding="utf-8")),
-        "rows": [
-            {"name": row.blend.name, "kind": row.blend.kind, "how": row.blend.how, "scores": rounded(row.scores)}
-            for row in rows
-        ],
+        "tokens_of_texts": tokens_of_texts(work, tokenizer),
+        "rows": [as_row(row) for row in rows],
+    }
+
+
+def as_row(row: Row) -> dict[str, Any]:
+    blend = row.blend
+    return {
+        "name": blend.name,
+        "kind": blend.kind,
+        "how": blend.how,
+        "digest": row.digest,
+        "seconds": row.seconds,
+        "scores": rounded(row.scores),
+        "nats": row.remembered.nats,
+        "opposites": row.remembered.opposites,
     }
 
 
