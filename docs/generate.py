@@ -3,8 +3,8 @@
 Pages of methods, commands and Python functions come from the code, the navigation from those pages, the list of how-tos
 from the navigation, the charts of the benchmarks from their tables, the page of mergekit's recipes from
 mergekit_recipes.yaml, the page of families from the rules of layers and from what the tests of evaluation measured,
-that of adapters from their kinds and from what their tests measured, tables and chart of the page of evidence from the
-scores that examples/smollm2 wrote.
+that of adapters from their kinds and from what their tests measured, tables and charts of the page of evidence from
+the scores that examples/smollm2 wrote.
 """
 
 import inspect
@@ -16,7 +16,8 @@ from typing import Any
 import typer
 from adapters_page import adapters_page
 from benchmark_chart import chart
-from evidence_page import evidence_chart, evidence_page
+from evidence_charts import evidence_charts
+from evidence_page import evidence_page
 from families_page import families_page
 from growth_charts import before_chart, cost_chart, memory_chart
 from mergekit_page import mergekit_page
@@ -87,7 +88,7 @@ def files() -> dict[str, str]:
     benchmarks = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
     return pages | {
         "explanation/evidence.md": evidence_page(),
-        "images/evidence.svg": evidence_chart(),
+        **evidence_charts(),
         "reference/adapters.md": adapters_page(GENERATED),
         "reference/additions.md": additions_page(),
         "reference/families.md": families_page(GENERATED),

@@ -137,8 +137,7 @@ def main() -> None:
     work = arguments.work.absolute()
     make_family(work)
     write_tasks(work)
-    with Here() if arguments.workers == 1 else Processes(arguments.workers) as executor:
-        blends = list(searched(work, executor))
+    blends = [Blend(**each) for each in stored(work / "searched.json", lambda: searched(work, arguments.workers))]
     rows: list[Row] = []
     for blend in chain(parents(work), blends, others(work)):
         rows.append(measured_once(work, blend, work / "measured"))
@@ -196,7 +195,13 @@ def parents(work: Path) -> Iterator[Blend]:
     yield Blend("multitask", "multitask", "LoRA, all rows", parent_recipe(space, multitask))
 
 
-def searched(work: Path, executor: Executor) -> Iterator[Blend]:
+def searched(work: Path, workers: int) -> list[dict[str, str]]:
+    """Search in so many processes, and return what is measured of it, as fields of a blend."""
+    with Here() if workers == 1 else Processes(workers) as executor:
+        return [asdict(blend) for blend in found(work, executor)]
+
+
+def found(work: Path, executor: Executor) -> Iterator[Blend]:
     """Search, and give the best anchor along the line of scales, the best default, the average and the winner."""
     models = [reference.replace(f"{work}/", "") for reference in experts_of(work)]
     tasks = [f"tasks/{skill.name}.yaml" for skill in SKILLS]
@@ -380,13 +385,15 @@ def document(rows: list[Row], work: Path) -> dict[str, Any]:
 
 
 def as_row(row: Row) -> dict[str, Any]:
+    """Return a row of the document; a model that was not merged by its recipe has no seconds."""
     blend = row.blend
+    merged = not blend.recipe.startswith("merge_method: passthrough")
     return {
         "name": blend.name,
         "kind": blend.kind,
         "how": blend.how,
         "digest": row.digest,
-        "seconds": row.seconds,
+        "seconds": row.seconds if merged else None,
         "scores": rounded(row.scores),
         "nats": row.remembered.nats,
         "opposites": row.remembered.opposites,
