@@ -20,7 +20,7 @@ from data import articles
 from family import encode, write_rows
 
 import cuvee
-from cuvee.evaluate.model import LanguageModel
+from cuvee.evaluation.model import LanguageModel
 
 OTHER_TOPICS = ("Society and social sciences", "Everyday life", "Philosophy and religion")
 TEXTS, LONGEST_TEXT = 100, 800
