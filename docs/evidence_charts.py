@@ -1,11 +1,12 @@
-"""The figures of the page of evidence: the ladder, what each skill gains, what more texts bring, what a blend costs."""
+"""The figures of the page of evidence: ladder, skills, what is forgotten, what texts bring, what a blend costs."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
+from itertools import chain
 
 from benchmark_chart import STYLE
-from evidence_page import REPAIRS, TEXTS, Evidence, Row, read_evidence
+from evidence_page import TEXTS, Evidence, Row, read_evidence
 
 from cuvee.evaluation.statistics import mean
 
@@ -17,8 +18,14 @@ COLUMN, SPACE = 92, 14
 """Width of a skill's column in the figure of trade-offs, and the space after it."""
 
 PLOT_HEIGHT, PLOT_LEFT, PLOT_TOP = 240, 46, 20
-SECONDS, MOST_SECONDS_RIGHT, LABEL_HEIGHT = (1, 3, 10, 30, 100), 390, 15
-"""Ticks of the axis of seconds, where it ends, and the least distance of two labels."""
+SECONDS, TIMES = (1, 3, 10, 30, 100, 300), (1, 1.5, 2, 3)
+"""Ticks of the axes of seconds and of perplexity."""
+
+SCATTER_RIGHT, LABEL_HEIGHT = 390, 15
+"""Where these axes end, and the least distance of two labels."""
+
+TEXTS_RIGHT = WIDTH - 130
+"""Where the axis of texts ends."""
 
 LEAST_SCORE, STEP = 20, 10
 """Points at which the axis of the learning curve begins, and between its lines."""
@@ -31,6 +38,7 @@ def evidence_charts() -> dict[str, str]:
         "images/evidence.svg": ladder(evidence),
         "images/evidence-skills.svg": skills(evidence),
         "images/evidence-texts.svg": texts_curve(evidence),
+        "images/evidence-forgotten.svg": forgetting(evidence),
         "images/evidence-cost.svg": cost(evidence),
     }
 
@@ -106,18 +114,23 @@ def _across(left: int, most: float) -> Callable[[float], float]:
 
 
 def texts_curve(evidence: Evidence) -> str:
-    """Draw the macro score of each repair over the number of texts, and the other draws of texts as points alone."""
-    parts = list(_grid())
-    for place, (method, name) in enumerate(REPAIRS.items()):
-        known = [(texts, evidence.row(name.format(texts))) for texts in TEXTS]
-        points = [(_of_texts(texts) + 6 * place, row) for texts, row in known if row is not None]
+    """Draw the macro score of each repair over the number of texts, and the other draws of texts as points alone.
+
+    Lines across are the blend without a repair and the model that was trained on everything.
+    """
+    parts = list(_grid(evidence))
+    for row in (evidence.plain, *evidence.of_kind("multitask")):
+        y = _height(row.macro.value)
+        parts.append(f'<line class="floor" x1="{PLOT_LEFT}" x2="{TEXTS_RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text class="quiet" x="{TEXTS_RIGHT + 8}" y="{y + 4.5}">{escape(row.name)}</text>')
+    for place, (method, repairs) in enumerate(evidence.repairs.items()):
+        points = [(_of_texts(texts) + 6 * place, row) for texts, row in repairs.items()]
         line = " ".join(f"{x},{_height(row.macro.value)}" for x, row in points)
         parts.append(f'<polyline class="gap" fill="none" points="{line}"/>')
         for x, row in points:
             parts += _with_interval(x, row, "cuvee" if place == 0 else "mergekit")
-        if points:
-            x, row = points[-1]
-            parts.append(f'<text x="{x + 12}" y="{_height(row.macro.value) + 4.5}">{method}</text>')
+        x, row = points[-1]
+        parts.append(f'<text x="{x + 12}" y="{_height(row.macro.value) + 14}">{method}</text>')
     for number, row in enumerate(evidence.draws, 1):
         parts += _with_interval(_of_texts(TEXTS[0]) - 7 * number, row, "cuvee")
     return _figure("Macro score of a repair by the number of texts of each expert", WIDTH, PLOT_HEIGHT + 60, parts)
@@ -131,9 +144,9 @@ def _lines(end: float) -> Iterator[str]:
         yield f'<text class="quiet" x="{PLOT_LEFT - 10}" y="{y + 4.5}" text-anchor="end">{tick}</text>'
 
 
-def _grid() -> Iterator[str]:
-    yield from _lines(WIDTH - 110)
-    for texts in TEXTS:
+def _grid(evidence: Evidence) -> Iterator[str]:
+    yield from _lines(TEXTS_RIGHT)
+    for texts in sorted(set(chain.from_iterable(evidence.repairs.values()))):
         label = f'x="{_of_texts(texts)}" y="{PLOT_HEIGHT + 20}" text-anchor="middle">{texts}'
         yield f'<text class="quiet" {label}</text>'
     yield _below("macro score in points, by texts of each expert")
@@ -156,12 +169,6 @@ def _of_texts(texts: int) -> float:
     return round(PLOT_LEFT + 50 + share * (WIDTH - PLOT_LEFT - 230), 1)
 
 
-def _of_seconds(seconds: float) -> float:
-    """Return where seconds lie, on an axis on which equal factors are equal distances."""
-    share = math.log(max(seconds, SECONDS[0]) / SECONDS[0]) / math.log(SECONDS[-1] / SECONDS[0])
-    return round(PLOT_LEFT + 20 + share * (MOST_SECONDS_RIGHT - PLOT_LEFT - 20), 1)
-
-
 def _height(score: float) -> float:
     share = (100 * score - LEAST_SCORE) / (MOST_SHOWN - STEP - LEAST_SCORE)
     return round(PLOT_TOP + (1 - share) * (PLOT_HEIGHT - PLOT_TOP), 1)
@@ -169,21 +176,46 @@ def _height(score: float) -> float:
 
 def cost(evidence: Evidence) -> str:
     """Draw each blend's macro score over the processor seconds until it was merged and loaded."""
-    parts = list(_lines(MOST_SECONDS_RIGHT))
-    for tick in SECONDS:
-        label = f'x="{_of_seconds(tick)}" y="{PLOT_HEIGHT + 20}" text-anchor="middle">{tick}'
-        parts.append(f'<text class="quiet" {label}</text>')
-    parts.append(_below("macro score in points, by processor seconds to merge and load"))
-    free = PLOT_TOP - LABEL_HEIGHT
-    for row in evidence.of_kind("blend"):
-        if row.seconds is None:
-            continue
-        x, y = _of_seconds(row.seconds), _height(row.macro.value)
-        free = max(y, free + LABEL_HEIGHT)
-        parts.append(f'<circle class="cuvee" cx="{x}" cy="{y}" r="4.5"/>')
-        parts.append(f'<text x="{x + 12}" y="{free + 4.5}">{escape(row.name)}</text>')
+    placed = [(row.seconds, row) for row in evidence.of_kind("blend") if row.seconds is not None]
+    label = "macro score in points, by processor seconds to merge and load"
     title = "Macro score of each blend by the processor seconds that it takes to make"
-    return _figure(title, WIDTH, PLOT_HEIGHT + 60, parts)
+    return _figure(title, WIDTH, PLOT_HEIGHT + 60, [*_scattered(placed, SECONDS), _below(label)])
+
+
+def forgetting(evidence: Evidence) -> str:
+    """Draw each blend's macro score, and that of the model trained on everything, over its perplexity."""
+    placed = [(evidence.times_base(row)[0], row) for row in evidence.of_kind("blend", "multitask")]
+    label = "macro score in points, by the perplexity of general text over the base's"
+    title = "Macro score of each blend by what it forgot of general text"
+    return _figure(title, WIDTH, PLOT_HEIGHT + 60, [*_scattered(placed, TIMES), _below(label)])
+
+
+def _scattered(placed: Sequence[tuple[float, Row]], ticks: Sequence[float]) -> Iterator[str]:
+    """Give points with their names over a logarithmic axis, and its ticks; names keep their distance downwards."""
+    yield from _lines(SCATTER_RIGHT)
+    for tick in ticks:
+        label = f'x="{_along(tick, ticks)}" y="{PLOT_HEIGHT + 20}" text-anchor="middle">{tick:g}'
+        yield f'<text class="quiet" {label}</text>'
+    points = [(_along(value, ticks), _height(row.macro.value)) for value, row in placed]
+    free = PLOT_TOP - LABEL_HEIGHT
+    for (x, y), (_, row) in zip(points, placed, strict=True):
+        yield f'<circle class="{_mark(row)}" cx="{x}" cy="{y}" r="4.5"/>'
+        if _has_right_neighbour(x, y, points):
+            yield f'<text x="{x - 12}" y="{y + 4.5}" text-anchor="end">{escape(row.name)}</text>'
+            continue
+        free = max(y, free + LABEL_HEIGHT)
+        yield f'<text x="{x + 12}" y="{free + 4.5}">{escape(row.name)}</text>'
+
+
+def _has_right_neighbour(x: float, y: float, points: Sequence[tuple[float, float]]) -> bool:
+    """Say whether a point lies where the name of this one would stand."""
+    return any(20 < other - x < 110 and abs(height - y) < 10 for other, height in points)
+
+
+def _along(value: float, ticks: Sequence[float]) -> float:
+    """Return where a value lies, on an axis on which equal factors are equal distances."""
+    share = math.log(max(value, ticks[0]) / ticks[0]) / math.log(ticks[-1] / ticks[0])
+    return round(PLOT_LEFT + 20 + share * (SCATTER_RIGHT - PLOT_LEFT - 20), 1)
 
 
 def _figure(title: str, width: int, height: int, parts: Sequence[str]) -> str:

@@ -106,6 +106,17 @@ class Evidence:
         low, high = np.quantile(shares[1:], [0.025, 0.975])
         return float(shares[0]), float(low), float(high)
 
+    @property
+    def repairs(self) -> dict[str, dict[int, Row]]:
+        """The rows of each repair by their numbers of texts, of repairs that were measured."""
+        found: dict[str, dict[int, Row]] = {}
+        for method, name in REPAIRS.items():
+            for texts in TEXTS:
+                row = self.row(name.format(texts))
+                if row is not None:
+                    found.setdefault(method, {})[texts] = row
+        return found
+
     def perplexity(self, row: Row) -> float:
         """Return e to the mean loss of a token of the general texts."""
         return float(np.exp(sum(row.nats) / sum(self.measured["tokens_of_texts"])))
@@ -194,16 +205,15 @@ def forgotten_table(evidence: Evidence) -> Iterator[str]:
 
 def curve_table(evidence: Evidence) -> Iterator[str]:
     """Give the macro score of each repair by its number of texts, and that of the other draws of texts."""
-    yield "| texts of each expert | align | regmean_pp |"
-    yield "|---|---|---|"
+    repairs = evidence.repairs
+    yield "| texts of each expert | " + " | ".join(repairs) + " |"
+    yield "|---" * (len(repairs) + 1) + "|"
     for texts in TEXTS:
-        cells = []
-        for name in REPAIRS.values():
-            row = evidence.row(name.format(texts))
-            cells.append(_interval(row.macro) if row else "")
-        yield f"| {texts} | " + " | ".join(cells) + " |"
+        rows = [by_texts.get(texts) for by_texts in repairs.values()]
+        if any(rows):
+            yield f"| {texts} | " + " | ".join(_interval(row.macro) if row else "" for row in rows) + " |"
     for row in evidence.draws:
-        yield f"| {row.name.removeprefix('aligned by ')} | {_interval(row.macro)} |  |"
+        yield f"| {row.name.removeprefix('aligned by ')} | {_interval(row.macro)} |" + " |" * (len(repairs) - 1)
 
 
 TABLES: Mapping[str, Callable[[Evidence], Iterator[str]]] = {
