@@ -65,6 +65,14 @@ tracks:
   - {name: report, title: Reports, by: report, scale: 5}
 """
 
+LEAKS = TEXT.replace(
+    "private: private/capitals.csv,",
+    "private: private/capitals.csv, leaderboard: private/board.csv, "
+    "controls: {shuffled: true, canaries: private/canaries.csv},",
+)
+"""A board by items that nobody has, and controls of a task."""
+
+
 HARDWARE = Hardware("a processor", 2, 8 << 30, None, "Linux", {"python": "3.11"})
 
 

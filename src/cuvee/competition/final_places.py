@@ -177,4 +177,5 @@ def _row(place: int, entry: Judged, rank_range: tuple[int, int]) -> dict[str, An
         "high": entry.private.high,
         "public_value": entry.public_value,
         "tasks": entry.private.tasks,
+        "controls": entry.private.controls,
     }

@@ -90,6 +90,7 @@ class Bench:
             workdir,
             progress=progress,
             private_items=self.competition.folder if purpose == HIDDEN else None,
+            leaderboard_items=self.competition.folder,
             sandbox=self._chosen_sandbox(),
             calibration_seconds=self.calibration_seconds,
         )

@@ -3,6 +3,7 @@ the tests check): what participants see is built by code that cannot reach these
 """
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -27,9 +28,17 @@ def keep_private(
             high=scores.macro.high,
             tasks={score.task: score.figures() | {"metric": score.metric} for score in scores.tasks},
             item_scores={task: list(values) for task, values in scores.items.items()},
+            controls=_controls(scores),
             received_at=now,
         )
     )
+
+
+def _controls(scores: PrivateScores) -> dict[str, Any] | None:
+    """Return what controls and second answers say, as plain data; None where nothing was asked."""
+    if not scores.controls and not scores.agreement:
+        return None
+    return {"controls": [asdict(control) for control in scores.controls], "agreement": dict(scores.agreement)}
 
 
 def drop_private(connection: Connection, submission_id: int, purpose: str) -> None:

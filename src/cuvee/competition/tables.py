@@ -195,6 +195,7 @@ private_results = Table(
     Column("high", Float, nullable=False),
     Column("tasks", JSON, nullable=False),
     Column("item_scores", JSON, nullable=False),
+    Column("controls", JSON(none_as_null=True), nullable=True),
     Column("received_at", Moment, nullable=False),
 )
 
@@ -210,6 +211,7 @@ final_scores = Table(
     Column("high", Float, nullable=False),
     Column("public_value", Float, nullable=False),
     Column("tasks", JSON, nullable=False),
+    Column("controls", JSON(none_as_null=True), nullable=True),
 )
 
 ratings = Table(

@@ -103,9 +103,13 @@ def _accepted_problems(verdict: Verdict, competition: Competition, purpose: str)
     yield from _figure_problems(verdict.figures)
     if verdict.figures.tuning is not None:
         yield from _tuning_problems(verdict.figures.tuning, competition)
+    board = "leaderboard" if competition.hides_board else "public"
+    if verdict.public.part != board:
+        yield f"its scores are of the {verdict.public.part} part, and the board is by the {board} part"
     yield from _score_problems("public", verdict.public, competition.tasks)
     if verdict.private is not None:
         yield from _score_problems("private", verdict.private, hidden)
+        yield from _control_problems(verdict.private, hidden)
     if verdict.likeness is not None:
         yield from _likeness_problems(verdict.likeness, verdict.public)
 
@@ -131,6 +135,23 @@ def _score_problems(part: str, scores: Scores, tasks: Sequence[CompetitionTask])
     items = [scores.items[task.name] for task in tasks]
     if _differs(scores.macro, average(items, [task.weight for task in tasks])):
         yield f"the {part} average is not that of the items"
+
+
+def _control_problems(scores: PrivateScores, hidden: Sequence[CompetitionTask]) -> Iterator[str]:
+    """Check what controls say; their figures are told of no item, so they can only be looked at for themselves."""
+    asked = set()
+    for task in hidden:
+        wanted = task.controls
+        kinds = (("shuffled", wanted.shuffled), ("paraphrased", wanted.paraphrases), ("canaries", wanted.canaries))
+        asked |= {(task.name, kind) for kind, is_asked in kinds if is_asked}
+    brought = [(control.task, control.kind) for control in scores.controls]
+    if len(set(brought)) != len(brought) or not asked.issuperset(brought):
+        yield "it has controls that the competition does not ask"
+    if not all(-1 <= control.low <= control.value <= control.high <= 1 for control in scores.controls):
+        yield "it has a control whose interval does not hold its value"
+    names = {task.name for task in hidden}
+    if not names.issuperset(scores.agreement) or not all(0 <= share <= 1 for share in scores.agreement.values()):
+        yield "it has shares of equal answers that are of no task, or not between 0 and 1"
 
 
 def _task_problems(part: str, task: CompetitionTask, score: Score, items: Sequence[float]) -> Iterator[str]:

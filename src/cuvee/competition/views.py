@@ -35,6 +35,7 @@ from cuvee.competition.track_order import UNITS, Standing
 from cuvee.competition.tracks import TrackBoard, final_rows
 from cuvee.competition.worker_keys import all_keys
 from cuvee.submission.competition import Competition, TrackKind
+from cuvee.submission.controls import ControlKind
 
 Kind = Literal["participant", "baseline", "parent"]
 
@@ -193,10 +194,26 @@ class VersusView(View):
     tasks: dict[str, ApartView]
 
 
+class ControlView(View):
+    """A control of a task: the score lost by it, for canaries the score above guessing, with the 95 % interval.
+
+    `is_alarm` says that it is above that of most places, and above zero, beyond the interval.
+    """
+
+    task: str
+    kind: ControlKind
+    value: float
+    low: float
+    high: float
+    items: int
+    is_alarm: bool
+
+
 class FinalPlaceView(View):
     """One row of the final ranking. `gap` is the public minus the final score, with its 95 % interval.
 
     `is_alarm` says that the gap is above that of most, beyond the interval. `entries` counts the team's scored entries.
+    `controls` are questions asked in another way, `agreement` the share of equal answers of tasks decoded twice.
     """
 
     place: int
@@ -212,6 +229,8 @@ class FinalPlaceView(View):
     is_alarm: bool
     entries: int
     tasks: dict[str, FigureView]
+    controls: list[ControlView]
+    agreement: dict[str, float]
 
 
 class TrackPlaceView(View):
@@ -356,8 +375,25 @@ def final_view(connection: Connection) -> FinalView:
     ).all()
     gaps = with_alarms([_gap(row) for row in found])
     entries = _scored_entries(connection, [row.team_id for row in found])
-    places = [_final_place(row, gap, entries[row.team_id]) for row, gap in zip(found, gaps, strict=True)]
+    controls = _controls(found)
+    places = []
+    for row, gap in zip(found, gaps, strict=True):
+        places.append(_final_place(row, gap, entries[row.team_id], controls[row.submission_id]))
     return FinalView(published=fact(connection, PUBLISHED) is not None, places=places)
+
+
+def _controls(rows: Sequence[Row[Any]]) -> dict[int, list[ControlView]]:
+    """Return the controls of each submission; a control is compared with the same one of all others."""
+    by_kind: dict[tuple[str, str], list[tuple[int, dict[str, Any]]]] = {}
+    views: dict[int, list[ControlView]] = {row.submission_id: [] for row in rows}
+    for row in rows:
+        for control in (row.controls or {}).get("controls", ()):
+            by_kind.setdefault((control["task"], control["kind"]), []).append((row.submission_id, control))
+    for asked in by_kind.values():
+        gaps = with_alarms([Gap(control["value"], control["low"], control["high"]) for _, control in asked])
+        for (submission_id, control), gap in zip(asked, gaps, strict=True):
+            views[submission_id].append(ControlView(**control, is_alarm=gap.is_alarm))
+    return views
 
 
 def _gap(row: Row[Any]) -> Gap:
@@ -618,7 +654,7 @@ def _place_view(number: int, place: Place) -> PlaceView:
     )
 
 
-def _final_place(row: Row[Any], gap: Gap, entries: int) -> FinalPlaceView:
+def _final_place(row: Row[Any], gap: Gap, entries: int, controls: list[ControlView]) -> FinalPlaceView:
     return FinalPlaceView(
         place=row.place,
         ranks=(row.rank_low, row.rank_high) if row.rank_low else None,
@@ -633,6 +669,8 @@ def _final_place(row: Row[Any], gap: Gap, entries: int) -> FinalPlaceView:
         is_alarm=gap.is_alarm and row.kind == "participant",
         entries=entries,
         tasks=_figures(row.tasks),
+        controls=controls,
+        agreement=(row.controls or {}).get("agreement", {}),
     )
 
 

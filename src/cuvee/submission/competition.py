@@ -139,10 +139,29 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Controls:
+    """What the final asks besides, to see whether a score owes to items that have leaked.
+
+    `shuffled`: the private items with their choices in another order. `paraphrases`: a file with private items in other
+    words. `canaries`: a file with items that nobody can answer who has not seen them.
+    """
+
+    shuffled: bool = False
+    paraphrases: str | None = None
+    canaries: str | None = None
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files that nobody may have."""
+        return tuple(name for name in (self.paraphrases, self.canaries) if name is not None)
+
+
+@dataclass(frozen=True)
 class CompetitionTask:
     """A task of which participants have the public part. Paths are relative to the competition's folder.
 
-    Without `metrics` those of the task file count. A task without private part has no say in the final ranking.
+    Without `metrics` those of the task file count. A task without private part has no say in the final ranking. With a
+    `leaderboard` part, which nobody has, the board is by that part instead of the public one.
     """
 
     name: str
@@ -151,6 +170,14 @@ class CompetitionTask:
     weight: float = 1.0
     metrics: tuple[str, ...] = ()
     limit: int | None = None
+    leaderboard: str | None = None
+    controls: Controls = Controls()
+
+    @property
+    def hidden_files(self) -> tuple[str, ...]:
+        """Return the task files that nobody may have."""
+        parts = tuple(name for name in (self.private, self.leaderboard) if name is not None)
+        return (*parts, *self.controls.files)
 
 
 @dataclass(frozen=True)
@@ -278,6 +305,11 @@ class Competition:
     def selections(self) -> int:
         """How many submissions of a team go into the final ranking."""
         return next((phase.selections for phase in self.phases if phase.selections), 1)
+
+    @property
+    def hides_board(self) -> bool:
+        """Say whether the board is by items that nobody has."""
+        return any(task.leaderboard is not None for task in self.tasks)
 
     def phase(self, now: datetime) -> Phase | None:
         """Return the phase that is open, if any; the earlier of two."""

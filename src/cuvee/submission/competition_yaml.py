@@ -20,6 +20,7 @@ from cuvee.submission.competition import (
     Change,
     Competition,
     CompetitionTask,
+    Controls,
     Event,
     Feedback,
     Licences,
@@ -158,10 +159,18 @@ class _Phase(_Strict):
     grace_seconds: Annotated[float, BeforeValidator(_float), Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
+class _Controls(_Strict):
+    shuffled: bool = Field(default=False, description="ask the private items with their choices in another order")
+    paraphrases: Inside | None = Field(default=None, description="the same items by id, in other words")
+    canaries: Inside | None = Field(default=None, description="items that only a model can answer that has seen them")
+
+
 class _Task(_Strict):
     name: Name
     public: Inside
+    leaderboard: Inside | None = Field(default=None, description="nobody has it, and the board is by it")
     private: Inside | None = None
+    controls: _Controls = _Controls()
     weight: Positive = 1.0
     metrics: list[str] = []
     limit: Count | None = Field(default=None, description="only the first items of each part")
@@ -285,6 +294,13 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
         if task.private is not None and task.private == task.public:
             message = "the private part is the public one"
             yield RecipeError(message, where=document.place(("tasks", i, "private")))
+        if task.leaderboard is not None and task.leaderboard in (task.public, task.private):
+            message = "the leaderboard part is another part, too"
+            yield RecipeError(message, where=document.place(("tasks", i, "leaderboard")))
+        controls = task.controls
+        if task.private is None and (controls.shuffled or controls.paraphrases or controls.canaries):
+            message = f"the task {shown(task.name)} has controls and no private part, beside which they are asked"
+            yield RecipeError(message, where=document.place(("tasks", i, "controls")))
     tasks = [task.name for task in written.tasks]
     for i, text in enumerate(written.calibration):
         if text.task is not None and text.task not in tasks:
@@ -358,10 +374,7 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             cpu_seconds=budget.cpu_seconds,
         ),
         phases=tuple(_phase(phase) for phase in written.phases),
-        tasks=tuple(
-            CompetitionTask(task.name, task.public, task.private, task.weight, tuple(task.metrics), task.limit)
-            for task in written.tasks
-        ),
+        tasks=tuple(_task(task) for task in written.tasks),
         models=tuple(
             Model(model.name, model.folder, dict(model.files), model.license, model.uploaded, model.hub)
             for model in written.models
@@ -378,6 +391,20 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             CalibrationText(text.name, text.file, text.sha256, text.license, text.task) for text in written.calibration
         ),
         about=_about(written.about),
+    )
+
+
+def _task(written: _Task) -> CompetitionTask:
+    controls = written.controls
+    return CompetitionTask(
+        name=written.name,
+        public=written.public,
+        private=written.private,
+        weight=written.weight,
+        metrics=tuple(written.metrics),
+        limit=written.limit,
+        leaderboard=written.leaderboard,
+        controls=Controls(controls.shuffled, controls.paraphrases, controls.canaries),
     )
 
 

@@ -157,7 +157,8 @@ def _written(place: Path) -> dict[str, object]:
 
 
 class _Hidden:
-    """The files that nobody may have: all below the private folder, and the private part of every task.
+    """The files that nobody may have: all below the private folder, and of every task the parts and controls that
+    are hidden.
 
     Files are told apart by device and number, so that no link of either sort leads around this.
     """
@@ -166,8 +167,8 @@ class _Hidden:
         self._folder = (competition.folder / PRIVATE).resolve()
         self._files: set[tuple[int, int]] = set()
         for task in competition.tasks:
-            if task.private is not None:
-                self._add_task(competition.folder / task.private)
+            for name in task.hidden_files:
+                self._add_task(competition.folder / name)
         for folder, _, names in os.walk(self._folder):
             for name in names:
                 self._add(Path(folder) / name)

@@ -36,20 +36,20 @@ from cuvee.submission.gather import gather, places
 from cuvee.submission.hardware import calibrate, this_machine
 from cuvee.submission.likeness import likeness_of
 from cuvee.submission.lock import Lock, read_lock
-from cuvee.submission.measure import Measured, load_parts, measure
+from cuvee.submission.measure import Measured, Parts, load_parts, measure, measure_beside
 from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive, strict_json
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Ended, Limits, Sandbox, choose_sandbox
 from cuvee.submission.sandbox.choose import Host
 from cuvee.submission.searched import texts_named, write_tasks
 from cuvee.submission.tuning import places_of
-from cuvee.submission.verdict import Figures, Finding, Reason, Searched, Tuning, Verdict
+from cuvee.submission.verdict import Figures, Finding, PrivateScores, Reason, Searched, Tuning, Verdict
 
 SILENT: Progress = Silent()
 
 LONGEST_LOG = 64_000
-CONTROL = "control"
-"""The folder in which a control is judged."""
+CONTROL, CONTROLS = "control", "controls"
+"""The folders in which a model of ours is judged as a control, and in which a submission answers other questions."""
 
 
 def judge(
@@ -59,16 +59,18 @@ def judge(
     *,
     progress: Progress = SILENT,
     private_items: Path | None = None,
+    leaderboard_items: Path | None = None,
     hub: Hub | None = None,
     sandbox: Sandbox | None = None,
     calibration_seconds: float | None = None,
 ) -> Verdict:
     """Check the rules, build the model again from its leaves, measure it, and return the verdict.
 
-    `workdir` is an empty or new folder that takes all scratch; the caller removes it. `private_items` is
-    the folder that the private paths of the competition lead from (`competition.folder` for the organiser); without it
-    only public parts are measured. Labels never enter a sandbox: answers come out and are scored here. Without a
-    `sandbox` the judge takes the best of this machine; `calibration_seconds` is an earlier result of `calibrate` on it.
+    `workdir` is an empty or new folder that takes all scratch; the caller removes it. `private_items` is the folder
+    that the private paths of the competition lead from (`competition.folder` for the organiser), and
+    `leaderboard_items` that of the leaderboard parts; without them only public parts are measured. Labels never enter
+    a sandbox: answers come out and are scored here. Without a `sandbox` the judge takes the best of this machine;
+    `calibration_seconds` is an earlier result of `calibrate` on it.
 
     Faults of the submission or of the platform are in the verdict; nothing but an interruption is raised.
     Where a job fails, or our own code for an unknown reason, a model of the competition is judged as a control. If that
@@ -83,7 +85,8 @@ def judge(
     case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
     try:
         with case.folders:
-            return _cleaned(case.judged(private_items, hub or Hub(), sandbox, calibration_seconds))
+            parts = _Places(private_items, leaderboard_items)
+            return _cleaned(case.judged(parts, hub or Hub(), sandbox, calibration_seconds))
     except Rejection as rejection:
         return _cleaned(case.refused(rejection, sandbox))
     except PlatformError as error:
@@ -114,6 +117,14 @@ def _cleaned(verdict: Verdict) -> Verdict:
     return replace(verdict, message=cleaned(verdict.message), findings=findings, log=log)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """The folders that private parts and leaderboard parts lead from, where this judge has them."""
+
+    private: Path | None
+    leaderboard: Path | None
+
+
 @dataclass
 class _Case:
     """A judgement under way: `verdict` holds the findings so far, and is left if it stops.
@@ -131,15 +142,13 @@ class _Case:
     began: bool = False
     asked: Asked | None = None
 
-    def judged(
-        self, private_items: Path | None, hub: Hub, sandbox: Sandbox | None, calibration: float | None
-    ) -> Verdict:
+    def judged(self, hidden: "_Places", hub: Hub, sandbox: Sandbox | None, calibration: float | None) -> Verdict:
         lock = self.read()
         self.check(lock, hub)
         sandbox = sandbox or self.chosen_sandbox()
         if self.submission.tier != "recipe" and not sandbox.isolates:
             raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
-        parts = load_parts(self.competition, private_items)
+        parts = load_parts(self.competition, hidden.private, hidden.leaderboard)
         self.workdir.mkdir(parents=True, exist_ok=True)
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
@@ -164,16 +173,37 @@ class _Case:
         figures = _figures(jobs, built, _tuning(built, found), measured, pace, sandbox)
         self.verdict = replace(self.verdict, figures=figures)
         keep_tokens(self.competition.budget, measured.tokens, figures.tuning)
+        private = self.asked_beside(parts, measured, built, sandbox, pace)
         return replace(
             self.verdict,
             outcome="accepted",
             predictions_digest=measured.predictions_digest,
             public=measured.public,
-            private=measured.private,
+            private=private,
             reproduction=self.compared(built, measured),
             likeness=likeness_of(built.folder, self.ground(), measured.wrong, self.whole_models(models)),
             log=built.ended.log,
         )
+
+    def asked_beside(
+        self, parts: Parts, measured: Measured, built: Built, sandbox: Sandbox, pace: "Pace"
+    ) -> PrivateScores | None:
+        """Ask controls, and again what is decoded by chance, with a budget of their own: they cost the team nothing.
+
+        Where that job does not come to its end, a finding says so, and the score stands.
+        """
+        asked = parts.asked_beside()
+        if not asked:
+            return measured.private
+        workdir, limits = self.workdir / CONTROLS, pace.limits(0.0)
+        try:
+            with limited_work(workdir, limits.disk_bytes, (EVALUATION,)):
+                answered = answer_inside(built.folder, asked, sandbox, limits, workdir, self.progress)
+                return measure_beside(parts, measured, answered.folder)
+        except Rejection as rejection:
+            finding = Finding("controls", "note", f"the controls were not answered: {rejection.message}")
+            self.verdict = replace(self.verdict, findings=(*self.verdict.findings, finding))
+            return measured.private
 
     def whole_models(self, models: Mapping[str, Path]) -> dict[str, Path]:
         """Return the models of a recipe that are no adapters, by its words for them."""
@@ -329,7 +359,7 @@ class _Case:
             claim = read_claim(strict_json(self.submission.files[CLAIM], CLAIM), CLAIM)
         except SubmissionError as error:
             raise Rejection("archive", str(error)) from error
-        digest, public = built.weights_digest, measured.public
+        digest, public = built.weights_digest, measured.claimable
         return compare_with_claim(claim, built.folder, digest, measured.predictions, public)
 
 

@@ -49,7 +49,7 @@ def check_competition(competition: Competition, hub: Hub) -> Overview:
     sandbox = find_walls().sandbox
     notes = tuple(_notes(competition))
     name = sandbox.name if sandbox else Plain().name
-    counts = {"public": _counts(parts.public), "private": _counts(parts.private)}
+    counts = {"public": _counts(parts.board), "private": _counts(parts.private)}
     return Overview(public, private, len(competition.models), name, tuple(problems), notes, counts)
 
 
@@ -111,12 +111,19 @@ def _key_problems(competition: Competition) -> Iterator[CuveeError]:
 
 
 def _shared_items(parts: Parts) -> Iterator[CuveeError]:
-    """Yield a problem for each task whose private part asks the same as its public part."""
-    for name, task in parts.private.items():
-        shown = {sample.input for sample in parts.public[name].samples}
-        shared = sum(sample.input in shown for sample in task.samples)
-        if shared:
-            yield RecipeError(f"{shared} items of the private part are in the public one", where=f"task '{name}'")
+    """Yield a problem for each task whose hidden parts ask the same as its public part, or as one another."""
+    pairs = (
+        ("private", parts.private, "public", parts.public),
+        ("leaderboard", parts.leaderboard, "public", parts.public),
+        ("private", parts.private, "leaderboard", parts.leaderboard),
+    )
+    for name, part, other_name, other in pairs:
+        for task in part.keys() & other.keys():
+            shown = {sample.input for sample in other[task].samples}
+            shared = sum(sample.input in shown for sample in part[task].samples)
+            if shared:
+                message = f"{shared} items of the {name} part are in the {other_name} one"
+                yield RecipeError(message, where=f"task '{task}'")
 
 
 def without_licence(competition: Competition) -> list[str]:

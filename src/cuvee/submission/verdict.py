@@ -19,6 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 from cuvee.documents.checked import first_problem
 from cuvee.errors import SubmissionError
 from cuvee.evaluation import Score
+from cuvee.submission.controls import Control
 from cuvee.submission.evidence import Evidence
 from cuvee.submission.likeness import Likeness
 
@@ -63,21 +64,31 @@ class Finding:
 @_strict
 @dataclass(frozen=True)
 class PublicScores:
-    """Scores on the public parts. `items` has the main metric of each item, by task, in the order of the task."""
+    """Scores on the public parts. `items` has the main metric of each item, by task, in the order of the task.
+
+    `part` is `leaderboard` where the board is by parts that nobody has, of the tasks that have one.
+    """
 
     macro: Score
     tasks: tuple[Score, ...]
     items: Mapping[str, tuple[float, ...]]
+    part: Literal["public", "leaderboard"] = "public"
 
 
 @_strict
 @dataclass(frozen=True)
 class PrivateScores:
-    """Scores on the private parts: for organisers alone until the reveal."""
+    """Scores on the private parts: for organisers alone until the reveal.
+
+    `controls` say what other ways to ask have changed, and `agreement` the share of equal answers of a task that is
+    decoded by chance, and so twice.
+    """
 
     macro: Score
     tasks: tuple[Score, ...]
     items: Mapping[str, tuple[float, ...]]
+    controls: tuple[Control, ...] = ()
+    agreement: Mapping[str, float] = field(default_factory=dict)
 
 
 @_strict

@@ -68,15 +68,16 @@ def check_again(verdict: PublicVerdict, competition: Competition) -> tuple[Evide
     return verdict.evidence, check_rules(competition.rules, verdict.evidence)
 
 
-def _values(scores: PublicScores | None) -> dict[str, float]:
-    if scores is None:
+def _values(scores: PublicScores | None, part: str) -> dict[str, float]:
+    if scores is None or scores.part != part:
         return {}
     return {score.task: score.value for score in scores.tasks}
 
 
 def compare_verdicts(earlier: PublicVerdict, now: Verdict) -> Reproduction:
     """Compare two verdicts on one submission: digests of weights and answers, and the public scores of every task."""
-    before, after = _values(earlier.public), _values(now.public)
+    part = now.public.part if now.public is not None else "public"
+    before, after = _values(earlier.public, part), _values(now.public, part)
     gaps = [abs(value - after.get(task, math.inf)) for task, value in before.items()]
     gap = max(gaps, default=None)
     agree = _agreeing(earlier, now)

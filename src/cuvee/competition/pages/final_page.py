@@ -92,6 +92,12 @@ def final_drawing(final: FinalView) -> Drawing | None:
     return Drawing(axis_of(figures, 160), lines, ticks, _moves(final.places))
 
 
+def control_heads(places: Sequence[FinalPlaceView]) -> list[tuple[str, str]]:
+    """Return the task and the kind of every control that any place has, in order."""
+    heads = [(control.task, control.kind) for place in places for control in place.controls]
+    return sorted(set(heads))
+
+
 def _lines(places: Sequence[FinalPlaceView], scale: Axis) -> tuple[Line, ...]:
     lines, last = [], 0.0
     for place in places:  # best first, so from above to below

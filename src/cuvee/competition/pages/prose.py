@@ -75,6 +75,9 @@ def _how_ranked(of: Competition) -> Iterator[str]:
         noun = "entry" if chosen == 1 else "entries"
         yield "The final ranking is by private items that nobody has seen."
         yield f"Each team chooses up to {chosen} {noun} for it."
+    if of.hides_board:
+        names = ", ".join(task.name for task in of.tasks if task.leaderboard is not None)
+        yield f"The board, too, is by items that nobody has, of {names}; the public ones are to try things on."
     breaks = ", then ".join(TIE_BREAKS[name] for name in of.ranking.tie_breaks)
     yield f"A place is shared where the items do not tell two entries apart; equal scores go by {breaks}."
 

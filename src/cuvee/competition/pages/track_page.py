@@ -47,7 +47,7 @@ def track_values(of: Competition, track: TrackView) -> dict[str, Any]:
     return {
         "track": track,
         "rule": rule_of(track),
-        "tables": tables_of(track),
+        "tables": tables_of(track, " on items that nobody has" if of.hides_board else " on public items"),
         "measure": MEASURES[track.by],
         "hides_scores": phase is not None and phase.feedback == "none",
     }
@@ -70,14 +70,14 @@ def rule_of(track: TrackView) -> str:
     return f"The score of entries{floor} that take at most {limit}."
 
 
-def tables_of(track: TrackView) -> list[Table]:
-    """Return the tables of a track: the final first, once it is there, then the board."""
+def tables_of(track: TrackView, board_items: str) -> list[Table]:
+    """Return the tables of a track: the final first, once it is there, then the board, which is by `board_items`."""
     tables = []
     if track.published:
         where = "" if track.by == "report" else " on private items"
         tables.append(_table(track, "Final", track.final, where))
     if track.by != "report":
-        tables.append(_table(track, "Board", track.board, " on public items"))
+        tables.append(_table(track, "Board", track.board, board_items))
     return tables
 
 
