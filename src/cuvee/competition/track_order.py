@@ -20,7 +20,7 @@ TOKENS = 1000
 UNITS: Mapping[TrackKind, str] = {
     "score": "score",
     "score_per_token": f"score per {TOKENS} tokens",
-    "claim_gap": "claimed score minus that of the judge, on the task where they differ most",
+    "claim_gap": "how far a claimed public score is from the judge's, on the task where they differ most",
     "report": "mean of the raters' scores",
 }
 

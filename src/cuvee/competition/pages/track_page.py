@@ -100,7 +100,9 @@ def _caption(track: TrackView, where: str) -> str:
     if track.by == "report":
         return "Mean of the raters' scores; below it the least and the most that one gave."
     if track.by == "claim_gap":
-        return f"Claimed score minus the judge's{where}, in points of 100, on the task where they differ most."
+        return (
+            "How far a claimed public score is from the judge's, in points of 100, on the task where they differ most."
+        )
     if track.by == "score_per_token":
         return f"Points of 100{where} for {TOKENS} tokens; below it the 95 % interval."
     return f"Weighted mean of the tasks{where}, in points of 100; whiskers are 95 % intervals."
@@ -122,7 +124,7 @@ def _rank(ranks: tuple[int, int] | None) -> str:
 
 def _number(track: TrackView, value: float) -> str:
     if track.by == "report":
-        return f"{value:.2f}".rstrip("0").rstrip(".")
+        return f"{value:.2f}"
     if track.by == "score_per_token":
         return f"{100 * value:.2f}"
     return points(value)
