@@ -32,7 +32,9 @@ def judge(archive: Path, *_: object) -> Verdict:
     skill, tokens, seconds, gap = JUDGED[read_archive(archive).name]
     made = verdict(skill, 3, seconds=seconds / 1.5)
     assert made.figures is not None
-    claim = None if gap is None else Reproduction("not_claimed", "not_claimed", "differs", score_gap=gap)
+    claim = (
+        None if gap is None else Reproduction("not_claimed", "not_claimed", "differs", score_gap=gap, tasks_claimed=2)
+    )
     return replace(made, figures=replace(made.figures, tokens=tokens), reproduction=claim)
 
 
@@ -107,6 +109,31 @@ def test_what_was_judged_for_a_track_alone_does_not_count_in_the_ranking(everywh
     main = everywhere.ask(None, "GET", "/api/final").json()["places"]
     assert {place["title"] for place in main} == {"strong", "theirs"}
     assert rows(everywhere, "frugal", "final")[0] == ("Vintners", "cheap")
+
+
+def test_a_claim_of_one_task_alone_is_no_claim(everywhere: Served) -> None:
+    def of_one(archive: Path, *rest: object) -> Verdict:
+        made = judge(archive, *rest)
+        return replace(made, reproduction=made.reproduction and replace(made.reproduction, tasks_claimed=1))
+
+    everywhere.send("team", title="tiny")
+    everywhere.judge_all(of_one)  # type: ignore[arg-type]  # a judge is a function
+    assert rows(everywhere, "honest") == []
+
+
+def test_the_choice_is_that_of_the_freeze_where_a_public_score_changes_later(everywhere: Served) -> None:
+    enter(everywhere)
+    assert everywhere.ask("organiser", "POST", "/api/organiser/freeze").status_code == 200
+    everywhere.judge_all(judge)  # type: ignore[arg-type]  # a judge is a function
+    assert everywhere.ask("organiser", "POST", "/api/organiser/submissions/1/rerun").status_code == 200
+
+    def lower(archive: Path, *rest: object) -> Verdict:
+        return replace(judge(archive, *rest), public=verdict(0.3, 3).public)
+
+    everywhere.judge_all(lower)  # type: ignore[arg-type]  # a judge is a function
+    assert everywhere.ask("organiser", "POST", "/api/organiser/publish").status_code == 200
+    main = everywhere.ask(None, "GET", "/api/final").json()["places"]
+    assert {place["title"] for place in main} == {"strong", "theirs"}
 
 
 def test_who_is_hidden_after_the_reveal_leaves_the_finals_of_tracks(everywhere: Served) -> None:

@@ -6,12 +6,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from cuvee.competition.facts import CHOSEN, fact
 from cuvee.competition.runs import PUBLIC
 from cuvee.competition.shown import is_shown
 from cuvee.competition.states import State
 from cuvee.competition.tables import public_results, runs, submissions, teams, verdicts
 from cuvee.competition.track_order import Cost, may_stand, order_key
 from cuvee.submission.competition import Competition, Track
+
+RANKING = ""
+"""What the choice for the ranking by score stands under; tracks have names."""
 
 
 def chosen_submissions(connection: Connection, competition: Competition) -> list[int]:
@@ -27,7 +31,7 @@ def chosen_submissions(connection: Connection, competition: Competition) -> list
 def chosen_for_track(connection: Connection, competition: Competition, track: Track) -> list[int]:
     """Return what goes into the final of a track, by team: its chosen ones that may stand there, or its best there."""
     at_most = competition.selections
-    gaps = gaps_of(connection, PUBLIC)
+    gaps = gaps_of(connection, competition, PUBLIC)
     chosen: list[int] = []
     for rows in _by_team(_scored(connection)).values():
         costs = {row.id: Cost(row.value, row.tokens, row.cpu_seconds, gaps.get(row.id)) for row in rows}
@@ -40,19 +44,44 @@ def chosen_for_track(connection: Connection, competition: Competition, track: Tr
 
 def all_chosen(connection: Connection, competition: Competition) -> list[int]:
     """Return every submission that a final needs, each once: those of the ranking by score first."""
-    chosen = chosen_submissions(connection, competition)
+    choice = choice_of(connection, competition)
+    return list(dict.fromkeys(number for chosen in choice.values() for number in chosen))
+
+
+def choice_of(connection: Connection, competition: Competition) -> dict[str, list[int]]:
+    """Return what goes into each final: into the ranking by score under "", into a track's under its name."""
+    choice = {RANKING: chosen_submissions(connection, competition)}
     for track in competition.tracks:
-        chosen += chosen_for_track(connection, competition, track)
-    return list(dict.fromkeys(chosen))
+        choice[track.name] = chosen_for_track(connection, competition, track)
+    return choice
 
 
-def gaps_of(connection: Connection, purpose: str) -> dict[int, float]:
-    """Return by how much claimed scores differ from the judge's, on the worst task, by the submission's number."""
-    gap = verdicts.c.content["reproduction"]["score_gap"].as_float()
-    rows = connection.execute(
-        sa.select(verdicts.c.submission_id, gap.label("gap")).where(verdicts.c.purpose == purpose)
-    )
-    return {row.submission_id: row.gap for row in rows if row.gap is not None}
+def those_that_count(
+    connection: Connection, competition: Competition, name: str, judged: Mapping[int, int]
+) -> frozenset[int]:
+    """Return which of the submissions that were judged count in a final. `judged` has the team of each.
+
+    A team's choice is that of the freeze, also where a public score has changed since. A team that had none then, as it
+    was hidden, has what it would choose now.
+    """
+    at_freeze: Mapping[str, Sequence[int]] = fact(connection, CHOSEN) or {}
+    counted = {number for number in at_freeze.get(name, ()) if number in judged}
+    teams_of = {judged[number] for number in counted}
+    now = choice_of(connection, competition).get(name, ())
+    return frozenset(counted | {number for number in now if number in judged and judged[number] not in teams_of})
+
+
+def gaps_of(connection: Connection, competition: Competition, purpose: str) -> dict[int, float]:
+    """Return by how much claimed scores differ from the judge's, on the worst task, by the submission's number.
+
+    Who claims only some of the scores has claimed none.
+    """
+    reproduction = verdicts.c.content["reproduction"]
+    gap, claimed = reproduction["score_gap"].as_float(), reproduction["tasks_claimed"].as_integer()
+    query = sa.select(verdicts.c.submission_id, gap.label("gap"), claimed.label("claimed"))
+    rows = connection.execute(query.where(verdicts.c.purpose == purpose)).all()
+    whole = len(competition.tasks)
+    return {row.submission_id: row.gap for row in rows if row.gap is not None and row.claimed == whole}
 
 
 def _scored(connection: Connection) -> Sequence[Row[Any]]:

@@ -14,6 +14,9 @@ from cuvee.competition.locks import FACTS, hold, hold_shared
 from cuvee.competition.tables import facts
 
 FROZEN, PUBLISHED, EXPECTED = "frozen", "published", "expected_score"
+CHOSEN = "chosen"
+"""The submissions that went into each final at the freeze, by the name of its track."""
+
 PAUSED, MOVED_UP, ANNOUNCEMENTS, EXTENDED = "paused", "moved_up", "announcements", "extended"
 """That workers are given nothing new; runs that go first, with their fences; news; seconds added to phases by name."""
 

@@ -14,10 +14,12 @@ from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
 from cuvee.competition.actors import Actor
-from cuvee.competition.chosen import all_chosen
+from cuvee.competition.chosen import all_chosen, choice_of
 from cuvee.competition.facts import (
+    CHOSEN,
     FROZEN,
     PUBLISHED,
+    change_fact,
     fact,
     hold_facts,
     hold_facts_alone,
@@ -60,6 +62,7 @@ def freeze(connection: Connection, organiser: Actor, competition: Competition, n
     _check_nothing_is_open(connection)
     set_fact(connection, FROZEN, now.isoformat())
     chosen = all_chosen(connection, competition)
+    change_fact(connection, CHOSEN, choice_of(connection, competition))
     earlier = {row.submission_id: row.id for row in connection.execute(sa.select(runs).where(runs.c.purpose == HIDDEN))}
     for submission_id in chosen:
         if submission_id in earlier:
@@ -80,6 +83,7 @@ def unfreeze(connection: Connection, organiser: Actor, competition: Competition,
     if fact(connection, FROZEN) is None or begun or fact(connection, PUBLISHED) is not None:
         raise Refusal("wrong_state", "nothing is frozen, or the final runs have begun")
     unset_fact(connection, FROZEN)
+    unset_fact(connection, CHOSEN)
     waiting = connection.execute(sa.select(runs.c.id).where(runs.c.purpose == HIDDEN)).scalars().all()
     for run_id in waiting:
         move(connection, run_id, State.CANCELLED, organiser, now, why="the final ranking was called off")

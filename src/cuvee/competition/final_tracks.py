@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cuvee.competition.chosen import chosen_for_track, gaps_of
+from cuvee.competition.chosen import gaps_of, those_that_count
 from cuvee.competition.final_places import what_counts
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.runs import HIDDEN
@@ -35,19 +35,21 @@ def _standings(
 ) -> tuple[Standing, ...]:
     if track.by == "report":
         return order_reports(ratings_of(connection, track.name))
-    chosen = chosen_for_track(connection, competition, track)
-    return order(track, _contenders(connection, track, chosen), weights)
+    return order(track, _contenders(connection, competition, track), weights)
 
 
-def _contenders(connection: Connection, track: Track, chosen: list[int]) -> Iterator[Contender]:
-    gaps = gaps_of(connection, HIDDEN)
+def _contenders(connection: Connection, competition: Competition, track: Track) -> Iterator[Contender]:
+    everything = what_counts(connection)
+    teams_of = {judged.submission_id: judged.team_id for judged in everything}
+    chosen = those_that_count(connection, competition, track.name, teams_of)
+    gaps = gaps_of(connection, competition, HIDDEN)
     rows = connection.execute(
         sa.select(submissions.c.id, submissions.c.title, public_results)
         .join(public_results, public_results.c.submission_id == submissions.c.id)
         .where(submissions.c.id.in_(chosen))
     )
     public = {row.id: row for row in rows}
-    for judged in what_counts(connection):
+    for judged in everything:
         row = public.get(judged.submission_id)
         if row is None or judged.private is None:
             continue

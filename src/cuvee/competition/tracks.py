@@ -70,7 +70,7 @@ def track_rows(connection: Connection, competition: Competition, track: Track) -
     if track.by == "report" or phase is None or phase.feedback == "none":
         return ()
     weights = {task.name: task.weight for task in competition.tasks}
-    gaps = gaps_of(connection, PUBLIC)
+    gaps = gaps_of(connection, competition, PUBLIC)
     best = _best_rows(connection, phase.name, track, gaps)
     details = read_details(connection, [row.id for row in best], weights)
     contenders = [_contender(row, details[row.id].items, gaps.get(row.id)) for row in best if row.id in details]

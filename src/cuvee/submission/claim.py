@@ -110,7 +110,8 @@ def compare_with_claim(
     weights, distance = _weights(claim, model, digest)
     answers, agree = _predictions(claim, predictions)
     measured, gap = _scores(claim, scores)
-    return Reproduction(weights, answers, measured, distance, agree, gap)
+    claimed = sum(score.task in claim.scores for score in scores.tasks) if scores else 0
+    return Reproduction(weights, answers, measured, distance, agree, gap, claimed)
 
 
 def _weights(claim: Claim, model: Path, digest: str) -> tuple[Agreement, float | None]:

@@ -157,7 +157,7 @@ class Reproduction:
     """How the model that was built here compares with the claims of the submission.
 
     `weights_distance` is the largest relative distance of a tensor, `predictions_agree` the share of equal answers on
-    the public parts, `score_gap` the largest difference of a public score.
+    the public parts, `score_gap` the largest difference of a public score, of so many `tasks_claimed`.
     """
 
     weights: Agreement
@@ -166,6 +166,7 @@ class Reproduction:
     weights_distance: float | None = None
     predictions_agree: float | None = None
     score_gap: float | None = None
+    tasks_claimed: int | None = None
 
 
 @_strict
