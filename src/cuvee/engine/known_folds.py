@@ -15,6 +15,7 @@ import numpy as np
 from blake3 import blake3
 
 from cuvee.engine.identity import inputs_of
+from cuvee.ops.order import ROWS_AT_ONCE
 from cuvee.plan import Plan
 from cuvee.plan.plan import Input, merged_steps
 from cuvee.version import __version__
@@ -31,7 +32,7 @@ class KnownFolds:
         merges = merged_steps(plan.steps)
         steps = [[step.name, step.shape, list(map(_input, step.all_inputs))] for step in merges]
         places = [f"{getattr(source, 'path', '')} {getattr(source, 'orders', '')}" for source in plan.sources]
-        self._about = [__version__, plan.method.key, inputs_of(plan), places, steps]
+        self._about = [__version__, ROWS_AT_ONCE, plan.method.key, inputs_of(plan), places, steps]
 
     def get(self, question: Sequence[object], run: Callable[[], Any]) -> Any:
         """Return the result of `run`, an array, or the known array to the same question."""
