@@ -99,18 +99,21 @@ class Classifier:
 
     def _places(self, sample: Sample) -> list[int]:
         """Return the place of each choice among the labels. Raises EvaluationError for a choice that is no label."""
-        if all(map(UNNAMED.fullmatch, self.labels)) and len(sample.choices) == len(self.labels):
+        have_no_names = all(map(UNNAMED.fullmatch, self.labels))
+        if have_no_names and len(sample.choices) == len(self.labels):
             return list(range(len(self.labels)))
-        folded = [label.casefold() for label in self.labels]
-        places = []
-        for choice in sample.choices:
-            found = [place for place, label in enumerate(self.labels) if label == choice]
-            found = found or [place for place, label in enumerate(folded) if label == choice.casefold()]
-            if len(found) != 1:
-                message = f"the choice '{choice}' of item '{sample.id}' is none of the model's labels"
-                raise EvaluationError(message, where=self.model.name, hint=f"they are {', '.join(self.labels)}")
-            places += found
-        return places
+        return [self._place(choice, sample.id) for choice in sample.choices]
+
+    def _place(self, choice: str, item: str) -> int:
+        """Return the place of a choice among the labels, in their spelling or else in either case."""
+        places = _places_of(choice, self.labels)
+        if not places:
+            folded = [label.casefold() for label in self.labels]
+            places = _places_of(choice.casefold(), folded)
+        if len(places) != 1:
+            message = f"the choice '{choice}' of item '{item}' is none of the model's labels"
+            raise EvaluationError(message, where=self.model.name, hint=f"they are {', '.join(self.labels)}")
+        return places[0]
 
     def _rows(self, sample: Sample, prompt: Prompt) -> list[Row]:
         text = prompt.render(sample.input, sample.choices)
@@ -162,3 +165,7 @@ class Classifier:
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
         return [[place for place, length in enumerate(lengths) if length == each] for each in sorted({*lengths})]
+
+
+def _places_of(word: str, words: Sequence[str]) -> list[int]:
+    return [place for place, other in enumerate(words) if other == word]

@@ -41,9 +41,9 @@ class Client:
             try:
                 return self._once(path, body)
             except urllib.error.HTTPError as error:
-                said = error.read(MOST_CHARACTERS * 4).decode("utf-8", "replace")[:MOST_CHARACTERS].strip()
+                reason = _reason(error)
                 if error.code not in TRY_AGAIN or tried == TRIES:
-                    raise self._error(path, f"the server answers {error.code}: {said or error.reason}") from error
+                    raise self._error(path, f"the server answers {error.code}: {reason}") from error
             except (OSError, HTTPException) as error:
                 if tried == TRIES or isinstance(getattr(error, "reason", None), ConnectionRefusedError):
                     raise self._error(path, f"the server does not answer: {error}") from error
@@ -63,3 +63,9 @@ class Client:
     def _error(self, path: str, message: str) -> EvaluationError:
         hint = "the address ends in its version, as in http://127.0.0.1:8000/v1"
         return EvaluationError(message, where=f"{self.address}/{path}", hint=hint)
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    """Return the beginning of the text that a server sends with an error, or else the name of the error."""
+    text = error.read(MOST_CHARACTERS * 4).decode("utf-8", "replace")
+    return text[:MOST_CHARACTERS].strip() or str(error.reason)

@@ -8,6 +8,7 @@ choices get `document`, where the model has these; all else gets the default pro
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,8 @@ class Embedder:
 
     def answers(self, samples: Sequence[Sample], prompt: Prompt, scoring: Scoring) -> list[Answer]:
         texts = [self._texts(sample, prompt) for sample in samples]
-        self._embed(dict.fromkeys(text for each in texts for text in each))
-        return [self._answer(sample, prompt, each) for sample, each in zip(samples, texts, strict=True)]
+        self._embed(dict.fromkeys(chain.from_iterable(texts)))
+        return [self._answer(sample, prompt, own) for sample, own in zip(samples, texts, strict=True)]
 
     def embed(self, texts: Sequence[str]) -> Vector:
         """Return the embedding of each text as it stands, [texts, dimensions] in float32."""
@@ -200,15 +201,23 @@ def _json(file: Path) -> dict[str, Any]:
 
 def _pooling(file: Path) -> Step:
     config = _json(file)
+    modes = _pooling_modes(config)
+    for mode in modes:
+        if mode not in _OLD_MODES.values():
+            raise EvaluationError(f"the pooling '{mode}' is not known here", where=str(file))
+    if config.get("include_prompt") is False:
+        raise EvaluationError("include_prompt: false is not known here", where=str(file))
+    return lambda states, mask: torch.cat([_pooled(states, mask, mode) for mode in modes], dim=-1)
+
+
+def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
+    """List the modes of pooling, whose vectors are joined: by one key, or by a key for each mode in older files."""
     modes = config.get("pooling_mode")
-    if modes is None:
-        modes = [mode for key, mode in _OLD_MODES.items() if config.get(key)] or ["mean"]
-    names = [modes] if isinstance(modes, str) else list(modes)
-    unknown = [mode for mode in names if mode not in _OLD_MODES.values()]
-    if unknown or config.get("include_prompt") is False:
-        what = f"the pooling '{unknown[0]}'" if unknown else "include_prompt: false"
-        raise EvaluationError(f"{what} is not known here", where=str(file))
-    return lambda states, mask: torch.cat([_pooled(states, mask, mode) for mode in names], dim=-1)
+    if isinstance(modes, str):
+        return [modes]
+    if modes is not None:
+        return list(modes)
+    return [mode for key, mode in _OLD_MODES.items() if config.get(key)] or ["mean"]
 
 
 def _pooled(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:

@@ -322,16 +322,15 @@ def _is_number(value: Any) -> bool:
 def _line(sample: Mapping[str, Any], metrics: Mapping[str, float], key: str) -> dict[str, Any]:
     """Return a line of samples for an item of lm-eval, which numbers its items from 0."""
     texts = [_in_order(pair) for pair in _in_order(sample["arguments"])]
-    chosen = len(texts) > 1 and all(isinstance(text[1], str) for text in texts)
-    common = {
+    if _are_choices(texts):
+        eval_type, answer = "multiple_choice", _chosen(sample, texts)
+    else:
+        eval_type, answer = "generation", _written(sample)
+    return {
         "id": str(sample["doc_id"]),
-        "eval_type": "multiple_choice" if chosen else "generation",
+        "eval_type": eval_type,
         "input": texts[0][0],
         "prompt": texts[0][0],
-    }
-    answer = _chosen(sample, texts) if chosen else _written(sample)
-    return {
-        **common,
         **answer,
         "target": sample["target"],
         "metrics": dict(metrics),
@@ -340,6 +339,11 @@ def _line(sample: Mapping[str, Any], metrics: Mapping[str, float], key: str) -> 
         "batch": "",
         "key": key,
     }
+
+
+def _are_choices(texts: Sequence[Sequence[Any]]) -> bool:
+    """Say whether the arguments of an item are contexts with choices: each choice is a text."""
+    return len(texts) > 1 and all(isinstance(text[1], str) for text in texts)
 
 
 def _chosen(sample: Mapping[str, Any], texts: Sequence[Sequence[str]]) -> dict[str, Any]:

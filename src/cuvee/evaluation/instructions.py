@@ -108,10 +108,12 @@ def _responses(text: str) -> Found:
 
 def _keywords(text: str) -> Found:
     if match := re.search(r"keywords? ((?:\"[^\"]+\"(?:,? (?:and|or) |, )?)+)", text, re.I):
-        for word in re.findall(r'"([^"]+)"', match.group(1)):
-            yield lambda response, word=word: _uses(response, word) > 0  # type: ignore[misc]  # binds this word
-    for word in re.findall(r"\bmention \"([^\"]+)\"", text, re.I):
-        yield lambda response, word=word: _uses(response, word) > 0  # type: ignore[misc]  # binds this word
+        yield from map(_mentions, re.findall(r'"([^"]+)"', match.group(1)))
+    yield from map(_mentions, re.findall(r"\bmention \"([^\"]+)\"", text, re.I))
+
+
+def _mentions(word: str) -> Callable[[str], bool]:
+    return lambda response: _uses(response, word) > 0
 
 
 def _frequency(text: str) -> Found:

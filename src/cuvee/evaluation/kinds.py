@@ -46,7 +46,8 @@ def open_judge(folder: Path, kind: Kind, device: Device, dtype: Dtype) -> Judgin
 def _digest_of_parts(folder: Path) -> str:
     """Return a digest of the small files of a folder and of its sub-folders, and of their weights' sizes."""
     hasher = blake3()
-    for place in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:
-        hasher.update(place.name.encode() if place != folder else b"")
-        hasher.update(files_digest(place).encode())
+    hasher.update(files_digest(folder).encode())
+    for part in sorted(filter(Path.is_dir, folder.iterdir())):
+        hasher.update(part.name.encode())
+        hasher.update(files_digest(part).encode())
     return hasher.hexdigest()

@@ -163,12 +163,15 @@ def _knows_no_words(tokenizer: Any) -> bool:
 
 def _check_all_there(found: Mapping[str, Any], kind: str, path: Path) -> None:
     """Raise for parameters that the files lack: transformers would draw them at random."""
-    missing = sorted(name for name in found["missing_keys"] if kind != "embedder" or not name.startswith("pooler."))
-    mismatched = [str(each[0]) for each in found["mismatched_keys"]]
-    if missing or mismatched:
-        message = f"the weights of '{[*missing, *mismatched][0]}' are missing or of another shape"
-        what = "writes text" if kind == "writer" else f"is a {kind}"
-        hint = f"the config says that this model {what}; transformers would draw these weights at random"
+    missing = sorted(found["missing_keys"])
+    if kind == "embedder":
+        missing = [name for name in missing if not name.startswith("pooler.")]
+    mismatched = [str(name) for name, *_ in found["mismatched_keys"]]
+    lacking = [*missing, *mismatched]
+    if lacking:
+        message = f"the weights of '{lacking[0]}' are missing or of another shape"
+        use = "writes text" if kind == "writer" else f"is a {kind}"
+        hint = f"the config says that this model {use}; transformers would draw these weights at random"
         raise EvaluationError(message, where=str(path), hint=hint)
 
 
@@ -206,10 +209,12 @@ def _compute_buffers(module: Any) -> None:
 
     It does so twice, over other bits: what then differs was left as it was, and the error says so.
     """
-    stored = set(module.state_dict())
-    computed = [name for name, buffer in module.named_buffers() if buffer.is_meta and name not in stored]
-    values = [_computed(module, computed, fill) for fill in (0, 1)]
-    for name, first, second in zip(computed, *values, strict=True):
+    buffers = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    stored = module.state_dict().keys()
+    names = [name for name in buffers if name not in stored]
+    over_zeros = _computed(module, names, 0)
+    over_ones = _computed(module, names, 1)
+    for name, first, second in zip(names, over_zeros, over_ones, strict=True):
         if not torch.equal(first, second):
             raise ValueError(f"it does not compute '{name}' when it is built without its numbers")
 
@@ -372,18 +377,25 @@ RESCALED = ("dynamic", "longrope")
 
 
 def alone_from(module: Any) -> int | None:
-    """Return the length from which what a network makes of a row depends on what is read with it, or None.
+    """Return the length from which a network's output for a row depends on the other rows of its batch, or None.
 
-    Such are rotary positions of the kinds in RESCALED, and experts that drop tokens once they have so many.
+    Rotary positions of the kinds in RESCALED do so, and experts that drop tokens once they have so many.
     """
     config = text_config(module)
-    settings = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    nested = [each for each in settings.values() if isinstance(each, dict)]
-    limits = [int(config.expert_capacity)] if getattr(config, "expert_capacity", None) else []
-    for rope in (settings, *nested):
+    limits = []
+    if getattr(config, "expert_capacity", None):
+        limits.append(int(config.expert_capacity))
+    for rope in _rope_settings(config):
         if rope.get("rope_type", rope.get("type")) in RESCALED:
             limits.append(int(rope.get("original_max_position_embeddings") or config.max_position_embeddings))
     return min(limits, default=None)
+
+
+def _rope_settings(config: Any) -> list[Mapping[str, Any]]:
+    """List the settings of rotary positions, for all layers and for kinds of layers."""
+    settings = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    by_kind = [own for own in settings.values() if isinstance(own, dict)]
+    return [settings, *by_kind]
 
 
 def special_tokens(network: Network) -> set[int]:

@@ -60,16 +60,13 @@ class Likelihoods:
 
     def of(self, questions: Sequence[Question]) -> list[list[float]]:
         """Return the log-likelihood of each choice, of questions computed in one batch. Equal choices have the same."""
-        distinct = [dict.fromkeys(map(tuple, question.choices)) for question in questions]
-        asked = [
-            replace(question, choices=tuple(map(list, choices)))
-            for question, choices in zip(questions, distinct, strict=True)
-        ]
+        asked = [_without_repeats(question) for question in questions]
         totals = self._computed(asked)
-        by_tokens = [dict(zip(choices, row, strict=True)) for choices, row in zip(distinct, totals, strict=True)]
-        return [
-            [by_tokens[place][tuple(each)] for each in question.choices] for place, question in enumerate(questions)
-        ]
+        likelihoods = []
+        for question, distinct, row in zip(questions, asked, totals, strict=True):
+            by_tokens = dict(zip(map(tuple, distinct.choices), row, strict=True))
+            likelihoods.append([by_tokens[tuple(choice)] for choice in question.choices])
+        return likelihoods
 
     def _computed(self, questions: Sequence[Question]) -> list[list[float]]:
         way = self._way(questions)
@@ -116,3 +113,9 @@ class Likelihoods:
 
     def _copied(self, questions: Sequence[Question]) -> list[list[float]]:
         return copies.log_likelihoods(questions, self._start, logits_at_once=LOGITS_AT_ONCE)
+
+
+def _without_repeats(question: Question) -> Question:
+    """Return the question with each of its choices once."""
+    distinct = dict.fromkeys(map(tuple, question.choices))
+    return replace(question, choices=tuple(map(list, distinct)))

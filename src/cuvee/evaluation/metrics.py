@@ -147,11 +147,13 @@ def needs_more_than_answers(metrics: Sequence[str], samples: Sequence[Sample]) -
 
     Searches and competitions judge so.
     """
-    metric = next((metric for metric in metrics if metric in RANK_METRICS or metric in OF_WHOLE_TASKS), None)
-    if metric is not None:
-        return f"the metric '{metric}'"
-    kind = next((sample.eval_type for sample in samples if sample.eval_type in WHOLE), None)
-    return f"items of the kind '{kind}'" if kind else None
+    for metric in metrics:
+        if metric in RANK_METRICS or metric in OF_WHOLE_TASKS:
+            return f"the metric '{metric}'"
+    for sample in samples:
+        if sample.eval_type in WHOLE:
+            return f"items of the kind '{sample.eval_type}'"
+    return None
 
 
 def default_metrics(samples: Sequence[Sample]) -> tuple[str, ...]:

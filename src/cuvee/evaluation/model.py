@@ -93,9 +93,9 @@ class LanguageModel:
         if chat:
             return self.encode_plain(texts)
         rows = self.encode_default(texts)
-        if rows and not self.encoder_decoder and self._appends_end():
-            rows = [row[:-1] for row in rows]
-        return rows
+        if not rows or self.encoder_decoder:
+            return rows
+        return [row[:-1] for row in rows] if self._appends_end() else rows
 
     def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise without special tokens."""
@@ -120,9 +120,10 @@ class LanguageModel:
     @property
     def start_token(self) -> int:
         """The token before an empty text, or with which a decoder that follows an encoder starts."""
-        if self.encoder_decoder and (start := self.network.config.decoder_start_token_id) is not None:
-            return int(start)
-        for token in (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id):
+        starts = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        if self.encoder_decoder:
+            starts.insert(0, self.network.config.decoder_start_token_id)
+        for token in starts:
             if token is not None:
                 return int(token)
         raise EvaluationError("the tokenizer has neither a start nor an end token", where=self.name)
@@ -191,7 +192,8 @@ def pick_device(device: Device) -> torch.device:
         raise RecipeError(f"device '{device}' is none of {', '.join(get_args(Device))}")
     if device == "cuda" and not torch.cuda.is_available():
         raise RecipeError("device 'cuda' was asked for, and there is none")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+    takes_gpu = device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if takes_gpu else "cpu")
 
 
 def files_digest(folder: Path) -> str:
@@ -200,9 +202,10 @@ def files_digest(folder: Path) -> str:
     All small files count, for tokenizers choose names of their own; but those that we write, and the index, do not.
     """
     hasher = blake3()
-    for path in sorted(folder.iterdir()):
-        ours = path.name in OUR_FILES or path.name.endswith(".index.json")
-        if path.suffix in SMALL_FILES and not ours and path.is_file():
+    small = [path for path in folder.iterdir() if path.suffix in SMALL_FILES]
+    for path in sorted(small):
+        is_ours = path.name in OUR_FILES or path.name.endswith(".index.json")
+        if not is_ours and path.is_file():
             hasher.update(path.name.encode() + b"\0" + blake3(path.read_bytes()).digest())
     return hasher.hexdigest()
 

@@ -5,6 +5,7 @@ foretell; the last one reaches back as far as the model sees, as in lm-eval's ro
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluation.batches import BatchSize, Unit, Work, make_batches
@@ -58,8 +59,10 @@ def _windows(model: LanguageModel, tokens: Tokens, name: str) -> list[Question]:
 
 def _totals(likelihoods: Likelihoods, texts: Sequence[Sequence[Question]], batch_size: BatchSize) -> list[float]:
     """Return the log-likelihood of each text, of which the windows are given."""
-    owners = [owner for owner, text in enumerate(texts) for _ in text]
-    questions = dict(enumerate(question for text in texts for question in text))
+    owners: list[int] = []
+    for owner, windows in enumerate(texts):
+        owners += [owner] * len(windows)
+    questions = dict(enumerate(chain.from_iterable(texts)))
     costs = {place: likelihoods.cost(question) for place, question in questions.items()}
     units = likelihoods.units(questions, batch_size)
     batches = make_batches(units, batch_size=batch_size, budget=likelihoods.budget)

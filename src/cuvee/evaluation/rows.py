@@ -9,6 +9,7 @@ import csv
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
@@ -139,9 +140,12 @@ def _no_constant(name: str) -> object:
 
 
 def _check_columns(names: list[str], where: str) -> None:
-    problems = [_unknown_column(name, where) for name in names if name not in COLUMNS]
-    problems += [EvaluationError(f"no column '{name}'", where=where) for name in REQUIRED if name not in names]
-    problems += [EvaluationError(f"column '{name}' twice", where=where) for name in COLUMNS if names.count(name) > 1]
+    unknown = [name for name in names if name not in COLUMNS]
+    missing = [name for name in REQUIRED if name not in names]
+    repeated = [name for name in COLUMNS if names.count(name) > 1]
+    problems = [_unknown_column(name, where) for name in unknown]
+    problems += [EvaluationError(f"no column '{name}'", where=where) for name in missing]
+    problems += [EvaluationError(f"column '{name}' twice", where=where) for name in repeated]
     if problems:
         raise several(problems)
 
@@ -291,18 +295,21 @@ def _is_index(target: str, choices: tuple[str, ...]) -> bool:
 
 def _way(target: object, choices: tuple[str, ...]) -> str:
     """Say how a target names its choice: by `index`, by `text`, or perhaps by `either`, and then another choice."""
+    is_text = target in choices
     if not isinstance(target, str) or not _is_index(target, choices):
-        return "text" if target in choices else "none"
-    if target in choices and choices.index(target) != int(target):
+        return "text" if is_text else "none"
+    if is_text and choices.index(target) != int(target):
         return "either"
     return "index"
 
 
 def _doubtful(ways: dict[str, str]) -> list[EvaluationError]:
     """List rows whose target is an index and another choice's text, in a file that gives targets by text, too."""
-    by_text = [where for where, way in ways.items() if way == "text"]
-    if not by_text:
+    places: dict[str, list[str]] = defaultdict(list)
+    for where, way in ways.items():
+        places[way].append(where)
+    if not places["text"]:
         return []
-    message = f"the target is an index and also the text of another choice, and {by_text[0]} gives a text"
+    message = f"the target is an index and also the text of another choice, and {places['text'][0]} gives a text"
     hint = "give the index, counted from 0, in all rows of the file"
-    return [EvaluationError(message, where=where, hint=hint) for where, way in ways.items() if way == "either"]
+    return [EvaluationError(message, where=where, hint=hint) for where in places["either"]]

@@ -1,7 +1,7 @@
 """Evaluates a model on tasks: answers every item, judges the answers, and says how sure the scores are."""
 
+import itertools
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -141,11 +141,11 @@ def _loaded_tasks(tasks: Sequence[str | Path | Task]) -> tuple[list[Task], list[
 
 
 def _refuse_equal_names(tasks: Sequence[Task]) -> None:
-    counts = Counter(task.name for task in tasks)
-    repeated = sorted(name for name, count in counts.items() if count > 1)
-    if repeated:
-        hint = "a data file without task.yaml is named by its file"
-        raise RecipeError(f"two tasks are named '{repeated[0]}'", hint=hint)
+    names = sorted(task.name for task in tasks)
+    for name, next_name in itertools.pairwise(names):
+        if name == next_name:
+            hint = "a data file without task.yaml is named by its file"
+            raise RecipeError(f"two tasks are named '{name}'", hint=hint)
 
 
 def _name_at_lm_eval(task: str | Path | Task) -> str | None:

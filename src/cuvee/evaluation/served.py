@@ -69,14 +69,7 @@ class Served:
     ) -> Iterator[list[Answer]]:
         """Answer the samples whose ids are in `missing`, a few at a time."""
         asked = [sample for sample in samples if sample.id in missing]
-        for sample in asked:
-            if sample.eval_type == "text":
-                raise RecipeError("texts are foretold in memory, not by a server", hint="give the model's folder")
-            check_writable(sample)
-        if scoring == "kit":
-            raise RecipeError("a server cannot score as the kit does", hint="score choices with 'sum'")
-        if scoring == "letter":
-            check_letters([sample for sample in asked if _is_scored(sample, prompt)])
+        _refuse_what_servers_cannot(asked, prompt, scoring)
         size = AT_ONCE if batch_size == "auto" else batch_size
         with ThreadPoolExecutor(max_workers=size) as pool:
             for start in range(0, len(asked), size):
@@ -148,6 +141,18 @@ class Served:
             raise _no_echo(self.name)
         end = -1 if extra else None
         return [Echo(tuple(tokens[:end]), tuple(values[:end])) for tokens, values in rows]
+
+
+def _refuse_what_servers_cannot(samples: Sequence[Sample], prompt: Prompt, scoring: Scoring) -> None:
+    """Raise CuveeError for texts, for the kit's scores, and for items that a server cannot answer in this way."""
+    for sample in samples:
+        if sample.eval_type == "text":
+            raise RecipeError("texts are foretold in memory, not by a server", hint="give the model's folder")
+        check_writable(sample)
+    if scoring == "kit":
+        raise RecipeError("a server cannot score as the kit does", hint="score choices with 'sum'")
+    if scoring == "letter":
+        check_letters([sample for sample in samples if _is_scored(sample, prompt)])
 
 
 def open_server(address: str, *, key: str | None = None) -> Served:

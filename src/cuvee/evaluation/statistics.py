@@ -132,7 +132,8 @@ def paired_difference(first: Report, second: Report) -> Difference:
     """
     scored = [task for task in first.tasks if task.main]
     partners = [_partner(task, second) for task in scored]
-    if not scored or len(scored) != sum(task.main is not None for task in second.tasks):
+    scored_in_second = [task for task in second.tasks if task.main is not None]
+    if not scored or len(scored) != len(scored_in_second):
         raise EvaluationError("the two reports do not score the same tasks")
     pairs = [(scores_of(task), scores_of(partner)) for task, partner in zip(scored, partners, strict=True)]
     macro = average_difference(pairs, [task.weight for task in scored])

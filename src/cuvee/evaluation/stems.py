@@ -69,9 +69,10 @@ def row_of(questions: Sequence[Question], places: Sequence[int]) -> Row:
     members = tuple(questions[place] for place in places)
     if len(members) == 1:
         return Row(members)
-    first, last = min(member.prefix for member in members), max(member.prefix for member in members)
-    shortest = min(len(member.prefix) for member in members)
-    return Row(members, min(shared_stem(first, last), shortest - 1))
+    prefixes = [member.prefix for member in members]
+    shortest = min(map(len, prefixes))
+    stem = shared_stem(min(prefixes), max(prefixes))
+    return Row(members, min(stem, shortest - 1))
 
 
 def shared_stem(one: Tokens, other: Tokens) -> int:

@@ -71,10 +71,16 @@ def untied(config: Mapping[str, Any]) -> dict[str, Any]:
 def hint(config: Mapping[str, Any], name: str) -> tuple[str, ...]:
     """Return the words of the hint `name` for this config's families. Hints refine; nothing depends on them."""
     words: list[str] = []
-    types = [level.get("model_type") for level in _sub_configs(config, _DEPTH)]
-    for model_type in dict.fromkeys(kind for kind in types if isinstance(kind, str)):
+    for model_type in _model_types(config):
         words += _hints().get(model_type, {}).get(name, ())
     return tuple(words)
+
+
+def _model_types(config: Mapping[str, Any]) -> list[str]:
+    """List the model types of a config and of its parts, each once."""
+    types = [level.get("model_type") for level in _sub_configs(config, _DEPTH)]
+    stated = [model_type for model_type in types if isinstance(model_type, str)]
+    return list(dict.fromkeys(stated))
 
 
 def memory_names(config: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -175,12 +175,13 @@ def _seems_of_layers(key: str, value: Any) -> bool:
 
 def stale(config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) -> list[str]:
     """List the keys from which a loader that does not know a written list would derive other layers."""
-    keys: dict[str, None] = {}
+    read: dict[str, None] = {}
     for rule in family_of(config).rules:
         is_written = rule.has_list and rule.fact in changes
         if is_written and _is_misread(rule, config, changes, layers):
-            keys |= dict.fromkeys(rule.keys)
-    return [key for key in keys if key in config and key not in changes]
+            read |= dict.fromkeys(rule.keys)
+    unchanged = config.keys() - changes.keys()
+    return [key for key in read if key in unchanged]
 
 
 def _is_misread(rule: Rule, config: Mapping[str, Any], changes: Mapping[str, Any], layers: int) -> bool:

@@ -72,9 +72,10 @@ def stacked_experts(spec: TensorSpec, expert_counts: frozenset[int]) -> int | No
     if len(spec.shape) != 3 or "conv" in spec.name:
         return None
     experts = spec.shape[0]
-    is_named = "expert" in spec.name
+    if "expert" in spec.name:
+        return experts
     is_stack = experts in expert_counts and _PROJECTION.search(spec.name)
-    return experts if is_named or is_stack else None
+    return experts if is_stack else None
 
 
 def is_counter(spec: TensorSpec) -> bool:
@@ -135,10 +136,11 @@ def _of_words(spec: TensorSpec, module: str, own_words: str) -> Role:
     """Return the role of a matrix by the words of its name."""
     if "patch" in module:
         return "linear"
-    if _EMBEDDING.search(own_words) or module.endswith("bias"):
-        # A projection of an embedding works on vectors, not on tokens.
-        return "linear" if _LINEAR.search(module) else "embedding"
-    return "linear" if _PROJECTION.search(spec.name) else "unknown"
+    is_embedding = _EMBEDDING.search(own_words) or module.endswith("bias")
+    if not is_embedding:
+        return "linear" if _PROJECTION.search(spec.name) else "unknown"
+    # A projection of an embedding works on vectors, not on tokens.
+    return "linear" if _LINEAR.search(module) else "embedding"
 
 
 def _is_head(spec: TensorSpec, module: str, vocabularies: frozenset[int]) -> bool:

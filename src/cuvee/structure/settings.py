@@ -217,14 +217,14 @@ def _in_besides(first: _Part, second: _Part) -> Iterator[Difference]:
 
 
 def _in_layers(first: _Part, second: _Part) -> Iterator[Difference]:
-    for key in dict.fromkeys([*first.layers, *second.layers]):
-        own, theirs = first.layers.get(key), second.layers.get(key)
-        if own is not None and theirs is not None:
-            yield from _in_kinds(key, own, theirs)
-            continue
-        stated = own or theirs or ()
-        if _are_unlike(stated):
-            yield Difference(key, own or NOT_STATED, theirs or NOT_STATED, changes=False)
+    for key, own in first.layers.items():
+        if key in second.layers:
+            yield from _in_kinds(key, own, second.layers[key])
+        elif _are_unlike(own):
+            yield Difference(key, own, NOT_STATED, changes=False)
+    for key, theirs in second.layers.items():
+        if key not in first.layers and _are_unlike(theirs):
+            yield Difference(key, NOT_STATED, theirs, changes=False)
 
 
 def _are_unlike(values: tuple[Any, ...]) -> bool:
