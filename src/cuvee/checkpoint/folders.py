@@ -79,10 +79,11 @@ def refuse_folders_of_weights(folder: Path, names: Iterable[str]) -> None:
     """Raise CheckpointError if a model that is not in safetensors has sub-folders with weights, too."""
     files = list(names)
     own = [name for name in files if "/" not in name]
+    weights = [name for name in files if name.endswith(WEIGHTS)]
     for part in _named(own, lambda name: _text(folder / name), str(folder)):
-        weights = [name for name in files if name.startswith(part) and name.endswith(WEIGHTS)]
-        if weights:
-            raise _not_read(part, weights, str(folder))
+        inside = [name for name in weights if name.startswith(part)]
+        if inside:
+            raise _not_read(part, inside, str(folder))
 
 
 def refuse_sub_folders(files: Iterable[str], where: str, output: str) -> None:
@@ -111,9 +112,11 @@ def _named(files: Sequence[str], read: Callable[[str], str], where: str) -> tupl
         paths += _paths(modules)
     if ROUTER in files:
         router = _json(read(ROUTER), f"{where}/{ROUTER}")
-        paths += list(router.get("types", {})) if isinstance(router, dict) else []
-    folders = [path.strip("/") for path in paths if isinstance(path, str)]
-    return tuple(f"{folder}/" for folder in dict.fromkeys(folders) if folder)
+        if isinstance(router, dict):
+            paths += router.get("types", {})
+    texts = [path for path in paths if isinstance(path, str)]
+    folders = dict.fromkeys(text.strip("/") for text in texts)
+    return tuple(f"{folder}/" for folder in folders if folder)
 
 
 def _paths(modules: Any) -> list[Any]:

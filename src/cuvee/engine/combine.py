@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -236,54 +237,75 @@ class _Run:
             module, _, parameter = name.rpartition(".")
             kind = adapter.source.tensors[stored].dtype
             self.file.put(f"{module}.base_layer.{parameter}", adapter.read(stored), kind)
-        biased = {whole.name.removesuffix(BIAS) for whole in self.group.wholes if whole.added}
-        experts = {module for modules in self.group.stacks.values() for module in modules}
-        for module in self.group.modules if self.file.has_bias else ():
-            if module not in biased and module not in experts:
-                self.file.put(f"{module}.lora_B.bias", np.zeros(self.group.shape(module)[0], np.float32))
-        if not self.file.ranks and not self.file.parameters and self.group.base is not None:
+        if self.file.has_bias:
+            self._complete_biases()
+        has_factors = self.file.ranks or self.file.parameters
+        if self.group.base is not None and not has_factors:
             put_nothing(self.group.base, self.file)
 
+    def _complete_biases(self) -> None:
+        """Put a bias of zeros beside the factors of each module that has none; stacks of experts have no biases."""
+        complete = {whole.name.removesuffix(BIAS) for whole in self.group.wholes if whole.added}
+        complete.update(chain.from_iterable(self.group.stacks.values()))
+        for module in self.group.modules:
+            if module not in complete:
+                self.file.put(f"{module}.lora_B.bias", np.zeros(self.group.shape(module)[0], np.float32))
+
     def described(self) -> Described:
-        """Return what the config of the combination says."""
+        """Return the facts for the config of the combination: settings of any adapter hold for all of it."""
         configs = [adapter.config for adapter in self.group.adapters]
-        saved = [name for config in configs for name in config.modules_to_save]
-        saved += [module for adapter in self.group.adapters for module in _saved_by_kind(adapter)]
-        rows = {whole.name.removesuffix(TOKENS): whole.rows for whole in self.group.wholes if whole.rows is not None}
         return Described(
             base=_same([config.base for config in configs]),
             task_type=_same([config.task_type for config in configs]),
             fan_in_fan_out=any(config.fan_in_fan_out for config in configs),
             bias=self._bias(),
-            modules_to_save=tuple(dict.fromkeys(saved)),
-            token_indices=rows,
+            modules_to_save=self._modules_to_save(),
+            token_indices=self._token_indices(),
             ties_weights=any(config.ties_weights for config in configs),
         )
+
+    def _modules_to_save(self) -> tuple[str, ...]:
+        """List the modules that any adapter saves whole, by its config and by its kind."""
+        adapters = self.group.adapters
+        modules = list(chain.from_iterable(adapter.config.modules_to_save for adapter in adapters))
+        modules += chain.from_iterable(map(_saved_by_kind, adapters))
+        return tuple(dict.fromkeys(modules))
+
+    def _token_indices(self) -> dict[str, tuple[int, ...]]:
+        """Return the rows of embeddings that adapters hold whole, by module."""
+        indices = {}
+        for whole in self.group.wholes:
+            if whole.rows is not None:
+                indices[whole.name.removesuffix(TOKENS)] = whole.rows
+        return indices
 
     def _bias(self) -> str:
         """Return which biases the combination changes, as PEFT's config says it: the most that any adapter does."""
         biases = {adapter.config.bias for adapter in self.group.adapters}
         if "all" in biases:
             return "all"
-        beside_factors = any(whole.name.endswith(".base_layer.bias") for whole in self.group.wholes)
-        return "lora_only" if beside_factors or "lora_only" in biases else "none"
+        names = [whole.name for whole in self.group.wholes]
+        has_bias_beside_factors = any(name.endswith(".base_layer.bias") for name in names)
+        return "lora_only" if has_bias_beside_factors or "lora_only" in biases else "none"
 
     def _document(self, method: Method, weights: Sequence[float]) -> dict[str, Any]:
         """Return the recipe of the combination, so that it is checked as every recipe is."""
-        weighted = "weight" in method.settings
+        models = []
+        for i, (adapter, weight) in enumerate(zip(self.group.adapters, weights, strict=True)):
+            parameters = {"weight": weight} if "weight" in method.settings else {}
+            models.append({"model": str(_model(i)), "name": adapter.name, "parameters": parameters})
         document: dict[str, Any] = {
             "merge_method": method.key,
-            "models": [
-                {"model": str(_model(i)), "name": adapter.name, "parameters": {"weight": weight} if weighted else {}}
-                for i, (adapter, weight) in enumerate(zip(self.group.adapters, weights, strict=True))
-            ],
+            "models": models,
             "parameters": dict(self.how.settings),
             "seed": self.how.seed,
             "out_dtype": "float32",
         }
         if method.base in ("delta", "optional"):
-            return document | {"base_model": str(_BASE)}
-        return document | ({"base_model": str(_model(0))} if method.base == "endpoint" else {})
+            document["base_model"] = str(_BASE)
+        if method.base == "endpoint":
+            document["base_model"] = str(_model(0))
+        return document
 
     def _wanted(self, space: Space) -> Wanted:
         """A merged dense change has any rank; without a wish it is kept to that of the adapters together."""

@@ -203,11 +203,15 @@ def _save_rest(
 
 def _left_out(pair: Pair, targets: Targets) -> tuple[str, ...]:
     """Say what has changed and is not in the adapter, as asked, and how much of the whole change that is."""
-    places = [place for place in pair.places() if pair.energy(place) > 0]
-    lost = [place for place in places if not (pair.parts.has(place) and targets.holds(place.name))]
+    changed = [place for place in pair.places() if pair.energy(place) > 0]
+    lost = []
+    for place in changed:
+        is_held = pair.parts.has(place) and targets.holds(place.name)
+        if not is_held:
+            lost.append(place)
     if not lost:
         return ()
-    share = sum(map(pair.energy, lost)) / sum(map(pair.energy, places))
+    share = sum(map(pair.energy, lost)) / sum(map(pair.energy, changed))
     shown = ", ".join(place.name for place in lost[:3])
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     return (f"changes of {shown}{more} are left out, as asked: {share:.2%} of the energy of all changes",)

@@ -1,7 +1,8 @@
 """What of a fine-tuned model's change gets factors, and what is saved whole: as PEFT can hold it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -37,10 +38,10 @@ class Stack:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all its tensors."""
-        return tuple(name for piece in self.pieces for name in piece)
+        return tuple(chain.from_iterable(self.pieces))
 
     def changes(self, pair: Pair) -> Iterator[np.ndarray]:
-        """Read what changed in each expert's matrix, as PEFT lays its factors: [out, in] but for a few families."""
+        """Read the change of each expert's matrix, as PEFT lays its factors: [out, in] but for a few families."""
         if not self.in_one:
             for piece in self.pieces:
                 yield np.concatenate([_wanted_change(pair, name) for name in piece])
@@ -88,8 +89,8 @@ class Targets:
     def holds(self, name: str) -> bool:
         """Say whether a tensor's change is in the adapter."""
         adapted = {place.name for place in self.matrices} | {name for stack in self.stacks for name in stack.names}
-        whole = name in self.biases or name in self.replaced
-        return name in adapted or whole or any(is_within(name, module) for module in self.saved)
+        is_whole = name in self.biases or name in self.replaced
+        return name in adapted or is_whole or _is_within_any(name, self.saved)
 
 
 def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
@@ -99,41 +100,61 @@ def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
     """
     every = _stacks(pair)
     in_stacks = {name for stack in every for name in stack.names}
-    stacks = [stack for stack in every if any(map(pair.has_changed, _places(pair, stack)))]
     outside = [place for place in pair.places() if place.name not in in_stacks]
-    candidates = [place for place in outside if _is_matrix(place, pair, embeddings)]
-    modules = {place.name.removesuffix(".weight"): place for place in candidates}
-    saved: dict[str, None] = {}
-    biases: set[str] = set()
-    replaced: list[str] = []
-    for place in pair.places() if rest else ():
-        module, _, parameter = place.name.rpartition(".")
-        has_factors = module in modules and parameter == "weight"
-        if has_factors or place.name in in_stacks or not pair.has_changed(place):
+    matrices = [place for place in outside if _is_matrix(place, pair, embeddings)]
+    others = _other_changes(pair, outside, matrices) if rest else _Others()
+    saved = tuple(module for module in others.modules if not _is_within_any(module, others.modules))
+
+    stacks = []
+    for stack in every:
+        if not any(map(pair.has_changed, _places(pair, stack))):
             continue
-        if module in modules and pair.has_changed(modules[module]):
-            biases.add(place.name)
+        if not _is_within_any(f"{stack.module}.x", saved):
+            stacks.append(stack)
+        elif not stack.in_one:
+            change = f"something beside the experts of '{stack.module}' has changed"
+            message = f"{change}, which PEFT can only save with them"
+            raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    return Targets(
+        matrices=tuple(place for place in matrices if not _is_within_any(place.name, saved)),
+        stacks=tuple(stacks),
+        saved=saved,
+        biases=frozenset(name for name in others.biases if not _is_within_any(name, saved)),
+        replaced=others.replaced,
+        head=pair.head if rest and pair.has_new_head() else None,
+    )
+
+
+@dataclass(frozen=True)
+class _Others:
+    """Changes of tensors that get no factors: modules to save, biases of matrices with factors, tensors to replace."""
+
+    modules: tuple[str, ...] = ()
+    biases: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+def _other_changes(pair: Pair, outside: Sequence[TensorPlace], matrices: Sequence[TensorPlace]) -> _Others:
+    """Find the changes `outside` the stacks that get no factors. Raises CheckpointError for a tensor of no module."""
+    with_factors = {place.name.removesuffix(".weight"): place for place in matrices}
+    modules: dict[str, None] = {}
+    biases: list[str] = []
+    replaced: list[str] = []
+    for place in outside:
+        module, _, parameter = place.name.rpartition(".")
+        has_factors = module in with_factors and parameter == "weight"
+        if has_factors or not pair.has_changed(place):
+            continue
+        if module in with_factors and pair.has_changed(with_factors[module]):
+            biases.append(place.name)
         elif _is_tied_to_unknown(place, pair):
             replaced.append(place.name)
         elif module:
-            saved[module] = None
+            modules[module] = None
         else:
             message = f"'{place.name}' has changed, which is in no module that PEFT could save"
             raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
-    outer = tuple(module for module in saved if not any(is_within(module, other) for other in saved))
-    inside = [stack for stack in stacks if any(is_within(f"{stack.module}.x", module) for module in outer)]
-    split = next((stack for stack in inside if not stack.in_one), None)
-    if split is not None:
-        message = f"something beside the experts of '{split.module}' has changed, which PEFT can only save with them"
-        raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
-    return Targets(
-        tuple(place for place in candidates if not any(is_within(place.name, module) for module in outer)),
-        tuple(stack for stack in stacks if stack not in inside),
-        outer,
-        frozenset(name for name in biases if not any(is_within(name, module) for module in outer)),
-        tuple(replaced),
-        pair.head if rest and pair.has_new_head() else None,
-    )
+    return _Others(tuple(modules), tuple(biases), tuple(replaced))
 
 
 def becomes_parameter(module: str, pair: Pair) -> bool:
@@ -145,6 +166,10 @@ def becomes_parameter(module: str, pair: Pair) -> bool:
 def is_within(name: str, module: str) -> bool:
     """Say whether a tensor or module is inside a module."""
     return name.startswith(f"{module}.")
+
+
+def _is_within_any(name: str, modules: Iterable[str]) -> bool:
+    return any(is_within(name, module) for module in modules)
 
 
 def _places(pair: Pair, stack: Stack) -> list[TensorPlace]:
@@ -160,8 +185,9 @@ def _is_matrix(place: TensorPlace, pair: Pair, embeddings: bool) -> bool:
     roles = ("linear", "embedding", "head") if embeddings and pair.tie is None else ("linear",)
     if place.role not in roles or not place.name.endswith(".weight"):
         return False
-    whole = hint(pair.base.source.config, "peft_whole")
-    return len(pair.base.source.tensors[place.name].shape) == 2 and place.name.split(".")[-2] not in whole
+    saved_whole = hint(pair.base.source.config, "peft_whole")
+    is_matrix = len(pair.base.source.tensors[place.name].shape) == 2
+    return is_matrix and place.name.split(".")[-2] not in saved_whole
 
 
 def _is_tied_to_unknown(place: TensorPlace, pair: Pair) -> bool:

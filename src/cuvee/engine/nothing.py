@@ -20,21 +20,23 @@ def put_nothing(base: TensorSource, file: AdapterFile, saved: Sequence[str] = ()
     Raises CheckpointError where no module is such.
     """
     structure = infer(base)
+    inside = tuple(f"{module}." for module in saved)
     for roles in (("linear",), ("embedding", "head")):
         matrices = [place for place in structure if _is_matrix(place, base, roles)]
-        outside = [place for place in matrices if not any(place.name.startswith(f"{module}.") for module in saved)]
+        outside = [place for place in matrices if not place.name.startswith(inside)]
         if outside:
             _put(min(outside, key=lambda place: base.tensors[place.name].elements), base, file)
             return None
-    carrier = next((p for p in structure if _is_matrix(p, base, ("embedding",)) and _module(p) in saved), None)
-    if carrier is None:
-        raise CheckpointError("no matrix is left that could have factors, and PEFT loads no adapter without any")
-    _put(carrier, base, file)
-    return _module(carrier)
+    for place in structure:
+        if _module(place) in saved and _is_matrix(place, base, ("embedding",)):
+            _put(place, base, file)
+            return _module(place)
+    raise CheckpointError("no matrix is left that could have factors, and PEFT loads no adapter without any")
 
 
 def _is_matrix(place: TensorPlace, base: TensorSource, roles: Sequence[str]) -> bool:
-    if place.role not in roles or not place.name.endswith(".weight") or len(base.tensors[place.name].shape) != 2:
+    is_matrix = len(base.tensors[place.name].shape) == 2
+    if place.role not in roles or not place.name.endswith(".weight") or not is_matrix:
         return False
     unfit = (*RENAMED_BY_PEFT, *hint(base.config, "peft_whole"))
     return place.expert is None and place.name.split(".")[-2] not in unfit

@@ -58,7 +58,8 @@ def rotation_to_gguf(config: Mapping[str, Any], known: Family, defaults: Mapping
     bases = {key: config.get(key) or base for key, base in defaults.items()}
     if "rope_local_base_freq" in defaults:
         return _by_kind_of_layer(config, known, bases, where)
-    if any(isinstance(value, Mapping) for value in written.values()):
+    has_kinds = any(isinstance(value, Mapping) for value in written.values())
+    if has_kinds:
         message = f"config.json: the rotary embedding differs by kind of layer, which no {known.key} file can say"
         raise CheckpointError(message, where=where)
     return _rotation({"rope_theta": bases["rope_theta"], **written}, config, known, where)

@@ -27,10 +27,12 @@ def weights_of(scheme: Scheme, tensor: str, where: str | None) -> Mapping[str, A
     for target, group in targets:
         if target == module:
             return _weights(group)
-    for target, group in targets:
-        if target.startswith(_REGEX) and _matches(target.removeprefix(_REGEX), module, where):
+    patterns = [(target.removeprefix(_REGEX), group) for target, group in targets if target.startswith(_REGEX)]
+    for pattern, group in patterns:
+        if _matches(pattern, module, where):
             return _weights(group)
-    of_classes = [_weights(group) for target, group in targets if _is_class(target)] or list(map(_weights, groups))
+    for_classes = [group for target, group in targets if _is_class(target)]
+    of_classes = list(map(_weights, for_classes or groups))
     if any(settings != of_classes[0] for settings in of_classes):
         message = f"several groups of its 'quantization_config' may be those of '{module}', and they differ"
         raise CheckpointError(message, where=where, hint="merge the unquantised model")

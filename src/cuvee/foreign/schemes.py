@@ -95,17 +95,22 @@ def _by_config(written: Any, source: TensorSource) -> Scheme:
     settings: Mapping[str, Any] = written if isinstance(written, dict) else {}
     usual = written if isinstance(written, str) else "unknown"
     key = str(settings.get("quant_method", usual)).lower()
-    if key == "unknown":
-        if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
-            key = "bitsandbytes"
-        elif "group_size" in settings and any(name.endswith(".scales") for name in source.tensors):
-            return Scheme("mlx", "MLX", settings)
+    if key != "unknown":
+        return Scheme(key, _NAMES.get(key, key), settings)
+    if settings.get("load_in_4bit") or settings.get("load_in_8bit"):
+        return Scheme("bitsandbytes", _NAMES.get("bitsandbytes", "bitsandbytes"), settings)
+    if "group_size" in settings and _has_tensor(source, ".scales"):
+        return Scheme("mlx", "MLX", settings)
     return Scheme(key, _NAMES.get(key, key), settings)
 
 
+def _has_tensor(source: TensorSource, ending: str) -> bool:
+    return any(name.endswith(ending) for name in source.tensors)
+
+
 def _of_modelopt(source: TensorSource) -> Mapping[str, Any] | None:
-    """Return what older versions of ModelOpt write beside the config, in a file of their own."""
-    if source.place is None or not any(spec.name.endswith(".weight_scale") for spec in source.tensors.values()):
+    """Return the settings that older versions of ModelOpt write beside the config, in a file of their own."""
+    if source.place is None or not _has_tensor(source, ".weight_scale"):
         return None
     try:
         written = json.loads((source.place / "hf_quant_config.json").read_text(encoding="utf-8"))

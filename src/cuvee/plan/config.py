@@ -32,10 +32,10 @@ def _dtype_changes(steps: list[MergeStep], config: Mapping[str, Any]) -> dict[st
     if not dtypes:
         return {}
     word = WORDS[dtypes.most_common(1)[0][0]]
-    changes: dict[str, Any] = {key: word for key in ("dtype", "torch_dtype") if key in config}
-    if not changes and not is_of_diffusers(config):  # diffusers makes no model of a config with keys it lacks
-        changes = {"dtype": word}
-    return changes
+    keys = [key for key in ("dtype", "torch_dtype") if key in config]
+    if not keys and not is_of_diffusers(config):  # diffusers makes no model of a config with keys it lacks
+        keys = ["dtype"]
+    return dict.fromkeys(keys, word)
 
 
 def with_changes(first: Mapping[str, Any], second: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

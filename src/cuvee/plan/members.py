@@ -25,18 +25,20 @@ def members_of(part: Slice, out: Outline | None, draft: Draft) -> list[Member]:
     members = _sources_of(part, out)
     if base is None:
         return members
-    others = [member for member in members if member.model != base]
     if use in ("delta", "optional"):
-        return others
-    if len(others) < len(members):
-        first = next(member for member in members if member.model == base)
-    else:
-        first = Member(base, out.base_name if out else "", None)
+        return [member for member in members if member.model != base]
+    models = [member.model for member in members]
+    if base in models:
+        if use == "endpoint":
+            first = members.pop(models.index(base))
+            return [first, *members]
+        return members
+    unnamed = Member(base, out.base_name if out else "", None)
     if use == "endpoint":
-        return [first, *(member for member in members if member is not first)]
-    if first in members or draft.method.models == (1, 1):
+        return [unnamed, *members]
+    if draft.method.models == (1, 1):
         return members  # a base that no slice names only lends its config
-    return [*members, first]
+    return [*members, unnamed]
 
 
 def _sources_of(part: Slice, out: Outline | None) -> list[Member]:

@@ -9,6 +9,7 @@ import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -206,8 +207,12 @@ class _Family:
         if donors is None and keepers is None:
             return {}
         special = self.opening.sources[keeper].config if keepers is None else keepers
-        settings = {key: value for key, value in (donors or {}).items() if key not in SPECIAL_IDS}
-        settings |= {key: special[key] for key in SPECIAL_IDS if key in special}
+        settings = dict(donors or {})
+        for key in SPECIAL_IDS:
+            settings.pop(key, None)
+        for key in SPECIAL_IDS:
+            if key in special:
+                settings[key] = special[key]
         return {GENERATION: json.dumps(settings, indent=2, ensure_ascii=False) + "\n"}
 
     def settings_of_generation(self, which: int) -> Mapping[str, Any] | None:
@@ -302,12 +307,10 @@ class _Family:
             files = repository.files if repository is not None else {}
             return {name: files[name].blob for name in VOCABULARIES if name in files}
         folder = place if place.is_dir() else place.parent
-        file = next((folder / name for name in VOCABULARIES if (folder / name).is_file()), None)
-        if file is None:
-            return {}
-        data = file.read_bytes()
-        git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
-        return {"sha256": hashlib.sha256(data).hexdigest(), "git": git}
+        for name in VOCABULARIES:
+            if (folder / name).is_file():
+                return _hashes_of((folder / name).read_bytes())
+        return {}
 
     def aligned(self, maps: Sequence[RowMap], rows: int, vocabulary: Vocabulary, warnings: tuple[str, ...]) -> Aligned:
         """Return the models read with the rows of `maps`, and with the number of rows in the config."""
@@ -356,13 +359,22 @@ def _rows_of_zeros(maps: Sequence[RowMap]) -> set[int]:
     return rows
 
 
+def _hashes_of(data: bytes) -> dict[str, str]:
+    """Return the two hashes by which hubs call a file: of its bytes, and as git's blob."""
+    git = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+    return {"sha256": hashlib.sha256(data).hexdigest(), "git": git}
+
+
 def _shown_tokens(named: Sequence[str], tokenizers: Sequence[Tokenizer]) -> str:
     """List the first of some new tokens, with the nearest known one, in case that is meant."""
+    known = list(chain.from_iterable(tokenizer.ids for tokenizer in tokenizers))
     shown = []
     for token in named[:5]:
-        guess = closest(token, [known for tokenizer in tokenizers for known in tokenizer.ids])
-        shown.append(f"'{token}'" + (f" (not '{guess}')" if guess else ""))
-    return ", ".join(shown) + (", ..." if len(named) > 5 else "")
+        guess = closest(token, known)
+        shown.append(f"'{token}' (not '{guess}')" if guess else f"'{token}'")
+    if len(named) > 5:
+        shown.append("...")
+    return ", ".join(shown)
 
 
 def _decoder_entries(union: Union) -> dict[str, Any]:

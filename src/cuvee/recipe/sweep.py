@@ -6,7 +6,7 @@ merge; or it lists merges, each a mapping of places to values.
 
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,9 @@ def _merges(document: Document) -> list[Values]:
     """List what each merge sets. Raises RecipeError for a sweep of another shape."""
     sweep = document.data["sweep"]
     where = document.place(("sweep",))
-    if isinstance(sweep, list) and sweep and all(isinstance(values, dict) and values for values in sweep):
+    if isinstance(sweep, list) and _are_full(sweep, dict):
         merges: list[Values] = sweep
-    elif isinstance(sweep, dict) and sweep and all(isinstance(values, list) and values for values in sweep.values()):
+    elif isinstance(sweep, dict) and _are_full(sweep.values(), list):
         merges = list(_combinations(sweep))
     else:
         hint = "`parameters.density: [0.2, 0.5]` under it makes two merges"
@@ -96,6 +96,13 @@ def _merges(document: Document) -> list[Values]:
     if len(merges) > MOST_MERGES:
         raise RecipeError(f"'sweep' makes {len(merges)} merges, more than {MOST_MERGES}", where=where)
     return merges
+
+
+def _are_full(entries: Collection[Any], kind: type) -> bool:
+    """Say whether there are entries, all of a kind and none of them empty."""
+    if not entries:
+        return False
+    return all(isinstance(entry, kind) and entry for entry in entries)
 
 
 def _combinations(sweep: Mapping[str, list[Any]]) -> Iterator[Values]:
