@@ -32,8 +32,8 @@ def bytes_text(count: float) -> str:
 def points(fraction: float) -> str:
     """Write a fraction in points with one decimal, e.g. "62.8".
 
-    A mean of scores may lie halfway between two decimals. What its last bits are differs between processors, so they do
-    not decide.
+    A mean of scores may lie halfway between two decimals. Its last bits differ between processors, so they do not
+    decide.
     """
     steady = round(100 * fraction, STEADY_DECIMALS)
     return f"{round(steady, 1) + 0.0:.1f}".replace("-", MINUS)

@@ -1,4 +1,4 @@
-"""What `import cuvee` offers, each a few lines over the rooms."""
+"""The functions of `import cuvee`, each a few lines over the rooms."""
 
 from collections.abc import Mapping
 from pathlib import Path

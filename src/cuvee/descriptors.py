@@ -59,7 +59,7 @@ def lock(descriptor: int) -> None:
 
 
 def _lock_on_windows(descriptor: int) -> None:
-    """Lock one byte beyond all contents: nobody else can read or write what is locked there."""
+    """Lock one byte beyond all contents: nobody else can read or write there then."""
     try:
         msvcrt = importlib.import_module("msvcrt")
     except ImportError as error:
@@ -72,7 +72,7 @@ def _lock_on_windows(descriptor: int) -> None:
 
 
 def allocated_bytes(status: os.stat_result) -> int:
-    """Return what a file takes on the disk; its size where the system does not tell."""
+    """Return the bytes that a file takes on the disk; its size where the system does not tell."""
     if hasattr(status, "st_blocks"):
         return status.st_blocks * 512
     return status.st_size

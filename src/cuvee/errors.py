@@ -18,7 +18,7 @@ from cuvee.extras import install_command
 
 
 class CuveeError(Exception):
-    """An expected failure. `where` is `file:line`, a file or a tensor; `hint` says what to do.
+    """An expected failure. `where` is `file:line`, a file or a tensor; `hint` says how to mend it.
 
     `problems` holds the single ones where several were found together.
     """

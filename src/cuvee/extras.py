@@ -9,7 +9,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 
 def install_command(extra: str) -> str:
-    """Return the command that installs what an extra needs beside what is there."""
+    """Return the command that installs the missing packages of an extra."""
     return f"pip install {requirement(extra, origin())}"
 
 

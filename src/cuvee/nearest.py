@@ -1,4 +1,4 @@
-"""What there is where a path was expected to lead: the nearest name, or the names beside it."""
+"""The surroundings of a path that leads nowhere: the nearest name, or the names beside it."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ MOST_SHOWN = 8
 def nearest(path: str, folder: Path | None = None, *, suffixes: tuple[str, ...]) -> str | None:
     """Return a hint for a path that leads nowhere from here, nor from `folder`; None where nothing is like it.
 
-    What counts are folders, and files that end in one of the `suffixes`.
+    Folders count, and files that end in any of the `suffixes`.
     """
     starts = [Path()] if folder is None else [Path(), folder]
     hints = [_hint(Path(path).expanduser(), start, suffixes) for start in starts]

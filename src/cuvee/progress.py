@@ -1,4 +1,4 @@
-"""How long work tells what it has done: a protocol of four calls. The default does nothing."""
+"""How long work reports its progress: a protocol of four calls. The default does nothing."""
 
 from typing import Protocol, runtime_checkable
 

@@ -1,6 +1,6 @@
 """Versions of other people's libraries: which this release was tested with, and which are installed.
 
-`tested_versions.json` beside this file holds what `make versions` wrote: for each environment in which the tests
+`tested_versions.json` beside this file holds the report of `make versions`: for each environment in which the tests
 passed, the version of every distribution.
 """
 

@@ -221,7 +221,7 @@ def merge_aligned(
 
 
 def open_for_recipe(plan: Plan) -> tuple[_Models, Alignment]:
-    """Open what a plan's recipe aligns, its base or first model in the place of the merge; return how it aligns."""
+    """Open the models that a recipe aligns, its base or first model in the place of the merge; return the settings."""
     recipe = plan.recipe
     how, texts = alignment(**dict(recipe.align or {})), _texts_of(recipe, {})
     opener = _Opener(_local_sources(plan), plan.hub, Silent())

@@ -20,8 +20,8 @@ ENTRY_BYTES = 700
 class StatisticsWriter:
     """Writes a folder of statistics, which appears whole or not at all. Use it as a context manager.
 
-    How many tensors there are at the most decides how much room the header of the file is given before them: what
-    tensors there are, and how large, is only known in the end.
+    How many tensors there are at the most decides how much room the header of the file is given before them: the
+    tensors and their sizes are only known in the end.
     """
 
     def __init__(self, out: Path, most_tensors: int) -> None:

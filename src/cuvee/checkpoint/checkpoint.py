@@ -243,7 +243,7 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def open_partly(path: Path) -> PartlyOpened:
-    """Open what can be opened of a folder or file. Raises CheckpointError if nothing of it can be known."""
+    """Open a folder or file as far as its files allow. Raises CheckpointError if nothing of it can be known."""
     if not path.is_dir() and not path.is_file():
         raise CheckpointError("no such folder or file", where=str(path))
     config = _config(path)

@@ -1,4 +1,4 @@
-"""The adapters of a folder, one a line: what each is, how large, of which base, and how much it changes."""
+"""The adapters of a folder, each on a line: its kind, size, base, and how much it changes."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -37,7 +37,7 @@ class AdapterPair:
     """Two adapters by their positions: the cosine between their changes, and how much of the directions they share.
 
     `outputs` and `inputs` are means over the modules that both change: 0 for directions at right angles, 1 where those
-    of the one are among those of the other. What is undefined is None.
+    of the one are among those of the other. Undefined figures are None.
     """
 
     first: int
@@ -79,7 +79,7 @@ def compare_adapters(
     hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> AdapterComparison:
-    """Compare what adapters change: opened ones, or those of folders or `org/name[@revision]`.
+    """Compare the changes of adapters, which are opened or named by folder or `org/name[@revision]`.
 
     The base is needed for DoRA, for other kinds than LoRA, and for experts; where it is not given it is the one that
     the adapters name, if that is on a hub. Raises CheckpointError for those that are not of one base.

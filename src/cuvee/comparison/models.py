@@ -36,7 +36,7 @@ BUFFER_BYTES = 32_000_000
 class Comparison:
     """Task vectors of `models`, taken from `base`, tensor by tensor, and the tensors that could not be compared.
 
-    `notes` say what a reader should know before believing the figures.
+    Readers need the `notes` before they believe the figures.
     """
 
     base: str

@@ -28,7 +28,7 @@ def checked(form: type[M], document: Document) -> M:
 
 
 def problems_of(error: ValidationError, document: Document, form: type[BaseModel]) -> list[CuveeError]:
-    """Say in our words what pydantic has found wrong with a document."""
+    """Say in our words which fault pydantic has found in a document."""
     return [problem_of(detail, document, form) for detail in error.errors()]
 
 
@@ -98,7 +98,7 @@ def _entry_meant(written: Any, form: type[BaseModel], place: Path) -> str | None
 
 
 def _word_meant(detail: ErrorDetails) -> str | None:
-    """Return the word that is most like what was written, where only certain words are allowed."""
+    """Return the allowed word that is most like the written value, where only certain words are allowed."""
     if detail["type"] != "literal_error":
         return None
     words = str(detail.get("ctx", {}).get("expected", "")).replace("'", "").replace(" or ", ", ").split(", ")

@@ -103,7 +103,7 @@ class Document:
 
 
 def read_text(file: pathlib.Path, noun: str, error_type: type[CuveeError] = RecipeError) -> str:
-    """Read a file, or so much of it that it is seen to be too long; `noun` is what the file holds, such as recipe.
+    """Read a file, or so much of it that it is seen to be too long; `noun` names its content, such as recipe.
 
     Raises `error_type`.
     """

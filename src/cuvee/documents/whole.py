@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextmanager
 def replacing(file: Path) -> Iterator[Path]:
-    """Give a new place beside `file`; what is written there takes the file's place in a single step.
+    """Give a new place beside `file`; the text written there takes the file's place in a single step.
 
     Each writer has a place of its own, so that of two that write at once the later wins whole. Nothing stays of a
     body that raises.
@@ -23,6 +23,6 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a text in UTF-8, its line ends as they are, in place of what the file has."""
+    """Write a text in UTF-8, its line ends as they are, in place of the file's content."""
     with replacing(file) as partial:
         partial.write_text(text, encoding="utf-8", newline="")

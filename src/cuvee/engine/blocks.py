@@ -85,7 +85,7 @@ class Blocks:
         self._answers: dict[Hashable, Any] | None = {} if shared else None
 
     def known(self, question: Hashable, find: Callable[[], Any]) -> Any:
-        """Return the result of `find`, or what it was before to the same question, where several steps share these."""
+        """Return the result of `find`, or its earlier result for the same question, where several steps share these."""
         if question is None or self._answers is None:
             return find()
         if question not in self._answers:

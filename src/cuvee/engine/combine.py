@@ -115,7 +115,7 @@ def combine(
 
 
 def _decided(group: Group, how: How) -> How:
-    """Choose the space. Raises RecipeError where changes of any rank cannot be what is asked for."""
+    """Choose the space. Raises RecipeError where changes of any rank do not fit the settings."""
     if group.is_of_low_rank and not (group.stacks and how.method in LEGACY):
         return how if how.method in LEGACY else replace(how, space=space_of(how))
     where = next((a.name for a in group.adapters if is_dense(a)), group.adapters[0].name)
@@ -440,7 +440,7 @@ def _parents(adapters: Sequence[Adapter], weights: Sequence[float]) -> tuple[Par
 
 
 def _saved_by_kind(adapter: Adapter) -> list[str]:
-    """List the modules that an adapter of another kind than LoRA holds whole, beside what it changes."""
+    """List the modules that an adapter of another kind than LoRA holds whole, besides its changes."""
     if adapter.config.kind is None:
         return []
     modules = [name.rpartition(".")[0] for name in adapter.full]

@@ -29,7 +29,7 @@ from cuvee.structure import TensorPlace
 
 @dataclass(frozen=True)
 class Extraction:
-    """What to extract: a rank for each matrix, a part of its energy, or a `budget` of ranks for all together.
+    """How much to extract: a rank for each matrix, a part of its energy, or a `budget` of ranks for all together.
 
     A budget is given to the strongest directions of the whole model. With `embeddings` those and heads get factors,
     too, unless the base ties them; otherwise, if they have changed, they are saved whole as everything that is no
@@ -113,7 +113,7 @@ def _put_matrix(pair: Pair, place: TensorPlace, product: Product, file: AdapterF
 
 
 def _put_stack(pair: Pair, stack: Stack, depth: int, how: Extraction, file: AdapterFile) -> dict[str, ModuleKept]:
-    """Write the factors of a stack, of one rank for all experts; return what was kept of it."""
+    """Write the factors of a stack, of the same rank for all experts; return the kept part."""
     if how.budget is not None:
         raise RecipeError("a budget of ranks cannot be shared out over stacks of experts", hint="give --rank instead")
     products: list[Product] = []
@@ -166,7 +166,7 @@ def _shared_out(pair: Pair, places: Sequence[TensorPlace], budget: int, threads:
 def _save_rest(
     pair: Pair, targets: Targets, file: AdapterFile, carrier: str | None
 ) -> tuple[Described, tuple[str, ...]]:
-    """Save what changed and has no factors as it is; return what the config says, and what a reader should know.
+    """Save changed tensors without factors as they are; return the facts for the config, and warnings.
 
     A saved module that carries factors of nothing is the matrix below these instead.
     """
@@ -202,7 +202,7 @@ def _save_rest(
 
 
 def _left_out(pair: Pair, targets: Targets) -> tuple[str, ...]:
-    """Say what has changed and is not in the adapter, as asked, and how much of the whole change that is."""
+    """Name the changes that the adapter lacks, as asked, and say how much of the whole change they are."""
     changed = [place for place in pair.places() if pair.energy(place) > 0]
     lost = []
     for place in changed:

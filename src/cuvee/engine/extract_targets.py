@@ -1,4 +1,4 @@
-"""What of a fine-tuned model's change gets factors, and what is saved whole: as PEFT can hold it."""
+"""The changes of a fine-tuned model that get factors, and the tensors that are saved whole: as PEFT can hold them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -63,7 +63,7 @@ def _wanted_change(pair: Pair, name: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Targets:
-    """What gets factors, and what is there whole, by the base's names.
+    """Tensors that get factors, and tensors that are saved whole, by the base's names.
 
     `saved` are modules, with all below them; `biases` those of matrices with factors; `replaced` are tensors that PEFT
     puts in the place of the base's own, wherever that is used. `head` is that of a model whose base has none.
@@ -94,9 +94,9 @@ class Targets:
 
 
 def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
-    """Decide what gets factors. A module with anything else that changed is saved whole, as PEFT can only do that.
+    """Decide which tensors get factors. PEFT saves a module with any other change whole.
 
-    Raises CheckpointError for what PEFT can hold in no way.
+    Raises CheckpointError for changes that PEFT cannot hold.
     """
     every = _stacks(pair)
     in_stacks = {name for stack in every for name in stack.names}

@@ -16,7 +16,7 @@ from cuvee.plan.plan import MergeStep
 
 
 def rule_in_steps(step: MergeStep, stepwise: Stepwise, settings: Mapping[str, Any], blocks: Blocks) -> Rule:
-    """Return the stepwise rule in compiled passes, or on arrays where it does what no program can do."""
+    """Return the stepwise rule in compiled passes, or on arrays where no program can follow it."""
     try:
         return _Fused(step, stepwise, settings, blocks)
     except Untraceable:

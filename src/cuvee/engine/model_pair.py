@@ -1,4 +1,4 @@
-"""A fine-tuned model and its base, tensor by tensor under the base's names: what changed, and by how much."""
+"""A fine-tuned model and its base, tensor by tensor under the base's names: their changes, and how large those are."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ MOST_SHOWN = 8
 class Pair:
     """The two models. State: the energy of each change, once it is known.
 
-    `tie` is that of the base. `head` is what the model calls a head of its own, where the base has only its embedding.
+    `tie` is that of the base. `head` is the model's name for a head of its own, where the base has only its embedding.
     Raises CheckpointError where the two differ in more than their numbers.
     """
 
@@ -73,17 +73,17 @@ class Pair:
         return self.model.source.tensors[self.called[name]].dtype
 
     def numbers(self, name: str) -> np.ndarray:
-        """Read what a tensor is to become: the model's, or the base's where its change is not wanted."""
+        """Read a tensor's new numbers: the model's, or the base's where its change is not wanted."""
         wanted = name == self.head or self.parts.has(self.base.structure.of(name))
         return _numbers(self.model.source, self.called[name]) if wanted else _numbers(self.base.source, name)
 
     def change(self, place: TensorPlace) -> np.ndarray:
-        """Read what changed in a tensor, in float32; of a matrix as [out, in]."""
+        """Read the change of a tensor, in float32; of a matrix as [out, in]."""
         change = self._change(place.name, place.name)
         return change.T if place.input_first and change.ndim == 2 else change
 
     def energy(self, place: TensorPlace) -> float:
-        """Return the squared norm of what changed in a tensor, wanted or not."""
+        """Return the squared norm of a tensor's change, wanted or not."""
         name = place.name
         if name not in self._energies:
             is_number = self.dtype(name) in MERGEABLE and self.base.source.tensors[name].dtype in MERGEABLE

@@ -31,7 +31,7 @@ NAMED: Mapping[str, Callable[[TensorPlace], bool]] = {
 class Parts:
     """Which tensors of a model are meant: those of `only`, or else all, but for those of `without`.
 
-    A word is one of `NAMED`, or what stands between two dots of names, or several of these: `q_proj`, `layers.3`.
+    A word is in `NAMED`, or stands between two dots of names, or is several of these: `q_proj`, `layers.3`.
     """
 
     only: tuple[str, ...] = ()

@@ -57,7 +57,7 @@ class PartResult:
     - `files`: the names of its files of weights; `tensors`: how many tensors are in them.
     - `figures`: as of a `MergeResult`.
     - `missing`: the parts that are not complete yet; if there are none, `join` makes them a model.
-    - `warnings`: what a reader should know.
+    - `warnings`: possible loss and faults.
     """
 
     part: Part

@@ -22,7 +22,7 @@ ZERO, MEAN, LIKE = "zero", "mean", "token:"
 
 @dataclass(frozen=True)
 class Resizing:
-    """What to change.
+    """The changes of a vocabulary.
 
     Attributes:
         add: The start of each new token's row: "zero", "mean" (of all rows of tokens), or another token, whose row it

@@ -44,7 +44,7 @@ Known = Callable[[Sequence[object], Callable[[], Any]], Any]
 def survey_step(
     method: Method, step: MergeStep, blocks: Blocks, kernels: Kernels, semantics: str, seed: int, known: Found
 ) -> dict[str, Supplied]:
-    """Run a step's surveys in sequence. What is `known` of the whole model is not surveyed again."""
+    """Run a step's surveys in sequence. Results `known` for the whole model are not surveyed again."""
     found: dict[str, Supplied] = {}
     for name, survey in method.surveys.items():
         if name in known:

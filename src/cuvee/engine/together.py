@@ -45,7 +45,7 @@ def merge_together(
     The outputs have the bytes that they have alone. Recipes over the same models share the reading of them. A pass that
     was stopped goes on when it is run again; models that it had finished stay. `Options` describes the options.
 
-    Raises RecipeError for recipes that cannot be merged together, and what `merge` raises, before anything is read.
+    Raises RecipeError for recipes that cannot be merged together, and the errors of `merge`, before anything is read.
     """
     place = as_path(out, "out").absolute()
     chosen = Options(**options)
@@ -184,7 +184,7 @@ class _Pass:
             self.progress.finish()
 
     def _tensors(self) -> list[list[_Job]]:
-        """List the jobs by the tensor that they make, once what is about whole models is measured."""
+        """List the jobs by the tensor that they make, once whole models are measured."""
         tensors: dict[str, list[_Job]] = defaultdict(list)
         for run in self.runs:
             names = {step.name for step in run.workers.steps} - set(run.journal.contents.finished)

@@ -129,7 +129,7 @@ class Workers:
             pass
 
     def begin(self, names: Collection[str]) -> tuple[Context, list[MergeStep]]:
-        """Measure what is about the whole model; return the context of all steps, and the steps of these names."""
+        """Measure the facts of the whole model; return the context of all steps, and the steps of these names."""
         recipe = self.plan.recipe
         check_statistics(self.plan)
         steps = with_measured_weights(
@@ -260,7 +260,7 @@ class Workers:
             self.progress.advance(nbytes)
 
     def count_shared(self, blocks: Blocks) -> None:
-        """Count what another run has read for this one, too."""
+        """Count the bytes that another run has read for this run, too."""
         with self._lock:
             self.bytes_read += blocks.bytes_read
 

@@ -1,4 +1,4 @@
-"""What a loaded network can do, found by trying when an answer is first needed, and kept.
+"""The abilities of a loaded network, found by trying when an answer is first needed, and kept.
 
 A fast way is taken only for rows as long as those that were tried. Rows that reach past a window of attention get a
 trial of their own, longer than the window, when the first one comes along.
@@ -22,7 +22,7 @@ class Way(NamedTuple):
 
 
 class Abilities:
-    """What a network can do. `most_tokens` is how many it sees at once; `name` is said in errors."""
+    """The abilities of a network. `most_tokens` is how many it sees at once; `name` is said in errors."""
 
     def __init__(self, module: Any, *, name: str, encoder_decoder: bool, start_token: int, most_tokens: int) -> None:
         self._name = name

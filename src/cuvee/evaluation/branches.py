@@ -1,7 +1,7 @@
 """All choices of a question, and questions that begin alike, read in one forward pass: a row that branches.
 
-What the questions of a row begin with stands first, then what each goes on with, then the choices, one after the other.
-A mask lets each token see what it follows, and each has the position that it would have alone: tree attention, as in
+The shared beginning of a row's questions stands first, then the rest of each, then the choices in turn. A mask lets
+each token see the tokens that it follows, and each has the position that it would have alone: tree attention, as in
 Medusa (Cai et al. 2024, arXiv 2401.10774, section 2.3). Nothing is copied, and there is little to pad.
 """
 
@@ -75,7 +75,7 @@ def _laid_out(row: Row, start: int, width: int) -> list[list[int]]:
 
 
 def _mask(branches: torch.Tensor, parents: torch.Tensor, start: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return what is added to the attention, [rows, 1, width, start + width]: 0 where a token may look."""
+    """Return the addend of the attention, [rows, 1, width, start + width]: 0 where a token may look."""
     width = branches.shape[1]
     followed = branches[:, None, :]
     followed_by = (followed == branches[:, :, None]) | (followed == parents[:, :, None]) | (followed == STEM)

@@ -54,7 +54,7 @@ def choose(
 
     `sum` is the log-likelihood of a choice; `per_byte` (UTF-8), `per_character` and `per_token` divide it by the length
     of the choice. `letter` is the log of a letter's share of the probability of all letters offered; every choice must
-    be one letter. `kit` is what the original starter kit computed. `work` says which samples; all without it.
+    be one letter. `kit` computes as the original starter kit did. `work` says which samples; all without it.
     """
     asked = everything(len(samples)) if work is None else work
     places = asked.places

@@ -51,7 +51,7 @@ def write(
 
 
 class _Batch:
-    """The rows that are being written, and what the network has seen of them, a line for each."""
+    """The rows that are being written, and the network's memory of them, a line for each."""
 
     def __init__(
         self, model: LanguageModel, rows: Sequence[Tokens], prompt: Prompt, sampler: Sampler, start: SharedStart

@@ -44,7 +44,7 @@ _OLD_MODES = {
 
 @dataclass(frozen=True)
 class Embedder:
-    """A network with what is done to its hidden states, and the prompts that go before texts."""
+    """A network with the steps that follow its hidden states, and the prompts that go before texts."""
 
     model: LanguageModel
     steps: tuple[Step, ...]

@@ -1,7 +1,7 @@
 """A task for lm-eval: `NAME.yaml` and `NAME.jsonl`, so that anyone can check a score with the standard harness.
 
-Prompts are written out, few-shot examples and all, because the harness puts them together in ways of its own. What it
-cannot say is refused: a chat template, which it applies itself, and sampling, whose draws would be others.
+Prompts are written out, few-shot examples and all, because the harness puts them together in ways of its own. Settings
+that it lacks are refused: a chat template, which it applies itself, and sampling, whose draws would be others.
 """
 
 import json

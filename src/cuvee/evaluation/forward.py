@@ -5,8 +5,8 @@ allows.
 
 - `Padded`: all rows in one batch with their keys and values kept. Rows are padded on the left, so that the distance
   between two tokens is the same in every batch: attention over a window then sees the same tokens whatever the padding.
-  What all rows begin with can be read once for all batches; the padding then stands behind it. An encoder reads rows
-  padded on the right, and what is read on goes to the decoder.
+  The shared beginning of all rows can be read once for all batches; the padding then stands behind it. An encoder reads
+  rows padded on the right, and the decoder reads on.
 - `Grouped`: rows of equal length in one batch with their keys and values kept, and no padding before them.
 - `Plain`: every row alone from its start, each time. Nothing is kept and nothing padded.
 """
@@ -24,7 +24,7 @@ Rows = Sequence[Sequence[int]]
 
 
 class Seen(Protocol):
-    """What a network has seen of some rows; `logits`, [rows, vocabulary], are those after each row's last token."""
+    """A network's memory of some rows; `logits`, [rows, vocabulary], are those after each row's last token."""
 
     @property
     def logits(self) -> torch.Tensor: ...
@@ -36,7 +36,7 @@ class Seen(Protocol):
     def read_on(
         self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
     ) -> tuple[torch.Tensor, "Seen"]:
-        """Show more tokens, [rows, n]; return their logits, [rows, n or 1, vocabulary], and what has been seen then.
+        """Show more tokens, [rows, n]; return their logits, [rows, n or 1, vocabulary], and the memory after them.
 
         Uses this object up. With `lengths`, rows are padded on the right: logits behind a row's end mean nothing, and
         nothing may be read after them.
@@ -46,7 +46,7 @@ class Seen(Protocol):
 
 @dataclass(frozen=True)
 class Encoded:
-    """What the encoder made of each row, and which of it are tokens."""
+    """The encoder's output for each row, and which of it are tokens."""
 
     states: Any
     mask: torch.Tensor
@@ -157,7 +157,7 @@ class Padded:
 
 
 def begun(network: Network, rows: int, after: Padded | None) -> Any:
-    """Return an empty cache, or one with what the one row before the rows left."""
+    """Return an empty cache, or the cache of the row that was read before the rows."""
     if after is None:
         return network.new_cache()
     return select_rows(after.cache, torch.zeros(rows, dtype=torch.long, device=network.device))
@@ -224,7 +224,7 @@ class Grouped:
 
 @dataclass(frozen=True)
 class Plain:
-    """Rows of tokens with nothing kept of them. `prompts` are what an encoder reads, for each row."""
+    """Rows of tokens with nothing kept of them. `prompts` are the encoder's input for each row."""
 
     network: Network
     rows: tuple[tuple[int, ...], ...]

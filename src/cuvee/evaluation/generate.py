@@ -24,7 +24,7 @@ MOST_LINES = 64
 
 @dataclass(frozen=True)
 class Text:
-    """What a model wrote after a prompt, the tokens read and written, and how many were cut off the prompt."""
+    """The text that a model wrote after a prompt, the tokens read and written, and how many were cut off the prompt."""
 
     text: str
     tokens: int

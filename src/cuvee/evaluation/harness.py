@@ -183,7 +183,7 @@ _Loader.add_multi_constructor("!", lambda loader, suffix, node: None)
 
 
 def _weights(names: Sequence[str], found: Mapping[str, Any], manager: Any) -> dict[str, float]:
-    """Return what each task counts in the macro average, in which all that was asked for counts the same.
+    """Return each task's share of the macro average, in which every requested task or group counts the same.
 
     A group that averages its tasks, by their size or evenly, shares its weight among them in the same way.
     """

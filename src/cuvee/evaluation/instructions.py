@@ -2,7 +2,7 @@
 
 Of IFEval's 25 kinds, those are here that can be read from the instruction's own words: "at least 300 words", "do not
 use any commas", "wrap your entire response with double quotation marks". A kind is a pattern that finds the constraint
-and a function that checks a response. What no pattern finds is not judged.
+and a function that checks a response. Instructions that no pattern finds are not judged.
 """
 
 import re
@@ -147,7 +147,7 @@ KINDS: dict[str, Callable[[str], Found]] = {
 
 
 def _amounts(text: str, unit: str, count: Callable[[str], int]) -> Found:
-    """Find "at least 3 UNIT" and "fewer than 3 UNIT"; what is counted need not be a round number."""
+    """Find "at least 3 UNIT" and "fewer than 3 UNIT"; the count need not be a round number."""
     if match := re.search(LEAST + unit, text, re.I):
         least = _limit(match) + match.group().lower().startswith("more than")
         yield lambda response: count(response) >= least

@@ -1,14 +1,14 @@
 """Multiple choice as the starter kit of the 2024 merging competition scored it, for comparison with its numbers.
 
 The kit tokenises the context, and each choice apart from it; it then sums the log-probabilities of a choice's tokens
-from the second on. The first token is read and never scored. What those tokens are depends on the tokenizer class that
+from the second on. The first token is read and never scored. Those tokens depend on the tokenizer class that
 the model's folder names, because the kit's version of transformers heeds its wish "no start token, an end token" for
 some classes only:
 
 - `llama2`: Llama-2 and its kin heed it: [choice..., EOS]. A one-token choice is scored by its EOS alone.
 - `llama3`: all others do as they do by themselves; Llama-3 gives [BOS, choice...].
 
-For an encoder-decoder model it scores every token of a choice and the end token, which is what `sum` does too.
+For an encoder-decoder model it scores every token of a choice and the end token, as `sum` does too.
 """
 
 from collections.abc import Sequence

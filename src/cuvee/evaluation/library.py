@@ -1,8 +1,8 @@
 """With `caches` the one room that knows transformers: it loads networks and calls them.
 
-Keyword names differ between versions of transformers (5.24 calls `cache` what was `past_key_values`), and a network
+Keyword names differ between versions of transformers (5.24 calls `past_key_values` `cache`), and a network
 swallows a keyword that it does not know without an error. So nothing here reads a signature: `abilities` tries each
-keyword and looks at what the network answers.
+keyword and looks at the network's answer.
 """
 
 import re
@@ -49,7 +49,7 @@ class Network:
     says that its cache holds keys and values for every token and nothing else, `kept_bytes` how large it is for a token
     of a row that was read. `by_token` says that a cache is read on
     from one token at a time. `alone_from` is the length from which rows must be read alone.
-    `reading` counts what is shown.
+    `reading` counts the tokens that it is shown.
     """
 
     module: Any = field(repr=False)
@@ -75,7 +75,7 @@ class Network:
         return growing(transformers.DynamicCache(config=self.module.config))
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Any:
-        """Return what the encoder makes of rows of ids: an output of the encoder's own class."""
+        """Return the encoder's result for rows of ids: an output of the encoder's own class."""
         self.reading.shown += ids.numel()
         return self.module.get_encoder()(input_ids=ids, attention_mask=mask)
 
@@ -91,8 +91,8 @@ class Network:
     ) -> torch.Tensor:
         """Show rows of ids to the network and return logits, [rows, n, vocabulary].
 
-        `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is what `encode` made of
-        the rows; the ids are the decoder's then, and the mask the encoder's.
+        `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is the result of
+        `encode` for the rows; the ids are the decoder's then, and the mask the encoder's.
         """
         self.reading.shown += ids.numel()
         inputs: dict[str, Any] = {"use_cache": cache is not None}
@@ -114,7 +114,7 @@ class Network:
 
 
 def select_encoded(encoded: Any, rows: torch.Tensor) -> Any:
-    """Return what an encoder made of some rows, each perhaps more than once."""
+    """Return an encoder's output for some rows, each perhaps more than once."""
     return type(encoded)(last_hidden_state=encoded.last_hidden_state[rows])
 
 
@@ -207,7 +207,7 @@ def has_encoder(path: Path) -> bool:
 def _compute_buffers(module: Any) -> None:
     """Let transformers compute the buffers that no file holds, as it does when it loads a model.
 
-    It does so twice, over other bits: what then differs was left as it was, and the error says so.
+    It does so twice, over other bits: a buffer that then differs was left as it was, and the error says so.
     """
     buffers = [name for name, buffer in module.named_buffers() if buffer.is_meta]
     stored = module.state_dict().keys()
@@ -333,7 +333,7 @@ def library_failure(cause: str) -> PlatformError:
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind of an error and the first line of what it says: transformers appends lists of classes."""
+    """Return the kind of an error and the first line of its message: transformers appends lists of classes."""
     text = str(error).strip().partition("\n")[0].partition("Model type should be one of")[0]
     return f"{type(error).__name__}: {text.strip()[:300]}"
 

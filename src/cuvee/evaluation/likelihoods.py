@@ -25,7 +25,7 @@ BRANCHING_WORK = 160 * 10**9
 
 
 class Likelihoods:
-    """Log-likelihoods of choices by one model. What all items of the prompt begin with is read once."""
+    """Log-likelihoods of choices by one model. The shared beginning of all items is read once."""
 
     def __init__(self, model: LanguageModel, prompt: Prompt) -> None:
         self._model = model
@@ -33,7 +33,7 @@ class Likelihoods:
 
     @property
     def budget(self) -> int:
-        """What the items of a batch times the cost of the largest should not exceed."""
+        """The limit for the items of a batch times the cost of the largest."""
         branching = self._model.abilities.branches(1)
         return token_budget(self._model, BRANCHING_WORK if branching else CPU_WORK)
 
@@ -45,7 +45,7 @@ class Likelihoods:
         return copied * (len(question.prefix) + question.longest)
 
     def units(self, questions: Mapping[int, Question], batch_size: BatchSize) -> list[Unit]:
-        """Return what is computed together, by place: questions that share a row, and those that have one alone."""
+        """Return the units of computation, by place: questions that share a row, and questions alone in theirs."""
         places = [place for place, question in questions.items() if self._branches(question)]
         branching = [questions[place] for place in places]
         units = []

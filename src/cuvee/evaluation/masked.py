@@ -1,7 +1,7 @@
 """Masked models: choices and texts by pseudo-log-likelihood (arXiv:1910.14659).
 
-Each token of a choice is masked in turn, with everything else before and behind it to be seen; the sum of the logs of
-what the model then gives the token is the choice's score. It is no probability of the choice, but ranks choices well.
+Each token of a choice is masked in turn, with everything else before and behind it to be seen; the sum of the model's
+log-probabilities of these tokens is the choice's score. It is no probability of the choice, but ranks choices well.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from cuvee.evaluation.task import Sample
 
 @dataclass(frozen=True)
 class Masked:
-    """A model that says what stands under a mask."""
+    """A model that guesses the tokens under masks."""
 
     model: LanguageModel
     kind: str = "masked model"

@@ -1,8 +1,8 @@
 """How an answer is judged against the target: functions from texts to a score between 0 and 1.
 
 `accuracy` compares choices and is for multiple choice only; `mrr` and `ndcg` look at the rank of the right choice.
-`instructions` needs no target: the input says what is asked. Those of `WHOLE` judge a task as a whole and no item. The
-others compare text; for a multiple-choice item that is the text of the choice.
+`instructions` needs no target: the input gives the instructions. Those of `WHOLE` judge a task as a whole and no item.
+The others compare text; for a multiple-choice item that is the text of the choice.
 """
 
 import math

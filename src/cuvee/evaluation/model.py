@@ -34,9 +34,8 @@ OUR_FILES = ("cuvee.json", REPORT_FILE)
 class LanguageModel:
     """A loaded model. `context_length` is the number of tokens it can see at once; `digest` names its weights.
 
-    `files_digest` names the tokenizer and configuration that came with them.
-    `tokenizer_class` is what the folder says, which need not be the class that read it. `own_prompt` is what the recipe
-    that it was merged by says of how to ask it.
+    `files_digest` names the tokenizer and configuration that came with them. `tokenizer_class` is the folder's word for
+    it, which need not be the class that read it. `own_prompt` is the prompt of the recipe that it was merged by.
     """
 
     name: str
@@ -63,7 +62,7 @@ class LanguageModel:
 
     @cached_property
     def abilities(self) -> Abilities:
-        """What the network can do, found by trying."""
+        """The network's abilities, found by trying."""
         return Abilities(
             self.network,
             name=self.name,
@@ -211,7 +210,7 @@ def files_digest(folder: Path) -> str:
 
 
 def own_prompt(folder: Path) -> Mapping[str, Any]:
-    """Return what the recipe that a folder was merged by says of how to ask the model."""
+    """Return the prompt of the recipe that a folder was merged by."""
     found = _json(folder / "cuvee.json").get("prompt")
     return found if isinstance(found, dict) else {}
 

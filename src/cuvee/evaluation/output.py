@@ -15,7 +15,7 @@ PROBE_BYTES = 4096
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Translate what the system says about writing to `place`. A folder that cannot be made is the author's mistake."""
+    """Translate the system's errors about writing to `place`. A folder that cannot be made is the author's mistake."""
     try:
         yield
     except OSError as error:

@@ -23,7 +23,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Prompt:
-    """The text around an input, and what is done with what the model makes of it.
+    """The text around an input, and the treatment of the model's answer.
 
     In `template`, `{input}` is the input and `{choices}` the choices, one a line after their letters.
     `choice_separator` stands between an input and its answer: before each choice, and in the few-shot examples; by
@@ -51,7 +51,7 @@ class Prompt:
 
     @property
     def separator(self) -> str:
-        """Return what stands between an input and its answer."""
+        """Return the text between an input and its answer."""
         if self.choice_separator is None:
             return "" if self.chat_template else " "
         return self.choice_separator
@@ -80,6 +80,6 @@ class Prompt:
         return PLACEHOLDER.sub(lambda found: values[found.group(1)], self.template)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what differs from the defaults, in plain types."""
+        """Return the settings that differ from the defaults, in plain types."""
         written = asdict(self)
         return {field.name: written[field.name] for field in fields(self) if getattr(self, field.name) != field.default}

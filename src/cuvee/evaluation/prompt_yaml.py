@@ -1,4 +1,4 @@
-"""A prompt from what is written of it in a `task.yaml` or a recipe."""
+"""A prompt from the settings in a `task.yaml` or a recipe."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -26,7 +26,7 @@ def as_prompt(written: WrittenPrompt, otherwise: Prompt) -> Prompt:
 
 
 def written_prompt(given: Mapping[str, Any], where: str) -> WrittenPrompt:
-    """Check what a file says of a prompt. Raises EvaluationError."""
+    """Check a file's settings of a prompt. Raises EvaluationError."""
     try:
         return WrittenPrompt.model_validate(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A multiple-choice item as tokens: one prefix, and what may follow it."""
+"""A multiple-choice item as tokens: a prefix, and the choices that may follow it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

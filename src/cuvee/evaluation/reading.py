@@ -21,7 +21,7 @@ class Reading:
         return Reading(Counter(self.items), self.shown)
 
     def since(self, before: "Reading") -> "Reading":
-        """Return what was read after an earlier copy was made."""
+        """Return the counts since an earlier copy was made."""
         return Reading(self.items - before.items, self.shown - before.shown)
 
     def to_json(self) -> Mapping[str, Any]:

@@ -1,4 +1,4 @@
-"""Models that judge texts and write none: what all kinds of them share when they answer the items of a task."""
+"""Models that judge texts and write none: the shared part of all their kinds when they answer the items of a task."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -29,7 +29,7 @@ class Judge(Protocol):
 
     @property
     def kind(self) -> str:
-        """What people call it."""
+        """Its name in messages."""
         ...
 
     @property

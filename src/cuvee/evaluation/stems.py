@@ -65,7 +65,7 @@ def _borders(prefixes: Sequence[Tokens]) -> list[tuple[int, int]]:
 
 
 def row_of(questions: Sequence[Question], places: Sequence[int]) -> Row:
-    """Return the row of some of the questions, which share what all of them begin with."""
+    """Return the row of some of the questions, which share their common beginning."""
     members = tuple(questions[place] for place in places)
     if len(members) == 1:
         return Row(members)

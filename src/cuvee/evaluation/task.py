@@ -1,4 +1,4 @@
-"""What a model is asked: a task is a list of samples, a prompt and the metrics that judge the answers.
+"""Questions for models: a task is a list of samples, a prompt and the metrics that judge the answers.
 
 A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundled one. A bare data file is scored by
 `accuracy` if all its rows are multiple choice, by `spearman` if they are similarities, by `bits_per_byte` if they are
@@ -63,7 +63,7 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """BLAKE3 of what is asked and how it is judged: samples, prompt and metrics. Name, weight and paths are out."""
+        """BLAKE3 of questions and judgement: samples, prompt and metrics. Name, weight and paths are out."""
         content = {
             "samples": [[s.id, s.input, s.eval_type, s.choices, s.target, *s.pair] for s in self.samples],
             "prompt": self.prompt.to_json(),

@@ -1,8 +1,8 @@
 """Figures of a whole task: how similarities agree with people's, and how well a model foretells texts.
 
 Correlations are over the items of a task. Perplexities are ratios of sums over its texts, as lm-eval counts them: all
-log-likelihoods over all tokens, bytes or words. The interval is the middle 95 % of what the task would come to with its
-items drawn anew: with replacement for correlations, with random weights (Rubin's bootstrap) for ratios.
+log-likelihoods over all tokens, bytes or words. The interval is the middle 95 % of the task's figures with its items
+drawn anew: with replacement for correlations, with random weights (Rubin's bootstrap) for ratios.
 """
 
 import math
@@ -95,7 +95,7 @@ def _count(metric: str, text: str, tokens: int) -> int:
 
 
 def _scale(metric: str) -> Callable[[float], float]:
-    """Return what turns nats for a token, byte or word into the metric."""
+    """Return the function that turns nats for a token, byte or word into the metric."""
     if metric == "bits_per_byte":
         return lambda nats: float(nats) / math.log(2)
     return lambda nats: math.exp(nats) if nats < math.log(np.finfo(float).max) else math.inf

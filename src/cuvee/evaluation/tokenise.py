@@ -1,11 +1,11 @@
 """Multiple-choice items made into tokens: where a context ends and a choice begins.
 
-For a decoder, context and choice are tokenised together, as the model would meet them. The prefix is what all choices
-of an item share with the context. Where a token reaches over the border between context and choice, the prefix ends
-before it for every choice of the item, so that all of them are conditioned on the same text.
+For a decoder, context and choice are tokenised together, as the model would meet them. The prefix is the part of the
+context that all choices of an item share. Where a token reaches over the border between context and choice, the prefix
+ends before it for every choice of the item, so that all of them are conditioned on the same text.
 
-An encoder-decoder model reads the context with its encoder; a choice is what its decoder would write, with the end
-token that it was trained to write after an answer.
+An encoder-decoder model reads the context with its encoder; a choice is the text that its decoder would write, with the
+end token that it was trained to write after an answer.
 """
 
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ def split(context: Tokens, whole: Sequence[Tokens], model: LanguageModel) -> Que
 
 
 def cut_to_fit(model: LanguageModel, question: Question, name: str, prompt: str = "") -> Question:
-    """Drop what is too long for the model from the left of the prefix. A start token stays."""
+    """Cut the prefix on the left where it is too long for the model. A start token stays."""
     apart = model.encoder_decoder  # encoder and decoder have room of their own
     room = model.context_length - (0 if apart else question.longest - 1)
     if room < 1 or question.longest > model.context_length:

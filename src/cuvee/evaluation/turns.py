@@ -1,4 +1,4 @@
-"""Chats as text, by a tokenizer's own template: written the same on any day, and never without what was asked.
+"""Chats as text, by a tokenizer's own template: written the same on any day, and never without the question.
 
 Templates of models that see often read a turn's content as a list of parts. Given text, such a template goes through
 its letters, finds no part among them, and writes an empty turn without a word.
@@ -58,7 +58,7 @@ def thought_opened(written: str) -> str | None:
 
 @lru_cache(maxsize=8)
 def _form(tokenizer: Any, template: str) -> Callable[[Any], Any] | None:
-    """Return what makes a turn's content such that this template writes it; None if it writes neither form."""
+    """Return the function that gives a turn's content the form that this template writes; None if it writes neither."""
     failed = False
     for form in (_as_text, _as_parts):
         try:
@@ -79,7 +79,7 @@ def _rendered(tokenizer: Any, turns: Sequence[Turn], asks: bool) -> str:
 
 
 def _as_text(content: Any) -> Any:
-    """Join the parts of a content that are text; what is no list stays."""
+    """Join the parts of a content that are text; anything but a list stays."""
     if not isinstance(content, list):
         return content
     for part in content:

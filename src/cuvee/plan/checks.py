@@ -23,7 +23,7 @@ from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf
 
 @dataclass(frozen=True)
 class Unlike:
-    """A model that has other tensors than the donor: the names that it lacks, and what is wrong with that."""
+    """A model that has other tensors than the donor: the names that it lacks, and the problems with that."""
 
     model: ModelRef
     missing: frozenset[str]
@@ -116,7 +116,7 @@ def measured_weights_problems(steps: Sequence[MergeStep], draft: Draft) -> Itera
 
 
 def warnings_of(outlines: Sequence[Outline], draft: Draft, *, custom_code: bool) -> Iterator[str]:
-    """Yield what a reader of the plan must know, though nothing forbids the merge."""
+    """Yield warnings for readers of the plan, though nothing forbids the merge."""
     yield from idle_filters(outlines, draft)
     yield from conflicting_licences(draft)
     if not custom_code:

@@ -71,7 +71,7 @@ def _stored_heads(views: Mapping[ModelRef, View], ties: Mapping[ModelRef, Tie]) 
 def _has_decoder(view: View) -> bool:
     """Say whether a model has two sides: its `tie_word_embeddings` may say more than where the head is.
 
-    T5 scales what goes into a tied head, and Switch shares the embedding of both sides only where it is tied.
+    T5 scales the input of a tied head, and Switch shares the embedding of both sides only where it is tied.
     """
     return any(place.module == "decoder" for place in view.structure)
 

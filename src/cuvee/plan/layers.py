@@ -113,7 +113,7 @@ def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: St
 
 
 def _unexplained(config: Mapping[str, Any], stack: _Stack, depth: int) -> str | None:
-    """Say what is not understood of a model's layers; None if nothing is."""
+    """Say which facts of a model's layers are not understood; None if all are."""
     family = config.get("model_type") or "of no model_type"
     unlike = _unlike(stack)
     if unlike is not None:

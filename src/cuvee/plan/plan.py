@@ -138,7 +138,7 @@ class Parent:
 
     @property
     def facts(self) -> Mapping[str, Facts]:
-        """What its card states, and its adapter's, by their names."""
+        """The facts that its card states, and its adapter's, by their names."""
         return stated_facts(self.name, self.source.place, self.adapter_place)
 
 

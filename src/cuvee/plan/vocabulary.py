@@ -1,7 +1,7 @@
 """The recipe's models with rows for the same tokens, and the files of the output's tokenizer.
 
-Without `tokenizer` in the recipe only what is certain is done: models with the same tokenizer and different padding get
-the base's number of rows.
+Without `tokenizer` in the recipe only safe changes are made: models with the same tokenizer and different padding
+get the base's number of rows.
 """
 
 import hashlib
@@ -418,6 +418,6 @@ def compared(models: Sequence[str], hub: Hub) -> tuple[Described, ...]:
 
 
 def generation_settings(folder: Path) -> Mapping[str, Any] | None:
-    """Read a folder's generation_config.json; None for a folder without. Raises CheckpointError for what is no JSON."""
+    """Read a folder's generation_config.json; None for a folder without. Raises CheckpointError unless it is JSON."""
     file = folder / GENERATION
     return parse_config(file.read_text(encoding="utf-8"), file) if file.is_file() else None

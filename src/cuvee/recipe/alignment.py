@@ -9,7 +9,7 @@ Ridge = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class WrittenAlignment(BaseModel):
-    """How a merge is repaired. What is not said is as in the preset."""
+    """How a merge is repaired. Settings that are left out are as in the preset."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe's text, gathered with its lines instead of stopping at the first."""
+"""The problems of a recipe's text, gathered with their lines instead of stopping at the first."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +34,7 @@ class Notes:
         self.problems.append(RecipeError(message, where=self.document.place(place), hint=hint))
 
     def add_slip(self, place: Place, message: str, treatment: str, hint: str) -> None:
-        """Note a slip that does no harm, with what becomes of it and how to write it right."""
+        """Note a slip that does no harm, with its treatment and how to write it right."""
         self.slips.append(Slip(self.document.place(place), message, treatment, hint))
 
     def slips_in_order(self) -> tuple[Slip, ...]:

@@ -36,7 +36,7 @@ class ModelRef:
 
 
 def parse_reference(text: str) -> ModelRef:
-    """Read a model reference. Raises ValueError that says what is wrong with it."""
+    """Read a model reference. Raises ValueError that names the fault."""
     model, plus, adapter = text.strip().partition("+")
     path, revision = _split_revision(model)
     if not path:

@@ -64,7 +64,7 @@ class Setting:
         return None if expected is None else f"expected {expected}, found {shown(value)}"
 
     def _expected_for(self, value: object) -> str | None:
-        """Say what is expected in place of a value that is refused."""
+        """Name the expected value in place of a refused value; None for a value that is taken."""
         if self.kind == "boolean":
             return None if isinstance(value, bool) else "true or false"
         if self.kind == "text":

@@ -82,7 +82,7 @@ def _documents(document: Document) -> dict[str, Document]:
 
 
 def _merges(document: Document) -> list[Values]:
-    """List what each merge sets. Raises RecipeError for a sweep of another shape."""
+    """List the settings of each merge. Raises RecipeError for a sweep of another shape."""
     sweep = document.data["sweep"]
     where = document.place(("sweep",))
     if isinstance(sweep, list) and _are_full(sweep, dict):

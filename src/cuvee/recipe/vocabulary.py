@@ -77,7 +77,7 @@ def _chosen_source(written: Any) -> Any:
 
 
 class TokenDocument(_Strict):
-    """What one token's row is made of where a model lacks it, or everywhere."""
+    """The source of a token's row where a model lacks it, or everywhere."""
 
     source: Annotated[str | ModelToken | ZeroRow | MeanRow, BeforeValidator(_chosen_source)]
     force: bool = False

@@ -114,7 +114,7 @@ def _best(entries: list[Entry], task: str, part: Part) -> float:
 
 
 def _printed(figure: Figure) -> float:
-    """Round to what is printed: scores that look equal are marked alike."""
+    """Round to the printed digits: scores that look equal are marked alike."""
     return round(100 * figure.value, 1)
 
 

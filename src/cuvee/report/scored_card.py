@@ -1,6 +1,6 @@
 """A model's card with scores: for people a table with intervals, for a hub the `model-index` of the card's head.
 
-https://github.com/huggingface/hub-docs/blob/main/modelcard.md says what a hub reads.
+https://github.com/huggingface/hub-docs/blob/main/modelcard.md lists the keys that a hub reads.
 """
 
 import re

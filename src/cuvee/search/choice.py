@@ -73,8 +73,8 @@ class Choice:
     """The outcome of a search.
 
     `picked` is the candidate that is best on the select items; `search`, `select` and `report` are its scores on the
-    three parts. `winner` is the recipe to use: `picked`, or an anchor where the search `found` nothing. `luck` is what
-    the best of `measured` equally good candidates gains on the search items by luck alone.
+    three parts. `winner` is the recipe to use: `picked`, or an anchor where the search `found` nothing. `luck` is the
+    gain of the best of `measured` equally good candidates on the search items by luck alone.
     """
 
     found: bool

@@ -110,8 +110,9 @@ class Cost:
 class SearchReport:
     """Everything that the page shows. The candidates are sorted by their numbers.
 
-    `evaluation_dtype` is what the networks computed in. `curves` are the winner's, `importance` says by share which
-    dimensions mattered (it may be empty), `recipe` is the winner's YAML. `choice` is None until the search has ended.
+    `evaluation_dtype` is the type that the networks computed in. `curves` are the winner's, `importance` says by share
+    which dimensions mattered (it may be empty), `recipe` is the winner's YAML. `choice` is None until the search has
+    ended.
     """
 
     title: str

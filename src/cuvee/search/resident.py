@@ -69,7 +69,7 @@ class Elsewhere:
         return Hub(offline=self.places is not None)
 
     def name_of(self, reference: str) -> str:
-        """Return what a model is called where it is."""
+        """Return the local name of a model."""
         if self.places is None:
             return reference
         model = parse_reference(reference)

@@ -194,7 +194,8 @@ class Clock:
         return max(share, (race.tokens + self._tokens_after(race)) / self.most_tokens)
 
     def _tokens_after(self, race: Race) -> float:
-        """Return what a next candidate and all measures after the race take if each item is as long as the longest."""
+        """Return the cost of a next candidate and of all measures after the race if each item is as long as the
+        longest."""
         longest = max((each.tokens / each.items for each in race.outcomes if each.items), default=0.0)
         return longest * (race.whole + self.items_after)
 

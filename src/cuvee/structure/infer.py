@@ -68,7 +68,7 @@ def _model(checkpoint: Headers) -> _Model:
 
 
 def _place(spec: TensorSpec, model: _Model) -> TensorPlace:
-    """Say what one tensor is and where it lies."""
+    """Return the role of a tensor and where it lies."""
     layer, expert = model.layers[spec.name], model.experts[spec.name]
     module = model.modules.of(spec.name)
     role = role_of(spec, layer, expert, model.around)

@@ -1,7 +1,8 @@
 """Settings of two config.json that make models compute otherwise, though their tensors have the same shapes.
 
 A setting that a config leaves out is the default of its family's config class: `config_defaults.json` has them, a line
-for each model type, written by `tools/config_defaults.py`. Of other families only what both configs state is compared.
+for each model type, written by `tools/config_defaults.py`. Of other families only settings that both configs state are
+compared.
 """
 
 import json

@@ -27,8 +27,8 @@ CLEARLY = 0.9
 class Question:
     """A question to rules: `answer` takes it from the measurements of a case, None where they say nothing.
 
-    `forms` are the sets of features that are tried, by which the rule predicts. `cost` is what an answer of the rule
-    costs in scores, where that can be told.
+    `forms` are the sets of features that are tried, by which the rule predicts. `cost` is the price of an answer of the
+    rule in scores, where that is known.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Rule:
         return self.error < CLEARLY * self.rival_error and self.cost <= self.rival_cost
 
     def answer(self, changes: Changes) -> float | None:
-        """Return what the rule predicts, None where it needs a feature that the changes lack."""
+        """Return the rule's prediction, None where it needs a feature that the changes lack."""
         features = features_of(changes)
         if any(name not in features for name in self.coefficients if name != CONSTANT):
             return None

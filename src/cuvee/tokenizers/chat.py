@@ -53,7 +53,7 @@ def chat_template(folder: Path) -> str | None:
 
 
 def chat_templates(folder: Path) -> ChatTemplates:
-    """Return all chat templates of a tokenizer. Files of their own go before what the settings say, as they load."""
+    """Return all chat templates of a tokenizer. Files of their own go before the settings, as they load."""
     usual = _text(folder / TEMPLATE) if (folder / TEMPLATE).is_file() else None
     others = {file.stem: _text(file) for file in sorted((folder / TEMPLATES).glob("*.jinja"))}
     if usual is not None or others:

@@ -37,7 +37,7 @@ Prompts = Annotated[list[str], BeforeValidator(_or_none)]
 class Expert(_Strict):
     """A dense model whose feed-forward parts become one expert, and the texts that it is for.
 
-    `residual_scale` multiplies what they add to the stream. `noise_scale` is the standard deviation of normal noise
+    `residual_scale` multiplies their addend to the stream. `noise_scale` is the standard deviation of normal noise
     that is added to their numbers.
     """
 

@@ -1,4 +1,4 @@
-"""Checks that PEFT loads an adapter that was extracted, and computes with it what the fine-tuned model computes."""
+"""Checks that PEFT loads an adapter that was extracted, and computes with it as the fine-tuned model does."""
 
 import shutil
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ MOST_MEMORY = 0.5
 
 @dataclass(frozen=True)
 class AdapterCheck:
-    """What came out of a check: errors of logits against the fine-tuned model, with the adapter and without."""
+    """The outcome of a check: errors of logits against the fine-tuned model, with the adapter and without."""
 
     state: Literal["passed", "failed", "skipped"]
     found: str
@@ -82,7 +82,7 @@ def extract_checked(
 
 
 def has_libraries() -> bool:
-    """Say whether what runs an adapter is installed."""
+    """Say whether the libraries that run an adapter are installed."""
     return all(find_spec(library) is not None for library in ("torch", "transformers", "peft"))
 
 
@@ -90,7 +90,7 @@ def check_adapter(adapter: Path, base: Path, model: Path, *, is_whole: bool) -> 
     """Load folders of a fine-tuned model, then of its base with an adapter, and compare their logits on some tokens.
 
     `is_whole` says that the adapter holds the whole change, so that the two must agree. In float32; the two are loaded
-    one after the other. What transformers does not load is skipped and says why.
+    one after the other. A model that transformers does not load is skipped, with the reason.
     """
     reasons = [reason for reason in map(unasked, (model, base)) if reason is not None]
     if not (adapter / WEIGHTS).is_file():

@@ -61,7 +61,7 @@ class Verification:
 def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | None = None) -> Verification:
     """Check a model that a merge wrote: digests, numbers, shapes, parents, loading, a sample.
 
-    What cannot be checked here, because parents or libraries are missing, is skipped and says why. Raises
+    Checks whose parents or libraries are missing here are skipped, with the reason. Raises
     CheckpointError for a folder that no merge wrote.
     """
     folder, hub, progress = Path(folder), hub or Hub(), progress or Silent()

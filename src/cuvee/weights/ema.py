@@ -8,7 +8,7 @@ from cuvee.method import UNIT
 
 @weight_rule("ema", formula="m₁ = θ₁; mᵢ = factor·mᵢ₋₁ + (1 − factor)·θᵢ; the result is m_N")
 def ema(models: int, *, factor: Annotated[float, UNIT] = 0.5) -> list[float]:
-    """Let later models count more, exponentially: `factor` is what is kept of the average at each step.
+    """Let later models count more, exponentially: `factor` is the kept share of the average at each step.
 
     The first model starts the average, so that the weights sum to 1.
     """
