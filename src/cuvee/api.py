@@ -25,7 +25,7 @@ def load_recipe(path: Path | str, *, strict: bool = False) -> Recipe:
 
 
 def load_stages(path: Path | str, *, strict: bool = False) -> tuple[Recipe, ...]:
-    """Read a file of one recipe or of several, of which the later ones use the earlier ones' names as models.
+    """Read a file of a recipe or of several, of which later recipes use the names of earlier recipes as models.
 
     With `strict` slips that mergekit lets pass are problems, too: a parameter of another method, a number in quotes.
     """
@@ -43,7 +43,7 @@ def load_sweep(path: Path | str, *, strict: bool = False) -> dict[str, Recipe]:
 
 
 def stages_from_text(text: str, *, folder: Path | str | None = None, strict: bool = False) -> tuple[Recipe, ...]:
-    """Read one recipe or several from a string; `folder` is where relative paths are looked up besides this one."""
+    """Read a recipe or several from a string; relative paths are also looked up in `folder`."""
     return _checked(parse_stages(_text(text), language(), folder=_folder(folder)), strict)
 
 
@@ -57,7 +57,7 @@ def recipe_from_text(text: str, *, folder: Path | str | None = None, strict: boo
 
 
 def recipe_from_data(data: Mapping[str, Any], *, folder: Path | str | None = None, strict: bool = False) -> Recipe:
-    """Check a recipe that is a dict of plain values; `folder` is where relative paths are looked up besides this one.
+    """Check a recipe that is a dict of plain values; relative paths are also looked up in `folder`.
 
     With `strict` slips that mergekit lets pass are problems, too. Raises RecipeError that holds every problem.
     """

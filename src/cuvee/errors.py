@@ -1,4 +1,4 @@
-"""The tree of expected failures. Whatever a person can cause or must know about is one of these.
+"""The tree of expected failures. Whatever a person can cause or must know about is in this tree.
 
 CuveeError                     message for a person; .hint; .where
   RecipeError                  the author's: unknown field, method, setting; out of range; bad gradient
@@ -20,7 +20,7 @@ from cuvee.extras import install_command
 class CuveeError(Exception):
     """An expected failure. `where` is `file:line`, a file or a tensor; `hint` says how to mend it.
 
-    `problems` holds the single ones where several were found together.
+    `problems` holds the single problems where several were found together.
     """
 
     exit_code = 70
@@ -100,7 +100,7 @@ class OutOfBudget(PlatformError):
 
 
 def several(problems: Sequence[CuveeError]) -> CuveeError:
-    """Join problems found together into one error of the first one's kind, so that all are shown at once."""
+    """Join problems found together into an error of the kind of the first, so that all are shown at once."""
     if len(problems) == 1:
         return problems[0]
     lines = "\n".join(str(problem) for problem in problems)

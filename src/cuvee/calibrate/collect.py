@@ -1,4 +1,4 @@
-"""Statistics of the inputs of each linear map of a model on a text: one pass through its blocks, one in memory."""
+"""Statistics of the inputs of each linear map of a model on a text: a single pass through its blocks, one in memory."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,8 +46,8 @@ def _check_word(name: str, value: str, words: tuple[str, ...]) -> None:
 class Collecting:
     """The kinds of statistics to keep, and of which positions.
 
-    `rows` keeps so many positions in place of Gram matrices, `rank` so many of their strongest directions; at most one
-    of the two. `dtype` is the type that maps are calculated in; products and sums are float32 and float64.
+    `rows` keeps so many positions in place of Gram matrices, `rank` so many of their strongest directions; not both.
+    `dtype` is the type that maps are calculated in; products and sums are float32 and float64.
     """
 
     keep: tuple[Kind, ...] = KINDS

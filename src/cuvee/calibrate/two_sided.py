@@ -41,7 +41,7 @@ def open_network(source: TensorSource, folder: Path, name: str, *, device: torch
 
 
 def check_sides(own: BlockNetwork, other: BlockNetwork) -> None:
-    """Raise CheckpointError unless two models have as many encoder blocks and begin to write with one token."""
+    """Raise CheckpointError unless two models have as many encoder blocks and begin to write with the same token."""
     if own.turns_at != other.turns_at:
         message = f"it has {other.turns_at or 0} blocks in an encoder, and {own.name} has {own.turns_at or 0}"
         raise CheckpointError(message, where=other.name)

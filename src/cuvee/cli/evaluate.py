@@ -117,7 +117,7 @@ def _write_card(card: Path, report: "Report", sentence: str) -> None:
 def _served(
     address: str, tasks: list[str], probe: str, against_parents: bool, hub: "Hub", options: dict[str, Any]
 ) -> "Served":
-    """Reach a server, with the key in OPENAI_API_KEY if there is one, and check it."""
+    """Reach a server, with the key in OPENAI_API_KEY if any, and check it."""
     import os
 
     from cuvee.cli.progress import shown_progress

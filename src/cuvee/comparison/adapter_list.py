@@ -13,7 +13,7 @@ from cuvee.errors import CheckpointError, CuveeError
 class ListedAdapter:
     """One adapter's folder. `energy` is the squared norm of its change, None where only the base would tell.
 
-    One that cannot be read has a `problem` and nothing else.
+    An adapter that cannot be read has a `problem` and nothing else.
     """
 
     name: str
@@ -27,7 +27,8 @@ class ListedAdapter:
 
 
 def list_adapters(folder: Path) -> tuple[ListedAdapter, ...]:
-    """List the adapters in a folder, or the one that it is. Raises CheckpointError where there is none."""
+    """List the adapters in a folder, or the folder itself if it is an adapter. Raises CheckpointError where there is
+    none."""
     places = [folder] if (folder / CONFIG).is_file() else sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
     if not places:
         hint = f"an adapter is a folder with {CONFIG}"

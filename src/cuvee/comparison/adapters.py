@@ -36,8 +36,8 @@ class AdapterFigures:
 class AdapterPair:
     """Two adapters by their positions: the cosine between their changes, and how much of the directions they share.
 
-    `outputs` and `inputs` are means over the modules that both change: 0 for directions at right angles, 1 where those
-    of the one are among those of the other. Undefined figures are None.
+    `outputs` and `inputs` are means over the modules that both change: 0 for directions at right angles, 1 where the
+    directions of either are among those of the other. Undefined figures are None.
     """
 
     first: int
@@ -81,8 +81,8 @@ def compare_adapters(
 ) -> AdapterComparison:
     """Compare the changes of adapters, which are opened or named by folder or `org/name[@revision]`.
 
-    The base is needed for DoRA, for other kinds than LoRA, and for experts; where it is not given it is the one that
-    the adapters name, if that is on a hub. Raises CheckpointError for those that are not of one base.
+    The base is needed for DoRA, for other kinds than LoRA, and for experts; by default it is the base that the adapters
+    name, if that is on a hub. Raises CheckpointError for those that are not of one base.
     """
     hub, heard = hub or Hub(), progress or Silent()
     opened = _opened(adapters, hub, heard)
@@ -122,7 +122,8 @@ def _opened(adapters: Sequence[Adapter | Path | str], hub: Hub, progress: Progre
 
 
 def inner_products(deltas: Sequence[Delta]) -> np.ndarray:
-    """Return the inner products of matrices; of low-rank ones from factors: tr((B₁A₁)ᵀ B₂A₂) = Σ (B₁ᵀB₂) ⊙ (A₁A₂ᵀ)."""
+    """Return the inner products of matrices; of low-rank matrices from factors: tr((B₁A₁)ᵀ B₂A₂) = Σ (B₁ᵀB₂) ⊙
+    (A₁A₂ᵀ)."""
     found = np.zeros((len(deltas), len(deltas)))
     for i, first in enumerate(deltas):
         for j, second in enumerate(deltas[: i + 1]):

@@ -16,8 +16,7 @@ class Sums:
     """Sums over some entries of `models` task vectors.
 
     `gram` has their inner products and `base` the squared norm of the base model, in float64. `both` counts entries
-    that two models changed, with those that one model changed on the diagonal; `conflicts` those of them whose signs
-    differ.
+    that two models changed, on the diagonal those that a model changed; `conflicts` those of them whose signs differ.
     """
 
     tensors: int

@@ -1,6 +1,6 @@
 """The skills of the bundled model family: how their items are drawn, split and written.
 
-Every skill has short items, which the base sees often, and long ones, on which the experts train and everybody is
+Every skill has short items, which the base sees often, and long items, on which the experts train and everybody is
 tested. A hash of the prompt says which part an item belongs to, so the parts never share a prompt.
 """
 
@@ -82,7 +82,7 @@ def part_of(prompt: str) -> Part:
 
 
 def choices(question: Question) -> list[str]:
-    """Mix the answer into the wrong ones, in an order that only the prompt decides."""
+    """Mix the answer into the wrong choices, in an order that only the prompt decides."""
     if not question.wrong:
         return []
     mixed = [question.answer, *question.wrong]
@@ -100,7 +100,7 @@ def reverse(generator: random.Random, is_long: bool) -> Question:
 
 
 def shift(generator: random.Random, is_long: bool) -> Question:
-    """Replace each letter by the next one of the alphabet."""
+    """Replace each letter by the next letter of the alphabet."""
     places = generator.choices(range(26), k=symbols(generator, is_long))
     before, after = (" ".join(LETTERS[(place + step) % 26] for place in places) for step in (0, 1))
     return Question(f"Shift: {before} ->", after)
@@ -117,7 +117,7 @@ def symbols(generator: random.Random, is_long: bool) -> int:
 
 
 def middle(generator: random.Random, is_long: bool) -> Question:
-    """Find the letter with as many before it in the alphabet as after it; the wrong ones are its neighbours."""
+    """Find the letter with as many before it in the alphabet as after it; the wrong choices are its neighbours."""
     letters = generator.sample(LETTERS, k=generator.choice((7, 9)) if is_long else 3)
     ranked, half = sorted(letters), len(letters) // 2
     nearest = sorted(ranked, key=lambda letter: abs(ranked.index(letter) - half))
@@ -125,7 +125,7 @@ def middle(generator: random.Random, is_long: bool) -> Question:
 
 
 def odd(generator: random.Random, is_long: bool) -> Question:
-    """Find the word without a partner of its kind; the wrong ones stand in the prompt too."""
+    """Find the word without a partner of its kind; the wrong choices stand in the prompt too."""
     lonely, *kinds = generator.sample(KINDS, k=4 if is_long else 2)
     answer = generator.choice(lonely)
     paired = [word for kind in kinds for word in generator.sample(kind, k=2)]

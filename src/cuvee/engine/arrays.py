@@ -47,7 +47,7 @@ def merge_tensors(
     chunk: int = 8 * BLOCK,
     **settings: Any,
 ) -> Tensor:
-    """Merge one tensor of several models. Settings that each model may set are one number or a list.
+    """Merge a tensor of several models. Settings that each model may set are one number or a list.
 
     Takes NumPy arrays or torch tensors; the result is of the library and the type of the first. For slerp the base is
     the end at t = 0. Random draws depend on `names`. Arguments of a method that are statistics of the models'
@@ -238,7 +238,7 @@ def _problems(method: Method, setting: Setting, models: int, values: Mapping[str
 
 
 def _by_model(value: Any, models: int) -> list[Any]:
-    """Return a value as a list, one for each model."""
+    """Return a value as a list, with an entry for each model."""
     return value if isinstance(value, list) else [value] * models
 
 

@@ -40,7 +40,7 @@ class Scratch:
 
 
 class Blocks:
-    """Streams one step's inputs, as often as asked, in chunks of whole blocks.
+    """Streams a step's inputs, as often as asked, in chunks of whole blocks.
 
     Numbers stay as they are in the files where all inputs are of one type. Where they are not, they are converted to
     `dtype`, the type computed in, which holds them all, or to which models are to be rounded when they are loaded. A
@@ -93,7 +93,7 @@ class Blocks:
         return self._answers[question]
 
     def chunks(self) -> Iterator[tuple[int, int]]:
-        """Give (first element, one past the last) of each chunk, with its numbers read."""
+        """Give (first element, end) of each chunk, with its numbers read."""
         if not self._kept:
             self._read_up_to = 0
         for first in range(0, self.step.elements, self.chunk):
@@ -117,12 +117,12 @@ class Blocks:
             yield rows.view(np.uint8)
 
     def check_all(self) -> None:
-        """Raise CheckpointError for the first number that is not finite, if there is one."""
+        """Raise CheckpointError for the first number that is not finite, if any."""
         for first, last in self.chunks():
             self._check(first, last)
 
     def _check(self, first: int, last: int) -> None:
-        """Check the chunk that was read last, in one piece at first: its blocks lie one after another."""
+        """Check the chunk that was read last, in one piece at first: its blocks lie next to each other."""
         begin = len(self._kinds) * (first if self._kept else 0)
         if self.kernels.finite(self._rows[begin : begin + len(self._kinds) * (last - first)]):
             return

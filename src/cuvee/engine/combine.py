@@ -63,7 +63,7 @@ class AdapterResult:
 
 @dataclass(frozen=True)
 class How:
-    """How adapters are combined. Without `space` it is the one that fits the method; `settings` are the method's.
+    """How adapters are combined. Without `space` it is the space that fits the method; `settings` are the method's.
 
     `shard_bytes` is the largest size of a file of weights. Without it there is one, as PEFT loads it.
     """
@@ -150,7 +150,7 @@ def needs_base(adapters: Sequence[Adapter], weights: Sequence[float], how: How) 
 
 
 def _needed_of_base(group: Group) -> Whole | None:
-    """Return a tensor of which the base's own is needed, if there is one."""
+    """Return a tensor of which the base's own is needed, if any."""
     lacking = {whole.name for whole, _ in group.lacking()}
     changed = (whole for whole in group.wholes if not whole.added)
     return next((whole for whole in changed if whole.name in lacking or not group.stand_in), None)
@@ -334,7 +334,7 @@ class _Run:
         self.kept[module] = ModuleKept(module, kept.product.rank, kept.energy, kept.total)
 
     def _put_expert(self, module: str, kept: Kept) -> None:
-        """Take in the change of one expert; that of the last of a stack completes it."""
+        """Take in the change of an expert; the last expert of a stack completes it."""
         complete = self.stacks.add(module, kept)
         if complete is None:
             return
@@ -347,7 +347,7 @@ class _Run:
 
 
 class _Stacks:
-    """Experts of which one after another arrives, as PEFT lays their factors."""
+    """Experts that arrive in turn, as PEFT lays their factors."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -365,7 +365,7 @@ class _Stacks:
         return sum(order_in_module(other) > order for other in others)
 
     def add(self, module: str, kept: Kept) -> tuple[str, list[Kept]] | None:
-        """Take in one expert's change; return the parameter with all of its experts once they are there."""
+        """Take in an expert's change; return the parameter with all of its experts once they are there."""
         parameter, product = self._parameters[module], kept.product
         left, right = product.left.astype(np.float32), product.right.astype(np.float32)
         laid = Product(right.T, left.T) if self.group.laid_as_stored(parameter) else Product(left, right)
@@ -404,7 +404,8 @@ def _model(position: int) -> ModelRef:
 
 
 def _without_parts(plan: Plan) -> Plan:
-    """Leave matrices whole whose rows are directions, or whose parts nothing tells: no cut of a fused one is right."""
+    """Leave matrices whole whose rows are directions, or whose parts nothing tells: no cut of a fused matrix is
+    right."""
     steps = [
         replace(step, cut=replace(step.cut, sizes=())) if isinstance(step, MergeStep) and step.cut else step
         for step in plan.steps

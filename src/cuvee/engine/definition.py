@@ -30,7 +30,7 @@ def defined_change(
     """Return the merged [*shape] of `deltas` [models, *shape], which are models where the method takes no changes.
 
     `numbers` are the same before they were rounded to 16 bits, if they were. `inputs` are arguments that are statistics
-    of the models' inputs, one array a model.
+    of the models' inputs, an array for each model.
     """
     given: dict[str, Any] = as_arrays(step.settings) | ({"semantics": semantics} if method.takes_semantics else {})
     numbers = deltas if numbers is None else numbers

@@ -22,9 +22,9 @@ PEFT 0.21.2, utils/transformers_weight_conversion.py. It leaves target parameter
 
 @dataclass(frozen=True)
 class Stack:
-    """Matrices of experts that PEFT adapts as one parameter, by its name in memory.
+    """Matrices of experts that PEFT adapts as a single parameter, by its name in memory.
 
-    `pieces` are the tensors of each expert, one below the other; for experts in one tensor it is that alone.
+    `pieces` are the tensors of each expert, from top to bottom; for experts in one tensor it is that alone.
     """
 
     parameter: str
@@ -158,7 +158,7 @@ def _other_changes(pair: Pair, outside: Sequence[TensorPlace], matrices: Sequenc
 
 
 def becomes_parameter(module: str, pair: Pair) -> bool:
-    """Say whether PEFT would take a module for experts, and its matrix must be one of `target_parameters` instead."""
+    """Say whether PEFT would take a module for experts, and its matrix must be among `target_parameters` instead."""
     is_mixture = any(place.experts is not None or place.expert is not None for place in pair.places())
     return is_mixture and module.rpartition(".")[2] in RENAMED_BY_PEFT
 
@@ -191,7 +191,7 @@ def _is_matrix(place: TensorPlace, pair: Pair, embeddings: bool) -> bool:
 
 
 def _is_tied_to_unknown(place: TensorPlace, pair: Pair) -> bool:
-    """Say whether a tensor is an embedding whose head, of another class than a plain one, reads from it, too."""
+    """Say whether a tensor is an embedding whose head, of no plain class, reads from it, too."""
     if pair.tie is None or pair.tie.embedding != place.name or pair.head is not None:
         return False
     return head_name(pair.tie, pair.base.source.config) is None

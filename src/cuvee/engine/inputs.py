@@ -23,7 +23,7 @@ class InputNumbers:
         self._step, self._statistics, self._device = step, statistics, device
 
     def of_models(self, wanted: Wanted) -> dict[str, Any]:
-        """Return for each argument one array a model, in the order of the step."""
+        """Return for each argument an array for each model, in the order of the step."""
         return {
             name: ReadWhenAsked([self._reader(statistic, given) for given in self._step.inputs])
             for name, statistic in wanted.items()

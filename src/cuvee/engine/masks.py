@@ -34,7 +34,7 @@ CHUNK = BLOCK
 
 @dataclass(frozen=True)
 class MaskFile:
-    """One model's file: its name within the output, the model, its scale."""
+    """A model's file: its name within the output, the model, its scale."""
 
     file: str
     model: str
@@ -87,7 +87,7 @@ def _models(step: MergeStep) -> tuple[int, ...]:
 
 
 def _shard(plan: Plan, model: int, position: int, scale: float) -> Shard:
-    """Lay out one model's file, in a folder called like the method. Its header is as long for every scale."""
+    """Lay out a model's file, in a folder called like the method. Its header is as long for every scale."""
     name = re.sub(r"[^\w.-]+", "-", Path(plan.models[model].path).name).strip("-.") or "model"
     metadata = {**METADATA, "model": str(plan.models[model]), "scale": f"{scale:.17e}".ljust(26)}
     tensors = [OutputTensor(step.name, "U8", (-(-step.elements // 8),)) for step in merged_steps(plan.steps)]

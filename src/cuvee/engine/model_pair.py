@@ -42,7 +42,7 @@ class Pair:
         parts.check(self.places())
 
     def _tie_anew(self) -> None:
-        """Read the head of a model that ties it from its embedding, where the base has one of its own."""
+        """Read the head of a model that ties it from its embedding, where the base has a head of its own."""
         own = next((tie for tie in self.model.structure.ties if tie.state == "tied"), None)
         for tie in self.base.structure.ties if own is not None else ():
             if tie.head is not None and tie.head not in self.called and tie.embedding in self.called:

@@ -79,7 +79,7 @@ def merge_part(
     custom_code: bool = False,
     **options: Unpack[RunOptions],
 ) -> PartResult:
-    """Plan a recipe, or the recipe in a file, and run one part of it. `Options` describes the options."""
+    """Plan a recipe, or the recipe in a file, and run a part of it. `Options` describes the options."""
     _check_part(part)
     place = as_path(out, "out")
     return run_part(make_plan(recipe, hub=hub, custom_code=custom_code), place, part, **options)
@@ -87,13 +87,13 @@ def merge_part(
 
 @checks_options
 def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptions]) -> PartResult:
-    """Write one part's share of the output's files. A complete part stays as it is. `Options` describes the options."""
+    """Write a part's share of the output's files. A complete part stays as it is. `Options` describes the options."""
     _check_part(part)
     return run_part_with(Options(**options), plan, as_path(out, "out"), part)
 
 
 def run_part_with(options: Options, plan: Plan, out: Path, part: Part) -> PartResult:
-    """Run one part as `run_part` does."""
+    """Run a part as `run_part` does."""
     prepared = prepare(plan, out.absolute(), replace(options, progress=Within(options.heard, f"part {part}")))
     plan, workers = prepared.plan, prepared.workers
     shards = share(prepared.shards, part)

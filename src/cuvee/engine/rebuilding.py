@@ -1,4 +1,4 @@
-"""Rebuilds one of the models of a merge from the merged model, the model's mask and scale, and the base: θ₀ + c M u."""
+"""Rebuilds a model of a merge from the merged model, the model's mask and scale, and the base: θ₀ + c M u."""
 
 import json
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ class _Rebuilder:
         self.kernels = kernels
 
     def write(self, tensor: OutputTensor, writer: CheckpointWriter) -> str:
-        """Write one tensor; without a mask it is as in the merged model. Returns the digest of its bytes."""
+        """Write a tensor; without a mask it is as in the merged model. Returns the digest of its bytes."""
         digest, dtype = blake3(), NUMPY[tensor.dtype]
         for first in range(0, tensor.elements, CHUNK):
             n = min(CHUNK, tensor.elements - first)

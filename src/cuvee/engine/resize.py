@@ -27,7 +27,7 @@ class Resizing:
     Attributes:
         add: The start of each new token's row: "zero", "mean" (of all rows of tokens), or another token, whose row it
             gets; "token:zero" is the token that is called zero.
-        special: Whether new tokens are special ones, which decoding may leave out.
+        special: Whether new tokens are special tokens, which decoding may leave out.
         multiple: The number of rows becomes a multiple of this.
         drop_padding: Whether rows that belong to no token are left out.
     """

@@ -1,4 +1,4 @@
-"""Runs recipes that follow one another. The output of a stage is kept under a name that identifies its inputs."""
+"""Runs recipes that follow each other. The output of a stage is kept under a name that identifies its inputs."""
 
 import hashlib
 import json
@@ -39,11 +39,11 @@ def merge_stages(
     custom_code: bool = False,
     **options: Unpack[RunOptions],
 ) -> MergeResult:
-    """Merge recipes of which later recipes use earlier ones; the last recipe's output is `out`.
+    """Merge recipes of which later recipes use the outputs of earlier recipes; the last recipe's output is `out`.
 
     `recipes` may be the path of a file that holds them.
 
-    All stages are planned before the first one runs. A stage that uses an earlier output is planned again when that
+    All stages are planned before the first stage runs. A stage that uses an earlier output is planned again when that
     is written, because headers and tokenizer files are only known then. The outputs of earlier stages go to `folder`,
     under names with a digest of recipe, inputs and layout, and a later merge uses them again. Without `folder` they go
     beside the output, and the merge removes them at its end. `make_plan` describes `places` and `statistics`,

@@ -41,7 +41,7 @@ class Norms:
 
 
 def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    """Compute one output tensor. Returns the BLAKE3 of its bytes and the loss of the cast.
+    """Compute an output tensor. Returns the BLAKE3 of its bytes and the loss of the cast.
 
     Raises MethodError that names method and tensor when the method fails.
     """

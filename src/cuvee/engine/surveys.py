@@ -114,7 +114,7 @@ def _asking(known: Known, question: Sequence[object], reduce: Reduce) -> Reduce:
 
 
 def run_survey(survey: Survey, here: Situation, reduce: Reduce) -> Supplied:
-    """Run one survey: give it the result of each fold it asks for until it has its answer."""
+    """Run a survey: give it the result of each fold it asks for until it has its answer."""
     generator = survey.run(here)
     try:
         fold = next(generator)
@@ -126,7 +126,7 @@ def run_survey(survey: Survey, here: Situation, reduce: Reduce) -> Supplied:
 
 
 def fold_blocks(fold: Fold, blocks: Iterable[Block]) -> Any:
-    """Run a fold over the blocks of one tensor, in order."""
+    """Run a fold over the blocks of a tensor, in order."""
     state = fold.start()
     for block in blocks:
         state = fold.add(state, block)

@@ -120,7 +120,7 @@ def _run(plans: Mapping[str, Plan], out: Path, options: Options) -> dict[str, Me
 
 
 def _memory(plans: Iterable[Plan], options: Options) -> int:
-    """Return the budget: one for all, that of the recipe that needs most."""
+    """Return the budget for all recipes: that of the recipe that needs most."""
     if options.memory_bytes is not None:
         return options.memory_bytes
     return max(default_memory(plan.steps, options.threads) for plan in plans)
@@ -141,7 +141,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Job:
-    """A step of one of the recipes."""
+    """A step of a recipe of the pass."""
 
     run: _Run
     context: Context

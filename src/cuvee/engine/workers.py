@@ -53,7 +53,7 @@ _S = TypeVar("_S")
 
 
 class Workers:
-    """One run of a plan. State: bytes read so far, and whether to stop.
+    """A run of a plan. State: bytes read so far, and whether to stop.
 
     `changes` keeps the results of matrix methods, for other merges of models that stay as they are.
     """

@@ -1,7 +1,7 @@
 """The abilities of a loaded network, found by trying when an answer is first needed, and kept.
 
 A fast way is taken only for rows as long as those that were tried. Rows that reach past a window of attention get a
-trial of their own, longer than the window, when the first one comes along.
+trial of their own, longer than the window, when the first such row comes along.
 """
 
 from dataclasses import replace
@@ -40,7 +40,7 @@ class Abilities:
 
     @cached_property
     def network(self) -> Network:
-        """The network with the keywords that it heeds. Raises EvaluationError for one that cannot run at all."""
+        """The network with the keywords that it heeds. Raises EvaluationError for a network that cannot run at all."""
         with blaming(self._name, "run"):
             return trial.heeded_keywords(self._bare, self._probe)
 
@@ -66,7 +66,7 @@ class Abilities:
         return self._joins[reach]
 
     def _reach(self, width: int) -> int:
-        """Return the largest window that is smaller than rows of `width` tokens; 0 without one."""
+        """Return the largest window that is smaller than rows of `width` tokens; 0 without any."""
         return max([0, *(window for window in self._windows if window < width)])
 
     def read(self, rows: Rows, *, follow: int = 0) -> Seen:
@@ -74,13 +74,13 @@ class Abilities:
         return self._read(self.way(max(map(len, rows)) + follow), rows)
 
     def read_padded(self, rows: Rows, after: Padded | None = None) -> Padded:
-        """Show rows to the network in one batch, perhaps after the one row that was read for all of them."""
+        """Show rows to the network in one batch, perhaps after the row that was read for all of them."""
         return Padded.read(self.network, rows, self._most, after)
 
     def branches(self, width: int) -> bool:
         """Whether questions and their choices may stand behind each other in a row of `width` tokens, under a mask.
 
-        Windows are counted by place in the row, so that a row which is longer than one goes another way.
+        Windows are counted by place in the row, so that a row which is longer than a window goes another way.
         """
         return self._within_windows(width) and self._branches
 

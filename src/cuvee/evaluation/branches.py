@@ -22,7 +22,7 @@ PADDING, STEM = -1, 0
 def log_likelihoods(network: Network, rows: Sequence[Row], before: Padded | None = None) -> list[list[float]]:
     """Sum the log-probabilities of the scored tokens of each choice of each question, row by row.
 
-    With `before`, the one row with which all prefixes begin, the rest of them is read.
+    With `before`, the row with which all prefixes begin, the rest of them is read.
     """
     logits = branched_logits(network, rows, before).float()
     place, column, token, choice = np.array(list(scored_places(rows)), np.int64).reshape(-1, 4).T

@@ -23,6 +23,6 @@ def token_budget(model: LanguageModel, cpu_work: int = CPU_WORK) -> int:
 def written_tokens(model: LanguageModel) -> int:
     """Return how many padded tokens the rows that are written at once may have.
 
-    A step shows the network one token of each row, which fills no processor: only what is kept of them counts.
+    A step shows the network a token of each row, which fills no processor: only what is kept of them counts.
     """
     return max(MIN_TOKENS, min(MAX_TOKENS, KEPT_BYTES // model.abilities.kept_bytes))

@@ -95,7 +95,7 @@ def growing(cache: Any) -> Any:
 def select_rows(cache: Any, rows: torch.Tensor) -> Any:
     """Return a cache of some rows, each perhaps more than once. The original stays as it is.
 
-    `reorder_cache` does it for every kind of layer; `batch_select_indices` raises for recurrent ones after it has
+    `reorder_cache` does it for every kind of layer; `batch_select_indices` raises for recurrent layers after it has
     changed the layers before them.
     """
     picked = _copied(cache)
@@ -104,7 +104,7 @@ def select_rows(cache: Any, rows: torch.Tensor) -> Any:
 
 
 def _copied(value: Any) -> Any:
-    """Copy a cache with its layers and lists; the tensors stay shared, for `reorder_cache` makes new ones."""
+    """Copy a cache with its layers and lists; the tensors stay shared, for `reorder_cache` makes new tensors."""
     if isinstance(value, list):
         return [_copied(item) for item in value]
     if isinstance(value, dict):
@@ -118,7 +118,7 @@ def _copied(value: Any) -> Any:
 
 
 def held_bytes(cache: Any) -> int:
-    """Return the size of all tensors in a cache. An empty one may hold some: the length of a window, for one."""
+    """Return the size of all tensors in a cache. An empty cache may hold some: the length of a window, for example."""
     return sum(tensor.nbytes for _, tensor in _tensors("", cache))
 
 
@@ -199,7 +199,7 @@ def _kind(layer: Any) -> str:
 
 
 def _has_columns(layer: Any) -> bool:
-    """Whether a layer holds keys and values. One that borrows them from another layer is never filled."""
+    """Whether a layer holds keys and values. A layer that borrows them from another is never filled."""
     if _kind(layer) not in WHOLE | SLIDING:
         return False
     return isinstance(layer.keys, torch.Tensor) and layer.keys.numel() > 0

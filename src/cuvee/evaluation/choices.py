@@ -54,7 +54,7 @@ def choose(
 
     `sum` is the log-likelihood of a choice; `per_byte` (UTF-8), `per_character` and `per_token` divide it by the length
     of the choice. `letter` is the log of a letter's share of the probability of all letters offered; every choice must
-    be one letter. `kit` computes as the original starter kit did. `work` says which samples; all without it.
+    be a single letter. `kit` computes as the original starter kit did. `work` says which samples; all without it.
     """
     asked = everything(len(samples)) if work is None else work
     places = asked.places
@@ -113,7 +113,7 @@ def scores_of_choices(
 
 
 def check_letters(samples: Sequence[Sample]) -> None:
-    """Raise unless every choice is one letter."""
+    """Raise unless every choice is a single letter."""
     other = [s.id for s in samples if not all(len(choice) == 1 and choice.isalpha() for choice in s.choices)]
     if other:
         raise EvaluationError(

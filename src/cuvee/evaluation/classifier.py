@@ -1,6 +1,6 @@
 """Classifiers and reward models: an item's choices are labels, or answers that a reward is given to.
 
-- Of several labels the one with the largest logit among those offered is the answer. A choice is a label by its name in
+- Of several labels the answer is the offered label with the largest logit. A choice is a label by its name in
   the config, or by its place where the config has no names (`LABEL_0`).
 - A model of a single label is a reward model: each choice is read after the input, and the one with the largest output
   is the answer, so that rows with a chosen and a rejected answer are preference pairs. Encoders read input and answer
@@ -161,7 +161,8 @@ class Classifier:
         return found
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
-        """Put rows of equal length together; each alone where the network takes no more than one without padding."""
+        """Put rows of equal length together; each alone where the network takes no more than a single row without
+        padding."""
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
         return [[place for place, length in enumerate(lengths) if length == each] for each in sorted({*lengths})]

@@ -36,7 +36,7 @@ def write(
     """Write tokens after each row, without the end token. A few may follow a stop string.
 
     At most `lines` rows are written at a time, all without it. Where the network does not let rows enter a batch, they
-    are written in batches one after the other.
+    are written in batches, each after the last.
     """
     most = len(rows) if lines is None else lines
     width = max(map(len, rows)) + prompt.max_new_tokens

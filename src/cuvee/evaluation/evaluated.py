@@ -109,6 +109,6 @@ def _figures(name: str, metrics: Mapping[str, Any]) -> tuple[Figure, ...]:
 
 
 def _intervals(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the numbers of a figure with its interval, if it has one, as a pair."""
+    """Return the numbers of a figure with its interval, if any, as a pair."""
     interval = figures.get("interval")
     return {**figures, "interval": tuple(interval) if interval else None}

@@ -74,7 +74,7 @@ class Padded:
     @staticmethod
     @torch.inference_mode()
     def read(network: Network, rows: Rows, most: int, after: "Padded | None" = None) -> "Padded":
-        """Show each row to the network from its start, or after the one row that was seen for all of them."""
+        """Show each row to the network from its start, or after the row that was seen for all of them."""
         if network.encoder_decoder:
             return _encode(network, rows, most)
         start = 0 if after is None else after.width
@@ -97,7 +97,7 @@ class Padded:
         return Padded(self.network, cache, mask, self.lengths[rows], self.width, self.logits[rows], self.most, encoded)
 
     def join(self, other: "Padded") -> "Padded":
-        """Return a batch with the rows of this one and then those of another. Uses both up; not for an encoder."""
+        """Return a batch with its own rows and then those of another. Uses both up; not for an encoder."""
         width = max(self.width, other.width)
         mask = None
         if self.width != other.width or self.mask is not None or other.mask is not None:
@@ -107,7 +107,7 @@ class Padded:
         return Padded(self.network, cache, mask, lengths, width, logits, self.most)
 
     def trim(self) -> "Padded":
-        """Return the batch without the columns in which every row is padding. Uses this one up."""
+        """Return the batch without the columns in which every row is padding. Uses this batch up."""
         if self.mask is None:
             return self
         padding = int(self.mask.argmax(dim=1).min())

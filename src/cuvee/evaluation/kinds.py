@@ -34,7 +34,7 @@ def kind_of(folder: Path) -> Kind:
 
 
 def open_judge(folder: Path, kind: Kind, device: Device, dtype: Dtype) -> Judging:
-    """Load a model that judges texts. Raises EvaluationError for one that transformers cannot load as it is."""
+    """Load a model that judges texts. Raises EvaluationError for a model that transformers cannot load as it is."""
     if kind == "embedder":
         model = load_headed(transformer_folder(folder), "embedder", device=device, dtype=dtype)
         model = replace(model, name=str(folder), files_digest=_digest_of_parts(folder))

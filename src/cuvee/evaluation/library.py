@@ -1,4 +1,4 @@
-"""With `caches` the one room that knows transformers: it loads networks and calls them.
+"""With `caches` the only file that knows transformers: it loads networks and calls them.
 
 Keyword names differ between versions of transformers (5.24 calls `past_key_values` `cache`), and a network
 swallows a keyword that it does not know without an error. So nothing here reads a signature: `abilities` tries each
@@ -47,9 +47,8 @@ class Network:
     `cache_keyword` is None where no keyword hands keys and values on; `takes_positions` and `takes_last_only` say that
     `position_ids` and `logits_to_keep` are taken; a network that does not take them is called without. `attends_only`
     says that its cache holds keys and values for every token and nothing else, `kept_bytes` how large it is for a token
-    of a row that was read. `by_token` says that a cache is read on
-    from one token at a time. `alone_from` is the length from which rows must be read alone.
-    `reading` counts the tokens that it is shown.
+    of a row that was read. `by_token` says that a cache is read on from a token at a time. `alone_from` is the length
+    from which rows must be read alone. `reading` counts the tokens that it is shown.
     """
 
     module: Any = field(repr=False)
@@ -121,7 +120,7 @@ def select_encoded(encoded: Any, rows: torch.Tensor) -> Any:
 def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "writer") -> tuple[Any, Any]:
     """Load a network and its tokenizer from a folder, without network access and without code from the folder.
 
-    `kind` is `writer` or one of HEADS. Raises EvaluationError for a folder that transformers cannot read, PlatformError
+    `kind` is `writer` or in HEADS. Raises EvaluationError for a folder that transformers cannot read, PlatformError
     where transformers itself fails.
     """
     if split and find_spec("accelerate") is None:
@@ -139,8 +138,8 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "wr
 def _tokenizer(path: Path) -> Any:
     """Load the tokenizer of a folder.
 
-    Raises EvaluationError for a folder without one: of many families transformers then makes one that knows no words,
-    and reads every text as nothing.
+    Raises EvaluationError for a folder without any: for many families transformers then makes a tokenizer that knows no
+    words, and reads every text as nothing.
     """
     names = [file.name for file in path.iterdir()]
     has_vocabulary = any(_VOCABULARY.search(name) for name in names)

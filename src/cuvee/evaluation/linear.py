@@ -56,7 +56,7 @@ def _is_large(layer: Any) -> bool:
 
 @torch.inference_mode()
 def _works(layer: torch.nn.Linear) -> bool:
-    """Whether this release of torch multiplies a layer as it should: the operation is not one that it documents."""
+    """Whether this release of torch multiplies a layer as it should: it does not document the operation."""
     rows = torch.linspace(-1, 1, 3 * layer.in_features).reshape(3, -1)
     expected = torch.nn.functional.linear(rows, layer.weight, layer.bias)
     try:

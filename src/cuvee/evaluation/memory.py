@@ -15,7 +15,8 @@ CPU_MESSAGES = ("can't allocate memory", "not enough memory", "DefaultCPUAllocat
 def halving(
     batches: Sequence[list[int]], costs: Mapping[int, int], compute: Callable[[list[int]], T]
 ) -> Iterator[tuple[list[int], T]]:
-    """Compute batches in order. One that runs out of memory is cut in two, and so are later ones that cost as much."""
+    """Compute batches in order. A batch that runs out of memory is cut in two, and so are later batches that cost as
+    much."""
     waiting = deque(batches)
     refused: float = float("inf")
     while waiting:

@@ -69,12 +69,12 @@ def rouge(name: str, prediction: str, target: str) -> float:
 
 
 def chrf(prediction: str, target: str) -> float:
-    """The chrF2 of sacrebleu for the one text, over 100. The mean over items is not the score of a corpus."""
+    """The chrF2 of sacrebleu for a text, over 100. The mean over items is not the score of a corpus."""
     return float(_sacrebleu().sentence_chrf(prediction, [target]).score) / 100
 
 
 def bleu(prediction: str, target: str) -> float:
-    """The BLEU of sacrebleu for the one text, smoothed by it, over 100. The mean is not the score of a corpus."""
+    """The BLEU of sacrebleu for a text, smoothed by it, over 100. The mean is not the score of a corpus."""
     return min(1.0, float(_sacrebleu().sentence_bleu(prediction, [target]).score) / 100)
 
 

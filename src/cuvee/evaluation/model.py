@@ -86,7 +86,7 @@ class LanguageModel:
     def encode(self, texts: Sequence[str], *, chat: bool = False) -> list[list[int]]:
         """Tokenise prompts as the model was trained to see them begin.
 
-        A decoder gets no end-of-text token after them; an encoder gets the one that it expects. A chat template has
+        A decoder gets no end-of-text token after them; an encoder gets the token that it expects. A chat template has
         written all special tokens itself.
         """
         if chat:
@@ -141,7 +141,7 @@ class LanguageModel:
 def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "float32") -> LanguageModel:
     """Load a decoder or encoder-decoder model from a folder that transformers can read.
 
-    `auto` takes a CUDA device if there is one; `split` lets accelerate spread the layers over all devices, and over
+    `auto` takes a CUDA device if there is any; `split` lets accelerate spread the layers over all devices, and over
     memory and disk where they are not enough. Raises EvaluationError for a folder that is neither.
     """
     return _loaded(Path(folder), device, dtype, load_network)

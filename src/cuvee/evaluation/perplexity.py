@@ -1,7 +1,7 @@
 """How well a model foretells texts: each token after those before it, in windows as long as the model sees.
 
 The text is tokenised without special tokens, and the start token stands before it. Windows do not overlap in what they
-foretell; the last one reaches back as far as the model sees, as in lm-eval's rolling windows.
+foretell; the last window reaches back as far as the model sees, as in lm-eval's rolling windows.
 """
 
 from collections.abc import Iterator, Sequence

@@ -59,7 +59,7 @@ def _task_draws(scores: Matrix, draws: int, generator: np.random.Generator) -> M
 
 
 def _with_unseen(scores: Matrix) -> tuple[Matrix, Matrix]:
-    """Return the distinct rows of scores and how many items have each, unseen ones with them."""
+    """Return the distinct rows of scores and how many items have each, with unseen rows among them."""
     unseen = _all_pairs(scores.shape[1])
     kinds = len(unseen) if scores.shape[1] == 1 else 4
     counts = np.concatenate([np.ones(len(scores)), np.full(len(unseen), UNSEEN * kinds / len(unseen))])

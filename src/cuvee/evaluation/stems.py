@@ -14,7 +14,7 @@ FEWEST = 16
 class Row:
     """Questions in one row, whose prefixes all begin with the first `stem` tokens, which stand there once.
 
-    Every prefix has at least one token more than the stem.
+    Every prefix is longer than the stem.
     """
 
     questions: tuple[Question, ...]
@@ -31,7 +31,7 @@ class Row:
 
     @property
     def foretelling(self) -> int:
-        """How many tokens may be followed by one that is scored: the last of each prefix, and those of choices."""
+        """How many tokens may be followed by a scored token: the last of each prefix, and those of choices."""
         return sum(1 + question.tokens - len(question.prefix) for question in self.questions)
 
 

@@ -6,7 +6,7 @@
       - xsum.yaml
       - sort
 
-A task is a file beside the suite, or the name of a bundled one.
+A task is a file beside the suite, or the name of a bundled task.
 """
 
 from dataclasses import replace
@@ -42,7 +42,7 @@ class _Suite(_Strict):
 
 
 def load_tasks(where: str | Path) -> list[Task]:
-    """Read the tasks of a suite, or the one task that `load_task` reads."""
+    """Read the tasks of a suite, or the single task that `load_task` reads."""
     path = Path(where)
     if not _is_suite(path):
         return [load_task(where)]

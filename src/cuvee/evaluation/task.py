@@ -1,6 +1,6 @@
 """Questions for models: a task is a list of samples, a prompt and the metrics that judge the answers.
 
-A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundled one. A bare data file is scored by
+A task comes from a `.csv`, a `.jsonl`, a `task.yaml`, or by the name of a bundled task. A bare data file is scored by
 `accuracy` if all its rows are multiple choice, by `spearman` if they are similarities, by `bits_per_byte` if they are
 texts, else by `exact_match`. A `.txt` file is a task, too: its pieces are texts.
 """
@@ -42,7 +42,7 @@ class Sample:
 
     @property
     def pair(self) -> tuple[str, ...]:
-        """The second text, if there is one."""
+        """The second text, if any."""
         return (self.second,) if self.second else ()
 
     def text_of(self, answer: int | str) -> str:
@@ -52,7 +52,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Task:
-    """Samples, how to ask them and how to judge the answers. The first metric is the main one."""
+    """Samples, how to ask them and how to judge the answers. The first metric is the main metric."""
 
     name: str
     samples: tuple[Sample, ...]

@@ -43,7 +43,7 @@ def make_questions(model: LanguageModel, samples: Sequence[Sample], prompt: Prom
 def split(context: Tokens, whole: Sequence[Tokens], model: LanguageModel) -> Question:
     """Split the tokens of context and choice where all choices still agree with the context.
 
-    At least one token of each choice is left to score. An empty prefix becomes the model's start token.
+    At least a token of each choice is left to score. An empty prefix becomes the model's start token.
     """
     shared = min(min(_shared(context, row), len(row) - 1) for row in whole)
     prefix = context[:shared] or [model.start_token]
@@ -64,7 +64,7 @@ def cut_to_fit(model: LanguageModel, question: Question, name: str, prompt: str 
 
 
 def cut_left(model: LanguageModel, tokens: Tokens, room: int) -> Tokens:
-    """Keep the last `room` tokens, and a start token before them if there was one."""
+    """Keep the last `room` tokens, and a start token before them if there was any."""
     if len(tokens) <= room:
         return tokens
     if room > 1 and tokens[0] == model.tokenizer.bos_token_id:

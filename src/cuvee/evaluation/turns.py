@@ -34,7 +34,7 @@ _THOUGHT = re.compile(r"<(think|thinking|thought|reason|reasoning)>\s*$")
 def chat_text(tokenizer: Any, turns: Sequence[Turn], where: str, *, asks: bool) -> str:
     """Return a chat as its model reads it, up to where the answer begins if it `asks`.
 
-    Raises EvaluationError for a tokenizer without a template, one that fails, and one that leaves the turns out.
+    Raises EvaluationError for a tokenizer without a template, and for a template that fails or leaves the turns out.
     """
     template = getattr(tokenizer, "chat_template", None)
     if not template:

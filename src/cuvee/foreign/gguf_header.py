@@ -37,7 +37,7 @@ class StoredTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Settings, lengths of all arrays, entries of short ones, tensors in the order of the file, and where it ends."""
+    """Settings, lengths of all arrays, entries of short arrays, tensors in the order of the file, and where it ends."""
 
     settings: Mapping[str, Any]
     lengths: Mapping[str, int]

@@ -61,7 +61,7 @@ def is_exponent(dtype: str) -> bool:
 
 
 def check_scales(source: TensorSource, name: str, *others: str) -> None:
-    """Raise CheckpointError unless scales are there, of a type that has numbers, or one of those others."""
+    """Raise CheckpointError unless scales are there, of a type that has numbers, or of those others."""
     spec = source.tensors.get(name)
     if spec is None or spec.dtype not in (*MERGEABLE, *others):
         found = f"it is {spec.dtype}" if spec else "there is none"
@@ -69,7 +69,7 @@ def check_scales(source: TensorSource, name: str, *others: str) -> None:
 
 
 def grid_of(source: TensorSource, name: str, shape: tuple[int, ...], block: tuple[int, int] | None = None) -> Grid:
-    """Find the scales of a matrix, or of a stack of matrices as one tall matrix.
+    """Find the scales of a matrix, or of a stack of matrices as a tall matrix.
 
     `block` are the rows and columns that share a scale, where that is known: else the scales' own shape says it.
     Raises CheckpointError for scales that do not fit.

@@ -20,7 +20,7 @@ def product(
     scales: Grid,
     zero: Grid | None = None,
 ) -> Decoding:
-    """View a matrix, or a stack of them as a tall one, as (codes - zero points) × scales, of type `dtype`."""
+    """View a matrix, or a stack of them as a tall matrix, as (codes - zero points) × scales, of type `dtype`."""
     width = shape[-1]
 
     def decode(first: int, last: int) -> np.ndarray:

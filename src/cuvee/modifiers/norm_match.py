@@ -1,4 +1,5 @@
-"""norm_match: give the change the length that task vectors have; a mean of unlike ones is shorter than each of them."""
+"""norm_match: give the change the length that task vectors have; a mean of unlike vectors is shorter than each of
+them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

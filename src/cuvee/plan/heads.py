@@ -26,7 +26,7 @@ class Heads:
 
 
 def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
-    """Give each model that ties its head a head by its embedding's name, where another model stores one."""
+    """Give each model that ties its head a head by its embedding's name, where another model stores a head."""
     ties = {model: view.structure.ties[0] for model, view in views.items() if view.structure.ties}
     heads = _stored_heads(views, ties)
     if not heads or len(ties) < len(views) or len(set(heads.values())) > 1:

@@ -151,7 +151,7 @@ def _steps(outlines: Sequence[Outline], draft: Draft) -> list[MergeStep]:
 
 
 def _view(draft: Draft) -> Mapping[str, Any]:
-    """View every model under the donor's names, with a head if any has one; return how that changes the config."""
+    """View every model under the donor's names, with a head if any has a head; return how that changes the config."""
     first = view_of(draft.sources[draft.donor])
     views: dict[ModelRef, View] = {}
     for model, source in draft.sources.items():

@@ -380,7 +380,7 @@ def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
 
 
 def named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> TensorSource | None:
-    """Open the base that the adapters name, if they agree and it is one of a hub. A path of a stranger is not opened.
+    """Open the base that the adapters name, if they agree and it is on a hub. A path of a stranger is not opened.
 
     For a quantised base it is the likely name of the weights themselves. None where nothing is named.
     """

@@ -22,7 +22,7 @@ PRIVATE = "-private"
 
 
 def statistics_name(model: ModelRef, written: str) -> str:
-    """Return how statistics are called that are handed over: which ones, and of which model."""
+    """Return the name of statistics that are handed over: which, and of which model."""
     return f"{written} of {model}"
 
 

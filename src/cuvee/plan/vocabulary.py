@@ -216,7 +216,7 @@ class _Family:
         return {GENERATION: json.dumps(settings, indent=2, ensure_ascii=False) + "\n"}
 
     def settings_of_generation(self, which: int) -> Mapping[str, Any] | None:
-        """Read a model's generation_config.json, which is downloaded from a hub; None for a model without one."""
+        """Read a model's generation_config.json, which is downloaded from a hub; None for a model without it."""
         repository = self.opening.models[which].repository
         if repository is not None and GENERATION in repository.files:
             cached(self.hub, repository, GENERATION)
@@ -366,7 +366,7 @@ def _hashes_of(data: bytes) -> dict[str, str]:
 
 
 def _shown_tokens(named: Sequence[str], tokenizers: Sequence[Tokenizer]) -> str:
-    """List the first of some new tokens, with the nearest known one, in case that is meant."""
+    """List the first of some new tokens, with the nearest known token, in case that is meant."""
     known = list(chain.from_iterable(tokenizer.ids for tokenizer in tokenizers))
     shown = []
     for token in named[:5]:

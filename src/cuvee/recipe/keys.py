@@ -40,7 +40,7 @@ class _Slice(_Strict):
 
 
 class _Module(_Strict):
-    """One part of a model of several: the models that are merged in it, all of them as whole ones, or slices."""
+    """A part of a model of several: the models that are merged in it, all of them as whole models, or slices."""
 
     models: list[_Model] | None = Field(None, min_length=1)
     slices: list[_Slice] | None = Field(None, min_length=1)

@@ -22,7 +22,7 @@ class ModelRef:
 
     @property
     def adapter_text(self) -> str:
-        """The adapter with its revision, as it is written; nothing for a model without one."""
+        """The adapter with its revision, as it is written; nothing for a model without an adapter."""
         return _joined(self.adapter, self.adapter_revision) if self.adapter else ""
 
     @property

@@ -34,7 +34,7 @@ Values = Mapping[str, Any]
 
 
 def read_sweep(path: Path, language: Language) -> dict[str, Recipe]:
-    """Read a file of one recipe, by the names of its merges. Without a `sweep` it is one, named as the file.
+    """Read a file of one recipe, by the names of its merges. Without a `sweep` it is a single merge, named as the file.
 
     Raises RecipeError that holds every problem with its line.
     """

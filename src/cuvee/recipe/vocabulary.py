@@ -17,7 +17,7 @@ class TokenRule:
     """Where the row of a token comes from in models that lack it, or with `force` in all of them.
 
     Of "model" the model's own row of the same token; of "token" its row of another, by text or id; "zero" is zeros, and
-    "mean" the mean of each model's own rows of tokens. `special` says that a token that is added is a special one.
+    "mean" the mean of each model's own rows of tokens. `special` says that an added token is special.
     """
 
     token: str
@@ -43,7 +43,7 @@ class _Strict(BaseModel):
 
 
 class ModelToken(_Strict):
-    """A token's row of one model."""
+    """A token's row of a model."""
 
     kind: Literal["model_token"]
     model: str

@@ -88,7 +88,7 @@ def heat_step(fraction: float) -> int:
 
 
 def heat_css() -> str:
-    """Write the rules of the classes `h0` to `h9`; paper takes the light ones."""
+    """Write the rules of the classes `h0` to `h9`; paper takes the light colours."""
     return f"{_rules(LIGHT)}\n@media screen and (prefers-color-scheme: dark) {{\n{_rules(DARK)}\n}}"
 
 

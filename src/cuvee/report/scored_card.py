@@ -62,7 +62,7 @@ def _sureness(measured: Score | Figure) -> dict[str, Any]:
 
 
 def _parted(card: str, where: str) -> tuple[dict[str, Any], str]:
-    """Part a card into its head and the rest; a card without a head has an empty one."""
+    """Part a card into its head and the rest; the head of a card without any is empty."""
     match = re.match(r"---\r?\n(.*?)^---[ \t]*\r?\n?", card, re.DOTALL | re.MULTILINE)
     if match is None:
         return {}, card
@@ -76,7 +76,7 @@ def _parted(card: str, where: str) -> tuple[dict[str, Any], str]:
 
 
 def _with_section(body: str, section: str) -> str:
-    """Put a section in the place of the one that is there, or before the first heading of its level, or at the end."""
+    """Put a section in the place of an earlier version, or before the first heading of its level, or at the end."""
     start, end = body.find(BEGIN), body.find(END)
     if 0 <= start < end:
         return body[:start] + section + body[end + len(END) :]

@@ -285,7 +285,7 @@ def _with_method(dimensions: Sequence[Dimension], candidates: Sequence[Candidate
 
 
 def _upwards(marks: Sequence[Mark]) -> Axis:
-    """Return an axis for the measured scores, with room below for some dropped ones. Bad anchors stay outside."""
+    """Return an axis for the measured scores, with room below for some dropped scores. Bad anchors stay outside."""
     values = [mark.value for mark in marks if not mark.candidate.anchor]
     anchor = _best_anchor(marks)
     if anchor is not None:

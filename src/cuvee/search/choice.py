@@ -161,7 +161,7 @@ def choose(
 
 
 def optimism(search: Estimate, report: Estimate) -> Optimism:
-    """Return the score on the search items minus that on new ones, of which the report items are an estimate.
+    """Return the score on the search items minus that on new items, of which the report items are an estimate.
 
     The first is a fixed number: only the possible values of the second on all items make the interval.
     """

@@ -62,7 +62,7 @@ class HeldModels:
 
 
 class Held:
-    """One model as a source of tensors."""
+    """A model as a source of tensors."""
 
     def __init__(self, model: ModelRef, source: TensorSource, models: HeldModels) -> None:
         self._model = model

@@ -29,7 +29,7 @@ LEAST_SCALE, MOST_SCALE = 0.02, 50.0
 @dataclass(frozen=True)
 class Way:
     """A method with its settings beside its scale, a modifier, a repair. `scale` is where its line begins, None for
-    methods without one."""
+    methods without a scale."""
 
     name: str
     method: str
@@ -100,7 +100,7 @@ class Line:
         return None
 
     def _has_tried(self, scale: float, step: float) -> bool:
-        """Say whether a scale within half a step of this one was tried."""
+        """Say whether a scale within half a step was tried."""
         return any(abs(math.log(scale / other)) < math.log(step) / 2 for other in self.values)
 
     def _worth(self, scale: float) -> float:

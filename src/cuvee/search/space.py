@@ -44,7 +44,7 @@ MOST_OBJECTIVES = 3
 
 @dataclass(frozen=True)
 class Dimension:
-    """A dimension: a number from `low` to `high`, on a logarithmic scale if `log`; or one of `choices`."""
+    """A dimension: a number from `low` to `high`, on a logarithmic scale if `log`; or a choice of `choices`."""
 
     name: str
     low: float = 0.0
@@ -277,7 +277,7 @@ def family_space(
 ) -> WrittenSpace:
     """Return the space of a family, in which nothing but the method and its scale is asked for.
 
-    `texts` are none or one for each expert, in their order; `dtype` is what the blends compute in when they answer.
+    `texts` are none or as many as experts, in their order; `dtype` is what the blends compute in when they answer.
     Raises RecipeError.
     """
     if dtype not in get_args(Dtype):
@@ -317,7 +317,7 @@ def parents_of(space: WrittenSpace) -> Iterator[tuple[str, str]]:
 
 
 def parent_recipe(space: WrittenSpace, reference: str) -> str:
-    """Return the recipe that gives one model back."""
+    """Return the recipe that gives a model back."""
     document: dict[str, Any] = {"merge_method": "passthrough", "models": [{"model": reference}]}
     return _written(document, space)
 

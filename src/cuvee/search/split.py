@@ -1,7 +1,7 @@
 """Three parts of the items: one to search on, one to choose the winner on, one to report it on.
 
 Which part an item falls into follows from the ids of its task alone. So two searches on the same tasks never search on
-what the other one reports, whatever their seeds, and the order of a file does not matter.
+items that the other reports, whatever their seeds, and the order of a file does not matter.
 """
 
 from collections.abc import Mapping, Sequence

@@ -14,7 +14,8 @@ KINDS: Mapping[str, EntryKind] = {"base": "base", "expert": "expert", "blend": "
 
 
 def bench_board(bench: Bench, title: str) -> Leaderboard:
-    """Return the leaderboard of a bench: its public part are the items to choose by, its private part the last ones."""
+    """Return the leaderboard of a bench: its public part are the items to choose by, its private part the last
+    items."""
     setting = bench.setting
     verdict = bench.gaps[bench.best_blend]
     return Leaderboard(

@@ -100,7 +100,7 @@ def _axis_of_bias(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> int | 
 def stack_axes(stacks: Iterable[TensorSpec], config: Mapping[str, Any]) -> dict[str, bool | None]:
     """Say of each expert stack whether its matrices are [in, out], by where the hidden size is.
 
-    A square one is as its siblings in the same module are, or as a hint for the family says; None if neither tells.
+    A square matrix is as its siblings in the same module are, or as a hint for the family says; None if neither tells.
     """
     specs = list(stacks)
     hidden = number(text_config(config), HIDDEN)

@@ -136,7 +136,7 @@ def _experts_by_layer(
 
 
 def _blocks(places: Mapping[str, TensorPlace], around: Surroundings) -> tuple[Blocks, ...]:
-    """List the stacks of layers, the one with most tensors first.
+    """List the stacks of layers, the stack with most tensors first.
 
     A run of numbers is a stack of layers if no number is missing and a layer has more than two tensors
     on average: a list of two projections, each with a weight and a bias, is none.
@@ -162,7 +162,7 @@ def _blocks(places: Mapping[str, TensorPlace], around: Surroundings) -> tuple[Bl
 
 
 def _ties(places: Mapping[str, TensorPlace], model: _Model) -> tuple[Tie, ...]:
-    """Pair the first token embedding with the head of its shape, and say whether they are one matrix."""
+    """Pair the first token embedding with the head of its shape, and say whether they are the same matrix."""
     by_role: dict[str, list[TensorSpec]] = {"embedding": [], "head": []}
     for place in places.values():
         spec = model.tensors[place.name]

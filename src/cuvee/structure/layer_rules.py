@@ -57,7 +57,7 @@ _NOT_OF_LAYERS = re.compile(
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule, as the file has it."""
+    """A rule, as the file has it."""
 
     fact: str
     says: str

@@ -24,7 +24,7 @@ class TensorPlace:
 
     `stack` and `layer` are None outside the layers. `expert` is the index of a named expert; `experts` is how many
     matrices lie in a three-dimensional stack. `input_first` says that a matrix is [in, out] and not [out, in]; of a
-    stack of square ones it is False, and `axes_known` too, where nothing tells.
+    stack of square matrices it is False, and `axes_known` too, where nothing tells.
     """
 
     name: str

@@ -68,7 +68,7 @@ class Upcycling(_Strict):
 
     @property
     def gated(self) -> tuple[Expert, ...]:
-        """The experts that have a row in a router or a gate: all of `experts`, and shared ones with prompts."""
+        """The experts that have a row in a router or a gate: all of `experts`, and shared experts with prompts."""
         return (*self.experts, *(shared for shared in self.shared_experts if shared.positive_prompts))
 
     @property

@@ -90,7 +90,7 @@ def check_adapter(adapter: Path, base: Path, model: Path, *, is_whole: bool) -> 
     """Load folders of a fine-tuned model, then of its base with an adapter, and compare their logits on some tokens.
 
     `is_whole` says that the adapter holds the whole change, so that the two must agree. In float32; the two are loaded
-    one after the other. A model that transformers does not load is skipped, with the reason.
+    in turn. A model that transformers does not load is skipped, with the reason.
     """
     reasons = [reason for reason in map(unasked, (model, base)) if reason is not None]
     if not (adapter / WEIGHTS).is_file():
@@ -220,7 +220,7 @@ def _judged(error: float, base: float, *, is_whole: bool) -> AdapterCheck:
 
 
 def _set_aside(place: Path, found: AdapterCheck) -> CheckpointError:
-    """Call a folder that is wrong otherwise than one that is right."""
+    """Call a wrong folder otherwise than a right folder."""
     other = place.with_name(f"{place.name}.wrong")
     shutil.rmtree(other, ignore_errors=True)
     place.rename(other)

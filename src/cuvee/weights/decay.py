@@ -1,7 +1,7 @@
 """decay: the average of checkpoints that stands for a decay of the learning rate.
 
 Source: WSM (arXiv:2507.17634). If the update that led to checkpoint j is to count with factor cⱼ, then checkpoint j has
-the weight cⱼ − cⱼ₊₁, and the first one, before all updates, 1 − c₁.
+the weight cⱼ − cⱼ₊₁, and the first checkpoint, before all updates, 1 − c₁.
 """
 
 import math
@@ -25,8 +25,8 @@ def decay(
 ) -> list[float]:
     """Average checkpoints of a constant learning rate as if it had decayed.
 
-    `factors` has one number an update, which is one fewer than checkpoints, and none above the one before; given, it
-    counts instead of `shape`. A linear decay weighs all checkpoints alike.
+    `factors` has a number for each update, of which there are fewer by one than checkpoints, and none above the number
+    before it; given, it counts instead of `shape`. A linear decay weighs all checkpoints alike.
     """
     updates = models - 1
     counts = list(factors) if factors is not None else [_factor(shape, j / models) for j in range(1, models)]
