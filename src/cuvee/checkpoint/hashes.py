@@ -38,12 +38,12 @@ def sha256_of(files: Sequence[Path], *, threads: int = 1, progress: Progress | N
     progress.start("hash the inputs", sum(_size(file) for file in unique), "bytes")
     with ThreadPoolExecutor(max(threads, 1)) as pool:
         try:
-            found = dict(zip(unique, pool.map(digest, unique), strict=True))
+            digests = dict(zip(unique, pool.map(digest, unique), strict=True))
         except BaseException:
             stop.set()
             raise
     progress.finish()
-    return found
+    return digests
 
 
 def _size(file: Path) -> int:

@@ -104,12 +104,12 @@ def header_length(prefix: bytes, size: int, file: Path) -> int:
 
 def _entries(raw: bytes, file: Path) -> dict[str, Any]:
     try:
-        found = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
+        entries_read = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"the header is not JSON: {error}", where=str(file)) from error
-    if not isinstance(found, dict):
+    if not isinstance(entries_read, dict):
         raise CheckpointError("the header is not a JSON object", where=str(file))
-    return found
+    return entries_read
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _check_coverage(tensors: list[TensorSpec], start: int, size: int, file: Path
     end = start
     for spec in tensors:
         if spec.start != end:
-            what = "overlaps the tensor before it" if spec.start < end else "leaves a gap before it"
-            raise CheckpointError(f"its data {what}", where=f"{file}: {spec.name}")
+            fault = "overlaps the tensor before it" if spec.start < end else "leaves a gap before it"
+            raise CheckpointError(f"its data {fault}", where=f"{file}: {spec.name}")
         end += spec.nbytes
     if end == size:
         return

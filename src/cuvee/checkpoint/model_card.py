@@ -54,10 +54,10 @@ def card_front(folder: Path) -> Mapping[str, Any]:
             text = opened.read(LONGEST)
         if not text.startswith("---"):
             return {}
-        found = yaml.safe_load(text[3:].partition("\n---")[0])
+        front = yaml.safe_load(text[3:].partition("\n---")[0])
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return front if isinstance(front, dict) else {}
 
 
 def joint_licence(stated: Sequence[str | None]) -> str | list[str] | None:

@@ -65,8 +65,8 @@ class RecutCheckpoint:
         for first in range(start // row_bytes, -(-end // row_bytes), step):
             last = min(first + step, -(-end // row_bytes))
             left, right = max(start, first * row_bytes), min(end, last * row_bytes)
-            made = self._made(name, first, last, block_bytes)
-            raw[left - start : right - start] = made[left - first * row_bytes : right - first * row_bytes]
+            block = self._made(name, first, last, block_bytes)
+            raw[left - start : right - start] = block[left - first * row_bytes : right - first * row_bytes]
 
     def _made(self, name: str, first: int, last: int, block_bytes: int) -> np.ndarray:
         order = self.orders[name]

@@ -27,9 +27,10 @@ def log_likelihoods(network: Network, rows: Sequence[Row], before: Padded | None
     logits = branched_logits(network, rows, before).float()
     place, column, token, choice = np.array(list(scored_places(rows)), np.int64).reshape(-1, 4).T
     places = torch.from_numpy(place).to(logits.device), torch.from_numpy(column + logits.shape[1]).to(logits.device)
-    found = logits[(*places, torch.from_numpy(token).to(logits.device))] - logits.logsumexp(-1)[places]
+    likelihoods = logits[(*places, torch.from_numpy(token).to(logits.device))] - logits.logsumexp(-1)[places]
     questions = [question for row in rows for question in row.questions]
-    totals = np.bincount(choice, found.double().cpu().numpy(), sum(len(question.choices) for question in questions))
+    count = sum(len(question.choices) for question in questions)
+    totals = np.bincount(choice, likelihoods.double().cpu().numpy(), count)
     return by_question(totals.tolist(), questions)
 
 

@@ -181,11 +181,11 @@ def trim_columns(cache: Any, columns: int) -> Any:
         _check_known(layer)
         if not _has_columns(layer):
             continue
-        kept = layer.get_seq_length() - columns
+        length = layer.get_seq_length() - columns
         if _kind(layer) in SLIDING:
-            layer.cumulative_length = kept
-            kept = min(kept, layer.sliding_window - 1)
-        layer.keys, layer.values = layer.keys[:, :, -kept:], layer.values[:, :, -kept:]
+            layer.cumulative_length = length
+            length = min(length, layer.sliding_window - 1)
+        layer.keys, layer.values = layer.keys[:, :, -length:], layer.values[:, :, -length:]
     return trimmed
 
 

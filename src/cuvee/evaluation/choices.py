@@ -65,7 +65,7 @@ def choose(
     made = (kit_questions if scoring == "kit" else make_questions)(model, [samples[place] for place in places], prompt)
     questions = dict(zip(places, made, strict=True))
     likelihoods = Likelihoods(model, prompt)
-    costs = {place: likelihoods.cost(each) for place, each in questions.items()}
+    costs = {place: likelihoods.cost(question) for place, question in questions.items()}
     units = likelihoods.units({place: questions[place] for place in asked.rest}, batch_size)
     batches = asked.batches(units, batch_size=batch_size, budget=likelihoods.budget)
     found = halving(batches, costs, lambda batch: likelihoods.of([questions[place] for place in batch]))

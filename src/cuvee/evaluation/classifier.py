@@ -151,21 +151,21 @@ class Classifier:
         if self.pads:
             inputs = padded(self.model, [row.inputs for row in rows])
             return list(self.model.network(**inputs).logits.float())
-        found: list[torch.Tensor] = [torch.empty(0)] * len(rows)
+        by_row: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         for group in self._groups([row.tokens for row in rows]):
             inputs = {}
             for name in rows[0].inputs:
                 inputs[name] = torch.tensor([rows[place].inputs[name] for place in group], device=self.model.device)
             for place, logits in zip(group, self.model.network(**inputs).logits.float(), strict=True):
-                found[place] = logits
-        return found
+                by_row[place] = logits
+        return by_row
 
     def _groups(self, lengths: Sequence[int]) -> list[list[int]]:
         """Put rows of equal length together; each alone where the network takes no more than a single row without
         padding."""
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
-        return [[place for place, length in enumerate(lengths) if length == each] for each in sorted({*lengths})]
+        return [[place for place, length in enumerate(lengths) if length == wanted] for wanted in sorted({*lengths})]
 
 
 def _places_of(word: str, words: Sequence[str]) -> list[int]:

@@ -37,8 +37,8 @@ def log_likelihoods(questions: Sequence[Question], start: SharedStart, *, logits
 
 
 def _first_tokens(seen: Seen, owners: list[int], rows: list[Tokens]) -> np.ndarray:
-    found: torch.Tensor = seen.logits.log_softmax(-1)[owners, [row[0] for row in rows]]
-    return found.double().cpu().numpy()
+    likelihoods: torch.Tensor = seen.logits.log_softmax(-1)[owners, [row[0] for row in rows]]
+    return likelihoods.double().cpu().numpy()
 
 
 def _groups(rows: list[Tokens], vocabulary: int, logits_at_once: int) -> Iterator[list[int]]:

@@ -182,8 +182,8 @@ def _modules(folder: Path) -> list[dict[str, Any]]:
     """Return the modules, in order, with the last part of each type's name."""
     where = folder / MODULES
     try:
-        found = json.loads(where.read_text(encoding="utf-8"))
-        ordered = sorted(found, key=lambda module: module["idx"])
+        modules = json.loads(where.read_text(encoding="utf-8"))
+        ordered = sorted(modules, key=lambda module: module["idx"])
         return [{"path": module["path"], "type": str(module["type"]).rpartition(".")[2]} for module in ordered]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvaluationError("expected the list of a SentenceTransformer's modules", where=str(where)) from error
@@ -193,10 +193,10 @@ def _json(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EvaluationError(f"not JSON: {error}", where=str(file)) from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _pooling(file: Path) -> Step:
@@ -238,8 +238,8 @@ def _pooled(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor
 def _dense(folder: Path, device: torch.device) -> Step:
     config, source = _json(folder / "config.json"), open_files(folder)
     name = str(config.get("activation_function", "torch.nn.Tanh")).rpartition(".")[2].partition("(")[0]
-    known = {"in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name"}
-    strange = [key for key in config if key not in known and config[key]]
+    keys = {"in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name"}
+    strange = [key for key in config if key not in keys and config[key]]
     if name not in _ACTIVATIONS or strange or source.tensors.keys() - {"linear.weight", "linear.bias"}:
         what = f"the activation {name}" if name not in _ACTIVATIONS else f"'{[*strange, *source.tensors][0]}'"
         raise EvaluationError(f"{what} of a dense layer is not known here", where=str(folder))

@@ -31,13 +31,13 @@ def read_evaluated(folder: str | Path) -> Evaluated:
     place = Path(folder)
     file = place / REPORT_FILE
     try:
-        found = json.loads(_text(file))
-        ids = _ids(place / SUBMISSION_FILE, sum(task["n"] for task in found["tasks"].values()))
+        report = json.loads(_text(file))
+        ids = _ids(place / SUBMISSION_FILE, sum(task["n"] for task in report["tasks"].values()))
         lines, start = {}, 0
-        for name, task in found["tasks"].items():
+        for name, task in report["tasks"].items():
             lines[name] = _lines(place, name, ids[start : start + task["n"]])
             start += task["n"]
-        return Evaluated(_report(found, lines), lines)
+        return Evaluated(_report(report, lines), lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise EvaluationError("not the report of an evaluation", where=str(file), hint=ANEW) from error
 

@@ -88,7 +88,7 @@ def _choosing() -> dict[str, Any]:
 
 
 def _writing(task: Task) -> dict[str, Any]:
-    patterns = [each.regex for each in task.prompt.extract[:1]]
+    patterns = [extraction.regex for extraction in task.prompt.extract[:1]]
     steps = [{"function": "regex", "regex_pattern": pattern} for pattern in patterns]
     filters = [{"name": "extracted", "filter": [*steps, {"function": "take_first"}]}] if steps else []
     return {

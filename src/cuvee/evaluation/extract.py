@@ -58,10 +58,10 @@ def extracted(text: str, patterns: Sequence[Extraction], otherwise: str | None, 
 def named_choice(answer: str, choices: Sequence[str]) -> int | None:
     """Return the index of the choice that an answer names: by its text, whatever its case, or by its letter."""
     plain = [" ".join(choice.split()).lower() for choice in choices]
-    said = " ".join(answer.split())
-    if plain.count(said.lower()) == 1:
-        return plain.index(said.lower())
-    letter = said.strip("().:").upper()
+    words = " ".join(answer.split())
+    if plain.count(words.lower()) == 1:
+        return plain.index(words.lower())
+    letter = words.strip("().:").upper()
     place = LETTERS.find(letter) if len(letter) == 1 else -1
     return place if 0 <= place < len(choices) else None
 

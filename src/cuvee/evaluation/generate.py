@@ -64,7 +64,7 @@ def generate(
     at_once = batch_size if batch_size == "auto" else batch_size * TURNS
     batches = asked.batches(units, batch_size=at_once, budget=budget * TURNS)
     start = SharedStart(model, prompt)
-    known = {place: (text, len(row)) for place, text, row in zip(places, texts, whole, strict=True)}
+    prompts = {place: (text, len(row)) for place, text, row in zip(places, texts, whole, strict=True)}
 
     def compute(batch: list[int]) -> list[Tokens]:
         sampler = Sampler(prompt, [samples[place].id for place in batch])
@@ -79,7 +79,7 @@ def generate(
     for batch, written in halving(batches, costs, compute):
         found = []
         for place, text, tokens in zip(batch, _texts(model, written, prompt.stop), written, strict=True):
-            rendered, length = known[place]
+            rendered, length = prompts[place]
             read = len(rows[place])
             found.append((place, Text(text, read + len(tokens), length - read, rendered)))
         yield found

@@ -85,7 +85,7 @@ def run_lm_eval(
                 batch_size=_rows(batch_size, model),
                 max_length=model.context_length,
             )
-            found = lm_eval.simple_evaluate(
+            output = lm_eval.simple_evaluate(
                 model=backend,
                 tasks=[name for name, _ in asked],
                 limit=limit,
@@ -98,14 +98,14 @@ def run_lm_eval(
             )
     except (KeyError, ValueError, OSError) as error:
         raise EvaluationError(f"lm-eval cannot run {', '.join(name for name, _ in asked)}: {error}") from error
-    weights = _weights([name for name, _ in asked], found, manager)
-    results = [_results(model, name, found, weights[name]) for name in found["samples"]]
+    weights = _weights([name for name, _ in asked], output, manager)
+    results = [_results(model, name, output, weights[name]) for name in output["samples"]]
     if out is not None:
         for result in results:
             rewrite(out, result.report.task, result.lines, [])
     groups: list[Figure] = []
-    for name in found.get("groups", {}):
-        groups += _group_figures(name, found)
+    for name in output.get("groups", {}):
+        groups += _group_figures(name, output)
     tasks = tuple(result.report for result in results)
     return Harnessed(tasks, tuple(groups), tuple(_notes(results)))
 
@@ -300,8 +300,8 @@ def _label(key: str, *, several_filters: bool) -> str:
 def _figure(name: str, key: str, n: int, results: Mapping[str, Any], *, several_filters: bool) -> Figure:
     metric, _, chosen = key.partition(",")
     error = results.get(f"{metric}_stderr,{chosen}")
-    known = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
-    return Figure(name, _label(key, several_filters=several_filters), n, float(results[key]), known)
+    standard_error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+    return Figure(name, _label(key, several_filters=several_filters), n, float(results[key]), standard_error)
 
 
 def _in_order(arguments: Any) -> list[Any]:

@@ -26,15 +26,15 @@ class Constraint:
 
 def constraints(instruction: str) -> list[Constraint]:
     """Find the constraints that an instruction states."""
-    return [Constraint(kind, kept) for kind, find in KINDS.items() for kept in find(instruction)]
+    return [Constraint(kind, check) for kind, find in KINDS.items() for check in find(instruction)]
 
 
 def followed(instruction: str, response: str) -> float | None:
     """Return the share of the instruction's constraints that a response keeps to, None where none can be checked."""
-    found = constraints(instruction)
-    if not found:
+    checks = constraints(instruction)
+    if not checks:
         return None
-    return sum(each.kept(response) for each in found) / len(found)
+    return sum(check.kept(response) for check in checks) / len(checks)
 
 
 Found = Iterator[Callable[[str], bool]]
@@ -122,8 +122,8 @@ def _frequency(text: str) -> Found:
         word, twice, number = match.groups()
         least = 2 if twice else int(number)
         yield lambda response, word=word, least=least: _uses(response, word) >= least  # type: ignore[misc]  # binds these
-    if found := re.search(r"\bletter (\w) should appear at least (\d+) times", text, re.I):
-        letter, least = found.group(1).lower(), int(found.group(2))
+    if match_of_letter := re.search(r"\bletter (\w) should appear at least (\d+) times", text, re.I):
+        letter, least = match_of_letter.group(1).lower(), int(match_of_letter.group(2))
         yield lambda response: response.lower().count(letter) >= least
 
 

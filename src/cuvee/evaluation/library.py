@@ -108,8 +108,8 @@ class Network:
         else:
             inputs["decoder_input_ids"] = ids
             inputs["encoder_outputs"] = encoded
-        found: torch.Tensor = self.module(**inputs).logits
-        return found
+        logits: torch.Tensor = self.module(**inputs).logits
+        return logits
 
 
 def select_encoded(encoded: Any, rows: torch.Tensor) -> Any:
@@ -130,8 +130,8 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "wr
         spread = {"device_map": "auto"} if split else {}
         options = {"config": config, "dtype": dtype, **spread, **OFFLINE}
         loader = _class_for(config) if kind == "writer" else getattr(transformers, HEADS[kind])
-        module, found = loader.from_pretrained(path, **options, output_loading_info=True)
-        _check_all_there(found, kind, path)
+        module, loading = loader.from_pretrained(path, **options, output_loading_info=True)
+        _check_all_there(loading, kind, path)
         return module, _tokenizer(path)
 
 

@@ -52,7 +52,7 @@ class Likelihoods:
         for group in self._rows(branching, self._start.width, batch_size):
             row = row_of(branching, group)
             foretold = row.foretelling > len(row.questions)
-            units.append(Unit(tuple(places[each] for each in group), (foretold, row.tokens), row.tokens))
+            units.append(Unit(tuple(places[member] for member in group), (foretold, row.tokens), row.tokens))
         for place in questions.keys() - set(places):
             question = questions[place]
             units.append(Unit((place,), (len(question.prefix), question.longest), self.cost(question)))
@@ -99,9 +99,9 @@ class Likelihoods:
         parts = make_batches(units, batch_size="auto", budget=LOGITS_AT_ONCE)
         totals: list[list[float]] = [[]] * len(questions)
         for part in parts:
-            found = branches.log_likelihoods(network, [rows[number] for number in part], before)
+            computed = branches.log_likelihoods(network, [rows[number] for number in part], before)
             places = [place for number in part for place in grouped[number]]
-            for place, row_totals in zip(places, found, strict=True):
+            for place, row_totals in zip(places, computed, strict=True):
                 totals[place] = row_totals
         return totals
 

@@ -60,10 +60,10 @@ def _works(layer: torch.nn.Linear) -> bool:
     rows = torch.linspace(-1, 1, 3 * layer.in_features).reshape(3, -1)
     expected = torch.nn.functional.linear(rows, layer.weight, layer.bias)
     try:
-        found = _product(rows, layer.weight, layer.bias)
+        product = _product(rows, layer.weight, layer.bias)
     except (RuntimeError, AttributeError, NotImplementedError, TypeError):
         return False
-    return torch.allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+    return torch.allclose(product, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
 
 
 def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

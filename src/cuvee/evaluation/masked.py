@@ -82,13 +82,13 @@ class Masked:
         most = self.model.context_length - self.model.tokenizer.num_special_tokens_to_add()
         if not tokens:
             raise EvaluationError(f"the tokenizer makes no token of the text of item '{sample.id}'")
-        found = []
+        rows = []
         for start in range(0, len(tokens), most):
             piece = tokens[start : start + most]
             row = self.model.tokenizer.build_inputs_with_special_tokens(piece)
             begin = next(place for place in range(len(row)) if row[place : place + len(piece)] == piece)
-            found.append((row, list(range(begin, begin + len(piece)))))
-        return found
+            rows.append((row, list(range(begin, begin + len(piece)))))
+        return rows
 
     def _total(self, row: Tokens, places: Sequence[int]) -> float:
         size = max(1, TOKENS_AT_ONCE // len(row))

@@ -23,9 +23,9 @@ def halving(
         batch = waiting.popleft()
         cost = len(batch) * max(costs[place] for place in batch)
         if cost < refused or len(batch) == 1:
-            found = _attempt(batch, compute)
-            if found is not None:
-                yield batch, found[0]
+            result = _attempt(batch, compute)
+            if result is not None:
+                yield batch, result[0]
                 continue
             refused = min(refused, cost)
         middle = (len(batch) + 1) // 2

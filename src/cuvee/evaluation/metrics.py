@@ -40,8 +40,8 @@ def normalised_match(prediction: str, target: str) -> float:
 
 def number_match(prediction: str, target: str) -> float:
     """1 if the last number of both texts has the same value. `1,234.50` equals `1234.5`; no number is 0."""
-    found = last_number(prediction)
-    return float(found is not None and found == last_number(target))
+    number = last_number(prediction)
+    return float(number is not None and number == last_number(target))
 
 
 def f1(prediction: str, target: str) -> float:
@@ -55,8 +55,8 @@ def f1(prediction: str, target: str) -> float:
 
 def last_number(text: str) -> Decimal | None:
     """Return the last number in a text; commas between groups of three digits are allowed."""
-    found = re.findall(NUMBER, text)
-    return Decimal(found[-1].replace(",", "")) if found else None
+    numbers = re.findall(NUMBER, text)
+    return Decimal(numbers[-1].replace(",", "")) if numbers else None
 
 
 def _words(text: str) -> list[str]:

@@ -130,12 +130,12 @@ class LanguageModel:
     @property
     def end_tokens(self) -> tuple[int, ...]:
         """The tokens that end a generated text."""
-        found = getattr(self.network.generation_config, "eos_token_id", None)
-        if found is None:
-            found = self.tokenizer.eos_token_id
-        if found is None:
+        tokens = getattr(self.network.generation_config, "eos_token_id", None)
+        if tokens is None:
+            tokens = self.tokenizer.eos_token_id
+        if tokens is None:
             return ()
-        return tuple(found) if isinstance(found, list | tuple) else (int(found),)
+        return tuple(tokens) if isinstance(tokens, list | tuple) else (int(tokens),)
 
 
 def load_model(folder: str | Path, *, device: Device = "auto", dtype: Dtype = "float32") -> LanguageModel:
@@ -211,15 +211,15 @@ def files_digest(folder: Path) -> str:
 
 def own_prompt(folder: Path) -> Mapping[str, Any]:
     """Return the prompt of the recipe that a folder was merged by."""
-    found = _json(folder / "cuvee.json").get("prompt")
-    return found if isinstance(found, dict) else {}
+    prompt = _json(folder / "cuvee.json").get("prompt")
+    return prompt if isinstance(prompt, dict) else {}
 
 
 def _context_length(network: Any, tokenizer: Any) -> int:
     text = text_config(network)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
-        if isinstance(found := getattr(text, name, None), int):
-            return found
+        if isinstance(length := getattr(text, name, None), int):
+            return length
     return min(int(tokenizer.model_max_length), NO_LIMIT)
 
 
@@ -227,7 +227,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise EvaluationError(f"not JSON: {error}", where=str(path)) from error
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}

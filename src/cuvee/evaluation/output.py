@@ -28,9 +28,9 @@ def check_writable(folder: Path, files: Sequence[Path]) -> None:
     """Raise if `files`, all below `folder`, cannot be written. Nothing is left behind, not even the folder."""
     with writing(folder):
         for file in files:
-            found = _nearest(file)
-            if found.is_dir() == (found == file):
-                raise _bad_place(found, f"a {'folder' if found == file else 'file'} is in the way")
+            place = _nearest(file)
+            if place.is_dir() == (place == file):
+                raise _bad_place(place, f"a {'folder' if place == file else 'file'} is in the way")
         _probe(folder)
 
 

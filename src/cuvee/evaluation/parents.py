@@ -108,13 +108,13 @@ class AgainstParents:
 
 def parents_of(blend: Path, hub: Hub, progress: Progress, *, recipe_folder: Path | None = None) -> tuple[Parent, ...]:
     """Find the models that a blend was made of, those of a hub downloaded. Raises CheckpointError."""
-    found = []
+    parents = []
     for entry in _inputs(blend / RECORD):
         reference = str(entry["model"])
         place = _place(reference, blend, recipe_folder) or folder_of(_pinned(entry), hub, progress)
         _check_same(entry, place)
-        found.append(Parent(reference, place.resolve()))
-    return tuple(found)
+        parents.append(Parent(reference, place.resolve()))
+    return tuple(parents)
 
 
 def evaluate_with_parents(
@@ -133,10 +133,10 @@ def evaluate_with_parents(
     families = [parents_of(blend, hub, progress, recipe_folder=recipe_folder) for blend, _ in blends]
     count = len(blends) + len({parent.folder for parents in families for parent in parents})
     measured: dict[Path, Report] = {}
-    found: list[AgainstParents] = []
+    comparisons: list[AgainstParents] = []
 
     def heard() -> Progress:
-        return Within(progress, f"model {len(found) + len(measured) + 1} of {count}")
+        return Within(progress, f"model {len(comparisons) + len(measured) + 1} of {count}")
 
     for (blend, place), parents in zip(blends, families, strict=True):
         report = measure(blend, place, heard())
@@ -147,8 +147,10 @@ def evaluate_with_parents(
                 measured[parent.folder] = measure(parent.folder, out and output_of(parent, out), heard())
         reports = [measured[parent.folder] for parent in parents]
         compared = against_parents(report, [parent.reference for parent in parents], reports)
-        found.append(replace(compared, folders=tuple(output_of(parent, out) for parent in parents) if out else ()))
-    return tuple(found)
+        if out is not None:
+            compared = replace(compared, folders=tuple(output_of(parent, out) for parent in parents))
+        comparisons.append(compared)
+    return tuple(comparisons)
 
 
 def output_of(parent: Parent, out: Path) -> Path:
@@ -186,8 +188,8 @@ def _change(
 
 def _inputs(record: Path) -> list[Mapping[str, Any]]:
     try:
-        found = json.loads(record.read_text(encoding="utf-8"))
-        inputs = [entry for entry in found["inputs"] if isinstance(entry["files"], dict) and entry["model"]]
+        content = json.loads(record.read_text(encoding="utf-8"))
+        inputs = [entry for entry in content["inputs"] if isinstance(entry["files"], dict) and entry["model"]]
     except OSError as error:
         raise CheckpointError("this model does not say what it was made of", where=str(record)) from error
     except (ValueError, KeyError, TypeError) as error:

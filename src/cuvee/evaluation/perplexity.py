@@ -41,14 +41,14 @@ def foretell(
 
 def windows(tokens: Tokens, start: int, most: int) -> list[Question]:
     """Cut a text into windows of at most `most` tokens that the model reads; each is a question of one choice."""
-    found = [Question([start], (tokens[:most],))]
-    done = len(found[0].choices[0])
+    questions = [Question([start], (tokens[:most],))]
+    done = len(questions[0].choices[0])
     while done < len(tokens):
         end = min(done + most, len(tokens))
         before = tokens[max(0, end - most - 1) : done]
-        found.append(Question(before, (tokens[done:end],)))
+        questions.append(Question(before, (tokens[done:end],)))
         done = end
-    return found
+    return questions
 
 
 def _windows(model: LanguageModel, tokens: Tokens, name: str) -> list[Question]:

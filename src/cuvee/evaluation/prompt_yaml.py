@@ -15,14 +15,14 @@ from cuvee.recipe.prompt import WrittenPrompt
 
 def as_prompt(written: WrittenPrompt, otherwise: Prompt) -> Prompt:
     """Return the prompt that is written, and `otherwise` where nothing is."""
-    given = written.model_dump(include=written.model_fields_set - {"few_shot", "stop", "extract"})
+    settings = written.model_dump(include=written.model_fields_set - {"few_shot", "stop", "extract"})
     if "few_shot" in written.model_fields_set:
-        given["few_shot"] = tuple(Shot(shot.input, shot.target, tuple(shot.choices)) for shot in written.few_shot)
+        settings["few_shot"] = tuple(Shot(shot.input, shot.target, tuple(shot.choices)) for shot in written.few_shot)
     if "stop" in written.model_fields_set:
-        given["stop"] = tuple(written.stop)
+        settings["stop"] = tuple(written.stop)
     if "extract" in written.model_fields_set:
-        given["extract"] = tuple(Extraction(each.pattern, each.match, each.find) for each in written.extract)
-    return replace(otherwise, **given)
+        settings["extract"] = tuple(Extraction(rule.pattern, rule.match, rule.find) for rule in written.extract)
+    return replace(otherwise, **settings)
 
 
 def written_prompt(given: Mapping[str, Any], where: str) -> WrittenPrompt:

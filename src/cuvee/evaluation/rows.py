@@ -43,14 +43,14 @@ def read_samples(path: Path) -> tuple[Sample, ...]:
     samples: dict[str, Sample] = {}
     ways: dict[str, str] = {}
     for where, row in read(path):
-        sample, found = _sample(where, row)
+        sample, row_problems = _sample(where, row)
         if sample and sample.eval_type == "multiple_choice":
             ways[where] = _way(row.get("target"), sample.choices)
         if sample and sample.id in samples:
-            found = [EvaluationError(f"id '{sample.id}' appears twice", where=where)]
+            row_problems = [EvaluationError(f"id '{sample.id}' appears twice", where=where)]
         if sample:
             samples.setdefault(sample.id, sample)
-        problems += found
+        problems += row_problems
     problems += _doubtful(ways)
     if problems:
         raise several(_first(problems))

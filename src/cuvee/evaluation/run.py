@@ -240,11 +240,11 @@ class _Run:
         samples = {sample.id: sample for sample in task.samples}
         asked = list(samples)[: self.limit]
         file = _AnswerFile(self.folder, task, samples, self._keys(task))
-        kept = file.read()
-        answers = dict(kept.answers)
+        earlier = file.read()
+        answers = dict(earlier.answers)
         missing = frozenset(name for name in asked if name not in answers)
         self.progress.advance(len(asked) - len(missing))
-        for batch in self._computed(task, missing, kept.batches):
+        for batch in self._computed(task, missing, earlier.batches):
             new = [answer for answer in batch if answer.id not in answers]
             file.append(batch, new)
             answers |= {answer.id: answer for answer in new}
@@ -285,9 +285,9 @@ class _AnswerFile:
         """Return the answers of earlier runs, and write them anew without lines that a killed run left torn."""
         if self.folder is None:
             return Kept({}, [])
-        kept = read_kept(self.folder, self.task.name, self.keys)
-        rewrite(self.folder, self.task.name, self._lines(kept.answers.values()), kept.batches)
-        return kept
+        earlier = read_kept(self.folder, self.task.name, self.keys)
+        rewrite(self.folder, self.task.name, self._lines(earlier.answers.values()), earlier.batches)
+        return earlier
 
     def append(self, batch: Sequence[Answer], new: Sequence[Answer]) -> None:
         """Write the new answers of a batch, and the ids of the whole batch."""

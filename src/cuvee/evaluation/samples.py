@@ -117,7 +117,7 @@ def read_batches(folder: Path, task: str) -> list[tuple[str, ...]]:
     batches = []
     for fields, where in _lines(batches_file(folder, task)):
         try:
-            batches.append(tuple(str(each) for each in fields["ids"]))
+            batches.append(tuple(str(name) for name in fields["ids"]))
         except (KeyError, TypeError) as error:
             raise _damaged(where) from error
     return list(dict.fromkeys(batches))
@@ -164,8 +164,8 @@ def _lines(path: Path) -> list[tuple[dict[str, Any], str]]:
         if not path.exists():
             return []
         whole = path.read_bytes()
-    kept = whole[: whole.rfind(b"\n") + 1].removesuffix(b"\n").split(b"\n") if b"\n" in whole else []
-    return [(_parsed(line, f"{path}:{number}"), f"{path}:{number}") for number, line in enumerate(kept, start=1)]
+    lines = whole[: whole.rfind(b"\n") + 1].removesuffix(b"\n").split(b"\n") if b"\n" in whole else []
+    return [(_parsed(line, f"{path}:{number}"), f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
 def _parsed(line: bytes, where: str) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def _answer(fields: dict[str, Any], where: str) -> Answer:
             tokens=fields["tokens"],
             cut=fields["cut"],
             choices=choices
-            and tuple(ScoredChoice(each["text"], each["log_likelihood"], each["tokens"]) for each in choices),
+            and tuple(ScoredChoice(choice["text"], choice["log_likelihood"], choice["tokens"]) for choice in choices),
             scores=scores and tuple(scores),
             text=fields.get("text"),
             extracted=fields.get("extracted"),

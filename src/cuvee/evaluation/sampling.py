@@ -30,10 +30,10 @@ class Sampler:
         likely = (logits.double() / self._prompt.temperature).softmax(-1)
         probability, order = likely.sort(dim=-1, descending=True, stable=True)
         reached = probability.cumsum(-1)
-        kept = probability.where(reached - probability < self._prompt.top_p, 0.0).cumsum(-1)
+        cumulative = probability.where(reached - probability < self._prompt.top_p, 0.0).cumsum(-1)
         draws = torch.from_numpy(self._draws[list(rows), list(positions)]).to(logits.device)
-        place = torch.searchsorted(kept, draws[:, None] * kept[:, -1:], right=True)
-        last = (kept < kept[:, -1:]).sum(-1, keepdim=True)
+        place = torch.searchsorted(cumulative, draws[:, None] * cumulative[:, -1:], right=True)
+        last = (cumulative < cumulative[:, -1:]).sum(-1, keepdim=True)
         picked: torch.Tensor = order.gather(-1, torch.minimum(place, last)).squeeze(-1)
         return picked
 

@@ -114,25 +114,25 @@ class Served:
         rendered = prompt.render(sample.input, sample.choices)
         if prompt.chat_template:
             messages = prompt.messages(sample.input, sample.choices)
-            found = self.client.post("chat/completions", {**options, "messages": messages})
+            answer = self.client.post("chat/completions", {**options, "messages": messages})
         else:
-            found = self.client.post("completions", {**options, "prompt": rendered})
+            answer = self.client.post("completions", {**options, "prompt": rendered})
         try:
-            (choice,) = found["choices"]
+            (choice,) = answer["choices"]
             text = str((choice["message"]["content"] if prompt.chat_template else choice["text"]) or "")
-            used = int((found.get("usage") or {}).get("total_tokens", 0))
+            used = int((answer.get("usage") or {}).get("total_tokens", 0))
         except (KeyError, TypeError, ValueError) as error:
-            raise _not_understood(self.name, found) from error
+            raise _not_understood(self.name, answer) from error
         return answer_of_text(sample, prompt, Text(text, used, 0, rendered))
 
     def echo(self, texts: Sequence[str]) -> list[Echo]:
         """Let the server read texts. Raises EvaluationError if it does not tell their log-probabilities."""
         body = {"model": self.model, "prompt": list(texts), "max_tokens": 1, "temperature": 0}
-        found = self.client.post("completions", {**body, "echo": True, "logprobs": 1})
+        answer = self.client.post("completions", {**body, "echo": True, "logprobs": 1})
         try:
-            choices = sorted(found["choices"], key=lambda choice: choice["index"])
+            choices = sorted(answer["choices"], key=lambda choice: choice["index"])
             rows = [(list(each["logprobs"]["tokens"]), list(each["logprobs"]["token_logprobs"])) for each in choices]
-            usage = found.get("usage") or {}
+            usage = answer.get("usage") or {}
             read = usage.get("prompt_tokens")
         except (KeyError, TypeError) as error:
             raise _no_echo(self.name) from error
@@ -163,11 +163,11 @@ def open_server(address: str, *, key: str | None = None) -> Served:
     """
     place, _, name = address.partition("#")
     client = Client(place.rstrip("/"), key)
-    found = client.get("models")
+    answer = client.get("models")
     try:
-        models = {str(entry["id"]): entry for entry in found["data"]}
+        models = {str(entry["id"]): entry for entry in answer["data"]}
     except (KeyError, TypeError) as error:
-        raise _not_understood(place, found) from error
+        raise _not_understood(place, answer) from error
     if not name and len(models) != 1:
         hint = f"write {place}#NAME, of {', '.join(models)}"
         raise RecipeError(f"the server has {len(models)} models", where=place, hint=hint)

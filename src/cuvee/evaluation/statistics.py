@@ -63,7 +63,7 @@ class Gap:
 
     def mirrored(self) -> "Gap":
         """Return second minus first."""
-        value, low, high = (0.0 - each for each in (self.value, self.high, self.low))
+        value, low, high = (0.0 - bound for bound in (self.value, self.high, self.low))
         return Gap(self.n, value, self.standard_error, low, high, 1 - self.better, self.lost, self.won)
 
 

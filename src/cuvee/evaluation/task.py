@@ -95,12 +95,12 @@ def _existing(path: Path) -> Path:
 
 
 def _bundled(name: str) -> Path:
-    known = demo.task_names()
-    if name in known:
+    names = demo.task_names()
+    if name in names:
         return demo.task_file(name)
-    guess = closest(name, known)
+    guess = closest(name, names)
     meant = f"did you mean '{guess}'? " if guess else ""
-    public = ", ".join(task for task in known if not task.endswith("-private"))
+    public = ", ".join(task for task in names if not task.endswith("-private"))
     others = f"a .csv, .jsonl, .txt or .yaml file is a task, too, and lm-eval:NAME is one of lm-eval's{_to_install()}"
     raise EvaluationError(f"there is no bundled task '{name}'", hint=f"{meant}there are {public}; {others}")
 

@@ -24,14 +24,14 @@ MIDDLE = (0.025, 0.975)
 
 def figures_of(task: Task, answers: Mapping[str, Answer]) -> tuple[Figure, ...]:
     """Return a task's figures by those of its metrics that judge it as a whole."""
-    found: list[Figure] = []
+    figures: list[Figure] = []
     answered = [(sample, answers[sample.id]) for sample in task.samples if sample.id in answers]
     for metric in task.metrics:
         if metric in WHOLE["similarity"]:
-            found += _correlation(task.name, metric, answered)
+            figures += _correlation(task.name, metric, answered)
         elif metric in WHOLE["text"]:
-            found += _ratio(task.name, metric, answered)
-    return tuple(found)
+            figures += _ratio(task.name, metric, answered)
+    return tuple(figures)
 
 
 def pearson(first: Numbers, second: Numbers) -> float:

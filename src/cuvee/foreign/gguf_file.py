@@ -82,8 +82,8 @@ class GgufCheckpoint:
 
     def files(self) -> dict[str, StoredFile]:
         assert self.place is not None, "opened from a file"
-        known = repr([(s.name, s.dtype, s.shape, self._stored[n].kind.name) for n, s in self.tensors.items()])
-        digest = blake3((known + repr(sorted(self.config.items()))).encode()).hexdigest()
+        tensors = repr([(s.name, s.dtype, s.shape, self._stored[n].kind.name) for n, s in self.tensors.items()])
+        digest = blake3((tensors + repr(sorted(self.config.items()))).encode()).hexdigest()
         status = self.place.stat()
         file = StoredFile(status.st_size, digest, None, self.place, status.st_mtime_ns, self._sampled)
         return {self.place.name: file}
@@ -105,34 +105,38 @@ def open_gguf(path: Path) -> GgufCheckpoint:
     header = read_gguf_header(path)
     settings = header.settings
     key = str(settings.get("general.architecture"))
-    known = family(key)
-    if known is None:
+    model_family = family(key)
+    if model_family is None:
         hint = f"known are {', '.join(known_families())}"
         raise CheckpointError(f"the GGUF architecture {shown(key)} is not known", where=str(path), hint=hint)
-    if known.written_only:
+    if model_family.written_only:
         hint = "use the model's safetensors files"
-        raise CheckpointError(f"GGUF files of {known.model_type} models are not read here", where=str(path), hint=hint)
+        raise CheckpointError(
+            f"GGUF files of {model_family.model_type} models are not read here", where=str(path), hint=hint
+        )
     raw = np.memmap(path, np.uint8, "r")
-    names = set(filter(None, (known.own_name(tensor.name) for tensor in header.tensors)))
-    config = _config(known, header, names, _factors(header, raw, path), path)
+    names = set(filter(None, (model_family.own_name(tensor.name) for tensor in header.tensors)))
+    config = _config(model_family, header, names, _factors(header, raw, path), path)
     stored: dict[str, _Stored] = {}
     specs: dict[str, TensorSpec] = {}
-    taken: dict[int, int] = {}
+    sizes: dict[int, int] = {}
     for tensor in header.tensors:
         if tensor.name == FACTORS:
             continue
-        name = known.own_name(tensor.name)
+        name = model_family.own_name(tensor.name)
         if name is None or name in specs:
-            message = f"the GGUF tensor {shown(tensor.name)} has no place in a {known.model_type} model as known here"
+            message = (
+                f"the GGUF tensor {shown(tensor.name)} has no place in a {model_family.model_type} model as known here"
+            )
             raise CheckpointError(message, where=str(path))
         shape = tuple(reversed(tensor.sizes))
         rows, kind = _rows(raw, tensor, path)
-        taken[tensor.start] = rows.nbytes
-        stored[name] = _stored(rows, kind, name, known, config, shape, path)
+        sizes[tensor.start] = rows.nbytes
+        stored[name] = _stored(rows, kind, name, model_family, config, shape, path)
         specs[name] = TensorSpec(name, kind.name if kind.name in _PLAIN else "F32", shape, path, 0)
     if not specs:
         raise CheckpointError("holds no tensor", where=str(path))
-    if len(taken) < len(specs) or _overlap(taken):
+    if len(sizes) < len(specs) or _overlap(sizes):
         raise CheckpointError("tensors overlap", where=str(path))
     return GgufCheckpoint(path, stored, specs, config)
 

@@ -113,12 +113,12 @@ def family(key: str) -> Family | None:
 
 def family_of(model_type: str) -> Family | None:
     """Return the family of a config's model type; None for a type that is not known."""
-    return next((known for known in _families().values() if known.model_type == model_type), None)
+    return next((family for family in _families().values() if family.model_type == model_type), None)
 
 
 def known_families() -> tuple[str, ...]:
     """List the model types that are known."""
-    return tuple(known.model_type for known in _families().values())
+    return tuple(family.model_type for family in _families().values())
 
 
 def paired_rows(rows: int, heads: int) -> np.ndarray:

@@ -68,13 +68,13 @@ def _open_folder(folder: Path) -> TensorSource:
     files = torch_files(folder)
     if files:
         return open_torch_files(files, folder)
-    found = sorted(folder.glob("*.gguf"))
-    if len(found) == 1:
+    gguf_files = sorted(folder.glob("*.gguf"))
+    if len(gguf_files) == 1:
         from cuvee.foreign.gguf_file import open_gguf
 
-        return open_gguf(found[0])
-    if found:
-        names = ", ".join(file.name for file in found)
+        return open_gguf(gguf_files[0])
+    if gguf_files:
+        names = ", ".join(file.name for file in gguf_files)
         raise CheckpointError(f"holds several GGUF files: {names}", where=str(folder), hint="name one of them")
     return open_checkpoint(folder)
 

@@ -91,8 +91,8 @@ def _note(scheme: Scheme, tensors: int, idle: int) -> str:
 
 def _meant(config: Mapping[str, Any]) -> str:
     """Return the type that the config says the model is of; bfloat16 where it does not say."""
-    said = config.get("dtype") or config.get("torch_dtype")
-    return NAMES.get(str(said), "BF16")
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    return NAMES.get(str(dtype), "BF16")
 
 
 def _is_left(spec: TensorSpec) -> bool:

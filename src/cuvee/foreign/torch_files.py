@@ -142,7 +142,7 @@ def _load(file: Path) -> "dict[str, torch.Tensor]":
         message = "not a file that torch.save writes since version 1.6: it cannot be read tensor by tensor"
         raise CheckpointError(message, where=str(file), hint=hint)
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         reason = str(error).partition("\n")[0].strip()
         hint = "its pickle asks for more than tensors; nothing of it was run"
@@ -150,7 +150,7 @@ def _load(file: Path) -> "dict[str, torch.Tensor]":
     except Exception as error:  # a damaged pickle can make torch's reader fail in any way
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"cannot read the file: {reason}", where=str(file)) from error
-    tensors = _tensors(found, file)
+    tensors = _tensors(content, file)
     if not _are_whole_records(tensors.values(), _records(file)):
         message = "a tensor's storage is not what the archive has for it: the file is damaged, or lies about lengths"
         raise CheckpointError(message, where=str(file), hint="copy or download the file again")
@@ -166,17 +166,17 @@ def _is_archive(file: Path) -> bool:
 
 def _records(file: Path) -> dict[int, int]:
     """Return where the archive's stored records of numbers begin, and how long each is."""
-    found: dict[int, int] = {}
+    records: dict[int, int] = {}
     try:
         with zipfile.ZipFile(file) as archive, file.open("rb") as opened:
             for entry in archive.infolist():
                 if "/data/" in entry.filename and entry.compress_type == zipfile.ZIP_STORED and entry.file_size:
                     opened.seek(entry.header_offset + 26)
                     name, extra = struct.unpack("<HH", opened.read(4))
-                    found[entry.header_offset + 30 + name + extra] = entry.file_size
+                    records[entry.header_offset + 30 + name + extra] = entry.file_size
     except (OSError, zipfile.BadZipFile, struct.error, NotImplementedError) as error:
         raise CheckpointError(f"cannot read the file: {error}", where=str(file)) from error
-    return found
+    return records
 
 
 def _are_whole_records(tensors: "Iterable[torch.Tensor]", records: Mapping[int, int]) -> bool:
@@ -199,22 +199,22 @@ def _are_whole_records(tensors: "Iterable[torch.Tensor]", records: Mapping[int, 
     return False
 
 
-def _tensors(found: Any, file: Path) -> "dict[str, torch.Tensor]":
+def _tensors(content: Any, file: Path) -> "dict[str, torch.Tensor]":
     """Return the tensors by name, from within `state_dict` or `model` where they are nested there."""
     import torch
 
     for key in ("state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping):
-        raise CheckpointError(f"expected tensors by name, found {type(found).__name__}", where=str(file))
-    for name, tensor in found.items():
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"expected tensors by name, found {type(content).__name__}", where=str(file))
+    for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             message = f"expected tensors by name, found {type(tensor).__name__} under '{str(name)[:80]}'"
             raise CheckpointError(message, where=str(file))
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
             raise CheckpointError(f"'{name}' is not a plain tensor", where=str(file))
-    return {name: tensor.detach() for name, tensor in found.items()}
+    return {name: tensor.detach() for name, tensor in content.items()}
 
 
 def _aliases(loaded: "Mapping[str, torch.Tensor]") -> dict[str, str]:

@@ -60,7 +60,7 @@ def cached(hub: Hub, repository: Repository, name: str) -> Path:
         return place
     if hub.is_offline:
         raise CheckpointError(f"{name} is not in the cache, and offline", where=repository.shown)
-    found = hub.patiently(
+    file = hub.patiently(
         lambda: hf_hub_download(
             repository.name,
             name,
@@ -72,7 +72,7 @@ def cached(hub: Hub, repository: Repository, name: str) -> Path:
         ),
         f"{repository.shown}/{name}",
     )
-    return Path(found)
+    return Path(file)
 
 
 def download(hub: Hub, repository: Repository, names: Iterable[str], progress: Progress) -> None:

@@ -58,8 +58,8 @@ class Repository:
         """
         folders = {"", *(split(name)[0] for name in weights)}
         own = [name for name in self.files if split(name)[0] in folders]
-        kept = [name for name in own if name in KEPT or fnmatch(name, INDICES)]
-        return [*sort_out(self.files, weights).copied, *kept, *weights]
+        small = [name for name in own if name in KEPT or fnmatch(name, INDICES)]
+        return [*sort_out(self.files, weights).copied, *small, *weights]
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -47,10 +47,12 @@ def push(hub: Hub, folder: Path, name: str, *, private: bool = False, progress: 
     hub.patiently(lambda: api.create_repo(name, private=private or None, exist_ok=True), name)
     message = f"Upload {folder.resolve().name}"
     with _quiet():
-        made = hub.patiently(lambda: api.upload_folder(repo_id=name, folder_path=folder, commit_message=message), name)
+        commit = hub.patiently(
+            lambda: api.upload_folder(repo_id=name, folder_path=folder, commit_message=message), name
+        )
     progress.advance(size)
     progress.finish()
-    return Pushed(name, str(made.oid), f"{hub.address}/{name}")
+    return Pushed(name, str(commit.oid), f"{hub.address}/{name}")
 
 
 @contextmanager

@@ -100,8 +100,8 @@ def _depth(view: View, prefix: str, part: str | None) -> int:
     """Count a model's layers: those of its config, if it stores more of them."""
     stored = {stack.prefix: stack.depth for stack in stacks(view.called)}.get(prefix, 0)
     config = view.source.config
-    said = depth_said(config if part is None else config.get(part, {}))
-    return stored if said is None else min(said, stored)
+    stated = depth_said(config if part is None else config.get(part, {}))
+    return stored if stated is None else min(stated, stored)
 
 
 def _ranges_fit(recipe: Recipe, depths: Mapping[ModelRef, int], problems: list[CuveeError]) -> bool:

@@ -51,15 +51,15 @@ def plan_stages(
 
     Raises CuveeError with all problems of the first stage that has any.
     """
-    made: dict[ModelRef, TensorSource] = {}
+    outputs: dict[ModelRef, TensorSource] = {}
     plans: list[Plan] = []
     for recipe in recipes:
         plan = make_plan(
-            recipe, stages=used(recipe, made), places=places, statistics=statistics, hub=hub, custom_code=custom_code
+            recipe, stages=used(recipe, outputs), places=places, statistics=statistics, hub=hub, custom_code=custom_code
         )
         plans.append(plan)
         if recipe.name is not None:
-            made[ModelRef(recipe.name)] = PlannedCheckpoint(plan)
+            outputs[ModelRef(recipe.name)] = PlannedCheckpoint(plan)
     return tuple(plans)
 
 

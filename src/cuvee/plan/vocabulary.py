@@ -127,8 +127,8 @@ class _Family:
             raise CheckpointError("has no embedding of tokens to align", where=str(self.models[self.rows.index(None)]))
         tokenizers = [self.tokenizer(which) for which in range(len(self.models))]
         joined = tokenizers if choice.source == "union" else [tokenizers[keeper]]
-        known = {token for tokenizer in joined for token in tokenizer.ids}
-        named = {rule.token: rule.special for rule in choice.rules if rule.token not in known}
+        tokens = {token for tokenizer in joined for token in tokenizer.ids}
+        named = {rule.token: rule.special for rule in choice.rules if rule.token not in tokens}
         new = [new_tokens(named, tokenizers)] if named else []
         union = join([*joined, *new]) if len(joined) + len(new) > 1 else None
         ids = union.ids if union else tokenizers[keeper].ids

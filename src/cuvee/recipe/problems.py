@@ -84,5 +84,5 @@ def _problem(detail: ErrorDetails, document: Document) -> CuveeError:
 
 def _where_settings_stand(place: Place) -> str | None:
     """Return a hint for a key that nothing is like, such as a `weight` beside `model`."""
-    known = keys_at(RecipeDocument, place[:-1])
-    return "settings of the method stand under 'parameters'" if "parameters" in known else None
+    keys = keys_at(RecipeDocument, place[:-1])
+    return "settings of the method stand under 'parameters'" if "parameters" in keys else None

@@ -43,8 +43,8 @@ def _weights_forms(known: Additions) -> list[dict[str, Any]]:
 
 def _post_forms(known: Additions) -> list[dict[str, Any]]:
     named = {key: {"anyOf": [{"type": "null"}, _settings_of(modifier, {})]} for key, modifier in known.items()}
-    one = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
-    entry = {"anyOf": [{"enum": _bare(known)}, {"type": "object", **one, "properties": named}]}
+    single_key = {"minProperties": 1, "maxProperties": 1, "additionalProperties": False}
+    entry = {"anyOf": [{"enum": _bare(known)}, {"type": "object", **single_key, "properties": named}]}
     return [{"type": "null"}, {"type": "array", "items": entry}]
 
 

@@ -112,8 +112,8 @@ def _combinations(sweep: Mapping[str, list[Any]]) -> Iterator[Values]:
 
 def _name(values: Values) -> str:
     """Return the name of a merge: the last key of each place with its value."""
-    said = [f"{place.rpartition('.')[2]}={_word(value)}" for place, value in values.items()]
-    return _UNFIT.sub("_", ",".join(said))[:_LONGEST]
+    settings = [f"{place.rpartition('.')[2]}={_word(value)}" for place, value in values.items()]
+    return _UNFIT.sub("_", ",".join(settings))[:_LONGEST]
 
 
 def _word(value: Any) -> str:

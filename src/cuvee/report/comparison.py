@@ -59,7 +59,7 @@ def render_comparison(found: Comparison) -> str:
 def sections(found: Comparison, grid: Grid) -> tuple[Section, ...]:
     """Return the heat maps, figure by figure."""
     half = "Of the entries that both changed, the share that they changed in opposite directions; chance gives a half."
-    made = [
+    all_sections = [
         _section(
             grid, "norm", "Norm", "Length of the task vector, as a share of the base's in the same tensors.",
             found.models, lambda f, i: f.models[i].relative_norm, percent, 0.0,
@@ -77,7 +77,7 @@ def sections(found: Comparison, grid: Grid) -> tuple[Section, ...]:
             _pairs(found), lambda f, i: f.pairs[i].overlap, percent, 1.0,
         ),
     ]  # fmt: skip
-    return tuple(section for section in made if section.maps)
+    return tuple(section for section in all_sections if section.maps)
 
 
 def percent(share: float | None) -> str:

@@ -103,8 +103,8 @@ def summary(reports: Sequence[Report]) -> str:
     tasks = reports[0].tasks
     items = sum(len(task.items) for task in tasks)
     who = "One model" if len(reports) == 1 else f"{len(reports)} models"
-    what = f"the task {tasks[0].task}" if len(tasks) == 1 else f"{len(tasks)} tasks"
-    return f"{who} on {what}: {items:,} items. Scores are in points of 100; whiskers are 95 % intervals."
+    tasks_in_words = f"the task {tasks[0].task}" if len(tasks) == 1 else f"{len(tasks)} tasks"
+    return f"{who} on {tasks_in_words}: {items:,} items. Scores are in points of 100; whiskers are 95 % intervals."
 
 
 def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
@@ -117,8 +117,8 @@ def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
 
 
 def _group(name: str, scores: Sequence[Score | None]) -> Group:
-    known = tuple(score for score in scores if score)
-    return Group(name, known[0].metric, known)
+    measured = tuple(score for score in scores if score)
+    return Group(name, measured[0].metric, measured)
 
 
 def measures(reports: Sequence[Report]) -> tuple[Measure, ...]:
@@ -198,8 +198,8 @@ def _item(line: Line) -> dict[str, Any]:
 
 
 def _answers(model: Evaluated, task: str, items: Sequence[Line]) -> list[dict[str, Any] | None]:
-    known: Mapping[str, Line] = {line["id"]: line for line in model.lines.get(task, ())}
-    return [_answer(known[item["id"]], item) if item["id"] in known else None for item in items]
+    lines: Mapping[str, Line] = {line["id"]: line for line in model.lines.get(task, ())}
+    return [_answer(lines[item["id"]], item) if item["id"] in lines else None for item in items]
 
 
 def _answer(line: Line, item: Line) -> dict[str, Any]:

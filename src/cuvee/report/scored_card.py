@@ -52,13 +52,13 @@ def _result(task: str, settings: Mapping[str, Any], measured: Score | Figure) ->
 
 def _sureness(measured: Score | Figure) -> dict[str, Any]:
     """Return the standard error and the interval, as far as they are known."""
-    known: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if measured.standard_error is not None:
-        known["standard_error"] = round(measured.standard_error, DIGITS)
+        figures["standard_error"] = round(measured.standard_error, DIGITS)
     interval = (measured.low, measured.high) if isinstance(measured, Score) else measured.interval
     if interval is not None:
-        known["interval_95"] = [round(bound, DIGITS) for bound in interval]
-    return known
+        figures["interval_95"] = [round(bound, DIGITS) for bound in interval]
+    return figures
 
 
 def _parted(card: str, where: str) -> tuple[dict[str, Any], str]:

@@ -103,7 +103,7 @@ def parts(choice: Choice) -> tuple[Part, ...]:
         ("Select", "the finalists were chosen among on these", choice.select),
         ("Report", "nothing was chosen on these", choice.report),
     )
-    return tuple(Part(name, note, each.value, each.low, each.high, each.n) for name, note, each in named)
+    return tuple(Part(name, note, own.value, own.low, own.high, own.n) for name, note, own in named)
 
 
 def honesty(choice: Choice) -> str:

@@ -173,12 +173,12 @@ def panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
     y = Axis(low, high, CURVE_HEIGHT - 22, 8)
     levels = tuple((y.at(tick), f"{tick:g}") for tick in round_ticks(low, high, 4))
     roles = roles_of(curves)
-    made = []
+    panels = []
     for model in dict.fromkeys(curve.model for curve in curves):
         own = [curve for curve in curves if curve.model == model]
         lines = tuple((roles.index(curve.role), _through(curve.values, y)) for curve in own)
-        made.append(Panel(model, lines, levels))
-    return tuple(made)
+        panels.append(Panel(model, lines, levels))
+    return tuple(panels)
 
 
 def roles_of(curves: Sequence[Curve]) -> list[str]:
@@ -314,7 +314,8 @@ def _steps(measured: Sequence[tuple[float, float]], y: Axis, end: float) -> str:
 
 def _upright(dimension: Dimension, x: float) -> Upright:
     if dimension.choices:
-        return Upright(x, dimension.name, tuple((_choice_at(dimension, each), each) for each in dimension.choices))
+        choices = tuple((_choice_at(dimension, choice), choice) for choice in dimension.choices)
+        return Upright(x, dimension.name, choices)
     low, high = dimension.range
     axis = Axis(low, high, AXIS_TOP + AXIS_HEIGHT, AXIS_TOP)
     return Upright(x, dimension.name, ((axis.at(low), f"{low:g}"), (axis.at(high), f"{high:g}")))

@@ -104,19 +104,19 @@ def stack_axes(stacks: Iterable[TensorSpec], config: Mapping[str, Any]) -> dict[
     """
     specs = list(stacks)
     hidden = number(text_config(config), HIDDEN)
-    told = {spec.name: _by_hidden_size(spec, hidden) for spec in specs}
+    by_size = {spec.name: _by_hidden_size(spec, hidden) for spec in specs}
     by_owner: dict[str, set[bool]] = {}
-    for name, axes in told.items():
+    for name, axes in by_size.items():
         if axes is not None:
             by_owner.setdefault(_owner(name), set()).add(axes)
     hinted = True if hint(config, "input_first") else None
-    found: dict[str, bool | None] = {}
-    for name, axes in told.items():
+    axes_by_name: dict[str, bool | None] = {}
+    for name, axes in by_size.items():
         siblings = by_owner.get(_owner(name), set())
         if axes is None:
             axes = next(iter(siblings)) if len(siblings) == 1 else hinted
-        found[name] = axes
-    return found
+        axes_by_name[name] = axes
+    return axes_by_name
 
 
 def _by_hidden_size(spec: TensorSpec, hidden: int | None) -> bool | None:
