@@ -16,7 +16,7 @@ from cuvee.kernels import plain
 from cuvee.kernels.block import Block
 from cuvee.kernels.fused import native
 from cuvee.kernels.fused.native import call, is_kept
-from cuvee.kernels.fused.words import BUCKETS, TILE, known, word, words
+from cuvee.kernels.fused.words import BUCKETS, LISTED, STREAMS, TILE, known, word, words
 from cuvee.kernels.program import Place, Program
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
@@ -145,7 +145,7 @@ def keep(block: Block, above: Above, out: np.ndarray) -> None:
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
-    call("choose.keep_at_random", keys.astype(np.uint32), density.astype(np.float32), start, out)
+    call("choose.keep_at_random", keys.astype(np.uint32), density.astype(np.float32), start, out, np.empty(TILE, np.float32))
 
 
 def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
@@ -154,8 +154,8 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
     length = chance.shape[1]
     call(
         "choose.keep_by_rank", *_raw(block), chance, keys.astype(np.uint32), block.start, out,
-        np.empty((3, length), np.float32), np.empty(length, np.uint32), np.empty(length, np.int32),
-        np.empty((2, BUCKETS + 2), np.int32), np.empty(BUCKETS + 1, np.uint32),
+        np.empty((3, length), np.float32), np.empty((2, length), np.uint32), np.empty((4, length + LISTED), np.uint32),
+        np.empty((STREAMS + 2, BUCKETS + 1), np.uint32), np.empty(BUCKETS + 1, np.float32), np.empty(256, np.int64),
     )  # fmt: skip
 
 
@@ -263,7 +263,7 @@ def uniform(key: tuple[int, int], start: int, out: np.ndarray) -> None:
 
 
 def ranks(rows: np.ndarray, out: np.ndarray) -> None:
-    orders, places = np.empty((2, rows.shape[1]), np.int32), np.empty(256, np.int64)
+    orders, places = np.empty((2, rows.shape[1]), np.uint32), np.empty(256, np.int64)
     call("choose.ranks", rows.view(np.uint32), out, orders, places)
 
 

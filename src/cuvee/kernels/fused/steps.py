@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels.fused.numbers import compiled, contracted, load, rounded, store
+from cuvee.kernels.fused.sums import add_squares, add_up
 from cuvee.kernels.fused.vectors import add_lanes
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.program import Op
@@ -98,9 +99,9 @@ def _run(
                 total = sums[z, column : column + size]
                 _add(room[x], room[y], op == SUM, total)
             elif op == SUM:
-                _sum(room[x], size, lanes[z])
+                add_up(room[x], size, lanes[z])
             elif x == y:
-                _sum_squares(room[x], size, lanes[z])
+                add_squares(room[x], size, lanes[z])
             else:
                 _sum_products(room[x], room[y], size, lanes[z])
         else:
@@ -160,22 +161,6 @@ def _add(a: Any, b: Any, plainly: Any, total: Any) -> None:
     else:
         for i in range(total.size):
             total[i] += np.float64(a[i]) * np.float64(b[i])
-
-
-@compiled
-def _sum(a: Any, size: Any, lanes: Any) -> None:
-    rounds = size // LANES
-    add_lanes(a, a, 0, rounds, lanes)
-    for i in range(rounds * LANES, size):
-        lanes[i - rounds * LANES] += np.float64(a[i])
-
-
-@contracted
-def _sum_squares(a: Any, size: Any, lanes: Any) -> None:
-    rounds = size // LANES
-    add_lanes(a, a, 1, rounds, lanes)
-    for i in range(rounds * LANES, size):
-        lanes[i - rounds * LANES] += np.float64(a[i]) * np.float64(a[i])
 
 
 @contracted

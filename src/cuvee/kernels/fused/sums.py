@@ -6,7 +6,7 @@ import numpy as np
 
 from cuvee.kernels.fused.numbers import compiled, contracted, infinite, magnitude, rounded, store
 from cuvee.kernels.fused.tiles import keep_of_tile, load_base, load_kept, load_model
-from cuvee.kernels.fused.vectors import add_products
+from cuvee.kernels.fused.vectors import add_lanes, add_products
 from cuvee.kernels.fused.words import TILE
 from cuvee.kernels.protocol import LANES
 
@@ -68,9 +68,9 @@ def squares(
             if rounds:
                 for i in range(last - first):
                     tile[i] = rounded(kind, tile[i] * tile[i])
-                _magnitudes(tile, last - first, lanes[model])
+                add_up(tile, last - first, lanes[model])
             else:
-                _products(tile, tile, last - first, lanes[model])
+                add_squares(tile, last - first, lanes[model])
     for model in range(models):
         sums[model] += _total(lanes[model])
 
@@ -87,10 +87,12 @@ def magnitude_sums(
         load_base(rows, first, last, subtracts, base)
         for model in range(models):
             load_model(rows, model, first, last, subtracts, base, kind, tile)
-            _magnitudes(tile, last - first, of_all[model])
+            for i in range(last - first):
+                tile[i] = abs(tile[i])
+            add_up(tile, last - first, of_all[model])
             if len(sums) > 1:
                 keep_of_tile(model, first, last, kind, kept, one, one, tile, rest)
-                _magnitudes(rest, last - first, of_kept[model])
+                add_up(rest, last - first, of_kept[model])
     for model in range(models):
         sums[0, model] += _total(of_all[model])
         if len(sums) > 1:
@@ -153,14 +155,21 @@ def _products(a: Any, b: Any, size: Any, lanes: Any) -> None:
 
 
 @compiled
-def _magnitudes(a: Any, size: Any, lanes: Any) -> None:
-    whole = size - size % LANES
-    for start in range(0, whole, LANES):
-        part = a[start : start + LANES]
-        for lane in range(LANES):
-            lanes[lane] += np.float64(abs(part[lane]))
-    for i in range(whole, size):
-        lanes[i - whole] += np.float64(abs(a[i]))
+def add_up(a: Any, size: Any, lanes: Any) -> None:
+    """Add the first numbers of a tile to lanes."""
+    rounds = size // LANES
+    add_lanes(a, a, 0, rounds, lanes)
+    for i in range(rounds * LANES, size):
+        lanes[i - rounds * LANES] += np.float64(a[i])
+
+
+@contracted
+def add_squares(a: Any, size: Any, lanes: Any) -> None:
+    """Add the squares of the first numbers of a tile to lanes."""
+    rounds = size // LANES
+    add_lanes(a, a, 1, rounds, lanes)
+    for i in range(rounds * LANES, size):
+        lanes[i - rounds * LANES] += np.float64(a[i]) * np.float64(a[i])
 
 
 @compiled

@@ -1,8 +1,8 @@
-"""Inner products of few models at once, as the processor does them best: each number is widened once, sums stay in
-registers.
+"""Loops that are written out for LLVM, where it does not find the best by itself: sums of products, and lists.
 
-As a loop over two models it takes twice as long: most of the time goes into making float64 of float32 numbers, and
-LLVM, which cannot know that arrays are different, keeps sums in memory.
+Inner products of few models: each number is widened once, sums stay in registers. As a loop over two models it takes
+twice as long: most of the time goes into making float64 of float32 numbers, and LLVM, which cannot know that arrays are
+different, keeps sums in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,9 +11,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 from numba.extending import intrinsic
 
-from cuvee.kernels.fused.words import TILE
+from cuvee.kernels.fused.words import LISTED, TILE
 from cuvee.kernels.protocol import LANES
 
 _WIDTH = 4
@@ -69,6 +70,67 @@ def add_lanes(
         return context.get_dummy_value()
 
     return types.void(first, second, factors, rounds, lanes), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]  # numba says no types
+def list_marked(context: Any, marks: Any, first: Any, rounds: Any, out: Any) -> tuple[Any, Callable[..., Any]]:
+    """List `first` + the places of the first `rounds` x LISTED `marks` (uint32) that are not zero; return how many.
+
+    `out` (int32) has room for LISTED places more than that. It takes no branch for a mark, which nobody could foresee.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        source, target = (context.make_array(signature.args[k])(context, builder, arguments[k]).data for k in (0, 3))
+        return _listed(builder, source, target, arguments[1], arguments[2])
+
+    return types.int64(marks, types.int32, types.int64, out), generate
+
+
+def _listed(builder: Any, marks: Any, out: Any, first: Any, rounds: Any) -> Any:
+    whole, words = ir.IntType(64), ir.VectorType(ir.IntType(32), LISTED)
+    compress = _named(builder, "llvm.experimental.vector.compress.v16i32", words, [words, _flags(), words])
+    count_bits = _named(builder, "llvm.ctpop.i16", ir.IntType(16), [ir.IntType(16)])
+    steps = ir.Constant(words, list(range(LISTED)))
+    start = builder.add(steps, _spread(builder, first, words))
+    before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+    builder.cbranch(builder.icmp_signed(">", rounds, whole(0)), loop, after)
+    builder.position_at_end(loop)
+    turn, count, places = builder.phi(whole), builder.phi(whole), builder.phi(words)
+    mark = builder.load(_at(builder, marks, builder.mul(turn, whole(LISTED)), words), align=4)
+    is_marked = builder.icmp_unsigned("!=", mark, ir.Constant(words, None))
+    listed = builder.call(compress, [places, is_marked, ir.Constant(words, ir.Undefined)])
+    builder.store(listed, _at(builder, out, count, words), align=4)
+    marked = builder.call(count_bits, [builder.bitcast(is_marked, ir.IntType(16))])
+    counted = builder.add(count, builder.zext(marked, whole))
+    following, further = builder.add(turn, whole(1)), builder.add(places, ir.Constant(words, [LISTED] * LISTED))
+    builder.cbranch(builder.icmp_signed("<", following, rounds), loop, after)
+    for value, begin, end in ((turn, whole(0), following), (count, whole(0), counted), (places, start, further)):
+        value.add_incoming(begin, before)
+        value.add_incoming(end, loop)
+    builder.position_at_end(after)
+    total = builder.phi(whole)
+    total.add_incoming(whole(0), before)
+    total.add_incoming(counted, loop)
+    return total
+
+
+def _flags() -> Any:
+    return ir.VectorType(ir.IntType(1), LISTED)
+
+
+def _named(builder: Any, name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    return get_or_insert_function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def _spread(builder: Any, number: Any, kind: Any) -> Any:
+    """Return a vector of a number in every place."""
+    nothing, place = ir.Constant(kind, ir.Undefined), ir.IntType(32)(0)
+    one = builder.insert_element(nothing, number, place)
+    return builder.shuffle_vector(one, nothing, ir.Constant(ir.VectorType(ir.IntType(32), kind.count), None))
+
+
+def _at(builder: Any, array: Any, place: Any, kind: Any) -> Any:
+    return builder.bitcast(builder.gep(array, [place]), kind.as_pointer())
 
 
 class _Loop:

@@ -12,8 +12,17 @@ import numpy as np
 TILE = 1024
 """Elements for which a kernel keeps intermediate numbers; they stay in the first-level cache."""
 
-BUCKETS = 2048
-"""Magnitudes of a row are put into these by their highest bits: 128 for each halving, down from the largest."""
+BUCKETS = 511
+"""Magnitudes of a row are put into these by their highest bits: 32 for each halving, down from the largest."""
+
+BUCKET_SHIFT = 18
+"""Bits of a magnitude that do not say its bucket."""
+
+STREAMS = 4
+"""Parts of a row that are counted in turn: where many magnitudes are equal, one counter would wait for itself."""
+
+LISTED = 16
+"""Marks that are listed at once."""
 
 _WORDS = {np.dtype(ml_dtypes.bfloat16): np.uint16, np.dtype(np.float16): np.int16, np.dtype(np.float32): np.float32}
 
