@@ -16,6 +16,9 @@ CountBytes = Callable[[int], None]
 _AHEAD = 1 << 24
 """Bytes of an input that are announced at once."""
 
+_LINE = 64
+"""Bytes of a line of the processor's cache: vectors that lie across two lines are slow."""
+
 
 class Scratch:
     """Memory for the rows of one thread's blocks, used again step after step: fresh memory is slow at first touch."""
@@ -33,10 +36,11 @@ class Scratch:
 
     def take(self, count: int, dtype: np.dtype) -> np.ndarray:
         """Return room for so many numbers, which the next call takes back."""
-        if self._bytes.size < count * dtype.itemsize:
+        if self._bytes.size < count * dtype.itemsize + _LINE:
             self._bytes = np.empty(0, np.uint8)  # give back what is too small before asking for more
-            self._bytes = np.empty(count * dtype.itemsize, np.uint8)
-        return self._bytes[: count * dtype.itemsize].view(dtype)
+            self._bytes = np.empty(count * dtype.itemsize + _LINE, np.uint8)
+        begin = -self._bytes.ctypes.data % _LINE
+        return self._bytes[begin : begin + count * dtype.itemsize].view(dtype)
 
 
 class Blocks:

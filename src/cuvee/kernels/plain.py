@@ -126,6 +126,10 @@ def _softmax(rows: np.ndarray) -> np.ndarray:
     return shares
 
 
+def take(block: Block, mask: np.ndarray, out: np.ndarray) -> None:
+    narrow(np.where(mask, block.stack[1], block.stack[0]), out)
+
+
 def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
     base, model = block.stack.astype(np.float64)
     out[:] = (np.abs(model - base).reshape(factors.size, -1) * factors[:, None]).reshape(-1)

@@ -40,7 +40,7 @@ class Above:
 class Kept:
     """Which entries of a block are kept: those of a mask [models, n], those above `outer` but not `inner`, or all.
 
-    An empty array stands for no mask or no threshold.
+    A mask [1, n] is that of all models. An empty array stands for no mask or no threshold.
     """
 
     mask: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.bool_))
@@ -137,6 +137,9 @@ class Kernels(Protocol):
 
         `factors` is [rows], `out` [n] float32, or float64 where that is computed in.
         """
+
+    def take(self, block: "Block", mask: np.ndarray, out: np.ndarray) -> None:
+        """Write the second model's number where the mask [n] holds, else the first's."""
 
     def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
         """Add each model's sum of magnitudes, in float64, to `sums` [1 or 2, models]: of all, then of kept entries."""

@@ -13,8 +13,9 @@ import numpy as np
 from cuvee.kernels import Block
 from cuvee.method import element_method
 from cuvee.ops.arrays import Array, array_namespace
-from cuvee.ops.order import order_statistics
+from cuvee.ops.order import count_highest, no_counts, order_statistics_of_counted
 from cuvee.ops.survey import Fold, Run, Situation, Survey, of_one_tensor, row_length
+from cuvee.ops.task_vectors import taken
 
 EPSILON = 1e-8
 QUARTILES = (0.25, 0.5, 0.75)
@@ -73,20 +74,25 @@ class _Important:
 
 
 def _divergences(s: Situation) -> Fold:
-    def add(state: np.ndarray, block: Block) -> np.ndarray:
+    """Return a fold into the divergences of all rows, and the counts of the importance of their entries."""
+
+    def add(state: tuple[np.ndarray, np.ndarray], block: Block) -> tuple[np.ndarray, np.ndarray]:
+        apart, counts = state
         first = block.start // s.row
-        block.kernels.divergences(block, EPSILON, state[first : first + block.size // s.row, 0])
+        block.kernels.divergences(block, EPSILON, apart[first : first + block.size // s.row, 0])
+        count_highest(s, _Important(0.0, apart, s.row).importance(block), block, counts)
         return state
 
-    return Fold(lambda: np.empty((s.elements // s.row, 1)), add, of_one_tensor)
+    return Fold(lambda: (np.empty((s.elements // s.row, 1)), no_counts(s)), add, of_one_tensor)
 
 
 def _run(s: Situation) -> Run:
-    apart = yield _divergences(s)
+    apart, counts = yield _divergences(s)
     if not s.elements:
         return _Important(0.0, apart, s.row)
     places = [s.elements - int(q * (s.elements - 1)) for q in QUARTILES]
-    found = yield from order_statistics(s, [(0, k) for k in places], _Important(0.0, apart, s.row).importance)
+    scores = _Important(0.0, apart, s.row).importance
+    found = yield from order_statistics_of_counted(s, places, counts, scores)
     return _Important(_threshold(found), apart, s.row)
 
 
@@ -101,7 +107,7 @@ def _whole(stack: Array, s: Situation) -> Array:
 important = Survey(
     run=_run,
     whole=_whole,
-    passes=lambda semantics, settings: 4,
+    passes=lambda semantics, settings: 2,
     unit=lambda shape, semantics, settings: row_length(shape),
     holds=lambda models, shape, semantics, settings: 8 * math.prod(shape) // row_length(shape),
 )
@@ -115,10 +121,11 @@ important = Survey(
     base="endpoint",
     models=(2, 2),
     reproducible="tolerance",
+    staged=True,
 )
 def arcee_fusion(stack: Array, *, keep: Annotated[Array, important]) -> Array:
     """Take the second model's entry where it is much more important than most, and the base model's elsewhere.
 
     An entry is important that changed, in a row (along the last axis) whose softmax changed.
     """
-    return array_namespace(stack).where(keep, stack[1, ...], stack[0, ...])
+    return taken(stack, keep)

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from cuvee.kernels import Block, Kept
+from cuvee.kernels import BLOCK, Block, Kept
 from cuvee.method import UNIT, element_method
 from cuvee.ops.arrays import Array, array_namespace, sum_models, wide
 from cuvee.ops.order import kept_by, largest_of_nonzero, ranks
+from cuvee.ops.sparsify import Masks
 from cuvee.ops.survey import Argument, Constant, Fold, Run, Situation, Supplied, Survey, of_one_tensor
 from cuvee.ops.task_vectors import elected_sum, sparse
 
@@ -32,20 +33,22 @@ def selected_count(varying: int, share: float) -> int:
 
 @dataclass(frozen=True)
 class _Selected:
-    """Holds of entries whose variance is above a threshold, for each of the models."""
+    """Holds of entries whose variance is above a threshold, for all models. What one pass found is kept for the next."""
 
     above: Supplied
+    masks: Masks
 
     def begin(self) -> "_SelectedInOrder":
-        return _SelectedInOrder(self.above.begin())
+        return _SelectedInOrder(self.above.begin(), self.masks)
 
 
 @dataclass(frozen=True)
 class _SelectedInOrder:
     above: Argument
+    masks: Masks
 
     def at(self, block: Block) -> Array:
-        return np.repeat(self.above.at(block), block.models, axis=0)
+        return self.masks.get(block, lambda: self.above.at(block))
 
 
 def variance_of(block: Block) -> np.ndarray:
@@ -62,7 +65,9 @@ def _select(s: Situation) -> Run:
     def count_of(varying: int) -> int:
         return selected_count(varying, s.settings["select_topk"])
 
-    return _Selected((yield from largest_of_nonzero(s, count_of, variance_of)))
+    found = yield from largest_of_nonzero(s, count_of, variance_of)
+    # a choice in order sees every block of a pass: all masks are kept, or none
+    return _Selected(found, Masks(s.room if s.elements // 4 + BLOCK < s.room else 0))
 
 
 def _select_whole(stack: Array, s: Situation) -> Array:

@@ -122,6 +122,33 @@ def largest_of_nonzero(s: Situation, count_of: Callable[[int], int], scores: Sco
     return Threshold(selection.magnitudes(s.dtype), np.array(selection.remaining), scores)
 
 
+def no_counts(s: Situation) -> np.ndarray:
+    """Return the counts of the highest digits of no scores yet, for `count_highest` and `order_statistics_of_counted`.
+
+    So a pass that makes the scores counts them, too.
+    """
+    _, width = DIGITS[_itemsize(s.dtype)][0]
+    return np.zeros((1, (2 << width) + ZEROS), _counter(s))
+
+
+def count_highest(s: Situation, scores: np.ndarray, block: Block, counts: np.ndarray) -> None:
+    """Count the scores [1, n] of a block."""
+    shift, width = DIGITS[_itemsize(s.dtype)][0]
+    row = np.zeros(1, np.int64)
+    block.kernels.digit_counts(block_of(scores, block.start, block.kernels), row, row, shift, width, counts)
+
+
+def order_statistics_of_counted(
+    s: Situation, places: Sequence[int], counts: np.ndarray, scores: Scores
+) -> Generator[Fold, Any, np.ndarray]:
+    """Find the k-th largest score for each k, of scores whose highest digits are counted."""
+    (shift, _), *others = DIGITS[_itemsize(s.dtype)]
+    selection = _Selection(list(places))
+    selection.narrow_down(list(range(len(places))), counts, [0] * len(places), shift)
+    yield from _narrow_down(s, selection, [(0, place) for place in places], scores, others)
+    return selection.magnitudes(s.dtype)
+
+
 def order_statistics(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None = None
 ) -> Generator[Fold, Any, np.ndarray]:
@@ -299,10 +326,13 @@ def _guess(row: np.ndarray, share: float, values: np.ndarray) -> bool:
     return bool(high - low > _REPEATED * ordered.size)
 
 
-def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None, shift: int, width: int) -> Fold:
+def _counter(s: Situation) -> Any:
     # 32 bits hold the count of any tensor that is not absurdly large, and take half the cache
-    kind = np.uint32 if s.elements < 1 << 32 else np.int64
+    return np.uint32 if s.elements < 1 << 32 else np.int64
 
+
+def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None, shift: int, width: int) -> Fold:
+    kind = _counter(s)
     models, prefixes = (np.array(column) for column in zip(*rows, strict=True))
 
     def add(state: np.ndarray, block: Block) -> np.ndarray:

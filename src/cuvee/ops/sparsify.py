@@ -18,18 +18,19 @@ class Masks:
 
     def __init__(self, room: int) -> None:
         self._room = room
-        self._bits: dict[int, np.ndarray] = {}
+        self._bits: dict[int, tuple[int, np.ndarray]] = {}
 
     def get(self, block: Block, draw: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the mask [models, n] of a block: the remembered mask, or else a new draw."""
-        count = block.models * block.size
+        """Return the mask [.., n] of a block: the remembered mask, or else a new draw."""
         if block.start in self._bits:
-            mask = np.unpackbits(self._bits[block.start], count=count)
-            return mask.view(np.bool_).reshape(block.models, -1)
+            rows, bits = self._bits[block.start]
+            mask = np.unpackbits(bits, count=rows * block.size)
+            return mask.view(np.bool_).reshape(rows, -1)
         mask = draw()
-        if count // 8 < self._room:
-            self._bits[block.start] = np.packbits(mask.reshape(-1))
-            self._room -= self._bits[block.start].nbytes
+        if mask.size // 8 < self._room:
+            bits = np.packbits(mask.reshape(-1))
+            self._bits[block.start] = len(mask), bits
+            self._room -= bits.nbytes
         return mask
 
 

@@ -59,6 +59,18 @@ class ElectedSum:
 
 
 @dataclass(frozen=True)
+class Taken:
+    """The result of `taken` for a block."""
+
+    block: Block
+    mask: np.ndarray
+
+    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
+        """Write it; there is no base to add."""
+        self.block.kernels.take(self.block, self.mask, out)
+
+
+@dataclass(frozen=True)
 class Weights:
     """Coefficients that are plain weights; with `normalize` divided by their sum, unless that is about zero.
 
@@ -87,6 +99,13 @@ def sparse(deltas: Any, keep: Array, scale: Array) -> Any:
     by_entry = len(scale.shape) > 1
     factor = xp.astype(xp.asarray(scale), deltas.dtype) if by_entry else along_models(scale, deltas)
     return xp.where(keep, deltas * factor, xp.zeros_like(deltas))
+
+
+def taken(stack: Any, mask: Array) -> Any:
+    """Take the second model's entry where the mask holds, the first's elsewhere."""
+    if isinstance(stack, TaskVectors):
+        return Taken(stack.block, np.ascontiguousarray(mask))
+    return array_namespace(stack).where(mask, stack[1, ...], stack[0, ...])
 
 
 def active(deltas: Array, epsilon: float) -> Array:

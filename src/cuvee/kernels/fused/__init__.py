@@ -20,7 +20,7 @@ from cuvee.kernels.fused.words import BUCKETS, LISTED, STREAMS, TILE, known, wor
 from cuvee.kernels.program import Place, Program
 from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 
-_SINGLE = np.dtype(np.float32)
+_SINGLE, _DOUBLE, _WORD = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint32)
 _LINE = 64
 """Bytes of a line of the processor's cache."""
 _SCOPES = {"tensor": 0, "row": 1, "column": 2}
@@ -28,15 +28,21 @@ _Raw = tuple[np.ndarray, int, bool, Any]
 
 
 def _room(rows: int) -> np.ndarray:
-    return np.empty((rows, TILE), np.float32)
+    return _on_lines((rows, TILE), _SINGLE)
 
 
 def _lanes(*shape: int) -> np.ndarray:
-    """Return zeroed lanes that begin a line of the processor's cache: vectors that lie across two lines are slow."""
-    count = math.prod(shape) * LANES
-    raw = np.zeros(count + _LINE // 8)
-    begin = -raw.ctypes.data % _LINE // 8
-    return raw[begin : begin + count].reshape(*shape, LANES)
+    lanes = _on_lines((*shape, LANES), _DOUBLE)
+    lanes[:] = 0
+    return lanes
+
+
+def _on_lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Return room that begins a line of the processor's cache: vectors that lie across two lines are slow."""
+    nbytes = math.prod(shape) * dtype.itemsize
+    raw = np.empty(nbytes + _LINE, np.uint8)
+    begin = -raw.ctypes.data % _LINE
+    return raw[begin : begin + nbytes].view(dtype).reshape(shape)
 
 
 def _served(block: Block, *others: np.ndarray) -> bool:
@@ -145,7 +151,7 @@ def keep(block: Block, above: Above, out: np.ndarray) -> None:
 
 
 def keep_at_random(keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
-    call("choose.keep_at_random", keys.astype(np.uint32), density.astype(np.float32), start, out, np.empty(TILE, np.float32))
+    call("choose.keep_at_random", keys.astype(np.uint32), density.astype(np.float32), start, out, _room(1)[0])
 
 
 def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
@@ -154,8 +160,8 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
     length = chance.shape[1]
     call(
         "choose.keep_by_rank", *_raw(block), chance, keys.astype(np.uint32), block.start, out,
-        np.empty((3, length), np.float32), np.empty((2, length), np.uint32), np.empty((4, length + LISTED), np.uint32),
-        np.empty((STREAMS + 2, BUCKETS + 1), np.uint32), np.empty(BUCKETS + 1, np.float32), np.empty(256, np.int64),
+        _on_lines((3, length), _SINGLE), _on_lines((2, length), _WORD), _on_lines((4, length + LISTED), _WORD),
+        _on_lines((STREAMS + 2, BUCKETS + 1), _WORD), _on_lines((BUCKETS + 1,), _SINGLE), np.empty(256, np.int64),
     )  # fmt: skip
 
 
@@ -168,14 +174,20 @@ def variances(block: Block, out: np.ndarray) -> None:
 def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
     if not _served(block):
         return plain.divergences(block, epsilon, out)
-    room = np.empty((3, block.size // max(out.size, 1)))
-    call("softmax.divergences", words(block.rows), epsilon, out, room, np.empty(16))
+    room = _on_lines((3, block.size // max(out.size, 1)), _DOUBLE)
+    call("softmax.divergences", words(block.rows), epsilon, out, room, _on_lines((16,), _DOUBLE))
 
 
 def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
     if not _served(block, out):
         return plain.scaled_distances(block, factors, out)
     call("softmax.scaled_distances", words(block.rows), factors, out)
+
+
+def take(block: Block, mask: np.ndarray, out: np.ndarray) -> None:
+    if not _served(block, out):
+        return plain.take(block, mask, out)
+    call("merge.take", words(block.rows), mask, words(out))
 
 
 def magnitude_sums(block: Block, kept: Kept, total: np.ndarray) -> None:
@@ -222,12 +234,13 @@ def digit_counts(
         return plain.digit_counts(block, models, prefixes, shift, width, counts)
     rows, _, subtracts, kind = _raw(block)
     if shift + width == 31:
-        places = np.empty(TILE, np.uint32)
+        places = _on_lines((TILE,), _WORD)
         call("choose.leading_digits", rows, models, subtracts, kind, np.uint32(shift), counts, _room(2), places)
     else:
         bits = np.uint32(shift), np.uint32(width)
         above = prefixes.astype(np.uint32)
-        call("choose.further_digits", rows, models, subtracts, kind, above, *bits, counts, _room(2))
+        marks, places = _on_lines((TILE,), _WORD), _on_lines((TILE + LISTED,), _WORD)
+        call("choose.further_digits", rows, models, subtracts, kind, above, *bits, counts, _room(2), marks, places)
 
 
 def cast_loss(values: np.ndarray, base: np.ndarray, cast: np.ndarray, loss: np.ndarray) -> None:

@@ -36,8 +36,10 @@ def leading_digits(
 
 @compiled
 def further_digits(
-    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any, room: Any
-) -> None:
+    rows: Any, models: Any, subtracts: Any, kind: Any, prefixes: Any, shift: Any, width: Any, counts: Any, room: Any,
+    marks: Any, places: Any,
+) -> None:  # fmt: skip
+    """`marks` is [TILE], `places` [TILE + LISTED], both uint32."""
     n, others = rows.shape[1], np.uint32((counts.shape[1] - ZEROS) // 2)
     tile, base = room[0], room[1]
     low = np.uint32(np.uint32(np.uint32(1) << shift) - np.uint32(1))
@@ -46,13 +48,16 @@ def further_digits(
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
         for which in range(models.size):
-            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            if which == 0 or models[which] != models[which - 1]:
+                load_model(rows, models[which], first, last, subtracts, base, kind, tile)
             count, prefix = counts[which], prefixes[which]
             for i in range(last - first):
                 magnitude = np.uint32(bits(tile[i]) & MAGNITUDE)
-                if np.uint32(magnitude >> above) == prefix:
-                    digit = np.uint32(np.uint32(magnitude >> shift) & digits)
-                    count[digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)] += 1
+                marks[i] = np.uint32(np.uint32(magnitude >> above) == prefix)
+            for j in range(_list(marks[: last - first], 0, places)):
+                magnitude = np.uint32(bits(tile[places[j]]) & MAGNITUDE)
+                digit = np.uint32(np.uint32(magnitude >> shift) & digits)
+                count[digit if np.uint32(magnitude & low) == np.uint32(0) else np.uint32(digit + others)] += 1
 
 
 @compiled
@@ -63,7 +68,8 @@ def count_near(rows: Any, models: Any, subtracts: Any, kind: Any, values: Any, c
         last = min(n, first + TILE)
         load_base(rows, first, last, subtracts, base)
         for which in range(models.size):
-            load_model(rows, models[which], first, last, subtracts, base, kind, tile)
+            if which == 0 or models[which] != models[which - 1]:
+                load_model(rows, models[which], first, last, subtracts, base, kind, tile)
             for j in range(values.shape[1]):
                 value = values[which, j]
                 above = equal = np.uint32(0)
@@ -178,9 +184,7 @@ def _compare(words: Any, draws: Any, likely: Any, keep: Any) -> None:
 
 
 @compiled
-def _keep_by_bucket(
-    words: Any, draws: Any, likely: Any, lists: Any, counts: Any, least: Any, keep: Any
-) -> Any:
+def _keep_by_bucket(words: Any, draws: Any, likely: Any, lists: Any, counts: Any, least: Any, keep: Any) -> Any:
     """Decide what can be known from the counts of buckets; list the entries in doubt in `lists[0]`, return how many.
 
     In a bucket of equal magnitudes the rank follows from the turn of the entry. In others only its bounds are known.

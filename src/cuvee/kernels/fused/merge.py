@@ -106,6 +106,14 @@ def elected_sum(
 
 
 @compiled
+def take(rows: Any, mask: Any, out: Any) -> None:
+    first, second = rows[0], rows[1]
+    for i in range(mask.size):
+        number, other = load(first[i]), load(second[i])
+        out[i] = store(out[0], other if mask[i] else number)
+
+
+@compiled
 def finish(total: Any, base: Any, scale: Any, add: Any, kind: Any, out: Any, loss: Any) -> None:
     into = out[0]
     if not add:

@@ -46,7 +46,7 @@ def keep_of_tile(
     masks, (least, accept, seen), (most, accept_inner, seen_inner) = kept
     tile, zero = delta[: last - first], np.float32(0)
     if masks.size:
-        mask = masks[model, first:last]
+        mask = masks[model if masks.shape[0] > 1 else 0, first:last]
         for i in range(mask.size):
             out[i] = tile[i] if mask[i] else zero
     else:
