@@ -33,7 +33,10 @@ def selected_count(varying: int, share: float) -> int:
 
 @dataclass(frozen=True)
 class _Selected:
-    """Holds of entries whose variance is above a threshold, for all models. What one pass found is kept for the next."""
+    """Holds of entries whose variance is above a threshold, for all models.
+
+    What one pass finds is kept for the next.
+    """
 
     above: Supplied
     masks: Masks

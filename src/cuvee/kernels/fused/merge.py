@@ -82,11 +82,14 @@ def elected_sum(
                 by = weight[model]
                 for i in range(size):
                     term[i] = rounded(kind, term[i] * by)
+        if models == 3:
+            _elect_three(terms, weight, kind, normalize, when_even, sign[:size], total)
+            finish(total, base, scale, add, kind, out[first:last], loss)
+            continue
         for i in range(size):
             vote = rounded(kind, sign[i])
             total[i] = vote - vote  # zero, or not a number where a vote is none
-            not_positive = -one if vote < zero else when_even
-            sign[i] = one if vote > zero else not_positive
+            sign[i] = _elected(vote, when_even)
             divisor[i] = zero
         for model in range(models):
             term, share = terms[model], abs(weight[model])
@@ -103,6 +106,29 @@ def elected_sum(
         for i in range(size):
             total[i] *= sign[i]
         finish(total, base, scale, add, kind, out[first:last], loss)
+
+
+@compiled
+def _elected(vote: Any, when_even: Any) -> Any:
+    not_positive = np.float32(-1) if vote < np.float32(0) else when_even
+    return np.float32(1) if vote > np.float32(0) else not_positive
+
+
+@compiled
+def _elect_three(terms: Any, weight: Any, kind: Any, normalize: Any, when_even: Any, sign: Any, total: Any) -> None:
+    """Do what `elected_sum` does after the vote, of three models: numbers stay in registers from step to step."""
+    a, b, c, zero, one = terms[0], terms[1], terms[2], np.float32(0), np.float32(1)
+    share_a, share_b, share_c = abs(weight[0]), abs(weight[1]), abs(weight[2])
+    for i in range(sign.size):
+        vote = rounded(kind, sign[i])
+        elected = _elected(vote, when_even)
+        first, second, third = a[i] * elected, b[i] * elected, c[i] * elected
+        agreeing = vote - vote + (first if first > zero else zero)
+        agreeing = agreeing + (second if second > zero else zero) + (third if third > zero else zero)
+        shares = (share_a if first > zero else zero) + (share_b if second > zero else zero)
+        shares = shares + (share_c if third > zero else zero)
+        by = rounded(kind, shares) if normalize and shares != zero else one
+        total[i] = rounded(kind, agreeing) / by * elected
 
 
 @compiled

@@ -34,8 +34,22 @@ def load_kept(
     weight: Any, delta: Any, out: Any,
 ) -> None:  # fmt: skip
     """Load weight x factor x a model's task vector, zero where it is not kept. `delta` [tile] is room."""
-    load_model(rows, model, first, last, subtracts, base, kind, delta)
-    keep_of_tile(model, first, last, kind, kept, factor, weight, delta, out)
+    masks, (least, _, _), _ = kept
+    if least.size:
+        load_model(rows, model, first, last, subtracts, base, kind, delta)
+        keep_of_tile(model, first, last, kind, kept, factor, weight, delta, out)
+        return
+    row, zero = rows[model, first:last], np.float32(0)
+    if masks.size:
+        mask = masks[model if masks.shape[0] > 1 else 0, first:last]
+        for i in range(row.size):
+            number = rounded(kind, load(row[i]) - base[i]) if subtracts else load(row[i])
+            kept_number = number if mask[i] else zero
+            out[i] = rounded(kind, rounded(kind, kept_number * factor) * weight)
+    else:
+        for i in range(row.size):
+            number = rounded(kind, load(row[i]) - base[i]) if subtracts else load(row[i])
+            out[i] = rounded(kind, rounded(kind, number * factor) * weight)
 
 
 @compiled
