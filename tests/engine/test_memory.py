@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.kernels import BLOCK
 from cuvee.testing import write_model
 
 SHAPE = (7000, 4000)
@@ -44,3 +45,12 @@ def test_a_tensor_larger_than_the_budget_is_merged_within_it(
     cuvee.merge(recipe, tmp_path / "warm", memory_bytes=BUDGET, threads=threads)  # compiles what is not compiled yet
     figures = cuvee.merge(recipe, tmp_path / "out", memory_bytes=BUDGET, threads=threads).figures
     assert figures.peak_memory_bytes < BUDGET
+
+
+def test_choices_kept_between_passes_give_the_bytes_of_choices_made_again(large: Path, tmp_path: Path) -> None:
+    models = f"models: [{{model: {large}/a}}, {{model: {large}/b}}]\n"
+    text = f"merge_method: sce\nbase_model: {large}/base\n{models}parameters: {{select_topk: 0.1}}\n"
+    recipe = cuvee.recipe_from_text(text)
+    with_room = cuvee.merge(recipe, tmp_path / "room", threads=1)
+    without = cuvee.merge(recipe, tmp_path / "chunks", threads=1, chunk=BLOCK)
+    assert with_room.digest == without.digest

@@ -115,6 +115,42 @@ def test_choices_by_rank_are_the_same(block: Block, length: int, seed: int) -> N
     the_same(wide, run)
 
 
+@pytest.mark.parametrize("step", [0.0, 1e-4, 1.0], ids=["equal", "nearly equal", "far apart"])
+def test_choices_by_rank_are_the_same_in_long_rows(step: float) -> None:
+    length = 3003
+    magnitudes = 1000 + step * np.random.default_rng(0).permutation(2 * length).astype(np.float32)
+    block = Block(magnitudes[None], 2**32 - length, SINGLE, False, fused)
+    chance = np.linspace(0.9, 0.1, length, dtype=np.float32)[None]
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        keep = np.zeros((1, block.size), np.bool_)
+        kernels.keep_by_rank(block, chance, np.array([[3, 4]]), keep)
+        return [keep]
+
+    keep = the_same(block, run)[0].reshape(2, length)
+    places = np.argsort(np.argsort(-magnitudes.reshape(2, length), axis=1, kind="stable"), axis=1)
+    assert keep[places < length // 4].mean() == pytest.approx(0.8, abs=0.04)
+    assert keep[places >= length - length // 4].mean() == pytest.approx(0.2, abs=0.04)
+
+
+@given(blocks(), st.booleans())
+def test_one_mask_stands_for_all_models(block: Block, elects: bool) -> None:
+    mask = np.arange(block.size)[None] % 3 > 0
+    weight = np.full(block.models, 0.7)
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        outs = [np.zeros(block.size, block.rows.dtype) for _ in range(2)]
+        for out, kept in zip(outs, (mask, np.repeat(mask, block.models, axis=0)), strict=True):
+            if elects:
+                kernels.elected_sum(block, Kept(kept), weight, weight, True, True, 1.0, 1.0, False, out, np.zeros(2))
+            else:
+                kernels.weighted_sum(block, Kept(kept), weight, weight, 1.0, 1.0, False, out, np.zeros(2))
+        return outs
+
+    one, each = the_same(block, run)
+    np.testing.assert_array_equal(one, each)
+
+
 @given(blocks(), st.booleans())
 def test_sums_are_the_same_and_right(block: Block, masked: bool) -> None:
     mask = np.arange(block.models * block.size).reshape(block.models, -1) % 3 > 0
@@ -204,6 +240,19 @@ def test_distances_of_rows_are_the_same(block: Block, rows: int) -> None:
     for kernels, apart in zip((fused, plain), found, strict=True):
         kernels.divergences(by(kernels, pair), 1e-8, apart)
     np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-15)
+
+
+@given(blocks())
+def test_entries_are_taken_from_either_model_bit_for_bit(block: Block) -> None:
+    pair = Block(np.ascontiguousarray(block.rows[:2]), 0, block.dtype, False, fused)
+    mask = np.arange(block.size) % 3 > 0
+
+    def run(kernels: Kernels, block: Block) -> list[np.ndarray]:
+        out = np.empty(block.size, block.rows.dtype)
+        kernels.take(block, mask, out)
+        return [out]
+
+    np.testing.assert_array_equal(the_same(pair, run)[0], np.where(mask, pair.rows[1], pair.rows[0]))
 
 
 @given(blocks())

@@ -7,6 +7,7 @@ neither can be written. Only who compiles imports numba.
 """
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -23,26 +24,41 @@ from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
 _SINGLE, _DOUBLE, _WORD = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint32)
 _LINE = 64
 """Bytes of a line of the processor's cache."""
+_KEPT_ROOM = 1 << 16
+"""Bytes of room up to which a thread keeps it for the next call."""
+
+_own = threading.local()
 _SCOPES = {"tensor": 0, "row": 1, "column": 2}
 _Raw = tuple[np.ndarray, int, bool, Any]
 
 
 def _room(rows: int) -> np.ndarray:
-    return _on_lines((rows, TILE), _SINGLE)
+    return _on_lines((rows, TILE), _SINGLE, "room")
 
 
 def _lanes(*shape: int) -> np.ndarray:
-    lanes = _on_lines((*shape, LANES), _DOUBLE)
+    lanes = _on_lines((*shape, LANES), _DOUBLE, "lanes")
     lanes[:] = 0
     return lanes
 
 
-def _on_lines(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Return room that begins a line of the processor's cache: vectors that lie across two lines are slow."""
+def _on_lines(shape: tuple[int, ...], dtype: np.dtype, use: str = "") -> np.ndarray:
+    """Return room that begins a line of the processor's cache: vectors that lie across two lines are slow.
+
+    It is the thread's own, and the next call for the same use takes it back.
+    """
+    rooms: dict[Any, np.ndarray] = _own.__dict__.setdefault("rooms", {})
+    key = use, shape, dtype
+    room = rooms.get(key)
+    if room is not None:
+        return room
     nbytes = math.prod(shape) * dtype.itemsize
     raw = np.empty(nbytes + _LINE, np.uint8)
     begin = -raw.ctypes.data % _LINE
-    return raw[begin : begin + nbytes].view(dtype).reshape(shape)
+    room = raw[begin : begin + nbytes].view(dtype).reshape(shape)
+    if nbytes <= _KEPT_ROOM:
+        rooms[key] = room
+    return room
 
 
 def _served(block: Block, *others: np.ndarray) -> bool:
@@ -160,8 +176,9 @@ def keep_by_rank(block: Block, chance: np.ndarray, keys: np.ndarray, out: np.nda
     length = chance.shape[1]
     call(
         "choose.keep_by_rank", *_raw(block), chance, keys.astype(np.uint32), block.start, out,
-        _on_lines((3, length), _SINGLE), _on_lines((2, length), _WORD), _on_lines((4, length + LISTED), _WORD),
-        _on_lines((STREAMS + 2, BUCKETS + 1), _WORD), _on_lines((BUCKETS + 1,), _SINGLE), np.empty(256, np.int64),
+        _on_lines((3, length), _SINGLE), _on_lines((2, length), _WORD, "words"),
+        _on_lines((4, length + LISTED), _WORD, "lists"), _on_lines((STREAMS + 2, BUCKETS + 1), _WORD, "counts"),
+        _on_lines((BUCKETS + 1,), _SINGLE, "least"), np.empty(256, np.int64),
     )  # fmt: skip
 
 
@@ -174,8 +191,8 @@ def variances(block: Block, out: np.ndarray) -> None:
 def divergences(block: Block, epsilon: float, out: np.ndarray) -> None:
     if not _served(block):
         return plain.divergences(block, epsilon, out)
-    room = _on_lines((3, block.size // max(out.size, 1)), _DOUBLE)
-    call("softmax.divergences", words(block.rows), epsilon, out, room, _on_lines((16,), _DOUBLE))
+    room = _on_lines((3, block.size // max(out.size, 1)), _DOUBLE, "rows")
+    call("softmax.divergences", words(block.rows), epsilon, out, room, _on_lines((16,), _DOUBLE, "lanes"))
 
 
 def scaled_distances(block: Block, factors: np.ndarray, out: np.ndarray) -> None:
@@ -239,7 +256,7 @@ def digit_counts(
     else:
         bits = np.uint32(shift), np.uint32(width)
         above = prefixes.astype(np.uint32)
-        marks, places = _on_lines((TILE,), _WORD), _on_lines((TILE + LISTED,), _WORD)
+        marks, places = _on_lines((TILE,), _WORD, "marks"), _on_lines((TILE + LISTED,), _WORD, "places")
         call("choose.further_digits", rows, models, subtracts, kind, above, *bits, counts, _room(2), marks, places)
 
 
