@@ -68,18 +68,12 @@ def elected_sum(
         load_base(rows, first, last, subtracts, base)
         sign[:] = 0
         for model in range(models):
-            term = terms[model]
-            if weights_vote:
-                load_kept(
-                    rows, model, first, last, subtracts, base, kind, kept, factor[model], weight[model], delta, term
-                )
-                for i in range(size):
-                    sign[i] += term[i]
-            else:
-                load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], one, delta, term)
-                for i in range(size):
-                    sign[i] += term[i]
-                by = weight[model]
+            term, by = terms[model], weight[model]
+            votes = by if weights_vote else one
+            load_kept(rows, model, first, last, subtracts, base, kind, kept, factor[model], votes, delta, term)
+            for i in range(size):
+                sign[i] += term[i]
+            if not weights_vote:
                 for i in range(size):
                     term[i] = rounded(kind, term[i] * by)
         if models == 3:

@@ -76,7 +76,7 @@ def add_lanes(
 def list_marked(context: Any, marks: Any, first: Any, rounds: Any, out: Any) -> tuple[Any, Callable[..., Any]]:
     """List `first` + the places of the first `rounds` x LISTED `marks` (uint32) that are not zero; return how many.
 
-    `out` (int32) has room for LISTED places more than that. It takes no branch for a mark, which nobody could foresee.
+    `out` (uint32) has room for LISTED places more than that. It takes no branch for a mark, which nobody could foresee.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
