@@ -8,6 +8,7 @@ import pytest
 
 import cuvee
 from adapters.made import PREFIX, write_adapter, write_tensors
+from cuvee.adapters import open_adapter
 from cuvee.errors import CheckpointError
 from cuvee.testing import TINY_LLAMA, llama_shapes, random_weights, write_model
 
@@ -87,3 +88,22 @@ def test_an_embedding_that_neither_side_reads_is_refused(family: str, ties: bool
     write_tensors(tmp_path / "a", factors, config)
     with pytest.raises(CheckpointError, match="past PEFT's wrapper"):
         cuvee.apply_adapter(tmp_path / "base", tmp_path / "a", tmp_path / "out")
+
+
+def test_patterns_at_odds_are_told(tmp_path: Path) -> None:
+    """PEFT sorts them when it saves: the first in the file need not be the first of the training."""
+    patterns = {".*q_proj": 3, "q_proj": 20}
+    found = warnings_of(tmp_path, dict.fromkeys(SHAPES, 4), alpha_pattern=patterns)
+    assert "several patterns of alpha_pattern match" in found
+
+
+def test_patterns_that_agree_are_not_told(tmp_path: Path) -> None:
+    patterns = {".*q_proj": 20, "q_proj": 20, "v_proj": 3}
+    assert "alpha_pattern" not in warnings_of(tmp_path, dict.fromkeys(SHAPES, 4), alpha_pattern=patterns)
+
+
+def test_of_several_adapters_one_must_be_named(tmp_path: Path) -> None:
+    write_adapter(tmp_path / "bank" / "second", dict.fromkeys(SHAPES, 4), seed=1, shape=SHAPES, alpha=8)
+    with pytest.raises(CheckpointError) as raised:
+        open_adapter(tmp_path / "bank")
+    assert raised.value.hint == "name one of the adapters in it: second"

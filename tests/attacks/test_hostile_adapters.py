@@ -240,6 +240,7 @@ FILES: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
     "a bias that is switched off": ({A: (4, 8), B: (8, 4), f"{PREFIX}q_proj.lora_B.bias": (8,)}, "lora_bias is false"),
     "convolutions one after the other": ({A: (4, 8, 3, 3), B: (8, 4, 3, 3)}, "neither of a matrix nor of a conv"),
     "factors of many axes": ({A: (4, 8, 1, 1, 1, 1), B: (8, 4, 1, 1, 1, 1)}, "neither of a matrix nor of a conv"),
+    "names of a diffusion model": ({"lora_te_text_model_q_proj.lora_down.weight": (4, 8)}, "named as kohya's scripts"),
     "factors without axes": ({A: (), B: (8, 4)}, "neither of a matrix nor of a conv"),
 }  # fmt: skip
 

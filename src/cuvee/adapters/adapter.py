@@ -56,6 +56,11 @@ _NAMED = re.compile(
 OF_ADAPTER = re.compile(r"\.(lora_[a-zA-Z_]+|trainable_tokens_delta|modules_to_save)(\.|$)")
 """Within the names of what LoRA adds to a model, and of what it puts in the place of a module."""
 
+_OF_KOHYA = re.compile(
+    r"^lora_(unet|te\d?|transformer)_.+\.(lora_(down|up)\.weight|alpha|dora_scale|hada_w\w+|lokr_w\w+)$"
+)
+"""Names of diffusion models' adapters: of modules, with underscores for dots."""
+
 _SAVED = re.compile(r"^(?P<module>.+)\.modules_to_save\.(?P<parameter>[^.]+)$")
 _ORIGINAL = re.compile(r"^(?P<module>.+)\.original_module\.(?P<parameter>[^.]+)$")
 _FROZEN = re.compile(r"\.(token_adapter\.)?base_layer\.")
@@ -235,11 +240,17 @@ def open_adapter(folder: Path, name: str | None = None) -> Adapter:
     if not folder.is_dir():
         raise CheckpointError("expected the folder of an adapter", where=name)
     if not (folder / CONFIG).is_file():
-        raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=name)
+        raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=name, hint=_inner(folder))
     if is_of_mlx([file.name for file in folder.iterdir()]):
         stored = open_checkpoint(folder / MLX_WEIGHTS)
         return Adapter(name, mlx_config(folder / CONFIG), MlxAdapter(stored, name, PREFIX), folder)
     return Adapter(name, read_config(folder / CONFIG), _open_weights(folder), folder)
+
+
+def _inner(folder: Path) -> str | None:
+    """Say which adapters are in a folder that is none itself, as PEFT saves several of one model."""
+    names = sorted(inner.parent.name for inner in folder.glob(f"*/{CONFIG}"))
+    return f"name one of the adapters in it: {', '.join(names[:MOST_SHOWN])}" if names else None
 
 
 def is_of_mlx(files: Collection[str]) -> bool:
@@ -277,6 +288,13 @@ class _Names:
         if len(self.adapter_names) > 1:
             shown = ", ".join(sorted(self.adapter_names))
             self.note(f"holds several adapters ({shown})", "save one of them with PEFT's save_pretrained")
+            return
+        foreign = next((stored for stored in source.tensors if _OF_KOHYA.match(stored)), None)
+        if foreign is not None:
+            message = (
+                f"'{foreign}' is named as kohya's scripts do, with underscores that do not tell which module it is of"
+            )
+            self.note(message, "convert it to PEFT's names where it was trained")
             return
         for stored in source.tensors:
             self.sort(stored)

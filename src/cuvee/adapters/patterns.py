@@ -28,8 +28,18 @@ class Patterns(Generic[T]):
 
     def value(self, module: str, default: T) -> T:
         """Return a module's value."""
-        starts = frozenset({0} | {i + 1 for i, letter in enumerate(module) if letter == "."})
+        starts = _starts(module)
         return next((value for ends, value in self.entries if len(module) in ends(module, starts)), default)
+
+    def are_at_odds(self, module: str) -> bool:
+        """Say whether several patterns match a module, with different values: then their order counts."""
+        starts = _starts(module)
+        return len({value for ends, value in self.entries if len(module) in ends(module, starts)}) > 1
+
+
+def _starts(module: str) -> frozenset[int]:
+    """Return where in a module's name a pattern may begin."""
+    return frozenset({0} | {i + 1 for i, letter in enumerate(module) if letter == "."})
 
 
 def names_one_of(module: str, names: Iterable[str]) -> bool:

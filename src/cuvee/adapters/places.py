@@ -489,6 +489,12 @@ class _Placer:
         if lacking and self.edits:
             count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
             yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
+        odd = [module for module in self.adapter.factors if self.adapter.config.alpha_pattern.are_at_odds(module)]
+        if odd:
+            yield (
+                f"several patterns of alpha_pattern match '{odd[0]}', with different numbers: the first in "
+                "adapter_config.json counts, and PEFT sorts them when it saves, so that training may have had another"
+            )
         if self.adapter.folder is not None and not self.problems and changes_nothing(self.adapter):
             yield "the adapter changes nothing: every B in it is zero, as before any training"
 
