@@ -107,3 +107,18 @@ def test_of_several_adapters_one_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError) as raised:
         open_adapter(tmp_path / "bank")
     assert raised.value.hint == "name one of the adapters in it: second"
+
+
+def test_a_head_of_a_task_is_asked_of_the_base(tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base", random_weights(0))
+    module = next(iter(SHAPES))
+    tensors = {
+        f"{PREFIX}{module}.lora_A.weight": np.ones((2, SHAPES[module][1])),
+        f"{PREFIX}{module}.lora_B.weight": np.ones((SHAPES[module][0], 2)),
+        f"{PREFIX}score.weight": np.ones((3, 8)),
+    }
+    config = {"peft_type": "LORA", "task_type": "SEQ_CLS", "r": 2, "target_modules": ["q_proj"]}
+    write_tensors(tmp_path / "a", tensors, {**config, "modules_to_save": ["score"]})
+    with pytest.raises(CheckpointError) as raised:
+        cuvee.apply_adapter(base, tmp_path / "a", tmp_path / "out")
+    assert "a head for SEQ_CLS" in str(raised.value)

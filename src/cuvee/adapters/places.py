@@ -28,6 +28,9 @@ _SEEING = "ForConditionalGeneration"
 _TEXT_EMBEDDINGS = re.compile(r"^(model\.language_model|language_model\.model|model)\.embed_tokens\.weight$")
 """Embeddings of models that see, beside which transformers has a head of a known name."""
 
+_OWN_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
+"""Tasks for which transformers gives a model a head that the saved base of a language model lacks."""
+
 _SHARED = "shared"
 """What two-sided models call the embedding to which those of both sides are tied: no side reads this module itself."""
 
@@ -200,9 +203,16 @@ class _Placer:
         for name in missing:
             if name in self.perhaps:
                 continue
-            guess = closest(name, list(tensors)) if len(self.problems) < MOST_SHOWN else None
-            self.note(f"changes '{name}', which the base has not", f"the closest is '{guess}'" if guess else None)
+            self.note(f"changes '{name}', which the base has not", self.remedy(name))
         return called
+
+    def remedy(self, name: str) -> str | None:
+        """Say what to do about a tensor that the base lacks."""
+        task = self.adapter.config.task_type
+        if task in _OWN_HEADS and name in self.adapter.full:
+            return f"save the base with a head for {task} first, by transformers' class for that"
+        guess = closest(name, list(self.base.tensors)) if len(self.problems) < MOST_SHOWN else None
+        return f"the closest is '{guess}'" if guess else None
 
     def is_tied_head(self, name: str) -> bool:
         """Say whether a name is that of a head that the base stores only as its embedding, in files or in memory."""
