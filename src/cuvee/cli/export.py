@@ -14,7 +14,12 @@ app = typer.Typer(help="Write a model in the form of another program.", no_args_
 def gguf(
     model: str = typer.Argument(..., metavar="MODEL", help="The model: a folder, a file or org/name."),
     file: Path = typer.Argument(..., metavar="FILE", help="The GGUF file to write."),
-    kind: str = typer.Option("q8_0", "--type", metavar="TYPE", help="For matrices: f32, f16, q8_0, q5_0 or q4_0."),
+    kind: str = typer.Option(
+        "q8_0",
+        "--type",
+        metavar="TYPE",
+        help="f32, f16, q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q4_k_m, q4_k_s, q4_0, or mxfp4_moe for experts.",
+    ),
     split: str = typer.Option(
         None,
         "--split",
@@ -34,6 +39,7 @@ def gguf(
     from cuvee.hub import Hub
     from cuvee.plan.resolve import folder_of
 
+    kind = kind.lower()
     if kind not in get_args(Kind):
         raise RecipeError(f"--type: expected {', '.join(get_args(Kind))}, found '{kind}'")
     progress = shown_progress()

@@ -15,9 +15,11 @@ import numpy as np
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.write import write_error
 from cuvee.errors import CheckpointError, MissingExtra, RecipeError
+from cuvee.export.gguf_blocks import quantized
+from cuvee.export.gguf_mixtures import FILE_TYPES, Kind
 from cuvee.export.gguf_pooling import pooling_settings
 from cuvee.export.gguf_settings import model_settings
-from cuvee.export.gguf_tensors import FILE_TYPES, GgufTensor, Kind, gguf_tensors, is_bare, read_numbers
+from cuvee.export.gguf_tensors import GgufTensor, gguf_tensors, is_bare, read_numbers
 from cuvee.export.gguf_tokenizer import tokenizer_files, tokenizer_settings
 from cuvee.export.modelfile import modelfile
 from cuvee.foreign import open_files, readable
@@ -29,7 +31,9 @@ from cuvee.structure.vocabulary import vocabulary_rows
 PIECE_ELEMENTS = 1 << 22
 """Numbers of a matrix that are held at a time, but for those whose rows change places."""
 
-LARGEST = {"F16": 1, "Q8_0": 127, "Q5_0": 16, "Q4_0": 8}
+LARGEST = {
+    "F16": 1, "Q8_0": 127, "Q5_1": 1, "Q5_0": 16, "Q4_0": 8, "Q6_K": 31 * 128, "Q5_K": 63, "Q4_K": 63,
+}  # fmt: skip
 """What the largest number of float16, which scales are, is multiplied by in each type."""
 
 TELLING_NAMES = ("phi-3", "phi3", "modern-bert")
@@ -172,8 +176,6 @@ def _pieces(source: TensorSource, tensor: GgufTensor) -> Iterator[np.ndarray]:
 
 def _pieces_of(source: TensorSource, tensor: GgufTensor, spec: TensorSpec) -> Iterator[np.ndarray]:
     """Raises CheckpointError for numbers that the type cannot hold."""
-    import gguf
-
     shape = spec.shape
     rows, width = (shape[0], shape[1]) if len(shape) == 2 else (1, spec.elements)
     step = rows if tensor.order is not None else max(1, PIECE_ELEMENTS // width)
@@ -189,7 +191,7 @@ def _pieces_of(source: TensorSource, tensor: GgufTensor, spec: TensorSpec) -> It
         if np.abs(piece).max(initial=0) > largest:
             hint = "write it with --type f32"
             raise CheckpointError(f"'{spec.name}' holds numbers too large for {tensor.kind.name}", hint=hint)
-        yield gguf.quantize(piece, tensor.kind)
+        yield quantized(piece, tensor.kind.name)
 
 
 def _add(writer: Any, key: str, value: Any) -> None:

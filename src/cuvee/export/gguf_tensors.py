@@ -3,18 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
-from cuvee.errors import CheckpointError
+from cuvee.errors import CheckpointError, RecipeError
+from cuvee.export import gguf_mixtures
+from cuvee.export.gguf_mixtures import Kind, Mixture
 from cuvee.foreign.gguf_names import Family, paired_rows
-
-Kind = Literal["f32", "f16", "q8_0", "q5_0", "q4_0"]
-FILE_TYPES = {"f32": 0, "f16": 1, "q4_0": 2, "q8_0": 7, "q5_0": 8}
-"""What GGUF calls a file whose matrices are of a kind."""
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -38,8 +36,13 @@ class GgufTensor:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the whole, with the number of tensors before it where they are stacked."""
-        own = self.specs[0].shape
-        return own if "_exps." not in self.name else (len(self.specs), *own)
+        return stacked_shape(self.name, self.specs)
+
+
+def stacked_shape(name: str, parts: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Return the shape of a GGUF tensor that is made of tensors of one shape."""
+    own = parts[0].shape
+    return own if "_exps." not in name else (len(parts), *own)
 
 
 def gguf_tensors(
@@ -55,13 +58,47 @@ def gguf_tensors(
         notes.append("the head is the embedding, and is written once")
         specs.pop(HEAD)
     _check_complete(specs, source.config, known, place)
-    narrow = [name for name, spec in specs.items() if _kind(spec, kind) == "F16" != _kind_wanted(spec, kind)]
-    if narrow:
-        notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and are written as F16: {narrow[0]}")
     stacks: dict[str, list[str]] = {}
     for name in sorted(specs, key=_by_numbers):
         stacks.setdefault(str(known.gguf_name(name)), []).append(name)
-    return [_gguf_tensor(whole, names, specs, known, heads, kind, place) for whole, names in stacks.items()]
+    mixture = _mixture(source.config, known, kind, heads, is_tied=gguf_mixtures.HEAD not in stacks)
+    tensors = []
+    for whole, names in stacks.items():
+        parts = tuple(specs[name] for name in names)
+        tensors.append(_gguf_tensor(whole, parts, known, heads, mixture, place))
+    _note_narrow(tensors, mixture, notes)
+    return tensors
+
+
+def _mixture(config: Mapping[str, Any], known: Family, kind: Kind, heads: Mapping[str, int], is_tied: bool) -> Mixture:
+    """Raises RecipeError for experts' own kind where there are none."""
+    layers, experts = int(config["num_hidden_layers"]), known.experts_of(config)
+    if kind == "mxfp4_moe" and experts == 0:
+        raise RecipeError("--type: mxfp4_moe is for models with experts, and this has none", hint="try q4_k_m")
+    return Mixture(kind, layers, experts, is_tied, _is_70b(known, layers, experts, heads))
+
+
+def _is_70b(known: Family, layers: int, experts: int, heads: Mapping[str, int]) -> bool:
+    """Say whether llama.cpp calls the model LLM_TYPE_70B (src/models/llama.cpp, qwen2.cpp)."""
+    if layers != 80:
+        return False
+    if known.key == "qwen2":
+        return True
+    shares_keys = heads["q_proj"] != heads["k_proj"]
+    return known.key == "llama" and experts != 8 and shares_keys
+
+
+def _note_narrow(tensors: Sequence[GgufTensor], mixture: Mixture, notes: list[str]) -> None:
+    """Say which matrices have another type because their rows are no whole blocks."""
+    narrow = []
+    for tensor in tensors:
+        width = tensor.shape[-1]
+        whole = (*tensor.shape[:-1], -(-width // gguf_mixtures.LONGEST) * gguf_mixtures.LONGEST)
+        if tensor.kind.name != gguf_mixtures.type_of(tensor.name, whole, mixture):
+            narrow.append(tensor)
+    if narrow:
+        example = f"{narrow[0].specs[0].name} as {narrow[0].kind.name}"
+        notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and get another type: {example}")
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
@@ -136,43 +173,27 @@ def _check_complete(specs: Mapping[str, TensorSpec], config: Mapping[str, Any], 
         raise CheckpointError(message, where=str(place))
 
 
-def _kind_wanted(spec: TensorSpec, kind: Kind) -> str:
-    return kind.upper() if len(spec.shape) == 2 else "F32"
-
-
-def _kind(spec: TensorSpec, kind: Kind) -> str:
-    wanted = _kind_wanted(spec, kind)
-    return "F16" if wanted.startswith("Q") and spec.shape[-1] % 32 else wanted
-
-
 def _gguf_tensor(
-    whole: str,
-    names: Sequence[str],
-    specs: Mapping[str, TensorSpec],
-    known: Family,
-    heads: Mapping[str, int],
-    kind: Kind,
-    place: Path,
+    name: str, parts: tuple[TensorSpec, ...], known: Family, heads: Mapping[str, int], mixture: Mixture, place: Path
 ) -> GgufTensor:
     """Raises CheckpointError for tensors of several shapes that are to be stacked."""
     import gguf
 
-    name, parts = names[0], tuple(specs[name] for name in names)
     spec = parts[0]
     other = next((part for part in parts if part.shape != spec.shape), None)
     if other is not None:
         message = f"'{other.name}' has shape {list(other.shape)}, and '{spec.name}' {list(spec.shape)}"
         raise CheckpointError(message, where=str(place))
-    is_router = ".ffn_gate_inp." in whole  # llama.cpp's own converter keeps routers whole
-    chosen = gguf.GGMLQuantizationType["F32" if is_router else _kind(spec, kind)]
-    block, block_bytes = gguf.GGML_QUANT_SIZES[chosen]
+    shape = stacked_shape(name, parts)
+    kind = gguf.GGMLQuantizationType[gguf_mixtures.type_of(name, shape, mixture)]
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     return GgufTensor(
-        whole,
+        name,
         parts,
-        chosen,
+        kind,
         len(parts) * spec.elements // block * block_bytes,
-        _order(name, spec, heads, place) if known.rotated_rows else None,
-        known.norm_offset if name.endswith("norm.weight") else 0,
+        _order(spec.name, spec, heads, place) if known.rotated_rows else None,
+        known.norm_offset if spec.name.endswith("norm.weight") else 0,
     )
 
 
