@@ -79,3 +79,13 @@ def test_blocks_do_not_hang_on_what_is_written_with_them(kind):
     rows = np.concatenate([numbers_of(pattern) for pattern in PATTERNS])
     alone = [quantized(row[None], kind) for row in rows[::17]]
     assert np.array_equal(np.concatenate(alone), quantized(rows, kind)[::17])
+
+
+def test_numbers_that_are_of_mxfp4_come_back_as_they_are():
+    generator = np.random.default_rng(0)
+    values = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6], np.float32)
+    signed = values[generator.integers(0, 8, (64, 4, 32))] * generator.choice(np.float32([-1, 1]), (64, 4, 32))
+    few = values[generator.integers(0, 4, (64, 4, 32))]  # blocks without a large number get a smaller exponent
+    rows = np.concatenate([signed, few]) * np.ldexp(np.float32(1), generator.integers(-20, 20, (128, 4, 1)))
+    rows = rows.astype(np.float32).reshape(128, 128)
+    assert np.array_equal(gguf.dequantize(quantized(rows, "MXFP4"), gguf.GGMLQuantizationType.MXFP4), rows)

@@ -40,6 +40,10 @@ LINEAR = {"rope_type": "linear", "rope_theta": 1e4, "factor": 4.0}
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
 LOCAL = {"rope_type": "default", "rope_theta": 500.0}
 FULL, WINDOW = "full_attention", "sliding_attention"
+GPT_OSS = {
+    **WIDE, "num_local_experts": 6, "num_experts_per_tok": 3, "sliding_window": 8,
+    "rope_parameters": {**YARN, "truncate": True},
+}  # fmt: skip
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", SIZES),
@@ -75,12 +79,14 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("Mixtral", {**SIZES, "num_local_experts": 6}),
     "qwen3moe": ("Qwen3Moe", {**WIDE, **EXPERTS}),
     "phi3": ("Phi3", SIZES),
+    "gpt-oss": ("GptOss", GPT_OSS),
+    "gpt-oss, other layers": ("GptOss", {**GPT_OSS, "layer_types": [FULL, WINDOW, WINDOW, FULL, WINDOW]}),
 }  # fmt: skip
 FAMILIES = (
     "llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3", "granite", "olmo2", "smollm3", "mixtral",
-    "qwen3moe", "phi3",
+    "qwen3moe", "phi3", "gpt-oss",
 )  # fmt: skip
-WRITTEN_ONLY = ("mixtral", "qwen3moe", "phi3", "gpt-oss, other layers")
+WRITTEN_ONLY = ("mixtral", "qwen3moe", "phi3", "gpt-oss", "gpt-oss, other layers")
 
 ROUNDING = {"f32": 1e-4, "f16": 0.03}
 GELU_TABLE = 0.006
@@ -193,6 +199,16 @@ def test_llama_cpp_computes_with_the_numbers_that_k_quants_stand_for(tmp_path, k
             assert np.abs(computed - log_probabilities(model, prompt)).mean() < 0.15  # vectors are rounded to 8 bits
 
 
+def test_positions_of_gpt_oss_are_said_to_be_turned_otherwise(tmp_path):
+    said = {}
+    for truncate in (True, False):
+        model = model_of("gpt-oss", rope_parameters={**YARN, "truncate": truncate})
+        place = tmp_path / str(truncate)
+        said[truncate] = export_gguf(save(model, place / "m"), place / "m.gguf").notes
+    assert said[True] == ()
+    assert "rounds the bounds of YaRN" in said[False][0]
+
+
 def test_every_family_is_compared():
     assert {MODELS[name][0].lower() for name in FAMILIES} == {
         kind.removesuffix("_text").replace("_", "") for kind in known_families()
@@ -223,6 +239,8 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "experts that do not sum to one": ("qwen3moe", {"norm_topk_prob": False}, "'norm_topk_prob' is False"),
     "a layer without experts": ("qwen3moe", {"mlp_only_layers": [1]}, "'mlp_only_layers' is"),
     "a window of Phi-3's": ("phi3", {"sliding_window": 8}, "'sliding_window' is 8"),
+    "another gate in GPT-OSS": ("gpt-oss", {"swiglu_limit": 3.0}, "'swiglu_limit' is 3.0"),
+    "a tied head in GPT-OSS": ("gpt-oss", {"tie_word_embeddings": True}, "'tie_word_embeddings' is True"),
     "a head of Gemma's own": ("gemma", {"tie_word_embeddings": False}, "'tie_word_embeddings' is False"),
 }  # fmt: skip
 

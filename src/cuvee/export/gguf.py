@@ -16,6 +16,7 @@ from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.write import write_error
 from cuvee.errors import CheckpointError, MissingExtra, RecipeError
 from cuvee.export.gguf_blocks import quantized
+from cuvee.export.gguf_experts import GPT_OSS, SingleExperts
 from cuvee.export.gguf_mixtures import FILE_TYPES, Kind
 from cuvee.export.gguf_pooling import pooling_settings
 from cuvee.export.gguf_settings import model_settings
@@ -79,8 +80,10 @@ def export_gguf(
             raise RecipeError("the output exists already", where=str(output), hint="name another, or use --overwrite")
     source = readable(open_files(place), str(place))
     known = _family(source, place)
-    notes: list[str] = []
+    if known.model_type == GPT_OSS:
+        source = SingleExperts(source)
     model = model_settings(source.config, known, place)
+    notes = [] if model.rotation.note is None else [model.rotation.note]
     heads = {
         "q_proj": model.settings[f"{known.key}.attention.head_count"],
         "k_proj": model.settings[f"{known.key}.attention.head_count_kv"],

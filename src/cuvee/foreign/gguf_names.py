@@ -35,6 +35,7 @@ class Family:
     - `local_rotation`: layers with a window have a rotary base of their own.
     - `experts`: how many experts a layer has where the config does not say, 0 for families without any. Their tensors
       have two numbers in transformers' names, and are stacked under one name in GGUF.
+    - `rounds_yarn`: llama.cpp rounds YaRN's bounds, though the models of the family do not; it has no other form.
     - `written_only`: files of the family are written here and not read.
     """
 
@@ -54,6 +55,7 @@ class Family:
     largest: int | None
     local_rotation: bool
     experts: int
+    rounds_yarn: bool
     written_only: bool
 
     def own_name(self, gguf: str) -> str | None:
@@ -166,5 +168,6 @@ def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Fami
         largest=entry.get("largest"),
         local_rotation=entry.get("local_rotation", False),
         experts=entry.get("experts", 0),
+        rounds_yarn=entry.get("rounds_yarn", False),
         written_only=entry.get("written_only", False),
     )

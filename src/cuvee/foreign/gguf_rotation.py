@@ -35,6 +35,11 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 _YARN_AS_LLAMA_CPP_HAS_IT = {"beta_fast": 32, "beta_slow": 1, "truncate": True}
 
+_ROUNDED = (
+    "llama.cpp rounds the bounds of YaRN to whole numbers, and config.json says not to ('truncate'): in every file of "
+    "this type, its own converter's among them, positions are turned by other angles"
+)
+
 _LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
 """What all models of Meta's have. A file has the factors alone, which do not say it."""
 
@@ -43,10 +48,14 @@ _CONTEXTS = tuple(1 << power for power in range(6, 21))
 
 @dataclass(frozen=True)
 class Rotation:
-    """GGUF's keys, without the name of the architecture, and the numbers that divide the frequencies if any do."""
+    """GGUF's keys, without the name of the architecture, and the numbers that divide the frequencies if any do.
+
+    `note` is for the reader of the file.
+    """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     factors: np.ndarray | None = None
+    note: str | None = None
 
 
 def rotation_to_gguf(config: Mapping[str, Any], known: Family, defaults: Mapping[str, Any], where: str) -> Rotation:
@@ -98,13 +107,14 @@ def _rotation(written: Mapping[str, Any], config: Mapping[str, Any], known: Fami
             f"config.json: a rotary embedding of the kind '{kind}' has no form in a GGUF file of the type '{known.key}'"
         )
         raise CheckpointError(message, where=where, hint=f"llama.cpp computes there: {can}")
-    _check_keys(written, kind, where)
+    is_rounded = known.rounds_yarn and kind == "yarn" and written.get("truncate") is False
+    _check_keys({**written, "truncate": True} if is_rounded else written, kind, where)
     base = {"rope.freq_base": _number(written, "rope_theta", where)}
     if kind == "linear":
         factor = _number(written, "factor", where)
         return Rotation({**base, "rope.scaling.type": "linear", "rope.scaling.factor": factor})
     if kind == "yarn":
-        return Rotation(base | _yarn(written, config, where))
+        return Rotation(base | _yarn(written, config, where), note=_ROUNDED if is_rounded else None)
     if kind == "llama3":
         values = {key: _number(written, key, where) for key in ("rope_theta", *_KEYS["llama3"])}
         return Rotation(base, llama3_factors(values, config["head_dim"]))
