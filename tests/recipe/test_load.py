@@ -160,7 +160,8 @@ def test_anchors_work_within_a_recipe():
         (HEAD.replace("model: a", "model: a@"), "recipe:4: nothing follows the '@' in 'a@'; expected a revision"),
         (HEAD.replace("model: a", "model: 7"), "recipe:4: 'models.0.model': input should be a valid string, found 7"),
         (HEAD + "dtype: bf16\n", "hint: did you mean 'bfloat16'?"),
-        (HEAD + "out_dtype: fp8\n", "write OUT anew with 'cuvee export fp8'"),
+        (HEAD + "dtype: fp8\n", "merges are computed in more than eight bits: say 'out_dtype: fp8'"),
+        (HEAD + "out_dtype: float8_e4m3fn\n", "eight bits need scales: say 'out_dtype: fp8'"),
         (HEAD + "seed: -1\n", "recipe:6: 'seed': input should be greater than or equal to 0, found -1"),
         (HEAD + "seed: 1.5\n", "recipe:6: 'seed': input should be a valid integer, found 1.5"),
         (

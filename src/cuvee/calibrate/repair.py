@@ -191,6 +191,9 @@ def merge_aligned(
     words that the recipe has for them; others are looked for from the current folder, or else from the recipe's.
     Raises the errors of `run_plan` and `align`.
     """
+    if recipe.out_dtype == "fp8":
+        hint = "say bfloat16, and use `cuvee export fp8` on what comes out"
+        raise RecipeError("'align' repairs numbers, not the codes of 'out_dtype: fp8'", where=recipe.source, hint=hint)
     how, named = alignment(**dict(recipe.align or {})), _texts_of(recipe, texts or {})
     place, chosen = Path(out).absolute(), Options(**options)
     refuse_existing(place, overwrite=chosen.overwrite)

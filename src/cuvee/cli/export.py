@@ -94,8 +94,9 @@ def fp8(
     """Write MODEL with eight-bit matrices and a scale for each block of 128 x 128, and say what that loses."""
     from cuvee.cli.progress import shown_progress
     from cuvee.errors import RecipeError
-    from cuvee.export.eight_bits import Form, export_fp8
+    from cuvee.export.eight_bits import export_fp8
     from cuvee.hub import Hub
+    from cuvee.plan.eight_bits import Form
     from cuvee.plan.resolve import folder_of
 
     if form not in get_args(Form):

@@ -12,7 +12,6 @@ from typing import Unpack
 from cuvee.addition import language
 from cuvee.arguments import checks_options
 from cuvee.checkpoint.write import lay_out, refuse_existing
-from cuvee.engine.finish import output_tensors
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.partial import Part
 from cuvee.engine.parts import join, run_part_with
@@ -21,6 +20,7 @@ from cuvee.errors import CheckpointError, PlatformError, RecipeError
 from cuvee.executor import Executor
 from cuvee.hub import Hub
 from cuvee.plan import make_plan
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.progress import Progress
 from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.recipe import Recipe
@@ -68,7 +68,7 @@ def merge_by_shards(
     chosen, place = Options(**options), out.absolute()
     refuse_existing(place, overwrite=chosen.overwrite)
     plan = make_plan(recipe, hub=Hub(offline=offline), custom_code=custom_code)
-    count = len(lay_out(output_tensors(plan), chosen.shard_bytes, plan.layout))
+    count = len(lay_out(written_tensors(plan), chosen.shard_bytes, plan.layout))
     shared = SharedMerge(
         recipe.text,
         recipe.source,

@@ -94,6 +94,9 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
 
 def run_part_with(options: Options, plan: Plan, out: Path, part: Part) -> PartResult:
     """Run a part as `run_part` does."""
+    if plan.coded:
+        hint = "merge it in one go, or to bfloat16 and then `cuvee export fp8`"
+        raise RecipeError("'out_dtype: fp8' is not written in parts", where=plan.recipe.source, hint=hint)
     prepared = prepare(plan, out.absolute(), replace(options, progress=Within(options.heard, f"part {part}")))
     plan, workers = prepared.plan, prepared.workers
     shards = share(prepared.shards, part)

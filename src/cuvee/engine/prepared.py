@@ -12,7 +12,7 @@ from cuvee.checkpoint.write import CheckpointWriter, Shard, lay_out
 from cuvee.device import device_called
 from cuvee.engine.clock import Clock
 from cuvee.engine.fetch import fetched
-from cuvee.engine.finish import Record, output_tensors, write_record
+from cuvee.engine.finish import Record, write_record
 from cuvee.engine.gguf_tokenizer import with_gguf_tokenizer
 from cuvee.engine.identity import identity_of
 from cuvee.engine.journal import Identity, Journal
@@ -23,6 +23,7 @@ from cuvee.engine.provenance import Figures
 from cuvee.engine.workers import Workers
 from cuvee.kernels import load
 from cuvee.plan import Plan
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.plan.matrices import on_device
 from cuvee.plan.memory import default_memory, fit
 
@@ -86,7 +87,7 @@ def prepare(plan: Plan, out: Path, options: Options) -> Prepared:
     ready = on_device(local, device)
     clock = Clock(load())
     workers = Workers(ready, options)
-    shards = lay_out(output_tensors(ready), options.shard_bytes, ready.layout)
+    shards = lay_out(written_tensors(ready), options.shard_bytes, ready.layout)
     identity = identity_of(ready, shards, allow_nonfinite=options.allow_nonfinite)
     return Prepared(ready, options, workers, shards, identity, clock)
 

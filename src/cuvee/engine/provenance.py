@@ -9,6 +9,7 @@ from typing import Any
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.checkpoint.stored_file import Recorded, recorded
 from cuvee.plan import Parent, Plan
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.progress import Progress
 from cuvee.version import __version__
 from cuvee.versions import installed_version
@@ -45,6 +46,7 @@ def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
     making = plan.making.record if plan.making is not None else {}
     prompt = {"prompt": dict(plan.recipe.prompt)} if plan.recipe.prompt else {}
     statistics = {"statistics": _statistics(plan)} if any(plan.statistics) else {}
+    written = written_tensors(plan)
     libraries = {name: installed_version(name) for name in _LIBRARIES}
     return {
         "cuvee": __version__,
@@ -57,8 +59,8 @@ def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
         **statistics,
         "weights_digest": None,
         "reproducible": plan.reproducible,
-        "tensors": len(plan.steps),
-        "parameters": plan.parameters,
+        "tensors": len(written),
+        "parameters": sum(tensor.elements for tensor in written),
         "warnings": list(plan.warnings),
         "notes": list(plan.notes),
         "versions": {"python": platform.python_version(), **libraries},

@@ -7,6 +7,7 @@ from typing import Any, Unpack
 
 from cuvee.arguments import as_path, checks_options, refused
 from cuvee.checkpoint.write import CheckpointWriter
+from cuvee.engine.eight_bits import coding_losses, told_loss
 from cuvee.engine.finish import cast_loss, finish, with_provenance
 from cuvee.engine.journal import Journal
 from cuvee.engine.masks import has_masks, without_masks, write_masks
@@ -102,8 +103,11 @@ def finished_merge(
         masks = write_masks(plan, writer, threads=workers.workers, progress=options.heard)
         record = with_provenance(record, masks=[asdict(mask) for mask in masks])
     finished = journal.contents.finished
+    if plan.coded:
+        record = with_provenance(record, eight_bits=coding_losses(plan.coded, finished))
     figures = prepared.figures(peak, prepared.shards, cast_loss(record, finished))
     workers.inputs.check()
     digest = finish(writer, record, finished, figures)
     warnings = (*plan.warnings, *without_masks(plan, split=False), *journal.warnings())
-    return MergeResult(out, digest, figures, warnings, plan.notes)
+    notes = (*plan.notes, told_loss(plan.coded, finished)) if plan.coded else plan.notes
+    return MergeResult(out, digest, figures, warnings, notes)

@@ -11,13 +11,13 @@ from typing import Any, Unpack
 from cuvee.arguments import as_path, checks_options
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.write import lay_out, refuse_existing, remove_empty
-from cuvee.engine.finish import output_tensors
 from cuvee.engine.identity import identity_of
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.run import MergeResult, run_with
 from cuvee.errors import CheckpointError
 from cuvee.hub import Hub
 from cuvee.plan import Plan, make_plan
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.plan.recipes import as_stages
 from cuvee.plan.stages import plan_stages, used
 from cuvee.progress import Progress, Within
@@ -95,7 +95,7 @@ def _of_stage(number: int, count: int, progress: Progress) -> Progress:
 
 def _key(plan: Plan, options: Options) -> str:
     """Return a name for a plan's output: inputs count by size, time and header, earlier stages by their digest."""
-    shards = lay_out(output_tensors(plan), options.shard_bytes, plan.layout)
+    shards = lay_out(written_tensors(plan), options.shard_bytes, plan.layout)
     identity = identity_of(plan, shards, allow_nonfinite=options.allow_nonfinite)
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 

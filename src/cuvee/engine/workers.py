@@ -15,6 +15,7 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.write import CheckpointWriter
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks, Scratch
+from cuvee.engine.eight_bits import Encoder, is_finished
 from cuvee.engine.journal import Finished, Journal
 from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.known_folds import KnownFolds
@@ -94,14 +95,15 @@ class Workers:
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run the unfinished steps. Surveys of whole models read all inputs of the plan for it."""
-        finished = [step for step in steps if step.name in journal.contents.finished]
+        finished = [step for step in steps if is_finished(step, self.plan, journal.contents.finished)]
         unfinished = {step.name for step in steps} - {step.name for step in finished}
         self.asked = len(steps)
         self.done = len(finished)
         self.progress.start("merge", self._forecast(steps), "bytes")
         self.progress.advance(self._forecast(finished))
         if unfinished or is_measured(self.plan):
-            self._run(unfinished, writer.write, journal.add)
+            encoder = Encoder(self.plan, writer.write, journal.add)
+            self._run(unfinished, encoder.write, encoder.note)
         self.progress.finish()
 
     def run_all(self, write: Write) -> dict[str, Finished]:
@@ -109,6 +111,9 @@ class Workers:
 
         Raises CheckpointError if an input changed meanwhile.
         """
+        if self.plan.coded:
+            hint = "`cuvee merge` writes it; or say bfloat16 here, and use `cuvee export fp8`"
+            raise RecipeError("'out_dtype: fp8' is for folders", where=self.plan.recipe.source, hint=hint)
         finished: dict[str, Finished] = {}
         self._run({step.name for step in self.plan.steps}, write, finished.__setitem__)
         self.inputs.check()

@@ -22,6 +22,7 @@ from cuvee.plan.config import config_changes, with_changes
 from cuvee.plan.configs import check_configs
 from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
+from cuvee.plan.eight_bits import OUTPUT_FORM, coded_names, quantization_config, with_room_for_bands
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
 from cuvee.plan.labels import with_one_order
@@ -104,6 +105,13 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         steps = with_scales(steps, unmeasured(steps), draft.recipe.post)
     opening = draft.aligned.opening
     changes = config_changes(steps, layer_changes, head_changes, draft)
+    coded: frozenset[str] = frozenset()
+    if draft.recipe.out_dtype == "fp8":
+        coded = coded_names(steps, {**config, **changes}, draft.recipe.source)
+        steps = with_room_for_bands(steps, coded)
+        shapes = {step.name: step for step in steps}
+        draft.notes.append(f"{len(coded)} matrices are written as eight-bit floats with scales of blocks")
+        changes["quantization_config"] = quantization_config(shapes, coded, OUTPUT_FORM)
     return Plan(
         recipe=draft.recipe,
         method=draft.method,
@@ -113,7 +121,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         donor=0,
         steps=tuple(steps),
         config_changes=changes,
-        forecast=forecast(steps, draft),
+        forecast=forecast(steps, coded, draft),
         warnings=tuple(draft.warnings),
         notes=tuple(draft.notes),
         repositories=tuple(model.repository for model in opening.models),
@@ -123,6 +131,7 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         custom_code=custom_code,
         stack_cut=cut,
         statistics=tuple(draft.statistics.get(model) for model in draft.models),
+        coded=coded,
     )
 
 

@@ -45,6 +45,7 @@ def _says_more(recipe: Recipe) -> bool:
         recipe.semantics != "mergekit",
         recipe.compute_dtype != "float32",
         recipe.rounding != "nearest",
+        recipe.out_dtype == "fp8",
         recipe.missing != "fail",
         recipe.unknown_layers != "refuse",
         recipe.head is not None,

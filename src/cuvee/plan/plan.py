@@ -198,6 +198,7 @@ class Plan:
     making: Making | None = None
     stack_cut: StackCut | None = None
     statistics: tuple[Statistics | None, ...] = ()
+    coded: frozenset[str] = frozenset()
 
     @property
     def parameters(self) -> int:

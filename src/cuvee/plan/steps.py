@@ -207,6 +207,8 @@ def _combined(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep
 def _output_dtype(out: Outline, ingredients: Ingredients, draft: Draft) -> str:
     """Return the type of an output: the recipe's, or else the widest of the inputs, which is noted if they differ."""
     word = draft.recipe.out_dtype or draft.recipe.dtype
+    if word == "fp8":
+        word = draft.recipe.dtype or "bfloat16"  # of all that is not coded, and of what is coded before it is
     if word:
         return NAMES[word]
     tensors = zip(ingredients.models, ingredients.all_inputs, strict=True)

@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cuvee.recipe.alignment import WrittenAlignment
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenPrompt
-from cuvee.recipe.recipe import ComputeDType, DType, Rounding, Semantics, UnknownLayers, UnlikeConfigs
+from cuvee.recipe.recipe import ComputeDType, DType, OutDType, Rounding, Semantics, UnknownLayers, UnlikeConfigs
 from cuvee.recipe.vocabulary import TokenizerKey
 
 
@@ -52,12 +52,20 @@ def _without_torch(written: Any) -> Any:
     if not isinstance(written, str):
         return written
     word = written.removeprefix("torch.")
-    if word.startswith(("fp8", "float8")):
-        raise ValueError("eight bits need scales: merge to bfloat16, and write OUT anew with 'cuvee export fp8'")
+    if word.startswith(("fp8_", "float8")):
+        raise ValueError("eight bits need scales: say 'out_dtype: fp8', or use 'cuvee export fp8' for another form")
     return word
 
 
-WrittenDType = Annotated[DType, BeforeValidator(_without_torch)]
+def _not_eight_bits(written: Any) -> Any:
+    """Raises ValueError for eight bits, which no merge is computed in."""
+    if written == "fp8":
+        raise ValueError("merges are computed in more than eight bits: say 'out_dtype: fp8'")
+    return _without_torch(written)
+
+
+WrittenDType = Annotated[DType, BeforeValidator(_not_eight_bits)]
+WrittenOutDType = Annotated[OutDType, BeforeValidator(_without_torch)]
 
 _TAKEN = "merge, base, or the model of the recipe that this part is taken from as it is"
 
@@ -72,7 +80,7 @@ class RecipeDocument(_Strict):
     base_model: str | None = None
     parameters: dict[str, Any] | None = None
     dtype: WrittenDType | None = Field(None, description="type of the written tensors, unless out_dtype says another")
-    out_dtype: WrittenDType | None = None
+    out_dtype: WrittenOutDType | None = Field(None, description="the same; fp8 has scales for blocks of matrices")
     compute_dtype: ComputeDType = Field("float32", description="as_loaded rounds inputs and task vectors to dtype")
     semantics: Semantics = Field("mergekit", description="where mergekit and the paper differ")
     seed: int = Field(0, ge=0, lt=2**63)

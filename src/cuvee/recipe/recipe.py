@@ -14,6 +14,7 @@ from cuvee.recipe.slips import Slip
 from cuvee.recipe.vocabulary import TokenizerChoice, canonical_choice
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
+OutDType = Literal["float16", "bfloat16", "float32", "float64", "fp8"]
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
 Rounding = Literal["nearest", "stochastic"]
@@ -88,7 +89,7 @@ class Recipe:
     settings: Settings
     base_model: ModelRef | None = None
     dtype: DType | None = None
-    out_dtype: DType | None = None
+    out_dtype: OutDType | None = None
     compute_dtype: ComputeDType = "float32"
     semantics: Semantics = "mergekit"
     seed: int = 0

@@ -16,6 +16,7 @@ from cuvee.errors import CheckpointError, RecipeError
 from cuvee.foreign import readable
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.resolve import open_model
 from cuvee.progress import Progress, Silent
@@ -233,7 +234,7 @@ def _opened(names: Sequence[str], folder: Path, hub: Hub) -> dict[str, Parent]:
 
 
 def _shapes(written: Checkpoint, plan: Plan) -> Check:
-    planned = {step.name: (step.dtype, step.shape) for step in plan.steps}
+    planned = {tensor.name: (tensor.dtype, tensor.shape) for tensor in written_tensors(plan)}
     stored = {name: (spec.dtype, spec.shape) for name, spec in written.tensors.items()}
     names = planned | stored
     wrong = [name for name in names if planned.get(name) != stored.get(name)]
@@ -315,7 +316,7 @@ def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Ch
     for step in merges:
         own = [lengths[used.model, used.tensor] for used in step.all_inputs]
         is_comparable = max(own) > 0 and all(map(math.isfinite, own))
-        if not is_comparable or step.name not in numbers:
+        if not is_comparable or step.name not in numbers or step.name in plan.coded:
             continue
         norm = numbers[step.name].norm
         ratios.append(norm / max(own))
