@@ -1,6 +1,7 @@
 """A proposal written from a competition's file, and how long judging it takes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from cuvee.cli.app import app
 from cuvee.competition.paper.proposal import Planned, Proposal, proposal_of
 from cuvee.competition.power import Power
 from cuvee.hub import Hub
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition, Track, load_competition
 from cuvee.submission.judging_time import judging_time
 from cuvee.submission.measure import load_parts
 from cuvee.submission.organise import check_competition
@@ -62,6 +63,11 @@ def test_what_the_file_says_needs_no_writing(family: Competition) -> None:
     assert said.to_write == bare.to_write - 2
     assert "Prizes: a barrel." in said.text
     assert "Citation: Ada 2026" in said.text
+
+
+def test_tracks_are_named(family: Competition) -> None:
+    track = Track("frugal", "Least tokens", "score_per_token", description="Score for each token.")
+    assert "- Least tokens. Score for each token." in proposed(replace(family, tracks=(track,))).text
 
 
 def test_without_private_items_a_proposal_claims_nothing_of_them(family: Competition) -> None:

@@ -190,6 +190,10 @@ def _ranking(planned: Planned) -> Iterator[str]:
     )
     breaks = ", then ".join(TIE_BREAKS[name] for name in of.ranking.tie_breaks)
     yield f"The order of equal scores on the board is by {breaks}."
+    if of.tracks:
+        tracks = [f"{track.title}. {track.description}".strip() for track in of.tracks]
+        yield "Tracks beside this ranking, each with a board and a final of its own:"
+        yield _listed([in_markdown(track) for track in tracks])
 
 
 def _over_fitting(of: Competition) -> Iterator[str]:
