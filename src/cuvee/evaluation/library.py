@@ -34,8 +34,8 @@ HEADS = {
 }  # fmt: skip
 """The classes of models that write no text."""
 
-CACHE_KEYWORDS = ("cache", "past_key_values", "cache_params")
-"""Names under which a network may take a cache, the newest first."""
+CACHE_KEYWORDS = ("past_key_values", "cache", "cache_params")
+"""Names under which a network may take a cache, the commonest first."""
 
 Tokens = Sequence[int]
 
