@@ -162,7 +162,9 @@ def _byte_level(files: TokenizerFiles, notes: list[str], split: str | None) -> d
     ignores = bool(content["model"].get("ignore_merges"))
     name = split_name(content.get("pre_tokenizer"), ignores_merges=ignores)
     if split is not None:
-        if name not in (None, split):
+        if name is None:
+            notes.append(f"llama.cpp has no name for how the tokenizer cuts texts, and cuts them as '{split}' now")
+        elif name != split:
             notes.append(f"the tokenizer cuts texts as '{name}' does; the file says '{split}'")
         name = chosen_split(split)
     if name is None:
