@@ -7,7 +7,8 @@ import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC
 
-from cuvee.competition.views import BoardView, FinalView, TrackView
+from cuvee.competition.track_views import TrackView
+from cuvee.competition.views import BoardView, FinalView
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

@@ -17,6 +17,7 @@ from cuvee.competition.pages.task_cards import task_cards
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
+from cuvee.competition.track_views import track_view
 from cuvee.competition.views import (
     board_view,
     final_view,
@@ -24,7 +25,6 @@ from cuvee.competition.views import (
     submission_view,
     submission_views,
     team_view,
-    track_view,
 )
 from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look

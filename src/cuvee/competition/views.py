@@ -31,10 +31,8 @@ from cuvee.competition.tables import (
     teams,
     verdicts,
 )
-from cuvee.competition.track_order import UNITS, Standing
-from cuvee.competition.tracks import TrackBoard, final_rows
 from cuvee.competition.worker_keys import all_keys
-from cuvee.submission.competition import Competition, TrackKind
+from cuvee.submission.competition import Competition
 from cuvee.submission.controls import ControlKind
 
 Kind = Literal["participant", "baseline", "parent"]
@@ -233,43 +231,6 @@ class FinalPlaceView(View):
     agreement: dict[str, float]
 
 
-class TrackPlaceView(View):
-    """One row of a track. `low` and `high` are a 95 % interval, or of a report the least and the most that raters gave.
-
-    Tokens and seconds are those of the public run, which decide whether an entry may stand in the track.
-    """
-
-    place: int
-    ranks: tuple[int, int] | None
-    team: TeamView
-    submission: int | None
-    title: str
-    value: float
-    low: float | None
-    high: float | None
-    score: float | None
-    tokens: int | None
-    cpu_seconds: float | None
-    raters: int
-
-
-class TrackView(View):
-    """A track: what counts in which unit, its board by public results, and its final once it is published."""
-
-    name: str
-    title: str
-    by: TrackKind
-    unit: str
-    description: str
-    most_tokens: int | None
-    most_cpu_seconds: float | None
-    at_least: float
-    scale: float
-    published: bool
-    board: list[TrackPlaceView]
-    final: list[TrackPlaceView]
-
-
 class FinalView(View):
     published: bool
     places: list[FinalPlaceView]
@@ -310,49 +271,11 @@ def versus_view(found: HeadToHead) -> VersusView:
 
 
 def _team_of(entry: Entry) -> TeamView:
-    return TeamView(id=entry.team_id, name=entry.team, kind=_kind(entry.kind))
+    return TeamView(id=entry.team_id, name=entry.team, kind=kind_of(entry.kind))
 
 
 def _apart(apart: Apart) -> ApartView:
     return ApartView(**{name: getattr(apart, name) for name in ApartView.model_fields})
-
-
-def track_view(connection: Connection, board: TrackBoard) -> TrackView:
-    """Show a track."""
-    track = board.track
-    limits = {} if track.within is None else {track.within.cost: track.within.most}
-    most_tokens = limits.get("tokens")
-    return TrackView(
-        name=track.name,
-        title=track.title,
-        by=track.by,
-        unit=UNITS[track.by],
-        description=track.description,
-        most_tokens=None if most_tokens is None else int(most_tokens),
-        most_cpu_seconds=limits.get("cpu_seconds"),
-        at_least=track.at_least,
-        scale=track.scale,
-        published=fact(connection, PUBLISHED) is not None,
-        board=[_track_place(row) for row in board.rows],
-        final=[_track_place(row) for row in final_rows(connection, track)],
-    )
-
-
-def _track_place(row: Standing) -> TrackPlaceView:
-    return TrackPlaceView(
-        place=row.place,
-        ranks=row.ranks,
-        team=TeamView(id=row.team_id, name=row.team, kind=_kind(row.kind)),
-        submission=row.submission_id,
-        title=row.title,
-        value=row.value,
-        low=row.low,
-        high=row.high,
-        score=row.score,
-        tokens=row.tokens,
-        cpu_seconds=row.cpu_seconds,
-        raters=row.raters,
-    )
 
 
 def final_view(connection: Connection) -> FinalView:
@@ -658,7 +581,7 @@ def _final_place(row: Row[Any], gap: Gap, entries: int, controls: list[ControlVi
     return FinalPlaceView(
         place=row.place,
         ranks=(row.rank_low, row.rank_high) if row.rank_low else None,
-        team=TeamView(id=row.team_id, name=row.name, kind=_kind(row.kind)),
+        team=TeamView(id=row.team_id, name=row.name, kind=kind_of(row.kind)),
         submission=row.submission_id,
         title=row.title,
         score=FigureView(value=row.value, low=row.low, high=row.high),
@@ -674,6 +597,7 @@ def _final_place(row: Row[Any], gap: Gap, entries: int, controls: list[ControlVi
     )
 
 
-def _kind(text: str) -> Kind:
+def kind_of(text: str) -> Kind:
+    """Return the kind of a team by its name in the database."""
     kinds: Sequence[Kind] = ("participant", "baseline", "parent")
     return next(kind for kind in kinds if kind == text)

@@ -22,19 +22,18 @@ from cuvee.competition.health import look
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.teams import new_team
+from cuvee.competition.track_views import TrackView, track_view
 from cuvee.competition.views import (
     BoardView,
     FinalView,
     KeyView,
     TeamView,
-    TrackView,
     VersusView,
     board_json,
     board_view,
     final_view,
     key_views,
     team_view,
-    track_view,
     versus_view,
 )
 from cuvee.version import __version__

@@ -55,6 +55,7 @@ from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
+from cuvee.competition.track_views import track_view
 from cuvee.competition.views import (
     OwnSubmissionView,
     final_view,
@@ -64,7 +65,6 @@ from cuvee.competition.views import (
     submission_view,
     submission_views,
     team_view,
-    track_view,
 )
 from cuvee.competition.what_is import kind_of, name_of
 from cuvee.competition.workforce import known_workers

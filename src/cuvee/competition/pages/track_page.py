@@ -7,7 +7,7 @@ from typing import Any
 from cuvee.amounts import points
 from cuvee.competition.pages.board_page import Axis, axis_of
 from cuvee.competition.track_order import TOKENS
-from cuvee.competition.views import TrackPlaceView, TrackView
+from cuvee.competition.track_views import TrackPlaceView, TrackView
 from cuvee.report import Figure
 from cuvee.submission.competition import Competition
 

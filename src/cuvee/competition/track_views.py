@@ -1,0 +1,84 @@
+"""What is shown of a track: its rule, its board and its final."""
+
+from sqlalchemy.engine import Connection
+
+from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.track_order import UNITS, Standing
+from cuvee.competition.tracks import TrackBoard, final_rows
+from cuvee.competition.views import TeamView, View, kind_of
+from cuvee.submission.competition import TrackKind
+
+
+class TrackPlaceView(View):
+    """One row of a track. `low` and `high` are a 95 % interval, or of a report the least and the most that raters gave.
+
+    Tokens and seconds are those of the public run, which decide whether an entry may stand in the track.
+    """
+
+    place: int
+    ranks: tuple[int, int] | None
+    team: TeamView
+    submission: int | None
+    title: str
+    value: float
+    low: float | None
+    high: float | None
+    score: float | None
+    tokens: int | None
+    cpu_seconds: float | None
+    raters: int
+
+
+class TrackView(View):
+    """A track: what counts in which unit, its board by public results, and its final once it is published."""
+
+    name: str
+    title: str
+    by: TrackKind
+    unit: str
+    description: str
+    most_tokens: int | None
+    most_cpu_seconds: float | None
+    at_least: float
+    scale: float
+    published: bool
+    board: list[TrackPlaceView]
+    final: list[TrackPlaceView]
+
+
+def track_view(connection: Connection, board: TrackBoard) -> TrackView:
+    """Show a track."""
+    track = board.track
+    limits = {} if track.within is None else {track.within.cost: track.within.most}
+    most_tokens = limits.get("tokens")
+    return TrackView(
+        name=track.name,
+        title=track.title,
+        by=track.by,
+        unit=UNITS[track.by],
+        description=track.description,
+        most_tokens=None if most_tokens is None else int(most_tokens),
+        most_cpu_seconds=limits.get("cpu_seconds"),
+        at_least=track.at_least,
+        scale=track.scale,
+        published=fact(connection, PUBLISHED) is not None,
+        board=[_track_place(row) for row in board.rows],
+        final=[_track_place(row) for row in final_rows(connection, track)],
+    )
+
+
+def _track_place(row: Standing) -> TrackPlaceView:
+    return TrackPlaceView(
+        place=row.place,
+        ranks=row.ranks,
+        team=TeamView(id=row.team_id, name=row.team, kind=kind_of(row.kind)),
+        submission=row.submission_id,
+        title=row.title,
+        value=row.value,
+        low=row.low,
+        high=row.high,
+        score=row.score,
+        tokens=row.tokens,
+        cpu_seconds=row.cpu_seconds,
+        raters=row.raters,
+    )
