@@ -283,8 +283,11 @@ def _repeating(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
 def _clashes(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     """Say which modules have different shapes in the adapters: they were not trained on one base."""
     for module in dict.fromkeys(module for adapter in adapters for module in adapter.factors):
-        listed = [(a, a.factors[module]) for a in adapters if module in a.factors]
-        shapes = {a.name: (a.shape(f), f.kind, f.kernel) for a, f in listed if f.kind != "parameter"}
+        shapes = {}
+        for adapter in adapters:
+            factors = adapter.factors.get(module)
+            if factors is not None and factors.kind != "parameter":
+                shapes[adapter.name] = adapter.shape(factors), factors.kind, factors.kernel
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{list(shape)} in {name}" for name, (shape, *_) in shapes.items())
             yield CheckpointError(f"'{module}' has different shapes: {found}", hint="are they of one base?")

@@ -495,18 +495,26 @@ class _Placer:
 
     def doubts(self) -> Iterator[str]:
         """Say what an adapter lacks that its config names, and whether it changes anything at all."""
-        lacking = [name for name in self.base.tensors if self.is_named(name) and name not in self.edits]
-        if lacking and self.edits:
-            count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-            yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
-        odd = [module for module in self.adapter.factors if self.adapter.config.alpha_pattern.are_at_odds(module)]
-        if odd:
-            yield (
-                f"several patterns of alpha_pattern match '{odd[0]}', with different numbers: the first in "
-                "adapter_config.json counts, and PEFT sorts them when it saves, so that training may have had another"
-            )
+        yield from self.doubt_of_what_is_lacking()
+        yield from self.doubt_of_patterns()
         if self.adapter.folder is not None and not self.problems and changes_nothing(self.adapter):
             yield "the adapter changes nothing: every B in it is zero, as before any training"
+
+    def doubt_of_what_is_lacking(self) -> Iterator[str]:
+        lacking = [name for name in self.base.tensors if self.is_named(name) and name not in self.edits]
+        if not lacking or not self.edits:
+            return
+        count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
+
+    def doubt_of_patterns(self) -> Iterator[str]:
+        patterns = self.adapter.config.alpha_pattern
+        module = next(filter(patterns.are_at_odds, self.adapter.factors), None)
+        if module is not None:
+            yield (
+                f"several patterns of alpha_pattern match '{module}', with different numbers: the first in "
+                "adapter_config.json counts, and PEFT sorts them when it saves, so that training may have had another"
+            )
 
     def check_is_read(self, edit: Edit) -> None:
         """Note a change of an embedding of two sides: PEFT wraps a module that neither side reads."""
@@ -577,12 +585,25 @@ class _Placer:
 
 def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
     """Return the name of the head that reads from an embedding; None where it is not known."""
-    kinds = config.get("architectures")
-    seeing = isinstance(config.get("text_config"), dict) and _TEXT_EMBEDDINGS.match(tie.embedding)
-    endings = (*_WITH_HEADS, _SEEING) if seeing and not config.get("is_encoder_decoder") else _WITH_HEADS
-    known = isinstance(kinds, list) and all(isinstance(k, str) and k.endswith(endings) for k in kinds)
-    inner = "language_model." if tie.embedding.startswith("language_model.model.") else ""
-    return tie.head or (f"{inner}lm_head.weight" if known and kinds else None)
+    if tie.head:
+        return tie.head
+    if not _is_called_lm_head(tie, config):
+        return None
+    if tie.embedding.startswith("language_model.model."):
+        return "language_model.lm_head.weight"
+    return "lm_head.weight"
+
+
+def _is_called_lm_head(tie: Tie, config: Mapping[str, Any]) -> bool:
+    """Tell by its classes whether a model calls its head `lm_head`."""
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not classes:
+        return False
+    endings: tuple[str, ...] = _WITH_HEADS
+    has_text_part = isinstance(config.get("text_config"), dict) and not config.get("is_encoder_decoder")
+    if has_text_part and _TEXT_EMBEDDINGS.match(tie.embedding):
+        endings = (*_WITH_HEADS, _SEEING)
+    return all(isinstance(name, str) and name.endswith(endings) for name in classes)
 
 
 def base_warnings(adapter: Adapter) -> Iterator[str]:

@@ -56,7 +56,7 @@ def choice_of(connection: Connection, competition: Competition) -> dict[str, lis
     return choice
 
 
-def those_that_count(
+def counted_submissions(
     connection: Connection, competition: Competition, name: str, judged: Mapping[int, int]
 ) -> frozenset[int]:
     """Return which of the submissions that were judged count in a final. `judged` has the team of each.
@@ -65,10 +65,12 @@ def those_that_count(
     was hidden, has what it would choose now.
     """
     at_freeze: Mapping[str, Sequence[int]] = fact(connection, CHOSEN) or {}
-    counted = {number for number in at_freeze.get(name, ()) if number in judged}
-    teams_of = {judged[number] for number in counted}
-    now = choice_of(connection, competition).get(name, ())
-    return frozenset(counted | {number for number in now if number in judged and judged[number] not in teams_of})
+    counted = judged.keys() & set(at_freeze.get(name, ()))
+    teams = {judged[number] for number in counted}
+    for number in judged.keys() & set(choice_of(connection, competition).get(name, ())):
+        if judged[number] not in teams:
+            counted.add(number)
+    return frozenset(counted)
 
 
 def gaps_of(connection: Connection, competition: Competition, purpose: str) -> dict[int, float]:

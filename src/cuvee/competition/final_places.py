@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cuvee.competition.chosen import RANKING, those_that_count
+from cuvee.competition.chosen import RANKING, counted_submissions
 from cuvee.competition.comparisons import Items, ranks, weighted_score
 from cuvee.competition.private import private_scores
 from cuvee.competition.refusals import Refusal
@@ -52,7 +52,7 @@ def write_places(connection: Connection, competition: Competition) -> int:
     in_ranking = judged
     if competition.tracks:
         teams_of = {entry.submission_id: entry.team_id for entry in judged}
-        counted = those_that_count(connection, competition, RANKING, teams_of)
+        counted = counted_submissions(connection, competition, RANKING, teams_of)
         in_ranking = [entry for entry in judged if entry.submission_id in counted]
     problems = tuple(problems_of(judged, weights))
     if problems:

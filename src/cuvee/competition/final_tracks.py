@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cuvee.competition.chosen import gaps_of, those_that_count
+from cuvee.competition.chosen import counted_submissions, gaps_of
 from cuvee.competition.final_places import what_counts
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.runs import HIDDEN
@@ -41,7 +41,7 @@ def _standings(
 def _contenders(connection: Connection, competition: Competition, track: Track) -> Iterator[Contender]:
     everything = what_counts(connection)
     teams_of = {judged.submission_id: judged.team_id for judged in everything}
-    chosen = those_that_count(connection, competition, track.name, teams_of)
+    chosen = counted_submissions(connection, competition, track.name, teams_of)
     gaps = gaps_of(connection, competition, HIDDEN)
     rows = connection.execute(
         sa.select(submissions.c.id, submissions.c.title, public_results)

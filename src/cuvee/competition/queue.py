@@ -10,6 +10,7 @@ when its lease still looks over half a lease later: one that lives has renewed i
 times that lie too far ahead; they are cut to what would be given now.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
@@ -188,13 +189,19 @@ def positions(connection: Connection) -> dict[int, int]:
     first_of_teams = {row.team: row.id for row in reversed(waiting) if row.is_first}
     ahead = len(moved_up(connection))
     moved = [row.id for row in waiting if row.up < ahead]
-    new = [row.id for row in waiting if row.is_new and row.id not in moved]
-    firsts = [row.id for row in waiting if first_of_teams.get(row.team) == row.id and row.id not in moved]
-    one, other = (firsts, new) if _own_began_last(connection) else (new, firsts)
-    in_turns = [run for pair in zip_longest(one, other) for run in pair if run is not None]
-    between = in_turns[: in_turns.index(new[-1]) + 1] if new else []
-    order = dict.fromkeys([*moved, *between, *(row.id for row in waiting)])
+    rest = [row for row in waiting if row.up >= ahead]
+    new = [row.id for row in rest if row.is_new]
+    firsts = [row.id for row in rest if first_of_teams.get(row.team) == row.id]
+    in_turns = _taking_turns(new, firsts, new_first=not _own_began_last(connection))
+    order = dict.fromkeys([*moved, *in_turns, *(row.id for row in waiting)])
     return {run_id: place for place, run_id in enumerate(order, start=1)}
+
+
+def _taking_turns(new: Sequence[int], firsts: Sequence[int], *, new_first: bool) -> list[int]:
+    """Return the organiser's new runs and first runs of teams in turn, up to the last new one."""
+    pairs = zip_longest(new, firsts) if new_first else zip_longest(firsts, new)
+    in_turns = [run for pair in pairs for run in pair if run is not None]
+    return in_turns[: in_turns.index(new[-1]) + 1] if new else []
 
 
 def _before_turns(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:

@@ -1,6 +1,6 @@
 """The tasks of a competition, and scores from answers: labels are here, outside the sandbox."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -89,20 +89,25 @@ def load_parts(competition: Competition, private_items: Path | None, leaderboard
     Private parts with their controls lead from `private_items`, leaderboard parts from `leaderboard_items`, or else
     from `private_items`; without any they are left out.
     """
-    public = {task.name: _load(task, competition.folder / task.public) for task in competition.tasks}
-    board_folder = leaderboard_items or private_items
-    leaderboard = {
-        task.name: _load(task, board_folder / task.leaderboard)
-        for task in competition.tasks
-        if task.leaderboard is not None and board_folder is not None
-    }
+    public = _load_all(competition, competition.folder, lambda task: task.public)
+    leaderboard = _load_all(competition, leaderboard_items or private_items, lambda task: task.leaderboard)
     if private_items is None:
         return Parts(public, {}, leaderboard)
-    private = {
-        task.name: _load(task, private_items / task.private) for task in competition.tasks if task.private is not None
-    }
+    private = _load_all(competition, private_items, lambda task: task.private)
     again = {name: with_another_seed(task) for name, task in private.items() if task.prompt.temperature > 0}
     return Parts(public, private, leaderboard, _controls(competition, private, private_items), again)
+
+
+def _load_all(
+    competition: Competition, folder: Path | None, file_of: Callable[[CompetitionTask], str | None]
+) -> dict[str, Task]:
+    """Read one part of each task that has it, from a folder; of none without a folder."""
+    tasks: dict[str, Task] = {}
+    for task in competition.tasks:
+        file = file_of(task)
+        if folder is not None and file is not None:
+            tasks[task.name] = _load(task, folder / file)
+    return tasks
 
 
 def _controls(
