@@ -17,7 +17,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cuvee.competition.comparisons import Indexes, Items, Scores
+from cuvee.competition.comparisons import Indexes, Items, Scores, on_the_newest_items
 from cuvee.competition.database import Database
 from cuvee.competition.revision import revision
 from cuvee.competition.runs import PUBLIC
@@ -216,7 +216,8 @@ def make_board(connection: Connection, competition: Competition, phase: str, ear
     details = {entry.result_key: Detail(entry.tasks, entry.items) for entry in earlier if entry.result_key}
     missing = [row.id for row in rows if row.result_key not in details]
     read = read_details(connection, missing, weights)
-    comparable = _comparable([(row, read.get(row.id) or details[row.result_key]) for row in rows])
+    results = [(row, read.get(row.id) or details[row.result_key]) for row in rows]
+    comparable = on_the_newest_items(results, lambda result: result[0].id, lambda result: result[1].items)
     scores = _scores([detail.items for _, detail in comparable], weights)
     entries = []
     for number, (row, detail) in enumerate(comparable):
@@ -338,19 +339,6 @@ def _entry(row: Row[Any], detail: Detail) -> Entry:
         entries=row.entries,
         result_key=row.result_key,
     )
-
-
-def _comparable(results: Sequence[tuple[Row[Any], Detail]]) -> list[tuple[Row[Any], Detail]]:
-    """Leave out what was scored on other items than the newest: it cannot be compared before it is judged again."""
-    if not results:
-        return []
-    _, newest = max(results, key=lambda result: result[0].id)
-    counts = _item_counts(newest)
-    return [(row, detail) for row, detail in results if _item_counts(detail) == counts]
-
-
-def _item_counts(detail: Detail) -> dict[str, int]:
-    return {task: len(scores) for task, scores in detail.items.items()}
 
 
 def _tie_keys(entry: Entry, tie_breaks: Sequence[TieBreak]) -> tuple[float, ...]:

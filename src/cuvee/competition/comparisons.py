@@ -7,8 +7,8 @@ thousand teams, with half a million pairs, takes a few matrix products, and how 
 because a third one came.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,26 @@ ROWS_AT_ONCE = 32
 """Entries that are compared with all others at once: with 3000 others a matrix takes 0.8 MB, which a cache holds."""
 
 ALL = slice(None)
+
+
+Result = TypeVar("Result")
+
+
+def on_the_newest_items(
+    results: Sequence[Result], number: Callable[[Result], int], items: Callable[[Result], Items]
+) -> list[Result]:
+    """Leave out what was scored on other items than the newest: it cannot be compared before it is judged again.
+
+    `number` and `items` return the number of a result's submission, and its items.
+    """
+    if not results:
+        return []
+    counts = _counts(items(max(results, key=number)))
+    return [result for result in results if _counts(items(result)) == counts]
+
+
+def _counts(items: Items) -> dict[str, int]:
+    return {task: len(scores) for task, scores in items.items()}
 
 
 class Bounds(NamedTuple):

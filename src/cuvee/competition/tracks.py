@@ -4,7 +4,7 @@ A board is computed once for every revision of the database, as the main one is.
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition.board import SHOWN, read_details
 from cuvee.competition.chosen import gaps_of
-from cuvee.competition.comparisons import Items
+from cuvee.competition.comparisons import Items, on_the_newest_items
 from cuvee.competition.database import Database
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.revision import revision
@@ -74,7 +74,8 @@ def track_rows(connection: Connection, competition: Competition, track: Track) -
     best = _best_rows(connection, phase.name, track, gaps)
     details = read_details(connection, [row.id for row in best], weights)
     contenders = [_contender(row, details[row.id].items, gaps.get(row.id)) for row in best if row.id in details]
-    return order(track, _on_the_same_items(contenders), weights)
+    comparable = on_the_newest_items(contenders, lambda one: one.submission_id, lambda one: one.items)
+    return order(track, comparable, weights)
 
 
 def _phase(competition: Competition) -> Phase | None:
@@ -116,18 +117,6 @@ def _contender(row: Row[Any], items: Items, gap: float | None) -> Contender:
         cpu_seconds=row.cpu_seconds,
         gap=gap,
     )
-
-
-def _on_the_same_items(contenders: Sequence[Contender]) -> list[Contender]:
-    """Leave out what was scored on other items than the newest, as the board does."""
-    newest = max(contenders, key=lambda one: one.submission_id, default=None)
-    if newest is None:
-        return []
-    return [one for one in contenders if _counts(one.items) == _counts(newest.items)]
-
-
-def _counts(items: Items) -> dict[str, int]:
-    return {task: len(scores) for task, scores in items.items()}
 
 
 def final_rows(connection: Connection, track: Track) -> tuple[Standing, ...]:
