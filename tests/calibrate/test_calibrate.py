@@ -38,6 +38,50 @@ def test_the_command_writes_statistics_of_a_bundled_model_and_task(
     assert found.record.model.tokens_digest is not None
 
 
+def test_several_models_are_run_in_turn_as_each_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = [f"--expert={demo.model_folder(name)}={name}" for name in ("sort", "shift")]
+    asked = [str(tmp_path / "all"), *pairs, "--tokens", "600", "--keep", "mean", "--json"]
+    assert run(["calibrate", *asked], monkeypatch) == 0
+    printed = json.loads(capsys.readouterr().out)
+    alone = [str(demo.model_folder("shift")), "shift", str(tmp_path / "alone"), "--tokens", "600", "--keep", "mean"]
+    assert run(["calibrate", *alone], monkeypatch) == 0
+
+    records = [open_statistics(tmp_path / "all" / name).record for name in ("sort", "shift")]
+    assert [record["model"]["weights_digest"] for record in printed.values()] == [
+        record.model.weights_digest for record in records
+    ]
+    first, second = (tmp_path / name / "statistics.safetensors" for name in ("all/shift", "alone"))
+    assert first.read_bytes() == second.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["out", "--expert", "a/sort=t", "--expert", "b/sort=t"], "two models are called sort"),
+        (["out", "--expert", "sort"], "expected MODEL=TEXT"),
+        (["sort", "text", "out", "--expert", "sort=text"], "expected OUT alone"),
+        (["sort", "out"], "expected MODEL TEXT OUT"),
+    ],
+)
+def test_slips_in_naming_several_models_are_found_before_anything_runs(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["calibrate", *arguments], monkeypatch) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_of_several_models_none_runs_if_an_output_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "shift").mkdir()
+    pairs = [f"--expert={demo.model_folder(name)}={name}" for name in ("sort", "shift")]
+    assert run(["calibrate", str(tmp_path), *pairs], monkeypatch) == 2
+    assert "the output exists already" in capsys.readouterr().err
+    assert not (tmp_path / "sort").exists()
+
+
 def test_a_private_part_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,7 @@
 """Any model and any text to statistics in a folder."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -59,6 +61,22 @@ def calibrate(
         tokens_digest=tokens_digest(folder),
     )
     return collect(network, documents, out, how, model=identity, progress=progress)
+
+
+def folders_of(models: Sequence[str], out: Path) -> dict[str, Path]:
+    """Return the folder in `out` for the statistics of each of several models: it is called like the model.
+
+    Raises RecipeError for a folder that exists, and for two models of one name.
+    """
+    folders: dict[str, Path] = {}
+    for model in models:
+        folder = out / Path(os.path.abspath(model)).name
+        if folder in folders.values():
+            message = f"two models are called {folder.name}, and the statistics of both would go to {folder}"
+            raise RecipeError(message, where=model, hint="calibrate one of them by itself: MODEL TEXT OUT")
+        refuse_existing(folder, overwrite=None)
+        folders[model] = folder
+    return folders
 
 
 def _read_template(file: Path) -> str:

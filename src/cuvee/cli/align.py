@@ -58,6 +58,7 @@ def command(
     from cuvee.calibrate.repair import align
     from cuvee.calibrate.settings import alignment
     from cuvee.cli.amounts import parse_bytes
+    from cuvee.cli.experts import experts_in
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
 
@@ -88,27 +89,13 @@ def command(
         "compares": report is not None,
         "base": base or None,
     }
-    aligned = align(merged, out, _experts(expert), how, **options)
+    aligned = align(merged, out, experts_in(expert), how, **options)
     if report is not None:
         from cuvee.cli.page import write_page
         from cuvee.report.alignment import render_alignment
 
         write_page(render_alignment(aligned, merged), report)
     print_aligned(aligned, as_json=as_json)
-
-
-def _experts(asked: list[str]) -> dict[str, str]:
-    from cuvee.errors import RecipeError
-
-    experts: dict[str, str] = {}
-    for text in asked:
-        model, equals, place = text.rpartition("=")
-        if not equals or not model or not place:
-            raise RecipeError(f"--expert: expected MODEL=TEXT, found '{text}'")
-        if model in experts:
-            raise RecipeError(f"--expert: '{model}' twice", hint="put its texts in one file")
-        experts[model] = place
-    return experts
 
 
 def _ridge(text: str) -> Any:

@@ -15,7 +15,7 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
     "recipe-schema": ("cuvee recipe-schema", "cuvee recipe-schema > recipe.schema.json"),
     "calibrate": (
         "cuvee calibrate sort sort.jsonl statistics/sort",
-        "cuvee calibrate org/base+org/lora texts.txt statistics/lora --keep mean_abs --tokens 16384",
+        "cuvee calibrate statistics --expert sort=sort.jsonl --expert org/base+org/lora=texts.txt --tokens 16384",
     ),
     "upcycle": ("cuvee upcycle experts.yaml mixture", "cuvee upcycle experts.yaml mixture --shard-size 2GB"),
     "push": ("cuvee push blend me/my-blend", "cuvee push blend me/my-blend --private"),
