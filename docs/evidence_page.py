@@ -6,7 +6,9 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,22 @@ SCORES = DOCS / "explanation" / "evidence.json"
 
 REPAIRS = {"align": "aligned by {} texts of each", "regmean_pp": "regmean_pp by {} texts of each"}
 TEXTS = (8, 32, 128)
-FOUND = 2.8
-"""Standard errors of a difference that is found four times out of five at the level of 5 %: 1.96 and 0.84."""
+LEVEL, FOUND = 0.05, 0.8
+"""A difference is told from noise at this level; a true one should be found in this share of repetitions."""
 
 PLAIN = "task_arithmetic"
 """The row that blends are compared with, beside the best parent."""
+
+SEARCHED = "search over weights"
+CONTRASTS = (
+    (REPAIRS["align"].format(8), "multitask"),
+    (REPAIRS["align"].format(8), REPAIRS["regmean_pp"].format(8)),
+    (REPAIRS["align"].format(32), REPAIRS["align"].format(8)),
+    (REPAIRS["align"].format(128), REPAIRS["align"].format(32)),
+    (REPAIRS["regmean_pp"].format(32), REPAIRS["regmean_pp"].format(8)),
+    (SEARCHED, "ties"),
+)
+"""Pairs of rows that the page's text compares, too."""
 
 DRAW = "draw"
 DRAWS, SEED = 2000, 0
@@ -58,6 +71,18 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """A model minus another over the same items. `p` is corrected for all comparisons of the ladder."""
+
+    gap: Gap
+    p: float
+
+    @property
+    def is_noise(self) -> bool:
+        return self.p >= LEVEL
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The ladder's rows, in the order of their macro scores, the best first; draws; what they were measured with."""
 
@@ -83,9 +108,30 @@ class Evidence:
     def plain(self) -> Row:
         return next(row for row in self.rows if row.name == PLAIN)
 
-    def gaps(self, other: Row) -> dict[str, Gap]:
-        """Return each blend minus another model, over the same items."""
-        return {row.name: gap(row, other) for row in self.of_kind("blend") if row is not other}
+    @cached_property
+    def comparisons(self) -> Mapping[str, Comparison]:
+        """All comparisons of the ladder: of each blend with the best parent and with PLAIN, and of CONTRASTS.
+
+        The p-values are two-sided, of the difference over its standard error by the normal distribution, and corrected
+        by Holm for as many as these are.
+        """
+        blends = [row.name for row in self.of_kind("blend")]
+        pairs = [(name, other.name) for other in (self.best_parent, self.plain) for name in blends]
+        gaps = {}
+        for name, other in (*pairs, *CONTRASTS):
+            row, partner = self.row(name), self.row(other)
+            if row is not None and partner is not None and row is not partner:
+                gaps[against(name, other)] = gap(row, partner)
+        p_values = holm({names: two_sided(each) for names, each in gaps.items()})
+        return {names: Comparison(each, p_values[names]) for names, each in gaps.items()}
+
+    def comparison(self, row: Row, other: Row) -> Comparison | None:
+        return self.comparisons.get(against(row.name, other.name))
+
+    @property
+    def strictest(self) -> float:
+        """The level that Bonferroni's correction leaves to each comparison."""
+        return LEVEL / len(self.comparisons)
 
     def share_kept(self, row: Row) -> tuple[float, float, float]:
         """Return the share of the experts' gain over the base that a model keeps, with its 95 % interval.
@@ -142,6 +188,26 @@ def gap(row: Row, other: Row) -> Gap:
     return average_difference(pairs, [1.0] * len(pairs))
 
 
+def against(name: str, other: str) -> str:
+    return f"{name} against {other}"
+
+
+def two_sided(gap: Gap) -> float:
+    """Return how often chance alone brings a difference as large, by the normal distribution."""
+    return 2 * NormalDist().cdf(-abs(gap.value) / gap.standard_error)
+
+
+def errors_at(level: float) -> float:
+    """Return how many standard errors an interval at a level reaches to either side."""
+    return NormalDist().inv_cdf(1 - level / 2)
+
+
+def wide_interval(gap: Gap, level: float) -> tuple[float, float]:
+    """Return the interval of a difference at a level, by the normal distribution."""
+    error = errors_at(level) * gap.standard_error
+    return gap.value - error, gap.value + error
+
+
 def evidence_page() -> str:
     """Return the page with each table between its marks."""
     text = (DOCS / "explanation" / "evidence.md").read_text(encoding="utf-8")
@@ -156,17 +222,37 @@ def evidence_page() -> str:
     return text
 
 
+def experts_table(evidence: Evidence) -> Iterator[str]:
+    """Give what each expert adds to the base on its own skill: the check that it is worth merging."""
+    yield "| skill | base | expert | expert minus base |"
+    yield "|---|---|---|---|"
+    for skill, scores in evidence.base.scores.items():
+        expert = evidence.row(skill)
+        assert expert is not None, f"the evidence lacks the expert of {skill}"
+        own = expert.scores[skill]
+        gain = _gap(difference(own, scores))
+        yield f"| {skill} | {_interval(mean(scores))} | {_interval(mean(own))} | {gain} |"
+
+
 def ladder_table(evidence: Evidence) -> Iterator[str]:
-    against_parent, against_plain = evidence.gaps(evidence.best_parent), evidence.gaps(evidence.plain)
-    corrected = holm({name: 1 - each.better for name, each in against_parent.items()})
-    parent_name = evidence.best_parent.name
-    yield f"| model | settings | macro | against {parent_name} | against {PLAIN} | p, corrected | gain kept |"
-    yield "|---|---|---|---|---|---|---|"
+    parent, plain = evidence.best_parent, evidence.plain
+    yield f"| model | settings | macro | against {parent.name} | p | against {PLAIN} | p | gain kept |"
+    yield "|---|---|---|---|---|---|---|---|"
     for row in evidence.rows:
-        parent, plain, p = against_parent.get(row.name), against_plain.get(row.name), corrected.get(row.name)
-        cells = [row.name, row.how, _interval(row.macro), _gap(parent), _gap(plain), "" if p is None else _p(p)]
+        cells = [row.name, row.how, _interval(row.macro)]
+        for other in (parent, plain):
+            cells += _compared(evidence.comparison(row, other))
         kept = "" if row.kind == "base" else _share(*evidence.share_kept(row))
         yield "| " + " | ".join([*cells, kept]) + " |"
+
+
+def contrasts_table(evidence: Evidence) -> Iterator[str]:
+    yield "| model | against | difference | p |"
+    yield "|---|---|---|---|"
+    for name, other in CONTRASTS:
+        comparison = evidence.comparisons.get(against(name, other))
+        if comparison is not None:
+            yield "| " + " | ".join([name, other, *_compared(comparison)]) + " |"
 
 
 def skills_table(evidence: Evidence) -> Iterator[str]:
@@ -178,16 +264,38 @@ def skills_table(evidence: Evidence) -> Iterator[str]:
 
 
 def power(evidence: Evidence) -> Iterator[str]:
-    """Say how many comparisons there are, and which difference they would find."""
-    for name, other in (("the best parent", evidence.best_parent), (PLAIN, evidence.plain)):
-        gaps = evidence.gaps(other)
-        errors = sorted(100 * each.standard_error for each in gaps.values())
-        found = FOUND * errors[len(errors) // 2]
+    """Say how many comparisons there are, which difference they would find, and what holds at the strictest level."""
+    blends, number = evidence.of_kind("blend"), len(evidence.comparisons)
+    yield (
+        f"{number} comparisons are corrected together: {len(blends)} blends with {evidence.best_parent.name}, "
+        f"{len(blends) - 1} with {PLAIN}, and {number - 2 * len(blends) + 1} of other pairs (below)."
+    )
+    for other in (evidence.best_parent, evidence.plain):
+        compared = [evidence.comparison(row, other) for row in blends]
+        errors = sorted(100 * each.gap.standard_error for each in compared if each is not None)
+        middle, often = errors[len(errors) // 2], NormalDist().inv_cdf(FOUND)
+        alone, strict = (middle * (errors_at(level) + often) for level in (LEVEL, evidence.strictest))
         yield (
-            f"{len(gaps)} blends are compared with {name}. The standard error of a difference is {errors[0]:.1f} to "
-            f"{errors[-1]:.1f} points: with the middle one a true difference of {found:.1f} points is found four "
-            "times out of five, before correction."
+            f"The standard error of a difference to {other.name} is {errors[0]:.1f} to {errors[-1]:.1f} points: with "
+            f"the middle one a true difference of {alone:.1f} points is found four times out of five by a comparison "
+            f"alone, and one of {strict:.1f} points by one of {number}."
         )
+    yield _surely_better(evidence)
+
+
+def _surely_better(evidence: Evidence) -> str:
+    """Say which blends beat the best parent by an interval for all comparisons at once."""
+    blends, parent, beyond = evidence.of_kind("blend"), evidence.best_parent, []
+    for row in blends:
+        comparison = evidence.comparison(row, parent)
+        assert comparison is not None, "every blend is compared with the best parent"
+        low, high = wide_interval(comparison.gap, evidence.strictest)
+        if low > 0:
+            beyond.append(f"{row.name}, by {100 * low:.1f} to {100 * high:.1f}")
+    return (
+        f"By intervals that all hold at once ({1 - evidence.strictest:.2%} each, Bonferroni) {len(beyond)} of "
+        f"{len(blends)} blends are better than {parent.name}: the first, {beyond[0]} points, the last, {beyond[-1]}."
+    )
 
 
 def forgotten_table(evidence: Evidence) -> Iterator[str]:
@@ -198,7 +306,8 @@ def forgotten_table(evidence: Evidence) -> Iterator[str]:
         if row.kind != "base":
             value, low, high = evidence.times_base(row)
             times = f"{value:.2f} [{low:.2f}, {high:.2f}]"
-            right = _gap(difference(row.opposites, evidence.base.opposites))
+            opposites = difference(row.opposites, evidence.base.opposites)
+            right = _gap(opposites) + (" (noise)" if opposites.verdict == "tie" else "")
         cells = [row.name, f"{evidence.perplexity(row):.1f}", times, _interval(mean(row.opposites)), right]
         yield "| " + " | ".join(cells) + " |"
 
@@ -217,8 +326,10 @@ def curve_table(evidence: Evidence) -> Iterator[str]:
 
 
 TABLES: Mapping[str, Callable[[Evidence], Iterator[str]]] = {
+    "experts": experts_table,
     "ladder": ladder_table,
     "power": power,
+    "contrasts": contrasts_table,
     "skills": skills_table,
     "forgotten": forgotten_table,
     "texts": curve_table,
@@ -230,11 +341,16 @@ def _interval(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
 
 
-def _gap(gap: Gap | None) -> str:
-    if gap is None:
-        return ""
-    noise = " (noise)" if gap.verdict == "tie" else ""
-    return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]{noise}"
+def _gap(gap: Gap) -> str:
+    return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
+
+
+def _compared(comparison: Comparison | None) -> list[str]:
+    """Return a cell of the difference and one of its p-value, both empty where nothing is compared."""
+    if comparison is None:
+        return ["", ""]
+    noise = " (noise)" if comparison.is_noise else ""
+    return [_gap(comparison.gap) + noise, _p(comparison.p)]
 
 
 def _p(value: float) -> str:
