@@ -9,7 +9,8 @@ over adapters in three spaces, for which the full fine-tunes are extracted as ad
 scales, and a mixture of experts. Each is also asked what no expert was trained for (forgotten.py).
 
 WORK/evidence.json then holds each model's score on each item; it grows row by row. What is done already is not done
-again. With --again every blend is merged and measured a second time, and compared with the first.
+again. It says, too, how many processor seconds each step took and how much memory was in use at most (costs.py). With
+--again every blend is merged and measured a second time, and compared with the first.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 import transformers
 import yaml
+from costs import counted, read_costs
 from data import PUBLIC_ITEMS, SKILLS, TEST_ITEMS, TRAIN_ITEMS, Skill
 from family import make_family, make_once
 from forgotten import Remembered, remembered, tokens_of_texts, write_tasks
@@ -135,12 +137,15 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="measure everything anew, and compare it")
     arguments = parser.parse_args()
     work = arguments.work.absolute()
-    make_family(work)
-    write_tasks(work)
-    blends = [Blend(**each) for each in stored(work / "searched.json", lambda: searched(work, arguments.workers))]
+    with counted(work, "family"):
+        make_family(work)
+        write_tasks(work)
+    with counted(work, "search", workers=arguments.workers):
+        blends = [Blend(**each) for each in stored(work / "searched.json", lambda: searched(work, arguments.workers))]
     rows: list[Row] = []
     for blend in chain(parents(work), blends, others(work)):
-        rows.append(measured_once(work, blend, work / "measured"))
+        with counted(work, "measuring"):
+            rows.append(measured_once(work, blend, work / "measured"))
         if arguments.again:
             compare(rows[-1], measured_once(work, blend, work / "again"))
         (work / "evidence.json").write_text(as_text(document(rows, work)), encoding="utf-8")
@@ -255,7 +260,8 @@ def combined(work: Path) -> Iterator[Blend]:
         folder = work / "combined" / space
         if not folder.exists():
             how = How("ties", space, Wanted(ADAPTER_RANK), TIES)
-            cuvee.combine_adapters(adapters, [1.0] * len(adapters), folder, how, base=work / "base")
+            with counted(work, "adapters"):
+                cuvee.combine_adapters(adapters, [1.0] * len(adapters), folder, how, base=work / "base")
         recipe = parent_recipe(space_of(work), f"{work / 'base'}+{folder}")
         yield Blend(f"ties of adapters, {space} space", "blend", f"rank {ADAPTER_RANK}", recipe)
 
@@ -280,7 +286,8 @@ def searched_value(work: Path, name: str, recipe: str) -> float:
         resident.apply(recipe)
         return resident.measure(setting_of(space_of(work)).parts.search).scores
 
-    scores = stored(work / "tuned" / f"{name}.json", measure)
+    with counted(work, "tuning"):
+        scores = stored(work / "tuned" / f"{name}.json", measure)
     return fmean(fmean(values) for values in scores.values())
 
 
@@ -289,7 +296,8 @@ def mixture(work: Path) -> Blend:
     folder = work / "mixture"
     space = space_of(work, ROUTED_TEXTS)
     plain = plain_recipe(space, "task_arithmetic", {"lambda": REPAIR_SCALE})
-    make_once(folder, lambda partial: write_mixture(work, plain, partial))
+    with counted(work, "mixture"):
+        make_once(folder, lambda partial: write_mixture(work, plain, partial))
     how = f"{EXPERTS_OF_A_TOKEN} of {len(SKILLS)} experts a token, routers from {ROUTED_TEXTS} texts"
     return Blend("mixture of experts", "blend", how, parent_recipe(space, str(folder / "mixture")))
 
@@ -379,6 +387,7 @@ def document(rows: list[Row], work: Path) -> dict[str, Any]:
         "items": {"test": TEST_ITEMS, "public": PUBLIC_ITEMS, "train": TRAIN_ITEMS},
         "skills": {skill.name: {"metric": skill.metric, "full": skill.full} for skill in SKILLS},
         "training_seconds": json.loads((work / "figures.json").read_text(encoding="utf-8")),
+        "costs": read_costs(work),
         "tokens_of_texts": tokens_of_texts(work, tokenizer),
         "rows": [as_row(row) for row in rows],
     }
