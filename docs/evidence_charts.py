@@ -21,8 +21,8 @@ PLOT_HEIGHT, PLOT_LEFT, PLOT_TOP = 240, 46, 20
 SECONDS, TIMES = (1, 3, 10, 30, 100, 300), (1, 1.5, 2, 3)
 """Ticks of the axes of seconds and of perplexity."""
 
-SCATTER_RIGHT, LABEL_HEIGHT = 390, 15
-"""Where these axes end, and the least distance of two labels."""
+SCATTER_RIGHT, NAMES_LEFT, NAME_HEIGHT = 320, 346, 15
+"""Where these axes end, where the names beside them begin, and the least distance of two names."""
 
 TEXTS_RIGHT = WIDTH - 130
 """Where the axis of texts ends."""
@@ -191,25 +191,28 @@ def forgetting(evidence: Evidence) -> str:
 
 
 def _scattered(placed: Sequence[tuple[float, Row]], ticks: Sequence[float]) -> Iterator[str]:
-    """Give points with their names over a logarithmic axis, and its ticks; names keep their distance downwards."""
+    """Give points over a logarithmic axis, its ticks, and beside it each point's name, at the end of a line to it."""
     yield from _lines(SCATTER_RIGHT)
     for tick in ticks:
         label = f'x="{_along(tick, ticks)}" y="{PLOT_HEIGHT + 20}" text-anchor="middle">{tick:g}'
         yield f'<text class="quiet" {label}</text>'
     points = [(_along(value, ticks), _height(row.macro.value)) for value, row in placed]
-    free = PLOT_TOP - LABEL_HEIGHT
-    for (x, y), (_, row) in zip(points, placed, strict=True):
+    names = _apart([y for _, y in points], PLOT_HEIGHT + 30)
+    for (x, y), name_y in zip(points, names, strict=True):
+        yield f'<line class="line" x1="{x}" x2="{NAMES_LEFT - 4}" y1="{y}" y2="{name_y}"/>'
+    for (x, y), name_y, (_, row) in zip(points, names, placed, strict=True):
         yield f'<circle class="{_mark(row)}" cx="{x}" cy="{y}" r="4.5"/>'
-        if _has_right_neighbour(x, y, points):
-            yield f'<text x="{x - 12}" y="{y + 4.5}" text-anchor="end">{escape(row.name)}</text>'
-            continue
-        free = max(y, free + LABEL_HEIGHT)
-        yield f'<text x="{x + 12}" y="{free + 4.5}">{escape(row.name)}</text>'
+        yield f'<text x="{NAMES_LEFT}" y="{name_y + 4.5}">{escape(row.name)}</text>'
 
 
-def _has_right_neighbour(x: float, y: float, points: Sequence[tuple[float, float]]) -> bool:
-    """Say whether a point lies where the name of this one would stand."""
-    return any(20 < other - x < 110 and abs(height - y) < 10 for other, height in points)
+def _apart(heights: Sequence[float], lowest: float) -> list[float]:
+    """Return heights, which grow, moved as little as it takes to keep the distance of names, none below `lowest`."""
+    moved: list[float] = []
+    for height in heights:
+        moved.append(max(height, moved[-1] + NAME_HEIGHT) if moved else height)
+    for place in reversed(range(len(moved))):
+        moved[place] = min(moved[place], lowest - NAME_HEIGHT * (len(moved) - 1 - place))
+    return moved
 
 
 def _along(value: float, ticks: Sequence[float]) -> float:
