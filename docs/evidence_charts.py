@@ -18,7 +18,7 @@ COLUMN, SPACE = 92, 14
 """Width of a skill's column in the figure of trade-offs, and the space after it."""
 
 PLOT_HEIGHT, PLOT_LEFT, PLOT_TOP = 240, 46, 20
-SECONDS, TIMES = (1, 3, 10, 30, 100, 300), (1, 1.5, 2, 3)
+SECONDS, TIMES = (1, 3, 10, 30, 100, 300, 1000), (1, 1.5, 2, 3)
 """Ticks of the axes of seconds and of perplexity."""
 
 SCATTER_RIGHT, NAMES_LEFT, NAME_HEIGHT = 320, 346, 15
@@ -197,7 +197,7 @@ def _scattered(placed: Sequence[tuple[float, Row]], ticks: Sequence[float]) -> I
         label = f'x="{_along(tick, ticks)}" y="{PLOT_HEIGHT + 20}" text-anchor="middle">{tick:g}'
         yield f'<text class="quiet" {label}</text>'
     points = [(_along(value, ticks), _height(row.macro.value)) for value, row in placed]
-    names = _apart([y for _, y in points], PLOT_HEIGHT + 30)
+    names = _apart([y for _, y in points], PLOT_HEIGHT + 22)
     for (x, y), name_y in zip(points, names, strict=True):
         yield f'<line class="line" x1="{x}" x2="{NAMES_LEFT - 4}" y1="{y}" y2="{name_y}"/>'
     for (x, y), name_y, (_, row) in zip(points, names, placed, strict=True):

@@ -32,7 +32,7 @@ CONTRASTS = (
     (REPAIRS["align"].format(8), "multitask"),
     (REPAIRS["align"].format(8), REPAIRS["regmean_pp"].format(8)),
     (REPAIRS["align"].format(32), REPAIRS["align"].format(8)),
-    (REPAIRS["align"].format(128), REPAIRS["align"].format(32)),
+    (REPAIRS["align"].format(128), REPAIRS["align"].format(8)),
     (REPAIRS["regmean_pp"].format(32), REPAIRS["regmean_pp"].format(8)),
     (SEARCHED, "ties"),
 )
