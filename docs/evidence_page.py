@@ -24,6 +24,9 @@ TEXTS = (8, 32, 128)
 LEVEL, FOUND = 0.05, 0.8
 """A difference is told from noise at this level; a true one should be found in this share of repetitions."""
 
+TINY = 0.001
+"""Lower p-values are not shown."""
+
 PLAIN = "task_arithmetic"
 """The row that blends are compared with, beside the best parent."""
 
@@ -236,23 +239,22 @@ def experts_table(evidence: Evidence) -> Iterator[str]:
 
 def ladder_table(evidence: Evidence) -> Iterator[str]:
     parent, plain = evidence.best_parent, evidence.plain
-    yield f"| model | settings | macro | against {parent.name} | p | against {PLAIN} | p | gain kept |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"| model | settings | macro | against {parent.name} | against {PLAIN} | gain kept |"
+    yield "|---|---|---|---|---|---|"
     for row in evidence.rows:
         cells = [row.name, row.how, _interval(row.macro)]
-        for other in (parent, plain):
-            cells += _compared(evidence.comparison(row, other))
+        cells += [_compared(evidence.comparison(row, other)) for other in (parent, plain)]
         kept = "" if row.kind == "base" else _share(*evidence.share_kept(row))
         yield "| " + " | ".join([*cells, kept]) + " |"
 
 
 def contrasts_table(evidence: Evidence) -> Iterator[str]:
-    yield "| model | against | difference | p |"
-    yield "|---|---|---|---|"
+    yield "| model | against | difference |"
+    yield "|---|---|---|"
     for name, other in CONTRASTS:
         comparison = evidence.comparisons.get(against(name, other))
         if comparison is not None:
-            yield "| " + " | ".join([name, other, *_compared(comparison)]) + " |"
+            yield f"| {name} | {other} | {_compared(comparison)} |"
 
 
 def skills_table(evidence: Evidence) -> Iterator[str]:
@@ -345,16 +347,14 @@ def _gap(gap: Gap) -> str:
     return f"{100 * gap.value:+.1f} [{100 * gap.low:+.1f}, {100 * gap.high:+.1f}]"
 
 
-def _compared(comparison: Comparison | None) -> list[str]:
-    """Return a cell of the difference and one of its p-value, both empty where nothing is compared."""
+def _compared(comparison: Comparison | None) -> str:
+    """Return a difference, and its p-value unless it is tiny; nothing where nothing is compared."""
     if comparison is None:
-        return ["", ""]
-    noise = " (noise)" if comparison.is_noise else ""
-    return [_gap(comparison.gap) + noise, _p(comparison.p)]
-
-
-def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+        return ""
+    if comparison.p < TINY:
+        return _gap(comparison.gap)
+    noise = ", noise" if comparison.is_noise else ""
+    return f"{_gap(comparison.gap)} (p {comparison.p:.3f}{noise})"
 
 
 def _share(value: float, low: float, high: float) -> str:
