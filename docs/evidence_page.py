@@ -38,6 +38,8 @@ CONTRASTS = (
     (REPAIRS["align"].format(128), REPAIRS["align"].format(8)),
     (REPAIRS["regmean_pp"].format(32), REPAIRS["regmean_pp"].format(8)),
     (SEARCHED, "ties"),
+    (SEARCHED, "ties, tuned"),
+    ("ties, tuned", "ties"),
 )
 """Pairs of rows that the page's text compares, too."""
 
