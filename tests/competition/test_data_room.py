@@ -235,3 +235,11 @@ def test_the_data_page_shows_size_licence_and_digest_of_every_file(site: Served)
 def test_a_competition_without_files_still_shows_its_pages(served: Served) -> None:
     assert served.ask(None, "GET", "/api/data").json()["missing"] == ["tasks/capitals.csv", "tasks/sums.csv"]
     assert "Tell the organiser" in served.page(None, "/data").text
+
+
+@pytest.mark.parametrize("path", ["/", "/board", "/start", "/data", "/final", "/guide", "/join", "/sign-in", "/versus"])
+def test_every_page_opens_where_the_competition_brings_models(site: Served, path: str) -> None:
+    answer = site.page(None, path)
+    assert answer.status_code == 200
+    if path == "/guide":
+        assert "4 public items, by accuracy" in answer.text

@@ -138,6 +138,22 @@ def test_an_empty_board_says_what_goes_on(served: Served) -> None:
         assert "Nobody has a score yet." in served.page(None, path).text
 
 
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        (-30, "takes entries from"),
+        (0, "takes entries until"),
+        (25, "the chosen entries are judged on private items"),
+        (90, "The final ranking is being made"),
+    ],
+)
+def test_pages_open_before_a_competition_in_each_phase_and_after_it(served: Served, days: int, words: str) -> None:
+    served.clock.advance(days=days)
+    assert words in served.page(None, "/").text
+    for who, path in ((None, "/board"), (None, "/guide"), (None, "/start"), ("team", "/me"), ("organiser", "/organiser")):
+        assert served.page(who, path).status_code == 200, path
+
+
 def test_other_weights_say_who_gains(site: Served) -> None:
     text = site.page(None, "/board?w.capitals=100&w.sums=0.01").text
     assert "Ordered by weights of your own." in text

@@ -12,6 +12,7 @@ from cuvee.competition.board import Boards
 from cuvee.competition.clock import Clock, database_time
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
+from cuvee.competition.task_cards import TaskCard, task_cards
 from cuvee.competition.tracks import TrackBoards
 from cuvee.submission.competition import Competition
 from cuvee.submission.data_room import DataRoom, open_data_room
@@ -42,6 +43,11 @@ class Service:
     def data_room(self) -> DataRoom:
         """What everybody may have. Raises RecipeError where that would be something private."""
         return open_data_room(self.competition)
+
+    @cached_property
+    def task_cards(self) -> tuple[TaskCard, ...]:
+        """What the guide says of each task, read once."""
+        return task_cards(self.competition)
 
     @cached_property
     def recipes(self) -> WrittenRecipes:

@@ -13,7 +13,6 @@ from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import shipped_text, text
-from cuvee.competition.pages.task_cards import task_cards
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
@@ -80,7 +79,7 @@ def _pages(service: Service) -> dict[str, str]:
         "record": record,
         "now": now,
         "keys": keys,
-        "cards": task_cards(of),
+        "cards": service.task_cards,
     }
     made = {
         "index.html": text("overview", {**common, **overview, "path": "index.html"}, static_site=True),

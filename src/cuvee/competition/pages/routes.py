@@ -3,7 +3,6 @@
 import math
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Annotated, Any
 
 import sqlalchemy as sa
@@ -44,7 +43,6 @@ from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
-from cuvee.competition.pages.task_cards import task_cards
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.pages.versus_page import versus_values
 from cuvee.competition.rated import ratings_of
@@ -73,9 +71,6 @@ from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look
 from cuvee.submission.competition import Competition, Phase
 from cuvee.submission.expected import TOLERANCE
-
-cards_of = lru_cache(4)(task_cards)
-"""Competitions are frozen, so their tasks are read once."""
 
 CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FIELD_BYTES = 100_000
@@ -187,7 +182,7 @@ def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "record": head(connection),
             "now": service.now(connection),
             "keys": key_views(connection),
-            "cards": cards_of(service.competition),
+            "cards": service.task_cards,
         }
     return page(request, "guide", actor, meaning=MEANING, address=address_of(request), **values)
 
