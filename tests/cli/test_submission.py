@@ -39,6 +39,15 @@ def test_a_recipe_is_checked_and_packed(family: Path) -> None:
     assert (printed["name"], printed["tier"]) == ("mine", "recipe")
 
 
+def test_the_competition_is_that_in_whose_folder_the_recipe_lies(family: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(family.parent)
+    assert "0 failed" in said("submission", "check", "family/baselines/average.yaml")
+    assert "submission " in said("submission", "pack", "family/mine.yaml", "--out", "a.tar")
+    monkeypatch.chdir(family.parent.parent)
+    result = RUN.invoke(app, ["submission", "pack"])
+    assert "cuvee competition get" in str(getattr(result.exception, "hint", ""))
+
+
 def test_a_broken_rule_ends_with_4_and_json_has_the_evidence(family: Path) -> None:
     competition = family / "competition.yaml"
     competition.write_text(competition.read_text().replace("max_parameters: 10000000", "max_parameters: 1000"))

@@ -167,7 +167,12 @@ def pages_of(served: Served, teams: int) -> Iterator[tuple[str | None, str]]:
     for track in served.service.competition.tracks:
         yield None, f"/tracks/{track.name}"
     yield None, "/nowhere"
-    for who, path in (("team", "/me"), ("team", "/board"), ("organiser", "/organiser"), ("organiser", "/organiser/alike")):
+    for who, path in (
+        ("team", "/me"),
+        ("team", "/board"),
+        ("organiser", "/organiser"),
+        ("organiser", "/organiser/alike"),
+    ):
         yield who, path
     if not teams:
         yield None, "/submissions/1"
@@ -176,9 +181,9 @@ def pages_of(served: Served, teams: int) -> Iterator[tuple[str | None, str]]:
     yield None, "/board?w.sort=5&w.odd=0"
     yield None, "/board?find=nobody"
     mine = served.ask("team", "GET", "/api/submissions").json()
-    for number in [each["id"] for each in mine["submissions"]][:2]:
+    for number in [each["id"] for each in mine][:2]:
         yield "team", f"/submissions/{number}"
-    yield "organiser", f"/submissions/{mine['submissions'][-1]['id']}"
+    yield "organiser", f"/submissions/{mine[-1]['id']}"
     first = served.teams["other"] + 9
     yield None, f"/teams/{first}"
     yield None, f"/submissions/{first}"
@@ -209,7 +214,9 @@ def take_pictures(served: Served, teams: int, out: Path) -> list[str]:
             context = browser.new_context(color_scheme=scheme)
             page = context.new_page()
             page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-            page.on("response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 500 else 0)
+            page.on(
+                "response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 500 else 0
+            )
             for who, path in pages_of(served, teams):
                 context.clear_cookies()
                 if who:

@@ -150,7 +150,13 @@ def test_an_empty_board_says_what_goes_on(served: Served) -> None:
 def test_pages_open_before_a_competition_in_each_phase_and_after_it(served: Served, days: int, words: str) -> None:
     served.clock.advance(days=days)
     assert words in served.page(None, "/").text
-    for who, path in ((None, "/board"), (None, "/guide"), (None, "/start"), ("team", "/me"), ("organiser", "/organiser")):
+    for who, path in (
+        (None, "/board"),
+        (None, "/guide"),
+        (None, "/start"),
+        ("team", "/me"),
+        ("organiser", "/organiser"),
+    ):
         assert served.page(who, path).status_code == 200, path
 
 

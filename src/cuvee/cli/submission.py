@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cuvee.cli import submission_server
+from cuvee.errors import RecipeError
 
 if TYPE_CHECKING:
     from cuvee.submission.assemble import Entry
+    from cuvee.submission.competition import Competition
     from cuvee.submission.verdict import Finding, Verdict
 
 NAME = "submission"
@@ -18,7 +20,7 @@ app = typer.Typer(help="Take part in a competition: check, lock, pack and verify
 
 RECIPE = typer.Argument(None, metavar="RECIPE", help="The recipe; nothing for a program.")
 COMPETITION = typer.Option(
-    Path("competition.yaml"), "--competition", "-c", metavar="PATH", help="The competition's file or folder."
+    None, "--competition", "-c", metavar="PATH", help="The competition's file or folder; by default that near by."
 )
 METHOD = typer.Option(None, "--method", metavar="FILE", help="A file with the recipe's own merge method.")
 PROGRAM = typer.Option(None, "--program", metavar="FOLDER", help="A folder with a program in place of a recipe.")
@@ -32,7 +34,7 @@ AS_JSON = typer.Option(False, "--json", help="Print as JSON.")
 @app.command("check")
 def check(
     recipe: Path | None = RECIPE,
-    competition: Path = COMPETITION,
+    competition: Path | None = COMPETITION,
     method: Path | None = METHOD,
     program: Path | None = PROGRAM,
     models: list[str] = MODELS,
@@ -46,10 +48,9 @@ def check(
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
     from cuvee.submission.assemble import check_entry
-    from cuvee.submission.competition import load_competition
     from cuvee.submission.verify import check_again, read_verdict
 
-    opened = load_competition(competition)
+    opened = _opened(competition, recipe or verdict)
     if verdict is not None:
         evidence, findings = check_again(read_verdict(verdict, opened), opened)
     else:
@@ -98,7 +99,7 @@ def lock(
 def pack(
     recipe: Path | None = RECIPE,
     out: Path = typer.Option(Path("submission.tar"), "--out", metavar="FILE", help="The archive to write."),
-    competition: Path = COMPETITION,
+    competition: Path | None = COMPETITION,
     name: str = typer.Option(
         "", "--name", metavar="NAME", help="Its name on the board; by default that of the recipe's file."
     ),
@@ -119,13 +120,12 @@ def pack(
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
     from cuvee.submission.assemble import pack_entry
-    from cuvee.submission.competition import load_competition
     from cuvee.submission.pack import read_archive
 
     entry = _entry(recipe, method, program, models, merged=merged, report=report)
     title = name or (recipe or program or out).stem
     secrets = [value for key, value in os.environ.items() if key.endswith(("_TOKEN", "_KEY", "_SECRET", "_PASSWORD"))]
-    opened = load_competition(competition)
+    opened = _opened(competition, recipe or program)
     data = pack_entry(entry, opened, name=title, hub=Hub(offline=offline), progress=shown_progress(), secrets=secrets)
     _write(out, data)
     digest = read_archive(out).digest
@@ -139,7 +139,7 @@ def pack(
 @app.command("verify")
 def verify(
     archive: Path = typer.Argument(..., metavar="ARCHIVE", help="An archive of `cuvee submission pack`."),
-    competition: Path = COMPETITION,
+    competition: Path | None = COMPETITION,
     out: Path | None = typer.Option(None, "--out", metavar="FILE", help="The file to write the verdict to."),
     against: Path | None = typer.Option(
         None, "--against", metavar="FILE", help="An earlier verdict that should come out again."
@@ -166,11 +166,11 @@ def verify(
     """Build a submission's model again within the budget, measure it, compare, and write a verdict. Anyone can."""
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
-    from cuvee.submission.competition import load_competition, read_wall
+    from cuvee.submission.competition import read_wall
     from cuvee.submission.sign import read_key
     from cuvee.submission.verify import as_text, read_verdict, reproduced, signed_verdict, verify_in
 
-    opened = load_competition(competition)
+    opened = _opened(competition, archive)
     signing = read_key(key) if key is not None else None
     earlier = read_verdict(against, opened) if against is not None else None
     walls = [read_wall(name) for name in without]
@@ -188,6 +188,19 @@ def verify(
         raise typer.Exit(70)
     if not reproduced(verdict):
         raise typer.Exit(4)
+
+
+def _opened(competition: Path | None, entry: Path | None) -> "Competition":
+    """Open the competition that was named, or else that in whose folder the entry lies, or the current folder."""
+    from cuvee.submission.competition import FILE, find_competition, load_competition
+
+    if competition is not None:
+        return load_competition(competition)
+    found = find_competition(None if entry is None else entry.parent)
+    if found is None:
+        hint = "name it by --competition, or get it from its site: cuvee competition get URL FOLDER"
+        raise RecipeError(f"there is no {FILE} here, beside the entry or in a folder above", hint=hint)
+    return load_competition(found)
 
 
 def _entry(recipe: Path | None, method: Path | None, program: Path | None, models: list[str], **more: Any) -> "Entry":

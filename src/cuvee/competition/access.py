@@ -105,6 +105,7 @@ ACCESS: dict[tuple[str, str], frozenset[Role]] = {
     ("GET", "/tracks/{track_name}"): ALL,
     ("GET", "/final"): ALL,
     ("GET", "/start"): ALL,
+    ("GET", "/start.ipynb"): ALL,
     ("GET", "/data"): ALL,
     ("GET", "/guide"): ALL,
     ("GET", "/teams/{team_id}"): ALL,

@@ -341,6 +341,17 @@ def load_competition(path: Path | str) -> Competition:
     return read_competition(place / FILE if place.is_dir() else place)
 
 
+def find_competition(folder: Path | None) -> Path | None:
+    """Find a competition's file in a folder, in the nearest one above it, or else from the current folder upwards."""
+    for start in (folder, Path.cwd()):
+        if start is None:
+            continue
+        for above in (start.absolute(), *start.absolute().parents):
+            if (above / FILE).is_file():
+                return above / FILE
+    return None
+
+
 def parse_competition(text: str, *, folder: Path, source: str = FILE) -> Competition:
     """Read a competition from text. Raises RecipeError that holds every problem with its line."""
     from cuvee.submission.competition_yaml import parse

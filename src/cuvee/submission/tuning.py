@@ -148,23 +148,10 @@ def refuse_to_plan(stages: Sequence[Recipe]) -> None:
 
 def competition_near(folder: Path | None, text: str, source: str | None) -> "Competition":
     """Return the competition that a folder or the current one lies in. Raises RecipeError that names a text of it."""
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition import find_competition, load_competition
 
-    file = _file_near(folder)
+    file = find_competition(folder)
     if file is None:
         message = f"'{OF_COMPETITION}{text}' is a text of a competition"
         raise RecipeError(message, where=source, hint=ONLY_IN_COMPETITION)
     return load_competition(file)
-
-
-def _file_near(folder: Path | None) -> Path | None:
-    """Find a competition's file beside a recipe or here, or in the nearest folder above."""
-    from cuvee.submission.competition import FILE
-
-    for start in (folder, Path.cwd()):
-        if start is None:
-            continue
-        for above in (start.absolute(), *start.absolute().parents):
-            if (above / FILE).is_file():
-                return above / FILE
-    return None

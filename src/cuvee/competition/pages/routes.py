@@ -40,6 +40,7 @@ from cuvee.competition.luck import Luck, luck_of_team
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choice
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
+from cuvee.competition.pages.notebook import notebook_of
 from cuvee.competition.pages.prose import rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
@@ -192,6 +193,14 @@ def start(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """From nothing to a place on the board, in three lines."""
     lines = start_lines(service.competition, address_of(request), None)
     return page(request, "start", actor, lines=lines, token=None, env="")
+
+
+@routes.get("/start.ipynb")
+def start_notebook(request: Request, service: Serves, actor: Asks) -> Response:
+    """The same as a notebook, to be opened in Jupyter or Colab."""
+    content = notebook_of(service.competition, address_of(request))
+    named = {"Content-Disposition": f'attachment; filename="{service.competition.name}.ipynb"'}
+    return Response(content, media_type="application/x-ipynb+json", headers=named)
 
 
 @routes.get("/data")
