@@ -1,7 +1,8 @@
-"""Seasons to look at: nobody yet, three teams, four hundred; each open and after the reveal. And pictures of all pages.
+"""Seasons to look at: nobody yet, three teams, four hundred; each open and after the reveal. And pictures of pages.
 
-`python -m competition.seasons FOLDER [SEASON ...]`, in `tests/`, takes a picture of every page of every season, at three
-widths and in both schemes, for people to look at. Axe looks at each page, and no page may be wider than its window.
+`python -m competition.seasons FOLDER [SEASON ...]`, in `tests/`, takes a picture of every page of every season, at
+three widths and in both schemes, for people to look at. Axe looks at each page, and no page may be wider than its
+window. Of four hundred teams only the pages on which so many stand are taken.
 """
 
 import sys
@@ -40,6 +41,9 @@ LONG_NAME = "The Benevolent Society of Weight Mergers"
 
 SEASONS = {"empty": 0, "three": 3, "three-final": 3, "many": 400, "many-final": 400}
 
+CONTROLLED = ("odd", "middle")
+"""Tasks that are asked with their choices in another order, too."""
+
 ADDED = """
 about:
   prizes: ["First place: 5,000 and a case of wine", "Best report: 1,000"]
@@ -62,7 +66,12 @@ def season(folder: Path, teams: int, *, revealed: bool = False) -> Iterator[Serv
     """Serve a competition on the bundled family with so many teams; with none, nothing is judged yet."""
     new_competition(folder, "a secret of these pictures", items=8)
     file = folder / "competition.yaml"
-    file.write_text(file.read_text(encoding="utf-8") + ADDED, encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    for task in CONTROLLED:
+        text = text.replace(
+            f"private/tasks/{task}.yaml}}", f"private/tasks/{task}.yaml, controls: {{shuffled: true}}}}"
+        )
+    file.write_text(text + ADDED, encoding="utf-8")
     competition = load_competition(folder)
     database = open_database(sqlite_url(folder / "private" / "competition.db"))
     clock = Clock(competition.phases[0].opens)
@@ -102,11 +111,7 @@ class Simulated:
         public = PublicScores(**self._scores("public", skill, drawn))
         private = None
         if purpose == "final":
-            controls = tuple(
-                Control(task.name, kind, *interval, ITEMS)
-                for task in self.competition.tasks[:2]
-                for kind, interval in (("shuffled", (0.02, -0.01, 0.05)), ("canaries", (0.0, -0.02, 0.02)))
-            )
+            controls = tuple(Control(task, "shuffled", 0.02, -0.01, 0.05, ITEMS) for task in sorted(CONTROLLED))
             private = PrivateScores(**self._scores("private", skill - 0.02, drawn), controls=controls)
         return replace(self._fits(made, submission.digest), public=public, private=private, figures=figures)
 
@@ -162,6 +167,12 @@ def _enter(served: Served, team_id: int, name: str, turn: int) -> None:
 
 def pages_of(served: Served, teams: int) -> Iterator[tuple[str | None, str]]:
     """Yield every page, with who looks at it."""
+    if teams > 100:
+        for path in ("/", "/board", "/final", "/versus", "/tracks/frugal", "/tracks/honest"):
+            yield None, path
+        yield "team", "/board"
+        yield "organiser", "/organiser"
+        return
     for path in ("/", "/board", "/start", "/data", "/final", "/guide", "/join", "/sign-in", "/versus"):
         yield None, path
     for track in served.service.competition.tracks:
@@ -214,16 +225,15 @@ def take_pictures(served: Served, teams: int, out: Path) -> list[str]:
             context = browser.new_context(color_scheme=scheme)
             page = context.new_page()
             page.on("pageerror", lambda error: wrong.append(f"script: {error}"))
-            page.on(
-                "response", lambda answer: wrong.append(f"{answer.status} {answer.url}") if answer.status >= 500 else 0
-            )
             for who, path in pages_of(served, teams):
                 context.clear_cookies()
                 if who:
                     context.add_cookies([{"name": "cuvee", "value": served.tokens[who], "url": address}])
                 for width in (1280, 768, 390):
                     page.set_viewport_size({"width": width, "height": 900})
-                    page.goto(address + path)
+                    answer = page.goto(address + path)
+                    if answer.status >= 500:
+                        wrong.append(f"{path} answers {answer.status}")
                     name = f"{who or 'visitor'}{''.join(c if c.isalnum() else '-' for c in path)}"
                     page.screenshot(path=out / f"{name}.{width}.{scheme}.png", full_page=True)
                     if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):

@@ -16,6 +16,7 @@ from competition.filled import fill
 from competition.made import TEXT, TRACKS, Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import open_database, sqlite_url
+from cuvee.competition.pages.prose import news_of
 from cuvee.competition.site import write_site
 from cuvee.submission.verdict import Verdict
 
@@ -158,6 +159,31 @@ def test_pages_open_before_a_competition_in_each_phase_and_after_it(served: Serv
         ("organiser", "/organiser"),
     ):
         assert served.page(who, path).status_code == 200, path
+
+
+def test_an_empty_page_offers_what_can_be_done_and_no_empty_tables(served: Served) -> None:
+    assert 'class="choices"' not in served.page(None, "/board").text
+    assert 'class="choices"' in served.page(None, "/board?find=nobody").text
+    mine = served.page("team", "/me").text
+    assert "You have sent nothing yet." in mine
+    assert "<table" not in mine
+    assert "The phase final, in which they are judged" in served.page(None, "/final").text
+    assert "There is no submission 77 to be seen." in served.page(None, "/submissions/77").text
+
+
+def test_the_console_says_whose_entry_waits_and_that_a_phase_is_still_open(served: Served) -> None:
+    served.send(title="first try")
+    text = served.page("organiser", "/organiser").text
+    assert "Vintners" in text
+    assert "The phase open still takes entries until" in text
+    served.clock.advance(days=30)
+    assert "still takes entries" not in served.page("organiser", "/organiser").text
+
+
+def test_news_are_told_with_the_newest_first() -> None:
+    about = "about: {news: [{date: 2026-05-01, what: early}, {date: 2026-06-09, what: late}]}\n"
+    told = [event.what for event in news_of(tiny_competition(text=TEXT + about))]
+    assert told == ["late", "Version 1 of the rules: the first version", "early"]
 
 
 def test_other_weights_say_who_gains(site: Served) -> None:

@@ -142,7 +142,7 @@ def test_a_recipes_file_is_taken_as_the_recipe_that_it_is(signed_in: Served) -> 
 def test_a_wrong_file_says_what_it_is(signed_in: Served, content: bytes, what: str) -> None:
     answer = signed_in.http.post("/me/send", files={"archive": ("file", content)})
     assert answer.status_code == 422
-    assert f"this is {what}" in answer.text
+    assert f"This is {what}" in answer.text
     if name_of(content) is not None:
         refused = signed_in.ask("team", "POST", "/api/submissions", content=content)
         assert f"this is {what}" in refused.json()["error"]["message"]
@@ -162,6 +162,15 @@ def test_checks_are_for_teams_and_counted(family: Competition, tmp_path: Path) -
         codes = [served.http.post("/me/check", data={"recipe": RECIPE}).status_code for _ in range(3)]
         assert codes == [200, 200, 429]
     database.close()
+
+
+def test_a_team_starts_from_a_baseline_that_nobody_has_judged_yet(signed_in: Served) -> None:
+    assert "/me?baseline=average" in signed_in.http.get("/me").text
+    shown = signed_in.http.get("/me?baseline=task-arithmetic").text
+    assert "merge_method: task_arithmetic" in shown
+    assert "Keeps the rules" in shown
+    for odd in ("../private/seed", "competition.yaml", ""):
+        assert "merge_method" not in signed_in.http.get("/me", params={"baseline": odd}).text
 
 
 def test_a_baselines_recipe_is_there_to_start_from_and_a_teams_only_after_the_reveal(served: Served) -> None:

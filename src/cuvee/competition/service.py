@@ -50,6 +50,12 @@ class Service:
         return task_cards(self.competition)
 
     @cached_property
+    def baselines(self) -> dict[str, str]:
+        """The recipes of the baselines that are here, by the names of their files without the ending."""
+        files = [self.competition.folder / baseline for baseline in self.competition.ranking.baselines]
+        return {file.stem: file.read_text(encoding="utf-8") for file in files if file.is_file()}
+
+    @cached_property
     def recipes(self) -> WrittenRecipes:
         """What checks and packs recipes that are written on the site."""
         return WrittenRecipes(self.competition)

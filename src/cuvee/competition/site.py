@@ -11,7 +11,7 @@ from cuvee.competition.export import board_csv, final_csv, kaggle_csv
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
-from cuvee.competition.pages.prose import rules_in_prose
+from cuvee.competition.pages.prose import news_of, rules_in_prose
 from cuvee.competition.pages.render import shipped_text, text
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
@@ -71,7 +71,7 @@ def _pages(service: Service) -> dict[str, str]:
     }
     top = [place for place in board.places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
     overview = {"now": now, "numbers": counted, "top": top, "rules": rules_in_prose(of), "verdict": verdict_of(final)}
-    overview["told"] = told
+    overview |= {"told": told, "news": news_of(of)}
     final_values = {"final": final, "verdict": overview["verdict"], "drawing": final_drawing(final)}
     guide = {
         "meaning": MEANING,

@@ -1,15 +1,22 @@
 """The rules of a competition as sentences that a person reads, made from the file that a judge reads."""
 
 from collections.abc import Iterator
+from operator import attrgetter
 
 from cuvee.amounts import bytes_text
 from cuvee.competition.pages.render import TIE_BREAKS, count, whole
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import Competition, Event
 
 
 def rules_in_prose(of: Competition) -> list[str]:
     """Return the rules that matter to somebody who thinks of taking part, one a sentence."""
     return [*_what(of), *_models(of), *_budget(of), *_how_often(of), *_how_ranked(of), *_tracks(of), *_who(of)]
+
+
+def news_of(of: Competition) -> list[Event]:
+    """Return the news of the file and the changes of its rules, the newest first."""
+    changes = [Event(each.date, f"Version {each.version} of the rules: {each.what}") for each in of.changelog]
+    return sorted([*reversed(changes), *of.about.news], key=attrgetter("date"), reverse=True)
 
 
 def _what(of: Competition) -> Iterator[str]:
@@ -39,7 +46,8 @@ def _models(of: Competition) -> Iterator[str]:
     if rules.uploaded_before is not None:
         limits.append(f"uploaded before {rules.uploaded_before}")
     if rules.families:
-        limits.append(f"of the families {', '.join(rules.families)}")
+        noun = "family" if len(rules.families) == 1 else "families"
+        limits.append(f"of the {noun} {', '.join(rules.families)}")
     if limits:
         yield f"Limits: {', '.join(limits)}."
 
@@ -61,11 +69,11 @@ def _how_often(of: Competition) -> Iterator[str]:
             continue
         often = []
         if phase.quota.per_day is not None:
-            often.append(f"{phase.quota.per_day} a day")
+            often.append(f"{phase.quota.per_day} entries a day")
         if phase.quota.total is not None:
             often.append(f"{phase.quota.total} in all")
         if often:
-            yield f"A team sends {' and '.join(often)} in the phase {phase.name}."
+            yield f"A team sends at most {' and '.join(often)} in the phase {phase.name}."
 
 
 def _how_ranked(of: Competition) -> Iterator[str]:

@@ -46,6 +46,7 @@ def environment() -> jinja2.Environment:
         interval=interval,
         duration=duration,
         moment=moment,
+        sentence=sentence,
         ago=ago,
         until=until,
         stretch=stretch,
@@ -76,6 +77,11 @@ def shipped_text(name: str) -> str:
     """Return the text of a template or a static file of this room."""
     folder = "templates" if name.endswith(".j2") else "static"
     return (resources.files("cuvee.competition.pages") / folder / name).read_text(encoding="utf-8")
+
+
+def sentence(text: str) -> str:
+    """Write a message, which programs add to what they say, as a sentence of its own."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def moment(at: datetime | None) -> str:
@@ -116,12 +122,12 @@ def whole(seconds: float) -> str:
 
 
 def count(number: float | None) -> str:
-    """Write a count short: 950, 12.3 k, 8.0 M."""
+    """Write a count short: 950, 12.3 k, 8 M."""
     if number is None:
         return "no limit"
     for unit, size_of in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
         if number >= size_of:
-            return f"{number / (size_of if unit != 'k' else 1e3):.1f} {unit}"
+            return f"{number / (size_of if unit != 'k' else 1e3):.1f} {unit}".replace(".0 ", " ")
     return f"{number:g}"
 
 

@@ -1,7 +1,7 @@
 """The routes of the pages. What a page does is what the API does: it calls the same functions."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -41,7 +41,7 @@ from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choice
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.notebook import notebook_of
-from cuvee.competition.pages.prose import rules_in_prose
+from cuvee.competition.pages.prose import news_of, rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.pages.track_page import track_values
@@ -54,6 +54,7 @@ from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING, Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
+from cuvee.competition.tables import submissions as submissions_table
 from cuvee.competition.track_views import track_view
 from cuvee.competition.views import (
     OwnSubmissionView,
@@ -76,6 +77,7 @@ from cuvee.submission.expected import TOLERANCE
 CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FIELD_BYTES = 100_000
 MOST_ON_TOP = 5
+MOST_QUEUED = 100
 
 routes = APIRouter(include_in_schema=False)
 STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -113,6 +115,7 @@ def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "now": now,
             "numbers": numbers(connection),
             "told": announcements(connection),
+            "news": news_of(of),
             "verdict": verdict_of(final_view(connection)),
         }
     shows = phase is not None and phase.feedback != "none"
@@ -314,7 +317,10 @@ def sign_out(request: Request, service: Serves, actor: Asks) -> Response:
 
 @routes.get("/me")
 def me(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
-    """A team's own page: what is left, what was sent, a form to send more. `?from=7` starts from that recipe."""
+    """A team's own page: what is left, what was sent, a form to send more.
+
+    `?from=7` starts from the recipe of that submission, `?baseline=average` from a baseline's.
+    """
     return _me(request, service, actor, None, recipe=_recipe_to_start_from(request, service, actor))
 
 
@@ -368,7 +374,10 @@ def _said(error: CuveeError) -> str:
 
 
 def _recipe_to_start_from(request: Request, service: Service, actor: Actor) -> str:
-    """Return the recipe of a submission that the actor may see; nothing for another, or for none."""
+    """Return a baseline's recipe, or that of a submission that the actor may see; nothing for another, or for none."""
+    baseline = service.baselines.get(request.query_params.get("baseline", ""))
+    if baseline is not None:
+        return baseline
     number = request.query_params.get("from", "")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         return ""
@@ -396,14 +405,25 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             expected=expected(connection),
             tolerance=TOLERANCE,
             workers=known_workers(connection),
-            waiting=connection.execute(
-                sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at).limit(100)
-            ).all(),
+            waiting=_queue(connection),
+            now=service.now(connection),
             sent=submission_views(connection, actor, team_id=None, limit=100),
             ratings={track.name: ratings_of(connection, track.name) for track in service.competition.tracks},
             teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
             audit=lines(connection, limit=50, newest_first=True),
         )
+
+
+def _queue(connection: Connection) -> Sequence[sa.Row[Any]]:
+    """Return the runs that wait or are under way, the longest first, with whose they are."""
+    return connection.execute(
+        sa.select(runs, submissions_table.c.title, teams.c.name.label("team"))
+        .join(submissions_table, submissions_table.c.id == runs.c.submission_id)
+        .join(teams, teams.c.id == submissions_table.c.team_id)
+        .where(runs.c.state.in_(["queued", "running"]))
+        .order_by(runs.c.queued_at)
+        .limit(MOST_QUEUED)
+    ).all()
 
 
 @routes.get("/organiser/alarms")
@@ -614,6 +634,7 @@ def _me(request: Request, service: Service, actor: Actor, problem: Refusal | Non
         quota=quota_of(service, actor),
         problem=problem,
         recipe=recipe,
+        baselines=list(service.baselines),
         check=service.recipes.check(recipe) if recipe.strip() else None,
     )
 
