@@ -87,10 +87,11 @@ def season(folder: Path, teams: int, *, revealed: bool = False) -> Iterator[Serv
 class Simulated:
     """A judge that answers by chance, by how good whoever sent it is. Items are as hard for everybody."""
 
-    def __init__(self, competition: Competition) -> None:
+    def __init__(self, competition: Competition, items: int = ITEMS) -> None:
         self.competition = competition
+        self.items = items
         generator = np.random.default_rng(5)
-        shape = (len(competition.tasks), ITEMS)
+        shape = (len(competition.tasks), items)
         self.hard = {"public": generator.random(shape), "private": generator.random(shape)}
 
     def __call__(self, archive: Path, workdir: Path, purpose: str, progress: Progress) -> Verdict:
@@ -111,7 +112,7 @@ class Simulated:
         public = PublicScores(**self._scores("public", skill, drawn))
         private = None
         if purpose == "final":
-            controls = tuple(Control(task, "shuffled", 0.02, -0.01, 0.05, ITEMS) for task in sorted(CONTROLLED))
+            controls = tuple(Control(task, "shuffled", 0.02, -0.01, 0.05, self.items) for task in sorted(CONTROLLED))
             private = PrivateScores(**self._scores("private", skill - 0.02, drawn), controls=controls)
         return replace(self._fits(made, submission.digest), public=public, private=private, figures=figures)
 

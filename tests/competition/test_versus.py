@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from competition.filled import fill
 from competition.made import items_of, verdict
 from competition.serving import Served
 from cuvee.competition.gaps import gap_of, usual_gap, with_alarms
@@ -111,3 +112,12 @@ def test_the_board_is_told_as_kaggle_tells_it(served: Served) -> None:
         assert (int(rank), int(team_id), name) == (place["place"], place["team"]["id"], place["team"]["name"])
         assert float(score) == pytest.approx(place["score"]["value"], abs=1e-5)
         assert int(count) == place["entries"]
+
+
+def test_a_teams_page_leads_to_its_comparison_with_another(served: Served) -> None:
+    fill(served)
+    team = served.ask(None, "GET", "/api/board").json()["places"][2]["team"]
+    assert f'href="/versus?one={team["id"]}"' in served.page(None, f"/teams/{team['id']}").text
+    chosen = served.page(None, f"/versus?one={team['id']}").text
+    assert chosen.count(f'<option value="{team["id"]}" selected>') == 1
+    assert served.page(None, "/versus?one=99999").status_code == 200

@@ -11,7 +11,7 @@ from cuvee.report import Figure
 
 PATH = "/board"
 ROWS_PER_PAGE = 100
-AXIS_PIXELS = 200
+AXIS_PIXELS = 150
 ROW_PIXELS = 26
 MOST_GAINS = 3
 NAMED_DOTS = 6

@@ -158,7 +158,7 @@ def versus(request: Request, service: Serves, actor: Asks, one: AnyTeam = None, 
     phase = first_public_phase(service.competition) or service.competition.phases[0]
     board = service.boards.board(phase.name)
     found = head_to_head(board, one, other) if one is not None and other is not None else None
-    return page(request, "versus", actor, **versus_values(board, found))
+    return page(request, "versus", actor, **versus_values(board, found, one))
 
 
 @routes.get("/final")

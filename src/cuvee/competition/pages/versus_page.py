@@ -10,10 +10,13 @@ MIDDLE, HALF = 112, 100
 """Pixels: where zero is, and how far the axis reaches to each side."""
 
 
-def versus_values(board: Board, found: HeadToHead | None) -> dict[str, Any]:
-    """Return what the page shows: the teams to choose from, the comparison, and its axis."""
+def versus_values(board: Board, found: HeadToHead | None, one: int | None) -> dict[str, Any]:
+    """Return what the page shows: the teams to choose from, of which `one` is chosen, the comparison, and its axis."""
     entries = sorted(board.entries, key=lambda entry: (entry.kind != "participant", entry.team.casefold()))
-    values: dict[str, Any] = {"entries": entries, "found": found}
+    teams = [entry.team_id for entry in entries]
+    first = one if one in teams else next(iter(teams), None)
+    second = next((team for team in teams if team != first), None)
+    values: dict[str, Any] = {"entries": entries, "found": found, "first": first, "second": second}
     if found is None:
         return values
     rows = (found.whole, *found.tasks)
