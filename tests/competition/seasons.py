@@ -62,9 +62,9 @@ tracks:
 
 
 @contextmanager
-def season(folder: Path, teams: int, *, revealed: bool = False) -> Iterator[Served]:
+def season(folder: Path, teams: int, *, revealed: bool = False, items: int = ITEMS) -> Iterator[Served]:
     """Serve a competition on the bundled family with so many teams; with none, nothing is judged yet."""
-    new_competition(folder, "a secret of these pictures", items=8)
+    new_competition(folder, "a secret of these pictures", items=items)
     file = folder / "competition.yaml"
     text = file.read_text(encoding="utf-8")
     for task in CONTROLLED:
@@ -79,7 +79,7 @@ def season(folder: Path, teams: int, *, revealed: bool = False) -> Iterator[Serv
         clock.advance(hours=1)
         enter_seeds(served.service, ORGANISER)
         if teams:
-            _play(served, competition, teams, revealed)
+            _play(served, Simulated(competition, items), teams, revealed)
         yield served
     database.close()
 
@@ -131,9 +131,8 @@ class Simulated:
         }
 
 
-def _play(served: Served, competition: Competition, teams: int, revealed: bool) -> None:
+def _play(served: Served, judge: Simulated, teams: int, revealed: bool) -> None:
     """Enter teams with one to four tries, judge all; leave some waiting, or make and publish the final ranking."""
-    judge = Simulated(competition)
     names = [LONG_NAME, "Château Recherche", "<script>alert(1)</script>", *(f"Team {n}" for n in range(4, teams + 1))]
     generator = np.random.default_rng(1)
     for number, name in enumerate(names[:teams]):
@@ -148,7 +147,7 @@ def _play(served: Served, competition: Competition, teams: int, revealed: bool) 
     with served.service.database.write() as connection:
         announce(connection, ORGANISER, "Workers were away for an hour; nobody lost a try by it.", served.clock())
         for track_team, rater, value in ((1, "Ann", 4.0), (1, "Bob", 3.5), (2, "Ann", 2.0), (2, "Bob", 4.5)):
-            rate(connection, ORGANISER, competition, "report", track_team, rater, value, served.clock())
+            rate(connection, ORGANISER, judge.competition, "report", track_team, rater, value, served.clock())
     if not revealed:
         served.send("team", title="waits", key="3", weight=1.5)
         return

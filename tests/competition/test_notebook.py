@@ -17,7 +17,7 @@ from cuvee.competition.worker import Worker
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with season(tmp_path_factory.mktemp("notebook") / "family", teams=0) as served:
+    with season(tmp_path_factory.mktemp("notebook") / "family", teams=0, items=8) as served:
         yield served
 
 
@@ -82,7 +82,7 @@ def surroundings(home: Path, token: str) -> dict[str, str]:
 def working(served: Served) -> Iterator[None]:
     """Judge whatever comes, beside the server."""
     stop = threading.Event()
-    worker = Worker(beside(served.service), Simulated(served.service.competition), Fitness)
+    worker = Worker(beside(served.service), Simulated(served.service.competition, 8), Fitness)
     thread = threading.Thread(target=worker.run, args=(stop,), daemon=True)
     thread.start()
     yield

@@ -56,8 +56,8 @@ def head_to_head(board: Board, one: int, other: int) -> HeadToHead:
     if one == other:
         raise Refusal("bad_request", "a team is compared with another one", hint="choose two teams")
     scores = Scores([first.items, second.items], board.weights)
-    whole = _apart("all tasks", scores, dict(board.weights), first.items, second.items)
-    tasks = tuple(_apart(task, scores, {task: 1.0}, first.items, second.items) for task in board.weights)
+    whole = apart("all tasks", scores, dict(board.weights), first.items, second.items)
+    tasks = tuple(apart(task, scores, {task: 1.0}, first.items, second.items) for task in board.weights)
     return HeadToHead(first, second, whole, tasks)
 
 
@@ -68,7 +68,8 @@ def _entry(board: Board, team: int) -> Entry:
     raise Refusal("not_found", f"team {team} is not on the board of the phase {board.phase}")
 
 
-def _apart(name: str, scores: Scores, weights: dict[str, float], one: Items, other: Items) -> Apart:
+def apart(name: str, scores: Scores, weights: dict[str, float], one: Items, other: Items) -> Apart:
+    """Say how far the first of two entries is from the second, of which `scores` holds the items and no others."""
     bounds = scores.differences(ONE, OTHER, weights)
     won = lost = items = 0
     for task in weights:

@@ -12,7 +12,7 @@ from cuvee.competition.board import Boards
 from cuvee.competition.clock import Clock, database_time
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
-from cuvee.competition.task_cards import TaskCard, task_cards
+from cuvee.competition.task_cards import TaskCard, public_questions, task_cards
 from cuvee.competition.tracks import TrackBoards
 from cuvee.submission.competition import Competition
 from cuvee.submission.data_room import DataRoom, open_data_room
@@ -48,6 +48,11 @@ class Service:
     def task_cards(self) -> tuple[TaskCard, ...]:
         """What the guide says of each task, read once."""
         return task_cards(self.competition)
+
+    @cached_property
+    def questions(self) -> dict[str, tuple[tuple[str, str], ...]]:
+        """What each public item asks and what is right, by task."""
+        return public_questions(self.competition)
 
     @cached_property
     def baselines(self) -> dict[str, str]:

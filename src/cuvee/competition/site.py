@@ -100,7 +100,7 @@ def _pages(service: Service) -> dict[str, str]:
         made[f"track-{track.name}.html"] = text("track", values, static_site=True)
         made[f"track-{track.name}.json"] = track.model_dump_json(indent=1)
     for number, one in shown.items():
-        values = {**common, "sent": one, "own": False, "log": None}
+        values = {**common, "sent": one, "own": False, "log": None, "stand": None, "answered": ()}
         made[f"submission-{number}.html"] = text("submission", values, static_site=True)
     for number, team in teams.items():
         theirs = [each for each in sent if each.team.id == number]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cuvee.errors import CuveeError
-from cuvee.evaluation.task import load_task
+from cuvee.evaluation.task import Sample, Task, load_task
 from cuvee.submission.competition import Competition, CompetitionTask
 
 LONGEST_EXAMPLE = 400
@@ -26,23 +26,43 @@ def task_cards(competition: Competition) -> tuple[TaskCard, ...]:
     return tuple(_card(competition, task) for task in competition.tasks)
 
 
-def _card(competition: Competition, task: CompetitionTask) -> TaskCard:
+def public_questions(competition: Competition) -> dict[str, tuple[tuple[str, str], ...]]:
+    """Return what each public item asks and what is right, by task; of tasks whose public part is on the server."""
+    questions = {}
+    for task in competition.tasks:
+        loaded = _loaded(competition, task)
+        if loaded is not None:
+            samples = loaded.samples[: task.limit]
+            questions[task.name] = tuple((_short(sample.input), _answer(sample)) for sample in samples)
+    return questions
+
+
+def _loaded(competition: Competition, task: CompetitionTask) -> Task | None:
     place = competition.folder / task.public
     if not place.is_file():
-        return TaskCard(task)
+        return None
     try:
-        loaded = load_task(place)
+        return load_task(place)
     except CuveeError:
+        return None
+
+
+def _answer(sample: Sample) -> str:
+    return "" if sample.target is None else _short(sample.text_of(sample.target))
+
+
+def _card(competition: Competition, task: CompetitionTask) -> TaskCard:
+    loaded = _loaded(competition, task)
+    if loaded is None:
         return TaskCard(task)
     first = loaded.samples[0]
-    answer = "" if first.target is None else first.text_of(first.target)
     return TaskCard(
         task,
         min(len(loaded.samples), task.limit or len(loaded.samples)),
         (task.metrics or loaded.metrics)[0].replace("_", " "),
         _short(first.input),
         tuple(_short(choice) for choice in first.choices[:8]),
-        _short(answer),
+        _answer(first),
     )
 
 

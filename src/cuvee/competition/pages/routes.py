@@ -51,6 +51,7 @@ from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.runs import HIDDEN, PUBLIC
 from cuvee.competition.service import Service
+from cuvee.competition.stand import answered, how_it_stands
 from cuvee.competition.states import MEANING, Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
@@ -58,6 +59,7 @@ from cuvee.competition.tables import submissions as submissions_table
 from cuvee.competition.track_views import track_view
 from cuvee.competition.views import (
     OwnSubmissionView,
+    SubmissionView,
     final_view,
     key_views,
     log_text,
@@ -607,7 +609,25 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
             except Refusal:
                 log = None
     own = isinstance(shown, OwnSubmissionView)
-    return page(request, template, actor, sent=shown, own=own, log=log, published=published)
+    values: dict[str, Any] = {"sent": shown, "own": own, "log": log, "published": published}
+    if template == "submission":
+        values |= _beside_the_board(service, shown, own=own)
+    return page(request, template, actor, **values)
+
+
+def _beside_the_board(service: Service, shown: SubmissionView, *, own: bool) -> dict[str, Any]:
+    """Return how a submission stands, where its score is shown, and to its team how it answered the public items.
+
+    Where scores are withheld, or the board is by items that nobody has, no items are shown.
+    """
+    phase = next((phase for phase in service.competition.phases if phase.name == shown.phase), None)
+    if shown.score is None or phase is None or phase.feedback == "none":
+        return {"stand": None, "answered": ()}
+    board = service.boards.board(phase.name)
+    with service.database.read() as connection:
+        stand = how_it_stands(connection, board, shown.id, shown.team.id)
+    shows_items = own and stand is not None and phase.feedback == "scores" and not service.competition.hides_board
+    return {"stand": stand, "answered": answered(stand, service.questions) if stand and shows_items else ()}
 
 
 def _join(request: Request, service: Service, actor: Actor, problem: Refusal | None, name: str) -> HTMLResponse:
