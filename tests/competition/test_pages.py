@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import uvicorn
@@ -178,6 +179,27 @@ def test_the_console_says_whose_entry_waits_and_that_a_phase_is_still_open(serve
     assert "The phase open still takes entries until" in text
     served.clock.advance(days=30)
     assert "still takes entries" not in served.page("organiser", "/organiser").text
+
+
+def test_once_frozen_no_page_asks_for_entries(served: Served) -> None:
+    served.send()
+    served.judge_all()
+    assert 'href="/join"' in served.page(None, "/").text.partition("<main")[2]
+    served.ask("organiser", "POST", "/api/organiser/freeze")
+    first = served.page(None, "/").text.partition("<main")[2]
+    assert "No more entries are taken" in first
+    assert 'href="/join"' not in first
+    assert "No phase takes submissions now." in served.page("team", "/me").text
+
+
+def test_every_team_can_be_rated_however_many_there_are(site: Served) -> None:
+    board = site.ask(None, "GET", "/api/board").json()["places"]
+    teams = [place["team"]["id"] for place in board if place["team"]["kind"] == "participant"]
+    with mock.patch("cuvee.competition.pages.routes.MOST_TEAMS", 2):
+        text = site.page("organiser", "/organiser").text
+    assert "The newest 2; " in text
+    assert len(teams) > 5
+    assert all(f'<option value="{team}">' in text for team in teams)
 
 
 def test_news_are_told_with_the_newest_first() -> None:

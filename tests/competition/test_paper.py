@@ -9,11 +9,15 @@ from pathlib import Path
 import pytest
 
 from competition.filled import fill
-from competition.serving import FakeJudge, Served
+from competition.made import TEXT, TRACKS, Clock, tiny_competition
+from competition.serving import FakeJudge, Served, serve
+from cuvee.competition.database import Database
+from cuvee.competition.export import final_csv
 from cuvee.competition.paper.results import PROGRAM, SEARCH, UNREADABLE, Results, methods_in, read_results
 from cuvee.competition.paper.tables import in_latex, in_markdown
 from cuvee.competition.paper.write import files_of, write_report
 from cuvee.competition.refusals import Refusal
+from cuvee.competition.views import ControlView, FigureView, FinalPlaceView, FinalView, TeamView
 from cuvee.errors import RecipeError
 
 SPACE = """
@@ -62,6 +66,58 @@ def test_tables_say_what_the_final_ranking_says(over: Served) -> None:
     columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", latex)[1])  # type: ignore[index]  # it is there
     body = latex.split("\\midrule\n")[1].split("\\bottomrule")[0].splitlines()
     assert [len(re.split(r"(?<!\\)&", line)) for line in body] == [columns] * len(final)
+
+
+def test_each_track_has_its_table_and_those_by_score_a_figure(database: Database, clock: Clock) -> None:
+    for served in serve(database, clock, tiny_competition(text=TEXT + TRACKS)):
+        fill(served)
+        served.judge_all()
+        body = {"track": "report", "team": served.teams["team"], "rater": "Ada", "value": 4.5}
+        assert served.ask("organiser", "POST", "/api/organiser/ratings", json=body).status_code == 200
+        served.ask("organiser", "POST", "/api/organiser/freeze")
+        served.judge_all(FakeJudge())
+        assert served.ask("organiser", "POST", "/api/organiser/publish").status_code == 200
+        files = files_of(read(served))
+        shown = {track: served.ask(None, "GET", f"/api/tracks/{track}").json() for track in ("frugal", "report")}
+        rows = list(csv.DictReader(io.StringIO(files["tables/track-frugal.csv"])))
+        values = [float(row["value"]) for row in rows if row["part"] == "final"]
+        assert values == [place["value"] for place in shown["frugal"]["final"]]
+        assert len(values) > 2
+        assert "| 1 | Vintners | 4.50 | 4.50 to 4.50 | 1 |" in files["report.md"]
+        assert "## Score for each token" in files["report.md"]
+        assert files["figures/track-frugal.svg"].count("<circle") == len(values)
+        assert "figures/track-report.svg" not in files
+        assert "tables/track-honest.csv" not in files, "nobody stands there"
+
+
+def test_controls_are_told_with_their_alarms() -> None:
+    places = [
+        place(1, [ControlView(task="odd", kind="shuffled", value=0.1, low=0.05, high=0.15, items=60, is_alarm=True)])
+    ]
+    final = FinalView(published=True, places=[*places, place(2, [])])
+    rows = list(csv.DictReader(io.StringIO(final_csv(final))))
+    assert [rows[0]["odd.shuffled"], rows[0]["odd.shuffled.is_alarm"]] == ["0.1", "True"]
+    assert [rows[1]["odd.shuffled"], rows[1]["sums.agreement"]] == ["", "0.75"]
+
+
+def place(number: int, controls: list[ControlView]) -> FinalPlaceView:
+    return FinalPlaceView(
+        place=number,
+        ranks=(number, number),
+        team=TeamView(id=number, name=f"team {number}", kind="participant", note=""),
+        submission=number,
+        title="mine",
+        score=FigureView(value=0.5, low=0.4, high=0.6),
+        public_score=0.5,
+        gap=0.0,
+        gap_low=-0.1,
+        gap_high=0.1,
+        is_alarm=False,
+        entries=1,
+        tasks={},
+        controls=controls,
+        agreement={"sums": 0.75},
+    )
 
 
 def test_methods_are_counted_by_entries_and_teams(over: Served) -> None:

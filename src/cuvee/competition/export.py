@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC
 
 from cuvee.competition.track_views import TrackView
-from cuvee.competition.views import BoardView, FinalView
+from cuvee.competition.views import BoardView, FinalPlaceView, FinalView
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -44,15 +44,31 @@ def kaggle_csv(board: BoardView) -> str:
 def final_csv(final: FinalView) -> str:
     """Write the final ranking as CSV."""
     tasks = sorted({task for place in final.places for task in place.tasks})
+    controls = sorted({(own.task, own.kind) for place in final.places for own in place.controls})
+    twice = sorted({task for place in final.places for task in place.agreement})
     head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
+    head += ["public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks]
+    for task, kind in controls:
+        head += [f"{task}.{kind}", f"{task}.{kind}.low", f"{task}.{kind}.high", f"{task}.{kind}.is_alarm"]
+    head += [f"{task}.agreement" for task in twice]
     rows = [
         [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
         + [place.score.value, place.score.low, place.score.high, place.public_score]
         + [place.gap, place.gap_low, place.gap_high, place.is_alarm, place.entries]
         + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
+        + [cell for control in controls for cell in _control_cells(place, *control)]
+        + [place.agreement.get(task, "") for task in twice]
         for place in final.places
     ]
-    return as_csv([*head, "public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks], rows)
+    return as_csv(head, rows)
+
+
+def _control_cells(place: FinalPlaceView, task: str, kind: str) -> list[object]:
+    """Return the cells of a control: its value, its interval, whether it is an alarm; empty ones where none is."""
+    for own in place.controls:
+        if (own.task, own.kind) == (task, kind):
+            return [own.value, own.low, own.high, own.is_alarm]
+    return ["", "", "", ""]
 
 
 def track_csv(track: TrackView) -> str:

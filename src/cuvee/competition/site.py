@@ -8,6 +8,7 @@ from cuvee.competition.board import PARTICIPANT, make_board
 from cuvee.competition.console import announcements
 from cuvee.competition.deadlines import in_force
 from cuvee.competition.export import board_csv, final_csv, kaggle_csv
+from cuvee.competition.facts import FROZEN, fact
 from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
@@ -49,6 +50,7 @@ def _pages(service: Service) -> dict[str, str]:
         final = final_view(connection)
         of = in_force(connection, of)
         told = announcements(connection)
+        is_frozen = fact(connection, FROZEN) is not None
         record, now, keys = head(connection), service.now(connection), key_views(connection)
         counted = numbers(connection)
         tracks = [track_view(connection, service.tracks.board(each.name)) for each in of.tracks]
@@ -71,7 +73,7 @@ def _pages(service: Service) -> dict[str, str]:
     }
     top = [place for place in board.places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
     overview = {"now": now, "numbers": counted, "top": top, "rules": rules_in_prose(of), "verdict": verdict_of(final)}
-    overview |= {"told": told, "news": news_of(of)}
+    overview |= {"told": told, "news": news_of(of), "is_frozen": is_frozen}
     final_values = {"final": final, "verdict": overview["verdict"], "drawing": final_drawing(final)}
     guide = {
         "meaning": MEANING,

@@ -11,6 +11,7 @@ from cuvee.competition.access import Asks, Serves
 from cuvee.competition.actors import Actor
 from cuvee.competition.bodies import ARCHIVE_BODY, Before, Chosen, Limit, Line, Number, Purpose, Sent
 from cuvee.competition.deadlines import in_force
+from cuvee.competition.facts import FROZEN, fact
 from cuvee.competition.inbox import opened
 from cuvee.competition.quotas import Quota, quota
 from cuvee.competition.refusals import Refusal
@@ -169,8 +170,10 @@ def take(
 
 
 def quota_of(service: Service, actor: Actor) -> Quota | None:
-    """Count what a team used of the open phase; None while none is open."""
+    """Count what a team used of the open phase; None while none is open, and once the final ranking is being made."""
     with service.database.read() as connection:
+        if fact(connection, FROZEN) is not None:
+            return None
         now = service.now(connection)
         phase = in_force(connection, service.competition).phase(now)
         if phase is None or phase.scores != "public" or actor.team_id is None:

@@ -69,7 +69,8 @@ def _more(winner: FinalPlaceView, places: Sequence[FinalPlaceView]) -> list[str]
         best = next((place for place in places if place.team.kind == kind), None)
         if best is not None:
             difference = winner.score.value - best.score.value
-            sentences.append(f"{who} is {signed(difference)} points from the best {kind}, {best.team.name}.")
+            side = "above" if difference >= 0 else "below"
+            sentences.append(f"{who} stands {points(abs(difference))} points {side} the best {kind}, {best.team.name}.")
     baseline = next((place for place in places if place.team.kind == "baseline"), None)
     participants = [place for place in places if place.team.kind == "participant"]
     if baseline is not None:

@@ -32,7 +32,7 @@ from cuvee.competition.console import (
 from cuvee.competition.deadlines import in_force
 from cuvee.competition.duplicates import duplicates
 from cuvee.competition.expected import expected, forget
-from cuvee.competition.facts import PUBLISHED, fact
+from cuvee.competition.facts import FROZEN, PUBLISHED, fact
 from cuvee.competition.head_to_head import head_to_head
 from cuvee.competition.health import look
 from cuvee.competition.hiding import hide_submission, hide_team
@@ -80,6 +80,7 @@ CallNext = Callable[[Request], Awaitable[Response]]
 MOST_FIELD_BYTES = 100_000
 MOST_ON_TOP = 5
 MOST_QUEUED = 100
+MOST_TEAMS = 200
 
 routes = APIRouter(include_in_schema=False)
 STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
@@ -116,6 +117,7 @@ def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         values: dict[str, Any] = {
             "now": now,
             "numbers": numbers(connection),
+            "is_frozen": fact(connection, FROZEN) is not None,
             "told": announcements(connection),
             "news": news_of(of),
             "verdict": verdict_of(final_view(connection)),
@@ -411,9 +413,16 @@ def organise(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             now=service.now(connection),
             sent=submission_views(connection, actor, team_id=None, limit=100),
             ratings={track.name: ratings_of(connection, track.name) for track in service.competition.tracks},
-            teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(200)).all(),
+            teams=connection.execute(sa.select(teams).order_by(teams.c.id.desc()).limit(MOST_TEAMS)).all(),
+            participants=_participants(connection),
             audit=lines(connection, limit=50, newest_first=True),
         )
+
+
+def _participants(connection: Connection) -> Sequence[sa.Row[Any, Any]]:
+    """Return all teams that take part, by their names."""
+    query = sa.select(teams.c.id, teams.c.name).where(teams.c.kind == PARTICIPANT)
+    return sorted(connection.execute(query).all(), key=lambda team: team.name.casefold())
 
 
 def _queue(connection: Connection) -> Sequence[sa.Row[Any]]:

@@ -1,15 +1,18 @@
-"""The figures of a report as SVG: the final ranking with its intervals, and the way from the public board to it.
+"""The figures of a report as SVG: the final ranking and those of tracks with their intervals, and the way from
+the public board to the final.
 
 They are drawn as on the pages, with colours of their own for paper, and name no font that must be there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cuvee.competition.board import shown_rank
 from cuvee.competition.pages.board_page import Axis, axis_of
 from cuvee.competition.pages.final_page import final_drawing
 from cuvee.competition.pages.render import environment
-from cuvee.competition.views import FinalPlaceView, FinalView
+from cuvee.competition.track_views import TrackView
+from cuvee.competition.views import FinalView, TeamView
 from cuvee.report import Figure
 
 STYLE = (
@@ -40,19 +43,44 @@ class Row:
     y: float
 
 
-def figures_of(final: FinalView) -> dict[str, str]:
-    """Draw the figures, by the name of their file; none of an empty ranking."""
+def figures_of(final: FinalView, tracks: Sequence[TrackView] = ()) -> dict[str, str]:
+    """Draw the figures, by the name of their file; none of an empty ranking, and of tracks those by score."""
     drawing = final_drawing(final)
     if drawing is None:
         return {}
     slope = environment().get_template("slope.svg.j2").module.slope(drawing, STYLE)  # type: ignore[attr-defined]  # its macro
-    return {"final.svg": _ranking(final), "slope.svg": str(slope).strip() + "\n"}
+    drawn = {"final.svg": _ranking(_places(final)), "slope.svg": str(slope).strip() + "\n"}
+    for track in tracks:
+        places = _track_places(track) if track.by == "score" else []
+        if places:
+            drawn[f"track-{track.name}.svg"] = _ranking(places)
+    return drawn
 
 
-def _ranking(final: FinalView) -> str:
-    figures = [Figure(place.score.value, place.score.low, place.score.high) for place in final.places]
-    axis = axis_of(figures, WIDTH - LEFT - 30)
-    rows = [_row(place, axis, ROW_HEIGHT * (number + 0.5)) for number, place in enumerate(final.places)]
+Drawn = tuple[TeamView, str, Figure]
+"""Whose row it is, its rank, and its score with its interval."""
+
+
+def _places(final: FinalView) -> list[Drawn]:
+    places = []
+    for place in final.places:
+        score = Figure(place.score.value, place.score.low, place.score.high)
+        places.append((place.team, shown_rank(place.ranks), score))
+    return places
+
+
+def _track_places(track: TrackView) -> list[Drawn]:
+    places = []
+    for place in track.final:
+        if place.low is not None and place.high is not None:
+            score = Figure(place.value, place.low, place.high)
+            places.append((place.team, shown_rank(place.ranks), score))
+    return places
+
+
+def _ranking(places: Sequence[Drawn]) -> str:
+    axis = axis_of([score for _, _, score in places], WIDTH - LEFT - 30)
+    rows = [_row(*place, axis, ROW_HEIGHT * (number + 0.5)) for number, place in enumerate(places)]
     height = TOP + ROW_HEIGHT * len(rows) + 12
     values = {"rows": rows, "axis": axis, "style": STYLE, "width": WIDTH, "height": height}
     return (
@@ -60,6 +88,6 @@ def _ranking(final: FinalView) -> str:
     )
 
 
-def _row(place: FinalPlaceView, axis: Axis, y: float) -> Row:
-    low, at, high = (axis.at(value) for value in (place.score.low, place.score.value, place.score.high))
-    return Row(place.team.name, shown_rank(place.ranks), place.team.kind, low, at, high, y)
+def _row(team: TeamView, rank: str, score: Figure, axis: Axis, y: float) -> Row:
+    low, at, high = (axis.at(value) for value in (score.low, score.value, score.high))
+    return Row(team.name, rank, team.kind, low, at, high, y)

@@ -22,6 +22,8 @@ from cuvee.competition.runs import PUBLIC
 from cuvee.competition.shown import is_shown
 from cuvee.competition.states import State
 from cuvee.competition.tables import public_results, runs, submissions, teams, verdicts
+from cuvee.competition.track_views import TrackView, track_view
+from cuvee.competition.tracks import TrackBoard
 from cuvee.competition.views import FinalPlaceView, FinalView, final_view
 from cuvee.errors import CuveeError
 from cuvee.submission.asked import METHOD_SEPARATOR, is_space, read_asked
@@ -63,7 +65,10 @@ class MethodUse:
 
 @dataclass(frozen=True)
 class Results:
-    """All that is told. `audit_head` is the newest digest of the audit log, by which a reader checks an export."""
+    """All that is told. `audit_head` is the newest digest of the audit log, by which a reader checks an export.
+
+    Of the tracks their finals are told, and not their boards.
+    """
 
     competition: Competition
     made_at: datetime
@@ -72,6 +77,7 @@ class Results:
     numbers: Numbers
     final: FinalView
     methods: tuple[MethodUse, ...]
+    tracks: tuple[TrackView, ...] = ()
     sent: Mapping[int, Sent] = field(default_factory=dict)
 
     def methods_of(self, place: FinalPlaceView) -> str:
@@ -96,6 +102,7 @@ def read_results(connection: Connection, competition: Competition, now: datetime
         numbers=numbers(connection),
         final=final,
         methods=methods_used(sent.values(), final),
+        tracks=tuple(track_view(connection, TrackBoard(track, 0, ())) for track in competition.tracks),
         sent=sent,
     )
 

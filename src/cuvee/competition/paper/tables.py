@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 from cuvee.amounts import MINUS, points, signed
 from cuvee.competition.board import shown_rank
-from cuvee.competition.export import as_csv, final_csv
+from cuvee.competition.export import as_csv, final_csv, track_csv
+from cuvee.competition.pages.final_page import control_heads
+from cuvee.competition.pages.track_page import MEASURES, rule_of
+from cuvee.competition.pages.track_page import tables_of as tables_of_track
 from cuvee.competition.paper.results import Results
-from cuvee.competition.views import FigureView, FinalPlaceView
+from cuvee.competition.track_views import TrackPlaceView, TrackView
+from cuvee.competition.views import ControlView, FigureView, FinalPlaceView
 
 LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,7 +33,7 @@ FIRST_COLUMNS = 2
 
 @dataclass(frozen=True)
 class Table:
-    """A table as people read it. `name` is that of its files, `csv_text` its numbers in full."""
+    """A table as people read it. `name` is that of its files, `csv_text` its numbers in full, `title` its heading."""
 
     name: str
     caption: str
@@ -37,6 +41,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     csv_text: str
     left: int = FIRST_COLUMNS
+    title: str = ""
 
     def markdown(self) -> str:
         """Write it as a table of Markdown, its caption below."""
@@ -68,8 +73,15 @@ class Table:
 
 
 def tables_of(results: Results) -> tuple[Table, ...]:
-    """Return the tables of a report: the final ranking, its tasks, the methods."""
-    return (_final(results), _tasks(results), _methods(results))
+    """Return the tables of a report: the final ranking, its tasks, the methods, controls, and each track's final.
+
+    There is one of controls where any was asked, and one of a track where anybody stands in it.
+    """
+    tables = [_final(results), _tasks(results), _methods(results)]
+    if control_heads(results.final.places):
+        tables.append(_controls(results))
+    tables += [_track(track) for track in results.tracks if track.final]
+    return tuple(tables)
 
 
 def in_markdown(text: str) -> str:
@@ -90,7 +102,7 @@ def _final(results: Results) -> Table:
         "A range of ranks says what the items leave open. The gap is the public minus the final score; a star marks "
         "one above that of most, beyond the 95 % interval."
     )
-    return Table("final", caption, head, tuple(rows), final_csv(results.final))
+    return Table("final", caption, head, tuple(rows), final_csv(results.final), title="Final ranking")
 
 
 def _final_row(results: Results, place: FinalPlaceView) -> tuple[str, ...]:
@@ -118,7 +130,7 @@ def _tasks(results: Results) -> Table:
                 numbers.append([place.place, place.team.name, task, figure.value, figure.low, figure.high])
     caption = "Scores of each task on private items, in points of 100, with their 95 % intervals."
     written = as_csv(["place", "team", "task", "score", "low", "high"], numbers)
-    return Table("tasks", caption, ("Rank", "Team", *tasks), tuple(rows), written)
+    return Table("tasks", caption, ("Rank", "Team", *tasks), tuple(rows), written, title="Tasks")
 
 
 def _methods(results: Results) -> Table:
@@ -135,10 +147,58 @@ def _methods(results: Results) -> Table:
         "with the method."
     )
     columns = ["method", "teams", "entries", "median_public", "best_public", "best_final_place"]
-    return Table("methods", caption, head, tuple(rows), as_csv(columns, numbers), left=1)
+    return Table("methods", caption, head, tuple(rows), as_csv(columns, numbers), left=1, title="Methods")
 
 
-def _team(place: FinalPlaceView) -> str:
+def _controls(results: Results) -> Table:
+    heads = control_heads(results.final.places)
+    rows = []
+    for place in results.final.places:
+        by_head = {(own.task, own.kind): own for own in place.controls}
+        cells = [_control(by_head[head]) if head in by_head else "–" for head in heads]
+        rows.append((shown_rank(place.ranks), _team(place), *cells))
+    caption = (
+        "Private items asked in another way, in points of 100 with 95 % intervals: what a score loses by another order "
+        "of the choices or by other words, and what canaries, which nobody can know, gain over guessing. A star marks "
+        "one above that of most, beyond the interval."
+    )
+    columns = ("Rank", "Team", *(f"{task}, {kind}" for task, kind in heads))
+    numbers: list[list[object]] = []
+    for place in results.final.places:
+        for own in place.controls:
+            numbers.append(
+                [place.place, place.team.name, own.task, own.kind, own.value, own.low, own.high, own.is_alarm]
+            )
+    written = as_csv(["place", "team", "task", "kind", "value", "low", "high", "is_alarm"], numbers)
+    return Table("controls", caption, columns, tuple(rows), written, title="Controls")
+
+
+def _control(control: ControlView) -> str:
+    star = "*" if control.is_alarm else ""
+    return f"{signed(control.value)}{star} [{signed(control.low)} to {signed(control.high)}]"
+
+
+def _track(track: TrackView) -> Table:
+    """Write the final of a track as its page does."""
+    (shown,) = [table for table in tables_of_track(track, "") if table.title == "Final"]
+    by_report = track.by == "report"
+    columns = ["Rank", "Team", MEASURES[track.by], "Raters' range" if by_report else "95 %"]
+    columns += ["Raters"] if by_report else ["Tokens", "CPU seconds"]
+    rows = [
+        (row.rank, _team(row.place), row.value, row.interval or "–", *_costs(track, row.place)) for row in shown.rows
+    ]
+    caption = f"{track.title}. {rule_of(track)} {shown.caption}"
+    return Table(f"track-{track.name}", caption, tuple(columns), tuple(rows), track_csv(track), title=track.title)
+
+
+def _costs(track: TrackView, place: TrackPlaceView) -> tuple[str, ...]:
+    if track.by == "report":
+        return (str(place.raters),)
+    seconds = "not measured" if place.cpu_seconds is None else f"{place.cpu_seconds:.1f}"
+    return (f"{place.tokens:,}", seconds)
+
+
+def _team(place: FinalPlaceView | TrackPlaceView) -> str:
     return place.team.name if place.team.kind == "participant" else f"{place.team.name} ({place.team.kind})"
 
 

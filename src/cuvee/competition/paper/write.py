@@ -1,8 +1,8 @@
 """A folder for a paper: the report as Markdown, its tables as LaTeX and CSV, its figures as SVG, the recipes.
 
 report.md      all of it, to be read at once
-tables/        final, tasks, methods: .tex and .csv
-figures/       final, slope: .svg
+tables/        final, tasks, methods, controls, and one of each track: .tex and .csv
+figures/       final, slope, and one of each track by score: .svg
 recipes/       of the final ranking, as they were judged
 """
 
@@ -35,7 +35,7 @@ def write_report(results: Results, folder: Path) -> int:
 
 def files_of(results: Results) -> dict[str, str]:
     """Return the files of a report, by their names."""
-    tables, figures = tables_of(results), figures_of(results.final)
+    tables, figures = tables_of(results), figures_of(results.final, results.tracks)
     files = {f"figures/{name}": text for name, text in figures.items()}
     for table in tables:
         files[f"tables/{table.name}.tex"] = table.latex()
@@ -55,7 +55,6 @@ def _recipes(results: Results) -> Iterator[tuple[str, str]]:
 
 def _report(results: Results, tables: tuple[Table, ...], figures: dict[str, str]) -> str:
     of, counted, verdict = results.competition, results.numbers, verdict_of(results.final)
-    titles = {"final": "Final ranking", "tasks": "Tasks", "methods": "Methods"}
     parts = [f"# {in_markdown(of.title)}", "", in_markdown(of.description.strip()), ""]
     if verdict is not None:
         sentences = [verdict.sentence, *verdict.more]
@@ -70,9 +69,11 @@ def _report(results: Results, tables: tuple[Table, ...], figures: dict[str, str]
         "",
     ]
     for table in tables:
-        parts += [f"## {titles[table.name]}", "", table.markdown()]
+        parts += [f"## {in_markdown(table.title)}", "", table.markdown()]
         if table.name == "final":
             parts += [f"![{alt}](figures/{name})\n" for name, alt in ALT.items() if name in figures]
+        if f"{table.name}.svg" in figures and table.name != "final":
+            parts.append(f"![{in_markdown(table.title)}: scores with their 95 % intervals](figures/{table.name}.svg)\n")
     return "\n".join(parts)
 
 
