@@ -13,6 +13,7 @@ from competition.made import TEXT, TRACKS, Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import Database
 from cuvee.competition.export import final_csv
+from cuvee.competition.pages.final_page import verdict_of
 from cuvee.competition.paper.results import PROGRAM, SEARCH, UNREADABLE, Results, methods_in, read_results
 from cuvee.competition.paper.tables import in_latex, in_markdown
 from cuvee.competition.paper.write import files_of, write_report
@@ -98,6 +99,28 @@ def test_controls_are_told_with_their_alarms() -> None:
     rows = list(csv.DictReader(io.StringIO(final_csv(final))))
     assert [rows[0]["odd.shuffled"], rows[0]["odd.shuffled.is_alarm"]] == ["0.1", "True"]
     assert [rows[1]["odd.shuffled"], rows[1]["sums.agreement"]] == ["", "0.75"]
+
+
+@pytest.mark.parametrize(
+    ("sharing", "sentence"),
+    [
+        (1, "team 1 wins."),
+        (2, "team 1 and team 2 share the first place: the items do not tell them apart."),
+        (
+            29,
+            "29 teams share the first place, with team 1, team 2 and team 3 in front: "
+            "the items do not tell them apart.",
+        ),
+    ],
+)
+def test_a_verdict_names_who_wins_and_a_few_of_many_who_share_it(sharing: int, sentence: str) -> None:
+    places = [place(number, []).model_copy(update={"ranks": (1, sharing)}) for number in range(1, sharing + 1)]
+    baseline = place(40, []).model_copy(update={"team": TeamView(id=40, name="average", kind="baseline")})
+    lower = baseline.model_copy(update={"ranks": None, "score": FigureView(value=0.43, low=0.4, high=0.5)})
+    said = verdict_of(FinalView(published=True, places=[*places, lower]))
+    assert said is not None
+    assert said.sentence == sentence
+    assert said.more[0] == "team 1 stands 7.0 points above the best baseline, average."
 
 
 def place(number: int, controls: list[ControlView]) -> FinalPlaceView:

@@ -10,6 +10,9 @@ from cuvee.report import Figure
 
 MOST_LINES = 14
 LEAST_APART = 15
+MOST_NAMED, NAMED_OF_MANY = 5, 3
+"""Teams that a sentence names, and how many it names where there are more."""
+
 SLOPE_WIDTH, SLOPE_HEIGHT = 640, 340
 
 
@@ -56,10 +59,15 @@ def verdict_of(final: FinalView) -> Verdict | None:
     winner = participants[0]
     more = tuple(_more(winner, final.places))
     if len(first) > 1:
-        names = _listed([place.team.name for place in first])
-        sentence = f"{names} share the first place: the items do not tell them apart."
+        sentence = f"{_who_share([place.team.name for place in first])}: the items do not tell them apart."
         return Verdict(points(winner.score.value), sentence, more, is_clear=False)
     return Verdict(points(winner.score.value), f"{winner.team.name} wins.", more, is_clear=True)
+
+
+def _who_share(names: Sequence[str]) -> str:
+    if len(names) <= MOST_NAMED:
+        return f"{_listed(names)} share the first place"
+    return f"{len(names)} teams share the first place, with {_listed(names[:NAMED_OF_MANY])} in front"
 
 
 def _more(winner: FinalPlaceView, places: Sequence[FinalPlaceView]) -> list[str]:
