@@ -33,23 +33,15 @@ MOST_WHAT_IFS = 16
 READ_AT_ONCE = 100
 """Results that are read at once: a database takes only so many numbers in one question, and their text takes memory."""
 
-SHOWN = frozenset(
-    {
-        *("id", "team_id", "title", "note", "submitted_at"),
-        *("value", "low", "high", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"),
-    }
-)
-"""Columns of a submission and its result that a row of the board shows: no recipes, no scores of single items."""
-
 Comparison = Literal["better", "worse", "unclear", ""]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A team's best submission of a phase, with its score by the competition's weights.
 
     `entries` counts all that the team has on the board's phase. `result_key` is the digest of the verdict that tasks
-    and items come from; nothing while the submission is judged again.
+    and items come from; nothing while the submission is judged again. Thousands are made anew after each change, which
+    takes a frozen dataclass six times as long as a tuple.
     """
 
     submission_id: int
@@ -106,8 +98,7 @@ class Ranges:
         return self._known.get(entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """One row: an entry, its score by the board's weights, how it stands to the best parent, and its plausible ranks
     (parents and baselines have none). `number` is that of the entry among those of the board.
     """
@@ -289,14 +280,12 @@ def _best_of_each_team(phase: str) -> sa.Select[Any]:
         .where(submissions.c.phase == phase, public_results.c.released, is_shown())
         .subquery()
     )
+    submitted, result = submissions.c, public_results.c
     return (
-        sa.select(
-            *(column for column in submissions.c if column.name in SHOWN),
-            *(column for column in public_results.c if column.name in SHOWN),
-            teams.c.name.label("team"),
-            teams.c.kind,
-            numbered.c.entries,
-            runs.c.result_key,
+        sa.select(  # `_entry` takes them in this order
+            *(submitted.id, submitted.team_id, teams.c.name, teams.c.kind, submitted.title, submitted.note),
+            *(result.value, result.low, result.high, result.seconds, result.cpu_seconds, result.memory_bytes),
+            *(result.tokens, result.parameters, submitted.submitted_at, numbered.c.entries, runs.c.result_key),
         )
         .join(numbered, numbered.c.id == submissions.c.id)
         .join(public_results, public_results.c.submission_id == submissions.c.id)
@@ -320,24 +309,28 @@ def read_details(connection: Connection, numbers: Sequence[int], weights: Mappin
 
 
 def _entry(row: Row[Any], detail: Detail) -> Entry:
+    # Unpacked at once: with thousands of rows, looking up each column by its name takes longer than the rest.
+    submission_id, team_id, team, kind, title, note, value, low, high, *others = tuple(row)
+    *costs, submitted_at, entries, result_key = others
+    seconds, cpu_seconds, memory_bytes, tokens, parameters = costs
     return Entry(
-        submission_id=row.id,
-        team_id=row.team_id,
-        team=row.team,
-        kind=row.kind,
-        title=row.title,
-        note=row.note,
-        score=Figure(row.value, row.low, row.high),
+        submission_id=submission_id,
+        team_id=team_id,
+        team=team,
+        kind=kind,
+        title=title,
+        note=note,
+        score=Figure(value, low, high),
         tasks=detail.tasks,
         items=detail.items,
-        seconds=row.seconds,
-        cpu_seconds=row.cpu_seconds,
-        memory_bytes=row.memory_bytes,
-        tokens=row.tokens,
-        parameters=row.parameters,
-        submitted_at=row.submitted_at,
-        entries=row.entries,
-        result_key=row.result_key,
+        seconds=seconds,
+        cpu_seconds=cpu_seconds,
+        memory_bytes=memory_bytes,
+        tokens=tokens,
+        parameters=parameters,
+        submitted_at=submitted_at,
+        entries=entries,
+        result_key=result_key,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from cuvee.competition.board import SHOWN, read_details
+from cuvee.competition.board import read_details
 from cuvee.competition.chosen import gaps_of
 from cuvee.competition.comparisons import Items, on_the_newest_items
 from cuvee.competition.database import Database
@@ -23,6 +23,14 @@ from cuvee.competition.tables import public_results, submissions, teams, track_p
 from cuvee.competition.track_order import Contender, Cost, Standing, may_stand, order, order_key
 from cuvee.report import Figure
 from cuvee.submission.competition import Competition, Phase, Track
+
+SHOWN = frozenset(
+    {
+        *("id", "team_id", "title", "note", "submitted_at"),
+        *("value", "low", "high", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"),
+    }
+)
+"""Columns of a submission and its result that a row of a track shows: no recipes, no scores of single items."""
 
 
 @dataclass(frozen=True)
