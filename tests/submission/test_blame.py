@@ -17,6 +17,7 @@ from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.control import whole_model
 from cuvee.submission.judge import judge
+from cuvee.submission.pack import LOCK, make_archive, read_archive
 from cuvee.submission.removal import remove_tree
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
@@ -42,11 +43,12 @@ def judged(competition: Competition, archives: Archives, tmp_path: Path) -> Call
     """Judge an archive in a scripted sandbox, in a folder of its own each time."""
     for_all = replace(competition, rules=replace(competition.rules, tiers=("recipe", "program")))
 
-    def run(tier: Tier = "recipe", **script: Any) -> Verdict:
+    def run(tier: Tier = "recipe", *, hides: bool = True, **script: Any) -> Verdict:
         number = sum(1 for _ in tmp_path.iterdir())
         sandbox = Scripted(competition.folder / "models/sort", **script)
         workdir = tmp_path / str(number)
-        verdict = judge(archives[tier], for_all, workdir, sandbox=sandbox, private_items=competition.folder)
+        private = competition.folder if hides else None
+        verdict = judge(archives[tier], for_all, workdir, sandbox=sandbox, private_items=private)
         remove_tree(workdir)
         sent = json.dumps(verdict.to_json(), ensure_ascii=False).encode()
         assert Verdict.from_json(json.loads(sent)) == verdict, "what is sent is what was found"
@@ -63,7 +65,7 @@ def test_sound_jobs_are_accepted(judged: Callable[..., Verdict]) -> None:
 def test_our_code_that_fails_where_a_parent_passes_is_for_the_organiser(
     kind: str, judged: Callable[..., Verdict]
 ) -> None:
-    verdict = judged(codes={kind: 1})
+    verdict = judged(codes={kind: 1}, hides=False)
     assert (verdict.outcome, verdict.reason) == ("quarantined", "crash")
     assert "a model of the competition is judged here without fault" in verdict.message
     assert verdict.log == "the end of a log"
@@ -72,7 +74,7 @@ def test_our_code_that_fails_where_a_parent_passes_is_for_the_organiser(
 
 @pytest.mark.parametrize("kind", ["merge", "evaluation"])
 def test_a_program_and_what_it_leaves_crash_at_its_own_cost(kind: str, judged: Callable[..., Verdict]) -> None:
-    verdict = judged("program", codes={kind: 1})
+    verdict = judged("program", codes={kind: 1}, hides=False)
     assert (verdict.outcome, verdict.reason) == ("rejected", "crash")
     assert verdict.log == "the end of a log"
 
@@ -84,7 +86,7 @@ def test_this_process_failing_over_what_a_job_left_is_for_the_organiser(
     def unexpected(folder: Path) -> None:
         raise TypeError("an int where a list was expected")
 
-    verdict = judged(tier, spoil_model=unexpected)
+    verdict = judged(tier, spoil_model=unexpected, hides=False)
     assert (verdict.outcome, verdict.reason) == ("quarantined", "crash")
     assert "TypeError: an int where a list was expected" in verdict.message
 
@@ -99,6 +101,74 @@ def test_a_machine_that_fails_blames_nobody(fault: Fault, judged: Callable[..., 
 def test_what_our_code_says_of_a_submission_counts_where_a_parent_passes(judged: Callable[..., Verdict]) -> None:
     verdict = judged(codes={"evaluation": 3}, lines=(json.dumps({"error": "no tokenizer"}).encode(),))
     assert (verdict.outcome, verdict.reason) == ("rejected", "recipe")
+
+
+def test_code_of_a_participant_says_nothing_of_what_was_read_to_tune(judged: Callable[..., Verdict]) -> None:
+    verdict = judged("program", lines=(json.dumps({"tokens": {"a text": 10**4000}}).encode(),))
+    assert verdict.outcome == "accepted"
+    assert verdict.figures is not None
+    assert verdict.figures.tuning is None
+
+
+def test_words_of_a_lock_can_be_kept_by_every_database(
+    competition: Competition, archives: Archives, tmp_path: Path
+) -> None:
+    files = dict(read_archive(archives["program"]).files)
+    lock = json.loads(files[LOCK])
+    lock["models"][0]["reference"] = "a\0model\x1b[2J"
+    lock["merge_method"] = "pro\0gram"
+    (tmp_path / "odd.tar").write_bytes(
+        make_archive("odd", "program", competition.name, {**files, LOCK: json.dumps(lock).encode()})
+    )
+    verdict = judge(tmp_path / "odd.tar", competition, tmp_path / "work")
+    assert (verdict.outcome, verdict.reason) == ("rejected", "rules")
+    assert verdict.evidence is not None
+    assert verdict.evidence.models[0].reference == "amodel[2J"
+    assert "\\u00" not in json.dumps(verdict.to_json())
+
+
+SECRET = "Odd: which of these nobody has seen?"
+
+
+@pytest.mark.parametrize(("tier", "code"), [("recipe", 3), ("recipe", 1), ("recipe", 75), ("program", 1)])
+def test_a_failure_over_hidden_items_does_not_repeat_them(
+    tier: Tier, code: int, judged: Callable[..., Verdict], caplog: pytest.LogCaptureFixture
+) -> None:
+    line = json.dumps({"error": f"the chat template fails: {SECRET}\nmemory"}).encode()
+    verdict = judged(tier, codes={"evaluation": code}, lines=(line,))
+    assert "`cuvee submission verify` asks the public items at home" in verdict.message
+    assert SECRET not in json.dumps(verdict.to_json())
+    assert verdict.log == ""
+    assert SECRET in caplog.text
+    assert "memory\\n" not in caplog.text
+    assert len(caplog.text.splitlines()) == len(caplog.records)
+
+
+def test_this_process_failing_over_hidden_items_does_not_repeat_them(
+    judged: Callable[..., Verdict], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError(f"cannot score {SECRET}")
+
+    monkeypatch.setattr("cuvee.submission.judge.measure", broken)
+    verdict = judged()
+    assert verdict.outcome == "quarantined"
+    assert SECRET not in json.dumps(verdict.to_json())
+    assert "ValueError" in verdict.message
+    assert SECRET in caplog.text
+
+
+def test_a_hidden_task_that_cannot_be_read_is_not_quoted(
+    competition: Competition, archives: Archives, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "private" / "tasks").mkdir(parents=True)
+    (tmp_path / "private" / "tasks" / "odd.yaml").write_text(SECRET)
+    sandbox = Scripted(competition.folder / "models/sort")
+    verdict = judge(archives["recipe"], competition, tmp_path / "work", sandbox=sandbox, private_items=tmp_path)
+    assert verdict.outcome == "errored"
+    assert str(tmp_path) not in verdict.message
+    assert SECRET not in verdict.message
+    assert "private" in caplog.text
 
 
 def test_the_control_is_a_whole_model_and_no_adapter(competition: Competition, tmp_path: Path) -> None:
@@ -148,7 +218,8 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
     max_leaves=5,
 )
 SAYINGS = st.dictionaries(
-    st.sampled_from(["error", "warnings", "code", "start", "advance", "note", "finish", "total", "unit"]), JUNK
+    st.sampled_from(["error", "warnings", "tokens", "code", "start", "advance", "note", "finish", "total", "unit"]),
+    JUNK,
 ).map(lambda said: json.dumps(said).encode())
 LINES = st.lists(st.binary(max_size=20) | SAYINGS, max_size=4).map(tuple)
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json")

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from cuvee.checkpoint import weights_digest
 from cuvee.evaluation import Score
-from cuvee.submission.claim import Claim, claim_weights, compare_with_claim, largest_distance, read_claim, sketches
+from cuvee.submission.claim import (
+    BUCKETS,
+    FARTHEST,
+    Claim,
+    Sketch,
+    claim_weights,
+    compare_with_claim,
+    largest_distance,
+    read_claim,
+    sketches,
+)
 from cuvee.submission.verdict import PublicScores
 from cuvee.testing import random_weights, write_model
 
@@ -52,6 +62,12 @@ def test_a_claim_comes_back(model: Path) -> None:
 def test_the_same_is_bit_identical(model: Path) -> None:
     claim = Claim(weights_digest(model), sketches(model), ANSWERS, {"sort": 0.5})
     assert compared(claim, model) == ("bit_identical",) * 3
+
+
+def test_a_claim_of_the_largest_numbers_is_far_and_no_more(model: Path) -> None:
+    largest = {name: Sketch(0.0, (1.7e308,) * BUCKETS) for name in sketches(model)}
+    found = compare_with_claim(Claim("another", largest), model, weights_digest(model), {}, None)
+    assert (found.weights, found.weights_distance) == ("differs", FARTHEST)
 
 
 def test_nothing_claimed_is_nothing_compared(model: Path) -> None:

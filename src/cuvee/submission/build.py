@@ -4,6 +4,7 @@ The merge of a submission with code and the questions never meet: the second job
 """
 
 import json
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,6 +47,14 @@ MOST_FILES = 2000
 MOST_JSON_BYTES = 10 << 20
 MOST_LISTING_BYTES = 128 << 20
 """Of a file that lists a whole vocabulary or all tensors."""
+
+log = logging.getLogger("cuvee.submission")
+
+WITHHELD = (
+    "what was said is withheld, as it may hold hidden items: the worker's log has it, "
+    "and `cuvee submission verify` asks the public items at home"
+)
+"""Stands in a message in place of what was said while hidden items were in play."""
 
 LISTINGS = ("tokenizer.json", "vocab.json", ".index.json")
 
@@ -188,13 +197,27 @@ def merge_inside(
     _refuse("merging", ended, said, trusted=trusted)
     folder = out / inside.MERGED
     parameters = _look(folder, limits.disk_bytes, trusted=trusted)
-    return Built(folder, weights_digest(folder), parameters, said.warnings, ended, said.tokens)
+    tokens = {name: said.tokens[name] for name in texts or {} if said.tokens.get(name, -1) >= 0}
+    return Built(folder, weights_digest(folder), parameters, said.warnings, ended, tokens)
 
 
 def answer_inside(
-    model: Path, tasks: Mapping[str, Task], sandbox: Sandbox, limits: Limits, workdir: Path, progress: Progress
+    model: Path,
+    tasks: Mapping[str, Task],
+    sandbox: Sandbox,
+    limits: Limits,
+    workdir: Path,
+    progress: Progress,
+    *,
+    withholds: bool = False,
 ) -> Answered:
-    """Let a model answer tasks, without their targets, in a sandbox. Raises Rejection, Unclear, or PlatformError."""
+    """Let a model answer tasks, without their targets, in a sandbox.
+
+    A model brings a chat template, and what a template says as it fails can be the question itself. So where some
+    tasks are hidden, `withholds` keeps all that is said from the messages: it goes to the log of this process alone.
+
+    Raises Rejection, Unclear, or PlatformError.
+    """
     questions, out = workdir / "questions", workdir / EVALUATION
     out.mkdir(parents=True, exist_ok=True)
     order = {
@@ -204,7 +227,7 @@ def answer_inside(
         "device": "auto",
     }
     ended, said = _run("evaluate", order, (questions, model), out, sandbox, limits, workdir, progress)
-    _refuse("evaluating", ended, said, trusted=True)
+    _refuse("evaluating", ended, said, trusted=True, withholds=withholds)
     return Answered(out / inside.ANSWERS / "samples", ended)
 
 
@@ -313,7 +336,7 @@ class _Heard:
             self._progress.start(cleaned(content["start"], 100), total, cleaned(unit, 20))
 
 
-def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
+def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool, withholds: bool = False) -> None:
     """Raise for a job that did not end well.
 
     Our code is `trusted`: its complaints about recipe, inputs and budget are the participant's matter, and so is every
@@ -321,18 +344,20 @@ def _refuse(what: str, ended: Ended, said: Said, *, trusted: bool) -> None:
     """
     if ended.ending == "finished":
         return
+    message, log_text = said.error, ended.log
+    if withholds:
+        log.warning("%s ended with '%s', exit code %s: %r %r", what, ended.ending, ended.code, message, log_text)
+        message, log_text = WITHHELD, ""
     if ended.ending != "crash":
-        raise Rejection(ended.ending, f"{what} was stopped: over the budget's {ended.ending}", ended.log)
-    message = said.error
-    code = ended.code if message else None
+        raise Rejection(ended.ending, f"{what} was stopped: over the budget's {ended.ending}", log_text)
+    code = ended.code if said.error else None
     if code == FULL:
-        raise Rejection("memory" if "memory" in message else "disk", f"{what} failed: {message}", ended.log)
+        raise Rejection("memory" if "memory" in said.error else "disk", f"{what} failed: {message}", log_text)
     if code in (AUTHORS, INPUTS):
-        raise Rejection("recipe", f"{what} failed: {message}", ended.log)
+        raise Rejection("recipe", f"{what} failed: {message}", log_text)
     if trusted:
-        told = message or ended.log[-2000:] or f"exit code {ended.code}"
-        raise Unclear(f"{what} failed: {told}", ended.log)
-    raise Rejection("crash", f"{what} failed with exit code {ended.code}", ended.log)
+        raise Unclear(f"{what} failed: {message or f'exit code {ended.code}; see the log'}", log_text)
+    raise Rejection("crash", f"{what} failed with exit code {ended.code}", log_text)
 
 
 def _look(folder: Path, disk_bytes: int, *, trusted: bool) -> int:

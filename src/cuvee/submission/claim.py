@@ -24,6 +24,9 @@ CHUNK = 1 << 20
 WEIGHTS_TOLERANCE = 1e-3
 """Relative distance of a tensor: a few numbers rounded the other way, where a method promises no more."""
 
+FARTHEST = 2.0
+"""The largest relative distance of two tensors: more is claimed by a sketch of no tensor, and may be no number."""
+
 PREDICTIONS_TOLERANCE = 0.98
 SCORES_TOLERANCE = 0.02
 
@@ -134,7 +137,10 @@ def largest_distance(claimed: Mapping[str, Sketch], found: Mapping[str, Sketch])
 
 def _distance(one: Sketch, other: Sketch) -> float:
     gap = math.dist(one.sums, other.sums)
-    return gap / max(one.length, other.length) if gap else 0.0
+    if not gap:
+        return 0.0
+    longest = max(one.length, other.length)
+    return min(gap / longest, FARTHEST) if longest > 0 else FARTHEST
 
 
 def _predictions(claim: Claim, found: Mapping[str, Mapping[str, int | str]]) -> tuple[Agreement, float | None]:

@@ -1,9 +1,10 @@
 """Judges a submission: rules, a merge from the leaves, measures, a verdict. The only function that a worker calls."""
 
 import errno
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from cuvee.submission.build import (
     EVALUATION,
     MERGE,
     SEARCH,
+    WITHHELD,
     Built,
     Found,
     Rejection,
@@ -44,6 +46,8 @@ from cuvee.submission.sandbox.choose import Host
 from cuvee.submission.searched import texts_named, write_tasks
 from cuvee.submission.tuning import places_of
 from cuvee.submission.verdict import Figures, Finding, PrivateScores, Reason, Searched, Tuning, Verdict
+
+log = logging.getLogger("cuvee.submission")
 
 SILENT: Progress = Silent()
 
@@ -96,7 +100,7 @@ def judge(
     except Exception as error:  # noqa: BLE001  # the door: whatever goes wrong here must become a verdict
         if _is_of_the_machine(error):
             return _cleaned(case.errored(f"{type(error).__name__}: {error}"))
-        return _cleaned(case.quarantined(f"judging failed: {type(error).__name__}: {error}", "", sandbox))
+        return _cleaned(case.quarantined(f"judging failed: {case.told(error)}", "", sandbox))
 
 
 OF_JOBS = frozenset({"crash", "recipe", "output"})
@@ -112,9 +116,21 @@ def _is_of_the_machine(error: Exception) -> bool:
 
 def _cleaned(verdict: Verdict) -> Verdict:
     """Return a verdict whose texts can be stored and shown, whatever a job or a file name said."""
-    findings = tuple(replace(finding, message=cleaned(finding.message)) for finding in verdict.findings)
-    log = cleaned(verdict.log, LONGEST_LOG)
-    return replace(verdict, message=cleaned(verdict.message), findings=findings, log=log)
+    texts = {name: _clean(getattr(verdict, name)) for name in ("message", "findings", "evidence")}
+    return replace(verdict, **texts, log=cleaned(verdict.log, LONGEST_LOG))
+
+
+def _clean(content: Any) -> Any:
+    """Return data of dataclasses, mappings and tuples with every text in it cleaned."""
+    if isinstance(content, str):
+        return cleaned(content)
+    if isinstance(content, Mapping):
+        return {_clean(key): _clean(value) for key, value in content.items()}
+    if isinstance(content, tuple):
+        return tuple(_clean(value) for value in content)
+    if is_dataclass(content) and not isinstance(content, type):
+        return replace(content, **{each.name: _clean(getattr(content, each.name)) for each in fields(content)})
+    return content
 
 
 @dataclass(frozen=True)
@@ -130,7 +146,8 @@ class _Case:
     """A judgement under way: `verdict` holds the findings so far, and is left if it stops.
 
     `folders` holds the file systems that jobs write to, which are gone when it closes. `began` says whether a job did.
-    `asked` is what the recipe or space asks for; None for submissions with code.
+    `asked` is what the recipe or space asks for; None for submissions with code. `hides` says whether hidden items are
+    in play, which no message may repeat.
     """
 
     submission: Submission
@@ -141,6 +158,7 @@ class _Case:
     folders: ExitStack = field(default_factory=ExitStack)
     began: bool = False
     asked: Asked | None = None
+    hides: bool = False
 
     def judged(self, hidden: "_Places", hub: Hub, sandbox: Sandbox | None, calibration: float | None) -> Verdict:
         lock = self.read()
@@ -148,7 +166,7 @@ class _Case:
         sandbox = sandbox or self.chosen_sandbox()
         if self.submission.tier != "recipe" and not sandbox.isolates:
             raise PlatformError(f"the tier '{self.submission.tier}' brings code, and '{sandbox.name}' has no walls")
-        parts = load_parts(self.competition, hidden.private, hidden.leaderboard)
+        parts = self.parts(hidden)
         self.workdir.mkdir(parents=True, exist_ok=True)
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
@@ -167,7 +185,9 @@ class _Case:
         jobs.append(built.ended)
         self.note_model(built)
         limits = pace.limits(*_spent(jobs))
-        answered = answer_inside(built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress)
+        answered = answer_inside(
+            built.folder, parts.asked(), sandbox, limits, self.workdir, self.progress, withholds=self.hides
+        )
         measured = measure(parts, answered.folder)
         jobs.append(answered.ended)
         figures = _figures(jobs, built, _tuning(built, found), measured, pace, sandbox)
@@ -185,6 +205,25 @@ class _Case:
             log=built.ended.log,
         )
 
+    def parts(self, hidden: "_Places") -> Parts:
+        """Read the tasks. What is wrong in a file of hidden items is for this process's log alone."""
+        try:
+            parts = load_parts(self.competition, hidden.private, hidden.leaderboard)
+        except PlatformError as error:
+            if hidden.private is None and hidden.leaderboard is None:
+                raise
+            log.error("a task cannot be read: %r", str(error))
+            raise PlatformError("a task cannot be read: see the worker's log") from error
+        self.hides = bool(parts.private or parts.leaderboard)
+        return parts
+
+    def told(self, error: Exception) -> str:
+        """Return what a message says of an error of this process."""
+        if not self.hides:
+            return f"{type(error).__name__}: {error}"
+        log.error("judging %s failed: %r", self.submission.digest, error)
+        return f"{type(error).__name__}; {WITHHELD}"
+
     def asked_beside(
         self, parts: Parts, measured: Measured, built: Built, sandbox: Sandbox, pace: "Pace"
     ) -> PrivateScores | None:
@@ -198,7 +237,7 @@ class _Case:
         workdir, limits = self.workdir / CONTROLS, pace.limits(0.0)
         try:
             with limited_work(workdir, limits.disk_bytes, (EVALUATION,)):
-                answered = answer_inside(built.folder, asked, sandbox, limits, workdir, self.progress)
+                answered = answer_inside(built.folder, asked, sandbox, limits, workdir, self.progress, withholds=True)
                 return measure_beside(parts, measured, answered.folder)
         except Rejection as rejection:
             finding = Finding("controls", "note", f"the controls were not answered: {rejection.message}")
