@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from cuvee.errors import EvaluationError, PlatformError, RecipeError
 from cuvee.evaluation import Sample, Task
 from cuvee.evaluation.prompt import Prompt
+from cuvee.submission.answers import write_without_targets
 from cuvee.submission.competition import Competition, Controls, load_competition, parse_competition
 from cuvee.submission.controls import paraphrased, shuffled
 from cuvee.submission.data_room import open_data_room
+from cuvee.submission.inside import evaluate_order
 from cuvee.submission.judge import judge
 from cuvee.submission.measure import AGAIN, PRIVATE, PUBLIC, Parts, load_parts, measure, measure_beside
 from cuvee.submission.organise import check_competition
@@ -197,3 +199,23 @@ def test_parts_that_contradict_each_other_are_refused(hidden: Competition, writt
     text = f"{before}tasks:\n  - {written}\n{rest[rest.index('models:') : rest.index('calibration:')]}"
     with pytest.raises(RecipeError, match=said):
         parse_competition(text, folder=hidden.folder)
+
+
+def test_a_recipe_does_not_choose_the_seed_by_which_its_texts_are_drawn(hidden: Competition, tmp_path: Path) -> None:
+    parts = load_parts(hidden, hidden.folder)
+    asked = {"first": parts.private["sort"], "again": parts.again["sort"]}
+    found = {}
+    for name, prompt in (("honest", {}), ("lucky", {"seed": 7})):
+        model = shutil.copytree(hidden.folder / "models" / "sort", tmp_path / name)
+        (model / "cuvee.json").write_text(json.dumps({"prompt": prompt}))
+        tasks = write_without_targets(asked, tmp_path / f"{name}-questions")
+        out = tmp_path / f"{name}-out"
+        evaluate_order({"model": str(model), "tasks": tasks, "output": str(out), "device": "cpu"})
+        samples = out / "answers" / "samples"
+        found[name] = {part: predictions(samples / f"{part}.jsonl") for part in asked}
+    assert found["lucky"] == found["honest"]
+    assert found["lucky"]["first"] != found["lucky"]["again"]
+
+
+def predictions(answers: Path) -> list[str]:
+    return [json.loads(line)["prediction"] for line in answers.read_text(encoding="utf-8").splitlines()]

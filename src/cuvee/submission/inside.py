@@ -108,11 +108,17 @@ def install_plugin(source: Path, output: Path) -> None:
 
 
 def evaluate_order(order: Mapping[str, Any]) -> None:
-    """Answer tasks that have no targets; the answers go to the folder ANSWERS of the output."""
+    """Answer tasks that have no targets; the answers go to the folder ANSWERS of the output.
+
+    A recipe may say how its output is asked, but not by which seed texts are drawn: one would be chosen that is lucky,
+    and second answers by another seed would be the first ones.
+    """
     from cuvee.evaluation import evaluate
+    from cuvee.evaluation.model import own_prompt
 
     out = Path(order["output"]) / ANSWERS
-    evaluate(order["model"], order["tasks"], out=out, device=order["device"], progress=_Told())
+    prompt = {key: setting for key, setting in own_prompt(Path(order["model"])).items() if key != "seed"}
+    evaluate(order["model"], order["tasks"], out=out, device=order["device"], prompt=prompt, progress=_Told())
 
 
 ORDERS = {"search": search_order, "merge": merge_order, "evaluate": evaluate_order}
