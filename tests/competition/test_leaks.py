@@ -71,6 +71,24 @@ def test_controls_are_out_with_the_final_ranking_and_raise_an_alarm(everywhere: 
     assert "items that nobody has" in everywhere.page(None, "/board").text
 
 
+def test_who_has_not_answered_the_controls_is_not_taken_for_clean(everywhere: Served) -> None:
+    def evaded(archive: Path, *more: object) -> Verdict:
+        found = judge(archive, *more)
+        if read_archive(archive).name == "honest":
+            return found
+        assert found.private is not None
+        return replace(found, private=replace(found.private, controls=(), agreement={}))
+
+    enter(everywhere)
+    assert everywhere.ask("organiser", "POST", "/api/organiser/freeze").status_code == 200
+    everywhere.judge_all(evaded)  # type: ignore[arg-type]  # a judge is a function
+    assert everywhere.ask("organiser", "POST", "/api/organiser/publish").status_code == 200
+    places = everywhere.ask(None, "GET", "/api/final").json()["places"]
+    unanswered = {place["title"]: place["unanswered"] for place in places}
+    assert unanswered == {"learned": ["capitals canaries", "capitals shuffled", "sums again"], "honest": []}
+    assert everywhere.page(None, "/final").text.count("⚠ not answered") == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [

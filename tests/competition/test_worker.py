@@ -144,6 +144,17 @@ def test_a_verdict_that_the_server_refuses_is_given_up_and_the_worker_tests_itse
     assert source.hellos == [True, True, True]
 
 
+def test_a_defect_is_for_the_workers_log_as_a_team_reads_the_reason(caplog: pytest.LogCaptureFixture) -> None:
+    def broken(*judged: object) -> Verdict:
+        raise RuntimeError("INSERT INTO tokens\nVALUES ('a secret')")
+
+    source = Listed()
+    work(source, broken)
+    assert source.given_up == ["RuntimeError: the worker's log tells more"]
+    assert [record.getMessage().count("\n") for record in caplog.records] == [0]
+    assert "a secret" in caplog.text
+
+
 def test_a_worker_that_fails_its_test_after_a_failure_of_ours_takes_no_more() -> None:
     tests = iter([Fitness(), None])
 

@@ -212,6 +212,7 @@ class FinalPlaceView(View):
 
     `is_alarm` says that the gap is above that of most, beyond the interval. `entries` counts the team's scored entries.
     `controls` are questions asked in another way, `agreement` the share of equal answers of tasks decoded twice.
+    `unanswered` names those of them that others have answered and this submission has not.
     """
 
     place: int
@@ -229,6 +230,7 @@ class FinalPlaceView(View):
     tasks: dict[str, FigureView]
     controls: list[ControlView]
     agreement: dict[str, float]
+    unanswered: list[str]
 
 
 class FinalView(View):
@@ -299,9 +301,12 @@ def final_view(connection: Connection) -> FinalView:
     gaps = with_alarms([_gap(row) for row in found])
     entries = _scored_entries(connection, [row.team_id for row in found])
     controls = _controls(found)
+    answered = {row.submission_id: _answered(row) for row in found}
+    asked = set().union(*answered.values())
     places = []
     for row, gap in zip(found, gaps, strict=True):
-        places.append(_final_place(row, gap, entries[row.team_id], controls[row.submission_id]))
+        unanswered = sorted(asked - answered[row.submission_id])
+        places.append(_final_place(row, gap, entries[row.team_id], controls[row.submission_id], unanswered))
     return FinalView(published=fact(connection, PUBLISHED) is not None, places=places)
 
 
@@ -317,6 +322,13 @@ def _controls(rows: Sequence[Row[Any]]) -> dict[int, list[ControlView]]:
         for (submission_id, control), gap in zip(asked, gaps, strict=True):
             views[submission_id].append(ControlView(**control, is_alarm=gap.is_alarm))
     return views
+
+
+def _answered(row: Row[Any]) -> set[str]:
+    """Name the controls and second answers that a submission has figures of."""
+    content = row.controls or {}
+    controls = {f"{control['task']} {control['kind']}" for control in content.get("controls", ())}
+    return controls | {f"{task} again" for task in content.get("agreement", ())}
 
 
 def _gap(row: Row[Any]) -> Gap:
@@ -577,7 +589,9 @@ def _place_view(number: int, place: Place) -> PlaceView:
     )
 
 
-def _final_place(row: Row[Any], gap: Gap, entries: int, controls: list[ControlView]) -> FinalPlaceView:
+def _final_place(
+    row: Row[Any], gap: Gap, entries: int, controls: list[ControlView], unanswered: list[str]
+) -> FinalPlaceView:
     return FinalPlaceView(
         place=row.place,
         ranks=(row.rank_low, row.rank_high) if row.rank_low else None,
@@ -594,6 +608,7 @@ def _final_place(row: Row[Any], gap: Gap, entries: int, controls: list[ControlVi
         tasks=_figures(row.tasks),
         controls=controls,
         agreement=(row.controls or {}).get("agreement", {}),
+        unanswered=unanswered,
     )
 
 

@@ -126,7 +126,7 @@ class Worker:
             if _is_lost(error):
                 log.info("run %d is no longer ours: %s", job.run_id, error)
                 return True
-            self._give_up(job, f"{type(error).__name__}: {error}")
+            self._give_up(job, error)
             return False
         else:
             return verdict.outcome != "errored"
@@ -139,11 +139,17 @@ class Worker:
             with _Lease(self.source, job) as lease:
                 return self.judge(archive, folder / "work", job.purpose, lease)
 
-    def _give_up(self, job: Job, reason: str) -> None:
-        told = cleaned(reason, LONGEST_REASON)
-        log.warning("run %d failed: %s", job.run_id, told)
+    def _give_up(self, job: Job, failure: Exception) -> None:
+        """Give a run back. The team reads the reason, so an error that is not meant to be read is for the log alone."""
+        log.warning("run %d failed: %r", job.run_id, failure)
+        told = "the worker's log tells more"
+        if isinstance(failure, CuveeError):
+            told = str(failure)
+        elif isinstance(failure, OSError):
+            told = str(failure.strerror)
+        reason = cleaned(f"{type(failure).__name__}: {told}", LONGEST_REASON)
         try:
-            self.source.give_up(job, told)
+            self.source.give_up(job, reason)
         except Exception as error:
             if not _is_lost(error):
                 raise

@@ -107,6 +107,11 @@ def control_heads(places: Sequence[FinalPlaceView]) -> list[tuple[str, str]]:
     return sorted(set(heads))
 
 
+def twice_heads(places: Sequence[FinalPlaceView]) -> list[str]:
+    """Return the tasks that any place was decoded twice on, in order."""
+    return sorted({task for place in places for task in place.agreement})
+
+
 def _lines(places: Sequence[FinalPlaceView], scale: Axis) -> tuple[Line, ...]:
     lines, last = [], 0.0
     for place in places:  # best first, so from above to below

@@ -14,7 +14,7 @@ from jinja2.filters import do_mark_safe
 from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.deadlines import in_force
-from cuvee.competition.pages.final_page import control_heads
+from cuvee.competition.pages.final_page import control_heads, twice_heads
 from cuvee.competition.pages.submission_page import rules_grid, staircase
 from cuvee.competition.service import Service
 from cuvee.report.heat import heat_step
@@ -39,7 +39,13 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals.update(control_heads=control_heads, tie_break=TIE_BREAKS, rules_grid=rules_grid, staircase=staircase)
+    made.globals.update(
+        control_heads=control_heads,
+        twice_heads=twice_heads,
+        tie_break=TIE_BREAKS,
+        rules_grid=rules_grid,
+        staircase=staircase,
+    )
     made.filters.update(
         points=points,
         signed=signed,
