@@ -16,6 +16,8 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "codes.safetensors"
 MODULE = "model.layers.0.mlp.up_proj"
 
 _INT4 = {"num_bits": 4, "type": "int"}
+_INT3 = {"num_bits": 3, "type": "int"}
+_INT6 = {"num_bits": 6, "type": "int"}
 _INT8 = {"num_bits": 8, "type": "int"}
 _FP8 = {"num_bits": 8, "type": "float"}
 _FP4 = {"num_bits": 4, "type": "float"}
@@ -49,6 +51,12 @@ SCHEMES: dict[str, tuple[str, dict[str, Any], torch.dtype]] = {
     ),
     "mxfp4": ("mxfp4-pack-quantized", {**_FP4, "strategy": "group", "group_size": 32}, torch.bfloat16),
     "mxfp8": ("mxfp8-quantized", {**_FP8, "strategy": "group", "group_size": 32}, torch.bfloat16),
+    "int3 in groups": ("pack-quantized", {**_INT3, "strategy": "group", "group_size": 32}, torch.bfloat16),
+    "int6 by channel, with zero points": (
+        "pack-quantized",
+        {**_INT6, "strategy": "channel", "symmetric": False},
+        torch.bfloat16,
+    ),
 }
 
 
@@ -83,7 +91,7 @@ def _state(
     generator = torch.Generator().manual_seed(seed)
     yield "weight", torch.randn((rows, columns), generator=generator).to(dtype)
     shape = _scales(weights, rows, columns)
-    most = {4: 8.0, 8: 128.0}[weights["num_bits"]] if weights["type"] == "int" else 448.0
+    most = float(1 << weights["num_bits"] - 1) if weights["type"] == "int" else 448.0
     scale = (0.5 + torch.rand(shape, generator=generator)) * 2.5 / most
     if format_.startswith("mxfp"):
         exponents = torch.randint(-6, 6, shape, generator=generator)

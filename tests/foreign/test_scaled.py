@@ -91,6 +91,52 @@ def test_int8_of_rows_with_and_without_zero_points(zero):
     assert np.array_equal(numbers(opened(given, compressed("int-quantized"))), expected)
 
 
+def groups(*groups: tuple[str, list[int]]) -> dict[str, Any]:
+    """Say which blocks of fp8 the modules of a target have."""
+    said = {
+        str(number): {"targets": [target], "weights": {"num_bits": 8, "type": "float", "block_structure": block}}
+        for number, (target, block) in enumerate(groups)
+    }
+    return {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": said}
+
+
+def read_in_blocks(said: dict[str, Any], name: str, block: tuple[int, int]) -> bool:
+    """Say whether a matrix of 10 × 10 with 2 × 2 scales is read in blocks of that size."""
+    weight, scale = codes((10, 10)), scales(2, 2)
+    found = numbers(opened({name: weight, f"{name}_scale": scale}, said), name)
+    return np.array_equal(found, weight.astype(np.float32) * spread(scale, *block, (10, 10)))
+
+
+def test_of_several_patterns_the_first_in_the_alphabet_counts_as_in_compressed_tensors():
+    said = groups(("re:.*up_proj", [6, 6]), ("re:.*mlp.*", [7, 7]), ("Linear", [8, 8]))
+    assert read_in_blocks(said, NAME, (7, 7))
+
+
+def test_a_class_is_known_from_a_module_without_a_dot_in_its_name():
+    said = groups(("lm_head", [6, 6]), ("Linear", [7, 7]), ("Embedding", [8, 8]))
+    assert read_in_blocks(said, "lm_head.weight", (6, 6))
+    assert read_in_blocks(said, NAME, (7, 7))
+    assert read_in_blocks(said, "model.embed_tokens.weight", (8, 8))
+
+
+def test_zero_points_of_a_cache_are_left_out():
+    attention = "model.layers.0.self_attn"
+    cache = {f"{attention}.{name}_zero_point": np.ones(1, np.int8) for name in "qkv"}
+    source = opened({NAME: codes((8, 6)), f"{NAME}_scale": scales(8, 1), **cache}, compressed("float-quantized"))
+    assert set(source.tensors) == {NAME, *NORM}
+
+
+@pytest.mark.parametrize("place", ["text_config", "llm_config"])
+def test_settings_within_the_config_of_the_language_part_count_and_do_not_stay(place):
+    stored = NORM | {NAME: codes((8, 6)), f"{NAME}_scale_inv": scales(2, 2)}
+    inner = {"dtype": "float16", "quantization_config": FP8}
+    for outer in ({}, {"quantization_config": FP8}):
+        source = readable(MemoryCheckpoint(stored, {place: inner, **outer}), "m")
+        assert source.config == {place: {"dtype": "float16"}}
+    with pytest.raises(CheckpointError, match="two different 'quantization_config'"):
+        readable(MemoryCheckpoint(stored, {place: inner, "quantization_config": compressed("x")}), "m")
+
+
 def pack(values: np.ndarray, bits: int) -> np.ndarray:
     """Pack signed codes along rows into 32-bit words, lowest bits first, half their range added."""
     per_word = 32 // bits
@@ -144,8 +190,8 @@ def test_a_packed_shape_that_disagrees_is_refused_when_it_is_read():
         ),
         (
             {f"{NAME}_packed": pack(np.zeros((6, 30), int), 4), f"{NAME}_scale": scales(6, 4)},
-            packed(3, 8),
-            "does not hold 2-bit, 4-bit or 8-bit codes",
+            packed(9, 8),
+            "does not hold codes of 2 to 8 bits",
         ),
         (
             {

@@ -1,6 +1,7 @@
-"""Whole numbers of 2, 4 or 8 bits in 32-bit words along the rows, as compressed-tensors packs them.
+"""Whole numbers of 2 to 8 bits in 32-bit words along the rows, as compressed-tensors packs them.
 
-The lowest bits come first, and half the codes' range is added to each.
+The lowest bits come first, bit behind bit: a number of 3, 5, 6 or 7 bits may begin in one word and end in the next.
+Half the codes' range is added to each.
 """
 
 import math
@@ -16,7 +17,9 @@ from cuvee.foreign.product import product
 from cuvee.foreign.scheme_groups import number, weights_of
 from cuvee.foreign.schemes import Scheme
 
-_BITS = (2, 4, 8)
+_BITS = range(2, 9)
+_WORD = 32
+"""Bits of a word; so many numbers fill whole words, however many bits each has."""
 
 
 def unpacked(source: TensorSource, scheme: Scheme, spec: TensorSpec, plain: str, hidden: set[str]) -> Decoding:
@@ -27,7 +30,7 @@ def unpacked(source: TensorSource, scheme: Scheme, spec: TensorSpec, plain: str,
     scale = source.tensors.get(f"{plain}_scale")
     is_packed = bits in _BITS and len(spec.shape) == 2 and spec.dtype == "I32"
     if not is_packed or scale is None:
-        message = f"'{spec.name}' does not hold 2-bit, 4-bit or 8-bit codes with scales, in 32-bit words"
+        message = f"'{spec.name}' does not hold codes of 2 to 8 bits with scales, in 32-bit words"
         raise CheckpointError(message, where=where(source))
     check_scales(source, scale.name)
     width = scale.shape[-1] * size if size > 0 else spec.shape[1] * 32 // bits
@@ -72,12 +75,12 @@ def _zero_point(source: TensorSource, plain: str, grid: Grid, bits: int, hidden:
     if spec.dtype != "I32" or spec.shape != (math.ceil(grid.shape[0] * bits / 32), grid.shape[1]):
         raise CheckpointError(f"'{name}' does not fit the scales", where=where(source))
     read = rows_of(source, name, grid.shape[1])
-    per_word = 32 // bits
 
     def points(first: int, last: int) -> np.ndarray:
-        low, high = first // per_word, -(-last // per_word)
-        columns = np.ascontiguousarray(read(low, high).T).view(np.uint8)
-        return _codes(columns, bits).T[first - low * per_word : last - low * per_word].astype(np.float32)
+        start = first // _WORD * _WORD  # its bits begin with a word
+        words = read(start * bits // _WORD, -(-last * bits // _WORD))
+        columns = np.ascontiguousarray(words.T).view(np.uint8)
+        return _codes(columns, bits).T[first - start : last - start].astype(np.float32)
 
     rows: Rows = points
     return Grid(rows, grid.shape, grid.rows, grid.columns)
@@ -85,5 +88,11 @@ def _zero_point(source: TensorSource, plain: str, grid: Grid, bits: int, hidden:
 
 def _codes(packed: np.ndarray, bits: int) -> np.ndarray:
     """Return the signed codes in rows of bytes."""
-    parts = [packed >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
-    return np.stack(parts, axis=-1).reshape(len(packed), -1).astype(np.int16) - (1 << bits - 1)
+    half = 1 << bits - 1
+    if 8 % bits == 0:
+        parts = [packed >> shift & (1 << bits) - 1 for shift in range(0, 8, bits)]
+        return np.stack(parts, axis=-1).reshape(len(packed), -1).astype(np.int16) - half
+    single = np.unpackbits(packed, axis=1, bitorder="little")
+    whole = single[:, : single.shape[1] // bits * bits].reshape(len(packed), -1, bits)
+    codes: np.ndarray = (whole << np.arange(bits, dtype=np.uint8)).sum(axis=-1, dtype=np.int16) - half
+    return codes

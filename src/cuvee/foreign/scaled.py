@@ -21,7 +21,7 @@ from cuvee.foreign.grid import Grid, check_scales, grid_of, rows_of, where
 from cuvee.foreign.packed import unpacked
 from cuvee.foreign.product import product, rounded_to
 from cuvee.foreign.scheme_groups import formats_of, pair, weights_of
-from cuvee.foreign.schemes import COMPRESSED, MODELOPT, MXFP4, SCALED, Scheme
+from cuvee.foreign.schemes import COMPRESSED, MODELOPT, MXFP4, SCALED, Scheme, without_scheme
 
 _CODES = {
     "fp8": ("F8_E4M3", "F8_E5M2"), "fbgemm_fp8": ("F8_E4M3",), COMPRESSED: ("F8_E4M3", "I8"), MODELOPT: ("F8_E4M3",),
@@ -34,7 +34,7 @@ _FORMATS = (
 _OF_MODELOPT = ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "NVFP4", "W4A16_NVFP4")
 _ACTIVATIONS = (
     "input_scale", "input_scale_ub", "input_global_scale", "activation_scale", "k_scale", "v_scale", "q_scale",
-    "input_zero_point", "output_scale", "output_zero_point",
+    "input_zero_point", "output_scale", "output_zero_point", "k_zero_point", "v_zero_point", "q_zero_point",
 )  # fmt: skip
 _PACKED, _GLOBAL, _SECOND, _BLOCKS = "_packed", "_global_scale", "_scale_2", "_blocks"
 _UNROUNDED = ("fbgemm_fp8", MODELOPT)
@@ -71,9 +71,7 @@ def dequantised(source: TensorSource, scheme: Scheme) -> Decoded:
         if name not in understood and _is_left(spec):
             message = f"'{name}' is {spec.dtype}, and nothing says what its codes mean"
             raise CheckpointError(message, where=where(source), hint="merge the unquantised model")
-    config = dict(source.config)
-    for key in ("quantization_config", "compression_config"):
-        config.pop(key, None)
+    config = without_scheme(source.config)
     return Decoded(
         source,
         decodings,

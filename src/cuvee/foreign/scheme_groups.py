@@ -6,6 +6,7 @@ from typing import Any
 
 from cuvee.errors import CheckpointError
 from cuvee.foreign.schemes import Scheme
+from cuvee.structure import is_before_layers
 
 _REGEX = "re:"
 
@@ -19,6 +20,7 @@ def formats_of(scheme: Scheme) -> set[str]:
 def weights_of(scheme: Scheme, tensor: str, where: str | None) -> Mapping[str, Any]:
     """Return the settings for a tensor's module, as compressed-tensors picks them: by name, pattern, then class.
 
+    Of several patterns the first in the alphabet counts, whatever their order in the config (its `match_targets`).
     Raises CheckpointError where groups for classes of modules say different things.
     """
     module = tensor.rpartition(".")[0]
@@ -27,11 +29,11 @@ def weights_of(scheme: Scheme, tensor: str, where: str | None) -> Mapping[str, A
     for target, group in targets:
         if target == module:
             return _weights(group)
-    patterns = [(target.removeprefix(_REGEX), group) for target, group in targets if target.startswith(_REGEX)]
-    for pattern, group in patterns:
-        if _matches(pattern, module, where):
-            return _weights(group)
-    for_classes = [group for target, group in targets if _is_class(target)]
+    patterns = {target: group for target, group in targets if target.startswith(_REGEX)}
+    for target in sorted(patterns):
+        if _matches(target.removeprefix(_REGEX), module, where):
+            return _weights(patterns[target])
+    for_classes = [group for target, group in targets if _may_be_class_of(tensor, target)]
     of_classes = list(map(_weights, for_classes or groups))
     if any(settings != of_classes[0] for settings in of_classes):
         message = f"several groups of its 'quantization_config' may be those of '{module}', and they differ"
@@ -52,8 +54,14 @@ def pair(value: Any) -> tuple[int, int] | None:
     return value[0], value[1]
 
 
-def _is_class(target: str) -> bool:
-    return not target.startswith(_REGEX) and "." not in target
+def _may_be_class_of(tensor: str, target: str) -> bool:
+    """Say whether a target is the name of a class, which begins with a capital, and may be that of a tensor's module.
+
+    The class of a module stands in no file: what comes before the layers is taken for an embedding, all else not.
+    """
+    if not target[:1].isupper():
+        return False
+    return target.endswith("Embedding") == is_before_layers(tensor)
 
 
 def _matches(pattern: str, module: str, where: str | None) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import PACKED
+from cuvee.errors import CheckpointError
 
 _OF_BUFFERS = ("F8_E8M0", *PACKED)
 """Types that are codes in the names of weights and in stacks of experts, and may be those of buffers elsewhere."""
@@ -37,6 +38,9 @@ _NAMES = {
 """What people call the schemes; any other name is shown as the config has it."""
 
 COMPRESSED, MODELOPT, MXFP4 = "compressed-tensors", "modelopt", "mxfp4"
+
+_KEYS = ("quantization_config", "compression_config", "quantization")
+_STRIPPED = _KEYS[:2]
 
 SCALED = ("fp8", "fbgemm_fp8", COMPRESSED, MODELOPT, MXFP4)
 """Schemes whose numbers are exactly defined, in all their forms or in some: codes times scales."""
@@ -73,9 +77,9 @@ class Scheme:
 
 def scheme_of(source: TensorSource) -> Scheme | None:
     """Recognise how weights are quantised; None for plain numbers."""
-    for key in ("quantization_config", "compression_config", "quantization"):
-        if source.config.get(key):
-            return _by_config(source.config[key], source)
+    written = _written_settings(source)
+    if written is not None:
+        return _by_config(written, source)
     modelopt = _of_modelopt(source)
     if modelopt is not None:
         return Scheme(MODELOPT, _NAMES[MODELOPT], modelopt)
@@ -89,6 +93,33 @@ def scheme_of(source: TensorSource) -> Scheme | None:
     if codes is None:
         return None
     return Scheme("", f"{codes.dtype} of unknown meaning", {}, codes.name)
+
+
+def without_scheme(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a config that says nothing of codes, nor does the config of a part in it."""
+    plain = {}
+    for key, value in config.items():
+        if key in _STRIPPED:
+            continue
+        if isinstance(value, dict):
+            value = {inner: said for inner, said in value.items() if inner not in _STRIPPED}
+        plain[key] = value
+    return plain
+
+
+def _written_settings(source: TensorSource) -> Any:
+    """Return what the config says of codes, itself or in the config of a part, such as the language part.
+
+    Raises CheckpointError if it says two different things.
+    """
+    found = [source.config[key] for key in _KEYS if source.config.get(key)][:1]
+    parts = [value for value in source.config.values() if isinstance(value, dict)]
+    found += [part[_KEYS[0]] for part in parts if part.get(_KEYS[0])]
+    if any(settings != found[0] for settings in found):
+        message = "the config has two different 'quantization_config'"
+        where = None if source.place is None else str(source.place)
+        raise CheckpointError(message, where=where, hint="merge the unquantised model")
+    return found[0] if found else None
 
 
 def _by_config(written: Any, source: TensorSource) -> Scheme:
