@@ -14,6 +14,7 @@ from cuvee.engine.journal import read_journal
 from cuvee.engine.workers import Workers
 from cuvee.errors import MethodError, RecipeError
 from cuvee.export.eight_bits import export_fp8
+from cuvee.plan.eight_bits import FORMS, SCALE
 from cuvee.progress import Silent
 from cuvee.testing import write_model
 from cuvee.verify import verify
@@ -53,10 +54,11 @@ def tensors(folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "ties"])
 @pytest.mark.parametrize("options", [{}, {"threads": 2, "chunk": 4096}], ids=["whole", "in small chunks"])
-def test_it_is_the_export_of_the_merge_in_bfloat16(models, tmp_path, method, options):
-    made = cuvee.merge(recipe(models, method), tmp_path / "coded", **options)
+@pytest.mark.parametrize("out_dtype", FORMS)
+def test_it_is_the_export_of_the_merge_in_bfloat16(models, tmp_path, method, options, out_dtype):
+    made = cuvee.merge(recipe(models, method, f"out_dtype: {out_dtype}\n"), tmp_path / "coded", **options)
     cuvee.merge(recipe(models, method, "out_dtype: bfloat16\n"), tmp_path / "plain")
-    exported = export_fp8(tmp_path / "plain", tmp_path / "exported")
+    exported = export_fp8(tmp_path / "plain", tmp_path / "exported", FORMS[out_dtype])
     assert tensors(made.folder) == tensors(exported.folder)
     configs = [json.loads((folder / "config.json").read_text()) for folder in (made.folder, exported.folder)]
     assert configs[0] == configs[1]
@@ -81,8 +83,8 @@ def test_it_is_verified_and_read_again(models, tmp_path):
 class Stopping(Silent):
     """Progress that stops the merge once so many tensors are finished."""
 
-    def __init__(self, out: Path, after: int) -> None:
-        self.journal = out.parent / f".{out.name}.partial" / "journal.jsonl"
+    def __init__(self, out: Path, after: int, journal: str = "journal.jsonl") -> None:
+        self.journal = out.parent / f".{out.name}.partial" / journal
         self.after = after
 
     def advance(self, amount: int) -> None:
@@ -107,6 +109,39 @@ def test_a_stopped_merge_goes_on(models, tmp_path, after, loses_scales):
     assert resumed.figures.cast_loss == whole.figures.cast_loss
 
 
+@pytest.mark.parametrize("out_dtype", FORMS)
+@pytest.mark.parametrize(("count", "shard_bytes"), [(2, 200_000), (5, 40_000)])
+def test_parts_are_joined_to_the_whole_though_codes_and_scales_lie_in_other_files(
+    models, tmp_path, out_dtype, count, shard_bytes
+):
+    wanted = recipe(models, rest=f"out_dtype: {out_dtype}\n")
+    whole = cuvee.merge(wanted, tmp_path / "whole", shard_bytes=shard_bytes)
+    ending = SCALE[FORMS[out_dtype]]
+    index = json.loads((whole.folder / "model.safetensors.index.json").read_text())["weight_map"]
+    if shard_bytes == 40_000:
+        assert any(file != index[name.removesuffix(ending)] for name, file in index.items() if name.endswith(ending))
+    for number in range(count, 0, -1):
+        cuvee.merge_part(wanted, tmp_path / "out", cuvee.Part(number, count), shard_bytes=shard_bytes)
+    joined = cuvee.join(tmp_path / "out")
+    assert tensors(joined.folder) == tensors(whole.folder)
+    assert (joined.digest, joined.notes) == (whole.digest, whole.notes)
+    assert joined.figures.cast_loss == whole.figures.cast_loss
+    records = [json.loads((folder / "cuvee.json").read_text()) for folder in (joined.folder, whole.folder)]
+    assert records[0]["eight_bits"] == records[1]["eight_bits"] != {}
+    assert {check.state for check in verify(joined.folder).checks if check.name == "digest"} == {"passed"}
+
+
+def test_a_stopped_part_goes_on(models, tmp_path):
+    part, out = cuvee.Part(1, 2), tmp_path / "out"
+    whole = cuvee.merge(recipe(models), tmp_path / "whole", shard_bytes=40_000)
+    stopping = Stopping(out, 2, "journal-1-of-2.jsonl")
+    with pytest.raises(KeyboardInterrupt):
+        cuvee.merge_part(recipe(models), out, part, shard_bytes=40_000, progress=stopping)
+    for each in (part, cuvee.Part(2, 2)):
+        cuvee.merge_part(recipe(models), out, each, shard_bytes=40_000)
+    assert tensors(cuvee.join(out).folder) == tensors(whole.folder)
+
+
 def test_a_number_that_is_not_finite_is_refused_though_others_may_pass(models, tmp_path):
     weights = {"model.layers.0.self_attn.q_proj.weight": np.full((128, 128), np.inf, np.float32)}
     write_model(tmp_path / "a", weights, dtype="BF16", config=CONFIG)
@@ -129,8 +164,6 @@ def test_it_is_refused_where_it_cannot_be_written(models, tmp_path):
     text = f"merge_method: linear\nmodels: [{{model: {tmp_path}/narrow, parameters: {{weight: 1}}}}]\nout_dtype: fp8\n"
     with pytest.raises(RecipeError, match="no layer has a matrix of whole blocks of 128"):
         cuvee.make_plan(cuvee.recipe_from_text(text))
-    with pytest.raises(RecipeError, match="not written in parts"):
-        cuvee.merge_part(recipe(models), tmp_path / "out", cuvee.Part(1, 2))
     with pytest.raises(RecipeError, match="is for one merge"):
         cuvee.merge_together({"a": recipe(models)}, tmp_path / "out")
     first = recipe_text(models, "out_dtype: fp8\nname: first\n")

@@ -42,7 +42,7 @@ from cuvee.plan.plan import Making
 from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import model_to_read
 from cuvee.progress import Progress, Silent
-from cuvee.recipe.recipe import ONLY_IN_COMPETITION, Recipe, competition_text
+from cuvee.recipe.recipe import EIGHT_BITS, ONLY_IN_COMPETITION, Recipe, competition_text
 from cuvee.versions import installed_version
 
 MERGED = "the-merge"
@@ -191,9 +191,10 @@ def merge_aligned(
     words that the recipe has for them; others are looked for from the current folder, or else from the recipe's.
     Raises the errors of `run_plan` and `align`.
     """
-    if recipe.out_dtype == "fp8":
+    if recipe.out_dtype in EIGHT_BITS:
         hint = "say bfloat16, and use `cuvee export fp8` on what comes out"
-        raise RecipeError("'align' repairs numbers, not the codes of 'out_dtype: fp8'", where=recipe.source, hint=hint)
+        message = f"'align' repairs numbers, not the codes of 'out_dtype: {recipe.out_dtype}'"
+        raise RecipeError(message, where=recipe.source, hint=hint)
     how, named = alignment(**dict(recipe.align or {})), _texts_of(recipe, texts or {})
     place, chosen = Path(out).absolute(), Options(**options)
     refuse_existing(place, overwrite=chosen.overwrite)

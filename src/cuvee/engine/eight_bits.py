@@ -4,7 +4,7 @@ Each tensor's bytes come in order, and whole rows of blocks are coded as soon as
 numbers that a merge without `fp8` writes, so the files are those that `cuvee export fp8` makes of its output.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,21 +16,25 @@ from cuvee.engine.journal import Finished
 from cuvee.engine.step import Loss
 from cuvee.errors import MethodError
 from cuvee.plan import MergeStep, Plan
-from cuvee.plan.eight_bits import BLOCK, OUTPUT_FORM, SCALE, codes_of
-
-_ENDING = SCALE[OUTPUT_FORM]
+from cuvee.plan.eight_bits import BLOCK, codes_of
 
 
 class Encoder:
-    """Codes what is written of some tensors. Each tensor is written by one thread; several are written at once."""
+    """Codes what is written of some tensors. Each tensor is written by one thread; several are written at once.
+
+    Codes and scales may lie in different files. Only what is among `wanted` is written: a part of a split merge may
+    have but one of the two.
+    """
 
     def __init__(
         self,
         plan: Plan,
+        wanted: Collection[str],
         write: Callable[[str, int, np.ndarray], None],
         note: Callable[[str, Finished], None],
     ) -> None:
-        self._write, self._note = write, note
+        self._wanted, self._write, self._note = wanted, write, note
+        self._scales = plan.coded
         self._steps = {step.name: step for step in plan.steps if step.name in plan.coded}
         self._tensors: dict[str, _Tensor] = {}
 
@@ -40,7 +44,7 @@ class Encoder:
             self._write(name, start, data)
             return
         if start == 0:
-            self._tensors[name] = _Tensor(self._steps[name])
+            self._tensors[name] = _Tensor(self._steps[name], self._scales[name])
         tensor = self._tensors[name]
         for band in tensor.bands(data):
             if not np.isfinite(band).all():
@@ -50,10 +54,11 @@ class Encoder:
             tensor.count(band, codes.decoded())
             for own, part, digest in (
                 (name, codes.numbers, tensor.codes),
-                (f"{name}{_ENDING}", codes.scales, tensor.scales),
+                (self._scales[name], codes.scales, tensor.scales),
             ):
                 raw = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-                self._write(own, tensor.written[own], raw)
+                if own in self._wanted:
+                    self._write(own, tensor.written[own], raw)
                 tensor.written[own] += raw.size
                 digest.update(raw.data)
 
@@ -63,8 +68,12 @@ class Encoder:
         if tensor is None:
             self._note(name, finished)
             return
-        self._note(f"{name}{_ENDING}", Finished(tensor.scales.hexdigest(), tensor.loss))
-        self._note(name, Finished(tensor.codes.hexdigest(), finished.loss))
+        for own, digest, loss in (
+            (self._scales[name], tensor.scales, tensor.loss),
+            (name, tensor.codes, finished.loss),
+        ):
+            if own in self._wanted:
+                self._note(own, Finished(digest.hexdigest(), loss))
 
 
 @dataclass
@@ -72,6 +81,7 @@ class _Tensor:
     """A tensor that is being coded: the rows that wait for the rest of their blocks, and what is written."""
 
     step: MergeStep
+    scales_name: str
     waiting: list[np.ndarray] = field(default_factory=list)
     loss: Loss = field(default_factory=Loss)
     codes: Any = field(default_factory=blake3)
@@ -79,7 +89,7 @@ class _Tensor:
     written: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.written = {self.step.name: 0, f"{self.step.name}{_ENDING}": 0}
+        self.written = {self.step.name: 0, self.scales_name: 0}
 
     def bands(self, data: np.ndarray) -> Iterable[np.ndarray]:
         """Give the rows of whole blocks that are complete with these bytes, some blocks' worth at a time."""
@@ -101,30 +111,34 @@ class _Tensor:
         self.loss.moved += float((wide**2).sum())
 
 
-def is_finished(step: MergeStep, plan: Plan, finished: Mapping[str, Finished]) -> bool:
-    """Say whether all that is written of a step is there."""
-    has_scales = step.name not in plan.coded or f"{step.name}{_ENDING}" in finished
-    return step.name in finished and has_scales
+def steps_of(names: Collection[str], plan: Plan) -> list[MergeStep]:
+    """Return the steps that some of the written tensors come from: codes and scales come from one."""
+    return [step for step in plan.steps if step.name in names or plan.coded.get(step.name) in names]
 
 
-def coding_losses(coded: Iterable[str], finished: dict[str, Finished]) -> dict[str, float]:
+def is_finished(step: MergeStep, plan: Plan, wanted: Collection[str], finished: Mapping[str, Finished]) -> bool:
+    """Say whether all that is wanted of a step is there."""
+    own = {step.name, plan.coded.get(step.name, step.name)}
+    return own.intersection(wanted) <= finished.keys()
+
+
+def coding_losses(coded: Mapping[str, str], finished: Mapping[str, Finished]) -> dict[str, float]:
     """Return, for each coded tensor, the norm of what coding changed over its own norm."""
     losses = {}
-    for name in sorted(coded):
-        loss = finished[f"{name}{_ENDING}"].loss
+    for name, scales in coded.items():
+        loss = finished[scales].loss
         losses[name] = (loss.lost / loss.moved) ** 0.5 if loss.moved else 0.0
     return losses
 
 
-def told_loss(coded: Iterable[str], finished: dict[str, Finished]) -> str:
+def told_loss(coded: Mapping[str, str], finished: Mapping[str, Finished]) -> str:
     """Say in a sentence what coding lost."""
-    names = sorted(coded)
-    losses = coding_losses(names, finished)
-    parts = [finished[f"{name}{_ENDING}"].loss for name in names]
+    losses = coding_losses(coded, finished)
+    parts = [finished[scales].loss for scales in coded.values()]
     moved = sum(part.moved for part in parts)
     whole = (sum(part.lost for part in parts) / moved) ** 0.5 if moved else 0.0
-    worst = max(names, key=losses.__getitem__)
+    worst = max(coded, key=losses.__getitem__)
     return (
-        f"eight bits lost {whole:.2%} of the norm of the {len(names)} matrices in them; "
+        f"eight bits lost {whole:.2%} of the norm of the {len(coded)} matrices in them; "
         f"most {losses[worst]:.2%}, of {worst}"
     )

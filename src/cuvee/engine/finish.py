@@ -22,7 +22,7 @@ from cuvee.engine.provenance import Figures, ParentFiles, inputs_of, provenance,
 from cuvee.engine.workers import Workers
 from cuvee.plan import Plan
 from cuvee.plan.adapters import tokenizer_place
-from cuvee.plan.eight_bits import OUTPUT_FORM, SCALE, written_tensors
+from cuvee.plan.eight_bits import written_tensors
 from cuvee.plan.mergekit import as_mergekit
 from cuvee.plan.vocabulary import is_tokenizer_file
 from cuvee.tokenizers.read import TEMPLATE, is_template_file
@@ -46,7 +46,7 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inp
     blank = f"<digest of {plan.digest}>"  # the recipe, which the card shows, cannot hold a digest of itself
     return {
         "tensors": [[tensor.name, tensor.dtype, list(tensor.shape)] for tensor in written_tensors(plan)],
-        "coded": sorted(plan.coded),
+        "coded": dict(plan.coded),
         "shard_bytes": shard_bytes,
         "layout": {folder: [names.stem, names.variant] for folder, names in plan.layout.items()},
         "files": [*copied, *texts],
@@ -107,7 +107,7 @@ def recorded_layout(record: Record) -> Layout:
 
 def cast_loss(record: Record, finished: Mapping[str, Finished]) -> float | None:
     """Return how much of the change the final cast lost, relative to its length; None where nothing was cast."""
-    scales = {f"{name}{SCALE[OUTPUT_FORM]}" for name in record.get("coded", ())}
+    scales = {*record["coded"].values()}
     losses = [finished[name].loss for name, _, _ in record["tensors"] if name not in scales]
     moved = sum(loss.moved for loss in losses)
     return (sum(loss.lost for loss in losses) / moved) ** 0.5 if moved else None

@@ -20,12 +20,14 @@ from cuvee.checkpoint.write import (
     partial_folder,
     refuse_existing,
 )
+from cuvee.engine.eight_bits import coding_losses, steps_of, told_loss
 from cuvee.engine.finish import (
     Record,
     cast_loss,
     finish,
     recorded_layout,
     recorded_tensors,
+    with_provenance,
 )
 from cuvee.engine.identity import difference
 from cuvee.engine.journal import Finished, Journal, read_journal
@@ -94,16 +96,13 @@ def run_part(plan: Plan, out: Path | str, part: Part, **options: Unpack[RunOptio
 
 def run_part_with(options: Options, plan: Plan, out: Path, part: Part) -> PartResult:
     """Run a part as `run_part` does."""
-    if plan.coded:
-        hint = "merge it in one go, or to bfloat16 and then `cuvee export fp8`"
-        raise RecipeError("'out_dtype: fp8' is not written in parts", where=plan.recipe.source, hint=hint)
     prepared = prepare(plan, out.absolute(), replace(options, progress=Within(options.heard, f"part {part}")))
     plan, workers = prepared.plan, prepared.workers
     shards = share(prepared.shards, part)
     names = {tensor.name for shard in shards for tensor in shard.tensors}
     with PeakMemory() as peak, prepared.open_output(out, shards, part) as (writer, journal):
         if journal.contents.complete is None:
-            workers.run([step for step in plan.steps if step.name in names], writer, journal)
+            workers.run(steps_of(names, plan), writer, journal)
             # the record of the first part is the one that counts
             record = prepared.write_record(writer, hash_inputs=options.hash_inputs and part.number == 1)
             workers.inputs.check()
@@ -149,6 +148,7 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
     with ExitStack() as stack:
         journals = [stack.enter_context(closing(Journal(journal_path(out, part)))) for part in parts]
         record, finished = _checked(out, parts, journals)
+        coded: Mapping[str, str] = record["coded"]
         shards = lay_out(recorded_tensors(record), record["shard_bytes"], recorded_layout(record))
         figures = replace(_sum([_figures(journal) for journal in journals]), cast_loss=cast_loss(record, finished))
         writer = CheckpointWriter(out, shards, overwrite=overwrite, resume=True)
@@ -157,11 +157,14 @@ def join(out: Path | str, *, overwrite: bool = False) -> MergeResult:
         _check_files(writer)
         _check_bytes(writer, journals, parts)
         with writer:
+            if coded:
+                record = with_provenance(record, eight_bits=coding_losses(coded, finished))
             digest = finish(writer, record, finished, figures)
         for journal in journals:
             journal.remove()
     said = record["provenance"]
-    return MergeResult(out, digest, figures, tuple(said["warnings"]), tuple(said.get("notes", ())))
+    notes = (*said.get("notes", ()), *([told_loss(coded, finished)] if coded else []))
+    return MergeResult(out, digest, figures, tuple(said["warnings"]), notes)
 
 
 def _parts(count: int) -> list[Part]:

@@ -81,7 +81,7 @@ def _check(plans: Mapping[str, Plan]) -> None:
             hint = "merge it alone"
             raise RecipeError("'align' repairs one merge, not several in one pass", where=plan.recipe.source, hint=hint)
         if plan.coded:
-            message = "'out_dtype: fp8' is for one merge, not several in one pass"
+            message = f"'out_dtype: {plan.recipe.out_dtype}' is for one merge, not several in one pass"
             raise RecipeError(message, where=plan.recipe.source, hint="merge it alone")
         if not name or Path(name).name != name:
             raise RecipeError(f"'{name}' is no name of a folder", where=plan.recipe.source)

@@ -95,14 +95,15 @@ class Workers:
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run the unfinished steps. Surveys of whole models read all inputs of the plan for it."""
-        finished = [step for step in steps if is_finished(step, self.plan, journal.contents.finished)]
+        tensors = {tensor.name for shard in writer.shards for tensor in shard.tensors}
+        finished = [step for step in steps if is_finished(step, self.plan, tensors, journal.contents.finished)]
         unfinished = {step.name for step in steps} - {step.name for step in finished}
         self.asked = len(steps)
         self.done = len(finished)
         self.progress.start("merge", self._forecast(steps), "bytes")
         self.progress.advance(self._forecast(finished))
         if unfinished or is_measured(self.plan):
-            encoder = Encoder(self.plan, writer.write, journal.add)
+            encoder = Encoder(self.plan, tensors, writer.write, journal.add)
             self._run(unfinished, encoder.write, encoder.note)
         self.progress.finish()
 
@@ -113,7 +114,8 @@ class Workers:
         """
         if self.plan.coded:
             hint = "`cuvee merge` writes it; or say bfloat16 here, and use `cuvee export fp8`"
-            raise RecipeError("'out_dtype: fp8' is for folders", where=self.plan.recipe.source, hint=hint)
+            recipe = self.plan.recipe
+            raise RecipeError(f"'out_dtype: {recipe.out_dtype}' is for folders", where=recipe.source, hint=hint)
         finished: dict[str, Finished] = {}
         self._run({step.name for step in self.plan.steps}, write, finished.__setitem__)
         self.inputs.check()

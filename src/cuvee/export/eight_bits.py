@@ -12,7 +12,7 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.write import CheckpointWriter, OutputTensor, lay_out
 from cuvee.errors import CheckpointError
 from cuvee.foreign import open_files, readable
-from cuvee.plan.eight_bits import BLOCK, SCALE, Form, Headers, codes_of, fitting, outputs, quantization_config
+from cuvee.plan.eight_bits import BLOCK, Form, Headers, codes_of, fitting, outputs, quantization_config, scale_names
 from cuvee.progress import Progress, Silent
 
 PIECE_ELEMENTS = 1 << 22
@@ -45,8 +45,9 @@ def export_fp8(place: Path, out: Path, form: Form = "deepseek", *, progress: Pro
     if not names:
         message = f"no layer has a matrix of whole blocks of {BLOCK} × {BLOCK}"
         raise CheckpointError(message, where=str(place), hint="merge with dtype: bfloat16 instead")
+    coded = scale_names(names, form)
     plain = [OutputTensor(spec.name, spec.dtype, spec.shape) for spec in source.tensors.values()]
-    tensors = list(outputs(plain, names, form))
+    tensors = list(outputs(plain, coded))
     config = {**source.config, "quantization_config": quantization_config(source.tensors, names, form)}
     shown = progress or Silent()
     losses: dict[str, tuple[float, float]] = {}
@@ -54,8 +55,8 @@ def export_fp8(place: Path, out: Path, form: Form = "deepseek", *, progress: Pro
         shown.start("export", len(source.tensors), "tensors")
         try:
             for spec in source.tensors.values():
-                if spec.name in names:
-                    losses[spec.name] = _write_codes(source, spec, writer, SCALE[form])
+                if spec.name in coded:
+                    losses[spec.name] = _write_codes(source, spec, writer, coded[spec.name])
                 else:
                     _copy(source, spec, writer)
                 shown.advance(1)
@@ -72,7 +73,7 @@ def export_fp8(place: Path, out: Path, form: Form = "deepseek", *, progress: Pro
     return EightBits(out, form, len(names), left, whole, float(shares[worst]), [*losses][worst])
 
 
-def _write_codes(source: TensorSource, spec: TensorSpec, writer: CheckpointWriter, ending: str) -> tuple[float, float]:
+def _write_codes(source: TensorSource, spec: TensorSpec, writer: CheckpointWriter, scales: str) -> tuple[float, float]:
     """Write the codes and scales of a matrix, some rows at a time; return the squared norms of what it lost and had."""
     rows, columns = spec.shape
     at_once = max(1, PIECE_ELEMENTS // (columns * BLOCK)) * BLOCK
@@ -87,7 +88,7 @@ def _write_codes(source: TensorSource, spec: TensorSpec, writer: CheckpointWrite
         codes = codes_of(numbers)
         writer.write(spec.name, first * columns, codes.numbers.reshape(-1))
         start = (first // BLOCK) * (columns // BLOCK) * codes.scales.itemsize
-        writer.write(spec.name + ending, start, codes.scales.reshape(-1))
+        writer.write(scales, start, codes.scales.reshape(-1))
         wide = numbers.astype(np.float64)
         lost += float(((codes.decoded() - wide) ** 2).sum())
         norm += float((wide**2).sum())

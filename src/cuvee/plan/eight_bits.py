@@ -20,14 +20,15 @@ from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.write import OutputTensor
 from cuvee.errors import RecipeError
 from cuvee.plan.plan import MergeStep, Plan
+from cuvee.recipe.recipe import Recipe
 from cuvee.structure import infer
 
 BLOCK = 128
 LARGEST = 448.0
 
 Form = Literal["deepseek", "compressed-tensors"]
-OUTPUT_FORM: Form = "deepseek"
-"""The form of `out_dtype: fp8`."""
+FORMS: Mapping[str, Form] = {"fp8": "deepseek", "fp8-compressed-tensors": "compressed-tensors"}
+"""The form that a recipe's `out_dtype` asks for."""
 
 SCALE: dict[Form, str] = {"deepseek": "_scale_inv", "compressed-tensors": "_scale"}
 """What is added to the name of a matrix for its scales. DeepSeek's multiply, in spite of the name."""
@@ -76,7 +77,12 @@ def fitting(model: Headers) -> set[str]:
     return fitting
 
 
-def outputs(tensors: Iterable[OutputTensor], coded: Collection[str], form: Form) -> Iterator[OutputTensor]:
+def scale_names(names: Iterable[str], form: Form) -> dict[str, str]:
+    """Return, for each matrix that is coded, the name of its scales."""
+    return {name: name + SCALE[form] for name in sorted(names)}
+
+
+def outputs(tensors: Iterable[OutputTensor], coded: Mapping[str, str]) -> Iterator[OutputTensor]:
     """Give the tensors that are written: codes and scales for those that are coded, the others as they are."""
     for tensor in tensors:
         if tensor.name not in coded:
@@ -84,7 +90,7 @@ def outputs(tensors: Iterable[OutputTensor], coded: Collection[str], form: Form)
             continue
         rows, columns = tensor.shape
         yield OutputTensor(tensor.name, "F8_E4M3", tensor.shape)
-        yield OutputTensor(tensor.name + SCALE[form], "F32", (rows // BLOCK, columns // BLOCK))
+        yield OutputTensor(coded[tensor.name], "F32", (rows // BLOCK, columns // BLOCK))
 
 
 def quantization_config(tensors: Mapping[str, Any], coded: Collection[str], form: Form) -> dict[str, Any]:
@@ -119,23 +125,24 @@ def _matrices(tensors: Mapping[str, Any]) -> list[str]:
     return [name for name, spec in tensors.items() if len(spec.shape) == 2 and name.endswith(_WEIGHT)]
 
 
-def coded_names(steps: Sequence[MergeStep], config: dict[str, Any], where: str | None) -> frozenset[str]:
-    """Return the matrices that `out_dtype: fp8` codes. Raises RecipeError if there are none, or no config says so."""
+def coded_names(steps: Sequence[MergeStep], config: dict[str, Any], recipe: Recipe) -> set[str]:
+    """Return the matrices that a recipe's `out_dtype` codes. Raises RecipeError if there are none, or no config."""
+    asked = f"'out_dtype: {recipe.out_dtype}'"
     tensors = {step.name: TensorSpec(step.name, step.dtype, step.shape, Path("planned"), 0) for step in steps}
     numbers = {step.name for step in steps if step.action != "copy"}
-    coded = frozenset(fitting(Headers(tensors, config)) & numbers)
+    coded = fitting(Headers(tensors, config)) & numbers
     if not config:
-        raise RecipeError("'out_dtype: fp8' needs a config.json, which says how matrices are coded", where=where)
+        raise RecipeError(f"{asked} needs a config.json, which says how matrices are coded", where=recipe.source)
     if not coded:
-        message = f"'out_dtype: fp8': no layer has a matrix of whole blocks of {BLOCK} × {BLOCK}"
-        raise RecipeError(message, where=where, hint="say bfloat16")
+        message = f"{asked}: no layer has a matrix of whole blocks of {BLOCK} × {BLOCK}"
+        raise RecipeError(message, where=recipe.source, hint="say bfloat16")
     return coded
 
 
 def written_tensors(plan: Plan) -> list[OutputTensor]:
     """List the tensors that a plan writes, scales among them."""
     plain = [OutputTensor(step.name, step.dtype, step.shape) for step in plan.steps]
-    return list(outputs(plain, plan.coded, OUTPUT_FORM))
+    return list(outputs(plain, plan.coded))
 
 
 def with_room_for_bands(steps: Sequence[MergeStep], coded: Collection[str]) -> list[MergeStep]:

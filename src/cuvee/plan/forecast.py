@@ -1,17 +1,17 @@
 """The cost of a merge, known from its steps."""
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 from cuvee.checkpoint.write import OutputTensor
 from cuvee.plan.draft import Draft
-from cuvee.plan.eight_bits import OUTPUT_FORM, outputs
+from cuvee.plan.eight_bits import outputs
 from cuvee.plan.memory import DEFAULT_MEMORY, least_memory, readings
 from cuvee.plan.modify import measures_changes
 from cuvee.plan.plan import Forecast, MergeStep
 from cuvee.plan.settings import measures_weights
 
 
-def forecast(steps: list[MergeStep], coded: Collection[str], draft: Draft) -> Forecast:
+def forecast(steps: list[MergeStep], coded: Mapping[str, str], draft: Draft) -> Forecast:
     """Count the bytes that the steps read and write, and the memory that they take at least."""
     read, written, most_passes = 0, 0, 1
     for step in steps:
@@ -20,7 +20,7 @@ def forecast(steps: list[MergeStep], coded: Collection[str], draft: Draft) -> Fo
             tensors = draft.sources[draft.models[source.model]].tensors
             read += tensors[source.tensor].nbytes * passes
         plain = OutputTensor(step.name, step.dtype, step.shape)
-        written += sum(tensor.nbytes for tensor in outputs([plain], coded, OUTPUT_FORM))
+        written += sum(tensor.nbytes for tensor in outputs([plain], coded))
         most_passes = max(most_passes, passes)
     return Forecast(read, written, most_passes, least_memory(steps), draft.aligned.opening.bytes_downloaded)
 

@@ -22,7 +22,7 @@ from cuvee.plan.config import config_changes, with_changes
 from cuvee.plan.configs import check_configs
 from cuvee.plan.cut import cut_of
 from cuvee.plan.draft import Draft, unaligned
-from cuvee.plan.eight_bits import OUTPUT_FORM, coded_names, quantization_config, with_room_for_bands
+from cuvee.plan.eight_bits import FORMS, coded_names, quantization_config, scale_names, with_room_for_bands
 from cuvee.plan.forecast import forecast
 from cuvee.plan.heads import settle_heads
 from cuvee.plan.labels import with_one_order
@@ -105,13 +105,15 @@ def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
         steps = with_scales(steps, unmeasured(steps), draft.recipe.post)
     opening = draft.aligned.opening
     changes = config_changes(steps, layer_changes, head_changes, draft)
-    coded: frozenset[str] = frozenset()
-    if draft.recipe.out_dtype == "fp8":
-        coded = coded_names(steps, {**config, **changes}, draft.recipe.source)
+    coded: Mapping[str, str] = {}
+    form = FORMS.get(draft.recipe.out_dtype or "")
+    if form is not None:
+        names = coded_names(steps, {**config, **changes}, draft.recipe)
+        coded = scale_names(names, form)
         steps = with_room_for_bands(steps, coded)
         shapes = {step.name: step for step in steps}
         draft.notes.append(f"{len(coded)} matrices are written as eight-bit floats with scales of blocks")
-        changes["quantization_config"] = quantization_config(shapes, coded, OUTPUT_FORM)
+        changes["quantization_config"] = quantization_config(shapes, coded, form)
     return Plan(
         recipe=draft.recipe,
         method=draft.method,

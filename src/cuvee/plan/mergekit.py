@@ -6,7 +6,7 @@ import yaml
 
 from cuvee.plan.plan import Plan, merged_steps
 from cuvee.recipe.language import MERGEKIT_METHODS
-from cuvee.recipe.recipe import Recipe
+from cuvee.recipe.recipe import EIGHT_BITS, Recipe
 
 OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt", "unlike_configs")
 
@@ -45,7 +45,7 @@ def _says_more(recipe: Recipe) -> bool:
         recipe.semantics != "mergekit",
         recipe.compute_dtype != "float32",
         recipe.rounding != "nearest",
-        recipe.out_dtype == "fp8",
+        recipe.out_dtype in EIGHT_BITS,
         recipe.missing != "fail",
         recipe.unknown_layers != "refuse",
         recipe.head is not None,

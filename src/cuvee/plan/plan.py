@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -198,7 +198,7 @@ class Plan:
     making: Making | None = None
     stack_cut: StackCut | None = None
     statistics: tuple[Statistics | None, ...] = ()
-    coded: frozenset[str] = frozenset()
+    coded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:

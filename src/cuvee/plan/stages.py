@@ -58,7 +58,8 @@ def plan_stages(
             recipe, stages=used(recipe, outputs), places=places, statistics=statistics, hub=hub, custom_code=custom_code
         )
         if plan.coded and recipe is not recipes[-1]:
-            message = "'out_dtype: fp8' is for the last recipe: later ones would merge what its codes lost"
+            asked = f"'out_dtype: {recipe.out_dtype}'"
+            message = f"{asked} is for the last recipe: later ones would merge what its codes lost"
             raise RecipeError(message, where=recipe.source, hint="say bfloat16")
         plans.append(plan)
         if recipe.name is not None:

@@ -18,6 +18,7 @@ from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
 from cuvee.plan.settings import rule_accepts, settings_of, shares
 from cuvee.plan.statistics import has_inputs, note_fallback, with_room_for_statistics
+from cuvee.recipe.recipe import EIGHT_BITS
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure.roles import is_counter, is_factor, is_running_statistic
 from cuvee.structure.task_heads import has_tokens, task_head
@@ -207,7 +208,7 @@ def _combined(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep
 def _output_dtype(out: Outline, ingredients: Ingredients, draft: Draft) -> str:
     """Return the type of an output: the recipe's, or else the widest of the inputs, which is noted if they differ."""
     word = draft.recipe.out_dtype or draft.recipe.dtype
-    if word == "fp8":
+    if word in EIGHT_BITS:
         word = draft.recipe.dtype or "bfloat16"  # of all that is not coded, and of what is coded before it is
     if word:
         return NAMES[word]

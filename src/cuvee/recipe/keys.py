@@ -7,7 +7,16 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from cuvee.recipe.alignment import WrittenAlignment
 from cuvee.recipe.groups import Missing
 from cuvee.recipe.prompt import WrittenPrompt
-from cuvee.recipe.recipe import ComputeDType, DType, OutDType, Rounding, Semantics, UnknownLayers, UnlikeConfigs
+from cuvee.recipe.recipe import (
+    EIGHT_BITS,
+    ComputeDType,
+    DType,
+    OutDType,
+    Rounding,
+    Semantics,
+    UnknownLayers,
+    UnlikeConfigs,
+)
 from cuvee.recipe.vocabulary import TokenizerKey
 
 
@@ -53,14 +62,14 @@ def _without_torch(written: Any) -> Any:
         return written
     word = written.removeprefix("torch.")
     if word.startswith(("fp8_", "float8")):
-        raise ValueError("eight bits need scales: say 'out_dtype: fp8', or use 'cuvee export fp8' for another form")
+        raise ValueError("eight bits need scales: say 'out_dtype: fp8' or 'out_dtype: fp8-compressed-tensors'")
     return word
 
 
 def _not_eight_bits(written: Any) -> Any:
     """Raises ValueError for eight bits, which no merge is computed in."""
-    if written == "fp8":
-        raise ValueError("merges are computed in more than eight bits: say 'out_dtype: fp8'")
+    if written in EIGHT_BITS:
+        raise ValueError(f"merges are computed in more than eight bits: say 'out_dtype: {written}'")
     return _without_torch(written)
 
 

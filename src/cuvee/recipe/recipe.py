@@ -14,7 +14,11 @@ from cuvee.recipe.slips import Slip
 from cuvee.recipe.vocabulary import TokenizerChoice, canonical_choice
 
 DType = Literal["float16", "bfloat16", "float32", "float64"]
-OutDType = Literal["float16", "bfloat16", "float32", "float64", "fp8"]
+OutDType = Literal["float16", "bfloat16", "float32", "float64", "fp8", "fp8-compressed-tensors"]
+EIGHT_BITS = ("fp8", "fp8-compressed-tensors")
+"""Types of the output that have codes and scales, in the form of DeepSeek and in that of compressed-tensors."""
+
+
 ComputeDType = Literal["float32", "as_loaded"]
 Semantics = Literal["mergekit", "paper"]
 Rounding = Literal["nearest", "stochastic"]
