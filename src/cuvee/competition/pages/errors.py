@@ -5,6 +5,8 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 
+from cuvee.competition.access import ADMITTED, Admitted
+from cuvee.competition.actors import VISITOR
 from cuvee.competition.api.errors import problem_of
 from cuvee.competition.pages.render import page
 
@@ -16,4 +18,6 @@ def page_of_error(request: Request, error: Exception) -> Response:
         return RedirectResponse(f"/sign-in?next={quote(request.url.path)}", status_code=303)
     if status == 401:
         return RedirectResponse("/sign-in", status_code=303)
-    return page(request, "error", status=status, problem=problem, status_code=status)
+    admitted: Admitted | None = request.scope.get(ADMITTED)
+    actor = VISITOR if admitted is None else admitted.actor
+    return page(request, "error", actor, status=status, problem=problem, status_code=status)
