@@ -15,8 +15,12 @@ from export.llama_cpp import llama_cpp
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
+gguf = pytest.importorskip("gguf")
 
-from cuvee.errors import CheckpointError  # noqa: E402  # after the skips
+from safetensors.torch import load_file, save_file  # noqa: E402  # after the skips
+
+import cuvee  # noqa: E402
+from cuvee.errors import CheckpointError  # noqa: E402
 from cuvee.export import export_gguf  # noqa: E402
 from cuvee.export.gguf_settings import config_keys  # noqa: E402
 from cuvee.export.gguf_tokenizer import CONTROL  # noqa: E402
@@ -197,6 +201,52 @@ def test_llama_cpp_computes_with_the_numbers_that_k_quants_stand_for(tmp_path, k
         for prompt in PROMPTS:
             computed = opened.log_probabilities(prompt, VOCABULARY)
             assert np.abs(computed - log_probabilities(model, prompt)).mean() < 0.15  # vectors are rounded to 8 bits
+
+
+def with_coded_experts(folder: Path, seed: int) -> Path:
+    """Put random blocks of MXFP4 in the place of a GPT-OSS's experts, as its makers publish it."""
+    tensors = load_file(folder / "model.safetensors")
+    generator = torch.Generator().manual_seed(seed)
+    for name in [name for name in tensors if name.endswith(("gate_up_proj", "down_proj"))]:
+        experts, into, out = tensors.pop(name).shape
+        shape = (experts, out, into // 32)
+        tensors[f"{name}_blocks"] = torch.randint(0, 256, (*shape, 16), generator=generator, dtype=torch.uint8)
+        tensors[f"{name}_scales"] = torch.randint(121, 125, shape, generator=generator, dtype=torch.uint8)
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_merge_of_gpt_oss_with_its_own_blocks_is_computed_by_llama_cpp(tmp_path):
+    model = model_of("gpt-oss").to(torch.bfloat16)
+    for number in range(2):
+        with_coded_experts(save(model, tmp_path / f"m{number}"), number)
+    text = "merge_method: linear\nmodels: [{{model: {0}0}}, {{model: {0}1}}]\nparameters: {{weight: 1}}\n"
+    merged = cuvee.merge(cuvee.recipe_from_text(text.format(tmp_path / "m")), tmp_path / "merged").folder
+    plain = transformers.AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    with llama_cpp(export_gguf(merged, tmp_path / "merged.gguf", "f32").file) as opened:
+        for prompt in PROMPTS:
+            computed = opened.log_probabilities(prompt, VOCABULARY)
+            assert np.abs(computed - log_probabilities(plain, prompt)).max() < ROUNDING["f32"]
+
+
+def test_the_blocks_of_gpt_oss_go_through_a_merge_and_a_gguf_file_bit_by_bit(tmp_path):
+    model = model_of("gpt-oss").to(torch.bfloat16)
+    coded = with_coded_experts(save(model, tmp_path / "m"), 0)
+    text = f"merge_method: passthrough\nmodels: [{{model: {coded}}}]\n"
+    merged = cuvee.merge(cuvee.recipe_from_text(text), tmp_path / "merged").folder
+    plain = transformers.AutoModelForCausalLM.from_pretrained(merged, dtype=torch.float32).eval()
+    whole = load_file(merged / "model.safetensors")["model.layers.1.mlp.experts.down_proj"].float()
+    file = export_gguf(merged, tmp_path / "merged.gguf", "mxfp4_moe").file
+    read = {tensor.name: tensor for tensor in gguf.GGUFReader(file).tensors}["blk.1.ffn_down_exps.weight"]
+    assert read.tensor_type.name == "MXFP4"
+    numbers = gguf.dequantize(read.data, read.tensor_type)
+    assert np.array_equal(numbers, whole.mT.numpy())
+    with llama_cpp(file) as opened:
+        difference = opened.log_probabilities(PROMPTS[1], VOCABULARY) - log_probabilities(plain, PROMPTS[1])
+        assert np.abs(difference).max() < 0.3  # llama.cpp rounds what goes into quantised matrices
 
 
 def test_positions_of_gpt_oss_are_said_to_be_turned_otherwise(tmp_path):
