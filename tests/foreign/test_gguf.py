@@ -118,6 +118,23 @@ def test_a_merge_of_gguf_files_loads(tmp_path):
     assert torch.allclose(loaded(tokens).logits, model(tokens).logits, atol=1e-2)
 
 
+@pytest.mark.parametrize("kind", ["Q8_K", "I32"])
+def test_a_type_whose_numbers_are_not_known_is_refused_when_it_is_opened(tmp_path, kind):
+    stored = gguf.GGMLQuantizationType[kind]
+    block, block_bytes = gguf.GGML_QUANT_SIZES[stored]
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_embedding_length(256)
+    writer.add_head_count(4)
+    codes = np.zeros((4, 256 // block * block_bytes), np.uint8)
+    writer.add_tensor("blk.0.ffn_up.weight", codes, raw_dtype=stored)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(CheckpointError, match=f"does not read the type {kind}"):
+        open_files(tmp_path / "m.gguf")
+
+
 def test_an_unknown_family_is_refused_by_name(tmp_path):
     writer = gguf.GGUFWriter(tmp_path / "m.gguf", "starcoder")
     writer.write_header_to_file()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,9 @@ def _rows(raw: np.ndarray, tensor: StoredTensor, path: Path) -> tuple[np.ndarray
         kind = gguf.GGMLQuantizationType(tensor.kind)
     except ValueError as error:
         raise CheckpointError(f"the GGUF type {tensor.kind} is not known", where=where) from error
+    if kind.name not in _PLAIN and not _has_numbers(kind):
+        hint = "use a file of another type, or the model's safetensors files"
+        raise CheckpointError(f"the package gguf does not read the type {kind.name}", where=where, hint=hint)
     block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     width, rows = tensor.sizes[0], math.prod(tensor.sizes[1:])
     if width % block:
@@ -178,6 +182,19 @@ def _rows(raw: np.ndarray, tensor: StoredTensor, path: Path) -> tuple[np.ndarray
         message = f"the file has {raw.size} bytes, and this tensor ends at {shown(end)}: truncated"
         raise CheckpointError(message, where=where, hint="copy or download the file again")
     return raw[tensor.start : end].reshape(rows, row_bytes), kind
+
+
+@cache
+def _has_numbers(kind: Any) -> bool:
+    """Say whether the package can tell which numbers the codes of a type stand for."""
+    import gguf
+
+    _, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    try:
+        gguf.dequantize(np.zeros((1, block_bytes), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
 
 
 def _stored(
