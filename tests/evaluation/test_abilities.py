@@ -2,6 +2,7 @@
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 import torch
 import transformers
 
+from cuvee.evaluation import Sample, forward
 from cuvee.evaluation.abilities import Abilities
+from cuvee.evaluation.caches import join_rows, select_rows, trim_columns
 from cuvee.evaluation.choices import choose
 from cuvee.evaluation.continuous import write
 from cuvee.evaluation.model import LanguageModel
@@ -18,7 +21,7 @@ from cuvee.evaluation.sampling import Sampler
 from cuvee.evaluation.shared import SharedStart
 from cuvee.evaluation.tokenise import make_questions
 
-from .families import FAMILIES, PLACES, make_network
+from .families import FAMILIES, OLD, PLACES, make_network
 from .plants import Plant, count_positions_by_place, ignore_mask, lose_first_token, swallow_cache
 from .ways import PLAIN_PROMPT, QUESTIONS, RECORD, SAMPLES, SHARED_PROMPT, language_model, ways_of
 
@@ -185,12 +188,142 @@ def test_sixteen_bits_are_no_reason_to_go_the_plain_way(dtype: torch.dtype) -> N
     assert found.branches(PLACES)
 
 
-def test_branches_are_tried_in_five_passes() -> None:
+def answer(model: LanguageModel, prompt: Prompt) -> None:
+    for _ in choose(model, SAMPLES, prompt):
+        pass
+
+
+def write_on(model: LanguageModel, prompt: Prompt) -> None:
+    rows = model.encode([model.render(prompt, sample.input) for sample in SAMPLES])
+    sampler = Sampler(prompt, [sample.id for sample in SAMPLES])
+    write(model, rows, prompt, sampler, SharedStart(model, prompt), lines=2)
+
+
+def answer_and_write_on(model: LanguageModel, prompt: Prompt) -> None:
+    answer(model, prompt)
+    write_on(model, prompt)
+
+
+@pytest.mark.parametrize(
+    ("use", "prompt", "most"),
+    [
+        (answer, PLAIN_PROMPT, 3),
+        (answer, SHARED_PROMPT, 4),
+        (write_on, PLAIN_PROMPT, 5),
+        (write_on, SHARED_PROMPT, 5),
+        (answer_and_write_on, SHARED_PROMPT, 7),
+    ],
+)
+def test_an_ordinary_network_is_tried_in_few_passes(
+    use: Callable[[LanguageModel, Prompt], None], prompt: Prompt, most: int
+) -> None:
+    """Each pass reads all weights: 0.04 s for 135 million parameters."""
     network = make_network("llama")
-    passes: list[Any] = []
-    network.register_forward_hook(lambda *seen: passes.append(seen))
-    assert abilities(network).branches(PLACES)
-    assert len(passes) <= 5
+    shown: list[Any] = []
+    network.register_forward_hook(lambda *seen: shown.append(seen))
+    model = language_model(network)
+    use(model, prompt)
+    with_trial = len(shown)
+    use(model, prompt)
+    assert with_trial - (len(shown) - with_trial) == most
+
+
+def test_a_network_with_other_numbers_is_tried_by_its_own() -> None:
+    model = language_model(make_network("llama"))
+    assert model.abilities.branches(20)
+    model.network.load_state_dict(make_network("llama", seed=1).state_dict())
+    renumbered = model.renumbered("other")
+    assert renumbered.abilities.joins(20)
+    assert renumbered.abilities.branches_behind_start(20)
+
+
+def same_cache(cache: Any, rows: torch.Tensor) -> Any:
+    """Pick rows of a cache itself, so that the original changes."""
+    cache.reorder_cache(rows)
+    return cache
+
+
+def first_rows(cache: Any, rows: torch.Tensor) -> Any:
+    return select_rows(cache, torch.arange(len(rows)) % 2)
+
+
+def trim_none(cache: Any, columns: int) -> Any:
+    return cache
+
+
+def trim_more(cache: Any, columns: int) -> Any:
+    return trim_columns(cache, columns + 1)
+
+
+def shift_on_joining(one: Any, other: Any, columns: int) -> Any:
+    return join_rows(other, one, columns)
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("select_rows", same_cache),
+        ("select_rows", first_rows),
+        ("trim_columns", trim_none),
+        ("trim_columns", trim_more),
+        ("join_rows", shift_on_joining),
+    ],
+)
+def test_a_planted_fault_of_batches_is_noticed(
+    name: str, fault: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, name, fault)
+    assert not abilities(make_network("llama")).joins(20)
+
+
+def leak_between_rows(network: Any) -> None:
+    """Let each row of a batch hear a little of the others."""
+
+    def mix(module: Any, positional: Any, output: Any) -> Any:
+        return output + 0.01 * output.mean(0, keepdim=True)
+
+    network.model.layers[1].mlp.register_forward_hook(mix)
+
+
+def test_a_leak_between_rows_is_noticed() -> None:
+    network = make_network("llama")
+    leak_between_rows(network)
+    found = abilities(network)
+    assert found.way(20).name == "alone"
+    assert not found.branches(20)
+
+
+def see_padding(network: Any) -> None:
+    """Let one layer of three see the padding behind a start, and all else as it should."""
+
+    def drop(module: Any, positional: Any, keywords: dict[str, Any]) -> Any:
+        mask = keywords.get("attention_mask")
+        if mask is None or mask.shape[2] == mask.shape[3] or mask.shape[2] == 1:
+            return positional, keywords
+        return positional, keywords | {"attention_mask": None}
+
+    network.model.layers[1].self_attn.register_forward_pre_hook(drop, with_kwargs=True)
+
+
+def test_a_leak_behind_a_start_is_noticed() -> None:
+    network = make_network("llama")
+    see_padding(network)
+    found = abilities(network)
+    assert found.branches(20)
+    assert not found.branches_behind_start(20)
+    assert not found.shares_start(20)
+
+
+@pytest.mark.parametrize("places", [6, 10, 17])
+def test_a_network_of_few_places_is_read_in_the_plain_way(places: int) -> None:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(**OLD | {"n_positions": places}, bos_token_id=0, eos_token_id=1)
+    model = language_model(transformers.GPT2LMHeadModel(config).eval(), places=places)
+    samples = [Sample("1", "ab", "multiple_choice", ("c", "de"))]
+    answers = dict(pair for batch in choose(model, samples, PLAIN_PROMPT) for pair in batch)
+    (question,) = make_questions(model, samples, PLAIN_PROMPT)
+    expected = [brute_force(model, question.prefix, choice) for choice in question.choices]
+    assert answers[0].scores == pytest.approx(expected, abs=1e-4)
 
 
 @pytest.fixture(scope="module", params=[torch.bfloat16, torch.float16])

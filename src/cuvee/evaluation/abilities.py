@@ -21,6 +21,14 @@ class Way(NamedTuple):
     network: Network
 
 
+class Found(NamedTuple):
+    """The fastest way for rows, whether they may enter and leave a batch in it, and whether behind a start, too."""
+
+    way: Way
+    joins: bool = False
+    starts: bool = False
+
+
 class Abilities:
     """The abilities of a network. `most_tokens` is how many it sees at once; `name` is said in errors."""
 
@@ -29,41 +37,33 @@ class Abilities:
         self._bare = Network(module, encoder_decoder, start_token, alone_from=alone_from(module))
         self._most = most_tokens
         self._windows = windows(module)
-        self._ways: dict[int, Way] = {}
-        self._joins: dict[int, bool] = {}
-        self._answers: trial.Answers = {}
+        self._found: dict[int, Found] = {}
 
     @property
     def reading(self) -> Reading:
         """How much was read so far, and by which ways."""
         return self._bare.reading
 
-    @cached_property
+    @property
     def network(self) -> Network:
         """The network with the keywords that it heeds. Raises EvaluationError for a network that cannot run at all."""
-        with blaming(self._name, "run"):
-            return trial.heeded_keywords(self._bare, self._probe)
+        return self._look.network
+
+    def forget_numbers(self) -> None:
+        """Forget what the network answered, as it has other numbers now; what was found of it stays."""
+        vars(self).pop("_probe", None)
+        if "_look" in vars(self):
+            vars(self)["_look"] = trial.Look(self.network)
 
     def way(self, width: int) -> Way:
         """Return the fastest way to read rows of up to `width` tokens, those that are read later among them."""
         if self._stands_alone(width):
             return Way("alone", self.network)
-        reach = self._reach(width)
-        if reach not in self._ways:
-            self._ways[reach] = self._fastest(reach)
-        return self._ways[reach]
+        return self._found_for(self._reach(width)).way
 
     def joins(self, width: int) -> bool:
         """Whether rows of up to `width` tokens may enter and leave a batch while others in it are being written on."""
-        way = self.way(width)
-        if way.name != "padded" or self._bare.encoder_decoder:
-            return False
-        reach = self._reach(width)
-        if reach not in self._joins:
-            probe = self._make_probe(long=reach + trial.LONG)
-            read = partial(Padded.read, way.network, most=self._most)
-            self._joins[reach] = trial.joins_right(way.network, probe, read)
-        return self._joins[reach]
+        return not self._stands_alone(width) and self._found_for(self._reach(width)).joins
 
     def _reach(self, width: int) -> int:
         """Return the largest window that is smaller than rows of `width` tokens; 0 without any."""
@@ -91,6 +91,10 @@ class Abilities:
         widest = min([self._most, *self._windows, *alone])
         return widest if self.branches(widest) else 0
 
+    def branches_behind_start(self, width: int) -> bool:
+        """Whether questions may do so behind a start that was read once for all rows, of `width` tokens with it."""
+        return self.branches(width) and self._branches_behind_start
+
     def shares_start(self, width: int) -> bool:
         """Whether rows of `width` tokens in all may be padded behind a start that was read once for all of them."""
         return self._within_windows(width) and self._shares_start
@@ -104,21 +108,45 @@ class Abilities:
         return max(1, self.network.kept_bytes)
 
     @cached_property
+    def _look(self) -> trial.Look:
+        with blaming(self._name, "run"):
+            return trial.look(self._bare, self._probe, self._most)
+
+    @cached_property
     def _probe(self) -> trial.Probe:
-        return self._make_probe()
+        return trial.make_probe(self._bare, most=self._most)
 
-    def _make_probe(self, *, long: int = trial.LONG, alike: bool = False) -> trial.Probe:
-        return trial.make_probe(self._bare, self._answers, long=long, alike=alike)
+    def _has_room(self, probe: trial.Probe) -> bool:
+        return probe.tokens <= self._most
 
-    def _fastest(self, reach: int) -> Way:
-        probe = self._make_probe(long=reach + trial.LONG)
+    def _found_for(self, reach: int) -> Found:
+        if reach not in self._found:
+            self._found[reach] = self._find(reach)
+        return self._found[reach]
+
+    def _find(self, reach: int) -> Found:
+        probe = self._probe if not reach else trial.make_probe(self._bare, most=self._most, long=reach + trial.LONG)
         network = self.network
-        if probe.tokens <= self._most and network.cache_keyword is not None:
-            for caching in (network, replace(network, by_token=True)):
-                for way in (Way("padded", caching), Way("grouped", caching)):
-                    if trial.reads_right(network, probe, partial(self._read, way)):
-                        return way
-        return Way("alone", network)
+        if not self._has_room(probe) or network.cache_keyword is None:
+            return Found(Way("alone", network))
+        seen = self._look.seen if not reach else None
+        if seen is not None and trial.batches_right(probe, lambda: seen, self.read_padded):
+            return Found(Way("padded", network), joins=True, starts=True)
+        found = self._find_with(network, probe, seen) or self._find_with(replace(network, by_token=True), probe)
+        return found or Found(Way("alone", network))
+
+    def _find_with(self, network: Network, probe: trial.Probe, seen: Padded | None = None) -> Found | None:
+        padded, grouped = Way("padded", network), Way("grouped", network)
+
+        def beginnings() -> Padded:
+            return seen or Padded.read(network, probe.beginnings, self._most)
+
+        if not network.encoder_decoder and trial.batches_right(probe, beginnings):
+            return Found(padded, joins=True)
+        for way in (padded, grouped):
+            if trial.reads_right(probe, partial(self._read, way)):
+                return Found(way)
+        return None
 
     def _read(self, way: Way, rows: Rows) -> Seen:
         if way.name == "alone":
@@ -138,19 +166,23 @@ class Abilities:
 
     @cached_property
     def _branches(self) -> bool:
+        return self._has_room(self._probe) and trial.branches_right(self.network, self._probe)
+
+    @cached_property
+    def _branches_behind_start(self) -> bool:
         probe = self._probe
-        return probe.tokens <= self._most and trial.branches_right(self.network, probe)
+        seen = self._look.seen
+        start = self.read_padded([probe.row[: probe.long]]) if seen is None else trial.picked_rows(seen, [0])
+        return trial.branches_right(self.network, probe, start)
 
     @cached_property
     def _shares_start(self) -> bool:
-        probe = self._make_probe(alike=True)
-        if probe.tokens > self._most or self.way(probe.tokens) != Way("padded", self.network):
-            return False
-        start = self.read_padded([probe.long[: trial.START]])
+        found = self._found_for(0)
+        if found.starts or found.joins or found.way != Way("padded", self.network):
+            return found.starts
+        start = self.read_padded([self._probe.row[: trial.START]])
 
         def read(rows: Rows) -> Seen:
             return self.read_padded([row[trial.START :] for row in rows], start)
 
-        if not trial.reads_right(self.network, probe, read):
-            return False
-        return not self._branches or trial.branches_right(self.network, probe, start)
+        return trial.reads_right(self._probe, read)

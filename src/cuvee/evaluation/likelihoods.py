@@ -90,7 +90,7 @@ class Likelihoods:
 
     def _branched(self, questions: Sequence[Question]) -> list[list[float]]:
         behind = max(question.tokens - len(question.prefix) for question in questions)
-        before = self._start.before([question.prefix for question in questions], follow=behind)
+        before = self._start.before_branches([question.prefix for question in questions], follow=behind)
         grouped = self._rows(questions, 0 if before is None else before.width)
         rows = [row_of(questions, places) for places in grouped]
         network = self._model.abilities.network

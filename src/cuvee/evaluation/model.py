@@ -74,6 +74,7 @@ class LanguageModel:
     def renumbered(self, digest: str) -> "LanguageModel":
         """Return the model for other numbers in the same network; in which ways it can read is not tried anew."""
         renumbered = replace(self, digest=digest)
+        self.abilities.forget_numbers()
         vars(renumbered)["abilities"] = self.abilities
         return renumbered
 

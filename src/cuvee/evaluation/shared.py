@@ -30,16 +30,26 @@ class SharedStart:
 
         Up to `follow` tokens are read behind the rows later.
         """
+        if not self._begins(rows) or not self._model.abilities.shares_start(max(map(len, rows)) + follow):
+            return None
+        return self._read_once()
+
+    def before_branches(self, rows: Sequence[Tokens], *, follow: int) -> Padded | None:
+        """Return the same for rows behind which up to `follow` tokens branch."""
+        if not self._begins(rows) or not self._model.abilities.branches_behind_start(max(map(len, rows)) + follow):
+            return None
+        return self._read_once()
+
+    def _begins(self, rows: Sequence[Tokens]) -> bool:
+        """Whether there are several rows, and all go on after the start."""
         count = self.width
         if not count or len(rows) == 1:
-            return None
-        if any(len(row) <= count or row[:count] != self._tokens for row in rows):
-            return None
-        abilities = self._model.abilities
-        if not abilities.shares_start(max(map(len, rows)) + follow):
-            return None
+            return False
+        return all(len(row) > count and row[:count] == self._tokens for row in rows)
+
+    def _read_once(self) -> Padded:
         if self._seen is None:
-            self._seen = abilities.read_padded([self._tokens])
+            self._seen = self._model.abilities.read_padded([self._tokens])
         return self._seen
 
     def read(self, rows: Sequence[Tokens], *, follow: int) -> Seen:

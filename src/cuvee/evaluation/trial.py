@@ -1,12 +1,16 @@
 """Each fast way tried beside the plain one, on a few tokens of a loaded network.
 
-The plain way shows whole sequences one at a time: no cache, no padding, no mask. A fast way is right if it gives the
-same logits within what the network's own rounding explains.
+The plain way shows a whole sequence alone: no cache, no padding, no mask. A fast way is right if it gives the same
+logits within what the network's own rounding explains.
+
+A pass over a few tokens costs the reading of all weights. So all rows that are tried begin one and the same row, whose
+plain logits serve for all of them, and `batches_right` tries at once what evaluation does with a batch. Only where it
+fails do `reads_right` and `branches_right` find what is left.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,70 +26,99 @@ from cuvee.evaluation.library import (
 from cuvee.evaluation.question import Question
 from cuvee.evaluation.stems import Row
 
-LONG, SHORT, CHOICE = 12, 5, 4
-"""Tokens of the longer and of the shorter row that are tried, and of what is read after them."""
+LONG, SHORT = 12, 5
+"""Tokens of the longer and of the shorter row that are tried."""
+
+MORE = 6
+"""Tokens that are read after either."""
 
 START = 4
-"""Tokens that both rows begin with where a start is read once."""
+"""Tokens that both rows begin with where a start is read for them alone."""
+
+STEM = 6
+"""About as many tokens begin questions that share a row."""
+
+STRANGERS = 0
+"""Place of the choice that is no part of the row."""
 
 ROUNDING_STEPS, MOST_ROUNDING_STEPS = 4, 16
 LEAST_SHARE = 1e-5
 """Logits may differ by so many rounding steps of the largest one, or by this share of it where that is more. A network
 of many layers rounds more: see `own_rounding`."""
 
-
-Answers = dict[tuple[int, ...], torch.Tensor]
-"""Logits of the plain way by the tokens of a row, kept, as several trials ask for the same."""
+CUTS = (6, 8, 11)
+"""Lengths at which the row is cut to see how much a network rounds; none is longer than SHORT + MORE."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What is tried: a longer and a shorter row, which begin alike or do not, and two choices to read after them.
+    """What is tried: beginnings of one row, of which the longer has `long` tokens and the shorter SHORT.
 
-    `answers` keeps what the plain way gave. `steps` is by how many rounding steps logits may differ.
+    `strangers` are tokens of a choice that stands before others; nothing is asked after them. `steps` is by how many
+    rounding steps logits may differ. `plain` keeps what the plain way gave, by how many tokens were read and followed.
     """
 
-    long: list[int]
-    short: list[int]
-    choice: list[int]
-    other: list[int]
+    network: Network
+    row: list[int]
+    long: int
+    strangers: list[int]
     steps: float = ROUNDING_STEPS
-    answers: Answers = field(default_factory=dict, compare=False, repr=False)
-
-    def plain_after(self, network: Network, prefix: Sequence[int], choice: Sequence[int]) -> torch.Tensor:
-        """Return the logits after a prefix and after each token of what follows, by the plain way."""
-        row = (*prefix, -1, *choice)
-        if row not in self.answers:
-            self.answers[row] = plain_after(network, prefix, choice)
-        return self.answers[row]
-
-    @property
-    def rows(self) -> list[Row]:
-        """Two questions that begin alike in one row, and one of them alone in another, which is shorter."""
-        stem = len(self.long) - 2
-        begun_alike = Question([*self.long[:stem], *self.short[-1:]], (self.other,))
-        return [Row((Question(self.long, (self.choice, self.other)), begun_alike), stem), Row((begun_alike,))]
+    plain: dict[tuple[int, int], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def tokens(self) -> int:
-        """How many tokens the longest row of a trial has."""
-        return max(row.tokens for row in self.rows)
+        """How many tokens are tried at most."""
+        return self.long + MORE
+
+    @property
+    def beginnings(self) -> Rows:
+        """The longer and the shorter row."""
+        return [self.row[: self.long], self.row[:SHORT]]
+
+    def agrees(self, found: torch.Tensor, length: int, more: int = 0) -> bool:
+        """Whether logits, [vocabulary], are those of `after` but for rounding."""
+        return agree(found, self.after(length, more), self.steps)
+
+    def after(self, length: int, more: int = 0) -> torch.Tensor:
+        """Return the logits after the first `length` tokens and so many more, [vocabulary], by the plain way.
+
+        An encoder reads the first, and its decoder those that follow.
+        """
+        place = (length, more) if self.network.encoder_decoder else (0, length + more)
+        if place not in self.plain:
+            self.plain.update(self._read_plain(place[0]))
+        return self.plain[place]
+
+    def _read_plain(self, length: int) -> dict[tuple[int, int], torch.Tensor]:
+        if self.network.encoder_decoder:
+            logits = plain_after(self.network, self.row[:length], self.row[length : length + MORE])
+            return {(length, more): after for more, after in enumerate(logits)}
+        logits = plain_logits(self.network, self.row)
+        count = len(self.row)
+        asked = {*range(min(LONG + MORE, count)), *range(self.long - 1, count)}  # of a long row all would fill memory
+        return {(0, place + 1): logits[place].clone() for place in asked}
+
+    def questions(self, stem: int) -> list[Row]:
+        """Two questions in one row, which begin with almost `stem` tokens, and a shorter one alone in another."""
+        first = Question(self.row[: stem + 2], (self.strangers, self.row[stem + 2 : stem + 5]))
+        second = Question(self.row[: stem + 1], (self.row[stem + 1 : stem + 4],))
+        alone = Question(self.row[:stem], (self.row[stem : stem + 3],))
+        return [Row((first, second), stem - 1), Row((alone,))]
 
 
-def make_probe(network: Network, answers: Answers, *, long: int = LONG, alike: bool = False) -> Probe:
-    """Choose ordinary tokens: none that pads, ends a text or stands for a picture."""
+def make_probe(network: Network, *, most: int, long: int = LONG) -> Probe:
+    """Choose ordinary tokens, at most `most`: none that pads, ends a text or stands for a picture."""
     special = special_tokens(network)
     ordinary = [token for token in range(1, min(vocabulary_size(network), 200)) if token not in special] or [0]
 
     def tokens(length: int, offset: int) -> list[int]:
         return [ordinary[(7 * place + place // 5 + offset) % len(ordinary)] for place in range(length)]
 
-    long_row = tokens(long, 0)
-    short_row = [*long_row[:START], *tokens(2, 9)] if alike else tokens(SHORT, 2)
-    probe = Probe(long_row, short_row, tokens(CHOICE, 4), tokens(CHOICE, 17), answers=answers)
+    row = [*tokens(long, 0), *tokens(MORE, 4)]
+    probe = Probe(network, row[:most], long, tokens(3, 17))
     if least_steps(network.module.dtype) >= MOST_ROUNDING_STEPS:
         return probe
-    return replace(probe, steps=min(MOST_ROUNDING_STEPS, max(ROUNDING_STEPS, 2 * own_rounding(network, probe))))
+    return replace(probe, steps=min(MOST_ROUNDING_STEPS, max(ROUNDING_STEPS, 2 * own_rounding(probe))))
 
 
 def least_steps(dtype: torch.dtype) -> float:
@@ -93,34 +126,64 @@ def least_steps(dtype: torch.dtype) -> float:
     return LEAST_SHARE / torch.finfo(dtype).eps
 
 
-def own_rounding(network: Network, probe: Probe) -> float:
+def own_rounding(probe: Probe) -> float:
     """Return by how many rounding steps the plain way differs from itself.
 
     What a row's tokens are followed by changes nothing in exact numbers, but libraries multiply rows of other lengths
     in another order. In 16 bits the difference grows with the layers: about 5 steps for 30 of them.
     """
     steps = 0.0
-    for row in (probe.long, probe.short):
-        whole = probe.plain_after(network, row, probe.choice)
-        for place in range(len(probe.choice)):
-            cut = probe.plain_after(network, row, probe.choice[:place])
-            steps = max(steps, float(rounding_steps(cut[-1], whole[place]).max()))
+    read = SHORT if probe.network.encoder_decoder else 1
+    for cut in CUTS:
+        logits = plain_after(probe.network, probe.row[:read], probe.row[read:cut])
+        for more, after in enumerate(logits):
+            steps = max(steps, float(rounding_steps(after, probe.after(read, more)).max()))
     return steps
 
 
-def heeded_keywords(network: Network, probe: Probe) -> Network:
-    """Return the network with the keywords that it heeds: its answer counts, for it swallows what it does not know.
+class Look(NamedTuple):
+    """A network with the keywords that it heeds, and what it saw of a probe's beginnings if it reads them padded."""
+
+    network: Network
+    seen: Padded | None = None
+
+
+def look(network: Network, probe: Probe, most: int) -> Look:
+    """Find the keywords that a network heeds: its answer counts, for it swallows what it does not know.
 
     Raises whatever transformers raises for a network that cannot be run without any keyword.
     """
-    plain = probe.plain_after(network, probe.long, probe.choice)
-    ids = torch.tensor([probe.long], device=network.device)
+    probe.after(min(SHORT, len(probe.row)))
+    ids = torch.tensor([probe.row[: probe.long]], device=network.device)
     if network.encoder_decoder:
         with torch.inference_mode():
             encoded = network.encode(ids, None)
-        return _with_cache(network, ids, encoded)
-    steps = probe.steps
-    return _with_all_keywords(network, ids, plain[0], steps) or _with_each_keyword(network, ids, plain[0], steps)
+        return Look(_with_cache(network, ids, encoded))
+    padded = _with_padding(network, probe, most) if len(probe.row) == probe.tokens else None
+    if padded is not None:
+        return padded
+    plain = probe.after(ids.shape[1])
+    heeding = _with_all_keywords(network, ids, plain, probe.steps)
+    return Look(heeding or _with_each_keyword(network, ids, plain, probe.steps))
+
+
+@torch.inference_mode()
+def _with_padding(network: Network, probe: Probe, most: int) -> Look | None:
+    """Try all keywords at once on rows of different length, which most networks allow; None where one does not."""
+    for keyword in CACHE_KEYWORDS:
+        heeding = replace(network, takes_positions=True, takes_last_only=True, cache_keyword=keyword)
+        try:
+            empty = held_bytes(heeding.new_cache())
+            seen = Padded.read(heeding, probe.beginnings, most)
+        except Exception:  # noqa: BLE001  # networks refuse what they cannot do by errors of every kind
+            continue
+        if held_bytes(seen.cache) == empty:
+            continue
+        if not _agrees_with_beginnings(probe, seen):
+            return None
+        known = _keeping(heeding, seen.cache, len(seen.lengths), seen.width)
+        return Look(known, replace(seen, network=known))
+    return None
 
 
 @torch.inference_mode()
@@ -133,10 +196,10 @@ def _with_all_keywords(network: Network, ids: torch.Tensor, plain: torch.Tensor,
             cache = heeding.new_cache()
             empty = held_bytes(cache)
             logits = heeding.logits(ids, cache=cache, positions=positions, last=1)
-        except Exception:  # noqa: BLE001  # networks refuse what they cannot do by errors of every kind
+        except Exception:  # noqa: BLE001  # as above
             continue
         if held_bytes(cache) > empty and logits.shape[1] == 1 and agree(logits[0, -1], plain, steps):
-            return _keeping(heeding, cache, ids)
+            return _keeping(heeding, cache, *ids.shape)
     return None
 
 
@@ -157,14 +220,14 @@ def _with_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Network:
         keeping = replace(network, cache_keyword=keyword)
         cache = _filled_cache(keeping, ids, encoded)
         if cache is not None:
-            return _keeping(keeping, cache, ids)
+            return _keeping(keeping, cache, *ids.shape)
     return network
 
 
-def _keeping(network: Network, cache: Any, ids: torch.Tensor) -> Network:
-    """Return a network with what its cache, filled with one row, shows of it."""
-    tokens = ids.shape[1]
-    return replace(network, attends_only=attends_only(cache, tokens), kept_bytes=held_bytes(cache) // tokens)
+def _keeping(network: Network, cache: Any, rows: int, tokens: int) -> Network:
+    """Return a network with what its cache, filled with `rows` of `tokens`, shows of it."""
+    kept = held_bytes(cache) // (rows * tokens)
+    return replace(network, attends_only=attends_only(cache, tokens), kept_bytes=kept)
 
 
 @torch.inference_mode()
@@ -179,74 +242,126 @@ def _filled_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Any:
     return cache if held_bytes(cache) > empty else None
 
 
-def reads_right(network: Network, probe: Probe, read: Callable[[Rows], Seen]) -> bool:
-    """Whether rows that are read together, picked, and read on give the logits of the plain way.
+def batches_right(
+    probe: Probe, seen: Callable[[], Padded], read_rests: Callable[[Rows, Padded], Padded] | None = None
+) -> bool:
+    """Whether a decoder's rows may do all that evaluation does with a batch: enter it, be written on, leave, read on.
 
-    What was seen must stay as it is when rows are picked from it and read on.
+    `seen` gives what was seen of the probe's beginnings, which must stay as it is when rows are picked from it.
+    `read_rests` shows the rests of rows after a beginning that was read once; without it no row has such a start.
     """
-    long = probe.plain_after(network, probe.long, probe.choice)
-    short = probe.plain_after(network, probe.short, probe.choice)
-    part = len(probe.choice) // 2
-    picked = torch.tensor([0, 0, 1], device=network.device)
-    ids = torch.tensor([probe.choice, [*probe.choice[:part], *[0] * part], probe.choice], device=network.device)
-    lengths = torch.tensor([len(probe.choice), part, len(probe.choice)], device=network.device)
 
     def right() -> bool:
-        seen = read([probe.long, probe.short])
-        logits, _ = seen.select(picked).read_on(ids, lengths)
-        again, _ = seen.select(picked[2:]).read_on(ids[2:], last_only=True)
-        pairs = (
-            (seen.logits[0], long[0]),
-            (seen.logits[1], short[0]),
-            (logits[0], long[1:]),
-            (logits[1, :part], long[1 : part + 1]),
-            (logits[2], short[1:]),
-            (again[0, -1], short[-1]),
-        )
-        return all(agree(found, plain, probe.steps) for found, plain in pairs)
+        beginnings = seen()
+        if not _agrees_with_beginnings(probe, beginnings):
+            return False
+        if read_rests is None:
+            return _enters_and_leaves(probe, beginnings, None)
+        rests = [probe.row[probe.long : probe.long + more] for more in (4, 2)]
+        behind = read_rests(rests, picked_rows(beginnings, [0]))
+        if not _all_agree(probe, behind.logits, behind.lengths.tolist()):
+            return False
+        return _enters_and_leaves(probe, beginnings, behind)
 
     return _tried(right)
 
 
-def joins_right(network: Network, probe: Probe, read: Callable[[Rows], Padded]) -> bool:
-    """Whether a row that enters while another is being written on, and stays when that leaves, has its own logits.
+def _enters_and_leaves(probe: Probe, beginnings: Padded, behind: Padded | None) -> bool:
+    """Whether rows of either beginning, and others `behind` a start, are written on in one batch, and then in another.
 
-    Either row is tried as the one that enters: the longer one then brings padding, or takes it away as it leaves.
+    In the first the longer row enters after the shorter, and the shorter after the longer. All leave it but one, after
+    which the batch is trimmed and others enter again.
     """
+    long, short = picked_rows(beginnings, [0]), picked_rows(beginnings, [1])
+    batch, lengths = short.trim().join(long).join(short.trim()), [SHORT, probe.long, SHORT]
+    if behind is not None:
+        batch = batch.join(picked_rows(behind, [0, 1]))
+        lengths += behind.lengths.tolist()
+    logits, batch = batch.read_on(_columns(probe, lengths, 1), last_only=True)
+    if not _all_agree(probe, logits[:, -1], [length + 1 for length in lengths]):
+        return False
+    batch, lengths = picked_rows(batch, [2]).trim().join(picked_rows(beginnings, [0])), [SHORT + 1, probe.long]
+    if behind is not None:
+        batch = batch.join(picked_rows(behind, [1]))
+        lengths.append(int(behind.lengths[1]))
+    return _reads_on(probe, batch, lengths)
 
-    def right(first: Sequence[int], second: Sequence[int]) -> bool:
-        expected = [probe.plain_after(network, row, probe.choice) for row in (first, second)]
-        one, two, three, _ = probe.choice
-        _, seen = read([first]).read_on(torch.tensor([[one]], device=network.device))
-        both, seen = seen.join(read([second])).read_on(torch.tensor([[two], [one]], device=network.device))
-        rest = seen.select(torch.tensor([1], device=network.device)).trim()
-        after, rest = rest.read_on(torch.tensor([[two]], device=network.device))
-        last, _ = rest.read_on(torch.tensor([[three]], device=network.device))
-        found = both[0, -1], both[1, -1], after[0, -1], last[0, -1]
-        plain = expected[0][2], expected[1][1], expected[1][2], expected[1][3]
-        return all(agree(*pair, probe.steps) for pair in zip(found, plain, strict=True))
 
-    pairs = (probe.long, probe.short), (probe.short, probe.long)
-    return _tried(lambda: all(right(*pair) for pair in pairs))
+def _reads_on(probe: Probe, batch: Padded, lengths: Sequence[int]) -> bool:
+    """Whether rows are read on by several tokens, the last of them twice, once padded on the right."""
+    again = len(lengths) - 1
+    picked = [*range(len(lengths)), again]
+    ids = _columns(probe, [lengths[row] for row in picked], 3)
+    ends = torch.tensor([3] * len(lengths) + [1], device=ids.device)
+    ids[-1, 1:] = 0
+    logits, _ = picked_rows(batch, picked).read_on(ids, ends)
+    whole = [_all_agree(probe, logits[:-1, place], [length + place + 1 for length in lengths]) for place in range(3)]
+    return all(whole) and probe.agrees(logits[-1, 0], lengths[again] + 1)
+
+
+def picked_rows(seen: Padded, rows: Sequence[int]) -> Padded:
+    """Pick rows of what was seen by their places."""
+    return seen.select(torch.tensor(rows, device=seen.network.device))
+
+
+def _columns(probe: Probe, lengths: Sequence[int], count: int) -> torch.Tensor:
+    """Return the next `count` tokens of beginnings of these lengths, [rows, count]."""
+    rows = [probe.row[length : length + count] for length in lengths]
+    return torch.tensor(rows, device=probe.network.device)
+
+
+def _agrees_with_beginnings(probe: Probe, seen: Seen) -> bool:
+    return _all_agree(probe, seen.logits, [probe.long, SHORT])
+
+
+def _all_agree(probe: Probe, logits: torch.Tensor, lengths: Sequence[int]) -> bool:
+    return all(probe.agrees(own, length) for own, length in zip(logits, lengths, strict=True))
+
+
+def reads_right(probe: Probe, read: Callable[[Rows], Seen]) -> bool:
+    """Whether rows that are read together, picked, and read on give the logits of the plain way.
+
+    What was seen must stay as it is when rows are picked from it and read on.
+    """
+    long, count, part = probe.long, 4, 2
+    device = probe.network.device
+    picked = torch.tensor([0, 0, 1], device=device)
+    ids = _columns(probe, [long, long, SHORT], count)
+    ids[1, part:] = 0
+    lengths = torch.tensor([count, part, count], device=device)
+
+    def right() -> bool:
+        seen = read(probe.beginnings)
+        logits, _ = seen.select(picked).read_on(ids, lengths)
+        again, _ = seen.select(picked[2:]).read_on(ids[2:], last_only=True)
+        found = [(seen.logits[0], long, 0), (seen.logits[1], SHORT, 0), (again[0, -1], SHORT, count)]
+        found += [(logits[0, place], long, place + 1) for place in range(count)]
+        found += [(logits[1, place], long, place + 1) for place in range(part)]
+        found += [(logits[2, place], SHORT, place + 1) for place in range(count)]
+        return all(probe.agrees(*own) for own in found)
+
+    return _tried(right)
 
 
 def branches_right(network: Network, probe: Probe, before: Padded | None = None) -> bool:
     """Whether the network heeds our mask in every layer, so that the choices in a row do not see each other.
 
-    Recurrent layers carry their state from one choice to the next whatever the mask says; rounding to 16 bits can hide
-    that, so only networks whose cache holds nothing but keys and values are tried.
+    With `before`, rows are read after the longer of the beginnings. Recurrent layers carry their state from one choice
+    to the next whatever the mask says; rounding to 16 bits can hide that, so only networks whose cache holds nothing
+    but keys and values are tried.
     """
     if not network.attends_only:
         return False
-    rows = probe.rows
+    rows = probe.questions(STEM if before is None else before.width + 2)
     questions = [question for row in rows for question in row.questions]
-    plain = [probe.plain_after(network, each.prefix, choice) for each in questions for choice in each.choices]
+    prefixes = [len(question.prefix) for question in questions for _ in question.choices]
 
     def right() -> bool:
         logits = branched_logits(network, rows, before)
         return all(
-            agree(logits[row, column], plain[choice][place], probe.steps)
+            probe.agrees(logits[row, column], prefixes[choice] + place)
             for row, column, choice, place in _with_places(rows)
+            if choice != STRANGERS
         )
 
     return _tried(right)
