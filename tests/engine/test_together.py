@@ -9,10 +9,12 @@ import cuvee
 from cuvee.checkpoint import Checkpoint
 from cuvee.engine.together import merge_together
 from cuvee.errors import CuveeError, OutOfBudget, RecipeError
+from cuvee.kernels import BLOCK
 from cuvee.progress import Silent
 from cuvee.recipe.recipe import Recipe
+from cuvee.testing import random_weights, write_model
 
-from .conftest import EXPERTS
+from .conftest import CONFIG, EXPERTS
 
 SETTINGS = {
     "sum": "merge_method: task_arithmetic\nparameters: {weight: 0.4}",
@@ -23,9 +25,14 @@ SETTINGS = {
     "mean": "merge_method: linear\nparameters: {weight: 1}",
     "isotropic": "merge_method: iso_c",
     "random": "merge_method: dare_ties\nseed: 3\nparameters: {weight: 1, density: 0.4}",
+    "ranked": "merge_method: della\nseed: 3\nparameters: {weight: 1, density: 0.4}",
+    "selected": "merge_method: sce\nparameters: {select_topk: 0.4}",
     "measured": "merge_method: task_arithmetic\nparameters: {weight: 1}\npost: [norm_match]",
 }
-LOADED = {"loaded": "merge_method: ties\ncompute_dtype: as_loaded\nparameters: {weight: 1, density: 0.3}"}
+LOADED = {
+    "loaded": "merge_method: ties\ncompute_dtype: as_loaded\nparameters: {weight: 1, density: 0.3}",
+    "stock": "merge_method: model_stock\ncompute_dtype: as_loaded",
+}
 
 
 def recipes(family: Path, settings: dict[str, str] = SETTINGS) -> dict[str, Recipe]:
@@ -50,21 +57,56 @@ def test_each_output_is_the_one_it_would_be_alone(family: Path, tmp_path: Path, 
     assert not list((tmp_path / "all").glob(".*"))
 
 
-def test_models_are_read_once_for_all(family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which every reading of weights adds its bytes."""
+    nbytes: list[int] = []
     original = Checkpoint.read_into
 
     def counted(self: Checkpoint, name: str, position: int, rows: list) -> None:
-        read.append(sum(row.nbytes for row in rows))
+        nbytes.append(sum(row.nbytes for row in rows))
         original(self, name, position, rows)
 
     monkeypatch.setattr(Checkpoint, "read_into", counted)
-    few = {name: SETTINGS[name] for name in ("sum", "stronger", "ties", "denser")}
-    merge_together(recipes(family, few), tmp_path / "all")
+    return nbytes
+
+
+FEW = {name: SETTINGS[name] for name in ("sum", "stronger", "ties", "denser")}
+
+
+def test_models_are_read_once_for_all(family: Path, tmp_path: Path, read: list[int]) -> None:
+    merge_together(recipes(family, FEW), tmp_path / "all")
     together = sum(read)
     read.clear()
-    cuvee.merge(recipes(family, few)["sum"], tmp_path / "one")
+    cuvee.merge(recipes(family, FEW)["sum"], tmp_path / "one")
     assert together == sum(read)
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a family whose embeddings take several chunks."""
+    root, config = tmp_path_factory.mktemp("large"), {**CONFIG, "vocab_size": 10 * BLOCK // 32}
+    base = random_weights(0, config=config)
+    write_model(root / "base", base, config=config, dtype="BF16")
+    for i, name in enumerate(EXPERTS):
+        write_model(root / name, random_weights(i + 1, base=base, config=config), config=config, dtype="BF16")
+    return root
+
+
+def test_tensors_that_do_not_fit_are_read_twice_for_all(large: Path, tmp_path: Path, read: list[int]) -> None:
+    merge_together(recipes(large, FEW), tmp_path / "all", chunk=BLOCK)
+    together = sum(read)
+    read.clear()
+    cuvee.merge(recipes(large, FEW)["sum"], tmp_path / "one", chunk=BLOCK)
+    once = sum(read)
+    assert once < together <= 2 * once
+
+
+def test_outputs_of_large_tensors_are_those_they_would_be_alone(large: Path, tmp_path: Path) -> None:
+    asked = recipes(large, {name: text for name, text in (SETTINGS | LOADED).items() if name != "isotropic"})
+    together = merge_together(asked, tmp_path / "all", chunk=BLOCK, threads=2)
+    for name, recipe in asked.items():
+        assert together[name].digest == cuvee.merge(recipe, tmp_path / name).digest
 
 
 def test_recipes_over_other_models_go_along(family: Path, tmp_path: Path) -> None:

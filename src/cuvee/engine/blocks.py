@@ -88,6 +88,11 @@ class Blocks:
         self._checked_up_to = 0
         self._answers: dict[Hashable, Any] | None = {} if shared else None
 
+    @property
+    def is_shared(self) -> bool:
+        """Say whether several steps share these blocks."""
+        return self._answers is not None
+
     def known(self, question: Hashable, find: Callable[[], Any]) -> Any:
         """Return the result of `find`, or its earlier result for the same question, where several steps share these."""
         if question is None or self._answers is None:

@@ -1,6 +1,6 @@
 """One step: survey the inputs, apply the method's rule block by block, cast once, hand the bytes on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -40,15 +40,31 @@ class Norms:
     merged: float
 
 
+@dataclass(frozen=True)
+class Output:
+    """An output tensor that is to be made: its step, and where its bytes go."""
+
+    step: MergeStep
+    context: Context
+    sink: Sink
+
+
 def run_step(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
     """Compute an output tensor. Returns the BLAKE3 of its bytes and the loss of the cast.
 
     Raises MethodError that names method and tensor when the method fails.
     """
-    if step.action == "copy":
-        return _copy(step, blocks, sink), Loss()
-    with _its_place(step, blocks, context):
-        return _merge(step, blocks, context, sink)
+    return run_steps([Output(step, context, sink)], blocks)[0]
+
+
+def run_steps(outputs: Sequence[Output], blocks: Blocks) -> list[tuple[str, Loss]]:
+    """Compute outputs of the same blocks, as `run_step` does each. All are made of a chunk while it is at hand."""
+    begun = [_begun(output, blocks) for output in outputs]
+    room = np.empty(blocks.chunk * max(NUMPY[output.step.dtype].itemsize for output in outputs), np.uint8)
+    for first, last in blocks.chunks():
+        for writing in begun:
+            writing.write(blocks, first, last, room)
+    return [(writing.digest.hexdigest(), Loss(*map(float, writing.loss))) for writing in begun]
 
 
 def measure_step(step: MergeStep, blocks: Blocks, context: Context) -> Norms:
@@ -70,18 +86,25 @@ def _its_place(step: MergeStep, blocks: Blocks, context: Context) -> Iterator[No
         raise MethodError(message, where=step.name) from error
 
 
-def _copy(step: MergeStep, blocks: Blocks, sink: Sink) -> str:
-    """Pass on the bytes that all inputs agree on; integers and buffers are not averaged."""
-    digest = blake3()
-    for first, last in blocks.chunks():
-        position = first * NUMPY[step.dtype].itemsize
+def _begun(output: Output, blocks: Blocks) -> "_Copy | _Merge":
+    return _Copy(output) if output.step.action == "copy" else _Merge(output, blocks)
+
+
+class _Copy:
+    """Passes on the bytes that all inputs agree on; integers and buffers are not averaged."""
+
+    def __init__(self, output: Output) -> None:
+        self.output = output
+        self.digest, self.loss = blake3(), np.zeros(2)
+
+    def write(self, blocks: Blocks, first: int, last: int, room: np.ndarray) -> None:
+        position = first * NUMPY[self.output.step.dtype].itemsize
         for rows in blocks.raw(first, last):
             if (rows[1:] != rows[0]).any():
-                raise _unequal(step)
-            digest.update(rows[0].data)
-            sink(position, rows[0])
+                raise _unequal(self.output.step)
+            self.digest.update(rows[0].data)
+            self.output.sink(position, rows[0])
             position += rows[0].size
-    return digest.hexdigest()
 
 
 def _unequal(step: MergeStep) -> CheckpointError:
@@ -97,24 +120,34 @@ def _unequal(step: MergeStep) -> CheckpointError:
     return CheckpointError(message, where=step.name)
 
 
-def _merge(step: MergeStep, blocks: Blocks, context: Context, sink: Sink) -> tuple[str, Loss]:
-    rule = _writer(step, blocks, context)
-    dtype = NUMPY[step.dtype]
-    out = np.empty(blocks.chunk, dtype)
-    digest, loss = blake3(), np.zeros(2)
-    for first, last in blocks.chunks():
+class _Merge:
+    """A merged tensor under way: its rule, and the digest and loss of the bytes that are written."""
+
+    def __init__(self, output: Output, blocks: Blocks) -> None:
+        self.output = output
+        self.digest, self.loss = blake3(), np.zeros(2)
+        with _its_place(output.step, blocks, output.context):
+            self.writer = _writer(output.step, blocks, output.context)
+
+    def write(self, blocks: Blocks, first: int, last: int, room: np.ndarray) -> None:
+        """Make and write the numbers of the chunk that was read last; `room` are bytes for them."""
+        with _its_place(self.output.step, blocks, self.output.context):
+            self._write(blocks, first, last, room)
+
+    def _write(self, blocks: Blocks, first: int, last: int, room: np.ndarray) -> None:
+        step, context = self.output.step, self.output.context
+        dtype = NUMPY[step.dtype]
+        raw = room[: (last - first) * dtype.itemsize]
+        out = raw.view(dtype)
         for block in blocks.in_chunk(first, last):
             cast = out[block.start - first : block.start - first + block.size]
-            rule.write(block, cast, loss)
-        raw = out[: last - first]
-        if not context.allow_nonfinite and not context.kernels.finite(raw):
+            self.writer.write(block, cast, self.loss)
+        if not context.allow_nonfinite and not context.kernels.finite(out):
             blocks.check_all()
             message = f"the result does not fit {step.dtype}: it is not finite there"
             raise MethodError(message, where=step.name, hint="choose another out_dtype, or smaller weights")
-        raw = raw.view(np.uint8)
-        digest.update(raw.data)
-        sink(first * dtype.itemsize, raw)
-    return digest.hexdigest(), Loss(*map(float, loss))
+        self.digest.update(raw.data)
+        self.output.sink(first * dtype.itemsize, raw)
 
 
 def _writer(step: MergeStep, blocks: Blocks, context: Context) -> "_Writer":

@@ -60,6 +60,7 @@ def survey_step(
             dtype=blocks.dtype,
             keys=random_keys(step, seed),
             room=blocks.room,
+            shared=blocks.is_shared,
             found=found,
         )
         found[name] = run_survey(

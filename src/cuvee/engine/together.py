@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -20,6 +21,7 @@ from cuvee.engine.prepared import Prepared, prepare
 from cuvee.engine.provenance import Figures, inputs_of, provenance
 from cuvee.engine.rules import Context
 from cuvee.engine.run import MergeResult, finished_merge
+from cuvee.engine.step import Output, run_steps
 from cuvee.engine.workers import Workers
 from cuvee.errors import RecipeError
 from cuvee.hub import Hub
@@ -150,6 +152,9 @@ class _Job:
     context: Context
     step: MergeStep
 
+    def output(self) -> Output:
+        return Output(self.step, self.context, partial(self.run.writer.write, self.step.name))
+
     def reads(self) -> Hashable:
         """Return a key that is equal for steps whose blocks are the same."""
         step, workers = self.step, self.run.workers
@@ -207,8 +212,25 @@ class _Pass:
         first = max(jobs, key=lambda job: worker_bytes(job.step, self.lead.chunk, kept=True))
         trusting = all(job.run.workers.shows_nonfinite(job.step) for job in jobs)
         blocks = first.run.workers.blocks(first.step, trusting=trusting, shared=len(jobs) > 1)
+        room = blocks.room
+        for together in _at_once(jobs):
+            blocks.room = room // len(together)
+            results = run_steps([job.output() for job in together], blocks)
+            for job, result in zip(together, results, strict=True):
+                job.run.workers.note_step(job.step, result, job.run.journal.add, blocks)
+                self.progress.advance(1)
         for job in jobs:
-            job.run.workers.run_step(job.context, job.run.writer.write, job.run.journal.add, job.step, blocks)
-            self.progress.advance(1)
             if job is not first:
                 job.run.workers.count_shared(blocks)
+
+
+def _at_once(jobs: Sequence[_Job]) -> list[list[_Job]]:
+    """Group jobs on the same blocks: those that hold a tensor between passes are alone, so that memory is for one."""
+    light: list[_Job] = []
+    groups = [light]
+    for job in jobs:
+        if job.step.whole or job.step.holds:
+            groups.append([job])
+        else:
+            light.append(job)
+    return groups if light else groups[1:]

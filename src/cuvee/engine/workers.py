@@ -22,7 +22,7 @@ from cuvee.engine.known_folds import KnownFolds
 from cuvee.engine.measures import is_measured, with_measured_scales, with_measured_weights
 from cuvee.engine.options import Options
 from cuvee.engine.rules import Context
-from cuvee.engine.step import Norms, measure_step, run_step
+from cuvee.engine.step import Loss, Norms, measure_step, run_step
 from cuvee.engine.surveys import Found, fold_blocks, survey_model
 from cuvee.engine.unchanged import InputFiles
 from cuvee.errors import RecipeError
@@ -181,19 +181,16 @@ class Workers:
         share = sum(map(_input_bytes, steps)) / max(sum(map(_input_bytes, self.plan.steps)), 1)
         return round(self.plan.forecast.bytes_read * share)
 
-    def run_step(
-        self,
-        context: Context,
-        write: Write,
-        note: Callable[[str, Finished], None],
-        step: MergeStep,
-        blocks: Blocks | None = None,
+    def run_step(self, context: Context, write: Write, note: Callable[[str, Finished], None], step: MergeStep) -> None:
+        """Run a step on blocks of its own."""
+        blocks = self.blocks(step, trusting=self.shows_nonfinite(step))
+        self.note_step(step, run_step(step, blocks, context, partial(write, step.name)), note, blocks)
+
+    def note_step(
+        self, step: MergeStep, result: tuple[str, Loss], note: Callable[[str, Finished], None], blocks: Blocks
     ) -> None:
-        """Run a step on its own blocks, or on those that it shares with the like step of another run."""
-        if blocks is None:
-            blocks = self.blocks(step, trusting=self.shows_nonfinite(step))
-        digest, loss = run_step(step, blocks, context, partial(write, step.name))
-        note(step.name, Finished(digest, loss))
+        """Note a finished step, with the digest and the loss that are its result."""
+        note(step.name, Finished(*result))
         forecast = readings(step, self._sources(step), self.granted) * _input_bytes(step)
         with self._lock:
             self.done += 1

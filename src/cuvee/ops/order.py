@@ -210,7 +210,9 @@ def _select(
     s: Situation, wanted: Sequence[Wanted], scores: Scores | None, digits: Sequence[tuple[int, int]]
 ) -> Generator[Fold, Any, "_Selection"]:
     selection = _Selection([count for _, count in wanted])
-    if s.dtype.itemsize <= 4 and not s.whole_model and digits is not LOWER_HALF:
+    is_small = s.dtype.itemsize <= 4 and digits is not LOWER_HALF
+    # counts of digits answer for all that share the blocks, a guess for one
+    if is_small and not s.whole_model and not s.shared:
         selection.prove((yield _near(s, wanted, scores)))
     yield from _narrow_down(s, selection, wanted, scores, digits)
     return selection

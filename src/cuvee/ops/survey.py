@@ -52,7 +52,8 @@ class Fold:
 class Situation:
     """The knowledge of a survey: the numbers of models and elements, the settings, and the results of earlier surveys.
 
-    `room` is how many bytes it may keep beyond those that it says that it `holds`, to save time.
+    `room` is how many bytes it may keep beyond those that it says that it `holds`, to save time. With
+    `shared`, other steps ask about the same blocks, and an answer to a question of theirs, too, costs them nothing.
     """
 
     models: int
@@ -65,6 +66,7 @@ class Situation:
     keys: tuple[tuple[int, int], ...] = ()
     whole_model: bool = False
     room: int = 0
+    shared: bool = False
     found: Mapping[str, Any] = field(default_factory=dict)
 
     @property
