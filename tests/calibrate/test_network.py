@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cuvee.calibrate.network import BlockNetwork
 from cuvee.calibrate.sites import find_sites
-from cuvee.checkpoint import open_checkpoint
+from cuvee.calibrate.stored import Stored
+from cuvee.checkpoint import MemoryCheckpoint, open_checkpoint
 from cuvee.errors import CuveeError
+from cuvee.evaluation.library import Joined
 from evaluation.conftest import byte_tokenizer
 from evaluation.families import FAMILIES, make_network
 
@@ -88,3 +91,10 @@ def test_conv1d_and_fused_projections_are_maps(tmp_path: Path) -> None:
 def test_experts_and_routers_are_no_sites(tmp_path: Path) -> None:
     found = set().union(*sites_of("mixtral", tmp_path))
     assert found == {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"}
+
+
+def test_a_number_alone_is_read_as_such() -> None:
+    source = MemoryCheckpoint({"beta": np.array(0.25, np.float32)})  # as the activations of Apertus have them
+    read = Stored(Joined((("beta",),)), ()).read(source)
+    assert read.shape == ()
+    assert float(read) == 0.25

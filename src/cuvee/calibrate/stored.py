@@ -38,7 +38,7 @@ class Stored:
         groups = []
         for names in self.joined.groups:
             tensors = [_read(source, name) for name in names]
-            groups.append(torch.stack(tensors) if self.joined.stacked else torch.cat(tensors))
+            groups.append(_joined(tensors, stacked=self.joined.stacked))
         whole = groups[0] if len(groups) == 1 else torch.cat(groups, dim=self.joined.dim)
         if tuple(whole.shape) != self.shape:
             message = f"the tensor is {list(whole.shape)}, and the network's is {list(self.shape)}"
@@ -46,13 +46,19 @@ class Stored:
         return whole
 
 
+def _joined(tensors: Sequence[torch.Tensor], *, stacked: bool) -> torch.Tensor:
+    if stacked:
+        return torch.stack(list(tensors))
+    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))  # a number alone cannot be joined
+
+
 def _read(source: TensorSource, name: str) -> torch.Tensor:
     spec = source.tensors[name]
     width = spec.shape[-1] if spec.shape else 1
     rows = int(np.prod(spec.shape, dtype=np.int64)) // width if width else 0
-    numbers = read_rows(source, name, 0, rows, width).astype(np.float32).reshape(spec.shape)
+    numbers = np.ascontiguousarray(read_rows(source, name, 0, rows, width).astype(np.float32))
     # torch puts its own tensors at multiples of 64 bytes: sums of products can differ with where numbers begin
-    return torch.from_numpy(np.ascontiguousarray(numbers)).clone()
+    return torch.from_numpy(numbers.reshape(spec.shape)).clone()
 
 
 def stored_names(network: Any, source: TensorSource, blocks: Sequence[str], where: str) -> Mapping[str, Stored]:
