@@ -65,6 +65,13 @@ def test_the_plan_counts_the_memory_of_libraries(recipe: Path, monkeypatch: pyte
     assert forecast_alignment(make_plan(load_recipe(recipe))).memory_bytes >= 10**9
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_memory_that_the_plan_says_is_enough(recipe: Path, tmp_path: Path, threads: int) -> None:
+    forecast = forecast_alignment(make_plan(load_recipe(recipe)), threads=threads)
+    done = merge_aligned(load_recipe(recipe), tmp_path / "out", threads=threads, memory_bytes=forecast.memory_bytes)
+    assert done.took.peak_memory_bytes <= forecast.memory_bytes
+
+
 def test_mergekit_is_given_no_recipe_that_aligns(recipe: Path) -> None:
     assert as_mergekit(load_recipe(recipe)) is None
 

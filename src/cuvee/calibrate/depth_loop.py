@@ -23,6 +23,7 @@ from cuvee.calibrate.routers import MOST_POSITIONS, RouterFits, find_routers
 from cuvee.calibrate.settings import Alignment
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import (
+    POSITIONS_AT_ONCE,
     Equations,
     GramEquations,
     MomentSum,
@@ -43,6 +44,9 @@ Tensor = torch.Tensor
 
 STREAMS_SHARE = 4
 """Hidden states go to the disk where they would take more than one part in so many of the memory."""
+
+LIBRARIES_BYTES = 32_000_000
+"""Memory that torch and the allocator take at the first use of their parts, measured on two families."""
 
 TRIAL_POSITIONS = 8
 """Random positions on which it is tried which maps of a block are plain."""
@@ -363,18 +367,29 @@ class DepthLoop:
 
     @property
     def held_bytes(self) -> int:
-        """The most bytes held at once, in the main: two blocks a thread, moments and equations, streams in memory."""
-        largest = 0
-        for number in range(self._merged.depth):
-            shapes = self._merged.shapes(number)
-            numbers = sum(prod(shape) for shape in shapes.values())
-            matrices = [shape for shape in shapes.values() if len(shape) == 2]
-            grams = sum(width * width for width in {max(shape) for shape in matrices} | {min(s) for s in matrices})
-            sums = 1 + (self._how.mix > 0) + self._compares
-            own = 4 * numbers + 8 * len(self.candidates) * grams * sums + self._router_bytes(shapes.values())
-            largest = max(largest, self._threads * (4 * numbers + own) + 8 * len(self.candidates) * (numbers + grams))
+        """The most bytes held at once: for each thread two blocks and their runs; moments, equations and streams."""
+        blocks = max(map(self._block_bytes, range(self._merged.depth)))
         streams = self.stream_bytes if self._folder is None else 0
-        return largest + streams + self._merged.embedding_bytes
+        return LIBRARIES_BYTES + blocks + streams + self._merged.embedding_bytes
+
+    def _block_bytes(self, number: int) -> int:
+        shapes = self._merged.shapes(number)
+        numbers = sum(prod(shape) for shape in shapes.values())
+        matrices = [shape for shape in shapes.values() if len(shape) == 2]
+        grams = sum(width * width for width in {max(shape) for shape in matrices} | {min(s) for s in matrices})
+        sums = 1 + (self._how.mix > 0) + self._compares
+        own = 4 * numbers + 8 * len(self.candidates) * grams * sums + self._router_bytes(shapes.values())
+        own += self._run_bytes(sum(map(sum, matrices)))
+        return self._threads * (4 * numbers + own) + 8 * len(self.candidates) * (numbers + grams)
+
+    def _run_bytes(self, width: int) -> int:
+        """Return the inputs and outputs of a block's maps, `width` numbers a position, that a thread holds.
+
+        They are those of a batch in the expert's run and in the merge's, and the positions that wait to be summed.
+        """
+        largest = max(batch.ids.numel() for batches in self._batches for batch in batches)
+        waiting = min(POSITIONS_AT_ONCE, self._positions())
+        return 4 * width * (2 * largest + len(self.candidates) * waiting)
 
     def _router_bytes(self, shapes: Collection[tuple[int, ...]]) -> int:
         """Return the data of routers on all texts: inputs and targets, in float64. `shapes` are of a block."""
