@@ -18,7 +18,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from cuvee.ops.arrays import Array
 from cuvee.ops.gram import gram
-from cuvee.ops.input_statistics import InputStatistic, gram_of_inputs, mean_abs_of_inputs, statistics_in
+from cuvee.ops.input_statistics import (
+    InputStatistic,
+    fisher_of_entries,
+    gram_of_inputs,
+    mean_abs_of_inputs,
+    statistics_in,
+)
 from cuvee.ops.stepwise import Stepwise
 from cuvee.ops.survey import Scope, Survey
 from cuvee.ops.work import Work
@@ -41,6 +47,10 @@ InputGram = Annotated[Any, gram_of_inputs]
 
 InputMeanAbs = Annotated[Any, mean_abs_of_inputs]
 """The mean absolute value [in] of each channel of what a matrix is multiplied with: for modifiers, of the base."""
+
+FisherDiagonal = Annotated[Any, fisher_of_entries]
+"""Of each model the mean squared gradients of its loss on a text by each entry, of length 1 over the whole model; for
+methods of entries. They are zero for a tensor of which any model has none."""
 
 _KINDS: Mapping[Any, SettingKind] = {bool: "boolean", int: "integer", float: "number", Any: "number"}
 """Kinds of settings by the types that annotate them."""

@@ -3,7 +3,8 @@
 `statistics.json` says of which model, text and inputs they are, `statistics.safetensors` holds the numbers. A site is
 an input that several weights share; its numbers are stored once, under KIND/SITE. A Gram matrix XᵀX/n is stored in one
 of three forms: whole [in, in]; as `rows`, some of the positions [n, in]; or as `factor` [rank, in], its strongest
-directions, with `rest` [in], the diagonal of the remainder.
+directions, with `rest` [in], the diagonal of the remainder. The diagonal of the Fisher information is not of a site:
+it has the shape of a tensor, and is stored under fisher/TENSOR.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,14 +18,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cuvee.checkpoint import Checkpoint, TensorSource, open_checkpoint
 from cuvee.checkpoint.checkpoint import sampled_blake3
+from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.documents.checked import first_problem
 from cuvee.errors import CheckpointError
 
 STATISTICS_FILE = "statistics.safetensors"
 RECORD_FILE = "statistics.json"
 
-Kind = Literal["gram", "mean_abs", "mean"]
-"""What can be kept of a site: the second moments of its inputs, the means of their absolute values, their means."""
+Kind = Literal["gram", "mean_abs", "mean", "fisher"]
+"""What can be kept of a site: the second moments of its inputs, the means of their absolute values, their means; and of
+each tensor, the mean squares of the gradients of a document's loss."""
+
+FISHER: Kind = "fisher"
 
 
 class _Part(BaseModel):
@@ -71,6 +76,7 @@ class Record(_Part):
     """The content of `statistics.json`. `sites` maps each site to the checkpoint's tensors that it is the input of.
 
     `loss` is the mean negative log-likelihood in nats of a token of the answers, or of any token of a text without.
+    `fisher_length` is the length of the diagonal of the Fisher information over the whole model, where it is kept.
     """
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
@@ -81,6 +87,7 @@ class Record(_Part):
     rank: int | None
     loss: float | None
     loss_tokens: int
+    fisher_length: float | None = None
     dtype: str
     device: str
     versions: Mapping[str, str | None]
@@ -99,7 +106,9 @@ class Statistics:
         self._sites = {tensor: site for site, tensors in record.sites.items() for tensor in tensors}
 
     def has(self, kind: Kind, tensor: str) -> bool:
-        """Say whether there are statistics of a kind for the input of a tensor."""
+        """Say whether there are statistics of a kind for the input of a tensor, or for the tensor itself."""
+        if kind == FISHER:
+            return f"{FISHER}/{tensor}" in self._numbers.tensors
         return tensor in self._sites and self._is_stored(kind, self._sites[tensor])
 
     def width(self, kind: Kind, tensor: str) -> int:
@@ -124,6 +133,24 @@ class Statistics:
     def mean_abs(self, tensor: str) -> np.ndarray:
         """Return the mean absolute value [in] of each channel of a tensor's inputs, in float64."""
         return self._read(f"mean_abs/{self._sites[tensor]}")
+
+    def fisher_shape(self, tensor: str) -> tuple[int, ...]:
+        """Return the shape of a tensor's diagonal of the Fisher information, which is the tensor's own."""
+        return tuple(self._numbers.tensors[f"{FISHER}/{tensor}"].shape)
+
+    def fisher(self, tensor: str, start: int, count: int) -> np.ndarray:
+        """Return `count` entries from `start` on of a tensor's diagonal of the Fisher information, in float64.
+
+        They are divided by its length over the whole model, so that of each model they count alike.
+        """
+        name = f"{FISHER}/{tensor}"
+        stored = np.empty(count, NUMPY[self._numbers.tensors[name].dtype])
+        self._numbers.read_into(name, start * stored.itemsize, [stored])
+        entries: np.ndarray = stored.astype(np.float64)
+        if not np.isfinite(entries).all() or (entries < 0).any():
+            raise CheckpointError(f"'{name}' has numbers that are no mean squares", where=str(self.folder))
+        length = self.record.fisher_length
+        return entries / length if length else entries
 
     def gram_bytes(self, tensor: str) -> int:
         """Return the most bytes that `gram` holds at once: the matrix twice, and its parts."""
@@ -175,8 +202,12 @@ def open_statistics(folder: Path) -> Statistics:
 
 
 def _check_complete(record: Record, numbers: Checkpoint, folder: Path) -> None:
+    if FISHER in record.keep and not any(name.startswith(f"{FISHER}/") for name in numbers.tensors):
+        raise CheckpointError(f"'{FISHER}' is missing", where=str(folder / STATISTICS_FILE))
     for site in record.sites:
         for kind in record.keep:
+            if kind == FISHER:
+                continue
             if not any(name in numbers.tensors for name in _forms(kind, site)):
                 raise CheckpointError(f"'{kind}' of '{site}' is missing", where=str(folder / STATISTICS_FILE))
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from adapters.made import write_adapter
 from cuvee.api import recipe_from_text, stages_from_text
 from cuvee.calibrate.calibrate import calibrate
-from cuvee.calibrate.collect import Collecting
+from cuvee.calibrate.collect import ALL_KINDS, Collecting
 from cuvee.demo import model_folder
 from cuvee.engine import merge, merge_stages
 from cuvee.errors import CheckpointError, SearchError
@@ -34,7 +34,7 @@ from .conftest import EXPERTS, WORDS, Family
 SETTINGS = {"weight": 0.5, "density": 0.4, "t": 0.3}
 METHODS = registry()
 UNLIKE_LLAMA = ("mixtral", "qwen 3 of experts", "gpt-oss", "gemma 3", "mamba", "gpt 2", "phi 3", "jamba")
-HOW = Collecting(length=128)
+HOW = Collecting(keep=ALL_KINDS, length=128)
 
 
 def recipe(root: Path, method: str, extra: str = "", **settings: float) -> str:

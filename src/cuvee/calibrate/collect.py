@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
+from cuvee.calibrate.fisher import fisher_diagonal
 from cuvee.calibrate.sites import Linear, Site, find_sites, watched
 from cuvee.calibrate.solve import MomentSum
 from cuvee.calibrate.statistics import StatisticsWriter
@@ -23,13 +24,16 @@ from cuvee.engine.peak import PeakMemory
 from cuvee.errors import CheckpointError, EvaluationError, RecipeError
 from cuvee.evaluation.model import TINY_PARAMETERS, Dtype
 from cuvee.progress import Progress
-from cuvee.statistics import Figures, Kind, ModelRecord, Record, TextRecord
+from cuvee.statistics import FISHER, Figures, Kind, ModelRecord, Record, TextRecord
 from cuvee.version import __version__
 from cuvee.versions import installed_version
 
 Tensor = torch.Tensor
 
 KINDS: tuple[Kind, ...] = ("gram", "mean_abs", "mean")
+"""The kinds that are kept if nobody says which."""
+
+ALL_KINDS: tuple[Kind, ...] = (*KINDS, FISHER)
 FORMS_OF_GRAM = 2
 """Tensors that a Gram matrix is stored in at the most: a factor and the rest."""
 
@@ -61,11 +65,11 @@ class Collecting:
         """Raise RecipeError for values that are out of range or do not go together."""
         _check_word("positions", self.positions, get_args(Positions))
         _check_word("dtype", self.dtype, get_args(Dtype))
-        hint = f"expected some of {','.join(KINDS)}"
+        hint = f"expected some of {','.join(ALL_KINDS)}"
         if not self.keep:
             raise RecipeError("nothing is to be kept", hint=hint)
         for kind in self.keep:
-            if kind not in KINDS:
+            if kind not in ALL_KINDS:
                 raise RecipeError(f"cannot keep '{kind}'", hint=hint)
         if self.rows is not None and self.rank is not None:
             raise RecipeError("--rows and --rank are two forms of the same matrices: give one")
@@ -92,13 +96,14 @@ def collect(
         run = _Pass(network, text, how, writer)
         run.through_blocks(progress)
         loss, tokens = run.loss()
+        length = _write_fisher(network, text, writer, progress) if FISHER in how.keep else None
         record = Record(
             model=model,
             text=TextRecord(
                 name=text.name, digest=text.digest, documents=len(text.documents), tokens=text.tokens,
                 counted=counted, positions=how.positions, length=how.length, unread=text.unread,
             ),
-            keep=how.keep, rows=how.rows, rank=how.rank, loss=loss, loss_tokens=tokens,
+            keep=how.keep, rows=how.rows, rank=how.rank, loss=loss, loss_tokens=tokens, fisher_length=length,
             dtype=how.dtype, device=network.device.type,
             versions={"cuvee": __version__} | {name: installed_version(name) for name in ("torch", "transformers")},
             sites=run.sites,
@@ -120,10 +125,20 @@ def _fitting_threads(network: BlockNetwork) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _write_fisher(network: BlockNetwork, text: Text, writer: StatisticsWriter, progress: Progress) -> float:
+    """Write the diagonal of the Fisher information, and return its length over the whole model."""
+    squares = 0.0
+    for name, diagonal in fisher_diagonal(network, text, progress):
+        rounded = diagonal.numpy().astype(ml_dtypes.bfloat16)
+        squares += float((rounded.astype(np.float64) ** 2).sum())
+        writer.add(f"{FISHER}/{name}", rounded)
+    return float(squares**0.5)
+
+
 def _most_tensors(network: BlockNetwork) -> int:
-    """Return how many tensors of statistics there can be: some for every matrix of a block."""
+    """Return how many tensors of statistics there can be: some for every matrix of a block, one for every tensor."""
     matrices = sum(len(network.tensor_names(number)) for number in range(network.depth))
-    return matrices * (FORMS_OF_GRAM + len(KINDS) - 1)
+    return matrices * (FORMS_OF_GRAM + len(KINDS) - 1) + network.tensors_in_file
 
 
 @dataclass

@@ -19,7 +19,7 @@ from cuvee.evaluation.library import blaming, load_skeleton  # first, for it say
 # isort: split
 import torch
 
-from cuvee.calibrate.stored import stored_names
+from cuvee.calibrate.stored import Stored, stored_names
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, EvaluationError
 from cuvee.structure import Stack, stacks
@@ -284,6 +284,30 @@ class BlockNetwork:
         values = {name: value.to(self.device, torch.float32) for name, value in values.items()}
         alone.load_state_dict(values, assign=True)
         return alone.eval().requires_grad_(False)
+
+    def whole(self) -> Any:
+        """Return the network with all its numbers, in float32. Raises CheckpointError for numbers that are missing."""
+        module = copy.deepcopy(self.module)
+        values = {name: stored.read(self._source).to(self.device) for name, stored in self._names.items()}
+        module.load_state_dict(values, assign=True, strict=False)
+        module.tie_weights()
+        for name, parameter in module.named_parameters():
+            if parameter.is_meta:
+                raise CheckpointError(f"the model has no tensor for '{name}'", where=self.name)
+        return module.eval()
+
+    def stored(self, name: str) -> Stored | None:
+        """Return where a tensor of the network is stored; None where it is not."""
+        return self._names.get(name)
+
+    @property
+    def tensors_in_file(self) -> int:
+        """How many tensors the checkpoint has."""
+        return len(self._source.tensors)
+
+    def shape_in_file(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor of the checkpoint."""
+        return tuple(self._source.tensors[name].shape)
 
     def path(self, number: int) -> str:
         """Return a block's name in the network."""

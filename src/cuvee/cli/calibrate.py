@@ -23,7 +23,9 @@ def command(
         [], "--expert", metavar="MODEL=TEXT", help="One of several models and its text: its statistics go to OUT/MODEL."
     ),
     keep: str = typer.Option(
-        "gram,mean_abs,mean", metavar="LIST", help="Statistics to keep of each input: gram, mean_abs, mean."
+        "gram,mean_abs,mean",
+        metavar="LIST",
+        help="gram, mean_abs, mean of each input; fisher of each tensor.",
     ),
     positions: str = typer.Option("all", metavar="WHICH", help="Positions that count: all, answer or prompt."),
     tokens: int = typer.Option(65536, min=1, metavar="N", help="Stop reading TEXT after so many tokens."),

@@ -44,12 +44,19 @@ def defined_change(
         )  # fmt: skip
         arguments[name] = survey.whole(deltas, here)
     if method.kind == "element":
-        return method.rule(deltas, **given, **arguments)
+        return method.rule(deltas, **given, **arguments, **_entries(deltas, inputs or {}))
     coefficients = method.rule(**given, **arguments)
     if isinstance(coefficients, Weights) and deltas.dtype.itemsize == 2:
         return weighted_sum(deltas, coefficients.numbers, normalize=coefficients.normalize)
     spread = method.spread(semantics, step.settings)
     return _combined(numbers, spread_over(np.asarray(coefficients, np.float64), step.shape, spread, 0, step.elements))
+
+
+def _entries(deltas: Array, inputs: Mapping[str, Any]) -> dict[str, Array]:
+    """Return statistics of entries, an array for each model, as arrays [models, *shape] of the deltas' library."""
+    xp = array_namespace(deltas)
+    there = {"dtype": xp.float64, "device": deltas.device}
+    return {name: xp.stack([xp.asarray(array, **there) for array in arrays]) for name, arrays in inputs.items()}
 
 
 def _matrices(method: Method, step: MergeStep, deltas: Array, settings: Mapping[str, Any]) -> Array:

@@ -14,7 +14,7 @@ import numpy as np
 from cuvee.device import TorchDevice
 from cuvee.engine.blocks import Blocks
 from cuvee.engine.definition import defined_change
-from cuvee.engine.inputs import InputNumbers
+from cuvee.engine.inputs import EntryNumbers, InputNumbers, entries_of_arrays
 from cuvee.engine.known_changes import ChangesOfPlan
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
 from cuvee.engine.surveys import Found, survey_step
@@ -91,12 +91,21 @@ def _rule_of_blocks(step: MergeStep, blocks: Blocks, context: Context) -> Rule:
     arguments = {name: survey.begin() for name, survey in found.items()}
     if method.kind == "matrix":
         return _Fallback(settings)
+    arguments |= _entry_numbers(step, context)
     if method.kind == "coefficient":
         return _Coefficients(step, method, settings, arguments, method.spread(context.semantics, step.settings))
     # arguments for each entry, not for each model, are for the rule itself to work with
     if method.staged and not any(isinstance(argument, Inverse) for argument in arguments.values()):
         return _Stages(method, settings, arguments)
     return _Elements(method, settings, arguments)
+
+
+def _entry_numbers(step: MergeStep, context: Context) -> dict[str, EntryNumbers]:
+    """Return the statistics of a tensor's entries that the method takes."""
+    given = context.inputs
+    if given:
+        return {name: entries_of_arrays(step, arrays) for name, arrays in given.items()}
+    return InputNumbers(step, context.statistics, context.device).of_entries(context.method.inputs)
 
 
 def _settings(step: MergeStep, context: Context) -> dict[str, Any]:
@@ -234,7 +243,8 @@ def _gathered(step: MergeStep, blocks: Blocks, context: Context) -> WholeTensor:
         whole.add(block)
     if device is not None and not (method.kind == "matrix" and step.cut):
         deltas = device.take(whole.deltas.reshape(-1, *step.shape))  # one transfer there, one back
-        change = defined_change(method, step, deltas, semantics=context.semantics, seed=context.seed)
+        inputs = {name: device.take(numbers.whole()) for name, numbers in _entry_numbers(step, context).items()}
+        change = defined_change(method, step, deltas, semantics=context.semantics, seed=context.seed, inputs=inputs)
         whole.merged[:] = device.give(change).reshape(-1)
     return whole
 

@@ -1,7 +1,8 @@
-"""Arguments that are statistics of a tensor's inputs: of a model's own inputs on a text.
+"""Arguments that are statistics of a model on a text: of a tensor's inputs, or of the tensor's entries.
 
-The engine reads them from the folders that a recipe names under `statistics:`. A rule gets one array a model, read
-when it is asked for, so that a single array is in memory at a time.
+The engine reads them from the folders that a recipe names under `statistics:`. A rule of whole matrices gets one array
+a model, read when it is asked for, so that a single array is in memory at a time. A rule of entries gets those of its
+block, [models, n].
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +14,18 @@ from cuvee.ops.arrays import Array
 
 @dataclass(frozen=True)
 class InputStatistic:
-    """A kind of statistic: the Gram matrix XᵀX/n [in, in] of the inputs, or the means of their absolute values [in]."""
+    """A kind of statistic.
 
-    kind: Literal["gram", "mean_abs"]
+    It is the Gram matrix XᵀX/n [in, in] of the inputs, the means of their absolute values [in], or the diagonal of the
+    Fisher information in the shape of the tensor.
+    """
+
+    kind: Literal["gram", "mean_abs", "fisher"]
 
 
 gram_of_inputs = InputStatistic("gram")
 mean_abs_of_inputs = InputStatistic("mean_abs")
+fisher_of_entries = InputStatistic("fisher")
 
 
 class ReadWhenAsked(Sequence[Array]):

@@ -1,11 +1,12 @@
 """The statistics that a recipe names for its models: found, opened, and refused where they are of something else."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from cuvee.addition import modifiers, weight_rules
 from cuvee.checkpoint import TensorSource
+from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.ops.input_statistics import InputStatistic
 from cuvee.plan.draft import Draft, unaligned
@@ -16,6 +17,7 @@ from cuvee.recipe.reference import ModelRef
 from cuvee.statistics import Statistics, fingerprint, open_statistics
 from cuvee.structure import TensorPlace
 from cuvee.tokenizers.read import read_tokenizer
+from cuvee.tokenizers.rows import AlignedCheckpoint
 
 PRIVATE = "-private"
 """The end of the name of a task's part that nobody but the final score may see."""
@@ -212,9 +214,33 @@ def _statistics_have(statistic: InputStatistic, source: Input, draft: Draft) -> 
     return statistics is not None and statistics.has(statistic.kind, source.tensor)
 
 
+def _note_entries(step: MergeStep, draft: Draft) -> None:
+    """Count a tensor that has no statistics of its entries; refuse those of entries that are read in another order."""
+    if not has_inputs(step, draft) or any(source.rows is not None for source in step.inputs):
+        draft.decided["tensors without statistics of their entries are averaged by the weights"] += 1
+        return
+    for source in step.inputs:
+        model = draft.models[source.model]
+        if source.tensor in _recut(draft.sources[model]):
+            message = f"'{source.tensor}' is read in another order than its statistics have"
+            hint = "merge models whose tensors are cut alike"
+            draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
+
+
+def _recut(source: TensorSource) -> Collection[str]:
+    """Return the tensors of a model whose blocks are put in another order."""
+    if isinstance(source, AlignedCheckpoint):
+        source = source.source
+    return source.orders if isinstance(source, RecutCheckpoint) else ()
+
+
+def _takes_grams(draft: Draft) -> bool:
+    return any(statistic.kind == "gram" for statistic in draft.method.inputs.values())
+
+
 def with_room_for_statistics(step: MergeStep, draft: Draft) -> MergeStep:
     """Count the memory in which the largest Gram matrix of a model is read."""
-    if step.cut is None or not draft.method.inputs:
+    if step.cut is None or not _takes_grams(draft):
         return step
     sizes = []
     for source in step.inputs:
@@ -224,8 +250,11 @@ def with_room_for_statistics(step: MergeStep, draft: Draft) -> MergeStep:
 
 
 def note_fallback(step: MergeStep, place: TensorPlace, draft: Draft) -> None:
-    """Count a matrix that has no statistics, so that the plan says how many there are."""
+    """Count a matrix, or for a method of entries any tensor, that has no statistics, so that the plan says how many."""
     if not draft.method.inputs or step.cut is not None:
+        return
+    if not _takes_grams(draft):
+        _note_entries(step, draft)
         return
     if cut_of(place, step.shape) is not None:
         fallback = step.settings["fallback"]
