@@ -146,7 +146,7 @@ def family_of(base: str | None, experts: Sequence[str], tasks: Sequence[str]) ->
 def candidates(family: Family) -> Iterator[Candidate]:
     """Give every recipe that is tried."""
     for method in registry().values():
-        if method.models[1] is None and method.key not in LEFT_OUT:
+        if method.models[1] is None and method.key not in LEFT_OUT and not method.inputs:
             yield from (Candidate(method.key, method.key, settings) for settings in grid(method))
     for name, (key, post) in MODIFIED.items():
         yield from (Candidate(name, key, settings, post) for settings in grid(registry()[key]))
