@@ -147,7 +147,9 @@ beside them; transformers reads the same out of both.
 
 The Gemma 2 here sees four tokens back in every second layer. mlx-lm has no such window, so that it agrees on texts that
 are shorter than the model's (4096 tokens); ctranslate2 leaves out the soft caps, too. optimum-intel wants an older
-transformers for it. Where transformers 5 has saved a mixture, `config.json` says `num_local_experts`; mlx-lm asks for
+transformers for it. mlx-lm leaves out the windows of Phi 3, Mistral, Mixtral and StarCoder 2, too. Three families that
+are not in the table come out as other models there at any length: GLM-4 9B (`glm`), the mixtures of ERNIE 4.5, and
+those of Jamba. Where transformers 5 has saved a mixture, `config.json` says `num_local_experts`; mlx-lm asks for
 `num_experts`, which transformers takes for the same: write both.
 
 | program | family | as merged | with the older keys |
