@@ -109,6 +109,15 @@ def several(problems: Sequence[CuveeError]) -> CuveeError:
     return joined
 
 
+def first_of_several(problems: Sequence[CuveeError], most: int, where: str) -> CuveeError:
+    """Join the first `most` problems of a file at `where`, and count the others in a line of their own."""
+    shown = list(problems[:most])
+    more = len(problems) - len(shown)
+    if more:
+        shown.append(type(problems[0])(f"and {more} more like these", where=where))
+    return several(shown)
+
+
 def closest(word: str, known: Sequence[str]) -> str | None:
     """Return the known word that `word` is most likely a misspelling of, or None."""
     import difflib

@@ -60,35 +60,39 @@ class Adapted:
         self.place: Path | None = base.place
         self.notes: tuple[str, ...] = (*getattr(base, "notes", ()), *self.placed.notes)
         self.warnings: tuple[str, ...] = self.placed.warnings
-        stored: Mapping[str, str] = getattr(base, "meant", {})
-        copied = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
-        known = {**base.tensors, **copied}
-        known |= {name: replace(known[name], shape=shape) for name, shape in self.placed.resized.items()}
+        base_dtypes: Mapping[str, str] = getattr(base, "meant", {})
+        copies = {name: base.tensors[origin] for name, origin in self.placed.copies.items()}
+        specs = {**base.tensors, **copies}
+        specs |= {name: replace(specs[name], shape=shape) for name, shape in self.placed.resized.items()}
         self.tokenizer_place: Path | None = tokenizer_folder(adapter.folder)
-        self.meant: Mapping[str, str] = dict(stored) | {
-            name: stored.get(self.placed.origin(name), known[name].dtype) for name in self.placed.edits
+        self.meant: Mapping[str, str] = dict(base_dtypes) | {
+            name: base_dtypes.get(self.placed.origin(name), specs[name].dtype) for name in self.placed.edits
         }
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: replace(spec, name=name, dtype=_presented(spec.dtype) if name in self.placed.edits else spec.dtype)
-            for name, spec in known.items()
-        }
+        self.tensors: Mapping[str, TensorSpec] = {name: self._presented(name, spec) for name, spec in specs.items()}
         self._own = threading.local()
         self._norms: dict[str, np.ndarray] = {}
         self._starts: dict[str, Pair] = {}
         self._lock = threading.RLock()
 
+    def _presented(self, name: str, spec: TensorSpec) -> TensorSpec:
+        """Return the spec under which a tensor is presented: a changed one in the type of its new numbers."""
+        dtype = _presented(spec.dtype) if name in self.placed.edits else spec.dtype
+        return replace(spec, name=name, dtype=dtype)
+
     def held_bytes(self, name: str) -> int:
-        """Return what reading a tensor keeps in memory beside what is asked for."""
+        """Return the bytes that a read of a tensor keeps in memory beside the tensor itself."""
         edit = self.placed.edits.get(name)
         if edit is None:
             return 0
-        experts = 1 if edit.expert is not None else None
         if edit.change is not None:
             matrix = self.tensors[edit.weight or name].elements
             stored = self.adapter.source.tensors
             parts = sum(stored[part].elements for _, part in edit.change.parts)
             return matrix * 8 * COPIES + parts * 8 * PART_COPIES
-        rank = sum(factors.rank * (experts or factors.experts) for factors in edit.factors)
+        if edit.expert is None:
+            rank = sum(factors.rank * factors.experts for factors in edit.factors)
+        else:
+            rank = sum(factors.rank for factors in edit.factors)
         shape = self._shape(edit)
         row = shape[-1] if shape else 1
         column = shape[-2] if len(shape) > 1 else 1
@@ -134,7 +138,8 @@ class Adapted:
     def _shape(self, edit: Edit) -> tuple[int, ...]:
         """Return the shape in which a tensor is changed: that of a convolution has one axis beside its outputs."""
         shape = self.tensors[edit.name].shape
-        return as_matrix(shape) if any(factors.kernel for factors in edit.factors) else shape
+        is_convolution = any(factors.kernel for factors in edit.factors)
+        return as_matrix(shape) if is_convolution else shape
 
     def _changed(self, edit: Edit) -> np.ndarray:
         """Return all elements of a tensor that another kind than LoRA changes. A thread keeps those of one."""
@@ -310,9 +315,10 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
 
 def tokenizer_folder(folder: Path | None) -> Path | None:
     """Return an adapter's folder if it holds a tokenizer: the one that the adapter was trained with."""
-    if folder is None or not any((folder / name).is_file() for name in VOCABULARIES):
+    if folder is None:
         return None
-    return folder
+    holds_tokenizer = any((folder / name).is_file() for name in VOCABULARIES)
+    return folder if holds_tokenizer else None
 
 
 def read_rows(source: TensorSource, name: str, low: int, high: int, width: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from cuvee.adapters.mlx import MlxAdapter, mlx_config
 from cuvee.adapters.patterns import names_one_of
 from cuvee.checkpoint import TensorSource, open_checkpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NUMPY
-from cuvee.errors import CheckpointError, CuveeError, several
+from cuvee.errors import CheckpointError, CuveeError, first_of_several
 
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
@@ -131,9 +131,7 @@ class Adapter:
         self.full: Mapping[str, str] = reader.full
         self.tokens: Mapping[str, Tokens] = reader.tokens
         if reader.problems:
-            shown = reader.problems[:MOST_SHOWN]
-            more = len(reader.problems) - len(shown)
-            raise several(shown + ([CheckpointError(f"and {more} more like these", where=name)] if more else []))
+            raise first_of_several(reader.problems, MOST_SHOWN, name)
 
     def shape(self, factors: Factors) -> tuple[int, int]:
         """Return the shape of the change as it is stored in a base: [out, in], of an embedding [tokens, width]."""
@@ -195,14 +193,16 @@ class Adapter:
         """Return the shapes of a module's own parts, by their names."""
         kind = self.config.kind
         shapes = {part: self.source.tensors[stored].shape for part, stored in change.parts}
-        return {part: shape for part, shape in shapes.items() if kind is None or not kind.is_shared(part)}
+        if kind is None:
+            return shapes
+        return {part: shape for part, shape in shapes.items() if not kind.is_shared(part)}
 
     def is_set(self, factors: Factors) -> bool:
         """Say whether a module's factors change anything: no B, with its bias and DoRA's lengths, may be zero then."""
         if factors.magnitude is not None or factors.start is not None:
             return True
         stored = [name for name in (factors.second, factors.bias) if name is not None]
-        return factors.scale != 0 and any(self._has_numbers(name) for name in stored)
+        return factors.scale != 0 and any(map(self._has_numbers, stored))
 
     def _has_numbers(self, name: str) -> bool:
         shape = self.source.tensors[name].shape
@@ -282,14 +282,15 @@ class _Names:
         self.tokens: dict[str, Tokens] = {}
         self.parts: dict[str, dict[str, str]] = {}
         self.shared: dict[str, str] = {}
-        self.prefix = PREFIX if any(name.startswith(PREFIX) for name in source.tensors) else ""
-        """What names begin with: nothing in a state dict of the model within PEFT's own."""
+        has_prefix = any(name.startswith(PREFIX) for name in source.tensors)
+        self.prefix = PREFIX if has_prefix else ""
+        """The start of all names: nothing in a state dict of the model within PEFT's own."""
         self.adapter_names = _adapter_names(source.tensors)
         if len(self.adapter_names) > 1:
             shown = ", ".join(sorted(self.adapter_names))
             self.note(f"holds several adapters ({shown})", "save one of them with PEFT's save_pretrained")
             return
-        foreign = next((stored for stored in source.tensors if _OF_KOHYA.match(stored)), None)
+        foreign = next(filter(_OF_KOHYA.match, source.tensors), None)
         if foreign is not None:
             message = (
                 f"'{foreign}' is named as kohya's scripts do, with underscores that do not tell which module it is of"
@@ -307,38 +308,56 @@ class _Names:
         self.problems.append(CheckpointError(message, where=self.where, hint=hint))
 
     def sort(self, stored: str) -> None:
-        """Note what a tensor is, by its name."""
+        """Note a tensor by its name, or the reason why the adapter cannot have it."""
         name = self.plain_name(stored).removeprefix(PREFIX)
-        spec = self.source.tensors[stored]
-        if self.is_of_kind(name, stored):
+        if self.is_of_kind(name, stored) or not self.is_weight(stored):
             return
-        if not stored.startswith(self.prefix):
-            self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
-        elif spec.dtype not in MERGEABLE:
-            self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
-        elif spec.elements == 0:
-            self.note(f"'{stored}' is empty: shards were not gathered when it was saved")
-        elif match := _LINEAR.match(name):
-            self.part(match["module"], match["side"] + ("" if match["what"] == "weight" else " bias"), stored)
-        elif match := _EMBEDDING.match(name):
-            self.part(match["module"], "embedding " + match["side"], stored)
-        elif match := _MAGNITUDE.match(name):
-            self.part(match["module"], "magnitude", stored)
-        elif (match := _DIAGONAL.match(name)) and self.config.has_diagonal:
-            self.part(match["module"], "diagonal", stored)
-        elif _OF_TRAINING.search(name):
+        if self.is_of_module(name, stored) or _OF_TRAINING.search(name):
             return
-        elif match := _TOKENS.match(name):
+        plain = _FROZEN.sub(".", name)
+        if match := _TOKENS.match(name):
             self.new_rows(match["module"], stored)
         elif match := _SAVED.match(name):
             # PEFT itself loads the tensor without `modules_to_save` in its name, where there is one.
             self.full.setdefault(f"{match['module']}.{match['parameter']}", stored)
         elif match := _ORIGINAL.match(name):
             self.original(f"{match['module']}.{match['parameter']}", stored)
-        elif _ODD.search(_FROZEN.sub(".", name)):
+        elif _ODD.search(plain):
             self.note(f"'{stored}' is nothing that a {self.kind_name} adapter is known to have")
         else:
-            self.full[_FROZEN.sub(".", name)] = stored
+            self.full[plain] = stored
+
+    def is_weight(self, stored: str) -> bool:
+        """Say whether a tensor is a weight under PEFT's prefix; note it if it is not."""
+        spec = self.source.tensors[stored]
+        if not stored.startswith(self.prefix):
+            self.note(f"'{stored}' does not begin with '{PREFIX}'", "was it saved with PEFT's save_pretrained?")
+            return False
+        if spec.dtype not in MERGEABLE:
+            self.note(f"'{stored}' holds {spec.dtype}, which is no weight")
+            return False
+        if spec.elements == 0:
+            self.note(f"'{stored}' is empty: shards were not gathered when it was saved")
+            return False
+        return True
+
+    def is_of_module(self, name: str, stored: str) -> bool:
+        """Note a factor, its bias, lengths or diagonal with its module; say whether the tensor is any of these."""
+        if match := _LINEAR.match(name):
+            word = "" if match["what"] == "weight" else " bias"
+            self.part(match["module"], match["side"] + word, stored)
+            return True
+        if match := _EMBEDDING.match(name):
+            self.part(match["module"], "embedding " + match["side"], stored)
+            return True
+        if match := _MAGNITUDE.match(name):
+            self.part(match["module"], "magnitude", stored)
+            return True
+        match = _DIAGONAL.match(name)
+        if match is not None and self.config.has_diagonal:
+            self.part(match["module"], "diagonal", stored)
+            return True
+        return False
 
     def is_of_kind(self, name: str, stored: str) -> bool:
         """Note a tensor that only another kind than LoRA has; say whether it is one."""
@@ -354,7 +373,9 @@ class _Names:
                 if part in kind.parts:
                     self.kind_part(name.removesuffix(f".{part}"), part, stored)
                 return True
-        if kind.whole is not None and f".{kind.whole}." in name and "trainable_tokens_delta" not in name:
+        if kind.whole is None or "trainable_tokens_delta" in name:
+            return False
+        if f".{kind.whole}." in name:
             self.full[name.replace(f".{kind.whole}.", ".").replace(".base_layer.", ".")] = stored
             return True
         return False
@@ -369,15 +390,15 @@ class _Names:
             self.part(module, part, stored)
 
     def changes(self) -> dict[str, Change]:
-        """Return what another kind than LoRA holds for each module."""
+        """Return each module's parts and settings, of another kind than LoRA."""
         kind = self.config.kind
         if kind is None:
             return {}
-        lacking = [name for name in kind.shared if name not in self.shared] if kind.of_module is None else []
-        if lacking:
-            self.note(f"has no '{lacking[0]}', which all modules of a {kind.name} adapter share")
+        lacking = next((name for name in kind.shared if name not in self.shared), None)
+        if kind.of_module is None and lacking is not None:
+            self.note(f"has no '{lacking}', which all modules of a {kind.name} adapter share")
             return {}
-        found = {}
+        changes = {}
         for module, parts in self.parts.items():
             if not targets(self.config, module):
                 self.note(f"holds parts for '{module}', which its config does not target: PEFT would leave them out")
@@ -387,10 +408,15 @@ class _Names:
                 continue
             listed = tuple(sorted({**parts, **shared}.items()))
             settings = tuple(sorted(self.settings_of(kind, module).items()))
-            found[module] = Change(module, kind.name, listed, settings)
-        if not found and not self.full and not self.tokens and not self.problems:
+            changes[module] = Change(module, kind.name, listed, settings)
+        if not changes and self.holds_nothing_else:
             self.note(f"holds nothing of a {kind.name} adapter")
-        return found
+        return changes
+
+    @property
+    def holds_nothing_else(self) -> bool:
+        """Whether there are no tensors beside those of modules, and no problem explains why."""
+        return not (self.full or self.tokens or self.problems)
 
     def shared_of(self, kind: Kind, module: str) -> dict[str, str] | None:
         """Return the stored names of a module's shared tensors, by part; note a module that lacks any."""
@@ -427,76 +453,115 @@ class _Names:
         self.parts.setdefault(module, {})[what] = stored
 
     def new_rows(self, module: str, stored: str) -> None:
-        by_module = self.config.token_indices
-        named = [indices for key, indices in by_module.items() if not key or names_one_of(module, [key])]
-        # A tied head has the rows of its embedding, under a name that the config does not have.
-        indices = next(iter(named or (by_module.values() if len(by_module) == 1 else ())), ())
+        indices = self.tokens_of(module)
         rows = self.source.tensors[stored].shape
         if len(rows) != 2 or rows[0] != len(indices):
             self.note(f"'{stored}' has shape {list(rows)}, and the config names {len(indices)} tokens")
         self.tokens[module] = Tokens(module, indices, stored)
 
+    def tokens_of(self, module: str) -> tuple[int, ...]:
+        """Return the tokens that the config names for a module: those of a key without a name are for every module."""
+        by_module = self.config.token_indices
+        for key, indices in by_module.items():
+            if not key or names_one_of(module, [key]):
+                return indices
+        if len(by_module) == 1:
+            # A tied head has the rows of its embedding, under a name that the config does not have.
+            return next(iter(by_module.values()))
+        return ()
+
     def factors(self) -> dict[str, Factors]:
         if self.config.kind is not None:
             return {}
-        found = {}
+        by_module = {}
         for module, parts in self.parts.items():
             if self.repeats_embedding(module, parts):
                 continue
-            made = self.factors_of(module, parts)
-            if made is not None:
-                found[module] = made
-        if not found and not self.full and not self.tokens and not self.problems:
+            factors = self.factors_of(module, parts)
+            if factors is not None:
+                by_module[module] = factors
+        if not by_module and self.holds_nothing_else:
             self.note("holds no factors and no other tensors")
-        return found
+        return by_module
 
     def factors_of(self, module: str, parts: Mapping[str, str]) -> Factors | None:
+        """Return a module's factors; None with a note where they do not fit each other or the config."""
         embeds = "embedding A" in parts or "embedding B" in parts
-        first, second = (parts.get(f"embedding {side}" if embeds else side) for side in "AB")
+        prefix = "embedding " if embeds else ""
+        first, second = parts.get(f"{prefix}A"), parts.get(f"{prefix}B")
         if first is None or second is None:
             lacking = "A" if first is None else "B"
             self.note(f"'{module}' has no lora_{lacking}")
             return None
         unwrapped, nested = _unwrapped(module)
-        is_parameter = not embeds and self.is_of_parameters(unwrapped)
-        if not is_parameter and (nested or not targets(self.config, module)):
+        kind = self.factor_kind(unwrapped, embeds=embeds)
+        is_targeted = not nested and targets(self.config, module)
+        if kind != "parameter" and not is_targeted:
             self.note(f"holds factors for '{module}', which its config does not target: PEFT would leave them out")
             return None
         shapes = [self.source.tensors[name].shape for name in (first, second)]
-        kernel = () if embeds or is_parameter else kernel_of(*shapes)
-        if not kernel and any(len(shape) != 2 for shape in shapes):
-            kinds = " and ".join(str(list(shape)) for shape in shapes)
-            self.note(f"the factors of '{module}' have shapes {kinds}: neither of a matrix nor of a convolution")
+        kernel = kernel_of(*shapes) if kind == "linear" else ()
+        has_matrices = all(len(shape) == 2 for shape in shapes)
+        if not kernel and not has_matrices:
+            listed = " and ".join(str(list(shape)) for shape in shapes)
+            self.note(f"the factors of '{module}' have shapes {listed}: neither of a matrix nor of a convolution")
+            return None
+        form = self.config.form_of(unwrapped)
+        if not self.defines_variant(form, kind, kernel):
+            self.note(f"'{module}' is no linear map, for which PEFT defines no such variant of LoRA")
             return None
         shapes = [as_matrix(shape) for shape in shapes]
-        form = self.config.form_of(unwrapped)
-        if form != PLAIN or self.config.start is not None:
-            if is_parameter or kernel or (embeds and (form != PLAIN or self.config.has_diagonal)):
-                self.note(f"'{module}' is no linear map, for which PEFT defines no such variant of LoRA")
-                return None
-            if not embeds:
-                shapes = [self.plain_shape(form, side, shape) for side, shape in zip("AB", shapes, strict=True)]
-        rank, held = self.config.rank_of(unwrapped), shapes[0][0]
-        experts = held // rank if is_parameter and held % rank == 0 else 1
-        if (held != rank * experts and not is_parameter) or shapes[1][1] != held:
+        if form != PLAIN:
+            shapes = [self.plain_shape(form, side, shape) for side, shape in zip("AB", shapes, strict=True)]
+        rank, rows = self.config.rank_of(unwrapped), shapes[0][0]
+        # The rank of a parameter may be another once its name is known: see `for_parameter`.
+        has_rank = kind == "parameter" or rows == rank
+        if not has_rank or shapes[1][1] != rows:
             message = f"the factors of '{module}' have shapes {list(shapes[0])} and {list(shapes[1])}, and its rank is"
             self.note(f"{message} {rank} by the config", "r, rank_pattern and the tensors must agree")
             return None
-        magnitude = parts.get("magnitude")
+        self.check_extras(module, parts, rank)
+        return Factors(
+            module,
+            kind,
+            rank,
+            self.config.scale_of(unwrapped),
+            first,
+            second,
+            bias=parts.get("B bias"),
+            magnitude=parts.get("magnitude"),
+            experts=rows // rank if rows % rank == 0 else 1,
+            nested=nested,
+            form=form,
+            diagonal=parts.get("diagonal"),
+            start=None if embeds else self.config.start,
+            kernel=kernel,
+        )
+
+    def factor_kind(self, unwrapped: str, *, embeds: bool) -> FactorKind:
+        if embeds:
+            return "embedding"
+        return "parameter" if self.is_of_parameters(unwrapped) else "linear"
+
+    def defines_variant(self, form: Form, kind: FactorKind, kernel: tuple[int, ...]) -> bool:
+        """Say whether PEFT defines the config's form and start of factors for a module of this kind."""
+        if form == PLAIN and self.config.start is None:
+            return True
+        if kind == "embedding":
+            return form == PLAIN and not self.config.has_diagonal
+        return kind == "linear" and not kernel
+
+    def check_extras(self, module: str, parts: Mapping[str, str], rank: int) -> None:
+        """Note DoRA's lengths, a bias and KaSA's diagonal where config and tensors do not agree on them."""
+        magnitude, diagonal = parts.get("magnitude"), parts.get("diagonal")
         if self.config.dora != (magnitude is not None):
             has = "has" if magnitude else "lacks"
             self.note(f"'{module}' {has} a lora_magnitude_vector, and use_dora is {str(self.config.dora).lower()}")
         if "B bias" in parts and not self.config.lora_bias:
             self.note(f"'{module}' has a bias beside lora_B, and lora_bias is false")
-        kind: FactorKind = "embedding" if embeds else "parameter" if is_parameter else "linear"
-        scale = self.config.scale_of(unwrapped)
-        bias, diagonal = parts.get("B bias"), parts.get("diagonal")
-        start = None if embeds else self.config.start
-        if self.config.has_diagonal and (diagonal is None or self.source.tensors[diagonal].shape != (rank,)):
+        has_diagonal = diagonal is not None and self.source.tensors[diagonal].shape == (rank,)
+        if self.config.has_diagonal and not has_diagonal:
             self.note(f"'{module}' has no lora_diag of {rank} numbers, which KaSA puts between B and A")
-        return Factors(
-            module, kind, rank, scale, first, second, bias, magnitude, experts, nested, form, diagonal, start, kernel
-        )
 
     def plain_shape(self, form: Form, side: str, stored: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the factor that a stored one stands for; note one that is too large to be one."""
@@ -508,14 +573,17 @@ class _Names:
 
     def repeats_embedding(self, module: str, parts: Mapping[str, str]) -> bool:
         """Say whether factors are those of an embedding once more: PEFT saves them for a head that it ties to it."""
-        if not self.config.ties_weights or targets(self.config, module) or not {"A", "B"} <= set(parts):
+        if not self.config.ties_weights or targets(self.config, module):
+            return False
+        if not {"A", "B"} <= set(parts):
             return False
         own = [self.source.tensors[parts[side]].shape for side in "AB"]
         for other in self.parts.values():
-            if {"embedding A", "embedding B"} <= set(other):
-                shapes = [self.source.tensors[other[f"embedding {side}"]].shape for side in "BA"]
-                if own == [shape[::-1] for shape in shapes]:
-                    return True
+            if not {"embedding A", "embedding B"} <= set(other):
+                continue
+            shapes = [self.source.tensors[other[f"embedding {side}"]].shape for side in "BA"]
+            if own == [shape[::-1] for shape in shapes]:
+                return True
         return False
 
     def is_of_parameters(self, module: str) -> bool:
@@ -535,16 +603,18 @@ def as_matrix(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def kernel_of(first: tuple[int, ...], second: tuple[int, ...]) -> tuple[int, ...]:
-    """Return what follows the outputs in a convolution's weight, by the shapes of A and B; nothing of other factors."""
-    if len(first) not in CONVOLUTIONS or len(second) != len(first) or any(size != 1 for size in second[2:]):
-        return ()
-    return first[1:]
+    """Return the axes after the outputs in a convolution's weight, by the shapes of A and B; nothing for others."""
+    is_convolution = len(first) in CONVOLUTIONS and len(second) == len(first)
+    return first[1:] if is_convolution and set(second[2:]) <= {1} else ()
 
 
 def _adapter_names(tensors: Iterable[str]) -> set[str]:
     """Return the names of adapters that stand within the names of tensors: none where PEFT has saved them."""
-    matches = [match for match in map(_NAMED.search, tensors) if match is not None]
-    return {match["name"] for match in matches if match["rest"] or match["name"] not in ("weight", "bias")}
+    names = set()
+    for match in filter(None, map(_NAMED.search, tensors)):
+        if match["rest"] or match["name"] not in ("weight", "bias"):
+            names.add(match["name"])
+    return names
 
 
 def _unwrapped(module: str) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.adapters.factor_forms import Blocks, Form
-from cuvee.adapters.kind import Kind, is_count, is_plain, kinds
+from cuvee.adapters.kind import Kind, is_count, is_number, is_plain, is_text, kinds
 from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
 from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
 from cuvee.documents.shown import shown
@@ -192,19 +192,25 @@ class _Reader:
 
     def of_kind(self, kind: Kind) -> AdapterConfig:
         """Read the config of another kind than LoRA."""
-        settings = {key: self.take(key, known.default, known.fits, known.expected) for key, known in kind.keys.items()}
-        patterned = {key: known for key, known in kind.keys.items() if known.pattern is not None}
-        patterns = {key: self.patterns(known.pattern or "", known.fits, float) for key, known in patterned.items()}
+        settings, patterns = {}, {}
+        for name, key in kind.keys.items():
+            settings[name] = self.take(name, key.default, key.fits, key.expected)
+            if key.pattern is not None:
+                patterns[name] = self.patterns(key.pattern, key.fits, float)
         start = self.take("init_weights", True, _is_start, "true, false or a word")
-        common = _Reader({key: self.data[key] for key in _COMMON if key in self.data and key != "bias"}, self.where)
+        # Other kinds than LoRA have words of their own for `bias`.
+        of_lora = [key for key in _COMMON if key != "bias"]
+        common = _Reader({key: self.data[key] for key in of_lora if key in self.data}, self.where)
         config = common.plain()
         self.problems += common.problems
         if "token_indices" in kind.keys:
             config = replace(config, token_indices=self.token_indices("token_indices"))
-        if not self.problems and (reason := kind.refusal(settings)) is not None:
+        reason = None if self.problems else kind.refusal(settings)
+        if reason is not None:
             self.note(f"this {kind.name} adapter cannot be used: {reason}")
         self.take("bias", "none", _is_bias, "a word")
-        settings = {**settings, "init_weights": start} if "init_weights" in kind.keys else settings
+        if "init_weights" in kind.keys:
+            settings["init_weights"] = start
         return replace(config, kind=kind, settings=settings, setting_patterns=patterns)
 
     def plain(self) -> AdapterConfig:
@@ -215,11 +221,11 @@ class _Reader:
             base=self.take("base_model_name_or_path", None, is_text, "a model's name") or None,
             task_type=self.take("task_type", None, is_text, "a kind of task"),
             rank=self.take("r", 8, _is_rank, "a rank of at least 1"),
-            alpha=float(self.take("lora_alpha", 8, _is_number, "a number")),
+            alpha=float(self.take("lora_alpha", 8, is_number, "a number")),
             rslora=self.switch("use_rslora"),
             dora=self.switch("use_dora"),
             rank_pattern=self.patterns("rank_pattern", _is_rank, int),
-            alpha_pattern=self.patterns("alpha_pattern", _is_number, float),
+            alpha_pattern=self.patterns("alpha_pattern", is_number, float),
             fan_in_fan_out=self.switch("fan_in_fan_out"),
             bias=bias,
             lora_bias=self.switch("lora_bias"),
@@ -256,14 +262,15 @@ class _Reader:
         return found
 
     def check_keys(self, kind: Kind | None) -> None:
-        """Note keys that are set and not known. Whatever switches a key off is taken for none."""
-        known = LORA_KEYS if kind is None else (*_COMMON, *_keys_of(kind))
+        """Note keys that are set and not known. A value that switches a key off counts as no value."""
+        keys = LORA_KEYS if kind is None else (*_COMMON, *_keys_of(kind))
+        unsupported = SWITCHES if kind is None else {}
         for key, value in self.data.items():
-            if value in (None, False) or value == [] or value == {}:
+            if value in (None, False, [], {}):
                 continue
-            if kind is None and key in SWITCHES:
-                self.note(f"{shown(key)} is set: {SWITCHES[key]}, which is not supported")
-            elif key not in known:
+            if key in unsupported:
+                self.note(f"{shown(key)} is set: {unsupported[key]}, which is not supported")
+            elif key not in keys:
                 self.note(f"the key {shown(key)} is not known, and it is set to {shown(value)}")
 
     def check_imports(self) -> None:
@@ -279,7 +286,7 @@ class _Reader:
             self.take(key, None, _are_settings, "plain settings by name")
         self.switch("inference_mode")
         self.take("revision", None, is_text, "a revision")
-        self.take("lora_dropout", 0, _is_number, "a number")
+        self.take("lora_dropout", 0, is_number, "a number")
         self.take("kasa_config", {}, _are_numbers, "numbers of the training")
         chosen = [key for key in _ONE_OF if self.data.get(key)]
         if len(chosen) > 1:
@@ -292,7 +299,8 @@ class _Reader:
         takes_weakest = bool(self.data.get("kasa_config"))
         if takes_weakest and word in _STARTS:
             self.note(f"init_lora_weights is {shown(start)} and kasa_config is set, which take from the base in turn")
-        if isinstance(start, bool) or start is None or word in _PLAIN_STARTS:
+        is_switch = start is None or isinstance(start, bool)
+        if is_switch or word in _PLAIN_STARTS:
             return "kasa" if takes_weakest else None
         if word in _STARTS:
             return word
@@ -307,8 +315,10 @@ class _Reader:
     def blocks(self) -> Blocks:
         """Read which factors are block-diagonal."""
         value = self.take("use_bdlora", {}, _are_blocks, "lists of names and a number of blocks")
-        of_a, of_b = (tuple(value.get(f"target_modules_bd_{side}") or ()) for side in "ab")
-        return Blocks(of_a, of_b, value.get("nblocks", 1)) if value else Blocks()
+        if not value:
+            return Blocks()
+        of_a, of_b = value.get("target_modules_bd_a"), value.get("target_modules_bd_b")
+        return Blocks(tuple(of_a or ()), tuple(of_b or ()), value.get("nblocks", 1))
 
     def pooled(self) -> int:
         """Read how many inputs share a column of A."""
@@ -384,11 +394,12 @@ def targets(config: AdapterConfig, module: str) -> bool:
 
 def _layer(module: str, lists: Patterns[bool]) -> int | None:
     """Return the number of the layer that a module is in: the first after a list's name, or after any two names."""
-    parts = module.split(".")
-    for i, part in enumerate(parts[1:-1], start=1):
-        after = ".".join(parts[:i])
-        if part.isdecimal() and (lists.value(after, False) if lists.entries else i > 1):
-            return int(part)
+    words = module.split(".")
+    for i, word in enumerate(words[1:-1], start=1):
+        list_name = ".".join(words[:i])
+        is_list = lists.value(list_name, False) if lists.entries else i > 1
+        if word.isdecimal() and is_list:
+            return int(word)
     return None
 
 
@@ -399,9 +410,10 @@ def _is_plain_mapping(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) - {"base_model_class", "parent_library", "unsloth_fixed"}:
         return False
     library, name = value.get("parent_library"), value.get("base_model_class")
-    fixed = isinstance(value.get("unsloth_fixed", True), bool)
-    known = isinstance(library, str) and library.startswith("transformers.models.")
-    return fixed and known and isinstance(name, str) and name.isidentifier()
+    if not isinstance(library, str) or not isinstance(name, str):
+        return False
+    is_transformers = library.startswith("transformers.models.") and name.isidentifier()
+    return is_transformers and isinstance(value.get("unsloth_fixed", True), bool)
 
 
 def _is_start(value: Any) -> bool:
@@ -409,26 +421,36 @@ def _is_start(value: Any) -> bool:
 
 
 def _is_bias(value: Any) -> bool:
-    return value in ("none", "all", "lora_only") or (isinstance(value, str) and value.endswith("_only"))
+    if not isinstance(value, str):
+        return False
+    return value in ("none", "all") or value.endswith("_only")
 
 
 def _are_settings(value: Any) -> bool:
     if not isinstance(value, dict) or not all(map(is_text, value)):
         return False
-    plain = [entry for entry in value.values() if entry is not None]
-    return not any(isinstance(entry, dict | list) for entry in plain) and all(map(is_plain, plain))
+    return all(map(_is_flat_or_none, value.values()))
+
+
+def _is_flat_or_none(value: Any) -> bool:
+    if value is None:
+        return True
+    return is_plain(value) and not isinstance(value, dict | list)
 
 
 def _are_numbers(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(is_text, value)) and all(map(_is_number, value.values()))
+    if not isinstance(value, dict) or not all(map(is_text, value)):
+        return False
+    return all(map(is_number, value.values()))
 
 
 def _are_blocks(value: Any) -> bool:
     if not isinstance(value, dict) or set(value) - set(_BLOCK_KEYS):
         return False
-    if not is_count(value.get("nblocks", 1)) or not isinstance(value.get("match_strict", True), bool):
-        return False
-    return all(_are_names_or_none(value.get(key)) for key in _BLOCK_KEYS[:2])
+    is_counted = is_count(value.get("nblocks", 1))
+    is_switched = isinstance(value.get("match_strict", True), bool)
+    are_names = all(_are_names_or_none(value.get(key)) for key in _BLOCK_KEYS[:2])
+    return is_counted and is_switched and are_names
 
 
 def _are_names_or_none(value: Any) -> bool:
@@ -438,36 +460,44 @@ def _are_names_or_none(value: Any) -> bool:
 
 
 def _are_spans(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= MAX_SPANS and all(map(_is_span, value))
+    if not isinstance(value, list) or len(value) > MAX_SPANS:
+        return False
+    return all(map(_is_span, value))
 
 
 def _is_span(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != 2 or any(type(layer) is not int for layer in value):
+    if not isinstance(value, list) or [type(layer) for layer in value] != [int, int]:
         return False
     return bool(0 <= value[0] < value[1] <= MAX_LAYERS)
 
 
-def is_text(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) < 4096
-
-
 def _are_texts(value: Any) -> bool:
-    return is_text(value) or (isinstance(value, list) and all(map(is_text, value)))
+    if isinstance(value, list):
+        return all(map(is_text, value))
+    return is_text(value)
 
 
 def _is_rank(value: Any) -> bool:
     return type(value) is int and 1 <= value <= MAX_RANK
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
-
-
 def _are_layers(value: Any) -> bool:
-    return type(value) is int or (isinstance(value, list) and all(type(n) is int for n in value))
+    if isinstance(value, list):
+        return all(type(layer) is int for layer in value)
+    return type(value) is int
 
 
 def _are_token_indices(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(type(n) is int and 0 <= n < 1 << 31 for n in value) and len(set(value)) == len(value)
-    return isinstance(value, dict) and all(isinstance(v, list) and _are_token_indices(v) for v in value.values())
+    if isinstance(value, dict):
+        return all(map(_are_tokens, value.values()))
+    return _are_tokens(value)
+
+
+def _are_tokens(value: Any) -> bool:
+    if not isinstance(value, list) or not all(map(_is_token, value)):
+        return False
+    return len(set(value)) == len(value)
+
+
+def _is_token(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31

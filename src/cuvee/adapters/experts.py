@@ -70,17 +70,19 @@ class SpreadStacks:
             return None
         parts = self._lists[where]
         names = _fused_names(parts, parameter)
-        return None if names is None else self._spread([parts[name] for name in names])
+        if names is None:
+            return None
+        return self._spread([parts[name] for name in names])
 
     def all(self) -> Iterator[tuple[str, Spread | None]]:
         """Give each stack that memory has for the lists of experts, by its parameter, with the list's own name."""
         for owner, parts in self._lists.items():
             is_gated = _fused_names(parts, "gate_up_proj") is not None
-            for parameter in FUSED:
+            parameters = [name for name in FUSED if name != "up_proj"] if is_gated else FUSED
+            for parameter in parameters:
                 names = _fused_names(parts, parameter)
-                if names is None or (parameter == "up_proj" and is_gated):
-                    continue
-                yield f"{owner}.{parameter}", self._spread([parts[name] for name in names])
+                if names is not None:
+                    yield f"{owner}.{parameter}", self._spread([parts[name] for name in names])
 
     def _owner(self, owner: str) -> str | None:
         """Find the list: of the same name, or else the only one of the same layer whose last word is the same."""
@@ -93,14 +95,18 @@ class SpreadStacks:
         count = len(parts[0])
         if any(set(part) != set(range(count)) for part in parts):
             return None
-        shapes = [{self.tensors[name].shape for name in part.values()} for part in parts]
-        if any(len(alike) != 1 for alike in shapes):
-            return None
-        sizes = [next(iter(alike)) for alike in shapes]
+        sizes = []
+        for part in parts:
+            shapes = {self.tensors[name].shape for name in part.values()}
+            if len(shapes) != 1:
+                return None
+            sizes.append(shapes.pop())
         if len({width for _, width in sizes}) != 1:
             return None
-        names = tuple(tuple(part[expert] for part in parts) for expert in range(count))
-        return Spread(names, tuple(rows for rows, _ in sizes), sizes[0][1])
+        names = []
+        for expert in range(count):
+            names.append(tuple(part[expert] for part in parts))
+        return Spread(tuple(names), tuple(rows for rows, _ in sizes), sizes[0][1])
 
 
 def _fused_names(parts: Container[str], parameter: str) -> tuple[str, ...] | None:
@@ -165,4 +171,6 @@ def _usual(name: str, structure: Structure, config: Mapping[str, object]) -> boo
 
 def _release(version: str | None) -> tuple[int, ...] | None:
     match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version or "")
-    return tuple(int(part or 0) for part in match.groups()) if match else None
+    if match is None:
+        return None
+    return tuple(int(number or 0) for number in match.groups())

@@ -18,9 +18,10 @@ class Blocks:
 
     def side(self, module: str) -> str:
         """Return which factor of a module is of blocks: A, B, or an empty text."""
-        if any(word in module for word in self.of_a):
-            return "A"
-        return "B" if any(word in module for word in self.of_b) else ""
+        for side, words in (("A", self.of_a), ("B", self.of_b)):
+            if any(word in module for word in words):
+                return side
+        return ""
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
 from cuvee.adapters.adapted import read_rows
-from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.adapter import Adapter, Factors
 from cuvee.adapters.low_rank import Product
 from cuvee.adapters.over_base import Delta, OverBase, balanced, nothing
 from cuvee.checkpoint import TensorSource
@@ -31,6 +32,11 @@ class Whole:
     rows: tuple[int, ...] | None = None
     added: bool = False
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether it is a matrix of which all rows take the place of the base's."""
+        return self.rows is None and len(self.shape) == 2 and not self.added
+
 
 class Group:
     """Adapters to be merged. `modules` are what any of them changes, in the order in which it is met.
@@ -50,9 +56,9 @@ class Group:
             raise several(problems)
         self._over = OverBase(base, self.adapters) if base is not None else None
         self.stacks = self._over.stacks if self._over is not None else {}
-        plain = [module for adapter in adapters for module, f in adapter.factors.items() if f.kind != "parameter"]
-        changed = [module for adapter in adapters for module in adapter.changes]
-        experts = [module for modules in self.stacks.values() for module in modules]
+        plain = chain.from_iterable(map(_plain_modules, adapters))
+        changed = chain.from_iterable(adapter.changes for adapter in adapters)
+        experts = chain.from_iterable(self.stacks.values())
         self.modules = tuple(dict.fromkeys([*plain, *changed, *experts]))
 
     @property
@@ -70,7 +76,9 @@ class Group:
     def embeds(self, module: str) -> bool:
         """Say whether a module is an embedding."""
         kinds = {a.factors[module].kind for a in self.adapters if module in a.factors}
-        return "embedding" in kinds or (not kinds and self._over is not None and self._over.embeds(module))
+        if kinds or self._over is None:
+            return "embedding" in kinds
+        return self._over.embeds(module)
 
     def kernel(self, module: str) -> tuple[int, ...]:
         """Return the axes after the outputs of a module that is a convolution; nothing of others."""
@@ -84,21 +92,22 @@ class Group:
     def _rank(self, adapter: Adapter, which: int, module: str) -> int:
         if module in self._experts:
             return self._base_changes.rank(which, module)
-        if is_dense(adapter) and (module in adapter.factors or module in adapter.changes):
+        if is_dense(adapter) and _changes(adapter, module):
             return min(self.shape(module))
-        return adapter.factors[module].rank if module in adapter.factors else 0
+        factors = adapter.factors.get(module)
+        return factors.rank if factors is not None else 0
 
     def deltas(self, module: str) -> list[Delta]:
         """Read each adapter's change of a module; of a product the scale is shared between the two sides."""
         if module in self._experts:
             return list(self._base_changes.products(module))
-        found: list[Delta] = []
+        deltas: list[Delta] = []
         for which, adapter in enumerate(self.adapters):
-            if is_dense(adapter) and (module in adapter.factors or module in adapter.changes):
-                found.append(self._base_changes.difference(which, module))
+            if is_dense(adapter) and _changes(adapter, module):
+                deltas.append(self._base_changes.difference(which, module))
             else:
-                found.append(_product(adapter, module, self.shape(module)))
-        return found
+                deltas.append(_product(adapter, module, self.shape(module)))
+        return deltas
 
     def laid_as_stored(self, parameter: str) -> bool:
         """Say whether PEFT lays a stack's factors for the axes as they are stored, though those are turned."""
@@ -106,7 +115,7 @@ class Group:
 
     @cached_property
     def _experts(self) -> frozenset[str]:
-        return frozenset(module for modules in self.stacks.values() for module in modules)
+        return frozenset(chain.from_iterable(self.stacks.values()))
 
     @property
     def _base_changes(self) -> OverBase:
@@ -142,13 +151,11 @@ class Group:
 
     def lacking(self) -> list[tuple[Whole, Adapter]]:
         """List whole tensors that some adapter lacks, for which the base's would be needed, with that adapter."""
-        return [
-            (whole, adapter)
-            for whole in self.wholes
-            if not whole.added
-            for adapter in self.adapters
-            if not self._holds(adapter, whole)
-        ]
+        pairs = []
+        for whole in self.wholes:
+            if not whole.added:
+                pairs += [(whole, adapter) for adapter in self.adapters if not self._holds(adapter, whole)]
+        return pairs
 
     def read(self, whole: Whole, which: int) -> np.ndarray:
         """Read an adapter's whole tensor; where it has none the base's, with rows of its own put in."""
@@ -188,31 +195,37 @@ class Group:
         """
         adapter = self.adapters[which]
         stored = adapter.full.get(whole.origin)
-        plain = not whole.added and whole.rows is None and len(whole.shape) == 2 and self.base is not None
-        if plain and stored is None:
+        if self.base is None or not whole.is_matrix:
+            return self._difference(whole, which)[first:last]
+        if stored is None:
             return np.zeros(last - first, np.float32)  # where an adapter has saved nothing, the base's stays
-        if not plain or stored is None or adapter.source.tensors[stored].shape != whole.shape:
-            change: np.ndarray = self.read(whole, which) - self.read_base(whole)
-            return change.reshape(-1)[first:last]
-        assert self.base is not None, "asked for above"
+        if adapter.source.tensors[stored].shape != whole.shape:
+            return self._difference(whole, which)[first:last]
         width = whole.shape[-1]
         low, high = first // width, -(-last // width)
         base = read_rows(self.base, self._base_changes.origins[whole.origin], low, high, width).astype(np.float32)
         rows = adapter.read_rows(stored, low, high) - base
         return np.asarray(rows.reshape(-1)[first - low * width : last - low * width])
 
+    def _difference(self, whole: Whole, which: int) -> np.ndarray:
+        """Read an adapter's whole tensor minus the base's, flat."""
+        change: np.ndarray = self.read(whole, which) - self.read_base(whole)
+        return change.reshape(-1)
+
     def _read_tokens(self, whole: Whole, adapter: Adapter, which: int) -> np.ndarray:
         assert whole.rows is not None, "only called for rows of tokens"
         tokens = adapter.tokens.get(whole.name.removesuffix(TOKENS))
-        own = adapter.read(tokens.stored) if tokens is not None else np.zeros((0, whole.shape[-1]), np.float32)
-        places = {token: row for row, token in enumerate(tokens.indices)} if tokens is not None else {}
-        if all(token in places for token in whole.rows):
-            return own[[places[token] for token in whole.rows]]
+        own, own_rows = np.zeros((0, whole.shape[-1]), np.float32), {}
+        if tokens is not None:
+            own = adapter.read(tokens.stored)
+            own_rows = {token: row for row, token in enumerate(tokens.indices)}
+        if own_rows.keys() >= set(whole.rows):
+            return own[[own_rows[token] for token in whole.rows]]
         full = adapter.full.get(whole.origin)
         rows = self.read_base(whole) if full is None else adapter.read(full)[list(whole.rows)]
         for position, token in enumerate(whole.rows):
-            if token in places:
-                rows[position] = own[places[token]]
+            if token in own_rows:
+                rows[position] = own[own_rows[token]]
         return rows
 
     def _holds(self, adapter: Adapter, whole: Whole) -> bool:
@@ -229,7 +242,10 @@ class Group:
             inner = f"{module}.base_layer.{parameter}" if module in self.modules else name
             yield Whole(inner, name, adapter.source.tensors[stored].shape)
         for module, tokens in adapter.tokens.items():
-            union = dict.fromkeys(t for a in self.adapters if module in a.tokens for t in a.tokens[module].indices)
+            union: set[int] = set()
+            for other in self.adapters:
+                if module in other.tokens:
+                    union.update(other.tokens[module].indices)
             width = adapter.source.tensors[tokens.stored].shape[1]
             rows = tuple(sorted(union))
             yield Whole(module + TOKENS, f"{module}.weight", (len(rows), width), rows)
@@ -247,14 +263,27 @@ def _is_copy(adapter: Adapter, stored: str) -> bool:
 
 
 def depends_on_base(adapter: Adapter) -> bool:
-    """Say whether what an adapter changes is only known with its base."""
-    return is_dense(adapter) or any(factors.kind == "parameter" for factors in adapter.factors.values())
+    """Say whether an adapter's changes can only be computed with its base."""
+    kinds = {factors.kind for factors in adapter.factors.values()}
+    return is_dense(adapter) or "parameter" in kinds
 
 
 def is_dense(adapter: Adapter) -> bool:
     """Say whether an adapter changes matrices by more than its factors: DoRA, PiSSA, and other kinds than LoRA."""
-    listed = adapter.factors.values()
-    return bool(adapter.changes) or any(f.magnitude is not None or f.start is not None for f in listed)
+    return bool(adapter.changes) or any(map(_needs_base, adapter.factors.values()))
+
+
+def _needs_base(factors: Factors) -> bool:
+    return factors.magnitude is not None or factors.start is not None
+
+
+def _plain_modules(adapter: Adapter) -> list[str]:
+    """List the modules whose factors are not of stacks of experts."""
+    return [module for module, factors in adapter.factors.items() if factors.kind != "parameter"]
+
+
+def _changes(adapter: Adapter, module: str) -> bool:
+    return module in adapter.factors or module in adapter.changes
 
 
 def _product(adapter: Adapter, module: str, shape: tuple[int, int]) -> Product:
@@ -282,13 +311,13 @@ def _repeating(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
 
 def _clashes(adapters: Sequence[Adapter]) -> Iterator[CuveeError]:
     """Say which modules have different shapes in the adapters: they were not trained on one base."""
-    for module in dict.fromkeys(module for adapter in adapters for module in adapter.factors):
+    for module in dict.fromkeys(chain.from_iterable(adapter.factors for adapter in adapters)):
         shapes = {}
         for adapter in adapters:
             factors = adapter.factors.get(module)
             if factors is not None and factors.kind != "parameter":
                 shapes[adapter.name] = adapter.shape(factors), factors.kind, factors.kernel
         if len(set(shapes.values())) > 1:
-            found = ", ".join(f"{list(shape)} in {name}" for name, (shape, *_) in shapes.items())
-            yield CheckpointError(f"'{module}' has different shapes: {found}", hint="are they of one base?")
+            listed = ", ".join(f"{list(shape)} in {name}" for name, (shape, *_) in shapes.items())
+            yield CheckpointError(f"'{module}' has different shapes: {listed}", hint="are they of one base?")
             return

@@ -7,7 +7,7 @@ layers are repeated: neither is done again.
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cuvee.adapters.adapter import OF_ADAPTER, OUTER, PREFIX, Adapter
 from cuvee.adapters.config import parse_object
@@ -59,26 +59,41 @@ def _own(source: TensorSource, kind: Kind | None, name: str) -> dict[str, str | 
     if kind is None:
         return {stored: stored for stored in source.tensors if OF_ADAPTER.search(stored)}
     heads = {part.partition(".")[0] for part in (*kind.parts, *kind.ignored)} | {kind.whole or ""}
-    found = {stored: _split(stored, heads | set(kind.shared)) for stored in source.tensors}
-    names = {words[1] for _, words in filter(None, found.values()) if words[0] in heads and len(words) > 1}
-    if len(names) > 1:
-        shown = ", ".join(sorted(names))
+    splits = [split for stored in source.tensors if (split := _split(stored, heads | set(kind.shared)))]
+    adapter_names = {split.words[1] for split in splits if split.names_adapter(heads)}
+    if len(adapter_names) > 1:
+        shown = ", ".join(sorted(adapter_names))
         raise CheckpointError(f"holds several adapters ({shown})", where=name, hint="save it with one of them")
     own: dict[str, str | None] = {stored: stored for stored in source.tensors if OF_ADAPTER.search(stored)}
     top = OUTER.rstrip(".")
-    splits = [(stored, *split) for stored, split in found.items() if split is not None]
-    for stored, module, words in sorted(splits, key=lambda split: split[1] != top):
-        is_shared = words[0] in kind.shared
-        called = ".".join([top if is_shared else module, *(word for word in words if word not in names)])
-        own[stored] = None if is_shared and called in own.values() else called
+    for split in sorted(splits, key=lambda split: split.module != top):
+        is_shared = split.words[0] in kind.shared
+        words = [word for word in split.words if word not in adapter_names]
+        called = ".".join([top if is_shared else split.module, *words])
+        is_repeated = is_shared and called in own.values()
+        own[split.stored] = None if is_repeated else called
     return own
 
 
-def _split(stored: str, heads: Collection[str]) -> tuple[str, list[str]] | None:
-    """Return the module of an adapter's tensor and the words from a part's name on; None for others."""
+class _Split(NamedTuple):
+    """The name of an adapter's tensor: its module, and the words from a part's name on."""
+
+    stored: str
+    module: str
+    words: list[str]
+
+    def names_adapter(self, heads: Collection[str]) -> bool:
+        """Say whether the word after a part of a module is an adapter's name."""
+        return self.words[0] in heads and len(self.words) > 1
+
+
+def _split(stored: str, heads: Collection[str]) -> _Split | None:
+    """Split a name at the first word that is a part's; None for the tensors of others."""
     words = stored.split(".")
-    at = next((i for i, word in enumerate(words) if word in heads), None)
-    return None if at is None else (".".join(words[:at]), words[at:])
+    for i, word in enumerate(words):
+        if word in heads:
+            return _Split(stored, ".".join(words[:i]), words[i:])
+    return None
 
 
 def settings_of(source: TensorSource, alpha: float, *, rslora: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from itertools import chain
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -50,7 +51,7 @@ def choice(default: Any, *others: Any) -> Key:
     values = (default, *others)
 
     def fits(value: Any) -> bool:
-        return any(type(value) is type(known) and value == known for known in values)
+        return (type(value), value) in [(type(option), option) for option in values]
 
     return Key(default, fits, " or ".join(map(repr, values)))
 
@@ -96,7 +97,7 @@ class Kind:
     @property
     def parts(self) -> frozenset[str]:
         """The names of all parts of all forms."""
-        return frozenset(part for form in self.forms for part in form)
+        return frozenset(chain.from_iterable(self.forms))
 
     def is_shared(self, name: str) -> bool:
         """Say whether a name is that of a tensor of the whole adapter."""
@@ -127,7 +128,9 @@ def _is_form(form: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]], out
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Say whether a value is a finite number of a sensible size."""
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30
+    if type(value) not in (int, float):
+        return False
+    return math.isfinite(value) and abs(value) < 1e30
 
 
 def is_count(value: Any) -> TypeGuard[int]:
@@ -138,13 +141,22 @@ def is_count(value: Any) -> TypeGuard[int]:
 def is_plain(value: Any) -> bool:
     """Say whether a value is a number, a text, a switch, or a flat list or mapping of these."""
     if isinstance(value, dict):
-        return all(map(_is_short, value)) and all(is_number(item) for item in value.values())
+        return all(map(is_text, value)) and all(map(is_number, value.values()))
     listed = value if isinstance(value, list) else [value]
-    return all(is_number(item) or isinstance(item, bool) or _is_short(item) for item in listed)
+    return all(map(_is_single, listed))
 
 
-def _is_short(value: Any) -> bool:
-    return isinstance(value, str) and value.isprintable() and len(value) < 4096
+def _is_single(value: Any) -> bool:
+    if isinstance(value, bool):
+        return True
+    return is_number(value) or is_text(value)
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Say whether a value is a printable text of a sensible length."""
+    if not isinstance(value, str):
+        return False
+    return value.isprintable() and len(value) < 4096
 
 
 def _own_kinds() -> dict[str, Kind]:

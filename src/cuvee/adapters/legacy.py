@@ -33,7 +33,8 @@ def lorahub_product(pairs: Sequence[Factors], weights: Sequence[float]) -> Facto
     ranks = sorted({right.shape[0] for _, right in pairs})
     if len(ranks) > 1:
         raise ValueError(f"the ranks differ: {ranks}")
-    return _mixed([left for left, _ in pairs], weights), _mixed([right for _, right in pairs], weights)
+    lefts, rights = zip(*pairs, strict=True)
+    return _mixed(lefts, weights), _mixed(rights, weights)
 
 
 LEGACY: Mapping[str, Callable[[Sequence[Factors], Sequence[float]], Factors]] = {

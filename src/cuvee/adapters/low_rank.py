@@ -146,8 +146,11 @@ def compressed(matrix: np.ndarray, wanted: Wanted, left: np.ndarray | None, righ
     rows, values, columns = rows[:, :count], values[:count], columns[:count]
     root = np.sqrt(values)
     start, end = rows * root, columns * root[:, None]
-    product = Product(start if left is None else left @ start, end if right is None else end @ right.T)
-    return Kept(product, values, float(np.square(values).sum()), total)
+    if left is not None:
+        start = left @ start
+    if right is not None:
+        end = end @ right.T
+    return Kept(Product(start, end), values, float(np.square(values).sum()), total)
 
 
 def singular(matrix: np.ndarray, most: int | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.adapters.config import AdapterConfig, is_text, read_json
-from cuvee.adapters.kind import is_count, is_number
+from cuvee.adapters.config import AdapterConfig, read_json
+from cuvee.adapters.kind import is_count, is_number, is_text
 from cuvee.adapters.patterns import Patterns
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import NUMPY

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 
@@ -53,6 +54,10 @@ class Difference:
         return np.asarray(new - old.astype(new.dtype), np.float32)
 
 
+def _expert_names(parameter: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{parameter}.{expert}" for expert in range(count))
+
+
 Delta = Product | Difference
 """One adapter's change of one matrix."""
 
@@ -67,12 +72,13 @@ class OverBase:
     def __init__(self, base: TensorSource, adapters: Sequence[Adapter]) -> None:
         self.base = base
         self.adapted = tuple(Adapted(base, adapter) for adapter in adapters)
-        other = next((name for one in self.adapted for name in one.placed.resized), None)
+        other = next(chain.from_iterable(one.placed.resized for one in self.adapted), None)
         if other is not None:
             message = f"an adapter has '{other}' for other tokens than the base has"
             raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
-        edits = [edit for one in self.adapted for edit in one.placed.edits.values()]
-        stack = next((edit.full for edit in edits if edit.full is not None and edit.expert is not None), None)
+        edits = chain.from_iterable(one.placed.edits.values() for one in self.adapted)
+        of_experts = (edit.full for edit in edits if edit.expert is not None)
+        stack = next((stored for stored in of_experts if stored is not None), None)
         if stack is not None:
             message = f"an adapter holds '{stack}' as a whole, and the base stores those experts one by one"
             raise CheckpointError(message, hint="apply it to its base (cuvee adapters apply), then merge the models")
@@ -86,13 +92,14 @@ class OverBase:
         for biases in self._biases:
             self.origins |= biases
         self.stacks: Mapping[str, tuple[str, ...]] = {
-            parameter: tuple(f"{parameter}.{expert}" for expert in range(fit.factors.experts))
-            for parameter, fit in self.fits.items()
+            parameter: _expert_names(parameter, fit.factors.experts) for parameter, fit in self.fits.items()
         }
         problems = [problem for problem in map(self._unknown_axes, self.fits.values()) if problem is not None]
         if problems:
             raise several(problems)
-        self._experts = {m: (p, e) for p, modules in self.stacks.items() for e, m in enumerate(modules)}
+        self._experts: dict[str, tuple[str, int]] = {}
+        for parameter, modules in self.stacks.items():
+            self._experts |= {module: (parameter, expert) for expert, module in enumerate(modules)}
         self._read: dict[str, list[list[Product]]] = {}
         self._left: dict[str, int] = {}
         self._lock = threading.Lock()

@@ -6,6 +6,7 @@ tried on all positions of a name at once, so that no pattern takes long. What it
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Generic, TypeVar
 
 from cuvee.documents.shown import shown
@@ -144,7 +145,8 @@ class _Parser:
         kinds: list[Callable[[str], bool]] = []
         while not (self.peek() == "]" and kinds):
             first = self.take()
-            if first != "\\" and self.peek() == "-" and self.text[self.at + 1 : self.at + 2] not in ("", "]"):
+            is_dash = first != "\\" and self.peek() == "-"
+            if is_dash and self.text[self.at + 1 : self.at + 2] not in ("", "]"):
                 self.at += 1
                 last = self.take()
                 kinds.append(lambda c, first=first, last=last: first <= c <= last)  # type: ignore[misc]  # bound now
@@ -168,13 +170,15 @@ class _Parser:
     def counts(self) -> tuple[int, int | None]:
         inside, brace, rest = self.text[self.at :].partition("}")
         first, comma, second = inside.partition(",")
-        if not brace or not (first.isdecimal() and (second.isdecimal() or not second)):
+        has_end = not second or second.isdecimal()
+        if not brace or not first.isdecimal() or not has_end:
             raise self.wrong("has a '{' that is no count")
         self.at = len(self.text) - len(rest)
-        least, most = int(first), int(second) if second else (None if comma else int(first))
-        if max(least, most or 0) > MAX_COUNT:
+        least, most = int(first), int(second or first)
+        if max(least, most) > MAX_COUNT:
             raise self.wrong(f"repeats more than {MAX_COUNT} times")
-        return least, most
+        is_open = comma and not second
+        return least, None if is_open else most
 
 
 def _one_of(fits: Callable[[str], bool]) -> Ends:
@@ -185,10 +189,13 @@ def _repeated(part: Ends, least: int, most: int | None) -> Ends:
     def ends(name: str, starts: frozenset[int]) -> frozenset[int]:
         for _ in range(least):
             starts = part(name, starts)
-        found, new, count = starts, starts, least
-        while new and (most is None or count < most):
+        found = new = starts
+        repeats: Iterable[int] = count() if most is None else range(most - least)
+        for _ in repeats:
+            if not new:
+                break
             new = part(name, new) - found
-            found, count = found | new, count + 1
+            found |= new
         return found
 
     return ends

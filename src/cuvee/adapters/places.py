@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 from blake3 import blake3
@@ -14,7 +15,7 @@ from cuvee.adapters.patterns import names_one_of
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
-from cuvee.errors import CheckpointError, CuveeError, closest, several
+from cuvee.errors import CheckpointError, CuveeError, closest, first_of_several
 from cuvee.structure import Structure, Tie, infer
 from cuvee.structure.config import hint, in_memory, untied
 from cuvee.structure.vocabulary import resized, vocabulary_rows, vocabulary_tensors
@@ -105,9 +106,7 @@ def place(base: TensorSource, adapter: Adapter) -> Placed:
     placer = _Placer(base, adapter)
     placed = placer.placed()
     if placer.problems:
-        shown = placer.problems[:MOST_SHOWN]
-        more = len(placer.problems) - len(shown)
-        raise several(shown + ([CheckpointError(f"and {more} more like these", where=adapter.name)] if more else []))
+        raise first_of_several(placer.problems, MOST_SHOWN, adapter.name)
     return placed
 
 
@@ -124,7 +123,9 @@ class Fit:
     @property
     def stored(self) -> str:
         """The name of a tensor of the base that holds the parameter, or the first part of it."""
-        return self.spread.names[0][0] if self.spread is not None else self.name or ""
+        if self.spread is not None:
+            return self.spread.names[0][0]
+        return self.name or ""
 
 
 class _Placer:
@@ -150,55 +151,67 @@ class _Placer:
         self.problems.append(CheckpointError(message, where=self.adapter.name, hint=hint))
 
     def placed(self) -> Placed:
-        factors = list(self.adapter.factors.values())
-        plain = [f for f in factors if f.kind != "parameter"]
-        needed = [f"{f.module}.weight" for f in plain]
-        needed += [name for name in self.adapter.full if self.stack_of(name) is None]
-        needed += [f"{t.module}.weight" for t in self.adapter.tokens.values()]
-        needed += [f"{f.module}.bias" for f in factors if f.bias]
-        changes = self.adapter.changes.values()
-        needed += [f"{change.module}.weight" for change in changes]
-        config_names = self.adapter.config.target_parameters
-        parameters = [name for f in factors if f.kind == "parameter" for name in self.parameters(f)]
-        needed += [name for name in parameters if self.stack_of(name) is None]
-        # A parameter's name alone is one of many modules', and not each has it.
-        self.perhaps = {name for name in parameters if name.rpartition(".")[2] in config_names}
-        self.called = self.names(list(dict.fromkeys(needed)))
+        """Place all that the adapter holds: matched names first, then each tensor, then checks of the whole."""
+        needed = self.needed()
+        self.called = self.names(needed)
         for name, stored in self.adapter.full.items():
             self.replace_whole(name, stored)
         for tokens in self.adapter.tokens.values():
             self.replace_rows(f"{tokens.module}.weight", tokens.stored, tokens.indices)
-        for found in plain:
-            self.add_to_matrix(found)
-        self.add_to_parameters([f for f in factors if f.kind == "parameter"])
+        for factors in self.adapter.factors.values():
+            if factors.kind != "parameter":
+                self.add_to_matrix(factors)
+        self.add_to_parameters(self.of_parameters())
         for change in self.adapter.changes.values():
             self.change_module(change)
         for edit in self.edits.values():
             self.check_is_read(edit)
         config_changes = {**self.untie(), **self.new_vocabulary()}
         warnings = (*base_warnings(self.adapter), *self.doubts(), *self.unread())
-        called = {n: f[0] for n in needed if (f := self.found(n)) is not None}
+        called = self.called_now(needed)
         notes = tuple(self.notes)
         return Placed(self.edits, self.copies, called, self.stacks, config_changes, notes, warnings, self.resized)
 
+    def of_parameters(self) -> list[Factors]:
+        return [factors for factors in self.adapter.factors.values() if factors.kind == "parameter"]
+
+    def needed(self) -> list[str]:
+        """List the tensors that the adapter changes, by its own names for them; notes which a base may lack."""
+        factors = self.adapter.factors.values()
+        parameters = list(chain.from_iterable(map(self.parameters, self.of_parameters())))
+        # A parameter's name alone is one of many modules', and not each has it.
+        config_names = self.adapter.config.target_parameters
+        self.perhaps = {name for name in parameters if name.rpartition(".")[2] in config_names}
+        needed = [f"{f.module}.weight" for f in factors if f.kind != "parameter"]
+        needed += [name for name in self.adapter.full if self.stack_of(name) is None]
+        needed += [f"{tokens.module}.weight" for tokens in self.adapter.tokens.values()]
+        needed += [f"{f.module}.bias" for f in factors if f.bias]
+        needed += [f"{change.module}.weight" for change in self.adapter.changes.values()]
+        needed += [name for name in parameters if self.stack_of(name) is None]
+        return list(dict.fromkeys(needed))
+
+    def called_now(self, needed: Sequence[str]) -> dict[str, str]:
+        """Return the names that tensors have in the result, by the adapter's own for them."""
+        called = {}
+        for name in needed:
+            target = self.found(name)
+            if target is not None:
+                called[name] = target[0]
+        return called
+
     def names(self, needed: Sequence[str]) -> dict[str, str]:
         """Return the base's name for each tensor that is needed, where it has one; a prefix may differ."""
-        tensors = self.base.tensors
-        called = {name: name for name in needed if name in tensors}
-        loaded = {in_memory(name, self.base.config): name for name in tensors}
-        called |= {name: loaded[name] for name in needed if name not in called and name in loaded}
-        missing = [name for name in needed if name not in called and not self.is_tied_head(name)]
+        called = self.names_in_memory(needed)
+        missing = [name for name in needed if not (name in called or self.is_tied_head(name))]
         missing.sort(key=lambda name: name in self.perhaps)
         while missing:
-            pairs = _prefixes(missing[0], tensors)
-            matched = {pair: [n for n in missing if _renamed(n, pair) in tensors] for pair in pairs}
-            best = max(matched, key=lambda pair: len(matched[pair]), default=None)
-            if best is None or (len(matched[best]) < 2 and len(needed) > 2):
+            pair, matched = self.best_prefix(missing)
+            # A single match among many names is a coincidence of endings.
+            is_chance = len(matched) < 2 and len(needed) > 2
+            if pair is None or is_chance:
                 break
-            called |= {name: _renamed(name, best) for name in matched[best]}
-            self.notes.append(
-                f"{len(matched[best])} tensors of the adapter are matched with '{best[1]}' for '{best[0]}'"
-            )
+            called |= {name: _renamed(name, pair) for name in matched}
+            self.notes.append(f"{len(matched)} tensors of the adapter are matched with '{pair[1]}' for '{pair[0]}'")
             missing = [name for name in missing if name not in called]
         for name in missing:
             if name in self.perhaps:
@@ -206,12 +219,36 @@ class _Placer:
             self.note(f"changes '{name}', which the base has not", self.remedy(name))
         return called
 
+    def names_in_memory(self, needed: Sequence[str]) -> dict[str, str]:
+        """Return the base's name for tensors that it stores under this name, or has under it in memory."""
+        tensors = self.base.tensors
+        loaded = {in_memory(name, self.base.config): name for name in tensors}
+        called = {}
+        for name in needed:
+            if name in tensors:
+                called[name] = name
+            elif name in loaded:
+                called[name] = loaded[name]
+        return called
+
+    def best_prefix(self, missing: Sequence[str]) -> tuple[tuple[str, str] | None, list[str]]:
+        """Return the pair of prefixes under which most names are the base's, with these names."""
+        best: tuple[str, str] | None = None
+        matched: list[str] = []
+        for pair in _prefixes(missing[0], self.base.tensors):
+            of_pair = [name for name in missing if _renamed(name, pair) in self.base.tensors]
+            if best is None or len(of_pair) > len(matched):
+                best, matched = pair, of_pair
+        return best, matched
+
     def remedy(self, name: str) -> str | None:
         """Say what to do about a tensor that the base lacks."""
         task = self.adapter.config.task_type
         if task in _OWN_HEADS and name in self.adapter.full:
             return f"save the base with a head for {task} first, by transformers' class for that"
-        guess = closest(name, list(self.base.tensors)) if len(self.problems) < MOST_SHOWN else None
+        if len(self.problems) >= MOST_SHOWN:
+            return None  # it would not be shown, and the search is long
+        guess = closest(name, list(self.base.tensors))
         return f"the closest is '{guess}'" if guess else None
 
     def is_tied_head(self, name: str) -> bool:
@@ -230,16 +267,25 @@ class _Placer:
 
     def placed_at(self, name: str) -> tuple[str, TensorSpec] | None:
         """Return the name and the kind of a tensor to be changed. A tied head becomes one of its own."""
-        called = self.called.get(name)
-        is_head = called is not None and self.tie is not None and called == self.tie.head
-        tied = self.tie is not None and (self.is_tied_head(name) or (is_head and self.tie.state == "stored twice"))
-        if tied and self.tie is not None:
+        called, tie = self.called.get(name), self.tie
+        if tie is not None and self.reads_embedding(name, called, tie):
+            embedding = self.base.tensors[tie.embedding]
             if self.adapter.config.ties_weights:
-                return self.tie.embedding, self.base.tensors[self.tie.embedding]
-            head = called or head_name(self.tie, self.base.config) or name
-            self.copies[head] = self.tie.embedding
-            return head, self.base.tensors[self.tie.embedding]
+                return tie.embedding, embedding
+            head = called or self.own_head(tie, name)
+            self.copies[head] = tie.embedding
+            return head, embedding
         return None if called is None else (called, self.base.tensors[called])
+
+    def reads_embedding(self, name: str, called: str | None, tie: Tie) -> bool:
+        """Say whether a name is that of a head that has the numbers of its embedding, stored once or twice."""
+        if self.is_tied_head(name):
+            return True
+        return tie.state == "stored twice" and called is not None and called == tie.head
+
+    def own_head(self, tie: Tie, name: str) -> str:
+        """Return the name under which a tied head is presented as a tensor of its own."""
+        return head_name(tie, self.base.config) or name
 
     def edit(self, name: str) -> Edit:
         return self.edits.get(name, Edit(name))
@@ -299,7 +345,8 @@ class _Placer:
             return
         called, spec = found
         own = self.adapter.source.tensors[stored].shape
-        if len(spec.shape) != 2 or own[1] != spec.shape[1] or max(rows, default=0) >= spec.shape[0]:
+        has_width = len(spec.shape) == 2 and own[1] == spec.shape[1]
+        if not has_width or max(rows, default=0) >= spec.shape[0]:
             self.note(f"has new rows for '{name}' that do not fit its shape {list(spec.shape)}")
             return
         self.edits[called] = replace(self.edit(called), tokens=stored, rows=rows)
@@ -328,8 +375,9 @@ class _Placer:
         if turned and factors.start in ("olora", "kasa"):
             self.note(f"'{name}' is stored as [in, out], for which PEFT defines no '{factors.start}'")
             return False
-        is_tied = self.tie is not None and self.tie.state in ("tied", "stored twice")
-        if is_tied and self.tie is not None and self.copies.get(name, name) == self.tie.embedding:
+        if self.tie is None or self.tie.state not in ("tied", "stored twice"):
+            return True
+        if self.copies.get(name, name) == self.tie.embedding:
             self.note(f"takes a part out of '{name}', which the base ties to its embedding", "untie the base first")
             return False
         return True
@@ -422,28 +470,35 @@ class _Placer:
         by_module: dict[str, list[Factors]] = {}
         for factors in listed:
             by_module.setdefault(factors.module.replace(".base_layer", ""), []).append(factors)
-        for module, of_module in by_module.items():
-            options = {f: [o for name in self.parameters(f) for o in self.fitting(f, name)] for f in of_module}
-            self.match_parameters(module, options)
+        for of_module in by_module.values():
+            self.match_parameters({factors: self.fits(factors) for factors in of_module})
 
-    def match_parameters(self, module: str, options: Mapping[Factors, Sequence["Fit"]]) -> None:
+    def fits(self, factors: Factors) -> list["Fit"]:
+        """List the parameters that factors fit, in every orientation that their shapes allow."""
+        fits: list[Fit] = []
+        for name in self.parameters(factors):
+            fits += self.fitting(factors, name)
+        return fits
+
+    def match_parameters(self, options: Mapping[Factors, Sequence["Fit"]]) -> None:
         """Give each of a module's factors its parameter. Square ones are turned if those of its other stacks are."""
         left = {factors: list(fits) for factors, fits in options.items()}
         turned: set[bool] = set()
         while left:
-            factors = min(left, key=lambda f: (len({o.parameter for o in left[f]}), len(left[f])))
+            factors = min(left, key=lambda other: _doubt(left[other]))
             fits = left.pop(factors)
-            if len({fit.parameter for fit in fits}) != 1:
-                what = "several parameters" if fits else "no parameter"
-                known = ", ".join(sorted({fit.parameter for fit in fits})) or ", ".join(self.parameters(factors))
-                self.note(f"the factors of '{factors.module}' fit {what} of the base ({known}), by their shapes")
+            parameters = {fit.parameter for fit in fits}
+            if len(parameters) != 1:
+                count = "several parameters" if fits else "no parameter"
+                listed = ", ".join(sorted(parameters) or self.parameters(factors))
+                self.note(f"the factors of '{factors.module}' fit {count} of the base ({listed}), by their shapes")
                 continue
             fit = fits[0] if len(fits) == 1 else self.decided(fits, turned)
             if fit is None:
                 continue
             turned.add(fit.turned)
             self.add_to_stack(fit)
-            left = {f: [o for o in others if o.parameter != fit.parameter] for f, others in left.items()}
+            left = {other: _without(options, fit.parameter) for other, options in left.items()}
 
     def decided(self, fits: Sequence["Fit"], turned: set[bool]) -> "Fit | None":
         """Choose between the two orientations of factors for square matrices."""
@@ -501,11 +556,13 @@ class _Placer:
             yield "the adapter changes nothing: every B in it is zero, as before any training"
 
     def doubt_of_what_is_lacking(self) -> Iterator[str]:
-        lacking = [name for name in self.base.tensors if self.is_named(name) and name not in self.edits]
-        if not lacking or not self.edits:
+        if not self.edits:
             return
-        count = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-        yield f"the adapter's config names '{lacking[0]}'{count}, for which it holds nothing: is it complete?"
+        named = filter(self.is_named, self.base.tensors)
+        lacking = [name for name in named if name not in self.edits]
+        if lacking:
+            shown = _first_of(lacking)
+            yield f"the adapter's config names {shown}, for which it holds nothing: is it complete?"
 
     def doubt_of_patterns(self) -> Iterator[str]:
         patterns = self.adapter.config.alpha_pattern
@@ -521,27 +578,35 @@ class _Placer:
         module = edit.name.removesuffix(".weight")
         if module.rpartition(".")[2] != _SHARED or self.structure.of(edit.name).role != "embedding":
             return
-        whole = edit.full is not None and not self.is_in_place(edit.name)
-        if whole or edit.factors or edit.change is not None:
+        if self.is_wrapped(edit):
             message = f"changes '{edit.name}', which both sides of the model read past PEFT's wrapper: without effect"
             self.note(message, "train it without that module, or its rows with trainable_token_indices")
+
+    def is_wrapped(self, edit: Edit) -> bool:
+        """Say whether PEFT changes a tensor by a wrapper around its module, not in its place."""
+        if edit.factors or edit.change is not None:
+            return True
+        return edit.full is not None and not self.is_in_place(edit.name)
 
     def unread(self) -> Iterator[str]:
         """Say which matrices transformers reads past an adapter: PEFT computes without their changes."""
         words = hint(self.base.config, "read_past_adapters")
-        names = [edit.name for edit in self.edits.values() if edit.factors or edit.change is not None]
-        unread = [name for name in names if names_one_of(name.removesuffix(".weight"), words)]
+        unread = []
+        for edit in self.edits.values():
+            is_adapted = edit.factors or edit.change is not None
+            if is_adapted and names_one_of(edit.name.removesuffix(".weight"), words):
+                unread.append(edit.name)
         if unread:
-            count = f" and {len(unread) - 1} more" if len(unread) > 1 else ""
             yield (
-                f"transformers reads '{unread[0]}'{count} past an adapter on it, if the model is not quantised: PEFT "
+                f"transformers reads {_first_of(unread)} past an adapter on it, if the model is not quantised: PEFT "
                 "then computes without this change, and the result has it"
             )
 
     def is_named(self, name: str) -> bool:
         """Say whether a config lists a matrix of the base among its targets, with patterns taken for no names."""
         config, module = self.adapter.config, name.removesuffix(".weight")
-        if config.target_modules is None or module == name or len(self.base.tensors[name].shape) != 2:
+        is_matrix = module != name and len(self.base.tensors[name].shape) == 2
+        if config.target_modules is None or not is_matrix:
             return False
         return targets(config, module) and self.structure.of(name).role in ("linear", "embedding", "head")
 
@@ -550,9 +615,11 @@ class _Placer:
 
         A head that is tied to it then changes with it; of a saved module it does not.
         """
+        if self.adapter.config.kind is not None:
+            return False
         own = [stored.removesuffix(".weight") for stored in self.adapter.full if self.called.get(stored) == name]
         saved = self.adapter.config.modules_to_save
-        return self.adapter.config.kind is None and not any(names_one_of(module, saved) for module in own)
+        return not any(names_one_of(module, saved) for module in own)
 
     def untie(self) -> dict[str, Any]:
         """Give a tied head a matrix of its own where only one of the two changes. Returns what the config then says."""
@@ -560,27 +627,46 @@ class _Placer:
         if tie is None or tie.state not in ("tied", "stored twice"):
             return {}
         edit = self.edits.get(tie.embedding)
-        whole = edit is not None and edit.full is not None and not self.is_in_place(tie.embedding)
-        changes_embedding = edit is not None and (whole or bool(edit.factors) or bool(edit.change))
-        if changes_embedding and not self.problems and not self.adapter.config.ties_weights:
+        is_settled = bool(self.problems) or self.adapter.config.ties_weights
+        if edit is not None and self.is_wrapped(edit) and not is_settled:
             head = head_name(tie, self.base.config)
-            if head is None or any(place.module == "decoder" for place in self.structure):
+            has_decoder = any(spot.module == "decoder" for spot in self.structure)
+            if head is None or has_decoder:
                 message = f"changes '{tie.embedding}' alone, which the base ties to a head of another function"
                 self.note(message, "untie the base first")
                 return {}
             self.copies.setdefault(head, tie.embedding)
-            frozen = edit.full if edit is not None and (edit.factors or edit.change) else None
-            if head not in self.edits and frozen is not None:
-                # The head goes on reading from the embedding as it was before the factors, tokens added.
-                self.edits[head] = Edit(head, full=frozen)
-                if tie.embedding in self.resized:
-                    self.resized[head] = self.resized[tie.embedding]
+            self.keep_head(head, edit)
         if not self.copies:
             return {}
         self.notes.append(
             "the adapter changes only one of embedding and head, which the base ties: the result has both"
         )
         return untied(self.base.config)
+
+    def keep_head(self, head: str, embedding: Edit) -> None:
+        """Let a head go on reading from the embedding as it was before the factors, tokens added."""
+        has_factors = embedding.factors or embedding.change
+        if head in self.edits or embedding.full is None or not has_factors:
+            return
+        self.edits[head] = Edit(head, full=embedding.full)
+        if embedding.name in self.resized:
+            self.resized[head] = self.resized[embedding.name]
+
+
+def _doubt(fits: Sequence["Fit"]) -> tuple[int, int]:
+    """Count how many parameters factors may be for, then in how many orientations."""
+    return len({fit.parameter for fit in fits}), len(fits)
+
+
+def _without(fits: Sequence["Fit"], parameter: str) -> list["Fit"]:
+    return [fit for fit in fits if fit.parameter != parameter]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Show the first of some names, and count the others."""
+    count = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"'{names[0]}'{count}"
 
 
 def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
@@ -603,7 +689,7 @@ def _is_called_lm_head(tie: Tie, config: Mapping[str, Any]) -> bool:
     has_text_part = isinstance(config.get("text_config"), dict) and not config.get("is_encoder_decoder")
     if has_text_part and _TEXT_EMBEDDINGS.match(tie.embedding):
         endings = (*_WITH_HEADS, _SEEING)
-    return all(isinstance(name, str) and name.endswith(endings) for name in classes)
+    return all(str(name).endswith(endings) for name in classes)
 
 
 def base_warnings(adapter: Adapter) -> Iterator[str]:
@@ -618,26 +704,27 @@ def base_warnings(adapter: Adapter) -> Iterator[str]:
 
 def changes_nothing(adapter: Adapter) -> bool:
     """Say whether an adapter leaves every base as it is. Reads of each tensor as much as is needed to see that."""
-    if adapter.full or adapter.tokens or not adapter.factors:
+    holds_tensors = adapter.full or adapter.tokens
+    if holds_tensors or not adapter.factors:
         return False
-    return not any(adapter.is_set(factors) for factors in adapter.factors.values())
+    return not any(map(adapter.is_set, adapter.factors.values()))
 
 
 def _prefixes(name: str, tensors: Mapping[str, TensorSpec]) -> list[tuple[str, str]]:
     """Return pairs of prefixes, the name's own and a base's, under which a name may be one of the base's."""
     parts = name.split(".")
-    found: dict[tuple[str, str], None] = {}
+    pairs: dict[tuple[str, str], None] = {}
     for count in range(min(MOST_PARTS, len(parts) - 2) + 1):
         if any(part.isdecimal() for part in parts[:count]):
             break
         rest = ".".join(parts[count:])
         own = name[: len(name) - len(rest)]
-        for known in tensors:
-            if known.endswith(rest) and (known == rest or known[-len(rest) - 1] == "."):
-                found[own, known[: len(known) - len(rest)]] = None
-        if found:
-            return list(found)
-    return list(found)
+        for stored in tensors:
+            if stored == rest or stored.endswith(f".{rest}"):
+                pairs[own, stored[: len(stored) - len(rest)]] = None
+        if pairs:
+            break
+    return list(pairs)
 
 
 def _renamed(name: str, pair: tuple[str, str]) -> str:

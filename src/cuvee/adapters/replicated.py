@@ -5,6 +5,7 @@ its own.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from cuvee.checkpoint import TensorSource
@@ -22,9 +23,10 @@ def replicated(base: TensorSource, spans: Sequence[tuple[int, int]], where: str)
     Raises CheckpointError for layers that the base lacks, and where its config cannot say what each layer then is.
     """
     stack = next(iter(stacks(base.tensors)), None)
-    order = [layer for first, last in spans for layer in range(first, last)]
+    order = list(chain.from_iterable(range(first, last) for first, last in spans))
     depth = stack.depth if stack is not None else 0
-    if stack is None or not order or max(order) >= depth:
+    has_layers = bool(order) and max(order) < depth
+    if stack is None or not has_layers:
         raise CheckpointError(f"repeats layers {_shown(spans)}, and the base has {depth}", where=where)
     origins: dict[str, str] = {}
     for name in base.tensors:
@@ -32,10 +34,14 @@ def replicated(base: TensorSource, spans: Sequence[tuple[int, int]], where: str)
         if layer is None or layer.prefix != stack.prefix:
             origins[name] = name
             continue
-        for place, origin in enumerate(order):
+        for index, origin in enumerate(order):
             if origin == layer.index:
-                origins[layer.at(place)] = name
+                origins[layer.at(index)] = name
     return Renamed(base, origins, {**base.config, **_config_changes(base.config, depth, order, where)})
+
+
+def _in_order(values: Sequence[Any], order: Sequence[int]) -> list[Any]:
+    return [values[layer] for layer in order]
 
 
 def _config_changes(config: Mapping[str, Any], depth: int, order: Sequence[int], where: str) -> dict[str, Any]:
@@ -50,7 +56,7 @@ def _config_changes(config: Mapping[str, Any], depth: int, order: Sequence[int],
             raise CheckpointError(
                 f"repeats layers of a base whose layers differ: its config says {reason}", where=where
             )
-        wanted = {fact: [values[layer] for layer in order] for fact, values in stated.values.items()}
+        wanted = {fact: _in_order(values, order) for fact, values in stated.values.items()}
         changes = rewritten(own, depth, wanted, len(order))
     except (UnwritableError, ExpressionError) as error:
         message = f"repeats layers of a base whose config cannot say so: {error}"

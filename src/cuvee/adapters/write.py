@@ -172,6 +172,7 @@ class AdapterFile:
         others = dict(sorted(ranks.items(), key=lambda item: (-len(item[0]), item[0])))
         if set(others.values()) == {rank}:
             others = {}
+        token_indices = {module: list(rows) for module, rows in described.token_indices.items()}
         return {
             "base_model_name_or_path": described.base,
             "peft_type": "LORA",
@@ -189,7 +190,7 @@ class AdapterFile:
             "bias": described.bias,
             "target_modules": sorted(self.ranks),
             "modules_to_save": list(described.modules_to_save) or None,
-            "trainable_token_indices": {m: list(rows) for m, rows in described.token_indices.items()} or None,
+            "trainable_token_indices": token_indices or None,
             "ensure_weight_tying": described.ties_weights,
             "init_lora_weights": True,
             "target_parameters": sorted(self.parameters) or None,

@@ -19,8 +19,11 @@ def _are_masks(value: object) -> bool:
     """Say whether a value says of each module which of its ranks were kept: the stored tensors have those alone."""
     if not isinstance(value, dict):
         return False
-    masks = [mask for name, mask in value.items() if isinstance(name, str)]
-    return all(isinstance(mask, list) and all(isinstance(kept, bool) for kept in mask) for mask in masks)
+    return all(_is_mask(mask) for name, mask in value.items() if isinstance(name, str))
+
+
+def _is_mask(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(is_kept, bool) for is_kept in value)
 
 
 KIND = Kind(

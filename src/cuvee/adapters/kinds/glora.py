@@ -30,9 +30,12 @@ def _path(parts: Parts, letter: str) -> np.ndarray:
 def _paths(letter: str, *shapes: str) -> list[dict[str, str]]:
     """List the ways to store a part: of given axes or as a single number, and for two axes as a product."""
     name = f"glora_{letter}"
-    ways = [{f"{name}.{word}": shape} for word in ("X", "zeros") for shape in shapes]
-    two = [shape for shape in shapes if len(shape.split()) == 2]
-    return ways + [{f"{name}.Xd": f"{s.split()[0]} r{letter}", f"{name}.Xu": f"r{letter} {s.split()[1]}"} for s in two]
+    ways = [{f"{name}.{word}": shape} for word, shape in product(("X", "zeros"), shapes)]
+    for shape in shapes:
+        axes = shape.split()
+        if len(axes) == 2:
+            ways.append({f"{name}.Xd": f"{axes[0]} r{letter}", f"{name}.Xu": f"r{letter} {axes[1]}"})
+    return ways
 
 
 _WAYS = (

@@ -12,7 +12,8 @@ def change(weight: np.ndarray, parts: Parts, settings: Settings) -> np.ndarray:
     out, into = weight.shape
     inner, outer = parts["gralora_A"], parts["gralora_B"]
     pieces, width, rank = inner.shape
-    if pieces * width != into or outer.shape != (pieces, rank, out // pieces) or out % pieces or rank % pieces:
+    covers = pieces * width == into and outer.shape == (pieces, rank, out // pieces)
+    if not covers or out % pieces or rank % pieces:
         raise ValueError(f"{pieces} pieces of rank {rank} for {list(weight.shape)}")
     # Piece n of the inputs gives the n-th part of the rank of every piece of the outputs.
     scattered = inner.reshape(pieces, width, pieces, rank // pieces)

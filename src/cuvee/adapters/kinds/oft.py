@@ -18,7 +18,8 @@ def change(weight: np.ndarray, parts: Parts, settings: Settings) -> np.ndarray:
         skew = _projected(skew, settings["eps"])
     rotations = _cayley(skew, settings)
     blocks = weight.shape[1] // size
-    if blocks * size != weight.shape[1] or len(rotations) != (1 if settings["block_share"] else blocks):
+    expected = 1 if settings["block_share"] else blocks
+    if blocks * size != weight.shape[1] or len(rotations) != expected:
         raise ValueError(f"{len(rotations)} blocks of {size} for {weight.shape[1]} inputs")
     split = weight.reshape(len(weight), blocks, size)
     return np.asarray(

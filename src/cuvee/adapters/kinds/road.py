@@ -24,7 +24,8 @@ def _columns(parts: Parts, settings: Settings, out: int) -> tuple[np.ndarray, np
     size, variant = settings["group_size"], settings["variant"]
     angles, lengths = parts["road_theta"], parts["road_alpha"]
     expected = {"road_1": out // 2, "road_2": out, "road_4": 2 * out}[variant]
-    if size % 2 or out % size or angles.shape != (expected,) or lengths.shape != (expected,):
+    fits = angles.shape == lengths.shape == (expected,)
+    if size % 2 or out % size or not fits:
         raise ValueError(f"{variant} in groups of {size} for {out} outputs, with {len(angles)} angles")
     if variant == "road_1":
         angles, lengths = (np.repeat(v.reshape(-1, size // 2), 2, axis=0).reshape(-1) for v in (angles, lengths))

@@ -7,7 +7,8 @@ from cuvee.adapters.kind import Kind, Parts, Settings, unused
 
 def change(weight: np.ndarray, parts: Parts, settings: Settings) -> np.ndarray:
     rows, columns = parts["shira_indices"].astype(np.int64)
-    if min(rows.min(), columns.min()) < 0 or rows.max() >= len(weight) or columns.max() >= weight.shape[1]:
+    ends_outside = rows.max() >= len(weight) or columns.max() >= weight.shape[1]
+    if min(rows.min(), columns.min()) < 0 or ends_outside:
         raise ValueError("places outside of the matrix")
     changed = weight.copy()
     np.add.at(changed, (rows, columns), parts["shira_weight"])
