@@ -65,7 +65,8 @@ def on_hub(repository: Repository, hub: Hub) -> FoundAdapter:
     """Open an adapter of a hub. Only its config is downloaded, unless all of it is in the cache already."""
     if CONFIG not in repository.files:
         raise CheckpointError(f"expected {CONFIG}, found none: is this an adapter?", where=repository.shown)
-    if WEIGHTS not in repository.files and (INDEX in repository.files or is_of_mlx(repository.files)):
+    has_other_form = INDEX in repository.files or is_of_mlx(repository.files)
+    if WEIGHTS not in repository.files and has_other_form:
         for name in wanted(repository.files):
             cached(hub, repository, name)
         return FoundAdapter(open_adapter(repository.folder, repository.shown), repository)
@@ -131,7 +132,7 @@ def other_name(adapter: Adapter, base: str, place: Path | None) -> Iterator[str]
     if named is None:
         return
     own = {_last(base), _last(str(place or base))}
-    if _last(named) not in own and _last(plain_name(named) or named) not in own:
+    if own.isdisjoint({_last(named), _last(plain_name(named) or named)}):
         yield f"the adapter names {named} as its base, and is added to {base}: it belongs to the same weights alone"
 
 

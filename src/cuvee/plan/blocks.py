@@ -73,8 +73,10 @@ def _settings(part: Slice) -> tuple[object, list[object]]:
 
 
 def _recut(source: TensorSource, axes: Mapping[str, int], order: tuple[int, ...]) -> TensorSource:
+    if not axes:
+        return source
     depth = depth_said(text_config(source.config))
-    if not axes or depth is None or max(order) >= depth:
+    if depth is None or max(order) >= depth:
         return source
     orders = {}
     for name, axis in axes.items():

@@ -131,7 +131,8 @@ def idle_filters(outlines: Sequence[Outline], draft: Draft) -> Iterator[str]:
     for out in outlines:
         names |= dict.fromkeys(_names_for_filters(out, draft))
     for key, text in _filters(draft.recipe):
-        if text == "*" or any(text in name for name in names):
+        is_in_a_name = any(text in name for name in names)
+        if text == "*" or is_in_a_name:
             continue
         guess = closest(text, _words(names))
         meant = f"; did you mean '{guess}'?" if guess else ""

@@ -42,11 +42,11 @@ def with_changes(first: Mapping[str, Any], second: Mapping[str, Any], config: Ma
     """Put changes of a config together; of a sub-config that both change, the second adds only its differences."""
     changes = dict(first)
     for key, value in second.items():
-        before, own = changes.get(key), config.get(key)
-        if isinstance(before, Mapping) and isinstance(value, Mapping) and isinstance(own, Mapping):
-            changes[key] = {**before, **differing(value, own)}
-        else:
-            changes[key] = value
+        match changes.get(key), value, config.get(key):
+            case Mapping() as before, Mapping() as after, Mapping() as own:
+                changes[key] = {**before, **differing(after, own)}
+            case _:
+                changes[key] = value
     return changes
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.plan.names import View
-from cuvee.recipe.recipe import Recipe, Slice
+from cuvee.recipe.recipe import Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import depth_said, stacks, text_part
 
@@ -40,8 +40,10 @@ class StackCut:
         """Whether a layer comes to another place, or the stack is of another depth."""
         if any(depth != len(self.layers) for depth in self.depths.values()):
             return True
-        numbers = [{layer for _, layer in layers} for layers in self.layers]
-        return numbers != [{place} for place in range(len(self.layers))]
+        for index, layers in enumerate(self.layers):
+            if any(layer != index for _, layer in layers):
+                return True
+        return not all(self.layers)
 
 
 def cut_of(
@@ -73,8 +75,11 @@ def length(part: Slice) -> int:
 
 def indices(part: Slice, k: int) -> list[int]:
     """Return the layer that each source of a slice has for the slice's k-th layer."""
-    starts = [source.layers[0] if source.layers else 0 for source in part.sources]
-    return [start + k for start in starts]
+    return [_first_layer(source) + k for source in part.sources]
+
+
+def _first_layer(source: Source) -> int:
+    return source.layers[0] if source.layers else 0
 
 
 def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | None:

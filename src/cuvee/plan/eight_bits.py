@@ -21,7 +21,7 @@ from cuvee.checkpoint.write import OutputTensor
 from cuvee.errors import RecipeError
 from cuvee.plan.plan import MergeStep, Plan
 from cuvee.recipe.recipe import Recipe
-from cuvee.structure import infer
+from cuvee.structure import TensorPlace, infer
 
 BLOCK = 128
 LARGEST = 448.0
@@ -71,10 +71,17 @@ def fitting(model: Headers) -> set[str]:
     fitting = set()
     for place in infer(model):
         shape = model.tensors[place.name].shape
-        is_matrix = len(shape) == 2 and place.role == "linear" and place.layer is not None and not place.input_first
-        if is_matrix and place.name.endswith(_WEIGHT) and not any(size % BLOCK for size in shape):
+        has_blocks = len(shape) == 2 and not any(size % BLOCK for size in shape)
+        if has_blocks and _is_linear_of_layer(place):
             fitting.add(place.name)
     return fitting
+
+
+def _is_linear_of_layer(place: TensorPlace) -> bool:
+    """Say whether a tensor is the weight of a linear map of a layer, stored as [out, in]."""
+    if place.role != "linear" or place.layer is None:
+        return False
+    return place.name.endswith(_WEIGHT) and not place.input_first
 
 
 def scale_names(names: Iterable[str], form: Form) -> dict[str, str]:
@@ -122,7 +129,8 @@ def quantization_config(tensors: Mapping[str, Any], coded: Collection[str], form
 
 
 def _matrices(tensors: Mapping[str, Any]) -> list[str]:
-    return [name for name, spec in tensors.items() if len(spec.shape) == 2 and name.endswith(_WEIGHT)]
+    weights = [name for name in tensors if name.endswith(_WEIGHT)]
+    return [name for name in weights if len(tensors[name].shape) == 2]
 
 
 def coded_names(steps: Sequence[MergeStep], config: dict[str, Any], recipe: Recipe) -> set[str]:

@@ -29,7 +29,7 @@ def settle_heads(views: Mapping[ModelRef, View], donor: ModelRef) -> Heads:
     """Give each model that ties its head a head by its embedding's name, where another model stores a head."""
     ties = {model: view.structure.ties[0] for model, view in views.items() if view.structure.ties}
     heads = _stored_heads(views, ties)
-    if not heads or len(ties) < len(views) or len(set(heads.values())) > 1:
+    if len(set(heads.values())) != 1 or len(ties) < len(views):
         return Heads(views, {})
     head = next(iter(heads.values()))
     config = views[donor].source.config

@@ -38,9 +38,10 @@ def with_one_order(recipe: Recipe, opening: Opening) -> Labelled:
     If the donor does not name them, the first model that does decides. A head that the recipe takes from a single
     model brings its labels with it.
     """
-    classifiers = [model for model in opening.models if _is_used(model.reference, recipe) and _heads(model.source)]
-    naming = _naming(opening.models[0], classifiers)
-    if recipe.head is not None or not classifiers or not naming:
+    used = [model for model in opening.models if _is_used(model.reference, recipe)]
+    classifiers = [model for model in used if _heads(model.source)]
+    naming = _naming(opening.models[0], classifiers) if classifiers else []
+    if recipe.head is not None or not naming:
         return Labelled(opening)
     first = naming[0].reference
     wanted = labels_of(naming[0].source.config)
@@ -82,8 +83,8 @@ def _is_used(model: ModelRef, recipe: Recipe) -> bool:
     if not recipe.sliced:
         return True
     last = sliced(recipe)[-1]
-    models = [source.model for source in last.sources]
-    return model in models or model == (last.base_model or recipe.base_model)
+    base = last.base_model or recipe.base_model
+    return model in [base, *(source.model for source in last.sources)]
 
 
 def _heads(source: TensorSource) -> list[str]:

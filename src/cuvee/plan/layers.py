@@ -128,8 +128,9 @@ def _unexplained(config: Mapping[str, Any], stack: _Stack, depth: int) -> str | 
 
 
 def _keeps_places(model: ModelRef, cut: StackCut) -> bool:
-    for place, layers in enumerate(cut.layers):
-        if any(source == model and layer != place for source, layer in layers):
+    for index, layers in enumerate(cut.layers):
+        own = {layer for source, layer in layers if source == model}
+        if not own <= {index}:
             return False
     return True
 

@@ -1,6 +1,7 @@
 """Recipe + headers -> Plan, with all problems found at once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,7 @@ def _refuse_unnamed_rows(draft: Draft) -> None:
 
 
 def _is_filled(names: set[str], models: Sequence[ModelRef], draft: Draft) -> bool:
-    return any(draft.row_map(model, name) for model in models for name in names)
+    return any(draft.row_map(model, name) for model, name in product(models, names))
 
 
 def _takings(draft: Draft) -> tuple[Taking, ...]:

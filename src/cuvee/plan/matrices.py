@@ -71,7 +71,8 @@ def cut_of(place: TensorPlace, shape: tuple[int, ...], *, include_embeddings: bo
     """
     roles = ("linear", "embedding", "head") if include_embeddings else ("linear",)
     axes = 2 if place.experts is None else 3
-    if place.role not in roles or len(shape) != axes or 0 in shape:
+    has_axes = len(shape) == axes and 0 not in shape
+    if place.role not in roles or not has_axes:
         return None
     outputs = shape[-1] if place.input_first else shape[-2]
     sizes: tuple[int, ...] = ()

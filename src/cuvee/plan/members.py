@@ -58,7 +58,7 @@ def check_members(draft: Draft) -> None:
     least, most = method.models
     for i, part in enumerate(recipe.slices):
         count = len(members_of(part, None, draft))
-        if least <= count and (most is None or count <= most):
+        if least <= count <= (most or count):
             continue
         where = "the recipe"
         if recipe.sliced:

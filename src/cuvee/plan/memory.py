@@ -122,9 +122,8 @@ def fit(steps: tuple[MergeStep, ...], memory_bytes: int, threads: int) -> tuple[
     if least > memory_bytes:
         message = f"--memory of {memory_bytes / 1e6:.1f} MB is too little: this merge needs {least / 1e6:.1f} MB"
         raise OutOfBudget(message, hint=_hint(steps))
-    wanted = threads
-    if threads > 1 and not any(step.whole for step in steps):
-        wanted = threads + 1
+    streams = not any(step.whole for step in steps)
+    wanted = threads + 1 if streams and threads > 1 else threads
     workers = max(1, min(wanted, memory_bytes // max(least, 1)))
     chunk = LARGEST_CHUNK
     while chunk > BLOCK and workers * _largest(steps, chunk) > memory_bytes:

@@ -6,7 +6,7 @@ import yaml
 
 from cuvee.plan.plan import Plan, merged_steps
 from cuvee.recipe.language import MERGEKIT_METHODS
-from cuvee.recipe.recipe import EIGHT_BITS, Recipe
+from cuvee.recipe.recipe import EIGHT_BITS, Recipe, Slice
 
 OUR_KEYS = ("seed", "semantics", "compute_dtype", "weights", "post", "rounding", "prompt", "unlike_configs")
 
@@ -38,6 +38,11 @@ def as_mergekit(recipe: Recipe) -> str | None:
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
 
 
+def _names_parts(part: Slice) -> bool:
+    """Say whether a slice is of a module, or has a name for any of its models."""
+    return bool(part.module) or any(source.name for source in part.sources)
+
+
 def _says_more(recipe: Recipe) -> bool:
     """Say whether a recipe has something that mergekit lacks."""
     extensions = (
@@ -57,9 +62,8 @@ def _says_more(recipe: Recipe) -> bool:
         recipe.align is not None,
         bool(recipe.stages),
         bool(recipe.groups),
-        any(part.module for part in recipe.slices),
-        any(source.name for part in recipe.slices for source in part.sources),
-        recipe.chat_template in [str(model) for model in recipe.models()],
+        any(map(_names_parts, recipe.slices)),
+        recipe.chat_template in map(str, recipe.models()),
     )
     return any(extensions)
 

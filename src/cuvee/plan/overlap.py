@@ -55,9 +55,11 @@ def group_of(place: TensorPlace, recipe: Recipe) -> Group | None:
 
 
 def _purpose(place: TensorPlace) -> Group | None:
-    if place.role in ("embedding", "head") and place.module in ("language", "encoder", "decoder"):
+    is_vocabulary = place.role in ("embedding", "head")
+    if is_vocabulary and place.module in ("language", "encoder", "decoder"):
         return "embeddings"
-    if place.expert is not None or place.experts is not None:
+    is_single, is_stack = place.expert is not None, place.experts is not None
+    if is_single or is_stack:
         return "experts"
     return "routers" if place.role == "router" else None
 

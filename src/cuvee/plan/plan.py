@@ -81,7 +81,8 @@ class MergeStep:
     @property
     def holds_no_arrays(self) -> bool:
         """Whether kernels take blocks from the file to the output. They leave float64 to NumPy."""
-        return self.in_kernels and all(source.dtype != "F64" for source in self.all_inputs)
+        dtypes = {source.dtype for source in self.all_inputs}
+        return self.in_kernels and "F64" not in dtypes
 
     @cached_property
     def block(self) -> int:
@@ -249,13 +250,13 @@ class Plan:
         """SHA-256 of the recipe, the steps, the inputs' headers and statistics, and a device that is no processor."""
         content: dict[str, Any] = {
             "recipe": self.recipe_digest,
-            "steps": [_plain(step) for step in self.steps],
-            "inputs": [_headers(source) for source in self.sources],
+            "steps": list(map(_plain, self.steps)),
+            "inputs": list(map(_headers, self.sources)),
         }
         if self.device != "cpu":
             content["device"] = self.device
         if any(self.statistics):
-            content["statistics"] = [own and own.digest for own in self.statistics]
+            content["statistics"] = [None if own is None else own.digest for own in self.statistics]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

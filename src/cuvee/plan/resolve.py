@@ -103,10 +103,12 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
         is_here, is_beside = here.exists(), beside.exists()
     except (OSError, RuntimeError) as error:  # a name too long; a home of nobody
         raise CheckpointError(f"this is not a path: {error}", where=str(model)) from error
-    if (is_here or is_beside) and model.revision:
+    is_folder = is_here or is_beside
+    if is_folder and model.revision:
         hint = f"name the folder of '{model.revision}' itself"
         raise CheckpointError("a folder has no revisions", where=str(model), hint=hint)
-    if is_here and is_beside and beside.resolve() != here.resolve():
+    are_two = is_here and is_beside
+    if are_two and beside.resolve() != here.resolve():
         message = f"'{model.path}' is both in the current folder and beside the recipe"
         raise CheckpointError(message, where=str(model), hint="give the whole path")
     if is_here:
@@ -186,7 +188,8 @@ def open_models(
 
     Raises CheckpointError with all problems if a model could not be opened at all. Other problems are in the opening.
     """
-    search = _Search(recipe.folder, hub, stages or {}, places, {} if opened is None else opened)
+    opened = {} if opened is None else opened
+    search = _Search(recipe.folder, hub, stages or {}, places, opened)
     problems: list[CuveeError] = []
     stored: list[OpenedModel] = []
     for reference in recipe.models():
@@ -379,6 +382,10 @@ def model_to_read(written: str, hub: Hub, progress: Progress) -> TensorSource:
     return Adapted(readable_base(open_files(place), model.path), adapter.adapter)
 
 
+def _is_only_on_hub(name: str) -> bool:
+    return ModelRef(name).looks_like_hub_name and not Path(name).exists()
+
+
 def named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> TensorSource | None:
     """Open the base that the adapters name, if they agree and it is on a hub. A path of a stranger is not opened.
 
@@ -386,7 +393,7 @@ def named_base(adapters: Sequence[Adapter], hub: Hub, progress: Progress) -> Ten
     """
     names = {adapter.config.base for adapter in adapters}
     name = names.pop() if len(names) == 1 else None
-    if name is None or not ModelRef(name).looks_like_hub_name or Path(name).exists():
+    if name is None or not _is_only_on_hub(name):
         return None
     plain = plain_name(name)
     try:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 
 import numpy as np
 
@@ -60,7 +61,8 @@ def forecast_seconds(plan: Plan, rates: Rates | None = None) -> Seconds | None:
 def _seconds_of(works: Sequence[Work], rates: Rates) -> float:
     """Return the seconds that matrices take on a core; a decomposition takes time by the cube of its size."""
     products = sum(work.operations for work in works) / rates.operations
-    cubes = sum(size**3 for work in works for size in work.decompositions)
+    sizes = chain.from_iterable(work.decompositions for work in works)
+    cubes = sum(size**3 for size in sizes)
     return products + cubes * rates.decomposition
 
 

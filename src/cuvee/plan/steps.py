@@ -253,7 +253,8 @@ def _merge(
         in_kernels=cost.in_kernels,
     )
     loaded = loaded_dtype(recipe, step)
-    if method.stepwise is not None and loaded is not None and loaded.itemsize == 2:
+    is_half = loaded is not None and loaded.itemsize == 2
+    if method.stepwise is not None and is_half:
         return replace(step, surveying=method.stepwise.sums(settings), in_kernels=True)
     return step
 

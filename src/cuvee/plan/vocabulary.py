@@ -127,7 +127,7 @@ class _Family:
             raise CheckpointError("has no embedding of tokens to align", where=str(self.models[self.rows.index(None)]))
         tokenizers = [self.tokenizer(which) for which in range(len(self.models))]
         joined = tokenizers if choice.source == "union" else [tokenizers[keeper]]
-        tokens = {token for tokenizer in joined for token in tokenizer.ids}
+        tokens = set(chain.from_iterable(tokenizer.ids for tokenizer in joined))
         named = {rule.token: rule.special for rule in choice.rules if rule.token not in tokens}
         new = [new_tokens(named, tokenizers)] if named else []
         union = join([*joined, *new]) if len(joined) + len(new) > 1 else None
@@ -249,7 +249,7 @@ class _Family:
         for which, model in enumerate(self.models):
             if same[which] is False:
                 others.append(str(model))
-            elif same[which] is None and self.hashes(which) and self.hashes(0):
+            elif same[which] is None and self.has_hashes(which):
                 uncertain.append(str(model))
         warnings = []
         if others:
@@ -298,6 +298,10 @@ class _Family:
         if not (self.is_here(0) and self.is_here(which)):
             return None
         return self.tokenizer(0).ids == self.tokenizer(which).ids
+
+    def has_hashes(self, which: int) -> bool:
+        """Say whether the vocabulary files of a model and of the first can be compared."""
+        return bool(self.hashes(which)) and bool(self.hashes(0))
 
     def hashes(self, which: int) -> dict[str, str]:
         """Return hashes of a model's vocabulary file, all that a hub may call it by."""

@@ -156,12 +156,11 @@ def rewritten(
 def unexplained(config: Mapping[str, Any], depth: int) -> dict[str, Any]:
     """Return the keys of a family without rules that seem to say something of layers, with their values."""
     explained = set(_by_layer(config, depth))
-    has_types = "layer_types" in explained
+    if "layer_types" in explained:
+        explained |= {key for key in config if "window" in key}
     seeming = {}
     for key, value in config.items():
-        if key in explained or (has_types and "window" in key):
-            continue
-        if _seems_of_layers(key, value):
+        if key not in explained and _seems_of_layers(key, value):
             seeming[key] = value
     return seeming
 
@@ -271,7 +270,8 @@ def _by_layer(config: Mapping[str, Any], depth: int) -> list[str]:
         of_rules |= {*rule.keys, *rule.write, *rule.vary}
     keys = []
     for key, value in config.items():
-        if key in of_rules or (family.is_known and "layer" not in key):
+        speaks_of_layers = "layer" in key or not family.is_known
+        if key in of_rules or not speaks_of_layers:
             continue
         if _is_by_layer(key, value, depth):
             keys.append(key)
@@ -284,8 +284,9 @@ def _is_by_layer(key: str, value: Any, depth: int) -> bool:
     if isinstance(value, dict):
         layers = set(map(str, range(depth)))
         return layers.issuperset(value)
-    is_numbers_of_layers = value == list(range(depth))
-    return isinstance(value, list) and len(value) == depth and not is_numbers_of_layers
+    if not isinstance(value, list) or len(value) != depth:
+        return False
+    return value != list(range(depth))
 
 
 def _entries(value: Any, depth: int) -> tuple[Any, ...]:

@@ -56,7 +56,9 @@ def expert_of(
     word, index = entry
     length = len(lists[layer.prefix, layer.index, word])
     holds_experts = "expert" in word or length in expert_counts
-    return index if holds_experts and length > 1 else None
+    if length < 2 or not holds_experts:
+        return None
+    return index
 
 
 def numbered_within(layer: Layer | None) -> tuple[str, int] | None:
@@ -154,7 +156,9 @@ def _is_router(spec: TensorSpec, module: str, experts: int) -> bool:
     """Say whether a matrix of a layer scores its experts: a row for each, or a single gate of a shared expert."""
     last = module.rpartition(".")[2]
     rows = spec.shape[0]
+    if last == "router":
+        return True
+    if rows == 1 and "gate" in last:
+        return True
     is_projection = last.endswith(("up_proj", "down_proj"))
-    scores_each = experts > 0 and rows == experts and not is_projection
-    is_gate = rows == 1 and "gate" in last
-    return scores_each or is_gate or last == "router"
+    return rows == experts > 0 and not is_projection

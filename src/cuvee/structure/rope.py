@@ -34,7 +34,7 @@ def rope_settings(config: Mapping[str, Any], usual: Mapping[str, Any]) -> dict[s
     Where kinds of layers have their own, the kind stands before the key: `sliding_attention.rope_theta`.
     `usual` is the `rope_parameters` that the family takes where nothing is stated.
     """
-    written = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    written = _first_set(config, "rope_parameters", "rope_scaling") or {}
     if not isinstance(written, Mapping):
         return {"rope_scaling": written}
     nested, usual_nested = _nested(written), _nested(usual)
@@ -67,6 +67,11 @@ def _kinds(settings: Mapping[str, Any]) -> list[str]:
     """List the kinds of layers that settings are by."""
     heads = [key.partition(".")[0] for key in settings if "." in key]
     return list(dict.fromkeys(heads))
+
+
+def _first_set(settings: Mapping[str, Any], *keys: str) -> Any:
+    """Return the value of the first key that is neither missing nor empty."""
+    return next(filter(None, map(settings.get, keys)), None)
 
 
 def _nested(written: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -113,7 +118,7 @@ def _settings(written: Mapping[str, Any], config: Mapping[str, Any], usual: Mapp
 
 
 def _scaling(written: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any] | None:
-    word = str(written.get("rope_type") or written.get("type") or "default")
+    word = str(_first_set(written, "rope_type", "type") or "default")
     kind = _SAME.get(word, word)
     settings = {key: value for key, value in written.items() if _says_more(key, value)}
     if kind == "linear" and settings.get("factor") == 1:

@@ -151,7 +151,8 @@ def _differences(
         return
     own_type = str(own.get("model_type") or model_type)
     their_type = str(theirs.get("model_type") or model_type)
-    if own_type and their_type and own_type != their_type:
+    are_stated = own_type and their_type
+    if are_stated and own_type != their_type:
         yield Difference(f"{path}model_type", own_type, their_type)
     yield from _in_part(own, theirs, path, own_type, their_type, layers)
     for key in own:
@@ -181,7 +182,8 @@ def _in_settings(first: _Part, second: _Part) -> Iterator[Difference]:
     own_settings = {**first.settings, **spread(first.rope, second.rope)}
     their_settings = {**second.settings, **spread(second.rope, first.rope)}
     for key in dict.fromkeys([*own_settings, *their_settings]):
-        if key in DERIVED and own_settings.get(key) is None and their_settings.get(key) is None:
+        are_unset = own_settings.get(key) is None and their_settings.get(key) is None
+        if key in DERIVED and are_unset:
             continue  # both follow from the heads, which are compared
         own = _value(key, own_settings, first)
         theirs = _value(key, their_settings, second)

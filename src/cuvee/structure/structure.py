@@ -84,7 +84,8 @@ class Structure:
     @property
     def modules(self) -> tuple[Module, ...]:
         """The modules, the largest by number of tensors first."""
-        return tuple(module for module, _ in Counter(place.module for place in self).most_common())
+        counts = Counter(place.module for place in self)
+        return tuple(module for module, _ in counts.most_common())
 
     def __str__(self) -> str:
         """Sum up a structure in a line: `language: 30 blocks × 9 tensors, 2 outside`."""

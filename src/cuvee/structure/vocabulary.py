@@ -15,9 +15,10 @@ def vocabulary_rows(tensors: Mapping[str, TensorSpec], config: Mapping[str, Any]
     """Return how many rows the embedding of tokens has; None for a model without such an embedding."""
     rows = {name: spec.shape[0] for name, spec in tensors.items() if len(spec.shape) == 2}
     for word in _EMBEDDINGS:
-        for name in rows:
-            if word in name and _is_outside(name):
-                return rows[name]
+        embeddings = [name for name in rows if word in name]
+        outside = next(filter(_is_outside, embeddings), None)
+        if outside is not None:
+            return rows[outside]
     size = config.get("vocab_size")
     return size if isinstance(size, int) else None
 
@@ -35,9 +36,10 @@ def resized(config: Mapping[str, Any], rows: int) -> dict[str, Any]:
     """Return how config.json says the number of rows, also of the language part of a larger model."""
     changes: dict[str, Any] = {}
     for key, value in config.items():
+        is_text_part = "text" in key and isinstance(value, Mapping)
         if key == "vocab_size":
             changes[key] = rows
-        if "text" in key and isinstance(value, Mapping) and "vocab_size" in value:
+        if is_text_part and "vocab_size" in value:
             changes[key] = {**value, "vocab_size": rows}
     return changes or {"vocab_size": rows}
 
