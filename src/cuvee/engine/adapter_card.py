@@ -57,9 +57,12 @@ class Made:
 
 
 def discarded(modules: Sequence[ModuleKept]) -> float:
-    """Return the part of the energy of all modules together that compression discarded."""
+    """Return the part of the energy of all modules together that compression discarded, from 0 to 1."""
     total = sum(module.total for module in modules)
-    return max(0.0, 1 - sum(min(module.energy, module.total) for module in modules) / total) if total > 0 else 0.0
+    if total <= 0:
+        return 0.0
+    retained = sum(min(module.energy, module.total) for module in modules)
+    return max(0.0, 1 - retained / total)
 
 
 def adapter_card(made: Made) -> str:
@@ -67,13 +70,12 @@ def adapter_card(made: Made) -> str:
     parents = "\n".join(f"- `{parent.name}`, {parent.part}{_files(parent)}" for parent in made.parents)
     worst = sorted(made.modules, key=lambda module: (module.share, module.module))[:MOST_ROWS]
     rows = "\n".join(f"| `{m.module}` | {m.rank} | {m.share:.4%} |" for m in worst)
-    more = (
-        f"\n\n{len(made.modules) - len(worst)} modules more are in `cuvee.json`."
-        if len(made.modules) > MOST_ROWS
-        else ""
-    )
-    known = [*made.notes, *made.warnings]
-    notes = "\n## Notes\n\n" + "\n".join(f"- {note}" for note in known) + "\n" if known else ""
+    more = ""
+    if len(made.modules) > MOST_ROWS:
+        more = f"\n\n{len(made.modules) - len(worst)} modules more are in `cuvee.json`."
+    notes = "\n".join(f"- {note}" for note in [*made.notes, *made.warnings])
+    if notes:
+        notes = f"\n## Notes\n\n{notes}\n"
     return f"""{_front(made)}
 # A LoRA adapter
 
@@ -95,20 +97,25 @@ Weights digest: `{made.digest}`.
 """
 
 
+def _parent_record(parent: Parent) -> dict[str, Any]:
+    return {"model": parent.name, "part": parent.part, "files": dict(parent.files)}
+
+
+def _module_record(module: ModuleKept) -> dict[str, Any]:
+    return {"rank": module.rank, "energy": module.energy, "total": module.total, "kept": module.share}
+
+
 def adapter_record(made: Made, choices: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `cuvee.json`."""
     return {
         "cuvee": __version__,
         "kind": "adapter",
         **choices,
-        "inputs": [{"model": parent.name, "part": parent.part, "files": dict(parent.files)} for parent in made.parents],
+        "inputs": list(map(_parent_record, made.parents)),
         "weights_digest": made.digest,
         "reproducible": "tolerance",
         "energy_discarded": discarded(made.modules),
-        "modules": {
-            module.module: {"rank": module.rank, "energy": module.energy, "total": module.total, "kept": module.share}
-            for module in made.modules
-        },
+        "modules": {module.module: _module_record(module) for module in made.modules},
         "warnings": list(made.warnings),
         "notes": list(made.notes),
         "versions": {"python": platform.python_version()},

@@ -58,14 +58,18 @@ def merge_tensors(
     check_settings(merge_tensors, method, [*known.settings, *known.inputs], list(settings))
     inputs = _inputs_among(settings, known, len(tensors))
     _check_words(tensors, names, semantics)
-    arrays, origin = [as_numpy(tensor) for tensor in tensors], None if base is None else as_numpy(base)
-    stack = [origin, *arrays] if known.base == "endpoint" and origin is not None else arrays
+    arrays = list(map(as_numpy, tensors))
+    origin = None if base is None else as_numpy(base)
+    stack = arrays
+    if known.base == "endpoint" and origin is not None:
+        stack = [origin, *arrays]
     subtracted = origin if known.base in ("delta", "optional") else None
-    named = list(names) if names is not None else [str(i) for i in range(len(arrays))]
-    named = ["base"] * (len(stack) - len(arrays)) + named
+    own_names = map(str, range(len(arrays))) if names is None else names
+    named = ["base"] * (len(stack) - len(arrays)) + list(own_names)
     _check_arrays(known, stack, subtracted, needs_base=known.base == "delta")
     step = _step(known, stack, subtracted, named, semantics, settings)
-    sources = [MemoryCheckpoint({_NAME: a}) for a in (*stack, *([subtracted] if subtracted is not None else []))]
+    inputs_and_base = stack if subtracted is None else [*stack, subtracted]
+    sources = [MemoryCheckpoint({_NAME: array}) for array in inputs_and_base]
     wide = computing_dtype([step])
     kernels = load()
 
@@ -106,7 +110,7 @@ def merge_by_definition(
     models = stack.shape[0]
     inputs = _inputs_among(settings, known, models)
     blank = [np.broadcast_to(np.float32(0), tuple(stack.shape[1:]))] * models
-    step = _step(known, blank, None, names or [str(i) for i in range(models)], semantics, settings)
+    step = _step(known, blank, None, names or list(map(str, range(models))), semantics, settings)
     if known.stepwise is not None and stack.dtype.itemsize == 2:
         merged = merged_in_steps(known.stepwise, stack, base, as_arrays(step.settings))
         if base is None or step.scale == 1:
@@ -229,7 +233,8 @@ def _problems(method: Method, setting: Setting, models: int, values: Mapping[str
             yield RecipeError(f"parameter {where} has no value")
         return
     value = values[setting.name]
-    if isinstance(value, list) and (not setting.per_model or len(value) != models):
+    is_by_model = setting.per_model and isinstance(value, list) and len(value) == models
+    if isinstance(value, list) and not is_by_model:
         yield RecipeError(f"{where}: expected one number a model, found {value!r}")
     complaints = map(setting.complaint, _by_model(value, 1))
     for complaint in filter(None, complaints):
@@ -246,4 +251,6 @@ def plain_value(value: Any) -> Any:
     """Return a setting's value without NumPy's types and tuples, inside a list, too."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [plain_value(entry) for entry in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return list(map(plain_value, value))
+    return value

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import yaml
@@ -107,7 +108,7 @@ def _where(plan: Plan, inputs: Sequence[ParentFiles]) -> str:
 def _front(plan: Plan, facts: Sequence[Facts]) -> str:
     repositories = [parent.repository for parent in plan.parents]
     names = list(dict.fromkeys(repository.name for repository in repositories if repository is not None))
-    languages = list(dict.fromkeys(language for fact in facts for language in fact.languages))
+    languages = list(dict.fromkeys(chain.from_iterable(fact.languages for fact in facts)))
     licence = joint_licence([fact.licence for fact in facts])
     entries: dict[str, Any] = {"library_name": "transformers", "tags": _tags(plan)}
     if names:
@@ -129,5 +130,7 @@ def _tags(plan: Plan) -> list[str]:
 def _title(plan: Plan) -> str:
     if plan.making is not None:
         return plan.making.title
-    merged = {i.model for step in plan.steps for i in step.inputs}
-    return plan.recipe.name or f"{plan.method.key} of {len(merged)} models"
+    if plan.recipe.name:
+        return plan.recipe.name
+    merged = {source.model for source in chain.from_iterable(step.inputs for step in plan.steps)}
+    return f"{plan.method.key} of {len(merged)} models"

@@ -104,7 +104,10 @@ def combine(
         one_thread_a_matrix(),
     ):
         run = _Run(group, how, file)
-        run.mix(weights) if how.method in LEGACY else run.merge(weights, threads, progress or Silent())
+        if how.method in LEGACY:
+            run.mix(weights)
+        else:
+            run.merge(weights, threads, progress or Silent())
         run.complete()
         warnings = (*_warnings(group), *run.warnings, *file.doubts())
         modules = tuple(kept for _, kept in sorted(run.kept.items()))
@@ -116,10 +119,12 @@ def combine(
 
 def _decided(group: Group, how: How) -> How:
     """Choose the space. Raises RecipeError where changes of any rank do not fit the settings."""
-    if group.is_of_low_rank and not (group.stacks and how.method in LEGACY):
-        return how if how.method in LEGACY else replace(how, space=space_of(how))
-    where = next((a.name for a in group.adapters if is_dense(a)), group.adapters[0].name)
-    if how.method in LEGACY:
+    is_legacy = how.method in LEGACY
+    mixes_stacks = is_legacy and bool(group.stacks)
+    if group.is_of_low_rank and not mixes_stacks:
+        return how if is_legacy else replace(how, space=space_of(how))
+    where = next(filter(is_dense, group.adapters), group.adapters[0]).name
+    if is_legacy:
         raise RecipeError(f"'{how.method}' mixes factors of modules only, and {where} changes something else besides")
     if how.space not in (None, "dense"):
         message = f"{where} makes changes of any rank, which have no place in the {how.space} space"
@@ -151,9 +156,11 @@ def needs_base(adapters: Sequence[Adapter], weights: Sequence[float], how: How) 
 
 def _needed_of_base(group: Group) -> Whole | None:
     """Return a tensor of which the base's own is needed, if any."""
-    lacking = {whole.name for whole, _ in group.lacking()}
-    changed = (whole for whole in group.wholes if not whole.added)
-    return next((whole for whole in changed if whole.name in lacking or not group.stand_in), None)
+    changed = [whole for whole in group.wholes if not whole.added]
+    if group.stand_in:
+        lacking = {whole.name for whole, _ in group.lacking()}
+        changed = [whole for whole in changed if whole.name in lacking]
+    return changed[0] if changed else None
 
 
 def space_of(how: How) -> Space:
@@ -282,11 +289,11 @@ class _Run:
     def _bias(self) -> str:
         """Return which biases the combination changes, as PEFT's config says it: the most that any adapter does."""
         biases = {adapter.config.bias for adapter in self.group.adapters}
-        if "all" in biases:
-            return "all"
-        names = [whole.name for whole in self.group.wholes]
-        has_bias_beside_factors = any(name.endswith(".base_layer.bias") for name in names)
-        return "lora_only" if has_bias_beside_factors or "lora_only" in biases else "none"
+        for most in ("all", "lora_only"):
+            if most in biases:
+                return most
+        has_bias_beside_factors = any(whole.name.endswith(".base_layer.bias") for whole in self.group.wholes)
+        return "lora_only" if has_bias_beside_factors else "none"
 
     def _document(self, method: Method, weights: Sequence[float]) -> dict[str, Any]:
         """Return the recipe of the combination, so that it is checked as every recipe is."""
@@ -310,7 +317,7 @@ class _Run:
     def _wanted(self, space: Space) -> Wanted:
         """A merged dense change has any rank; without a wish it is kept to that of the adapters together."""
         wanted = self.how.wanted
-        if space != "dense" or wanted.rank is not None or wanted.energy is not None:
+        if space != "dense" or wanted != Wanted():
             return wanted
         return Wanted(rank=max((sum(self.group.ranks(module)) for module in self.group.modules), default=1))
 
@@ -342,7 +349,8 @@ class _Run:
         rank = max(1, *(expert.product.rank for expert in experts))
         products = [expert.product for expert in experts]
         self.file.put_stack(parameter, products, rank, self.stacks.depth(parameter))
-        energy, total = (sum(getattr(expert, what) for expert in experts) for what in ("energy", "total"))
+        energy = sum(expert.energy for expert in experts)
+        total = sum(expert.total for expert in experts)
         self.kept[parameter] = ModuleKept(parameter, rank, energy, total)
 
 
@@ -351,7 +359,9 @@ class _Stacks:
 
     def __init__(self, group: Group) -> None:
         self.group = group
-        self._parameters = {module: parameter for parameter, ms in group.stacks.items() for module in ms}
+        self._parameters: dict[str, str] = {}
+        for parameter, modules in group.stacks.items():
+            self._parameters |= dict.fromkeys(modules, parameter)
         self._arrived: dict[str, dict[str, Kept]] = {parameter: {} for parameter in group.stacks}
         self._lock = threading.Lock()
 
@@ -406,16 +416,19 @@ def _model(position: int) -> ModelRef:
 def _without_parts(plan: Plan) -> Plan:
     """Leave matrices whole whose rows are directions, or whose parts nothing tells: no cut of a fused matrix is
     right."""
-    steps = [
-        replace(step, cut=replace(step.cut, sizes=())) if isinstance(step, MergeStep) and step.cut else step
-        for step in plan.steps
-    ]
-    return replace(plan, steps=tuple(steps))
+    return replace(plan, steps=tuple(map(_without_sizes, plan.steps)))
+
+
+def _without_sizes(step: MergeStep) -> MergeStep:
+    if not step.cut:
+        return step
+    return replace(step, cut=replace(step.cut, sizes=()))
 
 
 def _is_plain_sum(how: How, space: Space) -> bool:
     """Say whether a combination is the weighted sum of all changes, of which nothing is to be discarded."""
-    return how.method == "task_arithmetic" and space == "core" and not how.settings and how.wanted == Wanted()
+    is_sum = how.method == "task_arithmetic" and not how.settings
+    return is_sum and space == "core" and how.wanted == Wanted()
 
 
 def _title(how: How) -> str:
@@ -467,7 +480,8 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> N
     if how.dtype not in NAMES:
         raise RecipeError(f"unknown type '{how.dtype}'", hint=f"there are: {', '.join(NAMES)}")
     if how.method in LEGACY:
-        if how.space is not None or how.settings or how.wanted != Wanted():
+        has_space = how.space is not None or how.wanted != Wanted()
+        if has_space or how.settings:
             raise RecipeError(f"'{how.method}' mixes the factors as they are: it has no space, no rank and no settings")
         return
     if how.method not in registry():
@@ -478,7 +492,8 @@ def _check(adapters: Sequence[Adapter], weights: Sequence[float], how: How) -> N
 
 def _check_wholes(group: Group, how: How) -> None:
     """Tensors that adapters hold whole are merged as changes of the base's, which must then be there."""
-    if how.method in LEGACY and (group.wholes or group.copies):
+    has_wholes = bool(group.wholes) or bool(group.copies)
+    if how.method in LEGACY and has_wholes:
         raise RecipeError(f"'{how.method}' mixes factors only, and an adapter holds whole tensors besides")
     needed = _needed_of_base(group)
     if group.base is None and needed is not None:

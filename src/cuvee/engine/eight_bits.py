@@ -136,7 +136,8 @@ def told_loss(coded: Mapping[str, str], finished: Mapping[str, Finished]) -> str
     losses = coding_losses(coded, finished)
     parts = [finished[scales].loss for scales in coded.values()]
     moved = sum(part.moved for part in parts)
-    whole = (sum(part.lost for part in parts) / moved) ** 0.5 if moved else 0.0
+    lost = sum(part.lost for part in parts)
+    whole = (lost / moved) ** 0.5 if moved else 0.0
     worst = max(coded, key=losses.__getitem__)
     return (
         f"eight bits lost {whole:.2%} of the norm of the {len(coded)} matrices in them; "

@@ -184,8 +184,9 @@ def _save_rest(
                 outer = module if copy == name else copy.rpartition(".")[0]
                 saved[pair.in_memory(outer)] = None
                 file.put(pair.in_memory(copy), pair.numbers(name), pair.dtype(name))
-    ties = pair.tie is not None and pair.head is None
-    ties = ties and pair.tie is not None and pair.in_memory(pair.tie.embedding.removesuffix(".weight")) in saved
+    ties = False
+    if pair.tie is not None and pair.head is None:
+        ties = pair.in_memory(pair.tie.embedding.removesuffix(".weight")) in saved
     if targets.head is not None:
         saved[pair.in_memory(targets.head.removesuffix(".weight"))] = None
         file.put(pair.in_memory(targets.head), pair.numbers(targets.head), pair.dtype(targets.head))
@@ -220,10 +221,13 @@ def _left_out(pair: Pair, targets: Targets) -> tuple[str, ...]:
 def _tied_names(name: str, pair: Pair) -> tuple[str, ...]:
     """Return under which other names PEFT wants an embedding, too: its head's, if the base ties the two."""
     tie = pair.tie
-    if tie is None or tie.embedding != name or pair.head is not None:
+    is_tied = tie is not None and tie.embedding == name
+    if tie is None or not is_tied or pair.head is not None:
         return ()
     head = head_name(tie, pair.base.source.config)
-    return () if head is None or head in pair.base.source.tensors else (head,)
+    if head is None or head in pair.base.source.tensors:
+        return ()
+    return (head,)
 
 
 def _check(how: Extraction) -> None:

@@ -88,9 +88,11 @@ class Targets:
 
     def holds(self, name: str) -> bool:
         """Say whether a tensor's change is in the adapter."""
-        adapted = {place.name for place in self.matrices} | {name for stack in self.stacks for name in stack.names}
-        is_whole = name in self.biases or name in self.replaced
-        return name in adapted or is_whole or _is_within_any(name, self.saved)
+        adapted = {place.name for place in self.matrices}
+        adapted.update(*(stack.names for stack in self.stacks))
+        if name in adapted | self.biases | set(self.replaced):
+            return True
+        return _is_within_any(name, self.saved)
 
 
 def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
@@ -99,7 +101,7 @@ def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
     Raises CheckpointError for changes that PEFT cannot hold.
     """
     every = _stacks(pair)
-    in_stacks = {name for stack in every for name in stack.names}
+    in_stacks = set(chain.from_iterable(stack.names for stack in every))
     outside = [place for place in pair.places() if place.name not in in_stacks]
     matrices = [place for place in outside if _is_matrix(place, pair, embeddings)]
     others = _other_changes(pair, outside, matrices) if rest else _Others()
@@ -115,13 +117,16 @@ def chosen_targets(pair: Pair, *, embeddings: bool, rest: bool) -> Targets:
             change = f"something beside the experts of '{stack.module}' has changed"
             message = f"{change}, which PEFT can only save with them"
             raise CheckpointError(message, where=pair.names[0], hint="--skip-rest leaves it out")
+    with_factors = [place for place in matrices if not _is_within_any(place.name, saved)]
+    biases = [name for name in others.biases if not _is_within_any(name, saved)]
+    has_head = rest and pair.has_new_head()
     return Targets(
-        matrices=tuple(place for place in matrices if not _is_within_any(place.name, saved)),
+        matrices=tuple(with_factors),
         stacks=tuple(stacks),
         saved=saved,
-        biases=frozenset(name for name in others.biases if not _is_within_any(name, saved)),
+        biases=frozenset(biases),
         replaced=others.replaced,
-        head=pair.head if rest and pair.has_new_head() else None,
+        head=pair.head if has_head else None,
     )
 
 
@@ -159,8 +164,9 @@ def _other_changes(pair: Pair, outside: Sequence[TensorPlace], matrices: Sequenc
 
 def becomes_parameter(module: str, pair: Pair) -> bool:
     """Say whether PEFT would take a module for experts, and its matrix must be among `target_parameters` instead."""
-    is_mixture = any(place.experts is not None or place.expert is not None for place in pair.places())
-    return is_mixture and module.rpartition(".")[2] in RENAMED_BY_PEFT
+    if module.rpartition(".")[2] not in RENAMED_BY_PEFT:
+        return False
+    return any(place.experts is not None or place.expert is not None for place in pair.places())
 
 
 def is_within(name: str, module: str) -> bool:
@@ -182,7 +188,8 @@ def _is_matrix(place: TensorPlace, pair: Pair, embeddings: bool) -> bool:
     A router is saved whole: in transformers 5 it is a module of its own class, to which PEFT adds no factors. So is a
     map whose module is never called, as the code of a family takes its weight (the hint `peft_whole`).
     """
-    roles = ("linear", "embedding", "head") if embeddings and pair.tie is None else ("linear",)
+    includes_embeddings = embeddings and pair.tie is None
+    roles = ("linear", "embedding", "head") if includes_embeddings else ("linear",)
     if place.role not in roles or not place.name.endswith(".weight"):
         return False
     saved_whole = hint(pair.base.source.config, "peft_whole")
@@ -192,9 +199,9 @@ def _is_matrix(place: TensorPlace, pair: Pair, embeddings: bool) -> bool:
 
 def _is_tied_to_unknown(place: TensorPlace, pair: Pair) -> bool:
     """Say whether a tensor is an embedding whose head, of no plain class, reads from it, too."""
-    if pair.tie is None or pair.tie.embedding != place.name or pair.head is not None:
+    if pair.tie is None or pair.head is not None:
         return False
-    return head_name(pair.tie, pair.base.source.config) is None
+    return pair.tie.embedding == place.name and head_name(pair.tie, pair.base.source.config) is None
 
 
 def _stacks(pair: Pair) -> list[Stack]:

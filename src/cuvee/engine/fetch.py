@@ -28,7 +28,8 @@ def fetched(plan: Plan, out: Path, progress: Progress, *, overwrite: bool) -> Pl
         for i, repository in enumerate(plan.repositories)
         if repository is not None
     ]
-    remote = [adapter for adapter in plan.adapters if adapter is not None and adapter.repository is not None]
+    adapters = [adapter for adapter in plan.adapters if adapter is not None]
+    remote = [adapter for adapter in adapters if adapter.repository is not None]
     if not wanted and not remote:
         return plan
     missing = sum(missing_bytes(repository, names) for _, repository, names in wanted)

@@ -39,7 +39,8 @@ def write_companions(plan: Plan, writer: CheckpointWriter, shard_bytes: int, inp
         texts["recipe.yaml"] = plan.recipe.text
     if donor.config:
         texts["config.json"] = merged_config(donor.config, dict(plan.config_changes))
-    if plan.making is None and (mergekit := as_mergekit(plan.recipe)) is not None:
+    mergekit = as_mergekit(plan.recipe) if plan.making is None else None
+    if mergekit is not None:
         texts["mergekit_config.yml"] = mergekit
     for name, text in texts.items():
         writer.write_file(name, text)
@@ -66,7 +67,8 @@ def _copy_companions(plan: Plan, folder: Path) -> list[str]:
     replaced = {*vocabulary.texts, *vocabulary.dropped}
 
     def kept(name: str) -> bool:
-        if name in replaced or (is_template_file(name) and TEMPLATE in replaced):
+        is_old_template = is_template_file(name) and TEMPLATE in replaced
+        if name in replaced or is_old_template:
             return False
         return plan.custom_code or not name.endswith(".py")
 
@@ -110,7 +112,8 @@ def cast_loss(record: Record, finished: Mapping[str, Finished]) -> float | None:
     scales = {*record["coded"].values()}
     losses = [finished[name].loss for name, _, _ in record["tensors"] if name not in scales]
     moved = sum(loss.moved for loss in losses)
-    return (sum(loss.lost for loss in losses) / moved) ** 0.5 if moved else None
+    lost = sum(loss.lost for loss in losses)
+    return (lost / moved) ** 0.5 if moved else None
 
 
 def finish(writer: CheckpointWriter, record: Record, finished: Mapping[str, Finished], figures: Figures) -> str:
@@ -128,9 +131,10 @@ def finish(writer: CheckpointWriter, record: Record, finished: Mapping[str, Fini
 def _remove_strays(writer: CheckpointWriter, record: Record) -> None:
     """Remove files of an earlier run that this run does not write: a companion that the donor no longer has."""
     masks = record["provenance"].get("masks", ())
-    known = {*record["files"], *(shard.file for shard in writer.shards), *(mask["file"] for mask in masks)}
+    written = {*record["files"], *(shard.file for shard in writer.shards)}
+    written |= {mask["file"] for mask in masks}
     for file in sorted(writer.folder.rglob("*"), reverse=True):  # what is in a folder before the folder
         if file.is_dir():
             remove_empty(file)
-        elif file.relative_to(writer.folder).as_posix() not in known:
+        elif file.relative_to(writer.folder).as_posix() not in written:
             file.unlink()

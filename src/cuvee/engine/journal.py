@@ -45,6 +45,11 @@ class Contents:
         """Whether there is anything that would be lost."""
         return bool(self.finished) or self.complete is not None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the part that it is of was written to its end."""
+        return self.identity is not None and self.complete is not None
+
 
 def read_journal(path: Path) -> Contents:
     """Read a journal up to its first line that is torn or damaged. A file that is not there says nothing."""

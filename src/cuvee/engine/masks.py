@@ -43,14 +43,18 @@ class MaskFile:
 
 def has_masks(plan: Plan) -> bool:
     """Say whether a plan's output comes with masks: its method has them, and no tensor moves or has other models."""
+    if plan.method.masks is None:
+        return False
     merges = merged_steps(plan.steps)
-    moved = any(step.base is None or step.base.tensor != step.name for step in merges)
-    return plan.method.masks is not None and len({_models(step) for step in merges}) == 1 and not moved
+    stays = all(step.base is not None and step.base.tensor == step.name for step in merges)
+    return stays and len(set(map(_models, merges))) == 1
 
 
 def without_masks(plan: Plan, *, split: bool) -> tuple[str, ...]:
     """Warn of a merge that writes no masks although its method has them."""
-    if plan.method.masks is None or (has_masks(plan) and not split):
+    if plan.method.masks is None:
+        return ()
+    if has_masks(plan) and not split:
         return ()
     why = "it is split into parts" if split else "its slices move layers or merge different models"
     return (f"this merge writes the unified model and no masks of {plan.method.key.upper()}: {why}",)

@@ -21,7 +21,9 @@ Reduce = Callable[[Fold], Any]
 
 def is_measured(plan: Plan) -> bool:
     """Say whether a recipe asks for numbers that are found in the tensors: weights, or factors of modifiers."""
-    return bool(plan.steps) and (_measures_weights(plan) or measures_changes(plan.recipe.post))
+    if not plan.steps:
+        return False
+    return _measures_weights(plan) or measures_changes(plan.recipe.post)
 
 
 def measured(plan: Plan, steps: Sequence[MergeStep]) -> dict[str, Any]:

@@ -32,7 +32,9 @@ class Pair:
         self.tie = next((t for t in self.base.structure.ties if t.state in ("tied", "stored twice")), None)
         self.called = dict(self.model.called)
         self._tie_anew()
-        tied_head = head_name(self.tie, base.config) if self.tie is not None and self.tie.state == "tied" else None
+        tied_head = None
+        if self.tie is not None and self.tie.state == "tied":
+            tied_head = head_name(self.tie, base.config)
         self.head: str | None = tied_head if tied_head in self.called else None
         self._energies: dict[str, float] = {}
         problems = list(self._differences())
@@ -44,9 +46,11 @@ class Pair:
     def _tie_anew(self) -> None:
         """Read the head of a model that ties it from its embedding, where the base has a head of its own."""
         own = next((tie for tie in self.model.structure.ties if tie.state == "tied"), None)
-        for tie in self.base.structure.ties if own is not None else ():
-            if tie.head is not None and tie.head not in self.called and tie.embedding in self.called:
-                self.called[tie.head] = self.called[tie.embedding]
+        if own is None:
+            return
+        for tie in self.base.structure.ties:
+            if tie.head is not None and tie.embedding in self.called:
+                self.called.setdefault(tie.head, self.called[tie.embedding])
 
     def _differences(self) -> Iterator[CuveeError]:
         base, model = self.base.source, self.model.source
@@ -80,7 +84,8 @@ class Pair:
     def change(self, place: TensorPlace) -> np.ndarray:
         """Read the change of a tensor, in float32; of a matrix as [out, in]."""
         change = self._change(place.name, place.name)
-        return change.T if place.input_first and change.ndim == 2 else change
+        is_turned = place.input_first and change.ndim == 2
+        return change.T if is_turned else change
 
     def energy(self, place: TensorPlace) -> float:
         """Return the squared norm of a tensor's change, wanted or not."""

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from cuvee.errors import RecipeError, closest
 from cuvee.structure import TensorPlace
@@ -39,16 +40,17 @@ class Parts:
 
     def has(self, place: TensorPlace) -> bool:
         """Say whether a tensor is meant."""
-        wanted = not self.only or any(_is_of(word, place) for word in self.only)
-        return wanted and not any(_is_of(word, place) for word in self.without)
+        if any(_is_of(word, place) for word in self.without):
+            return False
+        return not self.only or any(_is_of(word, place) for word in self.only)
 
     def check(self, places: Iterable[TensorPlace]) -> None:
         """Raise RecipeError for a word that no tensor of a model has."""
         listed = list(places)
         for word in (*self.only, *self.without):
             if not any(_is_of(word, place) for place in listed):
-                known = [*NAMED, *{part for place in listed for part in place.name.split(".")}]
-                guess = closest(word, known)
+                words = set(chain.from_iterable(place.name.split(".") for place in listed))
+                guess = closest(word, [*NAMED, *words])
                 hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(NAMED)}, and parts of names"
                 raise RecipeError(f"'{word}' is no part of this model", hint=hint)
 

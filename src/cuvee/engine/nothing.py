@@ -35,8 +35,8 @@ def put_nothing(base: TensorSource, file: AdapterFile, saved: Sequence[str] = ()
 
 
 def _is_matrix(place: TensorPlace, base: TensorSource, roles: Sequence[str]) -> bool:
-    is_matrix = len(base.tensors[place.name].shape) == 2
-    if place.role not in roles or not place.name.endswith(".weight") or not is_matrix:
+    is_matrix = place.name.endswith(".weight") and len(base.tensors[place.name].shape) == 2
+    if place.role not in roles or not is_matrix:
         return False
     unfit = (*RENAMED_BY_PEFT, *hint(base.config, "peft_whole"))
     return place.expert is None and place.name.split(".")[-2] not in unfit

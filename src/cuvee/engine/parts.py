@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Unpack
 
@@ -99,7 +100,7 @@ def run_part_with(options: Options, plan: Plan, out: Path, part: Part) -> PartRe
     prepared = prepare(plan, out.absolute(), replace(options, progress=Within(options.heard, f"part {part}")))
     plan, workers = prepared.plan, prepared.workers
     shards = share(prepared.shards, part)
-    names = {tensor.name for shard in shards for tensor in shard.tensors}
+    names = {tensor.name for tensor in chain.from_iterable(shard.tensors for shard in shards)}
     with PeakMemory() as peak, prepared.open_output(out, shards, part) as (writer, journal):
         if journal.contents.complete is None:
             workers.run(steps_of(names, plan), writer, journal)
@@ -179,7 +180,8 @@ def _found(out: Path) -> list[Part]:
     """List the parts that there must be, once their journals are there."""
     partial = partial_folder(out)
     names = sorted(path.name for path in partial.glob("journal*.jsonl"))
-    found = [Part(int(match[1]), int(match[2])) for name in names if (match := _NAME.fullmatch(name))]
+    matches = filter(None, map(_NAME.fullmatch, names))
+    found = [Part(int(match[1]), int(match[2])) for match in matches]
     if WHOLE in names:
         hint = "the same `cuvee merge` goes on"
         raise CheckpointError("this merge was begun in one go, not in parts", where=str(partial), hint=hint)
@@ -205,13 +207,14 @@ def _checked(out: Path, parts: Sequence[Part], journals: Sequence[Journal]) -> t
     finished: dict[str, Finished] = {}
     first = journals[0].contents
     for part, journal in zip(parts, journals, strict=True):
-        said = journal.contents
-        if said.identity is None or first.identity is None or said.complete is None or first.complete is None:
+        own = journal.contents
+        if not own.is_complete or not first.is_complete:
             raise CheckpointError(f"part {part} is not complete", where=where)
-        if problem := difference(first.identity, said.identity):
+        problem = difference(first.identity or {}, own.identity or {})
+        if problem:
             message = f"part {parts[0]} does not belong to part {part}: {problem}"
             raise CheckpointError(message, where=where, hint=f"make part {parts[0]} or {part} again, with --no-resume")
-        finished |= said.finished
+        finished |= own.finished
     assert first.complete is not None, "seen above"
     record: Record = first.complete["record"]
     missing = [name for name, _, _ in record["tensors"] if name not in finished]

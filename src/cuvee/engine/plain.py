@@ -14,6 +14,10 @@ from cuvee.progress import Progress
 from cuvee.recipe.reference import parse_reference
 
 
+def _holds_weights(place: Path) -> bool:
+    return place.is_dir() and any(place.glob("*.safetensors"))
+
+
 def loadable_folder(model: str, hub: Hub, progress: Progress) -> Path:
     """Return the folder of a model. GGUF and PyTorch's files, single files and a base with an adapter are written anew.
 
@@ -24,7 +28,7 @@ def loadable_folder(model: str, hub: Hub, progress: Progress) -> Path:
     except ValueError as error:
         raise RecipeError(str(error)) from error
     place = None if reference.adapter else folder_of(model, hub, progress)
-    if place is not None and place.is_dir() and any(place.glob("*.safetensors")):
+    if place is not None and _holds_weights(place):
         return place
     folder = Path(tempfile.mkdtemp(prefix="cuvee-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

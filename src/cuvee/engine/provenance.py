@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def provenance(plan: Plan, inputs: Sequence[ParentFiles]) -> dict[str, Any]:
         **prompt,
         "plan_digest": plan.digest,
         "seed": plan.recipe.seed,
-        "inputs": [_as_json(entry) for entry in inputs],
+        "inputs": list(map(_as_json, inputs)),
         **statistics,
         "weights_digest": None,
         "reproducible": plan.reproducible,
@@ -76,7 +77,7 @@ def inputs_of(plan: Plan) -> list[ParentFiles]:
 def with_sha256(inputs: Sequence[ParentFiles], *, threads: int, progress: Progress) -> list[ParentFiles]:
     """Return the inputs with the SHA-256 of every file, which this reads where it is not known."""
     paths = [_unhashed(entry) for entry in inputs]
-    wanted = [path for unhashed in paths for path in unhashed.values()]
+    wanted = list(chain.from_iterable(unhashed.values() for unhashed in paths))
     hashes = sha256_of(wanted, threads=threads, progress=progress)
     hashed = []
     for entry, unhashed in zip(inputs, paths, strict=True):

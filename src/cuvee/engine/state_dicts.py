@@ -58,7 +58,7 @@ def merge_state_dicts(
     _check_models(known, models, base, names)
     keys = {"seed": seed, "semantics": semantics, "weights": weights, "post": list(post), "rounding": rounding}
     keys |= {"base_model": str(_BASE)} if base is not None else {}
-    recipe = _recipe(known, names or [str(i) for i in range(len(models))], keys, settings)
+    recipe = _recipe(known, names or list(map(str, range(len(models)))), keys, settings)
     sources = {_model(i): _checkpoint(state, str(_model(i))) for i, state in enumerate(models)}
     if base is not None:
         sources[_BASE] = _checkpoint(base, "the base")
@@ -98,7 +98,8 @@ def _recipe(method: Method, names: Sequence[str], keys: Mapping[str, Any], given
     for word, value in given.items():
         name, plain = word.removesuffix("_"), plain_value(value)
         setting = method.settings.get(name)
-        if setting is None or not setting.per_model or not isinstance(plain, list):
+        is_by_model = setting is not None and setting.per_model
+        if not is_by_model or not isinstance(plain, list):
             shared[name] = plain
             continue
         if len(plain) != len(names):

@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -183,7 +184,8 @@ class _Pass:
 
     def run(self) -> None:
         """Make all tensors that are not finished yet."""
-        on_matrices = any(step.cut for run in self.runs for step in run.workers.steps)
+        steps = chain.from_iterable(run.workers.steps for run in self.runs)
+        on_matrices = any(step.cut for step in steps)
         with one_thread_a_matrix() if on_matrices else nullcontext():
             tensors = self._tensors()
             self.progress.start("merge", sum(map(len, tensors)), "tensors")

@@ -103,10 +103,8 @@ class _Replaced:
         self.config = source.config
         self.place = source.place
         self.rows = max(array.shape[0] for array in arrays.values())
-        self.tensors: Mapping[str, TensorSpec] = {
-            name: replace(spec, shape=arrays[name].shape) if name in arrays else spec
-            for name, spec in source.tensors.items()
-        }
+        shaped = {name: replace(source.tensors[name], shape=array.shape) for name, array in arrays.items()}
+        self.tensors: Mapping[str, TensorSpec] = dict(source.tensors) | shaped
 
     def read_into(self, name: str, start: int, out: Sequence[np.ndarray]) -> None:
         if name not in self.arrays:
@@ -166,7 +164,8 @@ def _assembled(old: np.ndarray, filled: np.ndarray, matches: Matches, count: int
     """Put the rows in the donor's places; a row of no token gets the mean of all rows."""
     is_column = old.ndim == 1
     is_row = not is_column and len(old) == 1
-    flat = old.reshape(-1, 1) if is_column or is_row else old
+    is_vector = is_column or is_row
+    flat = old.reshape(-1, 1) if is_vector else old
     made = np.tile(flat.mean(axis=0), (count, 1))
     made[matches.donor_rows] = flat[matches.own_rows]
     made[matches.lacking] = filled
@@ -186,7 +185,8 @@ def _cutter(model: Path) -> Any:
 
 def _texts(donor: Path) -> list[str]:
     """List the donor's tokenizer files; other forms of its tokenizer.json are left."""
-    return [name for name in TOKENIZER_FILES if (donor / name).is_file() and not name.endswith(".model")]
+    texts = [name for name in TOKENIZER_FILES if not name.endswith(".model")]
+    return [name for name in texts if (donor / name).is_file()]
 
 
 def _text(file: Path) -> str:

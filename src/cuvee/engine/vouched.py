@@ -23,7 +23,9 @@ def damaged_tensors(
     Every byte of them is read. Tensors that are not finished are left out. Raises PlatformError for a file that cannot
     be read.
     """
-    tensors = [(shard, tensor) for shard in shards for tensor in shard.tensors if tensor.name in finished]
+    tensors: list[tuple[Shard, OutputTensor]] = []
+    for shard in shards:
+        tensors += [(shard, tensor) for tensor in shard.tensors if tensor.name in finished]
     if not tensors:
         return []
     progress.start("check what was merged before", sum(tensor.nbytes for _, tensor in tensors), "bytes")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial, reduce
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -95,9 +96,10 @@ class Workers:
 
     def run(self, steps: Sequence[MergeStep], writer: CheckpointWriter, journal: Journal) -> None:
         """Run the unfinished steps. Surveys of whole models read all inputs of the plan for it."""
-        tensors = {tensor.name for shard in writer.shards for tensor in shard.tensors}
+        tensors = {tensor.name for tensor in chain.from_iterable(shard.tensors for shard in writer.shards)}
         finished = [step for step in steps if is_finished(step, self.plan, tensors, journal.contents.finished)]
-        unfinished = {step.name for step in steps} - {step.name for step in finished}
+        done = {step.name for step in finished}
+        unfinished = {step.name for step in steps} - done
         self.asked = len(steps)
         self.done = len(finished)
         self.progress.start("merge", self._forecast(steps), "bytes")

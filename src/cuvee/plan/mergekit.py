@@ -63,7 +63,7 @@ def _says_more(recipe: Recipe) -> bool:
         bool(recipe.stages),
         bool(recipe.groups),
         any(map(_names_parts, recipe.slices)),
-        recipe.chat_template in map(str, recipe.models()),
+        recipe.chat_template in list(map(str, recipe.models())),
     )
     return any(extensions)
 

@@ -4,6 +4,7 @@ The methods that exist are an argument: this room knows mergekit's language, not
 """
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -211,7 +212,7 @@ def _groups(data: dict[str, Any], models: dict[str, ModelRef], notes: Notes) -> 
 
 
 def _sources(slices: tuple[Slice, ...]) -> list[Source]:
-    return [source for part in slices for source in part.sources]
+    return list(chain.from_iterable(part.sources for part in slices))
 
 
 def _models_by_name(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[str, ModelRef]:
@@ -258,8 +259,9 @@ def _tokenizer(
     except ValueError as error:
         notes.add((key,), str(error))
         return None
-    models = {base, *(part.base_model for part in slices), *(source.model for source in _sources(slices))}
-    models.discard(None)
+    bases = [base, *(part.base_model for part in slices)]
+    models = {model for model in bases if model is not None}
+    models |= {source.model for source in _sources(slices)}
     for model in dict.fromkeys(models_named(choice)):
         if model not in models:
             guess = closest(str(model), ["union", "base", *map(str, models)])
@@ -273,7 +275,9 @@ def _has_base(data: dict[str, Any]) -> bool:
     if data.get("base_model"):
         return True
     slices = data.get("slices")
-    return isinstance(slices, list) and bool(slices) and all(map(_names_base, slices))
+    if not isinstance(slices, list) or not slices:
+        return False
+    return all(map(_names_base, slices))
 
 
 def _names_base(part: Any) -> bool:

@@ -76,7 +76,8 @@ def _problem(detail: ErrorDetails, document: Document) -> CuveeError:
         message = "'residual_weight' is not supported: it has no effect in mergekit either"
         return RecipeError(message, where=document.place(place))
     problem = problem_of(detail, document, RecipeDocument)
-    if detail["type"] == "extra_forbidden" and "did you mean" not in (problem.hint or ""):
+    has_guess = "did you mean" in (problem.hint or "")
+    if detail["type"] == "extra_forbidden" and not has_guess:
         hint = _where_settings_stand(place) or problem.hint
         return RecipeError(problem.message, where=problem.where, hint=hint)
     return problem

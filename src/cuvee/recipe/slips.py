@@ -104,7 +104,8 @@ def plain_scalars(written: Any, setting: Setting) -> tuple[Any, bool]:
         return written, False
     if isinstance(written, list):
         entries = [plain_scalars(entry, setting) for entry in written]
-        return [value for value, _ in entries], any(is_changed for _, is_changed in entries)
+        is_changed = any(is_changed for _, is_changed in entries)
+        return [value for value, _ in entries], is_changed
     if setting.kind == "text":
         return written, False
     scalar = _truth_in(written) if setting.kind == "boolean" else number_in(written)

@@ -18,7 +18,7 @@ def read_slices(data: dict[str, Any], method: MethodSchema | None, notes: Notes)
     """Read the slices of a recipe; `models` are a single slice over all layers, each of `modules` is a slice."""
     keys = [key for key in ("models", "slices", "modules") if data.get(key) is not None]
     if len(keys) != 1:
-        written = " and ".join(f"'{key}'" for key in keys) or "none"
+        written = " and ".join(map(repr, keys)) or "none"
         notes.add((), f"expected exactly one of 'models', 'slices' and 'modules', found {written}")
         return ()
     if keys == ["modules"]:
@@ -135,7 +135,7 @@ def _source(entry: Any, place: Place, method: MethodSchema | None, notes: Notes)
 
 
 def _layers(written: Any, place: Place, notes: Notes) -> tuple[int, int] | None:
-    if not isinstance(written, list) or [type(number) for number in written] != [int, int]:
+    if not isinstance(written, list) or list(map(type, written)) != [int, int]:
         return None
     first, last = written
     if not 0 <= first < last:

@@ -58,7 +58,8 @@ def parse_sweep(
         try:
             recipes[merge] = recipe_of(swept, language, folder)
         except CuveeError as error:
-            problems |= {str(problem): problem for problem in error.problems or (error,)}
+            of_merge = error.problems or (error,)
+            problems |= {str(problem): problem for problem in of_merge}
     if problems:
         raise several(list(problems.values()))
     return recipes

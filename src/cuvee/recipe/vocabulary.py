@@ -108,7 +108,8 @@ def read_choice(written: str | TokenizerDocument) -> TokenizerChoice:
     """Return the choice that a checked document states. Raises ValueError."""
     if isinstance(written, str):
         return TokenizerChoice(_source(written))
-    rules = tuple(_rule(token, rule) for token, rule in (written.tokens or {}).items())
+    tokens = written.tokens or {}
+    rules = tuple(_rule(token, rule) for token, rule in tokens.items())
     return TokenizerChoice(_source(written.source), rules, written.pad_to_multiple_of)
 
 
