@@ -122,7 +122,7 @@ class Diagnosis:
         return {
             "model": self.model,
             "verdict": self.verdict,
-            "findings": [asdict(finding) for finding in self.findings],
+            "findings": list(map(asdict, self.findings)),
             "signs": self.signs.to_json(),
             "parents": [parent.to_json() for parent in self.parents],
             "samples": [{"prompt": prompt, "continuation": text} for prompt, text in self.samples],
@@ -177,10 +177,10 @@ def _certainty(signs: Signs, parents: Sequence[Kinship]) -> Iterator[Finding]:
     """A model that guesses, or that is certain everywhere, though no parent does the same."""
     if signs.entropy is None or signs.entropy_share is None:
         return
-    shares = [parent.signs.entropy_share or 0.0 for parent in parents]
-    if signs.entropy_share > AT_RANDOM and max(shares, default=0.0) <= AT_RANDOM:
+    shares = filter(None, [parent.signs.entropy_share for parent in parents])
+    if signs.entropy_share > AT_RANDOM >= max(shares, default=0.0):
         yield Finding("broken", f"it guesses: the next token's entropy is {signs.entropy_share:.0%} of chance")
-    entropies = [parent.signs.entropy or math.inf for parent in parents]
+    entropies = filter(None, [parent.signs.entropy for parent in parents])
     if signs.entropy < CERTAIN <= min(entropies, default=math.inf):
         yield Finding("broken", f"it is certain everywhere: the next token's entropy is {signs.entropy:.2g} nats")
 

@@ -50,7 +50,8 @@ def hub_facts(hub: Hub, name: str, revision: str | None) -> HubFacts:
     commits = hub.patiently(lambda: list(api.list_repo_commits(name, revision=info.sha))[:1], where)
     card: dict[str, Any] = vars(info.card_data) if info.card_data is not None else {}
     card = {**card, "tags": [*_listed(card.get("tags")), *(info.tags or ())]}
-    sizes = {sibling.rfilename: sibling.size or 0 for sibling in info.siblings or ()}
+    siblings = info.siblings or ()
+    sizes = {sibling.rfilename: sibling.size or 0 for sibling in siblings}
     committed = commits[0].created_at if commits else None
     return _facts(name, info.sha or "", committed, info.created_at, card, bool(info.gated), sizes)
 

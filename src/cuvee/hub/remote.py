@@ -206,7 +206,9 @@ def _index_problems(part: _Part, checkpoint: RemoteCheckpoint) -> list[CuveeErro
     for name, file in weight_map.items():
         if file in read and files.get(name) != file:
             astray.append(name)
-    surplus = [name for name in files if name not in weight_map] if weight_map else []
+    surplus = []
+    if weight_map:
+        surplus = [name for name in files if name not in weight_map]
     where = checkpoint.repository.shown
     problems: list[CuveeError] = []
     if astray:

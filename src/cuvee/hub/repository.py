@@ -82,8 +82,8 @@ def _on_hub(hub: Hub, name: str, revision: str | None) -> Repository:
     info = hub.patiently(lambda: api.model_info(name, revision=revision, files_metadata=True, timeout=seconds), where)
     files = {}
     for sibling in info.siblings or ():
-        blob = sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
-        files[sibling.rfilename] = RemoteFile(sibling.rfilename, sibling.size or 0, blob or "")
+        size, blob = sibling.size or 0, sibling.lfs.sha256 if sibling.lfs else sibling.blob_id
+        files[sibling.rfilename] = RemoteFile(sibling.rfilename, size, blob or "")
     if info.sha is None or not _COMMIT.fullmatch(info.sha):
         raise CheckpointError(f"{hub.address} does not say which commit this is", where=where)
     return Repository(name, revision, info.sha, files, storage(hub, name) / "snapshots" / info.sha)

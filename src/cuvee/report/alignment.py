@@ -5,6 +5,7 @@ Complete without scripts and without a network.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cuvee.calibrate.outcome import Aligned, BlockFit, MapFit
 from cuvee.report.comparison import percent, step_of
@@ -69,11 +70,10 @@ def render_alignment(aligned: Aligned, merged: str) -> str:
 
 
 def _highest_residual(aligned: Aligned) -> float:
-    highest = 0.0
-    for block in aligned.blocks:
-        for own in block.maps:
-            highest = max(highest, own.before or 0.0, own.after or 0.0)
-    return highest
+    residuals: list[float | None] = []
+    for own in chain.from_iterable(block.maps for block in aligned.blocks):
+        residuals += [own.before, own.after]
+    return max(filter(None, residuals), default=0.0)
 
 
 def _grid(title: str, blocks: Sequence[BlockFit], high: float) -> Grid:

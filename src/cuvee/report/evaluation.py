@@ -13,7 +13,7 @@ from typing import Any
 from cuvee.amounts import points, signed
 from cuvee.evaluation import Gap, Ranking, Report, Score, rank
 from cuvee.evaluation.evaluated import Evaluated, Line
-from cuvee.evaluation.report import Figure
+from cuvee.evaluation.report import Figure, TaskReport
 from cuvee.report.page import Scale, duration
 from cuvee.report.template import render, shipped, stylesheet
 
@@ -58,7 +58,8 @@ def render_evaluation(models: Sequence[Evaluated], *, names: Sequence[str] = ())
     Raises EvaluationError if they are not of the same items, MissingExtra without jinja2.
     """
     reports = [model.report for model in models]
-    shown = list(names) or short_names([report.model for report in reports])
+    models_named = [report.model for report in reports]
+    shown = list(names) or short_names(models_named)
     ranking = _ranking(reports)
     values = {
         "names": shown,
@@ -109,9 +110,12 @@ def summary(reports: Sequence[Report]) -> str:
 
 def groups(reports: Sequence[Report]) -> tuple[Group, ...]:
     """Return the macro average, if there are several tasks, and then every task that has scores."""
-    names = [task.task for task in reports[0].tasks if task.main]
-    rows = [_group(name, [report.task(name).main for report in reports]) for name in names]
-    if len(names) > 1:
+    rows = []
+    for task in reports[0].tasks:
+        if task.main:
+            figures = [report.task(task.task).main for report in reports]
+            rows.append(_group(task.task, figures))
+    if len(rows) > 1:
         rows.insert(0, _group(MACRO, [report.macro for report in reports]))
     return tuple(rows)
 
@@ -123,7 +127,7 @@ def _group(name: str, scores: Sequence[Score | None]) -> Group:
 
 def measures(reports: Sequence[Report]) -> tuple[Measure, ...]:
     """Return the figures of whole tasks and of groups: perplexity, BLEU, the averages of groups."""
-    by_report = [{(figure.task, figure.metric): figure for figure in report.figures} for report in reports]
+    by_report = list(map(_by_title, reports))
     titles: dict[tuple[str, str], None] = {}
     for figures in by_report:
         titles |= dict.fromkeys(figures)
@@ -172,24 +176,30 @@ def probability(share: float) -> str:
     return "> 99 %" if share > 0.995 else f"{100 * share:.0f} %"
 
 
+def _by_title(report: Report) -> dict[tuple[str, str], Figure]:
+    return {(figure.task, figure.metric): figure for figure in report.figures}
+
+
 def page_data(models: Sequence[Evaluated], names: Sequence[str]) -> str:
     """Write the items and all answers as JSON that can stand inside a script element."""
-    first = models[0]
-    tasks = [
-        {
-            "name": task.task,
-            "metric": task.main.metric if task.main else None,
-            "items": [_item(line) for line in first.lines[task.task]],
-            "answers": [_answers(model, task.task, first.lines[task.task]) for model in models],
-        }
-        for task in first.report.tasks
-    ]
+    tasks = [_task_data(task, models) for task in models[0].report.tasks]
     text = json.dumps({"models": list(names), "tasks": tasks}, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")
 
 
+def _task_data(task: TaskReport, models: Sequence[Evaluated]) -> dict[str, Any]:
+    lines = models[0].lines[task.task]
+    return {
+        "name": task.task,
+        "metric": task.main.metric if task.main else None,
+        "items": list(map(_item, lines)),
+        "answers": [_answers(model, task.task, lines) for model in models],
+    }
+
+
 def _item(line: Line) -> dict[str, Any]:
-    choices = [choice["text"] for choice in line.get("choices") or ()]
+    listed = line.get("choices") or ()
+    choices = [choice["text"] for choice in listed]
     texts = list(filter(str.strip, line["input"].splitlines()))
     about = texts[-1][:ABOUT] if texts else ""
     return {
@@ -199,7 +209,11 @@ def _item(line: Line) -> dict[str, Any]:
 
 def _answers(model: Evaluated, task: str, items: Sequence[Line]) -> list[dict[str, Any] | None]:
     lines: Mapping[str, Line] = {line["id"]: line for line in model.lines.get(task, ())}
-    return [_answer(lines[item["id"]], item) if item["id"] in lines else None for item in items]
+    answers = []
+    for item in items:
+        line = lines.get(item["id"])
+        answers.append(None if line is None else _answer(line, item))
+    return answers
 
 
 def _answer(line: Line, item: Line) -> dict[str, Any]:

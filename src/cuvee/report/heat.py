@@ -100,8 +100,10 @@ def _lines(entries: list[Entry], tasks: list[str], part: Part) -> tuple[tuple[En
         cells = []
         for task, highest in zip(columns, best, strict=True):
             figure = _figure(entry, task, part)
-            is_best = len(entries) > 1 and figure is not None and _printed(figure) == highest
-            is_own = task != "" and entry.kind == "expert" and entry.skill == task
+            is_highest = figure is not None and _printed(figure) == highest
+            is_best = is_highest and len(entries) > 1
+            skill = entry.skill if entry.kind == "expert" else ""
+            is_own = task != "" and task == skill
             cells.append(HeatCell(figure=figure, note=_note(entry, task), best=is_best, own=is_own))
         lines.append((entry, tuple(cells)))
     return tuple(lines)

@@ -52,7 +52,8 @@ def layer_grid(found: Comparison) -> Grid:
     layers = [group.layer for group in found.layers]
     within = list(dict.fromkeys(group.role for group in found.cells))
     outside = [group for group in found.roles if group.role not in within]
-    names = [role or "" for role in (*within, *(group.role for group in outside))]
+    roles = [*within, *(group.role for group in outside)]
+    names = [role or "" for role in roles]
     left = round(LETTER * max(map(len, names))) + 8
     wide = CELL * max(1.0, LEAST_LAYERS / max(len(layers), 1))
     across = wide * (len(layers) or LEAST_LAYERS)

@@ -122,20 +122,21 @@ def rows(leaderboard: Leaderboard) -> tuple[Row, ...]:
         zip(leaderboard.entries, leaderboard.ranks, strict=True),
         key=lambda pair: (-pair[0].private.value, pair[0].name),
     )
-    return tuple(
-        Row(
-            rank=str(best) if best == worst else f"{best}-{worst}",
-            name=entry.name,
-            method=entry.method,
-            kind=entry.kind,
-            private=entry.private,
-            public=entry.public,
-            gap=entry.public.value - entry.private.value,
-            seconds=entry.seconds,
-            mark=_mark(leaderboard, entry.name),
-            entry=entry,
-        )
-        for entry, (best, worst) in ranked
+    return tuple(_row(leaderboard, entry, best, worst) for entry, (best, worst) in ranked)
+
+
+def _row(leaderboard: Leaderboard, entry: Entry, best: int, worst: int) -> Row:
+    return Row(
+        rank=str(best) if best == worst else f"{best}-{worst}",
+        name=entry.name,
+        method=entry.method,
+        kind=entry.kind,
+        private=entry.private,
+        public=entry.public,
+        gap=entry.public.value - entry.private.value,
+        seconds=entry.seconds,
+        mark=_mark(leaderboard, entry.name),
+        entry=entry,
     )
 
 

@@ -1,8 +1,9 @@
 """The drawings of a search's page, in pixels: progress, the best recipes side by side, depth curves, the front."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cuvee.amounts import points
 from cuvee.search.front import Front
@@ -133,15 +134,21 @@ def progress(report: SearchReport) -> Progress | None:
     x = Axis(0.0, float(max(tokens, 1)), MARGIN, PROGRESS_WIDTH - 14)
     y = _upwards([*measured, *selected])
     anchor = _best_anchor(measured)
+    path = [(x.at(mark.tokens), mark.value) for mark in measured]
     return Progress(
-        best=_steps([(x.at(mark.tokens), mark.value) for mark in measured], y, x.end),
+        best=_steps(path, y, x.end),
         measured=_dots(measured, x, y),
         dropped=_dots(dropped, x, y),
         selected=_dots(selected, x, y),
         anchor=None if anchor is None else y.at(anchor),
-        levels=tuple((y.at(tick), points(tick)) for tick in round_ticks(y.low, y.high, 5)),
-        tokens=tuple((x.at(tick), amount(tick)) for tick in round_ticks(0.0, x.high, 5)),
+        levels=_ticks(y, points, 5),
+        tokens=_ticks(x, amount, 5),
     )
+
+
+def _ticks(axis: Axis, label: Callable[[float], str], most: int) -> tuple[tuple[float, str], ...]:
+    """Return the places of an axis' ticks and their labels."""
+    return tuple((axis.at(tick), label(tick)) for tick in round_ticks(axis.low, axis.high, most))
 
 
 def parallel(report: SearchReport) -> Parallel | None:
@@ -168,10 +175,10 @@ def panels(curves: Sequence[Curve]) -> tuple[Panel, ...]:
     """Draw a panel for each model, all on the same scale from zero or below."""
     if not curves:
         return ()
-    values = [value for curve in curves for value in curve.values]
+    values = list(chain.from_iterable(curve.values for curve in curves))
     low, high = min(0.0, *values), max(0.1, *values)
     y = Axis(low, high, CURVE_HEIGHT - 22, 8)
-    levels = tuple((y.at(tick), f"{tick:g}") for tick in round_ticks(low, high, 4))
+    levels = _ticks(y, "{:g}".format, 4)
     roles = roles_of(curves)
     panels = []
     for model in dict.fromkeys(curve.model for curve in curves):
@@ -205,8 +212,8 @@ def plane(front: Front) -> Plane | None:
         tuple(outer),
         tuple(near),
         _edge(outer),
-        tuple((x.at(tick), points(tick)) for tick in round_ticks(x.low, x.high, 4)),
-        tuple((y.at(tick), points(tick)) for tick in round_ticks(y.low, y.high, 4)),
+        _ticks(x, points, 4),
+        _ticks(y, points, 4),
     )
 
 

@@ -6,6 +6,7 @@ drops a candidate, on the paired differences of the same items: so chance alone 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,9 +145,13 @@ def _clearly_better(objective: Objective, names: Sequence[str]) -> "NDArray[np.b
     return paired.difference > paired.widened * relative_radius(items)
 
 
+def _means(estimates: Sequence[Estimate]) -> list[float]:
+    return [estimate.value for estimate in estimates]
+
+
 def _is_outer(name: str, values: Mapping[str, Sequence[Estimate]]) -> bool:
-    table = np.array([[estimate.value for estimate in own] for own in values.values()])
-    own = np.array([estimate.value for estimate in values[name]])
+    table = np.array(list(map(_means, values.values())))
+    own = np.array(_means(values[name]))
     reached = np.all(table >= own, axis=1) & np.any(table > own, axis=1)
     return not reached.any()
 
@@ -167,7 +172,7 @@ def _estimate(objective: Objective, name: str) -> Estimate:
 def _covered(objectives: Sequence[Objective], names: Sequence[str], corner: Sequence[float]) -> Covered:
     """Resample the items of every task, for all points and objectives together."""
     drawn = np.zeros((DRAWS, len(names), len(objectives)))
-    tasks = dict.fromkeys(task for objective in objectives for task in objective.weights)
+    tasks = dict.fromkeys(chain.from_iterable(objective.weights for objective in objectives))
     for seed, task in enumerate(tasks):
         drawn += _task_draws(objectives, names, task, seed)
     means = np.empty((len(names), len(objectives)))
@@ -183,7 +188,7 @@ def _task_draws(objectives: Sequence[Objective], names: Sequence[str], task: str
     """Draw the part of a task in each point and each objective, [draws, points, objectives]."""
     added = np.zeros((DRAWS, len(names), len(objectives)))
     users = [place for place, objective in enumerate(objectives) if task in objective.weights]
-    columns = [objectives[place].scores[name][task] for place in users for name in names]
+    columns = [objectives[user].scores[name][task] for user, name in product(users, names)]
     draws = macro_draws([np.array(columns, dtype=np.float64).T], [1.0], draws=DRAWS, seed=seed)
     for place, own in zip(users, np.split(draws, len(users), axis=1), strict=True):
         weights = objectives[place].weights

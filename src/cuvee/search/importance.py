@@ -16,16 +16,17 @@ FEWEST = 30
 
 def importance(arm: Arm, done: Sequence[Raced]) -> dict[str, float]:
     """Return each dimension's share of the importance, the largest first; nothing where there are few candidates."""
-    told = [each for each in done if each.candidate.arm == arm.method and each.outcome.value is not None]
-    if len(told) < FEWEST or len(arm.dimensions) < 2:
+    of_arm = [raced for raced in done if raced.candidate.arm == arm.method]
+    measured = [raced for raced in of_arm if raced.outcome.value is not None]
+    if len(measured) < FEWEST or len(arm.dimensions) < 2:
         return {}
     import optuna
 
     study = optuna.create_study(direction="maximize")
     distributions = distributions_of(arm.dimensions)
-    for each in told:
-        values = dict(each.candidate.values)
-        trial = optuna.trial.create_trial(params=values, distributions=distributions, value=each.outcome.value)
+    for raced in measured:
+        values = dict(raced.candidate.values)
+        trial = optuna.trial.create_trial(params=values, distributions=distributions, value=raced.outcome.value)
         study.add_trial(trial)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)

@@ -172,7 +172,8 @@ def _parents(space: WrittenSpace) -> Iterator[Proposal]:
 
 def _fits(way: Way, space: WrittenSpace) -> bool:
     low, high = registry()[way.method].models
-    return len(space.models) >= low and (high is None or len(space.models) <= high)
+    count = len(space.models)
+    return low <= count <= (high or count)
 
 
 def _scale_of(candidate: Candidate) -> float:

@@ -7,6 +7,7 @@ slot that dies costs the block that it was at.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 from cuvee.search.journal import Block, Candidate, Journal, Outcome, State
@@ -199,7 +200,7 @@ class Race:
     @property
     def whole(self) -> int:
         """How many items a full candidate answers."""
-        return sum(len(ids) for block in self.blocks for ids in block.values())
+        return sum(map(len, chain.from_iterable(block.values() for block in self.blocks)))
 
     def run(self, measurer: Measurer, spent: Callable[["Race"], float]) -> None:
         """Propose and measure until `spent` says 1 or the proposer has nothing left, and all candidates have ended."""
@@ -264,7 +265,10 @@ class Race:
 
     def _items(self, stretch: Sequence[Items]) -> Items:
         """Return the items of some blocks, task by task, in the order of the blocks."""
-        return {task: [item for block in stretch for item in block[task]] for task in self.weights}
+        items = {}
+        for task in self.weights:
+            items[task] = list(chain.from_iterable(block[task] for block in stretch))
+        return items
 
     def _look(self, running: Running) -> None:
         """Compare a candidate with the incumbent; end it where it has answered everything or is too far behind."""
@@ -306,10 +310,13 @@ class Race:
         self.journal.done(outcome)
         self._note(Raced(running.candidate, outcome, running.scores))
 
+    def _leads(self, measured: Raced) -> bool:
+        return self.incumbent is None or _value(measured) > _value(self.incumbent)
+
     def _note(self, measured: Raced) -> None:
         outcome = measured.outcome
         self.done[outcome.number] = measured
-        if outcome.state == "measured" and (self.incumbent is None or _value(measured) > _value(self.incumbent)):
+        if outcome.state == "measured" and self._leads(measured):
             self.incumbent = measured
         self.proposer.tell(measured.candidate, outcome)
 

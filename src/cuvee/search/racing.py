@@ -81,7 +81,8 @@ def decision(
     reach = float(paired.widened) * relative_radius(items)
     whole = items == sum(len(incumbent[task]) for task in weights)
     value = float(paired.difference)
-    drop = bool(items >= least and not whole and value + reach < 0)
+    may_drop = items >= least and not whole
+    drop = bool(may_drop and value + reach < 0)
     return Race(drop, value, float(paired.standard_error), reach, weighted_mean(incumbent, weights) + value, items)
 
 
@@ -120,7 +121,8 @@ def _spread(task: NDArray[Any]) -> Array:
 
 
 def _check(candidate: Scores, incumbent: Scores, weights: Mapping[str, float]) -> None:
-    if not weights or sum(weights.values()) <= 0 or min(weights.values()) < 0:
+    shares = weights.values()
+    if sum(shares) <= 0 or min(shares) < 0:
         raise ValueError(f"expected a weight for every task, above 0 together, got {dict(weights)}")
     _check_scores("candidate", candidate, weights)
     _check_scores("incumbent", incumbent, weights)

@@ -142,10 +142,11 @@ class SearchReport:
     @property
     def saved(self) -> float | None:
         """Return the share of the search items that racing saved, None before a candidate raced to its end."""
-        raced = [each for each in self.candidates if each.state in ("measured", "dropped") and not each.anchor]
+        candidates = [candidate for candidate in self.candidates if not candidate.anchor]
+        raced = [candidate for candidate in candidates if candidate.state in ("measured", "dropped")]
         if not raced:
             return None
-        return 1 - sum(each.items for each in raced) / (len(raced) * self.search_items)
+        return 1 - sum(candidate.items for candidate in raced) / (len(raced) * self.search_items)
 
     @property
     def best(self) -> Candidate | None:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -101,7 +102,7 @@ class Setup:
 
     def loaded_tasks(self) -> list[Task]:
         """Read the tasks. Raises EvaluationError."""
-        return [task for reference in self.tasks for task in load_tasks(reference)]
+        return list(chain.from_iterable(map(load_tasks, self.tasks)))
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class Resident:
         self._dtype: Dtype = dtype
         self._prompt = prompt
         self._tasks = _by_name(tasks)
-        self._samples = {name: {sample.id: sample for sample in task.samples} for name, task in self._tasks.items()}
+        self._samples = {name: _by_id(task.samples) for name, task in self._tasks.items()}
         self._companions: dict[Path, str] = {}
         self._form = ""
         self._places: Places | None = None
@@ -201,8 +202,8 @@ class Resident:
         with fitting_threads(model):
             answers = answered(model, tasks, items)
         scores = {name: self._scores(self._tasks[name], ids, answers[name]) for name, ids in items.items()}
-        tokens = sum(each.tokens for by_id in answers.values() for each in by_id.values())
-        tokens += self._tokens_of_texts
+        every_answer = chain.from_iterable(by_id.values() for by_id in answers.values())
+        tokens = sum(each.tokens for each in every_answer) + self._tokens_of_texts
         self._tokens_of_texts = 0
         return Measured(scores, tokens, time.perf_counter() - started, self.digest)
 
@@ -371,6 +372,10 @@ class Resident:
         """Return the score of each item of a task."""
         samples = self._samples[task.name]
         return [_score(task, samples[item], answers[item].prediction) for item in ids]
+
+
+def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
+    return {sample.id: sample for sample in samples}
 
 
 def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:

@@ -126,7 +126,8 @@ class CmaSampler:
             import cmaes
         except ImportError as error:
             raise MissingExtra("search", missing="cmaes") from error
-        if len(dimensions) < 2 or any(dimension.choices for dimension in dimensions):
+        are_numbers = not any(dimension.choices for dimension in dimensions)
+        if len(dimensions) < 2 or not are_numbers:
             raise RecipeError(
                 "sampler: CMA-ES takes at least two dimensions, all of them numbers",
                 hint="leave `sampler` out, and one that fits is taken",

@@ -93,7 +93,8 @@ def _objectives(space: WrittenSpace, weights: Mapping[str, float]) -> dict[str, 
         for task in written:
             if task not in weights:
                 raise RecipeError(f"objectives.{name}: there is no task '{task}' among {', '.join(weights)}")
-        objectives[name] = dict(written) if isinstance(written, dict) else {task: weights[task] for task in written}
+        own = written if isinstance(written, dict) else weights
+        objectives[name] = {task: own[task] for task in written}
     return objectives
 
 

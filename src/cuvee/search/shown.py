@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -143,12 +144,13 @@ class Shown:
             on_select = None
             if candidate.name in selected:
                 on_select = weighted_mean(selected[candidate.name], self.setting.weights)
+            values = {name: _plain(value) for name, value in candidate.values.items()}
             rows.append(
                 Candidate(
                     candidate.number,
                     candidate.name,
                     candidate.arm or yaml.safe_load(candidate.recipe)["merge_method"],
-                    {name: _plain(value) for name, value in candidate.values.items()},
+                    values,
                     outcome.state,
                     outcome.value,
                     outcome.standard_error,
@@ -185,6 +187,15 @@ def _dimension(dimension: space.Dimension) -> Dimension:
     return Dimension(dimension.name, dimension.low, dimension.high, dimension.log)
 
 
+def _by_filter(weight: Any) -> list[dict[str, Any]]:
+    """Return a recipe's weight as the values of filters; without filters it is the value of all tensors."""
+    match weight:
+        case [dict(), *_]:
+            return list(weight)
+        case _:
+            return [{"value": weight}]
+
+
 def _curves(space: WrittenSpace, best: Raced) -> list[Curve]:
     """Return the weights of a recipe over the depth, model by model."""
     names = {model.model: name for model, name in zip(space.models, model_names(space), strict=True)}
@@ -193,8 +204,7 @@ def _curves(space: WrittenSpace, best: Raced) -> list[Curve]:
     for model in document["models"]:
         name = names.get(model["model"], model["model"])
         weight = model.get("parameters", {}).get("weight")
-        choices = weight if isinstance(weight, list) and weight and isinstance(weight[0], dict) else [{"value": weight}]
-        for choice in choices:
+        for choice in _by_filter(weight):
             if isinstance(choice["value"], list):
                 curves.append(Curve(name, choice.get("filter", "all"), tuple(map(float, choice["value"]))))
     return curves

@@ -156,7 +156,7 @@ class WrittenSpace(_Written):
     def _named(cls, models: object) -> object:
         if not isinstance(models, list):
             return models
-        return [{"model": model} if isinstance(model, str) else model for model in models]
+        return list(map(_as_mapping, models))
 
     @field_validator("objectives")
     @classmethod
@@ -232,7 +232,8 @@ class Arm:
         settings = registry()[self.method].settings
         parameters: dict[str, Any] = {}
         varies_weights = any(name.startswith("weight.") for name in values)
-        if "weight" in settings and (self._weights.per == "all" or not varies_weights):
+        is_shared = self._weights.per == "all" or not varies_weights
+        if "weight" in settings and is_shared:
             shared = _weight(self._weights, "", values)
             parameters["weight"] = 1.0 if shared is None else shared
         for name in settings:
@@ -304,7 +305,11 @@ def arms_of(space: WrittenSpace) -> tuple[Arm, ...]:
 def model_names(space: WrittenSpace) -> tuple[str, ...]:
     """Name the models by the end of their reference; by their place, too, where two end alike."""
     ends = [model.model.rstrip("/").split("/")[-1].split("@")[0] for model in space.models]
-    return tuple(end if ends.count(end) == 1 else f"{end} {place}" for place, end in enumerate(ends, 1))
+    names = []
+    for number, end in enumerate(ends, 1):
+        is_alone = ends.count(end) == 1
+        names.append(end if is_alone else f"{end} {number}")
+    return tuple(names)
 
 
 def parents_of(space: WrittenSpace) -> Iterator[tuple[str, str]]:
@@ -441,9 +446,15 @@ def _number_or_gradient(numbers: list[float]) -> float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def _as_mapping(model: object) -> object:
+    return {"model": model} if isinstance(model, str) else model
+
+
 def _default_of(dimension: Dimension, method: Method) -> float | str | bool:
     setting = method.settings.get(dimension.name.split(".")[0])
-    default = 1.0 if setting is None or setting.default is None else setting.default
+    default = None if setting is None else setting.default
+    if default is None:
+        default = 1.0
     if dimension.choices:
         return default if default in dimension.choices else dimension.choices[0]
     if isinstance(default, str | bool):

@@ -5,6 +5,7 @@ The fixed cost of a batch is paid once for all tasks, and batches of few items a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from cuvee.evaluation.answers import answer
 from cuvee.evaluation.model import LanguageModel
@@ -66,4 +67,4 @@ def _name(task: Task, item: str) -> str:
 def _by_id(model: LanguageModel, samples: Sequence[Sample], prompt: Prompt) -> dict[str, Answer]:
     every = [sample.id for sample in samples]
     batches = answer(model, samples, prompt, scoring="sum", batch_size="auto", missing=every)
-    return {each.id: each for batch in batches for each in batch}
+    return {each.id: each for each in chain.from_iterable(batches)}

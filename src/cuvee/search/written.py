@@ -1,6 +1,7 @@
 """The parts that are read of a search in a folder, and the space that a new search begins with."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,9 +76,11 @@ def measured_again(folder: Path, tasks: Sequence[str], top: int, progress: Progr
     report = read_report(folder)
     chosen = _best(report, top)
     recipes = {candidate.name: candidate.recipe for candidate in _candidates(folder) if candidate.name in chosen}
-    loaded = [task for reference in tasks for task in load_tasks(reference)]
+    loaded = list(chain.from_iterable(map(load_tasks, tasks)))
     slots = Slots(Here(), (report.base, *report.models), tuple(tasks), dtype=report.evaluation_dtype)
-    items = {task.name: [sample.id for sample in task.samples] for task in loaded}
+    items = {}
+    for task in loaded:
+        items[task.name] = [sample.id for sample in task.samples]
     scores: dict[str, Scores] = {}
     progress.start("measure", len(recipes), "recipes")
     for name, recipe in recipes.items():
@@ -121,7 +124,8 @@ def _falling(candidate: Shown) -> float:
 
 
 def _parent(report: SearchReport, scores: dict[str, Scores]) -> str | None:
-    return next((each.name for each in report.candidates if each.anchor == "parent" and each.name in scores), None)
+    parents = [candidate.name for candidate in report.candidates if candidate.anchor == "parent"]
+    return next((name for name in parents if name in scores), None)
 
 
 def _candidates(folder: Path) -> list[Candidate]:
