@@ -250,8 +250,11 @@ def open_partly(path: Path) -> PartlyOpened:
     if path.is_file():
         return _joined(path, [_open_files("", [path])], config)
     folders = folders_on_disk(path, files_below(path))
-    opened = [_open_folder(path, folder, config if folder == "" else {}) for folder in folders.declared]
-    names = {spec.name for folder in opened for spec in folder.tensors}
+    opened = []
+    for folder in folders.declared:
+        own_config = config if folder == "" else {}
+        opened.append(_open_folder(path, folder, own_config))
+    names = {spec.name for spec in chain.from_iterable(folder.tensors for folder in opened)}
     others: list[str] = []
     for folder in folders.others:
         other = _open_other(path, folder, names)
@@ -361,7 +364,8 @@ def parse_weight_map(text: str, index: Path) -> dict[str, str]:
     if not names:
         raise CheckpointError("the weight_map is empty", where=str(index))
     for name, shard in names.items():
-        if Path(shard).name != shard or shard in ("", "..") or not shard.isprintable():
+        is_name = Path(shard).name == shard and shard not in ("", "..")
+        if not is_name or not shard.isprintable():
             message = f"the weight_map has {shown(name)} in {shown(shard)}; expected a file of the same folder"
             raise CheckpointError(message, where=str(index))
     return names

@@ -51,13 +51,17 @@ class Companions:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
 
+def _is_known(file: Path) -> bool:
+    return any(map(file.match, KNOWN))
+
+
 def companions_of(place: Path, merged: Collection[str]) -> Companions:
     """Sort out the files that belong to a copy of a model. `merged` are its files whose numbers are merged.
 
     For a model that is a single file, only the known files beside it count.
     """
     if not place.is_dir():
-        beside = (file.name for file in place.parent.iterdir() if any(file.match(pattern) for pattern in KNOWN))
+        beside = [file.name for file in place.parent.iterdir() if _is_known(file)]
         return Companions(sort_out(beside, ()).copied)
     links: dict[str, str] = {}
     names = _walked(place, "", links)
@@ -178,7 +182,7 @@ def _is_of_weights(name: str) -> bool:
 
 def _is_index(name: str, merged: Collection[str]) -> bool:
     """Say whether a file is the index of files that are merged: it is written anew, or not needed."""
-    return _folder(name) in {_folder(file) for file in merged} and fnmatch(name, "*.index*.json")
+    return fnmatch(name, "*.index*.json") and _folder(name) in set(map(_folder, merged))
 
 
 def _folder(name: str) -> str:

@@ -156,7 +156,7 @@ def _unread(files: Iterable[str]) -> list[str]:
 
 def _is_skipped(folder: str, files: Sequence[str]) -> bool:
     """Say whether a sub-folder cannot be a network of the model's: hidden, or an adapter."""
-    return ADAPTER in files or any(is_hidden(part) for part in folder.split("/"))
+    return ADAPTER in files or any(map(is_hidden, folder.split("/")))
 
 
 def _json(text: str, where: str) -> Any:

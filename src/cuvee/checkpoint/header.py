@@ -82,7 +82,7 @@ def parse_header(raw: bytes, size: int, file: Path, *, modified_ns: int = 0) -> 
     """Check a header, the bytes after the first 8 of a file of `size` bytes. Raises CheckpointError."""
     entries = _entries(raw, file)
     metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+    if not isinstance(metadata, dict) or set(map(type, metadata.values())) - {str}:
         raise CheckpointError("the header's __metadata__ is not an object of texts", where=str(file))
     start = 8 + len(raw)
     tensors = [_tensor(name, entry, file, start) for name, entry in entries.items()]
@@ -146,7 +146,11 @@ def _tensor(name: str, entry: Any, file: Path, data_start: int) -> TensorSpec:
 
 
 def _are_sizes(numbers: Any) -> bool:
-    return isinstance(numbers, list) and all(type(n) is int and 0 <= n < 1 << 62 for n in numbers)
+    return isinstance(numbers, list) and all(map(_is_size, numbers))
+
+
+def _is_size(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 1 << 62
 
 
 def _check_coverage(tensors: list[TensorSpec], start: int, size: int, file: Path) -> None:

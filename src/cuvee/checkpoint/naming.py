@@ -145,7 +145,11 @@ def layout_of(files: Iterable[str], config: Mapping[str, Any], dtype: str | None
         folder = file[: len(file) - len(own)]
         if own.endswith(".safetensors"):
             by_folder.setdefault(folder, set()).add(_names_of_file(own))
-    return {folder: _written(names, config if folder == "" else {}, dtype) for folder, names in by_folder.items()}
+    layout = {}
+    for folder, names in by_folder.items():
+        own_config = config if folder == "" else {}
+        layout[folder] = _written(names, own_config, dtype)
+    return layout
 
 
 def _written(names: Collection[FileNames], config: Mapping[str, Any], dtype: str | None) -> FileNames:

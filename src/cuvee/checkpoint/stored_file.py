@@ -82,7 +82,7 @@ def _differs(before: Mapping[str, Any], file: StoredFile) -> bool:
 
 
 def _disagree(before: object, now: object) -> bool:
-    return before is not None and now is not None and before != now
+    return None not in (before, now) and before != now
 
 
 def in_a_card(files: Recorded) -> str:

@@ -148,9 +148,12 @@ class CheckpointWriter:
         self.overwrite = overwrite
         self.resume = resume
         self.keep = False
-        self._left = {tensor.name: tensor.nbytes for shard in shards for tensor in shard.tensors}
+        self._left: dict[str, int] = {}
+        self._places: dict[str, tuple[str, int]] = {}
+        for shard in shards:
+            self._left |= {tensor.name: tensor.nbytes for tensor in shard.tensors}
+            self._places |= {tensor.name: (shard.file, shard.starts[tensor.name]) for tensor in shard.tensors}
         self._counting = threading.Lock()
-        self._places = {t.name: (shard.file, shard.starts[t.name]) for shard in shards for t in shard.tensors}
         self._descriptors: dict[str, int] = {}
 
     def take_as_written(self, names: Iterable[str]) -> None:

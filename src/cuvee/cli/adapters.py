@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cuvee.verify.adapter import AdapterCheck
 
 NAME = "adapters"
+USUAL_RANK = 16
 ROUNDING = 1e-12
 """A share of the energy that is no more than this was not discarded, but lost in rounding."""
 
@@ -160,10 +161,12 @@ def extract(
     from cuvee.hub import Hub
     from cuvee.verify.adapter import extract_checked
 
-    if budget is not None and (rank is not None or energy is not None):
+    wanted = Wanted(rank, energy)
+    if budget is not None and wanted != Wanted():
         raise RecipeError("--budget decides the ranks by itself; it goes with neither --rank nor --energy")
-    wanted = Wanted(16 if rank is None and energy is None and budget is None else rank, energy)
-    parts = Parts(*(tuple(word.strip() for word in words.split(",") if word.strip()) for words in (only, without)))
+    if budget is None and wanted == Wanted():
+        wanted = Wanted(USUAL_RANK)
+    parts = Parts(_words(only), _words(without))
     shard_bytes = parse_bytes(shard_size, "--shard-size") if shard_size else None
     how = Extraction(wanted, budget, embeddings, not skip_rest, dtype, parts, shard_bytes)
     options: dict[str, Any] = {"threads": threads or usable_cores(), "overwrite": overwrite}
@@ -228,6 +231,11 @@ def list_(
     Console().print(table)
 
 
+def _words(text: str) -> tuple[str, ...]:
+    """Return the words between commas."""
+    return tuple(filter(None, map(str.strip, text.split(","))))
+
+
 def print_adapter(result: "AdapterResult", as_json: bool, check: "AdapterCheck | None" = None) -> None:
     """Show a written adapter: the digest on stdout, the rest on stderr; or all of it as JSON."""
     modules = result.modules
@@ -251,7 +259,9 @@ def print_adapter(result: "AdapterResult", as_json: bool, check: "AdapterCheck |
     for note in result.notes:
         typer.echo(f"note: {note}", err=True)
     ranks = [module.rank for module in modules]
-    spread = f"ranks {min(ranks)} to {max(ranks)}" if len(set(ranks)) > 1 else f"rank {ranks[0]}" if ranks else ""
+    spread = f"rank {ranks[0]}" if ranks else ""
+    if len(set(ranks)) > 1:
+        spread = f"ranks {min(ranks)} to {max(ranks)}"
     typer.echo(f"{result.folder}: {len(modules)} modules, {spread}, in {result.seconds:.2f} s", err=True)
     discarded = result.discarded if result.discarded > ROUNDING else 0.0
     typer.echo(f"energy discarded: {discarded:.2e} of the whole", err=True)
@@ -260,6 +270,10 @@ def print_adapter(result: "AdapterResult", as_json: bool, check: "AdapterCheck |
     if check is not None:
         typer.echo(f"{'not checked' if check.state == 'skipped' else 'checked'}: {check.found}", err=True)
     typer.echo(f"weights digest {result.digest}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _print_comparison(found: "AdapterComparison") -> None:
@@ -283,7 +297,7 @@ def _print_comparison(found: "AdapterComparison") -> None:
     for column in ("cosine", "shared modules", "shared outputs", "shared inputs"):
         pairs.add_column(column, justify="right")
     for pair in found.pairs:
-        cosine, *shares = ("-" if n is None else f"{n:.3f}" for n in (pair.cosine, pair.outputs, pair.inputs))
+        cosine, *shares = map(_figure, (pair.cosine, pair.outputs, pair.inputs))
         pairs.add_row(f"{pair.first + 1} and {pair.second + 1}", cosine, str(pair.shared_modules), *shares)
     if found.pairs:
         console.print()

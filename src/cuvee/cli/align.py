@@ -122,7 +122,8 @@ def print_aligned(aligned: "Aligned", *, as_json: bool) -> None:
     for text in aligned.texts:
         typer.echo(f"{text.expert}: {text.documents} documents, {text.positions} positions of {text.text}", err=True)
     for ridge, divergence in aligned.divergences.items():
-        chosen = " (chosen)" if ridge == f"{aligned.ridge:g}" and len(aligned.divergences) > 1 else ""
+        is_chosen = ridge == f"{aligned.ridge:g}" and len(aligned.divergences) > 1
+        chosen = " (chosen)" if is_chosen else ""
         what = "before" if ridge == "before" else f"ridge {ridge}"
         typer.echo(f"divergence from the experts on held-out text, {what}: {divergence:.4f} nats{chosen}", err=True)
     peak = bytes_text(aligned.took.peak_memory_bytes)

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
+from operator import attrgetter, methodcaller
 from string import ascii_uppercase
 
 from cuvee.comparison import Comparison, Figures
@@ -92,11 +93,12 @@ def _parts(marks: Sequence[str]) -> list[Part]:
         ("sign conflict, %", pairs, lambda f, i: _percent(f.pairs[i].sign_conflict)),
         ("overlap, %", pairs, lambda f, i: _percent(f.pairs[i].overlap)),
     ]
-    return [
-        Part(heading, tuple(Column(head, i, text) for i, head in enumerate(heads)))
-        for heading, heads, text in measures
-        if heads
-    ]
+    parts = []
+    for heading, heads, text in measures:
+        if heads:
+            columns = tuple(Column(head, i, text) for i, head in enumerate(heads))
+            parts.append(Part(heading, columns))
+    return parts
 
 
 def _layer_rows(found: Comparison) -> list[Row]:
@@ -136,7 +138,7 @@ def _fitting(parts: Sequence[Part], room: int) -> list[list[Part]]:
     most = max(1, (room - len(GAP)) // CELL)
     tables: list[list[Part]] = []
     left = 0
-    for part in [narrow for whole in parts for narrow in _cut(whole, most)]:
+    for part in chain.from_iterable(_cut(whole, most) for whole in parts):
         if part.width > left or not tables:
             tables.append([])
             left = room
@@ -151,14 +153,18 @@ def _cut(part: Part, most: int) -> list[Part]:
 
 def _table(title: str, rows: Sequence[Row], parts: Sequence[Part], label: int) -> Iterator[str]:
     yield (" " * label + "".join(f"{GAP} {part.heading:<{part.width - len(GAP) - 1}}" for part in parts)).rstrip()
-    yield f"{title:<{label}}" + _cells(parts, [[column.head for column in part.columns] for part in parts])
+    yield f"{title:<{label}}" + _cells(parts, attrgetter("head"))
     for text, found in rows:
-        yield f"{text:<{label}}" + _cells(parts, [[column.text(found) for column in part.columns] for part in parts])
+        yield f"{text:<{label}}" + _cells(parts, methodcaller("text", found))
 
 
-def _cells(parts: Sequence[Part], texts: Sequence[Sequence[str]]) -> str:
-    joined = ("".join(f"{text:>{CELL}}" for text in line) for line in texts)
-    return "".join(f"{GAP}{line:<{part.width - len(GAP)}}" for part, line in zip(parts, joined, strict=True)).rstrip()
+def _cells(parts: Sequence[Part], text: Callable[[Column], str]) -> str:
+    """Lay out a line: for each part the texts of its columns, flush right."""
+    cells = []
+    for part in parts:
+        line = "".join(f"{text(column):>{CELL}}" for column in part.columns)
+        cells.append(f"{GAP}{line:<{part.width - len(GAP)}}")
+    return "".join(cells).rstrip()
 
 
 def _percent(share: float | None) -> str:

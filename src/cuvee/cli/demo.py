@@ -58,7 +58,9 @@ def print_board(board: "Leaderboard") -> None:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in rows(board):
-        style = "bold" if row.mark else "" if row.kind == "blend" else "dim"
+        style = "" if row.kind == "blend" else "dim"
+        if row.mark:
+            style = "bold"
         figures = (points(row.private.value), interval(row.private), points(row.public.value))
         table.add_row(row.rank, row.name, row.method or f"({row.kind})", *figures, row.mark, style=style)
     console = Console(highlight=False)

@@ -86,4 +86,6 @@ def _figures(signs: "Signs") -> tuple[str, ...]:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+    if value is None:
+        return "-"
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"

@@ -1,5 +1,6 @@
 """cuvee evaluate: a model's scores on tasks, with intervals, and beside those of its parents."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,7 +134,7 @@ def _served(
     if probe:
         folder = folder_of(probe, hub, shown_progress())
         local = load_model(folder, device=options["device"], dtype=options["dtype"])
-        found = compared(served, local, [each for task in tasks for each in load_tasks(task)])
+        found = compared(served, local, list(chain.from_iterable(map(load_tasks, tasks))))
         typer.echo(f"probe: {found.items} items agree within {found.largest:.2g} nats a token", err=True)
     return served
 

@@ -40,7 +40,10 @@ def command(
 def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, Any]:
     from dataclasses import asdict
 
-    specs = source.tensors
+    tensors = []
+    for tensor in found.structure:
+        spec = source.tensors[tensor.name]
+        tensors.append(asdict(tensor) | {"shape": list(spec.shape), "dtype": spec.dtype})
     return {
         "model": model,
         "folder": str(source.place) if source.place else None,
@@ -51,14 +54,11 @@ def _plain(model: str, source: "TensorSource", found: "Summary") -> dict[str, An
         "dtypes": dict(found.dtypes),
         "roles": dict(found.roles),
         "modules": list(found.structure.modules),
-        "stacks": [asdict(stack) for stack in found.structure.stacks],
-        "ties": [asdict(tie) for tie in found.structure.ties],
+        "stacks": list(map(asdict, found.structure.stacks)),
+        "ties": list(map(asdict, found.structure.ties)),
         "files": {name: file.size for name, file in source.files().items()},
         "tokenizer": _tokenizer_files(source),
-        "tensors": [
-            asdict(known) | {"shape": list(specs[known.name].shape), "dtype": specs[known.name].dtype}
-            for known in found.structure
-        ],
+        "tensors": tensors,
     }
 
 
@@ -66,7 +66,9 @@ def _tokenizer_files(source: "TensorSource") -> list[str]:
     from cuvee.checkpoint.companions import companions_of
 
     words = ("token", "vocab", "merges", "spiece", "special_tokens", "chat_template")
-    names = companions_of(source.place, source.files()).copied if source.place is not None else ()
+    if source.place is None:
+        return []
+    names = companions_of(source.place, source.files()).copied
     return [name for name in names if any(word in name for word in words)]
 
 
@@ -77,7 +79,8 @@ def _print(model: str, source: "TensorSource", found: "Summary") -> None:
     from cuvee.cli.amounts import bytes_text
 
     console = Console(highlight=False)
-    kind = ", ".join(map(str, source.config.get("architectures") or [])) or "no architecture named"
+    architectures = source.config.get("architectures") or ["no architecture named"]
+    kind = ", ".join(map(str, architectures))
     types = ", ".join(f"{dtype} {_share(count, found.parameters)}" for dtype, count in found.dtypes.items())
     console.print(f"[bold]{escape(model)}[/]  {escape(kind)}")
     files = source.files()
@@ -155,4 +158,6 @@ def _some(names: list[str]) -> str:
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / max(whole, 1):.0%}" if part * 100 >= whole or part == 0 else "under 1%"
+    if 0 < part * 100 < whole:
+        return "under 1%"
+    return f"{part / max(whole, 1):.0%}"

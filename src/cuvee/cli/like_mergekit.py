@@ -4,6 +4,7 @@ The options are those of mergekit 0.1.5's `mergekit/options.py`.
 """
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from typer.core import TyperCommand
@@ -48,7 +49,7 @@ class LikeMergekit(TyperCommand):
     """A command that answers mergekit's options with a hint instead of "no such option"."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {name for parameter in self.params for name in parameter.opts}
+        own = set(chain.from_iterable(parameter.opts for parameter in self.params))
         for argument in args:
             name = argument.partition("=")[0]
             if argument == "--":

@@ -19,7 +19,7 @@ class ManyValues(TyperCommand):
         for argument in args:
             if argument.startswith("-"):
                 option = argument if argument in many else ""
-            elif option and (not expanded or expanded[-1] != option):
+            elif option and expanded[-1:] != [option]:
                 expanded.append(option)
             expanded.append(argument)
         return super().parse_args(ctx, expanded)

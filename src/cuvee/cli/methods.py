@@ -36,7 +36,8 @@ def command(
     if as_json:
         import json
 
-        plain = [_plain(kind, entry) for kind, entry in ([_find(name, known)] if name else known)]
+        listed = [_find(name, known)] if name else known
+        plain = [_plain(kind, entry) for kind, entry in listed]
         typer.echo(json.dumps(plain[0] if name else plain, indent=2, ensure_ascii=False))
     elif name:
         _print_one(*_find(name, known))
@@ -148,7 +149,9 @@ def _facts(entry: "Method | Addition") -> list[tuple[str, str]]:
     facts = []
     if isinstance(entry, Method):
         least, most = entry.models
-        count = f"{least} or more" if most is None else f"{least}" if least == most else f"{least} to {most}"
+        count = f"{least}" if least == most else f"{least} to {most}"
+        if most is None:
+            count = f"{least} or more"
         facts += [("models", count), ("base model", BASES[entry.base])]
         facts += [("reproducible", REPRODUCIBLE[entry.reproducible])]
     elif entry.on_changes:
@@ -172,7 +175,8 @@ def _print_settings(console: "Console", entry: "Method | Addition") -> None:
     for column in ("parameter", *(["of"] if is_method else []), "default", "values"):
         table.add_column(column)
     for setting in entry.settings.values():
-        of = ["each model" if setting.per_model else "the merge"] if is_method else []
+        owner = "each model" if setting.per_model else "the merge"
+        of = [owner] if is_method else []
         values = escape(_values(setting, listed=setting.per_model and not is_method))
         table.add_row(setting.name, *of, _default(setting), values)
     console.print(table)
@@ -185,5 +189,7 @@ def _default(setting: "Setting") -> str:
 
 
 def _values(setting: "Setting", *, listed: bool) -> str:
-    values = ", ".join(setting.choices) or ("true, false" if setting.kind == "boolean" else str(setting.within))
+    values = "true, false" if setting.kind == "boolean" else str(setting.within)
+    if setting.choices:
+        values = ", ".join(setting.choices)
     return f"a list of numbers in {values}" if listed else values

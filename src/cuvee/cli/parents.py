@@ -40,10 +40,11 @@ def command(
     def measure(model: Path, place: Path | None, progress: "Progress") -> "Report":
         return evaluate(model, tasks, out=place, progress=progress, **options)
 
+    blends = [(blend, None if out is None else out / blend.absolute().name) for blend in blends_in(folder)]
     compared = evaluate_with_parents(
-        [(blend, out and out / blend.absolute().name) for blend in blends_in(folder)],
+        blends,
         measure,
-        out=out and out / "parents",
+        out=None if out is None else out / "parents",
         hub=Hub(offline=offline),
         progress=shown_progress(),
         recipe_folder=recipe_folder,

@@ -45,10 +45,9 @@ def command(
         import json
 
         plain = [_plain(plan, _workers(plan, budget, threads)) for plan in made.values()]
-        named = [
-            {**said, "name": name if several == "outputs" else plan.recipe.name}
-            for said, (name, plan) in zip(plain, made.items(), strict=True)
-        ]
+        named = []
+        for content, (name, plan) in zip(plain, made.items(), strict=True):
+            named.append({**content, "name": name if several == "outputs" else plan.recipe.name})
         typer.echo(json.dumps({several: named} if several else plain[0], indent=2))
         return
     for number, (name, plan) in enumerate(made.items(), 1):
@@ -207,7 +206,8 @@ def _print_alignment(plan: "Plan", all_steps: bool, threads: int) -> None:
 
     found = forecast_alignment(plan, threads=threads)
     console = Console()
-    console.print("[bold]align[/]  " + ", ".join(f"{key}: {value}" for key, value in (plan.recipe.align or {}).items()))
+    settings = plan.recipe.align or {}
+    console.print("[bold]align[/]  " + ", ".join(f"{key}: {value}" for key, value in settings.items()))
     for text in found.texts:
         line = f"  {text.expert}: {text.documents} documents, {text.tokens} tokens, {text.positions} positions"
         console.print(f"{line} of {text.text}", markup=False)
@@ -243,7 +243,9 @@ def _matrices(plan: "Plan", workers: int) -> Iterator[str]:
 
 
 def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _places(plan: "Plan") -> Iterator[str]:

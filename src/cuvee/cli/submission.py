@@ -123,7 +123,8 @@ def pack(
     from cuvee.submission.pack import read_archive
 
     entry = _entry(recipe, method, program, models, merged=merged, report=report)
-    title = name or (recipe or program or out).stem
+    source = recipe or program or out
+    title = name or source.stem
     secrets = [value for key, value in os.environ.items() if key.endswith(("_TOKEN", "_KEY", "_SECRET", "_PASSWORD"))]
     opened = _opened(competition, recipe or program)
     data = pack_entry(entry, opened, name=title, hub=Hub(offline=offline), progress=shown_progress(), secrets=secrets)

@@ -25,7 +25,8 @@ def swept(files: Sequence[Path], *, strict: bool) -> dict[str, "Recipe"]:
     recipes: dict[str, Recipe] = {}
     for file in files:
         for merge, recipe in load_sweep(file, strict=strict).items():
-            name = merge if len(files) == 1 or merge == file.stem else f"{file.stem},{merge}"
+            names_file = len(files) > 1 and merge != file.stem
+            name = f"{file.stem},{merge}" if names_file else merge
             if name in recipes:
                 message = f"two recipes would be merged into the folder '{name}'"
                 raise RecipeError(message, where=str(file), hint="outputs have the names of the files: rename one")

@@ -1,5 +1,6 @@
 """cuvee task: list the bundled tasks, check a file of predictions against a task, write a task for lm-eval."""
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,9 @@ def list_tasks(as_json: bool = typer.Option(False, "--json", help="Print as JSON
 
 def _described(task: "Task") -> dict[str, Any]:
     sample = task.samples[0]
-    answer = sample.choices[int(sample.target)] if sample.choices and sample.target is not None else sample.target
+    answer = sample.target
+    if sample.choices and sample.target is not None:
+        answer = sample.choices[int(sample.target)]
     return {
         "name": task.name,
         "items": len(task.samples),
@@ -69,7 +72,7 @@ def check_predictions(
     from cuvee.evaluation import load_tasks
     from cuvee.evaluation.predictions import check_predictions as check
 
-    found = check(file, [task for where in tasks for task in load_tasks(where)])
+    found = check(file, list(chain.from_iterable(map(load_tasks, tasks))))
     if as_json:
         import json
 

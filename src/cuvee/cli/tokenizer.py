@@ -102,7 +102,8 @@ def _starts(added: list[str]) -> dict[str, str]:
     starts: dict[str, str] = {}
     for written in added:
         token, sign, start = written.rpartition("=")
-        if not sign or not start or token in starts:
+        is_complete = bool(sign) and bool(start)
+        if token in starts or not is_complete:
             raise RecipeError(f"--add: expected TOKEN=START, each token once, found '{written}'")
         starts[token] = start
     return starts

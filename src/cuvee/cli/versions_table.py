@@ -1,6 +1,7 @@
 """cuvee --version --verbose: the versions that are installed beside those that were tested."""
 
 import platform
+from itertools import chain
 
 from packaging.version import Version
 
@@ -10,7 +11,8 @@ from cuvee.versions import installed_version, is_untested, tested_environments, 
 
 def rows() -> list[tuple[str, str, str, str]]:
     """Return for Python and each tested library: name, installed version, tested range, and a mark outside of it."""
-    libraries = sorted({name for versions in tested_environments().values() for name in versions} - {"python"})
+    tested = set(chain.from_iterable(tested_environments().values()))
+    libraries = sorted(tested - {"python"})
     return [_python_row(), *(_library_row(library) for library in libraries)]
 
 

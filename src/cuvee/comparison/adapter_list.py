@@ -29,7 +29,9 @@ class ListedAdapter:
 def list_adapters(folder: Path) -> tuple[ListedAdapter, ...]:
     """List the adapters in a folder, or the folder itself if it is an adapter. Raises CheckpointError where there is
     none."""
-    places = [folder] if (folder / CONFIG).is_file() else sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
+    places = sorted(file.parent for file in folder.glob(f"*/{CONFIG}"))
+    if (folder / CONFIG).is_file():
+        places = [folder]
     if not places:
         hint = f"an adapter is a folder with {CONFIG}"
         raise CheckpointError("expected adapters in folders, found none", where=str(folder), hint=hint)
@@ -43,7 +45,9 @@ def _listed(place: Path) -> ListedAdapter:
     except CuveeError as error:
         first = (error.problems or (error,))[0]
         return ListedAdapter(place.name, problem=first.message)
-    kind = adapter.config.kind.name if adapter.config.kind is not None else "DORA" if adapter.config.dora else "LORA"
+    kind = "DORA" if adapter.config.dora else "LORA"
+    if adapter.config.kind is not None:
+        kind = adapter.config.kind.name
     ranks = tuple(sorted({factors.rank for factors in adapter.factors.values()}))
     modules = len(adapter.factors) + len(adapter.changes)
     nbytes = sum(spec.nbytes for spec in adapter.source.tensors.values())

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,14 @@ def compare_adapters(
     The base is needed for DoRA, for other kinds than LoRA, and for experts; by default it is the base that the adapters
     name, if that is on a hub. Raises CheckpointError for those that are not of one base.
     """
-    hub, heard = hub or Hub(), progress or Silent()
+    hub = hub or Hub()
+    heard = progress or Silent()
     opened = _opened(adapters, hub, heard)
     source = model_to_read(as_reference(base, "base"), hub, heard) if base else None
     if source is None and any(map(depends_on_base, opened)):
         source = named_base(opened, hub, heard)
     group, count = Group(opened, source), len(opened)
-    order = [(i, j) for i in range(count) for j in range(i + 1, count)]
+    order = list(combinations(range(count), 2))
     total = np.zeros((count, count))
     shares: dict[tuple[int, int], list[tuple[float, float]]] = {pair: [] for pair in order}
     modules = []
@@ -100,7 +102,9 @@ def compare_adapters(
         total += gram
         for i, j in order:
             first, second = deltas[i], deltas[j]
-            if isinstance(first, Product) and isinstance(second, Product) and first.rank and second.rank:
+            if not isinstance(first, Product) or not isinstance(second, Product):
+                continue
+            if first.rank and second.rank:
                 shares[i, j].append(_shared_directions(first, second))
         norms = tuple(math.sqrt(max(gram[i, i], 0.0)) for i in range(count))
         cosines = tuple(_cosine(gram, i, j) for i, j in order)
@@ -166,8 +170,10 @@ def _figures(adapter: Adapter, square: float) -> AdapterFigures:
 
 
 def _pair(i: int, j: int, cosine: float | None, shares: Sequence[tuple[float, float]]) -> AdapterPair:
-    outputs, inputs = (float(np.mean([share[side] for share in shares])) if shares else None for side in (0, 1))
-    return AdapterPair(i, j, cosine, len(shares), outputs, inputs)
+    if not shares:
+        return AdapterPair(i, j, cosine, 0, None, None)
+    outputs, inputs = zip(*shares, strict=True)
+    return AdapterPair(i, j, cosine, len(shares), float(np.mean(outputs)), float(np.mean(inputs)))
 
 
 def _cosine(gram: np.ndarray, i: int, j: int) -> float | None:

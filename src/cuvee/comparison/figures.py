@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import combinations
 
 from cuvee.comparison.sums import Sums
 
@@ -49,7 +50,7 @@ def figures(sums: Sums) -> Figures:
     """Return the figures of the sums."""
     count = len(sums.gram)
     base = math.sqrt(sums.base)
-    pairs = [_pair(sums, i, j) for i in range(count) for j in range(i + 1, count)]
+    pairs = [_pair(sums, i, j) for i, j in combinations(range(count), 2)]
     models = tuple(_model(sums, i, base) for i in range(count))
     return Figures(sums.tensors, sums.entries, base, models, tuple(pairs))
 

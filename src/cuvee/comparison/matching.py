@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cuvee.checkpoint import TensorSource, TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE
@@ -19,7 +20,7 @@ def match(sources: Sequence[TensorSource], labels: Sequence[str]) -> tuple[tuple
     """Return the tensors to compare, in the first model's order, and those that cannot be."""
     compared: list[str] = []
     left_out: list[LeftOut] = []
-    for name in dict.fromkeys(name for source in sources for name in source.tensors):
+    for name in dict.fromkeys(chain.from_iterable(source.tensors for source in sources)):
         reason = _reason([source.tensors.get(name) for source in sources], labels)
         if reason is None:
             compared.append(name)

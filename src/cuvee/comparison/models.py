@@ -67,20 +67,15 @@ class Comparison:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as plain JSON."""
-        tensors = [
-            {"name": t.name, "layer": f"{t.layer.prefix}.{t.layer.index}" if t.layer else None, "role": t.role}
-            | {"figures": asdict(t.figures)}
-            for t in self.tensors
-        ]
         return {
             "base": self.base,
             "models": list(self.models),
             "notes": list(self.notes),
-            "left_out": [asdict(tensor) for tensor in self.left_out],
+            "left_out": list(map(asdict, self.left_out)),
             "total": asdict(self.total),
-            "layers": [asdict(group) for group in self.layers],
-            "roles": [asdict(group) for group in self.roles],
-            "tensors": tensors,
+            "layers": list(map(asdict, self.layers)),
+            "roles": list(map(asdict, self.roles)),
+            "tensors": list(map(_plain_tensor, self.tensors)),
         }
 
 
@@ -140,6 +135,11 @@ def opened_models(named: Sequence[str], hub: Hub, progress: Progress) -> list[Te
     if problems:
         raise several(problems)
     return opened
+
+
+def _plain_tensor(tensor: ComparedTensor) -> dict[str, Any]:
+    layer = f"{tensor.layer.prefix}.{tensor.layer.index}" if tensor.layer else None
+    return {"name": tensor.name, "layer": layer, "role": tensor.role, "figures": asdict(tensor.figures)}
 
 
 def piece_size(models: int) -> int:

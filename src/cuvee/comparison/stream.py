@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import product
 from queue import SimpleQueue
 from typing import TypeVar
 
@@ -96,7 +97,7 @@ class Reader:
 
     def all_bytes(self, names: Sequence[str]) -> int:
         """Return the bytes of whole tensors in all models."""
-        return sum(source.tensors[name].nbytes for source in self.sources for name in names)
+        return sum(source.tensors[name].nbytes for source, name in product(self.sources, names))
 
     def _announce(self, piece: Piece) -> None:
         for source in self.sources:

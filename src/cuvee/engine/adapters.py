@@ -36,7 +36,8 @@ def combine_adapters(
     names, place = as_references(adapters, "adapters"), as_path(out, "out")
     if not isinstance(how, How):
         raise refused(how, "how", "a How of cuvee.engine.combine")
-    hub, heard = hub or Hub(), progress or Silent()
+    hub = hub or Hub()
+    heard = progress or Silent()
     found = [adapter_of(name, hub, heard).adapter for name in names]
     source = model_to_read(as_reference(base, "base"), hub, heard) if base else None
     if source is None and needs_base(found, weights, how):
@@ -69,6 +70,7 @@ def extract_adapter(
     names, place = (as_reference(model, "model"), as_reference(base, "base")), as_path(out, "out")
     if not isinstance(how, Extraction):
         raise refused(how, "how", "an Extraction of cuvee.engine.extract")
-    hub, heard = hub or Hub(), progress or Silent()
+    hub = hub or Hub()
+    heard = progress or Silent()
     tuned, origin = (model_to_read(name, hub, heard) for name in names)
     return extract(tuned, origin, place, how, names=names, threads=threads, overwrite=overwrite, progress=heard)

@@ -226,7 +226,10 @@ def _weighted(coefficients: Mapping[str, float], features: Mapping[str, float]) 
 
 def fit_all(cases: Sequence[Case]) -> list[Rule]:
     """Fit every form of every question."""
-    return [fit(question, form, cases) for question in QUESTIONS for form in question.forms]
+    fitted = []
+    for question in QUESTIONS:
+        fitted += [fit(question, form, cases) for form in question.forms]
+    return fitted
 
 
 def write_rules(rules: Sequence[Rule], file: Path = RULES) -> None:

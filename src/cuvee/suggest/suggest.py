@@ -38,8 +38,8 @@ class Suggestion:
             **asdict(self.survey.changes),
             "texts": list(self.texts),
             "matrices": self.survey.matrices,
-            "left_out": [asdict(tensor) for tensor in self.survey.left_out],
-            "advice": [asdict(advice) for advice in self.advice],
+            "left_out": list(map(asdict, self.survey.left_out)),
+            "advice": list(map(asdict, self.advice)),
             "unsaid": list(self.unsaid),
             "notes": list(self.notes),
         }
@@ -73,7 +73,8 @@ def suggest(
     if own_texts and len(own_texts) != len(named) - 1:
         hint = "give one text of each expert, in their order"
         raise RecipeError(f"there are {len(named) - 1} experts and {len(own_texts)} texts", hint=hint)
-    hub, progress = hub or Hub(), progress or Silent()
+    hub = hub or Hub()
+    progress = progress or Silent()
     seen = survey(opened_models(named, hub, progress), named, threads=threads, progress=progress)
     if own_texts:
         from cuvee.suggest.losses import losses_on

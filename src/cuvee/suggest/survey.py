@@ -74,7 +74,8 @@ def survey(
 
 def _refuse_mismatch(names: Sequence[str], left_out: Sequence[LeftOut]) -> None:
     """Raise CheckpointError where weights of a layer are not in all models alike; other unlike tensors are left out."""
-    within = [tensor for tensor in left_out if layer_of(tensor.tensor) and "no weights" not in tensor.reason]
+    weights = [tensor for tensor in left_out if "no weights" not in tensor.reason]
+    within = [tensor for tensor in weights if layer_of(tensor.tensor)]
     if names and not within:
         return
     unlike = within or left_out
@@ -104,7 +105,8 @@ class Directions:
     @property
     def ranks(self) -> list[float]:
         """The effective rank of each model, 1 where no matrix was seen."""
-        return [rank / weight if weight else 1.0 for rank, weight in zip(self._ranks, self._rank_weights, strict=True)]
+        pairs = zip(self._ranks, self._rank_weights, strict=True)
+        return [rank / weight if weight else 1.0 for rank, weight in pairs]
 
     @property
     def overlaps(self) -> list[float]:

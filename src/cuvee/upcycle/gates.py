@@ -69,7 +69,7 @@ def _directed(seen: Seen, expert: Expert) -> np.ndarray:
 def _embedded(base: TensorSource, place: Path) -> Seen:
     """Return the mean of a text's token embeddings."""
     rows = vocabulary_rows(base.tensors, base.config)
-    names = [name for name in vocabulary_tensors(base.tensors, rows or 0) if is_before_layers(name)]
+    names = list(filter(is_before_layers, vocabulary_tensors(base.tensors, rows or 0)))
     if not names:
         raise CheckpointError("has no embedding of tokens", where=str(place))
     spec = base.tensors[names[0]]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,8 @@ def differences(recipe: Upcycling, layout: Mapping[str, Any], base: TensorSource
 
 def _of_prompts(recipe: Upcycling, base: TensorSource) -> Iterator[str]:
     hidden = recipe.gate_mode.startswith("hidden")
-    several = any(
-        len(texts) > 1 for expert in recipe.gated for texts in (expert.positive_prompts, expert.negative_prompts)
-    )
+    counts = [max(len(expert.positive_prompts), len(expert.negative_prompts)) for expert in recipe.gated]
+    several = max(counts, default=0) > 1
     if not (base.place is not None and _starts_as_in_mergekit(base.place)):
         yield "prompts are cut as the tokenizer does it; mergekit puts the start token, and nothing else, before each"
     if hidden:
@@ -69,7 +69,7 @@ def _added(processor: Any) -> list[str]:
     if processor is None:
         return []
     if processor["type"] == "Sequence":
-        return [token for part in processor["processors"] for token in _added(part)]
+        return list(chain.from_iterable(map(_added, processor["processors"])))
     if processor["type"] == "ByteLevel":
         return []
     if processor["type"] != "TemplateProcessing":

@@ -82,8 +82,9 @@ class Upcycling(_Strict):
 def is_mixture(path: Path) -> bool:
     """Say whether a file is the recipe of a mixture, not of a merge. Raises RecipeError for files that are no YAML."""
     document, *others = read_documents(read_text(path, "recipe"), str(path))
-    keys = document.data if isinstance(document.data, dict) else {}
-    return not others and "experts" in keys and "merge_method" not in keys
+    if others or not isinstance(document.data, dict):
+        return False
+    return "experts" in document.data and "merge_method" not in document.data
 
 
 def read_upcycling(path: Path) -> tuple[Upcycling, str]:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -185,6 +186,7 @@ def _plan(recipe: Upcycling, text: str, parents: Mapping[str, Parent], dense: _D
 def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Making:
     experts = ", ".join(f"`{expert.source_model}`" for expert in recipe.experts)
     shared = "".join(f" That of `{model.source_model}` sees every token." for model in recipe.shared_experts)
+    is_exact = recipe.gate_mode in DRAWN and not _adds_noise(recipe)
     return Making(
         command=COMMAND,
         title=f"{layout.key} of {len(recipe.experts)} experts",
@@ -195,7 +197,7 @@ def _making(recipe: Upcycling, layout: Layout, parents: Sequence[Parent]) -> Mak
         ),
         parents=tuple(parents),
         recipe_digest=hashlib.sha256(recipe.model_dump_json().encode()).hexdigest(),
-        reproducible="bits" if recipe.gate_mode in DRAWN and not _adds_noise(recipe) else "tolerance",
+        reproducible="bits" if is_exact else "tolerance",
         tags=("moe", layout.key),
         record={"kind": KIND, "command": COMMAND},
     )
@@ -209,7 +211,7 @@ def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
     dense = str(base.config.get("model_type"))
     fitting = [layout for layout in _layouts() if dense in layout.dense]
     if not fitting:
-        known = ", ".join(kind for layout in _layouts() for kind in layout.dense)
+        known = ", ".join(chain.from_iterable(layout.dense for layout in _layouts()))
         message = f"models of the type '{dense}' have no mixture here; those of the types {known} have"
         raise CheckpointError(message, where=recipe.base_model)
     layout = fitting[0]
@@ -219,7 +221,8 @@ def _layout(recipe: Upcycling, base: TensorSource) -> Layout:
             message, hint=f"leave it out, or write {layout.key}: such models become no other mixture here"
         )
     if recipe.shared_experts and "shared" not in layout.said:
-        with_shared = ", ".join(kind for layout in _layouts() if "shared" in layout.said for kind in layout.dense)
+        have_shared = [layout.dense for layout in _layouts() if "shared" in layout.said]
+        with_shared = ", ".join(chain.from_iterable(have_shared))
         message = f"a mixture of the kind '{layout.key}' has no 'shared_experts'"
         hint = f"leave them out: only models of the type {with_shared} become a mixture with a shared expert here"
         raise RecipeError(message, hint=hint)
@@ -241,7 +244,9 @@ def _feeds(base: TensorSource, layout: Layout, model: str) -> dict[tuple[int, st
     for name in base.tensors:
         layer = layer_of(name)
         part = name.split(".")[-2]
-        if layer is not None and layer.rest.startswith("mlp.") and part in layout.said["parts"]:
+        if layer is None or not layer.rest.startswith("mlp."):
+            continue
+        if part in layout.said["parts"]:
             found[layer.index, part] = name
     if not found:
         raise CheckpointError("has no feed-forward parts that could become experts", where=model)
@@ -298,8 +303,9 @@ def _pieces(
 
 def _expert_piece(expert: Expert, source: TensorSource, name: str, new: str, seed: int) -> _Piece:
     """Return a matrix of an expert: its last matrix, which writes to the stream, is scaled."""
-    writes = name.split(".")[-2] == "down_proj"
-    scale = 1.0 if expert.residual_scale is None or not writes else expert.residual_scale
+    scale = 1.0
+    if name.split(".")[-2] == "down_proj" and expert.residual_scale is not None:
+        scale = expert.residual_scale
     key = random_key(str(seed), "noise", new)
     return _Piece(source, name, scale, expert.noise_scale or 0.0, key)
 

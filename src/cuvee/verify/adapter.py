@@ -67,12 +67,16 @@ def extract_checked(
             whole change. The folder is then called `OUT.wrong`.
         EvaluationError: where a check was asked for and cannot take place.
     """
-    hub, heard, place = hub or Hub(), progress or Silent(), as_path(out, "out")
+    hub = hub or Hub()
+    heard = progress or Silent()
+    place = as_path(out, "out")
     result = extract_adapter(model, base, place, how, threads=threads, overwrite=overwrite, hub=hub, progress=heard)
-    if check is False or (check is None and not has_libraries()):
+    wants_check = has_libraries() if check is None else check
+    if not wants_check:
         return result, None
     names = as_reference(model, "model"), as_reference(base, "base")
-    is_whole = result.discarded <= NOTHING_LOST and not result.notes and how.dtype == "float32"
+    is_exact = result.discarded <= NOTHING_LOST and how.dtype == "float32"
+    is_whole = is_exact and not result.notes
     found = _checked(names, place, hub, heard, is_whole=is_whole, is_asked=bool(check))
     if found.state == "skipped" and check:
         raise EvaluationError(f"the adapter is written and not checked: {found.found}", where=str(place))

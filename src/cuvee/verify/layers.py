@@ -43,7 +43,8 @@ def layers(folder: Path, plan: Plan) -> Found:
     how = ["the rules of its family"]
     try:
         wrong = list(_differences(_by_rules(folder), {m: _by_rules(place) for m, place in folders.items()}, pairs))
-        if not wrong and (built := _by_modules(folder)) is not None:
+        built = None if wrong else _by_modules(folder)
+        if built is not None:
             parents = {model: _by_modules(place) or [] for model, place in folders.items()}
             wrong = list(_differences(built, parents, pairs))
             how.append("transformers")
@@ -63,7 +64,8 @@ def _sources(plan: Plan) -> list[tuple[str, int]]:
     """Return for each layer of the output the model and the layer that it comes from."""
     if plan.stack_cut is not None:
         return [(str(model), layer) for ((model, layer), *_) in plan.stack_cut.layers]
-    deep = [stack for stack in stacks(step.name for step in plan.steps) if stack.depth > 1]
+    names = [step.name for step in plan.steps]
+    deep = [stack for stack in stacks(names) if stack.depth > 1]
     if len(deep) != 1:
         return []
     stored = deep[0].depth
@@ -123,7 +125,8 @@ def _by_modules(folder: Path) -> list[dict[str, Any]] | None:
         return None
     names = list(network.state_dict())
     prefix = stacks(names)[0].prefix
-    depth = 1 + max(layer.index for name in names if (layer := layer_of(name)) and layer.prefix == prefix)
+    layers = filter(None, map(layer_of, names))
+    depth = 1 + max(layer.index for layer in layers if layer.prefix == prefix)
     return [_attributes(network.get_submodule(f"{prefix}.{index}")) for index in range(depth)]
 
 

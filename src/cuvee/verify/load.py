@@ -68,7 +68,9 @@ def _config(folder: Path) -> Mapping[str, Any] | None:
 
 def _class_named(config: Mapping[str, Any]) -> str | None:
     named = config.get("architectures")
-    return str(named[0]) if isinstance(named, list) and named else None
+    if not isinstance(named, list) or not named:
+        return None
+    return str(named[0])
 
 
 def load_whole(folder: Path, dtype: str = "auto") -> tuple[Any, dict[str, set[str]]]:

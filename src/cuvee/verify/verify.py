@@ -65,7 +65,9 @@ def verify(folder: Path | str, *, hub: Hub | None = None, progress: Progress | N
     Checks whose parents or libraries are missing here are skipped, with the reason. Raises
     CheckpointError for a folder that no merge wrote.
     """
-    folder, hub, progress = Path(folder), hub or Hub(), progress or Silent()
+    folder = Path(folder)
+    hub = hub or Hub()
+    progress = progress or Silent()
     record = _record(folder)
     planned = _plan_anew(folder, record, hub)
     with open_checkpoint(folder) as written:
@@ -316,7 +318,8 @@ def _norms(numbers: Mapping[str, Numbers], plan: Plan, progress: Progress) -> Ch
     for step in merges:
         own = [lengths[used.model, used.tensor] for used in step.all_inputs]
         is_comparable = max(own) > 0 and all(map(math.isfinite, own))
-        if not is_comparable or step.name not in numbers or step.name in plan.coded:
+        is_measured = step.name in numbers and step.name not in plan.coded
+        if not is_comparable or not is_measured:
             continue
         norm = numbers[step.name].norm
         ratios.append(norm / max(own))
