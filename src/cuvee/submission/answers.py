@@ -78,16 +78,22 @@ def _answer(line: bytes, samples: Mapping[str, Sample], where: str) -> Answer:
     sample = samples.get(name) if isinstance(name, str) else None
     if sample is None:
         raise SubmissionError("an answer to an item that was not asked", where=where)
-    if not all(type(count) is int and 0 <= count < 1 << 40 for count in (tokens, cut)):
+    if not _is_count(tokens) or not _is_count(cut):
         raise SubmissionError("tokens and cut are counts", where=where)
     if not _fits(prediction, sample):
         raise SubmissionError("the answer is neither one of the choices nor a text", where=where)
     return Answer(sample.id, "", prediction, tokens, cut)
 
 
+def _is_count(number: Any) -> bool:
+    return type(number) is int and 0 <= number < 1 << 40
+
+
 def _fits(prediction: Any, sample: Sample) -> bool:
     if sample.eval_type == "multiple_choice":
-        return prediction == "" or (type(prediction) is int and 0 <= prediction < len(sample.choices))
+        if type(prediction) is int:
+            return 0 <= prediction < len(sample.choices)
+        return bool(prediction == "")
     return isinstance(prediction, str) and len(prediction) <= LONGEST_TEXT
 
 

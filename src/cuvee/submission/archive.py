@@ -11,6 +11,7 @@ import unicodedata
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -87,7 +88,8 @@ def parse_archive(opened: IO[bytes], where: str, limits: Limits = DEFAULT) -> di
             raise SubmissionError(f"more than {limits.files} files", where=where)
         files[name] = _exactly(stream, size, where)
         _exactly(stream, -size % BLOCK, where)
-    inside = next((parent for name in (*files, *folders) for parent in _parents(name) if parent in files), None)
+    parents = chain.from_iterable(map(_parents, (*files, *folders)))
+    inside = next((parent for parent in parents if parent in files), None)
     if inside is not None:
         raise SubmissionError(f"{shown(inside)} is both a file and a folder", where=where)
     if not files:
@@ -200,7 +202,7 @@ def _parsed(header: bytes, where: str, limits: Limits) -> tuple[str, bytes, int]
 
 def _octal(field: bytes, where: str) -> int:
     digits = field.strip(b" \0")
-    if not digits.isdigit() or any(digit > ord("7") for digit in digits):
+    if not digits or digits.strip(b"01234567"):
         raise SubmissionError("a number in the archive is not octal", where=where)
     return int(digits, 8)
 
@@ -245,7 +247,8 @@ def _has_plain_characters(name: str) -> bool:
 
 def _is_plain_part(part: str) -> bool:
     """Say whether a part of a path has a name that no system changes: blanks and dots at the end get lost."""
-    return part != "" and part == part.strip(" ") and not part.endswith(".")
+    is_stripped = part == part.strip(" ") and not part.endswith(".")
+    return part != "" and is_stripped
 
 
 def _check_name(name: str, limits: Limits, where: str) -> None:

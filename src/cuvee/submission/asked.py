@@ -45,7 +45,8 @@ class Asked:
 
         Raises SubmissionError for texts that the competition does not have, and for a search where none is made.
         """
-        if self.space is not None and competition is not None and competition.budget.tuning_tokens is None:
+        allows_search = competition is None or competition.budget.tuning_tokens is not None
+        if self.space is not None and not allows_search:
             message = "this is a search space, and the competition has no tokens for a search"
             raise SubmissionError(
                 message, where=self.source, hint="search at home, and hand in the recipe that it finds"
@@ -55,7 +56,9 @@ class Asked:
 
 def asked_by_stages(stages: Sequence[Recipe]) -> Asked:
     """Return what stages ask for."""
-    named = [model for recipe in stages for model in recipe.models() if str(model) not in recipe.stages]
+    named: list[ModelRef] = []
+    for recipe in stages:
+        named += [model for model in recipe.models() if str(model) not in recipe.stages]
     return Asked(
         digest=stages[-1].digest,
         methods=METHOD_SEPARATOR.join(dict.fromkeys(recipe.merge_method for recipe in stages)),
@@ -86,7 +89,9 @@ def load_asked(path: Path) -> Asked:
 def is_space(text: str, source: str) -> bool:
     """Say whether a text is a search space: it asks tasks and names no merge method. Raises RecipeError for no YAML."""
     document = read_documents(text, source)[0].data
-    return isinstance(document, dict) and TASKS in document and "merge_method" not in document
+    if not isinstance(document, dict):
+        return False
+    return TASKS in document and "merge_method" not in document
 
 
 def asked_by_space(text: str, *, folder: Path | None, source: str) -> Asked:

@@ -50,7 +50,9 @@ class Entry:
 
     @property
     def tier(self) -> Tier:
-        return "program" if self.program else "plugin" if self.method_file else "recipe"
+        if self.program:
+            return "program"
+        return "plugin" if self.method_file else "recipe"
 
 
 def lock_entry(entry: Entry, competition: Competition | None, hub: Hub, progress: Progress | None = None) -> Lock:
@@ -134,12 +136,16 @@ def _own_files(entry: Entry) -> dict[str, bytes]:
     return files
 
 
+def _is_left_out(part: str) -> bool:
+    return part in SKIPPED or part.startswith(".")
+
+
 def _program_files(folder: Path) -> dict[str, bytes]:
     """Read a program's files, without the leavings of tools. Links are refused: they would show another file."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
-        if any(part in SKIPPED or part.startswith(".") for part in parts):
+        if any(map(_is_left_out, parts)):
             continue
         if path.is_symlink():
             raise SubmissionError("a link; put the file itself there", where=str(path))

@@ -144,8 +144,8 @@ def search_inside(
     order = {
         "space": str(given / RECIPE),
         "places": {reference: str(place) for reference, place in models.items()},
-        "texts": {reference: str(place.absolute()) for reference, place in texts.items()},
-        "tasks": {reference: str(place.absolute()) for reference, place in tasks.items()},
+        "texts": _absolute(texts),
+        "tasks": _absolute(tasks),
         "output": str(out),
         "most_tokens": most_tokens,
         "memory_bytes": int(limits.memory_bytes * MODELS_SHARE),
@@ -189,7 +189,7 @@ def merge_inside(
         "output": str(out),
         "memory_bytes": int(limits.memory_bytes * MEMORY_SHARE),
         "threads": usable_cores(),
-        "texts": {reference: str(place.absolute()) for reference, place in (texts or {}).items()},
+        "texts": _absolute(texts or {}),
     }
     program = given / PROGRAM_FOLDER / MAIN if submission.tier == "program" else None
     readable = (given, *models.values(), *(texts or {}).values())
@@ -231,6 +231,10 @@ def answer_inside(
     return Answered(out / inside.ANSWERS / "samples", ended)
 
 
+def _absolute(places: Mapping[str, Path]) -> dict[str, str]:
+    return {reference: str(place.absolute()) for reference, place in places.items()}
+
+
 def _run(
     kind: str,
     order: Mapping[str, Any],
@@ -247,8 +251,9 @@ def _run(
     place = workdir / f"{kind}.json"
     place.write_text(json.dumps(order), encoding="utf-8")
     heard = _Heard(progress)
+    start = ("-m", "cuvee.submission.inside", kind) if program is None else (str(program),)
     job = Job(
-        python(*(("-m", "cuvee.submission.inside", kind) if program is None else (str(program),)), str(place)),
+        python(*start, str(place)),
         tuple(path.absolute() for path in (place, *readable)),
         out.absolute(),
         kernel_cache(workdir / f"{kind}-kernels") if sandbox.isolates else {},

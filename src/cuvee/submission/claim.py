@@ -164,4 +164,6 @@ def _scores(claim: Claim, found: PublicScores | None) -> tuple[Agreement, float 
 
 
 def _named(equal: bool, near: bool) -> Agreement:
-    return "bit_identical" if equal else "within_tolerance" if near else "differs"
+    if equal:
+        return "bit_identical"
+    return "within_tolerance" if near else "differs"

@@ -14,4 +14,8 @@ def cleaned(text: Any, most: int = LONGEST) -> str:
     if not isinstance(text, str):
         return ""
     valid = text[:most].encode("utf-8", "replace").decode("utf-8")
-    return "".join(character for character in valid if character.isprintable() or character in "\n\t")
+    return "".join(filter(_is_shown, valid))
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in "\n\t"

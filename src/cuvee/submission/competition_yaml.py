@@ -65,7 +65,8 @@ def _day(value: Any) -> date:
 def _inside(value: str) -> str:
     """Refuse a path that leaves the competition's folder."""
     path = PurePosixPath(value)
-    if path.is_absolute() or ".." in path.parts or "\\" in value or not path.parts:
+    leaves = path.is_absolute() or ".." in path.parts
+    if leaves or "\\" in value or not path.parts:
         raise ValueError("expected a path within the competition's folder")
     return str(path)
 
@@ -298,7 +299,8 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
             message = "the leaderboard part is another part, too"
             yield RecipeError(message, where=document.place(("tasks", i, "leaderboard")))
         controls = task.controls
-        if task.private is None and (controls.shuffled or controls.paraphrases or controls.canaries):
+        has_controls = any((controls.shuffled, controls.paraphrases, controls.canaries))
+        if task.private is None and has_controls:
             message = f"the task {shown(task.name)} has controls and no private part, beside which they are asked"
             yield RecipeError(message, where=document.place(("tasks", i, "controls")))
     tasks = [task.name for task in written.tasks]
@@ -313,7 +315,8 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
         hint = "take 'sandbox' out, or let 'rules.tiers' be [recipe]"
         yield RecipeError(message, where=document.place(("without",)), hint=hint)
     shows_private = any(phase.scores == "private" for phase in written.phases)
-    if shows_private and not any(task.private for task in written.tasks):
+    has_private = any(task.private for task in written.tasks)
+    if shows_private and not has_private:
         yield RecipeError(
             "a phase shows private scores, and no task has a private part", where=document.place(("tasks",))
         )
@@ -339,13 +342,25 @@ def _repeated(entries: Sequence[T], key: str, name: Callable[[T], str], document
             yield RecipeError(f"two {key} are named {shown(one)}", where=document.place((key, i)))
 
 
+def _change(written: _Change) -> Change:
+    return Change(written.version, written.date, written.what)
+
+
+def _model(written: _Model) -> Model:
+    return Model(written.name, written.folder, dict(written.files), written.license, written.uploaded, written.hub)
+
+
+def _calibration_text(written: _CalibrationText) -> CalibrationText:
+    return CalibrationText(written.name, written.file, written.sha256, written.license, written.task)
+
+
 def _competition(written: CompetitionDocument, text: str, folder: Path) -> Competition:
     rules, budget = written.rules, written.budget
     return Competition(
         name=written.name,
         title=written.title,
         version=written.version,
-        changelog=tuple(Change(change.version, change.date, change.what) for change in written.changelog),
+        changelog=tuple(map(_change, written.changelog)),
         rules=Rules(
             tiers=tuple(tier for tier in TIERS if tier in rules.tiers),
             max_models=rules.max_models,
@@ -373,23 +388,18 @@ def _competition(written: CompetitionDocument, text: str, folder: Path) -> Compe
             log_bytes=budget.log,
             cpu_seconds=budget.cpu_seconds,
         ),
-        phases=tuple(_phase(phase) for phase in written.phases),
-        tasks=tuple(_task(task) for task in written.tasks),
-        models=tuple(
-            Model(model.name, model.folder, dict(model.files), model.license, model.uploaded, model.hub)
-            for model in written.models
-        ),
+        phases=tuple(map(_phase, written.phases)),
+        tasks=tuple(map(_task, written.tasks)),
+        models=tuple(map(_model, written.models)),
         ranking=Ranking(tuple(written.ranking.tie_breaks), tuple(written.ranking.baselines)),
-        tracks=tuple(_track(track) for track in written.tracks),
+        tracks=tuple(map(_track, written.tracks)),
         teams=Teams(written.teams.max_members, written.teams.registration),
         public_key=written.public_key,
         description=written.description,
         text=text,
         folder=folder,
         without=tuple(written.without),
-        calibration=tuple(
-            CalibrationText(text.name, text.file, text.sha256, text.license, text.task) for text in written.calibration
-        ),
+        calibration=tuple(map(_calibration_text, written.calibration)),
         about=_about(written.about),
     )
 

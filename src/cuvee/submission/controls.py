@@ -5,7 +5,7 @@ paraphrase, and who has seen the canaries answers what nobody can know. Tasks th
 twice, with another seed the second time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -82,14 +82,26 @@ def with_another_seed(task: Task) -> Task:
 
 def control_of(kind: ControlKind, name: str, original: TaskReport, asked: TaskReport, task: Task) -> Control | None:
     """Compare a control with the private items; None where no item has a score in both."""
-    scores = {item.id: item.score for item in asked.items if item.score is not None}
-    if kind == "canaries":
-        return _canaries(name, list(scores.values()), task) if scores else None
-    pairs = [(item.score, scores[item.id]) for item in original.items if item.score is not None and item.id in scores]
-    if not pairs:
+    scores = _scores_of(asked)
+    if not scores:
         return None
-    gap = difference([first for first, _ in pairs], [second for _, second in pairs])
+    if kind == "canaries":
+        return _canaries(name, list(scores.values()), task)
+    originals = _scores_of(original)
+    shared = [item for item in originals if item in scores]
+    if not shared:
+        return None
+    gap = difference(_picked(originals, shared), _picked(scores, shared))
     return Control(name, kind, gap.value, gap.low, gap.high, gap.n)
+
+
+def _scores_of(report: TaskReport) -> dict[str, float]:
+    """Return the scores of the items that have one, in the order of the items."""
+    return {item.id: item.score for item in report.items if item.score is not None}
+
+
+def _picked(scores: Mapping[str, float], items: Sequence[str]) -> list[float]:
+    return [scores[item] for item in items]
 
 
 def _canaries(name: str, scores: list[float], task: Task) -> Control:

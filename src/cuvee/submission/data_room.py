@@ -59,7 +59,8 @@ class DataRoom:
 
     def bytes_of(self, kind: Kind) -> int:
         """Return how large all files of a kind are together, as far as their sizes are known."""
-        return sum(file.size or 0 for file in self.files if file.kind == kind)
+        sizes = [file.size for file in self.files if file.kind == kind]
+        return sum(filter(None, sizes))
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def open_data_room(competition: Competition) -> DataRoom:
 
 def _handed_out(listed: _Listed, place: Path) -> HandOut:
     is_here = place.is_file()
+    has_copy = is_here and listed.hub is None
     return HandOut(
         name=listed.name,
         kind=listed.kind,
@@ -102,7 +104,7 @@ def _handed_out(listed: _Listed, place: Path) -> HandOut:
         licence=listed.licence,
         hub=listed.hub,
         hub_file=listed.hub_file,
-        place=place if is_here and listed.hub is None else None,
+        place=place if has_copy else None,
     )
 
 

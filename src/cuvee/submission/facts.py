@@ -30,14 +30,16 @@ HARMLESS = ("megatron.core",)
 def competition_model(competition: Competition, locked: LockedModel) -> Model | None:
     """Return the competition's model that has the very files of a locked model, whatever either is called."""
     hashes = {name: file.sha256 for name, file in locked.files.items()}
-    return next((model for model in competition.models if hashes and _same(hashes, model.files)), None)
+    if not hashes:
+        return None
+    return next((model for model in competition.models if _same(hashes, model.files)), None)
 
 
 def _same(locked: Mapping[str, str], files: Mapping[str, str]) -> bool:
-    return (
-        all(files.get(name) == sha256 for name, sha256 in locked.items())
-        and {name for name in files if name.endswith(".safetensors")} <= locked.keys()
-    )
+    if not locked.items() <= files.items():
+        return False
+    weights = {name for name in files if name.endswith(".safetensors")}
+    return weights <= locked.keys()
 
 
 def competition_facts(competition: Competition, model: Model, reference: str) -> ModelFacts:
@@ -82,7 +84,9 @@ def folder_facts(
 def code_in(files: Mapping[str, int], configs: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """Name the parts that would run as a program where the model is loaded: files, and keys of its configs."""
     programs = [name for name in files if name.endswith(CODE)]
-    asked = [f"{file}: {key}" for file, config in configs.items() for key in CODE_KEYS if config.get(key)]
+    asked = []
+    for file, config in configs.items():
+        asked += [f"{file}: {key}" for key in CODE_KEYS if config.get(key)]
     adapter = configs.get(ADAPTER_CONFIG, {})
     return (*programs, *asked, *(f"{ADAPTER_CONFIG}: {key}" for key in ADAPTER_CODE_KEYS if _asks(adapter.get(key))))
 

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 
 from cuvee.checkpoint.checkpoint import parse_config
@@ -60,8 +61,11 @@ def text_facts(hashes: Mapping[str, str], competition: Competition) -> tuple[Tex
 
 
 def _says_tokenizer(recipe: str) -> bool:
-    stages = [document.data for document in read_documents(recipe, RECIPE)] if recipe else []
-    return any(key in stage for stage in stages if isinstance(stage, dict) for key in ("tokenizer", "tokenizer_source"))
+    if not recipe:
+        return False
+    stages = [document.data for document in read_documents(recipe, RECIPE)]
+    keys = set(chain.from_iterable(stage for stage in stages if isinstance(stage, dict)))
+    return not keys.isdisjoint(("tokenizer", "tokenizer_source"))
 
 
 def _facts(locked: LockedModel, competition: Competition, asked: "_Asked") -> ModelFacts:
@@ -114,7 +118,9 @@ class _Asked:
         return self._as_facts(name, said, generations)
 
     def _as_facts(self, reference: str, said: HubFacts, generations: int) -> ModelFacts:
-        named = [name for name in said.base_models if name != said.name] if generations else []
+        named = []
+        if generations:
+            named = [name for name in said.base_models if name != said.name]
         return ModelFacts(
             reference,
             "hub",

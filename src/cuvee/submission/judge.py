@@ -111,7 +111,9 @@ MACHINE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM,
 
 def _is_of_the_machine(error: Exception) -> bool:
     """Say whether an error tells of this machine: its memory, its disk, its descriptors."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in MACHINE_ERRORS)
+    if isinstance(error, OSError):
+        return error.errno in MACHINE_ERRORS
+    return isinstance(error, MemoryError)
 
 
 def _cleaned(verdict: Verdict) -> Verdict:
@@ -171,7 +173,8 @@ class _Case:
         models = self.placed(lock, hub)
         pace = Pace.of(self.competition.budget, calibration)
         limits = pace.limits(0.0)
-        names = (SEARCH, MERGE, EVALUATION) if self.asked and self.asked.space else (MERGE, EVALUATION)
+        searches = self.asked is not None and self.asked.space is not None
+        names = (SEARCH, MERGE, EVALUATION) if searches else (MERGE, EVALUATION)
         self.folders.enter_context(limited_work(self.workdir, limits.disk_bytes, names))
         self.began = True
         texts = places_of(tuple(lock.texts), self.competition)
@@ -338,8 +341,11 @@ class _Case:
         if asked.hashes(self.competition).keys() != lock.texts.keys():
             raise SubmissionError("the lock has other texts than the recipe", where=LOCK, hint="lock it again")
         methods = lock.merge_method.split(METHOD_SEPARATOR)
-        bits = all(registry()[method].reproducible == "bits" for method in methods) and not lock.texts
-        self.verdict = replace(self.verdict, recipe_digest=asked.digest, reproducible="bits" if bits else "tolerance")
+        kinds = {registry()[method].reproducible for method in methods}
+        is_exact = kinds == {"bits"} and not lock.texts
+        self.verdict = replace(
+            self.verdict, recipe_digest=asked.digest, reproducible="bits" if is_exact else "tolerance"
+        )
         self.asked = asked
 
     def searched(
@@ -371,8 +377,7 @@ class _Case:
     def stop_at_broken_rules(self) -> None:
         broken = [finding for finding in self.verdict.findings if finding.outcome == "fail"]
         if broken:
-            told = "; ".join(f"{f.rule}: {f.model + ': ' if f.model else ''}{f.message}" for f in broken[:5])
-            raise Rejection("rules", told)
+            raise Rejection("rules", "; ".join(map(_told, broken[:5])))
 
     def placed(self, lock: Lock, hub: Hub) -> dict[str, Path]:
         try:
@@ -437,12 +442,19 @@ class Pace:
         return max(1.0, seconds * self.slower - spent)
 
 
+def _told(finding: Finding) -> str:
+    model = f"{finding.model}: " if finding.model else ""
+    return f"{finding.rule}: {model}{finding.message}"
+
+
 def keep_tokens(budget: Budget, answered: int, tuning: Tuning | None) -> None:
     """Raise Rejection if answers or tuning took more tokens than the budget has of each."""
     if budget.tokens is not None and answered > budget.tokens:
         raise Rejection("tokens", f"{answered:,} tokens; the budget has {budget.tokens:,}")
     most = budget.tuning_tokens
-    if tuning is not None and most is not None and tuning.tokens > most:
+    if tuning is None or most is None:
+        return
+    if tuning.tokens > most:
         message = f"{tuning.tokens:,} tokens were read to tune the recipe; the budget has {most:,}"
         raise Rejection("tokens", message)
 
@@ -460,7 +472,8 @@ def _tuning(built: Built, found: Found | None) -> Tuning | None:
 
 def _spent(jobs: Sequence[Ended]) -> tuple[float, float]:
     """Return the seconds that jobs took, by the clock and of processors."""
-    return sum(job.seconds for job in jobs), sum(job.cpu_seconds or 0.0 for job in jobs)
+    cpu_seconds = filter(None, [job.cpu_seconds for job in jobs])
+    return sum(job.seconds for job in jobs), sum(cpu_seconds, 0.0)
 
 
 def _figures(
@@ -469,6 +482,7 @@ def _figures(
     """Return the figures of all jobs, of which the last has answered."""
     seconds = _spent(jobs)[0]
     cpu_seconds = [job.cpu_seconds for job in jobs if job.cpu_seconds is not None]
+    are_all_measured = len(cpu_seconds) == len(jobs)
     return Figures(
         merge_seconds=_spent(jobs[:-1])[0],
         evaluate_seconds=jobs[-1].seconds,
@@ -480,7 +494,7 @@ def _figures(
         parameters=built.parameters,
         sandbox=sandbox.name,
         hardware=this_machine(),
-        normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if len(cpu_seconds) == len(jobs) else None,
+        normalised_cpu_seconds=sum(cpu_seconds) / pace.slower if are_all_measured else None,
         held_memory_bytes=_most([job.held_memory_bytes for job in jobs]),
         tuning=tuning,
     )

@@ -31,7 +31,8 @@ def judging_time(competition: Competition, teams: int) -> JudgingTime:
     a_worker = max(1, int(DAY_SECONDS // seconds))
     daily = [phase.quota.per_day for phase in competition.phases if phase.scores == "public"]
     limits = [limit for limit in daily if limit is not None]
-    entries = teams * max(limits) if daily and len(limits) == len(daily) else None
+    is_limited = len(limits) == len(daily) > 0
+    entries = teams * max(limits) if is_limited else None
     final_runs = _final_runs(competition, teams)
     return JudgingTime(
         teams=teams,

@@ -21,13 +21,13 @@ SHORTEST = 8
 
 def refuse_leaks(files: Mapping[str, bytes], known: Sequence[str] = ()) -> None:
     """Raise SubmissionError that names each file with something that looks like a secret, or holds a `known` one."""
-    found = [
-        SubmissionError(f"line {line} has {what}", where=name, hint="take it out, and revoke it if it was shown before")
-        for name, data in files.items()
-        for what, line in _leaks(data, known)
-    ]
-    if found:
-        raise several(found)
+    hint = "take it out, and revoke it if it was shown before"
+    problems = []
+    for name, data in files.items():
+        for secret, line in _leaks(data, known):
+            problems.append(SubmissionError(f"line {line} has {secret}", where=name, hint=hint))
+    if problems:
+        raise several(problems)
 
 
 def _leaks(data: bytes, known: Sequence[str]) -> list[tuple[str, int]]:

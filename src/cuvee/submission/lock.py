@@ -156,7 +156,8 @@ def read_lock(content: Any, where: str) -> Lock:
     references = [model.reference for model in found.models]
     if len(set(references)) < len(references):
         raise SubmissionError("a model is locked twice", where=where)
-    if len(references) > MOST_MODELS or sum(len(model.files) for model in found.models) > MOST_FILES:
+    files = sum(len(model.files) for model in found.models)
+    if len(references) > MOST_MODELS or files > MOST_FILES:
         raise SubmissionError(f"more than {MOST_MODELS} models or {MOST_FILES} files", where=where)
     return found
 
@@ -178,9 +179,8 @@ def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progr
     found = find_adapter(model.adapter, model.adapter_revision, folder, hub)
     reference = f"+{model.adapter_text}"
     if found.repository is None:
-        files = _hashed(
-            found.place, [name for name in WANTED if name not in CARDS and (found.place / name).is_file()], progress
-        )
+        wanted = [name for name in WANTED if name not in CARDS]
+        files = _hashed(found.place, [name for name in wanted if (found.place / name).is_file()], progress)
         return LockedModel(reference, files)
     files = remote_files(hub, found.repository, WANTED)
     return LockedModel(reference, files, found.repository.name, found.repository.commit)
@@ -188,8 +188,8 @@ def lock_adapter(model: ModelRef, folder: Path | None, hub: Hub, progress: Progr
 
 def remote_files(hub: Hub, repository: Repository, names: Iterable[str]) -> dict[str, LockedFile]:
     """Return size and hash of files of a hub. Small files are downloaded, of large files the hub says the hash."""
-    kept = [name for name in sorted(set(names)) if name in repository.files and name not in CARDS]
-    return {name: _remote(hub, repository, name) for name in kept}
+    wanted = sorted(set(names) - set(CARDS))
+    return {name: _remote(hub, repository, name) for name in wanted if name in repository.files}
 
 
 def locked_files(place: Path, progress: Progress | None = None) -> dict[str, LockedFile]:
@@ -203,8 +203,9 @@ def locked_files(place: Path, progress: Progress | None = None) -> dict[str, Loc
         read |= {*open_checkpoint(place).others}
     own = [name for name in files if split(name)[0] in read]
     weights = [name for name in own if name.endswith(ENDING)]
-    kept = [name for name in own if name == "config.json" or fnmatch(name, INDICES)]
-    names = {*weights, *kept, *companions_of(place, weights).copied}
+    configs = [name for name in own if name == "config.json"]
+    indices = [name for name in own if fnmatch(name, INDICES)]
+    names = {*weights, *configs, *indices, *companions_of(place, weights).copied}
     return _hashed(place, sorted(name for name in names if name not in CARDS), progress)
 
 
@@ -240,7 +241,10 @@ def task_digests(competition: Competition) -> dict[str, str]:
     from cuvee.evaluation import load_task
 
     places = {task.name: competition.folder / task.public for task in competition.tasks}
-    return {name: load_task(place).digest if place.is_file() else "" for name, place in places.items()}
+    digests = {}
+    for name, place in places.items():
+        digests[name] = load_task(place).digest if place.is_file() else ""
+    return digests
 
 
 def _remote(hub: Hub, repository: Repository, name: str) -> LockedFile:

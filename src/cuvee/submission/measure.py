@@ -7,7 +7,7 @@ from pathlib import Path
 from blake3 import blake3
 
 from cuvee.errors import CuveeError, EvaluationError, PlatformError, SubmissionError
-from cuvee.evaluation import Task, TaskReport, load_task
+from cuvee.evaluation import Score, Task, TaskReport, load_task
 from cuvee.evaluation.metrics import check_metrics, needs_more_than_answers
 from cuvee.evaluation.run import judged
 from cuvee.evaluation.samples import Answer
@@ -46,11 +46,11 @@ class Parts:
 
     def asked(self) -> dict[str, Task]:
         """Return all tasks by the names that they have in the sandbox."""
-        return {
-            **{f"{PUBLIC}.{name}": task for name, task in self.public.items()},
-            **{f"{LEADERBOARD}.{name}": task for name, task in self.leaderboard.items()},
-            **{f"{PRIVATE}.{name}": task for name, task in self.private.items()},
-        }
+        by_part = {PUBLIC: self.public, LEADERBOARD: self.leaderboard, PRIVATE: self.private}
+        asked: dict[str, Task] = {}
+        for part, tasks in by_part.items():
+            asked |= {f"{part}.{name}": task for name, task in tasks.items()}
+        return asked
 
     def asked_beside(self) -> dict[str, Task]:
         """Return the tasks of controls and second answers by the names that they have in the sandbox."""
@@ -196,19 +196,30 @@ def _predictions(task: Task, answers: Mapping[str, Answer]) -> dict[str, int | s
 
 
 def _wrong(report: TaskReport) -> tuple[str, ...]:
-    scored = [item for item in report.items if item.score is not None]
-    return tuple(answer_key(item.prediction) if (item.score or 0) < RIGHT else "" for item in scored)
+    answers = []
+    for item in report.items:
+        if item.score is not None:
+            answers.append(answer_key(item.prediction) if item.score < RIGHT else "")
+    return tuple(answers)
+
+
+def _mains(reports: Sequence[TaskReport]) -> tuple[Score, ...]:
+    return tuple(report.main for report in reports if report.main)
 
 
 def _public(reports: Sequence[TaskReport]) -> PublicScores | None:
     macro = macro_score(reports)
-    return PublicScores(macro, tuple(r.main for r in reports if r.main), _items(reports)) if macro else None
+    return PublicScores(macro, _mains(reports), _items(reports)) if macro else None
 
 
 def _private(reports: Sequence[TaskReport]) -> PrivateScores | None:
     macro = macro_score(reports)
-    return PrivateScores(macro, tuple(r.main for r in reports if r.main), _items(reports)) if macro else None
+    return PrivateScores(macro, _mains(reports), _items(reports)) if macro else None
 
 
 def _items(reports: Sequence[TaskReport]) -> dict[str, tuple[float, ...]]:
-    return {r.task: tuple(item.score for item in r.items if item.score is not None) for r in reports if r.main}
+    items = {}
+    for report in reports:
+        if report.main:
+            items[report.task] = tuple(item.score for item in report.items if item.score is not None)
+    return items

@@ -45,7 +45,7 @@ def check_competition(competition: Competition, hub: Hub) -> Overview:
     except PlatformError as error:
         problems.append(RecipeError(error.message, where=error.where))
     problems += _shared_items(parts)
-    public, private = (sum(len(task.samples) for task in part.values()) for part in (parts.public, parts.private))
+    public, private = _items(parts.public), _items(parts.private)
     sandbox = find_walls().sandbox
     notes = tuple(_notes(competition))
     name = sandbox.name if sandbox else Plain().name
@@ -132,6 +132,10 @@ def without_licence(competition: Competition) -> list[str]:
     return models + [text.name for text in competition.calibration if text.licence is None]
 
 
+def _items(tasks: Mapping[str, Task]) -> int:
+    return sum(len(task.samples) for task in tasks.values())
+
+
 def _notes(competition: Competition) -> Iterator[str]:
     yield from find_walls().notes(competition.rules.tiers)
     if competition.public_key is None:
@@ -139,7 +143,8 @@ def _notes(competition: Competition) -> Iterator[str]:
     without = [task.name for task in competition.tasks if task.private is None]
     if without:
         yield f"no private part: {', '.join(without)}"
-    if missing := [name for name in ("contact", "citation", "prizes") if not getattr(competition.about, name)]:
+    missing = [name for name in ("contact", "citation", "prizes") if not getattr(competition.about, name)]
+    if missing:
         yield f"the first page has no {', no '.join(missing)}: see 'about'"
     if not competition.ranking.baselines:
         yield "no baselines: nobody sees what a plain merge reaches"

@@ -166,9 +166,10 @@ class _ManifestDocument(BaseModel):
 
 def _manifest(written: bytes, where: str) -> Manifest:
     content = strict_json(written, where)
-    if isinstance(content, dict) and isinstance(content.get("format"), int) and content["format"] > FORMAT:
+    version = content.get("format") if isinstance(content, dict) else None
+    if isinstance(version, int) and version > FORMAT:
         hint = "install a newer version of cuvee"
-        raise SubmissionError(f"format {content['format']} is newer than this version reads", where=where, hint=hint)
+        raise SubmissionError(f"format {version} is newer than this version reads", where=where, hint=hint)
     try:
         found = _ManifestDocument.model_validate(content)
     except ValidationError as error:
@@ -216,6 +217,7 @@ def _check_tier(tier: Tier, files: Mapping[str, bytes], where: str) -> None:
 def _belongs(name: str, tier: Tier) -> bool:
     if name in (RECIPE, LOCK, CLAIM):
         return True
-    if tier == "plugin":  # one file at the top of its folder
-        return name.startswith(PLUGIN_FOLDER) and name.endswith(".py") and name.count("/") == 1
+    if tier == "plugin":
+        is_at_the_top = name.startswith(PLUGIN_FOLDER) and name.count("/") == 1
+        return is_at_the_top and name.endswith(".py")
     return tier == "program" and name.startswith(PROGRAM_FOLDER)

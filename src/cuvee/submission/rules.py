@@ -159,7 +159,8 @@ def file_format(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
 
 def family(rules: Rules, model: ModelFacts) -> Iterator[Finding]:
     """The config names an allowed family."""
-    if rules.families and model.missing is None and model.model_type not in rules.families:
+    is_allowed = not rules.families or model.model_type in rules.families
+    if model.missing is None and not is_allowed:
         message = f"model_type is {model.model_type}; allowed are {_listed(rules.families)}"
         yield Finding("family", "fail", message, model.reference)
 
@@ -210,7 +211,9 @@ def _is_leaf(each: ModelFacts, model: ModelFacts) -> bool:
 
 
 def _together(first: int | None, second: int | None) -> int | None:
-    return None if first is None or second is None else first + second
+    if first is None or second is None:
+        return None
+    return first + second
 
 
 def _listed(names: tuple[str, ...] | list[str]) -> str:

@@ -105,7 +105,7 @@ def space_at_home(file: Path, out: Path) -> tuple[WrittenSpace, dict[str, Path]]
     The texts become tasks in a hidden folder beside `out`, which stays for the search to go on. Raises RecipeError.
     """
     space = read_space(file)
-    named = [name for name in (competition_text(task) for task in space.tasks) if name is not None]
+    named = [name for name in map(competition_text, space.tasks) if name is not None]
     if not named:
         return space, {}
     asked = asked_by_space(file.read_text(encoding="utf-8"), folder=file.parent, source=str(file))
@@ -119,5 +119,6 @@ def space_at_home(file: Path, out: Path) -> tuple[WrittenSpace, dict[str, Path]]
 
 def texts_named(asked: Asked) -> tuple[str, ...]:
     """Return the names of the texts that a space names as tasks."""
-    named = [competition_text(task) for task in (asked.space.tasks if asked.space else ())]
+    tasks = asked.space.tasks if asked.space else ()
+    named = list(map(competition_text, tasks))
     return tuple(dict.fromkeys(name for name in named if name is not None))

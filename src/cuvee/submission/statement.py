@@ -66,14 +66,16 @@ def content_of(verdict: Verdict, *, run: int, fence: int, purpose: str, salt: st
     shown = verdict.for_participants().to_json()
     if shown["public"] is not None:
         shown["public"]["items"] = {}
+    public_items = verdict.public.items if verdict.public else {}
+    private_items = verdict.private.items if verdict.private else {}
     return {
         "format": FORMAT,
         "run": run,
         "fence": fence,
         "purpose": purpose,
         "verdict": shown,
-        "public_items_sha256": seal(salt, verdict.public.items if verdict.public else {}),
-        "private_items_sha256": seal(salt, verdict.private.items if verdict.private else {}),
+        "public_items_sha256": seal(salt, public_items),
+        "private_items_sha256": seal(salt, private_items),
     }
 
 
@@ -102,10 +104,11 @@ def read_signed(path: Path, *, trusted: str | None, archive: Path | None) -> tup
         content = strict_json(path.read_bytes(), str(path))
     except OSError as error:
         raise SubmissionError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
-    document = content["document"] if isinstance(content, dict) and "document" in content else content
+    document = content.get("document", content) if isinstance(content, dict) else content
     if document is None:
         raise SubmissionError("this verdict is unsigned: it was judged before workers signed", where=str(path))
-    public_key = trusted or str(document.get("public_key") if isinstance(document, dict) else "")
+    own_key = document.get("public_key") if isinstance(document, dict) else ""
+    public_key = trusted or str(own_key)
     statement = check_document(document, public_key)
     if archive is not None and read_archive(archive).digest != statement.verdict.submission:
         raise SubmissionError("the verdict is of another submission", where=str(archive))

@@ -11,6 +11,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 from cuvee import demo
@@ -71,8 +72,12 @@ def new_competition(
     return load_competition(place)
 
 
+def _is_empty_folder(place: Path) -> bool:
+    return place.is_dir() and not any(place.iterdir())
+
+
 def _empty(folder: Path) -> Path:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_empty_folder(folder):
         raise RecipeError("there is something here already", where=str(folder), hint="name a new folder")
     (folder / "private").mkdir(parents=True)
     return folder
@@ -85,7 +90,7 @@ def _write_models(target: Path) -> None:
 
 def _write_tasks(skill: Skill, place: Path, seed: str, items: int) -> None:
     """Write the public part, which is the bundled part, and a private part that nobody has seen."""
-    shipped = {question.prompt for part in ("public", "private") for question in skill.questions(part)}
+    shipped = {question.prompt for question in chain(skill.questions("public"), skill.questions("private"))}
     for folder in ("tasks", "private/tasks"):
         (place / folder).mkdir(exist_ok=True)
     write_questions(skill.questions("public")[:items], skill.name, place / "tasks")
@@ -130,10 +135,11 @@ def _model_entry(place: Path, name: str) -> str:
 
 def file_hashes(folder: Path, names: Sequence[str] | None = None) -> dict[str, str]:
     """Return the SHA-256 of the files of a folder, by name."""
-    found = (
-        sorted(file for file in folder.iterdir() if file.is_file()) if names is None else [folder / n for n in names]
-    )
-    return {file.name: sha256 for file, sha256 in sha256_of(found).items()}
+    if names is None:
+        files = sorted(file for file in folder.iterdir() if file.is_file())
+    else:
+        files = [folder / name for name in names]
+    return {file.name: sha256 for file, sha256 in sha256_of(files).items()}
 
 
 def _template(name: str) -> str:

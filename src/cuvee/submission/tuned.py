@@ -88,7 +88,8 @@ def _check(stages: Sequence[Recipe]) -> None:
     """Raise RecipeError for an alignment of stages, and for statistics of what a stage makes."""
     where, made = stages[-1].source, {recipe.name for recipe in stages}
     problems = []
-    if len(stages) > 1 and any(recipe.align is not None for recipe in stages):
+    aligns = any(recipe.align is not None for recipe in stages)
+    if aligns and len(stages) > 1:
         message = f"'align' is for a recipe of one stage, and this has {len(stages)}"
         problems.append(RecipeError(message, where=where, hint="merge first, and use `cuvee align` then"))
     for use in uses_of(stages):

@@ -61,7 +61,9 @@ def hashes_of(uses: Sequence[Use], competition: "Competition | None", where: str
 
     Raises SubmissionError for files of the author's own, which no judge has, and for texts that are not there.
     """
-    known = {text.name: text.sha256 for text in competition.calibration} if competition is not None else {}
+    known = {}
+    if competition is not None:
+        known = {text.name: text.sha256 for text in competition.calibration}
     hashes, problems = {}, []
     for use in uses:
         if use.text is not None and use.text in known:
@@ -134,7 +136,8 @@ def texts_near(stages: Sequence[Recipe]) -> dict[str, Path]:
 def refuse_to_plan(stages: Sequence[Recipe]) -> None:
     """Raise RecipeError for texts that are not there, and for statistics of texts: only a merge makes them."""
     texts_near(stages)
-    collected = [use for use in uses_of(stages) if use.key == "statistics" and use.text is not None]
+    of_texts = [use for use in uses_of(stages) if use.text is not None]
+    collected = [use for use in of_texts if use.key == "statistics"]
     if not collected:
         return
     names = ", ".join(dict.fromkeys(use.reference for use in collected))

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import eq
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,32 +98,33 @@ def _same(before: str | None, now: str | None) -> Agreement:
 
 
 def _agreement(digests: Agreement, agree: float | None) -> Agreement:
-    near = digests == "differs" and agree is not None and agree >= PREDICTIONS_TOLERANCE
-    return "within_tolerance" if near else digests
+    if digests != "differs" or agree is None:
+        return digests
+    return "within_tolerance" if agree >= PREDICTIONS_TOLERANCE else "differs"
 
 
 def _agreeing(earlier: PublicVerdict, now: Verdict) -> float | None:
     """Return the share of public items that score the same: a verdict has no answers, only their scores."""
     if earlier.public is None or now.public is None:
         return None
-    pairs = [
-        pair
-        for task, items in earlier.public.items.items()
-        for pair in zip(items, now.public.items.get(task, ()), strict=False)
-    ]
-    return sum(one == other for one, other in pairs) / len(pairs) if pairs else None
+    agreed: list[bool] = []
+    for task, items in earlier.public.items.items():
+        agreed += map(eq, items, now.public.items.get(task, ()))
+    return sum(agreed) / len(agreed) if agreed else None
 
 
 def _named(equal: bool, near: bool) -> Agreement:
-    return "bit_identical" if equal else "within_tolerance" if near else "differs"
+    if equal:
+        return "bit_identical"
+    return "within_tolerance" if near else "differs"
 
 
 def reproduced(verdict: Verdict) -> bool:
     """Say whether nothing that was claimed came out otherwise."""
+    if verdict.outcome != "accepted":
+        return False
     found = verdict.reproduction
-    return verdict.outcome == "accepted" and (
-        found is None or "differs" not in (found.weights, found.predictions, found.scores)
-    )
+    return found is None or "differs" not in (found.weights, found.predictions, found.scores)
 
 
 def signed_verdict(verdict: PublicVerdict, key: "Ed25519PrivateKey") -> dict[str, Any]:

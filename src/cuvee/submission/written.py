@@ -138,7 +138,9 @@ class WrittenRecipes:
                 return model
         names = [model.name for model in known]
         guess = closest(name, names)
-        hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(names)}" if names else ELSEWHERE
+        hint = f"there are: {', '.join(names)}" if names else ELSEWHERE
+        if guess:
+            hint = f"did you mean '{guess}'?"
         if self._competition.rules.hub:
             hint = f"{hint}; a model of a hub: {ELSEWHERE}" if names else ELSEWHERE
         raise RecipeError(f"'{path}' is not one of the competition's models", hint=hint)
@@ -206,7 +208,7 @@ def _broken(finding: Finding, text: str) -> Problem:
 
 
 def _problems(error: CuveeError) -> tuple[Problem, ...]:
-    return tuple(_problem(single) for single in error.problems or (error,))
+    return tuple(map(_problem, error.problems or (error,)))
 
 
 def _problem(error: CuveeError) -> Problem:

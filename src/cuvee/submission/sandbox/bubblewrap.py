@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 from cuvee.errors import PlatformError
@@ -75,7 +76,9 @@ class Bubblewrap:
     def command(self, job: Job, limits: Limits, *, user: int | None, filter_descriptor: int | None = None) -> list[str]:
         """Return the command line that runs a job behind walls; as `user` if root runs it."""
         readable = sorted({*runtime_folders(), *job.readable})
-        seen = job if user is None else replace(job, overlays={place: place for place in job.overlays.values()})
+        seen = job
+        if user is not None:
+            seen = replace(job, overlays={place: place for place in job.overlays.values()})
         filtered = [] if filter_descriptor is None else ["--seccomp", str(filter_descriptor)]
         inner = [str(self.bwrap), *_walls(seen, readable, limits), *filtered, "--", *job.command]
         if user is None:
@@ -95,7 +98,9 @@ class Bubblewrap:
         """Give a job's folders to the user that it runs as; None for our own."""
         if os.geteuid() != 0:
             return None
-        user = note.user if note and note.user else NOBODY
+        user = NOBODY
+        if note and note.user:
+            user = note.user
         for folder in (job.writable, *job.overlays):
             give(folder, user)
         return user
@@ -173,9 +178,9 @@ def _layout(job: Job, readable: Iterable[Path]) -> list[str]:
 def _walls(job: Job, readable: Iterable[Path], limits: Limits) -> list[str]:
     size = str(min(SCRATCH_BYTES, limits.disk_bytes))
     known = {"PATH": "/usr/bin:/bin", "HOME": str(job.writable), "LANG": "C.UTF-8", **job.environment}
-    told = [argument for key, value in known.items() for argument in ("--setenv", key, value)]
+    told = list(chain.from_iterable(("--setenv", key, value) for key, value in known.items()))
     small = ["--size", size, "--perms", "1777", "--tmpfs", "/dev/shm"]
-    devices = [argument for place in _accelerators() for argument in ("--dev-bind", str(place), str(place))]
+    devices = list(chain.from_iterable(("--dev-bind", str(place), str(place)) for place in _accelerators()))
     base = _layout(job, readable)
     temporary = ["--size", size, *base[: base.index("/tmp") + 1]]
     rest = base[base.index("/tmp") + 1 :]

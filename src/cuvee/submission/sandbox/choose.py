@@ -101,7 +101,8 @@ def choose_sandbox(
     if tier == "recipe":
         return walls.sandbox
     needed: tuple[Wall, ...] = ("cgroup", "filesystem")
-    lacking = [f"{name} ({walls.lacks[name]})" for name in needed if name in walls.lacks and name not in without]
+    asked = [name for name in needed if name not in without]
+    lacking = [f"{name} ({walls.lacks[name]})" for name in asked if name in walls.lacks]
     if lacking:
         message = f"the tier '{tier}' brings code, and this machine lacks {', '.join(lacking)}"
         raise PlatformError(message, hint=WITHOUT_HINT)

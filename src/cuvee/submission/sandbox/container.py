@@ -93,9 +93,11 @@ def _cores() -> list[str]:
 
 def _environment() -> dict[str, str]:
     """Return the part of our environment that an engine needs. It is noted, so nothing else of it is."""
-    return {
-        name: value for name, value in os.environ.items() if name in ENGINE_NEEDS or name.startswith(ENGINE_PREFIXES)
-    }
+    return {name: value for name, value in os.environ.items() if _is_needed(name)}
+
+
+def _is_needed(name: str) -> bool:
+    return name in ENGINE_NEEDS or name.startswith(ENGINE_PREFIXES)
 
 
 def find_container(runtime: str | None = None, image: str = IMAGE) -> Container | None:

@@ -38,7 +38,7 @@ def clean(note: Mapping[str, Any]) -> bool:
     gone = [remove_group(group) for group in groups]
     removed = [remove_container(container) for container in note.get("containers", ())]
     unmounted = [unmount(Path(mount)) for mount in note.get("mounts", ())]
-    return all(gone) and all(removed) and all(unmounted)
+    return all(gone + removed + unmounted)
 
 
 def end_user(user: int) -> None:
@@ -118,7 +118,8 @@ def remove_container(container: Mapping[str, Any]) -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     words = asked.stderr.decode("utf-8", "replace").lower()
-    return asked.returncode == 0 or any(phrase in words for phrase in NO_CONTAINER)
+    is_gone = any(phrase in words for phrase in NO_CONTAINER)
+    return asked.returncode == 0 or is_gone
 
 
 def main() -> None:

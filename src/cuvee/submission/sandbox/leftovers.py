@@ -65,12 +65,13 @@ def noted(
     room for notes.
     """
     content: dict[str, Any] = {
-        "groups": [str(group) for group in groups],
-        "mounts": [str(mount) for mount in mounts],
+        "groups": list(map(str, groups)),
+        "mounts": list(map(str, mounts)),
         "containers": [container.to_json() for container in containers],
     }
     number, descriptor = _free_note()
-    user = FIRST_USER + number if has_user and has_own_users() else None
+    gets_own_user = has_user and has_own_users()
+    user = FIRST_USER + number if gets_own_user else None
     if user is not None:
         content["user"] = user
     try:
@@ -119,7 +120,8 @@ def _free_note() -> tuple[int, int]:
         status = folder.lstat()
     except OSError as error:
         raise PlatformError(f"no notes on running jobs can be kept: {error}", where=str(folder)) from error
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o022:
+    is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+    if not is_ours or status.st_mode & 0o022:
         raise PlatformError("the folder for notes on running jobs can be written by others", where=str(folder))
     for number in range(MOST_NOTES):
         descriptor = _held(folder / f"{number}.json")

@@ -97,8 +97,10 @@ def watch(
     watched.look_at_cpu()
     if ending == "finished" and watched.over() is not None:
         ending = watched.over() or ending
+    if ending == "finished" and process.returncode != 0:
+        ending = "crash"
     return Ended(
-        ending if ending != "finished" or process.returncode == 0 else "crash",
+        ending,
         process.returncode,
         time.monotonic() - started,
         watched.peak_memory if stop is None else None,
@@ -247,7 +249,7 @@ class _Watched:
         if self.disk > self._limits.disk_bytes:
             return "disk"
         most_cpu = self._limits.cpu_seconds
-        if most_cpu is not None and self.cpu_seconds is not None and self.cpu_seconds > most_cpu:
+        if most_cpu is not None and (self.cpu_seconds or 0.0) > most_cpu:
             return "cpu"
         return "time" if time.monotonic() - self._started > self._limits.seconds else None
 
