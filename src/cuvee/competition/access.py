@@ -4,6 +4,7 @@ start. What a team may see of *which* submission is decided where it is read.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -152,7 +153,10 @@ class Admitted:
 
 def line_of(method: str, path: str) -> Line | None:
     """Return the line of the table that says who may ask for a path; None where there is no such route."""
-    return next((line for line, pattern in PATTERNS if line[0] == method and pattern.match(path)), None)
+    for line, pattern in PATTERNS:
+        if line[0] == method and pattern.match(path):
+            return line
+    return None
 
 
 def admit(request: Request, service: Service, line: Line) -> Actor:
@@ -190,8 +194,11 @@ Serves = Annotated[Service, Depends(service_of)]
 
 def check_table(routers: Sequence[APIRouter]) -> None:
     """Refuse an application whose routes and the table differ."""
-    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    served = {(method, route.path) for route in routes for method in route.methods or ()}
+    served: set[Line] = set()
+    for route in chain.from_iterable(router.routes for router in routers):
+        if isinstance(route, APIRoute):
+            methods = route.methods or ()
+            served |= {(method, route.path) for method in methods}
     if served != set(ACCESS):
         raise AssertionError(f"routes and the table of access differ: {sorted(served ^ set(ACCESS))}")
 

@@ -111,8 +111,9 @@ def small_files(competition: Competition) -> Iterator[tuple[str, Path]]:
     """Give the files of a competition's folder, but for models and databases."""
     models = [competition.folder / model.folder for model in competition.models]
     for path in sorted(competition.folder.rglob("*")):
-        in_a_model = any(path.is_relative_to(model) for model in models)
-        if path.is_file() and not path.is_symlink() and not in_a_model and not path.name.endswith(LEFT_OUT):
+        is_left_out = path.name.endswith(LEFT_OUT) or any(map(path.is_relative_to, models))
+        is_plain = path.is_file() and not path.is_symlink()
+        if is_plain and not is_left_out:
             yield path.relative_to(competition.folder).as_posix(), path
 
 
@@ -166,7 +167,8 @@ def _opened(archive: tarfile.TarFile, name: str, place: Path) -> IO[bytes]:
 def _check_is_fit(database: Database, backup: Backup, place: Path) -> None:
     with database.read() as connection:
         revision = revision_of(connection)
-        filled = [table.name for table in metadata.sorted_tables if table is not counters and _count(connection, table)]
+        tables = [table for table in metadata.sorted_tables if table is not counters]
+        filled = [table.name for table in tables if _count(connection, table)]
     if backup.revision != revision:
         message = f"the backup has the tables of revision '{backup.revision}', and this version makes '{revision}'"
         hint = "restore it with the version of cuvee that made it; a newer one then brings the tables up to date"
@@ -180,7 +182,8 @@ def _count(connection: Connection, table: sa.Table) -> int:
 
 
 def _write_files(archive: tarfile.TarFile, folder: Path) -> None:
-    members = [member for member in archive.getmembers() if member.name.startswith(FILES) and member.isfile()]
+    below = [member for member in archive.getmembers() if member.name.startswith(FILES)]
+    members = [member for member in below if member.isfile()]
     for member in members:
         name = PurePosixPath(member.name.removeprefix(FILES))
         if name.is_absolute() or ".." in name.parts:

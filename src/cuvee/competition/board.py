@@ -207,7 +207,10 @@ def make_board(connection: Connection, competition: Competition, phase: str, ear
     details = {entry.result_key: Detail(entry.tasks, entry.items) for entry in earlier if entry.result_key}
     missing = [row.id for row in rows if row.result_key not in details]
     read = read_details(connection, missing, weights)
-    results = [(row, read.get(row.id) or details[row.result_key]) for row in rows]
+    results = []
+    for row in rows:
+        detail = read.get(row.id) or details[row.result_key]
+        results.append((row, detail))
     comparable = on_the_newest_items(results, lambda result: result[0].id, lambda result: result[1].items)
     scores = _scores([detail.items for _, detail in comparable], weights)
     entries = []
@@ -229,7 +232,8 @@ def arrange(
 
 def _scores(items: Sequence[Items], weights: Mapping[str, float]) -> Scores:
     """Gather the scores of entries on the tasks that they have."""
-    return Scores(items, [task for task in weights if items and task in items[0]])
+    asked = items[0] if items else {}
+    return Scores(items, [task for task in weights if task in asked])
 
 
 def with_weights(board: Board, weights: Mapping[str, float], tie_breaks: Sequence[TieBreak]) -> Board:
@@ -353,5 +357,12 @@ def _against(board: Board, parent: int | None) -> list[Comparison]:
     bounds = board.scores.differences(everybody, np.array([parent]), board.weights)
     for number, (low, high) in enumerate(zip(bounds.low[:, 0], bounds.high[:, 0], strict=True)):
         if number != parent:
-            comparisons[number] = "better" if low > 0 else "worse" if high < 0 else "unclear"
+            comparisons[number] = _compared(low, high)
     return comparisons
+
+
+def _compared(low: float, high: float) -> Comparison:
+    """Say how entries compare by the interval of their difference."""
+    if low > 0:
+        return "better"
+    return "worse" if high < 0 else "unclear"

@@ -17,8 +17,14 @@ from cuvee.submission.verdict import Verdict
 LARGEST_NUMBER = 2**31 - 1
 
 
+def _is_control(character: str) -> bool:
+    if character in "\n\t":
+        return False
+    return ord(character) < 32 or character == "\x7f"
+
+
 def _visible(text: str) -> str:
-    if any(c in text for c in "\0\x7f") or any(ord(c) < 32 and c not in "\n\t" for c in text):
+    if any(map(_is_control, text)):
         raise ValueError("text may hold no control characters")
     return text
 

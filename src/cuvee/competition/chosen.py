@@ -1,6 +1,7 @@
 """Which submissions are judged for the final ranking and for the final of each track, by public results alone."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,7 +25,8 @@ def chosen_submissions(connection: Connection, competition: Competition) -> list
     chosen: list[int] = []
     for rows in _by_team(_scored(connection)).values():
         selected = [row for row in rows if row.selected][:at_most]
-        chosen += [row.id for row in selected or rows[:1]]
+        own = selected or rows[:1]
+        chosen += [row.id for row in own]
     return chosen
 
 
@@ -37,15 +39,15 @@ def chosen_for_track(connection: Connection, competition: Competition, track: Tr
         costs = {row.id: Cost(row.value, row.tokens, row.cpu_seconds, gaps.get(row.id)) for row in rows}
         able = [row.id for row in rows if may_stand(track, costs[row.id])]
         able.sort(key=lambda number: (*order_key(track, costs[number]), number))
-        selected = [row.id for row in rows if row.selected and row.id in able][:at_most]
-        chosen += selected or able[:1]
+        selected = [row.id for row in rows if row.selected]
+        chosen += [number for number in selected if number in able][:at_most] or able[:1]
     return chosen
 
 
 def all_chosen(connection: Connection, competition: Competition) -> list[int]:
     """Return every submission that a final needs, each once: those of the ranking by score first."""
     choice = choice_of(connection, competition)
-    return list(dict.fromkeys(number for chosen in choice.values() for number in chosen))
+    return list(dict.fromkeys(chain.from_iterable(choice.values())))
 
 
 def choice_of(connection: Connection, competition: Competition) -> dict[str, list[int]]:
@@ -83,7 +85,8 @@ def gaps_of(connection: Connection, competition: Competition, purpose: str) -> d
     query = sa.select(verdicts.c.submission_id, gap.label("gap"), claimed.label("claimed"))
     rows = connection.execute(query.where(verdicts.c.purpose == purpose)).all()
     whole = len(competition.tasks)
-    return {row.submission_id: row.gap for row in rows if row.gap is not None and row.claimed == whole}
+    complete = [row for row in rows if row.claimed == whole]
+    return {row.submission_id: row.gap for row in complete if row.gap is not None}
 
 
 def _scored(connection: Connection) -> Sequence[Row[Any]]:

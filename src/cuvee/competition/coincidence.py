@@ -9,6 +9,7 @@ that were looked at (Bonferroni).
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Coincidences:
         values: dict[str, list[float]] = {}
         for own in teams:
             shapes.update({shape.text for shape in own})
-            for key, value in sorted({choice for shape in own for choice in _choices(shape)}):
+            for key, value in sorted(set(chain.from_iterable(map(_choices, own)))):
                 values.setdefault(key, []).append(value)
         self._shapes = shapes
         self._values: Mapping[str, np.ndarray] = {key: np.array(own[-MOST_VALUES:]) for key, own in values.items()}

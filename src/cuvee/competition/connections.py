@@ -55,7 +55,8 @@ class Connection(H11Protocol):
         if self.client is None or is_among(self.client[0], self.proxies):
             return 0
         clients = [getattr(connection, "client", None) for connection in self.connections]
-        return sum(client is not None and client[0] == self.client[0] for client in clients)
+        addresses = [client[0] for client in clients if client is not None]
+        return addresses.count(self.client[0])
 
     def _watch(self) -> None:
         """Wait for a head unless a request is under way."""

@@ -178,7 +178,8 @@ def announcements(connection: Connection) -> tuple[Announcement, ...]:
 def announce(connection: Connection, organiser: Actor, text: str, now: datetime) -> None:
     """Tell everybody something, on the first page."""
     told = " ".join(text.split())
-    if not told or len(told) > LONGEST_ANNOUNCEMENT or not told.isprintable():
+    has_length = 0 < len(told) <= LONGEST_ANNOUNCEMENT
+    if not has_length or not told.isprintable():
         message = f"expected a text of at most {LONGEST_ANNOUNCEMENT} characters that can be shown"
         raise Refusal("bad_request", message)
     hold_facts_alone(connection)

@@ -85,7 +85,8 @@ class Door:
 
     def _warn_of_proxy(self, request: Request) -> None:
         """Say once that a proxy's visitors count as one: its organiser may not know of server.yaml."""
-        if self._warned or self._service.limits.proxies or "x-forwarded-for" not in request.headers:
+        is_settled = self._warned or bool(self._service.limits.proxies)
+        if is_settled or "x-forwarded-for" not in request.headers:
             return
         self._warned = True
         address = request.client.host if request.client else "nowhere"
@@ -162,4 +163,5 @@ def _declared_size(request: Request) -> int | None:
     if "transfer-encoding" in request.headers:
         return None
     length = request.headers.get("content-length", "0")
-    return int(length) if length.isascii() and length.isdigit() else None
+    is_number = length.isascii() and length.isdigit()
+    return int(length) if is_number else None

@@ -16,13 +16,12 @@ LEFT_OUT = frozenset({archives.name, tokens.name})
 
 def dump(connection: Connection) -> dict[str, list[dict[str, Any]]]:
     """Return all rows of all tables but those of archives and tokens."""
-    return {
-        table.name: [
-            plain_row(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
-        ]
-        for table in metadata.sorted_tables
-        if table.name not in LEFT_OUT
-    }
+    content = {}
+    for table in metadata.sorted_tables:
+        if table.name not in LEFT_OUT:
+            rows = connection.execute(sa.select(table).order_by(*table.primary_key)).mappings()
+            content[table.name] = list(map(plain_row, rows))
+    return content
 
 
 def plain_row(row: sa.RowMapping) -> dict[str, Any]:

@@ -27,7 +27,10 @@ class Duplicate:
 
 def duplicates(connection: Connection) -> list[Duplicate]:
     """Find what two teams or more have sent alike."""
-    return [found for what, column in KINDS.items() for found in _shared(connection, what, column)]
+    found: list[Duplicate] = []
+    for kind, column in KINDS.items():
+        found += _shared(connection, kind, column)
+    return found
 
 
 def _shared(connection: Connection, what: str, column: sa.ColumnElement[str]) -> list[Duplicate]:
@@ -40,8 +43,9 @@ def _shared(connection: Connection, what: str, column: sa.ColumnElement[str]) ->
     groups: dict[str, list[Any]] = {}
     for row in rows:
         groups.setdefault(row.digest, []).append(row)
-    return [
-        Duplicate(what, digest, [row.id for row in group], sorted({row.team_id for row in group}))
-        for digest, group in groups.items()
-        if len({row.team_id for row in group}) > 1
-    ]
+    shared = []
+    for digest, group in groups.items():
+        teams_of_group = sorted({row.team_id for row in group})
+        if len(teams_of_group) > 1:
+            shared.append(Duplicate(what, digest, [row.id for row in group], teams_of_group))
+    return shared

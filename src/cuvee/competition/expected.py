@@ -84,4 +84,5 @@ def _record(
 
 
 def _shown(control: ControlScore) -> str:
-    return ", ".join(f"{name} {version}" for name, version in sorted(control.versions.items())) or "unknown versions"
+    versions = [f"{name} {version}" for name, version in sorted(control.versions.items())]
+    return ", ".join(versions) or "unknown versions"

@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from datetime import UTC
+from itertools import chain
 
 from cuvee.competition.track_views import TrackView
-from cuvee.competition.views import BoardView, FinalPlaceView, FinalView
+from cuvee.competition.views import BoardView, FinalPlaceView, FinalView, PlaceView
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -19,14 +20,18 @@ def board_csv(board: BoardView) -> str:
     head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
     tail = ["against_best_parent", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"]
     tail += ["entries", "submitted_at"]
-    rows = [
-        [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
-        + [place.score.value, place.score.low, place.score.high]
-        + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
-        + [place.against_best_parent, place.cost.seconds, place.cost.cpu_seconds, place.cost.memory_bytes]
-        + [place.cost.tokens, place.cost.parameters, place.entries, place.submitted_at.isoformat()]
-        for place in board.places
-    ]
+    rows = []
+    for place in board.places:
+        cost = place.cost
+        rows.append(
+            [
+                *_start(place),
+                *_task_values(place, tasks),
+                place.against_best_parent,
+                *(cost.seconds, cost.cpu_seconds, cost.memory_bytes, cost.tokens, cost.parameters),
+                *(place.entries, place.submitted_at.isoformat()),
+            ]
+        )
     return as_csv([*head, *tasks, *tail], rows)
 
 
@@ -43,23 +48,23 @@ def kaggle_csv(board: BoardView) -> str:
 
 def final_csv(final: FinalView) -> str:
     """Write the final ranking as CSV."""
-    tasks = sorted({task for place in final.places for task in place.tasks})
-    controls = sorted({(own.task, own.kind) for place in final.places for own in place.controls})
-    twice = sorted({task for place in final.places for task in place.agreement})
+    tasks = sorted(set(chain.from_iterable(place.tasks for place in final.places)))
+    own_controls = chain.from_iterable(place.controls for place in final.places)
+    controls = sorted({(own.task, own.kind) for own in own_controls})
+    twice = sorted(set(chain.from_iterable(place.agreement for place in final.places)))
     head = ["place", "rank_best", "rank_worst", "team", "kind", "submission", "title", "score", "low", "high"]
     head += ["public_score", "gap", "gap_low", "gap_high", "is_alarm", "entries", *tasks]
     for task, kind in controls:
         head += [f"{task}.{kind}", f"{task}.{kind}.low", f"{task}.{kind}.high", f"{task}.{kind}.is_alarm"]
     head += [f"{task}.agreement" for task in twice]
-    rows = [
-        [place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind, place.submission, place.title]
-        + [place.score.value, place.score.low, place.score.high, place.public_score]
-        + [place.gap, place.gap_low, place.gap_high, place.is_alarm, place.entries]
-        + [place.tasks[task].value if task in place.tasks else "" for task in tasks]
-        + [cell for control in controls for cell in _control_cells(place, *control)]
-        + [place.agreement.get(task, "") for task in twice]
-        for place in final.places
-    ]
+    rows = []
+    for place in final.places:
+        gap = (place.gap, place.gap_low, place.gap_high, place.is_alarm)
+        cells = [*_start(place), place.public_score, *gap, place.entries, *_task_values(place, tasks)]
+        for task, kind in controls:
+            cells += _control_cells(place, task, kind)
+        cells += [place.agreement.get(task, "") for task in twice]
+        rows.append(cells)
     return as_csv(head, rows)
 
 
@@ -83,9 +88,22 @@ def track_csv(track: TrackView) -> str:
     return as_csv([*head, "score", "tokens", "cpu_seconds", "raters"], rows)
 
 
+def _start(place: PlaceView | FinalPlaceView) -> list[object]:
+    """Return the first cells of a row, which all rankings have: who it is, and the score."""
+    ranks = place.ranks or ("", "")
+    score = (place.score.value, place.score.low, place.score.high)
+    return [place.place, *ranks, place.team.name, place.team.kind, place.submission, place.title, *score]
+
+
+def _task_values(place: PlaceView | FinalPlaceView, tasks: Sequence[str]) -> list[object]:
+    return [place.tasks[task].value if task in place.tasks else "" for task in tasks]
+
+
 def harmless(cell: object) -> object:
     """Return a cell that no spreadsheet runs."""
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+    if isinstance(cell, str) and cell.startswith(FORMULA):
+        return f"'{cell}"
+    return cell
 
 
 def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -93,5 +111,6 @@ def as_csv(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head)
-    writer.writerows([harmless(cell) for cell in row] for row in rows)
+    for row in rows:
+        writer.writerow(map(harmless, row))
     return text.getvalue()

@@ -33,8 +33,8 @@ DEVICES = frozenset({"con", "prn", "aux", "nul"})
 
 def _below(name: str) -> str:
     """Refuse a name that leads out of the folder, or that some system takes for something else than a file."""
-    hides = name.startswith(".")
-    if hides or "\\" in name or ":" in name or not name.isprintable() or any(_is_odd(part) for part in name.split("/")):
+    is_plain = name.isprintable() and set(name).isdisjoint("\\:")
+    if name.startswith(".") or not is_plain or any(map(_is_odd, name.split("/"))):
         raise ValueError(f"the name {name[:80]!r} is none that a file below a folder may have")
     return name
 
@@ -101,26 +101,38 @@ def get(
     """
     listing = ask_for_list(client)
     target = folder if folder is not None else Path(listing.competition)
-    wanted = [file for file in listing.files if models or file.kind != "model"]
+    wanted = list(listing.files)
+    if not models:
+        wanted = [file for file in listing.files if file.kind != "model"]
     absent = _absent(wanted, target, overwrite=overwrite)
     own = [file for file in absent if file.hub is None]
     _refuse_small_disk(own, target)
-    progress.start(f"getting {listing.competition}", sum(file.size or 0 for file in own), "bytes")
+    progress.start(f"getting {listing.competition}", _bytes_of(own), "bytes")
     for number, file in enumerate(own, start=1):
         _bring(client, file, target, progress)
         progress.note(f"{number} of {len(own)} files")
     progress.finish()
     _bring_from_hub([file for file in absent if file.hub is not None], target, hub, progress)
+    present = [file for file in wanted if file not in absent]
+    left_out = [file for file in listing.files if file not in wanted]
     return Fetched(
         folder=target,
         competition=listing.competition,
         version=listing.version,
-        brought=tuple(file.name for file in absent),
-        kept=tuple(file.name for file in wanted if file not in absent),
-        left_out=tuple(file.name for file in listing.files if file not in wanted),
+        brought=_names(absent),
+        kept=_names(present),
+        left_out=_names(left_out),
         missing=listing.missing,
-        bytes=sum(file.size or 0 for file in absent),
+        bytes=_bytes_of(absent),
     )
+
+
+def _names(files: Sequence[ListedFile]) -> tuple[str, ...]:
+    return tuple(file.name for file in files)
+
+
+def _bytes_of(files: Sequence[ListedFile]) -> int:
+    return sum(filter(None, [file.size for file in files]))
 
 
 def ask_for_list(client: Client) -> Listing:
@@ -151,7 +163,7 @@ def _absent(wanted: Sequence[ListedFile], folder: Path, *, overwrite: bool) -> l
 
 
 def _refuse_small_disk(files: Sequence[ListedFile], folder: Path) -> None:
-    needed = sum((file.size or 0) - _arrived(_partial(folder, file)) for file in files)
+    needed = _bytes_of(files) - sum(_arrived(_partial(folder, file)) for file in files)
     above = folder.absolute()
     while not above.exists():
         above = above.parent
@@ -224,8 +236,10 @@ def _bring_from_hub(files: Sequence[ListedFile], folder: Path, hub: Hub, progres
     for model in dict.fromkeys(file.hub for file in files if file.hub is not None):
         name, _, commit = model.partition("@")
         repository = find_repository(hub, name, commit)
-        theirs = {file.hub_file: file for file in files if file.hub == model and file.hub_file is not None}
-        if absent := sorted(theirs.keys() - repository.files.keys()):
+        of_model = [file for file in files if file.hub == model]
+        theirs = {file.hub_file: file for file in of_model if file.hub_file is not None}
+        absent = sorted(theirs.keys() - repository.files.keys())
+        if absent:
             raise CheckpointError(f"the hub has no '{absent[0]}' of it", where=model, hint="tell the organiser")
         download(hub, repository, theirs, progress)
         for on_hub, file in theirs.items():

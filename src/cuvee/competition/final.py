@@ -47,7 +47,7 @@ class Finals:
     @property
     def is_ready(self) -> bool:
         """Tell whether every run has ended."""
-        return self.frozen and all(State(state) in FINAL for state in self.states)
+        return self.frozen and FINAL.issuperset(map(State, self.states))
 
 
 def freeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
@@ -80,7 +80,8 @@ def unfreeze(connection: Connection, organiser: Actor, competition: Competition,
     begun = connection.execute(
         sa.select(runs.c.id).where(runs.c.purpose == HIDDEN, runs.c.state != State.QUEUED.value)
     ).first()
-    if fact(connection, FROZEN) is None or begun or fact(connection, PUBLISHED) is not None:
+    is_frozen = fact(connection, FROZEN) is not None and fact(connection, PUBLISHED) is None
+    if begun or not is_frozen:
         raise Refusal("wrong_state", "nothing is frozen, or the final runs have begun")
     unset_fact(connection, FROZEN)
     unset_fact(connection, CHOSEN)

@@ -6,6 +6,7 @@ What counts is a final run that ended with a score, of a submission that is show
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
@@ -128,7 +129,7 @@ def _problem(entry: Judged, weights: Mapping[str, float], usual: Counts) -> str:
         return f"has private scores of {_listed(items)}; the final ranking is made of {_listed(weights)}"
     if not all(items.values()) or _counts(items) != usual:
         return f"has {_shown_counts(_counts(items))} private items; the others have {_shown_counts(usual)}"
-    if not all(0 <= score <= 1 for scores in items.values() for score in scores):
+    if not all(0 <= score <= 1 for score in chain.from_iterable(items.values())):
         return "has private scores that are not between 0 and 1"
     if not abs(weighted_score(items, weights).value - entry.private.value) <= NEAR:
         return "has a private score that is not the average of its items"

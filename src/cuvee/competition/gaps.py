@@ -43,7 +43,9 @@ def gap_of(public: Interval, private: Interval) -> Gap:
 
 def usual_gap(gaps: Sequence[Gap]) -> float:
     """Return the gap of most: their median; 0 with fewer than three, which tell nothing of what is usual."""
-    return median(gap.value for gap in gaps) if len(gaps) > 2 else 0.0
+    if len(gaps) < 3:
+        return 0.0
+    return median(gap.value for gap in gaps)
 
 
 def with_alarms(gaps: Sequence[Gap]) -> tuple[Gap, ...]:

@@ -47,7 +47,9 @@ def submission_digest(content: bytes) -> str:
 def references(lock: Any) -> list[str]:
     """List the models that a lock names, for people to read: whether the lock is right is the judge's matter."""
     models = lock.get("models") if isinstance(lock, dict) else None
-    named = [model.get("reference") for model in models or () if isinstance(model, dict)] if _is_list(models) else []
+    if not isinstance(models, list):
+        return []
+    named = [model.get("reference") for model in models if isinstance(model, dict)]
     return [reference[:300].replace("\0", "") for reference in named if isinstance(reference, str)][:200]
 
 

@@ -41,12 +41,18 @@ RESERVED = (
 """Words of those who run a competition. No team may take one into its name."""
 
 
+def _is_unseen(character: str) -> bool:
+    """Say whether a character cannot be seen: it controls, or it breaks a line."""
+    category = unicodedata.category(character)
+    return category.startswith("C") or category in ("Zl", "Zp")
+
+
 def checked_name(text: str) -> str:
     """Return a name fit to be shown, or refuse it: 1 to 40 characters, in one line, nothing that is not seen."""
     name = " ".join(unicodedata.normalize("NFC", text).split())
     if not name or len(name) > LONGEST:
         raise Refusal("bad_name", f"a name has 1 to {LONGEST} characters, this has {len(name)}")
-    odd = next((c for c in name if unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp")), None)
+    odd = next(filter(_is_unseen, name), None)
     if odd is not None:
         raise Refusal("bad_name", f"the name holds the character U+{ord(odd):04X}, which cannot be seen")
     if not re.search(r"\w", name):

@@ -49,9 +49,13 @@ def numbers(connection: Connection) -> Numbers:
     theirs, own = Counter[str](), Counter[str]()
     for kind, state, count in found:
         (theirs if kind == PARTICIPANT else own)[state] += count
-    waiting = sum(each[state] for each in (theirs, own) for state in UNDER_WAY)
+    together = theirs + own
+    waiting = sum(together[state] for state in UNDER_WAY)
     ready = connection.execute(sa.select(sa.func.count()).select_from(workers).where(workers.c.ready)).scalar_one()
     seconds = _seconds_of_one(connection)
+    seconds_left = None
+    if seconds is not None and ready:
+        seconds_left = seconds * waiting / ready
     return Numbers(
         teams=_teams(connection),
         entries=theirs.total(),
@@ -60,7 +64,7 @@ def numbers(connection: Connection) -> Numbers:
         own=own.total(),
         own_judged=own[State.SCORED.value],
         workers=ready,
-        seconds_left=None if seconds is None or not ready else seconds * waiting / ready,
+        seconds_left=seconds_left,
     )
 
 

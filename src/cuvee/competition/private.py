@@ -19,6 +19,7 @@ def keep_private(
 ) -> None:
     """Keep what a run found on the private parts, in place of what an earlier one did."""
     drop_private(connection, submission_id, purpose)
+    item_scores = {task: list(values) for task, values in scores.items.items()}
     connection.execute(
         private_results.insert().values(
             submission_id=submission_id,
@@ -27,7 +28,7 @@ def keep_private(
             low=scores.macro.low,
             high=scores.macro.high,
             tasks={score.task: score.figures() | {"metric": score.metric} for score in scores.tasks},
-            item_scores={task: list(values) for task, values in scores.items.items()},
+            item_scores=item_scores,
             controls=_controls(scores),
             received_at=now,
         )

@@ -12,7 +12,7 @@ times that lie too far ahead; they are cut to what would be given now.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from typing import Any
 
 import sqlalchemy as sa
@@ -80,7 +80,8 @@ def is_paused(connection: Connection) -> bool:
 
 def moved_up(connection: Connection) -> list[tuple[int, int]]:
     """Return the runs that go first, the next one first, each with its fence: once it was claimed it counts no more."""
-    return [(int(run_id), int(fence)) for run_id, fence in fact(connection, MOVED_UP) or ()]
+    moved = fact(connection, MOVED_UP) or ()
+    return [(int(run_id), int(fence)) for run_id, fence in moved]
 
 
 def renew(
@@ -105,7 +106,7 @@ def renew(
 def held(connection: Connection, worker: Actor, run_id: int, fence: int) -> Row[Any]:
     """Return the run that a worker holds, locked for this transaction; Refusal 'lease_lost' if it is another's."""
     row = connection.execute(sa.select(runs).where(runs.c.id == run_id).with_for_update()).one_or_none()
-    if row is None or row.fence != fence or row.worker != worker.name:
+    if row is None or (row.fence, row.worker) != (fence, worker.name):
         raise Refusal("lease_lost", f"run {run_id} is no longer this worker's", hint="drop it and claim another")
     return row
 
@@ -200,7 +201,7 @@ def positions(connection: Connection) -> dict[int, int]:
 def _taking_turns(new: Sequence[int], firsts: Sequence[int], *, new_first: bool) -> list[int]:
     """Return the organiser's new runs and first runs of teams in turn, up to the last new one."""
     pairs = zip_longest(new, firsts) if new_first else zip_longest(firsts, new)
-    in_turns = [run for pair in pairs for run in pair if run is not None]
+    in_turns = [run for run in chain.from_iterable(pairs) if run is not None]
     return in_turns[: in_turns.index(new[-1]) + 1] if new else []
 
 

@@ -33,5 +33,6 @@ def counted(request: Request, line: Line, actor: Actor, limits: Limits) -> Itera
         yield Rate("checks of recipes", limits.checks_per_minute, timedelta(minutes=1)), f"team {actor.team_id}"
     if line == ("GET", "/api/data/{digest}"):
         yield Rate("downloads", limits.downloads_per_hour, hour), address
-    if line == ("GET", "/board") and any(name.startswith(WEIGHT) for name in request.query_params):
+    has_weights = any(name.startswith(WEIGHT) for name in request.query_params)
+    if line == ("GET", "/board") and has_weights:
         yield Rate("boards with other weights", limits.what_ifs_per_minute, timedelta(minutes=1)), address

@@ -34,10 +34,12 @@ def rate(
     hold_facts_alone(connection)
     track = competition.track(track_name)
     if track is None or track.by != "report":
-        names = ", ".join(each.name for each in competition.tracks if each.by == "report") or "none"
+        of_reports = [track.name for track in competition.tracks if track.by == "report"]
+        names = ", ".join(of_reports) or "none"
         raise Refusal("not_found", f"there is no track of reports '{track_name[:80]}'", hint=f"there are: {names}")
     name = " ".join(rater.split())
-    if not name or len(name) > 80 or not name.isprintable():
+    has_length = 0 < len(name) <= 80
+    if not has_length or not name.isprintable():
         raise Refusal("bad_request", "a rater has a name of at most 80 characters that can be shown")
     if value is not None and not 0 <= value <= track.scale:
         raise Refusal("bad_request", f"a report gets 0 to {track.scale:g}, not {value:g}")

@@ -38,7 +38,8 @@ def shape_of(recipe: str, names: Mapping[str, str] | None = None) -> Shape | Non
         documents = [document.data for document in read_documents(recipe, "recipe")]
     except RecipeError:
         return None
-    shapes = [_shape("", content, names or {}) for content in documents]
+    names = names or {}
+    shapes = [_shape("", content, names) for content in documents]
     return _joined("", [("", shape) for shape in shapes], "")
 
 
@@ -69,7 +70,7 @@ def _shape(key: str, value: Any, names: Mapping[str, str]) -> Shape:
 
 def _list_shape(key: str, shapes: list[Shape]) -> Shape:
     """Numbers in a list, such as a gradient's, stand for one number, however many there are."""
-    if shapes and all(shape.text == NUMBER for shape in shapes):
+    if {shape.text for shape in shapes} == {NUMBER}:
         return Shape(NUMBER, *_together(shapes))
     if key in LISTS_WITHOUT_ORDER:
         shapes = sorted(shapes)
@@ -93,7 +94,9 @@ def _together(shapes: Sequence[Shape]) -> tuple[tuple[float, ...], tuple[str, ..
 
 def _number(key: str, value: Any) -> float | None:
     """Return the number that a value is, also one in quotes."""
-    if isinstance(value, bool) or key in NAMES or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if key in NAMES:
         return None
     try:
         number = float(value)

@@ -43,7 +43,8 @@ def _webhook(text: str) -> str:
         url = httpx2.URL(text)
     except httpx2.InvalidURL as error:
         raise ValueError(f"expected an address such as https://hooks.example.org/secret: {error}") from None
-    if url.scheme not in ("https", "http") or not url.host or url.userinfo:
+    is_of_web = url.scheme in ("https", "http") and bool(url.host)
+    if not is_of_web or url.userinfo:
         raise ValueError("expected an address such as https://hooks.example.org/secret, without a name or password")
     return text
 

@@ -80,7 +80,8 @@ def open_phase(connection: Connection, competition: Competition, now: datetime) 
     phase = competition.phase(now)
     if phase is not None and phase.scores == "public":
         return phase
-    later = sorted(each.opens for each in competition.phases if each.opens > now and each.scores == "public")
+    open_phases = [phase.opens for phase in competition.phases if phase.scores == "public"]
+    later = sorted(opens for opens in open_phases if opens > now)
     hint = f"the next phase opens at {later[0]:%Y-%m-%d %H:%M} UTC" if later else "no other phase follows"
     raise Refusal("closed", "no phase takes submissions now", hint=hint)
 
@@ -96,7 +97,8 @@ def submission(connection: Connection, submission_id: int) -> Row[Any]:
 def owned(connection: Connection, actor: Actor, submission_id: int) -> Row[Any]:
     """Return a submission of the actor's team; to an organiser, any. Others learn nothing of it."""
     row = submission(connection, submission_id)
-    if actor.role is Role.ORGANISER or (actor.role is Role.TEAM and row.team_id == actor.team_id):
+    is_of_own_team = actor.role is Role.TEAM and row.team_id == actor.team_id
+    if is_of_own_team or actor.role is Role.ORGANISER:
         return row
     actor.needs(Role.TEAM, Role.ORGANISER)
     raise Refusal("not_found", f"there is no submission {submission_id} of yours")

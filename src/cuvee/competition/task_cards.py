@@ -55,10 +55,10 @@ def _card(competition: Competition, task: CompetitionTask) -> TaskCard:
     loaded = _loaded(competition, task)
     if loaded is None:
         return TaskCard(task)
-    first = loaded.samples[0]
+    first, items = loaded.samples[0], len(loaded.samples)
     return TaskCard(
         task,
-        min(len(loaded.samples), task.limit or len(loaded.samples)),
+        min(items, task.limit or items),
         (task.metrics or loaded.metrics)[0].replace("_", " "),
         _short(first.input),
         tuple(_short(choice) for choice in first.choices[:8]),

@@ -168,14 +168,19 @@ def _ranks(track: Track, own: Sequence[Contender], weights: Mapping[str, float])
     if not own:
         return ()
     if track.by == "claim_gap":
-        return ranges_of_gaps([one.gap or 0.0 for one in own])
+        return ranges_of_gaps([contender.gap or 0.0 for contender in own])
     if track.by == "score":
-        return ranks([one.items for one in own], weights)
-    least = min(one.tokens for one in own)  # so that scaled scores stay within 0..1
-    scaled = []
-    for one in own:
-        scaled.append({task: [score * least / one.tokens for score in one.items[task]] for task in weights})
-    return ranks(scaled, weights)
+        return ranks([contender.items for contender in own], weights)
+    least = min(contender.tokens for contender in own)  # so that scaled scores stay within 0..1
+    return ranks([_scaled(contender, least, weights) for contender in own], weights)
+
+
+def _scaled(contender: Contender, least: int, tasks: Iterable[str]) -> dict[str, list[float]]:
+    """Return a contender's scores of items for each token, in units of the `least` tokens."""
+    scaled = {}
+    for task in tasks:
+        scaled[task] = [score * least / contender.tokens for score in contender.items[task]]
+    return scaled
 
 
 def ranges_of_gaps(gaps: Sequence[float]) -> tuple[Ranks, ...]:
@@ -197,7 +202,7 @@ def order_reports(ratings: Iterable[Rating]) -> tuple[Standing, ...]:
     for rating in ratings:
         by_team.setdefault(rating.team_id, []).append(rating)
     teams = sorted(by_team.values(), key=lambda given: (-mean(one.value for one in given), given[0].team_id))
-    given_by = [{one.rater: one.value for one in given} for given in teams]
+    given_by = list(map(_by_rater, teams))
     rows = []
     for place, (given, own) in enumerate(zip(teams, given_by, strict=True), start=1):
         above = sum(agree(other, own) for other in given_by)
@@ -217,6 +222,10 @@ def order_reports(ratings: Iterable[Rating]) -> tuple[Standing, ...]:
             )
         )
     return tuple(rows)
+
+
+def _by_rater(ratings: Iterable[Rating]) -> dict[str, float]:
+    return {rating.rater: rating.value for rating in ratings}
 
 
 def agree(one: Mapping[str, float], other: Mapping[str, float]) -> bool:

@@ -62,8 +62,8 @@ def track_view(connection: Connection, board: TrackBoard) -> TrackView:
         at_least=track.at_least,
         scale=track.scale,
         published=fact(connection, PUBLISHED) is not None,
-        board=[_track_place(row) for row in board.rows],
-        final=[_track_place(row) for row in final_rows(connection, track)],
+        board=list(map(_track_place, board.rows)),
+        final=list(map(_track_place, final_rows(connection, track))),
     )
 
 

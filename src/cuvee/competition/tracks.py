@@ -67,7 +67,8 @@ def track_of(competition: Competition, name: str) -> Track:
     """Return a track by its name. Raises Refusal 'not_found'."""
     track = competition.track(name)
     if track is None:
-        hint = f"there are: {', '.join(each.name for each in competition.tracks) or 'none'}"
+        names = [track.name for track in competition.tracks]
+        hint = f"there are: {', '.join(names) or 'none'}"
         raise Refusal("not_found", f"there is no track '{name[:80]}'", hint=hint)
     return track
 
@@ -75,7 +76,9 @@ def track_of(competition: Competition, name: str) -> Track:
 def track_rows(connection: Connection, competition: Competition, track: Track) -> tuple[Standing, ...]:
     """Order a track by public results."""
     phase = _phase(competition)
-    if track.by == "report" or phase is None or phase.feedback == "none":
+    if track.by == "report" or phase is None:
+        return ()
+    if phase.feedback == "none":
         return ()
     weights = {task.name: task.weight for task in competition.tasks}
     gaps = gaps_of(connection, competition, PUBLIC)

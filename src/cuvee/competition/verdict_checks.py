@@ -150,7 +150,8 @@ def _control_problems(scores: PrivateScores, hidden: Sequence[CompetitionTask]) 
     if not all(-1 <= control.low <= control.value <= control.high <= 1 for control in scores.controls):
         yield "it has a control whose interval does not hold its value"
     names = {task.name for task in hidden}
-    if not names.issuperset(scores.agreement) or not all(0 <= share <= 1 for share in scores.agreement.values()):
+    are_shares = all(0 <= share <= 1 for share in scores.agreement.values())
+    if not are_shares or not names.issuperset(scores.agreement):
         yield "it has shares of equal answers that are of no task, or not between 0 and 1"
 
 
@@ -177,7 +178,8 @@ def _differs(score: Score, estimate: Estimate) -> bool:
         (score.low, estimate.low),
         (score.high, estimate.high),
     )
-    return score.n != estimate.n or not all(abs(one - other) <= NEAR for one, other in pairs)
+    is_near = all(abs(one - other) <= NEAR for one, other in pairs)
+    return score.n != estimate.n or not is_near
 
 
 def _likeness_problems(likeness: Likeness, public: PublicScores) -> Iterator[str]:
@@ -213,14 +215,16 @@ def _tuning_problems(tuning: Tuning, competition: Competition) -> Iterator[str]:
     if tuning.search is not None:
         searched = tuning.search.tokens
         counts = (tuning.search.tokens, tuning.search.items, tuning.search.candidates)
-        if not all(0 <= count <= LARGEST_COUNT for count in counts) or not tuning.search.seconds >= 0:
+        are_counts = all(0 <= count <= LARGEST_COUNT for count in counts)
+        if not are_counts or not tuning.search.seconds >= 0:
             yield "figures.tuning.search has counts that a database does not keep"
     if tuning.tokens != sum(tuning.texts.values()) + searched:
         yield "figures.tuning.tokens are not those of its texts and its search"
 
 
 def _bond_problems(connection: Connection, run: Row[Any], verdict: Verdict) -> Iterator[str]:
-    unread = verdict.outcome == "rejected" and verdict.reason == "archive" and verdict.submission == ""
+    is_of_archive = (verdict.outcome, verdict.reason) == ("rejected", "archive")
+    unread = is_of_archive and verdict.submission == ""
     digest = _digest_of(connection, run.submission_id)
     if verdict.submission != digest and not unread:
         yield f"it is of the submission {_short(verdict.submission)}, and the run judges {_short(digest)}"

@@ -32,7 +32,7 @@ from cuvee.competition.tables import (
     verdicts,
 )
 from cuvee.competition.worker_keys import all_keys
-from cuvee.submission.competition import Competition
+from cuvee.submission.competition import Competition, Phase
 from cuvee.submission.controls import ControlKind
 
 Kind = Literal["participant", "baseline", "parent"]
@@ -354,7 +354,7 @@ def submission_view(
     row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
     if row is not None and _is_own(actor, row):
         return _own(connection, actor, row, competition)
-    if row is None or not row.is_shown or not row.released or row.state != State.SCORED:
+    if row is None or not _is_public(row):
         raise Refusal("not_found", f"there is no submission {submission_id} to be seen")
     shows_recipe = row.team_kind != "participant" or fact(connection, PUBLISHED) is not None
     found = _found_recipe(connection, submission_id) if shows_recipe else None
@@ -397,10 +397,16 @@ def signed_verdict_view(connection: Connection, actor: Actor, submission_id: int
 def _may_see_verdict(actor: Actor, row: Row[Any], purpose: str, *, published: bool) -> bool:
     if actor.role is Role.ORGANISER:
         return True
-    if published and row.is_shown and row.released and row.state == State.SCORED:
+    if published and _is_public(row):
         return True
-    has_no_score = row.value is None
-    return purpose == PUBLIC and _is_own(actor, row) and (has_no_score or bool(row.released))
+    if purpose != PUBLIC or not _is_own(actor, row):
+        return False
+    return row.value is None or bool(row.released)
+
+
+def _is_public(row: Row[Any]) -> bool:
+    """Say whether everybody sees a submission: its team is shown, and its score is there and released."""
+    return bool(row.is_shown and row.released) and row.state == State.SCORED
 
 
 def submission_views(
@@ -412,8 +418,8 @@ def submission_views(
         query = query.where(submissions.c.team_id == team_id)
     if before is not None:
         query = query.where(submissions.c.id < before)
-    own = actor.role is Role.ORGANISER or (actor.role is Role.TEAM and team_id == actor.team_id)
-    if not own:
+    is_of_own_team = actor.role is Role.TEAM and team_id == actor.team_id
+    if actor.role is not Role.ORGANISER and not is_of_own_team:
         query = query.where(is_shown(), public_results.c.released, runs.c.state == State.SCORED.value)
     return [
         SubmissionView(**_shared(row, show_score=_shows_score(actor, row), recipe=False))
@@ -424,10 +430,16 @@ def submission_views(
 def team_view(connection: Connection, actor: Actor, team_id: int) -> TeamView:
     """Show a team."""
     row = connection.execute(sa.select(teams).where(teams.c.id == team_id)).one_or_none()
-    may = row is not None and (not row.hidden or actor.role is Role.ORGANISER or actor.team_id == team_id)
-    if row is None or not may:
+    sees_hidden = actor.role is Role.ORGANISER or actor.team_id == team_id
+    if row is None or (row.hidden and not sees_hidden):
         raise Refusal("not_found", f"there is no team {team_id}")
     return TeamView(id=row.id, name=row.name, kind=row.kind, note=row.note)
+
+
+def _shows_logs(phase: Phase | None) -> bool:
+    if phase is None:
+        return False
+    return phase.logs != "none" and phase.feedback == "scores"
 
 
 def log_text(connection: Connection, actor: Actor, submission_id: int, competition: Competition) -> str:
@@ -439,7 +451,7 @@ def log_text(connection: Connection, actor: Actor, submission_id: int, competiti
     if row is None or not _is_own(actor, row):
         raise Refusal("not_found", f"there is no submission {submission_id} of yours")
     phase = next((each for each in competition.phases if each.name == row.phase), None)
-    if actor.role is not Role.ORGANISER and (phase is None or phase.logs == "none" or phase.feedback != "scores"):
+    if actor.role is not Role.ORGANISER and not _shows_logs(phase):
         raise Refusal(
             "not_allowed", "logs are not shown in this phase", hint="run `cuvee submission verify` to see them at home"
         )
@@ -487,11 +499,15 @@ def _submissions(columns: Iterable[sa.Column[Any]] = submissions.c) -> sa.Select
 
 
 def _is_own(actor: Actor, row: Row[Any]) -> bool:
-    return actor.role is Role.ORGANISER or (actor.role is Role.TEAM and actor.team_id == row.team_id)
+    if actor.role is Role.ORGANISER:
+        return True
+    return actor.role is Role.TEAM and bool(actor.team_id == row.team_id)
 
 
 def _shows_score(actor: Actor, row: Row[Any]) -> bool:
-    return row.value is not None and (bool(row.released) or actor.role is Role.ORGANISER)
+    if row.value is None:
+        return False
+    return bool(row.released) or actor.role is Role.ORGANISER
 
 
 def _shared(row: Row[Any], *, show_score: bool, recipe: bool) -> dict[str, Any]:

@@ -65,7 +65,8 @@ class Webhook:
         Raises PlatformError, without the secret part of the address, where it leads elsewhere or is not taken.
         """
         url = httpx2.URL(self.url)
-        port = url.port or (443 if url.scheme == "https" else 80)
+        usual_port = 443 if url.scheme == "https" else 80
+        port = url.port or usual_port
         address = self._checked(url.scheme, self.look_up(url.host, port))
         headers = {"Host": url.netloc.decode("ascii")}
         message = {"text": text, "content": text}
@@ -106,9 +107,11 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_public(address.ipv4_mapped)
-        if address.sixtofour is not None or address.teredo is not None or address in NAT64:
+        is_tunnel = address.sixtofour is not None or address.teredo is not None
+        if is_tunnel or address in NAT64:
             return False
-    return address.is_global and not address.is_multicast and not address.is_reserved
+    is_special = address.is_multicast or address.is_reserved
+    return address.is_global and not is_special
 
 
 def webhook_of(limits: Limits) -> Webhook | None:
@@ -134,7 +137,7 @@ def tell_news(service: Service, webhook: Webhook) -> int:
     """
     with service.database.read() as connection:
         present = what_to_tell(connection, service.limits, service.now(connection))
-        told = [str(sentence) for sentence in fact(connection, TOLD) or ()]
+        told = list(map(str, fact(connection, TOLD) or ()))
     news = [sentence for sentence in present if sentence not in told]
     news += [f"over: {sentence}" for sentence in told if sentence not in present]
     if not news:

@@ -44,6 +44,11 @@ class HandOut:
     place: Path | None = None
     content: bytes | None = None
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this machine can hand it out."""
+        return self.place is not None or self.content is not None
+
 
 @dataclass(frozen=True)
 class DataRoom:

@@ -62,7 +62,7 @@ def data(service: Serves, _actor: Asks) -> DataView:
 def data_file(service: Serves, _actor: Asks, digest: Digest) -> Response:
     """Return a file by the SHA-256 of its content. A `Range` header gets a part of it, so downloads can go on."""
     file = service.data_room.file(digest)
-    if file is None or (file.place is None and file.content is None):
+    if file is None or not file.is_here:
         raise Refusal("not_found", "there is no such file to be had here", hint="/api/data lists what there is")
     headers = {
         "Cache-Control": FOR_EVER,

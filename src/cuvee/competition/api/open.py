@@ -36,6 +36,7 @@ from cuvee.competition.views import (
     team_view,
     versus_view,
 )
+from cuvee.submission.competition import Phase
 from cuvee.version import __version__
 
 routes = APIRouter(tags=["open"])
@@ -132,21 +133,7 @@ def competition(service: Serves, _actor: Asks) -> CompetitionView:
         version=of.version,
         digest=of.digest,
         now=now,
-        phases=[
-            PhaseView(
-                name=phase.name,
-                opens=phase.opens,
-                closes=phase.closes,
-                is_open=phase.is_open(now),
-                shows=phase.scores,
-                feedback=phase.feedback,
-                logs=phase.logs,
-                per_day=phase.quota.per_day,
-                total=phase.quota.total,
-                at_once=phase.quota.at_once,
-            )
-            for phase in of.phases
-        ],
+        phases=[_phase_view(phase, now) for phase in of.phases],
         tasks=[TaskView(name=task.name, weight=task.weight, in_final=task.private is not None) for task in of.tasks],
         public_key=of.public_key,
         audit_head=AuditHeadView(line=head.line, digest=head.digest),
@@ -240,7 +227,8 @@ def team(service: Serves, actor: Asks, team_id: Number) -> TeamView:
 def board_of(service: Service, phase: str | None) -> Board:
     """Return the board of a phase by its name."""
     names = [each.name for each in service.competition.phases if each.scores == "public"]
-    chosen = phase or (names[0] if names else service.competition.phases[0].name)
+    usual = names[0] if names else service.competition.phases[0].name
+    chosen = phase or usual
     if chosen not in names:
         raise Refusal(
             "not_found", f"there is no board of a phase '{chosen[:80]}'", hint=f"there are: {', '.join(names)}"
@@ -261,6 +249,21 @@ def register(service: Service, actor: Actor, name: str, members: list[str], invi
     with service.database.write() as connection:
         team_id, token = new_team(connection, actor, name, service.now(connection), members=members)
         return MadeTeam(team=team_view(connection, Actor(actor.role, name, team_id), team_id), token=token)
+
+
+def _phase_view(phase: Phase, now: datetime) -> PhaseView:
+    return PhaseView(
+        name=phase.name,
+        opens=phase.opens,
+        closes=phase.closes,
+        is_open=phase.is_open(now),
+        shows=phase.scores,
+        feedback=phase.feedback,
+        logs=phase.logs,
+        per_day=phase.quota.per_day,
+        total=phase.quota.total,
+        at_once=phase.quota.at_once,
+    )
 
 
 def _health_view(service: Service, actor: Actor) -> HealthView:

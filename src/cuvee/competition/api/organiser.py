@@ -1,5 +1,6 @@
 """The organiser's verbs. Each one writes a line of the audit log, in the same transaction."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -236,11 +237,14 @@ def extend_deadline(service: Serves, actor: Asks, body: Deadline) -> ConsoleView
 def list_ratings(service: Serves, _actor: Asks) -> list[RatingView]:
     """List what raters gave the reports of teams that are shown, in all tracks of reports."""
     with service.database.read() as connection:
-        return [
-            RatingView(track=track.name, team=each.team_id, name=each.team, rater=each.rater, value=each.value)
-            for track in service.competition.tracks
-            for each in ratings_of(connection, track.name)
-        ]
+        views: list[RatingView] = []
+        for track in service.competition.tracks:
+            for each in ratings_of(connection, track.name):
+                view = RatingView(
+                    track=track.name, team=each.team_id, name=each.team, rater=each.rater, value=each.value
+                )
+                views.append(view)
+        return views
 
 
 @routes.post("/ratings", response_model=list[RatingView])
@@ -371,8 +375,7 @@ def forget_expected(service: Serves, actor: Asks) -> ExpectedView | None:
 def list_alarms(service: Serves, _actor: Asks) -> list[AlarmView]:
     """List the workers that failed their test, and what became of the runs that they had judged."""
     with service.database.read() as connection:
-        names = AlarmView.model_fields
-        return [AlarmView(**{name: row._mapping[name] for name in names}) for row in open_alarms(connection)]
+        return [AlarmView(**_fields(row, AlarmView.model_fields)) for row in open_alarms(connection)]
 
 
 @routes.post("/alarms/{alarm_id}/rerun", response_model=CountView)
@@ -397,12 +400,8 @@ def show_queue(service: Serves, _actor: Asks) -> list[QueuedView]:
         found = connection.execute(
             sa.select(runs).where(runs.c.state.in_(["queued", "running"])).order_by(runs.c.queued_at, runs.c.id)
         )
-        return [
-            QueuedView(
-                run_id=row.id, **{name: row._mapping[name] for name in QueuedView.model_fields if name != "run_id"}
-            )
-            for row in found
-        ]
+        names = [name for name in QueuedView.model_fields if name != "run_id"]
+        return [QueuedView(run_id=row.id, **_fields(row, names)) for row in found]
 
 
 @routes.get("/audit", response_model=list[AuditView])
@@ -466,3 +465,7 @@ def publish(service: Serves, actor: Asks) -> CountView:
 def finals_view(found: final.Finals) -> FinalsView:
     """Show how far the final ranking is."""
     return FinalsView(frozen=found.frozen, published=found.published, ready=found.is_ready, states=found.states)
+
+
+def _fields(row: sa.Row[Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: row._mapping[name] for name in names}

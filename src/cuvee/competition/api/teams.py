@@ -176,6 +176,8 @@ def quota_of(service: Service, actor: Actor) -> Quota | None:
             return None
         now = service.now(connection)
         phase = in_force(connection, service.competition).phase(now)
-        if phase is None or phase.scores != "public" or actor.team_id is None:
+        if phase is None or actor.team_id is None:
+            return None
+        if phase.scores != "public":
             return None
         return quota(connection, actor.team_id, phase, now)

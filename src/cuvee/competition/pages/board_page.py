@@ -199,16 +199,20 @@ def arranged(board: Board, choice: Choice, *, usual: Board | None = None, rows_p
     shown = tuple(rows[first : first + rows_per_page])
     find_ranks([place for _, place in shown])
     parent = next((place for place in board.places if place.entry.team == board.best_parent), None)
-    axis = axis_of([place.score for _, place in shown] + ([parent.score] if parent else []))
+    figures = [place.score for _, place in shown]
+    if parent:
+        figures.append(parent.score)
+    axis = axis_of(figures)
     shifts = {} if usual is None else _shifts(board, usual)
+    places = [place for _, place in rows]
     return Shown(
         rows=shown,
         found=len(rows),
-        counts=Counter(place.entry.kind for _, place in rows),
+        counts=Counter(place.entry.kind for place in places),
         pages=max(1, -(-len(rows) // rows_per_page)),
         what_if=usual is not None,
         weights=board.weights,
-        plot=plot([place for _, place in rows][:PLOTTED]),
+        plot=plot(places[:PLOTTED]),
         axis=axis,
         parent=None if parent is None else axis.at(parent.score.value),
         compares=any(place.against_parent for _, place in shown),
@@ -238,7 +242,7 @@ def axis_of(figures: Sequence[Figure], width: int = AXIS_PIXELS) -> Axis:
     """Choose an axis on which all intervals have room, with ticks at round numbers."""
     low = min((figure.low for figure in figures), default=0.0)
     high = max((figure.high for figure in figures), default=1.0)
-    step = next(each for each in (0.02, 0.05, 0.1, 0.2, 0.25) if high - low <= 5 * each or each == 0.25)
+    step = next((step for step in (0.02, 0.05, 0.1, 0.2) if high - low <= 5 * step), 0.25)
     bottom = max(0.0, math.floor(low / step + 1e-9) * step)
     top = max(bottom + step, min(1.0, math.ceil(high / step - 1e-9) * step))
     count = round((top - bottom) / step)
@@ -290,7 +294,9 @@ def _short(name: str) -> str:
 
 
 def _is_wanted(entry: Entry, choice: Choice) -> bool:
-    return (not choice.kind or entry.kind == choice.kind) and choice.find.casefold() in entry.team.casefold()
+    if choice.kind and entry.kind != choice.kind:
+        return False
+    return choice.find.casefold() in entry.team.casefold()
 
 
 def _key(sort: str, entry: Entry) -> float | str:
@@ -317,7 +323,8 @@ def _round_ticks(least: float, most: float) -> list[float]:
 
 
 def _round_range(scores: Sequence[Figure]) -> tuple[float, float]:
-    low, high = min(score.value for score in scores), max(score.value for score in scores)
+    values = [score.value for score in scores]
+    low, high = min(values), max(values)
     room = max(0.1 * (high - low), 0.02)
     return max(0.0, low - room), min(1.0, high + room)
 

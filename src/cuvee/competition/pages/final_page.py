@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cuvee.amounts import points, signed
 from cuvee.competition.pages.board_page import Axis, axis_of
@@ -50,12 +51,16 @@ class Drawing:
     height: int = SLOPE_HEIGHT
 
 
+def _may_be_first(place: FinalPlaceView) -> bool:
+    return place.ranks is not None and place.ranks[0] == 1
+
+
 def verdict_of(final: FinalView) -> Verdict | None:
     """Say who won and what beats what; None before there is a ranking of participants."""
     participants = [place for place in final.places if place.team.kind == "participant"]
     if not final.published or not participants:
         return None
-    first = [place for place in participants if place.ranks is not None and place.ranks[0] == 1]
+    first = [place for place in participants if _may_be_first(place)]
     winner = participants[0]
     more = tuple(_more(winner, final.places))
     if len(first) > 1:
@@ -103,8 +108,8 @@ def final_drawing(final: FinalView) -> Drawing | None:
 
 def control_heads(places: Sequence[FinalPlaceView]) -> list[tuple[str, str]]:
     """Return the task and the kind of every control that any place has, in order."""
-    heads = [(control.task, control.kind) for place in places for control in place.controls]
-    return sorted(set(heads))
+    controls = chain.from_iterable(place.controls for place in places)
+    return sorted({(control.task, control.kind) for control in controls})
 
 
 def twice_heads(places: Sequence[FinalPlaceView]) -> list[str]:

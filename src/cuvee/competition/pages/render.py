@@ -21,6 +21,9 @@ from cuvee.report.heat import heat_step
 from cuvee.report.leaderboard import interval
 from cuvee.report.page import duration
 
+HOUR = 3600
+DAY = 24 * HOUR
+
 TIE_BREAKS = {
     "earlier": "the earlier submission",
     "cost": "lower cost",
@@ -113,9 +116,9 @@ def until(at: datetime, now: datetime) -> str:
 
 def stretch(seconds: float) -> str:
     """Write a length of time in its largest unit: "12 min", "5 h", "27 days"."""
-    for unit, size_of in (("days", 86400), ("h", 3600)):
-        if seconds >= 2 * size_of or (unit == "h" and seconds >= size_of):
-            return f"{seconds // size_of:.0f} {unit}"
+    for unit, size, least in (("days", DAY, 2 * DAY), ("h", HOUR, HOUR)):
+        if seconds >= least:
+            return f"{seconds // size:.0f} {unit}"
     return f"{seconds // 60:.0f} min"
 
 

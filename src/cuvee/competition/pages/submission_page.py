@@ -43,17 +43,21 @@ def rules_grid(findings: Sequence[Mapping[str, Any]]) -> Grid:
     """Lay out findings, whose messages are told below where a rule is not simply kept."""
     models = tuple(dict.fromkeys(str(finding["model"]) for finding in findings if finding["model"]))
     rules = dict.fromkeys(str(finding["rule"]) for finding in findings)
-    rows = tuple((rule, tuple(_cell(findings, rule, model) for model in ("", *models))) for rule in rules)
+    rows: list[tuple[str, tuple[Cell | None, ...]]] = []
+    for rule in rules:
+        cells = [_cell(findings, rule, model) for model in ("", *models)]
+        rows.append((rule, tuple(cells)))
     told = tuple(
         (WORDS[finding["outcome"]], str(finding["rule"]), str(finding["model"]), str(finding["message"]))
         for finding in findings
         if finding["outcome"] != "pass"
     )
-    return Grid(models, rows, told)
+    return Grid(models, tuple(rows), told)
 
 
 def _cell(findings: Sequence[Mapping[str, Any]], rule: str, model: str) -> Cell | None:
-    found = [each for each in findings if each["rule"] == rule and (each["model"] or "") == model]
+    of_rule = [finding for finding in findings if finding["rule"] == rule]
+    found = [finding for finding in of_rule if (finding["model"] or "") == model]
     if not found:
         return None
     outcome = min((str(each["outcome"]) for each in found), key=WORST.index)

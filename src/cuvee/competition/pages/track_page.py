@@ -84,7 +84,8 @@ def tables_of(track: TrackView, board_items: str) -> list[Table]:
 def _table(track: TrackView, title: str, places: Sequence[TrackPlaceView], where: str) -> Table:
     rows = tuple(_row(track, place) for place in places)
     figures = [row.figure for row in rows if row.figure is not None]
-    axis = axis_of(figures) if figures and track.by == "score" else None
+    has_axis = bool(figures) and track.by == "score"
+    axis = axis_of(figures) if has_axis else None
     return Table(title, f"{_caption(track, where)} {_RANKS[track.by]}", rows, axis)
 
 

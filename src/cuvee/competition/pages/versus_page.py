@@ -20,7 +20,7 @@ def versus_values(board: Board, found: HeadToHead | None, one: int | None) -> di
     if found is None:
         return values
     rows = (found.whole, *found.tasks)
-    ends = [abs(end) for apart in rows for end in (apart.low, apart.high)]
+    ends = [max(abs(apart.low), abs(apart.high)) for apart in rows]
     reach = max(0.05, math.ceil(max(ends) * 20) / 20)
 
     def at(difference: float) -> float:

@@ -42,11 +42,15 @@ class Planned:
     time: JudgingTime
 
 
+def _counts(tasks: Mapping[str, Task]) -> dict[str, int]:
+    return {name: len(task.samples) for name, task in tasks.items()}
+
+
 def plan(competition: Competition, teams: int) -> Planned:
     """Read the tasks and simulate competitions of so many teams. Raises PlatformError for tasks that cannot be read."""
     parts = load_parts(competition, competition.folder)
     by_part = {"public": parts.public, "private": parts.private}
-    counts = {part: {name: len(task.samples) for name, task in tasks.items()} for part, tasks in by_part.items()}
+    counts = {part: _counts(tasks) for part, tasks in by_part.items()}
     weights = {task.name: task.weight for task in competition.tasks}
     powers = powers_of(counts, weights, teams=teams)
     return Planned(competition, parts, powers, judging_time(competition, teams))

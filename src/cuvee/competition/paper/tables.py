@@ -118,12 +118,16 @@ def _final_row(results: Results, place: FinalPlaceView) -> tuple[str, ...]:
     )
 
 
+def _cell(figure: FigureView | None) -> str:
+    return "–" if figure is None else f"{points(figure.value)} [{_interval(figure)}]"
+
+
 def _tasks(results: Results) -> Table:
     tasks = [task.name for task in results.competition.tasks if task.private]
     rows, numbers = [], []
     for place in results.final.places:
         figures = [place.tasks.get(task) for task in tasks]
-        shown = ["–" if figure is None else f"{points(figure.value)} [{_interval(figure)}]" for figure in figures]
+        shown = list(map(_cell, figures))
         rows.append((shown_rank(place.ranks), _team(place), *shown))
         for task, figure in zip(tasks, figures, strict=True):
             if figure is not None:

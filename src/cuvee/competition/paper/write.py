@@ -18,12 +18,16 @@ from cuvee.errors import RecipeError
 REPORT = "report.md"
 
 
+def _is_empty_folder(place: Path) -> bool:
+    return place.is_dir() and not any(place.iterdir())
+
+
 def write_report(results: Results, folder: Path) -> int:
     """Write a report to an empty or new folder. Return how many files were written.
 
     Raises RecipeError where something is in the folder already: files of an earlier ranking would look like this one's.
     """
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not _is_empty_folder(folder):
         raise RecipeError("there is something here already", where=str(folder), hint="name a new folder")
     files = files_of(results)
     for name, text in files.items():
