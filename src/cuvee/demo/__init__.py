@@ -18,7 +18,8 @@ def model_folder(name: str) -> Path:
 
 def expert_names() -> list[str]:
     """Name the experts, in the order of the family's tables."""
-    return sorted(folder.name for folder in (ROOT / "models").iterdir() if folder.is_dir() and folder.name != BASE)
+    names = {folder.name for folder in (ROOT / "models").iterdir() if folder.is_dir()}
+    return sorted(names - {BASE})
 
 
 def text_file(name: str) -> Path:

@@ -10,6 +10,7 @@ import json
 import random
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -128,7 +129,7 @@ def odd(generator: random.Random, is_long: bool) -> Question:
     """Find the word without a partner of its kind; the wrong choices stand in the prompt too."""
     lonely, *kinds = generator.sample(KINDS, k=4 if is_long else 2)
     answer = generator.choice(lonely)
-    paired = [word for kind in kinds for word in generator.sample(kind, k=2)]
+    paired = list(chain.from_iterable(generator.sample(kind, k=2) for kind in kinds))
     words = generator.sample([answer, *paired], k=len(paired) + 1)
     return Question(f"Odd: {' '.join(words)} ->", answer, tuple(generator.sample(paired, k=min(3, len(paired)))))
 

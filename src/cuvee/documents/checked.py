@@ -1,6 +1,7 @@
 """A document held against its form, a pydantic model: every problem with its line, and the key that was meant."""
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from types import NoneType
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -49,7 +50,7 @@ def keys_at(form: type[BaseModel], place: Path) -> list[str]:
     annotation: Any = form
     for step in place:
         annotation = _inside(annotation, step)
-    return [key for section in _sections(annotation) for key in section.model_fields]
+    return list(chain.from_iterable(section.model_fields for section in _sections(annotation)))
 
 
 def key_text(place: Path) -> str:
@@ -91,7 +92,8 @@ def _key_meant(key: str, known: list[str]) -> str | None:
 
 def _entry_meant(written: Any, form: type[BaseModel], place: Path) -> str | None:
     """Show how a bare name in a list is written as an entry with keys."""
-    if not isinstance(written, str) or not place or not isinstance(place[-1], int):
+    is_in_a_list = bool(place) and isinstance(place[-1], int)
+    if not isinstance(written, str) or not is_in_a_list:
         return None
     known = keys_at(form, place)
     return f"write `- {known[0]}: {written}`" if known else None

@@ -77,6 +77,5 @@ def check_batch_size(batch_size: object) -> None:
     """Raise unless it is "auto" or a positive number."""
     if batch_size == "auto":
         return
-    is_number = isinstance(batch_size, int) and not isinstance(batch_size, bool) and batch_size > 0
-    if not is_number:
+    if type(batch_size) is not int or batch_size < 1:
         raise RecipeError(f"batch size is {batch_size!r}, not 'auto' or a positive number")

@@ -62,7 +62,8 @@ def choose(
         return
     if scoring == "letter":
         check_letters(samples)
-    made = (kit_questions if scoring == "kit" else make_questions)(model, [samples[place] for place in places], prompt)
+    make = kit_questions if scoring == "kit" else make_questions
+    made = make(model, [samples[place] for place in places], prompt)
     questions = dict(zip(places, made, strict=True))
     likelihoods = Likelihoods(model, prompt)
     costs = {place: likelihoods.cost(question) for place, question in questions.items()}
@@ -112,9 +113,13 @@ def scores_of_choices(
     return [total / length for total, length in zip(totals, lengths, strict=True)]
 
 
+def _is_letter(choice: str) -> bool:
+    return len(choice) == 1 and choice.isalpha()
+
+
 def check_letters(samples: Sequence[Sample]) -> None:
     """Raise unless every choice is a single letter."""
-    other = [s.id for s in samples if not all(len(choice) == 1 and choice.isalpha() for choice in s.choices)]
+    other = [sample.id for sample in samples if not all(map(_is_letter, sample.choices))]
     if other:
         raise EvaluationError(
             f"letter scoring needs choices of one letter each; not so for id {', '.join(other[:5])}",

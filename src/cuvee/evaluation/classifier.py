@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import torch
@@ -74,7 +75,7 @@ class Classifier:
 
     def answers(self, samples: Sequence[Sample], prompt: Prompt, scoring: Scoring) -> list[Answer]:
         rows = [self._rows(sample, prompt) for sample in samples]
-        logits = iter(self._logits([row for each in rows for row in each]))
+        logits = iter(self._logits(list(chain.from_iterable(rows))))
         answers = []
         for sample, own in zip(samples, rows, strict=True):
             table = torch.stack([next(logits) for _ in own]).double()
@@ -165,7 +166,10 @@ class Classifier:
         padding."""
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
-        return [[place for place, length in enumerate(lengths) if length == wanted] for wanted in sorted({*lengths})]
+        by_length: dict[int, list[int]] = {}
+        for place, length in enumerate(lengths):
+            by_length.setdefault(length, []).append(place)
+        return [by_length[length] for length in sorted(by_length)]
 
 
 def _places_of(word: str, words: Sequence[str]) -> list[int]:

@@ -114,7 +114,11 @@ class _Batch:
         rows = sorted(self._going)
         texts = decode(self._model, [self.written[row] for row in rows])
         stop = self._prompt.stop
-        return {row for row, text in zip(rows, texts, strict=True) if any(ending in text for ending in stop)}
+        stopped = set()
+        for row, text in zip(rows, texts, strict=True):
+            if any(ending in text for ending in stop):
+                stopped.add(row)
+        return stopped
 
     def _leave(self, tokens: torch.Tensor) -> torch.Tensor:
         """Let the rows that have ended leave, and return the tokens of those that stay."""

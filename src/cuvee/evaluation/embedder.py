@@ -161,7 +161,8 @@ def make_embedder(folder: Path, model: LanguageModel) -> Embedder:
         raise EvaluationError("it has no pooling, so that texts have no embedding", where=str(folder / MODULES))
     settings = _json(transformer_folder(folder) / "sentence_bert_config.json")
     whole = _json(folder / "config_sentence_transformers.json")
-    prompts = {name: text for name, text in (whole.get("prompts") or {}).items() if text is not None}
+    written = whole.get("prompts") or {}
+    prompts = {name: text for name, text in written.items() if text is not None}
     similarity = whole.get("similarity_fn_name") or "cosine"
     if similarity not in ("cosine", "dot"):
         where = str(folder / "config_sentence_transformers.json")
@@ -217,7 +218,8 @@ def _pooling_modes(config: Mapping[str, Any]) -> list[str]:
         return [modes]
     if modes is not None:
         return list(modes)
-    return [mode for key, mode in _OLD_MODES.items() if config.get(key)] or ["mean"]
+    old = [mode for key, mode in _OLD_MODES.items() if config.get(key)]
+    return old or ["mean"]
 
 
 def _pooled(states: torch.Tensor, mask: torch.Tensor, mode: str) -> torch.Tensor:
@@ -239,7 +241,8 @@ def _dense(folder: Path, device: torch.device) -> Step:
     config, source = _json(folder / "config.json"), open_files(folder)
     name = str(config.get("activation_function", "torch.nn.Tanh")).rpartition(".")[2].partition("(")[0]
     keys = {"in_features", "out_features", "bias", "activation_function", "module_input_name", "module_output_name"}
-    strange = [key for key in config if key not in keys and config[key]]
+    unknown = [key for key in config if key not in keys]
+    strange = [key for key in unknown if config[key]]
     if name not in _ACTIVATIONS or strange or source.tensors.keys() - {"linear.weight", "linear.bias"}:
         what = f"the activation {name}" if name not in _ACTIVATIONS else f"'{[*strange, *source.tensors][0]}'"
         raise EvaluationError(f"{what} of a dense layer is not known here", where=str(folder))

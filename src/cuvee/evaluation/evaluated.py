@@ -74,6 +74,9 @@ def _report(found: Mapping[str, Any], lines: Mapping[str, tuple[Line, ...]]) -> 
     tasks = tuple(_task(name, task, lines[name]) for name, task in found["tasks"].items())
     metrics = {task.main.metric for task in tasks if task.main}
     metric = metrics.pop() if len(metrics) == 1 else "mixed"
+    groups: list[Figure] = []
+    for name, metrics_of_group in found.get("groups", {}).items():
+        groups += _figures(name, metrics_of_group)
     return Report(
         model=found["model"],
         model_digest=found["model_digest"],
@@ -84,7 +87,7 @@ def _report(found: Mapping[str, Any], lines: Mapping[str, tuple[Line, ...]]) -> 
         tokens=found["tokens"],
         notes=tuple(found["notes"]),
         reading=found.get("reading", {}),
-        groups=tuple(figure for name, metrics in found.get("groups", {}).items() for figure in _figures(name, metrics)),
+        groups=tuple(groups),
     )
 
 

@@ -56,7 +56,8 @@ def generate(
             f"max_new_tokens is {prompt.max_new_tokens}; the model sees {model.context_length} tokens in all"
         )
     texts = [model.render(prompt, samples[place].input, samples[place].choices) for place in places]
-    whole = [row or [model.start_token] for row in model.encode(texts, chat=prompt.chat_template)]
+    encoded = model.encode(texts, chat=prompt.chat_template)
+    whole = [row or [model.start_token] for row in encoded]
     rows = {place: cut_left(model, row, room) for place, row in zip(places, whole, strict=True)}
     costs = {place: len(row) + prompt.max_new_tokens for place, row in rows.items()}
     units = [Unit((place,), (len(rows[place]),), costs[place]) for place in asked.rest]
@@ -90,5 +91,5 @@ def _texts(model: LanguageModel, written: Sequence[Tokens], stop: Sequence[str])
 
 
 def _before(text: str, stop: Sequence[str]) -> str:
-    ends = [place for ending in stop if (place := text.find(ending)) >= 0]
-    return text[: min(ends)] if ends else text
+    ends = [text.index(ending) for ending in stop if ending in text]
+    return text[: min(ends, default=len(text))]

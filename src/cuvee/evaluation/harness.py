@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +159,9 @@ def is_a_task_of_lm_eval(name: str) -> bool:
 
 
 def _rows(batch_size: BatchSize, model: LanguageModel) -> BatchSize:
-    return ROWS_ON_A_CPU if batch_size == "auto" and model.device.type == "cpu" else batch_size
+    if batch_size == "auto" and model.device.type == "cpu":
+        return ROWS_ON_A_CPU
+    return batch_size
 
 
 def _named(where: str) -> tuple[str, Path | None]:
@@ -207,19 +210,25 @@ def _tasks_of(name: str, found: Mapping[str, Any]) -> list[str]:
     if name in found["samples"]:
         return [name]
     members = found["group_subtasks"].get(name, ())
-    return list(dict.fromkeys(task for member in members for task in _tasks_of(member, found)))
+    return list(dict.fromkeys(chain.from_iterable(_tasks_of(member, found) for member in members)))
 
 
 def _weighs_by_size(name: str, manager: Any) -> bool:
     entry = manager.task_index.get(name)
     written = (entry.cfg or {}).get("aggregate_metric_list") if entry is not None else None
-    first = written[0] if isinstance(written, list) and written else written
-    return bool(first.get("weight_by_size", True)) if isinstance(first, Mapping) else True
+    if isinstance(written, list) and written:
+        written = written[0]
+    return bool(written.get("weight_by_size", True)) if isinstance(written, Mapping) else True
+
+
+def _is_value(key: str) -> bool:
+    """Say whether a key of results is `metric,filter`, not an error or a fact about the task."""
+    return "," in key and "_stderr," not in key
 
 
 def _group_figures(name: str, found: Mapping[str, Any]) -> list[Figure]:
     results = found["groups"][name]
-    keys = [key for key in results if "," in key and "_stderr," not in key]
+    keys = [key for key in results if _is_value(key)]
     several = len({key.partition(",")[2] for key in keys}) > 1
     sizes = results.get("sample_count", {})
     figures = []
@@ -300,7 +309,9 @@ def _label(key: str, *, several_filters: bool) -> str:
 def _figure(name: str, key: str, n: int, results: Mapping[str, Any], *, several_filters: bool) -> Figure:
     metric, _, chosen = key.partition(",")
     error = results.get(f"{metric}_stderr,{chosen}")
-    standard_error = float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+    standard_error = None
+    if isinstance(error, int | float) and math.isfinite(error):
+        standard_error = float(error)
     return Figure(name, _label(key, several_filters=several_filters), n, float(results[key]), standard_error)
 
 

@@ -26,7 +26,10 @@ class Constraint:
 
 def constraints(instruction: str) -> list[Constraint]:
     """Find the constraints that an instruction states."""
-    return [Constraint(kind, check) for kind, find in KINDS.items() for check in find(instruction)]
+    found: list[Constraint] = []
+    for kind, find in KINDS.items():
+        found += [Constraint(kind, check) for check in find(instruction)]
+    return found
 
 
 def followed(instruction: str, response: str) -> float | None:

@@ -24,7 +24,7 @@ def kind_of(folder: Path) -> Kind:
         return "embedder"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        classes = [str(name) for name in config.get("architectures") or ()]
+        classes = list(map(str, config.get("architectures") or ()))
     except (OSError, ValueError, AttributeError, TypeError):
         return "writer"  # loading says what is wrong
     for ending, kind in _HEADS.items():

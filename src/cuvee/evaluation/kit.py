@@ -12,6 +12,7 @@ For an encoder-decoder model it scores every token of a choice and the end token
 """
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal
 
 from cuvee.errors import EvaluationError
@@ -35,7 +36,8 @@ def kit_questions(model: LanguageModel, samples: Sequence[Sample], prompt: Promp
     """Tokenise multiple-choice samples as the kit does; the choice separator of the prompt has no part in it."""
     texts = [model.render(prompt, sample.input, sample.choices) for sample in samples]
     contexts = model.encode_default(texts)
-    rows = iter(kit_choices(model, [choice for sample in samples for choice in sample.choices], kit_style(model)))
+    every_choice = list(chain.from_iterable(sample.choices for sample in samples))
+    rows = iter(kit_choices(model, every_choice, kit_style(model)))
     questions = []
     for sample, text, context in zip(samples, texts, contexts, strict=True):
         choices = tuple(next(rows) for _ in sample.choices)

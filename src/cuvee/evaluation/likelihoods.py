@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 
 from cuvee.evaluation import branches, copies, whole
 from cuvee.evaluation.batches import MAX_ITEMS, BatchSize, Unit, make_batches
@@ -100,7 +101,7 @@ class Likelihoods:
         totals: list[list[float]] = [[]] * len(questions)
         for part in parts:
             computed = branches.log_likelihoods(network, [rows[number] for number in part], before)
-            places = [place for number in part for place in grouped[number]]
+            places = chain.from_iterable(grouped[number] for number in part)
             for place, row_totals in zip(places, computed, strict=True):
                 totals[place] = row_totals
         return totals

@@ -182,7 +182,7 @@ def score(metric: str, sample: Sample, prediction: int | str, scores: Sequence[f
 
 def check_metrics(metrics: Sequence[str], samples: Sequence[Sample], *, where: str) -> None:
     """Raise an EvaluationError for a metric that does not exist or cannot judge these samples."""
-    problems = [problem for metric in metrics if (problem := _problem(metric, samples, where))]
+    problems = list(filter(None, [_problem(metric, samples, where) for metric in metrics]))
     if problems:
         raise several(problems)
 

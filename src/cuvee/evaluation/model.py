@@ -95,7 +95,9 @@ class LanguageModel:
         rows = self.encode_default(texts)
         if not rows or self.encoder_decoder:
             return rows
-        return [row[:-1] for row in rows] if self._appends_end() else rows
+        if self._appends_end():
+            return [row[:-1] for row in rows]
+        return rows
 
     def encode_plain(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise without special tokens."""

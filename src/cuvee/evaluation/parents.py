@@ -8,6 +8,7 @@ files must be those that were merged, by size, header and sampled contents.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,8 @@ def evaluate_with_parents(
     `out` is where the parents' output goes, a folder for each. All parents are found before anything is measured.
     """
     families = [parents_of(blend, hub, progress, recipe_folder=recipe_folder) for blend, _ in blends]
-    count = len(blends) + len({parent.folder for parents in families for parent in parents})
+    folders = {parent.folder for parent in chain.from_iterable(families)}
+    count = len(blends) + len(folders)
     measured: dict[Path, Report] = {}
     comparisons: list[AgainstParents] = []
 
@@ -163,7 +165,7 @@ def against_parents(blend: Report, names: Sequence[str], parents: Sequence[Repor
 
     Where no item has a score there are no differences: the reports' figures of whole tasks stand beside each other.
     """
-    if blend.macro is None and all(report.macro is None for report in parents):
+    if all(report.macro is None for report in (blend, *parents)):
         return AgainstParents(blend, tuple(names), tuple(parents), (), ())
     differences = tuple(paired_difference(blend, parent) for parent in parents)
     changes = tuple(_change(task, blend, names, parents, differences) for task in differences[0].tasks)

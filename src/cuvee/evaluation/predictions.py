@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from cuvee.errors import EvaluationError, several
@@ -27,7 +28,7 @@ def check_predictions(path: Path, tasks: Sequence[Task]) -> Predictions:
     Raises an EvaluationError with every problem: a blank prediction, an index that is none of the choices', an id that
     is missing, unknown or there twice, each with its line.
     """
-    asked = [sample for task in tasks for sample in task.samples]
+    asked = list(chain.from_iterable(task.samples for task in tasks))
     samples = {sample.id: sample for sample in asked}
     if len(samples) < len(asked):
         raise EvaluationError("the tasks share ids, so a submission cannot tell their items apart", where=str(path))
@@ -93,6 +94,7 @@ def _unfit(prediction: str, sample: Sample) -> str | None:
     if sample.eval_type != "multiple_choice":
         return None
     count = len(sample.choices)
-    if prediction.isascii() and prediction.isdecimal() and int(prediction) < count:
+    is_number = prediction.isascii() and prediction.isdecimal()
+    if is_number and int(prediction) < count:
         return None
     return f"the prediction is {prediction[:40]!r}, not an index from 0 to {count - 1}"

@@ -69,8 +69,10 @@ def rank(reports: Sequence[Report]) -> Ranking:
     if len(macros) < len(reports):
         raise EvaluationError("a report without scores cannot be ranked")
     differences = _all_differences(reports)
-    low = [[gap.macro.low for gap in row] for row in differences]
-    high = [[gap.macro.high for gap in row] for row in differences]
+    low, high = [], []
+    for row in differences:
+        low.append([gap.macro.low for gap in row])
+        high.append([gap.macro.high for gap in row])
     ranges, best = rank_ranges(low, high), _best(reports)
     standings = []
     for i, macro in enumerate(macros):
@@ -87,7 +89,8 @@ def rank_ranges(lows: ArrayLike, highs: ArrayLike) -> tuple[tuple[int, int], ...
     is clearly better than another where the whole interval is above zero. A NaN bound makes nothing clear.
     """
     low, high = np.asarray(lows, dtype=np.float64), np.asarray(highs, dtype=np.float64)
-    if low.ndim != 2 or low.shape[0] != low.shape[1] or low.shape != high.shape:
+    is_square = low.ndim == 2 and low.shape[0] == low.shape[1]
+    if not is_square or low.shape != high.shape:
         raise ValueError(f"expected two square matrices of one size, got {low.shape} and {high.shape}")
     others = ~np.eye(len(low), dtype=bool)
     if np.any((low > high) & others):

@@ -196,9 +196,13 @@ def _eval_type(row: Row) -> EvalType:
     raise ValueError(f"eval_type is {value!r}, not {', '.join(others)} or {last}")
 
 
+def _is_shown_text(choice: object) -> bool:
+    return isinstance(choice, str) and choice != ""
+
+
 def _choices(value: object, eval_type: EvalType) -> tuple[str, ...]:
     choices = _choice_list(value)
-    if not all(isinstance(choice, str) and choice for choice in choices):
+    if not all(map(_is_shown_text, choices)):
         raise ValueError("answer_choices holds something that is not text, or is empty text")
     if eval_type == "multiple_choice" and len(choices) < 2:
         raise ValueError(f"multiple choice with {len(choices)} answer_choices; at least 2 are needed")
@@ -206,7 +210,8 @@ def _choices(value: object, eval_type: EvalType) -> tuple[str, ...]:
 
 
 def _choice_list(value: object) -> list[object]:
-    if value is None or (isinstance(value, str) and value.strip() in ABSENT):
+    is_absent = isinstance(value, str) and value.strip() in ABSENT
+    if value is None or is_absent:
         return []
     choices = _literal(value) if isinstance(value, str) else value
     if not isinstance(choices, list):

@@ -182,7 +182,8 @@ def _thought_notes(answerer: "Answerer", tasks: Iterable[Task]) -> Iterator[str]
         return
     for task in tasks:
         choices = [sample for sample in task.samples if sample.eval_type == "multiple_choice"]
-        if not choices or not task.prompt.chat_template or task.prompt.answer_by != "likelihood":
+        scores_chats = task.prompt.chat_template and task.prompt.answer_by == "likelihood"
+        if not choices or not scores_chats:
             continue
         word = thought_opened(answerer.model.render(task.prompt, choices[0].input, choices[0].choices))
         if word is not None:
@@ -331,14 +332,16 @@ def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
     for name, values in by_metric.items():
         if values:
             means.append(statistics.as_score(task.name, name, statistics.mean(values)))
+    truncated = sum(answer.cut > 0 for answer in answers.values())
+    tokens = sum(answer.tokens for answer in answers.values())
     return TaskReport(
         task=task.name,
         digest=task.digest,
         weight=task.weight,
         scores=tuple(means),
         items=tuple(items),
-        truncated=sum(answer.cut > 0 for answer in answers.values()),
-        tokens=sum(answer.tokens for answer in answers.values()),
+        truncated=truncated,
+        tokens=tokens,
         prompt=task.prompt.to_json(),
         figures=figures_of(task, answers),
     )

@@ -178,6 +178,10 @@ def _parsed(line: bytes, where: str) -> dict[str, Any]:
     return fields
 
 
+def _choice(fields: dict[str, Any]) -> ScoredChoice:
+    return ScoredChoice(fields["text"], fields["log_likelihood"], fields["tokens"])
+
+
 def _answer(fields: dict[str, Any], where: str) -> Answer:
     try:
         choices, scores = fields.get("choices"), fields.get("scores")
@@ -187,8 +191,7 @@ def _answer(fields: dict[str, Any], where: str) -> Answer:
             prediction=fields["prediction"],
             tokens=fields["tokens"],
             cut=fields["cut"],
-            choices=choices
-            and tuple(ScoredChoice(choice["text"], choice["log_likelihood"], choice["tokens"]) for choice in choices),
+            choices=choices and tuple(map(_choice, choices)),
             scores=scores and tuple(scores),
             text=fields.get("text"),
             extracted=fields.get("extracted"),

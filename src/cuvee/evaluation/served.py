@@ -119,7 +119,8 @@ class Served:
             answer = self.client.post("completions", {**options, "prompt": rendered})
         try:
             (choice,) = answer["choices"]
-            text = str((choice["message"]["content"] if prompt.chat_template else choice["text"]) or "")
+            content = choice["message"]["content"] if prompt.chat_template else choice["text"]
+            text = str(content or "")
             used = int((answer.get("usage") or {}).get("total_tokens", 0))
         except (KeyError, TypeError, ValueError) as error:
             raise _not_understood(self.name, answer) from error
@@ -136,7 +137,9 @@ class Served:
             read = usage.get("prompt_tokens")
         except (KeyError, TypeError) as error:
             raise _no_echo(self.name) from error
-        extra = len(rows) if read is None else sum(len(tokens) for tokens, _ in rows) - int(read)
+        extra = len(rows)
+        if read is not None:
+            extra = sum(len(tokens) for tokens, _ in rows) - int(read)
         if len(rows) != len(texts) or extra not in (0, len(rows)):
             raise _no_echo(self.name)
         end = -1 if extra else None

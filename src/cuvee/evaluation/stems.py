@@ -51,7 +51,8 @@ def in_rows(questions: Sequence[Question], most_tokens: int, most: int, start: i
         left, right = run_at[border], run_at[border + 1]
         joined = Row(tuple(questions[place] for place in runs[left] + runs[right]), shared)
         apart = row_of(questions, runs[left]).saved(start) + row_of(questions, runs[right]).saved(start)
-        if len(joined.questions) <= most and joined.tokens <= most_tokens and joined.saved(start) > apart:
+        has_room = len(joined.questions) <= most and joined.tokens <= most_tokens
+        if has_room and joined.saved(start) > apart:
             run_at[border + 1 : border + 1 + len(runs[right])] = [left] * len(runs[right])
             runs[left] += runs[right]
             runs[right] = []

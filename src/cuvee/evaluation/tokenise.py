@@ -9,6 +9,7 @@ end token that it was trained to write after an answer.
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluation.model import LanguageModel
@@ -24,13 +25,11 @@ def make_questions(model: LanguageModel, samples: Sequence[Sample], prompt: Prom
     contexts = [model.render(prompt, sample.input, sample.choices) for sample in samples]
     prefixes = model.encode(contexts, chat=prompt.chat_template)
     if model.encoder_decoder:
-        rows = iter(model.encode_default([choice for sample in samples for choice in sample.choices]))
+        rows = iter(model.encode_default(list(chain.from_iterable(sample.choices for sample in samples))))
     else:
-        joined = [
-            context + prompt.separator + choice
-            for context, sample in zip(contexts, samples, strict=True)
-            for choice in sample.choices
-        ]
+        joined: list[str] = []
+        for context, sample in zip(contexts, samples, strict=True):
+            joined += [context + prompt.separator + choice for choice in sample.choices]
         rows = iter(model.encode(joined, chat=prompt.chat_template))
     questions = []
     for sample, context, prefix in zip(samples, contexts, prefixes, strict=True):

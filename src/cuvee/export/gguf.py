@@ -76,7 +76,8 @@ def export_gguf(
 
     beside = file.with_name("Modelfile") if ollama else None
     for output in (file, beside):
-        if output is not None and output.exists() and not overwrite:
+        is_taken = output is not None and output.exists()
+        if is_taken and not overwrite:
             raise RecipeError("the output exists already", where=str(output), hint="name another, or use --overwrite")
     source = readable(open_files(place), str(place))
     known = _family(source, place)

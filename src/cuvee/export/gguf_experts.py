@@ -80,7 +80,8 @@ def _parts_of(name: str, spec: TensorSpec) -> dict[str, _Part]:
     """Name the parts of a stack. One of an unknown name or shape is its own name, which then has no place."""
     before, _, last = name.rpartition(".")
     module, is_bias = last.removesuffix("_bias"), last.endswith("_bias")
-    if module not in _PARTS or len(spec.shape) != (2 if is_bias else 3):
+    axes = 2 if is_bias else 3
+    if module not in _PARTS or len(spec.shape) != axes:
         return {name: _Part(spec, 0, 0, 1)}
     ending = "bias" if is_bias else "weight"
     parts = {}

@@ -61,7 +61,8 @@ def _fitting(preferred: str, width: int) -> str:
 
 
 def _preferred(name: str, shape: tuple[int, ...], usual: str, mixture: Mixture) -> str:
-    if name == HEAD or (name == EMBEDDING and mixture.is_tied):
+    head = EMBEDDING if mixture.is_tied else HEAD
+    if name in (HEAD, head):
         is_plain = usual == "Q8_0" or shape[-1] % _BLOCKS.get(usual, 32) > 0
         return "Q8_0" if is_plain else "Q6_K"
     if not name.startswith("blk."):

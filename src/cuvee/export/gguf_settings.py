@@ -85,12 +85,13 @@ def config_keys() -> tuple[ConfigKey, ...]:
 
 
 def _config_key(entry: Mapping[str, Any]) -> ConfigKey:
+    types, allowed = entry["types"], entry.get("allowed")
     return ConfigKey(
         key=entry["key"],
-        types=None if entry["types"] == "*" else tuple(entry["types"]),
+        types=None if types == "*" else tuple(types),
         absent=entry.get("absent"),
         written=entry.get("written"),
-        allowed=tuple(entry["allowed"]) if "allowed" in entry else None,
+        allowed=None if allowed is None else tuple(allowed),
         rule=entry.get("rule"),
         source=entry["source"],
     )
@@ -214,8 +215,9 @@ def window_layers(values: Mapping[str, Any], known: Family) -> list[bool] | None
     """Return for each layer whether it has a window; None if the config names other kinds."""
     types = values["layer_types"]
     if types is not None:
-        is_known = all(layer_type in (FULL, WINDOW) for layer_type in types)
-        return [layer_type == WINDOW for layer_type in types] if is_known else None
+        if not all(layer_type in (FULL, WINDOW) for layer_type in types):
+            return None
+        return [layer_type == WINDOW for layer_type in types]
     period = values.get("sliding_window_pattern", known.window_period)
     if type(period) is not int or period < 1:
         return None
@@ -248,10 +250,14 @@ def _every_fourth_unrotated(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     return {}
 
 
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
 def _experts(entry: ConfigKey, model: _Model) -> dict[str, Any]:
     """Say how many experts there are. A config may call them by either key."""
     counts = {model.values.get(key) for key in ("num_experts", "num_local_experts")} - {None}
-    if len(counts) > 1 or not all(type(count) is int and count > 0 for count in counts):
+    if len(counts) > 1 or not all(map(_is_count, counts)):
         raise model.refusal(entry.key, "with one number of experts")
     return {"expert_count": model.known.experts_of(model.values)}
 

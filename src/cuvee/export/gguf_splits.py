@@ -47,7 +47,8 @@ def _cuts_by_pattern(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any
 
 def _cuts_by_steps(steps: Sequence[Mapping[str, Any]], entry: Mapping[str, Any]) -> bool:
     """Say whether a tokenizer has the entry's steps, of which the last cuts by GPT-2's own pattern."""
-    if [step.get("type") for step in steps] != entry["steps"] or not steps[-1].get("use_regex", True):
+    kinds = [step.get("type") for step in steps]
+    if kinds != entry["steps"] or not steps[-1].get("use_regex", True):
         return False
     return steps[0].get("type") != "Digits" or bool(steps[0].get("individual_digits"))
 

@@ -103,7 +103,11 @@ def _note_narrow(tensors: Sequence[GgufTensor], mixture: Mixture, notes: list[st
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:
     """Order names by the numbers in them: expert 10 stands behind expert 9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in name.split(".")]
+    return list(map(_order_of_part, name.split(".")))
+
+
+def _order_of_part(part: str) -> tuple[int, str]:
+    return (int(part), "") if part.isdecimal() else (-1, part)
 
 
 def is_bare(source: TensorSource) -> bool:

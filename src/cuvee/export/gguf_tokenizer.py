@@ -156,9 +156,14 @@ def _check_model(tokenizer: Tokenizer) -> None:
             raise CheckpointError(message, where=tokenizer.where)
 
 
+def _written(merge: str | Sequence[str]) -> str:
+    """Write a merge as a text, which older files have it as already."""
+    return merge if isinstance(merge, str) else " ".join(merge)
+
+
 def _byte_level(files: TokenizerFiles, notes: list[str], split: str | None) -> dict[str, Any]:
     content = files.content
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in content["model"]["merges"]]
+    merges = list(map(_written, content["model"]["merges"]))
     ignores = bool(content["model"].get("ignore_merges"))
     name = split_name(content.get("pre_tokenizer"), ignores_merges=ignores)
     if split is not None:
@@ -247,7 +252,8 @@ def end_tokens(files: TokenizerFiles, config: Mapping[str, Any]) -> list[int]:
     written = files.generation.get("eos_token_id", config.get("eos_token_id"))
     numbers = written if isinstance(written, list) else [written]
     own = set(files.tokenizer.ids.values())
-    return [number for number in numbers if type(number) is int and number in own]
+    whole = [number for number in numbers if type(number) is int]
+    return [number for number in whole if number in own]
 
 
 def _named(files: TokenizerFiles, config: Mapping[str, Any], word: str) -> int | None:

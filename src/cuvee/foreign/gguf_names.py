@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Family:
         if pattern.count("*") < 2:
             return modules
         experts = range(self.experts_of(config))
-        return [module.replace("*", str(expert)) for module in modules for expert in experts]
+        return [module.replace("*", str(expert)) for module, expert in product(modules, experts)]
 
     def experts_of(self, config: Mapping[str, Any]) -> int:
         """Return how many experts a layer has by a config."""
@@ -151,6 +152,7 @@ def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Fami
     tensors: dict[str, str | None] = dict(data["tensors"])
     for group in entry.get("groups", ()):
         tensors |= data["groups"][group]
+    biases = {switch: tuple(parts) for switch, parts in entry.get("biases", {}).items()}
     return Family(
         key=entry.get("written_as", key),
         model_type=entry["model_type"],
@@ -160,7 +162,7 @@ def _family(key: str, entry: Mapping[str, Any], data: Mapping[str, Any]) -> Fami
         constants=entry.get("constants", {}),
         tensors={ours: theirs for ours, theirs in tensors.items() if theirs is not None},
         config={**data["config"], **entry.get("config", {})},
-        biases={switch: tuple(parts) for switch, parts in entry.get("biases", {}).items()},
+        biases=biases,
         scalings=tuple(entry.get("scalings", ())),
         tied=entry.get("tied", False),
         unsaid=entry.get("unsaid", {}),

@@ -64,7 +64,10 @@ def rotation_to_gguf(config: Mapping[str, Any], known: Family, defaults: Mapping
     `defaults` has the bases where the config has none. Raises CheckpointError for settings that llama.cpp lacks.
     """
     written = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    bases = {key: config.get(key) or base for key, base in defaults.items()}
+    bases = dict(defaults)
+    for key in defaults:
+        if config.get(key):
+            bases[key] = config[key]
     if "rope_local_base_freq" in defaults:
         return _by_kind_of_layer(config, known, bases, where)
     has_kinds = any(isinstance(value, Mapping) for value in written.values())

@@ -83,8 +83,11 @@ def grid_of(source: TensorSource, name: str, shape: tuple[int, ...], block: tupl
     down, across = max(1, rows // max(blocks[0], 1)), max(1, columns // max(blocks[1], 1))
     if block is not None and blocks != (rows, 1):
         down, across = block
-    fits = (math.ceil(rows / down), math.ceil(columns / across)) == blocks
-    if not fits or spec.elements != stack * math.prod(blocks) or (stack > 1 and rows % down):
+    has_blocks = (math.ceil(rows / down), math.ceil(columns / across)) == blocks
+    has_scales = spec.elements == stack * math.prod(blocks)
+    cuts_a_block = stack > 1 and rows % down > 0
+    fits = has_blocks and has_scales
+    if cuts_a_block or not fits:
         message = f"'{name}' has shape {list(spec.shape)}, which does not fit a weight of shape {list(shape)}"
         raise CheckpointError(message, where=where(source))
     return Grid(scales_of(source, name, blocks[1]), (stack * blocks[0], blocks[1]), down, across)

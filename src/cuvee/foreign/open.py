@@ -31,7 +31,8 @@ def open_files_partly(path: Path) -> tuple[TensorSource, tuple[CuveeError, ...],
 
     Raises CheckpointError if nothing of it can be known.
     """
-    if path.suffix == ".safetensors" or (path.is_dir() and _is_of_safetensors(path)):
+    is_folder_of_safetensors = path.is_dir() and _is_of_safetensors(path)
+    if is_folder_of_safetensors or path.suffix == ".safetensors":
         opened = open_partly(path)
         return opened.checkpoint, opened.problems, opened.unseen
     return _open_foreign(path), (), frozenset()
@@ -112,4 +113,5 @@ def _is_adapter(source: TensorSource) -> bool:
 
 
 def _is_of_adapter(name: str) -> bool:
-    return is_factor(name) or name.startswith(OF_PEFT) or name.endswith(".alpha")
+    is_of_peft = is_factor(name) or name.startswith(OF_PEFT)
+    return is_of_peft or name.endswith(".alpha")

@@ -46,15 +46,17 @@ def is_exact(scheme: Scheme) -> bool:
         return scheme.settings.get("quant_algo") in _OF_MODELOPT
     if scheme.key == COMPRESSED:
         formats = formats_of(scheme)
-        return bool(formats) and formats <= set(_FORMATS) and not _is_changed(scheme.settings)
+        are_known = bool(formats) and formats <= set(_FORMATS)
+        return are_known and not _is_changed(scheme.settings)
     return scheme.key in SCALED
 
 
 def _is_changed(settings: Mapping[str, Any]) -> bool:
     """Say whether weights are stored without their zeros, or turned, besides being codes."""
     sparse, turned = settings.get("sparsity_config"), settings.get("transform_config")
-    is_sparse = isinstance(sparse, dict) and sparse.get("format") not in (None, "dense")
-    return is_sparse or (isinstance(turned, dict) and bool(turned.get("config_groups")))
+    if isinstance(sparse, dict) and sparse.get("format") not in (None, "dense"):
+        return True
+    return isinstance(turned, dict) and bool(turned.get("config_groups"))
 
 
 def dequantised(source: TensorSource, scheme: Scheme) -> Decoded:

@@ -25,7 +25,9 @@ def weights_of(scheme: Scheme, tensor: str, where: str | None) -> Mapping[str, A
     """
     module = tensor.rpartition(".")[0]
     groups = _groups(scheme)
-    targets = [(target, group) for group in groups for target in _targets(group)]
+    targets: list[tuple[str, Mapping[str, Any]]] = []
+    for group in groups:
+        targets += [(target, group) for target in _targets(group)]
     for target, group in targets:
         if target == module:
             return _weights(group)
@@ -49,9 +51,9 @@ def number(settings: Mapping[str, Any], key: str) -> int:
 
 def pair(value: Any) -> tuple[int, int] | None:
     """Return two sizes above zero, if that is what is written."""
-    if not isinstance(value, list) or len(value) != 2 or not all(type(size) is int and size > 0 for size in value):
+    if not isinstance(value, list) or list(map(type, value)) != [int, int]:
         return None
-    return value[0], value[1]
+    return (value[0], value[1]) if min(value) > 0 else None
 
 
 def _may_be_class_of(tensor: str, target: str) -> bool:

@@ -170,7 +170,8 @@ def _records(file: Path) -> dict[int, int]:
     try:
         with zipfile.ZipFile(file) as archive, file.open("rb") as opened:
             for entry in archive.infolist():
-                if "/data/" in entry.filename and entry.compress_type == zipfile.ZIP_STORED and entry.file_size:
+                is_stored = entry.compress_type == zipfile.ZIP_STORED and entry.file_size > 0
+                if is_stored and "/data/" in entry.filename:
                     opened.seek(entry.header_offset + 26)
                     name, extra = struct.unpack("<HH", opened.read(4))
                     records[entry.header_offset + 30 + name + extra] = entry.file_size
@@ -212,7 +213,8 @@ def _tensors(content: Any, file: Path) -> "dict[str, torch.Tensor]":
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             message = f"expected tensors by name, found {type(tensor).__name__} under '{str(name)[:80]}'"
             raise CheckpointError(message, where=str(file))
-        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+        has_numbers = tensor.layout == torch.strided and not tensor.is_meta
+        if tensor.is_quantized or not has_numbers:
             raise CheckpointError(f"'{name}' is not a plain tensor", where=str(file))
     return {name: tensor.detach() for name, tensor in content.items()}
 

@@ -18,11 +18,13 @@ def bench_board(bench: Bench, title: str) -> Leaderboard:
     items."""
     setting = bench.setting
     verdict = bench.gaps[bench.best_blend]
+    entries = [_entry(entrant, bench) for entrant in bench.entrants]
+    notes_of_tasks = [_note(task, bench, place) for place, task in enumerate(setting.tasks)]
     return Leaderboard(
         title=title,
         notes=tuple(sentences(bench)),
-        entries=tuple(_entry(entrant, bench) for entrant in bench.entrants),
-        tasks=tuple(_note(task, bench, place) for place, task in enumerate(setting.tasks)),
+        entries=tuple(entries),
+        tasks=tuple(notes_of_tasks),
         ranks=_ranks(bench),
         best_blend=bench.best_blend,
         best_parent=bench.best_parent,
@@ -37,7 +39,8 @@ def bench_board(bench: Bench, title: str) -> Leaderboard:
 
 def sentences(bench: Bench) -> list[str]:
     """Say which models were compared, how sure the ranks are after correcting, and how much the best blend keeps."""
-    better = [name for name, gap in bench.gaps.items() if gap.low > 0 and bench.significance[name] < 0.05]
+    above = [name for name, gap in bench.gaps.items() if gap.low > 0]
+    better = [name for name in above if bench.significance[name] < 0.05]
     best = bench.entrant(bench.best_blend)
     kept = bench.kept(best)
     lines = [
@@ -55,6 +58,8 @@ def sentences(bench: Bench) -> list[str]:
 def _entry(entrant: Entrant, bench: Bench) -> Entry:
     setting = bench.setting
     names = dict(zip(setting.report_weights, setting.weights, strict=True))
+    public = {task: _mean(scores) for task, scores in entrant.select.items()}
+    private = {names[task]: _mean(scores) for task, scores in entrant.report.items()}
     return Entry(
         name=entrant.name,
         kind=KINDS[entrant.kind],
@@ -62,8 +67,8 @@ def _entry(entrant: Entrant, bench: Bench) -> Entry:
         recipe=entrant.recipe,
         public=_average(entrant.select, setting.weights),
         private=_average(entrant.report, setting.report_weights),
-        public_tasks={task: _mean(scores) for task, scores in entrant.select.items()},
-        private_tasks={names[task]: _mean(scores) for task, scores in entrant.report.items()},
+        public_tasks=public,
+        private_tasks=private,
         seconds=entrant.seconds if entrant.method else None,
         skill=entrant.name if entrant.name in setting.weights else "",
     )

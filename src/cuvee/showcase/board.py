@@ -79,10 +79,11 @@ def leaderboard(measured: Sequence[Measured], public: Sequence[Task], private: S
     best_parent = max(parents, key=lambda parent: _macro(parent.private).value)
     verdict = paired_difference(best_blend.private, best_parent.private).macro
     skills = [task.name for task in public]
+    notes = [_note(task, other) for task, other in zip(public, private, strict=True)]
     return Leaderboard(
         title="Blends of the bundled family",
         entries=tuple(_entry(m, skills) for m in measured),
-        tasks=tuple(_note(a, b) for a, b in zip(public, private, strict=True)),
+        tasks=tuple(notes),
         ranks=_ranks(measured),
         best_blend=best_blend.name,
         best_parent=best_parent.name,
@@ -112,7 +113,9 @@ def _macro(report: Report) -> Score:
 
 
 def _entry(m: Measured, skills: list[str]) -> Entry:
-    kind: EntryKind = "blend" if m.method else "base" if m.name == demo.BASE else "expert"
+    kind: EntryKind = "base" if m.name == demo.BASE else "expert"
+    if m.method:
+        kind = "blend"
     return Entry(
         name=m.name,
         kind=kind,
@@ -137,7 +140,9 @@ def _by_task(report: Report) -> dict[str, Figure]:
 
 def _note(public: Task, private: Task) -> TaskNote:
     sample = public.samples[0]
-    answer = sample.choices[int(sample.target)] if sample.choices and sample.target is not None else sample.target
+    answer = sample.target
+    if sample.choices and sample.target is not None:
+        answer = sample.choices[int(sample.target)]
     return TaskNote(
         name=public.name,
         kind="multiple choice" if sample.choices else "generation",

@@ -63,11 +63,17 @@ def run_demo(
     return Demo(board, page, time.perf_counter() - started)
 
 
+def _is_free(out: Path) -> bool:
+    """Say whether a folder is empty, or of an earlier demo."""
+    if not out.is_dir():
+        return False
+    return (out / MARKER).exists() or not any(out.iterdir())
+
+
 def _prepare(out: Path) -> None:
     """Make the folder, or clear the files of an earlier demo in it. Anything else in the way is refused."""
     try:
-        taken = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).exists()))
-        if taken:
+        if out.exists() and not _is_free(out):
             raise RecipeError("this is not a folder of the demo", where=str(out), hint="name another, or a new one")
         out.mkdir(parents=True, exist_ok=True)
         (out / MARKER).touch()

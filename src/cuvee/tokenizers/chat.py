@@ -163,9 +163,9 @@ def _by_name(found: Any, file: Path) -> ChatTemplates:
 
 def _file_name(name: object) -> str:
     """Return a template's name, which becomes a file's. Raises ValueError."""
-    if not isinstance(name, str) or Path(name).name != name or not name.isprintable():
-        raise ValueError(f"a template is called {name!r}")
-    return name
+    if isinstance(name, str) and Path(name).name == name and name.isprintable():
+        return name
+    raise ValueError(f"a template is called {name!r}")
 
 
 def _text(file: Path) -> str:

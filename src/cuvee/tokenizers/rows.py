@@ -4,6 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from blake3 import blake3
@@ -58,8 +59,9 @@ class AlignedCheckpoint:
         self.config = self.source.config
         self.place = self.source.place
         fills = rows.fills.values()
-        self._used = sorted({model for fill in fills for model, _ in fill})
-        self._averages = bool((rows.own <= MEAN).any()) or any(len(fill) > 1 for fill in fills)
+        self._used = sorted({model for model, _ in chain.from_iterable(fills)})
+        has_means = bool((rows.own <= MEAN).any())
+        self._averages = has_means or any(len(fill) > 1 for fill in fills)
         self.stored: Mapping[str, str] = {name: spec.dtype for name, spec in self.source.tensors.items()}
         tensors = dict(self.source.tensors)
         for name in tensors.keys() & names:

@@ -187,7 +187,8 @@ def _alphabet() -> dict[str, int]:
     """Return GPT-2's letters for bytes: printable bytes stand for themselves, the others for 256 and following."""
     shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in shown]
-    return {chr(byte): byte for byte in shown} | {chr(256 + i): byte for i, byte in enumerate(others)}
+    alphabet = {chr(byte): byte for byte in shown}
+    return alphabet | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 _BYTES = _alphabet()

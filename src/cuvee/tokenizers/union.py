@@ -81,10 +81,9 @@ def _content(
 ) -> dict[str, Any]:
     base = tokenizers[0]
     content: dict[str, Any] = copy.deepcopy(dict(base.content or {}))
-    content["added_tokens"] = [
-        *(content.get("added_tokens") or []),
-        *({**_plain(token, entry), "id": ids[token]} for token, entry in added.items()),
-    ]
+    own = content.get("added_tokens") or []
+    others = [{**_plain(token, entry), "id": ids[token]} for token, entry in added.items()]
+    content["added_tokens"] = [*own, *others]
     model = content["model"]
     if isinstance(model["vocab"], list):
         model["vocab"] = _scored(tokenizers, ids, model["vocab"])
@@ -128,7 +127,9 @@ def _merges(tokenizers: Sequence[Tokenizer], new: set[str], ids: Mapping[str, in
     known = {_pair(merge) for merge in written}
     pairs: list[tuple[str, str]] = []
     for other in tokenizers[1:]:
-        if other.content is None or other.kind != "BPE" or _cut(other) != _cut(base):
+        if other.content is None or other.kind != "BPE":
+            continue
+        if _cut(other) != _cut(base):
             continue
         for merge in other.content["model"]["merges"]:
             pair = _pair(merge)
@@ -163,4 +164,5 @@ def _pair(merge: Any) -> tuple[str, str]:
 def _cut(tokenizer: Tokenizer) -> tuple[Any, ...]:
     """Return the facts that two BPE models must share for their merges to make sense in each other."""
     model = (tokenizer.content or {}).get("model", {})
-    return tokenizer.is_byte_level, model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    prefix, suffix = model.get("continuing_subword_prefix"), model.get("end_of_word_suffix")
+    return tokenizer.is_byte_level, prefix or "", suffix or ""
