@@ -17,7 +17,7 @@ _PLAIN: Mapping[type, Any] = {bool: bool, int: Integral, float: Real, str: str, 
 
 
 def checks_options(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Make an option that the function does not have an ArgumentError with the nearest one, before it begins.
+    """Make an option that the function does not have an ArgumentError with the nearest option, before it begins.
 
     Options that a function hands on as `**options: Unpack[...]` count as its own, and their plain types are checked.
     """

@@ -100,7 +100,7 @@ class Method:
     says. A matrix method says how much `work` (models, out, in) it is, and whether it is `equivariant`: the same in any
     orthonormal bases of the inputs and outputs. `inputs` are its arguments that are statistics of the models' inputs.
     A `stepwise` rule takes its place where 16 bits are computed in. With `masks` a merge leaves a mask and a scale of
-    each model beside the merged one, from which `cuvee.rebuild` makes the model again.
+    each model beside the merged model, from which `cuvee.rebuild` makes the model again.
     """
 
     key: str

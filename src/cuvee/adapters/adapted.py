@@ -75,7 +75,7 @@ class Adapted:
         self._lock = threading.RLock()
 
     def _presented(self, name: str, spec: TensorSpec) -> TensorSpec:
-        """Return the spec under which a tensor is presented: a changed one in the type of its new numbers."""
+        """Return the spec under which a tensor is presented: a changed tensor in the type of its new numbers."""
         dtype = _presented(spec.dtype) if name in self.placed.edits else spec.dtype
         return replace(spec, name=name, dtype=dtype)
 
@@ -314,7 +314,7 @@ def add_product(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> None:
 
 
 def tokenizer_folder(folder: Path | None) -> Path | None:
-    """Return an adapter's folder if it holds a tokenizer: the one that the adapter was trained with."""
+    """Return an adapter's folder if it holds the tokenizer that the adapter was trained with."""
     if folder is None:
         return None
     holds_tokenizer = any((folder / name).is_file() for name in VOCABULARIES)

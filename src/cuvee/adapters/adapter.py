@@ -360,7 +360,7 @@ class _Names:
         return False
 
     def is_of_kind(self, name: str, stored: str) -> bool:
-        """Note a tensor that only another kind than LoRA has; say whether it is one."""
+        """Note a tensor if only another kind than LoRA has it; say whether it was noted."""
         kind = self.config.kind
         if kind is None:
             return False
@@ -564,7 +564,7 @@ class _Names:
             self.note(f"'{module}' has no lora_diag of {rank} numbers, which KaSA puts between B and A")
 
     def plain_shape(self, form: Form, side: str, stored: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the factor that a stored one stands for; note one that is too large to be one."""
+        """Return the shape of the factor that a stored matrix stands for; note a matrix that is too large."""
         shape = form.shape(side, (stored[0], stored[1]))
         if not form.fits(side, (stored[0], stored[1])) or shape[0] * shape[1] > MOST_NUMBERS:
             self.note(f"a factor {side} of shape {list(stored)} is not of {form.count} blocks and {form.pooled} inputs")

@@ -39,7 +39,7 @@ class Form:
     pooled: int = 1
 
     def shape(self, side: str, stored: tuple[int, int]) -> tuple[int, int]:
-        """Return the shape of the plain factor A or B that a stored one stands for."""
+        """Return the shape of the plain factor A or B that a stored matrix stands for."""
         rows, columns = stored
         if side == self.side:
             columns *= self.count

@@ -142,7 +142,7 @@ class Group:
         return found
 
     def whole(self, name: str) -> Whole | None:
-        """Return the whole tensor of that name, if it is one."""
+        """Return the whole tensor of that name, if there is any."""
         return self._by_name.get(name)
 
     @cached_property

@@ -69,7 +69,7 @@ class Edit:
     weight: str | None = None
 
     def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Give (row of the tensor, row of the new ones) for the new rows in [low, high)."""
+        """Give (row of the tensor, row of the new rows) for the new rows in [low, high)."""
         return ((position, row) for row, position in enumerate(self.rows) if low <= position < high)
 
 
@@ -92,7 +92,7 @@ class Placed:
     resized: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def origin(self, name: str) -> str:
-        """Return the tensor of the base that is behind one."""
+        """Return the tensor of the base that is behind a presented tensor."""
         return self.copies.get(name, name)
 
     @property

@@ -1,4 +1,4 @@
-"""Names of repositories with quantised weights -> the likely name of the one with the weights themselves."""
+"""Names of repositories with quantised weights -> the likely name of the repository with the weights themselves."""
 
 import re
 

@@ -51,14 +51,14 @@ def first_normals(size: int, seed: int) -> np.ndarray:
 
 
 def _box_muller(uniform: np.ndarray) -> np.ndarray:
-    """Make 16 normal numbers of 16 uniform ones: the first half gives lengths, the second angles."""
+    """Make 16 normal numbers of 16 uniform numbers: the first half gives lengths, the second angles."""
     half = BLOCK // 2
     lengths, angles = np.sqrt(-2 * np.log(1 - uniform[:half])), 2 * np.pi * uniform[half:]
     return np.concatenate([lengths * np.cos(angles), lengths * np.sin(angles)])
 
 
 def _normals_by_pairs(generator: np.random.RandomState, size: int) -> np.ndarray:
-    """Draw as torch does below a block: two numbers from two uniform ones of 53 bits."""
+    """Draw as torch does below a block: two numbers from two uniform numbers of 53 bits."""
     numbers: list[float] = []
     while len(numbers) < size:
         halves = generator.randint(0, 1 << 32, size=4, dtype=np.uint32).astype(np.uint64)

@@ -20,7 +20,7 @@ RANKING = ""
 
 
 def chosen_submissions(connection: Connection, competition: Competition) -> list[int]:
-    """Return what goes into the final ranking by score, by team: what it chose, or else its best public one."""
+    """Return what goes into the final ranking by score, by team: what it chose, or else its best public submission."""
     at_most = competition.selections
     chosen: list[int] = []
     for rows in _by_team(_scored(connection)).values():

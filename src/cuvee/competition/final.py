@@ -51,7 +51,7 @@ class Finals:
 
 
 def freeze(connection: Connection, organiser: Actor, competition: Competition, now: datetime) -> int:
-    """Take no more submissions, and queue every team's chosen ones; of a team that chose none, its best public one.
+    """Take no more submissions, and queue those that teams chose; of a team that chose none, its best on the board.
 
     Parents and baselines are ranked beside them. Each track takes what may stand there, too. Return how many runs were
     queued.

@@ -1,6 +1,6 @@
 """Where a public and a private score differ by more than their items explain: a team has tuned on the public items.
 
-A gap is compared with the usual one, the median of all places: private items may be harder for everybody. Its interval
+A gap is compared with the usual gap, the median of all places: private items may be harder for everybody. Its interval
 joins those of the two scores, which are of different items (R. Newcombe's method of variance estimates recovery,
 Statistics in Medicine 17, 1998).
 """

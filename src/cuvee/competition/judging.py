@@ -52,7 +52,7 @@ class Bench:
     def self_test(self) -> Fitness:
         """Read all tasks, and judge one of the competition's models. Raises CuveeError if this machine cannot judge.
 
-        The answers must be those of this worker's first test; whether its score is the expected one, the server says.
+        The answers must be those of this worker's first test; whether its score is the expected score, the server says.
         """
         sandbox, walls = self._chosen_sandbox(), find_walls(self.host)
         for note in walls.notes():

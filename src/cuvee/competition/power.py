@@ -3,7 +3,7 @@
 Nobody has answered yet, so the answers are drawn: an item is as hard for everybody, and beside that each entry has luck
 of its own. Two entries of one level then agree on about two items in three. Answers are right or wrong; scores between
 zero and one, such as ROUGE, spread less, so for them the gap that is told is an upper bound. The simulated entries are
-compared as the board compares real ones.
+compared as the board compares real entries.
 """
 
 from collections.abc import Mapping

@@ -199,7 +199,7 @@ def positions(connection: Connection) -> dict[int, int]:
 
 
 def _taking_turns(new: Sequence[int], firsts: Sequence[int], *, new_first: bool) -> list[int]:
-    """Return the organiser's new runs and first runs of teams in turn, up to the last new one."""
+    """Return the organiser's new runs and first runs of teams in turn, up to the last new run."""
     pairs = zip_longest(new, firsts) if new_first else zip_longest(firsts, new)
     in_turns = [run for run in chain.from_iterable(pairs) if run is not None]
     return in_turns[: in_turns.index(new[-1]) + 1] if new else []
@@ -215,7 +215,7 @@ def _before_turns(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:
 
 
 def _order_of_claims(connection: Connection) -> tuple[sa.ColumnElement[Any], ...]:
-    """Return the order in which runs are given out; the organiser's new ones and first ones of teams take turns."""
+    """Return the order in which runs are given out; the organiser's new runs and first runs of teams take turns."""
     up, is_new, is_own = _before_turns(connection)
     if _own_began_last(connection) and _own_waits(connection):
         return up, sa.case((_is_first_of_team(), 1), else_=0).desc(), is_new.desc(), is_own

@@ -107,7 +107,7 @@ def result_key(verdict: Verdict) -> str:
 
 
 def drop_verdict(connection: Connection, submission_id: int, purpose: str) -> None:
-    """Forget what a run of this purpose found, scores and all: a newer verdict comes, or nobody believes this one."""
+    """Forget what a run of this purpose found, scores and all: a newer verdict comes, or it is not believed."""
     connection.execute(
         verdicts.delete().where(verdicts.c.submission_id == submission_id, verdicts.c.purpose == purpose)
     )

@@ -1,7 +1,7 @@
 """The order of a track: who stands where among entries within a cost, by score for each token, by claims, by raters.
 
-The same functions order a track's board, by public scores, and its final, by private ones. Ranks are ranges, as on the
-board: by score they come from paired differences on the same items, by claims from equal gaps, and by raters from what
+The same functions order a track's board, by public scores, and its final, by private scores. Ranks are ranges, as on
+the board: by score they come from paired differences on the same items, by claims from equal gaps, and by raters from what
 all of them agree on.
 """
 
@@ -130,7 +130,7 @@ def best_of_each_team(track: Track, contenders: Iterable[Contender]) -> list[Con
 
 
 def order(track: Track, contenders: Iterable[Contender], weights: Mapping[str, float]) -> tuple[Standing, ...]:
-    """Order the contenders of a track that is not by reports, each team by its best one."""
+    """Order the contenders of a track that is not by reports, each team by its best contender."""
     best = best_of_each_team(track, contenders)
     own = [one for one in best if one.kind == PARTICIPANT]
     by_submission = dict(zip((one.submission_id for one in own), _ranks(track, own, weights), strict=True))

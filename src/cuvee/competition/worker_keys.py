@@ -1,4 +1,4 @@
-"""The keys that workers sign verdicts with: a private one in a worker's own file, the public ones in the database.
+"""The keys that workers sign verdicts with: private keys in a worker's own file, public keys in the database.
 
 A worker makes its key when it first starts and registers the public half whenever it says hello. What a key has signed
 stays valid after the key has ended; nothing new is taken under it, and it does not come back.

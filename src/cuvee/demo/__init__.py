@@ -28,7 +28,7 @@ def text_file(name: str) -> Path:
 
 
 def task_names() -> list[str]:
-    """Name the bundled tasks; `NAME` is the public part, `NAME-private` the private one."""
+    """Name the bundled tasks; `NAME` is the public part, `NAME-private` the private part."""
     return sorted(path.stem for path in (ROOT / "tasks").glob("*.yaml"))
 
 

@@ -1,4 +1,4 @@
-"""Masks and scales beside a merged model (arXiv:2405.17461): a file for each model, to rebuild it from the merged one.
+"""Masks and scales beside a merged model (arXiv:2405.17461): a file a model, to rebuild it from the merged model.
 
 A method asks for them with a mask rule. The merged change u is the written model less the base. The rule gives the
 mask Mᵢ of model i, for EMR [τᵢ·u > 0], and the scale is cᵢ = Σ|τᵢ| / Σ|Mᵢ u| over all tensors (section 3.2; the

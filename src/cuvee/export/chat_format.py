@@ -21,8 +21,8 @@ _NOW = "@@now@@"
 class ChatFormat:
     """Texts around messages. Those around the system's are None if the template takes no such message.
 
-    `opening` comes before a first message of the user's, `user` before a later one. Behind the system's message it is
-    `system_after` instead. `prompt` asks for an answer.
+    `opening` comes before a first message of the user's, `user` before a later message. Behind the system's message it
+    is `system_after` instead. `prompt` asks for an answer.
     """
 
     system_before: str | None

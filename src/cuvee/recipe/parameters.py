@@ -56,7 +56,7 @@ def _value(name: str, written: Any, place: Place, method: MethodSchema, notes: N
 
 
 def _pass_over(name: str, key: str, settings: Mapping[str, Setting], place: Place, notes: Notes) -> None:
-    """Note that another method takes the parameter, and that it has no effect in this one."""
+    """Note that another method takes the parameter, and that it has no effect in this method."""
     guess = closest(name, list(settings))
     hint = f"did you mean '{guess}'?" if guess else "leave it out"
     notes.add_slip(place, f"'{key}' takes no parameter '{name}'", "it is ignored, as in mergekit", hint)

@@ -5,7 +5,7 @@ goes on as if it had not been: the journal is told to a new sampler.
 
 Optuna's samplers get a seed of their own for each question, for they would otherwise depend on how often they have been
 asked in this process. CMA-ES comes from the package that Optuna takes it from: Optuna's wrapper draws at random without
-a word where a dimension is a choice or the only one; ours refuses.
+a word where a dimension is a choice, or alone; ours refuses.
 """
 
 import math

@@ -161,7 +161,7 @@ class CompetitionTask:
     """A task of which participants have the public part. Paths are relative to the competition's folder.
 
     Without `metrics` those of the task file count. A task without private part has no say in the final ranking. With a
-    `leaderboard` part, which nobody has, the board is by that part instead of the public one.
+    `leaderboard` part, which nobody has, the board is by that part instead of the public part.
     """
 
     name: str
@@ -244,7 +244,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Track:
-    """A ranking beside the main one, with a board and a final of its own.
+    """A ranking beside the main ranking, with a board and a final of its own.
 
     `by` is what counts: the score of entries within a limit, the score for each token, the gap between the score that
     a team claims and that of the judge, or what raters give a written report, from 0 to `scale`. Entries that score

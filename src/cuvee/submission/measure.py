@@ -29,7 +29,7 @@ RIGHT = 0.5
 class Parts:
     """The tasks of each part, each under the competition's name for it. Without private items there are none.
 
-    `leaderboard` has those by which the board is, in place of the public ones. `controls` are tasks by kind, and
+    `leaderboard` has those by which the board is, in place of the public parts. `controls` are tasks by kind, and
     `again` has the private tasks that are decoded by chance, with another seed; both are asked beside the private part.
     """
 

@@ -311,7 +311,7 @@ def hide_a_team(service: Serves, actor: Asks, team_id: Number, body: Hidden) -> 
 
 @routes.post("/teams/{team_id}/token", response_model=TokenView)
 def replace_token(service: Serves, actor: Asks, team_id: Number) -> TokenView:
-    """Give a team a new token; all its old ones end."""
+    """Give a team a new token; all its old tokens end."""
     with service.database.write() as connection:
         name = connection.execute(sa.select(teams.c.name).where(teams.c.id == team_id)).scalar()
         if name is None:

@@ -603,7 +603,7 @@ def _luck(connection: Connection, of: Competition, team_id: int) -> Luck | None:
 
 
 def first_public_phase(of: Competition) -> Phase | None:
-    """Return the phase whose board is shown first, if any shows one."""
+    """Return the phase whose board is shown first, if any board is shown."""
     return next((phase for phase in of.phases if phase.scores == "public"), None)
 
 

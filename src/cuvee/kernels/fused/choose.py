@@ -223,7 +223,7 @@ def _keep_by_bucket(words: Any, draws: Any, likely: Any, lists: Any, counts: Any
 def _put_into_buckets(magnitudes: Any, buckets: Any, marks: Any) -> None:
     """Write the bucket of each magnitude: the largest are in bucket 0, zeros have the last for themselves.
 
-    Marked are those whose bucket may hold different ones.
+    Marked are those whose bucket may hold different entries.
     """
     most = np.uint32(0)
     for i in range(magnitudes.size):
