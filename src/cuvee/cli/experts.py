@@ -8,7 +8,7 @@ def experts_in(asked: list[str]) -> dict[str, str]:
     experts: dict[str, str] = {}
     for text in asked:
         model, equals, place = text.rpartition("=")
-        if not equals or not model or not place:
+        if not all((equals, model, place)):
             raise RecipeError(f"--expert: expected MODEL=TEXT, found '{text}'")
         if model in experts:
             raise RecipeError(f"--expert: '{model}' twice", hint="put its texts in one file")

@@ -1,8 +1,8 @@
 """The order of a track: who stands where among entries within a cost, by score for each token, by claims, by raters.
 
 The same functions order a track's board, by public scores, and its final, by private scores. Ranks are ranges, as on
-the board: by score they come from paired differences on the same items, by claims from equal gaps, and by raters from what
-all of them agree on.
+the board: by score they come from paired differences on the same items, by claims from equal gaps, and by raters from
+what all of them agree on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
