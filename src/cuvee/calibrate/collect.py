@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args
 
@@ -258,7 +259,7 @@ class _Pass:
 
     def _write(self, site: Site, number: int, total: _SiteSum) -> None:
         name = f"{self._network.path(number)}.{site.name}"
-        self.sites[name] = tuple(tensor for own in site.maps for tensor in self._tensors_of(number, own))
+        self.sites[name] = tuple(chain.from_iterable(self._tensors_of(number, own) for own in site.maps))
         if total.moments is not None:
             self._write_gram(name, total.moments.moments().gram)
         elif total.rows:

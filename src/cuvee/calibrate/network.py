@@ -67,7 +67,9 @@ class BlockNetwork:
         self.module, self.tokenizer = load_skeleton(folder)
         self._stacks = self._find_stacks()
         self._owner = self._submodule(self._stacks[-1].prefix.rpartition(".")[0])
-        self._paths = [f"{stack.prefix}.{number}" for stack in self._stacks for number in range(stack.depth)]
+        self._paths: list[str] = []
+        for stack in self._stacks:
+            self._paths += [f"{stack.prefix}.{number}" for number in range(stack.depth)]
         self.depth = len(self._paths)
         self._blocks = [self._submodule(path) for path in self._paths]
         self._names = stored_names(self.module, source, self._paths, name)

@@ -37,7 +37,7 @@ def paired_batches(
 
 
 def _batch(pairs: Sequence[Pair], held_out: bool) -> Batch:
-    prompts, answers = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    prompts, answers = zip(*pairs, strict=True)
     return Batch(*_counted(prompts), held_out, Batch(*_counted(answers), held_out))
 
 

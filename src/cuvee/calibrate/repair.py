@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -255,7 +256,9 @@ def _found(text: str, folder: Path | None) -> str:
     if competition_text(text) is not None:
         raise RecipeError(f"'{text}' is a text of a competition", hint=ONLY_IN_COMPETITION)
     beside = folder / text if folder is not None else Path(text)
-    return str(beside) if not Path(text).exists() and beside.exists() else text
+    if Path(text).exists() or not beside.exists():
+        return text
+    return str(beside)
 
 
 def _check_asked(experts: Mapping[str, str], how: Alignment, base: str | None) -> None:
@@ -336,7 +339,7 @@ def _check_length(expert: str, text: Text, how: Alignment) -> None:
 
 def _check_tokens(merged: _Opened, expert: _Opened, text: Text) -> None:
     """Raise CheckpointError unless each token of a text is the same token in the merge's vocabulary."""
-    ids = sorted({token for document in text.documents for token in document.ids})
+    ids = sorted(set(chain.from_iterable(document.ids for document in text.documents)))
     theirs = expert.network.tokenizer.convert_ids_to_tokens(ids)
     own = merged.network.tokenizer.convert_ids_to_tokens(ids)
     for token, word, other in zip(ids, theirs, own, strict=True):
@@ -348,11 +351,12 @@ def _check_tokens(merged: _Opened, expert: _Opened, text: Text) -> None:
 
 def _identity(models: _Models, how: Alignment, *, in_full: bool, compares: bool) -> dict[str, Any]:
     """Return all that the solved tensors depend on, in plain JSON."""
+    files = {model.name: recorded(model.parent.source.files()) for model in models.all}
     return {
         "settings": asdict(how),
         "in_full": in_full,
         "compares": compares,
-        "models": {model.name: recorded(model.parent.source.files()) for model in models.all},
+        "models": files,
         "merged": models.merged.name,
         "base": models.base.name if models.base is not None else None,
         "texts": {name: text.digest for name, text in models.texts.items()},
@@ -407,8 +411,12 @@ def _chosen(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def _divergences(candidates: Sequence[Candidate]) -> dict[str, float]:
-    named = {"before" if candidate.ridge == ANCHOR else f"{candidate.ridge:g}": candidate for candidate in candidates}
-    return {name: own.divergence for name, own in named.items() if own.divergence is not None}
+    divergences = {}
+    for candidate in candidates:
+        name = "before" if candidate.ridge == ANCHOR else f"{candidate.ridge:g}"
+        if candidate.divergence is not None:
+            divergences[name] = candidate.divergence
+    return divergences
 
 
 def _solved(network: BlockNetwork, journal: BlockJournal, chosen: Candidate) -> Solved:
@@ -446,8 +454,8 @@ def _making(
         "settings": asdict(how),
         "ridge": chosen.ridge,
         "divergences": _divergences(loop.candidates),
-        "texts": [asdict(own) for own in text_figures(models, how)],
-        "blocks": [asdict(block) for block in chosen.blocks],
+        "texts": list(map(asdict, text_figures(models, how))),
+        "blocks": list(map(asdict, chosen.blocks)),
         "figures": asdict(took),
         "versions": _versions(),
         "merge": _merge_record(models.merged.parent.source.place),

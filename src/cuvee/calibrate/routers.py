@@ -55,8 +55,10 @@ def find_routers(block: Any, positions: int, run: Callable[[], object]) -> tuple
 def _holds_one_matrix(module: Any) -> bool:
     """Say whether a module has a matrix and nothing beside it, and is not a plain linear map."""
     names = [name for name, _ in module.named_parameters(recurse=False)]
-    alone = names == ["weight"] and not list(module.buffers(recurse=False)) and not list(module.children())
-    return alone and bool(module.weight.dim() == 2) and not isinstance(module, LINEAR)
+    others = [*module.buffers(recurse=False), *module.children()]
+    if names != ["weight"] or others:
+        return False
+    return bool(module.weight.dim() == 2) and not isinstance(module, LINEAR)
 
 
 def _noting(calls: list[Call]) -> Any:
@@ -69,12 +71,18 @@ def _noting(calls: list[Call]) -> Any:
 
 def _choice(output: tuple[Any, ...], positions: int) -> tuple[Tensor, Tensor] | None:
     """Find the chosen experts and their scores, [positions, experts], in an output; None where that is not clear."""
-    tables = [own for own in output if isinstance(own, Tensor) and own.dim() == 2 and len(own) == positions]
+    tables = [own for own in output if _is_table(own, positions)]
     chosen = [own for own in tables if own.dtype == torch.int64]
+    numbers = [own for own in tables if own.is_floating_point()]
     if len(chosen) != 1:
         return None
-    scores = [own for own in tables if own.is_floating_point() and own.shape == chosen[0].shape]
+    scores = [own for own in numbers if own.shape == chosen[0].shape]
     return (chosen[0], scores[0]) if len(scores) == 1 else None
+
+
+def _is_table(value: Any, positions: int) -> bool:
+    """Say whether a value is a tensor with a row for each position."""
+    return isinstance(value, Tensor) and value.dim() == 2 and len(value) == positions
 
 
 def _chooses_by_softmax(weight: Tensor, call: Call, positions: int) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,17 @@ class Stored:
     @property
     def name(self) -> str | None:
         """The tensor's name in the checkpoint; None where it is stored in parts."""
-        names = [name for group in self.joined.groups for name in group]
-        return names[0] if len(names) == 1 and not self.joined.stacked else None
+        names = list(chain.from_iterable(self.joined.groups))
+        if self.joined.stacked or len(names) != 1:
+            return None
+        return names[0]
 
     @property
     def rows(self) -> tuple[str, ...]:
         """The tensors that are stacked, or the only tensor; () where it is made otherwise."""
         if self.joined.stacked or self.joined.dim != 0:
             return () if self.name is None else (self.name,)
-        return tuple(name for group in self.joined.groups for name in group)
+        return tuple(chain.from_iterable(self.joined.groups))
 
     def read(self, source: TensorSource) -> torch.Tensor:
         """Read the tensor in float32. Raises CheckpointError if it has another shape than in the network."""

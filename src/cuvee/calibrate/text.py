@@ -139,7 +139,8 @@ def _tokenised(place: str, reader: Reader) -> Iterator[tuple[list[int], int]]:
 
 def _check_form(path: Path) -> None:
     """Raise EvaluationError for a file or folder that is neither text nor task. A bundled task's name goes first."""
-    if path.suffix in TASK_SUFFIXES or str(path) in demo.task_names() or not path.exists():
+    is_task = path.suffix in TASK_SUFFIXES or str(path) in demo.task_names()
+    if is_task or not path.exists():
         return
     message = "this is a folder" if path.is_dir() else "cannot read a text from a file with such an ending"
     hint = "expected a .txt, a .jsonl, a task's .yaml or .csv, or the name of a bundled task"
@@ -219,7 +220,8 @@ def _of_chat(messages: list[Any], where: str, reader: Reader) -> tuple[list[int]
     tokenizer = reader.tokenizer
     if not getattr(tokenizer, "chat_template", None):
         raise EvaluationError("rows hold messages, and the model's tokenizer has no chat template", where=where)
-    if not messages or not all(isinstance(turn, Mapping) for turn in messages):
+    are_turns = all(isinstance(turn, Mapping) for turn in messages)
+    if not messages or not are_turns:
         raise EvaluationError("messages are no list of turns", where=where, hint=ROW_HINT)
     whole = chat_text(tokenizer, messages, where, asks=False)
     asked = None

@@ -118,7 +118,10 @@ class TwoSidedNetwork(BlockNetwork):
         by_identity: dict[int, list[str]] = {}
         for name, parameter in self.module.named_parameters(remove_duplicate=False):
             by_identity.setdefault(id(parameter), []).append(name)
-        return {name: names for names in by_identity.values() for name in names}
+        aliases: dict[str, list[str]] = {}
+        for names in by_identity.values():
+            aliases |= dict.fromkeys(names, names)
+        return aliases
 
     def _learned(self, side: _Side) -> _Side:
         """Find out whether a side's blocks give a tuple."""

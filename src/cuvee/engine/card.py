@@ -132,5 +132,6 @@ def _title(plan: Plan) -> str:
         return plan.making.title
     if plan.recipe.name:
         return plan.recipe.name
-    merged = {source.model for source in chain.from_iterable(step.inputs for step in plan.steps)}
+    inputs = chain.from_iterable(step.inputs for step in plan.steps)
+    merged = {source.model for source in inputs}
     return f"{plan.method.key} of {len(merged)} models"

@@ -8,6 +8,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,8 @@ class KnownChanges:
     @property
     def nbytes(self) -> int:
         """How much memory the changes take."""
-        return sum(change.nbytes for kept in self._changes.values() for change in kept.values())
+        changes = chain.from_iterable(kept.values() for kept in self._changes.values())
+        return sum(change.nbytes for change in changes)
 
     def of(self, plan: Plan) -> "ChangesOfPlan":
         """Return those of a plan."""
