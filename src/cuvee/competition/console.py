@@ -206,7 +206,7 @@ def extend(
     hold_facts_alone(connection)
     if fact(connection, FROZEN) is not None:
         raise Refusal("closed", "the final ranking is being made; no deadline moves any more")
-    found = next((each for each in competition.phases if each.name == phase), None)
+    found = competition.phase_named(phase)
     if found is None:
         raise Refusal("not_found", f"there is no phase '{phase[:80]}'")
     if closes <= found.closes or closes <= now:

@@ -22,7 +22,8 @@ def is_released(
     connection: Connection, submission_id: int, phase_name: str, value: float, items: Items, competition: Competition
 ) -> bool:
     """Tell whether a team may see this score of one of its submissions, by the feedback of its phase."""
-    feedback = next((phase.feedback for phase in competition.phases if phase.name == phase_name), "scores")
+    phase = competition.phase_named(phase_name)
+    feedback = "scores" if phase is None else phase.feedback
     if feedback != "ladder":
         return feedback == "scores"
     best = _best_released(connection, submission_id, phase_name)

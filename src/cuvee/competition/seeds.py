@@ -43,7 +43,7 @@ def seeds(competition: Competition) -> Iterator[Seed]:
 
 def enter_seeds(service: Service, organiser: Actor) -> int:
     """Enter what is not there yet. Return how many entries are new."""
-    phase = next((phase for phase in service.competition.phases if phase.scores == "public"), None)
+    phase = service.competition.first_public_phase
     if phase is None:
         return 0
     with service.database.read() as connection:

@@ -44,7 +44,7 @@ def write_site(service: Service, folder: Path) -> int:
 
 def _pages(service: Service) -> dict[str, str]:
     of = service.competition
-    phase = next((each for each in of.phases if each.scores == "public"), of.phases[0])
+    phase = of.first_public_phase or of.phases[0]
     with service.database.read() as connection:
         board = make_board(connection, of, phase.name)
         final = final_view(connection)

@@ -80,8 +80,7 @@ def open_phase(connection: Connection, competition: Competition, now: datetime) 
     phase = competition.phase(now)
     if phase is not None and phase.scores == "public":
         return phase
-    open_phases = [phase.opens for phase in competition.phases if phase.scores == "public"]
-    later = sorted(opens for opens in open_phases if opens > now)
+    later = sorted(phase.opens for phase in competition.public_phases if phase.opens > now)
     hint = f"the next phase opens at {later[0]:%Y-%m-%d %H:%M} UTC" if later else "no other phase follows"
     raise Refusal("closed", "no phase takes submissions now", hint=hint)
 

@@ -22,7 +22,7 @@ from cuvee.competition.shown import is_shown
 from cuvee.competition.tables import public_results, submissions, teams, track_places
 from cuvee.competition.track_order import Contender, Cost, Standing, may_stand, order, order_key
 from cuvee.report import Figure
-from cuvee.submission.competition import Competition, Phase, Track
+from cuvee.submission.competition import Competition, Track
 
 SHOWN = frozenset(
     {
@@ -75,7 +75,7 @@ def track_of(competition: Competition, name: str) -> Track:
 
 def track_rows(connection: Connection, competition: Competition, track: Track) -> tuple[Standing, ...]:
     """Order a track by public results."""
-    phase = _phase(competition)
+    phase = competition.first_public_phase
     if track.by == "report" or phase is None:
         return ()
     if phase.feedback == "none":
@@ -87,10 +87,6 @@ def track_rows(connection: Connection, competition: Competition, track: Track) -
     contenders = [_contender(row, details[row.id].items, gaps.get(row.id)) for row in best if row.id in details]
     comparable = on_the_newest_items(contenders, lambda one: one.submission_id, lambda one: one.items)
     return order(track, comparable, weights)
-
-
-def _phase(competition: Competition) -> Phase | None:
-    return next((phase for phase in competition.phases if phase.scores == "public"), None)
 
 
 def _best_rows(connection: Connection, phase: str, track: Track, gaps: Mapping[int, float]) -> list[Row[Any]]:

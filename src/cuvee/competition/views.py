@@ -450,7 +450,7 @@ def log_text(connection: Connection, actor: Actor, submission_id: int, competiti
     row = connection.execute(_submissions().where(submissions.c.id == submission_id)).one_or_none()
     if row is None or not _is_own(actor, row):
         raise Refusal("not_found", f"there is no submission {submission_id} of yours")
-    phase = next((each for each in competition.phases if each.name == row.phase), None)
+    phase = competition.phase_named(row.phase)
     if actor.role is not Role.ORGANISER and not _shows_logs(phase):
         raise Refusal(
             "not_allowed", "logs are not shown in this phase", hint="run `cuvee submission verify` to see them at home"
@@ -569,7 +569,7 @@ def _feedback(row: Row[Any], competition: Competition) -> str:
     """Say why a score that is there is not shown."""
     if row.value is None or row.released:
         return ""
-    phase = next((each for each in competition.phases if each.name == row.phase), None)
+    phase = competition.phase_named(row.phase)
     if phase is not None and phase.feedback == "ladder":
         return "not better than your best by more than the noise, so no new score is shown"
     return "scores are not shown in this phase"

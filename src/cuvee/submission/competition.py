@@ -315,6 +315,20 @@ class Competition:
         """Return the phase that is open, if any; the earlier of two."""
         return next((phase for phase in self.phases if phase.is_open(now)), None)
 
+    @property
+    def public_phases(self) -> tuple[Phase, ...]:
+        """The phases that take entries and show public scores: those with a board."""
+        return tuple(phase for phase in self.phases if phase.scores == "public")
+
+    @property
+    def first_public_phase(self) -> Phase | None:
+        """The phase whose board is shown first, if any board is shown."""
+        return next(iter(self.public_phases), None)
+
+    def phase_named(self, name: str) -> Phase | None:
+        """Return a phase by its name; None where there is none."""
+        return next((phase for phase in self.phases if phase.name == name), None)
+
     def track(self, name: str) -> Track | None:
         """Return a track by its name; None where there is none."""
         return next((track for track in self.tracks if track.name == name), None)

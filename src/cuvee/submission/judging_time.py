@@ -29,7 +29,7 @@ def judging_time(competition: Competition, teams: int) -> JudgingTime:
     """Say how long judging takes at most if every team sends and chooses as much as it may."""
     seconds = competition.budget.seconds
     a_worker = max(1, int(DAY_SECONDS // seconds))
-    daily = [phase.quota.per_day for phase in competition.phases if phase.scores == "public"]
+    daily = [phase.quota.per_day for phase in competition.public_phases]
     limits = [limit for limit in daily if limit is not None]
     is_limited = len(limits) == len(daily) > 0
     entries = teams * max(limits) if is_limited else None

@@ -226,7 +226,7 @@ def team(service: Serves, actor: Asks, team_id: Number) -> TeamView:
 
 def board_of(service: Service, phase: str | None) -> Board:
     """Return the board of a phase by its name."""
-    names = [each.name for each in service.competition.phases if each.scores == "public"]
+    names = [each.name for each in service.competition.public_phases]
     usual = names[0] if names else service.competition.phases[0].name
     chosen = phase or usual
     if chosen not in names:

@@ -73,7 +73,7 @@ from cuvee.competition.workforce import known_workers
 from cuvee.errors import CuveeError
 from cuvee.report.heat import heat_css
 from cuvee.report.template import shipped as shipped_look
-from cuvee.submission.competition import Competition, Phase
+from cuvee.submission.competition import Competition
 from cuvee.submission.expected import TOLERANCE
 
 CallNext = Callable[[Request], Awaitable[Response]]
@@ -108,7 +108,7 @@ Form = Annotated[dict[str, Any], Depends(sent_form)]
 def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """What the competition is, how it stands, and how to enter."""
     of = service.competition
-    phase = first_public_phase(of)
+    phase = of.first_public_phase
     places = service.boards.board(phase.name).places if phase else ()
     top = [place for place in places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
     find_ranks(top)
@@ -130,7 +130,8 @@ def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     """The leaderboard."""
     of = service.competition
-    phases = [phase.name for phase in of.phases if phase.scores == "public"] or [of.phases[0].name]
+    with_boards = of.public_phases or of.phases[:1]
+    phases = [phase.name for phase in with_boards]
     choice = read_choice(request.query_params, phases, [task.name for task in of.tasks])
     weights = {task.name: task.weight for task in of.tasks}
     chosen = service.boards.what_if(choice.phase, {**weights, **(choice.weights or {})})
@@ -149,7 +150,7 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         phases=phases,
         published=published,
         best_parent=chosen.best_parent,
-        phase=next(phase for phase in of.phases if phase.name == choice.phase),
+        phase=of.phase_named(choice.phase),
         numbers=counted,
         now=now,
         orders=ORDER_NAMES,
@@ -159,7 +160,7 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 @routes.get("/versus")
 def versus(request: Request, service: Serves, actor: Asks, one: AnyTeam = None, other: AnyTeam = None) -> HTMLResponse:
     """Two teams on the same items."""
-    phase = first_public_phase(service.competition) or service.competition.phases[0]
+    phase = service.competition.first_public_phase or service.competition.phases[0]
     board = service.boards.board(phase.name)
     found = head_to_head(board, one, other) if one is not None and other is not None else None
     return page(request, "versus", actor, **versus_values(board, found, one))
@@ -597,14 +598,9 @@ def static(name: str, _actor: Asks) -> Response:
 
 
 def _luck(connection: Connection, of: Competition, team_id: int) -> Luck | None:
-    phase = first_public_phase(of)
+    phase = of.first_public_phase
     weights = {task.name: task.weight for task in of.tasks}
     return None if phase is None else luck_of_team(connection, team_id, phase.name, weights)
-
-
-def first_public_phase(of: Competition) -> Phase | None:
-    """Return the phase whose board is shown first, if any board is shown."""
-    return next((phase for phase in of.phases if phase.scores == "public"), None)
 
 
 def _submission(request: Request, service: Service, actor: Actor, submission_id: int, template: str) -> HTMLResponse:

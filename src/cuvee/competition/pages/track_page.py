@@ -43,7 +43,7 @@ MEASURES = {
 
 def track_values(of: Competition, track: TrackView) -> dict[str, Any]:
     """Return what the template of a track is filled with."""
-    phase = next((phase for phase in of.phases if phase.scores == "public"), None)
+    phase = of.first_public_phase
     return {
         "track": track,
         "rule": rule_of(track),
