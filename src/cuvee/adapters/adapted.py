@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from cuvee.adapters.adapter import Adapter, as_matrix
-from cuvee.adapters.places import Edit, Placed, place
+from cuvee.adapters.edits import Edit, Placed
+from cuvee.adapters.places import place
 from cuvee.adapters.replicated import replicated
 from cuvee.adapters.starts import STARTS
 from cuvee.checkpoint import StoredFile, TensorSource, TensorSpec

@@ -10,8 +10,8 @@ import numpy as np
 
 from cuvee.adapters.adapted import Adapted, read_rows
 from cuvee.adapters.adapter import Adapter, as_matrix
+from cuvee.adapters.edits import Fit, Placed
 from cuvee.adapters.low_rank import Product
-from cuvee.adapters.places import Fit, Placed
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, CuveeError, several
 from cuvee.structure import Structure, infer

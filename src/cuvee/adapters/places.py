@@ -1,16 +1,15 @@
 """Which tensors of a base an adapter changes, and how: names matched, shapes checked, ties undone where needed."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from blake3 import blake3
-
 from cuvee.adapters.adapter import Adapter, Change, Factors
 from cuvee.adapters.config import targets
+from cuvee.adapters.edits import Bias, Edit, Fit, Placed
 from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule
+from cuvee.adapters.heads import head_name
 from cuvee.adapters.patterns import names_one_of
 from cuvee.adapters.quantised import plain_name
 from cuvee.checkpoint import TensorSource, TensorSpec
@@ -24,81 +23,11 @@ MOST_SHOWN = 8
 MOST_PARTS = 4
 """Parts of a name, between its dots, that a prefix may have."""
 
-_WITH_HEADS = ("ForCausalLM", "LMHeadModel")
-_SEEING = "ForConditionalGeneration"
-_TEXT_EMBEDDINGS = re.compile(r"^(model\.language_model|language_model\.model|model)\.embed_tokens\.weight$")
-"""Embeddings of models that see, beside which transformers has a head of a known name."""
-
 _OWN_HEADS = ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS")
 """Tasks for which transformers gives a model a head that the saved base of a language model lacks."""
 
 _SHARED = "shared"
 """What two-sided models call the embedding to which those of both sides are tied: no side reads this module itself."""
-
-
-@dataclass(frozen=True)
-class Bias:
-    """A vector to be added, times a number."""
-
-    stored: str
-    scale: float
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What an adapter does to one tensor: replaces it or rows of it, adds to it, gives its outputs other lengths.
-
-    `turned` says that the base stores the matrix as [in, out]; `by_column` that outputs are columns. `tokens` and
-    `rows` are the tensor with new rows, and for each of them where it goes. Where a base stores experts one by one,
-    `expert` says whose factors they are, and `first_row` at which row of the stack's matrix this one starts. `change`
-    is that of another kind than LoRA; a bias that it changes has the matrix of its module as `weight`.
-    """
-
-    name: str
-    full: str | None = None
-    tokens: str | None = None
-    rows: tuple[int, ...] = ()
-    biases: tuple[Bias, ...] = ()
-    factors: tuple[Factors, ...] = ()
-    magnitude: str | None = None
-    turned: bool = False
-    by_column: bool = False
-    expert: int | None = None
-    first_row: int = 0
-    change: Change | None = None
-    weight: str | None = None
-
-    def rows_within(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        """Give (row of the tensor, row of the new rows) for the new rows in [low, high)."""
-        return ((position, row) for row, position in enumerate(self.rows) if low <= position < high)
-
-
-@dataclass(frozen=True)
-class Placed:
-    """The edits by the base's names. `copies` are tensors to be presented besides, each with its origin in the base.
-
-    `called` are the names that tensors have here, by the adapter's own for them, and `stacks` say which factors are
-    for which parameter in memory. `resized` are the shapes of tensors that the adapter brings for more or fewer tokens
-    than the base has.
-    """
-
-    edits: Mapping[str, Edit]
-    copies: Mapping[str, str]
-    called: Mapping[str, str]
-    stacks: Mapping[str, "Fit"]
-    config_changes: Mapping[str, Any]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-    resized: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def origin(self, name: str) -> str:
-        """Return the tensor of the base that is behind a presented tensor."""
-        return self.copies.get(name, name)
-
-    @property
-    def digest(self) -> str:
-        """Identifies what the config says, for the plan's digest."""
-        return blake3(repr(sorted(self.edits.items())).encode()).hexdigest()
 
 
 def place(base: TensorSource, adapter: Adapter) -> Placed:
@@ -108,24 +37,6 @@ def place(base: TensorSource, adapter: Adapter) -> Placed:
     if placer.problems:
         raise first_of_several(placer.problems, MOST_SHOWN, adapter.name)
     return placed
-
-
-@dataclass(frozen=True)
-class Fit:
-    """Factors as those of a parameter: its name in memory, and in the base unless it is spread over the experts."""
-
-    factors: Factors
-    parameter: str
-    name: str | None
-    turned: bool
-    spread: Spread | None = None
-
-    @property
-    def stored(self) -> str:
-        """The name of a tensor of the base that holds the parameter, or the first part of it."""
-        if self.spread is not None:
-            return self.spread.names[0][0]
-        return self.name or ""
 
 
 class _Placer:
@@ -473,14 +384,14 @@ class _Placer:
         for of_module in by_module.values():
             self.match_parameters({factors: self.fits(factors) for factors in of_module})
 
-    def fits(self, factors: Factors) -> list["Fit"]:
+    def fits(self, factors: Factors) -> list[Fit]:
         """List the parameters that factors fit, in every orientation that their shapes allow."""
         fits: list[Fit] = []
         for name in self.parameters(factors):
             fits += self.fitting(factors, name)
         return fits
 
-    def match_parameters(self, options: Mapping[Factors, Sequence["Fit"]]) -> None:
+    def match_parameters(self, options: Mapping[Factors, Sequence[Fit]]) -> None:
         """Give each of a module's factors its parameter. Square ones are turned if those of its other stacks are."""
         left = {factors: list(fits) for factors, fits in options.items()}
         turned: set[bool] = set()
@@ -500,7 +411,7 @@ class _Placer:
             self.add_to_stack(fit)
             left = {other: _without(options, fit.parameter) for other, options in left.items()}
 
-    def decided(self, fits: Sequence["Fit"], turned: set[bool]) -> "Fit | None":
+    def decided(self, fits: Sequence[Fit], turned: set[bool]) -> Fit | None:
         """Choose between the two orientations of factors for square matrices."""
         parameter, name = fits[0].parameter, fits[0].name
         if len(turned) == 1:
@@ -517,7 +428,7 @@ class _Placer:
             return None
         return next(fit for fit in fits if fit.turned == choice)
 
-    def fitting(self, factors: Factors, parameter: str) -> list["Fit"]:
+    def fitting(self, factors: Factors, parameter: str) -> list[Fit]:
         """Return in which orientations factors fit a parameter: as [out, in] and as [in, out]."""
         own = self.adapter.for_parameter(factors, parameter)
         if own is None:
@@ -533,7 +444,7 @@ class _Placer:
         turns = orientations(spec.shape, out, into, own.experts)
         return [Fit(own, parameter, spec.name, turned) for turned in turns]
 
-    def add_to_stack(self, fit: "Fit") -> None:
+    def add_to_stack(self, fit: Fit) -> None:
         self.stacks[fit.parameter] = fit
         if fit.spread is not None:
             for name, expert, row in fit.spread.pieces():
@@ -541,7 +452,7 @@ class _Placer:
         elif fit.name is not None:
             self.add_to_piece(fit, self.edit(fit.name))
 
-    def add_to_piece(self, fit: "Fit", edit: Edit) -> None:
+    def add_to_piece(self, fit: Fit, edit: Edit) -> None:
         kind = self.base.tensors[edit.name].dtype
         if kind not in MERGEABLE:
             self.note(f"changes '{edit.name}', which holds {kind}: codes, not numbers")
@@ -654,12 +565,12 @@ class _Placer:
             self.resized[head] = self.resized[embedding.name]
 
 
-def _doubt(fits: Sequence["Fit"]) -> tuple[int, int]:
+def _doubt(fits: Sequence[Fit]) -> tuple[int, int]:
     """Count how many parameters factors may be for, then in how many orientations."""
     return len({fit.parameter for fit in fits}), len(fits)
 
 
-def _without(fits: Sequence["Fit"], parameter: str) -> list["Fit"]:
+def _without(fits: Sequence[Fit], parameter: str) -> list[Fit]:
     return [fit for fit in fits if fit.parameter != parameter]
 
 
@@ -667,29 +578,6 @@ def _first_of(names: Sequence[str]) -> str:
     """Show the first of some names, and count the others."""
     count = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"'{names[0]}'{count}"
-
-
-def head_name(tie: Tie, config: Mapping[str, Any]) -> str | None:
-    """Return the name of the head that reads from an embedding; None where it is not known."""
-    if tie.head:
-        return tie.head
-    if not _is_called_lm_head(tie, config):
-        return None
-    if tie.embedding.startswith("language_model.model."):
-        return "language_model.lm_head.weight"
-    return "lm_head.weight"
-
-
-def _is_called_lm_head(tie: Tie, config: Mapping[str, Any]) -> bool:
-    """Tell by its classes whether a model calls its head `lm_head`."""
-    classes = config.get("architectures")
-    if not isinstance(classes, list) or not classes:
-        return False
-    endings: tuple[str, ...] = _WITH_HEADS
-    has_text_part = isinstance(config.get("text_config"), dict) and not config.get("is_encoder_decoder")
-    if has_text_part and _TEXT_EMBEDDINGS.match(tie.embedding):
-        endings = (*_WITH_HEADS, _SEEING)
-    return all(str(name).endswith(endings) for name in classes)
 
 
 def base_warnings(adapter: Adapter) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cuvee.adapters.heads import head_name
 from cuvee.adapters.low_rank import Kept, Product, Wanted, compressed, singular
-from cuvee.adapters.places import head_name
 from cuvee.adapters.write import AdapterFile, Described
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES

@@ -7,7 +7,7 @@ from itertools import chain
 import numpy as np
 
 from cuvee.adapters.experts import SpreadStacks, order_in_module
-from cuvee.adapters.places import head_name
+from cuvee.adapters.heads import head_name
 from cuvee.engine.model_pair import Pair
 from cuvee.errors import CheckpointError
 from cuvee.structure import TensorPlace

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from cuvee.adapters.adapted import read_rows
-from cuvee.adapters.places import head_name
+from cuvee.adapters.heads import head_name
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import MERGEABLE
 from cuvee.engine.model_parts import Parts
