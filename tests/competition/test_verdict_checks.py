@@ -73,6 +73,14 @@ def with_item(value: float) -> Change:
     return change
 
 
+def with_items_of(task: str) -> Change:
+    def change(of: Verdict) -> Verdict:
+        assert of.public is not None
+        return replace(of, public=replace(of.public, items={**of.public.items, task: (1.0,)}))
+
+    return change
+
+
 def with_figures(**values: Any) -> Change:
     figures = Figures(1.0, 1.0, 1.0, 2.0, 1, 1, 1, 1, "bubblewrap", HARDWARE)
     return lambda of: replace(of, figures=replace(figures, **values))
@@ -112,6 +120,8 @@ MISFITS: dict[str, tuple[Change, str]] = {
     "endless seconds": (with_figures(normalised_seconds=math.inf), "it has a number that is not finite"),
     "seconds below zero": (with_figures(merge_seconds=-1.0), "figures.merge_seconds is -1"),
     "processors below zero": (with_figures(normalised_cpu_seconds=-1.0), "figures.normalised_cpu_seconds is -1"),
+    "a zero byte in its words": (lambda of: replace(of, message="a\0b"), "message has a zero byte"),
+    "a zero byte in a name": (with_items_of("su\0ms"), "public.items has a zero byte"),
     "more bytes than there are": (with_figures(peak_memory_bytes=2**63), "figures.peak_memory_bytes is no count"),
 }
 
@@ -149,7 +159,10 @@ def sqlite_served(sqlite: Database, clock: Clock) -> Iterator[Served]:
     yield from serve(sqlite, clock, tiny_competition())
 
 
-@pytest.mark.parametrize("name", ["of another submission", "an average of 42", "an item of 1e300", "one task missing"])
+@pytest.mark.parametrize(
+    "name",
+    ["of another submission", "an average of 42", "an item of 1e300", "one task missing", "a zero byte in its words"],
+)
 def test_the_same_is_refused_over_http_and_the_worker_goes_on(everywhere: Served, name: str) -> None:
     served, (change, message) = everywhere, MISFITS[name]
     served.send()

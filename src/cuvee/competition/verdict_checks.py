@@ -36,6 +36,9 @@ NEAR_LENGTH = 1e-3
 LARGEST_COUNT = 2**63 - 1
 LARGEST_SECONDS = 1e9
 
+ZERO = "\0"
+"""PostgreSQL keeps a text with it, and fails over every row once a query reads it."""
+
 Scores = PublicScores | PrivateScores
 
 
@@ -83,9 +86,11 @@ def _content_problems(verdict: Verdict, competition: Competition, purpose: str) 
         yield f"it is of the competition '{verdict.competition[:80]}', not of '{competition.name}'"
     if verdict.competition_digest != competition.digest:
         yield f"it is of a competition.yaml {_short(verdict.competition_digest)}, not {_short(competition.digest)}"
-    place = _not_finite(verdict.to_json())
-    if place:
-        yield f"{place} is not a finite number"
+    for place, value in _values(verdict.to_json()):
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{place} is not a finite number"
+        if isinstance(value, str) and ZERO in value:
+            yield f"{place} has a zero byte"
     if verdict.outcome == "accepted":
         yield from _accepted_problems(verdict, competition, purpose)
     elif verdict.public is not None or verdict.private is not None:
@@ -292,20 +297,18 @@ def _weight_problems(connection: Connection, submission_id: int, verdict: Verdic
         yield f"it has built the weights {_short(verdict.weights_digest or '')}, and the public run {_short(public)}"
 
 
-def _not_finite(content: Any, place: str = "") -> str:
-    """Return where in plain data a number is not finite; nothing where all are."""
-    if isinstance(content, float) and not math.isfinite(content):
-        return place
+def _values(content: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Give each value of plain data, and each name in it, with the place where it stands."""
     inner: Iterator[tuple[Any, Any]] = iter(())
     if isinstance(content, dict):
+        yield from ((place, name) for name in content)
         inner = iter(content.items())
     elif isinstance(content, list):
         inner = iter(enumerate(content))
+    else:
+        yield place, content
     for name, value in inner:
-        found = _not_finite(value, f"{place}.{name}".lstrip("."))
-        if found:
-            return found
-    return ""
+        yield from _values(value, f"{place}.{name}".lstrip("."))
 
 
 def _listed(names: Mapping[str, object] | Sequence[str]) -> str:
