@@ -112,7 +112,8 @@ class Simulated:
         public = PublicScores(**self._scores("public", skill, drawn))
         private = None
         if purpose == "final":
-            controls = tuple(Control(task, "shuffled", 0.02, -0.01, 0.05, self.items) for task in sorted(CONTROLLED))
+            shuffled = [task.name for task in self.competition.tasks if task.controls.shuffled]
+            controls = tuple(Control(task, "shuffled", 0.02, -0.01, 0.05, self.items) for task in sorted(shuffled))
             private = PrivateScores(**self._scores("private", skill - 0.02, drawn), controls=controls)
         return replace(self._fits(made, submission.digest), public=public, private=private, figures=figures)
 

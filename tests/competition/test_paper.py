@@ -139,6 +139,7 @@ def place(number: int, controls: list[ControlView]) -> FinalPlaceView:
         entries=1,
         tasks={},
         controls=controls,
+        unanswered=[],
         agreement={"sums": 0.75},
     )
 
