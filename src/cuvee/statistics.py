@@ -9,6 +9,7 @@ it has the shape of a tensor, and is stored under fisher/TENSOR.
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Literal
 
@@ -93,6 +94,11 @@ class Record(_Part):
     versions: Mapping[str, str | None]
     sites: Mapping[str, tuple[str, ...]]
     figures: Figures
+
+    @property
+    def kinds_of_sites(self) -> list[Kind]:
+        """The kinds that are kept of each site, and not of each tensor."""
+        return [kind for kind in self.keep if kind != FISHER]
 
 
 class Statistics:
@@ -202,14 +208,16 @@ def open_statistics(folder: Path) -> Statistics:
 
 
 def _check_complete(record: Record, numbers: Checkpoint, folder: Path) -> None:
-    if FISHER in record.keep and not any(name.startswith(f"{FISHER}/") for name in numbers.tensors):
-        raise CheckpointError(f"'{FISHER}' is missing", where=str(folder / STATISTICS_FILE))
-    for site in record.sites:
-        for kind in record.keep:
-            if kind == FISHER:
-                continue
-            if not any(name in numbers.tensors for name in _forms(kind, site)):
-                raise CheckpointError(f"'{kind}' of '{site}' is missing", where=str(folder / STATISTICS_FILE))
+    where = str(folder / STATISTICS_FILE)
+    if FISHER in record.keep and not _has_fisher(numbers):
+        raise CheckpointError(f"'{FISHER}' is missing", where=where)
+    for kind, site in product(record.kinds_of_sites, record.sites):
+        if numbers.tensors.keys().isdisjoint(_forms(kind, site)):
+            raise CheckpointError(f"'{kind}' of '{site}' is missing", where=where)
+
+
+def _has_fisher(numbers: Checkpoint) -> bool:
+    return any(name.startswith(f"{FISHER}/") for name in numbers.tensors)
 
 
 def fingerprint(source: TensorSource) -> str:
