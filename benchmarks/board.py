@@ -1,21 +1,26 @@
 """Time the board of a competition with thousands of teams, and compare it with that of another checkout, side by side.
 
     python benchmarks/board.py --teams 3000 --submissions 10000 [--other CHECKOUT] [--rounds 15]
+    python benchmarks/board.py --teams 400 --submissions 1200 --paint [--other CHECKOUT]
 
 Each side is a process of its own with a database of its own, filled with the same rows. They answer the same requests
 in turn, one at a time, so that whatever else the machine does falls on both. Processor's seconds are those of the whole
 process; a request goes through the whole application but for the socket. Prints a table in Markdown, and JSON with
-`--json`.
+`--json`. With `--paint` a browser opens the board over loopback, each time with an empty cache, and says when it first
+painted something.
 """
 
 import argparse
 import gc
 import json
 import os
+import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,8 +78,11 @@ class Timing:
 class Side:
     """A process with an application of one checkout."""
 
-    def __init__(self, checkout: Path, folder: Path, teams: int, submissions: int) -> None:
+    def __init__(self, checkout: Path, folder: Path, teams: int, submissions: int, port: int | None = None) -> None:
         command = [sys.executable, __file__, "--serve", str(folder), "--teams", str(teams)]
+        if port is not None:
+            command += ["--port", str(port)]
+        self.port = port
         environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
         self._process = subprocess.Popen(
             [*command, "--submissions", str(submissions)],
@@ -113,25 +121,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--other", type=Path, help="checkout to compare with")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--paint", action="store_true", help="time a browser's first paint instead")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.serve is not None:
-        serve(chosen.serve, chosen.teams, chosen.submissions)
+        serve(chosen.serve, chosen.teams, chosen.submissions, chosen.port)
         return
-    with sides_of(chosen.other, chosen.teams, chosen.submissions) as sides:
+    with sides_of(chosen.other, chosen.teams, chosen.submissions, listening=chosen.paint) as sides:
+        if chosen.paint:
+            print(json.dumps(painted(sides, chosen.rounds), indent=1))
+            return
         report = measured(sides, chosen.rounds, last_page=-(-chosen.teams // 100))
     print(json.dumps(report, indent=1) if chosen.json else table(report))
 
 
 @contextmanager
-def sides_of(other: Path | None, teams: int, submissions: int) -> Iterator[dict[str, Side]]:
+def sides_of(other: Path | None, teams: int, submissions: int, *, listening: bool = False) -> Iterator[dict[str, Side]]:
     """Start a process for this checkout and, if there is one, for the other."""
     checkouts = {"this": HERE} if other is None else {"this": HERE, "other": other.absolute()}
     with tempfile.TemporaryDirectory() as folder:
         sides = {}
         try:
             for name, checkout in checkouts.items():
-                sides[name] = Side(checkout, Path(folder) / name, teams, submissions)
+                port = free_port() if listening else None
+                sides[name] = Side(checkout, Path(folder) / name, teams, submissions, port)
             yield sides
         finally:
             for side in sides.values():
@@ -152,6 +166,40 @@ def measured(sides: Mapping[str, Side], rounds: int, last_page: int) -> dict[str
         name: {side: _figures(some, sides[side].begins_with) for side, some in by_side.items()}
         for name, by_side in timings.items()
     }
+
+
+def painted(sides: Mapping[str, Side], rounds: int) -> dict[str, dict[str, float]]:
+    """Let a browser open the board of each side in turn; return the milliseconds to the first paint, by side.
+
+    The least and the median over the rounds. A round before them warms the servers up.
+    """
+    from playwright.sync_api import sync_playwright
+
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    with sync_playwright() as playwright:
+        place = os.environ.get("CUVEE_CHROMIUM") or shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=place, args=["--no-sandbox"])
+        for _ in range(1 + rounds):
+            for name, side in sides.items():
+                page = browser.new_context(bypass_csp=True).new_page()
+                page.goto(f"http://127.0.0.1:{side.port}/board")
+                page.wait_for_function(f"{FIRST_PAINT} !== undefined")
+                times[name].append(page.evaluate(f"{FIRST_PAINT}.startTime"))
+                page.context.close()
+        browser.close()
+    warm = {name: some[1:] for name, some in times.items()}
+    return {name: {"least_ms": min(some), "median_ms": statistics.median(some)} for name, some in warm.items()}
+
+
+FIRST_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]"
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that nobody listens at."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
 
 
 def _figures(timings: list[Timing], begins_with: int) -> dict[str, float]:
@@ -182,8 +230,8 @@ def table(report: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def serve(folder: Path, teams: int, submissions: int) -> None:
-    """Be a side: fill a database, then answer requests that come line by line."""
+def serve(folder: Path, teams: int, submissions: int, port: int | None) -> None:
+    """Be a side: fill a database, then answer requests that come line by line, or those of a browser at a port."""
     import logging
 
     from fastapi.testclient import TestClient
@@ -202,12 +250,16 @@ def serve(folder: Path, teams: int, submissions: int) -> None:
     fill(database, teams, submissions)
     much = {name: 10**6 for name in ("what_ifs_per_minute",) if name in {field.name for field in fields(Limits)}}
     service = Service(database, parse_competition(TEXT, folder=Path("/nowhere")), Limits(**much))
-    http = TestClient(make_app(service))
+    app = make_app(service)
+    http = TestClient(app)
     assert http.get("/guide").status_code == 200
     gc.collect()
     gc.freeze()  # as `cuvee competition serve` does
     has_overview = ("GET", "/board") in ACCESS
     _say({"resident_bytes": _resident_bytes()})
+    if port is not None:
+        listen(app, port)
+        return
     for line in sys.stdin:
         began, began_cpu = time.perf_counter(), time.process_time()
         if line.strip() == CHANGE:
@@ -220,6 +272,15 @@ def serve(folder: Path, teams: int, submissions: int) -> None:
             assert http.get(path).status_code == 200
         wall, cpu = time.perf_counter() - began, time.process_time() - began_cpu
         _say({"wall": wall, "cpu": cpu, "resident_bytes": _resident_bytes()})
+
+
+def listen(app: Any, port: int) -> None:
+    """Serve an application at a port of 127.0.0.1 until standard input ends."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    threading.Thread(target=server.run, daemon=True).start()
+    sys.stdin.read()
 
 
 def fill(database: Any, teams: int, submissions: int) -> None:
