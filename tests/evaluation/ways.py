@@ -1,4 +1,4 @@
-"""How a few questions are read by each family: `PYTHONPATH=tests python -m evaluation.ways` writes what the docs show."""
+"""How a few questions are read by each family. `PYTHONPATH=tests python -m evaluation.ways` writes the docs' record."""
 
 import json
 from collections.abc import Sequence
