@@ -39,7 +39,7 @@ def fisher_diagonal(network: BlockNetwork, text: Text, progress: Progress) -> It
     with _squares_summed(module, sums):
         for document in documents:
             with blaming(network.name, "run"), torch.enable_grad():
-                _loss(module, document, text, network.device).backward()  # type: ignore[no-untyped-call]
+                _loss(module, document, text, network.device).backward()  # type: ignore[no-untyped-call]  # torch gives it no types
             progress.advance(1)
     progress.finish()
     for name, parameter in module.named_parameters():
@@ -73,7 +73,7 @@ def _squares_summed(module: torch.nn.Module, sums: dict[int, Tensor]) -> Iterato
     handles = []
     for parameter in module.parameters():
         parameter.requires_grad_(True)
-        hook = parameter.register_post_accumulate_grad_hook(_adding(sums))  # type: ignore[no-untyped-call]
+        hook = parameter.register_post_accumulate_grad_hook(_adding(sums))  # type: ignore[no-untyped-call]  # as above
         handles.append(hook)
     try:
         yield

@@ -40,11 +40,12 @@ def on_the_newest_items(
     """
     if not results:
         return []
-    counts = _counts(items(max(results, key=number)))
-    return [result for result in results if _counts(items(result)) == counts]
+    counts = item_counts(items(max(results, key=number)))
+    return [result for result in results if item_counts(items(result)) == counts]
 
 
-def _counts(items: Items) -> dict[str, int]:
+def item_counts(items: Items) -> dict[str, int]:
+    """Return how many items of each task were scored: scores with equal counts are of the same items."""
     return {task: len(scores) for task, scores in items.items()}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from sqlalchemy.engine import Connection
 
 from cuvee.competition.board import PARTICIPANT, Board, Entry, Place, read_details
-from cuvee.competition.comparisons import Items, Scores
+from cuvee.competition.comparisons import Items, Scores, item_counts
 from cuvee.competition.head_to_head import Apart, apart
 
 
@@ -51,10 +51,7 @@ def _items_of(connection: Connection, board: Board, submission_id: int) -> Items
 
 
 def _are_the_boards(items: Items, board: Board) -> bool:
-    if not board.entries:
-        return False
-    theirs = board.entries[0].items
-    return all(task in items and len(items[task]) == len(theirs[task]) for task in board.weights)
+    return bool(board.entries) and item_counts(items) == item_counts(board.entries[0].items)
 
 
 def _rivals(board: Board, submission_id: int, team_id: int) -> dict[str, Entry]:

@@ -625,14 +625,17 @@ def _beside_the_board(service: Service, shown: SubmissionView, *, own: bool) -> 
 
     Where scores are withheld, or the board is by items that nobody has, no items are shown.
     """
-    phase = next((phase for phase in service.competition.phases if phase.name == shown.phase), None)
+    competition = service.competition
+    phase = competition.phase_named(shown.phase)
     if shown.score is None or phase is None or phase.feedback == "none":
         return {"stand": None, "answered": ()}
     board = service.boards.board(phase.name)
     with service.database.read() as connection:
         stand = how_it_stands(connection, board, shown.id, shown.team.id)
-    shows_items = own and stand is not None and phase.feedback == "scores" and not service.competition.hides_board
-    return {"stand": stand, "answered": answered(stand, service.questions) if stand and shows_items else ()}
+    shows_items = own and phase.feedback == "scores" and not competition.hides_board
+    if stand is None or not shows_items:
+        return {"stand": stand, "answered": ()}
+    return {"stand": stand, "answered": answered(stand, service.questions)}
 
 
 def _join(request: Request, service: Service, actor: Actor, problem: Refusal | None, name: str) -> HTMLResponse:
