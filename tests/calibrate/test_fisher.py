@@ -119,6 +119,15 @@ def test_statistics_without_it_are_refused(tmp_path: Path) -> None:
         cuvee.make_plan(recipe(tmp_path))
 
 
+def test_a_recipe_without_statistics_is_told_which_to_make(tmp_path: Path) -> None:
+    for number in (1, 2):
+        saved("llama", tmp_path / f"model-{number}", number)
+    rows = "".join(f"  - {{model: {tmp_path}/model-{number}}}\n" for number in (1, 2))
+    with pytest.raises(CuveeError, match="needs statistics") as refusal:
+        cuvee.make_plan(cuvee.recipe_from_text(f"merge_method: fisher\nmodels:\n{rows}"))
+    assert str(refusal.value).count("OUT --keep fisher`") == 2, "once for each model"
+
+
 def test_gradients_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     folder = saved("llama", tmp_path / "model")
     model = transformers.AutoModelForCausalLM.from_pretrained(folder)

@@ -14,7 +14,7 @@ from cuvee.plan.matrices import cut_of
 from cuvee.plan.plan import Input, MergeStep, Plan
 from cuvee.recipe.recipe import ONLY_IN_COMPETITION, competition_text
 from cuvee.recipe.reference import ModelRef
-from cuvee.statistics import Statistics, fingerprint, open_statistics
+from cuvee.statistics import FISHER, Statistics, fingerprint, open_statistics
 from cuvee.structure import TensorPlace
 from cuvee.tokenizers.read import read_tokenizer
 from cuvee.tokenizers.rows import AlignedCheckpoint
@@ -125,16 +125,17 @@ def _check_need(draft: Draft) -> None:
 def _need(draft: Draft, model: ModelRef, who: str, statistic: InputStatistic) -> None:
     statistics = draft.statistics.get(model)
     if statistics is None:
-        message = f"{who} needs statistics of what this model's weights see"
-        draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model)))
+        message = f"{who} needs statistics of this model on a text"
+        draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model, statistic)))
     elif statistic.kind not in statistics.record.keep:
         message = f"{who} needs '{statistic.kind}', and its statistics keep {', '.join(statistics.record.keep)}"
         hint = f"`cuvee calibrate {model} TEXT OUT --keep {statistic.kind}`"
         draft.problems.append(RecipeError(message, where=str(model), hint=hint))
 
 
-def _how_to_calibrate(model: ModelRef) -> str:
-    return f"`cuvee calibrate {model} TEXT OUT`, and `statistics: OUT` below the model in `models`"
+def _how_to_calibrate(model: ModelRef, statistic: InputStatistic | None = None) -> str:
+    keep = " --keep fisher" if statistic is not None and statistic.kind == FISHER else ""
+    return f"`cuvee calibrate {model} TEXT OUT{keep}`, and `statistics: OUT` below the model in `models`"
 
 
 def _check_tokens(draft: Draft) -> None:
