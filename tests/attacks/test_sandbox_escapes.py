@@ -166,10 +166,11 @@ def test_our_environment_and_processes_are_not_seen(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_a_token_of_the_tests")
+    monkeypatch.setenv("CUVEE_DATABASE", "postgresql://cuvee:hf_a_token_of_the_tests@host/name")
     program = """
 import os
 assert not any('hf_a_token' in value for value in os.environ.values())
-assert 'HF_TOKEN' not in os.environ
+assert not {'HF_TOKEN', 'CUVEE_DATABASE'} & set(os.environ)
 for entry in os.listdir('/proc'):
     if entry.isdigit():
         try: text = open(f'/proc/{entry}/environ', 'rb').read()

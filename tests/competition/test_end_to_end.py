@@ -73,7 +73,9 @@ def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_th
     monkeypatch.setattr("cuvee.competition.pages.start.origin", lambda: None)  # as if an index had it
     competition = judge.bench.competition
     service = open_service(competition.folder, url, Limits())
-    assert oct(prepare(service).stat().st_mode)[-3:] == "600"
+    token_file = prepare(service)
+    assert token_file is not None
+    assert oct(token_file.stat().st_mode)[-3:] == "600"
     server, address = _serving(service)
     worker = Worker(beside(service), judge, judge.bench.self_test)
     working = threading.Thread(target=_work_on_one, args=(worker, service, "Vintners"), daemon=True)

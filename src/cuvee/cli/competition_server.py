@@ -2,12 +2,28 @@
 
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import typer
 
+
+def _warn_of_password(context: typer.Context, url: str | None) -> str | None:
+    """Tell who types a password among the arguments that every user of the machine sees them."""
+    source = context.get_parameter_source("database")
+    is_typed = source is not None and source.name == "COMMANDLINE"
+    if is_typed and urlsplit(url or "").password:
+        message = "every user of this machine sees the password in --database: give the URL in CUVEE_DATABASE instead"
+        typer.echo(message, err=True)
+    return url
+
+
 FOLDER = typer.Argument(..., metavar="FOLDER", help="The competition's folder, with competition.yaml.")
 DATABASE = typer.Option(
-    None, metavar="URL", help="URL of the database, e.g. postgresql://user@host/name; by default a SQLite file."
+    None,
+    envvar="CUVEE_DATABASE",
+    callback=_warn_of_password,
+    metavar="URL",
+    help="URL of the database, e.g. postgresql://user@host/name; by default CUVEE_DATABASE, or else a SQLite file.",
 )
 SERVER = typer.Option(None, envvar="CUVEE_SERVER", metavar="URL", help="Address of the server, e.g. https://host:8000.")
 TOKEN = typer.Option(None, envvar="CUVEE_TOKEN", metavar="TOKEN", help="Token to show the server.")
@@ -43,7 +59,10 @@ def serve(
         typer.echo(f"made a competition on the bundled family in {folder}", err=True)
     _, token_file = ready(folder, database)
     typer.echo(f"http://{host}:{port}")
-    typer.echo(f"the organiser's token is in {token_file}", err=True)
+    if token_file is None:
+        typer.echo(f"make the organiser's token: cuvee competition token {folder} organiser NAME", err=True)
+    else:
+        typer.echo(f"the organiser's token is in {token_file}", err=True)
     serve(folder, database_url=database, host=host, port=port, workers=workers)
 
 

@@ -97,7 +97,8 @@ def _engine(url: str) -> Engine:
     try:
         parsed = sa.engine.make_url(url)
     except sa.exc.ArgumentError as error:
-        raise PlatformError(f"{url!r} is no database URL", hint="e.g. postgresql+psycopg://user@host/name") from error
+        # it may hold a password, so it is not repeated
+        raise PlatformError("this is no database URL", hint="e.g. postgresql://user@host/name") from error
     if parsed.get_backend_name() == "postgresql":
         driver = parsed.set(drivername="postgresql+psycopg")
         return sa.create_engine(driver, pool_pre_ping=True, pool_size=8, max_overflow=24)

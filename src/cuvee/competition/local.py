@@ -21,6 +21,9 @@ from cuvee.submission.template import new_competition
 
 PRIVATE = "private"
 DATABASE = "competition.db"
+DATABASE_VARIABLE = "CUVEE_DATABASE"
+"""Variable of the environment that commands read the database's URL from."""
+
 TOKEN_FILE = "organiser.token"
 ORGANISER = Actor(Role.ORGANISER, "organiser")
 WORK = "from cuvee.cli import main; main()"
@@ -50,11 +53,17 @@ def begin(folder: Path) -> bool:
     return True
 
 
-def prepare(service: Service) -> Path:
-    """Enter parents and baselines, and write the organiser's token to a file that only its owner can read."""
+def prepare(service: Service) -> Path | None:
+    """Enter parents and baselines, and write the organiser's token to a file that only its owner can read.
+
+    Where the folder cannot be written to, there is no file: `make_token` gives the organiser one.
+    """
     enter_seeds(service, ORGANISER)
-    path = service.competition.folder.absolute() / PRIVATE / TOKEN_FILE
+    folder = service.competition.folder.absolute()
+    path = folder / PRIVATE / TOKEN_FILE
     if not path.exists():
+        if not os.access(path.parent if path.parent.exists() else folder, os.W_OK):
+            return None
         path.parent.mkdir(mode=0o700, exist_ok=True)
         with service.database.write() as connection:
             token = new_token(connection, ORGANISER, Role.ORGANISER, "organiser", service.now(connection))
@@ -72,12 +81,19 @@ def make_token(service: Service, role: Role, label: str) -> str:
 
 
 class Workers:
-    """Worker processes beside the server. One that dies is started again, one that takes itself out is not."""
+    """Worker processes beside the server. One that dies is started again, one that takes itself out is not.
 
-    def __init__(self, folder: Path, count: int, arguments: Sequence[str] = ()) -> None:
+    They are told the database's URL, which may have a password, in their environment: every user of a machine sees the
+    arguments of a process.
+    """
+
+    def __init__(self, folder: Path, count: int, database_url: str | None = None) -> None:
         self._stop = threading.Event()
+        self._environment = dict(os.environ)
+        if database_url is not None:
+            self._environment[DATABASE_VARIABLE] = database_url
         commands = [
-            [sys.executable, "-c", WORK, "competition", "work", str(folder), "--name", f"local-{number}", *arguments]
+            [sys.executable, "-c", WORK, "competition", "work", str(folder), "--name", f"local-{number}"]
             for number in range(1, count + 1)
         ]
         self._threads = [threading.Thread(target=self._keep, args=(command,), daemon=True) for command in commands]
@@ -95,7 +111,7 @@ class Workers:
     def _keep(self, command: Sequence[str]) -> None:
         pause = 1.0
         while not self._stop.is_set():
-            process = subprocess.Popen(command, start_new_session=True)
+            process = subprocess.Popen(command, env=self._environment, start_new_session=True)
             while process.poll() is None and not self._stop.wait(0.2):
                 pass
             if process.poll() is None:

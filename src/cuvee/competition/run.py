@@ -30,12 +30,11 @@ def serve(
 ) -> None:
     """Serve until interrupted or told to end."""
     service = open_service(folder, database_url)
-    arguments = ["--database", database_url] if database_url else []
     # uvicorn, once it has closed, raises the signal again: it must end this process by way of the workers
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     server = server_of(service, host=host, port=port, log_level=log_level)
     keep_what_is_loaded()
-    with Workers(folder, workers, arguments), contextlib.suppress(KeyboardInterrupt):
+    with Workers(folder, workers, database_url), contextlib.suppress(KeyboardInterrupt):
         server.run()
     service.database.close()
     if not server.started:
@@ -65,8 +64,8 @@ def server_of(service: Service, *, host: str, port: int, log_level: str = "warni
     return uvicorn.Server(config)
 
 
-def ready(folder: Path, database_url: str | None) -> tuple[Service, Path]:
-    """Open a competition, with its first entries; return it and the file of the organiser's token.
+def ready(folder: Path, database_url: str | None) -> tuple[Service, Path | None]:
+    """Open a competition, with its first entries; return it and the file of the organiser's token, if it has one.
 
     An audit log that was changed keeps nobody from it, but is told. Raises RecipeError where a private file would be
     handed out.
