@@ -25,10 +25,11 @@ import cuvee
 from cuvee import demo
 from cuvee.calibrate.repair import align
 from cuvee.calibrate.settings import alignment
+from cuvee.catalogue import registry
 from cuvee.engine import merge
 from cuvee.evaluation import Task, evaluate, load_model, load_task
 from cuvee.evaluation.statistics import Estimate, average, average_difference
-from cuvee.method import Method, registry
+from cuvee.method import Method
 
 LAMBDAS, FEWER_LAMBDAS = (0.3, 0.5, 0.8, 1.2, 2.0), (0.3, 0.5, 0.8)
 GRIDS: Mapping[str, Sequence[Any]] = {"density": (0.2, 0.5), "select_topk": (0.2, 1.0)}

@@ -24,11 +24,12 @@ from mergekit_page import mergekit_page
 from navigation import home_page, navigation
 from python_page import python_page
 
-from cuvee.addition import Addition, modifiers, weight_rules
+from cuvee.addition import Addition
+from cuvee.catalogue import modifiers, registry, weight_rules
 from cuvee.cli.app import app
 from cuvee.cli.examples import EXAMPLES
 from cuvee.export.gguf_settings import ConfigKey, config_keys
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from cuvee.recipe.setting import Setting
 
 DOCS = Path(__file__).parent

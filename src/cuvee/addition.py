@@ -3,18 +3,14 @@
 As with methods, a function's signature is its schema: keyword-only arguments are the settings that a recipe may give.
 """
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any
 
-from cuvee.method import WorkOf, registry, setting_of
+from cuvee.method import WorkOf, setting_of
 from cuvee.ops.input_statistics import InputStatistic, statistics_in
-from cuvee.recipe.language import Language
 from cuvee.recipe.setting import Setting
 
 Measures = Callable[[Mapping[str, Any]], bool]
@@ -103,33 +99,6 @@ def matrix_modifier(
         work=work,
         inputs=MappingProxyType(statistics_in(inspect.signature(rule, eval_str=True).parameters)),
     )
-
-
-@cache
-def weight_rules() -> Mapping[str, Addition]:
-    """Return all weight rules by key."""
-    import cuvee.weights
-
-    return _found_in(cuvee.weights)
-
-
-@cache
-def modifiers() -> Mapping[str, Addition]:
-    """Return all modifiers by key."""
-    import cuvee.modifiers
-
-    return _found_in(cuvee.modifiers)
-
-
-def language() -> Language:
-    """Return all names that recipes can use: the methods, and the additions to them."""
-    return Language(registry(), weight_rules(), modifiers())
-
-
-def _found_in(package: ModuleType) -> Mapping[str, Addition]:
-    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    found = [held for module in modules for held in vars(module).values() if isinstance(held, Addition)]
-    return MappingProxyType({addition.key: addition for addition in sorted(found, key=lambda a: a.key)})
 
 
 def _settings(rule: Callable[..., Any]) -> Mapping[str, Setting]:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cuvee.addition import language
 from cuvee.arguments import as_path, refused
+from cuvee.catalogue import language
 from cuvee.plan.recipes import recipe_path
 from cuvee.recipe.load import parse_recipe, read_recipe
 from cuvee.recipe.load import recipe_from_data as checked_recipe

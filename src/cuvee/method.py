@@ -1,18 +1,14 @@
-"""The type of a merge method, and where methods are found.
+"""The type of a merge method, and the decorators that make one.
 
 A method is one file in `methods/` that holds one decorated function. Its signature is its schema: keyword-only
 settings with ranges, `PerModel` for numbers that each model may set itself, and arguments annotated with a survey,
 which the engine supplies. Recipe checks, `cuvee methods` and the docs read it from there.
 """
 
-import importlib
 import inspect
 import math
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
-from importlib.metadata import entry_points
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
@@ -245,23 +241,6 @@ def matrix_method(
         return replace(made, settings=MappingProxyType(settings), work=work, equivariant=equivariant)
 
     return decorate
-
-
-@cache
-def registry() -> Mapping[str, Method]:
-    """Return all methods by key: our own, and those of installed plug-ins, which may not shadow them."""
-    import cuvee.methods
-
-    found: dict[str, Method] = {}
-    for module in pkgutil.iter_modules(cuvee.methods.__path__):
-        held = vars(importlib.import_module(f"cuvee.methods.{module.name}")).values()
-        found.update({method.key: method for method in held if isinstance(method, Method)})
-    for point in entry_points(group="cuvee.methods"):
-        method = point.load()
-        if method.key in found:
-            raise ValueError(f"the plug-in {point.value} brings a method '{method.key}', which exists already")
-        found[method.key] = method
-    return MappingProxyType(dict(sorted(found.items())))
 
 
 def _method(

@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from cuvee.addition import modifiers, weight_rules
+from cuvee.catalogue import modifiers, registry, weight_rules
 from cuvee.cli import main
-from cuvee.method import registry
 
 EVERYTHING = [*registry(), *weight_rules(), *modifiers()]
 

@@ -11,8 +11,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cuvee.catalogue import registry
 from cuvee.cli import main
-from cuvee.method import registry
 
 NOT_RUN = ("make", "pip", "git", "python", "mkdocs")
 """First words of commands that a page may show without their being run here."""

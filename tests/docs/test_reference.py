@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import typer
 
+from cuvee.catalogue import registry
 from cuvee.cli.app import app
-from cuvee.method import registry
 from docs.pages import BESIDES, DOCS, PAGES, ROOT, name_of
 
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.addition import language
+from cuvee.catalogue import language
 from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.engine.adapters import combine_adapters

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.options import Options
 from cuvee.engine.workers import Workers
-from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.testing import random_weights, write_model
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.checkpoint import open_checkpoint, weights_digest
 from cuvee.cli.merge import print_merge
 from cuvee.engine.run import run_plan
 from cuvee.errors import CheckpointError, CuveeError, OutOfBudget, RecipeError
 from cuvee.kernels import BLOCK
-from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.testing import random_weights, write_model
 from plain_methods import PLAIN

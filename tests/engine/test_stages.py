@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.addition import language
+from cuvee.catalogue import language
 from cuvee.checkpoint import open_checkpoint
 from cuvee.cli import main
 from cuvee.errors import CuveeError, RecipeError

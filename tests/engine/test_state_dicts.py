@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.checkpoint import open_checkpoint
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.method import registry
 from plain_methods import PLAIN
 
 from .conftest import EXPERTS

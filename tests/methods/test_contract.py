@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cuvee.catalogue import registry
 from cuvee.engine.arrays import merge_by_definition
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from cuvee.testing import MethodContract
 from plain_methods import PLAIN
 

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.engine.arrays import merge_by_definition
 from cuvee.errors import CuveeError
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from plain_methods import PLAIN
 
 FOLDER = Path(__file__).parent.parent / "golden"

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.addition import modifiers, weight_rules
+from cuvee.catalogue import modifiers, registry, weight_rules
 from cuvee.engine.arrays import merge_by_definition
 from cuvee.errors import RecipeError
-from cuvee.method import registry
 from cuvee.ops.least_squares import fit_to_inputs
 
 INPUTS = [

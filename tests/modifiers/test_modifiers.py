@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import cuvee
-from cuvee.addition import MergedTensor, modifiers
+from cuvee.addition import MergedTensor
+from cuvee.catalogue import modifiers, registry
 from cuvee.checkpoint import MemoryCheckpoint, open_checkpoint
 from cuvee.engine.run import run_plan
 from cuvee.errors import RecipeError
 from cuvee.kernels import BLOCK
-from cuvee.method import registry
 from cuvee.plan import make_plan
 from cuvee.recipe.reference import ModelRef
 from cuvee.testing import TINY_LLAMA, random_weights, write_model

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from cuvee.catalogue import registry
 from cuvee.engine.arrays import merge_by_definition
 from cuvee.kernels import load
-from cuvee.method import registry
 from cuvee.ops.stepwise import Steps, Sums
 
 BRAIN = np.dtype(ml_dtypes.bfloat16)

@@ -8,8 +8,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from cuvee.catalogue import registry
 from cuvee.kernels import LANES, Block, Kernels, fused, plain
-from cuvee.method import registry
 from cuvee.ops.stepwise import Sums, steps_of
 from cuvee.ops.traced import Numbers, Passes, Untraceable
 

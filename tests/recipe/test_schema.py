@@ -4,10 +4,9 @@ import jsonschema
 import pytest
 
 import cuvee
-from cuvee.addition import language
+from cuvee.catalogue import language, registry
 from cuvee.documents.document import read_document
 from cuvee.errors import RecipeError
-from cuvee.method import registry
 from cuvee.recipe.schema import recipe_schema
 
 SCHEMA = recipe_schema(language())

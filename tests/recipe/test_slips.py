@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.errors import RecipeError
-from cuvee.method import registry
 from cuvee.recipe.language import MERGEKIT_METHODS
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.slips import warnings_of

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import cuvee
-from cuvee.addition import language
+from cuvee.catalogue import language
 from cuvee.errors import RecipeError
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.sweep import parse_sweep

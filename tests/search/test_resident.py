@@ -14,6 +14,7 @@ from adapters.made import write_adapter
 from cuvee.api import recipe_from_text, stages_from_text
 from cuvee.calibrate.calibrate import calibrate
 from cuvee.calibrate.collect import ALL_KINDS, Collecting
+from cuvee.catalogue import registry
 from cuvee.demo import model_folder
 from cuvee.engine import merge, merge_stages
 from cuvee.errors import CheckpointError, SearchError
@@ -21,7 +22,6 @@ from cuvee.evaluation import evaluate
 from cuvee.evaluation.model import Dtype, load_model
 from cuvee.evaluation.task import Sample, Task
 from cuvee.hub import Hub
-from cuvee.method import registry
 from cuvee.progress import Silent
 from cuvee.search.in_place import same_bits
 from cuvee.search.prompts import RememberingTokenizer

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 import cuvee
+from cuvee.catalogue import registry
 from cuvee.errors import RecipeError
-from cuvee.method import registry
 from cuvee.search.setting import budget_of
 from cuvee.search.space import arms_of, family_space, model_names, parents_of, parse_space
 

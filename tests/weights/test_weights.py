@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import cuvee
-from cuvee.addition import weight_rules
+from cuvee.catalogue import weight_rules
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.errors import CheckpointError, MethodError, RecipeError
 from cuvee.plan import make_plan

@@ -50,8 +50,7 @@ Known = tuple[str, "Method | Addition"]
 
 def _known() -> list[Known]:
     """Return all there is, each with its kind."""
-    from cuvee.addition import modifiers, weight_rules
-    from cuvee.method import registry
+    from cuvee.catalogue import modifiers, registry, weight_rules
 
     return [
         *((method.kind, method) for method in registry().values()),

@@ -9,7 +9,7 @@ def command() -> None:
     """Print the JSON Schema of recipes."""
     import json
 
-    from cuvee.addition import language
+    from cuvee.catalogue import language
     from cuvee.recipe.schema import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(language()), indent=2))

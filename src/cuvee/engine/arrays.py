@@ -7,6 +7,7 @@ from typing import Any, get_args
 import numpy as np
 
 from cuvee.arguments import check_settings, refused
+from cuvee.catalogue import registry
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, NUMPY, name_of
 from cuvee.documents.shown import shown
@@ -18,7 +19,7 @@ from cuvee.engine.surveys import fold_blocks, survey_model
 from cuvee.engine.torch_tensors import Tensor, as_numpy, in_kind_of
 from cuvee.errors import CheckpointError, RecipeError, closest, several
 from cuvee.kernels import BLOCK, load
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from cuvee.ops.arrays import Array, scaled, wide
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.ops.cut import cut_by_shape

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Unpack
 
-from cuvee.addition import language
 from cuvee.arguments import checks_options
+from cuvee.catalogue import language
 from cuvee.checkpoint.write import lay_out, refuse_existing
 from cuvee.engine.options import Options, RunOptions
 from cuvee.engine.partial import Part

@@ -23,7 +23,7 @@ from cuvee.adapters.legacy import LEGACY, mixed_factors
 from cuvee.adapters.low_rank import Kept, Product, Wanted, joined
 from cuvee.adapters.spaces import InSpace, Merging, Space
 from cuvee.adapters.write import AdapterFile, Described
-from cuvee.addition import language
+from cuvee.catalogue import language, registry
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.dtypes import NAMES
 from cuvee.checkpoint.stored_file import recorded
@@ -33,7 +33,7 @@ from cuvee.engine.nothing import put_nothing
 from cuvee.engine.options import Options
 from cuvee.engine.workers import Workers
 from cuvee.errors import CheckpointError, RecipeError, closest
-from cuvee.method import Method, registry
+from cuvee.method import Method
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.progress import Progress, Silent

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.addition import modifiers
+from cuvee.catalogue import modifiers
 from cuvee.engine.inputs import InputNumbers
 from cuvee.kernels import Block
 from cuvee.method import Method

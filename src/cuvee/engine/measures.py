@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.addition import weight_rules
+from cuvee.catalogue import weight_rules
 from cuvee.engine.step import Norms
 from cuvee.errors import MethodError
 from cuvee.kernels import Kept

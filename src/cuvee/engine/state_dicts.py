@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.addition import language
 from cuvee.arguments import check_settings, refused
+from cuvee.catalogue import language
 from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.checkpoint.dtypes import NUMPY, name_of
 from cuvee.engine.arrays import find_method, plain_value

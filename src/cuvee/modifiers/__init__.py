@@ -1,1 +1,1 @@
-"""Modifiers of a merged change, one file each. `cuvee.addition.modifiers` finds them."""
+"""Modifiers of a merged change, one file each. `cuvee.catalogue.modifiers` finds them."""

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.arguments import checks_options
+from cuvee.catalogue import registry
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.hub import Hub
-from cuvee.method import registry
 from cuvee.plan.blocks import with_blocks
 from cuvee.plan.checks import (
     left_out,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.addition import modifiers
+from cuvee.catalogue import modifiers
 from cuvee.errors import RecipeError
 from cuvee.method import EMBEDDINGS, FALLBACK, Method
 from cuvee.ops.cut import Cut

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cuvee.addition import MergedTensor, modifiers
+from cuvee.addition import MergedTensor
+from cuvee.catalogue import modifiers
 from cuvee.plan.plan import MergeStep
 from cuvee.recipe.recipe import Chosen
 from cuvee.structure import layer_of, stacks

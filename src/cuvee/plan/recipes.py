@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cuvee.addition import language
 from cuvee.arguments import at_home, refused
+from cuvee.catalogue import language
 from cuvee.recipe.load import read_recipe, recipe_from_data
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.stages import read_stages

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.addition import weight_rules
+from cuvee.catalogue import weight_rules
 from cuvee.errors import RecipeError
 from cuvee.ops.gram import gram
 from cuvee.plan.draft import Draft

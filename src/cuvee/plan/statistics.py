@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cuvee.addition import modifiers, weight_rules
+from cuvee.catalogue import modifiers, weight_rules
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CheckpointError, CuveeError, RecipeError

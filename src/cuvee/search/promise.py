@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cuvee.method import registry
+from cuvee.catalogue import registry
 from cuvee.search.journal import Candidate, Outcome
 from cuvee.search.race import Proposal
 from cuvee.search.space import WrittenSpace, average_recipe, parents_of, plain_recipe

@@ -17,10 +17,11 @@ from typing import Annotated, Any, Literal, cast, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cuvee.catalogue import registry
 from cuvee.documents.checked import checked
 from cuvee.documents.document import read_document, read_text
 from cuvee.errors import RecipeError, closest
-from cuvee.method import Method, registry
+from cuvee.method import Method
 
 Values = Mapping[str, float | str | bool]
 """One value of each dimension of an arm, by the dimension's name."""

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.api import load_stages
+from cuvee.catalogue import registry
 from cuvee.errors import RecipeError, SubmissionError
 from cuvee.hub import Hub
-from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.reference import parse_reference
 from cuvee.submission.asked import load_asked

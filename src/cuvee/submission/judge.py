@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cuvee.catalogue import registry
 from cuvee.documents.document import read_document
 from cuvee.errors import PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
-from cuvee.method import registry
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import OF_COMPETITION
 from cuvee.submission.asked import METHOD_SEPARATOR, Asked, read_asked

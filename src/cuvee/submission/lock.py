@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
+from cuvee.catalogue import registry
 from cuvee.checkpoint import open_checkpoint
 from cuvee.checkpoint.companions import companions_of, files_below
 from cuvee.checkpoint.folders import ENDING, folders_on_disk, split
@@ -22,7 +23,6 @@ from cuvee.checkpoint.naming import INDICES
 from cuvee.documents.checked import first_problem
 from cuvee.errors import CheckpointError, SubmissionError
 from cuvee.hub import Hub, Repository, cached, weight_names
-from cuvee.method import registry
 from cuvee.plan.adapters import WANTED, find_adapter
 from cuvee.plan.resolve import find_on_hub, place_of
 from cuvee.progress import Progress, Silent

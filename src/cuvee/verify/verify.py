@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cuvee.addition import language
+from cuvee.catalogue import language
 from cuvee.checkpoint import Checkpoint, StoredFile, open_checkpoint
 from cuvee.checkpoint.digest import digest_of_entries
 from cuvee.checkpoint.hashes import sha256_of

@@ -1,1 +1,1 @@
-"""Weight rules, one file each. `cuvee.addition.weight_rules` finds them."""
+"""Weight rules, one file each. `cuvee.catalogue.weight_rules` finds them."""
