@@ -209,9 +209,9 @@ def answer_and_write_on(model: LanguageModel, prompt: Prompt) -> None:
     [
         (answer, PLAIN_PROMPT, 3),
         (answer, SHARED_PROMPT, 4),
-        (write_on, PLAIN_PROMPT, 5),
-        (write_on, SHARED_PROMPT, 5),
-        (answer_and_write_on, SHARED_PROMPT, 7),
+        (write_on, PLAIN_PROMPT, 4),
+        (write_on, SHARED_PROMPT, 4),
+        (answer_and_write_on, SHARED_PROMPT, 6),
     ],
 )
 def test_an_ordinary_network_is_tried_in_few_passes(

@@ -130,7 +130,7 @@ class Abilities:
         if not self._has_room(probe) or network.cache_keyword is None:
             return Found(Way("alone", network))
         seen = self._look.seen if not reach else None
-        if seen is not None and trial.batches_right(probe, lambda: seen, self.read_padded):
+        if seen is not None and trial.batches_right(probe, lambda: seen, starts=True):
             return Found(Way("padded", network), joins=True, starts=True)
         found = self._find_with(network, probe, seen) or self._find_with(replace(network, by_token=True), probe)
         return found or Found(Way("alone", network))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from cuvee.evaluation.forward import Padded, begun
+from cuvee.evaluation.forward import Padded
 from cuvee.evaluation.library import Network
 from cuvee.evaluation.question import by_question
 from cuvee.evaluation.stems import Row
@@ -45,7 +45,7 @@ def branched_logits(network: Network, rows: Sequence[Row], before: Padded | None
     laid_out = [_laid_out(row, start, width) for row in rows]
     ids, positions, branches, parents = torch.tensor(laid_out, device=network.device).unbind(1)
     mask = _mask(branches, parents, start, network.module.dtype)
-    cache = None if before is None else begun(network, len(rows), before)
+    cache = None if before is None else before.repeated(len(rows)).cache
     last = max(row.foretelling for row in rows)
     return network.logits(ids, cache=cache, mask=mask, positions=positions, last=last)[:, -last:]
 

@@ -77,18 +77,15 @@ class Padded:
         """Show each row to the network from its start, or after the row that was seen for all of them."""
         if network.encoder_decoder:
             return _encode(network, rows, most)
-        start = 0 if after is None else after.width
         width = max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
-        lengths = torch.tensor([len(row) for row in rows], device=network.device)
-        columns = torch.arange(width, device=network.device) - (width - lengths)[:, None]
-        mask = None if min(map(len, rows)) == width else (columns >= 0).long()
-        if mask is not None and start:
-            mask = torch.nn.functional.pad(mask, (start, 0), value=1)
-        cache = begun(network, len(rows), after)
-        positions = start + columns.clamp(min=0)
-        logits = network.logits(ids, cache=cache, mask=mask, positions=positions, last=1)
-        return Padded(network, cache, mask, start + lengths, start + width, logits[:, -1].float(), most)
+        padding = None if min(map(len, rows)) == width else [width - len(row) for row in rows]
+        unread = _unread(network, len(rows), most) if after is None else after.repeated(len(rows))
+        return unread._show(ids, padding, last_only=True)[1]
+
+    def repeated(self, rows: int) -> "Padded":
+        """Return a batch of so many copies of the first row."""
+        return self.select(torch.zeros(rows, dtype=torch.long, device=self.network.device))
 
     def select(self, rows: torch.Tensor) -> "Padded":
         mask = None if self.mask is None else self.mask[rows]
@@ -124,25 +121,40 @@ class Padded:
 
     @torch.inference_mode()
     def read_on(
-        self, ids: torch.Tensor, lengths: torch.Tensor | None = None, *, last_only: bool = False
+        self,
+        ids: torch.Tensor,
+        lengths: torch.Tensor | None = None,
+        *,
+        padding: Sequence[int] | None = None,
+        last_only: bool = False,
     ) -> tuple[torch.Tensor, "Padded"]:
+        """Show more tokens. So many tokens of each row are `padding` on the left, behind what the row has been."""
         if self.network.by_token and ids.shape[1] > 1:
             return self._read_by_token(ids)
         if self.encoded is not None:
             logits = self.network.logits(ids, cache=self.cache, mask=self.encoded.mask, encoded=self.encoded.states)
-            return logits, self._grown(None, ids.shape[1], logits)
+            return logits, self._grown(ids.shape[1], logits)
+        return self._show(ids, padding, last_only=last_only)
+
+    def _show(
+        self, ids: torch.Tensor, padding: Sequence[int] | None, *, last_only: bool
+    ) -> tuple[torch.Tensor, "Padded"]:
         count = ids.shape[1]
-        positions = self.lengths[:, None] + torch.arange(count, device=self.network.device)
-        mask = None if self.mask is None else torch.nn.functional.pad(self.mask, (0, count), value=1)
+        before = torch.zeros_like(self.lengths) if padding is None else torch.tensor(padding, device=ids.device)
+        columns = torch.arange(count, device=ids.device) - before[:, None]
+        mask = None
+        if self.mask is not None or padding is not None:
+            mask = torch.cat([self._mask_of(self.width), (columns >= 0).long()], dim=1)
         logits = self.network.logits(
             ids,
             cache=self.cache,
             mask=mask,
             # Padding may run past the last position that the network has an embedding for; nobody looks there.
-            positions=positions.clamp(max=self.most - 1),
+            positions=(self.lengths[:, None] + columns.clamp(min=0)).clamp(max=self.most - 1),
             last=int(last_only),
         )
-        return logits, self._grown(mask, count, logits)
+        grown = self._grown(count, logits)
+        return logits, replace(grown, mask=mask, lengths=grown.lengths - before)
 
     def _read_by_token(self, ids: torch.Tensor) -> tuple[torch.Tensor, "Padded"]:
         seen, columns = self, []
@@ -151,16 +163,16 @@ class Padded:
             columns.append(logits[:, -1:])
         return torch.cat(columns, dim=1), seen
 
-    def _grown(self, mask: torch.Tensor | None, count: int, logits: torch.Tensor) -> "Padded":
+    def _grown(self, count: int, logits: torch.Tensor) -> "Padded":
         lengths, width = self.lengths + count, self.width + count
-        return Padded(self.network, self.cache, mask, lengths, width, logits[:, -1].float(), self.most, self.encoded)
+        return replace(self, lengths=lengths, width=width, logits=logits[:, -1].float())
 
 
-def begun(network: Network, rows: int, after: Padded | None) -> Any:
-    """Return an empty cache, or the cache of the row that was read before the rows."""
-    if after is None:
-        return network.new_cache()
-    return select_rows(after.cache, torch.zeros(rows, dtype=torch.long, device=network.device))
+def _unread(network: Network, rows: int, most: int) -> Padded:
+    """Return a batch of rows of which nothing was read."""
+    no_tokens = torch.zeros(rows, dtype=torch.long, device=network.device)
+    no_logits = torch.zeros(rows, 0, device=network.device)
+    return Padded(network, network.new_cache(), None, no_tokens, 0, no_logits, most)
 
 
 def _encode(network: Network, rows: Rows, most: int) -> Padded:
@@ -169,9 +181,7 @@ def _encode(network: Network, rows: Rows, most: int) -> Padded:
     lengths = torch.tensor([len(row) for row in rows], device=network.device)
     mask = (torch.arange(width, device=network.device) < lengths[:, None]).long()
     encoded = Encoded(network.encode(ids, mask), mask)
-    no_tokens = torch.zeros_like(lengths)
-    no_logits = torch.zeros(len(rows), 0, device=network.device)
-    unread = Padded(network, network.new_cache(), None, no_tokens, 0, no_logits, most, encoded)
+    unread = replace(_unread(network, len(rows), most), encoded=encoded)
     start = torch.full((len(rows), 1), network.start_token, device=network.device)
     return unread.read_on(start)[1]
 

@@ -242,61 +242,63 @@ def _filled_cache(network: Network, ids: torch.Tensor, encoded: Any) -> Any:
     return cache if held_bytes(cache) > empty else None
 
 
-def batches_right(
-    probe: Probe, seen: Callable[[], Padded], read_rests: Callable[[Rows, Padded], Padded] | None = None
-) -> bool:
+def batches_right(probe: Probe, seen: Callable[[], Padded], *, starts: bool = False) -> bool:
     """Whether a decoder's rows may do all that evaluation does with a batch: enter it, be written on, leave, read on.
 
-    `seen` gives what was seen of the probe's beginnings, which must stay as it is when rows are picked from it.
-    `read_rests` shows the rests of rows after a beginning that was read once; without it no row has such a start.
+    `seen` gives what was seen of the probe's beginnings, which must stay as it is when rows are picked from it. With
+    `starts` rows are padded, too, behind a beginning that was read once.
     """
 
     def right() -> bool:
         beginnings = seen()
-        if not _agrees_with_beginnings(probe, beginnings):
-            return False
-        if read_rests is None:
-            return _enters_and_leaves(probe, beginnings, None)
-        rests = [probe.row[probe.long : probe.long + more] for more in (4, 2)]
-        behind = read_rests(rests, picked_rows(beginnings, [0]))
-        if not _all_agree(probe, behind.logits, behind.lengths.tolist()):
-            return False
-        return _enters_and_leaves(probe, beginnings, behind)
+        return _agrees_with_beginnings(probe, beginnings) and _enters_and_leaves(probe, beginnings, starts=starts)
 
     return _tried(right)
 
 
-def _enters_and_leaves(probe: Probe, beginnings: Padded, behind: Padded | None) -> bool:
-    """Whether rows of either beginning, and others `behind` a start, are written on in one batch, and then in another.
+def _enters_and_leaves(probe: Probe, beginnings: Padded, *, starts: bool) -> bool:
+    """Whether rows of either beginning are written on in one batch, and then in another.
 
     In the first the longer row enters after the shorter, and the shorter after the longer. All leave it but one, after
-    which the batch is trimmed and others enter again.
+    which the batch is trimmed and the longer enters again.
     """
     long, short = picked_rows(beginnings, [0]), picked_rows(beginnings, [1])
     batch, lengths = short.trim().join(long).join(short.trim()), [SHORT, probe.long, SHORT]
-    if behind is not None:
-        batch = batch.join(picked_rows(behind, [0, 1]))
-        lengths += behind.lengths.tolist()
     logits, batch = batch.read_on(_columns(probe, lengths, 1), last_only=True)
     if not _all_agree(probe, logits[:, -1], [length + 1 for length in lengths]):
         return False
     batch, lengths = picked_rows(batch, [2]).trim().join(picked_rows(beginnings, [0])), [SHORT + 1, probe.long]
-    if behind is not None:
-        batch = batch.join(picked_rows(behind, [1]))
-        lengths.append(int(behind.lengths[1]))
-    return _reads_on(probe, batch, lengths)
+    return _reads_on(probe, batch, lengths, starts=starts)
 
 
-def _reads_on(probe: Probe, batch: Padded, lengths: Sequence[int]) -> bool:
-    """Whether rows are read on by several tokens, the last of them twice, once padded on the right."""
-    again = len(lengths) - 1
-    picked = [*range(len(lengths)), again]
-    ids = _columns(probe, [lengths[row] for row in picked], 3)
-    ends = torch.tensor([3] * len(lengths) + [1], device=ids.device)
-    ids[-1, 1:] = 0
-    logits, _ = picked_rows(batch, picked).read_on(ids, ends)
-    whole = [_all_agree(probe, logits[:-1, place], [length + place + 1 for length in lengths]) for place in range(3)]
-    return all(whole) and probe.agrees(logits[-1, 0], lengths[again] + 1)
+class _Line(NamedTuple):
+    """A row of a batch, by its place, that is read on by so many `tokens`, behind so many of `padding`."""
+
+    place: int
+    tokens: int
+    padding: int = 0
+
+
+def _reads_on(probe: Probe, batch: Padded, lengths: Sequence[int], *, starts: bool) -> bool:
+    """Whether rows are read on by three tokens, and the last of them once more by one, padded on the right.
+
+    With `starts` the first and the last are read on once more, too, padded on the left.
+    """
+    last = len(lengths) - 1
+    lines = [_Line(place, 3) for place in range(len(lengths))] + [_Line(last, 1)]
+    if starts:
+        lines += [_Line(0, 2, padding=1), _Line(last, 2, padding=1)]
+    width = max(line.padding + line.tokens for line in lines)
+    rows = [[0] * line.padding + _next_tokens(probe, lengths[line.place], line.tokens) for line in lines]
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=probe.network.device)
+    padding = [line.padding for line in lines] if starts else None
+    ends = torch.tensor([len(row) for row in rows], device=ids.device)
+    logits, _ = picked_rows(batch, [line.place for line in lines]).read_on(ids, ends, padding=padding)
+    return all(
+        probe.agrees(own[line.padding + place], lengths[line.place] + place + 1)
+        for line, own in zip(lines, logits, strict=True)
+        for place in range(line.tokens)
+    )
 
 
 def picked_rows(seen: Padded, rows: Sequence[int]) -> Padded:
@@ -306,8 +308,11 @@ def picked_rows(seen: Padded, rows: Sequence[int]) -> Padded:
 
 def _columns(probe: Probe, lengths: Sequence[int], count: int) -> torch.Tensor:
     """Return the next `count` tokens of beginnings of these lengths, [rows, count]."""
-    rows = [probe.row[length : length + count] for length in lengths]
-    return torch.tensor(rows, device=probe.network.device)
+    return torch.tensor([_next_tokens(probe, length, count) for length in lengths], device=probe.network.device)
+
+
+def _next_tokens(probe: Probe, length: int, count: int) -> list[int]:
+    return probe.row[length : length + count]
 
 
 def _agrees_with_beginnings(probe: Probe, seen: Seen) -> bool:
