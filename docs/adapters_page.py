@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from cuvee.adapters.kind import kinds
+from cuvee.adapters.catalogue import kinds
 from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
 
 MEASURED = Path(__file__).parents[1] / "tests" / "adapters" / "kinds.json"

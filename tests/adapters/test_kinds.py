@@ -9,7 +9,7 @@ from adapters.conftest import load, logits, relative_error
 from adapters.kinds_of_peft import INPUT_FIRST, VARIANTS, train
 from adapters.test_adapted import merged
 from cuvee.adapters import Adapted, open_adapter
-from cuvee.adapters.kind import kinds
+from cuvee.adapters.catalogue import kinds
 from cuvee.adapters.random_places import TOO_MANY, first_normals, first_of_permutation
 from cuvee.adapters.refused import REFUSED
 from cuvee.checkpoint import open_checkpoint, weights_digest

@@ -15,8 +15,8 @@ import pytest
 import cuvee
 from adapters.made import PREFIX, write_adapter, write_tensors
 from cuvee.adapters import open_adapter
+from cuvee.adapters.catalogue import kinds
 from cuvee.adapters.config import LORA_KEYS, parse_config
-from cuvee.adapters.kind import kinds
 from cuvee.adapters.refused import REFUSED
 from cuvee.errors import CheckpointError
 from cuvee.testing import random_weights, write_model

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from cuvee.adapters.catalogue import kinds
 from cuvee.adapters.factor_forms import Blocks, Form
-from cuvee.adapters.kind import Kind, is_count, is_number, is_plain, is_text, kinds
+from cuvee.adapters.kind import Kind, is_count, is_number, is_plain, is_text
 from cuvee.adapters.patterns import Ends, Patterns, names_one_of, read_pattern
 from cuvee.adapters.refused import LOST_STARTS, REFUSED, SWITCHES
 from cuvee.documents.shown import shown

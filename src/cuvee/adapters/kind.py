@@ -1,14 +1,11 @@
 """What a kind of adapter is: the tensors that it has for a module, the keys of its config, and what they make of W.
 
-Each file in `kinds/` holds one, `KIND`; an installed package adds others under the entry point `cuvee.adapter_kinds`.
+Each file in `kinds/` holds one, `KIND`; an installed package adds others. `cuvee.adapters.catalogue.kinds` finds them.
 """
 
-import importlib
 import math
-import pkgutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from itertools import chain
 from typing import Any, TypeGuard
 
@@ -157,26 +154,3 @@ def is_text(value: Any) -> TypeGuard[str]:
     if not isinstance(value, str):
         return False
     return value.isprintable() and len(value) < 4096
-
-
-def _own_kinds() -> dict[str, Kind]:
-    import cuvee.adapters.kinds as package
-
-    modules = [importlib.import_module(f"{package.__name__}.{m.name}") for m in pkgutil.iter_modules(package.__path__)]
-    held = [vars(module).get("KIND") for module in modules]
-    return {kind.name: kind for kind in held if isinstance(kind, Kind)}
-
-
-_OWN: dict[str, Kind] = {}
-
-
-def kinds() -> Mapping[str, Kind]:
-    """Return our kinds and those of installed packages, which may not shadow them, by the name that PEFT gives them."""
-    if not _OWN:
-        _OWN.update(_own_kinds())
-        for point in entry_points(group="cuvee.adapter_kinds"):
-            kind = point.load()
-            if kind.name in _OWN:
-                raise ValueError(f"the plug-in {point.value} brings a kind '{kind.name}', which exists already")
-            _OWN[kind.name] = kind
-    return _OWN
