@@ -15,7 +15,7 @@ from cuvee.engine.combine import How
 from cuvee.engine.extract import Extraction
 from cuvee.engine.options import Options, RunOptions
 from cuvee.errors import ArgumentError, RecipeError
-from cuvee.evaluation.task import load_task
+from cuvee.evaluation.load import load_task
 from cuvee.testing import random_weights, write_model
 
 RECIPE = "merge_method: linear\nmodels: [{model: a}, {model: b}]\nparameters: {weight: 1}\n"

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluation.extract import Extraction
+from cuvee.evaluation.load import load_task
 from cuvee.evaluation.prompt import Prompt, Shot
 from cuvee.evaluation.rows import read_samples
-from cuvee.evaluation.task import Sample, load_task
+from cuvee.evaluation.task import Sample
 
 HEADER = "id,input,target,answer_choices,eval_type\n"
 

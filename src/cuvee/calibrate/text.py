@@ -10,9 +10,10 @@ from blake3 import blake3
 
 from cuvee import demo
 from cuvee.errors import EvaluationError, RecipeError
+from cuvee.evaluation.load import load_task
 from cuvee.evaluation.prompt import Prompt
 from cuvee.evaluation.rows import check_characters
-from cuvee.evaluation.task import Task, load_task
+from cuvee.evaluation.task import Task
 from cuvee.evaluation.turns import chat_text
 from cuvee.nearest import nearest
 

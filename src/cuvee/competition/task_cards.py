@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from cuvee.errors import CuveeError
-from cuvee.evaluation.task import Sample, Task, load_task
+from cuvee.evaluation.load import load_task
+from cuvee.evaluation.task import Sample, Task
 from cuvee.submission.competition import Competition, CompetitionTask
 
 LONGEST_EXAMPLE = 400

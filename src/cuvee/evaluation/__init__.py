@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cuvee.evaluation.extract import Extraction
+from cuvee.evaluation.load import load_task
 from cuvee.evaluation.prompt import Prompt, Shot
 from cuvee.evaluation.ranking import Ranking, Standing, rank
 from cuvee.evaluation.report import Item, Report, Score, TaskReport
 from cuvee.evaluation.run import evaluate
 from cuvee.evaluation.statistics import Difference, Estimate, Gap, paired_difference
 from cuvee.evaluation.suite import load_tasks
-from cuvee.evaluation.task import Sample, Task, load_task
+from cuvee.evaluation.task import Sample, Task
 
 if TYPE_CHECKING:
     from cuvee.evaluation.model import Device, Dtype, LanguageModel

@@ -17,7 +17,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from cuvee.documents.checked import checked
 from cuvee.errors import EvaluationError
-from cuvee.evaluation.task import Task, load_task
+from cuvee.evaluation.load import load_task
+from cuvee.evaluation.task import Task
 from cuvee.evaluation.task_yaml import read_task_document
 
 SUFFIXES = (".csv", ".jsonl", ".txt", ".yaml", ".yml")
