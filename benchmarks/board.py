@@ -242,7 +242,7 @@ def serve(folder: Path, teams: int, submissions: int, port: int | None) -> None:
     from cuvee.competition.limits import Limits
     from cuvee.competition.revision import changed
     from cuvee.competition.service import Service
-    from cuvee.submission.competition import parse_competition
+    from cuvee.submission.competition_yaml import parse_competition
 
     logging.disable(logging.WARNING)
     folder.mkdir()

@@ -12,7 +12,8 @@ from cuvee.competition.actors import Actor
 from cuvee.competition.job import Job
 from cuvee.competition.states import Role
 from cuvee.evaluation.statistics import as_score, average, mean
-from cuvee.submission.competition import Competition, parse_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import parse_competition
 from cuvee.submission.statement import Signature, sign_verdict
 from cuvee.submission.verdict import (
     Figures,

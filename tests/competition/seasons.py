@@ -30,7 +30,8 @@ from cuvee.competition.submissions import enter
 from cuvee.competition.teams import new_team
 from cuvee.evaluation.statistics import as_score, average, mean
 from cuvee.progress import Progress
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.controls import Control
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import PrivateScores, PublicScores, Tuning, Verdict

@@ -16,7 +16,8 @@ from cuvee.hub import Hub
 from cuvee.progress import Progress
 from cuvee.submission.assemble import Entry, pack_entry
 from cuvee.submission.build import MERGE, merge_inside
-from cuvee.submission.competition import Competition, Tier, load_competition
+from cuvee.submission.competition import Competition, Tier
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.gather import places
 from cuvee.submission.lock import read_lock
 from cuvee.submission.pack import LOCK, Submission, make_archive, read_archive

@@ -22,7 +22,8 @@ from cuvee.competition.tables import archives, metadata, teams
 from cuvee.competition.teams import new_team
 from cuvee.competition.views import BoardView, board_view
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition
 
 

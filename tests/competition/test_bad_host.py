@@ -19,7 +19,8 @@ from cuvee.competition.judging import Bench
 from cuvee.competition.worker import Source, Worker
 from cuvee.errors import PlatformError
 from cuvee.progress import Progress
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed

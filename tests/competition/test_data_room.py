@@ -20,7 +20,7 @@ from cuvee.competition.limits import Limits
 from cuvee.errors import CheckpointError, PlatformError, RecipeError
 from cuvee.hub import Hub
 from cuvee.progress import Silent
-from cuvee.submission.competition import load_competition, parse_competition
+from cuvee.submission.competition_yaml import load_competition, parse_competition
 from cuvee.submission.data_room import open_data_room
 from cuvee.submission.template import new_competition
 

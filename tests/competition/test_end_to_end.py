@@ -34,7 +34,7 @@ from cuvee.competition.service import Service
 from cuvee.competition.tables import submissions, teams
 from cuvee.competition.worker import Worker
 from cuvee.progress import Progress
-from cuvee.submission.competition import load_competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict
 

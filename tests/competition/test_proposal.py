@@ -12,7 +12,8 @@ from cuvee.cli.app import app
 from cuvee.competition.paper.proposal import Planned, Proposal, proposal_of
 from cuvee.competition.power import Power
 from cuvee.hub import Hub
-from cuvee.submission.competition import Competition, Track, load_competition
+from cuvee.submission.competition import Competition, Track
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.judging_time import judging_time
 from cuvee.submission.measure import load_parts
 from cuvee.submission.organise import check_competition

@@ -24,7 +24,8 @@ from cuvee.competition.paper.write import files_of, write_report
 from cuvee.competition.views import final_view
 from cuvee.progress import Progress
 from cuvee.submission.asked import is_space, read_asked
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.pack import read_archive
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import Verdict

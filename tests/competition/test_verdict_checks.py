@@ -254,7 +254,7 @@ def test_what_the_real_judge_measures_fits(tmp_path: Path) -> None:
     """The averages of real tasks follow from their items by the functions that the check uses."""
     from cuvee.competition.verdict_checks import check_content
     from cuvee.evaluation.run import judged
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition_yaml import load_competition
     from cuvee.submission.measure import _private, _public, load_parts
     from cuvee.submission.template import new_competition
 

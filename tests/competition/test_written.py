@@ -13,7 +13,8 @@ from cuvee.competition.limits import Limits
 from cuvee.competition.what_is import kind_of, name_of
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, pack_entry
-from cuvee.submission.competition import Competition, load_competition, parse_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition, parse_competition
 from cuvee.submission.template import new_competition
 from cuvee.submission.written import MOST_CHARACTERS, WrittenRecipes
 

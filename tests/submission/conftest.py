@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from cuvee.api import recipe_from_text
-from cuvee.submission.competition import FILE, Competition, load_competition
+from cuvee.submission.competition import FILE, Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.lock import make_lock
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive
 from cuvee.submission.template import new_competition

@@ -9,7 +9,8 @@ from cuvee.demo import task_file
 from cuvee.demo.skills import SKILLS
 from cuvee.errors import RecipeError
 from cuvee.evaluation import load_task
-from cuvee.submission.competition import Competition, Licences, load_competition
+from cuvee.submission.competition import Competition, Licences
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition
 from submission.conftest import OPENED, written
 

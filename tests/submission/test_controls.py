@@ -13,7 +13,8 @@ from cuvee.errors import EvaluationError, PlatformError, RecipeError
 from cuvee.evaluation import Sample, Task
 from cuvee.evaluation.prompt import Prompt
 from cuvee.submission.answers import write_without_targets
-from cuvee.submission.competition import Competition, Controls, load_competition, parse_competition
+from cuvee.submission.competition import Competition, Controls
+from cuvee.submission.competition_yaml import load_competition, parse_competition
 from cuvee.submission.controls import paraphrased, shuffled
 from cuvee.submission.data_room import open_data_room
 from cuvee.submission.inside import evaluate_order

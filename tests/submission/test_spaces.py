@@ -14,7 +14,8 @@ from cuvee.search.race import Race
 from cuvee.search.setting import Budget, Clock
 from cuvee.submission.asked import read_asked
 from cuvee.submission.assemble import Entry, pack_entry
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.judge import judge
 from cuvee.submission.searched import space_at_home, write_tasks
 from cuvee.submission.verdict import Verdict

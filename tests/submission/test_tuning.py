@@ -12,7 +12,8 @@ from cuvee.errors import CuveeError, PlatformError, RecipeError, SubmissionError
 from cuvee.hub import Hub
 from cuvee.submission.assemble import Entry, check_entry, pack_entry
 from cuvee.submission.build import Rejection
-from cuvee.submission.competition import Competition, load_competition
+from cuvee.submission.competition import Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.judge import judge, keep_tokens
 from cuvee.submission.lock import make_lock, read_lock
 from cuvee.submission.pack import LOCK, RECIPE, canonical_json, make_archive

@@ -71,7 +71,7 @@ def check(
     from cuvee.competition.power import powers_of
     from cuvee.errors import several
     from cuvee.hub import Hub
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition_yaml import load_competition
     from cuvee.submission.judging_time import judging_time
     from cuvee.submission.organise import check_competition
 

@@ -164,7 +164,7 @@ def proposal(
     _need_extra()
     from cuvee.competition.paper.proposal import plan, proposal_of
     from cuvee.errors import RecipeError
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition_yaml import load_competition
 
     if out is not None and out.exists():
         raise RecipeError("there is something here already", where=str(out), hint="name a new file")

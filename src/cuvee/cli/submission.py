@@ -83,7 +83,7 @@ def lock(
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
     from cuvee.submission.assemble import lock_entry
-    from cuvee.submission.competition import load_competition
+    from cuvee.submission.competition_yaml import load_competition
     from cuvee.submission.pack import canonical_json
 
     opened = load_competition(competition) if competition is not None else None
@@ -193,7 +193,8 @@ def verify(
 
 def _opened(competition: Path | None, entry: Path | None) -> "Competition":
     """Open the competition that was named, or else that in whose folder the entry lies, or the current folder."""
-    from cuvee.submission.competition import FILE, find_competition, load_competition
+    from cuvee.submission.competition import FILE
+    from cuvee.submission.competition_yaml import find_competition, load_competition
 
     if competition is not None:
         return load_competition(competition)

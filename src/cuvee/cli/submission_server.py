@@ -120,7 +120,7 @@ def _packed(client: "Client", recipe: Path, title: str, competition: Path | None
     from cuvee.cli.progress import shown_progress
     from cuvee.hub import Hub
     from cuvee.submission.assemble import Entry, pack_entry
-    from cuvee.submission.competition import load_competition, parse_competition
+    from cuvee.submission.competition_yaml import load_competition, parse_competition
 
     if competition is not None:
         known = load_competition(competition)

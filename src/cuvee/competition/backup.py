@@ -32,7 +32,8 @@ from cuvee.competition.facts import LAST_BACKUP, set_fact, unset_fact
 from cuvee.competition.locks import is_postgres
 from cuvee.competition.tables import Moment, counters, metadata
 from cuvee.errors import CheckpointError, RecipeError
-from cuvee.submission.competition import FILE, Competition, load_competition
+from cuvee.submission.competition import FILE, Competition
+from cuvee.submission.competition_yaml import load_competition
 
 FORMAT = 1
 RECORD = "backup.json"

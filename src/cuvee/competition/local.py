@@ -16,7 +16,8 @@ from cuvee.competition.service import Service
 from cuvee.competition.settings import FILE as FILE_OF_SERVER
 from cuvee.competition.settings import read_limits
 from cuvee.competition.states import Role
-from cuvee.submission.competition import FILE, load_competition
+from cuvee.submission.competition import FILE
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition
 
 PRIVATE = "private"

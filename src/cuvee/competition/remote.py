@@ -6,7 +6,7 @@ from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.judging import Bench
 from cuvee.competition.worker import Worker
 from cuvee.competition.worker_keys import own_key
-from cuvee.submission.competition import load_competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.sandbox.choose import Host
 
 

@@ -1,7 +1,4 @@
-"""`Competition`: rules, budget, phases and tasks of a competition as frozen data, read from `competition.yaml`.
-
-Only the file itself is read. Whether the task files and models that it names are there is `check_competition`'s matter.
-"""
+"""`Competition`: rules, budget, phases and tasks of a competition as frozen data."""
 
 import hashlib
 from collections.abc import Mapping
@@ -345,29 +342,3 @@ def read_wall(name: str) -> Wall:
             return cast("Wall", wall)
     walls = ", ".join(get_args(Wall))
     raise RecipeError(f"there is no wall {name!r}", hint=f"expected one of {walls}")
-
-
-def load_competition(path: Path | str) -> Competition:
-    """Read a `competition.yaml`, or that in a folder. Raises RecipeError that holds every problem with its line."""
-    from cuvee.submission.competition_yaml import read_competition
-
-    place = Path(path)
-    return read_competition(place / FILE if place.is_dir() else place)
-
-
-def find_competition(folder: Path | None) -> Path | None:
-    """Find a competition's file in a folder, in the nearest one above it, or else from the current folder upwards."""
-    for start in (folder, Path.cwd()):
-        if start is None:
-            continue
-        for above in (start.absolute(), *start.absolute().parents):
-            if (above / FILE).is_file():
-                return above / FILE
-    return None
-
-
-def parse_competition(text: str, *, folder: Path, source: str = FILE) -> Competition:
-    """Read a competition from text. Raises RecipeError that holds every problem with its line."""
-    from cuvee.submission.competition_yaml import parse
-
-    return parse(text, folder, source)

@@ -1,4 +1,7 @@
-"""`competition.yaml` -> Competition, checked key by key; every problem is told with its line."""
+"""`competition.yaml` -> Competition, checked key by key; every problem is told with its line.
+
+Only the file itself is read. Whether the task files and models that it names are there is `check_competition`'s matter.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -13,6 +16,7 @@ from cuvee.documents.document import Document, read_document, read_text
 from cuvee.documents.shown import shown
 from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.submission.competition import (
+    FILE,
     TIERS,
     About,
     Budget,
@@ -256,12 +260,25 @@ class CompetitionDocument(_Strict):
     public_key: Annotated[str, Field(pattern=r"^ed25519:[A-Za-z0-9+/]{43}=$")] | None = None
 
 
-def read_competition(path: Path) -> Competition:
-    """Read a competition file. Raises RecipeError that holds every problem with its line."""
-    return parse(read_text(path, "competition"), path.parent.absolute(), str(path))
+def load_competition(path: Path | str) -> Competition:
+    """Read a `competition.yaml`, or that in a folder. Raises RecipeError that holds every problem with its line."""
+    place = Path(path)
+    file = place / FILE if place.is_dir() else place
+    return parse_competition(read_text(file, "competition"), folder=file.parent.absolute(), source=str(file))
 
 
-def parse(text: str, folder: Path, source: str) -> Competition:
+def find_competition(folder: Path | None) -> Path | None:
+    """Find a competition's file in a folder, in the nearest one above it, or else from the current folder upwards."""
+    for start in (folder, Path.cwd()):
+        if start is None:
+            continue
+        for above in (start.absolute(), *start.absolute().parents):
+            if (above / FILE).is_file():
+                return above / FILE
+    return None
+
+
+def parse_competition(text: str, *, folder: Path, source: str = FILE) -> Competition:
     """Read a competition from text. Raises RecipeError that holds every problem with its line."""
     document = read_document(text, source)
     written = checked(CompetitionDocument, document)

@@ -18,7 +18,8 @@ from cuvee import demo
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.demo.skills import ITEMS_PER_PART, SKILLS, Skill, write_questions
 from cuvee.errors import RecipeError
-from cuvee.submission.competition import FILE, Competition, load_competition
+from cuvee.submission.competition import FILE, Competition
+from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.sign import new_key
 
 PUBLIC_DAYS, FINAL_DAYS = 28, 7

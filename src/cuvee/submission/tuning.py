@@ -151,7 +151,7 @@ def refuse_to_plan(stages: Sequence[Recipe]) -> None:
 
 def competition_near(folder: Path | None, text: str, source: str | None) -> "Competition":
     """Return the competition that a folder or the current one lies in. Raises RecipeError that names a text of it."""
-    from cuvee.submission.competition import find_competition, load_competition
+    from cuvee.submission.competition_yaml import find_competition, load_competition
 
     file = find_competition(folder)
     if file is None:
