@@ -4,8 +4,7 @@ import importlib
 import importlib.util
 from typing import Any, cast
 
-from cuvee.kernels.block import Block, block_of
-from cuvee.kernels.protocol import BLOCK, EVERY, LANES, ZEROS, Above, Kept, Kernels
+from cuvee.kernels.protocol import BLOCK, EVERY, LANES, ZEROS, Above, Block, Kept, Kernels, block_of
 from cuvee.progress import Progress
 
 __all__ = ["BLOCK", "EVERY", "LANES", "ZEROS", "Above", "Block", "Kept", "Kernels", "block_of", "load", "prepare"]

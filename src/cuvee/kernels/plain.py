@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from cuvee.kernels.block import Block
 from cuvee.kernels.program import Op, Place, Program
-from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
+from cuvee.kernels.protocol import LANES, ZEROS, Above, Block, Kept
 
 _LOW = 0xFFFFFFFF
 

@@ -1,16 +1,18 @@
-"""The kernels: the passes over a block. `plain` (NumPy) and `fused` (numba) do them with the same bits.
+"""Blocks, and the kernels: the passes over a block. `plain` (NumPy) and `fused` (numba) do them with the same bits.
+
+A block is consecutive elements of a tensor of several models, as raw as they were read.
 
 No sum depends on how a tensor is cut into chunks, because a block is always the same elements and is summed in `LANES`
 fixed lanes. "Task vectors" are the models' numbers themselves where a block subtracts nothing.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from cuvee.kernels.block import Block
     from cuvee.kernels.program import Place, Program
 
 BLOCK = 1 << 16
@@ -21,6 +23,52 @@ LANES = 64
 
 ZEROS = 64
 """Places in which zeros are counted in turn: where most numbers are zero, one counter would wait for itself."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Elements `start` and following of each input: `rows` [inputs, n], C-contiguous, of one float type.
+
+    Where it `subtracts`, the last row is the base model's, and the block stands for the task vectors of the others.
+    `dtype` is the type computed in: float32, float64 where an input has it, or the type that models are loaded in
+    where every result is to be rounded to it.
+    """
+
+    rows: np.ndarray
+    start: int
+    dtype: np.dtype
+    subtracts: bool
+    kernels: "Kernels"
+
+    @property
+    def models(self) -> int:
+        return len(self.rows) - self.subtracts
+
+    @property
+    def size(self) -> int:
+        return int(self.rows.shape[1])
+
+    @cached_property
+    def _numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        stack = np.empty((self.models, self.size), self.dtype)
+        base = np.empty(self.size if self.subtracts else 0, self.dtype)
+        self.kernels.widen(self, stack, base)
+        return stack, base
+
+    @property
+    def stack(self) -> np.ndarray:
+        """The models' numbers or task vectors [models, n], in the type computed in."""
+        return self._numbers[0]
+
+    @property
+    def base(self) -> np.ndarray:
+        """The base model's numbers [n]; empty where nothing is subtracted."""
+        return self._numbers[1]
+
+
+def block_of(numbers: np.ndarray, start: int, kernels: "Kernels") -> Block:
+    """Make a block of rows of computed numbers [rows, n]."""
+    return Block(np.ascontiguousarray(numbers), start, numbers.dtype, False, kernels)
 
 
 @dataclass(frozen=True)
@@ -63,11 +111,11 @@ class Kernels(Protocol):
     def finite(self, raw: np.ndarray) -> bool:
         """Say whether all numbers of an array of any float type are finite."""
 
-    def widen(self, block: "Block", stack: np.ndarray, base: np.ndarray) -> None:
+    def widen(self, block: Block, stack: np.ndarray, base: np.ndarray) -> None:
         """Write the task vectors into `stack` [models, n] and the base model's numbers into `base`, if it has room."""
 
     def combine(
-        self, block: "Block", coefficients: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray
+        self, block: Block, coefficients: np.ndarray, scale: float, add: bool, out: np.ndarray, loss: np.ndarray
     ) -> None:
         """Write the sum of coefficient x task vector, added in the order of the models.
 
@@ -79,7 +127,7 @@ class Kernels(Protocol):
 
     def weighted_sum(
         self,
-        block: "Block",
+        block: Block,
         kept: Kept,
         factor: np.ndarray,
         weight: np.ndarray,
@@ -93,7 +141,7 @@ class Kernels(Protocol):
 
     def elected_sum(
         self,
-        block: "Block",
+        block: Block,
         kept: Kept,
         factor: np.ndarray,
         weight: np.ndarray,
@@ -107,63 +155,63 @@ class Kernels(Protocol):
     ) -> None:
         """As `weighted_sum`, over the models that agree with the elected sign, as `ops.task_vectors.elected_sum`."""
 
-    def keep(self, block: "Block", above: Above, out: np.ndarray) -> None:
+    def keep(self, block: Block, above: Above, out: np.ndarray) -> None:
         """Write the mask [models, n] of the entries above the threshold."""
 
     def keep_at_random(self, keys: np.ndarray, density: np.ndarray, start: int, out: np.ndarray) -> None:
         """Mask entries with the model's density as probability, by its key [models, 2] and the entry's index."""
 
-    def keep_by_rank(self, block: "Block", chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
+    def keep_by_rank(self, block: Block, chance: np.ndarray, keys: np.ndarray, out: np.ndarray) -> None:
         """Mask entries with a probability by the rank of their magnitude in their row, the largest first.
 
         `chance` [models, row length] float32 falls with the rank; of equal magnitudes the first ranks higher. The draws
         are those of `keep_at_random`.
         """
 
-    def variances(self, block: "Block", out: np.ndarray) -> None:
+    def variances(self, block: Block, out: np.ndarray) -> None:
         """Write each entry's variance over the task vectors to `out` [n], of the type computed in.
 
         16 bits are computed in float32 and rounded once.
         """
 
-    def divergences(self, block: "Block", epsilon: float, out: np.ndarray) -> None:
+    def divergences(self, block: Block, epsilon: float, out: np.ndarray) -> None:
         """Write how far the softmax of each row of the second model is from that of the first, to `out` [rows].
 
         It is Σ p log(p / q) with p, q the softmax + epsilon, in float64, and never below zero.
         """
 
-    def scaled_distances(self, block: "Block", factors: np.ndarray, out: np.ndarray) -> None:
+    def scaled_distances(self, block: Block, factors: np.ndarray, out: np.ndarray) -> None:
         """Write the distance of each entry of the second model from the first's, times its row's factor, in float64.
 
         `factors` is [rows], `out` [n] float32, or float64 where that is computed in.
         """
 
-    def take(self, block: "Block", mask: np.ndarray, out: np.ndarray) -> None:
+    def take(self, block: Block, mask: np.ndarray, out: np.ndarray) -> None:
         """Write the second model's number where the mask [n] holds, else the first's."""
 
-    def magnitude_sums(self, block: "Block", kept: Kept, sums: np.ndarray) -> None:
+    def magnitude_sums(self, block: Block, kept: Kept, sums: np.ndarray) -> None:
         """Add each model's sum of magnitudes, in float64, to `sums` [1 or 2, models]: of all, then of kept entries."""
 
-    def count_near(self, block: "Block", models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
+    def count_near(self, block: Block, models: np.ndarray, values: np.ndarray, counts: np.ndarray) -> None:
         """Count some models' magnitudes above each of their values, and those equal to it.
 
         `values` [len(models), k] are float32 numbers, `counts` is [len(models), k, 2].
         """
 
-    def gram(self, block: "Block", sums: np.ndarray) -> None:
+    def gram(self, block: Block, sums: np.ndarray) -> None:
         """Add the inner products of the task vectors, in float64, to `sums` [models, models]."""
 
-    def row_grams(self, block: "Block", sums: np.ndarray) -> None:
+    def row_grams(self, block: Block, sums: np.ndarray) -> None:
         """Add the inner products over each of the block's equally long rows to `sums` [rows, models, models]."""
 
-    def squares(self, block: "Block", kept: Kept, sums: np.ndarray, *, rounds: bool = False) -> None:
+    def squares(self, block: Block, kept: Kept, sums: np.ndarray, *, rounds: bool = False) -> None:
         """Add the squared norms of the kept entries of the task vectors, in float64, to `sums` [models].
 
         What is added up `rounds`, if asked, to the 16 bits that are computed in.
         """
 
     def digit_counts(
-        self, block: "Block", models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
+        self, block: Block, models: np.ndarray, prefixes: np.ndarray, shift: int, width: int, counts: np.ndarray
     ) -> None:
         """Count the `width`-bit digit at `shift` of some models' magnitudes whose higher bits equal a prefix.
 
@@ -201,7 +249,7 @@ class Kernels(Protocol):
 
     def compute(
         self,
-        block: "Block",
+        block: Block,
         program: "Program",
         place: "Place",
         kept: np.ndarray,

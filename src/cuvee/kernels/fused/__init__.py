@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 
 from cuvee.kernels import plain
-from cuvee.kernels.block import Block
 from cuvee.kernels.fused import native
 from cuvee.kernels.fused.native import call, is_kept
 from cuvee.kernels.fused.words import BUCKETS, LISTED, STREAMS, TILE, known, word, words
 from cuvee.kernels.program import Place, Program
-from cuvee.kernels.protocol import LANES, ZEROS, Above, Kept
+from cuvee.kernels.protocol import LANES, ZEROS, Above, Block, Kept
 
 _SINGLE, _DOUBLE, _WORD = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.uint32)
 _LINE = 64
