@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cuvee.engine.blocks import Blocks
-from cuvee.engine.rules import Computed, Merged, Rule
+from cuvee.engine.rule import Computed, Merged, Rule
 from cuvee.kernels import Block
 from cuvee.ops.stepwise import Stepwise, Sums, steps_of
 from cuvee.ops.traced import Passes, Untraceable

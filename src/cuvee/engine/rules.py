@@ -1,13 +1,9 @@
-"""The rule of a step: one class for each kind of rule, chosen once when the step starts, asked for each block.
-
-A rule gives the merged task vector of a block, or the merged tensor where there is no base, in a form that can still
-be written in one pass over memory with the base added.
-"""
+"""The rule of a step: one class for each kind of rule, chosen once when the step starts, asked for each block."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +13,7 @@ from cuvee.engine.definition import defined_change
 from cuvee.engine.inputs import EntryNumbers, InputNumbers, entries_of_arrays
 from cuvee.engine.known_changes import ChangesOfPlan
 from cuvee.engine.matrices import WholeTensor, merged_matrix, modified_matrix
+from cuvee.engine.rule import Computed, Merged, Rule, change_of
 from cuvee.engine.surveys import Found, survey_step
 from cuvee.kernels import Block, Kernels
 from cuvee.method import Method
@@ -53,32 +50,11 @@ class Context:
     """Changes of whole matrices from earlier merges of the same models."""
 
 
-class Merged(Protocol):
-    """The merged numbers of a block."""
-
-    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
-        """Write them, or with `add` the base + scale x them, as `Kernels.combine` does."""
-
-
-class Rule(Protocol):
-    """Merges a step block by block."""
-
-    def merged(self, block: Block) -> Merged:
-        """Merge a block."""
-
-
 def rule_of(step: MergeStep, blocks: Blocks, context: Context) -> Rule:
     """Choose the rule of a merge step. A rule reads the blocks for its surveys, and all of them for a whole tensor."""
     if step.whole:
         return _WholeTensor(step, blocks, context)
     return _rule_of_blocks(step, blocks, context)
-
-
-def change_of(rule: Rule, block: Block) -> np.ndarray:
-    """Return the merged task vector's numbers for a block, or the merged tensor's where there is no base."""
-    out = np.empty(block.size, block.dtype)
-    rule.merged(block).write(1.0, False, out, np.zeros(2))
-    return out
 
 
 def _rule_of_blocks(step: MergeStep, blocks: Blocks, context: Context) -> Rule:
@@ -281,22 +257,3 @@ class _Combination:
 
     def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
         self.block.kernels.combine(self.block, self.coefficients, scale, add, out, loss)
-
-
-@dataclass(frozen=True)
-class Computed:
-    """Numbers that the rule computed itself."""
-
-    block: Block
-    change: np.ndarray
-
-    def write(self, scale: float, add: bool, out: np.ndarray, loss: np.ndarray) -> None:
-        kernels = self.block.kernels
-        if not add:
-            kernels.narrow(self.change, out)
-            return
-        values = np.empty_like(self.block.base)
-        kernels.add_scaled(self.block.base, self.change, scale, values)
-        kernels.narrow(values, out)
-        if out.dtype != values.dtype:
-            kernels.cast_loss(values, self.block.base, out, loss)

@@ -10,7 +10,8 @@ from blake3 import blake3
 
 from cuvee.checkpoint.dtypes import NUMPY, kind_of
 from cuvee.engine.blocks import Blocks
-from cuvee.engine.rules import Context, Rule, change_of, rule_of
+from cuvee.engine.rule import Rule, change_of
+from cuvee.engine.rules import Context, rule_of
 from cuvee.engine.surveys import rounding_key
 from cuvee.errors import CheckpointError, CuveeError, MethodError
 from cuvee.kernels import Block, Kept, block_of
