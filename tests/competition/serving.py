@@ -10,7 +10,7 @@ import httpx2
 from fastapi.testclient import TestClient
 
 from competition.made import ORGANISER, Clock, fitted, key_of, tiny_competition, verdict
-from cuvee.competition.actors import Actor, new_token
+from cuvee.competition.actors import Actor
 from cuvee.competition.app import make_app
 from cuvee.competition.beside import DatabaseSource
 from cuvee.competition.database import Database
@@ -19,6 +19,7 @@ from cuvee.competition.limits import Limits
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 from cuvee.competition.teams import new_team
+from cuvee.competition.tokens import new_token
 from cuvee.competition.worker import Judge, Worker
 from cuvee.progress import Progress
 from cuvee.submission.competition import Competition

@@ -30,7 +30,6 @@ import sqlalchemy as sa
 from competition.made import ORGANISER, key_of, tiny_competition
 from competition.serving import FakeJudge, archive
 from competition.soak_jobs import named_archive, real_judge, traces_of, write_archives
-from cuvee.competition.actors import new_token
 from cuvee.competition.client import Client, ServerSource
 from cuvee.competition.database import Database, open_database, sqlite_url
 from cuvee.competition.fitness import Fitness
@@ -39,6 +38,7 @@ from cuvee.competition.service import Service
 from cuvee.competition.states import FINAL, Role, State, uses_quota
 from cuvee.competition.tables import audit, moves, public_results, runs, submissions
 from cuvee.competition.teams import new_team
+from cuvee.competition.tokens import new_token
 from cuvee.errors import CuveeError
 from cuvee.submission.competition import TIERS, Tier
 from cuvee.submission.template import new_competition

@@ -9,12 +9,12 @@ from fastapi.testclient import TestClient
 from competition.made import Clock, tiny_competition
 from competition.serving import Served, serve
 from cuvee.competition.access import ACCESS, METRICS
-from cuvee.competition.actors import MOST_SESSIONS
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
 from cuvee.competition.local import make_token
 from cuvee.competition.states import Role
 from cuvee.competition.tables import tokens
+from cuvee.competition.tokens import MOST_SESSIONS
 
 PEOPLE = {"team": Role.TEAM, "worker": Role.WORKER, "organiser": Role.ORGANISER, None: Role.VISITOR}
 REFUSED = {401, 403}

@@ -11,10 +11,11 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
-from cuvee.competition.actors import VISITOR, Actor, actor_of, signed_in
+from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
+from cuvee.competition.tokens import actor_of, signed_in
 
 COOKIE = "cuvee"
 ADMITTED = "cuvee.admitted"

@@ -10,16 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from cuvee.competition.actors import Actor
 from cuvee.competition.locks import AUDIT, hold, is_postgres
 from cuvee.competition.tables import audit
-
-if TYPE_CHECKING:
-    from cuvee.competition.actors import Actor
 
 PENDING = "audit_lines"
 """The option of a writing connection with the lines of its transaction, which `append` writes at its end."""
@@ -59,7 +57,7 @@ class Chain:
         return "audit log: " + "; ".join(problem for problem in (self.broken, self.unprotected) if problem)
 
 
-def record(connection: Connection, by: "Actor", action: str, subject: str, now: datetime, **details: Any) -> None:
+def record(connection: Connection, by: Actor, action: str, subject: str, now: datetime, **details: Any) -> None:
     """Add a line, in the transaction of what it tells."""
     pending: list[dict[str, Any]] = connection.get_execution_options()[PENDING]
     pending.append(

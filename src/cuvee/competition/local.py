@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from cuvee.competition.actors import Actor, new_token, revoke
+from cuvee.competition.actors import Actor
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.limits import Limits
 from cuvee.competition.seeds import enter_seeds
@@ -16,6 +16,7 @@ from cuvee.competition.service import Service
 from cuvee.competition.settings import FILE as FILE_OF_SERVER
 from cuvee.competition.settings import read_limits
 from cuvee.competition.states import Role
+from cuvee.competition.tokens import new_token, revoke
 from cuvee.submission.competition import FILE
 from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.template import new_competition

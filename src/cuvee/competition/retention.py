@@ -9,11 +9,12 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cuvee.competition import audit
-from cuvee.competition.actors import QUEUE, forget_sessions
+from cuvee.competition.actors import QUEUE
 from cuvee.competition.runs import PUBLIC
 from cuvee.competition.states import State
 from cuvee.competition.submissions import DROPPED, drop
 from cuvee.competition.tables import archives, logs, runs, submissions, tokens, workers
+from cuvee.competition.tokens import forget_sessions
 
 LOG_IS_GONE = "[this log is not kept any more]"
 BETWEEN_LOOKS = timedelta(hours=1)

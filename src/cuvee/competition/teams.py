@@ -7,12 +7,13 @@ from typing import Literal
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cuvee.competition.actors import Actor, new_token
+from cuvee.competition.actors import Actor
 from cuvee.competition.audit import record
 from cuvee.competition.names import check_not_reserved, checked_name, name_key
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.states import Role
 from cuvee.competition.tables import teams
+from cuvee.competition.tokens import new_token
 
 Kind = Literal["participant", "baseline", "parent"]
 

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from cuvee.competition import audit
+from cuvee.competition.actors import Actor
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.tables import worker_keys
 from cuvee.errors import PlatformError
@@ -24,8 +25,6 @@ from cuvee.submission.sign import new_key, read_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    from cuvee.competition.actors import Actor
 
 
 def state_folder() -> Path:
@@ -53,7 +52,7 @@ def own_key(whose: str) -> "Ed25519PrivateKey":
     return read_key(path)
 
 
-def register(connection: Connection, worker: "Actor", public_key: str, now: datetime) -> None:
+def register(connection: Connection, worker: Actor, public_key: str, now: datetime) -> None:
     """Take a worker's public key, unless it is there. Raises Refusal for one that has ended or is another worker's."""
     row = connection.execute(sa.select(worker_keys).where(worker_keys.c.public_key == public_key)).one_or_none()
     if row is None:

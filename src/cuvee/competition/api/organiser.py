@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import Asks, Serves
-from cuvee.competition.actors import new_token, revoke
 from cuvee.competition.alike import Alike, alike
 from cuvee.competition.audit import lines
 from cuvee.competition.bodies import (
@@ -54,6 +53,7 @@ from cuvee.competition.states import Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.teams import new_team
+from cuvee.competition.tokens import new_token, revoke
 from cuvee.competition.views import OwnSubmissionView, SubmissionView, TeamView, submission_view, team_view
 from cuvee.competition.workforce import known_workers
 from cuvee.submission.expected import TOLERANCE

@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from cuvee.competition import final, submissions
 from cuvee.competition.access import COOKIE, Asks, Serves
-from cuvee.competition.actors import SESSION, Actor, actor_of, end_session, new_session
+from cuvee.competition.actors import Actor
 from cuvee.competition.alike import alike
 from cuvee.competition.api.open import register
 from cuvee.competition.api.teams import quota_of, take
@@ -56,6 +56,7 @@ from cuvee.competition.states import MEANING, Role
 from cuvee.competition.suspects import close_alarm, judge_suspects_again, open_alarms, quarantined
 from cuvee.competition.tables import runs, teams
 from cuvee.competition.tables import submissions as submissions_table
+from cuvee.competition.tokens import SESSION, actor_of, end_session, new_session
 from cuvee.competition.track_views import track_view
 from cuvee.competition.views import (
     OwnSubmissionView,
