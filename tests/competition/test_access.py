@@ -24,7 +24,7 @@ def filled(path: str) -> str:
     path = path.replace("{team_id}/token", "2/token")  # of the other team: this one still needs its own
     for name in ("submission_id", "team_id", "run_id"):
         path = path.replace(f"{{{name}}}", "1")
-    return path.replace("{name}", "look.css")
+    return path.replace("{name}", "style.css")
 
 
 def test_everybody_else_is_refused_and_who_may_is_not(served: Served) -> None:

@@ -13,7 +13,7 @@ from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
-from cuvee.competition.pages.render import shipped_text, text
+from cuvee.competition.pages.render import style, text
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
@@ -26,8 +26,6 @@ from cuvee.competition.views import (
     submission_views,
     team_view,
 )
-from cuvee.report.heat import heat_css
-from cuvee.report.template import shipped as shipped_look
 
 MOST_ON_TOP = 5
 
@@ -93,9 +91,7 @@ def _pages(service: Service) -> dict[str, str]:
         "leaderboard.csv": kaggle_csv(board_view(board)),
         "final.json": final.model_dump_json(indent=1),
         "final.csv": final_csv(final),
-        "static/look.css": shipped_look("look.css"),
-        "static/pages.css": shipped_text("pages.css"),
-        "static/heat.css": heat_css(),
+        "static/style.css": style(),
     }
     for track in tracks:
         values = {**common, **track_values(of, track)}

@@ -17,9 +17,10 @@ from cuvee.competition.deadlines import in_force
 from cuvee.competition.pages.final_page import control_heads, twice_heads
 from cuvee.competition.pages.submission_page import rules_grid, staircase
 from cuvee.competition.service import Service
-from cuvee.report.heat import heat_step
+from cuvee.report.heat import heat_css, heat_step
 from cuvee.report.leaderboard import interval
 from cuvee.report.page import duration
+from cuvee.report.template import stylesheet
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -82,6 +83,13 @@ def text(template: str, values: Mapping[str, Any], *, static_site: bool = False)
     return environment().get_template(f"{template}.html.j2").render({**values, "static_site": static_site})
 
 
+@cache
+def style() -> str:
+    """Return the one stylesheet of the pages: a page is not painted before each of its sheets has come."""
+    return stylesheet(heat_css(), shipped_text("pages.css"))
+
+
+@cache
 def shipped_text(name: str) -> str:
     """Return the text of a template or a static file of this room."""
     folder = "templates" if name.endswith(".j2") else "static"

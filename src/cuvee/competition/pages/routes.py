@@ -42,7 +42,7 @@ from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choic
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.notebook import notebook_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
-from cuvee.competition.pages.render import page, shipped_text
+from cuvee.competition.pages.render import page, shipped_text, style
 from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.pages.versus_page import versus_values
@@ -72,8 +72,6 @@ from cuvee.competition.views import (
 from cuvee.competition.what_is import kind_of, name_of
 from cuvee.competition.workforce import known_workers
 from cuvee.errors import CuveeError
-from cuvee.report.heat import heat_css
-from cuvee.report.template import shipped as shipped_look
 from cuvee.submission.competition import Competition
 from cuvee.submission.expected import TOLERANCE
 
@@ -84,13 +82,8 @@ MOST_QUEUED = 100
 MOST_TEAMS = 200
 
 routes = APIRouter(include_in_schema=False)
-STATIC: dict[str, tuple[str, Callable[[str], str]]] = {
-    "look.css": ("text/css", shipped_look),
-    "pages.css": ("text/css", shipped_text),
-    "heat.css": ("text/css", lambda _: heat_css()),
-    "htmx.min.js": ("text/javascript", shipped_text),
-    "pages.js": ("text/javascript", shipped_text),
-}
+STATIC = {"style.css": "text/css", "htmx.min.js": "text/javascript", "pages.js": "text/javascript"}
+"""The files that pages load, and what they are."""
 
 
 async def sent_form(request: Request) -> Any:
@@ -594,8 +587,8 @@ def static(name: str, _actor: Asks) -> Response:
     """A stylesheet or script of ours."""
     if name not in STATIC:
         raise Refusal("not_found", "there is no such file")
-    kind, content = STATIC[name]
-    return Response(content(name), media_type=kind, headers={"Cache-Control": "max-age=3600"})
+    content = style() if name == "style.css" else shipped_text(name)
+    return Response(content, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
 
 
 def _luck(connection: Connection, of: Competition, team_id: int) -> Luck | None:

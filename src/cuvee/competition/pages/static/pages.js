@@ -1,6 +1,14 @@
 // Comfort only: every page works without it. What htmx fetched and the server refused is shown as a whole page.
 "use strict";
 
+// htmx reads every element when it begins, as long as a large page takes to be drawn: it comes after the first paint.
+window.addEventListener("load", () => {
+  if (!document.querySelector("[hx-get], [hx-post]")) return;
+  const script = document.createElement("script");
+  script.src = "/static/htmx.min.js";
+  requestAnimationFrame(() => setTimeout(() => document.head.append(script)));
+});
+
 document.addEventListener("htmx:responseError", (event) => {
   if (event.detail.xhr.status === 401 || event.detail.xhr.status === 404) window.location.reload();
 });
@@ -57,8 +65,9 @@ document.addEventListener("click", (event) => {
 
 // Times where the reader is; the page itself says them in UTC.
 const showLocally = () => {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  for (const time of document.querySelectorAll("time[datetime$=Z]:not([title])")) {
+  const times = document.querySelectorAll("time[datetime$=Z]:not([title])");
+  const format = times.length && new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  for (const time of times) {
     time.title = time.textContent;
     time.textContent = format.format(new Date(time.dateTime));
   }
