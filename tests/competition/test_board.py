@@ -26,7 +26,7 @@ from cuvee.competition.board import (
 from cuvee.competition.comparisons import Indexes, Items, Scores, all_differences, ranks, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
-from cuvee.competition.pages.board_page import Choice, arranged, read_choice
+from cuvee.competition.pages.board_page import ROWS_PER_PAGE, Choice, arranged, pages_near, read_choice
 from cuvee.competition.views import board_json, board_view
 from cuvee.evaluation.ranking import rank_ranges
 from cuvee.evaluation.statistics import average, average_difference
@@ -162,8 +162,47 @@ def test_a_page_compares_no_more_rows_than_it_shows(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Scores, "ranks", counted)
     shown = arranged(board, Choice("open", sort="team"))
-    assert [place.rank for _, place in shown.rows]
-    assert compared == [100]
+    assert [place.rank for place in shown.rows]
+    assert compared == [ROWS_PER_PAGE]
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.permutations(range(1, 8)), st.sampled_from(["score", "team", "seconds"]), st.booleans(), st.integers(1, 9))
+def test_pages_cut_the_whole_order_and_each_row_is_as_on_the_whole_board(
+    skills: list[int], sort: str, reverse: bool, rows_per_page: int
+) -> None:
+    entries = [entry(n, items_of(skill / 8, n), seconds=-skill) for n, skill in enumerate(skills, start=1)]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    choice = Choice("open", sort=sort, reverse=reverse)
+    whole = arranged(board, choice, rows_per_page=len(entries))
+    first = arranged(board, choice, rows_per_page=rows_per_page)
+    paged = [
+        arranged(board, replace(choice, page=number), rows_per_page=rows_per_page)
+        for number in range(1, first.pages + 1)
+    ]
+    assert [place for shown in paged for place in shown.rows] == list(whole.rows)
+    beyond = arranged(board, replace(choice, page=first.pages + 1), rows_per_page=rows_per_page)
+    assert beyond == paged[-1]
+
+
+def test_the_readers_row_is_on_every_page_and_a_link_finds_a_teams_page() -> None:
+    entries = [entry(n, items_of(1 - n / 8, n)) for n in range(1, 8)]
+    board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
+    reader = board.places[5].entry.team_id
+    first = arranged(board, Choice("open"), reader=reader, rows_per_page=2)
+    assert (first.own, first.own_page) == (board.places[5], 3)
+    there = arranged(board, Choice("open", at=reader), reader=reader, rows_per_page=2)
+    assert (there.page, there.rows, there.own) == (3, board.places[4:6], None)
+    assert arranged(board, Choice("open", find="nobody"), reader=reader, rows_per_page=2).own is None
+    assert arranged(board, Choice("open", at=99), rows_per_page=2).page == 1
+
+
+@pytest.mark.parametrize(
+    ("page", "pages", "offered"),
+    [(1, 1, [1]), (1, 3, [1, 2, 3]), (5, 9, [1, 4, 5, 6, 9]), (9, 9, [1, 8, 9])],
+)
+def test_the_first_the_last_and_the_pages_beside_are_offered(page: int, pages: int, offered: list[int]) -> None:
+    assert pages_near(page, pages) == offered
 
 
 @pytest.mark.parametrize(
@@ -172,6 +211,11 @@ def test_a_page_compares_no_more_rows_than_it_shows(monkeypatch: pytest.MonkeyPa
 )
 def test_any_text_is_some_page(written: str, page: int) -> None:
     assert read_choice({"page": written}, ["open"], TASKS).page == page
+
+
+@pytest.mark.parametrize(("written", "team"), [("17", 17), ("", None), ("²", None), ("-2", None), ("9" * 5000, None)])
+def test_a_teams_page_is_asked_for_by_its_number(written: str, team: int | None) -> None:
+    assert read_choice({"at": written}, ["open"], TASKS).at == team
 
 
 def test_many_readers_at_once_compute_a_board_once(sqlite: Database, clock: Clock) -> None:

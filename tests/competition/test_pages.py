@@ -1,11 +1,13 @@
 """The pages: complete without scripts, escaped, looked at in a browser in both colour schemes and on a phone."""
 
 import os
+import re
 import shutil
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +19,8 @@ from competition.filled import fill
 from competition.made import TEXT, TRACKS, Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
 from cuvee.competition.database import open_database, sqlite_url
+from cuvee.competition.pages import routes
+from cuvee.competition.pages.board_page import arranged
 from cuvee.competition.pages.prose import news_of
 from cuvee.competition.site import write_site
 from cuvee.submission.verdict import Verdict
@@ -92,6 +96,19 @@ def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:
     assert "Ordered by weights of your own" in site.page(None, "/board?w.capitals=5&w.sums=0").text
     for odd in ("?page=999999", "?sort=nothing&reverse=x", "?w.capitals=nan&w.sums=-1", "?phase=final", "?page=²"):
         assert site.page(None, "/board" + odd).status_code == 200
+
+
+def test_a_board_of_several_pages_shows_the_readers_row_on_each(site: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "arranged", partial(arranged, rows_per_page=2))
+    last = site.page(None, "/board?page=99").text
+    number = re.findall(r'<tr .* id="team-([0-9]+)"', last)[-1]
+    assert 'aria-label="Page 5 of 5" aria-current="page"' in last
+    assert f'id="team-{number}"' not in site.page(None, "/board").text
+    assert f'id="team-{number}"' in site.page(None, f"/board?at={number}").text
+    own = f'<tr class="participant own" id="team-{site.teams["team"]}">'
+    pages = [site.page("team", f"/board?page={page}").text for page in range(1, 6)]
+    assert [text.count(own) for text in pages] == [1] * 5
+    assert sum("<strong>your team</strong>, on <a href=" in text for text in pages) == 4
 
 
 def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Served) -> None:
@@ -243,8 +260,6 @@ def test_joining_sending_choosing_and_signing_out_by_forms(site: Served) -> None
 
 
 def test_the_static_site_holds_what_a_visitor_sees_and_its_links_lead_somewhere(site: Served, tmp_path: Path) -> None:
-    import re
-
     assert write_site(site.service, tmp_path) > 10
     for page in tmp_path.glob("*.html"):
         for link in re.findall(r'(?:href|src)="([^"#]+)"', page.read_text(encoding="utf-8")):
@@ -313,6 +328,7 @@ def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # p
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(f"{address}/board")
+    page.wait_for_function("window.htmx")
     rows = page.locator(".board tbody tr")
     page.get_by_label("Team", exact=True).press_sequentially("oak")
     expect(rows).to_have_count(1, timeout=PATIENCE_MS)

@@ -10,7 +10,7 @@ from cuvee.competition.board import PARTICIPANT, Board, Entry, Place, find_ranks
 from cuvee.report import Figure
 
 PATH = "/board"
-ROWS_PER_PAGE = 100
+ROWS_PER_PAGE = 50
 AXIS_PIXELS = 150
 ROW_PIXELS = 26
 MOST_GAINS = 3
@@ -46,7 +46,10 @@ ORDER_NAMES = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What the reader chose, from the page's address. Anything that is not understood is left at its default."""
+    """What the reader chose, from the page's address. Anything that is not understood is left at its default.
+
+    `at` is the number of a team whose page of the ranking is wanted, whichever that is now.
+    """
 
     phase: str
     sort: str = "score"
@@ -55,6 +58,7 @@ class Choice:
     find: str = ""
     weights: Mapping[str, float] | None = None
     page: int = 1
+    at: int | None = None
 
     def link(self, **changes: str | int | bool) -> str:
         """Return the address of the board with something chosen otherwise."""
@@ -141,13 +145,16 @@ class Gain:
 class Shown:
     """What the page shows: some rows of the board with their place in it, and the plot of all.
 
-    `counts` are the rows found by kind. `shifts` says by how many places each team stands higher than by the
-    competition's weights; it and `gains` are empty for these. `parent` is where the best parent is on the axis.
+    `own` is the reader's row where it is on another page, `own_page`. `counts` are the rows found by kind. `shifts`
+    says by how many places each team stands higher than by the competition's weights; it and `gains` are empty for
+    these. `parent` is where the best parent is on the axis.
     """
 
-    rows: tuple[tuple[int, Place], ...]
-    found: int
+    rows: tuple[Place, ...]
+    own: Place | None
+    own_page: int
     counts: Mapping[str, int]
+    page: int
     pages: int
     what_if: bool
     weights: Mapping[str, float]
@@ -171,6 +178,7 @@ def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence
         find=query.get("find", "")[:40].strip(),
         weights=weights or None,
         page=_page_number(query.get("page", "1")),
+        at=_team_number(query.get("at", "")),
     )
 
 
@@ -188,37 +196,81 @@ def _page_number(written: str) -> int:
     return min(int(digits or "1"), MOST_PAGES)
 
 
-def arranged(board: Board, choice: Choice, *, usual: Board | None = None, rows_per_page: int = ROWS_PER_PAGE) -> Shown:
-    """Choose and order the rows to show. `usual` is the board by the competition's weights, where this is by others."""
-    rows = [(number, place) for number, place in enumerate(board.places, start=1) if _is_wanted(place.entry, choice)]
-    if choice.sort != "score":
-        rows.sort(key=lambda row: _key(choice.sort, row[1].entry))
-    if choice.reverse:
-        rows.reverse()
-    first = (choice.page - 1) * rows_per_page
-    shown = tuple(rows[first : first + rows_per_page])
-    find_ranks([place for _, place in shown])
+def _team_number(written: str) -> int | None:
+    """Read the number of a team; None for what is none, or is too long to be one."""
+    is_number = written.isascii() and written.isdigit() and len(written) < 10
+    return int(written) if is_number else None
+
+
+def arranged(
+    board: Board,
+    choice: Choice,
+    *,
+    usual: Board | None = None,
+    reader: int | None = None,
+    rows_per_page: int = ROWS_PER_PAGE,
+) -> Shown:
+    """Choose and order the rows to show. `usual` is the board by the competition's weights, where this is by others.
+
+    `reader` is the number of the reader's team, whose row is shown on each page. A page beyond the last is the last.
+    """
+    places = _ordered_places(board, choice)
+    pages = max(1, -(-len(places) // rows_per_page))
+    page = _page_of(places, choice.at, rows_per_page) or min(choice.page, pages)
+    rows = places[(page - 1) * rows_per_page : page * rows_per_page]
+    own_page = _page_of(places, reader, rows_per_page)
+    own = None
+    if own_page not in (0, page):
+        own = next(place for place in places if place.entry.team_id == reader)
+    drawn = rows if own is None else [*rows, own]
+    find_ranks(drawn)
     parent = next((place for place in board.places if place.entry.team == board.best_parent), None)
-    figures = [place.score for _, place in shown]
+    figures = [place.score for place in drawn]
     if parent:
         figures.append(parent.score)
     axis = axis_of(figures)
     shifts = {} if usual is None else _shifts(board, usual)
-    places = [place for _, place in rows]
     return Shown(
-        rows=shown,
-        found=len(rows),
+        rows=tuple(rows),
+        own=own,
+        own_page=own_page,
         counts=Counter(place.entry.kind for place in places),
-        pages=max(1, -(-len(rows) // rows_per_page)),
+        page=page,
+        pages=pages,
         what_if=usual is not None,
         weights=board.weights,
         plot=plot(places[:PLOTTED]),
         axis=axis,
         parent=None if parent is None else axis.at(parent.score.value),
-        compares=any(place.against_parent for _, place in shown),
+        compares=any(place.against_parent for place in drawn),
         shifts=shifts,
         gains=_gains(board, shifts),
     )
+
+
+def _ordered_places(board: Board, choice: Choice) -> list[Place]:
+    """Return all rows of the board that the reader wants, in the order that the reader wants."""
+    places = [place for place in board.places if _is_wanted(place.entry, choice)]
+    if choice.sort != "score":
+        places.sort(key=lambda place: _key(choice.sort, place.entry))
+    if choice.reverse:
+        places.reverse()
+    return places
+
+
+def _page_of(places: Sequence[Place], team: int | None, rows_per_page: int) -> int:
+    """Return the page on which a team's row is; 0 for one that has none."""
+    if team is None:
+        return 0
+    for number, place in enumerate(places):
+        if place.entry.team_id == team:
+            return 1 + number // rows_per_page
+    return 0
+
+
+def pages_near(page: int, pages: int) -> list[int]:
+    """Return the pages to offer: the first, the last, and those beside this one."""
+    return sorted({1, page - 1, page, page + 1, pages} & set(range(1, pages + 1)))
 
 
 def _shifts(board: Board, usual: Board) -> dict[int, int]:

@@ -130,7 +130,8 @@ def board(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
     weights = {task.name: task.weight for task in of.tasks}
     chosen = service.boards.what_if(choice.phase, {**weights, **(choice.weights or {})})
     usual = None if dict(chosen.weights) == weights else service.boards.board(choice.phase)
-    shown = arranged(chosen, choice, usual=usual)
+    reader = actor.team_id if actor.role is Role.TEAM else None
+    shown = arranged(chosen, choice, usual=usual, reader=reader)
     with service.database.read() as connection:
         now = service.now(connection)
         published = fact(connection, PUBLISHED) is not None
