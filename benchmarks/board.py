@@ -59,7 +59,7 @@ REQUESTS = {
     "sorted by team again": ("/board?sort=team",),
     "what-if, weights never seen": ("/board?w.capitals={number}&w.sums=1&w.verbs=1",),
     "the same what-if again": ("/board?w.capitals={number}&w.sums=1&w.verbs=1",),
-    "last page": ("/board?page={last}",),
+    "page far down": ("/board?page={far}",),
     "JSON after a change": (CHANGE, "/api/board"),
     "JSON again": ("/api/board",),
 }
@@ -132,7 +132,7 @@ def main() -> None:
         if chosen.paint:
             print(json.dumps(painted(sides, chosen.rounds), indent=1))
             return
-        report = measured(sides, chosen.rounds, last_page=-(-chosen.teams // 100))
+        report = measured(sides, chosen.rounds, far_page=-(-chosen.teams // 100))
     print(json.dumps(report, indent=1) if chosen.json else table(report))
 
 
@@ -152,7 +152,7 @@ def sides_of(other: Path | None, teams: int, submissions: int, *, listening: boo
                 side.end()
 
 
-def measured(sides: Mapping[str, Side], rounds: int, last_page: int) -> dict[str, dict[str, dict[str, float]]]:
+def measured(sides: Mapping[str, Side], rounds: int, far_page: int) -> dict[str, dict[str, dict[str, float]]]:
     """Ask each side in turn, in another order each round; return figures by request and side."""
     timings: dict[str, dict[str, list[Timing]]] = {name: {side: [] for side in sides} for name in REQUESTS}
     for number in range(rounds):
@@ -160,7 +160,7 @@ def measured(sides: Mapping[str, Side], rounds: int, last_page: int) -> dict[str
         for name, paths in REQUESTS.items():
             for side in order:
                 for path in paths:
-                    timing = sides[side].ask(path.format(number=2 + number, last=last_page))
+                    timing = sides[side].ask(path.format(number=2 + number, far=far_page))
                 timings[name][side].append(timing)
     return {
         name: {side: _figures(some, sides[side].begins_with) for side, some in by_side.items()}
