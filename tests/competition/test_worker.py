@@ -11,6 +11,7 @@ import pytest
 
 from cuvee.competition.fitness import Fitness
 from cuvee.competition.job import Job
+from cuvee.competition.judging import hub_of_workers
 from cuvee.competition.refusals import Refusal
 from cuvee.competition.worker import Abandoned, Worker
 from cuvee.errors import PlatformError
@@ -194,3 +195,13 @@ def test_a_worker_tests_itself_again_after_a_while() -> None:
     worker = Worker(source, lambda *judged: verdict(0.5), Fitness, seconds_between_tests=0.0)
     assert worker.run(threading.Event(), once=True) == 3
     assert source.hellos.count(True) >= 4
+
+
+def test_models_of_a_hub_have_a_cache_of_the_workers_own_that_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/somewhere/hub")
+    hub = hub_of_workers(5)
+    assert (hub.cache_folder, hub.most_bytes) == (Path("/somewhere/cuvee-judged"), 5)
+    monkeypatch.setattr(constants, "is_offline_mode", lambda: True)
+    offline = hub_of_workers(5)
+    assert (offline.cache_folder, offline.most_bytes) == (Path("/somewhere/hub"), None), "nothing of a person's goes"

@@ -12,6 +12,7 @@ from cuvee.api import recipe_from_text
 from cuvee.checkpoint import open_checkpoint
 from cuvee.errors import PlatformError, SubmissionError
 from cuvee.hub import Hub
+from cuvee.hub.room import by_use, folder_bytes
 from cuvee.progress import Silent
 from cuvee.submission.competition import Competition, Licences, Rules
 from cuvee.submission.gather import gather, places
@@ -63,6 +64,39 @@ def test_a_lock_pins_commits_and_every_file_without_downloading_weights(lock: Lo
     }
     assert not any("cdn" in request for request in server.requests)
     assert read_lock(json.loads(json.dumps(lock.to_json())), "lock.json") == lock
+
+
+def test_models_that_are_placed_survive_the_bound_of_the_cache(
+    lock: Lock, open_rules: Competition, hub: Hub, tmp_path: Path
+) -> None:
+    free = replace(hub, most_bytes=1 << 30)
+    places(lock, open_rules, free, tmp_path / "free", Silent())
+    most = max(folder_bytes(folder) for folder in by_use(hub.cache_folder))
+    bounded = replace(hub, cache=tmp_path / "bounded", most_bytes=most)
+    gather(lock, "recipe", open_rules, bounded)
+    found = places(lock, open_rules, bounded, tmp_path / "scratch", Silent())
+    assert len(by_use(bounded.cache_folder)) == 1, "the second made room for itself"
+    for locked in lock.models:
+        names = {path.name for path in found[locked.reference].iterdir()}
+        assert names == set(locked.files), "all links are whole"
+
+
+@pytest.mark.parametrize(
+    ("fault", "wrong"),
+    [((503, {}, -1), PlatformError), ((404, {"X-Error-Code": "RepoNotFound"}, -1), SubmissionError)],
+)
+def test_a_hub_that_is_away_is_our_failure_and_a_model_that_has_gone_is_not(
+    fault: tuple[int, dict[str, str], int],
+    wrong: type[Exception],
+    lock: Lock,
+    open_rules: Competition,
+    hub: Hub,
+    server: LocalHub,
+    tmp_path: Path,
+) -> None:
+    server.faults["org/tuned"] = fault
+    with pytest.raises(wrong, match=r"the hub (cannot be asked|does not have it any more)"):
+        places(lock, open_rules, hub, tmp_path / "scratch", Silent())
 
 
 def test_parameters_are_counted_from_headers(

@@ -85,6 +85,9 @@ def work(
     cores: str = typer.Option(
         "", "--cores", metavar="LIST", help="Cores that this worker and its jobs keep to, such as 0-3; by default all."
     ),
+    hub_cache: str = typer.Option(
+        "100GB", "--hub-cache", metavar="SIZE", help="What models of a hub may take on this machine."
+    ),
 ) -> None:
     """Judge waiting submissions: beside the database, or with --server and --token on any machine."""
     _need_extra()
@@ -92,9 +95,10 @@ def work(
 
     if server is not None and token is None:
         raise RecipeError("a worker for a server needs a token", hint="cuvee competition token FOLDER worker NAME")
+    from cuvee.cli.amounts import parse_bytes
     from cuvee.submission.sandbox.choose import Host
 
-    host = Host(scratch, runtime or None)
+    host = Host(scratch, runtime or None, parse_bytes(hub_cache, "--hub-cache"))
     if cores:
         from cuvee.submission.cores import read_cores, use_cores
 

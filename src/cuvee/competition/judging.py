@@ -1,13 +1,14 @@
 """What a worker judges with: this machine, tested and calibrated once, and the competition's folder."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from cuvee.competition.fitness import Fitness
 from cuvee.competition.runs import HIDDEN
 from cuvee.errors import PlatformError
+from cuvee.hub import Hub
 from cuvee.progress import Progress, Silent
 from cuvee.submission.competition import TIERS, Competition
 from cuvee.submission.control import ENOUGH, judge_a_parent, whole_model
@@ -21,6 +22,8 @@ from cuvee.submission.scratch import own_folder
 from cuvee.submission.verdict import Verdict
 
 log = logging.getLogger("cuvee.competition.judging")
+
+HUB_CACHE = "cuvee-judged"
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,18 @@ class Bench:
             progress=progress,
             private_items=self.competition.folder if purpose == HIDDEN else None,
             leaderboard_items=self.competition.folder,
+            hub=hub_of_workers(self.host.hub_bytes),
             sandbox=self._chosen_sandbox(),
             calibration_seconds=self.calibration_seconds,
         )
+
+
+def hub_of_workers(most_bytes: int) -> Hub:
+    """Return a hub whose cache, beside the user's own, is of this user's workers alone and stays within a size.
+
+    Offline it is the user's own cache, which nothing is removed from.
+    """
+    hub = Hub()
+    if hub.is_offline:
+        return hub
+    return replace(hub, cache=hub.cache_folder.with_name(HUB_CACHE), most_bytes=most_bytes)

@@ -5,6 +5,7 @@ from cuvee.hub.download import cached, download, missing_bytes, refuse_small_dis
 from cuvee.hub.facts import HubFacts, hub_facts, is_absent
 from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository, weight_names
 from cuvee.hub.repository import RemoteFile, Repository, find_repository
+from cuvee.hub.room import in_use, make_room, note_use
 from cuvee.hub.upload import Pushed, push
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "download",
     "find_repository",
     "hub_facts",
+    "in_use",
     "is_absent",
+    "make_room",
     "missing_bytes",
+    "note_use",
     "open_cached",
     "open_repository",
     "push",

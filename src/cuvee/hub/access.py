@@ -37,11 +37,15 @@ def free_bytes(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Hub:
-    """Where models are asked for. With `offline` nothing is: only the cache counts."""
+    """Where models are asked for. With `offline` nothing is: only the cache counts.
+
+    `most_bytes` is what a `cache` that has no other owner may take; None is no bound.
+    """
 
     offline: bool = False
     endpoint: str | None = None
     cache: Path | None = None
+    most_bytes: int | None = None
     free_bytes: Callable[[Path], int] = free_bytes
     sleep: Callable[[float], None] = time.sleep
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import chain
@@ -20,7 +21,11 @@ from cuvee.hub import (
     download,
     find_repository,
     hub_facts,
+    in_use,
     is_absent,
+    make_room,
+    missing_bytes,
+    note_use,
     open_repository,
 )
 from cuvee.progress import Progress
@@ -48,7 +53,9 @@ MOST_ANCESTORS = 40
 def gather(lock: Lock, tier: Tier, competition: Competition, hub: Hub, recipe: str = "") -> Evidence:
     """Gather the evidence of the rules; `recipe` is its text. Raises PlatformError if a hub cannot be asked."""
     asked = _Asked(hub)
-    models = tuple(_facts(locked, competition, asked) for locked in lock.models)
+    make_room(hub)
+    with in_use(hub):
+        models = tuple(_facts(locked, competition, asked) for locked in lock.models)
     chooses = tier == "program" or _says_tokenizer(recipe)
     texts = text_facts(lock.texts, competition)
     return Evidence(tier, lock.merge_method, models, datetime.now(UTC), chooses, texts)
@@ -212,12 +219,34 @@ def _place(locked: LockedModel, competition: Competition, hub: Hub, scratch: Pat
         return _checked(competition.folder / own.folder, own.files, f"the competition's {own.name}")
     if locked.hub is None or locked.commit is None:
         raise SubmissionError("this is not one of the competition's models", where=locked.reference)
-    repository = find_repository(hub, locked.hub, locked.commit)
+    with _hub_asked(locked.reference):
+        repository = find_repository(hub, locked.hub, locked.commit)
     absent = sorted(set(locked.files) - set(repository.files))
     if absent:
         raise SubmissionError(f"{absent[0]} is not among its files at that commit", where=locked.reference)
-    download(hub, repository, locked.files, progress)
-    return _copied(locked, repository.folder, scratch)
+    storage = repository.folder.parent.parent
+    make_room(hub, missing_bytes(repository, locked.files), storage)
+    with in_use(hub):
+        with _hub_asked(locked.reference):
+            download(hub, repository, locked.files, progress)
+        note_use(storage)
+        return _copied(locked, repository.folder, scratch)
+
+
+@contextmanager
+def _hub_asked(reference: str) -> Iterator[None]:
+    """Tell a hub that cannot be asked, which is our failure, from a model that has gone from it.
+
+    What has arrived and is not what was promised stays an error of neither kind.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        if is_absent(error):
+            raise SubmissionError(f"the hub does not have it any more: {error.message}", where=reference) from error
+        if error.__cause__ is None:
+            raise
+        raise PlatformError(f"the hub cannot be asked: {error.message}", where=error.where) from error
 
 
 def _checked(folder: Path, files: Mapping[str, str], what: str) -> Path:

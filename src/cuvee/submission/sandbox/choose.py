@@ -37,11 +37,13 @@ WITHOUT_HINT = (
 class Host:
     """The worker's settings of its machine: where jobs write, and by which runtime of a container engine they run.
 
-    None stands for the system's temporary folder, and for the best sandbox there is.
+    None stands for the system's temporary folder, and for the best sandbox there is. Models of a hub take at most
+    `hub_bytes`.
     """
 
     scratch: Path | None = None
     runtime: str | None = None
+    hub_bytes: int = 100 * 10**9
 
 
 @dataclass(frozen=True)
