@@ -1,6 +1,8 @@
 """A folder that lacks something is refused: transformers makes up weights, and tokenizers without words."""
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,19 @@ from cuvee.evaluation.library import load_skeleton
 @pytest.fixture
 def folder(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("load", [load_model, load_skeleton])
+def test_a_config_with_more_layers_than_tensors_is_refused_before_any_is_built(
+    load: Callable[[Path], object], nested: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    depth = {"num_hidden_layers": 200_000_000}
+    (folder / "config.json").write_text(json.dumps({**config, **({"text_config": depth} if nested else depth)}))
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", None)
+    with pytest.raises(EvaluationError, match=r"there are 200,000,000 layers, and the files have \d+ tensors"):
+        load(folder)
 
 
 def test_a_tensor_that_the_files_lack_is_named(folder: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cuvee.errors import CuveeError, EvaluationError, MissingExtra, PlatformError
+from cuvee.evaluation.declared import check_depth
 from cuvee.evaluation.reading import Reading
 from cuvee.versions import installed_version, is_untested, unknown_version
 
@@ -126,6 +127,7 @@ def load_network(path: Path, dtype: torch.dtype, *, split: bool, kind: str = "wr
     if split and find_spec("accelerate") is None:
         raise MissingExtra("split", missing="accelerate")
     with blaming(str(path), "load"), _quiet():
+        check_depth(path)
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
         spread = {"device_map": "auto"} if split else {}
         options = {"config": config, "dtype": dtype, **spread, **OFFLINE}
@@ -186,6 +188,7 @@ def load_skeleton(path: Path) -> tuple[Any, Any]:
     Raises EvaluationError for a folder that transformers cannot read, PlatformError where transformers itself fails.
     """
     with blaming(str(path), "build"), _quiet():
+        check_depth(path)
         config = transformers.AutoConfig.from_pretrained(path, **OFFLINE)
         kind = _class_for(config)
         with torch.device("meta"):
@@ -200,6 +203,7 @@ def has_encoder(path: Path) -> bool:
     Raises EvaluationError for a config that transformers cannot read.
     """
     with blaming(str(path), "read"):
+        check_depth(path)
         return bool(transformers.AutoConfig.from_pretrained(path, **OFFLINE).is_encoder_decoder)
 
 
