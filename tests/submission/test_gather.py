@@ -19,7 +19,7 @@ from cuvee.submission.gather import gather, places
 from cuvee.submission.lock import Lock, LockedFile, make_lock, read_lock
 from cuvee.submission.rules import check_rules
 from cuvee.testing import random_weights, write_model
-from hub.server import Given, LocalHub, running
+from hub.server import Given, LocalHub, Sparse, running
 
 RECIPE = "merge_method: linear\nmodels: [{model: org/base}, {model: org/tuned}]\nparameters: {weight: 1.0}\n"
 CARD = {"license": "apache-2.0"}
@@ -147,6 +147,22 @@ def test_code_in_a_config_or_beside_it_is_seen(open_rules: Competition, hub: Hub
     server.repos["org/base"].files["modeling_own.py"] = Given(b"import os")
     lock = make_lock(recipe_from_text(RECIPE), hub=hub)
     assert broken(lock, open_rules, hub) == [("remote_code", "org/base"), ("remote_code", "org/tuned")]
+
+
+def test_code_in_the_config_of_a_tokenizer_is_seen(open_rules: Competition, hub: Hub, server: LocalHub) -> None:
+    server.repos["org/tuned"].files["tokenizer_config.json"] = Given(b'{"auto_map": {"AutoTokenizer": ["a.B", null]}}')
+    lock = make_lock(recipe_from_text(RECIPE), hub=hub)
+    assert broken(lock, open_rules, hub) == [("remote_code", "org/tuned")]
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+def test_a_config_that_is_too_large_to_read_is_not_downloaded(
+    name: str, lock: Lock, open_rules: Competition, hub: Hub, server: LocalHub
+) -> None:
+    server.repos["org/tuned"].files[name] = Sparse(b"{", 1 << 30)
+    before = server.sent
+    assert ("known", "org/tuned") in broken(lock, open_rules, hub)
+    assert server.sent - before < 1 << 20
 
 
 def test_other_tokens_are_seen_unless_the_recipe_says_which_are_kept(

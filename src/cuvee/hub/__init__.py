@@ -2,7 +2,7 @@
 
 from cuvee.hub.access import Hub
 from cuvee.hub.download import cached, download, missing_bytes, refuse_small_disk
-from cuvee.hub.facts import HubFacts, hub_facts, is_absent
+from cuvee.hub.facts import HubFacts, hub_facts, is_absent, is_away
 from cuvee.hub.remote import RemoteCheckpoint, open_cached, open_repository, weight_names
 from cuvee.hub.repository import RemoteFile, Repository, find_repository
 from cuvee.hub.room import in_use, make_room, note_use
@@ -21,6 +21,7 @@ __all__ = [
     "hub_facts",
     "in_use",
     "is_absent",
+    "is_away",
     "make_room",
     "missing_bytes",
     "note_use",

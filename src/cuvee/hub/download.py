@@ -20,6 +20,8 @@ from cuvee.progress import Progress, Silent
 
 CONNECTIONS = 4
 CHUNK_BYTES = 1 << 20
+MOST_SMALL_BYTES = 128 << 20
+"""Of a config, an index or a vocabulary, which are read whole; those of known models have at most a third of it."""
 
 
 class _StoppedError(Exception):
@@ -51,7 +53,14 @@ def refuse_small_disk(hub: Hub, needed: int, where: str | None = None) -> None:
 
 
 def cached(hub: Hub, repository: Repository, name: str) -> Path:
-    """Return a small file's place in the cache, downloading it if it is not there."""
+    """Return a small file's place in the cache, downloading it if it is not there. Raises CheckpointError."""
+    if name in repository.files and repository.files[name].size > MOST_SMALL_BYTES:
+        message = f"it has {bytes_text(repository.files[name].size)}; at most {bytes_text(MOST_SMALL_BYTES)} are read"
+        raise CheckpointError(message, where=f"{repository.shown}/{name}")
+    return _in_place(hub, repository, name)
+
+
+def _in_place(hub: Hub, repository: Repository, name: str) -> Path:
     from huggingface_hub import constants, hf_hub_download
 
     _write_ref(hub, repository)
@@ -102,7 +111,7 @@ def _bring(hub: Hub, repository: Repository, name: str, teller: type[Any]) -> No
     file = repository.files[name]
     if file.sha256 is not None:
         hub.patiently(lambda: _bring_large(hub, repository, name, teller), f"{repository.shown}/{name}")
-    cached(hub, repository, name)
+    _in_place(hub, repository, name)
     if file.sha256 is None:
         teller().update(file.size)
 

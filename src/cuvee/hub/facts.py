@@ -75,6 +75,14 @@ def is_absent(error: CuveeError) -> bool:
     return False
 
 
+def is_away(error: CuveeError) -> bool:
+    """Say whether an error means that the hub could not be asked, and nothing of the model's own."""
+    from huggingface_hub import errors
+
+    cause: BaseException | None = error.__cause__
+    return isinstance(cause, errors.HTTPError | OSError) and not is_absent(error)
+
+
 def _facts(
     name: str,
     commit: str,

@@ -21,7 +21,7 @@ from cuvee.progress import Progress, Stoppable
 from cuvee.submission import inside
 from cuvee.submission.answers import write_without_targets
 from cuvee.submission.cleaned import cleaned
-from cuvee.submission.facts import code_in
+from cuvee.submission.facts import code_in, configs_in
 from cuvee.submission.pack import PROGRAM_FOLDER, RECIPE, Submission
 from cuvee.submission.sandbox import Ended, Job, Limits, Sandbox
 from cuvee.submission.sandbox.filesystem import limited_folder, look_at_scratch
@@ -378,7 +378,7 @@ def _look(folder: Path, disk_bytes: int, *, trusted: bool) -> int:
         if trusted:
             raise Unclear(f"the merge gave no model: {error}") from error
         raise Rejection("output", f"what came out is no model: {error}") from error
-    if code := code_in(files, {"config.json": config}):
+    if code := code_in(files, {"config.json": config, **configs_in(folder)}):
         raise Rejection("output", f"the model brings code: {code[0]}")
     return counted
 

@@ -19,6 +19,15 @@ MERGE_MARKS = ("mergekit_config.yml", "mergekit_moe_config.yml", "cuvee.json")
 """Files that a merge leaves behind."""
 
 ADAPTER_CONFIG = "adapter_config.json"
+CONFIGS = (
+    "tokenizer_config.json",
+    "processor_config.json",
+    "preprocessor_config.json",
+    "video_preprocessor_config.json",
+    ADAPTER_CONFIG,
+)
+"""Files besides config.json through which loaders would import what a model names."""
+
 CODE_KEYS = ("auto_map", "custom_pipelines")
 ADAPTER_CODE_KEYS = ("auto_mapping", "megatron_config", "megatron_core", "tokenizer_kwargs")
 """Keys of an adapter's config through which PEFT would import what the adapter names."""
@@ -76,7 +85,7 @@ def folder_facts(
         parameters=counted,
         weight_bytes=bytes_of_weights(files),
         files=files,
-        remote_code=code_in(files, {"config.json": config, **_configs(place)}),
+        remote_code=code_in(files, {"config.json": config, **configs_in(place)}),
         looks_merged=tuple(name for name in MERGE_MARKS if name in files),
     )
 
@@ -108,10 +117,10 @@ def text_of(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _configs(place: Path) -> dict[str, Mapping[str, Any]]:
-    """Read the other small JSON files that loaders look at."""
+def configs_in(place: Path) -> dict[str, Mapping[str, Any]]:
+    """Read the other small JSON files that loaders look at; one that cannot be read counts as asking for code."""
     found: dict[str, Mapping[str, Any]] = {}
-    for name in ("tokenizer_config.json", "processor_config.json", ADAPTER_CONFIG):
+    for name in CONFIGS:
         if (place / name).is_file():
             try:
                 content = json.loads((place / name).read_text(encoding="utf-8"))

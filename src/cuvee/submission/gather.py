@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 
-from cuvee.checkpoint.checkpoint import parse_config
 from cuvee.checkpoint.hashes import sha256_of
 from cuvee.documents.document import read_documents
 from cuvee.errors import CheckpointError, CuveeError, PlatformError, SubmissionError
@@ -23,6 +22,7 @@ from cuvee.hub import (
     hub_facts,
     in_use,
     is_absent,
+    is_away,
     make_room,
     missing_bytes,
     note_use,
@@ -32,12 +32,13 @@ from cuvee.progress import Progress
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.evidence import Evidence, ModelFacts, TextFacts
 from cuvee.submission.facts import (
-    ADAPTER_CONFIG,
+    CONFIGS,
     MERGE_MARKS,
     bytes_of_weights,
     code_in,
     competition_facts,
     competition_model,
+    configs_in,
     text_of,
     vocabulary_in,
 )
@@ -116,7 +117,8 @@ class _Asked:
         if said is None:
             return ModelFacts(name, "hub", commit, missing="there is no such model or commit on the hub")
         facts = replace(self._as_facts(name, said, GENERATIONS), committed=said.committed)
-        return _with_headers(facts, self._hub, find_repository(self._hub, name, commit))
+        with _hub_asked(name):
+            return _with_headers(facts, self._hub, find_repository(self._hub, name, commit))
 
     def _ancestor(self, name: str, generations: int) -> ModelFacts:
         said = self._ask(name, None) if len(self._known) < MOST_ANCESTORS else None
@@ -154,24 +156,29 @@ class _Asked:
 
 
 def _with_headers(facts: ModelFacts, hub: Hub, repository: Repository) -> ModelFacts:
-    """Count parameters and bytes from headers, which takes a few kilobytes, and look at the config."""
+    """Count parameters and bytes from headers, which takes a few kilobytes, and look at the configs.
+
+    Raises CheckpointError if the hub is away.
+    """
     try:
         opened = open_repository(hub, repository)
+        vocabulary = _vocabulary(hub, repository)
+        for name in repository.files.keys() & set(CONFIGS):
+            cached(hub, repository, name)
     except CheckpointError as error:
+        if is_away(error):
+            raise
         missing = None if _no_weights(error) else str(error)
         return replace(facts, remote_code=code_in(facts.files, {}), missing=missing)
     config = opened.checkpoint.config
-    configs = {"config.json": config}
-    if ADAPTER_CONFIG in repository.files:
-        place = cached(hub, repository, ADAPTER_CONFIG)
-        configs[ADAPTER_CONFIG] = parse_config(place.read_text(encoding="utf-8"), place)
+    configs = {"config.json": config, **configs_in(repository.folder)}
     parameters = None
     if not opened.problems:
         parameters = sum(spec.elements for spec in opened.checkpoint.tensors.values())
     return replace(
         facts,
         model_type=text_of(config.get("model_type")),
-        vocabulary=_vocabulary(hub, repository),
+        vocabulary=vocabulary,
         parameters=parameters,
         weight_bytes=bytes_of_weights(facts.files),
         remote_code=code_in(facts.files, configs),
@@ -244,9 +251,9 @@ def _hub_asked(reference: str) -> Iterator[None]:
     except CheckpointError as error:
         if is_absent(error):
             raise SubmissionError(f"the hub does not have it any more: {error.message}", where=reference) from error
-        if error.__cause__ is None:
-            raise
-        raise PlatformError(f"the hub cannot be asked: {error.message}", where=error.where) from error
+        if is_away(error):
+            raise PlatformError(f"the hub cannot be asked: {error.message}", where=error.where) from error
+        raise
 
 
 def _checked(folder: Path, files: Mapping[str, str], what: str) -> Path:
