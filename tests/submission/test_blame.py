@@ -16,6 +16,7 @@ from cuvee.submission.assemble import Entry, pack_entry
 from cuvee.submission.cleaned import cleaned
 from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.control import whole_model
+from cuvee.submission.facts import CONFIGS
 from cuvee.submission.judge import judge
 from cuvee.submission.pack import LOCK, make_archive, read_archive
 from cuvee.submission.removal import remove_tree
@@ -210,6 +211,31 @@ def with_a_hole(name: str, size: int) -> Spoil:
 def test_files_with_holes_are_not_read(name: str, size: int, reason: str, judged: Callable[..., Verdict]) -> None:
     verdict = judged(spoil_model=with_a_hole(name, size))
     assert (verdict.outcome, verdict.reason) == ("rejected", reason)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"warnings": 5}', b'{"error": "a\\u0000b"}', b'{"start": "a", "total": 9, "unit": "b"}\n{"note": "\\ud800"}'],
+    ids=["a number for a list", "a zero byte", "half a character"],
+)
+@pytest.mark.parametrize("tier", ["recipe", "program"])
+def test_odd_words_of_a_job_that_went_well_change_nothing(
+    tier: Tier, line: bytes, judged: Callable[..., Verdict]
+) -> None:
+    assert judged(tier, lines=tuple(line.split(b"\n"))).outcome == "accepted"
+
+
+@pytest.mark.parametrize("tier", ["recipe", "program"])
+@pytest.mark.parametrize("name", ["config.json", *CONFIGS])
+def test_no_config_of_an_output_may_ask_for_code(name: str, tier: Tier, judged: Callable[..., Verdict]) -> None:
+    def spoil(out: Path) -> None:
+        file = out / "model" / name
+        content = json.loads(file.read_text()) if file.exists() else {}
+        file.write_text(json.dumps({**content, "auto_map": {"AutoTokenizer": ["own.Reader", None]}}))
+
+    verdict = judged(tier, spoil_model=spoil)
+    assert (verdict.outcome, verdict.reason) == ("rejected", "output")
+    assert verdict.message == f"the model brings code: {name}: auto_map"
 
 
 JUNK: st.SearchStrategy[Any] = st.recursive(

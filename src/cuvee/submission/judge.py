@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -43,6 +44,7 @@ from cuvee.submission.pack import CLAIM, LOCK, RECIPE, Submission, read_archive,
 from cuvee.submission.rules import check_rules
 from cuvee.submission.sandbox import Ended, Limits, Sandbox, choose_sandbox
 from cuvee.submission.sandbox.choose import Host
+from cuvee.submission.sandbox.runtime import PACKAGE
 from cuvee.submission.searched import texts_named, write_tasks
 from cuvee.submission.tuning import places_of
 from cuvee.submission.verdict import Figures, Finding, PrivateScores, Reason, Searched, Tuning, Verdict
@@ -85,22 +87,29 @@ def judge(
     try:
         submission = read_archive(archive)
     except SubmissionError as error:
-        return _cleaned(replace(empty, outcome="rejected", reason="archive", message=str(error)))
+        return _cleaned(replace(empty, outcome="rejected", reason="archive", message=str(error)), (archive.parent,))
     case = _Case(submission, competition, workdir.absolute(), progress, replace(empty, submission=submission.digest))
+    folders = (workdir.absolute(), competition.folder.absolute(), PACKAGE.parent, Path(sys.prefix))
+    verdict = _verdict_of(case, _Places(private_items, leaderboard_items), hub, sandbox, calibration_seconds)
+    return _cleaned(verdict, folders)
+
+
+def _verdict_of(
+    case: "_Case", hidden: "_Places", hub: Hub | None, sandbox: Sandbox | None, calibration: float | None
+) -> Verdict:
     try:
         with case.folders:
-            parts = _Places(private_items, leaderboard_items)
-            return _cleaned(case.judged(parts, hub or Hub(), sandbox, calibration_seconds))
+            return case.judged(hidden, hub or Hub(), sandbox, calibration)
     except Rejection as rejection:
-        return _cleaned(case.refused(rejection, sandbox))
+        return case.refused(rejection, sandbox)
     except PlatformError as error:
-        return _cleaned(case.errored(str(error)))
+        return case.errored(str(error))
     except Unclear as failure:
-        return _cleaned(case.unclear(failure, sandbox))
+        return case.unclear(failure, sandbox)
     except Exception as error:  # noqa: BLE001  # the door: whatever goes wrong here must become a verdict
         if _is_of_the_machine(error):
-            return _cleaned(case.errored(f"{type(error).__name__}: {error}"))
-        return _cleaned(case.quarantined(f"judging failed: {case.told(error)}", "", sandbox))
+            return case.errored(f"{type(error).__name__}: {error}")
+        return case.quarantined(f"judging failed: {case.told(error)}", "", sandbox)
 
 
 OF_JOBS = frozenset({"crash", "recipe", "output"})
@@ -116,10 +125,21 @@ def _is_of_the_machine(error: Exception) -> bool:
     return isinstance(error, MemoryError)
 
 
-def _cleaned(verdict: Verdict) -> Verdict:
-    """Return a verdict whose texts can be stored and shown, whatever a job or a file name said."""
-    texts = {name: _clean(getattr(verdict, name)) for name in ("message", "findings", "evidence")}
-    return replace(verdict, **texts, log=cleaned(verdict.log, LONGEST_LOG))
+def _cleaned(verdict: Verdict, folders: Sequence[Path]) -> Verdict:
+    """Return a verdict whose texts can be stored and shown, whatever a job or a file name said.
+
+    Paths in the message and the log lead from the machine's `folders`, whose own places are nobody's business.
+    """
+    texts = {name: _clean(getattr(verdict, name)) for name in ("findings", "evidence")}
+    message, log_text = (_without(folders, text) for text in (verdict.message, verdict.log))
+    return replace(verdict, **texts, message=cleaned(message), log=cleaned(log_text, LONGEST_LOG))
+
+
+def _without(folders: Sequence[Path], text: str) -> str:
+    """Return a text whose paths lead from these folders."""
+    for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        text = text.replace(f"{folder}/", "")
+    return text
 
 
 def _clean(content: Any) -> Any:
