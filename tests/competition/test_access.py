@@ -97,9 +97,49 @@ def test_another_team_cannot_touch_a_submission(served: Served, verb: str) -> No
 def test_a_form_that_another_site_sends_is_refused(served: Served) -> None:
     number = served.send("team")
     served.http.cookies.set("cuvee", served.tokens["team"])
-    for headers in ({"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+    foreign = [{"Origin": "https://evil.example"}, {"Origin": "null"}]
+    foreign += [{"Sec-Fetch-Site": site} for site in ("cross-site", "same-site")]
+    for headers in foreign:
         assert served.http.post(f"/submissions/{number}/cancel", headers=headers).status_code == 403
     assert served.http.post(f"/submissions/{number}/cancel", headers={"Origin": "http://testserver"}).status_code == 303
+
+
+def test_a_browser_that_says_no_origin_sends_no_cookie_for_another_site(served: Served) -> None:
+    signed_in = served.http.post("/sign-in", data={"token": served.tokens["team"]})
+    assert "samesite=strict" in signed_in.headers["set-cookie"].lower()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["//evil.example", "/\\evil.example", "https://evil.example", "javascript:alert(1)", "/\t/evil.example", "me"],
+)
+def test_signing_in_leads_nowhere_but_to_this_site(asked: str, served: Served) -> None:
+    form = served.http.get("/sign-in", params={"next": asked}).text
+    assert "evil.example" not in form
+    assert "javascript:" not in form
+    signed_in = served.http.post("/sign-in", data={"token": served.tokens["team"], "next": asked})
+    assert signed_in.headers["location"] in ("/", "/me")
+
+
+@pytest.mark.parametrize("path", ["../app.py", "%2e%2e%2fapp.py", "..%5capp.py", "%2fetc%2fpasswd", "/etc/passwd"])
+def test_no_path_below_static_leads_to_another_file(path: str, served: Served) -> None:
+    answer = served.http.get(f"/static/{path}")
+    assert answer.status_code in (404, 422)
+    assert "import" not in answer.text
+    assert "root:" not in answer.text
+
+
+def test_wrong_tokens_are_refused_alike_and_written_down_nowhere(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    guesses = [f"{kind}_{number:043}" for kind in ("cuvee-team", "cuvee-organiser", "x") for number in range(10)]
+    guesses += [served.tokens["team"][:-1], served.tokens["team"] + "a", served.tokens["team"].upper()]
+    answers = [served.http.get("/api/me", headers={"Authorization": f"Bearer {guess}"}) for guess in guesses]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(401, answers[0].text)}
+    assert served.http.get("/api/me", params={"token": served.tokens["team"]}).status_code == 401
+    written = caplog.text.encode() + b"".join(path.read_bytes() for path in _files(served))
+    assert not any(guess.encode() in written for guess in guesses)
+    assert served.ask("team", "GET", "/api/me").status_code == 200
 
 
 def test_a_cookie_is_no_key_to_the_api(served: Served) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import httpx2
@@ -204,6 +205,29 @@ def test_a_quota_is_not_overdrawn_by_many_at_once(database: Database, clock: Clo
         for thread in threads:
             thread.join()
         assert sorted(codes) == [201] * 3 + [429] * 5
+
+
+def test_one_key_that_is_sent_many_times_at_once_is_one_submission(database: Database, clock: Clock) -> None:
+    for served in serve(database, clock, tiny_competition(per_day=3)):
+        key = {"X-Request-Key": "one"}
+        answers = at_once(6, served, "team", "/api/submissions", content=archive(), headers=key)
+        assert {answer.json()["id"] for answer in answers} == {1}
+        assert served.ask("team", "GET", "/api/quota").json()["remaining"] == 2
+
+
+def test_of_several_freezes_at_once_one_is_made(database: Database, clock: Clock) -> None:
+    for served in serve(database, clock, tiny_competition()):
+        clock.advance(days=60)
+        answers = at_once(6, served, "organiser", "/api/organiser/freeze")
+        assert sorted(answer.status_code for answer in answers) == [200] + [409] * 5
+        lines = served.ask("organiser", "GET", "/api/organiser/audit").json()
+        assert [line["action"] for line in lines].count("frozen") == 1
+
+
+def at_once(count: int, served: Served, who: str, path: str, **options: object) -> list[httpx2.Response]:
+    """Send one request so many times at the same moment."""
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(lambda _: served.ask(who, "POST", path, **options), range(count)))
 
 
 @pytest.mark.parametrize(

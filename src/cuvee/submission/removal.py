@@ -18,6 +18,9 @@ def remove_tree(folder: Path) -> None:
     if os.unlink not in os.supports_dir_fd:
         shutil.rmtree(folder, ignore_errors=True)
         return
+    with suppress(OSError):
+        if stat.S_ISDIR(folder.lstat().st_mode):
+            folder.chmod(stat.S_IRWXU)
     try:
         top = os.open(folder, FOLDER)
     except OSError:

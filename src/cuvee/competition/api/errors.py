@@ -14,6 +14,7 @@ from cuvee.errors import CuveeError
 
 BY_EXIT_CODE = {2: 422, 3: 409, 4: 403, 70: 503, 75: 507}
 AWAY = "the database is busy or away"
+FULL = "the database has no room on its disk"
 CODES = {404: "not_found", 405: "bad_request", 400: "bad_request", 408: "too_slow", 413: "too_large"}
 
 
@@ -58,8 +59,14 @@ def problem_of(error: Exception) -> tuple[int, Problem]:
                 code="wrong_state", message="another request did the same at this moment", hint="look, and try again"
             )
         case OperationalError():
-            return 503, Problem(code="platform", message=AWAY, hint="try again in a moment")
+            message = FULL if _tells_of_a_full_disk(error) else AWAY
+            return 503, Problem(code="platform", message=message, hint="try again in a moment")
     raise error
+
+
+def _tells_of_a_full_disk(error: OperationalError) -> bool:
+    """Say whether SQLite (SQLITE_FULL) or PostgreSQL (SQLSTATE 53100) had no room to write."""
+    return "disk is full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "53100"
 
 
 async def answer(_request: Request, error: Exception) -> Response:
