@@ -336,6 +336,21 @@ def test_an_input_that_changes_during_the_merge_is_seen(said: str, own_models: P
     assert os.listdir(tmp_path) == ["own"]
 
 
+def test_an_input_that_is_cut_during_the_merge_is_seen_and_put_back_gives_the_same(
+    own_models: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    file = own_models / "a" / "model.safetensors"
+    whole = file.read_bytes()
+    watching = Changing(tmp_path / "out", 1, KeyboardInterrupt())
+    watching.change = lambda: os.truncate(file, len(whole) // 2)
+    with pytest.raises(CheckpointError, match=r"own/a/model\.safetensors: .*it has (changed|\d+ bytes)"):
+        merge(own_models, tmp_path / "out", progress=watching)
+    assert not (tmp_path / "out").exists()
+    file.write_bytes(whole)
+    merged = merge(own_models, tmp_path / "out").folder
+    assert contents(merged)["model.safetensors"] == uninterrupted["model.safetensors"]
+
+
 def test_an_input_that_is_linked_elsewhere_during_the_merge_is_the_same(own_models: Path, tmp_path: Path) -> None:
     watching = Changing(tmp_path / "out", 1, KeyboardInterrupt())
     watching.change = lambda: os.link(own_models / "a" / "model.safetensors", tmp_path / "link")

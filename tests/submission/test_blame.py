@@ -2,8 +2,9 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,12 @@ from cuvee.submission.competition import Competition, Tier
 from cuvee.submission.control import whole_model
 from cuvee.submission.facts import CONFIGS
 from cuvee.submission.judge import judge
+from cuvee.submission.measure import load_parts
 from cuvee.submission.pack import LOCK, make_archive, read_archive
 from cuvee.submission.removal import remove_tree
+from cuvee.submission.sandbox import Limits
+from cuvee.submission.sandbox.bubblewrap import NOBODY, give
+from cuvee.submission.sandbox.protocol import Ended, Hear, Job
 from cuvee.submission.verdict import Verdict
 from submission.conftest import AVERAGE, packed
 from submission.scripted import FAULTS, Fault, Scripted, Spoil
@@ -330,6 +335,47 @@ def test_a_folder_of_any_depth_is_removed_and_links_are_not_followed(tmp_path: P
     remove_tree(top)
     assert not top.exists()
     assert (kept / "file").read_text() == "stays"
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="the system has no such rights")
+def test_a_folder_that_its_owner_cannot_read_is_removed_by_a_worker_that_is_not_root() -> None:
+    top = Path(tempfile.mkdtemp())  # where anybody can walk to
+    (top / "closed" / "inner").mkdir(parents=True)
+    (top / "closed" / "inner" / "file").write_bytes(b"x" * 4096)
+    for folder in (top / "closed" / "inner", top / "closed"):
+        folder.chmod(0o300)
+    user = os.geteuid()
+    if user == 0:
+        give(top, NOBODY)
+        os.seteuid(NOBODY)
+    try:
+        remove_tree(top / "closed")
+        assert list(top.iterdir()) == []
+    finally:
+        os.seteuid(user)
+    top.rmdir()
+
+
+def test_a_job_that_merges_is_shown_no_question(competition: Competition, archives: Archives, tmp_path: Path) -> None:
+    shown: dict[str, bytes] = {}
+
+    @dataclass
+    class Looking(Scripted):
+        def run(self, job: Job, limits: Limits, hear: Hear) -> Ended:
+            files = [file for place in job.readable for file in (place, *place.rglob("*")) if file.is_file()]
+            shown.setdefault(job.writable.name, b"".join(file.read_bytes() for file in files))
+            return super().run(job, limits, hear)
+
+    for_all = replace(competition, rules=replace(competition.rules, tiers=("recipe", "program")))
+    sandbox = Looking(competition.folder / "models/sort")
+    private = competition.folder
+    verdict = judge(archives["program"], for_all, tmp_path / "work", sandbox=sandbox, private_items=private)
+    assert verdict.outcome == "accepted"
+    parts = load_parts(competition, private)
+    questions = [sample.input.encode() for task in parts.asked().values() for sample in task.samples]
+    assert len(questions) > 20
+    assert all(json.dumps(question.decode()).encode() in shown["evaluation"] for question in questions)
+    assert not any(question in shown["merge"] for question in questions)
 
 
 def test_a_limit_of_the_budget_stays_what_it_is(judged: Callable[..., Verdict]) -> None:
