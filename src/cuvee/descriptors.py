@@ -58,6 +58,18 @@ def lock(descriptor: int) -> None:
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def wait_for_lock(descriptor: int, *, shared: bool) -> None:
+    """Lock a file until its descriptor is closed, alone or with others, and wait for it as long as it takes.
+
+    Where the system has no such locks nothing is locked.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+
+
 def _lock_on_windows(descriptor: int) -> None:
     """Lock one byte beyond all contents: nobody else can read or write there then."""
     try:

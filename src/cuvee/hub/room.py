@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cuvee.amounts import bytes_text
-from cuvee.descriptors import NOTHING_ELSE, allocated_bytes
+from cuvee.descriptors import NOTHING_ELSE, allocated_bytes, wait_for_lock
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
 
@@ -83,16 +83,11 @@ def _remove(folder: Path) -> None:
 
 @contextmanager
 def _locked(hub: Hub, *, alone: bool) -> Iterator[None]:
-    """Hold the cache's lock, alone or with others. Systems without such locks have no workers beside each other."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
+    """Hold the cache's lock, alone or with others."""
     hub.cache_folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(hub.cache_folder / LOCK, os.O_RDWR | os.O_CREAT | NOTHING_ELSE, 0o600)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        wait_for_lock(descriptor, shared=not alone)
         yield
     finally:
         os.close(descriptor)
