@@ -35,10 +35,10 @@ def command(name: str = typer.Argument(..., metavar="NAME", help="Whom to greet.
 '''
 CHECK = '''
 
-def no_ninety_nine(steps: Sequence[MergeStep], draft: Draft) -> Iterator[RecipeError]:
+def no_ninety_nine(steps: Sequence[MergeStep], materials: Materials) -> Iterator[RecipeError]:
     """A seed of 99 is refused: an example."""
-    if draft.recipe.seed == 99:
-        yield RecipeError("the seed is 99", where=draft.recipe.source)
+    if materials.recipe.seed == 99:
+        yield RecipeError("the seed is 99", where=materials.recipe.source)
 '''
 CHECK_TEST = """
 
@@ -105,10 +105,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
         before='    "competition check-verdict"',
         text='    "greet": ("cuvee greet Ada", "cuvee greet Bo"),\n',
     )
-    put(source / "plan" / "checks.py", text=CHECK)
-    put(source / "plan" / "make.py", before="    whole_model_problems,\n", text="    no_ninety_nine,\n")
-    note = "    draft.problems += whole_model_problems(steps, draft)\n"
-    put(source / "plan" / "make.py", before=note, text="    draft.problems += no_ninety_nine(steps, draft)\n")
+    put(source / "plan" / "checks.py", before="\n\nSTEP_CHECKS", text=CHECK)
+    put(source / "plan" / "checks.py", before="    whole_model_problems, ", text="    no_ninety_nine,\n")
     put(source / "evaluation" / "metrics.py", before="\nTEXT_METRICS", text=METRIC)
     put(
         source / "evaluation" / "metrics.py",

@@ -38,7 +38,7 @@ from cuvee.errors import CheckpointError, EvaluationError, OutOfBudget, Platform
 from cuvee.evaluation.model import LanguageModel
 from cuvee.hub import Hub
 from cuvee.plan import Parent, Plan, make_plan
-from cuvee.plan.draft import unaligned
+from cuvee.plan.materials import unaligned
 from cuvee.plan.plan import Making
 from cuvee.plan.recipes import copy_recipe
 from cuvee.plan.resolve import model_to_read

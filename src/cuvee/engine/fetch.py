@@ -15,7 +15,7 @@ from cuvee.foreign import readable
 from cuvee.hub import download, missing_bytes, open_cached, refuse_small_disk, weight_names
 from cuvee.plan import Plan
 from cuvee.plan.adapters import fetched_adapter
-from cuvee.plan.draft import unaligned
+from cuvee.plan.materials import unaligned
 from cuvee.plan.plan import conflicts
 from cuvee.progress import Progress
 from cuvee.tokenizers.rows import AlignedCheckpoint

@@ -1,32 +1,31 @@
 """Changes from the donor's config.json to the output's: type, layers, vocabulary, ties."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cuvee.checkpoint.dtypes import WORDS
 from cuvee.checkpoint.naming import EXPLICIT, is_of_diffusers
-from cuvee.plan.draft import Draft
+from cuvee.plan.materials import Materials
 from cuvee.plan.plan import MergeStep, merged_steps
 
 
 def config_changes(
-    steps: list[MergeStep], layer_changes: Mapping[str, Any], head_changes: Mapping[str, Any], draft: Draft
+    steps: Sequence[MergeStep], layer_changes: Mapping[str, Any], head_changes: Mapping[str, Any], materials: Materials
 ) -> dict[str, Any]:
-    """Return the keys of the donor's config.json that change, with their new values."""
-    config = draft.sources[draft.donor].config
+    """Return the keys of the donor's config.json that change, with their new values; none for a donor without it."""
+    config = materials.config
     if not config:
-        draft.warnings.append(f"{draft.donor} has no config.json; the output will have none")
         return {}
     changes = _dtype_changes(steps, config)
     if config.get(EXPLICIT) is not None:
         changes[EXPLICIT] = None  # the output's files have the names that transformers looks for by itself
     changes = with_changes(changes, layer_changes, config)
     changes = with_changes(changes, head_changes, config)
-    return with_changes(changes, draft.aligned.vocabulary.config_changes, config)
+    return with_changes(changes, materials.aligned.vocabulary.config_changes, config)
 
 
-def _dtype_changes(steps: list[MergeStep], config: Mapping[str, Any]) -> dict[str, Any]:
+def _dtype_changes(steps: Sequence[MergeStep], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes that state the type of most merged tensors."""
     dtypes = Counter(step.dtype for step in merged_steps(steps))
     if not dtypes:

@@ -1,13 +1,14 @@
 """Models whose config.json make them compute otherwise: each difference is said, with its effect on the output."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cuvee.errors import RecipeError
 from cuvee.plan.cut import StackCut
-from cuvee.plan.draft import Draft
+from cuvee.plan.materials import Materials
+from cuvee.plan.remarks import PlanNote, PlanWarning, Remark
 from cuvee.structure.settings import differences
 
 MOST_SHOWN = 12
@@ -53,19 +54,22 @@ def advice(donor: str) -> str:
     )
 
 
-def check_configs(draft: Draft, cut: StackCut | None) -> None:
-    """Note every setting in which a model's config differs from the donor's; by the recipe it may be a problem."""
-    donor = str(draft.donor)
-    configs = {str(model): source.config for model, source in draft.sources.items()}
+def config_differences(materials: Materials, cut: StackCut | None) -> Iterator[Remark]:
+    """Yield every setting in which a model's config differs from the donor's; by the recipe it may be a problem."""
+    recipe, donor = materials.recipe, str(materials.donor)
+    configs = {str(model): source.config for model, source in materials.sources.items()}
     moves = cut is not None and cut.moves  # then the kinds of layers move, too: `moved_layers` has seen to them
     sentences = unlike(donor, configs, layers=not moves)
-    draft.notes += [f"{sentence}; the output keeps the first" for sentence in sentences.others]
-    if draft.recipe.unlike_configs == "refuse":
-        hint = f"leave the model out, or say `unlike_configs: keep` to go by the config.json of {donor}"
-        problems = [RecipeError(text, where=draft.recipe.source, hint=hint) for text in sentences.changing]
-        draft.problems += problems
-    elif sentences.changing:
-        draft.warnings += [*sentences.changing, f"{advice(donor)} (`unlike_configs: refuse` makes this an error)"]
+    for sentence in sentences.others:
+        yield PlanNote(f"{sentence}; the output keeps the first")
+    hint = f"leave the model out, or say `unlike_configs: keep` to go by the config.json of {donor}"
+    for sentence in sentences.changing:
+        if recipe.unlike_configs == "refuse":
+            yield RecipeError(sentence, where=recipe.source, hint=hint)
+        else:
+            yield PlanWarning(sentence)
+    if sentences.changing and recipe.unlike_configs != "refuse":
+        yield PlanWarning(f"{advice(donor)} (`unlike_configs: refuse` makes this an error)")
 
 
 def _few(sentences: list[str]) -> tuple[str, ...]:

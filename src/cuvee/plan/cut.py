@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cuvee.errors import CheckpointError, CuveeError, RecipeError
+from cuvee.errors import CheckpointError, RecipeError
+from cuvee.plan.materials import Materials
 from cuvee.plan.names import View
+from cuvee.plan.remarks import Remarks
 from cuvee.recipe.recipe import Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import depth_said, stacks, text_part
@@ -46,18 +48,19 @@ class StackCut:
         return not all(self.layers)
 
 
-def cut_of(
-    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, problems: list[CuveeError]
-) -> StackCut | None:
-    """Work out the cut of a recipe with slices; None without slices or with problems, which are noted."""
+def cut_of(materials: Materials) -> Remarks[StackCut | None]:
+    """Work out the cut of a recipe with slices; None without slices or with problems."""
+    recipe, views, donor = materials.recipe, materials.views, materials.donor
     if not recipe.sliced:
         return None
-    prefix = _prefix(views[donor], donor, problems)
+    prefix = yield from _prefix(views[donor], donor)
     if prefix is None:
         return None
     part = text_part(views[donor].source.config)
     depths = {model: _depth(view, prefix, part) for model, view in views.items()}
-    if not _ranges_fit(recipe, depths, problems):
+    problems = list(_bad_ranges(recipe, depths))
+    if problems:
+        yield from problems
         return None
     return StackCut(prefix, part, depths, tuple(_layers(recipe)))
 
@@ -82,8 +85,8 @@ def _first_layer(source: Source) -> int:
     return source.layers[0] if source.layers else 0
 
 
-def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | None:
-    """Return the stack that slices cut: the only stack, or that of the language part."""
+def _prefix(view: View, donor: ModelRef) -> Remarks[str | None]:
+    """Return the stack that slices cut: the only stack, or that of the language part; None with a problem."""
     all_stacks = stacks(view.called)
     others = [stack.prefix for stack in all_stacks[1:] if stack.depth > 1]
     if all_stacks and not others:
@@ -97,7 +100,7 @@ def _prefix(view: View, donor: ModelRef, problems: list[CuveeError]) -> str | No
         names = f"{all_stacks[0].prefix} and {', '.join(others)}"
         hint = "merge whole 'models', or parts of them with 'modules'"
     message = f"'slices' needs a model with one stack of layers, or one for language, found {names} in the tensor names"
-    problems.append(CheckpointError(message, where=str(donor), hint=hint))
+    yield CheckpointError(message, where=str(donor), hint=hint)
     return None
 
 
@@ -109,21 +112,19 @@ def _depth(view: View, prefix: str, part: str | None) -> int:
     return stored if stated is None else min(stated, stored)
 
 
-def _ranges_fit(recipe: Recipe, depths: Mapping[ModelRef, int], problems: list[CuveeError]) -> bool:
+def _bad_ranges(recipe: Recipe, depths: Mapping[ModelRef, int]) -> Iterator[RecipeError]:
+    """Yield the slices that take layers which their model does not have, and a stack of too many layers."""
     total = sum(map(length, recipe.slices))
-    fit = total <= MOST_LAYERS
-    if not fit:
+    if total > MOST_LAYERS:
         message = f"expected at most {MOST_LAYERS} layers in all, found {total}"
-        problems.append(RecipeError(message, where=recipe.source))
+        yield RecipeError(message, where=recipe.source)
     for i, part in enumerate(recipe.slices):
         for source in part.sources:
             depth = depths[source.model]
             if source.layers and source.layers[1] > depth:
-                fit = False
                 message = f"slice {i} takes layers {list(source.layers)} of {source.model}, which has {depth}"
                 hint = "the second number is not included, and layers that predict ahead (MTP) are not counted"
-                problems.append(RecipeError(message, where=recipe.source, hint=hint))
-    return fit
+                yield RecipeError(message, where=recipe.source, hint=hint)
 
 
 def _layers(recipe: Recipe) -> Iterator[Layers]:

@@ -11,8 +11,9 @@ from typing import Any
 
 from cuvee.errors import CheckpointError, RecipeError
 from cuvee.plan.cut import StackCut
-from cuvee.plan.draft import Draft
+from cuvee.plan.materials import Materials
 from cuvee.plan.names import View
+from cuvee.plan.remarks import PlanWarning, Remarks
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import layer_of, text_part
 from cuvee.structure.expression import ExpressionError
@@ -45,31 +46,33 @@ class _Stack:
     signatures: tuple[Signature, ...]
 
 
-def moved_layers(cut: StackCut, draft: Draft) -> dict[str, Any]:
-    """Return how the donor's config changes with the cut, whole parts of it where it has parts.
+def moved_layers(cut: StackCut, materials: Materials) -> Remarks[dict[str, Any] | None]:
+    """Return how the part of the donor's config that speaks of the cut stack changes with the cut.
 
-    Notes a problem for facts that no config can state, and for layers that differ by a rule that is not known.
+    Yields a problem for facts that no config can state, and for layers that differ by a rule that is not known. Returns
+    None for a donor without a config, and for models whose layers may not be moved.
     """
-    config = draft.sources[draft.donor].config
-    if not config:
+    if not materials.config:
+        return None
+    if not cut.moves:
         return {}
-    changes: dict[str, Any] = {}
-    if cut.moves:
-        stacks = _stacks(cut, draft)
-        if len(stacks) < len(cut.depths):
-            return {}
-        changes = _rewritten(cut, stacks, draft)
-    _warn_of_depth(changes, cut, draft)
-    _warn_of_pictures(config, cut, draft)
-    if not changes:
-        return {}
-    return changes if cut.part is None else {cut.part: {**cut.config_of(config), **changes}}
+    stacks = yield from _stacks(cut, materials)
+    if len(stacks) < len(cut.depths):
+        return None
+    return (yield from _rewritten(cut, stacks, materials))
 
 
-def without_prediction(draft: Draft) -> dict[str, Any]:
+def in_whole_config(changes: Mapping[str, Any], cut: StackCut, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes of the part that speaks of the stack as changes of the config."""
+    if not changes or cut.part is None:
+        return dict(changes)
+    return {cut.part: {**cut.config_of(config), **changes}}
+
+
+def without_prediction(materials: Materials) -> dict[str, Any]:
     """Return how the donor's config changes when layers that predict tokens further ahead are left out."""
-    config = draft.sources[draft.donor].config
-    if draft.recipe.mtp != "drop" or not config:
+    config = materials.config
+    if materials.recipe.mtp != "drop" or not config:
         return {}
     part = text_part(config)
     own = config if part is None else config[part]
@@ -79,36 +82,39 @@ def without_prediction(draft: Draft) -> dict[str, Any]:
     return {part: {**own, **changes}}
 
 
-def _stacks(cut: StackCut, draft: Draft) -> dict[ModelRef, _Stack]:
-    """Read the layers of every model; models whose layers may not be moved are left out, and noted."""
+def _stacks(cut: StackCut, materials: Materials) -> Remarks[dict[ModelRef, _Stack]]:
+    """Read the layers of every model; models whose layers may not be moved are left out, with a problem."""
     stacks = {}
     for model, depth in cut.depths.items():
-        config = cut.config_of(draft.sources[model].config)
+        config = cut.config_of(materials.sources[model].config)
         try:
             stated = facts(config, depth)
         except ExpressionError as error:
             message = f"config.json does not fit its family: {error}"
-            draft.problems.append(CheckpointError(message, where=str(model)))
+            yield CheckpointError(message, where=str(model))
             continue
-        stack = _Stack(stated, _signatures(draft.views[model], cut, depth))
-        if _may_move(model, config, stack, cut, draft):
+        stack = _Stack(stated, _signatures(materials.views[model], cut, depth))
+        may_move = yield from _may_move(model, config, stack, cut, materials)
+        if may_move:
             stacks[model] = stack
     return stacks
 
 
-def _may_move(model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: StackCut, draft: Draft) -> bool:
+def _may_move(
+    model: ModelRef, config: Mapping[str, Any], stack: _Stack, cut: StackCut, materials: Materials
+) -> Remarks[bool]:
     """Say whether the config explains all differences between a model's layers, or they may move all the same."""
     reason = _unexplained(config, stack, cut.depths[model])
     if reason is None:
         return True
     if _keeps_places(model, cut):
-        draft.warnings.append(f"{model}: {reason}; its layers keep their places, check the output")
+        yield PlanWarning(f"{model}: {reason}; its layers keep their places, check the output")
         return True
-    if draft.recipe.unknown_layers == "move":
-        draft.warnings.append(f"{model}: {reason}; they are moved all the same, as `unknown_layers: move` says")
+    if materials.recipe.unknown_layers == "move":
+        yield PlanWarning(f"{model}: {reason}; they are moved all the same, as `unknown_layers: move` says")
         return True
     hint = "keep each layer at its place, or say `unknown_layers: move` and check what comes out"
-    draft.problems.append(CheckpointError(f"slices move layers, but {reason}", where=str(model), hint=hint))
+    yield CheckpointError(f"slices move layers, but {reason}", where=str(model), hint=hint)
     return False
 
 
@@ -161,39 +167,35 @@ def _signatures(view: View, cut: StackCut, depth: int) -> tuple[Signature, ...]:
     return tuple(map(frozenset, tensors))
 
 
-def _rewritten(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, Any]:
+def _rewritten(cut: StackCut, stacks: Mapping[ModelRef, _Stack], materials: Materials) -> Remarks[dict[str, Any]]:
     """Return the changes after which the donor's config states of each layer the facts of its source."""
-    config = cut.config_of(draft.sources[draft.donor].config)
-    if _note_mixed_kinds(cut, stacks, draft):
+    config = cut.config_of(materials.config)
+    mixed = list(_mixed_kinds(cut, stacks))
+    for message in mixed[:MOST_SHOWN]:
+        hint = "name layers of one kind in each slice"
+        yield RecipeError(message, where=materials.recipe.source, hint=hint)
+    if mixed:
         return {}
-    wanted = _wanted(cut, stacks, draft)
+    wanted = yield from _wanted(cut, stacks, materials)
     if wanted is None:
         return {}
-    depth, layers = cut.depths[draft.donor], len(cut.layers)
+    depth, layers = cut.depths[materials.donor], len(cut.layers)
     try:
         changes = rewritten(config, depth, wanted, layers)
-        _check_references(cut, stacks, facts({**config, **changes}, layers), draft)
+        yield from _changed_references(cut, stacks, facts({**config, **changes}, layers), materials)
         for key in stale(config, changes, layers):
             message = f"config.json lists the kinds of layers; a program that reads only '{key}: {config[key]}'"
-            draft.warnings.append(f"{message} would take other ones")
+            yield PlanWarning(f"{message} would take other ones")
     except (UnwritableError, ExpressionError) as error:
-        message = f"slices move layers that differ, and the config of {draft.donor} cannot say so: {error}"
+        message = f"slices move layers that differ, and the config of {materials.donor} cannot say so: {error}"
         hint = "take whole periods of layers in their order, and the layers that come first only there"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+        yield RecipeError(message, where=materials.recipe.source, hint=hint)
         return {}
     return changes
 
 
-def _note_mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> bool:
-    """Note the layers that are merged of layers of different kinds; return whether there are any."""
-    mixed = list(_mixed_kinds(cut, stacks))
-    for message in mixed[:MOST_SHOWN]:
-        hint = "name layers of one kind in each slice"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
-    return bool(mixed)
-
-
 def _mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[str]:
+    """Yield the layers of the output that are merged of layers of different kinds."""
     for layers in cut.layers:
         (first, layer), *others = layers
         own = stacks[first].facts.of(layer)
@@ -205,9 +207,11 @@ def _mixed_kinds(cut: StackCut, stacks: Mapping[ModelRef, _Stack]) -> Iterator[s
                     yield f"{pair}, but '{fact}' is {own[fact]} there and {theirs[fact]} here"
 
 
-def _wanted(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> dict[str, list[Any]] | None:
-    """Return the facts of each layer of the output: those of its first source. None with a problem, which is noted."""
-    own = stacks[draft.donor].facts.values
+def _wanted(
+    cut: StackCut, stacks: Mapping[ModelRef, _Stack], materials: Materials
+) -> Remarks[dict[str, list[Any]] | None]:
+    """Return the facts of each layer of the output: those of its first source. None with a problem."""
+    own = stacks[materials.donor].facts.values
     wanted: dict[str, list[Any]] = {fact: [] for fact in own}
     for layers in cut.layers:
         model, layer = layers[0]
@@ -217,19 +221,21 @@ def _wanted(cut: StackCut, stacks: Mapping[ModelRef, _Stack], draft: Draft) -> d
                 wanted[fact].append(theirs[fact][layer])
                 continue
             # A fact that only one config states must be the same for all its layers.
-            having, lacking = (model, draft.donor) if fact in theirs else (draft.donor, model)
+            having, lacking = (model, materials.donor) if fact in theirs else (materials.donor, model)
             values = stacks[having].facts.values[fact]
             if any(value != values[0] for value in values):
                 message = f"layers of {having} differ in '{fact}', of which the config of {lacking} says nothing"
                 hint = "stack models of one family"
-                draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+                yield RecipeError(message, where=materials.recipe.source, hint=hint)
                 return None
             wanted.setdefault(fact, []).append(values[0])
     return wanted
 
 
-def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], output: Facts, draft: Draft) -> None:
-    """Note layers that would use another layer's numbers than in their model."""
+def _changed_references(
+    cut: StackCut, stacks: Mapping[ModelRef, _Stack], output: Facts, materials: Materials
+) -> Iterator[RecipeError]:
+    """Yield the first layer that would use another layer's numbers than in its model."""
     for fact in output.refers:
         for place, layers in enumerate(cut.layers):
             model, layer = layers[0]
@@ -240,7 +246,7 @@ def _check_references(cut: StackCut, stacks: Mapping[ModelRef, _Stack], output: 
             now = "no layer" if after is None else f"layer {after}, which is {_layer(cut.layers[after][0])}"
             message = f"layer {layer} of {model} uses the {fact} {before[1]}; at place {place} it would use {now}"
             hint = "take the layers that share, and those that they use, together and last"
-            draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+            yield RecipeError(message, where=materials.recipe.source, hint=hint)
             return
 
 
@@ -248,18 +254,19 @@ def _layer(layer: tuple[ModelRef, int]) -> str:
     return f"layer {layer[1]} of {layer[0]}"
 
 
-def _warn_of_depth(changes: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
-    if not cut.moves or draft.problems:
+def unstated_depth(changes: Mapping[str, Any], cut: StackCut, materials: Materials) -> Iterator[PlanWarning]:
+    """Yield that no count of layers changes in the config, though the cut moves layers."""
+    if not cut.moves:
         return
-    config = cut.config_of(draft.sources[draft.donor].config)
+    config = cut.config_of(materials.config)
     counts = {*DEPTH_KEYS, *family_of(config).counts}
     if counts.isdisjoint(changes):
-        draft.warnings.append(f"config.json has no layer count of {cut.depths[draft.donor]} to change; check it")
+        yield PlanWarning(f"config.json has no layer count of {cut.depths[materials.donor]} to change; check it")
 
 
-def _warn_of_pictures(config: Mapping[str, Any], cut: StackCut, draft: Draft) -> None:
-    """Say that pictures enter a model by place (deepstack), where other layers come there."""
-    vision = config.get("vision_config")
+def moved_pictures(cut: StackCut, materials: Materials) -> Iterator[PlanWarning]:
+    """Yield that pictures enter a model by place (deepstack), where other layers come there."""
+    vision = materials.config.get("vision_config")
     indexes = vision.get("deepstack_visual_indexes") if isinstance(vision, Mapping) else None
     if not isinstance(indexes, list):
         return
@@ -267,5 +274,5 @@ def _warn_of_pictures(config: Mapping[str, Any], cut: StackCut, draft: Draft) ->
     for place, layers in enumerate(cut.layers[:count]):
         if layers[0][1] != place:
             message = f"what is seen in pictures enters behind the first {count} layers (deepstack_visual_indexes)"
-            draft.warnings.append(f"{message}, and layer {place} is another one now")
+            yield PlanWarning(f"{message}, and layer {place} is another one now")
             return

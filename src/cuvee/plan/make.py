@@ -1,49 +1,59 @@
-"""Recipe + headers -> Plan, with all problems found at once."""
+"""Recipe + headers -> Plan, with all problems found at once.
 
-from collections.abc import Mapping, Sequence
-from itertools import product
+Steps of planning read frozen `Materials` and yield remarks. This module alone gathers them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cuvee.arguments import checks_options
 from cuvee.catalogue import registry
 from cuvee.checkpoint import TensorSource
-from cuvee.errors import CheckpointError, RecipeError
+from cuvee.errors import CuveeError, closest, several
 from cuvee.hub import Hub
 from cuvee.plan.blocks import with_blocks
-from cuvee.plan.checks import (
-    left_out,
-    measured_weights_problems,
-    module_problems,
-    unlike_names,
-    warnings_of,
-    whole_model_problems,
-)
+from cuvee.plan.checks import STEP_CHECKS, left_out, module_problems, unlike_names, warnings_of
 from cuvee.plan.config import config_changes, with_changes
-from cuvee.plan.configs import check_configs
-from cuvee.plan.cut import cut_of
-from cuvee.plan.draft import Draft, unaligned
+from cuvee.plan.configs import config_differences
+from cuvee.plan.cut import StackCut, cut_of
 from cuvee.plan.eight_bits import FORMS, coded_names, quantization_config, scale_names, with_room_for_bands
 from cuvee.plan.forecast import forecast
-from cuvee.plan.heads import settle_heads
-from cuvee.plan.labels import with_one_order
-from cuvee.plan.layers import moved_layers, without_prediction
-from cuvee.plan.members import check_members
-from cuvee.plan.modify import measures_changes, misplaced, unmeasured, with_scales
-from cuvee.plan.names import View, view_as, view_of
+from cuvee.plan.labels import Labelled, with_one_order
+from cuvee.plan.layers import in_whole_config, moved_layers, moved_pictures, unstated_depth, without_prediction
+from cuvee.plan.materials import Materials
+from cuvee.plan.members import member_problems
+from cuvee.plan.modify import measures_changes, unmeasured, with_scales
 from cuvee.plan.outline import Outline, outline
-from cuvee.plan.overlap import Taking, overlap
+from cuvee.plan.overlap import Overlap, overlap
 from cuvee.plan.plan import MergeStep, Plan
 from cuvee.plan.recipes import as_recipe
+from cuvee.plan.remarks import (
+    LacksSetting,
+    LacksTensor,
+    PlanNote,
+    PlanWarning,
+    Remark,
+    Remarks,
+    TensorFact,
+    remarks,
+    summary,
+)
 from cuvee.plan.resolve import OpenedFiles, given_models, open_models
-from cuvee.plan.settings import note_settings
-from cuvee.plan.statistics import find_statistics
-from cuvee.plan.steps import note_clashes, step_of
+from cuvee.plan.settings import rule_refusal
+from cuvee.plan.statistics import with_statistics
+from cuvee.plan.steps import step_of
 from cuvee.plan.task_heads import changes_by_head
-from cuvee.plan.vocabulary import with_one_vocabulary
+from cuvee.plan.views import with_views
+from cuvee.plan.vocabulary import Aligned, with_one_vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
-from cuvee.tokenizers.rows import AlignedCheckpoint
+from cuvee.recipe.slips import warnings_of as warnings_of_slips
+
+MOST_SHOWN = 12
+"""Problems in one message; more are counted."""
+
+_T = TypeVar("_T")
 
 
 @checks_options
@@ -73,148 +83,184 @@ def make_plan(
     recipe, hub = as_recipe(recipe), hub or Hub()
     opening = open_models(recipe, hub, stages, places, opened) if models is None else given_models(recipe, models)
     labelled = with_one_order(recipe, with_blocks(opening, recipe))
-    draft = Draft(recipe, registry()[recipe.merge_method], with_one_vocabulary(recipe, labelled.opening, hub))
-    draft.notes += labelled.notes
-    draft.warnings += labelled.warnings
-    find_statistics(draft, statistics or {}, only_places=places is not None)
-    return _plan(draft, hub, custom_code)
+    aligned = with_one_vocabulary(recipe, labelled.opening, hub)
+    ledger = _Ledger()
+    ledger.add_all(_remarks_of_opening(recipe, labelled, aligned))
+    materials = Materials(recipe, registry()[recipe.merge_method], aligned)
+    materials = ledger.result_of(with_statistics(materials, statistics or {}, only_places=places is not None))
+    return _plan(materials, ledger, hub, custom_code)
 
 
-def _plan(draft: Draft, hub: Hub, custom_code: bool) -> Plan:
-    before = len(draft.problems)
-    config = draft.sources[draft.donor].config
-    head_changes = _view(draft)
-    cut = cut_of(draft.recipe, draft.views, draft.donor, draft.problems)
-    layer_changes = moved_layers(cut, draft) if cut is not None else {}
-    check_configs(draft, cut)
-    head_changes = with_changes(head_changes, changes_by_head(draft.recipe, draft.views, draft.donor), config)
-    layer_changes = with_changes(layer_changes, without_prediction(draft), config)
-    outlines = outline(draft.recipe, draft.views, draft.donor, cut, _takings(draft), draft.problems)
-    check_members(draft)
-    draft.problems += module_problems(draft)
-    is_clear = len(draft.problems) == before
-    if not draft.recipe.sliced:
-        _check_names(draft)
+class _Ledger:
+    """The problems, warnings and notes of a plan, gathered from all steps of planning in their order.
+
+    `reported` are tensors of which a problem already speaks.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[CuveeError] = []
+        self.warnings: list[str] = []
+        self.notes: list[str] = []
+        self.facts: list[TensorFact] = []
+        self.reported: set[tuple[ModelRef, str]] = set()
+        self.lacks_settings = False
+
+    def result_of(self, step: Remarks[_T]) -> _T:
+        """Run a step of planning, gather its remarks, and return its result."""
+        while True:
+            try:
+                remark = next(step)
+            except StopIteration as stop:
+                result: _T = stop.value
+                return result
+            self.add(remark)
+
+    def add_all(self, remarks: Iterable[Remark]) -> None:
+        for remark in remarks:
+            self.add(remark)
+
+    def add(self, remark: Remark) -> None:
+        match remark:
+            case CuveeError():
+                self.problems.append(remark)
+            case PlanWarning():
+                self.warnings.append(remark.text)
+            case PlanNote():
+                self.notes.append(remark.text)
+            case LacksTensor():
+                self._add_lacking(remark)
+            case _:
+                self.lacks_settings |= isinstance(remark, LacksSetting)
+                self.facts.append(remark)
+
+    def _add_lacking(self, remark: LacksTensor) -> None:
+        if (remark.model, remark.tensor) in self.reported:
+            return
+        guess = None
+        if len(self.problems) < MOST_SHOWN:  # guesses take long, and no more problems are shown
+            guess = closest(remark.tensor, list(remark.tensors))
+        self.problems.append(remark.problem(guess))
+
+    def stop_at_problems(self) -> None:
+        """Raise the problems, if any, with the warnings and notes beside them."""
+        if not self.problems:
+            return
+        shown = self.problems[:MOST_SHOWN]
+        error_type = type(shown[0])
+        more = len(self.problems) - MOST_SHOWN
+        if more > 0:
+            shown.append(error_type(f"and {more} more like these"))
+        shown += [error_type(f"besides: {note}") for note in (*self.warnings, *self.notes)]
+        raise several(shown)
+
+
+def _remarks_of_opening(recipe: Recipe, labelled: Labelled, aligned: Aligned) -> Iterator[Remark]:
+    warnings = [*warnings_of_slips(recipe.slips), *aligned.warnings, *labelled.warnings]
+    yield from remarks(aligned.opening.problems, warnings, [*aligned.vocabulary.notes, *labelled.notes])
+
+
+def _plan(materials: Materials, ledger: _Ledger, hub: Hub, custom_code: bool) -> Plan:
+    before = len(ledger.problems)
+    materials, head_changes = ledger.result_of(with_views(materials))
+    recipe, config = materials.recipe, materials.config
+    cut = ledger.result_of(cut_of(materials))
+    layer_changes = _layer_changes(cut, materials, ledger)
+    ledger.add_all(config_differences(materials, cut))
+    head_changes = with_changes(head_changes, changes_by_head(recipe, materials.views, materials.donor), config)
+    layer_changes = with_changes(layer_changes, without_prediction(materials), config)
+    decided = _overlap(materials, ledger)
+    outlines = ledger.result_of(outline(materials, cut, decided.takings))
+    ledger.add_all(member_problems(materials))
+    ledger.add_all(module_problems(materials))
+    is_clear = len(ledger.problems) == before
+    if not recipe.sliced:
+        _check_names(materials, decided.excused, ledger)
     if not is_clear:
-        draft.stop_at_problems()
+        ledger.stop_at_problems()
 
-    steps = _steps(outlines, draft)
-    draft.stop_at_problems()
-    draft.warnings += warnings_of(outlines, draft, custom_code=custom_code)
-    draft.notes += left_out(draft)
-    if not measures_changes(draft.recipe.post):  # else the merge itself measures and scales
-        steps = with_scales(steps, unmeasured(steps), draft.recipe.post)
-    opening = draft.aligned.opening
-    changes = config_changes(steps, layer_changes, head_changes, draft)
+    steps = _steps(outlines, materials, ledger)
+    ledger.stop_at_problems()
+    ledger.add_all(warnings_of(outlines, materials, custom_code=custom_code))
+    ledger.add_all(left_out(materials))
+    if not measures_changes(recipe.post):  # else the merge itself measures and scales
+        steps = with_scales(steps, unmeasured(steps), recipe.post)
+    changes = config_changes(steps, layer_changes, head_changes, materials)
     coded: Mapping[str, str] = {}
-    form = FORMS.get(draft.recipe.out_dtype or "")
+    form = FORMS.get(recipe.out_dtype or "")
     if form is not None:
-        names = coded_names(steps, {**config, **changes}, draft.recipe)
+        names = coded_names(steps, {**config, **changes}, recipe)
         coded = scale_names(names, form)
         steps = with_room_for_bands(steps, coded)
         shapes = {step.name: step for step in steps}
-        draft.notes.append(f"{len(coded)} matrices are written as eight-bit floats with scales of blocks")
+        ledger.add(PlanNote(f"{len(coded)} matrices are written as eight-bit floats with scales of blocks"))
         changes["quantization_config"] = quantization_config(shapes, coded, form)
+    opened_models = materials.aligned.opening.models
     return Plan(
-        recipe=draft.recipe,
-        method=draft.method,
-        models=draft.models,
-        places=tuple(model.place for model in opening.models),
-        sources=tuple(draft.sources.values()),
+        recipe=recipe,
+        method=materials.method,
+        models=materials.models,
+        places=tuple(model.place for model in opened_models),
+        sources=tuple(materials.sources.values()),
         donor=0,
         steps=tuple(steps),
         config_changes=changes,
-        forecast=forecast(steps, coded, draft),
-        warnings=tuple(draft.warnings),
-        notes=tuple(draft.notes),
-        repositories=tuple(model.repository for model in opening.models),
-        adapters=tuple(model.adapter for model in opening.models),
+        forecast=forecast(steps, coded, materials),
+        warnings=tuple(ledger.warnings),
+        notes=tuple(ledger.notes),
+        repositories=tuple(model.repository for model in opened_models),
+        adapters=tuple(model.adapter for model in opened_models),
         hub=hub,
-        vocabulary=draft.aligned.vocabulary,
+        vocabulary=materials.aligned.vocabulary,
         custom_code=custom_code,
         stack_cut=cut,
-        statistics=tuple(draft.statistics.get(model) for model in draft.models),
+        statistics=tuple(materials.statistics.get(model) for model in materials.models),
         coded=coded,
     )
 
 
-def _check_names(draft: Draft) -> None:
-    """Note the tensors that only some models have, so that steps do not complain of them again."""
-    for unlike in unlike_names(draft):
-        draft.problems += unlike.problems
-        draft.reported |= {(unlike.model, name) for name in unlike.missing}
+def _layer_changes(cut: StackCut | None, materials: Materials, ledger: _Ledger) -> Mapping[str, Any]:
+    """Return how the donor's config changes with the layers that slices move."""
+    if cut is None:
+        return {}
+    changes = ledger.result_of(moved_layers(cut, materials))
+    if changes is None:
+        return {}
+    if not ledger.problems:  # else the config may lack changes because of them
+        ledger.add_all(unstated_depth(changes, cut, materials))
+    ledger.add_all(moved_pictures(cut, materials))
+    return in_whole_config(changes, cut, materials.config)
 
 
-def _steps(outlines: Sequence[Outline], draft: Draft) -> list[MergeStep]:
-    """Make every step, and note the problems of single steps and of all of them together."""
+def _overlap(materials: Materials, ledger: _Ledger) -> Overlap:
+    """Decide from which models every tensor of whole models is taken; slices are cut by their own rules."""
+    if materials.recipe.sliced:
+        return Overlap((), {}, (), (), ())
+    decided = overlap(materials.recipe, materials.method, materials.views, materials.donor)
+    ledger.add_all(remarks(decided.problems, decided.warnings, decided.notes))
+    return decided
+
+
+def _check_names(materials: Materials, excused: Mapping[ModelRef, frozenset[str]], ledger: _Ledger) -> None:
+    """Gather the tensors that only some models have, so that steps do not complain of them again."""
+    for unlike in unlike_names(materials, excused):
+        ledger.add_all(unlike.problems)
+        ledger.reported |= {(unlike.model, name) for name in unlike.missing}
+
+
+def _steps(outlines: Sequence[Outline], materials: Materials, ledger: _Ledger) -> list[MergeStep]:
+    """Make every step, and gather the problems of single steps and of all of them together."""
     steps = []
     for out in outlines:
-        step = step_of(out, draft)
-        if step is not None:
-            steps.append(step)
-    note_clashes(draft)
-    note_settings(draft)
-    draft.problems += whole_model_problems(steps, draft)
-    draft.problems += measured_weights_problems(steps, draft)
-    complaint = misplaced(draft.recipe.post)
-    if complaint is not None:
-        draft.problems.append(RecipeError(complaint, where=draft.recipe.source))
+        step = ledger.result_of(step_of(out, materials))
+        if step is None:
+            continue
+        # With a setting that lacks its value, a rule would refuse the value that stands for it.
+        refusal = None if ledger.lacks_settings else rule_refusal(step, materials)
+        if refusal is not None:
+            ledger.add(refusal)
+            continue
+        steps.append(step)
+    ledger.add_all(summary(ledger.facts, materials))
+    for check in STEP_CHECKS:
+        ledger.add_all(check(steps, materials))
     return steps
-
-
-def _view(draft: Draft) -> Mapping[str, Any]:
-    """View every model under the donor's names, with a head if any has a head; return how that changes the config."""
-    first = view_of(draft.sources[draft.donor])
-    views: dict[ModelRef, View] = {}
-    for model, source in draft.sources.items():
-        views[model] = first if model == draft.donor else view_as(first, source)
-        stored = unaligned(source)
-        draft.warnings += [f"{model}: {warning}" for warning in getattr(stored, "warnings", ())]
-        draft.notes += [f"{model}: {note}" for note in getattr(stored, "notes", ())]
-        draft.notes += [f"{model}: {renaming}, as in {draft.donor}" for renaming in views[model].renamings]
-    draft.views = views
-    if any(draft.unseen.values()):
-        return {}  # a head may be among the tensors whose headers cannot be read
-    heads = settle_heads(views, draft.donor)
-    draft.views = heads.views
-    draft.notes += heads.notes
-    draft.problems += heads.problems
-    _refuse_unnamed_rows(draft)
-    return heads.changes
-
-
-def _refuse_unnamed_rows(draft: Draft) -> None:
-    """Note tensors of which models need rows of each other, but that have other names in them.
-
-    Rows of tokens that a model lacks are read from the others by the tensor's name, which they must share.
-    """
-    filled = []
-    for model, source in draft.sources.items():
-        if isinstance(source, AlignedCheckpoint) and source.rows.fills:
-            filled.append(model)
-    if not filled:
-        return
-    for name in draft.views[draft.donor].called:
-        names = {view.called[name] for view in draft.views.values() if name in view.called}
-        if len(names) > 1 and _is_filled(names, filled, draft):
-            shown = ", ".join(sorted(names))
-            message = f"'{name}' has the names {shown} in the models, and rows for tokens to be filled"
-            hint = "save the models with the same names and ties first"
-            draft.problems.append(CheckpointError(message, where=draft.recipe.source, hint=hint))
-            return
-
-
-def _is_filled(names: set[str], models: Sequence[ModelRef], draft: Draft) -> bool:
-    return any(draft.row_map(model, name) for model, name in product(models, names))
-
-
-def _takings(draft: Draft) -> tuple[Taking, ...]:
-    """Decide from which models every tensor of whole models is taken; slices are cut by their own rules."""
-    if draft.recipe.sliced:
-        return ()
-    decided = overlap(draft.recipe, draft.method, draft.views, draft.donor)
-    draft.excused = decided.excused
-    draft.warnings += decided.warnings
-    draft.notes += decided.notes
-    draft.problems += decided.problems
-    return decided.takings

@@ -1,10 +1,11 @@
 """The models that a step combines, in the order in which the method sees them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cuvee.errors import RecipeError
 from cuvee.method import Method
-from cuvee.plan.draft import Draft
+from cuvee.plan.materials import Materials
 from cuvee.plan.outline import Outline
 from cuvee.recipe.recipe import Slice, Source
 from cuvee.recipe.reference import ModelRef
@@ -19,9 +20,9 @@ class Member:
     source: Source | None
 
 
-def members_of(part: Slice, out: Outline | None, draft: Draft) -> list[Member]:
+def members_of(part: Slice, out: Outline | None, materials: Materials) -> list[Member]:
     """List the models that a step of this slice combines; without an outline the names of tensors are empty."""
-    base, use = draft.base_of(part), draft.method.base
+    base, use = materials.base_of(part), materials.method.base
     members = _sources_of(part, out)
     if base is None:
         return members
@@ -36,7 +37,7 @@ def members_of(part: Slice, out: Outline | None, draft: Draft) -> list[Member]:
     unnamed = Member(base, out.base_name if out else "", None)
     if use == "endpoint":
         return [unnamed, *members]
-    if draft.method.models == (1, 1):
+    if materials.method.models == (1, 1):
         return members  # a base that no slice names only lends its config
     return [*members, unnamed]
 
@@ -52,12 +53,12 @@ def _sources_of(part: Slice, out: Outline | None) -> list[Member]:
     return members
 
 
-def check_members(draft: Draft) -> None:
-    """Note every slice that has too few or too many models for the method."""
-    method, recipe = draft.method, draft.recipe
+def member_problems(materials: Materials) -> Iterator[RecipeError]:
+    """Every slice has as many models as the method merges."""
+    method, recipe = materials.method, materials.recipe
     least, most = method.models
     for i, part in enumerate(recipe.slices):
-        count = len(members_of(part, None, draft))
+        count = len(members_of(part, None, materials))
         if least <= count <= (most or count):
             continue
         where = "the recipe"
@@ -67,7 +68,7 @@ def check_members(draft: Draft) -> None:
             where = f"the module '{part.module}'"
         message = f"'{method.key}' merges {_expected(method)}; {where} names {count}"
         hint = "the base model counts as one of them" if method.base == "endpoint" else None
-        draft.problems.append(RecipeError(message, where=recipe.source, hint=hint))
+        yield RecipeError(message, where=recipe.source, hint=hint)
 
 
 def _expected(method: Method) -> str:

@@ -1,12 +1,14 @@
 """The output tensors, and the tensors of the sources that each is made of: names only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cuvee.errors import CheckpointError, CuveeError
+from cuvee.errors import CheckpointError
 from cuvee.plan.cut import StackCut, indices, length, sliced
+from cuvee.plan.materials import Materials
 from cuvee.plan.names import View
 from cuvee.plan.overlap import Taking
+from cuvee.plan.remarks import Remarks
 from cuvee.recipe.recipe import Recipe, Slice
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure import Layer, is_before_layers, layer_of, predicts_ahead, stacks
@@ -41,19 +43,13 @@ class _Shape:
     behind: Mapping[str, Layer | None]
 
 
-def outline(
-    recipe: Recipe,
-    views: Mapping[ModelRef, View],
-    donor: ModelRef,
-    cut: StackCut | None,
-    takings: Sequence[Taking],
-    problems: list[CuveeError],
-) -> list[Outline]:
+def outline(materials: Materials, cut: StackCut | None, takings: Sequence[Taking]) -> Remarks[list[Outline]]:
     """List the output tensors in the order of the donor's: by the cut, if the recipe has slices, or by the takings."""
+    recipe, views = materials.recipe, materials.views
     if recipe.sliced:
         if cut is None:
             return []
-        return _sliced(recipe, views, donor, cut, problems)
+        return (yield from _sliced(recipe, views, materials.donor, cut))
     depths = {stack.prefix: stack.depth for stack in stacks(taking.name for taking in takings)}
     return [_whole(taking, recipe, views, depths) for taking in takings]
 
@@ -85,24 +81,23 @@ def depth_outside(name: str, recipe: Recipe) -> float:
     return 0.0 if is_before_layers(name) else 1.0
 
 
-def _sliced(
-    recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: StackCut, problems: list[CuveeError]
-) -> list[Outline]:
+def _sliced(recipe: Recipe, views: Mapping[ModelRef, View], donor: ModelRef, cut: StackCut) -> Remarks[list[Outline]]:
     shapes = {model: _shape(view.called, cut, model) for model, view in views.items()}
     parts = sliced(recipe)
-    _note_surplus_outside(parts, shapes, donor, problems)
+    yield from _surplus_outside(parts, shapes, donor)
     before, after, of_modules = _sorted_outside(shapes[donor].outside, views[donor], cut.prefix)
 
     outlines = [_fixed(name, parts[0], recipe, views) for name in before]
     position = 0
     for part in parts:
         for k in range(length(part)):
-            rests = _rests(recipe, part, k, shapes, cut.prefix, problems)
+            rests = yield from _rests(recipe, part, k, shapes, cut.prefix)
             outlines += [_in_layer(cut.prefix, rest, part, k, position, recipe, views) for rest in rests]
             position += 1
     outlines += [_fixed(name, parts[-1], recipe, views) for name in after]
     outlines += [_fixed(name, _part_of(module, recipe), recipe, views) for name, module in of_modules]
-    return outlines + _ahead(recipe, views, shapes, cut, problems)
+    outlines += yield from _ahead(recipe, views, shapes, cut)
+    return outlines
 
 
 def _sorted_outside(
@@ -153,18 +148,14 @@ def _shape(names: Iterable[str], cut: StackCut, model: ModelRef) -> _Shape:
 
 
 def _ahead(
-    recipe: Recipe,
-    views: Mapping[ModelRef, View],
-    shapes: Mapping[ModelRef, _Shape],
-    cut: StackCut,
-    problems: list[CuveeError],
-) -> list[Outline]:
+    recipe: Recipe, views: Mapping[ModelRef, View], shapes: Mapping[ModelRef, _Shape], cut: StackCut
+) -> Remarks[list[Outline]]:
     """List tensors that predict further ahead: taken from a model, left out, or else of the last slice's models."""
     if recipe.mtp == "drop":
         return []
     part = sliced(recipe)[-1]
     first = recipe.mtp or part.sources[0].model
-    _note_lost_prediction(first, shapes, problems)
+    yield from _lost_prediction(first, shapes)
     base = part.base_model or recipe.base_model
     outlines = []
     for name, layer in shapes[first].behind.items():
@@ -179,12 +170,13 @@ def _ahead(
     return outlines
 
 
-def _note_lost_prediction(first: ModelRef, shapes: Mapping[ModelRef, _Shape], problems: list[CuveeError]) -> None:
+def _lost_prediction(first: ModelRef, shapes: Mapping[ModelRef, _Shape]) -> Iterator[CheckpointError]:
+    """Yield that the output would lose a model's layers that predict ahead, as the first model has fewer."""
     for model, shape in shapes.items():
         if len(shape.behind) > len(shapes[first].behind):
             message = f"has layers that predict ahead (MTP: {next(iter(shape.behind))} ...), which {first} lacks"
             hint = f"say `mtp: {model}` to take them from there, or `mtp: drop`"
-            problems.append(CheckpointError(f"{message}: they would be lost", where=str(model), hint=hint))
+            yield CheckpointError(f"{message}: they would be lost", where=str(model), hint=hint)
             return
 
 
@@ -193,10 +185,10 @@ def _of_depth(name: str, layer: Layer | None, depth: int) -> str:
     return layer.at(depth + layer.index) if layer is not None else name
 
 
-def _note_surplus_outside(
-    parts: Sequence[Slice], shapes: Mapping[ModelRef, _Shape], donor: ModelRef, problems: list[CuveeError]
-) -> None:
-    """Note tensors outside the layers that the donor lacks: the output would lose them.
+def _surplus_outside(
+    parts: Sequence[Slice], shapes: Mapping[ModelRef, _Shape], donor: ModelRef
+) -> Iterator[CheckpointError]:
+    """Yield tensors outside the layers that the donor lacks: the output would lose them.
 
     Embeddings come from the first slice, norm and head from the last.
     """
@@ -206,23 +198,18 @@ def _note_surplus_outside(
             surplus = [name for name in shapes[source.model].outside if name not in expected]
             for name in surplus:
                 if is_before_layers(name) == is_first:
-                    _note_surplus(source.model, name, donor, problems)
+                    yield _surplus(source.model, name, donor)
 
 
-def _note_surplus(model: ModelRef, name: str, other: ModelRef, problems: list[CuveeError]) -> None:
+def _surplus(model: ModelRef, name: str, other: ModelRef) -> CheckpointError:
     message = f"has a tensor '{name}', which {other} lacks: it would be lost"
-    problems.append(CheckpointError(message, where=str(model)))
+    return CheckpointError(message, where=str(model))
 
 
 def _rests(
-    recipe: Recipe,
-    part: Slice,
-    k: int,
-    shapes: Mapping[ModelRef, _Shape],
-    prefix: str,
-    problems: list[CuveeError],
-) -> tuple[str, ...]:
-    """List the names within the k-th layer of a slice: the first source's. Notes names that only others have."""
+    recipe: Recipe, part: Slice, k: int, shapes: Mapping[ModelRef, _Shape], prefix: str
+) -> Remarks[tuple[str, ...]]:
+    """List the names within the k-th layer of a slice: the first source's. Names that only others have are problems."""
     layers = [(source.model, index) for source, index in zip(part.sources, indices(part, k), strict=True)]
     base = part.base_model or recipe.base_model
     if base is not None and base not in dict(layers):
@@ -232,7 +219,7 @@ def _rests(
     for model, other in layers[1:]:
         for rest in shapes[model].layers.get(other, ()):
             if rest not in rests:
-                _note_surplus(model, f"{prefix}.{other}.{rest}", first, problems)
+                yield _surplus(model, f"{prefix}.{other}.{rest}", first)
     return rests
 
 

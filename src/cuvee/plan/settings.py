@@ -6,56 +6,62 @@ from typing import Any
 import numpy as np
 
 from cuvee.catalogue import weight_rules
-from cuvee.errors import RecipeError
 from cuvee.ops.gram import gram
-from cuvee.plan.draft import Draft
+from cuvee.plan.materials import Materials
 from cuvee.plan.members import Member
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import MergeStep
+from cuvee.plan.remarks import LacksSetting, Refusal, Remarks
 from cuvee.recipe.recipe import Chosen, Recipe
 from cuvee.recipe.setting import Scalar, Setting, value_at
 
 
-def settings_of(out: Outline, members: Sequence[Member], draft: Draft) -> tuple[dict[str, Any], float]:
+def settings_of(out: Outline, members: Sequence[Member], materials: Materials) -> Remarks[tuple[dict[str, Any], float]]:
     """Return the settings of the method's rule for a tensor, and the scale of its change."""
     resolved: dict[str, Any] = {}
-    for name, setting in draft.method.settings.items():
-        if name == "weight" and draft.recipe.weights is not None:
-            resolved |= _ruled_weights(draft.recipe.weights, out, members, draft)
+    for name, setting in materials.method.settings.items():
+        if name == "weight" and materials.recipe.weights is not None:
+            resolved |= yield from _ruled_weights(materials.recipe.weights, out, members, materials)
         elif setting.per_model:
-            resolved[name] = tuple(_value(setting, out, member, draft) for member in members)
+            values = []
+            for member in members:
+                value = yield from _value(setting, out, member, materials)
+                values.append(value)
+            resolved[name] = tuple(values)
         else:
-            resolved[name] = _value(setting, out, None, draft)
+            resolved[name] = yield from _value(setting, out, None, materials)
     scale = float(resolved.get("lambda", 1.0))
-    own = {name: resolved[name] for name in draft.method.step_settings if name in resolved}
+    own = {name: resolved[name] for name in materials.method.step_settings if name in resolved}
     return own, scale
 
 
-def _ruled_weights(chosen: Chosen, out: Outline, members: Sequence[Member], draft: Draft) -> dict[str, Any]:
+def _ruled_weights(
+    chosen: Chosen, out: Outline, members: Sequence[Member], materials: Materials
+) -> Remarks[dict[str, Any]]:
     """Return the weights that a rule gives, or nothing if it has to measure the models first."""
     rule = weight_rules()[chosen.key]
     if rule.measures(chosen.settings):
         return {}
     models: Any = len(members)
     if rule.by_loss:
-        models = [_loss(member, draft) for member in members]
+        models = [_loss(member, materials) for member in members]
     try:
         return {"weight": tuple(rule.rule(models, **chosen.settings))}
     except ValueError as error:
-        draft.refused.setdefault(str(error), []).append(out.name)
+        yield Refusal(str(error), out.name)
         return {"weight": (1.0,) * len(members)}
 
 
-def _loss(member: Member, draft: Draft) -> float:
-    """Return a model's loss by its statistics; 0 where there is none, which is a problem that was noted."""
-    statistics = draft.statistics.get(member.model)
+def _loss(member: Member, materials: Materials) -> float:
+    """Return a model's loss by its statistics; 0 where there is none, which is a problem by itself."""
+    statistics = materials.statistics.get(member.model)
     if statistics is None or statistics.record.loss is None:
         return 0.0
     return statistics.record.loss
 
 
-def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) -> Scalar | None:
-    scopes = [out.part.settings, draft.recipe.settings]
+def _value(setting: Setting, out: Outline, member: Member | None, materials: Materials) -> Remarks[Scalar | None]:
+    scopes = [out.part.settings, materials.recipe.settings]
     if member is not None and member.source is not None:
         scopes.insert(0, member.source.settings)
     # As in mergekit, filters of a setting by model look at that model's name for the tensor.
@@ -64,29 +70,28 @@ def _value(setting: Setting, out: Outline, member: Member | None, draft: Draft) 
     if value is not None:
         return setting.plain(value)
     if setting.required:
-        draft.lacking[(setting.name, str(member.model) if member else "")] += 1
+        yield LacksSetting(setting.name, str(member.model) if member else "")
         return 0.0
     return setting.default
 
 
-def rule_accepts(step: MergeStep, draft: Draft) -> bool:
+def rule_refusal(step: MergeStep, materials: Materials) -> Refusal | None:
     """Try settings that alone decide the coefficients, so that bad settings are refused before a tensor is read."""
-    method = draft.method
+    method = materials.method
     needs_tensors = any(survey is not gram for survey in method.surveys.values())
     if method.kind != "coefficient" or needs_tensors:
-        return True
-    if draft.lacking or measures_weights(draft.recipe):
-        return True
+        return None
+    if step.action != "merge" or measures_weights(materials.recipe):
+        return None
     settings = as_arrays(step.settings)
     settings |= dict.fromkeys(method.surveys, np.eye(len(step.inputs)))  # of unrelated models
     if method.takes_semantics:
-        settings["semantics"] = draft.recipe.semantics
+        settings["semantics"] = materials.recipe.semantics
     try:
         method.rule(**settings)
     except ValueError as error:
-        draft.refused.setdefault(str(error), []).append(step.name)
-        return False
-    return True
+        return Refusal(str(error), step.name)
+    return None
 
 
 def shares(settings: Mapping[str, Any], scale: float, models: int, *, has_base: bool) -> tuple[float, ...]:
@@ -120,19 +125,6 @@ def measures_weights(recipe: Recipe) -> bool:
     """Say whether a rule finds the weights by measuring the models."""
     chosen = recipe.weights
     return chosen is not None and weight_rules()[chosen.key].measures(chosen.settings)
-
-
-def note_settings(draft: Draft) -> None:
-    """Note each missing or refused setting once, however many tensors have it."""
-    for (name, model), count in draft.lacking.items():
-        whose = f" for {model}" if model else ""
-        hint = f"'{draft.method.key}' needs it; set it for the model, or for all under the recipe's 'parameters'"
-        message = f"parameter '{name}' has no value{whose} in {count} tensors"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
-    for complaint, names in draft.refused.items():
-        others = f" and {len(names) - 1} tensors more" if len(names) > 1 else ""
-        message = f"'{draft.method.key}': {complaint} (in '{names[0]}'{others})"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source))
 
 
 def as_arrays(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The statistics that a recipe names for its models: found, opened, and refused where they are of something else."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +9,10 @@ from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.recut import RecutCheckpoint
 from cuvee.errors import CheckpointError, CuveeError, RecipeError
 from cuvee.ops.input_statistics import InputStatistic
-from cuvee.plan.draft import Draft, unaligned
+from cuvee.plan.materials import Materials, unaligned
 from cuvee.plan.matrices import cut_of
 from cuvee.plan.plan import Input, MergeStep, Plan
+from cuvee.plan.remarks import Decision, Remark, Remarks
 from cuvee.recipe.recipe import ONLY_IN_COMPETITION, competition_text
 from cuvee.recipe.reference import ModelRef
 from cuvee.statistics import FISHER, Statistics, fingerprint, open_statistics
@@ -28,43 +29,44 @@ def statistics_name(model: ModelRef, written: str) -> str:
     return f"{written} of {model}"
 
 
-def find_statistics(draft: Draft, handed: Mapping[str, Path], *, only_places: bool) -> None:
-    """Open the statistics that the recipe names, and note their problems.
+def with_statistics(materials: Materials, handed: Mapping[str, Path], *, only_places: bool) -> Remarks[Materials]:
+    """Return the materials with the statistics that the recipe names, opened and checked.
 
     `handed` are folders of statistics by `statistics_name`. `only_places` says that besides them only the models' own
     folders may be read.
     """
-    written = _written(draft)
+    written = yield from _written(materials)
     missing = [model for model, name in written.items() if statistics_name(model, name) not in handed]
     if missing and only_places:
         message = "'statistics' cannot be used here: only the models' own folders may be read"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source))
-        return
+        yield RecipeError(message, where=materials.recipe.source)
+        return materials
     statistics: dict[ModelRef, Statistics] = {}
     for model, folder in written.items():
         try:
-            place = handed.get(statistics_name(model, folder)) or _place_of(folder, draft.recipe.folder)
+            place = handed.get(statistics_name(model, folder)) or _place_of(folder, materials.recipe.folder)
             statistics[model] = open_statistics(place)
-            check_model(statistics[model], str(model), draft.sources[model])
+            check_model(statistics[model], str(model), materials.sources[model])
         except CuveeError as error:
-            draft.problems.extend(error.problems or (error,))
-    draft.statistics = statistics
+            yield from error.problems or (error,)
+    materials = replace(materials, statistics=statistics)
     if len(statistics) == len(written):
-        _check_need(draft)
-        _check_losses(draft)
-    _check_tokens(draft)
+        yield from _needed(materials)
+        yield from _losses(materials)
+    yield from _other_tokens(materials)
+    return materials
 
 
-def _written(draft: Draft) -> dict[ModelRef, str]:
+def _written(materials: Materials) -> Remarks[dict[ModelRef, str]]:
     """Return the folder that the recipe names for each model, which may be named several times but not otherwise."""
     folders: dict[ModelRef, str] = {}
-    for part in draft.recipe.slices:
+    for part in materials.recipe.slices:
         for source in part.sources:
             if source.statistics is None:
                 continue
             if folders.setdefault(source.model, source.statistics) != source.statistics:
                 message = f"two statistics are named for {source.model}, which has one"
-                draft.problems.append(RecipeError(message, where=draft.recipe.source))
+                yield RecipeError(message, where=materials.recipe.source)
     return folders
 
 
@@ -105,32 +107,33 @@ def check_statistics(plan: Plan) -> None:
             check_model(statistics, str(model), source)
 
 
-def _check_need(draft: Draft) -> None:
-    """Note models that have no statistics at all where the method or a modifier needs them."""
-    recipe = draft.recipe
-    for statistic in list(draft.method.inputs.values())[:1]:
+def _needed(materials: Materials) -> Iterator[RecipeError]:
+    """Yield the models that have no statistics at all where the method or a modifier needs them."""
+    recipe = materials.recipe
+    for statistic in list(materials.method.inputs.values())[:1]:
         for part in recipe.slices:
-            base = draft.base_of(part)
+            base = materials.base_of(part)
             models = [source.model for source in part.sources if source.model != base]
             for model in models:
-                _need(draft, model, f"'{draft.method.key}'", statistic)
-    bases = {draft.base_of(part) for part in recipe.slices}
+                yield from _needed_of(model, f"'{materials.method.key}'", statistic, materials)
+    bases = {materials.base_of(part) for part in recipe.slices}
     for chosen in recipe.post:
         for statistic in modifiers()[chosen.key].inputs.values():
             for base in bases:
                 if base is not None:
-                    _need(draft, base, f"'{chosen.key}'", statistic)
+                    yield from _needed_of(base, f"'{chosen.key}'", statistic, materials)
 
 
-def _need(draft: Draft, model: ModelRef, who: str, statistic: InputStatistic) -> None:
-    statistics = draft.statistics.get(model)
+def _needed_of(model: ModelRef, who: str, statistic: InputStatistic, materials: Materials) -> Iterator[RecipeError]:
+    """Yield that a model lacks the statistic that a method or modifier needs."""
+    statistics = materials.statistics.get(model)
     if statistics is None:
         message = f"{who} needs statistics of this model on a text"
-        draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model, statistic)))
+        yield RecipeError(message, where=str(model), hint=_how_to_calibrate(model, statistic))
     elif statistic.kind not in statistics.record.keep:
         message = f"{who} needs '{statistic.kind}', and its statistics keep {', '.join(statistics.record.keep)}"
         hint = f"`cuvee calibrate {model} TEXT OUT --keep {statistic.kind}`"
-        draft.problems.append(RecipeError(message, where=str(model), hint=hint))
+        yield RecipeError(message, where=str(model), hint=hint)
 
 
 def _how_to_calibrate(model: ModelRef, statistic: InputStatistic | None = None) -> str:
@@ -138,25 +141,26 @@ def _how_to_calibrate(model: ModelRef, statistic: InputStatistic | None = None) 
     return f"`cuvee calibrate {model} TEXT OUT{keep}`, and `statistics: OUT` below the model in `models`"
 
 
-def _check_tokens(draft: Draft) -> None:
-    """Note statistics of other tokens than their model has, or than the statistics of the first model have."""
+def _other_tokens(materials: Materials) -> Iterator[CheckpointError]:
+    """Yield the statistics of other tokens than their model has, or than the statistics of the first model have."""
     first: tuple[ModelRef, str] | None = None
-    for model, statistics in draft.statistics.items():
+    for model, statistics in materials.statistics.items():
         digest = statistics.record.model.tokens_digest
         if digest is None:
             continue
         first = first or (model, digest)
         where = str(statistics.folder)
-        if _tokens_digest(draft, model) not in (None, digest):
+        if _tokens_digest(model, materials) not in (None, digest):
             message = f"these statistics were made with other tokens than {model} has"
-            draft.problems.append(CheckpointError(message, where=where))
+            yield CheckpointError(message, where=where)
         if first[1] != digest:
             message = f"statistics of {first[0]} and {model} were made with other tokens"
-            draft.problems.append(CheckpointError(message, where=where))
+            yield CheckpointError(message, where=where)
 
 
-def _tokens_digest(draft: Draft, model: ModelRef) -> str | None:
-    place = draft.aligned.opening.models[draft.index[model]].place
+def _tokens_digest(model: ModelRef, materials: Materials) -> str | None:
+    """Return the digest of the tokens that a model has now; None where it has no tokenizer that can be read."""
+    place = materials.aligned.opening.models[materials.index[model]].place
     if place is None or not place.is_dir():
         return None
     try:
@@ -165,34 +169,34 @@ def _tokens_digest(draft: Draft, model: ModelRef) -> str | None:
         return None
 
 
-def _check_losses(draft: Draft) -> None:
-    """Note models without a loss that a rule weighs by losses, and losses on different texts."""
-    chosen = draft.recipe.weights
+def _losses(materials: Materials) -> Iterator[RecipeError]:
+    """Yield the models without a loss that a rule weighs by losses, and losses on different texts."""
+    chosen = materials.recipe.weights
     if chosen is None or not weight_rules()[chosen.key].by_loss:
         return
-    weighed = _weighed(draft)
+    weighed = _weighed(materials)
     texts = set()
-    for model in draft.models:
+    for model in materials.models:
         if model not in weighed:
             continue
-        statistics = draft.statistics.get(model)
+        statistics = materials.statistics.get(model)
         if statistics is None or statistics.record.loss is None:
             message = f"'weights: {chosen.key}' needs the loss of this model on a text"
-            draft.problems.append(RecipeError(message, where=str(model), hint=_how_to_calibrate(model)))
+            yield RecipeError(message, where=str(model), hint=_how_to_calibrate(model))
         if statistics is not None:
             texts.add(statistics.record.text.digest)
     if len(texts) > 1:
         message = f"'weights: {chosen.key}' compares losses, and the statistics are of {len(texts)} texts"
         hint = "calibrate every model on the one text that shows what the merge is for"
-        draft.problems.append(RecipeError(message, where=draft.recipe.source, hint=hint))
+        yield RecipeError(message, where=materials.recipe.source, hint=hint)
 
 
-def _weighed(draft: Draft) -> set[ModelRef]:
+def _weighed(materials: Materials) -> set[ModelRef]:
     """Return the models that get a weight."""
-    is_subtracted = draft.method.base in ("delta", "optional")
+    is_subtracted = materials.method.base in ("delta", "optional")
     models: set[ModelRef] = set()
-    for part in draft.recipe.slices:
-        base = draft.base_of(part)
+    for part in materials.recipe.slices:
+        base = materials.base_of(part)
         own = {source.model for source in part.sources}
         if base is not None and is_subtracted:
             own.discard(base)
@@ -202,30 +206,30 @@ def _weighed(draft: Draft) -> set[ModelRef]:
     return models
 
 
-def has_inputs(step: MergeStep, draft: Draft) -> bool:
+def has_inputs(step: MergeStep, materials: Materials) -> bool:
     """Say whether every model has the statistics of a step's inputs that the method needs."""
-    for statistic in draft.method.inputs.values():
-        if not all(_statistics_have(statistic, source, draft) for source in step.inputs):
+    for statistic in materials.method.inputs.values():
+        if not all(_statistics_have(statistic, source, materials) for source in step.inputs):
             return False
     return True
 
 
-def _statistics_have(statistic: InputStatistic, source: Input, draft: Draft) -> bool:
-    statistics = draft.statistics.get(draft.models[source.model])
+def _statistics_have(statistic: InputStatistic, source: Input, materials: Materials) -> bool:
+    statistics = materials.statistics.get(materials.models[source.model])
     return statistics is not None and statistics.has(statistic.kind, source.tensor)
 
 
-def _note_entries(step: MergeStep, draft: Draft) -> None:
-    """Count a tensor that has no statistics of its entries; refuse those of entries that are read in another order."""
-    if not has_inputs(step, draft) or any(source.rows is not None for source in step.inputs):
-        draft.decided["tensors without statistics of their entries are averaged by the weights"] += 1
+def _entries(step: MergeStep, materials: Materials) -> Iterator[Remark]:
+    """Yield that a tensor has no statistics of its entries, or that they are in another order than it is read in."""
+    if not has_inputs(step, materials) or any(source.rows is not None for source in step.inputs):
+        yield Decision("tensors without statistics of their entries are averaged by the weights")
         return
     for source in step.inputs:
-        model = draft.models[source.model]
-        if source.tensor in _recut(draft.sources[model]):
+        model = materials.models[source.model]
+        if source.tensor in _recut(materials.sources[model]):
             message = f"'{source.tensor}' is read in another order than its statistics have"
             hint = "merge models whose tensors are cut alike"
-            draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
+            yield CheckpointError(message, where=str(model), hint=hint)
 
 
 def _recut(source: TensorSource) -> Collection[str]:
@@ -235,28 +239,28 @@ def _recut(source: TensorSource) -> Collection[str]:
     return source.orders if isinstance(source, RecutCheckpoint) else ()
 
 
-def _takes_grams(draft: Draft) -> bool:
-    return any(statistic.kind == "gram" for statistic in draft.method.inputs.values())
+def _takes_grams(materials: Materials) -> bool:
+    return any(statistic.kind == "gram" for statistic in materials.method.inputs.values())
 
 
-def with_room_for_statistics(step: MergeStep, draft: Draft) -> MergeStep:
+def with_room_for_statistics(step: MergeStep, materials: Materials) -> MergeStep:
     """Count the memory in which the largest Gram matrix of a model is read."""
-    if step.cut is None or not _takes_grams(draft):
+    if step.cut is None or not _takes_grams(materials):
         return step
     sizes = []
     for source in step.inputs:
-        statistics = draft.statistics[draft.models[source.model]]
+        statistics = materials.statistics[materials.models[source.model]]
         sizes.append(statistics.gram_bytes(source.tensor))
     return replace(step, holds=step.holds + max(sizes))
 
 
-def note_fallback(step: MergeStep, place: TensorPlace, draft: Draft) -> None:
-    """Count a matrix, or for a method of entries any tensor, that has no statistics, so that the plan says how many."""
-    if not draft.method.inputs or step.cut is not None:
+def lacking_statistics(step: MergeStep, place: TensorPlace, materials: Materials) -> Iterator[Remark]:
+    """Yield that a matrix, or for a method of entries any tensor, has no statistics, so that the plan counts them."""
+    if not materials.method.inputs or step.cut is not None:
         return
-    if not _takes_grams(draft):
-        _note_entries(step, draft)
+    if not _takes_grams(materials):
+        yield from _entries(step, materials)
         return
     if cut_of(place, step.shape) is not None:
         fallback = step.settings["fallback"]
-        draft.decided[f"matrices without statistics of their inputs are merged by 'fallback: {fallback}'"] += 1
+        yield Decision(f"matrices without statistics of their inputs are merged by 'fallback: {fallback}'")

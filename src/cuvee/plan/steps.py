@@ -7,17 +7,17 @@ from typing import Any
 
 from cuvee.checkpoint import TensorSpec
 from cuvee.checkpoint.dtypes import MERGEABLE, NAMES, kind_of, promoted
-from cuvee.errors import CheckpointError, closest
+from cuvee.errors import CheckpointError
 from cuvee.plan.adapters import held_bytes
-from cuvee.plan.agree import counted, few
-from cuvee.plan.draft import MOST_SHOWN, Draft
+from cuvee.plan.materials import Materials
 from cuvee.plan.matrices import as_matrices
 from cuvee.plan.members import Member, members_of
 from cuvee.plan.memory import counts_of_whole_model, loaded_dtype
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import Input, MergeStep
-from cuvee.plan.settings import rule_accepts, settings_of, shares
-from cuvee.plan.statistics import has_inputs, note_fallback, with_room_for_statistics
+from cuvee.plan.remarks import Clash, Decision, LacksTensor, MixedTypes, Refusal, Remarks
+from cuvee.plan.settings import settings_of, shares
+from cuvee.plan.statistics import has_inputs, lacking_statistics, with_room_for_statistics
 from cuvee.recipe.recipe import EIGHT_BITS
 from cuvee.recipe.reference import ModelRef
 from cuvee.structure.roles import is_counter, is_factor, is_running_statistic
@@ -52,40 +52,44 @@ class Ingredients:
         return self.inputs if self.base is None else (*self.inputs, self.base)
 
 
-def step_of(out: Outline, draft: Draft) -> MergeStep | None:
-    """Return the step that makes a tensor, or None where a problem forbids it, which the draft notes."""
+def step_of(out: Outline, materials: Materials) -> Remarks[MergeStep | None]:
+    """Return the step that makes a tensor, or None with the problem that forbids it."""
     if out.taken is not None:
-        return _taken(out.name, *out.taken, draft)
-    ingredients = _ingredients(out, draft)
-    if ingredients is None or not _shapes_agree(out, ingredients, draft):
+        return (yield from _taken(out.name, *out.taken, materials))
+    ingredients = yield from _ingredients(out, materials)
+    if ingredients is None:
+        return None
+    if len({spec.shape for spec in ingredients.specs}) > 1:
+        yield _clash_of_shapes(out, ingredients, materials)
         return None
     if all(map(is_counter, ingredients.specs)):
-        return _counter(out, ingredients, draft)
-    if _is_copied(out, ingredients, draft):
-        return _copy_of_equals(out, ingredients, draft)
-    return _combined(out, ingredients, draft)
+        return (yield from _counter(out, ingredients, materials))
+    is_copied = yield from _is_copied(out, ingredients)
+    if is_copied:
+        return (yield from _copy_of_equals(out, ingredients))
+    return (yield from _combined(out, ingredients, materials))
 
 
-def _taken(name: str, model: ModelRef, tensor: str, draft: Draft) -> MergeStep | None:
+def _taken(name: str, model: ModelRef, tensor: str, materials: Materials) -> Remarks[MergeStep | None]:
     """Take a tensor from a model as it is."""
-    spec = _spec(model, tensor, name, draft)
+    spec = yield from _spec(model, tensor, name, materials)
     if spec is None:
         return None
-    rows = draft.row_map(model, tensor)
-    source = Input(draft.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
+    rows = materials.row_map(model, tensor)
+    source = Input(materials.index[model], tensor, spec.dtype, model.without_revisions, rows=rows)
     return MergeStep(name, spec.dtype, spec.shape, "copy", (source,), None, {})
 
 
-def _ingredients(out: Outline, draft: Draft) -> Ingredients | None:
+def _ingredients(out: Outline, materials: Materials) -> Remarks[Ingredients | None]:
     """Find the tensors that an output is made of; None where any of them is missing."""
-    base = draft.base_of(out.part) if draft.method.base in ("delta", "optional") else None
-    members = members_of(out.part, out, draft)
+    base = materials.base_of(out.part) if materials.method.base in ("delta", "optional") else None
+    members = members_of(out.part, out, materials)
     tensors = [(member.model, member.tensor) for member in members]
     if base is not None:
         tensors.append((base, out.base_name))
     models, specs = [], []
     for model, tensor in tensors:
-        spec = _spec(model, tensor, out.name, draft)
+        spec = yield from _spec(model, tensor, out.name, materials)
         if spec is not None:
             models.append(model)
             specs.append(spec)
@@ -93,48 +97,40 @@ def _ingredients(out: Outline, draft: Draft) -> Ingredients | None:
         return None
     base_input = None
     if base is not None:
-        rows = draft.row_map(base, out.base_name)
-        base_input = Input(draft.index[base], out.base_name, specs[-1].dtype, rows=rows)
-    inputs = _inputs(members, specs[: len(members)], draft)
+        rows = materials.row_map(base, out.base_name)
+        base_input = Input(materials.index[base], out.base_name, specs[-1].dtype, rows=rows)
+    inputs = _inputs(members, specs[: len(members)], materials)
     return Ingredients(tuple(members), tuple(models), tuple(specs), inputs, base_input)
 
 
-def _spec(model: ModelRef, tensor: str, out: str, draft: Draft) -> TensorSpec | None:
-    tensors = draft.sources[model].tensors
+def _spec(model: ModelRef, tensor: str, out: str, materials: Materials) -> Remarks[TensorSpec | None]:
+    tensors = materials.sources[model].tensors
     spec = tensors.get(tensor)
-    has_problem = (model, tensor) in draft.reported or tensor in draft.unseen[model]
-    if spec is None and not has_problem:
-        # Guesses take long, and a draft with so many problems shows no more of them.
-        guess = closest(tensor, list(tensors)) if len(draft.problems) < MOST_SHOWN else None
-        hint = f"the closest is '{guess}'" if guess else None
-        message = f"has no tensor '{tensor}', needed for '{out}'"
-        draft.problems.append(CheckpointError(message, where=str(model), hint=hint))
+    if spec is None and tensor not in materials.unseen[model]:  # else the opening tells why it cannot be read
+        yield LacksTensor(model, tensor, out, tensors)
     return spec
 
 
-def _inputs(members: Sequence[Member], specs: Sequence[TensorSpec], draft: Draft) -> tuple[Input, ...]:
+def _inputs(members: Sequence[Member], specs: Sequence[TensorSpec], materials: Materials) -> tuple[Input, ...]:
     """Return the members' inputs. Random draws depend on identity and occurrence: a model named twice draws twice."""
     occurrences: Counter[str] = Counter()
     inputs = []
     for member, spec in zip(members, specs, strict=True):
-        model = draft.index[member.model]
+        model = materials.index[member.model]
         identity = member.source.identity if member.source else member.model.without_revisions
-        rows = draft.row_map(member.model, member.tensor)
+        rows = materials.row_map(member.model, member.tensor)
         inputs.append(Input(model, member.tensor, spec.dtype, identity, occurrences[identity], rows))
         occurrences[identity] += 1
     return tuple(inputs)
 
 
-def _shapes_agree(out: Outline, ingredients: Ingredients, draft: Draft) -> bool:
-    if len({spec.shape for spec in ingredients.specs}) == 1:
-        return True
+def _clash_of_shapes(out: Outline, ingredients: Ingredients, materials: Materials) -> Clash:
     shapes = [list(spec.shape) for spec in ingredients.specs]
     hint = None
-    if not draft.recipe.sliced and _is_of_head(out.name, draft):
+    if not materials.recipe.sliced and _is_of_head(out.name, materials):
         hint = "`head: base`, or `head: MODEL`, takes such heads from one model"
     message = f"'{out.name}' has different shapes: {_by_model(shapes, ingredients)}"
-    draft.shape_clashes.append(CheckpointError(message, hint=hint))
-    return False
+    return Clash("shapes", CheckpointError(message, hint=hint))
 
 
 def _by_model(facts: Sequence[object], ingredients: Ingredients) -> str:
@@ -143,81 +139,81 @@ def _by_model(facts: Sequence[object], ingredients: Ingredients) -> str:
     return ", ".join(f"{fact} in {model}" for model, fact in pairs)
 
 
-def _is_of_head(name: str, draft: Draft) -> bool:
-    tokens = has_tokens(draft.sources[draft.donor].config)
+def _is_of_head(name: str, materials: Materials) -> bool:
+    tokens = has_tokens(materials.config)
     return task_head(name, has_tokens=tokens) is not None
 
 
-def _counter(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep | None:
+def _counter(out: Outline, ingredients: Ingredients, materials: Materials) -> Remarks[MergeStep | None]:
     """Take a counter from the donor, or else from the first model: no two trainings count the same."""
     which = 0
-    if draft.donor in ingredients.models:
-        which = ingredients.models.index(draft.donor)
+    if materials.donor in ingredients.models:
+        which = ingredients.models.index(materials.donor)
     model = ingredients.models[which]
-    draft.decided[f"counters of training steps are taken from {model}"] += 1
-    return _taken(out.name, model, ingredients.all_inputs[which].tensor, draft)
+    yield Decision(f"counters of training steps are taken from {model}")
+    return (yield from _taken(out.name, model, ingredients.all_inputs[which].tensor, materials))
 
 
-def _is_copied(out: Outline, ingredients: Ingredients, draft: Draft) -> bool:
-    """Say whether a tensor is copied where all models have the same; note why, where that may surprise."""
+def _is_copied(out: Outline, ingredients: Ingredients) -> Remarks[bool]:
+    """Say whether a tensor is copied where all models have the same, and why, where that may surprise."""
     has_several = len(ingredients.specs) > 1
     if has_several and is_factor(out.name):
-        draft.decided[FACTORS] += 1
+        yield Decision(FACTORS)
         return True
     if all(spec.dtype in MERGEABLE for spec in ingredients.specs):
         return False
     dtype = ingredients.specs[0].dtype
     if has_several and kind_of(dtype) != "integers":
         rule = "is copied where all models have the same, and refused where they differ"
-        draft.decided[f"{dtype}, {kind_of(dtype)}, {rule}"] += 1
+        yield Decision(f"{dtype}, {kind_of(dtype)}, {rule}")
     return True
 
 
-def _copy_of_equals(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep:
+def _copy_of_equals(out: Outline, ingredients: Ingredients) -> Remarks[MergeStep]:
     """Take a tensor from the first model, once the merge sees that all have the same."""
     dtypes = [spec.dtype for spec in ingredients.specs]
     if len(set(dtypes)) > 1:
         message = f"'{out.name}' is of different types: {_by_model(dtypes, ingredients)}"
-        draft.type_clashes.append(CheckpointError(message))
+        yield Clash("types", CheckpointError(message))
     spec = ingredients.specs[0]
     return MergeStep(out.name, spec.dtype, spec.shape, "copy", ingredients.inputs, ingredients.base, {})
 
 
-def _combined(out: Outline, ingredients: Ingredients, draft: Draft) -> MergeStep | None:
+def _combined(out: Outline, ingredients: Ingredients, materials: Materials) -> Remarks[MergeStep | None]:
     """Merge a tensor by the recipe's method, or average it where it holds statistics of activations."""
-    settings, scale = settings_of(out, ingredients.members, draft)
-    dtype = _output_dtype(out, ingredients, draft)
+    settings, scale = yield from settings_of(out, ingredients.members, materials)
+    dtype = yield from _output_dtype(out, ingredients, materials)
     if ingredients.base is None and scale != 1:
-        draft.refused.setdefault(LAMBDA_NEEDS_BASE, []).append(out.name)
+        yield Refusal(LAMBDA_NEEDS_BASE, out.name)
     if is_running_statistic(out.name):
-        draft.decided[STATISTICS] += 1
+        yield Decision(STATISTICS)
         return _average(out, ingredients, dtype, settings, scale)
-    step = _merge(out, ingredients, dtype, settings, scale, draft)
+    step = _merge(out, ingredients, dtype, settings, scale, materials)
     member = ingredients.members[0]
-    place = draft.views[member.model].structure.of(member.tensor)
+    place = materials.views[member.model].structure.of(member.tensor)
     try:
-        step = as_matrices(step, draft.method, draft.recipe.post, place, has_inputs=has_inputs(step, draft))
-        step = with_room_for_statistics(step, draft)
+        step = as_matrices(step, materials.method, materials.recipe.post, place, has_inputs=has_inputs(step, materials))
+        step = with_room_for_statistics(step, materials)
     except ValueError as error:
-        draft.refused.setdefault(str(error), []).append(out.name)
+        yield Refusal(str(error), out.name)
         return None
-    note_fallback(step, place, draft)
-    return step if rule_accepts(step, draft) else None
+    yield from lacking_statistics(step, place, materials)
+    return step
 
 
-def _output_dtype(out: Outline, ingredients: Ingredients, draft: Draft) -> str:
-    """Return the type of an output: the recipe's, or else the widest of the inputs, which is noted if they differ."""
-    word = draft.recipe.out_dtype or draft.recipe.dtype
+def _output_dtype(out: Outline, ingredients: Ingredients, materials: Materials) -> Remarks[str]:
+    """Return the type of an output: the recipe's, or else the widest of the inputs, with a remark if they differ."""
+    word = materials.recipe.out_dtype or materials.recipe.dtype
     if word in EIGHT_BITS:
-        word = draft.recipe.dtype or "bfloat16"  # of all that is not coded, and of what is coded before it is
+        word = materials.recipe.dtype or "bfloat16"  # of all that is not coded, and of what is coded before it is
     if word:
         return NAMES[word]
     tensors = zip(ingredients.models, ingredients.all_inputs, strict=True)
-    stored = [draft.stored_dtype(model, source.tensor) for model, source in tensors]
+    stored = [materials.stored_dtype(model, source.tensor) for model, source in tensors]
     widest = promoted(stored)
     if len(set(stored)) > 1:
         types = f"{_by_model(stored, ingredients)}, so {widest} is written"
-        draft.mixed.setdefault(types, []).append(out.name)
+        yield MixedTypes(types, out.name)
     return widest
 
 
@@ -232,10 +228,10 @@ def _average(
 
 
 def _merge(
-    out: Outline, ingredients: Ingredients, dtype: str, settings: dict[str, Any], scale: float, draft: Draft
+    out: Outline, ingredients: Ingredients, dtype: str, settings: dict[str, Any], scale: float, materials: Materials
 ) -> MergeStep:
     """Return the step of the method's rule on a whole tensor, with the memory and readings that it takes."""
-    method, recipe = draft.method, draft.recipe
+    method, recipe = materials.method, materials.recipe
     shape = ingredients.specs[0].shape
     cost = method.cost(len(ingredients.members), shape, recipe.semantics, settings)
     step = MergeStep(
@@ -248,7 +244,7 @@ def _merge(
         settings=settings,
         scale=scale,
         unit=cost.unit,
-        holds=cost.holds + _held_besides(ingredients, settings, draft),
+        holds=cost.holds + _held_besides(ingredients, settings, materials),
         surveying=cost.surveying,
         in_kernels=cost.in_kernels,
     )
@@ -259,23 +255,11 @@ def _merge(
     return step
 
 
-def _held_besides(ingredients: Ingredients, settings: Mapping[str, Any], draft: Draft) -> int:
+def _held_besides(ingredients: Ingredients, settings: Mapping[str, Any], materials: Materials) -> int:
     """Return the bytes that counts of the whole model and reading from adapters hold besides the method's own."""
     held = 0
     for model, source in zip(ingredients.models, ingredients.all_inputs, strict=True):
-        held += held_bytes(draft.sources[model], source.tensor)
-    if draft.method.surveying(draft.recipe.semantics, settings, whole_model=True):
+        held += held_bytes(materials.sources[model], source.tensor)
+    if materials.method.surveying(materials.recipe.semantics, settings, whole_model=True):
         held += counts_of_whole_model(len(ingredients.inputs))
     return held
-
-
-def note_clashes(draft: Draft) -> None:
-    """Note shapes and types that do not fit, naming the first tensors; and the rules that decided about some."""
-    draft.problems += few(draft.shape_clashes, "different shapes")
-    draft.problems += few(draft.type_clashes, "different types")
-    for types, names in draft.mixed.items():
-        tensors = f"'{names[0]}'"
-        if len(names) > 1:
-            tensors += f" and {len(names) - 1} tensors more"
-        draft.notes.append(f"{tensors}: inputs are {types}; 'dtype' in the recipe would say the type")
-    draft.notes += counted(draft.decided)
