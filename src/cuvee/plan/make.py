@@ -49,6 +49,7 @@ from cuvee.plan.vocabulary import Aligned, with_one_vocabulary
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.slips import warnings_of as warnings_of_slips
+from cuvee.yielding import result_of
 
 MOST_SHOWN = 12
 """Problems in one message; more are counted."""
@@ -107,13 +108,7 @@ class _Ledger:
 
     def result_of(self, step: Remarks[_T]) -> _T:
         """Run a step of planning, gather its remarks, and return its result."""
-        while True:
-            try:
-                remark = next(step)
-            except StopIteration as stop:
-                result: _T = stop.value
-                return result
-            self.add(remark)
+        return result_of(step, self.add)
 
     def add_all(self, remarks: Iterable[Remark]) -> None:
         for remark in remarks:

@@ -4,6 +4,7 @@ The methods that exist are an argument: this room knows mergekit's language, not
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from cuvee.recipe.additions import read_post, read_weights
 from cuvee.recipe.groups import GROUPS, Group
 from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.language import Language, MethodSchema
-from cuvee.recipe.parameters import read_settings
-from cuvee.recipe.problems import Notes, schema_problems
+from cuvee.recipe.parameters import Parameters, read_settings
+from cuvee.recipe.problems import Mistake, Mistakes, Notes, schema_problems
 from cuvee.recipe.recipe import Chosen, Recipe, Slice, Source
 from cuvee.recipe.reference import ModelRef
+from cuvee.recipe.setting import Settings
 from cuvee.recipe.slips import plain_numbers
 from cuvee.recipe.sources import read_model, read_slices
 from cuvee.recipe.vocabulary import TokenizerChoice, models_named, read_choice
@@ -74,16 +76,52 @@ def recipe_of(document: Document, language: Language, folder: Path | None) -> Re
         raise RecipeError("this recipe's 'sweep' makes several merges", where=document.place(("sweep",)), hint=hint)
     document, slips = plain_numbers(document, NUMBERS)
     notes = Notes(document, schema_problems(document, document.data), slips)
-    method = _method(document.data, language, notes)
-    if method is not None:
-        notes.elsewhere = language.parameters_elsewhere(method)
-    recipe = _recipe(document.data, method, language, notes, folder)
+    parts = notes.result_of(_parts(document.data, language))
     notes.stop_at_problems()
-    assert recipe is not None, "a recipe without problems is read"
-    return recipe
+    checked = RecipeDocument.model_validate(document.data)
+    tokenizer = notes.result_of(_tokenizer(checked, parts.base, parts.slices))
+    notes.stop_at_problems()
+    return _recipe(checked, parts, tokenizer, notes, folder)
 
 
-def _method(data: dict[str, Any], language: Language, notes: Notes) -> MethodSchema | None:
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a recipe that have a form of their own; the other keys are plain values."""
+
+    settings: Settings
+    base: ModelRef | None
+    slices: tuple[Slice, ...]
+    weights: Chosen | None
+    post: tuple[Chosen, ...]
+    groups: Mapping[Group, ModelRef]
+    head: ModelRef | None
+    mtp: ModelRef | None
+
+
+def _parts(data: dict[str, Any], language: Language) -> Mistakes[_Parts]:
+    """Read all parts, whatever mistakes are in any of them."""
+    method = yield from _method(data, language)
+    parameters = None
+    if method is not None:
+        parameters = Parameters(data["merge_method"], method.settings, language.parameters_elsewhere(method))
+    settings = yield from read_settings(data.get("parameters"), ("parameters",), parameters, own=False)
+    base = yield from read_model(data.get("base_model"), ("base_model",))
+    slices = yield from read_slices(data, parameters)
+    weights = yield from read_weights(data.get("weights"), language.weight_rules)
+    post = yield from read_post(data.get("post"), language.modifiers)
+    if method is not None:
+        yield from _base_mistakes(data, method, language)
+        yield from _weights_mistakes(data, method, weights, language)
+        yield from _post_mistakes(data, method, post)
+    yield from _alignment_mistakes(data, slices)
+    models = _models_by_name(base, slices)
+    groups = yield from _groups(data, models)
+    head = yield from _taken_from("head", data.get("head"), models, ("merge", "keep"))
+    mtp = yield from _taken_from("mtp", data.get("mtp"), models, ("merge", "drop"))
+    return _Parts(settings, base, slices, weights, post, groups, head, mtp)
+
+
+def _method(data: dict[str, Any], language: Language) -> Mistakes[MethodSchema | None]:
     """Return the method named, or the method that was probably meant, so that its settings are checked too."""
     key = data.get("merge_method")
     if not isinstance(key, str):
@@ -91,60 +129,36 @@ def _method(data: dict[str, Any], language: Language, notes: Notes) -> MethodSch
     if key not in language.methods:
         guess = closest(key.replace("-", "_").lower(), list(language.methods))
         hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(sorted(language.methods))}"
-        notes.add(("merge_method",), f"unknown merge method {shown(key)}", hint)
+        yield Mistake(("merge_method",), f"unknown merge method {shown(key)}", hint)
         return language.methods.get(guess or "")
     return language.methods[key]
 
 
 def _recipe(
-    data: dict[str, Any],
-    method: MethodSchema | None,
-    language: Language,
-    notes: Notes,
-    folder: Path | None,
-) -> Recipe | None:
-    settings = read_settings(data.get("parameters"), ("parameters",), method, notes, own=False)
-    base = read_model(data.get("base_model"), ("base_model",), notes)
-    slices = read_slices(data, method, notes)
-    weights = read_weights(data.get("weights"), language.weight_rules, notes)
-    post = read_post(data.get("post"), language.modifiers, notes)
-    if method is not None:
-        _check_base(data, method, language, notes)
-        _check_weights(data, method, weights, language, notes)
-        _check_post(data, method, post, notes)
-    _check_alignment(data, slices, notes)
-    models = _models_by_name(base, slices)
-    groups = _groups(data, models, notes)
-    head = _taken_from("head", data.get("head"), models, ("merge", "keep"), notes)
-    mtp = _taken_from("mtp", data.get("mtp"), models, ("merge", "drop"), notes)
-    if notes.problems:
-        return None
-    checked = RecipeDocument.model_validate(data)
-    tokenizer = _tokenizer(checked, base, slices, notes)
-    if notes.problems:
-        return None
+    checked: RecipeDocument, parts: _Parts, tokenizer: TokenizerChoice | None, notes: Notes, folder: Path | None
+) -> Recipe:
     return Recipe(
         merge_method=checked.merge_method,
-        slices=slices,
-        sliced=any(source.layers for part in slices for source in part.sources),
-        settings=settings,
-        base_model=base,
+        slices=parts.slices,
+        sliced=any(source.layers for source in _sources(parts.slices)),
+        settings=parts.settings,
+        base_model=parts.base,
         dtype=checked.dtype,
         out_dtype=checked.out_dtype,
         compute_dtype=checked.compute_dtype,
         semantics=checked.semantics,
         seed=checked.seed,
-        weights=weights,
-        post=post,
+        weights=parts.weights,
+        post=parts.post,
         rounding=checked.rounding,
         tokenizer=tokenizer,
         chat_template=checked.chat_template,
         prompt=None if checked.prompt is None else checked.prompt.model_dump(exclude_unset=True),
         align=None if checked.align is None else checked.align.model_dump(exclude_none=True),
-        groups=groups,
+        groups=parts.groups,
         missing=checked.missing,
-        head="keep" if checked.head == "keep" else head,
-        mtp="drop" if checked.mtp == "drop" else mtp,
+        head="keep" if checked.head == "keep" else parts.head,
+        mtp="drop" if checked.mtp == "drop" else parts.mtp,
         unknown_layers=checked.unknown_layers,
         unlike_configs=checked.unlike_configs,
         name=checked.name,
@@ -155,57 +169,57 @@ def _recipe(
     )
 
 
-def _check_alignment(data: dict[str, Any], slices: tuple[Slice, ...], notes: Notes) -> None:
-    """Note an alignment without texts, texts without an alignment, and an alignment of slices."""
+def _alignment_mistakes(data: dict[str, Any], slices: tuple[Slice, ...]) -> Iterator[Mistake]:
+    """Yield an alignment without texts, texts without an alignment, and an alignment of slices."""
     with_text = [source for source in _sources(slices) if source.text is not None]
     if data.get("align") is None:
         if with_text:
-            notes.add((), f"'{with_text[0].model}' has a 'text', and the recipe no 'align'", "add `align: {}`")
+            yield Mistake((), f"'{with_text[0].model}' has a 'text', and the recipe no 'align'", "add `align: {}`")
         return
     if not with_text:
-        notes.add(("align",), "no model has a 'text' to align by", "give each expert the text of its own skill")
+        yield Mistake(("align",), "no model has a 'text' to align by", "give each expert the text of its own skill")
     if data.get("models") is None:
-        notes.add(("align",), "'align' is for whole 'models'", "merge first, and use `cuvee align` then")
+        yield Mistake(("align",), "'align' is for whole 'models'", "merge first, and use `cuvee align` then")
 
 
-def _check_base(data: dict[str, Any], method: MethodSchema, language: Language, notes: Notes) -> None:
+def _base_mistakes(data: dict[str, Any], method: MethodSchema, language: Language) -> Iterator[Mistake]:
     key = data["merge_method"]
     needs_base = key in language.methods and method.base in ("delta", "endpoint")
     if needs_base and not _has_base(data):
-        notes.add(("merge_method",), f"'{key}' needs a 'base_model'")
+        yield Mistake(("merge_method",), f"'{key}' needs a 'base_model'")
 
 
-def _check_post(data: dict[str, Any], method: MethodSchema, post: tuple[Chosen, ...], notes: Notes) -> None:
+def _post_mistakes(data: dict[str, Any], method: MethodSchema, post: tuple[Chosen, ...]) -> Iterator[Mistake]:
     if post and not _merges_changes(data, method):
         message = f"'{post[0].key}' modifies the change from a base, and '{data['merge_method']}' makes none here"
-        notes.add(("post",), message, "use a method that works on task vectors, with a 'base_model'")
+        yield Mistake(("post",), message, "use a method that works on task vectors, with a 'base_model'")
 
 
-def _check_weights(
-    data: dict[str, Any], method: MethodSchema, weights: Chosen | None, language: Language, notes: Notes
-) -> None:
+def _weights_mistakes(
+    data: dict[str, Any], method: MethodSchema, weights: Chosen | None, language: Language
+) -> Iterator[Mistake]:
     if weights is None:
         return
     key = data["merge_method"]
     weight = method.settings.get("weight")
     if weight is None or not weight.per_model:
-        notes.add(("weights",), f"'{key}' takes no weights")
+        yield Mistake(("weights",), f"'{key}' takes no weights")
     if language.weight_rules[weights.key].on_changes and not _merges_changes(data, method):
         message = f"'{weights.key}' measures task vectors, and '{key}' merges none here"
-        notes.add(("weights",), message, "use a method that works on task vectors, with a 'base_model'")
+        yield Mistake(("weights",), message, "use a method that works on task vectors, with a 'base_model'")
     for place in _places_of("weight", data):
-        notes.add(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
+        yield Mistake(place, f"'weights: {weights.key}' sets the weight of each model", "leave one of the two out")
 
 
-def _groups(data: dict[str, Any], models: dict[str, ModelRef], notes: Notes) -> dict[Group, ModelRef]:
+def _groups(data: dict[str, Any], models: dict[str, ModelRef]) -> Mistakes[dict[Group, ModelRef]]:
     """Read the groups of tensors that are taken from a model: its reference or name, or `base`."""
     if data.get("slices") is not None:
         for key in ("missing", "head", *GROUPS):
             if data.get(key) is not None:
-                notes.add((key,), f"'{key}' is for whole 'models', not for 'slices'")
+                yield Mistake((key,), f"'{key}' is for whole 'models', not for 'slices'")
     groups: dict[Group, ModelRef] = {}
     for group in GROUPS:
-        model = _taken_from(group, data.get(group), models, ("merge",), notes)
+        model = yield from _taken_from(group, data.get(group), models, ("merge",))
         if model is not None:
             groups[group] = model
     return groups
@@ -230,8 +244,8 @@ def _models_by_name(base: ModelRef | None, slices: tuple[Slice, ...]) -> dict[st
 
 
 def _taken_from(
-    key: str, written: Any, models: dict[str, ModelRef], words: tuple[str, ...], notes: Notes
-) -> ModelRef | None:
+    key: str, written: Any, models: dict[str, ModelRef], words: tuple[str, ...]
+) -> Mistakes[ModelRef | None]:
     """Read the model that tensors are taken from; None if the recipe names none, or any of the `words`."""
     if not isinstance(written, str) or written in words:
         return None
@@ -240,16 +254,16 @@ def _taken_from(
         guess = closest(written, names)
         hint = f"did you mean '{guess}'?" if guess else f"there are: {', '.join(names)}"
         expected = " or ".join(f"'{word}'" for word in words)
-        notes.add((key,), f"'{key}': expected {expected} or a model of the recipe, found {shown(written)}", hint)
+        yield Mistake((key,), f"'{key}': expected {expected} or a model of the recipe, found {shown(written)}", hint)
     return models.get(written)
 
 
 def _tokenizer(
-    checked: RecipeDocument, base: ModelRef | None, slices: tuple[Slice, ...], notes: Notes
-) -> TokenizerChoice | None:
+    checked: RecipeDocument, base: ModelRef | None, slices: tuple[Slice, ...]
+) -> Mistakes[TokenizerChoice | None]:
     """Read `tokenizer`, or `tokenizer_source`, which names models of the recipe only."""
     if checked.tokenizer is not None and checked.tokenizer_source is not None:
-        notes.add(("tokenizer_source",), "expected one of 'tokenizer' and 'tokenizer_source', found both")
+        yield Mistake(("tokenizer_source",), "expected one of 'tokenizer' and 'tokenizer_source', found both")
     key = "tokenizer" if checked.tokenizer is not None else "tokenizer_source"
     written = checked.tokenizer or checked.tokenizer_source
     if written is None:
@@ -257,7 +271,7 @@ def _tokenizer(
     try:
         choice = read_choice(written)
     except ValueError as error:
-        notes.add((key,), str(error))
+        yield Mistake((key,), str(error))
         return None
     bases = [base, *(part.base_model for part in slices)]
     models = {model for model in bases if model is not None}
@@ -266,7 +280,7 @@ def _tokenizer(
         if model not in models:
             guess = closest(str(model), ["union", "base", *map(str, models)])
             hint = f"did you mean '{guess}'?" if guess else "name one of the recipe's models, 'union' or 'base'"
-            notes.add((key,), f"'{model}' is not one of the recipe's models", hint)
+            yield Mistake((key,), f"'{model}' is not one of the recipe's models", hint)
     return choice
 
 

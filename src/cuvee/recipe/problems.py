@@ -1,7 +1,8 @@
 """The problems of a recipe's text, gathered with their lines instead of stopping at the first."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -12,30 +13,55 @@ from cuvee.documents.document import Path as Place
 from cuvee.errors import CuveeError, RecipeError, several
 from cuvee.recipe.keys import RecipeDocument
 from cuvee.recipe.slips import Slip
+from cuvee.yielding import result_of
 
 MOST_SHOWN = 30
 """Problems in one message; more are counted."""
 
+_T = TypeVar("_T")
 
-@dataclass
+
+@dataclass(frozen=True)
+class Mistake:
+    """A problem with the thing at a place of a recipe's document."""
+
+    place: Place
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class SlipAt:
+    """A slip at a place of a recipe's document that does no harm, with its treatment and how to write it right."""
+
+    place: Place
+    message: str
+    treatment: str
+    hint: str
+
+
+Mistakes = Generator[Mistake | SlipAt, None, _T]
+"""A part of a recipe in reading: it yields the mistakes and returns the part."""
+
+
 class Notes:
-    """A document, the problems noted of it so far, and the slips that do no harm.
+    """Gathers the problems of a document, and the slips that do no harm, with their lines."""
 
-    `elsewhere` are parameters that other methods take and that mergekit passes over here.
-    """
+    def __init__(self, document: Document, problems: Iterable[CuveeError], slips: Iterable[Slip]) -> None:
+        self.document = document
+        self.problems = list(problems)
+        self.slips = list(slips)
 
-    document: Document
-    problems: list[CuveeError] = field(default_factory=list)
-    slips: list[Slip] = field(default_factory=list)
-    elsewhere: frozenset[str] = frozenset()
+    def result_of(self, part: Mistakes[_T]) -> _T:
+        """Read a part of the recipe, note its mistakes, and return the part."""
+        return result_of(part, self.add)
 
-    def add(self, place: Place, message: str, hint: str | None = None) -> None:
-        """Note a problem with the thing at a place of the document."""
-        self.problems.append(RecipeError(message, where=self.document.place(place), hint=hint))
-
-    def add_slip(self, place: Place, message: str, treatment: str, hint: str) -> None:
-        """Note a slip that does no harm, with its treatment and how to write it right."""
-        self.slips.append(Slip(self.document.place(place), message, treatment, hint))
+    def add(self, mistake: Mistake | SlipAt) -> None:
+        where = self.document.place(mistake.place)
+        if isinstance(mistake, Mistake):
+            self.problems.append(RecipeError(mistake.message, where=where, hint=mistake.hint))
+        else:
+            self.slips.append(Slip(where, mistake.message, mistake.treatment, mistake.hint))
 
     def slips_in_order(self) -> tuple[Slip, ...]:
         """Return the slips in the order of the lines."""
