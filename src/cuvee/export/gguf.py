@@ -28,6 +28,7 @@ from cuvee.foreign.gguf_names import Family, family_of, known_families
 from cuvee.foreign.gguf_rotation import FACTORS
 from cuvee.progress import Progress, Silent
 from cuvee.structure.vocabulary import vocabulary_rows
+from cuvee.yielding import result_of
 
 PIECE_ELEMENTS = 1 << 22
 """Numbers of a matrix that are held at a time, but for those whose rows change places."""
@@ -89,19 +90,21 @@ def export_gguf(
         "q_proj": model.settings[f"{known.key}.attention.head_count"],
         "k_proj": model.settings[f"{known.key}.attention.head_count_kv"],
     }
-    tensors = gguf_tensors(source, known, kind, heads, place, notes)
+    tensors = result_of(gguf_tensors(source, known, kind, heads, place), notes.append)
     files = tokenizer_files(place)
     rows = vocabulary_rows(source.tensors, source.config) or 0
     settings = {
         **model.settings,
         f"{known.key}.vocab_size": rows,
-        **pooling_settings(place, known, is_bare(source), notes),
+        **result_of(pooling_settings(place, known, is_bare(source)), notes.append),
         "general.name": shown_name(place),
         "general.file_type": FILE_TYPES[kind],
         "general.quantization_version": gguf.GGML_QUANT_VERSION,
-        **tokenizer_settings(files, source.config, rows, notes, split),
+        **result_of(tokenizer_settings(files, source.config, rows, split), notes.append),
     }
-    about = modelfile(file, files, source.config, notes) if beside is not None else None
+    about = None
+    if beside is not None:
+        about = result_of(modelfile(file, files, source.config), notes.append)
     factors = {} if model.rotation.factors is None else {FACTORS: model.rotation.factors}
     partial = file.with_name(f".{file.name}.partial")
     writer = gguf.GGUFWriter(partial, known.key)

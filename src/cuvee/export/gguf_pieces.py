@@ -5,7 +5,7 @@ same only if every such pair is among them, and the pairs that make the same pie
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from cuvee.errors import CheckpointError
@@ -16,22 +16,26 @@ SPACE = "▁"
 BYTES = tuple(f"<0x{byte:02X}>" for byte in range(256))
 
 
-def pieces_settings(tokenizer: Tokenizer, notes: list[str]) -> dict[str, Any]:
-    """Return GGUF's settings, scores by piece among them. Raises CheckpointError if llama.cpp would cut otherwise."""
+def pieces_settings(tokenizer: Tokenizer) -> Generator[str, None, dict[str, Any]]:
+    """Return GGUF's settings, scores by piece among them; yields notes.
+
+    Raises CheckpointError if llama.cpp would cut otherwise.
+    """
     content = tokenizer.content or {}
     has_bytes = content["model"].get("byte_fallback") and tokenizer.ids.keys() >= set(BYTES)
     if not has_bytes:
         message = f"a tokenizer of the kind {tokenizer.kind} without bytes has no form in GGUF here"
         raise CheckpointError(message, where=tokenizer.where)
+    prepends = yield from _prepends(content, tokenizer)
     return {
         "tokenizer.ggml.model": "llama",
         "tokenizer.ggml.pre": "default",
-        "tokenizer.ggml.add_space_prefix": _prepends(content, tokenizer, notes),
+        "tokenizer.ggml.add_space_prefix": prepends,
         "tokenizer.ggml.scores": _scores(tokenizer),
     }
 
 
-def _prepends(content: Mapping[str, Any], tokenizer: Tokenizer, notes: list[str]) -> bool:
+def _prepends(content: Mapping[str, Any], tokenizer: Tokenizer) -> Generator[str, None, bool]:
     """Say whether a space is put before a text. Raises CheckpointError if more is done to it."""
     steps = [
         *steps_of(content.get("normalizer"), "normalizers"),
@@ -45,7 +49,7 @@ def _prepends(content: Mapping[str, Any], tokenizer: Tokenizer, notes: list[str]
             scheme = step.get("prepend_scheme", "always")
             prepends = prepends or scheme != "never"
             if scheme == "first":
-                notes.append("llama.cpp puts a space behind every special token within a text, the tokenizer does not")
+                yield "llama.cpp puts a space behind every special token within a text, the tokenizer does not"
         elif not _replaces_spaces(step):
             message = f"the tokenizer changes or cuts texts by {_shown(step)}, and llama.cpp does not"
             raise CheckpointError(message, where=tokenizer.where)

@@ -1,7 +1,7 @@
 """How an embedding model makes a vector of a text, from sentence-transformers' files to GGUF's word for it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,15 @@ _FLAGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "
 _HARMLESS = ("Transformer", "Pooling", "Normalize")
 
 
-def pooling_settings(place: Path, known: Family, bare: bool, notes: list[str]) -> dict[str, Any]:
-    """Return how texts are pooled. Raises CheckpointError for layers behind the pooling and ways llama.cpp lacks."""
+def pooling_settings(place: Path, known: Family, bare: bool) -> Generator[str, None, dict[str, Any]]:
+    """Return how texts are pooled; yields notes.
+
+    Raises CheckpointError for layers behind the pooling and ways llama.cpp lacks.
+    """
     file = place / "modules.json"
     if not file.is_file():
         if bare:
-            notes.append("the model has no head and does not say how texts become vectors: name --pooling to llama.cpp")
+            yield "the model has no head and does not say how texts become vectors: name --pooling to llama.cpp"
         return {}
     modules = _read(file)
     kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]

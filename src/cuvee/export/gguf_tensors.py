@@ -1,6 +1,6 @@
 """A model's tensors as a GGUF file has them: their names, types, the order of their rows. None is lost or made up."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,16 +46,18 @@ def stacked_shape(name: str, parts: Sequence[TensorSpec]) -> tuple[int, ...]:
 
 
 def gguf_tensors(
-    source: TensorSource, known: Family, kind: Kind, heads: Mapping[str, int], place: Path, notes: list[str]
-) -> list[GgufTensor]:
-    """Name every tensor as GGUF does and choose its type. `heads` are the numbers of heads of `q_proj` and `k_proj`.
+    source: TensorSource, known: Family, kind: Kind, heads: Mapping[str, int], place: Path
+) -> Generator[str, None, list[GgufTensor]]:
+    """Name every tensor as GGUF does and choose its type; yields notes.
+
+    `heads` are the numbers of heads of `q_proj` and `k_proj`.
 
     Raises CheckpointError if a tensor has no name there or is missing, or if the head is not as the config says.
     """
     specs = {_whole_name(name, source.tensors): spec for name, spec in source.tensors.items()}
     _check_names(specs, known, place)
     if _head_is_copy(specs, source, known, place):
-        notes.append("the head is the embedding, and is written once")
+        yield "the head is the embedding, and is written once"
         specs.pop(HEAD)
     _check_complete(specs, source.config, known, place)
     stacks: dict[str, list[str]] = {}
@@ -66,7 +68,7 @@ def gguf_tensors(
     for whole, names in stacks.items():
         parts = tuple(specs[name] for name in names)
         tensors.append(_gguf_tensor(whole, parts, known, heads, mixture, place))
-    _note_narrow(tensors, mixture, notes)
+    yield from _narrow(tensors, mixture)
     return tensors
 
 
@@ -88,8 +90,8 @@ def _is_70b(known: Family, layers: int, experts: int, heads: Mapping[str, int]) 
     return known.key == "llama" and experts != 8 and shares_keys
 
 
-def _note_narrow(tensors: Sequence[GgufTensor], mixture: Mixture, notes: list[str]) -> None:
-    """Say which matrices have another type because their rows are no whole blocks."""
+def _narrow(tensors: Sequence[GgufTensor], mixture: Mixture) -> Iterator[str]:
+    """Yield which matrices have another type because their rows are no whole blocks."""
     narrow = []
     for tensor in tensors:
         width = tensor.shape[-1]
@@ -98,7 +100,7 @@ def _note_narrow(tensors: Sequence[GgufTensor], mixture: Mixture, notes: list[st
             narrow.append(tensor)
     if narrow:
         example = f"{narrow[0].specs[0].name} as {narrow[0].kind.name}"
-        notes.append(f"{len(narrow)} matrices have rows that are not whole blocks, and get another type: {example}")
+        yield f"{len(narrow)} matrices have rows that are not whole blocks, and get another type: {example}"
 
 
 def _by_numbers(name: str) -> list[tuple[int, str]]:

@@ -6,7 +6,7 @@ differences on rare texts are notes.
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,28 +73,32 @@ class TokenizerFiles:
 
 
 def tokenizer_settings(
-    files: TokenizerFiles | None, config: Mapping[str, Any], rows: int, notes: list[str], split: str | None = None
-) -> dict[str, Any]:
-    """Return GGUF's settings of a model's tokenizer, with a token for each row of the embedding.
+    files: TokenizerFiles | None, config: Mapping[str, Any], rows: int, split: str | None = None
+) -> Generator[str, None, dict[str, Any]]:
+    """Return GGUF's settings of a model's tokenizer, with a token for each row of the embedding; yields notes.
 
     Raises CheckpointError for a tokenizer that llama.cpp would not be equal to, unless `split` names how to cut texts.
     """
     if files is None:
-        notes.append("the model has no tokenizer.json: the file can be run with numbers of tokens only")
+        yield "the model has no tokenizer.json: the file can be run with numbers of tokens only"
         return {"tokenizer.ggml.model": "no_vocab"}
     tokenizer = files.tokenizer
     if tokenizer.size > rows:
         message = f"the tokenizer has {tokenizer.size} tokens, and the embedding {rows} rows"
         raise CheckpointError(message, where=tokenizer.where)
     _check_model(tokenizer)
-    settings = _byte_level(files, notes, split) if tokenizer.is_byte_level else pieces_settings(tokenizer, notes)
-    _note_stripping(tokenizer, notes)
+    if tokenizer.is_byte_level:
+        settings = yield from _byte_level(files, split)
+    else:
+        settings = yield from pieces_settings(tokenizer)
+    yield from _stripping(tokenizer)
+    special = yield from _special_settings(files, config)
     names = token_names(tokenizer, rows)
     by_number = {number: token for token, number in tokenizer.ids.items()}
     settings |= {
         "tokenizer.ggml.tokens": names,
         "tokenizer.ggml.token_type": [_kind(by_number.get(i), tokenizer) for i in range(rows)],
-        **_special_settings(files, config, notes),
+        **special,
         **_templates(files),
     }
     if "tokenizer.ggml.scores" in settings:
@@ -161,41 +165,41 @@ def _written(merge: str | Sequence[str]) -> str:
     return merge if isinstance(merge, str) else " ".join(merge)
 
 
-def _byte_level(files: TokenizerFiles, notes: list[str], split: str | None) -> dict[str, Any]:
+def _byte_level(files: TokenizerFiles, split: str | None) -> Generator[str, None, dict[str, Any]]:
     content = files.content
     merges = list(map(_written, content["model"]["merges"]))
     ignores = bool(content["model"].get("ignore_merges"))
     name = split_name(content.get("pre_tokenizer"), ignores_merges=ignores)
     if split is not None:
         if name is None:
-            notes.append(f"llama.cpp has no name for how the tokenizer cuts texts, and cuts them as '{split}' now")
+            yield f"llama.cpp has no name for how the tokenizer cuts texts, and cuts them as '{split}' now"
         elif name != split:
-            notes.append(f"the tokenizer cuts texts as '{name}' does; the file says '{split}'")
+            yield f"the tokenizer cuts texts as '{name}' does; the file says '{split}'"
         name = chosen_split(split)
     if name is None:
         raise no_name(files.tokenizer.where)
-    _check_normalizer(content.get("normalizer"), files.tokenizer.where, notes)
+    yield from _normalizing(content.get("normalizer"), files.tokenizer.where)
     return {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": name, "tokenizer.ggml.merges": merges}
 
 
-def _check_normalizer(normalizer: Mapping[str, Any] | None, where: str, notes: list[str]) -> None:
+def _normalizing(normalizer: Mapping[str, Any] | None, where: str) -> Iterator[str]:
+    """Yield how the tokenizer changes texts that llama.cpp leaves. Raises CheckpointError where that changes more."""
     kinds = [step["type"] for step in steps_of(normalizer, "normalizers")]
     if kinds == ["NFC"]:
-        notes.append(
-            "llama.cpp does not put letters and accents together (NFC) as the tokenizer does: type é as one sign"
-        )
+        yield "llama.cpp does not put letters and accents together (NFC) as the tokenizer does: type é as one sign"
     elif kinds:
         raise CheckpointError(f"the tokenizer changes texts by {kinds[0]}, and llama.cpp does not", where=where)
 
 
-def _note_stripping(tokenizer: Tokenizer, notes: list[str]) -> None:
+def _stripping(tokenizer: Tokenizer) -> Iterator[str]:
+    """Yield the tokens beside which the tokenizer takes spaces away."""
     stripping = []
     for token, entry in tokenizer.added.items():
         if any(entry.get(flag) for flag in ("lstrip", "rstrip", "single_word")):
             stripping.append(token)
     if stripping:
         more = f" and {len(stripping) - 1} more tokens" if len(stripping) > 1 else ""
-        notes.append(f"llama.cpp does not look at the spaces beside '{stripping[0]}'{more}, as the tokenizer does")
+        yield f"llama.cpp does not look at the spaces beside '{stripping[0]}'{more}, as the tokenizer does"
 
 
 def _kind(token: str | None, tokenizer: Tokenizer) -> int:
@@ -211,7 +215,7 @@ def _kind(token: str | None, tokenizer: Tokenizer) -> int:
     return BYTE
 
 
-def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
+def _special_settings(files: TokenizerFiles, config: Mapping[str, Any]) -> Generator[str, None, dict[str, Any]]:
     """Return the numbers of special tokens, and whether llama.cpp puts any before and after every text."""
     tokenizer = files.tokenizer
     first, last = _around(files.content, tokenizer)
@@ -234,9 +238,7 @@ def _special_settings(files: TokenizerFiles, config: Mapping[str, Any], notes: l
     others = [number for number in ends if number != eos]
     free = [number for number in others if texts.get(number) not in ENDS_BY_NAME]
     if len(free) > 2:
-        notes.append(
-            f"llama.cpp takes two more tokens at which texts end: '{texts.get(free[2])}' is none of them there"
-        )
+        yield f"llama.cpp takes two more tokens at which texts end: '{texts.get(free[2])}' is none of them there"
     numbers |= dict(zip(("eot", "eom"), free or others[:1], strict=False))
     settings: dict[str, Any] = {}
     for word, number in numbers.items():

@@ -1,7 +1,7 @@
 """A Modelfile, by which Ollama makes a model of a GGUF file: https://docs.ollama.com/modelfile."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ SAMPLING = {
 """transformers' words in generation_config.json, and Ollama's."""
 
 
-def modelfile(file: Path, files: TokenizerFiles | None, config: Mapping[str, Any], notes: list[str]) -> str:
-    """Return the text: where the weights are, the chat template in Go's words, ends, and how to sample."""
+def modelfile(file: Path, files: TokenizerFiles | None, config: Mapping[str, Any]) -> Generator[str, None, str]:
+    """Return the text: the weights' file, the chat template in Go's words, ends, and how to sample; yields notes."""
     lines = [f"FROM ./{file.name}"]
     if files is None:
         return lines[0] + "\n"
-    template = _template(files, notes)
+    template = yield from _template(files)
     if template is not None:
         lines.append(f'TEMPLATE """{template}"""')
     texts = {number: token for token, number in files.tokenizer.ids.items()}
@@ -29,7 +29,7 @@ def modelfile(file: Path, files: TokenizerFiles | None, config: Mapping[str, Any
     return "\n".join(lines) + "\n"
 
 
-def _template(files: TokenizerFiles, notes: list[str]) -> str | None:
+def _template(files: TokenizerFiles) -> Generator[str, None, str | None]:
     if files.template is None:
         return None
     special = {}
@@ -39,7 +39,7 @@ def _template(files: TokenizerFiles, notes: list[str]) -> str | None:
             special[f"{word}_token"] = text
     around = chat_format(files.template, special, leave_out=files.text_before or "")
     if around is None:
-        notes.append("the chat template says more than Ollama's can: the Modelfile has none, and Ollama guesses")
+        yield "the chat template says more than Ollama's can: the Modelfile has none, and Ollama guesses"
         return None
     return around.go_template()
 
