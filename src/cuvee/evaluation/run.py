@@ -15,7 +15,7 @@ from cuvee.evaluation.output import check_writable
 from cuvee.evaluation.prompt import Prompt
 from cuvee.evaluation.prompt_yaml import as_prompt, written_prompt
 from cuvee.evaluation.reading import Reading
-from cuvee.evaluation.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, TaskReport
+from cuvee.evaluation.report import REPORT_FILE, SUBMISSION_FILE, Item, Report, Score, TaskReport
 from cuvee.evaluation.samples import (
     Answer,
     Kept,
@@ -328,23 +328,26 @@ def judged(task: Task, answers: Mapping[str, Answer]) -> TaskReport:
         items.append(Item(sample.id, answer.prediction, scores.get(main)))
         for name, score in scores.items():
             by_metric[name].append(score)
-    means = []
-    for name, values in by_metric.items():
-        if values:
-            means.append(statistics.as_score(task.name, name, statistics.mean(values)))
     truncated = sum(answer.cut > 0 for answer in answers.values())
     tokens = sum(answer.tokens for answer in answers.values())
     return TaskReport(
         task=task.name,
         digest=task.digest,
         weight=task.weight,
-        scores=tuple(means),
+        scores=tuple(_means(task.name, by_metric)),
         items=tuple(items),
         truncated=truncated,
         tokens=tokens,
         prompt=task.prompt.to_json(),
         figures=figures_of(task, answers),
     )
+
+
+def _means(task: str, by_metric: Mapping[str, Sequence[float]]) -> Iterator[Score]:
+    """Yield the mean of each metric that applies to any item."""
+    for name, values in by_metric.items():
+        if values:
+            yield statistics.as_score(task, name, statistics.mean(values))
 
 
 def _reading_notes(reading: Reading) -> Iterator[str]:

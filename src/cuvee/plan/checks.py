@@ -11,7 +11,7 @@ from cuvee.ops.survey import Survey
 from cuvee.plan.agree import name_problems
 from cuvee.plan.materials import Materials
 from cuvee.plan.modify import misplaced
-from cuvee.plan.names import whole_modules_lacking
+from cuvee.plan.names import View, whole_modules_lacking
 from cuvee.plan.outline import Outline
 from cuvee.plan.plan import MergeStep, merged_steps
 from cuvee.plan.remarks import PlanNote, PlanWarning
@@ -20,6 +20,7 @@ from cuvee.plan.vocabulary import GENERATION, generation_settings
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef
 from cuvee.recipe.setting import Settings
+from cuvee.structure.structure import Module
 from cuvee.tokenizers.gguf import can_read_gguf, lies_in_gguf
 
 
@@ -64,8 +65,7 @@ def module_problems(materials: Materials) -> Iterator[RecipeError]:
     named = [part.module for part in recipe.slices if part.module is not None]
     if not named:
         return
-    view = materials.views[donor]
-    modules = dict.fromkeys(view.structure.of(own_name).module for own_name in view.called.values())
+    modules = _modules_of(materials.views[donor])
     for module in modules:
         if module not in named:
             message = f"the recipe has no module '{module}', which {donor} has"
@@ -74,6 +74,12 @@ def module_problems(materials: Materials) -> Iterator[RecipeError]:
         if name not in modules:
             message = f"{donor} has no module '{name}'; it has {', '.join(modules)}"
             yield RecipeError(message, where=recipe.source)
+
+
+def _modules_of(view: View) -> list[Module]:
+    """List a model's modules in the order of its tensors."""
+    modules = [view.structure.of(own_name).module for own_name in view.called.values()]
+    return list(dict.fromkeys(modules))
 
 
 def whole_model_problems(steps: Sequence[MergeStep], materials: Materials) -> Iterator[RecipeError]:

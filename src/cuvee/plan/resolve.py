@@ -1,6 +1,6 @@
 """References -> opened checkpoints, with every problem of every input found at once."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from cuvee.plan.adapters import FoundAdapter, adapted, fetched_adapter, find_ada
 from cuvee.progress import Progress
 from cuvee.recipe.recipe import Recipe
 from cuvee.recipe.reference import ModelRef, parse_reference
+from cuvee.yielding import result_of
 
 WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 """Files that can be a model by themselves, and that a mistyped name may have meant."""
@@ -97,31 +98,41 @@ def place_of(model: ModelRef, folder: Path | None) -> Path | None:
 
     Returns None for a reference that is not on the disk but may be a name on a hub. Raises CheckpointError.
     """
-    try:
-        here = Path(model.path).expanduser()
-        beside = folder / here if folder is not None else here
-        is_here, is_beside = here.exists(), beside.exists()
-    except (OSError, RuntimeError) as error:  # a name too long; a home of nobody
-        raise CheckpointError(f"this is not a path: {error}", where=str(model)) from error
-    is_folder = is_here or is_beside
-    if is_folder and model.revision:
+    places = _existing(model, folder)
+    if not places and model.looks_like_hub_name:
+        return None
+    if not places:
+        raise _no_such_place(model, folder)
+    if model.revision:
         hint = f"name the folder of '{model.revision}' itself"
         raise CheckpointError("a folder has no revisions", where=str(model), hint=hint)
-    are_two = is_here and is_beside
-    if are_two and beside.resolve() != here.resolve():
+    if places[0].resolve() != places[-1].resolve():
         message = f"'{model.path}' is both in the current folder and beside the recipe"
         raise CheckpointError(message, where=str(model), hint="give the whole path")
-    if is_here:
-        return here
-    if is_beside:
-        return beside
-    if model.looks_like_hub_name:
-        return None
+    return places[0]
+
+
+def _existing(model: ModelRef, folder: Path | None) -> list[Path]:
+    """List the places that a path may mean and that exist: from the current folder, and then beside the recipe.
+
+    Raises CheckpointError.
+    """
+    try:
+        here = Path(model.path).expanduser()
+        places = [here]
+        if folder is not None:
+            places.append(folder / here)
+        return [place for place in places if place.exists()]
+    except (OSError, RuntimeError) as error:  # a name too long; a home of nobody
+        raise CheckpointError(f"this is not a path: {error}", where=str(model)) from error
+
+
+def _no_such_place(model: ModelRef, folder: Path | None) -> CheckpointError:
     hint = nearest(model.path, folder, suffixes=WEIGHTS) or _looked(folder)
     if "\\" in model.path:
         path = model.path.replace("\\", "/")
         hint = f"write '/' between folders: '{path}'"
-    raise CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
+    return CheckpointError(f"no folder or file '{model.path}'", where=str(model), hint=hint)
 
 
 def _looked(folder: Path | None) -> str:
@@ -191,24 +202,8 @@ def open_models(
     opened = {} if opened is None else opened
     search = _Search(recipe.folder, hub, stages or {}, places, opened)
     problems: list[CuveeError] = []
-    stored: list[OpenedModel] = []
-    for reference in recipe.models():
-        try:
-            model, broken = search.stored(reference)
-            stored.append(model)
-            problems += broken
-        except CheckpointError as error:
-            problems += error.problems or (error,)
-
-    models: list[OpenedModel] = []
-    for model in with_shared_folders(stored):
-        try:
-            model = search.readable(model)
-            model = search.adapted(model)
-        except CheckpointError as error:
-            problems += error.problems or (error,)
-        models.append(model)
-
+    stored = result_of(search.all_stored(recipe.models()), problems.append)
+    models = result_of(search.all_adapted(with_shared_folders(stored)), problems.append)
     if len(models) < len(recipe.models()):
         raise several(problems)
     refuse_two_names(recipe, [model for model in models if model.reference not in search.stages])
@@ -229,6 +224,30 @@ class _Search:
     stages: Mapping[ModelRef, TensorSource]
     places: Mapping[str, Path] | None
     opened: OpenedFiles
+
+    def all_stored(self, references: Iterable[ModelRef]) -> Generator[CuveeError, None, list[OpenedModel]]:
+        """Open models as they are stored; yields problems, and leaves out models that cannot be opened at all."""
+        models = []
+        for reference in references:
+            try:
+                model, broken = self.stored(reference)
+                models.append(model)
+                yield from broken
+            except CheckpointError as error:
+                yield from error.problems or (error,)
+        return models
+
+    def all_adapted(self, models: Iterable[OpenedModel]) -> Generator[CuveeError, None, list[OpenedModel]]:
+        """Decode models and add their adapters; yields problems, with which a model stays as it is stored."""
+        adapted_models = []
+        for model in models:
+            try:
+                model = self.readable(model)
+                model = self.adapted(model)
+            except CheckpointError as error:
+                yield from error.problems or (error,)
+            adapted_models.append(model)
+        return adapted_models
 
     def stored(self, reference: ModelRef) -> tuple[OpenedModel, tuple[CuveeError, ...]]:
         """Open a model as it is stored, nothing decoded and without its adapter; return it with problems of its files.

@@ -87,20 +87,20 @@ def _ingredients(out: Outline, materials: Materials) -> Remarks[Ingredients | No
     tensors = [(member.model, member.tensor) for member in members]
     if base is not None:
         tensors.append((base, out.base_name))
-    models, specs = [], []
+    specs = []
     for model, tensor in tensors:
         spec = yield from _spec(model, tensor, out.name, materials)
         if spec is not None:
-            models.append(model)
             specs.append(spec)
     if len(specs) < len(tensors):
         return None
+    models = tuple(model for model, _ in tensors)
+    inputs = _inputs(members, specs[: len(members)], materials)
     base_input = None
     if base is not None:
         rows = materials.row_map(base, out.base_name)
         base_input = Input(materials.index[base], out.base_name, specs[-1].dtype, rows=rows)
-    inputs = _inputs(members, specs[: len(members)], materials)
-    return Ingredients(tuple(members), tuple(models), tuple(specs), inputs, base_input)
+    return Ingredients(tuple(members), models, tuple(specs), inputs, base_input)
 
 
 def _spec(model: ModelRef, tensor: str, out: str, materials: Materials) -> Remarks[TensorSpec | None]:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -142,23 +142,34 @@ def _blocks(places: Mapping[str, TensorPlace], around: Surroundings) -> tuple[Bl
     on average: a list of two projections, each with a weight and a bias, is none.
     """
     modules = {place.stack: place.module for place in places.values()}
-    indices: dict[str, set[int]] = {}
-    for place in places.values():
-        if place.stack is not None and place.layer is not None:
-            indices.setdefault(place.stack, set()).add(place.layer)
-    experts: Counter[str] = Counter()
-    for (prefix, _), count in around.experts.items():
-        experts[prefix] = max(experts[prefix], count)
-
+    layers = _layers_by_stack(places.values())
+    experts = _most_experts(around)
     blocks = []
     for stack in stacks(places):
-        has_gaps = len(indices[stack.prefix]) < stack.depth
+        has_gaps = len(layers[stack.prefix]) < stack.depth
         has_few_tensors = stack.tensors <= 2 * stack.depth
         if has_gaps or has_few_tensors:
             continue
         module, count = modules[stack.prefix], experts[stack.prefix]
         blocks.append(Blocks(stack.prefix, module, stack.depth, stack.tensors, count))
     return tuple(blocks)
+
+
+def _layers_by_stack(places: Iterable[TensorPlace]) -> dict[str, set[int]]:
+    """Return the numbers of the layers that each stack has."""
+    layers: dict[str, set[int]] = {}
+    for place in places:
+        if place.stack is not None and place.layer is not None:
+            layers.setdefault(place.stack, set()).add(place.layer)
+    return layers
+
+
+def _most_experts(around: Surroundings) -> Counter[str]:
+    """Return the most experts that a layer of each stack has, 0 for stacks without."""
+    most: Counter[str] = Counter()
+    for (prefix, _), count in around.experts.items():
+        most[prefix] = max(most[prefix], count)
+    return most
 
 
 def _ties(places: Mapping[str, TensorPlace], model: _Model) -> tuple[Tie, ...]:
