@@ -42,6 +42,9 @@ LONG_NAME = "The Benevolent Society of Weight Mergers"
 
 SEASONS = {"empty": 0, "three": 3, "three-final": 3, "many": 400, "many-final": 400}
 
+MOST_PIXELS = 8000
+"""As high as a window may be; what is below it is drawn only when it comes into sight."""
+
 CONTROLLED = ("odd", "middle")
 """Tasks that are asked with their choices in another order, too."""
 
@@ -234,6 +237,8 @@ def take_pictures(served: Served, teams: int, out: Path) -> list[str]:
                 for width in (1280, 768, 390):
                     page.set_viewport_size({"width": width, "height": 900})
                     answer = page.goto(address + path)
+                    whole = page.evaluate("document.documentElement.scrollHeight")
+                    page.set_viewport_size({"width": width, "height": min(whole, MOST_PIXELS)})
                     if answer.status >= 500:
                         wrong.append(f"{path} answers {answer.status}")
                     name = f"{who or 'visitor'}{''.join(c if c.isalnum() else '-' for c in path)}"

@@ -26,7 +26,7 @@ from cuvee.competition.board import (
 from cuvee.competition.comparisons import Indexes, Items, Scores, all_differences, ranks, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
-from cuvee.competition.pages.board_page import ROWS_PER_PAGE, Choice, arranged, pages_near, read_choice
+from cuvee.competition.pages.board_page import ROWS_PER_PAGE, Choice, arranged, pages_near, plot, read_choice
 from cuvee.competition.views import board_json, board_view
 from cuvee.evaluation.ranking import rank_ranges
 from cuvee.evaluation.statistics import average, average_difference
@@ -343,6 +343,25 @@ def test_the_front_joins_what_no_cheaper_one_beats() -> None:
     entries = [entry(n, items_of(skill, 5), seconds=s) for n, skill, s in ((1, 0.2, 1), (2, 0.1, 2), (3, 0.9, 3))]
     board = arrange(entries, WEIGHTS, ["earlier"], phase="open", revision=0)
     assert [p.entry.submission_id for p in pareto_front(board.places, lambda each: each.seconds)] == [1, 3]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 60)), min_size=2, max_size=12, unique=True))
+def test_names_in_the_plot_do_not_run_into_each_other_and_the_best_has_one(costs: list[tuple[int, int]]) -> None:
+    entries = []
+    for number, (tokens, right) in enumerate(costs, start=1):
+        items = dict.fromkeys(TASKS, (1.0,) * right + (0.0,) * (60 - right))
+        entries.append(entry(number, items)._replace(tokens=tokens, team=f"The Society of Mergers {number}"))
+    board = arrange(entries, WEIGHTS, ["tokens"], phase="open", revision=0)
+    drawn = plot(board.places)
+    if drawn is None:
+        return
+    assert all(dot.on_front for dot in drawn.dots if dot.name)
+    assert drawn.dots[0].name, "the best, cheapest first among equals"
+    for one, other in itertools.combinations([dot for dot in drawn.dots if dot.name], 2):
+        ends = [sorted((dot.x, dot.x + (12 if dot.anchor == "start" else -12) * len(dot.name))) for dot in (one, other)]
+        are_beside = ends[0][1] < ends[1][0] or ends[1][1] < ends[0][0]
+        assert are_beside or abs(one.y - other.y) > 22
 
 
 def test_random_answers_gain_less_than_the_noise_by_asking_often() -> None:

@@ -22,6 +22,7 @@ from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.pages import routes
 from cuvee.competition.pages.board_page import arranged
 from cuvee.competition.pages.prose import news_of
+from cuvee.competition.pages.render import size
 from cuvee.competition.site import write_site
 from cuvee.submission.verdict import Verdict
 
@@ -108,7 +109,7 @@ def test_a_board_of_several_pages_shows_the_readers_row_on_each(site: Served, mo
     own = f'<tr class="participant own" id="team-{site.teams["team"]}">'
     pages = [site.page("team", f"/board?page={page}").text for page in range(1, 6)]
     assert [text.count(own) for text in pages] == [1] * 5
-    assert sum("<strong>your team</strong>, on <a href=" in text for text in pages) == 4
+    assert sum("<strong>your team</strong>, <a href=" in text for text in pages) == 4
 
 
 def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Served) -> None:
@@ -185,6 +186,9 @@ def test_an_empty_page_offers_what_can_be_done_and_no_empty_tables(served: Serve
     assert 'class="choices"' not in served.page(None, "/board").text
     assert 'class="choices"' in served.page(None, "/board?find=nobody").text
     mine = served.page("team", "/me").text
+    theirs = served.page(None, f"/teams/{served.teams['team']}").text
+    assert "No entry of this team has a score yet." in theirs
+    assert "Head to head" not in theirs
     assert "You have sent nothing yet." in mine
     assert "<table" not in mine
     assert "The phase final, in which they are judged" in served.page(None, "/final").text
@@ -221,6 +225,14 @@ def test_every_team_can_be_rated_however_many_there_are(site: Served) -> None:
     assert "The newest 2; " in text
     assert len(teams) > 5
     assert all(f'<option value="{team}">' in text for team in teams)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(500, "0 kB"), (6_950, "7 kB"), (17_100_000, "17.1 MB"), (209_715_200, "210 MB"), (2_000_000_000, "2 GB")],
+)
+def test_sizes_have_no_more_digits_than_a_reader_wants(number: int, text: str) -> None:
+    assert size(number) == text
 
 
 def test_news_are_told_with_the_newest_first() -> None:

@@ -15,6 +15,10 @@ AXIS_PIXELS = 150
 ROW_PIXELS = 26
 MOST_GAINS = 3
 NAMED_DOTS = 6
+LETTER_PIXELS = 12
+LINE_PIXELS = 22
+"""How large the names of dots are on a phone, in pixels of the plot."""
+
 MOST_PAGES = 10_000
 KINDS = ("participant", "parent", "baseline")
 PLOTTED = 400
@@ -322,13 +326,12 @@ def plot(places: Sequence[Place], width: int = 720, height: int = 300) -> Plot |
         return round(bottom - (bottom - top) * (score - low) / (high - low), 1)
 
     on_front = {place.entry.submission_id for place in front}
-    named = {place.entry.submission_id for place in front[-NAMED_DOTS:]}
+    labels = _labels([(place, x(place.entry.tokens), y(place.score.value)) for place in front], width)
     dots = []
     for place in places:
-        number, px = place.entry.submission_id, x(place.entry.tokens)
-        anchor = "end" if px > 0.7 * width else "start"
-        name = _short(place.entry.team) if number in named else ""
-        dots.append(Dot(px, y(place.score.value), place, number in on_front, name, anchor))
+        number = place.entry.submission_id
+        name, anchor = labels.get(number, ("", "start"))
+        dots.append(Dot(x(place.entry.tokens), y(place.score.value), place, number in on_front, name, anchor))
     steps = [(x(place.entry.tokens), y(place.score.value)) for place in front]
     line = f"M{steps[0][0]} {bottom}V{steps[0][1]}" + "".join(f"H{px}V{py}" for px, py in steps[1:]) + f"H{right}"
     return Plot(
@@ -339,6 +342,27 @@ def plot(places: Sequence[Place], width: int = 720, height: int = 300) -> Plot |
         tuple((x(at), f"{at:,.0f}") for at in _round_ticks(least, most)),
         tuple((y(at), f"{100 * at:.0f}") for at in _round_ticks(low, high)),
     )
+
+
+def _labels(front: Sequence[tuple[Place, float, float]], width: int) -> dict[int, tuple[str, str]]:
+    """Return the names to write beside dots, with the end at which each is anchored, by the submission's number.
+
+    The best come first, and a name that would run into an earlier one is left out.
+    """
+    labels: dict[int, tuple[str, str]] = {}
+    taken: list[tuple[float, float, float]] = []
+    for place, x, y in reversed(front):
+        name = _short(place.entry.team)
+        length = LETTER_PIXELS * len(name)
+        is_near_the_end = x + length > width
+        anchor = "end" if is_near_the_end else "start"
+        left = x - length if is_near_the_end else x
+        right = left + length
+        is_free = all(right < other[0] or left > other[1] or abs(y - other[2]) > LINE_PIXELS for other in taken)
+        if is_free and len(labels) < NAMED_DOTS:
+            taken.append((left, right, y))
+            labels[place.entry.submission_id] = (name, anchor)
+    return labels
 
 
 def _short(name: str) -> str:

@@ -153,6 +153,9 @@ def count(number: float | None) -> str:
 def size(number_of_bytes: float) -> str:
     """Write a number of bytes."""
     for unit, size_of in (("GB", 1e9), ("MB", 1e6)):
-        if number_of_bytes >= size_of:
-            return f"{number_of_bytes / size_of:.1f} {unit}".replace(".0 ", " ")
+        amount = number_of_bytes / size_of
+        if amount >= 100:
+            return f"{amount:.0f} {unit}"
+        if amount >= 1:
+            return f"{amount:.1f} {unit}".replace(".0 ", " ")
     return f"{number_of_bytes / 1e3:.0f} kB"
