@@ -8,7 +8,6 @@ from safetensors.torch import load_file
 
 from calibrate.networks import average, nearby, save, write_rows
 from cuvee.api import load_recipe
-from cuvee.calibrate import depth_loop
 from cuvee.calibrate.forecast import forecast_alignment
 from cuvee.calibrate.outcome import Aligned
 from cuvee.calibrate.repair import align
@@ -67,7 +66,7 @@ def test_routers_come_nearer_to_the_experts_choices(family: str, tmp_path: Path)
 
 def test_the_merge_comes_nearer_to_its_experts_than_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     aligned = aligned_blend("deepseek 2", tmp_path / "with", alignment())
-    monkeypatch.setattr(depth_loop, "find_routers", lambda *_: ())
+    monkeypatch.setattr("cuvee.calibrate.block.find_routers", lambda *_: ())
     without = aligned_blend("deepseek 2", tmp_path / "without", alignment())
     ridge = f"{aligned.ridge:g}"
     assert aligned.divergences[ridge] < without.divergences[ridge] < aligned.divergences["before"]

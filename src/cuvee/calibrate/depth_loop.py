@@ -8,33 +8,24 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 
-from cuvee.calibrate.network import BlockNetwork, Call  # first, for it says which extra is missing
+from cuvee.calibrate.network import BlockNetwork  # first, for it says which extra is missing
 
 # isort: split
 import torch
 
+from cuvee.calibrate.block import Block, BlockInput, input_of
 from cuvee.calibrate.journal import BlockJournal
 from cuvee.calibrate.outcome import BlockFit, MapFit
 from cuvee.calibrate.pairs import answers_of, paired_batches, turned
-from cuvee.calibrate.routers import MOST_POSITIONS, RouterFits, find_routers
+from cuvee.calibrate.routers import MOST_POSITIONS
 from cuvee.calibrate.settings import Alignment
-from cuvee.calibrate.sites import Linear, Site, find_sites, watched
-from cuvee.calibrate.solve import (
-    POSITIONS_AT_ONCE,
-    Equations,
-    GramEquations,
-    MomentSum,
-    Residuals,
-    RowEquations,
-    Rows,
-    RowSum,
-    Seen,
-    share_of,
-)
+from cuvee.calibrate.sites import Site, watched
+from cuvee.calibrate.solve import POSITIONS_AT_ONCE, MomentSum, RowSum, Seen
 from cuvee.calibrate.streams import Batch, Stream, batches_of, held_out, stream_bytes
+from cuvee.calibrate.systems import ANCHOR, Systems
 from cuvee.calibrate.text import Text
 from cuvee.calibrate.two_sided import TwoSidedNetwork
 from cuvee.errors import CheckpointError, EvaluationError
@@ -50,9 +41,6 @@ LIBRARIES_BYTES = 32_000_000
 
 TRIAL_POSITIONS = 8
 """Random positions on which it is tried which maps of a block are plain."""
-
-ANCHOR = float("inf")
-"""The ridge of the merge as it is: weights stay at the anchor."""
 
 
 @dataclass(frozen=True)
@@ -154,18 +142,18 @@ class DepthLoop:
 
     def solved_in(self, number: int) -> list[str]:
         """Return the names, within block `number`, of the weights and biases that are solved."""
-        block = _Block(number, self._merged, self._base, self._how, self._trial(number), self._in_full)
+        block = Block(number, self._merged, self._base, self._how, self._trial(number), self._in_full)
         sites = (*block.sites, *block.routers)
         return [name for site in sites for own in site.maps for name in own.tensors if block.has(name)]
 
-    def _trial(self, number: int) -> "_Shown":
+    def _trial(self, number: int) -> BlockInput:
         """Show a block random hidden states; show a decoder's block random states of its encoder, too."""
         generator = torch.Generator().manual_seed(0)
         shape = 2, 1, TRIAL_POSITIONS, self._merged.width
         hidden, states = torch.randn(shape, generator=generator).to(self._merged.device)
         decodes = self._merged.turns_at is not None and number >= self._merged.turns_at
         encoded = states if decodes else None
-        return _Shown(hidden, self._merged.call(number, 1, TRIAL_POSITIONS, encoded), encoded)
+        return BlockInput(hidden, self._merged.call(number, 1, TRIAL_POSITIONS, encoded), encoded)
 
     def _start(self) -> None:
         for place, expert in enumerate(self._experts):
@@ -187,8 +175,8 @@ class DepthLoop:
 
     def _do_block(self, number: int, pool: ThreadPoolExecutor) -> None:
         batch, stream = self._batches[0][0], self.candidates[0].streams[0]
-        trial = _shown(self._merged, number, stream, 0, batch)
-        block = _Block(number, self._merged, self._base, self._how, trial, self._in_full)
+        trial = input_of(self._merged, number, stream, 0, batch)
+        block = Block(number, self._merged, self._base, self._how, trial, self._in_full)
         done = all(self._journal.has(number, candidate.ridge) for candidate in self.candidates)
         if not done:
             self._solve(block, pool)
@@ -198,7 +186,7 @@ class DepthLoop:
             fits = self._journal.fits(number, candidate.ridge)
             candidate.blocks.append(BlockFit(number, fits, distance))
 
-    def _solve(self, block: "_Block", pool: ThreadPoolExecutor) -> None:
+    def _solve(self, block: Block, pool: ThreadPoolExecutor) -> None:
         """Solve the sites of a block, all at once or in turn, for each candidate."""
         groups = [(site,) for site in block.sites] if self._how.one_by_one else [block.sites]
         solved: list[dict[str, Tensor]] = [{} for _ in self.candidates]
@@ -223,7 +211,7 @@ class DepthLoop:
             self._journal.write(block.number, candidate.ridge, tensors, own)
 
     def _collect(
-        self, block: "_Block", sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
+        self, block: Block, sites: tuple[Site, ...], place: int, changed: Sequence[Mapping[str, Tensor]], moves: bool
     ) -> list[dict[str, Seen]]:
         """Sum the moments of one expert's text, for each candidate; with `moves` move the expert's stream on.
 
@@ -260,7 +248,7 @@ class DepthLoop:
         counted = sum(int(batch.counted.sum()) for batch in self._batches[place] if not batch.held_out)
         return max(1, -(-counted // MOST_POSITIONS))
 
-    def _student(self, block: "_Block", changed: Mapping[str, Tensor], expert: Expert) -> torch.nn.Module:
+    def _student(self, block: Block, changed: Mapping[str, Tensor], expert: Expert) -> torch.nn.Module:
         """Return the block in which the merged states before it are seen."""
         if self._how.inside == "merged":
             return block.student(changed)
@@ -288,9 +276,9 @@ class DepthLoop:
         few = self._positions() < site.size and not site.encoded
         return few and self._how.off_diagonal == 1.0 and min(self._how.ridges) > 0 and not self._compares
 
-    def _systems(self, block: "_Block", sites: Sequence[Site], routers: Sequence[Site], ridge: float) -> "_Systems":
+    def _systems(self, block: Block, sites: Sequence[Site], routers: Sequence[Site], ridge: float) -> Systems:
         by_rows = {site.name for site in sites if self._by_rows(site)}
-        return _Systems(block, sites, routers, ridge, self._how.off_diagonal, by_rows, self._compares)
+        return Systems(block, sites, routers, ridge, self._how.off_diagonal, by_rows, self._compares)
 
     def _add(self, total: MomentSum | RowSum, seen: Tensor, wanted: Tensor, site: Site, batch: Batch) -> None:
         """Add the inputs of a site on a batch, and those of the expert's own, at the positions that count."""
@@ -307,15 +295,15 @@ class DepthLoop:
         self, network: BlockNetwork, block: torch.nn.Module, depth: int, stream: Stream, place: int, number: int
     ) -> Tensor:
         """Return the output of a block for a batch of a stream. Raises CheckpointError if that is not finite."""
-        shown = _shown(network, depth, stream, number, self._batches[place][number])
-        after = network.run_block(block, shown.hidden, shown.call)
+        block_input = input_of(network, depth, stream, number, self._batches[place][number])
+        after = network.run_block(block, block_input.hidden, block_input.call)
         if not bool(after.isfinite().all()):
             message = f"block {depth} gives numbers that are not finite on the text of {self._experts[place].name}"
             raise CheckpointError(message, where=network.name)
         return after
 
     def _push(
-        self, block: "_Block", changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor, *, teachers: bool
+        self, block: Block, changed: Sequence[Mapping[str, Tensor]], pool: ThreadPoolExecutor, *, teachers: bool
     ) -> None:
         """Move the candidates' streams through the solved blocks, with `teachers` the experts' through their blocks."""
 
@@ -403,205 +391,6 @@ class DepthLoop:
         """Return the bytes of all streams."""
         one = sum(stream_bytes(batches, self._merged.width) for batches in self._batches)
         return one * self._streams
-
-
-@dataclass(frozen=True)
-class _Shown:
-    """The call of a block for a batch: hidden states [rows, length, width], the rest of its call."""
-
-    hidden: Tensor
-    call: Call
-    encoded: Tensor | None
-
-
-def _shown(network: BlockNetwork, depth: int, stream: Stream, number: int, batch: Batch) -> _Shown:
-    hidden = stream[number].reshape(batch.rows, batch.length, -1)
-    encoded = stream.encoded_rows(number, batch.rows)
-    return _Shown(hidden, network.call(depth, batch.rows, batch.length, encoded), encoded)
-
-
-class _Block:
-    """Block `number` of the merge: its tensors as they are, its sites, its anchor."""
-
-    def __init__(
-        self,
-        number: int,
-        merged: BlockNetwork,
-        base: BlockNetwork | None,
-        how: Alignment,
-        trial: "_Shown",
-        in_full: bool,
-    ) -> None:
-        self._in_full = in_full
-        self.number, self._merged, self._base, self._how = number, merged, base, how
-        self._tensors = {name: merged.read(number, name) for name in merged.tensor_names(number)}
-        self.sites = self._find_sites(trial)
-        # PEFT knows routers under other names than files do, so that an adapter of one does not load
-        self.routers = () if in_full else self._find_routers(trial)
-
-    def _find_routers(self, trial: "_Shown") -> tuple[Site, ...]:
-        block, positions = self.student({}), trial.hidden.shape[:2].numel()
-        with torch.no_grad():
-            routers = find_routers(block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call))
-        return tuple(site for site in map(self._stored, routers) if site.maps)
-
-    def _find_sites(self, trial: "_Shown") -> tuple[Site, ...]:
-        block = self.student({})
-        positions = trial.hidden.shape[:2].numel()
-        found = find_sites(
-            block, positions, lambda: self._merged.run_block(block, trial.hidden, trial.call), trial.encoded
-        )
-        return tuple(site for site in map(self._stored, found) if site.maps)
-
-    def _stored(self, site: Site) -> Site:
-        """Leave out maps that the checkpoint holds in parts."""
-        maps = tuple(own for own in site.maps if self._merged.stored_name(self.number, own.weight) is not None)
-        return replace(site, maps=maps)
-
-    def has(self, name: str) -> bool:
-        """Say whether the block has a tensor."""
-        return name in self._tensors
-
-    def student(self, changed: Mapping[str, Tensor]) -> torch.nn.Module:
-        """Return the merge's block with some tensors changed."""
-        block: torch.nn.Module = self._merged.block(self.number, {**self._tensors, **changed})
-        return block
-
-    def expert_maps(self, network: BlockNetwork, sites: Iterable[Site]) -> dict[str, Tensor]:
-        """Read an expert's weights and biases of some sites."""
-        names: dict[str, None] = {}
-        for site in sites:
-            for own in site.maps:
-                names |= dict.fromkeys(own.tensors)
-        tensors = {}
-        for name in filter(self._tensors.__contains__, names):
-            tensors[name] = network.read(self.number, name)
-            if not bool(tensors[name].isfinite().all()):
-                message = f"'{name}' of block {self.number} has numbers that are not finite"
-                raise CheckpointError(message, where=network.name)
-        return tensors
-
-    def anchor(self, name: str) -> Tensor:
-        """Return the anchor of a tensor: the merge, pushed on from the base."""
-        merged = self._tensors[name]
-        if self._base is None or self._how.push == 1.0:
-            return merged
-        return torch.lerp(self._base.read(self.number, name), merged, self._how.push)
-
-    def as_stored(self, name: str, value: Tensor) -> Tensor:
-        """Round a tensor to the type that the merge stores it in, unless it is wanted in full."""
-        if self._in_full:
-            return value.float()
-        return value.to(self._merged.stored_dtype(self.number, name))
-
-    @property
-    def device(self) -> torch.device:
-        return self._merged.device
-
-
-class _Systems:
-    """The equations of some sites of a block, for one ridge; those of sites in `by_rows` from positions themselves."""
-
-    def __init__(
-        self,
-        block: _Block,
-        sites: Sequence[Site],
-        routers: Sequence[Site],
-        ridge: float,
-        off_diagonal: float,
-        by_rows: Collection[str],
-        compares: bool,
-    ) -> None:
-        self._block, self._sites, self._routers, self._compares = block, sites, routers, compares
-        self._equations: dict[str, Equations] = {}
-        self._residuals: dict[str, Residuals] = {}
-        for site in sites:
-            anchors = {own.weight: _upright(own, block.anchor(own.weight)) for own in site.maps}
-            anchor = torch.cat(list(anchors.values())).to(block.device)
-            if site.name in by_rows:
-                self._equations[site.name] = RowEquations(anchor, ridge=ridge)
-            elif ridge != ANCHOR:
-                self._equations[site.name] = GramEquations(anchor, ridge=ridge, off_diagonal=off_diagonal)
-            if compares:
-                for name, own in anchors.items():
-                    self._residuals[name] = Residuals(len(own), site.size, block.device)
-        names = [own.weight for router in routers for own in router.maps]
-        self._router_fits = RouterFits({name: block.anchor(name) for name in names}, ridge if ridge != ANCHOR else None)
-
-    def add(self, weights: Mapping[str, Tensor], moments: Mapping[str, Seen], norm: str, weight: float) -> None:
-        """Add an expert: its tensors, and the moments of its text."""
-        for site in self._sites:
-            own = moments[site.name]
-            matrices = [_upright(linear, weights[linear.weight]) for linear in site.maps]
-            if site.name in self._equations:
-                biases = [self._bias_of(linear, weights) for linear in site.maps]
-                share = share_of(own, norm, weight)  # type: ignore[arg-type]  # one of Norm's words
-                self._equations[site.name].add(torch.cat(matrices), own, share, torch.cat(biases))
-            for linear, matrix in zip(site.maps, matrices, strict=True):
-                if linear.weight in self._residuals:
-                    self._residuals[linear.weight].add(matrix, own)
-        for router in self._routers:
-            rows, name = moments[router.name], router.maps[0].weight
-            assert isinstance(rows, Rows)
-            self._router_fits.add(name, weights[name], rows, weight)
-
-    def _bias_of(self, linear: Linear, weights: Mapping[str, Tensor]) -> Tensor:
-        height = _upright(linear, weights[linear.weight]).shape[0]
-        return weights.get(linear.bias, torch.zeros(height))
-
-    def solve(self) -> tuple[dict[str, Tensor], list[MapFit]]:
-        """Return the solved tensors in the types that they are stored in, and how each map was fitted."""
-        tensors: dict[str, Tensor] = {}
-        fits: list[MapFit] = []
-        for site in self._sites:
-            condition = 1.0
-            if site.name in self._equations:
-                solved, condition = self._solve_site(site)
-                tensors |= solved
-            for linear in site.maps:
-                anchor = self._block.anchor(linear.weight)
-                now = tensors.get(linear.weight, anchor).float()
-                before, after = self._residual(linear, anchor), self._residual(linear, now)
-                fits.append(MapFit(linear.weight, before, after, condition))
-        solved = self._router_fits.solve()
-        tensors |= {name: self._block.as_stored(name, value) for name, value in solved.items()}
-        return tensors, fits + [self._router_fit(router.maps[0].weight, tensors) for router in self._routers]
-
-    def _router_fit(self, name: str, tensors: Mapping[str, Tensor]) -> MapFit:
-        """Return how a router was fitted; nothing is known of its condition, for no matrix of it was made."""
-        if not self._compares:
-            return MapFit(name, None, None, 1.0)
-        anchor = self._block.anchor(name)
-        before, after = (self._router_fits.residual(name, own) for own in (anchor, tensors.get(name, anchor)))
-        return MapFit(name, before, after, 1.0)
-
-    def _residual(self, linear: Linear, matrix: Tensor) -> float | None:
-        """Return how far a map's outputs are from the experts', where that is measured."""
-        residuals = self._residuals.get(linear.weight)
-        return residuals.of(_upright(linear, matrix)) if residuals is not None else None
-
-    def _solve_site(self, site: Site) -> tuple[dict[str, Tensor], float]:
-        equations = self._equations[site.name]
-        found = equations.solve()
-        heights = [_upright(linear, self._block.anchor(linear.weight)).shape[0] for linear in site.maps]
-        anchors = [self._bias_of(linear, {**self._anchors(linear)}) for linear in site.maps]
-        anchor = torch.cat(anchors).to(found.weight.device)
-        biases = torch.split(equations.bias(found.weight, anchor), heights)
-        tensors = {}
-        for linear, weight, bias in zip(site.maps, torch.split(found.weight, heights), biases, strict=True):
-            tensors[linear.weight] = self._block.as_stored(linear.weight, _upright(linear, weight).contiguous())
-            if linear.bias in self._anchors(linear):
-                tensors[linear.bias] = self._block.as_stored(linear.bias, bias.contiguous())
-        return tensors, found.condition
-
-    def _anchors(self, linear: Linear) -> dict[str, Tensor]:
-        names = [name for name in (linear.weight, linear.bias) if self._block.has(name)]
-        return {name: self._block.anchor(name) for name in names}
-
-
-def _upright(linear: Linear, matrix: Tensor) -> Tensor:
-    """Turn a map's stored matrix to [out, in], or back."""
-    return matrix.T if linear.input_first else matrix
 
 
 def _in_order(

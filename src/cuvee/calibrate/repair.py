@@ -19,11 +19,12 @@ import torch
 from cuvee.adapters.low_rank import Wanted
 from cuvee.amounts import bytes_text
 from cuvee.arguments import checks_options
-from cuvee.calibrate.depth_loop import ANCHOR, Candidate, DepthLoop, Expert
+from cuvee.calibrate.depth_loop import Candidate, DepthLoop, Expert
 from cuvee.calibrate.journal import BlockJournal, locked
 from cuvee.calibrate.outcome import Aligned, TextFigures, Took
 from cuvee.calibrate.repaired import Repaired, Solved
 from cuvee.calibrate.settings import Alignment, alignment
+from cuvee.calibrate.systems import ANCHOR
 from cuvee.calibrate.text import Text, read_text, warnings_of
 from cuvee.calibrate.two_sided import check_sides, open_network
 from cuvee.checkpoint import TensorSource, open_checkpoint
