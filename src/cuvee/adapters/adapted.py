@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.adapters.adapter import Adapter, as_matrix
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.changes import as_matrix
 from cuvee.adapters.edits import Edit, Placed
 from cuvee.adapters.places import place
 from cuvee.adapters.replicated import replicated

@@ -6,7 +6,7 @@ from typing import Any
 
 from blake3 import blake3
 
-from cuvee.adapters.adapter import Change, Factors
+from cuvee.adapters.changes import Change, Factors
 from cuvee.adapters.experts import Spread
 
 

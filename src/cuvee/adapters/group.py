@@ -8,7 +8,8 @@ from itertools import chain
 import numpy as np
 
 from cuvee.adapters.adapted import read_rows
-from cuvee.adapters.adapter import Adapter, Factors
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.changes import Factors
 from cuvee.adapters.low_rank import Product
 from cuvee.adapters.over_base import Delta, OverBase, balanced, nothing
 from cuvee.checkpoint import TensorSource

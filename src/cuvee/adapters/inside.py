@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from cuvee.adapters.adapter import OF_ADAPTER, OUTER, PREFIX, Adapter
+from cuvee.adapters.adapter import Adapter
 from cuvee.adapters.config import parse_object
 from cuvee.adapters.kind import Kind
+from cuvee.adapters.names import OF_ADAPTER, OUTER, PREFIX
 from cuvee.checkpoint import TensorSource
 from cuvee.checkpoint.renamed import Renamed
 from cuvee.errors import CheckpointError

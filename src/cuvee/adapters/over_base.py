@@ -9,7 +9,8 @@ from itertools import chain
 import numpy as np
 
 from cuvee.adapters.adapted import Adapted, read_rows
-from cuvee.adapters.adapter import Adapter, as_matrix
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.changes import as_matrix
 from cuvee.adapters.edits import Fit, Placed
 from cuvee.adapters.low_rank import Product
 from cuvee.checkpoint import TensorSource

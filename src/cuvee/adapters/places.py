@@ -5,7 +5,8 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from cuvee.adapters.adapter import Adapter, Change, Factors
+from cuvee.adapters.adapter import Adapter
+from cuvee.adapters.changes import Change, Factors
 from cuvee.adapters.config import targets
 from cuvee.adapters.edits import Bias, Edit, Fit, Placed
 from cuvee.adapters.experts import Spread, SpreadStacks, orientations, turned_by_rule

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cuvee.adapters.adapter import PREFIX, WEIGHTS
+from cuvee.adapters.adapter import WEIGHTS
 from cuvee.adapters.config import CONFIG
 from cuvee.adapters.low_rank import Product
+from cuvee.adapters.names import PREFIX
 from cuvee.checkpoint.digest import digest_of_entries, tensor_digest
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.checkpoint.naming import FileNames
