@@ -1,5 +1,6 @@
 """A merge that was stopped goes on where it was, ends as if it had not been, and is never mixed with another."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -382,6 +383,42 @@ def test_the_lock_of_a_process_that_is_gone_is_free(models: Path, tmp_path: Path
         merge(models, tmp_path / "out")
     held.close()
     assert merge(models, tmp_path / "out").folder.exists()
+
+
+def test_a_disk_that_cannot_be_read_names_the_file_and_another_try_goes_on(
+    models: Path, tmp_path: Path, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = os.preadv
+
+    def failing(*arguments: Any) -> int:
+        if len(read_journal(tmp_path / ".out.partial" / "journal.jsonl").finished) >= 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", failing)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: .*Input/output error"):
+            merge(models, tmp_path / "out", threads=1)
+    merge(models, tmp_path / "out")
+    assert contents(tmp_path / "out") == uninterrupted
+
+
+def test_inputs_that_nobody_may_write_to_are_merged(
+    read_only_models: Path, tmp_path: Path, uninterrupted: dict[str, Any]
+) -> None:
+    merged = merge(read_only_models, tmp_path / "out").folder
+    assert contents(merged)["model.safetensors"] == uninterrupted["model.safetensors"]
+
+
+@pytest.fixture
+def read_only_models(own_models: Path) -> Iterator[Path]:
+    """Models in a folder that is mounted so that root, too, cannot write to it."""
+    bind = ["mount", "--bind", str(own_models), str(own_models)]
+    if os.geteuid() != 0 or subprocess.run(bind, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root can mount a folder that root cannot write to")
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(own_models)], check=True)
+    yield own_models
+    subprocess.run(["umount", str(own_models)], check=True)
 
 
 @pytest.fixture
