@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cuvee.errors import CheckpointError
-from cuvee.hub import Hub, Repository, download, find_repository, in_use, make_room, missing_bytes, note_use
+from cuvee.hub import Hub, Repository, download, find_repository, in_use, make_room, note_use
 from cuvee.hub.room import by_use, folder_bytes
 from cuvee.progress import Silent
 from hub.server import Given, LocalHub, Repo
@@ -30,11 +30,10 @@ def bounded(hub: Hub, server: LocalHub) -> Hub:
 def ask_for(hub: Hub, name: str) -> Repository:
     """Get a model as a worker does."""
     repository = find_repository(hub, name, None)
-    storage = repository.folder.parent.parent
-    make_room(hub, missing_bytes(repository, [WEIGHTS]), storage)
+    make_room(hub, repository, [WEIGHTS])
     with in_use(hub):
         download(hub, repository, [WEIGHTS], Silent())
-        note_use(storage)
+        note_use(hub, repository)
     return repository
 
 
@@ -64,6 +63,21 @@ def test_a_full_disk_makes_room_too(bounded: Hub) -> None:
     full = replace(bounded, free_bytes=lambda _: BYTES * (kept(bounded) == []))
     ask_for(full, "org/b")
     assert kept(bounded) == ["org/b"]
+
+
+def test_what_a_process_that_died_was_removing_goes_too(bounded: Hub) -> None:
+    left = bounded.cache_folder / "removed-models--org--gone" / "blobs"
+    left.mkdir(parents=True)
+    make_room(bounded)
+    assert not left.parent.exists()
+
+
+def test_older_revisions_of_a_model_go_for_its_newest(bounded: Hub, server: LocalHub) -> None:
+    for number in range(4):
+        server.repos["org/a"] = Repo({WEIGHTS: Given(bytes([number]) * BYTES)}, commit=str(number) * 40)
+        repository = ask_for(bounded, "org/a")
+        assert (repository.folder / WEIGHTS).read_bytes() == bytes([number]) * BYTES
+        assert folder_bytes(bounded.cache_folder) <= 2.5 * BYTES
 
 
 def test_parts_of_stopped_downloads_count_and_go(bounded: Hub) -> None:

@@ -6,7 +6,7 @@ the client library does not see. Only for a cache that has no other owner.
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,33 +14,45 @@ from cuvee.amounts import bytes_text
 from cuvee.descriptors import NOTHING_ELSE, allocated_bytes, wait_for_lock
 from cuvee.errors import CheckpointError
 from cuvee.hub.access import Hub
+from cuvee.hub.download import missing_bytes
+from cuvee.hub.repository import Repository, storage
 
 MODELS = "models--*"
 LOCK = ".cuvee-in-use"
+REMOVED = "removed-"
 
 
-def make_room(hub: Hub, needed: int = 0, model: Path | None = None) -> None:
-    """Remove models until `needed` bytes fit below the hub's `most_bytes` and on the disk; `model`'s folder stays.
+def make_room(hub: Hub, repository: Repository | None = None, names: Collection[str] = ()) -> None:
+    """Remove models until these files fit below the hub's `most_bytes` and on the disk; a model's own folder goes last.
 
-    Waits until no process uses the cache. Without a bound nothing is removed. Raises CheckpointError for more than the
-    bound, and removes nothing then.
+    Waits until no process uses the cache. Without a bound nothing is removed. Raises CheckpointError for files that
+    take more than the bound, and removes nothing then.
     """
     most = hub.most_bytes
     if most is None:
         return
-    kept = 0 if model is None else folder_bytes(model)
-    if kept + needed > most:
-        message = f"its files take {bytes_text(kept + needed)}, and all models of a hub at most {bytes_text(most)} here"
-        raise CheckpointError(message, where=str(model), hint="judge it on a worker with a larger --hub-cache")
+    own = storage(hub, repository.name) if repository else None
+    if repository is not None:
+        _check_size(repository, names, most)
     with _locked(hub, alone=True):
-        sizes = {folder: folder_bytes(folder) for folder in by_use(hub.cache_folder)}
+        for left in hub.cache_folder.glob(f"{REMOVED}*"):  # by a process that died
+            shutil.rmtree(left)
+        folders = by_use(hub.cache_folder)
+        sizes = {folder: folder_bytes(folder) for folder in sorted(folders, key=lambda folder: folder == own)}
         total = sum(sizes.values())
         for folder, size in sizes.items():
+            needed = missing_bytes(repository, names) if repository else 0
             if total + needed <= most and needed <= hub.free_bytes(hub.cache_folder):
                 return
-            if folder != model:
-                _remove(folder)
-                total -= size
+            _remove(folder)
+            total -= size
+
+
+def _check_size(repository: Repository, names: Collection[str], most: int) -> None:
+    wanted = sum(repository.files[name].size for name in repository.files.keys() & set(names))
+    if wanted > most:
+        message = f"its files take {bytes_text(wanted)}, and all models of a hub at most {bytes_text(most)} here"
+        raise CheckpointError(message, where=repository.shown, hint="judge it on a worker with a larger --hub-cache")
 
 
 @contextmanager
@@ -53,10 +65,9 @@ def in_use(hub: Hub) -> Iterator[None]:
         yield
 
 
-def note_use(model: Path) -> None:
-    """Note that a model's folder is used now."""
-    if model.is_dir():
-        os.utime(model)
+def note_use(hub: Hub, repository: Repository) -> None:
+    """Note that a model in the cache is used now."""
+    os.utime(storage(hub, repository.name))
 
 
 def by_use(cache: Path) -> list[Path]:
@@ -75,10 +86,9 @@ def folder_bytes(folder: Path) -> int:
 
 def _remove(folder: Path) -> None:
     """Remove a folder: it has another name first, so that half of it is never taken for a model."""
-    doomed = folder.with_name(f"removed-{folder.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
+    removed = folder.with_name(f"{REMOVED}{folder.name}")
+    folder.rename(removed)
+    shutil.rmtree(removed)
 
 
 @contextmanager

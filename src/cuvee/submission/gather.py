@@ -24,7 +24,6 @@ from cuvee.hub import (
     is_absent,
     is_away,
     make_room,
-    missing_bytes,
     note_use,
     open_repository,
 )
@@ -231,12 +230,11 @@ def _place(locked: LockedModel, competition: Competition, hub: Hub, scratch: Pat
     absent = sorted(set(locked.files) - set(repository.files))
     if absent:
         raise SubmissionError(f"{absent[0]} is not among its files at that commit", where=locked.reference)
-    storage = repository.folder.parent.parent
-    make_room(hub, missing_bytes(repository, locked.files), storage)
+    make_room(hub, repository, locked.files)
     with in_use(hub):
         with _hub_asked(locked.reference):
             download(hub, repository, locked.files, progress)
-        note_use(storage)
+        note_use(hub, repository)
         return _copied(locked, repository.folder, scratch)
 
 
