@@ -4,13 +4,14 @@ The server and the workers are processes of their own, killed at random with SIG
 HTTP and try again when it fails. At the end every submission must be over, none twice on the board, no quota lost, and
 the audit log must tell every move. With `--tiers recipe plugin program` each submission is built by a real job in the
 sandbox; then no process of a killed worker's job may be left after two seconds, and no mount or folder at the end.
-`--board N` measures the board's page with N submissions instead. Only 127.0.0.1 is ever asked, and a run ends after
-`--minutes` at most.
+`--board N` measures the board's page with N submissions and `--requests` instead. Only 127.0.0.1 is ever asked, and a
+run ends after `--minutes` at most.
 """
 
 import argparse
 import itertools
 import json
+import os
 import random
 import signal
 import socket
@@ -273,7 +274,10 @@ def board_page(url: str, count: int, requests: int = 200, teams: int = 500) -> d
         http = httpx2.Client(base_url=f"http://127.0.0.1:{run.port}", timeout=60)
         _wait_for(run.port)
         first = _timed(http)
+        memory, processor = _memory_mb(run), _processor_seconds(run)
         times = sorted(_timed(http) for _ in range(requests))
+        more = {"memory_mb": memory, "memory_after_mb": _memory_mb(run)}
+        more["cpu_ms"] = round(1000 * (_processor_seconds(run) - processor) / requests, 1)
     finally:
         run.end()
     found = {"p50_ms": times[len(times) // 2], "p95_ms": times[int(0.95 * len(times))], "first_ms": first}
@@ -282,12 +286,25 @@ def board_page(url: str, count: int, requests: int = 200, teams: int = 500) -> d
         "teams": teams,
         "requests": requests,
         **{k: round(1000 * v, 1) for k, v in found.items()},
+        **more,
     }
+
+
+def _memory_mb(run: Soak) -> float:
+    """Return what the server holds in memory, resident."""
+    pages = int(Path(f"/proc/{run.processes['server'].pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def _processor_seconds(run: Soak) -> float:
+    """Return what the server has taken of the processors."""
+    after_name = Path(f"/proc/{run.processes['server'].pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _timed(http: Any) -> float:
     began = time.perf_counter()
-    assert http.get("/").status_code == 200
+    assert http.get("/board").status_code == 200
     return time.perf_counter() - began
 
 
@@ -368,6 +385,7 @@ def main() -> None:
     parser.add_argument("--family", type=Path)
     parser.add_argument("--scratch", type=Path)
     parser.add_argument("--board", type=int, default=0)
+    parser.add_argument("--requests", type=int, default=200)
     given = parser.parse_args()
     if given.part == "server":
         serve_part(given.url, given.port)
@@ -378,7 +396,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         url = given.url or sqlite_url(Path(folder) / "soak.db")
         if given.board:
-            print(json.dumps(board_page(url, given.board, teams=given.teams)))
+            print(json.dumps(board_page(url, given.board, given.requests, given.teams)))
             return
         amounts = {"count": given.submissions, "teams": given.teams, "workers": given.workers, "kills": given.kills}
         print(json.dumps(soak(url, Path(folder), **amounts, minutes=given.minutes, tiers=given.tiers)))
