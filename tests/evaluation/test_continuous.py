@@ -39,9 +39,10 @@ class Counted(Sampler):
         return super().pick(logits, rows, positions).masked_fill(torch.tensor(ended), self._end)
 
 
-def written(model: LanguageModel, lines: int) -> list[list[int]]:
+def written(model: LanguageModel, lines: int, *, longer: int = 0) -> list[list[int]]:
+    """Write after rows of three tokens, or each `longer` than the one before by so many."""
     prompt = Prompt(max_new_tokens=30)
-    rows = [[5, 6, 7 + place] for place in range(len(LENGTHS))]
+    rows = [[5] * longer * place + [5, 6, 7 + place] for place in range(len(LENGTHS))]
     sampler = Counted(prompt, LENGTHS, model.end_tokens[0])
     return write(model, rows, prompt, sampler, SharedStart(model, prompt), lines=lines)
 
@@ -74,8 +75,12 @@ def test_a_network_that_rows_cannot_enter_writes_one_batch_after_the_other(
 def test_rows_of_a_cache_that_nobody_here_knows_do_not_enter(
     model: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    expected = written(model, 3, longer=2)
+    model = language_model(model.network)
     monkeypatch.setattr("cuvee.evaluation.caches.KNOWN", {"DynamicSlidingWindowLayer"})
-    assert not model.abilities.joins(40)
+    assert not model.abilities.joins(60)
+    assert model.abilities.way(60).name == "padded"
+    assert written(model, 3, longer=2) == expected
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

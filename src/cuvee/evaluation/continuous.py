@@ -40,27 +40,39 @@ def write(
     """
     most = len(rows) if lines is None else lines
     width = max(map(len, rows)) + prompt.max_new_tokens
-    together = len(rows) if model.abilities.joins(width) else most
+    joins = model.abilities.joins(width)
+    together = len(rows) if joins else most
     written: list[Tokens] = []
     for first in range(0, len(rows), together):
         places = range(first, min(first + together, len(rows)))
-        batch = _Batch(model, rows, prompt, sampler, start)
+        batch = _Batch(model, rows, prompt, sampler, start, trims=joins)
         batch.write(places, most)
         written += [batch.written[place] for place in places]
     return written
 
 
 class _Batch:
-    """The rows that are being written, and the network's memory of them, a line for each."""
+    """The rows that are being written, and the network's memory of them, a line for each.
+
+    `trims` says that padding before all lines is cut off as rows leave, which not every cache allows.
+    """
 
     def __init__(
-        self, model: LanguageModel, rows: Sequence[Tokens], prompt: Prompt, sampler: Sampler, start: SharedStart
+        self,
+        model: LanguageModel,
+        rows: Sequence[Tokens],
+        prompt: Prompt,
+        sampler: Sampler,
+        start: SharedStart,
+        *,
+        trims: bool,
     ) -> None:
         self._model = model
         self._rows = rows
         self._prompt = prompt
         self._sampler = sampler
         self._start = start
+        self._trims = trims
         self._lines: list[int] = []  # the row that each line belongs to
         self._going: set[int] = set()
         self._seen: Seen | None = None
@@ -129,7 +141,7 @@ class _Batch:
             return tokens[:0]
         lines = torch.tensor(staying, device=self._model.device)
         self._seen = self._seen.select(lines)
-        if isinstance(self._seen, Padded):
+        if self._trims and isinstance(self._seen, Padded):
             self._seen = self._seen.trim()
         return tokens[lines]
 
