@@ -1,6 +1,7 @@
 """Tiny random language models of many families, of which each computes something that others do not.
 
-Windows are 8 tokens and convolutions 4, so that ordinary questions reach past them.
+Windows are 8 tokens and convolutions 4, so that ordinary questions reach past them. What begins only behind FAR tokens
+does not show in a trial of a few.
 """
 
 from typing import Any
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 VOCABULARY = 258
 PLACES = 160
 WINDOW = 8
+FAR = 24
 
 SIZES: dict[str, Any] = {
     "vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
@@ -83,6 +85,30 @@ LOCAL = {
     "max_position_embeddings": PLACES, "attention_types": [[["global", "local"], 1]],
 }  # fmt: skip
 DROPPING = {"num_experts": 4, "expert_capacity": 4, "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1}
+ROUTED = {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+INDEXED = {"index_topk": FAR, "index_head_dim": 8, "index_n_heads": 16}
+COMPRESSED = {
+    "num_key_value_heads": 1, "head_dim": 16, "q_lora_rank": 8, "o_lora_rank": 8, "o_groups": 2, "hc_mult": 2,
+    "sliding_window": FAR, "compress_rates": {"compressed_sparse_attention": 20, "heavily_compressed_attention": FAR},
+    "index_n_heads": 16, "index_head_dim": 16, "index_topk": 4, "num_nextn_predict_layers": 0,
+    "layer_types": ["heavily_compressed_attention", "compressed_sparse_attention", "sliding_attention"],
+    "mlp_layer_types": ["hash_moe", "moe", "moe"],
+}  # fmt: skip
+RELATIVE = {
+    "swa_num_attention_heads": 4, "swa_num_key_value_heads": 2, "swa_head_dim": 8, "d_rel": 4, "rel_extent": FAR,
+    "sliding_window_size": FAR, "log_scaling_n_floor": FAR, "conv_kernel_size": 4, "logits_mup_width_multiplier": 2.0,
+    "layer_types": ["hybrid_sliding", "hybrid", "hybrid_sliding"], "mlp_layer_types": ["dense", "sparse", "sparse"],
+}  # fmt: skip
+BLOCKS = {
+    "index_block_size": FAR // 2, "index_topk_blocks": 2, "index_local_blocks": 1, "index_n_heads": 2,
+    "index_head_dim": 8, "rotary_dim": 4, "dense_intermediate_size": 48, "shared_intermediate_size": 16,
+    "layer_types": ["full_attention", "minimax_m3_sparse", "minimax_m3_sparse"],
+    "mlp_layer_types": ["dense", "sparse", "sparse"],
+}  # fmt: skip
+SCALED = {
+    "rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": FAR,
+    "llama_4_scaling_beta": 0.5,
+}  # fmt: skip
 CLIP = PICTURE | {"model_type": "clip_vision_model"}
 SEEING = {"depth": 2, "embed_dim": 32, "hidden_size": 32, "num_heads": 4, "mlp_ratio": 2, "patch_size": 4}
 
@@ -145,6 +171,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder 2": ("starcoder2", MIXED),
     "deepseek 3": ("deepseek_v3", SIZES | LATENT),
     "deepseek 2": ("deepseek_v2", SIZES | LATENT | {"topk_method": "greedy"}),
+    "deepseek 3.2": ("deepseek_v32", SIZES | LATENT | INDEXED),
+    "deepseek 4": ("deepseek_v4", SIZES | ROUTED | COMPRESSED),
+    "doge": ("doge", GROUPED | {"keep_window_size": FAR}),
+    "inkling": ("inkling_text", GROUPED | ROUTED | RELATIVE),
+    "minimax m3": ("minimax_m3_vl_text", GROUPED | EXPERTS | BLOCKS),
+    "ministral 3": ("ministral3", GROUPED | {"rope_parameters": SCALED}),
     "glm 4": ("glm4", GROUPED | {"pad_token_id": 2}),
     "diffllama": ("diffllama", GROUPED),
     "jetmoe": ("jetmoe", SIZES | EXPERTS | {"num_key_value_heads": 2, "kv_channels": 8}),

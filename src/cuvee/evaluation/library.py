@@ -365,14 +365,38 @@ def text_config(module: Any) -> Any:
     return module.config.get_text_config(decoder=True)
 
 
-WINDOWS = ("window_size", "attention_window_size", "attention_chunk_size")
+WINDOWS = re.compile(r"(window|window_size|window_len|attention_chunk_size|attn_chunk_length|rel_extent)$")
+CHOSEN = re.compile(r"^(index_topk|index_topk_blocks|indexer_budget)$")
+PIECES = re.compile(r"(block_size|compress_rates|compress_ratio|local_radius)$")
+FLOORS = re.compile(r"^(floor_scale|log_scaling_n_floor)$")
+"""Names of settings: how far back attention looks; how many tokens or pieces it chooses; how many tokens make a piece;
+from which place on queries are scaled."""
 
 
 def windows(module: Any) -> list[int]:
-    """Return how far back attention looks, in tokens, for each window or chunk that the config names."""
-    content: Mapping[str, Any] = text_config(module).to_dict()
-    sizes = [content[name] for name in content if name in WINDOWS or name.endswith("_window")]
-    return [size for size in sizes if isinstance(size, int) and not isinstance(size, bool) and size > 0]
+    """Return the numbers of tokens behind which a layer computes in another way than before, as far as a config says.
+
+    Those are the windows and chunks of attention, the numbers of tokens that sparse attention chooses, and the places
+    from which queries are scaled.
+    """
+    contents = [text_config(module).to_dict(), module.config.get_text_config(encoder=True).to_dict()]
+    windows, chosen, pieces, floors = (
+        {size for content in contents for size in _sizes(content, names)} for names in (WINDOWS, CHOSEN, PIECES, FLOORS)
+    )
+    products = {count * size for count in chosen for size in pieces}
+    return sorted(windows | chosen | pieces | floors | products)
+
+
+def _sizes(value: Any, names: re.Pattern[str], *, named: bool = False) -> Iterator[int]:
+    """Give each positive number of a config that has one of the names, or stands in a list or table that has one."""
+    if isinstance(value, dict):
+        for name, own in value.items():
+            yield from _sizes(own, names, named=named or names.search(str(name)) is not None)
+    elif isinstance(value, list | tuple):
+        for own in value:
+            yield from _sizes(own, names, named=named)
+    elif named and isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        yield value
 
 
 RESCALED = ("dynamic", "longrope")
@@ -382,12 +406,15 @@ RESCALED = ("dynamic", "longrope")
 def alone_from(module: Any) -> int | None:
     """Return the length from which a network's output for a row depends on the other rows of its batch, or None.
 
-    Rotary positions of the kinds in RESCALED do so, and experts that drop tokens once they have so many.
+    Rotary positions of the kinds in RESCALED do so, and experts that drop tokens once they have so many. So does the
+    attention of Doge once it chooses: it gives equal tokens equal weights, and takes any of them.
     """
     config = text_config(module)
     limits = []
     if getattr(config, "expert_capacity", None):
         limits.append(int(config.expert_capacity))
+    if getattr(config, "keep_window_size", None):
+        limits.append(int(config.keep_window_size) + 1)
     for rope in _rope_settings(config):
         if rope.get("rope_type", rope.get("type")) in RESCALED:
             limits.append(int(rope.get("original_max_position_embeddings") or config.max_position_embeddings))

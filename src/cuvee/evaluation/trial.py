@@ -32,6 +32,10 @@ LONG, SHORT = 12, 5
 MORE = 6
 """Tokens that are read after either."""
 
+LESS = 7
+"""Behind a window a third row is tried, shorter than the longer by so many tokens: it reaches past the window, too, and
+is padded by no multiple of the sizes of blocks."""
+
 START = 4
 """Tokens that both rows begin with where a start is read for them alone."""
 
@@ -72,8 +76,9 @@ class Probe:
 
     @property
     def beginnings(self) -> Rows:
-        """The longer and the shorter row."""
-        return [self.row[: self.long], self.row[:SHORT]]
+        """The longer and the shorter row, and behind a window one between them."""
+        lengths = [self.long, SHORT] if self.long == LONG else [self.long, SHORT, self.long - LESS]
+        return [self.row[:length] for length in lengths]
 
     def agrees(self, found: torch.Tensor, length: int, more: int = 0) -> bool:
         """Whether logits, [vocabulary], are those of `after` but for rounding."""
@@ -95,7 +100,7 @@ class Probe:
             return {(length, more): after for more, after in enumerate(logits)}
         logits = plain_logits(self.network, self.row)
         count = len(self.row)
-        asked = {*range(min(LONG + MORE, count)), *range(self.long - 1, count)}  # of a long row all would fill memory
+        asked = {*range(min(LONG + MORE, count)), *range(self.long - LESS - 1, count)}  # all would fill memory
         return {(0, place + 1): logits[place].clone() for place in asked}
 
     def questions(self, stem: int) -> list[Row]:
@@ -316,7 +321,7 @@ def _next_tokens(probe: Probe, length: int, count: int) -> list[int]:
 
 
 def _agrees_with_beginnings(probe: Probe, seen: Seen) -> bool:
-    return _all_agree(probe, seen.logits, [probe.long, SHORT])
+    return _all_agree(probe, seen.logits, list(map(len, probe.beginnings)))
 
 
 def _all_agree(probe: Probe, logits: torch.Tensor, lengths: Sequence[int]) -> bool:
@@ -339,7 +344,8 @@ def reads_right(probe: Probe, read: Callable[[Rows], Seen]) -> bool:
         seen = read(probe.beginnings)
         logits, _ = seen.select(picked).read_on(ids, lengths)
         again, _ = seen.select(picked[2:]).read_on(ids[2:], last_only=True)
-        found = [(seen.logits[0], long, 0), (seen.logits[1], SHORT, 0), (again[0, -1], SHORT, count)]
+        found = [(seen.logits[place], len(row), 0) for place, row in enumerate(probe.beginnings)]
+        found.append((again[0, -1], SHORT, count))
         found += [(logits[0, place], long, place + 1) for place in range(count)]
         found += [(logits[1, place], long, place + 1) for place in range(part)]
         found += [(logits[2, place], SHORT, place + 1) for place in range(count)]
