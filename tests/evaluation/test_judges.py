@@ -18,11 +18,19 @@ from transformers import (
     AutoTokenizer,
     BertForSequenceClassification,
     BertModel,
+    FNetConfig,
+    FNetForSequenceClassification,
+    FNetModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
 )
 
 from cuvee.errors import CuveeError, EvaluationError
 from cuvee.evaluation import Prompt, Report, Sample, Task, evaluate, load_task
+from cuvee.evaluation.classifier import Classifier
+from cuvee.evaluation.embedder import Embedder
 from cuvee.evaluation.kinds import open_judge
+from cuvee.evaluation.model import LanguageModel
 from evaluation.conftest import byte_tokenizer, save_model
 from evaluation.judges import (
     letters_tokenizer,
@@ -83,6 +91,45 @@ def test_a_classifiers_accuracy_is_that_of_a_plain_loop(tmp_path: Path, is_pair:
     assert any("were cut on the right to fit 64 tokens" in note for note in report.notes)
 
 
+def test_a_long_text_is_cut_to_the_places_that_roberta_has(tmp_path: Path):
+    """It counts places from behind the padding token, so that of 40 there are 39."""
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = RobertaConfig(vocab_size=300, max_position_embeddings=40, pad_token_id=0, num_labels=2, **size)
+    RobertaForSequenceClassification(config).save_pretrained(tmp_path / "m")
+    letters_tokenizer().save_pretrained(tmp_path / "m")
+    report = evaluate(tmp_path / "m", [choices_task(TEXTS, [("no", "yes")] * len(TEXTS))])
+    assert any("were cut on the right to fit 39 tokens" in note for note in report.notes)
+
+
+def fnet(kind: Any) -> LanguageModel:
+    """Make a network that reads padding as if it were text."""
+    torch.manual_seed(0)
+    tokenizer = letters_tokenizer()
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "max_position_embeddings": 64}
+    config = FNetConfig(vocab_size=len(tokenizer), initializer_range=0.3, pad_token_id=0, **size)
+    return LanguageModel("fnet", "d", kind(config).eval(), tokenizer, 64)
+
+
+def test_texts_are_classified_alone_where_a_network_reads_padding():
+    model = fnet(FNetForSequenceClassification)
+    task = choices_task(TEXTS[:6], [("no", "yes")] * 6)
+    with torch.inference_mode():
+        answers = Classifier(model).answers(task.samples, task.prompt, "sum")
+        for sample, answer in zip(task.samples, answers, strict=True):
+            alone = model.network(**model.tokenizer(sample.input, return_tensors="pt")).logits[0].log_softmax(-1)
+            assert answer.scores == pytest.approx(alone.tolist(), abs=1e-5)
+
+
+def test_texts_are_embedded_alone_where_a_network_reads_padding():
+    model = fnet(FNetModel)
+    found = Embedder(model, (lambda states, mask: states[:, 0],), {}, "", 64, False, "cosine").embed(TEXTS)
+    with torch.inference_mode():
+        for text, vector in zip(TEXTS, found, strict=True):
+            row = model.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+            alone = model.network(**row).last_hidden_state[0, 0]
+            assert vector == pytest.approx(alone.numpy(), abs=1e-5)
+
+
 def test_labels_without_names_are_told_by_their_place_and_others_refused(tmp_path: Path):
     unnamed = save_bert(tmp_path / "unnamed", BertForSequenceClassification, num_labels=2)
     task = choices_task(TEXTS[:2], [("no", "yes")] * 2)
@@ -141,6 +188,22 @@ def test_pseudo_log_likelihoods_are_those_of_masking_each_token_in_turn(tmp_path
                     total += float(network(input_ids=shown).logits[0, masked].log_softmax(-1)[ids[0, masked]])
             expected.append(total)
         assert scores(report, tmp_path / "out")[place] == pytest.approx(expected, abs=2e-5)
+
+
+def test_the_perplexity_of_a_masked_model_is_that_of_masking_each_token_in_turn(tmp_path: Path):
+    folder = save_masked(tmp_path / "m")
+    text = "some text that takes more tokens than the model sees, so that it is read in two pieces"
+    report = evaluate(folder, [Task("t", (Sample("0", text, "text"),), ("perplexity",))])
+    network, tokenizer = AutoModelForMaskedLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    nats = 0.0
+    for piece in (text[:62], text[62:]):
+        ids = tokenizer(piece, return_tensors="pt")["input_ids"]
+        for masked in range(1, ids.shape[1] - 1):
+            shown = ids.clone()
+            shown[0, masked] = tokenizer.mask_token_id
+            with torch.no_grad():
+                nats -= float(network(input_ids=shown).logits[0, masked].log_softmax(-1)[ids[0, masked]])
+    assert report.figures[0].value == pytest.approx(math.exp(nats / len(text)), rel=1e-5)
 
 
 def embeddings(folder: Path, texts: Sequence[str], pooling: str, dense: bool) -> np.ndarray:

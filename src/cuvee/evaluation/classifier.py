@@ -21,7 +21,7 @@ from cuvee.evaluation.choices import Scoring
 from cuvee.evaluation.library import is_masked_kind
 from cuvee.evaluation.model import LanguageModel
 from cuvee.evaluation.prompt import Prompt
-from cuvee.evaluation.reads import Tokens, padded, refuse, refuse_asking
+from cuvee.evaluation.reads import Tokens, padded, pads, refuse, refuse_asking
 from cuvee.evaluation.samples import Answer, ScoredChoice
 from cuvee.evaluation.task import Sample
 from cuvee.evaluation.turns import chat_text
@@ -56,8 +56,10 @@ class Classifier:
 
     @cached_property
     def pads(self) -> bool:
-        """Whether rows of unlike length may be read together: encoders heed a mask, decoders search for the end."""
-        return is_masked_kind(self.model.network.config) and self.model.tokenizer.pad_token_id is not None
+        """Whether rows of unlike length may be read together: decoders, and some encoders, do not heed a mask."""
+        if not is_masked_kind(self.model.network.config):
+            return False
+        return pads(self.model, lambda output: output.logits, most=self.model.context_length)
 
     def check(self, samples: Sequence[Sample], prompt: Prompt, scoring: Scoring) -> None:
         if self.model.network.config.problem_type == "multi_label_classification":

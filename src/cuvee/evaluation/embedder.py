@@ -8,6 +8,7 @@ choices get `document`, where the model has these; all else gets the default pro
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cuvee.errors import EvaluationError
 from cuvee.evaluation.choices import Scoring
 from cuvee.evaluation.model import LanguageModel
 from cuvee.evaluation.prompt import Prompt
-from cuvee.evaluation.reads import TOKENS_AT_ONCE, padded, refuse, refuse_asking
+from cuvee.evaluation.reads import TOKENS_AT_ONCE, padded, pads, refuse, refuse_asking
 from cuvee.evaluation.samples import Answer, ScoredChoice
 from cuvee.evaluation.task import Sample
 from cuvee.foreign import open_files
@@ -111,11 +112,16 @@ class Embedder:
         rows = self.model.tokenizer(written, truncation=True, max_length=self.most_tokens, verbose=False)
         return [{name: values[place] for name, values in rows.items()} for place in range(len(texts))]
 
+    @cached_property
+    def _pads(self) -> bool:
+        return pads(self.model, lambda output: output.last_hidden_state, most=self.most_tokens)
+
     def _embed(self, texts: Mapping[str, None]) -> None:
         """Compute the embeddings that are not there yet, texts of like length together."""
         new = [text for text in texts if text not in self._vectors]
         rows = self._rows(new) if new else []
-        for batch in _batches([len(row["input_ids"]) for row in rows]):
+        lengths = [len(row["input_ids"]) for row in rows]
+        for batch in _batches(lengths, alike=len(set(lengths)) > 1 and not self._pads):
             inputs = padded(self.model, [rows[place] for place in batch])
             mask = inputs["attention_mask"]
             states = self.model.network(**inputs).last_hidden_state.float()
@@ -125,10 +131,12 @@ class Embedder:
                 self._vectors[new[place]] = vector
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], *, alike: bool) -> Iterator[list[int]]:
+    """Give the places of texts that are read together; where `alike`, only those of equal length are."""
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE:
+        full = batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE
+        if full or (batch and alike and lengths[place] != lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(place)

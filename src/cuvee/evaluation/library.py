@@ -365,6 +365,20 @@ def text_config(module: Any) -> Any:
     return module.config.get_text_config(decoder=True)
 
 
+def places_left_out(module: Any) -> int:
+    """Return how many of the places that a network has an embedding for come before that of its first token.
+
+    RoBERTa and its like count places from behind the padding token, and never reach the first of theirs: of 514 there
+    are 512. Such a table of places is padded at that token, and as long as the config says.
+    """
+    places = text_config(module).to_dict().get("max_position_embeddings")
+    for name, part in module.named_modules():
+        is_table = name.endswith("position_embeddings") and isinstance(part, torch.nn.Embedding)
+        if is_table and part.padding_idx is not None and part.num_embeddings == places:
+            return int(part.padding_idx) + 1
+    return 0
+
+
 WINDOWS = re.compile(r"(window|window_size|window_len|attention_chunk_size|attn_chunk_length|rel_extent)$")
 CHOSEN = re.compile(r"^(index_topk|index_topk_blocks|indexer_budget)$")
 PIECES = re.compile(r"(block_size|compress_rates|compress_ratio|local_radius)$")

@@ -79,15 +79,19 @@ class Masked:
     def _pieces(self, sample: Sample) -> list[tuple[Tokens, list[int]]]:
         """Cut a text into pieces that the model can see, each between the special tokens that it expects."""
         tokens = self.model.encode_plain([sample.input])[0]
-        most = self.model.context_length - self.model.tokenizer.num_special_tokens_to_add()
         if not tokens:
             raise EvaluationError(f"the tokenizer makes no token of the text of item '{sample.id}'")
+        whole = self.model.encode_default([sample.input])[0]
+        begin = next((place for place in range(len(whole)) if whole[place : place + len(tokens)] == tokens), None)
+        if begin is None:
+            message = f"the text of item '{sample.id}' has other tokens between special tokens than alone"
+            raise EvaluationError(message, where=self.model.name)
+        before, behind = whole[:begin], whole[begin + len(tokens) :]
+        most = self.model.context_length - len(before) - len(behind)
         rows = []
         for start in range(0, len(tokens), most):
             piece = tokens[start : start + most]
-            row = self.model.tokenizer.build_inputs_with_special_tokens(piece)
-            begin = next(place for place in range(len(row)) if row[place : place + len(piece)] == piece)
-            rows.append((row, list(range(begin, begin + len(piece)))))
+            rows.append(([*before, *piece, *behind], list(range(begin, begin + len(piece)))))
         return rows
 
     def _total(self, row: Tokens, places: Sequence[int]) -> float:

@@ -8,7 +8,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from cuvee.evaluation.library import load_network, text_config  # first, for it says which extra is missing
+from cuvee.evaluation.library import (
+    load_network,
+    places_left_out,
+    text_config,
+)  # first, for it says which extra is missing
 
 # isort: split
 import torch
@@ -222,7 +226,7 @@ def _context_length(network: Any, tokenizer: Any) -> int:
     text = text_config(network)
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
         if isinstance(length := getattr(text, name, None), int):
-            return length
+            return length - places_left_out(network)
     return min(int(tokenizer.model_max_length), NO_LIMIT)
 
 

@@ -1,6 +1,6 @@
 """Models that judge texts and write none: the shared part of all their kinds when they answer the items of a task."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,6 +120,30 @@ def refuse_asking(judge: Judge, prompt: Prompt, scoring: Scoring, scorings: Sequ
 
 def _a(kind: str) -> str:
     return f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+TRIED = (12, 5)
+"""Tokens of the two rows by which is tried whether padding is heeded."""
+
+
+def pads(model: LanguageModel, outputs: Callable[[Any], torch.Tensor], *, most: int) -> bool:
+    """Whether a network of a judge answers for a padded row as for that row alone: FNet reads padding like text.
+
+    `outputs` takes from a network's result what is asked of each row, [rows, ...]. What differs by more than rounding
+    in float32, or by a hundredth in 16 bits, is not the same.
+    """
+    tokenizer = model.tokenizer
+    if tokenizer.pad_token_id is None:
+        return False
+    words = [token for token in range(min(len(tokenizer), 200)) if token not in tokenizer.all_special_ids] or [0]
+    long, short = (tokenizer.decode([words[(7 * place) % len(words)] for place in range(count)]) for count in TRIED)
+    rows = [dict(tokenizer(text, truncation=True, max_length=most, verbose=False)) for text in (long, short)]
+    with torch.inference_mode():
+        together = outputs(model.network(**padded(model, rows)))[1].float()
+        alone = outputs(model.network(**padded(model, rows[1:])))[0].float()
+    tolerance = 1e-4 if model.network.dtype == torch.float32 else 1e-2
+    together = together[: len(alone)]
+    return bool((together - alone).abs().max() <= tolerance * alone.abs().max().clamp(min=1e-6))
 
 
 def padded(model: LanguageModel, rows: Sequence[Mapping[str, Tokens]]) -> dict[str, torch.Tensor]:
