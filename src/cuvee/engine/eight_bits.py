@@ -107,8 +107,9 @@ class _Tensor:
 
     def count(self, band: np.ndarray, decoded: np.ndarray) -> None:
         wide = band.astype(np.float64)
-        self.loss.lost += float(((decoded - wide) ** 2).sum())
-        self.loss.moved += float((wide**2).sum())
+        lost = self.loss.lost + float(((decoded - wide) ** 2).sum())
+        moved = self.loss.moved + float((wide**2).sum())
+        self.loss = Loss(lost, moved)
 
 
 def steps_of(names: Collection[str], plan: Plan) -> list[MergeStep]:

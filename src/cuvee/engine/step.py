@@ -24,7 +24,7 @@ Sink = Callable[[int, np.ndarray], None]
 """Takes the bytes of the output tensor from a byte position on."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Loss:
     """How much of the merged change the final cast lost: squared lengths, in float64."""
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Unpack
@@ -25,11 +25,11 @@ from cuvee.engine.run import MergeResult, finished_merge
 from cuvee.engine.step import Output, run_steps
 from cuvee.engine.workers import Workers
 from cuvee.errors import RecipeError
+from cuvee.foreign import open_files_partly
 from cuvee.hub import Hub
 from cuvee.ops.blas import one_thread_a_matrix
 from cuvee.plan import MergeStep, Plan, make_plan
 from cuvee.plan.memory import default_memory, worker_bytes
-from cuvee.plan.resolve import OpenedFiles
 from cuvee.progress import Progress, Silent
 from cuvee.recipe.recipe import Recipe
 
@@ -53,11 +53,11 @@ def merge_together(
     place = as_path(out, "out").absolute()
     chosen = Options(**options)
     plans: dict[str, Plan] = {}
-    opened: OpenedFiles = {}
+    open_once = cache(open_files_partly)
     for name, recipe in recipes.items():
         if not isinstance(recipe, Recipe):
             raise refused(recipe, f"recipes[{name!r}]", "a Recipe", "`load_sweep` reads a file of several")
-        plans[name] = make_plan(recipe, hub=hub, custom_code=custom_code, opened=opened)
+        plans[name] = make_plan(recipe, hub=hub, custom_code=custom_code, open_place=open_once)
     return run_together(plans, place, chosen)
 
 

@@ -11,6 +11,7 @@ from cuvee.arguments import checks_options
 from cuvee.catalogue import registry
 from cuvee.checkpoint import TensorSource
 from cuvee.errors import CuveeError, closest, several
+from cuvee.foreign import open_files_partly
 from cuvee.hub import Hub
 from cuvee.plan.blocks import with_blocks
 from cuvee.plan.checks import STEP_CHECKS, left_out, module_problems, unlike_names, warnings_of
@@ -39,7 +40,7 @@ from cuvee.plan.remarks import (
     remarks,
     summary,
 )
-from cuvee.plan.resolve import OpenedFiles, given_models, open_models
+from cuvee.plan.resolve import FileOpener, given_models, open_models
 from cuvee.plan.settings import rule_refusal
 from cuvee.plan.statistics import with_statistics
 from cuvee.plan.steps import step_of
@@ -67,7 +68,7 @@ def make_plan(
     statistics: Mapping[str, Path] | None = None,
     hub: Hub | None = None,
     custom_code: bool = False,
-    opened: OpenedFiles | None = None,
+    open_place: FileOpener = open_files_partly,
 ) -> Plan:
     """Work out every step of a merge. `recipe` may be the path of a file.
 
@@ -76,13 +77,13 @@ def make_plan(
     - `places`: the folder of each model by its reference; with it, nothing is searched elsewhere.
     - `statistics`: folders of statistics, by `cuvee.plan.statistics.statistics_name`.
     - `custom_code`: whether the donor's Python files are copied, too.
-    - `opened`: an empty mapping, the same for several plans, so that each model is opened once.
+    - `open_place`: opens a model's folder or file; plans that share a function which remembers open each model once.
 
     Planning reads only headers and small files of a model on a hub. Raises RecipeError or CheckpointError that holds
     all problems found.
     """
     recipe, hub = as_recipe(recipe), hub or Hub()
-    opening = open_models(recipe, hub, stages, places, opened) if models is None else given_models(recipe, models)
+    opening = open_models(recipe, hub, stages, places, open_place) if models is None else given_models(recipe, models)
     labelled = with_one_order(recipe, with_blocks(opening, recipe))
     aligned = with_one_vocabulary(recipe, labelled.opening, hub)
     ledger = _Ledger()

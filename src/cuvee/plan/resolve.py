@@ -30,8 +30,8 @@ WEIGHTS = (".safetensors", ".gguf", ".bin", ".pt", ".pth")
 """Files that can be a model by themselves, and that a mistyped name may have meant."""
 
 
-OpenedFiles = dict[Path, tuple[TensorSource, tuple[CuveeError, ...], frozenset[str]]]
-"""Folders and files that are open, each with its problems and the tensors that they hide."""
+FileOpener = Callable[[Path], tuple[TensorSource, tuple[CuveeError, ...], frozenset[str]]]
+"""Opens a folder or file as far as it can be opened, with its problems and the tensors that they hide."""
 
 
 @dataclass(frozen=True)
@@ -188,19 +188,18 @@ def open_models(
     hub: Hub,
     stages: Mapping[ModelRef, TensorSource] | None = None,
     places: Mapping[str, Path] | None = None,
-    opened: OpenedFiles | None = None,
+    open_place: FileOpener = open_files_partly,
 ) -> Opening:
     """Open every model of a recipe by its headers.
 
     - `stages`: models that earlier recipes make, by the names that they have there.
     - `places`: if given, nothing else is searched: the folders of models by reference as the recipe has it, and the
       folders of adapters by the text that follows the base, "+" and all.
-    - `opened`: folders and files that plans of the same pass have opened, to which this adds its own.
+    - `open_place`: opens folders and files; plans of the same pass share a function that remembers what it opened.
 
     Raises CheckpointError with all problems if a model could not be opened at all. Other problems are in the opening.
     """
-    opened = {} if opened is None else opened
-    search = _Search(recipe.folder, hub, stages or {}, places, opened)
+    search = _Search(recipe.folder, hub, stages or {}, places, open_place)
     problems: list[CuveeError] = []
     stored = result_of(search.all_stored(recipe.models()), problems.append)
     models = result_of(search.all_adapted(with_shared_folders(stored)), problems.append)
@@ -223,7 +222,7 @@ class _Search:
     hub: Hub
     stages: Mapping[ModelRef, TensorSource]
     places: Mapping[str, Path] | None
-    opened: OpenedFiles
+    open_place: FileOpener
 
     def all_stored(self, references: Iterable[ModelRef]) -> Generator[CuveeError, None, list[OpenedModel]]:
         """Open models as they are stored; yields problems, and leaves out models that cannot be opened at all."""
@@ -262,9 +261,7 @@ class _Search:
         else:
             place = place_of(reference, self.folder)
         if place is not None:
-            if place not in self.opened:
-                self.opened[place] = open_files_partly(place)
-            source, problems, unseen = self.opened[place]
+            source, problems, unseen = self.open_place(place)
             return OpenedModel(reference, source, place, unseen=unseen), problems
         repository = find_on_hub(reference, self.folder, self.hub)
         partly = open_repository(self.hub, repository)
