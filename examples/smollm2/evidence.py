@@ -60,7 +60,7 @@ SPACE = """\
 base_model: base
 models: {models}
 tasks: {tasks}
-budget: 15m
+budget: 650ktok
 search:
   method: [task_arithmetic, ties]
   weights: {{per: model, over: depth, points: 3, range: [0, 1.2]}}
