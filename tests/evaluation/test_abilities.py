@@ -15,7 +15,9 @@ from cuvee.evaluation.abilities import Abilities
 from cuvee.evaluation.caches import join_rows, select_rows, trim_columns
 from cuvee.evaluation.choices import choose
 from cuvee.evaluation.continuous import write
+from cuvee.evaluation.likelihoods import Likelihoods
 from cuvee.evaluation.model import LanguageModel
+from cuvee.evaluation.perplexity import windows
 from cuvee.evaluation.prompt import Prompt
 from cuvee.evaluation.sampling import Sampler
 from cuvee.evaluation.shared import SharedStart
@@ -324,6 +326,30 @@ def test_a_network_of_few_places_is_read_in_the_plain_way(places: int) -> None:
     (question,) = make_questions(model, samples, PLAIN_PROMPT)
     expected = [brute_force(model, question.prefix, choice) for choice in question.choices]
     assert answers[0].scores == pytest.approx(expected, abs=1e-4)
+
+
+def gpt_neo() -> Any:
+    size = {"vocab_size": 300, "hidden_size": 32, "num_heads": 4, "num_layers": 2, "intermediate_size": 64}
+    kinds = [[["global", "local"], 1]]
+    config = transformers.GPTNeoConfig(**size, attention_types=kinds, max_position_embeddings=40, window_size=24)
+    return transformers.GPTNeoForCausalLM(config)
+
+
+def bart() -> Any:
+    size = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
+    config = transformers.BartConfig(vocab_size=300, **size, max_position_embeddings=40)
+    return transformers.BartForCausalLM(config)
+
+
+@pytest.mark.parametrize("make", [gpt_neo, bart])
+def test_windows_of_a_text_are_read_together_within_the_places(make: Callable[[], Any]) -> None:
+    """The last window is mostly prefix and the first all rest: a batch of both would have twice the places."""
+    torch.manual_seed(0)
+    model = language_model(make().eval(), places=40)
+    questions = windows([3 + place * 7 % 200 for place in range(110)], 0, 40)
+    found = Likelihoods(model, PLAIN_PROMPT).of(questions)
+    for question, own in zip(questions, found, strict=True):
+        assert own == pytest.approx([brute_force(model, question.prefix, question.choices[0])], abs=1e-4)
 
 
 @pytest.fixture(scope="module", params=[torch.bfloat16, torch.float16])

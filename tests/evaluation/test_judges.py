@@ -18,6 +18,10 @@ from transformers import (
     AutoTokenizer,
     BertForSequenceClassification,
     BertModel,
+    EuroBertConfig,
+    EuroBertForMaskedLM,
+    EuroBertForSequenceClassification,
+    EuroBertModel,
     FNetConfig,
     FNetForSequenceClassification,
     FNetModel,
@@ -30,6 +34,7 @@ from cuvee.evaluation import Prompt, Report, Sample, Task, evaluate, load_task
 from cuvee.evaluation.classifier import Classifier
 from cuvee.evaluation.embedder import Embedder
 from cuvee.evaluation.kinds import open_judge
+from cuvee.evaluation.masked import Masked
 from cuvee.evaluation.model import LanguageModel
 from evaluation.conftest import byte_tokenizer, save_model
 from evaluation.judges import (
@@ -128,6 +133,47 @@ def test_texts_are_embedded_alone_where_a_network_reads_padding():
             row = model.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
             alone = model.network(**row).last_hidden_state[0, 0]
             assert vector == pytest.approx(alone.numpy(), abs=1e-5)
+
+
+def eurobert(kind: Any) -> LanguageModel:
+    """Make a network whose rotary positions depend on the longest row, and on those that it saw before."""
+    torch.manual_seed(0)
+    tokenizer = letters_tokenizer()
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+    config = EuroBertConfig(
+        vocab_size=len(tokenizer), num_key_value_heads=2, initializer_range=0.3, max_position_embeddings=24,
+        rope_parameters=rope, pad_token_id=0, mask_token_id=tokenizer.mask_token_id, **size,
+    )  # fmt: skip
+    return LanguageModel("eurobert", "d", kind(config).eval(), tokenizer, 64)
+
+
+def afresh(model: LanguageModel, **inputs: torch.Tensor) -> Any:
+    """Show a row to a network as if it had seen none."""
+    model.network(**{name: values[:, :1] for name, values in inputs.items()})
+    return model.network(**inputs)
+
+
+def test_long_texts_are_judged_alone_where_positions_depend_on_the_longest():
+    judged = eurobert(EuroBertForSequenceClassification)
+    task = choices_task(TEXTS, [("no", "yes")] * len(TEXTS))
+    embedder = Embedder(eurobert(EuroBertModel), (lambda states, mask: states[:, 0],), {}, "", 64, False, "cosine")
+    with torch.inference_mode():
+        answers = Classifier(judged).answers(task.samples, task.prompt, "sum")
+        vectors = embedder.embed(TEXTS)
+        for text, answer, vector in zip(TEXTS, answers, vectors, strict=True):
+            row = judged.tokenizer(text, truncation=True, max_length=64, return_tensors="pt")
+            assert answer.scores == pytest.approx(afresh(judged, **row).logits[0].log_softmax(-1).tolist(), abs=1e-5)
+            alone = afresh(embedder.model, **row).last_hidden_state[0, 0]
+            assert vector == pytest.approx(alone.numpy(), abs=1e-5)
+
+
+def test_a_masked_model_forgets_how_long_the_row_before_was():
+    samples = [Sample("0", "x" * 60, "text"), Sample("1", "the cat sat on the mat and slept", "text")]
+    with torch.inference_mode():
+        _, after = Masked(eurobert(EuroBertForMaskedLM)).answers(samples, Prompt(), "sum")
+        (fresh,) = Masked(eurobert(EuroBertForMaskedLM)).answers(samples[1:], Prompt(), "sum")
+    assert after.scores == pytest.approx(fresh.scores, abs=1e-5)
 
 
 def test_labels_without_names_are_told_by_their_place_and_others_refused(tmp_path: Path):

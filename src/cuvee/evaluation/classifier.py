@@ -18,10 +18,10 @@ import torch
 
 from cuvee.errors import EvaluationError
 from cuvee.evaluation.choices import Scoring
-from cuvee.evaluation.library import is_masked_kind
+from cuvee.evaluation.library import alone_from, is_masked_kind
 from cuvee.evaluation.model import LanguageModel
 from cuvee.evaluation.prompt import Prompt
-from cuvee.evaluation.reads import Tokens, padded, pads, refuse, refuse_asking
+from cuvee.evaluation.reads import Tokens, padded, pads, refuse, refuse_asking, seen
 from cuvee.evaluation.samples import Answer, ScoredChoice
 from cuvee.evaluation.task import Sample
 from cuvee.evaluation.turns import chat_text
@@ -151,15 +151,15 @@ class Classifier:
 
     def _logits(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Return the logits of each row. Rows are read together where they are equally long, or may be padded."""
-        if self.pads:
+        if self.pads and not self._stands_alone(max(row.tokens for row in rows)):
             inputs = padded(self.model, [row.inputs for row in rows])
-            return list(self.model.network(**inputs).logits.float())
+            return list(seen(self.model, inputs).logits.float())
         by_row: list[torch.Tensor] = [torch.empty(0)] * len(rows)
         for group in self._groups([row.tokens for row in rows]):
             inputs = {}
             for name in rows[0].inputs:
                 inputs[name] = torch.tensor([rows[place].inputs[name] for place in group], device=self.model.device)
-            for place, logits in zip(group, self.model.network(**inputs).logits.float(), strict=True):
+            for place, logits in zip(group, seen(self.model, inputs).logits.float(), strict=True):
                 by_row[place] = logits
         return by_row
 
@@ -168,10 +168,16 @@ class Classifier:
         padding."""
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
+        alone = [[place] for place, length in enumerate(lengths) if self._stands_alone(length)]
         by_length: dict[int, list[int]] = {}
         for place, length in enumerate(lengths):
-            by_length.setdefault(length, []).append(place)
-        return [by_length[length] for length in sorted(by_length)]
+            if not self._stands_alone(length):
+                by_length.setdefault(length, []).append(place)
+        return [by_length[length] for length in sorted(by_length)] + alone
+
+    def _stands_alone(self, length: int) -> bool:
+        limit = alone_from(self.model.network)
+        return limit is not None and length >= limit
 
 
 def _places_of(word: str, words: Sequence[str]) -> list[int]:

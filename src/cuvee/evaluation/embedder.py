@@ -19,9 +19,10 @@ import torch
 from cuvee.checkpoint.dtypes import NUMPY
 from cuvee.errors import EvaluationError
 from cuvee.evaluation.choices import Scoring
+from cuvee.evaluation.library import alone_from
 from cuvee.evaluation.model import LanguageModel
 from cuvee.evaluation.prompt import Prompt
-from cuvee.evaluation.reads import TOKENS_AT_ONCE, padded, pads, refuse, refuse_asking
+from cuvee.evaluation.reads import TOKENS_AT_ONCE, padded, pads, refuse, refuse_asking, seen
 from cuvee.evaluation.samples import Answer, ScoredChoice
 from cuvee.evaluation.task import Sample
 from cuvee.foreign import open_files
@@ -121,22 +122,27 @@ class Embedder:
         new = [text for text in texts if text not in self._vectors]
         rows = self._rows(new) if new else []
         lengths = [len(row["input_ids"]) for row in rows]
-        for batch in _batches(lengths, alike=len(set(lengths)) > 1 and not self._pads):
+        limit = alone_from(self.model.network)
+        for batch in _batches(lengths, alike=len(set(lengths)) > 1 and not self._pads, alone_from=limit):
             inputs = padded(self.model, [rows[place] for place in batch])
             mask = inputs["attention_mask"]
-            states = self.model.network(**inputs).last_hidden_state.float()
+            states = seen(self.model, inputs).last_hidden_state.float()
             for step in self.steps:
                 states = step(states, mask)
             for place, vector in zip(batch, states.cpu().numpy(), strict=True):
                 self._vectors[new[place]] = vector
 
 
-def _batches(lengths: Sequence[int], *, alike: bool) -> Iterator[list[int]]:
-    """Give the places of texts that are read together; where `alike`, only those of equal length are."""
+def _batches(lengths: Sequence[int], *, alike: bool, alone_from: int | None) -> Iterator[list[int]]:
+    """Give the places of texts that are read together; where `alike`, only those of equal length are.
+
+    Each of at least `alone_from` tokens is read alone.
+    """
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
         full = batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE
-        if full or (batch and alike and lengths[place] != lengths[batch[0]]):
+        is_long = batch and alone_from is not None and lengths[batch[0]] >= alone_from
+        if full or is_long or (batch and alike and lengths[place] != lengths[batch[0]]):
             yield batch
             batch = []
         batch.append(place)

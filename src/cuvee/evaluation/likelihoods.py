@@ -1,6 +1,6 @@
 """How likely a model finds the choices of questions, computed in the cheapest way that the model allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -70,21 +70,26 @@ class Likelihoods:
         return likelihoods
 
     def _computed(self, questions: Sequence[Question]) -> list[list[float]]:
-        way = self._way(questions)
-        if way == "one row":
-            totals = self._branched(questions)
-        elif way == "alone":
-            totals = whole.log_likelihoods(self._model.abilities.network, questions)
-        else:
-            totals = self._copied(questions)
-        self._model.abilities.reading.items[way] += len(questions)
+        if all(map(self._branches, questions)):
+            self._count("one row", questions)
+            return self._branched(questions)
+        totals: list[list[float]] = [[]] * len(questions)
+        for places in _within(questions, self._model.context_length):
+            computed = self._one_by_one([questions[place] for place in places])
+            for place, own in zip(places, computed, strict=True):
+                totals[place] = own
         return totals
 
-    def _way(self, questions: Sequence[Question]) -> WayTaken:
-        if all(map(self._branches, questions)):
-            return "one row"
-        width = max(len(question.prefix) + question.longest for question in questions)
-        return self._model.abilities.way(width).name
+    def _one_by_one(self, questions: Sequence[Question]) -> list[list[float]]:
+        """Return the log-likelihoods of choices that are rows of their own."""
+        way = self._model.abilities.way(_columns(questions)).name
+        self._count(way, questions)
+        if way == "alone":
+            return whole.log_likelihoods(self._model.abilities.network, questions)
+        return self._copied(questions)
+
+    def _count(self, way: WayTaken, questions: Sequence[Question]) -> None:
+        self._model.abilities.reading.items[way] += len(questions)
 
     def _branches(self, question: Question) -> bool:
         return question.tokens <= MOST_TOKENS and self._model.abilities.branches(question.tokens)
@@ -120,3 +125,25 @@ def _without_repeats(question: Question) -> Question:
     """Return the question with each of its choices once."""
     distinct = dict.fromkeys(map(tuple, question.choices))
     return replace(question, choices=tuple(map(list, distinct)))
+
+
+def _within(questions: Sequence[Question], most: int) -> Iterator[list[int]]:
+    """Put questions together whose batch has at most `most` columns, each of which fits by itself. Gives their places.
+
+    Some networks have a table of as many places, and refuse more columns, be they padding.
+    """
+    group: list[int] = []
+    for place, question in enumerate(questions):
+        if group and _columns([*(questions[member] for member in group), question]) > most:
+            yield group
+            group = []
+        group.append(place)
+    yield group
+
+
+def _columns(questions: Sequence[Question]) -> int:
+    """Return how many columns a batch has: prefixes padded to the longest, and choices behind them to the longest.
+
+    The last token of a choice is not read.
+    """
+    return max(len(question.prefix) for question in questions) + max(question.longest for question in questions) - 1

@@ -13,7 +13,7 @@ from cuvee.errors import EvaluationError
 from cuvee.evaluation.choices import Scoring, scores_of_choices
 from cuvee.evaluation.model import LanguageModel
 from cuvee.evaluation.prompt import Prompt
-from cuvee.evaluation.reads import TOKENS_AT_ONCE, Tokens, refuse, refuse_asking
+from cuvee.evaluation.reads import TOKENS_AT_ONCE, Tokens, refuse, refuse_asking, seen
 from cuvee.evaluation.samples import Answer, ScoredChoice
 from cuvee.evaluation.task import Sample
 
@@ -101,7 +101,7 @@ class Masked:
             part = torch.tensor(places[start : start + size])
             ids = torch.tensor(row).repeat(len(part), 1)
             ids[range(len(part)), part] = self.model.tokenizer.mask_token_id
-            logits = self.model.network(input_ids=ids.to(self.model.device)).logits
+            logits = seen(self.model, {"input_ids": ids.to(self.model.device)}).logits
             tables = logits[range(len(part)), part].float().log_softmax(-1)
             total += float(tables[range(len(part)), [row[place] for place in part]].double().sum())
         return total

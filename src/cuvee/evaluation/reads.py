@@ -13,6 +13,7 @@ from cuvee.evaluation.answers import named, work_of
 from cuvee.evaluation.batches import BatchSize, Unit
 from cuvee.evaluation.choices import Scoring
 from cuvee.evaluation.harness import Harnessed
+from cuvee.evaluation.library import alone_from
 from cuvee.evaluation.memory import halving
 from cuvee.evaluation.model import LanguageModel, fitting_threads
 from cuvee.evaluation.prompt import Prompt
@@ -139,8 +140,8 @@ def pads(model: LanguageModel, outputs: Callable[[Any], torch.Tensor], *, most: 
     long, short = (tokenizer.decode([words[(7 * place) % len(words)] for place in range(count)]) for count in TRIED)
     rows = [dict(tokenizer(text, truncation=True, max_length=most, verbose=False)) for text in (long, short)]
     with torch.inference_mode():
-        together = outputs(model.network(**padded(model, rows)))[1].float()
-        alone = outputs(model.network(**padded(model, rows[1:])))[0].float()
+        together = outputs(seen(model, padded(model, rows)))[1].float()
+        alone = outputs(seen(model, padded(model, rows[1:])))[0].float()
     tolerance = 1e-4 if model.network.dtype == torch.float32 else 1e-2
     together = together[: len(alone)]
     return bool((together - alone).abs().max() <= tolerance * alone.abs().max().clamp(min=1e-6))
@@ -150,3 +151,14 @@ def padded(model: LanguageModel, rows: Sequence[Mapping[str, Tokens]]) -> dict[s
     """Return tokenised rows as tensors of one width, padded on the right as the tokenizer pads."""
     inputs = model.tokenizer.pad(list(rows), padding=True, padding_side="right", return_tensors="pt")
     return {name: tensor.to(model.device) for name, tensor in inputs.items()}
+
+
+def seen(model: LanguageModel, inputs: Mapping[str, torch.Tensor]) -> Any:
+    """Return what a network makes of rows, whatever it was shown before.
+
+    Rotary positions that depend on the longest row stay as it has left them, until a short one comes.
+    """
+    limit = alone_from(model.network)
+    if limit is not None and inputs["input_ids"].shape[1] >= limit:
+        model.network(**{name: values[:, :1] for name, values in inputs.items()})
+    return model.network(**inputs)
