@@ -49,10 +49,10 @@ def written(model: LanguageModel, lines: int, *, longer: int = 0) -> list[list[i
 
 def test_rows_enter_where_others_have_left(model: LanguageModel) -> None:
     model.abilities.joins(40)
-    before = model.abilities.reading.copy()
+    before = model.abilities.meter.reading
     assert list(map(len, written(model, 2))) == LENGTHS
     read = 3 * len(LENGTHS) + sum(LENGTHS)
-    assert model.abilities.reading.since(before).shown <= read + 4  # beside a few lines whose row had just ended
+    assert model.abilities.meter.reading.since(before).shown <= read + 4  # beside a few lines whose row had just ended
 
 
 def test_a_network_that_rows_cannot_enter_writes_one_batch_after_the_other(

@@ -44,9 +44,9 @@ def ways_of(model: LanguageModel) -> dict[str, Any]:
     abilities = model.abilities
     within_window = "one row" if abilities.branches(WINDOW) else abilities.way(WINDOW).name
     choose_all(model)
-    before = abilities.reading.copy()
+    before = abilities.meter.reading
     choose_all(model)
-    reading = abilities.reading.since(before)
+    reading = abilities.meter.reading.since(before)
     plain = sum(plain_tokens(make_questions(model, SAMPLES, prompt)) for prompt in (PLAIN_PROMPT, SHARED_PROMPT))
     return {
         "model_type": model.network.config.model_type,

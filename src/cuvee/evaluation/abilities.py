@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from cuvee.evaluation import trial
 from cuvee.evaluation.forward import Grouped, Padded, Plain, Rows, Seen
 from cuvee.evaluation.library import Network, alone_from, blaming, text_config, windows
-from cuvee.evaluation.reading import Reading
+from cuvee.evaluation.reading import Meter
 
 
 class Way(NamedTuple):
@@ -40,9 +40,9 @@ class Abilities:
         self._found: dict[int, Found] = {}
 
     @property
-    def reading(self) -> Reading:
-        """How much was read so far, and by which ways."""
-        return self._bare.reading
+    def meter(self) -> Meter:
+        """The counter of what is read, and by which ways."""
+        return self._bare.meter
 
     @property
     def network(self) -> Network:

@@ -42,7 +42,7 @@ class Answerer(Protocol):
 
     @property
     def reading(self) -> Reading:
-        """The counts of items and tokens that the model has read, which go on counting."""
+        """The counts of items and tokens that the model has read so far."""
         ...
 
     def deciding(self, scoring: Scoring) -> dict[str, str]:
@@ -85,7 +85,7 @@ class InMemory:
 
     @property
     def reading(self) -> Reading:
-        return self.model.abilities.reading
+        return self.model.abilities.meter.reading
 
     def deciding(self, scoring: Scoring) -> dict[str, str]:
         settings = {"scoring": scoring, "dtype": self.model.dtype, "device": self.model.device.type}

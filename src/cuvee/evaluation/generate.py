@@ -74,7 +74,7 @@ def generate(
         lines = max(1, min(MOST_LINES, budget // largest)) if batch_size == "auto" else batch_size
         written = write(model, asked, prompt, sampler, start, lines=lines)
         way = model.abilities.way(max(map(len, asked)) + prompt.max_new_tokens)
-        model.abilities.reading.items[way.name] += len(batch)
+        model.abilities.meter.took(way.name, len(batch))
         return written
 
     for batch, written in halving(batches, costs, compute):

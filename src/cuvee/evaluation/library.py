@@ -15,7 +15,7 @@ from typing import Any
 
 from cuvee.errors import CuveeError, EvaluationError, MissingExtra, PlatformError
 from cuvee.evaluation.declared import check_depth
-from cuvee.evaluation.reading import Reading
+from cuvee.evaluation.reading import Meter
 from cuvee.versions import installed_version, is_untested, unknown_version
 
 try:
@@ -49,7 +49,7 @@ class Network:
     `position_ids` and `logits_to_keep` are taken; a network that does not take them is called without. `attends_only`
     says that its cache holds keys and values for every token and nothing else, `kept_bytes` how large it is for a token
     of a row that was read. `by_token` says that a cache is read on from a token at a time. `alone_from` is the length
-    from which rows must be read alone. `reading` counts the tokens that it is shown.
+    from which rows must be read alone. `meter` counts the tokens that it is shown.
     """
 
     module: Any = field(repr=False)
@@ -62,7 +62,7 @@ class Network:
     kept_bytes: int = 0
     by_token: bool = False
     alone_from: int | None = None
-    reading: Reading = field(default_factory=Reading, compare=False, repr=False)
+    meter: Meter = field(default_factory=Meter, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -76,7 +76,7 @@ class Network:
 
     def encode(self, ids: torch.Tensor, mask: torch.Tensor | None) -> Any:
         """Return the encoder's result for rows of ids: an output of the encoder's own class."""
-        self.reading.shown += ids.numel()
+        self.meter.showed(ids.numel())
         return self.module.get_encoder()(input_ids=ids, attention_mask=mask)
 
     def logits(
@@ -94,7 +94,7 @@ class Network:
         `last` asks for the last places only, and 0 for all; a network may give more. `encoded` is the result of
         `encode` for the rows; the ids are the decoder's then, and the mask the encoder's.
         """
-        self.reading.shown += ids.numel()
+        self.meter.showed(ids.numel())
         inputs: dict[str, Any] = {"use_cache": cache is not None}
         if mask is not None:
             inputs["attention_mask"] = mask

@@ -89,7 +89,7 @@ class Likelihoods:
         return self._copied(questions)
 
     def _count(self, way: WayTaken, questions: Sequence[Question]) -> None:
-        self._model.abilities.reading.items[way] += len(questions)
+        self._model.abilities.meter.took(way, len(questions))
 
     def _branches(self, question: Question) -> bool:
         return question.tokens <= MOST_TOKENS and self._model.abilities.branches(question.tokens)

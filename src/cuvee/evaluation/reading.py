@@ -9,21 +9,41 @@ WayTaken = Literal["one row", "padded", "grouped", "alone"]
 """All choices in one row with their prefix; rows in batches, padded; in batches of equal length; each row alone."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Reading:
-    """Counts that grow as a network reads. `shown` counts padding, and the tokens by which the ways were tried."""
+    """How many items were read in each way, and how many tokens a network was shown for them.
 
-    items: Counter[WayTaken] = field(default_factory=Counter)
+    `shown` counts padding, and the tokens by which the ways were tried.
+    """
+
+    items: Mapping[WayTaken, int] = field(default_factory=dict)
     shown: int = 0
 
-    def copy(self) -> "Reading":
-        """Return the counts as they are now."""
-        return Reading(Counter(self.items), self.shown)
-
     def since(self, before: "Reading") -> "Reading":
-        """Return the counts since an earlier copy was made."""
-        return Reading(self.items - before.items, self.shown - before.shown)
+        """Return the counts since an earlier reading."""
+        return Reading(Counter(self.items) - Counter(before.items), self.shown - before.shown)
 
     def to_json(self) -> Mapping[str, Any]:
         """Return the counts in plain types."""
         return {"items": dict(self.items), "tokens_shown": self.shown}
+
+
+class Meter:
+    """Counts what a network reads, from its loading on."""
+
+    def __init__(self) -> None:
+        self._items: Counter[WayTaken] = Counter()
+        self._shown = 0
+
+    @property
+    def reading(self) -> Reading:
+        """The counts so far."""
+        return Reading(dict(self._items), self._shown)
+
+    def took(self, way: WayTaken, items: int) -> None:
+        """Count items that are read in a way."""
+        self._items[way] += items
+
+    def showed(self, tokens: int) -> None:
+        """Count tokens that the network is shown."""
+        self._shown += tokens

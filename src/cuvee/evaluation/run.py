@@ -87,7 +87,7 @@ def evaluate(
     own_prompt = answerer.own_prompt if prompt is None else prompt
     own_tasks = asked_by(own_prompt, own_tasks, name)
     run = _Run(answerer, scoring, batch_size, limit, folder, progress)
-    before = answerer.reading.copy()
+    before = answerer.reading
     progress.start("evaluate", sum(len(task.samples[:limit]) for task in own_tasks), "items")
     try:
         with answerer.at_work():
@@ -351,10 +351,11 @@ def _means(task: str, by_metric: Mapping[str, Sequence[float]]) -> Iterator[Scor
 
 
 def _reading_notes(reading: Reading) -> Iterator[str]:
-    alone = reading.items["alone"]
+    alone = reading.items.get("alone", 0)
     if alone:
+        items = sum(reading.items.values())
         yield (
-            f"{alone} of {reading.items.total()} items were read one sequence at a time, each from its start, for in "
+            f"{alone} of {items} items were read one sequence at a time, each from its start, for in "
             f"batches this model gives other answers; {reading.shown:,} tokens were computed in all"
         )
 
