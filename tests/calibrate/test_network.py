@@ -18,8 +18,10 @@ from evaluation.families import FAMILIES, make_network
 IDS = [5, 9, 3, 7, 11, 2, 8, 6, 4, 9, 1, 3]
 TWO_SIDED = {"t5", "switch transformers", "bart", "pegasus"}
 NOT_ALONE = {
+    "deepseek 4": "its blocks cannot be run alone",
     "gemma 3n": "hidden states of 12 tokens are",
     "gemma 4": "its blocks cannot be run alone",
+    "inkling": "not on the expected device meta",
     "zamba 2": "its blocks cannot be run alone: block 1 is off by",
 }
 """Families whose blocks take more than what the block before gives."""

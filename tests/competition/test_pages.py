@@ -334,13 +334,21 @@ def _look_at_all(browser, site, address, scheme, width):  # type: ignore[no-unty
     context.close()
 
 
+def _wait_for_htmx(page):  # type: ignore[no-untyped-def]  # playwright's own types
+    """Wait for the script that comes after the first paint. Playwright's own wait evaluates text: pages forbid it."""
+    most = time.monotonic() + PATIENCE_MS / 1000
+    while not page.evaluate("Boolean(window.htmx)"):
+        assert time.monotonic() < most, "htmx did not come"
+        page.wait_for_timeout(20)
+
+
 def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # playwright's own types
     from playwright.sync_api import expect
 
     page = browser.new_page()
     page.set_default_timeout(PATIENCE_MS)
     page.goto(f"{address}/board")
-    page.wait_for_function("window.htmx")
+    _wait_for_htmx(page)
     rows = page.locator(".board tbody tr")
     page.get_by_label("Team", exact=True).press_sequentially("oak")
     expect(rows).to_have_count(1, timeout=PATIENCE_MS)
