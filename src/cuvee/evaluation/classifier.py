@@ -151,7 +151,8 @@ class Classifier:
 
     def _logits(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """Return the logits of each row. Rows are read together where they are equally long, or may be padded."""
-        if self.pads and not self._stands_alone(max(row.tokens for row in rows)):
+        longest = max(row.tokens for row in rows)
+        if self.pads and not self._stands_alone(longest):
             inputs = padded(self.model, [row.inputs for row in rows])
             return list(seen(self.model, inputs).logits.float())
         by_row: list[torch.Tensor] = [torch.empty(0)] * len(rows)
@@ -168,10 +169,12 @@ class Classifier:
         padding."""
         if self.model.network.config.get_text_config().pad_token_id is None:
             return [[place] for place in range(len(lengths))]
-        alone = [[place] for place, length in enumerate(lengths) if self._stands_alone(length)]
+        alone: list[list[int]] = []
         by_length: dict[int, list[int]] = {}
         for place, length in enumerate(lengths):
-            if not self._stands_alone(length):
+            if self._stands_alone(length):
+                alone.append([place])
+            else:
                 by_length.setdefault(length, []).append(place)
         return [by_length[length] for length in sorted(by_length)] + alone
 

@@ -6,6 +6,7 @@ choices get `document`, where the model has these; all else gets the default pro
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -122,8 +123,9 @@ class Embedder:
         new = [text for text in texts if text not in self._vectors]
         rows = self._rows(new) if new else []
         lengths = [len(row["input_ids"]) for row in rows]
-        limit = alone_from(self.model.network)
-        for batch in _batches(lengths, alike=len(set(lengths)) > 1 and not self._pads, alone_from=limit):
+        alike = len(set(lengths)) > 1 and not self._pads
+        limit = alone_from(self.model.network) or math.inf
+        for batch in _batches(lengths, alike=alike, alone_from=limit):
             inputs = padded(self.model, [rows[place] for place in batch])
             mask = inputs["attention_mask"]
             states = seen(self.model, inputs).last_hidden_state.float()
@@ -133,18 +135,20 @@ class Embedder:
                 self._vectors[new[place]] = vector
 
 
-def _batches(lengths: Sequence[int], *, alike: bool, alone_from: int | None) -> Iterator[list[int]]:
+def _batches(lengths: Sequence[int], *, alike: bool, alone_from: float) -> Iterator[list[int]]:
     """Give the places of texts that are read together; where `alike`, only those of equal length are.
 
     Each of at least `alone_from` tokens is read alone.
     """
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        full = batch and (len(batch) + 1) * lengths[batch[0]] > TOKENS_AT_ONCE
-        is_long = batch and alone_from is not None and lengths[batch[0]] >= alone_from
-        if full or is_long or (batch and alike and lengths[place] != lengths[batch[0]]):
-            yield batch
-            batch = []
+        if batch:
+            longest = lengths[batch[0]]
+            is_full = (len(batch) + 1) * longest > TOKENS_AT_ONCE
+            is_unlike = alike and lengths[place] != longest
+            if is_full or is_unlike or longest >= alone_from:
+                yield batch
+                batch = []
         batch.append(place)
     if batch:
         yield batch

@@ -79,9 +79,9 @@ class Padded:
             return _encode(network, rows, most)
         width = max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=network.device)
-        padding = None if min(map(len, rows)) == width else [width - len(row) for row in rows]
+        padding = [width - len(row) for row in rows]
         unread = _unread(network, len(rows), most) if after is None else after.repeated(len(rows))
-        return unread._show(ids, padding, last_only=True)[1]
+        return unread._show(ids, padding if any(padding) else None, last_only=True)[1]
 
     def repeated(self, rows: int) -> "Padded":
         """Return a batch of so many copies of the first row."""

@@ -373,9 +373,10 @@ def places_left_out(module: Any) -> int:
     """
     places = text_config(module).to_dict().get("max_position_embeddings")
     for name, part in module.named_modules():
-        is_table = name.endswith("position_embeddings") and isinstance(part, torch.nn.Embedding)
-        if is_table and part.padding_idx is not None and part.num_embeddings == places:
-            return int(part.padding_idx) + 1
+        if not name.endswith("position_embeddings") or not isinstance(part, torch.nn.Embedding):
+            continue
+        if part.padding_idx is not None and part.num_embeddings == places:
+            return part.padding_idx + 1
     return 0
 
 

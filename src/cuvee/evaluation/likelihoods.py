@@ -133,11 +133,13 @@ def _within(questions: Sequence[Question], most: int) -> Iterator[list[int]]:
     Some networks have a table of as many places, and refuse more columns, be they padding.
     """
     group: list[int] = []
-    for place, question in enumerate(questions):
-        if group and _columns([*(questions[member] for member in group), question]) > most:
+    for place in range(len(questions)):
+        grown = [*group, place]
+        columns = _columns([questions[member] for member in grown])
+        if group and columns > most:
             yield group
-            group = []
-        group.append(place)
+            grown = [place]
+        group = grown
     yield group
 
 
@@ -146,4 +148,6 @@ def _columns(questions: Sequence[Question]) -> int:
 
     The last token of a choice is not read.
     """
-    return max(len(question.prefix) for question in questions) + max(question.longest for question in questions) - 1
+    prefix = max(len(question.prefix) for question in questions)
+    choice = max(question.longest for question in questions)
+    return prefix + choice - 1

@@ -137,8 +137,10 @@ def pads(model: LanguageModel, outputs: Callable[[Any], torch.Tensor], *, most: 
     if tokenizer.pad_token_id is None:
         return False
     words = [token for token in range(min(len(tokenizer), 200)) if token not in tokenizer.all_special_ids] or [0]
-    long, short = (tokenizer.decode([words[(7 * place) % len(words)] for place in range(count)]) for count in TRIED)
-    rows = [dict(tokenizer(text, truncation=True, max_length=most, verbose=False)) for text in (long, short)]
+    rows = []
+    for count in TRIED:
+        text = tokenizer.decode([words[(7 * place) % len(words)] for place in range(count)])
+        rows.append(dict(tokenizer(text, truncation=True, max_length=most, verbose=False)))
     with torch.inference_mode():
         together = outputs(seen(model, padded(model, rows)))[1].float()
         alone = outputs(seen(model, padded(model, rows[1:])))[0].float()

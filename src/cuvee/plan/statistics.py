@@ -129,16 +129,16 @@ def _needed_of(model: ModelRef, who: str, statistic: InputStatistic, materials: 
     statistics = materials.statistics.get(model)
     if statistics is None:
         message = f"{who} needs statistics of this model on a text"
-        yield RecipeError(message, where=str(model), hint=_how_to_calibrate(model, statistic))
+        options = " --keep fisher" if statistic.kind == FISHER else ""
+        yield RecipeError(message, where=str(model), hint=_how_to_calibrate(model, options))
     elif statistic.kind not in statistics.record.keep:
         message = f"{who} needs '{statistic.kind}', and its statistics keep {', '.join(statistics.record.keep)}"
         hint = f"`cuvee calibrate {model} TEXT OUT --keep {statistic.kind}`"
         yield RecipeError(message, where=str(model), hint=hint)
 
 
-def _how_to_calibrate(model: ModelRef, statistic: InputStatistic | None = None) -> str:
-    keep = " --keep fisher" if statistic is not None and statistic.kind == FISHER else ""
-    return f"`cuvee calibrate {model} TEXT OUT{keep}`, and `statistics: OUT` below the model in `models`"
+def _how_to_calibrate(model: ModelRef, options: str = "") -> str:
+    return f"`cuvee calibrate {model} TEXT OUT{options}`, and `statistics: OUT` below the model in `models`"
 
 
 def _other_tokens(materials: Materials) -> Iterator[CheckpointError]:

@@ -358,11 +358,19 @@ def _labels(front: Sequence[tuple[Place, float, float]], width: int) -> dict[int
         anchor = "end" if is_near_the_end else "start"
         left = x - length if is_near_the_end else x
         right = left + length
-        is_free = all(right < other[0] or left > other[1] or abs(y - other[2]) > LINE_PIXELS for other in taken)
-        if is_free and len(labels) < NAMED_DOTS:
-            taken.append((left, right, y))
+        label = (left, right, y)
+        is_hidden = any(_overlap(label, other) for other in taken)
+        if not is_hidden and len(labels) < NAMED_DOTS:
+            taken.append(label)
             labels[place.entry.submission_id] = (name, anchor)
     return labels
+
+
+def _overlap(one: tuple[float, float, float], other: tuple[float, float, float]) -> bool:
+    """Whether two names run into each other, each by its left and right end and its height."""
+    if abs(one[2] - other[2]) > LINE_PIXELS:
+        return False
+    return one[0] <= other[1] and other[0] <= one[1]
 
 
 def _short(name: str) -> str:
