@@ -24,7 +24,7 @@ def filled(path: str) -> str:
     path = path.replace("{team_id}/token", "2/token")  # of the other team: this one still needs its own
     for name in ("submission_id", "team_id", "run_id"):
         path = path.replace(f"{{{name}}}", "1")
-    return path.replace("{name}", "style.css")
+    return path.replace("{name}", "pages.js")
 
 
 def test_everybody_else_is_refused_and_who_may_is_not(served: Served) -> None:
@@ -125,7 +125,7 @@ def test_signing_in_leads_nowhere_but_to_this_site(asked: str, served: Served) -
 def test_no_path_below_static_leads_to_another_file(path: str, served: Served) -> None:
     answer = served.http.get(f"/static/{path}")
     assert answer.status_code in (404, 422)
-    assert "import" not in answer.text
+    assert "from cuvee" not in answer.text
     assert "root:" not in answer.text
 
 

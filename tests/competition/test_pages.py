@@ -24,6 +24,7 @@ from cuvee.competition.pages.board_page import arranged
 from cuvee.competition.pages.prose import news_of
 from cuvee.competition.pages.render import size
 from cuvee.competition.site import write_site
+from cuvee.report.template import content_hash
 from cuvee.submission.verdict import Verdict
 
 CHROMIUM = next(
@@ -86,7 +87,9 @@ def test_a_page_is_complete_without_scripts_and_loads_nothing_from_elsewhere(sit
     assert "<h1>" in answer.text
     assert "<script>alert" not in answer.text
     assert "http://" not in answer.text.replace("http://testserver", "").replace("http://127.0.0.1", "")
-    assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    (style,) = re.findall(r"<style>(.*?)</style>", answer.text, re.DOTALL)
+    policy = f"default-src 'none'; script-src 'self'; style-src '{content_hash(style)}'; "
+    assert answer.headers["content-security-policy"].startswith(policy)
 
 
 def test_the_board_is_sorted_and_filtered_by_its_address(site: Served) -> None:

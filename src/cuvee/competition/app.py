@@ -16,17 +16,19 @@ from cuvee.competition.api import data, errors, metrics, open, organiser, teams,
 from cuvee.competition.door import Door
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
+from cuvee.competition.pages.render import style
 from cuvee.competition.retention import Duty, remove_old
 from cuvee.competition.service import Service
 from cuvee.competition.webhook import keep_telling, webhook_of
 from cuvee.errors import CuveeError
+from cuvee.report.template import content_hash
 from cuvee.version import __version__
 
 SECONDS_BETWEEN_LOOKS = 5.0
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        f"default-src 'none'; script-src 'self'; style-src '{content_hash(style())}'; img-src 'self' data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",

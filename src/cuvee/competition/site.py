@@ -13,7 +13,7 @@ from cuvee.competition.numbers import numbers
 from cuvee.competition.pages.board_page import ORDER_NAMES, Choice, arranged
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
-from cuvee.competition.pages.render import style, text
+from cuvee.competition.pages.render import text
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.service import Service
 from cuvee.competition.states import MEANING
@@ -91,7 +91,6 @@ def _pages(service: Service) -> dict[str, str]:
         "leaderboard.csv": kaggle_csv(board_view(board)),
         "final.json": final.model_dump_json(indent=1),
         "final.csv": final_csv(final),
-        "static/style.css": style(),
     }
     for track in tracks:
         values = {**common, **track_values(of, track)}

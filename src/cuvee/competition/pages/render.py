@@ -51,6 +51,7 @@ def environment() -> jinja2.Environment:
         pages_near=pages_near,
         rules_grid=rules_grid,
         staircase=staircase,
+        style=style,
     )
     made.filters.update(
         points=points,
@@ -87,7 +88,7 @@ def text(template: str, values: Mapping[str, Any], *, static_site: bool = False)
 
 @cache
 def style() -> str:
-    """Return the one stylesheet of the pages: a page is not painted before each of its sheets has come."""
+    """Return the one stylesheet of the pages. Each page holds it, so that a browser waits for no file to paint it."""
     return stylesheet(heat_css(), shipped_text("pages.css"))
 
 

@@ -42,7 +42,7 @@ from cuvee.competition.pages.board_page import ORDER_NAMES, arranged, read_choic
 from cuvee.competition.pages.final_page import final_drawing, verdict_of
 from cuvee.competition.pages.notebook import notebook_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
-from cuvee.competition.pages.render import page, shipped_text, style
+from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
 from cuvee.competition.pages.track_page import track_values
 from cuvee.competition.pages.versus_page import versus_values
@@ -82,7 +82,7 @@ MOST_QUEUED = 100
 MOST_TEAMS = 200
 
 routes = APIRouter(include_in_schema=False)
-STATIC = {"style.css": "text/css", "htmx.min.js": "text/javascript", "pages.js": "text/javascript"}
+STATIC = ("htmx.min.js", "pages.js")
 """The files that pages load, and what they are."""
 
 
@@ -585,11 +585,10 @@ def look_alike(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
 
 @routes.get("/static/{name}")
 def static(name: str, _actor: Asks) -> Response:
-    """A stylesheet or script of ours."""
+    """A script of ours."""
     if name not in STATIC:
         raise Refusal("not_found", "there is no such file")
-    content = style() if name == "style.css" else shipped_text(name)
-    return Response(content, media_type=STATIC[name], headers={"Cache-Control": "max-age=3600"})
+    return Response(shipped_text(name), media_type="text/javascript", headers={"Cache-Control": "max-age=3600"})
 
 
 def _luck(connection: Connection, of: Competition, team_id: int) -> Luck | None:
