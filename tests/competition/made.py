@@ -61,6 +61,7 @@ TRACKS = """
 tracks:
   - {name: frugal, title: Frugal, by: score, within: {tokens: 6000}}
   - {name: light, by: score, within: {cpu_seconds: 4}}
+  - {name: untuned, title: Hardly tuned, by: score, within: {tuning_tokens: 1000}}
   - {name: per-token, title: Score for each token, by: score_per_token, at_least: 0.35}
   - {name: honest, title: Honest claims, by: claim_gap}
   - {name: report, title: Reports, by: report, scale: 5}

@@ -17,25 +17,26 @@ from cuvee.errors import RecipeError
 from cuvee.report import Figure
 from cuvee.submission.competition import Track
 from cuvee.submission.pack import read_archive
-from cuvee.submission.verdict import Reproduction, Verdict
+from cuvee.submission.verdict import Reproduction, Searched, Tuning, Verdict
 
 JUDGED = {
-    "strong": (0.9, 20_000, 9.0, 0.05),
-    "cheap": (0.6, 4_000, 2.0, None),
-    "tiny": (0.2, 100, 2.0, 0.0),
-    "theirs": (0.7, 5_000, 9.0, 0.01),
+    "strong": (0.9, 20_000, 9.0, 0.05, 5_000),
+    "cheap": (0.6, 4_000, 2.0, None, 1_000),
+    "tiny": (0.2, 100, 2.0, 0.0, 0),
+    "theirs": (0.7, 5_000, 9.0, 0.01, 1_001),
 }
-"""Skill, tokens, seconds, and the gap of the claim, by title."""
+"""Skill, tokens, seconds, the gap of the claim, and the tokens of the search, by title."""
 
 
 def judge(archive: Path, *_: object) -> Verdict:
-    skill, tokens, seconds, gap = JUDGED[read_archive(archive).name]
+    skill, tokens, seconds, gap, searched = JUDGED[read_archive(archive).name]
     made = verdict(skill, 3, seconds=seconds / 1.5)
     assert made.figures is not None
     claim = (
         None if gap is None else Reproduction("not_claimed", "not_claimed", "differs", score_gap=gap, tasks_claimed=2)
     )
-    return replace(made, figures=replace(made.figures, tokens=tokens), reproduction=claim)
+    tuning = Tuning(searched, {}, Searched(searched, 10, 5, 1.0)) if searched else None
+    return replace(made, figures=replace(made.figures, tokens=tokens, tuning=tuning), reproduction=claim)
 
 
 @pytest.fixture
@@ -72,6 +73,8 @@ def test_each_track_has_a_board_of_each_teams_best_that_may_stand_there(everywhe
     enter(everywhere)
     assert rows(everywhere, "frugal") == [("Coopers", "theirs"), ("Vintners", "cheap")]
     assert rows(everywhere, "light") == [("Vintners", "cheap")], "theirs takes 9 seconds of processors"
+    assert rows(everywhere, "untuned") == [("Vintners", "cheap")], "the search of theirs took a token too many"
+    assert "1,000" in everywhere.page(None, "/tracks/untuned").text
     assert rows(everywhere, "per-token") == [("Vintners", "cheap"), ("Coopers", "theirs")], "tiny scores too little"
     assert rows(everywhere, "honest") == [("Vintners", "tiny"), ("Coopers", "theirs")]
     assert rows(everywhere, "report") == []
@@ -86,6 +89,7 @@ def test_each_track_has_a_final_of_its_own_and_gives_no_further_try_at_the_ranki
     publish(everywhere)
     assert rows(everywhere, "frugal", "final") == [("Coopers", "theirs"), ("Vintners", "cheap")]
     assert rows(everywhere, "light", "final") == [("Vintners", "cheap")]
+    assert rows(everywhere, "untuned", "final") == [("Vintners", "cheap")]
     assert rows(everywhere, "honest", "final") == [("Vintners", "tiny"), ("Coopers", "theirs")]
     assert rows(everywhere, "report", "final") == [("Vintners", "")]
     main = everywhere.ask(None, "GET", "/api/final").json()["places"]
@@ -185,6 +189,7 @@ def test_the_organisers_form_takes_scores_as_people_write_them(everywhere: Serve
     [
         ("{name: a, by: score}", "needs one limit, and has 0"),
         ("{name: a, by: score, within: {tokens: 5, cpu_seconds: 3}}", "needs one limit, and has 2"),
+        ("{name: a, by: score, within: {tokens: 5, tuning_tokens: 0}}", "needs one limit, and has 2"),
         ("{name: a, by: claim_gap, within: {tokens: 5}}", "by 'claim_gap', which has no limit"),
         ("{name: a, by: report, at_least: 0.5}", "by 'report', which has no score"),
         ("{name: a, by: speed}", "tracks"),
@@ -199,7 +204,7 @@ def contender(number: int, scores: list[float], tokens: int = 10, gap: float | N
     score = sum(scores) / len(scores)
     figure = Figure(score, max(0.0, score - 0.1), min(1.0, score + 0.1))
     items = {"task": scores}
-    return Contender(number, number, f"team {number}", "participant", "", figure, items, score, tokens, 1.0, gap)
+    return Contender(number, number, f"team {number}", "participant", "", figure, items, score, tokens, 1.0, 0, gap)
 
 
 @given(

@@ -116,6 +116,19 @@ def test_sessions_that_hang_on_no_token_are_over_and_tokens_stay(filled: Served,
     database.close()
 
 
+def test_tokens_of_a_search_before_the_upgrade_are_read_from_its_verdict(filled: Served, empty: str) -> None:
+    rows = every_row(filled.service.database)
+    searched = rows["public_results"][0]["submission_id"]
+    for row in rows["verdicts"]:
+        if row["submission_id"] == searched and row["purpose"] == "public":
+            row["content"]["figures"]["tuning"] = {"tokens": 5658, "texts": {}, "search": None}
+    write_as(empty, "0008_controls", rows)
+    database = open_database(empty)
+    counts = [row["tuning_tokens"] for row in every_row(database)["public_results"]]
+    assert counts == [5658] + [0] * (len(counts) - 1)
+    database.close()
+
+
 def answers(served: Served) -> dict[str, Any]:
     """Ask for everything. A worker's last sign of life and the clock do not change between."""
     collected = {}
@@ -164,7 +177,7 @@ def absent(column: sa.Column[Any]) -> Any:
     """Return what a column holds in a row that was written before there was one."""
     if column.nullable:
         return None
-    return {"string": "", "boolean": False, "integer": 0}[column.type.__visit_name__]
+    return {"string": "", "boolean": False, "integer": 0, "big_integer": 0}[column.type.__visit_name__]
 
 
 def write_as(url: str, shape: str, rows: Mapping[str, list[Mapping[str, Any]]]) -> None:

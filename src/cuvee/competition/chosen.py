@@ -36,7 +36,7 @@ def chosen_for_track(connection: Connection, competition: Competition, track: Tr
     gaps = gaps_of(connection, competition, PUBLIC)
     chosen: list[int] = []
     for rows in _by_team(_scored(connection)).values():
-        costs = {row.id: Cost(row.value, row.tokens, row.cpu_seconds, gaps.get(row.id)) for row in rows}
+        costs = {row.id: _cost(row, gaps.get(row.id)) for row in rows}
         able = [row.id for row in rows if may_stand(track, costs[row.id])]
         able.sort(key=lambda number: (*order_key(track, costs[number]), number))
         selected = [row.id for row in rows if row.selected]
@@ -92,7 +92,8 @@ def gaps_of(connection: Connection, competition: Competition, purpose: str) -> d
 def _scored(connection: Connection) -> Sequence[Row[Any]]:
     """Read all scored submissions that are shown, each team's best first."""
     columns = (submissions.c.id, submissions.c.team_id, submissions.c.selected)
-    figures = (public_results.c.value, public_results.c.tokens, public_results.c.cpu_seconds)
+    results = public_results.c
+    figures = (results.value, results.tokens, results.cpu_seconds, results.tuning_tokens)
     query: sa.Select[Any] = (
         sa.select(*columns, *figures)
         .join(public_results, public_results.c.submission_id == submissions.c.id)
@@ -102,6 +103,10 @@ def _scored(connection: Connection) -> Sequence[Row[Any]]:
         .order_by(submissions.c.team_id, public_results.c.value.desc(), submissions.c.id)
     )
     return connection.execute(query).all()
+
+
+def _cost(row: Row[Any], gap: float | None) -> Cost:
+    return Cost(row.value, row.tokens, row.cpu_seconds, row.tuning_tokens, gap)
 
 
 def _by_team(rows: Sequence[Row[Any]]) -> Mapping[int, list[Row[Any]]]:

@@ -83,9 +83,10 @@ def track_csv(track: TrackView) -> str:
     for part, places in (("board", track.board), ("final", track.final)):
         for place in places:
             whose = [part, place.place, *(place.ranks or ("", "")), place.team.name, place.team.kind]
-            figures = [place.value, place.low, place.high, place.score, place.tokens, place.cpu_seconds, place.raters]
+            costs = [place.tokens, place.cpu_seconds, place.tuning_tokens]
+            figures = [place.value, place.low, place.high, place.score, *costs, place.raters]
             rows.append([*whose, place.submission, place.title, *figures])
-    return as_csv([*head, "score", "tokens", "cpu_seconds", "raters"], rows)
+    return as_csv([*head, "score", "tokens", "cpu_seconds", "tuning_tokens", "raters"], rows)
 
 
 def _start(place: PlaceView | FinalPlaceView) -> list[object]:

@@ -67,6 +67,7 @@ def _contenders(connection: Connection, competition: Competition, track: Track) 
             row.value,
             row.tokens,
             row.cpu_seconds,
+            row.tuning_tokens,
             gaps.get(judged.submission_id),
         )
 

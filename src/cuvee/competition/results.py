@@ -154,6 +154,7 @@ def _keep_scores(
             cpu_seconds=figures.normalised_cpu_seconds,
             memory_bytes=figures.peak_memory_bytes,
             tokens=figures.tokens,
+            tuning_tokens=figures.tuning.tokens if figures.tuning else 0,
             parameters=figures.parameters,
             weights_digest=verdict.weights_digest or "",
             predictions_digest=verdict.predictions_digest or "",

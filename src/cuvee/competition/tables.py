@@ -162,6 +162,7 @@ public_results = Table(
     Column("cpu_seconds", Float, nullable=True),
     Column("memory_bytes", BigInteger, nullable=True),
     Column("tokens", BigInteger, nullable=False),
+    Column("tuning_tokens", BigInteger, nullable=False, server_default="0"),
     Column("parameters", BigInteger, nullable=False),
     Column("weights_digest", String(128), nullable=False),
     Column("predictions_digest", String(128), nullable=False),
@@ -239,6 +240,7 @@ track_places = Table(
     Column("score", Float, nullable=True),
     Column("tokens", BigInteger, nullable=True),
     Column("cpu_seconds", Float, nullable=True),
+    Column("tuning_tokens", BigInteger, nullable=True),
     Column("raters", Integer, nullable=False, server_default="0"),
 )
 

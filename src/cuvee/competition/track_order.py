@@ -11,6 +11,7 @@ from statistics import mean
 
 from cuvee.competition.comparisons import Items, ranks
 from cuvee.report import Figure
+from cuvee.submission.competition import Cost as CostUnit
 from cuvee.submission.competition import Track, TrackKind
 
 PARTICIPANT = "participant"
@@ -31,7 +32,8 @@ Ranks = tuple[int, int]
 class Contender:
     """A submission that may stand in a track. `score` and `items` are public on the board and private in the final.
 
-    `board_score`, `tokens` and `cpu_seconds` are always those of the public run. `gap` is None without a claim.
+    `board_score`, `tokens`, `cpu_seconds` and `tuning_tokens` are always those of the public run. `gap` is None without
+    a claim.
     """
 
     submission_id: int
@@ -44,7 +46,13 @@ class Contender:
     board_score: float
     tokens: int
     cpu_seconds: float | None
+    tuning_tokens: int
     gap: float | None
+
+    @property
+    def cost(self) -> "Cost":
+        """What it cost, beside its score of now."""
+        return Cost(self.score.value, self.tokens, self.cpu_seconds, self.tuning_tokens, self.gap)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,7 @@ class Standing:
     score: float | None = None
     tokens: int | None = None
     cpu_seconds: float | None = None
+    tuning_tokens: int | None = None
     raters: int = 0
 
 
@@ -89,7 +98,18 @@ class Cost:
     score: float
     tokens: int
     cpu_seconds: float | None
+    tuning_tokens: int
     gap: float | None
+
+    def spent(self, unit: CostUnit) -> float | None:
+        """Return the cost that a limit counts; None where nobody has measured it."""
+        match unit:
+            case "tokens":
+                return self.tokens
+            case "cpu_seconds":
+                return self.cpu_seconds
+            case "tuning_tokens":
+                return self.tuning_tokens
 
 
 def may_stand(track: Track, cost: Cost) -> bool:
@@ -102,7 +122,7 @@ def may_stand(track: Track, cost: Cost) -> bool:
         return cost.tokens > 0
     if track.within is None:
         return True
-    spent = cost.tokens if track.within.cost == "tokens" else cost.cpu_seconds
+    spent = cost.spent(track.within.cost)
     return spent is not None and spent <= track.within.most
 
 
@@ -119,8 +139,7 @@ def best_of_each_team(track: Track, contenders: Iterable[Contender]) -> list[Con
     """Return each team's best contender, best first."""
 
     def key(one: Contender) -> tuple[float, ...]:
-        cost = Cost(one.score.value, one.tokens, one.cpu_seconds, one.gap)
-        return (*order_key(track, cost), one.submission_id)
+        return (*order_key(track, one.cost), one.submission_id)
 
     best: dict[int, Contender] = {}
     ordered = sorted(contenders, key=key)
@@ -152,6 +171,7 @@ def order(track: Track, contenders: Iterable[Contender], weights: Mapping[str, f
                 one.score.value,
                 one.tokens,
                 one.cpu_seconds,
+                one.tuning_tokens,
             )
         )
     return tuple(rows)

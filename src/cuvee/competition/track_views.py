@@ -26,6 +26,7 @@ class TrackPlaceView(View):
     score: float | None
     tokens: int | None
     cpu_seconds: float | None
+    tuning_tokens: int | None
     raters: int
 
 
@@ -39,6 +40,7 @@ class TrackView(View):
     description: str
     most_tokens: int | None
     most_cpu_seconds: float | None
+    most_tuning_tokens: int | None
     at_least: float
     scale: float
     published: bool
@@ -50,21 +52,25 @@ def track_view(connection: Connection, board: TrackBoard) -> TrackView:
     """Show a track."""
     track = board.track
     limits = {} if track.within is None else {track.within.cost: track.within.most}
-    most_tokens = limits.get("tokens")
     return TrackView(
         name=track.name,
         title=track.title,
         by=track.by,
         unit=UNITS[track.by],
         description=track.description,
-        most_tokens=None if most_tokens is None else int(most_tokens),
+        most_tokens=_whole(limits.get("tokens")),
         most_cpu_seconds=limits.get("cpu_seconds"),
+        most_tuning_tokens=_whole(limits.get("tuning_tokens")),
         at_least=track.at_least,
         scale=track.scale,
         published=fact(connection, PUBLISHED) is not None,
         board=list(map(_track_place, board.rows)),
         final=list(map(_track_place, final_rows(connection, track))),
     )
+
+
+def _whole(most: float | None) -> int | None:
+    return None if most is None else int(most)
 
 
 def _track_place(row: Standing) -> TrackPlaceView:
@@ -80,5 +86,6 @@ def _track_place(row: Standing) -> TrackPlaceView:
         score=row.score,
         tokens=row.tokens,
         cpu_seconds=row.cpu_seconds,
+        tuning_tokens=row.tuning_tokens,
         raters=row.raters,
     )

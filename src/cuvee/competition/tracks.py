@@ -27,7 +27,7 @@ from cuvee.submission.competition import Competition, Track
 SHOWN = frozenset(
     {
         *("id", "team_id", "title", "note", "submitted_at"),
-        *("value", "low", "high", "seconds", "cpu_seconds", "memory_bytes", "tokens", "parameters"),
+        *("value", "low", "high", "seconds", "cpu_seconds", "memory_bytes", "tokens", "tuning_tokens", "parameters"),
     }
 )
 """Columns of a submission and its result that a row of a track shows: no recipes, no scores of single items."""
@@ -101,7 +101,7 @@ def _best_rows(connection: Connection, phase: str, track: Track, gaps: Mapping[i
     )
     best: dict[int, tuple[tuple[float, ...], Row[Any]]] = {}
     for row in connection.execute(query).all():
-        cost = Cost(row.value, row.tokens, row.cpu_seconds, gaps.get(row.id))
+        cost = Cost(row.value, row.tokens, row.cpu_seconds, row.tuning_tokens, gaps.get(row.id))
         if not may_stand(track, cost):
             continue
         key = order_key(track, cost)
@@ -122,6 +122,7 @@ def _contender(row: Row[Any], items: Items, gap: float | None) -> Contender:
         board_score=row.value,
         tokens=row.tokens,
         cpu_seconds=row.cpu_seconds,
+        tuning_tokens=row.tuning_tokens,
         gap=gap,
     )
 
@@ -150,6 +151,7 @@ def final_rows(connection: Connection, track: Track) -> tuple[Standing, ...]:
             score=row.score,
             tokens=row.tokens,
             cpu_seconds=row.cpu_seconds,
+            tuning_tokens=row.tuning_tokens,
             raters=row.raters,
         )
         for row in rows

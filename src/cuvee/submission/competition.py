@@ -23,7 +23,7 @@ Feedback = Literal["scores", "ladder", "none"]
 Logs = Literal["all", "none"]
 TieBreak = Literal["cost", "tokens", "parameters", "earlier"]
 TrackKind = Literal["score", "score_per_token", "claim_gap", "report"]
-Cost = Literal["tokens", "cpu_seconds"]
+Cost = Literal["tokens", "cpu_seconds", "tuning_tokens"]
 
 FILE = "competition.yaml"
 
@@ -233,7 +233,9 @@ class Ranking:
 
 @dataclass(frozen=True)
 class Limit:
-    """The most that an entry of a track may cost: tokens of its answers, or seconds of all processors together."""
+    """The most that an entry of a track may cost: tokens of its answers, seconds of all processors together, or tokens
+    that were read to tune it and answered in its search.
+    """
 
     cost: Cost
     most: float

@@ -25,6 +25,7 @@ from cuvee.submission.competition import (
     Competition,
     CompetitionTask,
     Controls,
+    Cost,
     Event,
     Feedback,
     Licences,
@@ -221,6 +222,9 @@ class _Ranking(_Strict):
 class _Within(_Strict):
     tokens: Count | None = Field(default=None, description="of the answers on the board's items")
     cpu_seconds: Positive | None = Field(default=None, description="of all processors together, as control groups tell")
+    tuning_tokens: Annotated[int, Field(ge=0)] | None = Field(
+        default=None, description="read to tune a recipe, or answered in a search; 0 keeps out what the judge tunes"
+    )
 
 
 class _Track(_Strict):
@@ -341,10 +345,12 @@ def _contradictions(written: CompetitionDocument, document: Document) -> Iterato
 
 def _odd_tracks(track: _Track) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with a track, and what to do."""
-    limits = [] if track.within is None else [track.within.tokens, track.within.cpu_seconds]
-    count = sum(limit is not None for limit in limits)
+    count = len(_limits(track.within))
     if track.by == "score" and count != 1:
-        hint = "`within: {tokens: 2000000}` or `within: {cpu_seconds: 60}`; the ranking by score alone is always there"
+        hint = (
+            "`within: {tokens: 2000000}`, `{cpu_seconds: 60}` or `{tuning_tokens: 100000}`; the ranking by score alone "
+            "is always there"
+        )
         yield f"the track {shown(track.name)} by score needs one limit, and has {count}", hint
     if track.by != "score" and track.within is not None:
         yield f"the track {shown(track.name)} is by '{track.by}', which has no limit", "take `within` out"
@@ -436,10 +442,7 @@ def _task(written: _Task) -> CompetitionTask:
 
 
 def _track(written: _Track) -> Track:
-    limit = None
-    if written.within is not None:
-        tokens, seconds = written.within.tokens, written.within.cpu_seconds
-        limit = Limit("tokens", tokens) if tokens is not None else Limit("cpu_seconds", seconds or 0.0)
+    limit = next(iter(_limits(written.within)), None)
     return Track(
         name=written.name,
         title=written.title or written.name,
@@ -449,6 +452,18 @@ def _track(written: _Track) -> Track:
         at_least=written.at_least,
         scale=written.scale,
     )
+
+
+def _limits(within: _Within | None) -> list[Limit]:
+    """Return the limits that a track names, of which it may have one."""
+    if within is None:
+        return []
+    named: tuple[tuple[Cost, float | None], ...] = (
+        ("tokens", within.tokens),
+        ("cpu_seconds", within.cpu_seconds),
+        ("tuning_tokens", within.tuning_tokens),
+    )
+    return [Limit(cost, most) for cost, most in named if most is not None]
 
 
 def _about(written: _About) -> About:

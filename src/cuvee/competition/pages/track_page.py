@@ -64,10 +64,18 @@ def rule_of(track: TrackView) -> str:
         return f"{gap}, on the task where the two differ most{only}. Entries without a claim have no place."
     if track.by == "score_per_token":
         return f"The score for each token that an entry answers with{only}."
-    limit = f"{track.most_tokens:,} tokens" if track.most_tokens is not None else ""
+    return f"The score of entries{floor} {_limit(track)}."
+
+
+def _limit(track: TrackView) -> str:
+    """Say what an entry of a track by score may cost."""
     if track.most_cpu_seconds is not None:
-        limit = f"{_short(track.most_cpu_seconds)} seconds of processors, as control groups count them"
-    return f"The score of entries{floor} that take at most {limit}."
+        return f"that take at most {_short(track.most_cpu_seconds)} seconds of processors, as control groups count them"
+    if track.most_tuning_tokens is not None:
+        what = "for which the judge reads, to tune or to search,"
+        most = f"at most {track.most_tuning_tokens:,} tokens" if track.most_tuning_tokens else "no token"
+        return f"{what} {most}"
+    return f"that take at most {track.most_tokens:,} tokens"
 
 
 def tables_of(track: TrackView, board_items: str) -> list[Table]:

@@ -188,6 +188,7 @@ def _track(track: TrackView) -> Table:
     by_report = track.by == "report"
     columns = ["Rank", "Team", MEASURES[track.by], "Raters' range" if by_report else "95 %"]
     columns += ["Raters"] if by_report else ["Tokens", "CPU seconds"]
+    columns += ["Tuning tokens"] if track.most_tuning_tokens is not None else []
     rows = [
         (row.rank, _team(row.place), row.value, row.interval or "–", *_costs(track, row.place)) for row in shown.rows
     ]
@@ -199,7 +200,8 @@ def _costs(track: TrackView, place: TrackPlaceView) -> tuple[str, ...]:
     if track.by == "report":
         return (str(place.raters),)
     seconds = "not measured" if place.cpu_seconds is None else f"{place.cpu_seconds:.1f}"
-    return (f"{place.tokens:,}", seconds)
+    costs = (f"{place.tokens:,}", seconds)
+    return (*costs, f"{place.tuning_tokens:,}") if track.most_tuning_tokens is not None else costs
 
 
 def _team(place: FinalPlaceView | TrackPlaceView) -> str:
