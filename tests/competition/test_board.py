@@ -26,7 +26,8 @@ from cuvee.competition.board import (
 from cuvee.competition.comparisons import Indexes, Items, Scores, all_differences, ranks, weighted_score
 from cuvee.competition.database import Database
 from cuvee.competition.ladder import better_than_noise
-from cuvee.competition.pages.board_page import ROWS_PER_PAGE, Choice, arranged, pages_near, plot, read_choice
+from cuvee.competition.pages.board_page import Choice, arranged, plot, read_choice
+from cuvee.competition.pages.paging import ROWS_PER_PAGE, pages_near
 from cuvee.competition.views import board_json, board_view
 from cuvee.evaluation.ranking import rank_ranges
 from cuvee.evaluation.statistics import average, average_difference

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from competition.made import TEXT, TRACKS, Clock, tiny_competition, verdict
 from competition.serving import Served, serve
 from cuvee.competition.database import Database
+from cuvee.competition.pages.track_page import tables_of
 from cuvee.competition.site import write_site
 from cuvee.competition.track_order import Contender, Rating, order, order_reports
+from cuvee.competition.track_views import track_view
+from cuvee.competition.tracks import TrackBoard
 from cuvee.errors import RecipeError
 from cuvee.report import Figure
 from cuvee.submission.competition import Track
@@ -198,6 +201,26 @@ def test_the_organisers_form_takes_scores_as_people_write_them(everywhere: Serve
 def test_a_track_that_makes_no_sense_is_refused(written: str, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         tiny_competition(text=f"{TEXT}\ntracks:\n  - {written}\n")
+
+
+def test_a_long_board_comes_in_pages_with_the_readers_own_row_on_each(
+    everywhere: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = everywhere.teams["team"]
+    scored = [contender(1000 + number, [1.0 - number / 500] * 5) for number in range(120)]
+    scored[3] = replace(scored[3], team_id=own, team="Vintners")
+    frugal = everywhere.service.competition.track("frugal")
+    assert frugal is not None
+    board = TrackBoard(frugal, 1, order(frugal, scored, {"task": 1.0}))
+    monkeypatch.setattr(everywhere.service.tracks, "board", lambda name: board)
+    pages = [everywhere.page("team", f"/tracks/frugal?board={page}").text for page in ("1", "2", "3", "9", "no")]
+    assert [page.count("<tr class=") for page in pages] == [50, 51, 21, 21, 50]
+    assert [page.count("your team") for page in pages] == [0, 1, 1, 1, 0]
+    assert 'href="/tracks/frugal?board=3#board"' in pages[1]
+    assert 'href="/tracks/frugal#board" aria-label="Page 1 of 3"' in pages[1]
+    with everywhere.service.database.read() as connection:
+        [whole] = tables_of(track_view(connection, board), "")
+    assert (len(whole.rows), whole.page.own) == (120, None), "a file has all rows on one page"
 
 
 def contender(number: int, scores: list[float], tokens: int = 10, gap: float | None = None) -> Contender:

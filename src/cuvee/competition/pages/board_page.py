@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from cuvee.competition.board import PARTICIPANT, Board, Entry, Place, find_ranks, pareto_front
+from cuvee.competition.pages.paging import ROWS_PER_PAGE, page_of_rows, read_page_number
 from cuvee.report import Figure
 
 PATH = "/board"
-ROWS_PER_PAGE = 50
 AXIS_PIXELS = 150
 ROW_PIXELS = 26
 MOST_GAINS = 3
@@ -19,7 +19,6 @@ LETTER_PIXELS = 12
 LINE_PIXELS = 22
 """How large the names of dots are on a phone, in pixels of the plot."""
 
-MOST_PAGES = 10_000
 KINDS = ("participant", "parent", "baseline")
 PLOTTED = 400
 WEIGHT = "w."
@@ -181,23 +180,13 @@ def read_choice(query: Mapping[str, str], phases: Sequence[str], tasks: Sequence
         kind=_one_of(KINDS, query.get("kind", ""), ""),
         find=query.get("find", "")[:40].strip(),
         weights=weights or None,
-        page=_page_number(query.get("page", "1")),
+        page=read_page_number(query.get("page", "1")),
         at=_team_number(query.get("at", "")),
     )
 
 
 def _one_of(known: Sequence[str], written: str, otherwise: str) -> str:
     return written if written in known else otherwise
-
-
-def _page_number(written: str) -> int:
-    """Read the number of a page; the first for what is none, the last that there may be for one too large."""
-    if not (written.isascii() and written.isdigit()):
-        return 1
-    digits = written.lstrip("0")
-    if len(digits) > len(str(MOST_PAGES)):  # it may be too long to be read as a number
-        return MOST_PAGES
-    return min(int(digits or "1"), MOST_PAGES)
 
 
 def _team_number(written: str) -> int | None:
@@ -219,14 +208,9 @@ def arranged(
     `reader` is the number of the reader's team, whose row is shown on each page. A page beyond the last is the last.
     """
     places = _ordered_places(board, choice)
-    pages = max(1, -(-len(places) // rows_per_page))
-    page = _page_of(places, choice.at, rows_per_page) or min(choice.page, pages)
-    rows = places[(page - 1) * rows_per_page : page * rows_per_page]
-    own_page = _page_of(places, reader, rows_per_page)
-    own = None
-    if own_page not in (0, page):
-        own = next(place for place in places if place.entry.team_id == reader)
-    drawn = rows if own is None else [*rows, own]
+    teams = [place.entry.team_id for place in places]
+    page = page_of_rows(places, teams, choice.page, at=choice.at, reader=reader, rows_per_page=rows_per_page)
+    drawn = page.drawn
     find_ranks(drawn)
     parent = next((place for place in board.places if place.entry.team == board.best_parent), None)
     figures = [place.score for place in drawn]
@@ -235,12 +219,12 @@ def arranged(
     axis = axis_of(figures)
     shifts = {} if usual is None else _shifts(board, usual)
     return Shown(
-        rows=tuple(rows),
-        own=own,
-        own_page=own_page,
+        rows=page.rows,
+        own=page.own,
+        own_page=page.own_page,
         counts=Counter(place.entry.kind for place in places),
-        page=page,
-        pages=pages,
+        page=page.page,
+        pages=page.pages,
         what_if=usual is not None,
         weights=board.weights,
         plot=plot(places[:PLOTTED]),
@@ -260,21 +244,6 @@ def _ordered_places(board: Board, choice: Choice) -> list[Place]:
     if choice.reverse:
         places.reverse()
     return places
-
-
-def _page_of(places: Sequence[Place], team: int | None, rows_per_page: int) -> int:
-    """Return the page on which a team's row is; 0 for one that has none."""
-    if team is None:
-        return 0
-    for number, place in enumerate(places):
-        if place.entry.team_id == team:
-            return 1 + number // rows_per_page
-    return 0
-
-
-def pages_near(page: int, pages: int) -> list[int]:
-    """Return the pages to offer: the first, the last, and those beside this one."""
-    return sorted({1, page - 1, page, page + 1, pages} & set(range(1, pages + 1)))
 
 
 def _shifts(board: Board, usual: Board) -> dict[int, int]:

@@ -14,8 +14,8 @@ from jinja2.filters import do_mark_safe
 from cuvee.amounts import bytes_text, points, signed
 from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.deadlines import in_force
-from cuvee.competition.pages.board_page import pages_near
 from cuvee.competition.pages.final_page import control_heads, twice_heads
+from cuvee.competition.pages.paging import pages_near
 from cuvee.competition.pages.submission_page import rules_grid, staircase
 from cuvee.competition.service import Service
 from cuvee.report.heat import heat_css, heat_step

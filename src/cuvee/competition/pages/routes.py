@@ -44,7 +44,7 @@ from cuvee.competition.pages.notebook import notebook_of
 from cuvee.competition.pages.prose import news_of, rules_in_prose
 from cuvee.competition.pages.render import page, shipped_text
 from cuvee.competition.pages.start import address_of, env_file, start_lines
-from cuvee.competition.pages.track_page import track_values
+from cuvee.competition.pages.track_page import read_pages, track_values
 from cuvee.competition.pages.versus_page import versus_values
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.ratings import rate
@@ -175,7 +175,9 @@ def track(request: Request, service: Serves, actor: Asks, track_name: TrackName)
     board = service.tracks.board(track_name)
     with service.database.read() as connection:
         shown = track_view(connection, board)
-    return page(request, "track", actor, **track_values(service.competition, shown))
+    reader = actor.team_id if actor.role is Role.TEAM else None
+    reading = read_pages(track_name, request.query_params, reader)
+    return page(request, "track", actor, **track_values(service.competition, shown, reading))
 
 
 @routes.get("/guide")

@@ -1,11 +1,13 @@
 """A track as a page: its rule as a sentence, and the rows of its board and its final with an axis."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlencode
 
 from cuvee.amounts import points
 from cuvee.competition.pages.board_page import Axis, axis_of
+from cuvee.competition.pages.paging import ROWS_PER_PAGE, Page, page_of_rows, read_page_number
 from cuvee.competition.track_order import TOKENS
 from cuvee.competition.track_views import TrackPlaceView, TrackView
 from cuvee.report import Figure
@@ -25,14 +27,49 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a board or a final; `axis` is None where nothing is drawn."""
+    """The rows of a board or a final; `axis` is None where nothing is drawn. `count` are the rows of all pages."""
 
     title: str
     caption: str
-    rows: tuple[Row, ...]
+    page: Page[Row]
+    count: int
     axis: Axis | None
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """The rows of this page."""
+        return self.page.rows
 
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader asks of a track: a page of each table, by the table's part, and rows as one has them on a page.
+
+    `reader` is the number of the reader's team, whose row stands on each page.
+    """
+
+    track: str = ""
+    pages: Mapping[str, int] = field(default_factory=dict)
+    reader: int | None = None
+    rows_per_page: int = ROWS_PER_PAGE
+
+    def link(self, part: str, *, page: int) -> str:
+        """Return the address of a page of one table; the others stay as they are."""
+        wanted = {**self.pages, part: page}
+        query = urlencode({name: number for name, number in wanted.items() if number > 1})
+        return f"/tracks/{self.track}{'?' if query else ''}{query}#{part}"
+
+
+EVERYTHING = Reading(rows_per_page=10**6)
+"""All rows on one page, as a file has them."""
+
+
+def read_pages(track: str, query: Mapping[str, str], reader: int | None) -> Reading:
+    """Read which pages of a track's tables are wanted: `?board=2&final=3`."""
+    return Reading(track, {part: read_page_number(query.get(part, "1")) for part in PARTS}, reader)
+
+
+PARTS = ("final", "board")
 MEASURES = {
     "score": "Score",
     "score_per_token": f"For {TOKENS} tokens",
@@ -41,13 +78,15 @@ MEASURES = {
 }
 
 
-def track_values(of: Competition, track: TrackView) -> dict[str, Any]:
+def track_values(of: Competition, track: TrackView, reading: Reading = EVERYTHING) -> dict[str, Any]:
     """Return what the template of a track is filled with."""
+    items = " on items that nobody has" if of.hides_board else " on public items"
     phase = of.first_public_phase
     return {
         "track": track,
         "rule": rule_of(track),
-        "tables": tables_of(track, " on items that nobody has" if of.hides_board else " on public items"),
+        "tables": tables_of(track, items, reading),
+        "link": reading.link,
         "measure": MEASURES[track.by],
         "hides_scores": phase is not None and phase.feedback == "none",
     }
@@ -78,23 +117,29 @@ def _limit(track: TrackView) -> str:
     return f"that take at most {track.most_tokens:,} tokens"
 
 
-def tables_of(track: TrackView, board_items: str) -> list[Table]:
+def tables_of(track: TrackView, board_items: str, reading: Reading = EVERYTHING) -> list[Table]:
     """Return the tables of a track: the final first, once it is there, then the board, which is by `board_items`."""
     tables = []
     if track.published:
         where = "" if track.by == "report" else " on private items"
-        tables.append(_table(track, "Final", track.final, where))
+        tables.append(_table(track, "Final", track.final, where, reading))
     if track.by != "report":
-        tables.append(_table(track, "Board", track.board, board_items))
+        tables.append(_table(track, "Board", track.board, board_items, reading))
     return tables
 
 
-def _table(track: TrackView, title: str, places: Sequence[TrackPlaceView], where: str) -> Table:
-    rows = tuple(_row(track, place) for place in places)
-    figures = [row.figure for row in rows if row.figure is not None]
+def _table(track: TrackView, title: str, places: Sequence[TrackPlaceView], where: str, reading: Reading) -> Table:
+    page = page_of_rows(
+        [_row(track, place) for place in places],
+        [place.team.id for place in places],
+        reading.pages.get(title.lower(), 1),
+        reader=reading.reader,
+        rows_per_page=reading.rows_per_page,
+    )
+    figures = [row.figure for row in page.drawn if row.figure is not None]
     has_axis = bool(figures) and track.by == "score"
     axis = axis_of(figures) if has_axis else None
-    return Table(title, f"{_caption(track, where)} {_RANKS[track.by]}", rows, axis)
+    return Table(title, f"{_caption(track, where)} {_RANKS[track.by]}", page, len(places), axis)
 
 
 _RANKS = {
