@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,12 @@ import uvicorn
 from competition.filled import fill
 from competition.made import TEXT, TRACKS, Clock, tiny_competition
 from competition.serving import FakeJudge, Served, serve
+from cuvee.competition.console import Announcement
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.pages import routes
 from cuvee.competition.pages.board_page import arranged
 from cuvee.competition.pages.prose import news_of
-from cuvee.competition.pages.render import size
+from cuvee.competition.pages.render import moment, plain_moment, size
 from cuvee.competition.site import write_site
 from cuvee.report.template import content_hash
 from cuvee.submission.verdict import Verdict
@@ -240,8 +242,16 @@ def test_sizes_have_no_more_digits_than_a_reader_wants(number: int, text: str) -
 
 def test_news_are_told_with_the_newest_first() -> None:
     about = "about: {news: [{date: 2026-05-01, what: early}, {date: 2026-06-09, what: late}]}\n"
-    told = [event.what for event in news_of(tiny_competition(text=TEXT + about))]
-    assert told == ["late", "Version 1 of the rules: the first version", "early"]
+    announced = [Announcement(datetime(2026, 6, 9, hour, tzinfo=UTC), f"at {hour}") for hour in (15, 8)]
+    told = [news.text for news in news_of(tiny_competition(text=TEXT + about), announced)]
+    assert told == ["at 15", "at 8", "late", "Version 1 of the rules: the first version", "early"]
+
+
+def test_days_and_times_are_written_alike() -> None:
+    noon = datetime(2026, 6, 9, 14, tzinfo=timezone(timedelta(hours=2)))
+    assert moment(noon) == '<time datetime="2026-06-09T12:00Z">2026-06-09 12:00 UTC</time>'
+    assert moment(noon.date()) == '<time datetime="2026-06-09">2026-06-09</time>'
+    assert plain_moment(noon) == "2026-06-09 12:00 UTC"
 
 
 def test_other_weights_say_who_gains(site: Served) -> None:
@@ -348,8 +358,10 @@ def _wait_for_htmx(page):  # type: ignore[no-untyped-def]  # playwright's own ty
 def _click_through(browser, site, address):  # type: ignore[no-untyped-def]  # playwright's own types
     from playwright.sync_api import expect
 
-    page = browser.new_page()
+    page = browser.new_page(timezone_id="Asia/Tokyo", locale="en-US")
     page.set_default_timeout(PATIENCE_MS)
+    page.goto(address)
+    expect(page.locator(".phases time").first).to_have_text("2026-06-01 09:00")
     page.goto(f"{address}/board")
     _wait_for_htmx(page)
     rows = page.locator(".board tbody tr")

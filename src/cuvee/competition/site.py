@@ -71,7 +71,7 @@ def _pages(service: Service) -> dict[str, str]:
     }
     top = [place for place in board.places if place.entry.kind == PARTICIPANT][:MOST_ON_TOP]
     overview = {"now": now, "numbers": counted, "top": top, "rules": rules_in_prose(of), "verdict": verdict_of(final)}
-    overview |= {"told": told, "news": news_of(of), "is_frozen": is_frozen}
+    overview |= {"news": news_of(of, told), "is_frozen": is_frozen}
     final_values = {"final": final, "verdict": overview["verdict"], "drawing": final_drawing(final)}
     guide = {
         "meaning": MEANING,

@@ -1,11 +1,13 @@
 """The rules of a competition as sentences that a person reads, made from the file that a judge reads."""
 
-from collections.abc import Iterator
-from operator import attrgetter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from cuvee.amounts import bytes_text
+from cuvee.competition.console import Announcement
 from cuvee.competition.pages.render import TIE_BREAKS, count, whole
-from cuvee.submission.competition import Competition, Event
+from cuvee.submission.competition import Competition
 
 
 def rules_in_prose(of: Competition) -> list[str]:
@@ -13,10 +15,27 @@ def rules_in_prose(of: Competition) -> list[str]:
     return [*_what(of), *_models(of), *_budget(of), *_how_often(of), *_how_ranked(of), *_tracks(of), *_who(of)]
 
 
-def news_of(of: Competition) -> list[Event]:
-    """Return the news of the file and the changes of its rules, the newest first."""
-    changes = [Event(each.date, f"Version {each.version} of the rules: {each.what}") for each in of.changelog]
-    return sorted([*reversed(changes), *of.about.news], key=attrgetter("date"), reverse=True)
+@dataclass(frozen=True)
+class News:
+    """A piece of news: of a day where the file tells it, of a minute where the organiser has announced it."""
+
+    at: date
+    text: str
+
+
+def news_of(of: Competition, told: Sequence[Announcement] = ()) -> list[News]:
+    """Return announcements, the news of the file and the changes of its rules, the newest first.
+
+    Of a day, announcements come first.
+    """
+    changes = [News(each.date, f"Version {each.version} of the rules: {each.what}") for each in of.changelog]
+    events = [News(event.date, event.what) for event in of.about.news]
+    announced = [News(each.at.astimezone(UTC), each.text) for each in told]
+    return sorted([*announced, *reversed(changes), *events], key=_day, reverse=True)
+
+
+def _day(news: News) -> date:
+    return news.at.date() if isinstance(news.at, datetime) else news.at
 
 
 def _what(of: Competition) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Templates -> pages. Every text is escaped."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -59,6 +59,7 @@ def environment() -> jinja2.Environment:
         interval=interval,
         duration=duration,
         moment=moment,
+        plain_moment=plain_moment,
         sentence=sentence,
         ago=ago,
         until=until,
@@ -104,13 +105,23 @@ def sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
-def moment(at: datetime | None) -> str:
-    """Write a time for people, in UTC; a script adds what that is where the reader is."""
+def moment(at: date | None) -> str:
+    """Write a time for people, in UTC, which a script turns into that of the reader; or a day, which is the same for
+    all.
+    """
     if at is None:
         return "–"
-    utc = at.astimezone(UTC)
-    element = f'<time datetime="{utc:%Y-%m-%dT%H:%MZ}">{utc:%Y-%m-%d %H:%M} UTC</time>'
-    return do_mark_safe(element)  # digits alone stand in it
+    written = f"{at:%Y-%m-%d}"
+    if isinstance(at, datetime):
+        written = f"{at.astimezone(UTC):%Y-%m-%dT%H:%MZ}"
+    return do_mark_safe(f'<time datetime="{written}">{plain_moment(at)}</time>')  # digits alone stand in it
+
+
+def plain_moment(at: date) -> str:
+    """Write a time or a day where no element can stand, as in a title: in UTC."""
+    if isinstance(at, datetime):
+        return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{at:%Y-%m-%d}"
 
 
 def ago(at: datetime, now: datetime) -> str:

@@ -112,8 +112,7 @@ def overview(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
             "now": now,
             "numbers": numbers(connection),
             "is_frozen": fact(connection, FROZEN) is not None,
-            "told": announcements(connection),
-            "news": news_of(of),
+            "news": news_of(of, announcements(connection)),
             "verdict": verdict_of(final_view(connection)),
         }
     shows = phase is not None and phase.feedback != "none"

@@ -63,13 +63,14 @@ document.addEventListener("click", (event) => {
   field.setSelectionRange(start, start + (lines[number - 1] ?? "").length);
 });
 
-// Times where the reader is; the page itself says them in UTC.
+// Times where the reader is, written as days are; the page itself says them in UTC.
+const two = (number) => String(number).padStart(2, "0");
+const written = (at) =>
+  `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${two(at.getHours())}:${two(at.getMinutes())}`;
 const showLocally = () => {
-  const times = document.querySelectorAll("time[datetime$=Z]:not([title])");
-  const format = times.length && new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
-  for (const time of times) {
+  for (const time of document.querySelectorAll("time[datetime$=Z]:not([title])")) {
     time.title = time.textContent;
-    time.textContent = format.format(new Date(time.dateTime));
+    time.textContent = written(new Date(time.dateTime));
   }
   const said = document.getElementById("zone");
   if (said) said.textContent = "Times are yours.";
