@@ -44,6 +44,7 @@ COMPARED_WITH = ("peft",)
 """Libraries that results are compared with. The extra `dev` has their bounds."""
 
 TEST_TOOLS = (
+    "aiosmtpd",
     "axe-playwright-python",
     "httpx",
     "hypothesis",

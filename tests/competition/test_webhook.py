@@ -14,8 +14,9 @@ from competition.made import Clock, tiny_competition
 from competition.serving import Served, serve
 from cuvee.competition.database import Database
 from cuvee.competition.limits import Limits
+from cuvee.competition.messages import tell_news
 from cuvee.competition.settings import read_limits
-from cuvee.competition.webhook import Webhook, is_public, tell_news
+from cuvee.competition.webhook import Webhook, is_public
 from cuvee.errors import CuveeError, PlatformError
 
 LOCAL = ("127.0.0.0/8",)

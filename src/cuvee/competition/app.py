@@ -1,6 +1,7 @@
 """The web application: API and pages over one service. Imports neither torch nor transformers."""
 
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,13 @@ from cuvee.competition import queue
 from cuvee.competition.access import check_table, is_for_programs, who_asks
 from cuvee.competition.api import data, errors, metrics, open, organiser, teams, workers
 from cuvee.competition.door import Door
+from cuvee.competition.messages import keep_telling, messengers_of
+from cuvee.competition.not_sent import forget_others
 from cuvee.competition.pages import routes as pages
 from cuvee.competition.pages.errors import page_of_error
 from cuvee.competition.pages.render import style
 from cuvee.competition.retention import Duty, remove_old
 from cuvee.competition.service import Service
-from cuvee.competition.webhook import keep_telling, webhook_of
 from cuvee.errors import CuveeError
 from cuvee.report.template import content_hash
 from cuvee.version import __version__
@@ -88,9 +90,10 @@ async def _with_lookout(app: FastAPI) -> AsyncIterator[None]:
     stop = threading.Event()
     lookout = threading.Thread(target=_look_out, args=(service, stop), daemon=True)
     lookout.start()
-    webhook = webhook_of(service.limits)
-    if webhook is not None:  # nobody waits for this one: another's server may take its time
-        threading.Thread(target=keep_telling, args=(service, webhook, stop), daemon=True).start()
+    messengers = messengers_of(service.limits, os.environ)
+    forget_others(service, {messenger.name for messenger in messengers})
+    for messenger in messengers:  # nobody waits: another's server may take its time
+        threading.Thread(target=keep_telling, args=(service, messenger, stop), daemon=True).start()
     try:
         yield
     finally:

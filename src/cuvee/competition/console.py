@@ -25,6 +25,7 @@ from cuvee.competition.facts import (
     fact,
     hold_facts_alone,
 )
+from cuvee.competition.not_sent import NotSent, not_sent
 from cuvee.competition.numbers import numbers
 from cuvee.competition.queue import MOST_MOVED_UP, is_paused, moved_up
 from cuvee.competition.refusals import Refusal
@@ -65,7 +66,10 @@ class Announcement:
 
 @dataclass(frozen=True)
 class Console:
-    """How judging goes. `seconds_left` is a guess, None without results or without a worker in service."""
+    """How judging goes. `seconds_left` is a guess, None without results or without a worker in service.
+
+    `not_sent` are the ways of telling the organiser that fail.
+    """
 
     paused: bool
     waiting: int
@@ -76,6 +80,7 @@ class Console:
     failures: tuple[Failure, ...]
     announcements: tuple[Announcement, ...]
     moved_up: frozenset[int]
+    not_sent: tuple[NotSent, ...]
 
 
 def console(connection: Connection, now: datetime) -> Console:
@@ -95,6 +100,7 @@ def console(connection: Connection, now: datetime) -> Console:
         failures=tuple(_failures(connection, now)),
         announcements=announcements(connection),
         moved_up=frozenset(run_id for run_id, _ in moved_up(connection)),
+        not_sent=not_sent(connection),
     )
 
 

@@ -21,7 +21,10 @@ PAUSED, MOVED_UP, ANNOUNCEMENTS, EXTENDED = "paused", "moved_up", "announcements
 """That workers are given nothing new; runs that go first, with their fences; news; seconds added to phases by name."""
 
 TOLD = "told"
-"""Sentences that the organiser's webhook has been told and that were still true then."""
+"""Sentences that the organiser's webhook has been told and that were still true then; e-mail has a fact of its own."""
+
+NOT_SENT = "messages_not_sent"
+"""Ways of telling the organiser that fail, by name, since when and why."""
 
 LAST_BACKUP = "last_backup"
 """When the newest backup was made, in ISO's form."""

@@ -24,7 +24,8 @@ class Limits:
     The server is not well while runs wait and no worker was seen for `worker_silence`, while one has waited for more
     than `longest_wait`, and where `backup_every` is set and no backup is younger.
 
-    The organiser is told by `webhook` what is not well; it leads to public addresses, and into `webhook_networks`.
+    The organiser is told by `webhook` what is not well; it leads to public addresses, and into `webhook_networks`. So
+    are the addresses `mail_to`, by the `mail_server`; `mail_tls` says how the way there is encrypted.
 
     Logs of jobs and other things that no ranking rests on go when they have been over for longer than `keep`.
     """
@@ -53,4 +54,7 @@ class Limits:
     backup_every: timedelta | None = None
     webhook: str = ""
     webhook_networks: tuple[str, ...] = ()
+    mail_to: tuple[str, ...] = ()
+    mail_server: str = ""
+    mail_tls: str = "starttls"
     keep: timedelta = timedelta(days=90)

@@ -11,6 +11,7 @@ from pathlib import Path
 from cuvee.competition.actors import Actor
 from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.limits import Limits
+from cuvee.competition.mail import PASSWORD_VARIABLE
 from cuvee.competition.seeds import enter_seeds
 from cuvee.competition.service import Service
 from cuvee.competition.settings import FILE as FILE_OF_SERVER
@@ -86,12 +87,12 @@ class Workers:
     """Worker processes beside the server. One that dies is started again, one that takes itself out is not.
 
     They are told the database's URL, which may have a password, in their environment: every user of a machine sees the
-    arguments of a process.
+    arguments of a process. The password of e-mail is not for them.
     """
 
     def __init__(self, folder: Path, count: int, database_url: str | None = None) -> None:
         self._stop = threading.Event()
-        self._environment = dict(os.environ)
+        self._environment = {name: value for name, value in os.environ.items() if name != PASSWORD_VARIABLE}
         if database_url is not None:
             self._environment[DATABASE_VARIABLE] = database_url
         commands = [

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,6 +16,7 @@ from cuvee.competition.app import make_app
 from cuvee.competition.audit import look_at_chain
 from cuvee.competition.connections import connection_class
 from cuvee.competition.local import Workers, open_service, prepare
+from cuvee.competition.messages import messengers_of
 from cuvee.competition.service import Service
 from cuvee.competition.states import Role
 from cuvee.submission.sandbox.choose import Host
@@ -68,9 +70,10 @@ def ready(folder: Path, database_url: str | None) -> tuple[Service, Path | None]
     """Open a competition, with its first entries; return it and the file of the organiser's token, if it has one.
 
     An audit log that was changed keeps nobody from it, but is told. Raises RecipeError where a private file would be
-    handed out.
+    handed out, and where e-mail is asked for and the environment has no account.
     """
     service = open_service(folder, database_url)
+    messengers_of(service.limits, os.environ)
     for name in service.data_room.missing:
         log.warning("participants cannot get '%s': it is not in the competition's folder", name)
     with service.database.read() as connection:

@@ -1,4 +1,4 @@
-"""Messages to the organiser: a webhook is told what is not well, once when it begins and once when it is over.
+"""A webhook that tells the organiser something.
 
 The address stands in `private/server.yaml`, so whoever has a token alone cannot set it. It leads to public addresses by
 HTTPS; to others, and by HTTP, only within networks that the file names. The name is looked up once, and the connection
@@ -7,34 +7,21 @@ the environment are not followed, and the answer is not read.
 """
 
 import ipaddress
-import logging
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import httpx2
-from sqlalchemy.engine import Connection
-from sqlalchemy.exc import OperationalError
 
-from cuvee.competition.facts import TOLD, change_fact, fact, hold_facts_alone
-from cuvee.competition.final import finals
-from cuvee.competition.health import look
 from cuvee.competition.limits import Limits
-from cuvee.competition.service import Service
-from cuvee.competition.suspects import open_alarms, quarantined
 from cuvee.errors import PlatformError
 
-SECONDS_BETWEEN_LOOKS = 60.0
 SECONDS_TO_ANSWER = 5.0
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """Addresses that lead to one of IPv4, which may be private."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 LookUp = Callable[[str, int], Sequence[str]]
-
-log = logging.getLogger("cuvee.competition")
 
 
 def addresses_of(host: str, port: int) -> list[str]:
@@ -58,6 +45,16 @@ class Webhook:
     def host(self) -> str:
         """The host alone: the rest of the address is a secret."""
         return httpx2.URL(self.url).host
+
+    @property
+    def name(self) -> str:
+        """What the console calls it."""
+        return "webhook"
+
+    def tell(self, title: str, sentences: Sequence[str]) -> str:
+        """Send sentences as one message; there is nobody whom it may miss. Raises PlatformError as `send` does."""
+        self.send(f"{title}: {'; '.join(sentences)}")
+        return ""
 
     def send(self, text: str) -> None:
         """Send a message as Slack, Mattermost and Discord read it.
@@ -117,49 +114,3 @@ def is_public(address: Address) -> bool:
 def webhook_of(limits: Limits) -> Webhook | None:
     """Return where messages go, if the organiser has set it."""
     return Webhook(limits.webhook, limits.webhook_networks) if limits.webhook else None
-
-
-def what_to_tell(connection: Connection, limits: Limits, now: datetime) -> list[str]:
-    """Say in sentences that hold no text of a team what needs the organiser now."""
-    sentences = look(connection, now).problems(limits)
-    sentences += [f"worker {alarm.worker} failed its test" for alarm in open_alarms(connection)]
-    sentences += [f"submission {run.submission_id} is in quarantine" for run in quarantined(connection)]
-    state = finals(connection)
-    if state.is_ready and not state.published:
-        sentences.append("all final runs are over, and the ranking can be published")
-    return list(dict.fromkeys(sentences))
-
-
-def tell_news(service: Service, webhook: Webhook) -> int:
-    """Send what has begun and what is over since the last message. Return how many messages were sent.
-
-    What is sent counts as told; where sending fails, the next look sends it again. Raises PlatformError.
-    """
-    with service.database.read() as connection:
-        present = what_to_tell(connection, service.limits, service.now(connection))
-        told = list(map(str, fact(connection, TOLD) or ()))
-    news = [sentence for sentence in present if sentence not in told]
-    news += [f"over: {sentence}" for sentence in told if sentence not in present]
-    if not news:
-        return 0
-    webhook.send(f"{service.competition.title}: {'; '.join(news)}")
-    with service.database.write() as connection:
-        hold_facts_alone(connection)
-        change_fact(connection, TOLD, present)
-    return len(news)
-
-
-def keep_telling(service: Service, webhook: Webhook, stop: threading.Event) -> None:
-    """Tell that the server has started, which shows that messages arrive; then tell news until `stop`."""
-    _told(lambda: webhook.send(f"{service.competition.title}: the server has started"))
-    while not stop.wait(SECONDS_BETWEEN_LOOKS):
-        _told(lambda: tell_news(service, webhook))
-
-
-def _told(tell: Callable[[], object]) -> None:
-    try:
-        tell()
-    except PlatformError as error:
-        log.warning("%s", error)
-    except OperationalError as error:  # the database is away; the next look may find it
-        log.warning("cannot look for what to tell: %s", error.orig)

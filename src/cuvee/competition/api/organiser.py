@@ -45,6 +45,7 @@ from cuvee.competition.dump import dump
 from cuvee.competition.duplicates import Duplicate, duplicates
 from cuvee.competition.expected import expected, forget
 from cuvee.competition.hiding import hide_submission, hide_team
+from cuvee.competition.not_sent import NotSent
 from cuvee.competition.rated import ratings_of
 from cuvee.competition.ratings import rate
 from cuvee.competition.refusals import Refusal
@@ -134,7 +135,7 @@ class AuditView(BaseModel):
 
 
 class ConsoleView(BaseModel):
-    """How judging goes. `judged` and `failures` are of the last hour."""
+    """How judging goes. `judged` and `failures` are of the last hour, `not_sent` the messages to you that fail."""
 
     paused: bool
     waiting: int
@@ -144,6 +145,7 @@ class ConsoleView(BaseModel):
     seconds_left: float | None
     failures: list[Failure]
     announcements: list[Announcement]
+    not_sent: list[NotSent]
 
 
 class RatingView(BaseModel):
