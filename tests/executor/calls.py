@@ -61,3 +61,18 @@ def torch_threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def run_out_of_time() -> None:
+    """Get the signal that SLURM sends a while before a job's time is over, in the midst of a call."""
+    os.kill(os.getpid(), signal.SIGUSR2)
+    time.sleep(60)
+
+
+def stand_still() -> None:
+    """Stop the process with all its threads, as a machine that hangs does."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def threads_of_environment() -> str:
+    return os.environ["OMP_NUM_THREADS"]

@@ -1,18 +1,21 @@
 """Executors: one call a slot, results as they come, failures as sentences, and slots that start anew."""
 
 import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cuvee.cli import main
+from cuvee.cli.executors import cluster_of, parse_request
+from cuvee.errors import RecipeError
 from cuvee.executor import Done, Executor, Here, Processes
+from cuvee.executor.slurm_jobs import Request
 
 from . import calls
 
@@ -186,28 +189,80 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
-def test_a_merge_over_ray_says_how_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("option", "package"), [("--ray", "ray"), ("--slurm", "submitit")])
+def test_a_merge_over_a_cluster_says_what_to_install(
+    option: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert merged_over_ray(tmp_path, monkeypatch) == 2
+    monkeypatch.setitem(sys.modules, package, None)
+    assert merged(tmp_path, monkeypatch, option, "127.0.0.1:1") == 2
     message = capsys.readouterr().err
-    assert "this needs the package 'ray', which is not installed" in message
-    assert "[ray]'" in message
+    assert f"this needs the package '{package}', which is not installed" in message
+    assert f"[{option.removeprefix('--')}]'" in message
 
 
-def test_a_part_and_a_cluster_are_one_too_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--ray", "auto", "--part", "1/2"), "--ray does all of them"),
+        (("--slurm", "auto", "--part", "1/2"), "--slurm does all of them"),
+        (("--workers", "2"), "--workers is for --ray and --slurm"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(
+    options: tuple[str, ...],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert merged_over_ray(tmp_path, monkeypatch, "--part", "1/2") == 2
-    assert "--ray does all of them" in capsys.readouterr().err
+    assert merged(tmp_path, monkeypatch, *options) == 2
+    assert message in capsys.readouterr().err
 
 
-def merged_over_ray(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+def merged(folder: Path, monkeypatch: pytest.MonkeyPatch, *options: str) -> int:
     recipe = folder / "recipe.yaml"
     recipe.write_text("merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]\n")
-    command = ["cuvee", "merge", str(recipe), str(folder / "out"), "--ray", "127.0.0.1:1", *arguments]
-    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(sys, "argv", ["cuvee", "merge", str(recipe), str(folder / "out"), *options])
     with pytest.raises(SystemExit) as stopped:
         main()
     return int(stopped.value.code or 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("auto", Request()),
+        ("gpu", Request("gpu")),
+        (
+            "partition=gpu,time=2h,gpus=1,cpus=8,memory=64GB,account=lab",
+            Request("gpu", 120, 1, 8, 64_000_000_000, {"account": "lab"}),
+        ),
+        ("time=1-02:00:30", Request(minutes=1561)),
+        ("time=90m,cluster=local", Request(minutes=90, local=True)),
+    ],
+)
+def test_a_request_of_slurm_is_read(text: str, wanted: Request) -> None:
+    assert parse_request(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpu,time=2h", "expected key=value, found 'gpu'"),
+        ("partiton=gpu", "there is no 'partiton'"),
+        ("gpus=two", "gpus is a number from 1, found 'two'"),
+        ("time=2", "expected a time such as"),
+        ("time=0h", "expected a time above 0"),
+        ("memory=much", "--slurm: memory"),
+        ("cluster=mine", "cluster is local"),
+        ("partition=", "expected key=value"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_refused(text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=re.escape(message)):
+        parse_request(text)
+
+
+def test_two_clusters_are_one_too_many() -> None:
+    with pytest.raises(RecipeError, match="--ray is one cluster"):
+        cluster_of(1, "auto", "auto")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cuvee.cli.executors import RAY, SLURM, executor_of
+
 if TYPE_CHECKING:
     from cuvee.report import Leaderboard
     from cuvee.search.bench import Bench
@@ -23,8 +25,11 @@ def command(
     ),
     out: Path = typer.Option(Path("cuvee-bench"), "--out", metavar="FOLDER", help="Folder for journal and page."),
     budget: str = typer.Option("30m", metavar="AMOUNT", help="30m, 2h, 200 full candidates' worth of items, 50Mtok."),
-    workers: int = typer.Option(1, min=1, metavar="N", help="Processes, each with the models in memory."),
-    ray: str = typer.Option("", "--ray", metavar="ADDRESS", help="Ray's machines in place of processes; or auto."),
+    workers: int = typer.Option(
+        1, min=1, metavar="N", help="Processes, Ray's actors or SLURM's jobs, each with the models in memory."
+    ),
+    ray: str = RAY,
+    slurm: str = SLURM,
     fresh: bool = typer.Option(False, "--fresh", help="Start anew where FOLDER has a bench already."),
     memory: str = typer.Option("", metavar="SIZE", help="Memory for the models of each worker."),
     device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
@@ -38,7 +43,6 @@ def command(
     from cuvee.cli.amounts import parse_bytes
     from cuvee.cli.demo import print_board, print_json
     from cuvee.cli.progress import shown_progress
-    from cuvee.cli.search import executor_of
     from cuvee.report.template import check_installed
     from cuvee.search.bench import bench
     from cuvee.search.setting import budget_of
@@ -47,7 +51,7 @@ def command(
 
     check_installed()
     space = family_space(base, experts, tasks, texts, dtype)
-    with executor_of(workers, ray) as executor:
+    with executor_of(workers, ray, slurm) as executor:
         made = bench(
             space,
             out,

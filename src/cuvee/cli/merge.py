@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from cuvee.cli.executors import CLUSTER_WORKERS, SLURM, cluster_of
 from cuvee.cores import usable_cores
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def command(
         metavar="ADDRESS",
         help="Merge file by file on the machines of a Ray cluster; auto joins this machine's cluster.",
     ),
+    slurm: str = SLURM,
+    workers: int = CLUSTER_WORKERS,
     no_resume: bool = typer.Option(
         False, "--no-resume", help="Remove the remains of an interrupted merge to OUT; start anew."
     ),
@@ -90,10 +93,12 @@ def command(
     }
     hub = Hub(offline=offline)
     recipe, out = _split(paths)
+    if workers and not ray and not slurm:
+        raise RecipeError("--workers is for --ray and --slurm", hint="--threads says how many cores merge here")
     if len(paths) > 2 or is_sweep(recipe):
         from cuvee.engine import merge_together
 
-        _refuse_with_several({"--part": part, "--ray": ray, "--stages": stages})
+        _refuse_with_several({"--part": part, "--ray": ray, "--slurm": slurm, "--stages": stages})
         recipes_by_name = swept(paths[:-1], strict=strict)
         outputs = merge_together(recipes_by_name, out, hub=hub, custom_code=custom_code, **options)
         print_merges(outputs, as_json=as_json)
@@ -101,8 +106,9 @@ def command(
             if recipes_by_name[name].sliced:
                 _refuse_other_layers(made.folder)
         return
-    if part and ray:
-        raise RecipeError("--part is one part of a merge, and --ray does all of them", hint="give one of the two")
+    if part and (ray or slurm):
+        cluster = "--ray" if ray else "--slurm"
+        raise RecipeError(f"--part is one part of a merge, and {cluster} does all of them", hint="give one of the two")
     if part:
         from cuvee.engine import merge_part
 
@@ -110,15 +116,14 @@ def command(
         done = merge_part(whole, out, parse_part(part, "--part"), hub=hub, custom_code=custom_code, **options)
         print_part(done, out, as_json=as_json)
         return
-    if ray:
+    if ray or slurm:
         whole = load_recipe(recipe, strict=strict)
         options["threads"] = threads or 1
         options["cache"] = None  # it is this machine's
         from cuvee.engine.by_shards import merge_by_shards
-        from cuvee.executor.ray_actors import RayActors
 
-        with RayActors(ray) as actors:
-            joined = merge_by_shards(whole, out, actors, offline=offline, custom_code=custom_code, **options)
+        with cluster_of(workers, ray, slurm) as executor:
+            joined = merge_by_shards(whole, out, executor, offline=offline, custom_code=custom_code, **options)
         print_merge(joined, as_json=as_json)
         return
     recipes = load_stages(recipe, strict=strict)

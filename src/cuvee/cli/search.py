@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperGroup
 
+from cuvee.cli.executors import RAY, SLURM, executor_of
+
 if TYPE_CHECKING:
-    from cuvee.executor import Executor
     from cuvee.search.report import SearchReport
     from cuvee.search.setting import Budget
     from cuvee.search.space import WrittenSpace
@@ -43,9 +44,10 @@ def run(
         "", metavar="AMOUNT", help="200 full candidates' worth of items, 30m, 2h or 50Mtok; the space's by default."
     ),
     workers: int = typer.Option(
-        1, min=1, metavar="N", help="Processes, or Ray's actors, each with the models in memory."
+        1, min=1, metavar="N", help="Processes, Ray's actors or SLURM's jobs, each with the models in memory."
     ),
-    ray: str = typer.Option("", "--ray", metavar="ADDRESS", help="Ray's machines in place of processes; or auto."),
+    ray: str = RAY,
+    slurm: str = SLURM,
     fresh: bool = typer.Option(False, "--fresh", help="Start anew where OUT has a search already."),
     memory: str = typer.Option("", metavar="SIZE", help="Memory for the models of each worker."),
     device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
@@ -61,7 +63,7 @@ def run(
 
     check_installed()
     written, texts = space_at_home(space, out)
-    with executor_of(workers, ray) as executor:
+    with executor_of(workers, ray, slurm) as executor:
         report = search(
             written,
             out,
@@ -126,17 +128,6 @@ def again(
     from cuvee.search.written import measured_again
 
     _print_again(measured_again(out, tasks, top, shown_progress()), as_json)
-
-
-def executor_of(workers: int, ray: str) -> "Executor":
-    """Return slots in this process for one worker, in processes for several, on Ray's machines with an address."""
-    from cuvee.executor import Here, Processes
-
-    if ray:
-        from cuvee.executor.ray_actors import RayActors
-
-        return RayActors(ray, workers if workers > 1 else None)
-    return Here() if workers == 1 else Processes(workers)
 
 
 def write_page(report: "SearchReport", out: Path, watch: bool) -> None:

@@ -1,10 +1,13 @@
 """The executor: slots that each run one call at a time, and results as they come."""
 
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self
 
 from cuvee.errors import CuveeError
+from cuvee.version import __version__
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,29 @@ def outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome
         return Outcome(None, f"{type(error).__name__}: {error}")
 
 
+def outcome_of_version(version: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
+    """Call a function on another machine, if this machine has the caller's version."""
+    if version != __version__:
+        return Outcome(None, f"a machine of the cluster has cuvee {__version__}, and the caller has {version}")
+    return outcome(function, arguments)
+
+
 def refuse_busy(slot: int, slots: int, *, busy: bool) -> None:
     """Raise ValueError for a slot that does not exist or runs a call."""
     if not 0 <= slot < slots:
         raise ValueError(f"there is no slot {slot}: there are {slots}, from 0")
     if busy:
         raise ValueError(f"slot {slot} runs a call, and its result was not fetched yet")
+
+
+def limit_threads(threads: int) -> None:
+    """Let torch and BLAS use so many threads, unless OMP_NUM_THREADS says otherwise.
+
+    They read it when they are imported. A process that is spawned imports its parent's script first, and torch with it
+    where that does.
+    """
+    if "OMP_NUM_THREADS" in os.environ:
+        return
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)

@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
@@ -11,7 +10,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Self
 
 from cuvee.cores import usable_cores
-from cuvee.executor.executor import Done, outcome, refuse_busy
+from cuvee.executor.executor import Done, limit_threads, outcome, refuse_busy
 
 PATIENCE_SECONDS = 5.0
 """How long a process that is told to stop may take."""
@@ -135,7 +134,7 @@ def _started(threads: int) -> tuple[SpawnProcess, Connection]:
 def _serve(connection: Connection, threads: int) -> None:
     """Run calls until the other end is closed. Ctrl-C is for the parent to handle."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _limit_threads(threads)
+    limit_threads(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         try:
@@ -157,16 +156,3 @@ def _end_with_parent() -> None:
     assert parent is not None, "only called in a process that another started"
     parent.join()
     os._exit(1)
-
-
-def _limit_threads(threads: int) -> None:
-    """Let torch and BLAS use so many threads, unless OMP_NUM_THREADS says otherwise.
-
-    They read it when they are imported. A process that is spawned imports its parent's script first, and torch with it
-    where that does.
-    """
-    if "OMP_NUM_THREADS" in os.environ:
-        return
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(threads)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from cuvee.errors import MissingExtra, PlatformError, RecipeError
-from cuvee.executor.executor import Done, Outcome, outcome, refuse_busy
+from cuvee.executor.executor import Done, Outcome, outcome_of_version, refuse_busy
 from cuvee.version import __version__
 
 PATIENCE_SECONDS = 10.0
@@ -94,9 +94,7 @@ class _Slot:
 
     def call(self, version: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
         """Call a function, if this machine has the caller's version."""
-        if version != __version__:
-            return Outcome(None, f"a machine of the cluster has cuvee {__version__}, and the caller has {version}")
-        return outcome(function, arguments)
+        return outcome_of_version(version, function, arguments)
 
     def node_id(self) -> str:
         """Return the identifier of this actor's machine."""
