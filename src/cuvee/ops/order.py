@@ -9,7 +9,8 @@ instead.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ LOWER_HALF = ((14, 18), (0, 14))
 
 ROWS_AT_ONCE = 64
 """Rows whose digits are counted in one pass: a row's counts take 2 MB, and of a hundred models 200."""
+
+_PART = 512
+"""Digits that are summed up together, for a first look at where the k-th lies."""
 
 _GUESSES = 3
 _SAMPLE = 4096
@@ -113,7 +117,7 @@ def largest_of_nonzero(s: Situation, count_of: Callable[[int], int], scores: Sco
     """
     (shift, width), *others = BRAIN_DIGITS if s.dtype.name == "bfloat16" else DIGITS[_itemsize(s.dtype)]
     counts = yield _digits(s, [(0, 0)], scores, shift, width)
-    count = count_of(s.elements - int(counts[0, 0]) - int(counts[0, -ZEROS:].sum()))
+    count = count_of(s.elements - int(counts.of_row(0).exact[0]))
     if not 0 < count < s.elements:
         return (yield from largest(s, [(0, count)], scores))
     selection = _Selection([count])
@@ -144,7 +148,7 @@ def order_statistics_of_counted(
     """Find the k-th largest score for each k, of scores whose highest digits are counted."""
     (shift, _), *others = DIGITS[_itemsize(s.dtype)]
     selection = _Selection(list(places))
-    selection.narrow_down(list(range(len(places))), counts, [0] * len(places), shift)
+    selection.narrow_down(list(range(len(places))), _Counts(counts), [0] * len(places), shift)
     yield from _narrow_down(s, selection, [(0, place) for place in places], scores, others)
     return selection.magnitudes(s.dtype)
 
@@ -255,17 +259,17 @@ class _Selection:
                     self.found[i], self.bits[i] = True, int(value.view(np.uint32))
                     self.remaining[i] -= above
 
-    def narrow_down(self, which: list[int], counts: np.ndarray, rows: list[int], shift: int) -> None:
+    def narrow_down(self, which: list[int], counts: "_Counts", rows: list[int], shift: int) -> None:
         """Take the next digit of each of `which`, whose counts are those of its row in `rows`."""
-        for i, row in zip(which, counts[rows], strict=True):
-            exact, others = row[:-ZEROS].reshape(2, -1)
-            exact[0] += row[-ZEROS:].sum(dtype=row.dtype)
-            digit, larger = _digit_of(exact, others, self.remaining[i])
+        for i, row in zip(which, rows, strict=True):
+            of_row = counts.of_row(row)
+            digit, larger = of_row.digit_of(self.remaining[i])
+            others = int(of_row.others[digit])
             # within a digit those with more bits set come first
             self.remaining[i] -= larger
-            self.found[i] = self.remaining[i] > others[digit]
+            self.found[i] = self.remaining[i] > others
             if self.found[i]:
-                self.remaining[i] -= int(others[digit])
+                self.remaining[i] -= others
             self.bits[i] |= digit << shift
 
     def magnitudes(self, dtype: np.dtype) -> np.ndarray:
@@ -273,16 +277,51 @@ class _Selection:
         return np.array(self.bits, f"u{size}").view(f"f{size}").astype(np.float64)
 
 
-def _digit_of(exact: np.ndarray, others: np.ndarray, k: int) -> tuple[int, int]:
-    """Return the digit of the k-th largest, and how many have a larger one. The counts of both kinds are added."""
-    both = [counts.reshape(max(counts.size // 512, 1), -1) for counts in (exact, others)]
-    sizes = sum(counts.sum(axis=1, dtype=counts.dtype).astype(np.int64) for counts in both)
-    from_top = np.cumsum(sizes[::-1])
-    part = int(np.searchsorted(from_top, k))
-    before = int(from_top[part - 1]) if part else 0
-    within = sum(counts[len(counts) - 1 - part].astype(np.int64)[::-1] for counts in both)
-    place = int(np.searchsorted(before + np.cumsum(within), k))
-    return exact.size - 1 - part * within.size - place, before + int(within[:place].sum())
+@dataclass
+class _Counts:
+    """How many numbers of each row have which digit: [rows, digits], and zeros in the last places.
+
+    Once all are counted, `of_row` puts the zeros where they belong and sums over parts, once for all who ask.
+    """
+
+    table: np.ndarray
+    _rows: dict[int, "_RowCounts"] = field(default_factory=dict)
+
+    def of_row(self, row: int) -> "_RowCounts":
+        if row not in self._rows:
+            counts = self.table[row]
+            exact, others = counts[:-ZEROS].reshape(2, -1)
+            exact[0] += counts[-ZEROS:].sum(dtype=counts.dtype)
+            counts[-ZEROS:] = 0
+            self._rows[row] = _RowCounts(exact, others)
+        return self._rows[row]
+
+
+@dataclass(frozen=True)
+class _RowCounts:
+    """How many numbers of a row have each digit: those whose bits end in it, and the others."""
+
+    exact: np.ndarray
+    others: np.ndarray
+
+    def digit_of(self, k: int) -> tuple[int, int]:
+        """Return the digit of the k-th largest, and how many have a larger one."""
+        from_top = np.cumsum(self._sizes[::-1])
+        part = int(np.searchsorted(from_top, k))
+        before = int(from_top[part - 1]) if part else 0
+        within = sum(counts[len(counts) - 1 - part].astype(np.int64)[::-1] for counts in self._parts)
+        place = int(np.searchsorted(before + np.cumsum(within), k))
+        return self.exact.size - 1 - part * within.size - place, before + int(within[:place].sum())
+
+    @property
+    def _parts(self) -> list[np.ndarray]:
+        return [counts.reshape(max(counts.size // _PART, 1), -1) for counts in (self.exact, self.others)]
+
+    @cached_property
+    def _sizes(self) -> np.ndarray:
+        """The numbers in each part, of both kinds."""
+        sizes = sum(counts.sum(axis=1, dtype=counts.dtype).astype(np.int64) for counts in self._parts)
+        return np.asarray(sizes)
 
 
 @dataclass
@@ -337,9 +376,12 @@ def _digits(s: Situation, rows: Sequence[tuple[int, int]], scores: Scores | None
     kind = _counter(s)
     models, prefixes = (np.array(column) for column in zip(*rows, strict=True))
 
-    def add(state: np.ndarray, block: Block) -> np.ndarray:
-        block.kernels.digit_counts(_scored(block, scores), models, prefixes, shift, width, state)
-        return state
+    def start() -> _Counts:
+        return _Counts(np.zeros((len(rows), (2 << width) + ZEROS), kind))
+
+    def add(counts: _Counts, block: Block) -> _Counts:
+        block.kernels.digit_counts(_scored(block, scores), models, prefixes, shift, width, counts.table)
+        return counts
 
     question = None if scores is not None else ("digits", tuple(rows), shift, width, kind)
-    return Fold(lambda: np.zeros((len(rows), (2 << width) + ZEROS), kind), add, lambda a, b: a + b, question=question)
+    return Fold(start, add, lambda a, b: _Counts(a.table + b.table), question=question)
