@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cuvee.cli import main
-from cuvee.cli.evaluate import _print
+from cuvee.cli.report import print_report
 from cuvee.evaluation import Sample, Task, evaluate
 from cuvee.evaluation.model import LanguageModel
 
@@ -55,7 +55,7 @@ def test_notes_and_metrics_are_shown_as_they_are(model: LanguageModel, capsys: p
     asked = Task("task", (Sample("0", "Is it?", "multiple_choice", ("No", "Yes"), 1),), ("accuracy",))
     report = evaluate(model, [asked])
     scores = tuple(replace(score, metric="by[red]hand") for score in report.tasks[0].scores)
-    _print(replace(report, tasks=(replace(report.tasks[0], scores=scores),), notes=("a [/x] and :dog:",)))
+    print_report(replace(report, tasks=(replace(report.tasks[0], scores=scores),), notes=("a [/x] and :dog:",)))
     said = capsys.readouterr().out
     assert "by[red]hand" in said
     assert "note: a [/x] and :dog:\n" in said

@@ -6,7 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cuvee.cli.executors import RAY, SLURM, executor_of
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from cuvee.evaluation import Report
     from cuvee.evaluation.parents import AgainstParents
     from cuvee.evaluation.served import Served
@@ -46,7 +50,15 @@ def command(
     card: bool = typer.Option(
         False, "--card", help="Write the scores into the README.md of the model's folder, or adapter's."
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
+    also: list[str] = typer.Option(
+        [], "--also", metavar="MODEL...", help="Further models, each with a folder in FOLDER; all are ranked."
+    ),
+    workers: int = typer.Option(
+        1, min=1, metavar="N", help="Processes, Ray's actors or SLURM's jobs, each with a model at a time."
+    ),
+    ray: str = RAY,
+    slurm: str = SLURM,
+    as_json: bool = typer.Option(False, "--json", help="Print the report as JSON; of several models the ranking."),
 ) -> None:
     """Score MODEL on each TASK: multiple choice by log-likelihood, generation by its metric."""
     from cuvee.cli.progress import shown_progress
@@ -58,6 +70,25 @@ def command(
 
     options: dict[str, Any] = {"device": device, "dtype": dtype, "scoring": scoring, "batch_size": _number(batch_size)}
     progress, hub = shown_progress(), Hub(offline=offline)
+    if also or workers > 1 or ray or slurm:
+        from cuvee.cli.evaluate_several import measure_and_rank
+
+        models = [model, *also]
+        _refuse_with_several(models, {"--against-parents": against_parents, "--probe": probe, "--card": card})
+        with executor_of(workers, ray, slurm) as executor:
+            measure_and_rank(
+                models,
+                tasks,
+                executor,
+                out=out,
+                as_json=as_json,
+                offline=offline,
+                own_prompts=not task_prompts,
+                limit=limit,
+                progress=progress,
+                **options,
+            )
+        return
     readme = _card_of(model) if card else None
 
     def measure(folder: Path, place: Path | None, progress: "Progress") -> "Report":
@@ -85,6 +116,18 @@ def command(
     if readme is not None:
         _write_card(readme, compared.blend, compared.sentence if compared.changes else "")
     _show(compared.blend, compared, out, as_json)
+
+
+def _refuse_with_several(models: "Sequence[str]", options: "Mapping[str, object]") -> None:
+    """Raise RecipeError for a server, and for an option that is for one model in this process."""
+    from cuvee.errors import RecipeError
+
+    for model in models:
+        if model.startswith(("http://", "https://")):
+            raise RecipeError(f"'{model}' is a server, which is measured alone, from here", hint="leave out the others")
+    for name, value in options.items():
+        if value:
+            raise RecipeError(f"{name} is for one model, measured here", hint="measure that model alone with it")
 
 
 def _card_of(model: str) -> Path:
@@ -150,13 +193,15 @@ def _number(text: str) -> int | str:
 def _show(report: "Report", compared: "AgainstParents | None", out: Path | None, as_json: bool) -> None:
     import json
 
+    from cuvee.cli.report import print_report
+
     found = report.to_json() | ({"against_parents": compared.to_json()} if compared else {})
     if out is not None:
         _write(out, compared)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
-    _print(report)
+    print_report(report)
     if compared is not None:
         print_against_parents(compared)
 
@@ -177,24 +222,6 @@ def _write(out: Path, compared: "AgainstParents | None") -> None:
             text = json.dumps(compared.to_json(), indent=2, ensure_ascii=False) + "\n"
             (out / AGAINST).write_text(text, encoding="utf-8")
     write_page(render_evaluation([read_evaluated(folder) for folder in folders]), out / PAGE)
-
-
-def _print(report: "Report") -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from cuvee.cli.scores_table import figures_table, score_table
-
-    console = Console()
-    figures = figures_table(report)
-    if report.macro or not figures:
-        console.print(score_table(report))
-    if report.macro and figures:
-        console.print()
-    if figures:
-        console.print(figures)
-    for note in report.notes:
-        console.print(Text(f"note: {note}"))
 
 
 def print_against_parents(compared: "AgainstParents") -> None:

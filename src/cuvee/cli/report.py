@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from cuvee.evaluation import Ranking
+    from cuvee.evaluation import Ranking, Report
 
 NAME = "report"
 
@@ -34,10 +34,11 @@ def command(
 
         typer.echo(json.dumps(ranking.to_json([model.report.model for model in models]), indent=2, ensure_ascii=False))
     else:
-        _print(ranking, names)
+        print_ranking(ranking, names)
 
 
-def _print(ranking: "Ranking", names: list[str]) -> None:
+def print_ranking(ranking: "Ranking", names: list[str]) -> None:
+    """Show ranks, and the differences of the first model to the others."""
     from rich.console import Console
 
     from cuvee.cli.scores_table import difference_table, ranking_table
@@ -47,3 +48,22 @@ def _print(ranking: "Ranking", names: list[str]) -> None:
     if len(names) > 1:
         console.print()
         console.print(difference_table(names[0], names[1:], ranking.differences[0][1:]))
+
+
+def print_report(report: "Report") -> None:
+    """Show the scores of one model, the figures of whole tasks, and what a reader must know."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from cuvee.cli.scores_table import figures_table, score_table
+
+    console = Console()
+    figures = figures_table(report)
+    if report.macro or not figures:
+        console.print(score_table(report))
+    if report.macro and figures:
+        console.print()
+    if figures:
+        console.print(figures)
+    for note in report.notes:
+        console.print(Text(f"note: {note}"))

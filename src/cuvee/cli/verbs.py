@@ -27,6 +27,7 @@ CLASSES: Mapping[str, type[TyperCommand]] = {
     "merge": LikeMergekit,
     "suggest": ManyValues,
     "bench": ManyValues,
+    "evaluate": ManyValues,
 }
 
 VERBS: Mapping[str, str] = {verb: panel for panel, verbs in PANELS.items() for verb in verbs}

@@ -3,7 +3,6 @@
 Every machine needs the inputs, and the folder in which the output will be, under the same paths.
 """
 
-from collections import Counter, deque
 from contextlib import chdir
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,16 +16,14 @@ from cuvee.engine.partial import Part
 from cuvee.engine.parts import join, run_part_with
 from cuvee.engine.run import MergeResult
 from cuvee.errors import CheckpointError, PlatformError, RecipeError
-from cuvee.executor import Executor
+from cuvee.executor import Executor, call_each
+from cuvee.executor.each import MOST_ATTEMPTS
 from cuvee.hub import Hub
 from cuvee.plan import make_plan
 from cuvee.plan.eight_bits import written_tensors
 from cuvee.progress import Progress
 from cuvee.recipe.load import parse_recipe
 from cuvee.recipe.recipe import Recipe
-
-MOST_ATTEMPTS = 3
-"""How often a part may be lost."""
 
 
 @dataclass(frozen=True)
@@ -90,31 +87,18 @@ def merge_by_shards(
 
 def _run_parts(executor: Executor, parts: list[Part], shared: SharedMerge, progress: Progress) -> None:
     """Run all parts, each in the next slot that is free, and those that were lost again."""
-    waiting, free = deque(parts), list(range(executor.slots))
-    running: dict[int, Part] = {}
-    losses: Counter[Part] = Counter()
-    while waiting or running:
-        while waiting and free:
-            slot = free.pop()
-            running[slot] = waiting.popleft()
-            executor.submit(slot, run_shared_part, running[slot], shared)
-        done = executor.next_done()
-        part = running.pop(done.slot)
-        free.append(done.slot)
-        if done.lost and losses[part] + 1 < MOST_ATTEMPTS:
-            losses[part] += 1
-            waiting.append(part)
-        elif done.lost:
-            message = f"part {part} was lost {MOST_ATTEMPTS} times: {done.failure}"
+    for place, done in call_each(executor, run_shared_part, [(part, shared) for part in parts]):
+        if done.lost:
+            message = f"part {parts[place]} was lost {MOST_ATTEMPTS} times: {done.failure}"
             raise PlatformError(message, hint="the same command goes on with what is left to do")
-        elif done.failure:
-            raise CheckpointError(done.failure, where=f"part {part}")
-        else:
-            progress.advance(1)
+        if done.failure:
+            raise CheckpointError(done.failure, where=f"part {parts[place]}")
+        progress.advance(1)
 
 
-def run_shared_part(part: Part, shared: SharedMerge) -> None:
+def run_shared_part(work: tuple[Part, SharedMerge]) -> None:
     """Run one part of a merge in the current folder of its caller: a function to submit to an executor."""
+    part, shared = work
     with chdir(shared.current):
         recipe = parse_recipe(shared.text, language(), source=shared.source, folder=shared.folder)
         plan = make_plan(recipe, hub=Hub(offline=shared.offline), custom_code=shared.custom_code)
