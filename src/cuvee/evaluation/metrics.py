@@ -1,6 +1,7 @@
 """How an answer is judged against the target: functions from texts to a score between 0 and 1.
 
-`accuracy` compares choices and is for multiple choice only; `mrr` and `ndcg` look at the rank of the right choice.
+`accuracy` compares choices and is for multiple choice only; `mrr` and `ndcg` look at the rank of the right choice,
+`probability` at its share of the likelihood of all.
 `instructions` needs no target: the input gives the instructions. Those of `WHOLE` judge a task as a whole and no item.
 The others compare text; for a multiple-choice item that is the text of the choice.
 """
@@ -112,7 +113,19 @@ def rank_of(choice: int, scores: Sequence[float]) -> int:
     return 1 + better + sum(score == scores[choice] for score in scores[:choice])
 
 
+def share_of(choice: int, scores: Sequence[float]) -> float:
+    """Return a choice's share of the likelihood of all: the softmax of their scores."""
+    largest = max(scores)
+    if math.isinf(largest):
+        return 1 / len(scores)
+    shares = [math.exp(score - largest) for score in scores]
+    return shares[choice] / sum(shares)
+
+
 NDCG_DEPTH = 10
+SCORED = ("mrr", "ndcg", "probability")
+"""The metrics that look at the scores of all choices."""
+
 RANK_METRICS: Mapping[str, Callable[[int], float]] = {"mrr": reciprocal_rank, "ndcg": gain}
 WHOLE = {
     "similarity": ("spearman", "pearson"),
@@ -132,23 +145,23 @@ TEXT_METRICS: Mapping[str, Callable[[str, str], float]] = {
 NEEDS = {
     "accuracy": "multiple-choice items",
     "instructions": "generation items",
-    **dict.fromkeys(RANK_METRICS, "multiple-choice items"),
+    **dict.fromkeys(SCORED, "multiple-choice items"),
     **dict.fromkeys(WHOLE["similarity"], "similarity items"),
     **dict.fromkeys(WHOLE["text"], "text items"),
     **dict.fromkeys(TEXT_METRICS, "generation or multiple-choice items"),
     "number_match": "a number in every target",
 }
 OF_WHOLE_TASKS = tuple(chain.from_iterable(WHOLE.values()))
-METRICS = ("accuracy", *RANK_METRICS, "instructions", *TEXT_METRICS, *OF_WHOLE_TASKS)
+METRICS = ("accuracy", *SCORED, "instructions", *TEXT_METRICS, *OF_WHOLE_TASKS)
 
 
 def needs_more_than_answers(metrics: Sequence[str], samples: Sequence[Sample]) -> str | None:
     """Name a metric or kind of item that cannot be judged by the predictions alone, item by item; None for none.
 
-    Searches and competitions judge so.
+    Competitions judge so.
     """
     for metric in metrics:
-        if metric in RANK_METRICS or metric in OF_WHOLE_TASKS:
+        if metric in SCORED or metric in OF_WHOLE_TASKS:
             return f"the metric '{metric}'"
     for sample in samples:
         if sample.eval_type in WHOLE:
@@ -175,8 +188,12 @@ def score(metric: str, sample: Sample, prediction: int | str, scores: Sequence[f
         return None
     if metric == "accuracy":
         return float(prediction == sample.target)
+    if metric in SCORED and not scores:
+        return None
+    if metric == "probability":
+        return share_of(int(sample.target), scores or ())
     if metric in RANK_METRICS:
-        return RANK_METRICS[metric](rank_of(int(sample.target), scores)) if scores else None
+        return RANK_METRICS[metric](rank_of(int(sample.target), scores or ()))
     return TEXT_METRICS[metric](sample.text_of(prediction), sample.text_of(sample.target))
 
 
@@ -210,6 +227,6 @@ def _fits(metric: str, sample: Sample) -> bool:
         return metric in WHOLE.get(sample.eval_type, ())
     if sample.target is None:
         return True
-    if metric == "accuracy" or metric in RANK_METRICS:
+    if metric == "accuracy" or metric in SCORED:
         return sample.eval_type == "multiple_choice"
     return metric != "number_match" or last_number(sample.text_of(sample.target)) is not None

@@ -29,7 +29,6 @@ from cuvee.engine.known_changes import KnownChanges
 from cuvee.engine.options import Options
 from cuvee.engine.workers import Workers
 from cuvee.errors import SearchError
-from cuvee.evaluation import metrics
 from cuvee.evaluation.run import asked_by
 from cuvee.evaluation.samples import Answer
 from cuvee.evaluation.suite import load_tasks
@@ -43,6 +42,7 @@ from cuvee.recipe.reference import parse_reference
 from cuvee.search.held import Held, HeldModels
 from cuvee.search.in_place import Compared, InPlace, Places, Unlike, Untied, places_of, same_bits
 from cuvee.search.prompts import RememberingTokenizer
+from cuvee.search.scored import check_scored, score_of
 from cuvee.search.together import Items, answered
 
 DEFAULT_MEMORY = 4_000_000_000
@@ -371,7 +371,7 @@ class Resident:
     def _scores(self, task: Task, ids: Sequence[str], answers: Mapping[str, Answer]) -> list[float]:
         """Return the score of each item of a task."""
         samples = self._samples[task.name]
-        return [_score(task, samples[item], answers[item].prediction) for item in ids]
+        return [score_of(task, samples[item], answers[item]) for item in ids]
 
 
 def _by_id(samples: Sequence[Sample]) -> dict[str, Sample]:
@@ -384,18 +384,8 @@ def _by_name(tasks: Sequence[Task]) -> dict[str, Task]:
     if len(set(names)) < len(names):
         raise SearchError(f"two tasks have the same name among {', '.join(names)}")
     for task in tasks:
-        other = metrics.needs_more_than_answers(task.metrics[:1], task.samples)
-        if other is not None:
-            raise SearchError(f"a search has no place for {other}", where=task.name, hint="search by 'accuracy'")
-        for sample in task.samples:
-            if _score(task, sample, "") is None:
-                message = f"item '{sample.id}' has no target, so that no answer to it has a score"
-                raise SearchError(message, where=task.name, hint="search on items with targets")
+        check_scored(task)
     return dict(zip(names, tasks, strict=True))
-
-
-def _score(task: Task, sample: Sample, prediction: int | str) -> Any:
-    return metrics.score(task.metrics[0], sample, prediction)
 
 
 _resident: tuple[Setup, Resident] | None = None
