@@ -34,6 +34,9 @@ def command(
     memory: str = typer.Option("", metavar="SIZE", help="Memory for the models of each worker."),
     device: str = typer.Option("auto", metavar="DEVICE", help="auto, cpu or cuda."),
     dtype: str = typer.Option("float32", metavar="TYPE", help="What blends answer in: float32, bfloat16 or float16."),
+    allow_public_benchmark: bool = typer.Option(
+        False, "--allow-public-benchmark", help="Take well-known public test sets as tasks, too."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print the ranking as JSON."),
 ) -> None:
     """Try every method that fits on your experts, each at its best scale, and rank the blends honestly.
@@ -51,6 +54,7 @@ def command(
 
     check_installed()
     space = family_space(base, experts, tasks, texts, dtype)
+    space = space.model_copy(update={"allow_public_benchmark": allow_public_benchmark})
     with executor_of(workers, ray, slurm) as executor:
         made = bench(
             space,

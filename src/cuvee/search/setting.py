@@ -15,6 +15,7 @@ from cuvee.errors import RecipeError
 from cuvee.evaluation.suite import load_tasks
 from cuvee.evaluation.task import Task
 from cuvee.hub import Hub
+from cuvee.search.public_benchmarks import refuse_public
 from cuvee.search.race import Race
 from cuvee.search.space import WrittenItems, WrittenSpace, scaled_recipe
 from cuvee.search.split import Parts, Shares, split
@@ -66,6 +67,8 @@ def setting_of(space: WrittenSpace) -> Setting:
     tasks: list[Task] = []
     for reference in space.tasks:
         tasks += load_tasks(reference)
+    if not space.allow_public_benchmark:
+        refuse_public([*space.tasks, *(task.name for task in tasks)])
     private = _wanted_private_tasks(space)
     references = tuple(space.tasks)
     if private:

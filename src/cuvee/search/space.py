@@ -148,6 +148,7 @@ class WrittenSpace(_Written):
     sampler: Literal["auto", "tpe", "cma", "gp", "random", "grid"] = "auto"
     anchors: list[str | dict[str, str]] = ["parents", "average", "defaults", "lambda"]
     racing: bool = True
+    allow_public_benchmark: bool = False
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Dtype | None = None
     evaluation_dtype: Dtype = "float32"

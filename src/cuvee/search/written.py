@@ -46,6 +46,8 @@ search:
 # anchors: [parents, average, defaults, lambda, {{file: my-recipe.yaml}}]
 # What the blends compute in when they answer: bfloat16 takes a third of the time where the processor has it.
 # evaluation_dtype: float32
+# A well-known public test set is refused as a task, unless:
+# allow_public_benchmark: true
 # seed: 0
 """
 
