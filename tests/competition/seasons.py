@@ -35,6 +35,7 @@ from cuvee.submission.competition_yaml import load_competition
 from cuvee.submission.controls import Control
 from cuvee.submission.template import new_competition
 from cuvee.submission.verdict import PrivateScores, PublicScores, Tuning, Verdict
+from measures import broken_words, small_targets
 
 ITEMS = 100
 LONG_NAME = "The Benevolent Society of Weight Mergers"
@@ -245,6 +246,8 @@ def take_pictures(served: Served, teams: int, out: Path) -> list[str]:
                     page.screenshot(path=out / f"{name}.{width}.{scheme}.png", full_page=True)
                     if page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
                         wrong.append(f"{path} at {width} is too wide")
+                    wrong.extend(f"{path} at {width} breaks {word}" for word in broken_words(page))
+                    wrong.extend(f"{path} at {width} has a small target: {name}" for name in small_targets(page))
                 for found in Axe().run(page).response["violations"]:
                     wrong.append(f"{path} {scheme}: {found['id']} {found['nodes'][0]['html'][:200]}")
             context.close()

@@ -215,7 +215,7 @@ def test_the_organiser_sees_planted_copies_and_nobody_else_does(everywhere: Serv
         ("wrong answers", [3, 9]),
     ]
     shown = served.page("organiser", "/organiser/alike").text
-    assert "numbers differ by at most 0.03%" in shown
+    assert "numbers differ by at most 0.03 %" in shown
     assert "Pickers" not in shown
     assert "Pressers" in shown
     for who in ("team", "worker", None):

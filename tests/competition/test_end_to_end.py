@@ -85,7 +85,7 @@ def test_the_three_lines_of_the_start_page_lead_from_an_address_to_a_place_on_th
     page = httpx2.post(f"{address}/join", data={"name": "Vintners"}).text
     shown = re.search(r'aria-label="three lines"[^>]*>(.*?)</pre>', page, re.DOTALL)
     assert shown is not None
-    install, get, send = html.unescape(shown[1]).split("\n")
+    install, get, send = html.unescape(re.sub(r"<[^>]+>", "", shown[1])).split("\n")
     _line(install, home)
     assert "came" in _line(get, home)
     working.start()

@@ -24,10 +24,11 @@ from cuvee.competition.database import open_database, sqlite_url
 from cuvee.competition.pages import routes
 from cuvee.competition.pages.board_page import arranged
 from cuvee.competition.pages.prose import news_of
-from cuvee.competition.pages.render import moment, plain_moment, size
+from cuvee.competition.pages.render import command, count, moment, plain_moment, size
 from cuvee.competition.site import write_site
 from cuvee.report.template import content_hash
 from cuvee.submission.verdict import Verdict
+from measures import broken_words, small_targets
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
@@ -125,7 +126,7 @@ def test_what_nobody_has_measured_is_said_and_not_shown_as_nothing(served: Serve
 
     number = served.send()
     served.judge_all(unmeasured)
-    assert "processors not measured, memory not measured" in served.page("team", f"/submissions/{number}").text
+    assert "CPU time not measured, memory not measured" in served.page("team", f"/submissions/{number}").text
     for order in ("memory", "cpu"):
         shown = served.page(None, f"/board?sort={order}").text
         assert "CPU not measured" in shown
@@ -234,10 +235,33 @@ def test_every_team_can_be_rated_however_many_there_are(site: Served) -> None:
 
 @pytest.mark.parametrize(
     ("number", "text"),
-    [(500, "0 kB"), (6_950, "7 kB"), (17_100_000, "17.1 MB"), (209_715_200, "210 MB"), (2_000_000_000, "2 GB")],
+    [(500, "500 B"), (6_950, "7 kB"), (17_100_000, "17.1 MB"), (209_715_200, "210 MB"), (2_000_000_000, "2 GB")],
 )
 def test_sizes_have_no_more_digits_than_a_reader_wants(number: int, text: str) -> None:
     assert size(number) == text
+
+
+@pytest.mark.parametrize(("number", "text"), [(950, "950"), (5512, "5,512"), (12_300, "12.3 k"), (8e6, "8 M")])
+def test_counts_are_written_as_elsewhere_on_the_page(number: float, text: str) -> None:
+    assert count(number) == text
+
+
+def test_a_command_breaks_between_its_words_alone_and_is_escaped() -> None:
+    assert command("get <a>\n--token T") == (
+        '<span class="word">get</span> <span class="word">&lt;a&gt;</span>\n'
+        '<span class="word">--token</span> <span class="word">T</span>'
+    )
+
+
+def test_what_is_not_there_is_named_and_a_filter_that_fits_nothing_leads_back(site: Served) -> None:
+    assert "There is no page /nowhere." in site.page(None, "/nowhere").text
+    assert ">Show all</a>" in site.page(None, "/board?find=nobody").text
+
+
+def test_the_guide_says_how_often_a_team_may_send(site: Served) -> None:
+    text = site.page(None, "/guide").text
+    assert re.search(r"<td>[0-9]+ a day", text)
+    assert "those chosen</td>" in text
 
 
 def test_news_are_told_with_the_newest_first() -> None:
@@ -340,6 +364,8 @@ def _look_at_all(browser, site, address, scheme, width):  # type: ignore[no-unty
             page.goto(address + path)
             _picture(page, f"{scheme}-{width}-{who or 'visitor'}-{path.strip('/').replace('/', '-') or 'board'}")
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{path} is too wide"
+            assert broken_words(page) == [], (path, width)
+            assert small_targets(page) == [], (path, width)
             if SHOTS or (scheme, path) in AXE_LOOKS_AT:
                 found = Axe().run(page).response["violations"]
                 assert found == [], (path, scheme, [(each["id"], each["nodes"][0]["html"]) for each in found])

@@ -104,7 +104,9 @@ def _alike_recipes(rows: Sequence[Row[Any]]) -> Iterator[Alike]:
         for (one, first), (other, second) in combinations(same[-MOST_OF_A_SHAPE:], 2):
             gap = largest_gap(first.numbers, second.numbers) if one.team_id != other.team_id else None
             if gap is not None and gap <= NEAR_NUMBERS:
-                text = f"the same recipe; numbers differ by at most {gap:.2%}"
+                text = f"the same recipe; numbers differ by at most {100 * gap:.2f} %"
+                if not gap:
+                    text = "the same recipe with the same numbers"
                 yield replace(_pair("recipe", one, other, gap, text), p=coincidences.chance(first, second))
 
 

@@ -1,8 +1,10 @@
 """Templates -> pages. Every text is escaped."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from functools import cache
+from html import escape
 from importlib import resources
 from typing import Any
 
@@ -11,7 +13,7 @@ from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2.filters import do_mark_safe
 
-from cuvee.amounts import bytes_text, points, signed
+from cuvee.amounts import points, signed
 from cuvee.competition.actors import VISITOR, Actor
 from cuvee.competition.deadlines import in_force
 from cuvee.competition.pages.final_page import control_heads, twice_heads
@@ -68,7 +70,7 @@ def environment() -> jinja2.Environment:
         heat=heat_step,
         count=count,
         size=size,
-        bytes=bytes_text,
+        command=command,
     )
     return made
 
@@ -98,6 +100,11 @@ def shipped_text(name: str) -> str:
     """Return the text of a template or a static file of this room."""
     folder = "templates" if name.endswith(".j2") else "static"
     return (resources.files("cuvee.competition.pages") / folder / name).read_text(encoding="utf-8")
+
+
+def command(text: str) -> str:
+    """Write a command so that its lines break between words alone: not within a path, nor behind the - of --token."""
+    return do_mark_safe(re.sub(r"\S+", r'<span class="word">\g<0></span>', escape(text)))
 
 
 def sentence(text: str) -> str:
@@ -153,17 +160,19 @@ def whole(seconds: float) -> str:
 
 
 def count(number: float | None) -> str:
-    """Write a count short: 950, 12.3 k, 8 M."""
+    """Write a count short: 950, 5,512, 12.3 k, 8 M."""
     if number is None:
         return "no limit"
     for unit, size_of in (("G", 1e9), ("M", 1e6), ("k", 1e4)):
         if number >= size_of:
             return f"{number / (size_of if unit != 'k' else 1e3):.1f} {unit}".replace(".0 ", " ")
-    return f"{number:g}"
+    return f"{number:,g}"
 
 
 def size(number_of_bytes: float) -> str:
-    """Write a number of bytes."""
+    """Write a number of bytes with no more digits than a reader wants: 172 B, 9 kB, 2.8 MB."""
+    if number_of_bytes < 1000:
+        return f"{number_of_bytes:.0f} B"
     for unit, size_of in (("GB", 1e9), ("MB", 1e6)):
         amount = number_of_bytes / size_of
         if amount >= 100:

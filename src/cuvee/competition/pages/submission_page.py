@@ -11,7 +11,9 @@ from cuvee.report import Figure
 MARKS = {"pass": "✓", "fail": "✗", "note": "•"}
 WORDS = {"pass": "kept", "fail": "broken", "note": "note"}
 WORST = ("fail", "note", "pass")
-WIDTH, HEIGHT, LEFT = 640, 220, 44
+WIDTH, HEIGHT, LEFT = 640, 236, 44
+BELOW = 36
+"""Room for the numbers of entries below the lowest tick, also where a phone draws them larger."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ def _cell(findings: Sequence[Mapping[str, Any]], rule: str, model: str) -> Cell 
 
 @dataclass(frozen=True)
 class Step:
-    """One entry: where its dot is, whether it was a new best, and what it says."""
+    """One entry: its number among the scored ones, where its dot is, whether it was a new best, and what it says."""
 
+    number: int
     x: float
     y: float
     is_best: bool
@@ -90,15 +93,15 @@ def staircase(sent: Sequence[SubmissionView]) -> Staircase | None:
     scored = [(each, each.score) for each in reversed(sent) if each.score is not None]
     if len(scored) < 2:
         return None
-    axis = axis_of([Figure(score.value, score.value, score.value) for _, score in scored], HEIGHT - 40)
+    axis = axis_of([Figure(score.value, score.value, score.value) for _, score in scored], HEIGHT - BELOW - 16)
     best, line, steps = -1.0, "", []
     for number, (each, score) in enumerate(scored):
         x = round(LEFT + 16 + (WIDTH - LEFT - 32) * number / (len(scored) - 1), 1)
-        y = round(HEIGHT - 24 - axis.at(score.value), 1)
+        y = round(HEIGHT - BELOW - axis.at(score.value), 1)
         is_best = score.value > best
         if is_best:
             line += f"H{x}V{y}" if line else f"M{x} {y}"
             best = score.value
-        steps.append(Step(x, y, is_best, f"{each.title}: {100 * score.value:.1f}"))
-    ticks = tuple((round(HEIGHT - 24 - at, 1), text) for at, text in axis.ticks)
+        steps.append(Step(number + 1, x, y, is_best, f"{each.title}: {100 * score.value:.1f}"))
+    ticks = tuple((round(HEIGHT - BELOW - at, 1), text) for at, text in axis.ticks)
     return Staircase(f"{line}H{WIDTH - 16}", tuple(steps), ticks)

@@ -72,7 +72,7 @@ def read_pages(track: str, query: Mapping[str, str], reader: int | None) -> Read
 PARTS = ("final", "board")
 MEASURES = {
     "score": "Score",
-    "score_per_token": f"For {TOKENS} tokens",
+    "score_per_token": f"For {TOKENS:,} tokens",
     "claim_gap": "Gap",
     "report": "Raters' mean",
 }
@@ -109,7 +109,7 @@ def rule_of(track: TrackView) -> str:
 def _limit(track: TrackView) -> str:
     """Say what an entry of a track by score may cost."""
     if track.most_cpu_seconds is not None:
-        return f"that take at most {_short(track.most_cpu_seconds)} seconds of processors, as control groups count them"
+        return f"that take at most {_short(track.most_cpu_seconds)} CPU seconds, as control groups count them"
     if track.most_tuning_tokens is not None:
         what = "for which the judge reads, to tune or to search,"
         most = f"at most {track.most_tuning_tokens:,} tokens" if track.most_tuning_tokens else "no token"
@@ -158,7 +158,7 @@ def _caption(track: TrackView, where: str) -> str:
             "How far a claimed public score is from the judge's, in points of 100, on the task where they differ most."
         )
     if track.by == "score_per_token":
-        return f"Points of 100{where} for {TOKENS} tokens; below it the 95 % interval."
+        return f"Points of 100{where} for {TOKENS:,} tokens; below it the 95 % interval."
     return f"Weighted mean of the tasks{where}, in points of 100; whiskers are 95 % intervals."
 
 
@@ -166,7 +166,8 @@ def _row(track: TrackView, place: TrackPlaceView) -> Row:
     figure, interval = None, ""
     if place.low is not None and place.high is not None:
         figure = Figure(place.value, place.low, place.high)
-        interval = f"{_number(track, place.low)} to {_number(track, place.high)}"
+        dash = "–" if place.low >= 0 else " to "
+        interval = f"{_number(track, place.low)}{dash}{_number(track, place.high)}"
     return Row(place, _rank(place.ranks), _number(track, place.value), interval, figure)
 
 

@@ -73,7 +73,7 @@ const showLocally = () => {
     time.textContent = written(new Date(time.dateTime));
   }
   const said = document.getElementById("zone");
-  if (said) said.textContent = "Times are yours.";
+  if (said) said.textContent = `Times are in your zone, ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
 };
 document.addEventListener("DOMContentLoaded", showLocally);
 document.addEventListener("htmx:afterSettle", showLocally);
