@@ -213,14 +213,17 @@ def test_the_console_says_whose_entry_waits_and_that_a_phase_is_still_open(serve
 
 
 def test_once_frozen_no_page_asks_for_entries(served: Served) -> None:
-    served.send()
+    number = served.send()
     served.judge_all()
+    assert "Use for the final ranking" in served.page("team", f"/submissions/{number}").text
     assert 'href="/join"' in served.page(None, "/").text.partition("<main")[2]
     served.ask("organiser", "POST", "/api/organiser/freeze")
     first = served.page(None, "/").text.partition("<main")[2]
     assert "No more entries are taken" in first
     assert 'href="/join"' not in first
     assert "No phase takes submissions now." in served.page("team", "/me").text
+    assert "Use for the final ranking" not in served.page("team", f"/submissions/{number}").text
+    assert '<span class="chip base">open' not in served.page(None, "/guide").text
 
 
 def test_every_team_can_be_rated_however_many_there_are(site: Served) -> None:

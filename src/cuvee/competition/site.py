@@ -78,6 +78,7 @@ def _pages(service: Service) -> dict[str, str]:
         "address": "https://the-server",
         "record": record,
         "now": now,
+        "is_frozen": is_frozen,
         "keys": keys,
         "cards": service.task_cards,
     }

@@ -105,7 +105,7 @@ def summary(reports: Sequence[Report]) -> str:
     items = sum(len(task.items) for task in tasks)
     who = "One model" if len(reports) == 1 else f"{len(reports)} models"
     tasks_in_words = f"the task {tasks[0].task}" if len(tasks) == 1 else f"{len(tasks)} tasks"
-    return f"{who} on {tasks_in_words}: {items:,} items. Scores are in points of 100; whiskers are 95 % intervals."
+    return f"{who} on {tasks_in_words}: {items:,} items. Scores are in points of 100, with 95 % intervals."
 
 
 def groups(reports: Sequence[Report]) -> tuple[Group, ...]:

@@ -186,6 +186,7 @@ def guide(request: Request, service: Serves, actor: Asks) -> HTMLResponse:
         values: dict[str, Any] = {
             "record": head(connection),
             "now": service.now(connection),
+            "is_frozen": fact(connection, FROZEN) is not None,
             "keys": key_views(connection),
             "cards": service.task_cards,
         }
@@ -602,6 +603,7 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
     with service.database.read() as connection:
         shown = submission_view(connection, actor, submission_id, service.competition)
         published = fact(connection, PUBLISHED) is not None
+        is_frozen = fact(connection, FROZEN) is not None
         log = None
         if isinstance(shown, OwnSubmissionView):
             try:
@@ -609,7 +611,7 @@ def _submission(request: Request, service: Service, actor: Actor, submission_id:
             except Refusal:
                 log = None
     own = isinstance(shown, OwnSubmissionView)
-    values: dict[str, Any] = {"sent": shown, "own": own, "log": log, "published": published}
+    values: dict[str, Any] = {"sent": shown, "own": own, "log": log, "published": published, "is_frozen": is_frozen}
     if template == "submission":
         values |= _beside_the_board(service, shown, own=own)
     return page(request, template, actor, **values)

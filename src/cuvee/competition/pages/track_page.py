@@ -159,7 +159,7 @@ def _caption(track: TrackView, where: str) -> str:
         )
     if track.by == "score_per_token":
         return f"Points of 100{where} for {TOKENS:,} tokens; below it the 95 % interval."
-    return f"Weighted mean of the tasks{where}, in points of 100; whiskers are 95 % intervals."
+    return f"Weighted mean of the tasks{where}, in points of 100, with 95 % intervals."
 
 
 def _row(track: TrackView, place: TrackPlaceView) -> Row:
