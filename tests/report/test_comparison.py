@@ -9,6 +9,7 @@ from cuvee.checkpoint import MemoryCheckpoint
 from cuvee.comparison import Comparison, compare_checkpoints
 from cuvee.report import render_comparison
 from cuvee.report.comparison import cosine, percent, step_of
+from cuvee.report.layer_grid import layer_grid
 from cuvee.report.template import content_hash
 
 from .test_page import HOSTILE, Page
@@ -60,6 +61,12 @@ def test_the_page_is_closed_and_loads_nothing(page: Page) -> None:
     policy = next(meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
     assert f"style-src '{content_hash(page.styles[0])}'" in policy
     assert page.all("script") == []
+
+
+def test_labels_have_room_and_numbers_do_not_run_into_each_other() -> None:
+    grid = layer_grid(comparison(["base", "a"], layers=12))
+    assert min(label.x - 7.3 * len(label.text) for label in grid.roles) > 0, "letters of 12 pixels are 7.3 wide"
+    assert [label.text for label in grid.layers] == ["0", "4", "8"]
 
 
 def test_names_stay_names() -> None:

@@ -7,7 +7,7 @@ from cuvee.comparison import Comparison, Group
 CELL = 16
 """Pixels of a cell."""
 
-LETTER = 6.6
+LETTER = 7.6
 """Pixels that a letter of a label takes on average, with some room."""
 
 LEAST_LAYERS = 8
@@ -15,6 +15,9 @@ LEAST_LAYERS = 8
 
 TICKS = 4
 """Layers between two numbers on the axis, in a model of many."""
+
+MOST_NUMBERED = 10
+"""Layers that all have a number: of one digit each, as wide as a cell."""
 
 
 @dataclass(frozen=True)
@@ -75,5 +78,5 @@ def layer_grid(found: Comparison) -> Grid:
 def _ticks(layers: list[str | None]) -> list[tuple[int, str]]:
     """Return positions and numbers on the axis: every layer of a few, some of many, and the first of each stack."""
     numbers = [(layer or "").rpartition(".")[2] for layer in layers]
-    every = 1 if len(layers) <= LEAST_LAYERS + TICKS else TICKS
+    every = 1 if len(layers) <= MOST_NUMBERED else TICKS
     return [(i, number) for i, number in enumerate(numbers) if int(number) % every == 0]
