@@ -142,7 +142,7 @@ def test_a_machine_that_goes_during_a_search_changes_nothing_that_is_found(
     assert removing.lost == 1
     assert there.recipe == here.recipe
     assert there.choice == here.choice
-    assert values_of(there) == values_of(here)
+    assert values_of(there) == pytest.approx(values_of(here))  # told beside the incumbent of the moment
     assert (tmp_path / "there" / "best.yaml").read_bytes() == (tmp_path / "here" / "best.yaml").read_bytes()
 
 

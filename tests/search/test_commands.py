@@ -106,7 +106,7 @@ def test_an_unknown_candidate_is_refused(found: Path) -> None:
 
 def test_a_new_space_can_be_searched(place: Path) -> None:
     models = [word for skill in SKILLS for word in ("--model", demo.model_folder(skill))]
-    tasks = [word for skill in SKILLS for word in ("--task", place / f"{skill}.csv")]
+    tasks = ["--tasks", *(place / f"{skill}.csv" for skill in SKILLS)]
     text = run("search", "new", "--base", demo.model_folder("base"), *models, *tasks).output
     assert yaml.safe_load(text)["budget"] == 200
 

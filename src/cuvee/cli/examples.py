@@ -42,12 +42,15 @@ EXAMPLES: Mapping[str, tuple[str, str]] = {
         "cuvee search run space.yaml found --budget 30m --workers 2 --watch",
     ),
     "search new": (
-        "cuvee search new --base base --model sort --model shift --task sort --task shift > space.yaml",
-        "cuvee search new --base org/base --model org/a --model org/b --task questions.csv",
+        "cuvee search new --base base --models sort shift --tasks sort shift > space.yaml",
+        "cuvee search new --base org/base --models org/a org/b --tasks questions.csv",
     ),
     "search show": ("cuvee search show found", "cuvee search show found --json"),
     "search recipe": ("cuvee search recipe found > best.yaml", "cuvee search recipe found 17"),
-    "search again": ("cuvee search again found --task other.yaml", "cuvee search again found --task a --top 5 --json"),
+    "search again": (
+        "cuvee search again found --tasks other.yaml",
+        "cuvee search again found --tasks a b --top 5 --json",
+    ),
     "adapters combine": (
         "cuvee adapters combine lora-1 lora-2 --out both",
         "cuvee adapters combine lora-1 lora-2 --out both --method ties --set density=0.5 --rank 16",

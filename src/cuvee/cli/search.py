@@ -7,6 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from cuvee.cli.executors import RAY, SLURM, executor_of
+from cuvee.cli.many_values import ManyValues
 
 if TYPE_CHECKING:
     from cuvee.search.report import SearchReport
@@ -80,11 +81,11 @@ def run(
     _show(report, out, as_json)
 
 
-@app.command("new")
+@app.command("new", cls=ManyValues)
 def new(
     base: str = typer.Option(..., metavar="MODEL", help="The base model."),
-    models: list[str] = typer.Option(..., "--model", metavar="MODEL", help="An expert; may be given several times."),
-    tasks: list[str] = typer.Option(..., "--task", metavar="TASK", help="A task; may be given several times."),
+    models: list[str] = typer.Option(..., "--models", "--model", metavar="MODEL...", help="The experts."),
+    tasks: list[str] = typer.Option(..., "--tasks", "--task", metavar="TASK...", help="Files or names of tasks."),
 ) -> None:
     """Print a space with everything that can be said in it, to be changed and saved."""
     from cuvee.search.written import new_space
@@ -116,10 +117,10 @@ def recipe(
     typer.echo(recipe_of(out, number), nl=False)
 
 
-@app.command("again")
+@app.command("again", cls=ManyValues)
 def again(
     out: Path = typer.Argument(..., metavar="OUT", help="The folder of a search."),
-    tasks: list[str] = typer.Option(..., "--task", metavar="TASK", help="Another task; may be given several times."),
+    tasks: list[str] = typer.Option(..., "--tasks", "--task", metavar="TASK...", help="Other tasks."),
     top: int = typer.Option(3, min=1, metavar="N", help="How many of the best are measured."),
     as_json: bool = AS_JSON,
 ) -> None:
